@@ -1,0 +1,58 @@
+//! Sets of address ranges: who may connect, who is believed.
+
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// A small set of ranges, asked once per connection or per X-Forwarded-For entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressSet(Vec<IpNet>);
+
+impl AddressSet {
+    /// The set of these ranges.
+    pub fn new(ranges: Vec<IpNet>) -> Self {
+        Self(ranges)
+    }
+
+    /// Whether `address` is in one of the ranges. An IPv4 address that arrives in its IPv6 form
+    /// (`::ffff:192.0.2.1`, as a dual-stack socket reports it) counts as the IPv4 address it is.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|range| range.contains(&address))
+    }
+
+    /// True when there is no range, so that nobody is in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// True when every address of both families is in the set, so that asking can be skipped.
+    pub fn is_everyone(&self) -> bool {
+        let all = |v4: bool| {
+            self.0.iter().any(|range| range.prefix_len() == 0 && range.addr().is_ipv4() == v4)
+        };
+        all(true) && all(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(ranges: &[&str]) -> AddressSet {
+        AddressSet::new(ranges.iter().map(|range| range.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn a_mapped_ipv4_address_is_judged_as_ipv4() {
+        let set = set(&["192.0.2.0/24"]);
+        assert!(set.contains("::ffff:192.0.2.7".parse().unwrap()));
+        assert!(!set.contains("::ffff:192.0.3.7".parse().unwrap()));
+    }
+
+    #[test]
+    fn everyone_needs_both_families() {
+        assert!(set(&["0.0.0.0/0", "::/0"]).is_everyone());
+        assert!(!set(&["0.0.0.0/0"]).is_everyone());
+        assert!(!set(&[]).is_everyone());
+    }
+}

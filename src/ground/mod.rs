@@ -1,0 +1,7 @@
+//! Layer 0: tools without opinions. Nothing here knows what a load balancer is.
+
+pub mod cidr;
+pub mod clock;
+pub mod name;
+pub mod random;
+pub mod secret;

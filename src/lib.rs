@@ -1,0 +1,5 @@
+//! Stayput: a layer-7 load balancer that keeps a client's session on the replica that holds it.
+
+pub mod config;
+pub mod ground;
+pub mod policy;

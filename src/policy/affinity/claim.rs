@@ -1,0 +1,1 @@
+//! A claim: what the cookies of one request say to one group at one moment.

@@ -1,0 +1,1 @@
+//! Cookies as bytes: found in a request without allocating, written into a response.

@@ -1,0 +1,1 @@
+//! The token: the sealed text in the cookie.

@@ -1,0 +1,61 @@
+//! Which status codes a health check accepts.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// A set of status codes as ALB writes it: `200`, `200,202` or `200-299`, and mixtures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matcher(Vec<RangeInclusive<u16>>);
+
+impl Matcher {
+    /// Reads the text. `None` for anything but codes from 100 to 499 and ranges of them; ALB never
+    /// counts a 5xx as healthy (AWS, "Health checks for your target groups").
+    pub fn http(text: &str) -> Option<Self> {
+        let code = |text: &str| -> Option<u16> {
+            let plain = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|code| plain && (100..=499).contains(code))
+        };
+        let ranges = text.split(',').map(|part| {
+            let part = part.trim();
+            let (from, to) = part.split_once('-').unwrap_or((part, part));
+            let (from, to) = (code(from.trim())?, code(to.trim())?);
+            (from <= to).then_some(from..=to)
+        });
+        ranges.collect::<Option<Vec<_>>>().map(Self)
+    }
+
+    /// Whether a check that was answered with `status` passed.
+    pub fn accepts(&self, status: u16) -> bool {
+        self.0.iter().any(|range| range.contains(&status))
+    }
+}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, range) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            match (range.start(), range.end()) {
+                (one, end) if one == end => write!(f, "{comma}{one}")?,
+                (from, to) => write!(f, "{comma}{from}-{to}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_matcher_accepts_codes_lists_and_ranges_and_nothing_else() {
+        let mixed = Matcher::http("200, 301-302").unwrap();
+        for (status, accepted) in [(200, true), (201, false), (301, true), (302, true), (303, false)] {
+            assert_eq!(mixed.accepts(status), accepted, "{status}");
+        }
+        assert_eq!(mixed.to_string(), "200,301-302");
+        for bad in ["", "2xx", "200-", "500", "299-200", "200,,201", "0200", "-200"] {
+            assert!(Matcher::http(bad).is_none(), "{bad:?}");
+        }
+    }
+}

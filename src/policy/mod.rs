@@ -1,0 +1,8 @@
+//! Layer 1: rules. Values and the moment in, decision and reason out; no clock, socket, file or
+//! global is read here.
+
+pub mod affinity;
+pub mod balance;
+pub mod headers;
+pub mod health;
+pub mod routing;
