@@ -5,4 +5,5 @@ pub mod affinity;
 pub mod balance;
 pub mod headers;
 pub mod health;
+pub mod retry;
 pub mod routing;

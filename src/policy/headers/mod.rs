@@ -1,3 +1,7 @@
-//! Header fields: what must not cross the hop, and what the balancer says of the client.
+//! Header fields: which requests are refused for their head, what must not cross the hop, and what
+//! the balancer says of the client.
 
 pub mod forwarded;
+pub mod head;
+pub mod hop_by_hop;
+pub mod trace_id;

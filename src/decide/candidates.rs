@@ -1,0 +1,163 @@
+//! Who may take a client that its own target cannot keep, or that has none.
+
+use super::Live;
+use crate::config::settings::Algorithm;
+use crate::model::live::{Drain, Health};
+use crate::model::snapshot::{Group, Snapshot, Target};
+use crate::policy::affinity::token::Seed;
+use crate::policy::balance::rendezvous::{self, Candidate};
+
+/// How good a candidate is. A worse one is looked at only where there is no better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// Healthy, or the group fails open.
+    Serving,
+    /// Not yet known.
+    Initial,
+    /// Draining, its delay not over.
+    Draining,
+}
+
+/// The targets that were tried for one request and did not answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried {
+    list: [u32; Self::MOST],
+    length: usize,
+}
+
+impl Tried {
+    /// The most attempts at different targets one request can have; `retries` is checked against it.
+    pub const MOST: usize = 16;
+
+    /// Nobody yet.
+    pub const NOBODY: Self = Self { list: [0; Self::MOST], length: 0 };
+
+    /// Notes that this target did not answer. Once full, everyone counts as tried.
+    pub fn note(&mut self, target: usize) {
+        if let Some(place) = self.list.get_mut(self.length) {
+            *place = u32::try_from(target).unwrap_or(u32::MAX);
+        }
+        self.length = (self.length + 1).min(Self::MOST);
+    }
+
+    /// Whether it was tried, or no more may be.
+    pub fn contains(&self, target: usize) -> bool {
+        self.length == Self::MOST
+            || self.list[..self.length].iter().any(|&tried| tried as usize == target)
+    }
+}
+
+/// One group at one moment, with those left out who were tried already.
+pub struct Candidates<'s, L> {
+    snapshot: &'s Snapshot,
+    group: &'s Group,
+    live: &'s L,
+    tried: &'s Tried,
+    fails_open: bool,
+}
+
+impl<'s, L: Live> Candidates<'s, L> {
+    /// Looks at a group.
+    pub fn new(snapshot: &'s Snapshot, group: &'s Group, live: &'s L, tried: &'s Tried) -> Self {
+        Self { snapshot, group, live, tried, fails_open: live.fails_open(group) }
+    }
+
+    /// Whether health is ignored because too few are healthy.
+    pub fn fails_open(&self) -> bool {
+        self.fails_open
+    }
+
+    /// Whether a target stands in a zone this balancer may use.
+    pub fn zone_allows(&self, target: &Target) -> bool {
+        self.group.settings.cross_zone || target.zone == self.snapshot.zone
+    }
+
+    /// Whether a target has as many requests in flight as it may.
+    pub fn at_cap(&self, target: &Target) -> bool {
+        self.group.settings.max_in_flight_per_target.is_some_and(|cap| self.live.at_cap(target, cap))
+    }
+
+    /// How good a candidate the target of this index is, if it is one at all.
+    pub fn tier(&self, at: usize) -> Option<Tier> {
+        let target = &self.group.targets[at];
+        if target.weight == 0 || !self.zone_allows(target) || self.tried.contains(at) {
+            return None;
+        }
+        let availability = self.live.availability(target);
+        let tier = match (availability.drain, availability.health) {
+            (Drain::Over, _) => return None,
+            (_, Health::Unhealthy) if !self.fails_open => return None,
+            (Drain::Running, _) => Tier::Draining,
+            (Drain::No, Health::Initial) if !self.fails_open => Tier::Initial,
+            (Drain::No, _) => Tier::Serving,
+        };
+        (!self.at_cap(target)).then_some(tier)
+    }
+
+    /// The best tier anyone is in.
+    pub fn best_tier(&self) -> Option<Tier> {
+        let mut best = None;
+        for at in 0..self.group.targets.len() {
+            match self.tier(at) {
+                Some(Tier::Serving) => return Some(Tier::Serving),
+                tier => best = [best, tier].into_iter().flatten().min(),
+            }
+        }
+        best
+    }
+
+    /// The candidates: everyone in the best tier.
+    pub fn list(&self) -> impl Iterator<Item = usize> {
+        let best = self.best_tier();
+        (0..self.group.targets.len()).filter(move |&at| best.is_some() && self.tier(at) == best)
+    }
+
+    /// The first candidate of the seed's ranking. While the pinned target's zone is known, those
+    /// in other zones come first, so that a zone's death moves everyone once.
+    pub fn ranked(&self, seed: Seed, pinned: Option<usize>) -> Option<usize> {
+        let zone = pinned.and_then(|at| self.group.targets[at].zone.as_ref());
+        let elsewhere = |at: &usize| self.group.targets[*at].zone.as_ref() != zone;
+        if zone.is_some()
+            && let Some(found) = self.best_ranked(seed, self.list().filter(elsewhere))
+        {
+            return Some(found);
+        }
+        self.best_ranked(seed, self.list())
+    }
+
+    fn best_ranked(&self, seed: Seed, list: impl Iterator<Item = usize>) -> Option<usize> {
+        let candidates = list.map(|at| {
+            let target = &self.group.targets[at];
+            Candidate { key: target.key, id: target.id.as_str(), weight: target.weight, item: at }
+        });
+        rendezvous::best(seed, self.group.key, candidates)
+    }
+
+    /// Whom the group's algorithm chooses for this turn.
+    pub fn by_algorithm(&self, turn: u64) -> Option<usize> {
+        match self.group.settings.algorithm {
+            Algorithm::RoundRobin => self.round_robin(turn),
+        }
+    }
+
+    /// The target whose turn it is; where it is no candidate, its turns go to the candidates by
+    /// their weight, a different one each round, so that no neighbour gets a double share.
+    fn round_robin(&self, turn: u64) -> Option<usize> {
+        let (whose, substitute) = self.group.cycle.at(turn)?;
+        if self.tier(whose) == Some(Tier::Serving) {
+            return Some(whose);
+        }
+        let best = self.best_tier()?;
+        if self.tier(whose) == Some(best) {
+            return Some(whose);
+        }
+        let weight = |at: usize| u64::from(self.group.targets[at].weight);
+        let total: u64 = self.list().map(weight).sum();
+        let mut left = substitute % total.max(1);
+        self.list().find(|&at| {
+            let reached = left < weight(at);
+            left = left.saturating_sub(weight(at));
+            reached
+        })
+    }
+}

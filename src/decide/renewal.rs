@@ -1,0 +1,76 @@
+//! What is written into the client's cookie once a target's final response head is there.
+
+use super::Placement;
+use super::verdict::Verdict;
+use crate::model::snapshot::Snapshot;
+use crate::policy::affinity::claim::{self, Claim, PinState};
+use crate::policy::affinity::token::{Contents, Seed};
+
+/// A token to be sealed, and when it ends.
+#[derive(Clone, Debug)]
+pub struct Renewal {
+    /// The seed and the pins.
+    pub contents: Contents,
+    /// The latest expiry of the pins inside, in seconds since the Unix epoch.
+    pub expires: u64,
+    /// Why it is written: a word for the access log.
+    pub what: &'static str,
+}
+
+/// What to write when `served_by` answered, if anything. `fresh_seed` is used where the client has
+/// none yet.
+pub fn renewal(
+    placement: &Placement,
+    served_by: usize,
+    snapshot: &Snapshot,
+    now: u64,
+    fresh_seed: Seed,
+) -> Option<Renewal> {
+    let group = &snapshot.groups[placement.group];
+    let stickiness = group.settings.stickiness.as_ref()?;
+    let lifetime_of = |key| snapshot.lifetime_of(key);
+    let old = match &placement.claim {
+        Claim::Opened { contents, .. } => Some(contents),
+        Claim::None | Claim::Unusable(_) => None,
+    };
+    let pinned = |what| {
+        let target = group.targets[served_by].key;
+        let contents = claim::renew(old, fresh_seed, group.key, target, now, lifetime_of);
+        Some((contents, what))
+    };
+    let (contents, what) = match placement.verdict {
+        Verdict::Off
+        | Verdict::AppCookieAbsent
+        | Verdict::KeyAbsent
+        | Verdict::Spilled
+        | Verdict::StrictRefused
+        | Verdict::NoTarget => None,
+        Verdict::Hit => match &placement.claim {
+            Claim::Opened { contents, first_key, pin: PinState::Held(pin) } => {
+                let lifetime = stickiness.lifetime.seconds();
+                if claim::due(stickiness.refresh, pin, lifetime, now) {
+                    pinned("renewed")
+                } else if !first_key {
+                    // Sealed anew with the first key, its times as they were: rotation must not
+                    // lengthen a life that `refresh` does not lengthen.
+                    Some((contents.clone(), "resealed"))
+                } else {
+                    None
+                }
+            }
+            _ => None,
+        },
+        Verdict::New
+        | Verdict::Adopted
+        | Verdict::Malformed
+        | Verdict::Forged
+        | Verdict::UnknownKey
+        | Verdict::Expired => pinned("new"),
+        Verdict::MovedRemoved
+        | Verdict::MovedDraining
+        | Verdict::MovedZone
+        | Verdict::MovedUnhealthy => pinned("moved"),
+    }?;
+    let expires = claim::latest_expiry(&contents, lifetime_of, now);
+    Some(Renewal { contents, expires, what })
+}

@@ -1,0 +1,153 @@
+//! The closed list of whys, and their words: the same in log, metric, header, `explain` and test.
+
+use std::fmt;
+
+/// What became of a client's pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Stickiness is off for the group.
+    Off,
+    /// The request lacks the application's cookie.
+    AppCookieAbsent,
+    /// The client has no pin for this group yet.
+    New,
+    /// A pin was made for an application cookie that came without one.
+    Adopted,
+    /// The cookie holds no token.
+    Malformed,
+    /// The cookie was not sealed with our key.
+    Forged,
+    /// The cookie was sealed with a key this balancer lacks.
+    UnknownKey,
+    /// The pin is too old, or too far ahead.
+    Expired,
+    /// The target is not in the group any more.
+    MovedRemoved,
+    /// The target is draining, and its pins move or its delay is over.
+    MovedDraining,
+    /// The target stands in a zone this balancer may not use.
+    MovedZone,
+    /// The target is unhealthy.
+    MovedUnhealthy,
+    /// The target cannot serve just now; the pin stays as it was.
+    Spilled,
+    /// The target cannot serve, and the group prefers an error to moving.
+    StrictRefused,
+    /// The client met its target.
+    Hit,
+    /// The request lacks what the group keys on.
+    KeyAbsent,
+    /// Nobody can serve.
+    NoTarget,
+}
+
+impl Verdict {
+    /// Every verdict, for tables and tests.
+    pub const ALL: [Self; 17] = [
+        Self::Off,
+        Self::AppCookieAbsent,
+        Self::New,
+        Self::Adopted,
+        Self::Malformed,
+        Self::Forged,
+        Self::UnknownKey,
+        Self::Expired,
+        Self::MovedRemoved,
+        Self::MovedDraining,
+        Self::MovedZone,
+        Self::MovedUnhealthy,
+        Self::Spilled,
+        Self::StrictRefused,
+        Self::Hit,
+        Self::KeyAbsent,
+        Self::NoTarget,
+    ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::AppCookieAbsent => "app_cookie_absent",
+            Self::New => "new",
+            Self::Adopted => "adopted",
+            Self::Malformed => "malformed",
+            Self::Forged => "forged",
+            Self::UnknownKey => "unknown_key",
+            Self::Expired => "expired",
+            Self::MovedRemoved => "moved_removed",
+            Self::MovedDraining => "moved_draining",
+            Self::MovedZone => "moved_zone",
+            Self::MovedUnhealthy => "moved_unhealthy",
+            Self::Spilled => "spilled",
+            Self::StrictRefused => "strict_refused",
+            Self::Hit => "hit",
+            Self::KeyAbsent => "key_absent",
+            Self::NoTarget => "no_target",
+        }
+    }
+
+    /// A sentence for `explain`.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Off => "stickiness is off for this group: its algorithm decides",
+            Self::AppCookieAbsent => {
+                "the request lacks the application's cookie: the algorithm decides"
+            }
+            Self::New => "the client has no pin for this group yet",
+            Self::Adopted => "a pin is made for the application cookie the request brought",
+            Self::Malformed => "the cookie holds no token: it counts as absent and is replaced",
+            Self::Forged => "no key of this balancer sealed the cookie: it counts as absent",
+            Self::UnknownKey => "the cookie was sealed with a key this balancer lacks",
+            Self::Expired => "the pin is too old, or too far ahead of this clock",
+            Self::MovedRemoved => "the pinned target is not in the group any more",
+            Self::MovedDraining => {
+                "the pinned target is draining: its pins move, or its delay is over"
+            }
+            Self::MovedZone => {
+                "the pinned target stands in another zone and cross_zone is false"
+            }
+            Self::MovedUnhealthy => "the pinned target is unhealthy: the client moves for good",
+            Self::Spilled => {
+                "the pinned target cannot serve just now: this request goes elsewhere, the pin stays"
+            }
+            Self::StrictRefused => {
+                "the pinned target cannot serve, and on_unavailable is strict: 503, the pin stays"
+            }
+            Self::Hit => "the client is pinned to this target",
+            Self::KeyAbsent => "the request lacks what the group keys on: the algorithm decides",
+            Self::NoTarget => "no target of the group can serve: 503",
+        }
+    }
+
+    /// Whether the client lost its target with this exchange.
+    pub fn is_move(self) -> bool {
+        matches!(
+            self,
+            Self::MovedRemoved | Self::MovedDraining | Self::MovedZone | Self::MovedUnhealthy
+        )
+    }
+
+    /// Whether the request is refused instead of sent anywhere.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::StrictRefused | Self::NoTarget)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_verdicts_share_a_word() {
+        let mut words: Vec<_> = Verdict::ALL.iter().map(|verdict| verdict.word()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Verdict::ALL.len());
+    }
+}

@@ -1,0 +1,213 @@
+//! What changes about a target or a group while a snapshot stays: one availability word a target,
+//! written by the control thread alone; one in-flight count a target, kept only where a cap needs
+//! it; one turn a group. Each stands on its own cache line, since every core reads them.
+
+use crossbeam_utils::CachePadded;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use tokio::sync::Semaphore;
+
+/// Whether a target can serve, as its checks and its traffic say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Not yet known.
+    Initial,
+    /// It serves.
+    Healthy,
+    /// It does not.
+    Unhealthy,
+}
+
+/// Whether a target is leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// It is not.
+    No,
+    /// It takes no newcomers; its deregistration delay runs.
+    Running,
+    /// The delay is over.
+    Over,
+}
+
+/// Everything the decision asks about one target, read with one load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Availability {
+    /// Whether it can serve.
+    pub health: Health,
+    /// Whether it is leaving.
+    pub drain: Drain,
+    /// Its latest connection in traffic failed; a worker that succeeds reports it. So success is
+    /// silent for every target that has done nothing wrong.
+    pub suspect: bool,
+}
+
+impl Availability {
+    /// A target nothing is known of.
+    pub const UNKNOWN: Self = Self { health: Health::Initial, drain: Drain::No, suspect: false };
+
+    fn to_word(self) -> u32 {
+        let health = match self.health {
+            Health::Initial => 0,
+            Health::Healthy => 1,
+            Health::Unhealthy => 2,
+        };
+        let drain = match self.drain {
+            Drain::No => 0,
+            Drain::Running => 1,
+            Drain::Over => 2,
+        };
+        health | drain << 2 | u32::from(self.suspect) << 4
+    }
+
+    fn from_word(word: u32) -> Self {
+        let health = match word & 3 {
+            0 => Health::Initial,
+            1 => Health::Healthy,
+            _ => Health::Unhealthy,
+        };
+        let drain = match word >> 2 & 3 {
+            0 => Drain::No,
+            1 => Drain::Running,
+            _ => Drain::Over,
+        };
+        Self { health, drain, suspect: word >> 4 & 1 == 1 }
+    }
+}
+
+/// The live half of a target, known by its group, id and address.
+#[derive(Debug)]
+pub struct TargetLive {
+    /// Where a worker's pool keeps this target's connections. Never used twice in a process.
+    pub slot: usize,
+    availability: CachePadded<AtomicU32>,
+    in_flight: CachePadded<AtomicU32>,
+    connections: Option<Arc<Semaphore>>,
+    waiting: AtomicU32,
+}
+
+/// Requests that may wait for one of a target's `max_connections`.
+pub const LONGEST_QUEUE: u32 = 1_024;
+
+impl TargetLive {
+    pub(super) fn new(slot: usize, max_connections: Option<u32>) -> Self {
+        Self {
+            slot,
+            availability: CachePadded::new(AtomicU32::new(Availability::UNKNOWN.to_word())),
+            in_flight: CachePadded::new(AtomicU32::new(0)),
+            connections: max_connections.map(|bound| Arc::new(Semaphore::new(bound as usize))),
+            waiting: AtomicU32::new(0),
+        }
+    }
+
+    /// Its state now.
+    pub fn availability(&self) -> Availability {
+        Availability::from_word(self.availability.load(Ordering::Relaxed))
+    }
+
+    /// Publishes its state. Only the control thread calls this.
+    pub fn set_availability(&self, availability: Availability) {
+        self.availability.store(availability.to_word(), Ordering::Relaxed);
+    }
+
+    /// Requests in flight, as far as they are counted.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more request if the cap allows it; the guard counts it off again. Two workers
+    /// cannot both take the last place.
+    pub fn enter(self: &Arc<Self>, cap: u32) -> Option<InFlight> {
+        let enter = |count| (count < cap).then_some(count + 1);
+        let entered =
+            self.in_flight.try_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok();
+        entered.then(|| InFlight(Arc::clone(self)))
+    }
+
+    /// The places for connections to this target, where there is a bound.
+    pub fn connections(&self) -> Option<&Arc<Semaphore>> {
+        self.connections.as_ref()
+    }
+
+    /// A place in the queue for a connection, if [`LONGEST_QUEUE`] is not reached.
+    pub fn wait_in_line(self: &Arc<Self>) -> Option<Waiting> {
+        let enter = |count| (count < LONGEST_QUEUE).then_some(count + 1);
+        let entered = self.waiting.try_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok();
+        entered.then(|| Waiting(Arc::clone(self)))
+    }
+
+    /// Whether any worker waits for a connection, so that an idle one must not be kept.
+    pub fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// One request in flight; counted off when dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<TargetLive>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One request that waits for a connection; leaves the queue when dropped.
+#[derive(Debug)]
+pub struct Waiting(Arc<TargetLive>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The live half of a group, known by its name.
+#[derive(Debug, Default)]
+pub struct GroupLive {
+    turn: CachePadded<AtomicU64>,
+    fails_open: CachePadded<AtomicBool>,
+}
+
+impl GroupLive {
+    /// The next turn of its round robin, shared by all workers: a client without a cookie meets
+    /// the targets in order whichever worker serves it.
+    pub fn take_turn(&self) -> u64 {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether too few of its targets are healthy, so that health is ignored.
+    pub fn fails_open(&self) -> bool {
+        self.fails_open.load(Ordering::Relaxed)
+    }
+
+    /// Publishes that. Only the control thread calls this.
+    pub fn set_fails_open(&self, fails_open: bool) {
+        self.fails_open.store(fails_open, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_availability_survives_its_word() {
+        for health in [Health::Initial, Health::Healthy, Health::Unhealthy] {
+            for drain in [Drain::No, Drain::Running, Drain::Over] {
+                for suspect in [false, true] {
+                    let availability = Availability { health, drain, suspect };
+                    assert_eq!(Availability::from_word(availability.to_word()), availability);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_place_under_a_cap_is_taken_once_and_given_back() {
+        let target = Arc::new(TargetLive::new(0, None));
+        let first = target.enter(1);
+        assert!(first.is_some() && target.enter(1).is_none());
+        drop(first);
+        assert!(target.enter(1).is_some());
+    }
+}

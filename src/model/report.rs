@@ -1,0 +1,17 @@
+//! What a worker tells the control thread about a target's behaviour in real traffic.
+
+use super::live::TargetLive;
+use std::sync::Arc;
+
+/// Reports that may wait for the control thread. A full queue drops them and counts: a target that
+/// fails so often will be reported again.
+pub const LONGEST_QUEUE: usize = 1_024;
+
+/// One observation.
+#[derive(Clone, Debug)]
+pub enum Report {
+    /// No connection could be made, or a fresh one was lost before it answered anything.
+    ConnectFailed(Arc<TargetLive>),
+    /// A suspect target answered.
+    Answered(Arc<TargetLive>),
+}

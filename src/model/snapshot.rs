@@ -1,0 +1,302 @@
+//! One immutable picture of the configuration, with every table a request needs built ahead.
+//!
+//! An exchange keeps the picture it began with. Groups, rules and targets are named by their index
+//! in it; indexes never leave it.
+
+use super::live::{GroupLive, TargetLive};
+use super::roster::Roster;
+use crate::config::settings::{self, Config, FixedResponse, Stickiness, TargetAddress};
+use crate::ground::name::Name;
+use crate::policy::affinity::cookie::SetCookieTemplate;
+use crate::policy::affinity::keys::Keyring;
+use crate::policy::affinity::token::{GroupKey, TargetKey};
+use crate::policy::balance::round_robin::Cycle;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The picture.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Listeners, in the order of the configuration.
+    pub listeners: Box<[Listener]>,
+    /// Rules, in the order they are tried.
+    pub rules: Box<[Rule]>,
+    /// Groups, sorted by name.
+    pub groups: Box<[Group]>,
+    /// What seals and opens tokens.
+    pub keyring: Arc<Keyring>,
+    /// Where this balancer stands.
+    pub zone: Option<Name>,
+    lifetimes: HashMap<GroupKey, u32>,
+}
+
+/// A listener and the rules that hold for it.
+#[derive(Debug)]
+pub struct Listener {
+    /// As configured.
+    pub settings: settings::Listener,
+    /// Indexes of its rules, in order.
+    pub rules: Box<[usize]>,
+    /// What no rule took; `None` is 404.
+    pub default: Option<Action>,
+}
+
+/// A rule with its action resolved.
+#[derive(Debug)]
+pub struct Rule {
+    /// As configured.
+    pub settings: settings::Rule,
+    /// What is done.
+    pub action: Action,
+}
+
+/// What is done with a request.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// It goes to the group of this index.
+    Forward(usize),
+    /// It is answered here.
+    Respond(FixedResponse),
+}
+
+/// A group with its tables.
+#[derive(Debug)]
+pub struct Group {
+    /// As configured.
+    pub settings: settings::Group,
+    /// Its name in a token.
+    pub key: GroupKey,
+    /// Its targets, sorted by id.
+    pub targets: Box<[Target]>,
+    /// The precomputed round robin.
+    pub cycle: Cycle,
+    /// The cookie it writes, where it is sticky.
+    pub cookie: Option<Cookie>,
+    /// What changes about it.
+    pub live: Arc<GroupLive>,
+    by_key: HashMap<TargetKey, usize>,
+}
+
+/// The names and the prepared text of a group's cookie.
+#[derive(Debug)]
+pub struct Cookie {
+    /// The main cookie's name.
+    pub name: Box<str>,
+    /// Its CORS twin's name.
+    pub twin: Box<str>,
+    /// All but the token and the date.
+    pub template: SetCookieTemplate,
+}
+
+/// A target at an address.
+#[derive(Debug)]
+pub struct Target {
+    /// Its id in the group.
+    pub id: Name,
+    /// Its name in a token.
+    pub key: TargetKey,
+    /// Where it is; `None` while its host name has no address.
+    pub address: Option<SocketAddr>,
+    /// Its share.
+    pub weight: u16,
+    /// Where it stands.
+    pub zone: Option<Name>,
+    /// The file says `state = "drain"`.
+    pub drain: bool,
+    /// What changes about it.
+    pub live: Arc<TargetLive>,
+}
+
+/// The addresses host names have now; the first one is the one in use.
+pub type Resolutions = BTreeMap<(String, u16), Vec<SocketAddr>>;
+
+/// Two names whose truncated hashes are equal, so that a token could not tell them apart.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Collision {
+    /// The first name.
+    pub one: String,
+    /// The second.
+    pub other: String,
+}
+
+impl fmt::Display for Collision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` and `{}` have the same hash in a token: rename one", self.one, self.other)
+    }
+}
+
+impl std::error::Error for Collision {}
+
+impl Snapshot {
+    /// Builds the picture of a checked configuration. Targets already on the roster keep their
+    /// live half.
+    ///
+    /// # Errors
+    /// When two names cannot be told apart in a token.
+    pub fn build(
+        config: &Config,
+        keyring: Arc<Keyring>,
+        resolutions: &Resolutions,
+        roster: &mut Roster,
+    ) -> Result<Self, Collision> {
+        let groups = config.groups.iter().map(|group| Group::build(group, resolutions, roster));
+        let groups = groups.collect::<Result<Box<[_]>, _>>()?;
+        let index: HashMap<&str, usize> =
+            groups.iter().enumerate().map(|(at, group)| (group.name(), at)).collect();
+        let action = |action: &settings::Action| match action {
+            settings::Action::Forward(group) => index.get(group.as_str()).map(|&at| Action::Forward(at)),
+            settings::Action::Respond(response) => Some(Action::Respond(response.clone())),
+        };
+        // A checked configuration forwards to groups that exist; a rule that could not be resolved
+        // would be left out here rather than bring the process down.
+        let rules: Box<[Rule]> = config
+            .rules
+            .iter()
+            .filter_map(|rule| Some(Rule { settings: rule.clone(), action: action(&rule.action)? }))
+            .collect();
+        let listeners = config.listeners.iter().map(|listener| Listener {
+            settings: listener.clone(),
+            rules: rules_of(&rules, &listener.name),
+            default: listener.default.as_ref().and_then(action),
+        });
+        let listeners = listeners.collect();
+        let lifetimes = lifetimes(&groups)?;
+        Ok(Self { listeners, rules, groups, keyring, zone: config.runtime.zone.clone(), lifetimes })
+    }
+
+    /// How long pins for a group live; `None` for a group unknown or no longer sticky.
+    pub fn lifetime_of(&self, group: GroupKey) -> Option<u32> {
+        self.lifetimes.get(&group).copied()
+    }
+
+    /// The index of the group of this name.
+    pub fn group_named(&self, name: &str) -> Option<usize> {
+        self.groups.iter().position(|group| group.name() == name)
+    }
+}
+
+fn rules_of(rules: &[Rule], listener: &Name) -> Box<[usize]> {
+    let holds = |rule: &Rule| match &rule.settings.listeners {
+        Some(names) => names.contains(listener),
+        None => true,
+    };
+    (0..rules.len()).filter(|&at| holds(&rules[at])).collect()
+}
+
+fn lifetimes(groups: &[Group]) -> Result<HashMap<GroupKey, u32>, Collision> {
+    let mut names: HashMap<GroupKey, &str> = HashMap::new();
+    let mut lifetimes = HashMap::new();
+    for group in groups {
+        if let Some(other) = names.insert(group.key, group.name()) {
+            return Err(Collision { one: other.into(), other: group.name().into() });
+        }
+        if let Some(stickiness) = &group.settings.stickiness {
+            lifetimes.insert(group.key, stickiness.lifetime.seconds());
+        }
+    }
+    Ok(lifetimes)
+}
+
+impl Group {
+    fn build(
+        settings: &settings::Group,
+        resolutions: &Resolutions,
+        roster: &mut Roster,
+    ) -> Result<Self, Collision> {
+        let mut targets: Vec<Target> = settings
+            .targets
+            .iter()
+            .flat_map(|target| targets_of(settings, target, resolutions))
+            .map(|(id, address, target)| Target {
+                key: TargetKey::of(settings.name.as_str(), id.as_str()),
+                live: roster.target(&settings.name, &id, address, settings.upstream.max_connections),
+                id,
+                address,
+                weight: target.weight,
+                zone: target.zone.clone(),
+                drain: target.drain,
+            })
+            .collect();
+        targets.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut by_key = HashMap::with_capacity(targets.len());
+        for (at, target) in targets.iter().enumerate() {
+            if let Some(other) = by_key.insert(target.key, at) {
+                let name = |id: &Name| format!("{}/{id}", settings.name);
+                return Err(Collision { one: name(&targets[other].id), other: name(&target.id) });
+            }
+        }
+        let weights: Vec<u16> = targets.iter().map(|target| target.weight).collect();
+        Ok(Self {
+            key: GroupKey::of(settings.name.as_str()),
+            cycle: Cycle::new(&weights),
+            cookie: settings.stickiness.as_ref().map(Cookie::of),
+            live: roster.group(&settings.name),
+            targets: targets.into(),
+            by_key,
+            settings: settings.clone(),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.settings.name.as_str()
+    }
+
+    /// The index of the target a pin names, if it is still in the group.
+    pub fn target_of(&self, key: TargetKey) -> Option<usize> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// The index of the target of this id.
+    pub fn target_named(&self, id: &str) -> Option<usize> {
+        self.targets.iter().position(|target| target.id.as_str() == id)
+    }
+}
+
+impl Cookie {
+    fn of(stickiness: &Stickiness) -> Self {
+        let name: Box<str> = stickiness.cookie.as_str().into();
+        Self {
+            twin: format!("{name}CORS").into(),
+            template: SetCookieTemplate::new(&crate::policy::affinity::cookie::Attributes {
+                name: &stickiness.cookie,
+                path: &stickiness.path,
+                domain: stickiness.domain.as_deref(),
+                http_only: stickiness.http_only,
+                same_site: stickiness.same_site,
+                partitioned: stickiness.partitioned,
+            }),
+            name,
+        }
+    }
+}
+
+/// What one entry of `targets` stands for now: itself, one address of its host name, or, with
+/// `expand`, each of them under an id of its own.
+fn targets_of<'t>(
+    group: &settings::Group,
+    target: &'t settings::Target,
+    resolutions: &Resolutions,
+) -> Vec<(Name, Option<SocketAddr>, &'t settings::Target)> {
+    let (host, port, expand) = match &target.address {
+        TargetAddress::Socket(address) => {
+            return vec![(target.id.clone(), Some(*address), target)];
+        }
+        TargetAddress::Host { host, port, expand } => (host, *port, *expand),
+    };
+    let addresses = resolutions.get(&(host.clone(), port)).map_or(&[][..], Vec::as_slice);
+    if expand && !addresses.is_empty() {
+        let written = |address: &SocketAddr| {
+            let taken = TargetAddress::Socket(*address);
+            group.targets.iter().any(|other| other.address == taken)
+        };
+        // An address that also stands in the file under its own id is that target.
+        let own = addresses.iter().filter(|address| !written(address));
+        return own
+            .map(|&address| (Name::expanded(target.id.as_str(), address), Some(address), target))
+            .collect();
+    }
+    vec![(target.id.clone(), addresses.first().copied(), target)]
+}

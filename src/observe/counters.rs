@@ -1,0 +1,52 @@
+//! What is counted. Each worker has its own set and nobody else writes it; a reader adds them up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One worker's counters, on cache lines of their own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    /// Client connections accepted.
+    pub accepted: Counter,
+    /// Client connections closed at accept: not in `allow_from`, or over `limits.connections`.
+    pub refused: Counter,
+    /// Times accepting paused because descriptors had run out.
+    pub accept_pauses: Counter,
+    /// Exchanges that ended.
+    pub exchanges: Counter,
+    /// Requests answered by hyper's parser: malformed, too long, too large.
+    pub unparsable: Counter,
+    /// Clients that moved to another target.
+    pub moved: Counter,
+    /// Requests sent again.
+    pub retries: Counter,
+    /// Trailers dropped because their name may not be one.
+    pub trailers_dropped: Counter,
+    /// Reports to the control thread dropped because its queue was full.
+    pub reports_dropped: Counter,
+    /// Access records dropped because the writer was behind.
+    pub records_dropped: Counter,
+    /// Cookies sealed with a key this balancer lacks.
+    pub unknown_keys: Counter,
+}
+
+/// A number that only goes up.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more. A plain load and store: only its owner writes.
+    pub fn add_one(&self) {
+        self.add(1);
+    }
+
+    /// So many more.
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// What it stands at.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,346 @@
+//! One exchange as it is written down: the fields of ALB's access log, and what became of the pin.
+
+use crate::config::settings::AccessFormat;
+use crate::decide::verdict::Verdict;
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// What is written for one exchange. Borrowed: it is formatted on the worker that served it and
+/// never kept.
+#[derive(Clone, Debug)]
+pub struct Record<'x> {
+    /// `http` or `ws`.
+    pub kind: &'static str,
+    /// When it ended, since the Unix epoch.
+    pub ended: Duration,
+    /// When the request's head was read, since the Unix epoch.
+    pub began: Duration,
+    /// The listener it came by.
+    pub listener: &'x str,
+    /// The client's address, as `trusted_proxies` make it.
+    pub client: IpAddr,
+    /// Who connected.
+    pub peer: SocketAddr,
+    /// The group it went to.
+    pub group: Option<&'x str>,
+    /// The target's id.
+    pub target: Option<&'x str>,
+    /// Where the target is.
+    pub target_address: Option<SocketAddr>,
+    /// From the request's head to its dispatch; `None` if it was not dispatched.
+    pub request_processing: Option<Duration>,
+    /// From dispatch to the target's head.
+    pub target_processing: Option<Duration>,
+    /// From the target's head to the end of the answer.
+    pub response_processing: Option<Duration>,
+    /// What the client got; ALB's 460 where it was gone, 463 for a forwarding loop.
+    pub status: u16,
+    /// What the target said.
+    pub target_status: Option<u16>,
+    /// Bytes from the client, heads included.
+    pub received_bytes: u64,
+    /// Bytes to the client, heads included.
+    pub sent_bytes: u64,
+    /// The request's method.
+    pub method: &'x str,
+    /// Host as the client named it.
+    pub host: &'x str,
+    /// Path and query as sent.
+    pub target_uri: &'x str,
+    /// `HTTP/1.1`
+    pub version: &'static str,
+    /// The client's User-Agent.
+    pub user_agent: &'x str,
+    /// X-Amzn-Trace-Id as the target got it.
+    pub trace_id: &'x str,
+    /// The rule's name, `default` for the listener's default.
+    pub rule: &'x str,
+    /// `forward`, `fixed-response`, or `-`.
+    pub action: &'static str,
+    /// Why the balancer answered itself, or why the exchange broke.
+    pub error_reason: Option<&'static str>,
+    /// What became of the pin.
+    pub sticky: Option<Verdict>,
+    /// What was written into the cookie: `new`, `renewed`, `moved`, `resealed`.
+    pub set_cookie: Option<&'static str>,
+    /// The id of the target a moved or spilled client was pinned to, if it is still in the group.
+    pub from: Option<&'x str>,
+    /// Targets tried.
+    pub attempts: u32,
+    /// The worker that served it.
+    pub worker: usize,
+}
+
+/// User agents are cut here, as ALB cuts them.
+const LONGEST_USER_AGENT: usize = 8 * 1_024;
+
+impl Record<'_> {
+    /// Appends the record as one line.
+    pub fn write(&self, format: AccessFormat, line: &mut String) {
+        match format {
+            AccessFormat::Json => self.write_json(line),
+            AccessFormat::Short => self.write_short(line),
+        }
+        line.push('\n');
+    }
+
+    fn write_json(&self, line: &mut String) {
+        line.push_str("{\"type\":\"");
+        line.push_str(self.kind);
+        line.push_str("\",\"time\":\"");
+        write_time(line, self.ended);
+        line.push('"');
+        text(line, "listener", self.listener);
+        shown(line, "client", self.client);
+        shown(line, "peer", self.peer);
+        optional(line, "group", self.group);
+        optional(line, "target", self.target);
+        match self.target_address {
+            Some(address) => shown(line, "target_address", address),
+            None => line.push_str(",\"target_address\":null"),
+        }
+        seconds(line, "request_processing_time", self.request_processing);
+        seconds(line, "target_processing_time", self.target_processing);
+        seconds(line, "response_processing_time", self.response_processing);
+        number(line, "status", u64::from(self.status));
+        match self.target_status {
+            Some(status) => number(line, "target_status", u64::from(status)),
+            None => line.push_str(",\"target_status\":null"),
+        }
+        number(line, "received_bytes", self.received_bytes);
+        number(line, "sent_bytes", self.sent_bytes);
+        text(line, "method", self.method);
+        text(line, "host", self.host);
+        text(line, "uri", self.target_uri);
+        text(line, "version", self.version);
+        text(line, "user_agent", cut(self.user_agent));
+        text(line, "trace_id", self.trace_id);
+        text(line, "rule", self.rule);
+        line.push_str(",\"request_creation_time\":\"");
+        write_time(line, self.began);
+        line.push('"');
+        text(line, "action", self.action);
+        optional(line, "error_reason", self.error_reason);
+        optional(line, "sticky", self.sticky.map(Verdict::word));
+        optional(line, "set_cookie", self.set_cookie);
+        optional(line, "from", self.from);
+        number(line, "attempts", u64::from(self.attempts));
+        number(line, "worker", self.worker as u64);
+        line.push('}');
+    }
+
+    /// `12:00:01 GET /cart 200 b hit 1.2ms`
+    fn write_short(&self, line: &mut String) {
+        let time = Clock::of(self.ended);
+        let _ = write!(line, "{:02}:{:02}:{:02} ", time.hour, time.minute, time.second);
+        plain(line, self.method);
+        line.push(' ');
+        plain(line, self.target_uri);
+        let _ = write!(line, " {}", self.status);
+        if let Some(target) = self.target {
+            let _ = write!(line, " {target}");
+        }
+        if let Some(verdict) = self.sticky {
+            let _ = write!(line, " {verdict}");
+        }
+        if let Some(from) = self.from.filter(|_| self.sticky != Some(Verdict::Hit)) {
+            let _ = write!(line, " (was {from})");
+        }
+        if let Some(reason) = self.error_reason {
+            let _ = write!(line, " {reason}");
+        }
+        let took = self.ended.saturating_sub(self.began);
+        let _ = write!(line, " {:.1}ms", took.as_secs_f64() * 1_000.0);
+    }
+}
+
+fn cut(user_agent: &str) -> &str {
+    let mut end = user_agent.len().min(LONGEST_USER_AGENT);
+    while !user_agent.is_char_boundary(end) {
+        end -= 1;
+    }
+    &user_agent[..end]
+}
+
+fn text(line: &mut String, key: &str, value: &str) {
+    line.push_str(",\"");
+    line.push_str(key);
+    line.push_str("\":\"");
+    escape(line, value);
+    line.push('"');
+}
+
+/// Appends text with what JSON must not carry raw escaped (RFC 8259 section 7), so that nothing a
+/// client sends can end a line or speak to a terminal.
+fn escape(line: &mut String, value: &str) {
+    let mut clean = 0;
+    for (at, byte) in value.bytes().enumerate() {
+        let escaped = matches!(byte, b'"' | b'\\' | 0..=0x1f | 0x7f);
+        if escaped {
+            line.push_str(&value[clean..at]);
+            clean = at + 1;
+            let _ = match byte {
+                b'"' => write!(line, "\\\""),
+                b'\\' => write!(line, "\\\\"),
+                other => write!(line, "\\u{other:04x}"),
+            };
+        }
+    }
+    line.push_str(&value[clean..]);
+}
+
+fn optional(line: &mut String, key: &str, value: Option<&str>) {
+    match value {
+        Some(value) => text(line, key, value),
+        None => {
+            let _ = write!(line, ",\"{key}\":null");
+        }
+    }
+}
+
+fn shown(line: &mut String, key: &str, value: impl std::fmt::Display) {
+    let _ = write!(line, ",\"{key}\":\"{value}\"");
+}
+
+fn number(line: &mut String, key: &str, value: u64) {
+    let _ = write!(line, ",\"{key}\":{value}");
+}
+
+/// ALB's seconds, with microseconds; `-1` where the exchange did not get so far.
+fn seconds(line: &mut String, key: &str, value: Option<Duration>) {
+    let _ = match value {
+        Some(value) => write!(line, ",\"{key}\":{}.{:06}", value.as_secs(), value.subsec_micros()),
+        None => write!(line, ",\"{key}\":-1"),
+    };
+}
+
+/// Text for a line without quotes: control characters and blanks become `?`.
+fn plain(line: &mut String, value: &str) {
+    line.extend(value.chars().map(|c| if c.is_control() || c == ' ' { '?' } else { c }));
+}
+
+struct Clock {
+    year: i64,
+    month: u32,
+    day: u32,
+    hour: u64,
+    minute: u64,
+    second: u64,
+}
+
+impl Clock {
+    /// The civil date of a time since the epoch, in UTC (Howard Hinnant's `civil_from_days`).
+    fn of(time: Duration) -> Self {
+        let seconds = time.as_secs();
+        let days = i64::try_from(seconds / 86_400).unwrap_or(0) + 719_468;
+        let era = days / 146_097;
+        let day_of_era = days % 146_097;
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        Self {
+            year: year_of_era + era * 400 + i64::from(month <= 2),
+            month: month as u32,
+            day: day as u32,
+            hour: seconds / 3_600 % 24,
+            minute: seconds / 60 % 60,
+            second: seconds % 60,
+        }
+    }
+}
+
+/// `2026-11-20T22:23:00.186641Z`, ISO 8601 in UTC with microseconds, as ALB writes it.
+pub fn write_time(line: &mut String, time: Duration) {
+    let clock = Clock::of(time);
+    let _ = write!(
+        line,
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+        clock.year,
+        clock.month,
+        clock.day,
+        clock.hour,
+        clock.minute,
+        clock.second,
+        time.subsec_micros(),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record<'static> {
+        Record {
+            kind: "http",
+            ended: Duration::new(1_530_570_180, 186_641_000),
+            began: Duration::new(1_530_570_180, 100_000_000),
+            listener: "web",
+            client: "192.0.2.1".parse().unwrap(),
+            peer: "192.0.2.1:2817".parse().unwrap(),
+            group: Some("app"),
+            target: Some("s1"),
+            target_address: Some("10.0.0.1:80".parse().unwrap()),
+            request_processing: Some(Duration::from_micros(5)),
+            target_processing: Some(Duration::from_micros(1_500)),
+            response_processing: None,
+            status: 200,
+            target_status: Some(200),
+            received_bytes: 34,
+            sent_bytes: 366,
+            method: "GET",
+            host: "www.example.com",
+            target_uri: "/a?b=\"c\"\\",
+            version: "HTTP/1.1",
+            user_agent: "evil\r\n\u{1b}[31m",
+            trace_id: "Root=1-58337262-36d228ad5d99923122bbe354",
+            rule: "default",
+            action: "forward",
+            error_reason: None,
+            sticky: Some(Verdict::Hit),
+            set_cookie: Some("renewed"),
+            from: None,
+            attempts: 1,
+            worker: 0,
+        }
+    }
+
+    #[test]
+    fn a_json_record_is_one_line_of_json_whatever_the_client_sent() {
+        let mut line = String::new();
+        record().write(AccessFormat::Json, &mut line);
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.bytes().all(|byte| byte == b'\n' || !byte.is_ascii_control()));
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["time"], "2018-07-02T22:23:00.186641Z");
+        assert_eq!(json["uri"], "/a?b=\"c\"\\");
+        assert_eq!(json["user_agent"], "evil\r\n\u{1b}[31m");
+        assert_eq!(json["target_processing_time"], 0.0015);
+        assert_eq!(json["response_processing_time"], -1);
+        assert_eq!(json["sticky"], "hit");
+        assert_eq!(json["from"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn a_short_record_reads_as_a_sentence() {
+        let mut line = String::new();
+        record().write(AccessFormat::Short, &mut line);
+        assert_eq!(line, "22:23:00 GET /a?b=\"c\"\\ 200 s1 hit 86.6ms\n");
+    }
+
+    #[test]
+    fn the_first_days_of_leap_years_are_right() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000000Z"),
+            (4_107_542_399, "2100-02-28T23:59:59.000000Z"),
+        ] {
+            let mut text = String::new();
+            write_time(&mut text, Duration::from_secs(seconds));
+            assert_eq!(text, expected);
+        }
+    }
+}

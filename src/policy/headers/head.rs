@@ -1,0 +1,234 @@
+//! What a request's head must be before anything is decided about it. hyper's parser is the floor
+//! (it refuses folded lines, bad lengths, foreign versions); what it lets through and a proxy must
+//! not is refused here.
+
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Uri, Version};
+
+/// Why a head is refused. Each becomes a status code in one place, the proxy's table of failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No Host, several, or one that is no host (RFC 9112 section 3.2).
+    Host,
+    /// A request target in a form its method does not have (RFC 9112 section 3.2).
+    TargetForm,
+    /// A method longer than ALB takes.
+    Method,
+    /// CONNECT or TRACE (ALB answers 405).
+    MethodNotAllowed,
+    /// A Transfer-Encoding that is not one `chunked`, and no list of codings either.
+    TransferEncoding,
+    /// A Transfer-Encoding with a coding other than `chunked` (ALB answers 501).
+    UnknownCoding,
+    /// An Expect other than `100-continue` (RFC 9110 section 10.1.1).
+    Expectation,
+    /// Connection names a field that belongs to the whole way (RFC 9110 section 7.6.1).
+    ConnectionOption,
+    /// More X-Forwarded-For entries than a way without a loop has.
+    ForwardingLoop,
+}
+
+/// The longest method (ALB: 127 characters).
+const LONGEST_METHOD: usize = 127;
+
+/// Where a request wants to go: its authority as the target is told, and the host that rules match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority<'h> {
+    /// With the port, as sent; `None` for an HTTP/1.0 request that names no host.
+    pub text: Option<&'h str>,
+}
+
+impl<'h> Authority<'h> {
+    /// Without the port; empty when there is none.
+    pub fn host(&self) -> &'h str {
+        let text = self.text.unwrap_or_default();
+        match text.rfind(':') {
+            Some(colon) if !text[colon..].contains(']') => &text[..colon],
+            _ => text,
+        }
+    }
+}
+
+/// Checks a head and finds its authority. The target's own, in absolute form, wins over Host.
+///
+/// # Errors
+/// The first reason to refuse.
+pub fn check<'h>(
+    method: &Method,
+    uri: &'h Uri,
+    version: Version,
+    headers: &'h HeaderMap,
+) -> Result<Authority<'h>, Refusal> {
+    if method.as_str().len() > LONGEST_METHOD {
+        return Err(Refusal::Method);
+    }
+    if method == Method::CONNECT || method == Method::TRACE {
+        return Err(Refusal::MethodNotAllowed);
+    }
+    let path = uri.path();
+    let form_fits = path.starts_with('/') || (path == "*" && method == Method::OPTIONS);
+    let visible = uri.path_and_query().is_some_and(|target| target.as_str().is_ascii());
+    if !form_fits || !visible || (uri.authority().is_some() && uri.scheme().is_none()) {
+        return Err(Refusal::TargetForm);
+    }
+    let host = host(version, headers)?;
+    if headers.contains_key(TRANSFER_ENCODING) {
+        check_codings(headers)?;
+    }
+    if let Some(expect) = headers.get(EXPECT)
+        && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    {
+        return Err(Refusal::Expectation);
+    }
+    let text = match uri.authority() {
+        Some(authority) if is_host(authority.as_str()) => Some(authority.as_str()),
+        Some(_) => return Err(Refusal::Host),
+        None => host,
+    };
+    Ok(Authority { text })
+}
+
+fn host(version: Version, headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut lines = headers.get_all(HOST).iter();
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => {
+            let text = line.to_str().map_err(|_| Refusal::Host)?;
+            if is_host(text) { Ok(Some(text)) } else { Err(Refusal::Host) }
+        }
+        (None, None) if version < Version::HTTP_11 => Ok(None),
+        _ => Err(Refusal::Host),
+    }
+}
+
+/// A host and an optional port (RFC 3986 section 3.2.2, without percent-encoding, which no real
+/// host name needs and which two parsers may read differently).
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((literal, port)) => (literal, port),
+            None => return false,
+        },
+        None => match text.find(':') {
+            Some(colon) => (&text[..colon], &text[colon..]),
+            None => (text, ""),
+        },
+    };
+    let literal = text.starts_with('[');
+    let host_fits = if literal {
+        host.parse::<std::net::Ipv6Addr>().is_ok()
+    } else {
+        let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        (1..=255).contains(&host.len()) && host.bytes().all(fine)
+    };
+    let port_fits = match port.strip_prefix(':') {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.len() <= 5,
+        None => port.is_empty(),
+    };
+    host_fits && port_fits
+}
+
+/// Exactly one `chunked` is what a message may say (RFC 9112 section 6.1); everything else is how
+/// requests are smuggled.
+fn check_codings(headers: &HeaderMap) -> Result<(), Refusal> {
+    let (mut chunked, mut foreign) = (0, false);
+    for line in headers.get_all(TRANSFER_ENCODING) {
+        let line = line.to_str().map_err(|_| Refusal::TransferEncoding)?;
+        for coding in line.split(',').map(|coding| coding.trim_matches([' ', '\t'])) {
+            let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            if coding.is_empty() || !coding.bytes().all(token) {
+                return Err(Refusal::TransferEncoding);
+            }
+            match coding.eq_ignore_ascii_case("chunked") {
+                true => chunked += 1,
+                false => foreign = true,
+            }
+        }
+    }
+    match (chunked, foreign) {
+        (1, false) => Ok(()),
+        (_, true) => Err(Refusal::UnknownCoding),
+        _ => Err(Refusal::TransferEncoding),
+    }
+}
+
+/// The length a request announced, if it did.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_case(method: &str, target: &str, fields: &[(&str, &str)]) -> Result<String, Refusal> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, value.parse().unwrap());
+        }
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let uri = target.parse().unwrap();
+        let authority = check(&method, &uri, Version::HTTP_11, &headers)?;
+        Ok(authority.host().to_owned())
+    }
+
+    #[test]
+    fn a_request_names_exactly_one_host() {
+        for bad in [
+            "", "a,b", "user@a", "a/b", "a b", "a:x", "a:123456", "[::1", "[zz]", "a%00", "a:1:2",
+        ] {
+            assert_eq!(check_case("GET", "/", &[("host", bad)]), Err(Refusal::Host), "{bad:?}");
+        }
+        for (good, host) in [("a", "a"), ("a.b:80", "a.b"), ("[::1]:80", "[::1]"), ("a:", "a")] {
+            assert_eq!(check_case("GET", "/", &[("host", good)]).as_deref(), Ok(host));
+        }
+        assert_eq!(check_case("GET", "/", &[]), Err(Refusal::Host));
+        let twice = [("host", "a"), ("host", "a")];
+        assert_eq!(check_case("GET", "/", &twice), Err(Refusal::Host));
+    }
+
+    #[test]
+    fn an_absolute_target_wins_over_host() {
+        let host = check_case("GET", "http://b.example:81/x", &[("host", "a.example")]);
+        assert_eq!(host.as_deref(), Ok("b.example"));
+    }
+
+    #[test]
+    fn a_target_has_the_form_its_method_takes() {
+        for (method, target) in [("GET", "*"), ("GET", "example.com:80")] {
+            let got = check_case(method, target, &[("host", "a")]);
+            assert_eq!(got, Err(Refusal::TargetForm), "{method} {target}");
+        }
+        assert!(check_case("OPTIONS", "*", &[("host", "a")]).is_ok());
+        for method in ["CONNECT", "TRACE"] {
+            let got = check_case(method, "/", &[("host", "a")]);
+            assert_eq!(got, Err(Refusal::MethodNotAllowed));
+        }
+        assert_eq!(check_case(&"M".repeat(128), "/", &[("host", "a")]), Err(Refusal::Method));
+    }
+
+    #[test]
+    fn only_one_chunked_is_a_transfer_encoding() {
+        let coding = |lines: &[&str]| {
+            let mut fields = vec![("host", "a")];
+            fields.extend(lines.iter().map(|line| ("transfer-encoding", *line)));
+            check_case("POST", "/", &fields).err()
+        };
+        assert_eq!(coding(&["Chunked"]), None);
+        for bad in [&[",chunked"][..], &["chunked, chunked"], &["chunked", "chunked"], &["ch\tunked"]]
+        {
+            assert_eq!(coding(bad), Some(Refusal::TransferEncoding), "{bad:?}");
+        }
+        for foreign in [&["gzip, chunked"][..], &["identity", "chunked"], &["xchunked"]] {
+            assert_eq!(coding(foreign), Some(Refusal::UnknownCoding), "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn an_expectation_other_than_continue_is_refused() {
+        let expect = |value| check_case("POST", "/", &[("host", "a"), ("expect", value)]).err();
+        assert_eq!(expect("100-Continue"), None);
+        assert_eq!(expect("y 100-continue"), Some(Refusal::Expectation));
+    }
+}

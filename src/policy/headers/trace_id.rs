@@ -1,0 +1,66 @@
+//! `X-Amzn-Trace-Id` (AWS, "Request tracing for your Application Load Balancer"): a request can be
+//! followed from the balancer's log into the target's.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use std::fmt::Write;
+
+/// `X-Amzn-Trace-Id`
+pub const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+
+/// A field longer than this is replaced rather than carried on (ALB does so when the head is over
+/// 7 KiB; here the field alone is bounded).
+const LONGEST: usize = 1_024;
+
+/// Writes the field for the next hop: a `Root` where there is none; else our own `Self` in front,
+/// in the place of any other `Self`, and every other field as it came. `random` is the id's 96 bits.
+pub fn write(headers: &mut HeaderMap, unix_seconds: u64, random: (u64, u32)) {
+    let present = headers.get(X_AMZN_TRACE_ID).and_then(|value| value.to_str().ok());
+    let kept = present.filter(|text| text.len() <= LONGEST && text.contains("Root="));
+    let mut text = String::with_capacity(40 + kept.map_or(0, |kept| kept.len() + 40));
+    let field = if kept.is_some() { "Self" } else { "Root" };
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{field}=1-{:08x}-{:016x}{:08x}", unix_seconds as u32, random.0, random.1);
+    let others = kept.into_iter().flat_map(|kept| kept.split(';')).map(str::trim);
+    for other in others.filter(|field| !field.is_empty() && !field.starts_with("Self=")) {
+        text.push(';');
+        text.push_str(other);
+    }
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(X_AMZN_TRACE_ID, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANDOM: (u64, u32) = (0x36d2_28ad_5d99_9231, 0x22bb_e354);
+
+    #[track_caller]
+    fn check(sent: Option<&str>, expected: &str) {
+        let mut headers = HeaderMap::new();
+        if let Some(sent) = sent {
+            headers.insert(X_AMZN_TRACE_ID, sent.parse().unwrap());
+        }
+        write(&mut headers, 0x5833_7262, RANDOM);
+        assert_eq!(headers[X_AMZN_TRACE_ID], expected);
+    }
+
+    #[test]
+    fn a_request_without_a_trace_gets_a_root() {
+        check(None, "Root=1-58337262-36d228ad5d99923122bbe354");
+        check(Some("nonsense"), "Root=1-58337262-36d228ad5d99923122bbe354");
+    }
+
+    #[test]
+    fn a_trace_under_way_gets_our_self_in_front_and_keeps_the_rest() {
+        check(
+            Some("Root=1-67891233-abc;CalledFrom=app"),
+            "Self=1-58337262-36d228ad5d99923122bbe354;Root=1-67891233-abc;CalledFrom=app",
+        );
+        check(
+            Some("Self=1-1-2;Root=1-67891233-abc"),
+            "Self=1-58337262-36d228ad5d99923122bbe354;Root=1-67891233-abc",
+        );
+    }
+}
