@@ -1,5 +1,8 @@
 //! Stayput: a layer-7 load balancer that keeps a client's session on the replica that holds it.
 
 pub mod config;
+pub mod decide;
 pub mod ground;
+pub mod model;
+pub mod observe;
 pub mod policy;

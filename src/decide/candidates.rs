@@ -74,7 +74,10 @@ impl<'s, L: Live> Candidates<'s, L> {
 
     /// Whether a target has as many requests in flight as it may.
     pub fn at_cap(&self, target: &Target) -> bool {
-        self.group.settings.max_in_flight_per_target.is_some_and(|cap| self.live.at_cap(target, cap))
+        self.group
+            .settings
+            .max_in_flight_per_target
+            .is_some_and(|cap| self.live.at_cap(target, cap))
     }
 
     /// How good a candidate the target of this index is, if it is one at all.

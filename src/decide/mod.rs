@@ -129,10 +129,9 @@ fn claim_of(request: &Request<'_>, snapshot: &Snapshot, group: usize, now: u64) 
     let (Some(cookie), Some(stickiness)) = (&group.cookie, &group.settings.stickiness) else {
         return Claim::None;
     };
-    let lines = request.headers.get_all(COOKIE);
     let names = claim::Names { main: &cookie.name, twin: Some(&cookie.twin) };
     claim::find(
-        lines.iter().map(|line| line.as_bytes()),
+        || request.headers.get_all(COOKIE).iter().map(|line| line.as_bytes()),
         names,
         &snapshot.keyring,
         Kind::Lb,
@@ -168,7 +167,7 @@ fn place(
             (by_algorithm(&candidates, group, draw), verdict)
         }
         Claim::Opened { contents, pin, .. } => match pin {
-            PinState::Absent => (candidates.ranked(contents.seed, None), Verdict::New),
+            PinState::Absent => (candidates.ranked(contents.seed(), None), Verdict::New),
             PinState::Expired => (by_algorithm(&candidates, group, draw), Verdict::Expired),
             PinState::Held(pin) => {
                 pinned = group.target_of(pin.target);
@@ -199,7 +198,7 @@ fn hold(
     contents: &Contents,
     pinned: Option<usize>,
 ) -> (Option<usize>, Verdict) {
-    let successor = |verdict| (candidates.ranked(contents.seed, pinned), verdict);
+    let successor = |verdict| (candidates.ranked(contents.seed(), pinned), verdict);
     let Some(at) = pinned else {
         return successor(Verdict::MovedRemoved);
     };
@@ -267,7 +266,7 @@ pub fn next_after_failure(
 pub fn ranking_seed(placement: &Placement) -> Option<Seed> {
     match &placement.claim {
         Claim::Opened { contents, pin: PinState::Absent | PinState::Held(_), .. } => {
-            Some(contents.seed)
+            Some(contents.seed())
         }
         _ => None,
     }

@@ -53,7 +53,7 @@ pub fn renewal(
                 } else if !first_key {
                     // Sealed anew with the first key, its times as they were: rotation must not
                     // lengthen a life that `refresh` does not lengthen.
-                    Some((contents.clone(), "resealed"))
+                    Some((*contents, "resealed"))
                 } else {
                     None
                 }

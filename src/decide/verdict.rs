@@ -103,9 +103,7 @@ impl Verdict {
             Self::MovedDraining => {
                 "the pinned target is draining: its pins move, or its delay is over"
             }
-            Self::MovedZone => {
-                "the pinned target stands in another zone and cross_zone is false"
-            }
+            Self::MovedZone => "the pinned target stands in another zone and cross_zone is false",
             Self::MovedUnhealthy => "the pinned target is unhealthy: the client moves for good",
             Self::Spilled => {
                 "the pinned target cannot serve just now: this request goes elsewhere, the pin stays"

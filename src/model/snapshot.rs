@@ -146,7 +146,9 @@ impl Snapshot {
         let index: HashMap<&str, usize> =
             groups.iter().enumerate().map(|(at, group)| (group.name(), at)).collect();
         let action = |action: &settings::Action| match action {
-            settings::Action::Forward(group) => index.get(group.as_str()).map(|&at| Action::Forward(at)),
+            settings::Action::Forward(group) => {
+                index.get(group.as_str()).map(|&at| Action::Forward(at))
+            }
             settings::Action::Respond(response) => Some(Action::Respond(response.clone())),
         };
         // A checked configuration forwards to groups that exist; a rule that could not be resolved
@@ -211,7 +213,12 @@ impl Group {
             .flat_map(|target| targets_of(settings, target, resolutions))
             .map(|(id, address, target)| Target {
                 key: TargetKey::of(settings.name.as_str(), id.as_str()),
-                live: roster.target(&settings.name, &id, address, settings.upstream.max_connections),
+                live: roster.target(
+                    &settings.name,
+                    &id,
+                    address,
+                    settings.upstream.max_connections,
+                ),
                 id,
                 address,
                 weight: target.weight,

@@ -72,7 +72,9 @@ enum Sink {
 fn write_all(mut sink: Sink, receiver: &Receiver<String>) {
     while let Ok(lines) = receiver.recv() {
         let written = match &mut sink {
-            Sink::Stdout => io::stdout().write_all(lines.as_bytes()).and_then(|()| io::stdout().flush()),
+            Sink::Stdout => {
+                io::stdout().write_all(lines.as_bytes()).and_then(|()| io::stdout().flush())
+            }
             Sink::Stderr => io::stderr().write_all(lines.as_bytes()),
             Sink::File(file) => file.write_all(lines.as_bytes()),
         };

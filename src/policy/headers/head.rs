@@ -175,9 +175,9 @@ mod tests {
 
     #[test]
     fn a_request_names_exactly_one_host() {
-        for bad in [
-            "", "a,b", "user@a", "a/b", "a b", "a:x", "a:123456", "[::1", "[zz]", "a%00", "a:1:2",
-        ] {
+        for bad in
+            ["", "a,b", "user@a", "a/b", "a b", "a:x", "a:123456", "[::1", "[zz]", "a%00", "a:1:2"]
+        {
             assert_eq!(check_case("GET", "/", &[("host", bad)]), Err(Refusal::Host), "{bad:?}");
         }
         for (good, host) in [("a", "a"), ("a.b:80", "a.b"), ("[::1]:80", "[::1]"), ("a:", "a")] {
@@ -216,7 +216,8 @@ mod tests {
             check_case("POST", "/", &fields).err()
         };
         assert_eq!(coding(&["Chunked"]), None);
-        for bad in [&[",chunked"][..], &["chunked, chunked"], &["chunked", "chunked"], &["ch\tunked"]]
+        for bad in
+            [&[",chunked"][..], &["chunked, chunked"], &["chunked", "chunked"], &["ch\tunked"]]
         {
             assert_eq!(coding(bad), Some(Refusal::TransferEncoding), "{bad:?}");
         }

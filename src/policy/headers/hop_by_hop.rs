@@ -8,14 +8,8 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Fields that belong to one connection whether or not Connection names them.
-const ALWAYS: [&str; 5] = [
-    "keep-alive",
-    "proxy-connection",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    
-];
+const ALWAYS: [&str; 5] =
+    ["keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings"];
 
 /// What a message said about its own connection, taken out of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -202,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_target_cannot_make_us_drop_its_cookies() {
-        let mut headers = headers(&[("connection", "set-cookie, x-a"), ("set-cookie", "a=b"), ("x-a", "1")]);
+        let mut headers =
+            headers(&[("connection", "set-cookie, x-a"), ("set-cookie", "a=b"), ("x-a", "1")]);
         strip_response(&mut headers);
         assert!(headers.contains_key("set-cookie") && !headers.contains_key("x-a"));
     }
@@ -222,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_trailer_announcement_loses_the_names_that_may_not_be_one() {
-        let mut headers = headers(&[("trailer", "x-sum, Content-Length"), ("trailer", "x-stayput-verdict")]);
+        let mut headers =
+            headers(&[("trailer", "x-sum, Content-Length"), ("trailer", "x-stayput-verdict")]);
         strip_response(&mut headers);
         assert_eq!(headers["trailer"], "x-sum");
         headers.insert("trailer", "host".parse().unwrap());

@@ -217,8 +217,7 @@ impl Progress {
 pub fn fails_open(wanted: bool, serving: u32, registered: u32, count: u32, percent: u8) -> bool {
     let too_few = serving < count;
     // In whole numbers: serving / registered < percent / 100.
-    let too_small_a_share =
-        u64::from(serving) * 100 < u64::from(registered) * u64::from(percent);
+    let too_small_a_share = u64::from(serving) * 100 < u64::from(registered) * u64::from(percent);
     wanted && (too_few || too_small_a_share)
 }
 
@@ -282,7 +281,8 @@ mod tests {
         assert!(after(&[Event::Passed, failed()]));
         assert!(!after(&[failed(), failed()]));
         assert!(after(&[failed(), failed(), Event::Passed]));
-        let by_traffic = [Event::Passed, Event::ConnectFailed, Event::ConnectFailed, Event::ConnectFailed];
+        let by_traffic =
+            [Event::Passed, Event::ConnectFailed, Event::ConnectFailed, Event::ConnectFailed];
         assert!(after(&by_traffic));
     }
 
