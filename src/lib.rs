@@ -4,5 +4,7 @@ pub mod config;
 pub mod decide;
 pub mod ground;
 pub mod model;
+pub mod net;
 pub mod observe;
 pub mod policy;
+pub mod proxy;

@@ -11,6 +11,7 @@ use crate::policy::affinity::cookie::SetCookieTemplate;
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::affinity::token::{GroupKey, TargetKey};
 use crate::policy::balance::round_robin::Cycle;
+use arc_swap::{ArcSwap, Cache};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
@@ -30,6 +31,44 @@ pub struct Snapshot {
     /// Where this balancer stands.
     pub zone: Option<Name>,
     lifetimes: HashMap<GroupKey, u32>,
+}
+
+/// The current picture, replaced by one swap.
+#[derive(Clone, Debug)]
+pub struct Published(Arc<ArcSwap<Snapshot>>);
+
+impl Published {
+    /// Publishes the first picture.
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self(Arc::new(ArcSwap::new(snapshot)))
+    }
+
+    /// Puts another picture in its place; exchanges under way keep theirs.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.0.store(snapshot);
+    }
+
+    /// The current picture, for those who ask seldom.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// A reader for those who ask with every request: while nothing is published it costs one load
+    /// of a shared pointer.
+    pub fn reader(&self) -> Reader {
+        Reader(Cache::new(Arc::clone(&self.0)))
+    }
+}
+
+/// One worker's way to the current picture.
+#[derive(Debug)]
+pub struct Reader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
+
+impl Reader {
+    /// The current picture.
+    pub fn current(&mut self) -> Arc<Snapshot> {
+        Arc::clone(self.0.load())
+    }
 }
 
 /// A listener and the rules that hold for it.

@@ -1,0 +1,6 @@
+//! Layer 6: sockets. Made by the main thread, accepted and dialled by workers.
+
+pub mod connect;
+pub mod listen;
+pub mod pool;
+pub mod stream;

@@ -1,0 +1,157 @@
+//! A TCP stream that tells what happens on it: bytes either way, and that there was any.
+//!
+//! The watch is shared with the connection's owner through atomics rather than an `Rc`, for hyper
+//! wants its I/O to be `Send` where upgrades are possible. Nobody else touches them: the relaxed
+//! loads and stores cost what plain ones do.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// What happened on a stream.
+#[derive(Debug)]
+pub struct Watch {
+    active: AtomicBool,
+    read: AtomicU64,
+    written: AtomicU64,
+    read_limit: AtomicU64,
+    left_behind: Mutex<Option<TcpStream>>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            active: AtomicBool::new(false),
+            read: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            read_limit: AtomicU64::new(u64::MAX),
+            left_behind: Mutex::new(None),
+        }
+    }
+}
+
+impl Watch {
+    /// Whether a byte went either way since this was last asked.
+    pub fn take_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed) && {
+            self.active.store(false, Ordering::Relaxed);
+            true
+        }
+    }
+
+    /// Bytes read so far.
+    pub fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Lets so many more bytes be read; then reading fails. `None` lifts the limit.
+    pub fn limit_reading(&self, more: Option<u64>) {
+        let limit = more.map_or(u64::MAX, |more| self.read().saturating_add(more));
+        self.read_limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// The socket, once whoever read and wrote on it has dropped the stream: for a last word, or to
+    /// read on for a while so that the answer is not lost in a reset.
+    pub fn take_socket(&self) -> Option<TcpStream> {
+        self.left_behind.lock().ok()?.take()
+    }
+
+    fn note(&self, counter: &AtomicU64, bytes: usize) {
+        if bytes > 0 {
+            counter.store(counter.load(Ordering::Relaxed) + bytes as u64, Ordering::Relaxed);
+            self.active.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The stream.
+#[derive(Debug)]
+pub struct WatchedStream {
+    /// Present until dropped.
+    inner: Option<TcpStream>,
+    watch: Arc<Watch>,
+}
+
+impl WatchedStream {
+    /// Watches a stream.
+    pub fn new(inner: TcpStream) -> (Self, Arc<Watch>) {
+        let watch = Arc::new(Watch::default());
+        (Self { inner: Some(inner), watch: Arc::clone(&watch) }, watch)
+    }
+
+    fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.inner.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Drop for WatchedStream {
+    fn drop(&mut self) {
+        if let Ok(mut left_behind) = self.watch.left_behind.lock() {
+            *left_behind = self.inner.take();
+        }
+    }
+}
+
+impl AsyncRead for WatchedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = self.socket()?.poll_read(cx, buffer);
+        self.watch.note(&self.watch.read, buffer.filled().len() - before);
+        if self.watch.read() > self.watch.read_limit.load(Ordering::Relaxed) {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "too much before the answer");
+            return Poll::Ready(Err(error));
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for WatchedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = self.socket()?.poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = polled {
+            self.watch.note(&self.watch.written, count);
+        }
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = self.socket()?.poll_write_vectored(cx, slices);
+        if let Poll::Ready(Ok(count)) = polled {
+            self.watch.note(&self.watch.written, count);
+        }
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket()?.poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,317 @@
+//! Bodies that count, limit, and hold what must live until the last byte.
+
+use super::client::{Client, Phase};
+use super::exchange::Exchange;
+use super::failure::Failure;
+use crate::ground::clock::Moment;
+use crate::model::live::{InFlight, TargetLive};
+use crate::net::connect::Connection;
+use crate::observe::counters::Counters;
+use crate::policy::headers::hop_by_hop;
+use bytes::Bytes;
+use http::HeaderName;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// A body that broke off. Whoever reads it only needs to know that it did; why stands with the
+/// exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Broken;
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body broke off")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// What goes to a target: nothing, or the client's body, which can be taken back as long as no
+/// frame of it was read.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// No body.
+    Empty,
+    /// The client's.
+    Upload(Rc<Upload>),
+}
+
+/// A client's body on its way to a target.
+#[derive(Debug)]
+pub struct Upload {
+    incoming: RefCell<Option<Incoming>>,
+    state: Cell<UploadState>,
+    passed: Cell<u64>,
+    limit: Option<u64>,
+    response_timeout: Duration,
+    client: Rc<Client>,
+    counters: Arc<Counters>,
+}
+
+/// How far a client's body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadState {
+    /// Nothing of it was read, so that it can go to another target.
+    Untouched,
+    /// Some of it was.
+    Begun,
+    /// All of it was.
+    Finished,
+    /// It is larger than the limit.
+    TooLarge,
+    /// The client broke off, or framed it badly.
+    Malformed,
+}
+
+impl Upload {
+    /// A client's body. When its last byte has gone, the target has `response_timeout` to answer.
+    pub fn new(
+        incoming: Incoming,
+        limit: Option<u64>,
+        response_timeout: Duration,
+        client: Rc<Client>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            incoming: RefCell::new(Some(incoming)),
+            state: Cell::new(UploadState::Untouched),
+            passed: Cell::new(0),
+            limit,
+            response_timeout,
+            client,
+            counters,
+        }
+    }
+
+    /// How far it is.
+    pub fn state(&self) -> UploadState {
+        self.state.get()
+    }
+
+    /// What broke it, if anything did.
+    pub fn failure(&self) -> Option<Failure> {
+        match self.state.get() {
+            UploadState::TooLarge => Some(Failure::BodyTooLarge),
+            UploadState::Malformed => Some(Failure::BodyMalformed),
+            UploadState::Untouched | UploadState::Begun | UploadState::Finished => None,
+        }
+    }
+
+    fn finish(&self) {
+        self.state.set(UploadState::Finished);
+        if self.client.phase() == Phase::Upload {
+            let now = Moment::now().monotonic;
+            self.client.enter(Phase::Waiting, now, Some(now + self.response_timeout));
+        }
+    }
+
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let mut incoming = self.incoming.borrow_mut();
+        let Some(body) = incoming.as_mut() else { return Poll::Ready(Some(Err(Broken))) };
+        let frame = match std::task::ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            None => {
+                self.finish();
+                return Poll::Ready(None);
+            }
+            Some(Err(_)) => {
+                self.state.set(UploadState::Malformed);
+                return Poll::Ready(Some(Err(Broken)));
+            }
+            Some(Ok(frame)) => frame,
+        };
+        self.state.set(UploadState::Begun);
+        let passed = self.passed.get() + frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.passed.set(passed);
+        if self.limit.is_some_and(|limit| passed > limit) {
+            self.state.set(UploadState::TooLarge);
+            return Poll::Ready(Some(Err(Broken)));
+        }
+        if body.is_end_stream() {
+            self.finish();
+        }
+        Poll::Ready(Some(Ok(without_forbidden_trailers(frame, &self.counters))))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            RequestBody::Empty => Poll::Ready(None),
+            RequestBody::Upload(upload) => upload.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Empty => true,
+            RequestBody::Upload(upload) => {
+                upload.incoming.borrow().as_ref().is_some_and(Body::is_end_stream)
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            RequestBody::Empty => SizeHint::with_exact(0),
+            RequestBody::Upload(upload) => {
+                upload.incoming.borrow().as_ref().map(Body::size_hint).unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// Trailers lose the names that may not be one (RFC 9110 section 6.5.1).
+fn without_forbidden_trailers(frame: Frame<Bytes>, counters: &Counters) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let forbidden: Vec<HeaderName> =
+                trailers.keys().filter(|name| !hop_by_hop::may_be_trailer(name)).cloned().collect();
+            forbidden.iter().for_each(|name| drop(trailers.remove(name)));
+            counters.trailers_dropped.add(forbidden.len() as u64);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
+/// What goes to the client.
+#[derive(Debug)]
+pub struct ResponseBody {
+    source: Source,
+    /// Ended when the body is let go. `None` where a tunnel carries it on.
+    exchange: Option<Exchange>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Own(Option<Bytes>),
+    Target { incoming: Incoming, lease: Option<Lease> },
+}
+
+/// A target's connection while its answer is passed on, and what is given back after it.
+#[derive(Debug)]
+pub struct Lease {
+    /// The connection.
+    pub connection: Connection<RequestBody>,
+    /// To whom.
+    pub target: Arc<TargetLive>,
+    /// How long it may then be idle.
+    pub keep_alive: Duration,
+    /// The place under the target's cap.
+    pub in_flight: Option<InFlight>,
+    /// The client's body, if there was one: a connection on which it has not all gone out is not
+    /// used again.
+    pub upload: Option<Rc<Upload>>,
+}
+
+impl Lease {
+    fn give_back(self, exchange: &Exchange) {
+        let whole =
+            self.upload.as_ref().is_none_or(|upload| upload.state() == UploadState::Finished);
+        if whole {
+            let until = Moment::now().monotonic + self.keep_alive;
+            exchange.workplace.pool.give_back(&self.target, self.connection, until);
+        }
+    }
+}
+
+impl ResponseBody {
+    /// A body the balancer made.
+    pub fn own(bytes: Bytes, exchange: Exchange) -> Self {
+        let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
+        Self { source: Source::Own(bytes), exchange: Some(exchange) }
+    }
+
+    /// No body, and nothing that ends with it: the answer that begins a tunnel.
+    pub fn of_switch() -> Self {
+        Self { source: Source::Own(None), exchange: None }
+    }
+
+    /// A target's body, passed on.
+    pub fn of_target(incoming: Incoming, lease: Lease, exchange: Exchange) -> Self {
+        Self { source: Source::Target { incoming, lease: Some(lease) }, exchange: Some(exchange) }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self;
+        match &mut this.source {
+            Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Target { incoming, .. } => {
+                let polled = std::task::ready!(Pin::new(incoming).poll_frame(cx));
+                let Some(exchange) = &mut this.exchange else {
+                    return Poll::Ready(Some(Err(Broken)));
+                };
+                match polled {
+                    Some(Ok(frame)) => {
+                        let counters = &exchange.workplace.counters;
+                        Poll::Ready(Some(Ok(without_forbidden_trailers(frame, counters))))
+                    }
+                    Some(Err(_)) => {
+                        // The client must see that the answer is not whole: hyper closes without
+                        // a last chunk, or short of the length.
+                        exchange.story().error = Some("target_broke_off");
+                        Poll::Ready(Some(Err(Broken)))
+                    }
+                    None => {
+                        exchange.story().is_complete = true;
+                        Poll::Ready(None)
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(bytes) => bytes.is_none(),
+            Source::Target { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Source::Target { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // hyper does not ask again for the end of a body that said it had ended, nor at all for one
+        // of ours where the answer has none (HEAD).
+        let own = matches!(self.source, Source::Own(_));
+        let said_so = own || self.is_end_stream();
+        let Some(exchange) = &mut self.exchange else { return };
+        exchange.story().is_complete |= said_so;
+        if let Source::Target { lease, .. } = &mut self.source
+            && let Some(lease) = lease.take()
+            && exchange.story().is_complete
+        {
+            lease.give_back(exchange);
+        }
+    }
+}

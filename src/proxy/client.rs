@@ -1,0 +1,317 @@
+//! One client connection as its exchanges and the worker's tick see it: who it is, which phase it
+//! is in, and whether its time is over.
+//!
+//! There is no timer for each request. The phase and one moment stand here; a tick, ten times a
+//! second, looks at every connection and wakes those whose time is over. A byte that went either
+//! way since the last tick counts as having gone now, so a deadline may be late by two ticks and
+//! is never early.
+
+use super::exchange::Ended;
+use crate::config::settings::ListenerTimeouts;
+use crate::ground::clock::Moment;
+use crate::net::stream::Watch;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// What a connection is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The first byte after accept.
+    Fresh,
+    /// The first byte of another request.
+    Idle,
+    /// The rest of a request's head.
+    Head,
+    /// The rest of a request's body.
+    Upload,
+    /// A target: to connect, or to answer.
+    Waiting,
+    /// The client to take the rest of its answer, or the target to send it.
+    Responding,
+    /// Either side of a tunnel.
+    Tunnel,
+}
+
+/// Whose time is over, and so what is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Nothing was asked: a silent close.
+    Silent,
+    /// A head was begun: 408.
+    Head,
+    /// A body was awaited: 408.
+    Request,
+    /// The target's answer was: 504.
+    Response,
+    /// An answer or a tunnel stood still: cut.
+    Stalled,
+}
+
+/// The connection.
+#[derive(Debug)]
+pub struct Client {
+    /// Who connected.
+    pub peer: SocketAddr,
+    /// Where to.
+    pub local: SocketAddr,
+    /// The index of the listener.
+    pub listener: usize,
+    /// What happens on the socket.
+    pub watch: Arc<Watch>,
+    /// When it was accepted.
+    pub accepted: Moment,
+    timeouts: ListenerTimeouts,
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+    deadline: Cell<Option<Instant>>,
+    read_before: Cell<u64>,
+    expiry: Cell<Option<Expiry>>,
+    waker: RefCell<Option<Waker>>,
+    must_linger: Cell<bool>,
+    ended: RefCell<Vec<Ended>>,
+    traffic_before: Cell<(u64, u64)>,
+    _place: Place,
+}
+
+impl Client {
+    /// A connection just accepted.
+    pub fn new(
+        (peer, local): (SocketAddr, SocketAddr),
+        listener: usize,
+        timeouts: ListenerTimeouts,
+        watch: Arc<Watch>,
+        accepted: Moment,
+        place: Place,
+    ) -> Self {
+        Self {
+            peer,
+            local,
+            listener,
+            watch,
+            accepted,
+            timeouts,
+            phase: Cell::new(Phase::Fresh),
+            since: Cell::new(accepted.monotonic),
+            deadline: Cell::new(None),
+            read_before: Cell::new(0),
+            expiry: Cell::new(None),
+            waker: RefCell::new(None),
+            must_linger: Cell::new(false),
+            ended: RefCell::new(Vec::new()),
+            traffic_before: Cell::new((0, 0)),
+            _place: place,
+        }
+    }
+
+    /// What it waits for.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Waits for something else from now on; `deadline` is the latest for all of it.
+    pub fn enter(&self, phase: Phase, now: Instant, deadline: Option<Instant>) {
+        self.phase.set(phase);
+        self.since.set(now);
+        self.deadline.set(deadline);
+        self.read_before.set(self.watch.read());
+    }
+
+    /// Whether the next answer must be the last: its life is over.
+    pub fn is_old(&self, now: Moment) -> bool {
+        let bound = self.timeouts.max_lifetime;
+        bound.is_some_and(|bound| now.since(self.accepted) >= bound)
+    }
+
+    /// Notes that unread bytes of a request may still be coming after the last answer, so that
+    /// closing at once would reset the connection and lose it.
+    pub fn linger(&self) {
+        self.must_linger.set(true);
+    }
+
+    /// Whether that was noted.
+    pub fn must_linger(&self) -> bool {
+        self.must_linger.get()
+    }
+
+    /// Keeps what is to be written down of an exchange until its last bytes have gone out.
+    pub fn push_ended(&self, ended: Ended) {
+        self.ended.borrow_mut().push(ended);
+    }
+
+    /// Takes those exchanges.
+    pub fn take_ended(&self) -> Vec<Ended> {
+        // The usual answer by far, without touching the allocator.
+        if self.ended.borrow().is_empty() { Vec::new() } else { self.ended.take() }
+    }
+
+    /// Bytes from and to the client since this was last asked.
+    pub fn take_traffic(&self) -> (u64, u64) {
+        let now = (self.watch.read(), self.watch.written());
+        let before = self.traffic_before.replace(now);
+        (now.0 - before.0, now.1 - before.1)
+    }
+
+    /// Whose time is over, if anyone's.
+    pub fn expiry(&self) -> Option<Expiry> {
+        self.expiry.get()
+    }
+
+    /// Resolves when the time of what is awaited is over. The connection's task is woken for it.
+    pub async fn expired(&self) -> Expiry {
+        poll_fn(|_| self.expiry.get().map_or(Poll::Pending, Poll::Ready)).await
+    }
+
+    /// Remembers whom the tick wakes.
+    pub fn remember_waker(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    /// Wakes the connection's task.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Looks whether its time is over. Once it is, it stays so. `leaving` is how long the process
+    /// has been draining and how long this connection may still be silent.
+    pub fn tick(&self, now: Instant, leaving: Option<(Instant, Duration)>) {
+        if self.expiry.get().is_none()
+            && let Some(expiry) = self.judge(now, leaving)
+        {
+            self.expiry.set(Some(expiry));
+            self.wake();
+        }
+    }
+
+    fn judge(&self, now: Instant, leaving: Option<(Instant, Duration)>) -> Option<Expiry> {
+        let phase = self.phase.get();
+        let active = self.watch.take_active();
+        let elapsed = || now.saturating_duration_since(self.since.get());
+        let overdue = self.deadline.get().is_some_and(|deadline| now >= deadline);
+        match phase {
+            Phase::Fresh | Phase::Idle => {
+                if self.watch.read() != self.read_before.get() {
+                    self.enter(Phase::Head, now, None);
+                    return None;
+                }
+                let bound = match phase {
+                    Phase::Fresh => self.timeouts.header_read,
+                    _ => self.timeouts.idle,
+                };
+                let told_to_leave = leaving.is_some_and(|(from, grace)| {
+                    now.saturating_duration_since(from.max(self.since.get())) >= grace
+                });
+                (elapsed() >= bound || told_to_leave).then_some(Expiry::Silent)
+            }
+            Phase::Head => (elapsed() >= self.timeouts.header_read).then_some(Expiry::Head),
+            Phase::Upload => {
+                if active {
+                    self.since.set(now);
+                }
+                (overdue || elapsed() >= self.timeouts.idle).then_some(Expiry::Request)
+            }
+            Phase::Waiting => overdue.then_some(Expiry::Response),
+            Phase::Responding | Phase::Tunnel => {
+                if active {
+                    self.since.set(now);
+                }
+                (overdue || elapsed() >= self.timeouts.idle).then_some(Expiry::Stalled)
+            }
+        }
+    }
+}
+
+/// One of a listener's places for connections; given back when dropped.
+#[derive(Debug)]
+pub struct Place(Arc<AtomicU32>);
+
+impl Place {
+    /// A place, if the listener has one left.
+    pub fn take(open: &Arc<AtomicU32>, most: u32) -> Option<Self> {
+        let enter = |count| (count < most).then_some(count + 1);
+        let taken = open.try_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok();
+        taken.then(|| Self(Arc::clone(open)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: ListenerTimeouts = ListenerTimeouts {
+        header_read: Duration::from_secs(15),
+        idle: Duration::from_secs(60),
+        request: None,
+        max_lifetime: None,
+    };
+
+    fn client() -> (Client, Instant) {
+        let now = Moment::now();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let open = Arc::new(AtomicU32::new(0));
+        let place = Place::take(&open, 1).unwrap();
+        let client =
+            Client::new((address, address), 0, TIMEOUTS, Arc::new(Watch::default()), now, place);
+        (client, now.monotonic)
+    }
+
+    #[track_caller]
+    fn check(phase: Phase, deadline: Option<u64>, after: u64, expected: Option<Expiry>) {
+        let (client, now) = client();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        client.enter(phase, now, deadline.map(later));
+        client.tick(later(after) - Duration::from_millis(1), None);
+        assert_eq!(client.expiry(), None, "{phase:?} was early");
+        client.tick(later(after), None);
+        assert_eq!(client.expiry(), expected, "{phase:?}");
+    }
+
+    #[test]
+    fn each_phase_ends_at_its_own_time_and_never_before() {
+        check(Phase::Fresh, None, 15, Some(Expiry::Silent));
+        check(Phase::Idle, None, 60, Some(Expiry::Silent));
+        check(Phase::Head, None, 15, Some(Expiry::Head));
+        check(Phase::Upload, None, 60, Some(Expiry::Request));
+        check(Phase::Upload, Some(10), 10, Some(Expiry::Request));
+        check(Phase::Waiting, Some(70), 70, Some(Expiry::Response));
+        check(Phase::Waiting, None, 3_600, None);
+        check(Phase::Responding, None, 60, Some(Expiry::Stalled));
+        check(Phase::Tunnel, None, 60, Some(Expiry::Stalled));
+    }
+
+    #[test]
+    fn a_draining_process_closes_idle_connections_after_their_silence_and_no_others() {
+        let grace = Duration::from_secs(1);
+        for (phase, closed) in [(Phase::Idle, true), (Phase::Fresh, true), (Phase::Waiting, false)]
+        {
+            let (client, now) = client();
+            client.enter(phase, now, None);
+            client.tick(now + grace, Some((now, grace)));
+            assert_eq!(client.expiry().is_some(), closed, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_listener_has_so_many_places_and_no_more() {
+        let open = Arc::new(AtomicU32::new(0));
+        let place = Place::take(&open, 1);
+        assert!(place.is_some() && Place::take(&open, 1).is_none());
+        drop(place);
+        assert!(Place::take(&open, 1).is_some());
+    }
+}

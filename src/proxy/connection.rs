@@ -1,0 +1,137 @@
+//! One client connection from accept to close: hyper drives HTTP/1.1, the worker's tick sets its
+//! deadlines, and what it leaves undone is done here.
+
+use super::client::{Client, Expiry, Phase};
+use super::handle::handle;
+use super::respond;
+use super::workplace::Workplace;
+use crate::config::settings::Limits;
+use crate::ground::clock::Moment;
+use crate::net::stream::WatchedStream;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Header fields hyper holds on the stack; another limit moves them to the heap.
+const FIELDS_ON_THE_STACK: usize = 100;
+/// Bytes hyper may buffer of one client, heads included, where the head's limit allows it.
+const BUFFER_BEYOND_HEAD: usize = 64 * 1_024;
+
+/// How a connection ended, as hyper tells it.
+enum End {
+    Done(Result<(), hyper::Error>),
+    Expired(Expiry),
+}
+
+/// Serves a connection until it closes or becomes a tunnel.
+pub async fn serve(
+    workplace: Rc<Workplace>,
+    client: Rc<Client>,
+    stream: WatchedStream,
+    limits: &Limits,
+) {
+    let end = {
+        let service = service_fn(|request: Request<Incoming>| {
+            let (workplace, client) = (workplace.clone(), client.clone());
+            async move { Ok::<_, Infallible>(handle(workplace, client, request).await) }
+        });
+        let mut builder = http1::Builder::new();
+        builder
+            .pipeline_flush(true)
+            .header_read_timeout(None)
+            .max_header_size(limits.header_bytes)
+            .max_buf_size(limits.header_bytes + BUFFER_BEYOND_HEAD);
+        if limits.headers != FIELDS_ON_THE_STACK {
+            builder.max_headers(limits.headers);
+        }
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection.with_upgrades());
+        poll_fn(|cx| {
+            client.remember_waker(cx.waker());
+            if let Some(expiry) = client.expiry()
+                && !is_for_the_exchange(expiry)
+            {
+                return Poll::Ready(End::Expired(expiry));
+            }
+            let polled = connection.as_mut().poll(cx);
+            write_ended(&workplace, &client);
+            polled.map(End::Done)
+        })
+        .await
+    };
+    // hyper's machine is gone, and with it whatever it was serving: that is written down now.
+    write_ended(&workplace, &client);
+    if let Some(socket) = client.watch.take_socket() {
+        finish(&workplace, &client, socket, end).await;
+    }
+}
+
+/// Whether a time-out is answered by the exchange under way rather than here.
+fn is_for_the_exchange(expiry: Expiry) -> bool {
+    matches!(expiry, Expiry::Request | Expiry::Response)
+}
+
+fn write_ended(workplace: &Workplace, client: &Client) {
+    for ended in client.take_ended() {
+        ended.write(workplace, client);
+    }
+}
+
+/// The last word on a connection that hyper let go of, then the close.
+async fn finish(workplace: &Workplace, client: &Client, mut socket: TcpStream, end: End) {
+    let last_word = match end {
+        End::Expired(Expiry::Head) => Some(StatusCode::REQUEST_TIMEOUT),
+        // An HTTP/2 preface: ALB answers 505 on a listener that does not speak it.
+        End::Done(Err(error)) if error.is_parse_version_h2() => {
+            Some(StatusCode::HTTP_VERSION_NOT_SUPPORTED)
+        }
+        End::Done(Err(error)) if error.is_parse() => {
+            workplace.counters.unparsable.add_one();
+            tracing::debug!(peer = %client.peer, %error, "a request that is no HTTP");
+            client.linger();
+            None
+        }
+        End::Expired(_) | End::Done(_) => None,
+    };
+    if let Some(status) = last_word {
+        workplace.counters.unparsable.add_one();
+        // Best effort: the socket's buffer takes so few bytes at once, or the client is gone.
+        let _ = tokio::time::timeout(LINGER, socket.write_all(&respond::raw(status))).await;
+        client.linger();
+    }
+    if client.must_linger() {
+        client.enter(Phase::Responding, Moment::now().monotonic, None);
+        linger(&mut socket).await;
+    }
+}
+
+/// How long, and how much, is read and thrown away after the last answer.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Reads on for a moment: a socket closed with unread bytes resets the connection, and the reset
+/// may overtake the answer (RFC 9112 section 9.6).
+async fn linger(socket: &mut TcpStream) {
+    let drain = async {
+        let _ = socket.shutdown().await;
+        let mut scratch = [0; 4_096];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match socket.read(&mut scratch).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => left = left.saturating_sub(count),
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, drain).await;
+}

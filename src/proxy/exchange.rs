@@ -1,0 +1,240 @@
+//! What is known about one exchange. However it ends, it is written down once: when its last
+//! holder lets go of it.
+
+use super::client::{Client, Phase};
+use super::failure::Failure;
+use super::workplace::Workplace;
+use crate::decide::Placement;
+use crate::decide::verdict::Verdict;
+use crate::ground::clock::Moment;
+use crate::model::snapshot::Snapshot;
+use crate::observe::record::Record;
+use http::header::{HOST, USER_AGENT};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One exchange under way. Dropping it ends it.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The worker's own things.
+    pub workplace: Rc<Workplace>,
+    /// The connection it came by.
+    pub client: Rc<Client>,
+    /// The picture it began with.
+    pub snapshot: Arc<Snapshot>,
+    /// What is written down; taken when it ends.
+    story: Option<Box<Story>>,
+}
+
+/// What will be written down.
+#[derive(Debug)]
+pub struct Story {
+    /// When the head was read.
+    pub began: Moment,
+    /// The client, as `trusted_proxies` make it.
+    pub address: IpAddr,
+    /// As sent.
+    pub method: Method,
+    /// As sent.
+    pub uri: Uri,
+    /// As sent.
+    pub version: Version,
+    /// As sent.
+    pub host: Option<HeaderValue>,
+    /// As sent.
+    pub user_agent: Option<HeaderValue>,
+    /// As the target gets it.
+    pub trace_id: Option<HeaderValue>,
+    /// The index of the rule; `None` is the default.
+    pub rule: Option<usize>,
+    /// `forward`, `fixed-response`, `-`.
+    pub action: &'static str,
+    /// Its place in a group.
+    pub placement: Option<Placement>,
+    /// Targets tried.
+    pub attempts: u32,
+    /// When it was last sent to a target.
+    pub dispatched: Option<Moment>,
+    /// When the target's head came.
+    pub answered: Option<Moment>,
+    /// What the target said.
+    pub target_status: Option<StatusCode>,
+    /// What the client got.
+    pub status: u16,
+    /// Why the balancer answered itself, or why the answer broke off.
+    pub error: Option<&'static str>,
+    /// What was written into the cookie.
+    pub set_cookie: Option<&'static str>,
+    /// Whether it became a tunnel.
+    pub is_tunnel: bool,
+    /// Whether the whole answer was handed over for sending.
+    pub is_complete: bool,
+}
+
+/// An exchange that is over but for its last bytes on the wire.
+#[derive(Debug)]
+pub struct Ended {
+    story: Box<Story>,
+    ended: Moment,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Exchange {
+    /// Begins one with the head of a request.
+    pub fn begin<B>(
+        workplace: Rc<Workplace>,
+        client: Rc<Client>,
+        request: &http::Request<B>,
+    ) -> Self {
+        let began = Moment::now();
+        client.enter(Phase::Waiting, began.monotonic, None);
+        let story = Story {
+            began,
+            address: client.peer.ip(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            host: request.headers().get(HOST).cloned(),
+            user_agent: request.headers().get(USER_AGENT).cloned(),
+            trace_id: None,
+            rule: None,
+            action: "-",
+            placement: None,
+            attempts: 0,
+            dispatched: None,
+            answered: None,
+            target_status: None,
+            // Until something else is answered, the client is the one who left (ALB's 460).
+            status: 460,
+            error: Some("client_gone"),
+            set_cookie: None,
+            is_tunnel: false,
+            is_complete: false,
+        };
+        let snapshot = workplace.snapshot();
+        Self { workplace, client, snapshot, story: Some(Box::new(story)) }
+    }
+
+    /// What will be written down of it.
+    pub fn story(&mut self) -> &mut Story {
+        // The story is taken by `drop` alone, after which nobody holds the exchange.
+        #[allow(clippy::expect_used)]
+        self.story.as_mut().expect("an exchange has its story until it is dropped")
+    }
+
+    /// Notes that the balancer answers itself because of this.
+    pub fn fail(&mut self, failure: &Failure) {
+        let story = self.story();
+        story.status = failure.logged_status();
+        story.error = Some(failure.word());
+        if let Failure::Refused(verdict) = failure
+            && let Some(placement) = &mut story.placement
+        {
+            placement.verdict = *verdict;
+            placement.target = None;
+        }
+    }
+
+    /// Notes the status the client gets.
+    pub fn answer(&mut self, status: StatusCode) {
+        let story = self.story();
+        story.status = status.as_u16();
+        story.error = None;
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let Some(mut story) = self.story.take() else { return };
+        let now = Moment::now();
+        if !story.is_complete && story.error.is_none() {
+            let stalled = self.client.expiry().is_some();
+            story.error = Some(if stalled { "stalled" } else { "client_gone" });
+        }
+        if self.client.phase() != Phase::Tunnel {
+            self.client.enter(Phase::Idle, now.monotonic, None);
+        }
+        let snapshot = Arc::clone(&self.snapshot);
+        self.client.push_ended(Ended { story, ended: now, snapshot });
+    }
+}
+
+impl Ended {
+    /// Writes it down. What went over the connection since the exchange before belongs to it.
+    pub fn write(self, workplace: &Workplace, client: &Client) {
+        workplace.counters.exchanges.add_one();
+        let (received_bytes, sent_bytes) = client.take_traffic();
+        let (story, snapshot) = (&*self.story, &*self.snapshot);
+        let placement = story.placement.as_ref();
+        let group = placement.map(|placement| &snapshot.groups[placement.group]);
+        let target = |at: Option<usize>| Some(&group?.targets[at?]);
+        let served_by = target(placement.and_then(|placement| placement.target));
+        let pinned = target(placement.and_then(|placement| placement.pinned));
+        let verdict = placement.map(|placement| placement.verdict);
+        if let (Some(verdict), Some(group)) = (verdict, group) {
+            if verdict == Verdict::UnknownKey {
+                workplace.counters.unknown_keys.add_one();
+            }
+            if verdict.is_move() && served_by.is_some() {
+                workplace.counters.moved.add_one();
+                tracing::info!(
+                    group = group.name(),
+                    from = pinned.map_or("a target that is gone", |from| from.id.as_str()),
+                    to = served_by.map_or("-", |to| to.id.as_str()),
+                    why = verdict.word(),
+                    "a client moved"
+                );
+            }
+        }
+        if !workplace.access().is_on() {
+            return;
+        }
+        let since = |later: Option<Moment>, earlier: Option<Moment>| -> Option<Duration> {
+            Some(later?.since(earlier?))
+        };
+        let text = |value: &Option<HeaderValue>| -> String {
+            let bytes = value.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        let (host, user_agent) = (text(&story.host), text(&story.user_agent));
+        let record = Record {
+            kind: if story.is_tunnel { "ws" } else { "http" },
+            ended: self.ended.wall,
+            began: story.began.wall,
+            listener: snapshot.listeners[client.listener].settings.name.as_str(),
+            client: story.address,
+            peer: client.peer,
+            group: group.map(|group| group.name()),
+            target: served_by.map(|target| target.id.as_str()),
+            target_address: served_by.and_then(|target| target.address),
+            request_processing: since(story.dispatched, Some(story.began)),
+            target_processing: since(story.answered, story.dispatched),
+            response_processing: since(Some(self.ended), story.answered),
+            status: story.status,
+            target_status: story.target_status.map(|status| status.as_u16()),
+            received_bytes,
+            sent_bytes,
+            method: story.method.as_str(),
+            host: &host,
+            target_uri: story.uri.path_and_query().map_or("-", |uri| uri.as_str()),
+            version: if story.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            user_agent: &user_agent,
+            trace_id: &text(&story.trace_id),
+            rule: match story.rule {
+                Some(rule) => snapshot.rules[rule].settings.name.as_str(),
+                None => "default",
+            },
+            action: story.action,
+            error_reason: story.error,
+            sticky: verdict,
+            set_cookie: story.set_cookie,
+            from: pinned.map(|target| target.id.as_str()),
+            attempts: story.attempts,
+            worker: workplace.worker,
+        };
+        workplace.access().note(&record);
+    }
+}

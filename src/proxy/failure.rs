@@ -1,0 +1,114 @@
+//! What an exchange can die of, and the one table that turns it into a status code (AWS,
+//! "Troubleshoot your Application Load Balancers").
+
+use crate::decide::verdict::Verdict;
+use crate::net::connect::ConnectError;
+use crate::policy::headers::head::Refusal;
+use http::StatusCode;
+
+/// Why the balancer answers itself.
+#[derive(Debug)]
+pub enum Failure {
+    /// The head is one no target should see.
+    Head(Refusal),
+    /// No rule takes the request and the listener has no default.
+    NoRule,
+    /// Nobody in the group can serve, or the pinned target cannot and the group is strict.
+    Refused(Verdict),
+    /// The body is larger than `limits.body_bytes`.
+    BodyTooLarge,
+    /// The body is not framed as it says.
+    BodyMalformed,
+    /// The body did not come in time.
+    RequestTimeout,
+    /// No connection to any target that was tried.
+    Connect(ConnectError),
+    /// The target closed or reset before it answered.
+    TargetLost,
+    /// The target's answer is no HTTP, or too large a head.
+    TargetMalformed,
+    /// The target switched protocols without being asked.
+    UnaskedUpgrade,
+    /// The target did not answer in time.
+    ResponseTimeout,
+}
+
+impl Failure {
+    /// What the client gets. Codes are the standard's.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Failure::Head(refusal) => match refusal {
+                Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+                Refusal::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
+                Refusal::Expectation => StatusCode::EXPECTATION_FAILED,
+                Refusal::Host
+                | Refusal::TargetForm
+                | Refusal::Method
+                | Refusal::TransferEncoding
+                | Refusal::ConnectionOption
+                | Refusal::ForwardingLoop => StatusCode::BAD_REQUEST,
+            },
+            Failure::NoRule => StatusCode::NOT_FOUND,
+            Failure::Refused(_) | Failure::Connect(ConnectError::Full) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Failure::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Failure::BodyMalformed => StatusCode::BAD_REQUEST,
+            Failure::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Failure::Connect(ConnectError::Timeout) | Failure::ResponseTimeout => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Failure::Connect(ConnectError::Io(_) | ConnectError::Unresolved)
+            | Failure::TargetLost
+            | Failure::TargetMalformed
+            | Failure::UnaskedUpgrade => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// What the log says: the status, but for ALB's own 463.
+    pub fn logged_status(&self) -> u16 {
+        match self {
+            Failure::Head(Refusal::ForwardingLoop) => 463,
+            other => other.status().as_u16(),
+        }
+    }
+
+    /// Why, in a word for the access log.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Failure::Head(refusal) => match refusal {
+                Refusal::Host => "bad_host",
+                Refusal::TargetForm => "bad_target_form",
+                Refusal::Method => "bad_method",
+                Refusal::MethodNotAllowed => "method_not_allowed",
+                Refusal::TransferEncoding => "bad_transfer_encoding",
+                Refusal::UnknownCoding => "unknown_transfer_coding",
+                Refusal::Expectation => "unknown_expectation",
+                Refusal::ConnectionOption => "bad_connection_option",
+                Refusal::ForwardingLoop => "forwarding_loop",
+            },
+            Failure::NoRule => "no_rule",
+            Failure::Refused(verdict) => verdict.word(),
+            Failure::BodyTooLarge => "body_too_large",
+            Failure::BodyMalformed => "body_malformed",
+            Failure::RequestTimeout => "request_timeout",
+            Failure::Connect(error) => error.word(),
+            Failure::TargetLost => "target_lost",
+            Failure::TargetMalformed => "target_malformed",
+            Failure::UnaskedUpgrade => "unasked_upgrade",
+            Failure::ResponseTimeout => "response_timeout",
+        }
+    }
+
+    /// Whether the client's connection ends with the answer: after a head or a body that cannot be
+    /// trusted to have ended where it says.
+    pub fn closes(&self) -> bool {
+        matches!(
+            self,
+            Failure::Head(_)
+                | Failure::BodyTooLarge
+                | Failure::BodyMalformed
+                | Failure::RequestTimeout
+        )
+    }
+}

@@ -1,0 +1,12 @@
+//! Layer 7: one exchange, from a request's head to the last byte of its answer.
+
+pub mod attempt;
+pub mod body;
+pub mod client;
+pub mod connection;
+pub mod exchange;
+pub mod failure;
+pub mod handle;
+pub mod respond;
+pub mod upgrade;
+pub mod workplace;

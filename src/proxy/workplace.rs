@@ -1,0 +1,140 @@
+//! What a worker owns and its exchanges share: everything here lives on one core and is touched by
+//! nobody else, so there are cells where there would be locks.
+
+use super::body::RequestBody;
+use crate::decide::{Draw, Live};
+use crate::ground::random::Random;
+use crate::model::live::Availability;
+use crate::model::report::Report;
+use crate::model::snapshot::{Group, Reader, Snapshot, Target};
+use crate::net::pool::Pool;
+use crate::observe::access_log::AccessBuffer;
+use crate::observe::counters::Counters;
+use crate::policy::retry::RetryBudget;
+use http::HeaderValue;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+use tokio::sync::mpsc;
+
+/// One worker's own things.
+#[derive(Debug)]
+pub struct Workplace {
+    /// Which worker this is, from 0.
+    pub worker: usize,
+    /// Idle connections to targets.
+    pub pool: Pool<RequestBody>,
+    /// What it counts.
+    pub counters: Arc<Counters>,
+    /// Whether the process is leaving: answers then end their connection.
+    pub draining: Cell<bool>,
+    snapshots: RefCell<Reader>,
+    random: RefCell<Random>,
+    access: RefCell<AccessBuffer>,
+    budget: RefCell<RetryBudget>,
+    reports: mpsc::Sender<Report>,
+    date: RefCell<(u64, String)>,
+}
+
+impl Workplace {
+    /// Sets a worker up.
+    pub fn new(
+        worker: usize,
+        snapshots: Reader,
+        random: Random,
+        access: AccessBuffer,
+        counters: Arc<Counters>,
+        reports: mpsc::Sender<Report>,
+    ) -> Self {
+        Self {
+            worker,
+            pool: Pool::default(),
+            counters,
+            draining: Cell::new(false),
+            snapshots: RefCell::new(snapshots),
+            random: RefCell::new(random),
+            access: RefCell::new(access),
+            budget: RefCell::default(),
+            reports,
+            date: RefCell::new((0, String::new())),
+        }
+    }
+
+    /// The picture an exchange begins with.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow_mut().current()
+    }
+
+    /// 64 random bits.
+    pub fn random(&self) -> u64 {
+        self.random.borrow_mut().next()
+    }
+
+    /// The access log's buffer.
+    pub fn access(&self) -> std::cell::RefMut<'_, AccessBuffer> {
+        self.access.borrow_mut()
+    }
+
+    /// Notes a request for the retry budget.
+    pub fn note_request(&self, now: u64) {
+        self.budget.borrow_mut().note_request(now);
+    }
+
+    /// Whether a request may be sent again.
+    pub fn try_retry(&self, now: u64) -> bool {
+        let allowed = self.budget.borrow_mut().try_retry(now);
+        if allowed {
+            self.counters.retries.add_one();
+        }
+        allowed
+    }
+
+    /// Tells the control thread, or counts that it could not be told.
+    pub fn report(&self, report: Report) {
+        if self.reports.try_send(report).is_err() {
+            self.counters.reports_dropped.add_one();
+        }
+    }
+
+    /// Hands the date of a cookie's `Expires` to `use_it`, formatted once a second.
+    pub fn with_date<R>(&self, unix_seconds: u64, use_it: impl FnOnce(&str) -> R) -> R {
+        let mut date = self.date.borrow_mut();
+        if date.0 != unix_seconds || date.1.is_empty() {
+            let time = UNIX_EPOCH + Duration::from_secs(unix_seconds.min(LAST_DATE));
+            *date = (unix_seconds, httpdate::fmt_http_date(time));
+        }
+        use_it(&date.1)
+    }
+}
+
+/// The end of the year 9999, after which HTTP has no dates.
+const LAST_DATE: u64 = 253_402_300_799;
+
+/// Targets and groups as they are, for the decision.
+#[derive(Clone, Copy, Debug)]
+pub struct AsItIs;
+
+impl Live for AsItIs {
+    fn availability(&self, target: &Target) -> Availability {
+        target.live.availability()
+    }
+
+    fn at_cap(&self, target: &Target, cap: u32) -> bool {
+        target.live.in_flight() >= cap
+    }
+
+    fn fails_open(&self, group: &Group) -> bool {
+        group.live.fails_open()
+    }
+}
+
+impl Draw for AsItIs {
+    fn turn(&mut self, group: &Group) -> u64 {
+        group.live.take_turn()
+    }
+}
+
+/// A header value from text that was checked to be one; empty if it was not.
+pub(super) fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
