@@ -1,6 +1,7 @@
 //! Stayput: a layer-7 load balancer that keeps a client's session on the replica that holds it.
 
 pub mod config;
+pub mod control;
 pub mod decide;
 pub mod ground;
 pub mod model;
@@ -8,3 +9,5 @@ pub mod net;
 pub mod observe;
 pub mod policy;
 pub mod proxy;
+pub mod server;
+pub mod worker;

@@ -1,0 +1,196 @@
+//! Layer 8: one thread for all that is slow, rare or privileged. It alone writes health and
+//! publishes snapshots; everything that can wake it is in one enum, and one match serves it.
+
+mod drain;
+pub mod probe;
+mod resolve;
+pub mod state_dir;
+mod watched;
+
+use crate::config::settings::Config;
+use crate::ground::clock::Moment;
+use crate::model::report::Report;
+use crate::model::roster::Roster;
+use crate::model::snapshot::{Published, Resolutions, Snapshot};
+use crate::observe::counters::Counters;
+use crate::policy::affinity::keys::Keyring;
+use crate::policy::health::progress::{Event, Failure};
+use drain::Drains;
+use resolve::Resolved;
+use state_dir::StateDir;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use watched::Watched;
+
+/// How often the thread looks what is due: checks, drains, names.
+const TICK: Duration = Duration::from_millis(50);
+/// Answers of checks and of the resolver that may wait for the loop.
+const LONGEST_QUEUE: usize = 1_024;
+
+/// What the thread is given.
+pub struct Parts {
+    /// The configuration the process runs with.
+    pub config: Config,
+    /// What seals and opens.
+    pub keyring: Arc<Keyring>,
+    /// Where snapshots are published; it holds the first one.
+    pub published: Published,
+    /// The live halves of that one.
+    pub roster: Roster,
+    /// What workers say about targets.
+    pub reports: mpsc::Receiver<Report>,
+    /// What workers count.
+    pub counters: Vec<Arc<Counters>>,
+    /// Where drains are remembered.
+    pub state_dir: Option<StateDir>,
+    /// Told `true` when every target's first check has had its result.
+    pub ready: watch::Sender<bool>,
+}
+
+/// Everything that wakes the thread.
+#[derive(Debug)]
+enum Wake {
+    Tick,
+    Checked { slot: usize, outcome: Result<(), Failure> },
+    Reported(Report),
+    Resolved(Resolved),
+    Stop,
+}
+
+/// Runs until `stop` is told `true`. Needs a local runtime.
+pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
+    let Parts { config, keyring, published, roster, mut reports, counters, state_dir, ready } =
+        parts;
+    let (answers, mut answered) = mpsc::channel(LONGEST_QUEUE);
+    let snapshot = published.current();
+    let mut control = Control {
+        watched: Watched::new(answers.clone()),
+        drains: Drains::load(state_dir),
+        resolutions: Resolutions::new(),
+        names: resolve::Names::of(&config, answers),
+        strangers: Strangers::default(),
+        config,
+        keyring,
+        published,
+        roster,
+        counters,
+        ready,
+    };
+    control.watched.follow(&snapshot);
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let wake = tokio::select! {
+            _ = tick.tick() => Wake::Tick,
+            Some(wake) = answered.recv() => wake,
+            Some(report) = reports.recv() => Wake::Reported(report),
+            _ = stop.changed() => Wake::Stop,
+        };
+        let now = Moment::now();
+        match wake {
+            Wake::Tick => control.tick(now),
+            Wake::Checked { slot, outcome } => {
+                let event = outcome.map_or_else(Event::Failed, |()| Event::Passed);
+                control.observe(slot, &event);
+            }
+            Wake::Reported(Report::ConnectFailed(live)) => {
+                control.observe(live.slot, &Event::ConnectFailed);
+            }
+            Wake::Reported(Report::Answered(live)) => control.observe(live.slot, &Event::Answered),
+            Wake::Resolved(resolved) => control.resolved(resolved),
+            Wake::Stop => return,
+        }
+    }
+}
+
+struct Control {
+    config: Config,
+    keyring: Arc<Keyring>,
+    published: Published,
+    roster: Roster,
+    resolutions: Resolutions,
+    watched: Watched,
+    drains: Drains,
+    names: resolve::Names,
+    strangers: Strangers,
+    counters: Vec<Arc<Counters>>,
+    ready: watch::Sender<bool>,
+}
+
+impl Control {
+    fn tick(&mut self, now: Moment) {
+        let snapshot = self.published.current();
+        self.names.ask_if_due(now.monotonic);
+        self.drains.advance(&snapshot, now);
+        self.watched.check_what_is_due(now.monotonic);
+        self.watched.publish(&snapshot, &self.drains);
+        self.strangers.look(&self.counters, now);
+        self.tell_if_ready();
+    }
+
+    fn observe(&mut self, slot: usize, event: &Event) {
+        if self.watched.observe(slot, event) {
+            let snapshot = self.published.current();
+            self.watched.publish(&snapshot, &self.drains);
+        }
+        self.tell_if_ready();
+    }
+
+    fn tell_if_ready(&mut self) {
+        if !*self.ready.borrow() && self.watched.all_are_checked() && self.names.all_are_asked() {
+            // Nobody may be listening for it; that is no concern of ours.
+            let _ = self.ready.send(true);
+        }
+    }
+
+    /// Takes in what a host name stands for now, and publishes another picture if that changed.
+    fn resolved(&mut self, resolved: Resolved) {
+        self.names.note_asked(&resolved);
+        if !resolve::take_in(&mut self.resolutions, resolved) {
+            return;
+        }
+        let keyring = Arc::clone(&self.keyring);
+        match Snapshot::build(&self.config, keyring, &self.resolutions, &mut self.roster) {
+            Ok(snapshot) => {
+                let snapshot = Arc::new(snapshot);
+                self.watched.follow(&snapshot);
+                self.watched.publish(&snapshot, &self.drains);
+                self.published.publish(snapshot);
+                self.roster.forget_the_gone();
+            }
+            Err(collision) => tracing::error!(%collision, "the new addresses are not used"),
+        }
+    }
+}
+
+/// Watches for tokens of another key: a node that seals with a key this one lacks moves clients
+/// without end, and neither node would say why.
+#[derive(Default)]
+struct Strangers {
+    since: Option<Moment>,
+    before: (u64, u64),
+    told: bool,
+}
+
+impl Strangers {
+    fn look(&mut self, counters: &[Arc<Counters>], now: Moment) {
+        let since = *self.since.get_or_insert(now);
+        if self.told || now.since(since) < Duration::from_mins(1) {
+            return;
+        }
+        let sum = |count: fn(&Counters) -> u64| counters.iter().map(|own| count(own)).sum::<u64>();
+        let totals = (sum(|own| own.exchanges.value()), sum(|own| own.unknown_keys.value()));
+        let (exchanges, unknown) = (totals.0 - self.before.0, totals.1 - self.before.1);
+        if unknown * 20 > exchanges {
+            tracing::warn!(
+                unknown,
+                exchanges,
+                "more than one request in twenty brought a token sealed with a key this balancer \
+                 lacks: another node seals with it; give both the same affinity.keys"
+            );
+            self.told = true;
+        }
+        (self.since, self.before) = (Some(now), totals);
+    }
+}

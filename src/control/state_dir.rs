@@ -1,0 +1,179 @@
+//! The one directory the balancer writes in: the generated key and the clocks of drains, so that
+//! both survive a restart.
+
+use crate::policy::affinity::keys::Key;
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+const KEY_FILE: &str = "affinity.key";
+
+/// A directory that could be made and written in.
+#[derive(Clone, Debug)]
+pub struct StateDir(PathBuf);
+
+/// Why a directory that the file names cannot be used.
+#[derive(Debug)]
+pub struct Unwritable {
+    path: PathBuf,
+    cause: io::Error,
+}
+
+impl fmt::Display for Unwritable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "cannot write in runtime.state_dir {}: {}; make it writable or name another",
+            self.path.display(),
+            self.cause
+        )
+    }
+}
+
+impl std::error::Error for Unwritable {}
+
+impl StateDir {
+    /// The directory the file names; else `$STATE_DIRECTORY` (as systemd sets it), else
+    /// `/var/lib/stayput` where that can be written, else the user's own state directory. `None`
+    /// when none can be written.
+    ///
+    /// # Errors
+    /// When the file names one that cannot be used: what was asked for is not replaced silently.
+    pub fn find(written: Option<&Path>) -> Result<Option<Self>, Unwritable> {
+        if let Some(path) = written {
+            let cause = |cause| Unwritable { path: path.to_owned(), cause };
+            return Self::open(path).map(Some).map_err(cause);
+        }
+        let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let own = || match var("XDG_STATE_HOME") {
+            Some(state) => Some(state.join("stayput")),
+            None => var("HOME").map(|home| home.join(".local/state/stayput")),
+        };
+        let places = [var("STATE_DIRECTORY"), Some("/var/lib/stayput".into()), own()];
+        Ok(places.into_iter().flatten().find_map(|path| Self::open(&path).ok()))
+    }
+
+    fn open(path: &Path) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let probe = path.join(format!(".probe-{}", std::process::id()));
+        OpenOptions::new().write(true).create(true).truncate(true).open(&probe)?;
+        fs::remove_file(&probe)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// The text of a file; `None` when there is none.
+    pub fn read(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.0.join(name)).ok()
+    }
+
+    /// Replaces a file as a whole: a reader sees the old text or the new.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&self, name: &str, text: &[u8]) -> io::Result<()> {
+        let temporary = self.temporary(name);
+        write_private(&temporary, text)?;
+        fs::rename(&temporary, self.0.join(name))
+    }
+
+    /// The generated key: the one that is there, or one made of `fresh`. Of two processes that
+    /// start at once the first to link its file wins, and the other takes that key. A damaged file
+    /// is set aside as `.bad`, and the operator is told.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn generated_key(&self, fresh: [u8; 32]) -> io::Result<Key> {
+        let path = self.0.join(KEY_FILE);
+        if let Some(key) = self.existing_key()? {
+            return Ok(key);
+        }
+        let temporary = self.temporary(KEY_FILE);
+        write_private(&temporary, Key::generate(fresh).to_base64_line().as_bytes())?;
+        let linked = fs::hard_link(&temporary, &path);
+        fs::remove_file(&temporary)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) => tracing::info!(file = %path.display(), "an affinity key was generated"),
+            Err(_) => {}
+        }
+        self.existing_key()?.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// The generated key, if there is a good one.
+    ///
+    /// # Errors
+    /// What the system says about a file that is there.
+    pub fn existing_key(&self) -> io::Result<Option<Key>> {
+        let path = self.0.join(KEY_FILE);
+        let line = match fs::read(&path) {
+            Ok(line) => Zeroizing::new(line),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match Key::from_generated_line(&line) {
+            Ok(key) => Ok(Some(key)),
+            Err(defect) => {
+                let aside = path.with_extension("key.bad");
+                fs::rename(&path, &aside)?;
+                tracing::warn!(
+                    %defect, file = %path.display(), aside = %aside.display(),
+                    "the generated affinity key is damaged: a new one is made, and clients are placed anew"
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    fn temporary(&self, name: &str) -> PathBuf {
+        self.0.join(format!(".{name}.{}", std::process::id()))
+    }
+}
+
+fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn dir() -> (tempfile::TempDir, StateDir) {
+        let place = tempfile::tempdir().unwrap();
+        let dir = StateDir::find(Some(&place.path().join("state"))).unwrap().unwrap();
+        (place, dir)
+    }
+
+    #[test]
+    fn a_generated_key_is_made_once_and_only_its_owner_reads_it() {
+        let (_place, dir) = dir();
+        let first = dir.generated_key([1; 32]).unwrap();
+        let second = dir.generated_key([2; 32]).unwrap();
+        assert_eq!(first.material.expose(), second.material.expose());
+        let mode = fs::metadata(dir.0.join(KEY_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_damaged_key_is_set_aside_and_another_made() {
+        let (_place, dir) = dir();
+        fs::write(dir.0.join(KEY_FILE), "hunter2\n").unwrap();
+        let key = dir.generated_key([1; 32]).unwrap();
+        assert_eq!(key.material.expose(), [1; 32]);
+        assert_eq!(dir.read("affinity.key.bad").as_deref(), Some("hunter2\n"));
+    }
+
+    #[test]
+    fn a_directory_that_the_file_names_and_cannot_be_made_is_an_error() {
+        let (place, _dir) = dir();
+        fs::write(place.path().join("file"), "").unwrap();
+        let error = StateDir::find(Some(&place.path().join("file/below"))).unwrap_err();
+        assert!(error.to_string().contains("runtime.state_dir"), "{error}");
+    }
+}

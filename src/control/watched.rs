@@ -1,0 +1,215 @@
+//! The targets under watch: when each is checked next, what its checks and its traffic say, and
+//! the words in which a change is told.
+
+use super::drain::Drains;
+use super::probe::Question;
+use super::{Wake, probe};
+use crate::config::settings::{Group as GroupSettings, HealthProtocol};
+use crate::model::live::{Availability, Drain, Health, TargetLive};
+use crate::model::snapshot::{Group, Snapshot};
+use crate::policy::health::progress::{Event, Failure, Progress, State, Thresholds, fails_open};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Every target of the published snapshot, by its slot.
+pub(super) struct Watched {
+    targets: HashMap<usize, Target>,
+    answers: mpsc::Sender<Wake>,
+    open_groups: HashMap<String, bool>,
+}
+
+struct Target {
+    name: String,
+    live: Arc<TargetLive>,
+    progress: Progress,
+    thresholds: Thresholds,
+    question: Option<Question>,
+    interval: Duration,
+    fast_interval: Duration,
+    last_check: Option<Instant>,
+    is_being_checked: bool,
+    first_failure_told: bool,
+}
+
+impl Watched {
+    pub(super) fn new(answers: mpsc::Sender<Wake>) -> Self {
+        Self { targets: HashMap::new(), answers, open_groups: HashMap::new() }
+    }
+
+    /// Watches the targets of this picture and no others; those already watched keep their state.
+    pub(super) fn follow(&mut self, snapshot: &Snapshot) {
+        let mut before = std::mem::take(&mut self.targets);
+        for group in &snapshot.groups {
+            for target in &group.targets {
+                let slot = target.live.slot;
+                let known = before.remove(&slot).map(|known| known.progress);
+                let fresh = Target::of(&group.settings, target, known);
+                self.targets.insert(slot, fresh);
+            }
+        }
+    }
+
+    /// Starts the checks whose time has come. A check that is still running is not started twice.
+    pub(super) fn check_what_is_due(&mut self, now: Instant) {
+        for (&slot, target) in &mut self.targets {
+            let Some(question) = &target.question else { continue };
+            let unsettled = target.progress.is_unsettled();
+            let fast = target.fast_interval.min(target.interval);
+            let interval = if unsettled { fast } else { target.interval };
+            let due = target.last_check.is_none_or(|last| now >= last + interval);
+            if !due || target.is_being_checked {
+                continue;
+            }
+            target.is_being_checked = true;
+            target.last_check = Some(now);
+            let (question, answers) = (question.clone(), self.answers.clone());
+            tokio::task::spawn_local(async move {
+                let outcome = probe::ask(&question).await;
+                // The loop is gone only when the process is leaving.
+                let _ = answers.send(Wake::Checked { slot, outcome }).await;
+            });
+        }
+    }
+
+    /// Takes in what happened to a target; true if that changed what is to be published.
+    pub(super) fn observe(&mut self, slot: usize, event: &Event) -> bool {
+        let Some(target) = self.targets.get_mut(&slot) else { return false };
+        let was_suspect = target.progress.is_suspect();
+        if let Event::Passed | Event::Failed(_) = event {
+            target.is_being_checked = false;
+        }
+        if let Event::Failed(failure) = event {
+            target.tell_first_failure(failure);
+        }
+        let transition = target.progress.observe(event, target.thresholds);
+        if let Some(transition) = &transition {
+            let (from, to) = (transition.from.word(), transition.to.word());
+            match transition.to {
+                State::Unhealthy => {
+                    tracing::warn!(target = target.name, from, to, reason = transition.reason, "health");
+                }
+                State::Healthy | State::Initial => {
+                    tracing::info!(target = target.name, from, to, "health");
+                }
+            }
+        }
+        transition.is_some() || was_suspect != target.progress.is_suspect()
+    }
+
+    /// Writes what is known where workers read it.
+    pub(super) fn publish(&mut self, snapshot: &Snapshot, drains: &Drains) {
+        for group in &snapshot.groups {
+            let (mut serving, mut registered, mut healthy) = (0, 0, 0);
+            for target in &group.targets {
+                let known = self.targets.get(&target.live.slot);
+                let availability = known.map_or(Availability::UNKNOWN, |known| known.availability(
+                    drains.state(group.name(), target),
+                ));
+                target.live.set_availability(availability);
+                let in_zone = group.settings.cross_zone || target.zone == snapshot.zone;
+                if availability.drain == Drain::No && in_zone {
+                    registered += 1;
+                    serving += u32::from(availability.health != Health::Unhealthy);
+                    healthy += u32::from(availability.health == Health::Healthy);
+                }
+            }
+            let minimum = group.settings.minimum_healthy;
+            let wanted = group.settings.fail_open;
+            let open = fails_open(wanted, serving, registered, minimum.count, minimum.percent);
+            group.live.set_fails_open(open);
+            self.tell_fail_open(group, open, healthy, registered);
+        }
+    }
+
+    fn tell_fail_open(&mut self, group: &Group, open: bool, healthy: u32, registered: u32) {
+        let before = self.open_groups.insert(group.name().to_owned(), open).unwrap_or(false);
+        if open == before {
+            return;
+        }
+        let group = group.name();
+        if open {
+            tracing::warn!(group, healthy, registered, "too few are healthy: all targets are used");
+        } else {
+            tracing::info!(group, healthy, registered, "enough are healthy again");
+        }
+    }
+
+    /// Whether every target's first check has had its result or its time-out.
+    pub(super) fn all_are_checked(&self) -> bool {
+        let is_checked = |target: &Target| target.question.is_none() || target.progress.is_checked();
+        self.targets.values().all(is_checked)
+    }
+}
+
+impl Target {
+    fn of(
+        group: &GroupSettings,
+        target: &crate::model::snapshot::Target,
+        known: Option<Progress>,
+    ) -> Self {
+        let health = &group.health;
+        let question = target.address.map(|address| {
+            let mut address = address;
+            if let Some(port) = health.port {
+                address.set_port(port);
+            }
+            Question { address, health: health.clone() }
+        });
+        Self {
+            name: format!("{}/{}", group.name, target.id),
+            live: Arc::clone(&target.live),
+            progress: known.unwrap_or_default(),
+            thresholds: Thresholds {
+                healthy: health.healthy_threshold,
+                unhealthy: health.unhealthy_threshold,
+                connect_failures: health.connect_failures,
+            },
+            question,
+            interval: health.interval,
+            fast_interval: health.fast_interval,
+            last_check: None,
+            is_being_checked: false,
+            first_failure_told: false,
+        }
+    }
+
+    fn availability(&self, drain: Drain) -> Availability {
+        let health = match self.progress.state() {
+            // A name without an address cannot serve, whatever was known of it.
+            _ if self.question.is_none() => Health::Unhealthy,
+            State::Initial => Health::Initial,
+            State::Healthy => Health::Healthy,
+            State::Unhealthy => Health::Unhealthy,
+        };
+        Availability { health, drain, suspect: self.progress.is_suspect() }
+    }
+
+    fn tell_first_failure(&mut self, failure: &Failure) {
+        if std::mem::replace(&mut self.first_failure_told, true) {
+            return;
+        }
+        let Some(question) = &self.question else { return };
+        let health = &question.health;
+        let asked = match health.protocol {
+            HealthProtocol::Http => format!("GET {}", health.path),
+            HealthProtocol::Tcp => "a connection".to_owned(),
+        };
+        let told = match failure {
+            Failure::ResponseCodeMismatch { got } => format!(
+                "got {got} from {asked}, wanted {}: set health.path or matcher",
+                health.matcher
+            ),
+            Failure::ResponseStringMismatch => format!(
+                "the answer to {asked} lacks \"{}\": set health.body",
+                health.body.as_deref().unwrap_or_default()
+            ),
+            Failure::Timeout => {
+                format!("no answer to {asked} within {:?}: set health.timeout", health.timeout)
+            }
+            other => format!("no answer to {asked} from {}: {other}", question.address),
+        };
+        tracing::warn!(target = self.name, slot = self.live.slot, "{told}");
+    }
+}

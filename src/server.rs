@@ -1,0 +1,313 @@
+//! Layer 9: assemble, bind, start workers and control, wait, drain, leave.
+//!
+//! Everything that can fail fails before the first worker runs: keys, names, sockets, log.
+
+use crate::config::settings::{Config, Level};
+use crate::control::state_dir::{StateDir, Unwritable};
+use crate::control::{self};
+use crate::ground::name::Name;
+use crate::ground::random::Random;
+use crate::model::report;
+use crate::model::roster::Roster;
+use crate::model::snapshot::{Collision, Published, Resolutions, Snapshot};
+use crate::net::listen::{self, BindError};
+use crate::observe::access_log::AccessLog;
+use crate::observe::counters::Counters;
+use crate::policy::affinity::keys::{Key, Keyring, KeyringDefect};
+use crate::worker::{self, Socket, Stage};
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::thread;
+use std::time::Duration;
+use tokio::runtime::LocalRuntime;
+use tokio::sync::{mpsc, watch};
+
+/// Why the balancer could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address is not to be had.
+    Bind(BindError),
+    /// Two names cannot be told apart in a token.
+    Collision(Collision),
+    /// The keys are no ring.
+    Keys(KeyringDefect),
+    /// `runtime.state_dir` cannot be used.
+    StateDir(Unwritable),
+    /// The access log's file cannot be opened.
+    AccessLog(io::Error),
+    /// The system gives no threads, no runtime, or no random bytes.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Bind(error) => write!(f, "{error}"),
+            StartError::Collision(error) => write!(f, "{error}"),
+            StartError::Keys(error) => write!(f, "{error}"),
+            StartError::StateDir(error) => write!(f, "{error}"),
+            StartError::AccessLog(error) => write!(f, "cannot open the access log: {error}"),
+            StartError::System(error) => write!(f, "the system refuses: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running balancer. Dropping it cuts everything.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<(Name, SocketAddr)>,
+    stage: watch::Sender<Stage>,
+    stop_control: watch::Sender<bool>,
+    ready: watch::Receiver<bool>,
+    left: mpsc::Receiver<usize>,
+    threads: Vec<thread::JoinHandle<()>>,
+    access_log: Option<AccessLog>,
+    counters: Vec<Arc<Counters>>,
+    published: Published,
+    drain_timeout: Duration,
+    pre_drain_delay: Duration,
+}
+
+impl Server {
+    /// Starts.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running then.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let (keyring, state_dir) = keys(&config)?;
+        let mut roster = Roster::default();
+        let resolutions = Resolutions::new();
+        let snapshot = Snapshot::build(&config, keyring.clone(), &resolutions, &mut roster)
+            .map_err(StartError::Collision)?;
+        let published = Published::new(Arc::new(snapshot));
+        let workers = config.runtime.workers.unwrap_or_else(cores);
+        let (sockets, addresses) = bind_all(&config, workers)?;
+        let access_log = AccessLog::start(&config.log.access_to, config.log.access_format)
+            .map_err(StartError::AccessLog)?;
+        raise_descriptor_limit();
+
+        let (stage, _) = watch::channel(Stage::Serving);
+        let (stop_control, control_stops) = watch::channel(false);
+        let (ready, is_ready) = watch::channel(false);
+        let (reports, reported) = mpsc::channel(report::LONGEST_QUEUE);
+        let (leave, left) = mpsc::channel(workers);
+        let counters: Vec<Arc<Counters>> = (0..workers).map(|_| Arc::default()).collect();
+        let mut threads = Vec::new();
+        for (worker, sockets) in sockets.into_iter().enumerate() {
+            let counters = counters[worker].clone();
+            let parts = worker::Parts {
+                worker,
+                sockets,
+                snapshots: published.reader(),
+                random: Random::from_system().map_err(|error| StartError::System(io::Error::other(error)))?,
+                access: access_log.buffer(counters.clone()),
+                counters,
+                reports: reports.clone(),
+                stage: stage.subscribe(),
+            };
+            let leave = leave.clone();
+            threads.push(spawn(format!("worker-{worker}"), move |runtime| {
+                let cut = runtime.block_on(worker::run(parts));
+                drop(runtime);
+                let cut = cut.unwrap_or_else(|error| {
+                    tracing::error!(worker, %error, "a worker could not run");
+                    0
+                });
+                // The server is gone only when nobody wants to know.
+                let _ = leave.try_send(cut);
+            })?);
+        }
+        let (drain_timeout, pre_drain_delay) =
+            (config.runtime.drain_timeout, config.runtime.pre_drain_delay);
+        let parts = control::Parts {
+            config,
+            keyring,
+            published: published.clone(),
+            roster,
+            reports: reported,
+            counters: counters.clone(),
+            state_dir,
+            ready,
+        };
+        threads.push(spawn("control".to_owned(), move |runtime| {
+            runtime.block_on(control::run(parts, control_stops));
+        })?);
+        Ok(Self {
+            addresses,
+            stage,
+            stop_control,
+            ready: is_ready,
+            left,
+            threads,
+            access_log: Some(access_log),
+            counters,
+            published,
+            drain_timeout,
+            pre_drain_delay,
+        })
+    }
+
+    /// Where it listens, by listener; with port 0, where the kernel put it.
+    pub fn addresses(&self) -> &[(Name, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// What its workers have counted.
+    pub fn counters(&self) -> &[Arc<Counters>] {
+        &self.counters
+    }
+
+    /// The picture it works with.
+    pub fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// Waits until every target's first check has had its result or its time-out.
+    pub async fn ready(&mut self) {
+        // The control thread is gone only when the server is leaving.
+        let _ = self.ready.wait_for(|ready| *ready).await;
+    }
+
+    /// Leaves: accepts for `pre_drain_delay` more, finishes what is under way for `drain_timeout`,
+    /// then cuts; `hurry` cuts at once. Returns how many exchanges and tunnels were cut.
+    pub async fn drain(mut self, hurry: impl Future<Output = ()>) -> usize {
+        let gracefully = async {
+            tokio::time::sleep(self.pre_drain_delay).await;
+            self.stage.send_replace(Stage::Leaving);
+            let all = async { while self.left.recv().await.is_some() {} };
+            let _ = tokio::time::timeout(self.drain_timeout, all).await;
+        };
+        tokio::select! {
+            () = gracefully => {}
+            () = hurry => {}
+        }
+        self.stage.send_replace(Stage::Cut);
+        let mut cut = 0;
+        while let Some(more) = self.left.recv().await {
+            cut += more;
+        }
+        self.finish();
+        cut
+    }
+
+    fn finish(&mut self) {
+        self.stage.send_replace(Stage::Cut);
+        self.stop_control.send_replace(true);
+        for thread in self.threads.drain(..) {
+            // A thread's panic was printed when it happened; there is nothing to add.
+            let _ = thread.join();
+        }
+        if let Some(log) = self.access_log.take() {
+            log.finish();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn cores() -> usize {
+    if cfg!(target_os = "linux") {
+        thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    } else {
+        // Elsewhere SO_REUSEPORT does not spread connections.
+        1
+    }
+}
+
+fn spawn(
+    name: String,
+    work: impl FnOnce(LocalRuntime) + Send + 'static,
+) -> Result<thread::JoinHandle<()>, StartError> {
+    let builder = thread::Builder::new().name(name);
+    let begin = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default());
+        match runtime {
+            Ok(runtime) => work(runtime),
+            Err(error) => tracing::error!(%error, "the system gives no event loop"),
+        }
+    };
+    builder.spawn(begin).map_err(StartError::System)
+}
+
+type BoundSockets = (Vec<Vec<Socket>>, Vec<(Name, SocketAddr)>);
+
+fn bind_all(config: &Config, workers: usize) -> Result<BoundSockets, StartError> {
+    let mut sockets: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for (at, listener) in config.listeners.iter().enumerate() {
+        let open = Arc::new(AtomicU32::new(0));
+        for &address in &listener.addresses {
+            let bound = listen::bind(address, workers).map_err(StartError::Bind)?;
+            if let Some(local) = bound.first().and_then(|socket| socket.local_addr().ok()) {
+                addresses.push((listener.name.clone(), local));
+            }
+            for (worker, socket) in bound.into_iter().enumerate() {
+                sockets[worker].push(Socket { listener: at, socket, open: open.clone() });
+            }
+        }
+    }
+    Ok((sockets, addresses))
+}
+
+/// The ring and the directory. Configured keys come first; the generated one, where there is one,
+/// opens last, so that pins it sealed live on.
+fn keys(config: &Config) -> Result<(Arc<Keyring>, Option<StateDir>), StartError> {
+    let state_dir =
+        StateDir::find(config.runtime.state_dir.as_deref()).map_err(StartError::StateDir)?;
+    let mut keys = config.keys.clone();
+    let generated = match (&state_dir, keys.is_empty()) {
+        (Some(dir), false) => dir.existing_key().map_err(StartError::System)?,
+        (None, false) => None,
+        (Some(dir), true) => Some(dir.generated_key(fresh()?).map_err(StartError::System)?),
+        (None, true) => {
+            tracing::warn!(
+                "no directory to keep the affinity key in: pins end with this process; set \
+                 runtime.state_dir or affinity.keys"
+            );
+            Some(Key::generate(fresh()?))
+        }
+    };
+    keys.extend(generated);
+    let keyring = Keyring::new(&keys).map_err(StartError::Keys)?;
+    Ok((Arc::new(keyring), state_dir))
+}
+
+fn fresh() -> Result<[u8; 32], StartError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| StartError::System(io::Error::other(error)))?;
+    Ok(bytes)
+}
+
+/// Each connection is a descriptor: the process may have as many as the system allows it.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the descriptor limit stays as it is");
+    }
+}
+
+/// The filter for the operator's log.
+pub fn level_filter(level: Level) -> tracing_subscriber::filter::LevelFilter {
+    use tracing_subscriber::filter::LevelFilter;
+    match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    }
+}

@@ -1,0 +1,220 @@
+//! Layer 9: one core. Its runtime, its sockets, its connections and their tick; nothing here is
+//! shared with another worker but what the snapshot points to.
+
+use crate::ground::clock::Moment;
+use crate::ground::random::Random;
+use crate::model::report::Report;
+use crate::model::snapshot::Reader;
+use crate::net::listen::{AcceptFailure, sort_accept_error};
+use crate::net::stream::WatchedStream;
+use crate::observe::access_log::AccessBuffer;
+use crate::observe::counters::Counters;
+use crate::proxy::client::{Client, Phase, Place};
+use crate::proxy::connection;
+use crate::proxy::workplace::Workplace;
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+/// How often deadlines are looked at and the access log is handed over.
+const TICK: Duration = Duration::from_millis(100);
+/// How long accepting pauses when descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest an idle connection stays silent after the process began to leave. Closing all at
+/// once would meet requests that are on their way.
+const LONGEST_GRACE_MS: u32 = 2_000;
+
+/// How far the process is with leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It serves.
+    Serving,
+    /// It accepts nothing more and finishes what is under way.
+    Leaving,
+    /// It cuts.
+    Cut,
+}
+
+/// A socket to accept on, and whose it is.
+#[derive(Debug)]
+pub struct Socket {
+    /// The index of the listener.
+    pub listener: usize,
+    /// Bound and listening, not blocking.
+    pub socket: std::net::TcpListener,
+    /// Open connections of that listener, over all workers.
+    pub open: Arc<AtomicU32>,
+}
+
+/// What a worker is given.
+#[derive(Debug)]
+pub struct Parts {
+    /// Which one it is, from 0.
+    pub worker: usize,
+    /// Where it accepts.
+    pub sockets: Vec<Socket>,
+    /// Its way to the current snapshot.
+    pub snapshots: Reader,
+    /// Its random numbers.
+    pub random: Random,
+    /// Its end of the access log.
+    pub access: AccessBuffer,
+    /// What it counts.
+    pub counters: Arc<Counters>,
+    /// Where it reports targets.
+    pub reports: mpsc::Sender<Report>,
+    /// What it is told.
+    pub stage: watch::Receiver<Stage>,
+}
+
+/// Serves until it is told to leave and everyone has left, or to cut. Returns how many exchanges
+/// and tunnels were cut. Needs a local runtime.
+///
+/// # Errors
+/// When a socket cannot be registered with the runtime.
+pub async fn run(parts: Parts) -> io::Result<usize> {
+    let Parts { worker, sockets, snapshots, random, access, counters, reports, mut stage } = parts;
+    let workplace = Workplace::new(worker, snapshots, random, access, counters, reports);
+    let desk = Rc::new(Desk { workplace: Rc::new(workplace), clients: RefCell::default() });
+    for Socket { listener, socket, open } in sockets {
+        let socket = TcpListener::from_std(socket)?;
+        let door = Door { desk: desk.clone(), listener, open };
+        tokio::task::spawn_local(door.accept_all(socket, stage.clone()));
+    }
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut leaving: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {
+                let now = Moment::now().monotonic;
+                desk.tick(now, leaving);
+                // The doors look first: what the kernel had accepted for us is served too.
+                if leaving.is_some_and(|since| now > since) && desk.is_empty() {
+                    return Ok(0);
+                }
+            }
+            changed = stage.changed() => {
+                let told = *stage.borrow_and_update();
+                if changed.is_err() || told == Stage::Cut {
+                    return Ok(desk.busy());
+                }
+                if told == Stage::Leaving {
+                    desk.workplace.draining.set(true);
+                    leaving = Some(Moment::now().monotonic);
+                }
+            }
+        }
+    }
+}
+
+/// A worker's connections.
+struct Desk {
+    workplace: Rc<Workplace>,
+    clients: RefCell<Vec<Weak<Client>>>,
+}
+
+impl Desk {
+    fn tick(&self, now: Instant, leaving: Option<Instant>) {
+        self.clients.borrow_mut().retain(|client| {
+            let Some(client) = client.upgrade() else { return false };
+            client.tick(now, leaving.map(|since| (since, grace(&client))));
+            true
+        });
+        self.workplace.pool.sweep(now);
+        self.workplace.access().hand_over();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.clients.borrow().iter().all(|client| client.strong_count() == 0)
+    }
+
+    /// Connections on which something is under way.
+    fn busy(&self) -> usize {
+        let clients = self.clients.borrow();
+        let phases = clients.iter().filter_map(Weak::upgrade).map(|client| client.phase());
+        phases.filter(|phase| !matches!(phase, Phase::Fresh | Phase::Idle)).count()
+    }
+}
+
+/// A share of the longest grace, by the fraction of a second at which the client came: as good as
+/// random, and the same each time it is asked for.
+fn grace(client: &Client) -> Duration {
+    let share = client.accepted.wall.subsec_micros() % LONGEST_GRACE_MS;
+    Duration::from_millis(u64::from(share))
+}
+
+/// One socket and what is done with those who come by it.
+struct Door {
+    desk: Rc<Desk>,
+    listener: usize,
+    open: Arc<AtomicU32>,
+}
+
+impl Door {
+    async fn accept_all(self, socket: TcpListener, mut stage: watch::Receiver<Stage>) {
+        let mut pausing = false;
+        loop {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                _ = stage.changed() => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    pausing = false;
+                    self.admit(stream, peer);
+                }
+                Err(error) => match sort_accept_error(&error) {
+                    AcceptFailure::Connection => {}
+                    AcceptFailure::Exhausted => {
+                        self.desk.workplace.counters.accept_pauses.add_one();
+                        if !std::mem::replace(&mut pausing, true) {
+                            tracing::warn!(%error, "accepting pauses: descriptors have run out");
+                        }
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                },
+            }
+        }
+        // Whoever the kernel has already greeted is served; then the socket closes.
+        while let Ok(Some(Ok((stream, peer)))) =
+            tokio::time::timeout(Duration::ZERO, socket.accept()).await.map(Some)
+        {
+            self.admit(stream, peer);
+        }
+    }
+
+    /// Begins to serve a connection, or closes it: it may not come, or there is no place.
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        let workplace = &self.desk.workplace;
+        let snapshot = workplace.snapshot();
+        let listener = &snapshot.listeners[self.listener].settings;
+        let allowed = &listener.allow_from;
+        let place = Place::take(&self.open, listener.limits.connections);
+        let (Some(place), true, Ok(local)) = (
+            place,
+            allowed.is_everyone() || allowed.contains(peer.ip()),
+            stream.local_addr(),
+        ) else {
+            workplace.counters.refused.add_one();
+            return;
+        };
+        workplace.counters.accepted.add_one();
+        let (stream, watch) = WatchedStream::new(stream);
+        let now = Moment::now();
+        let ends = (peer, local);
+        let client = Client::new(ends, self.listener, listener.timeouts, watch, now, place);
+        let client = Rc::new(client);
+        self.desk.clients.borrow_mut().push(Rc::downgrade(&client));
+        let (workplace, limits) = (workplace.clone(), listener.limits);
+        tokio::task::spawn_local(async move {
+            connection::serve(workplace, client, stream, &limits).await;
+        });
+    }
+}
