@@ -1,0 +1,1 @@
+//! The manual, written from the declarations.
