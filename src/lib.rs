@@ -1,5 +1,6 @@
 //! Stayput: a layer-7 load balancer that keeps a client's session on the replica that holds it.
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod decide;

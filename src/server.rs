@@ -105,7 +105,8 @@ impl Server {
                 worker,
                 sockets,
                 snapshots: published.reader(),
-                random: Random::from_system().map_err(|error| StartError::System(io::Error::other(error)))?,
+                random: Random::from_system()
+                    .map_err(|error| StartError::System(io::Error::other(error)))?,
                 access: access_log.buffer(counters.clone()),
                 counters,
                 reports: reports.clone(),

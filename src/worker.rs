@@ -197,11 +197,9 @@ impl Door {
         let listener = &snapshot.listeners[self.listener].settings;
         let allowed = &listener.allow_from;
         let place = Place::take(&self.open, listener.limits.connections);
-        let (Some(place), true, Ok(local)) = (
-            place,
-            allowed.is_everyone() || allowed.contains(peer.ip()),
-            stream.local_addr(),
-        ) else {
+        let (Some(place), true, Ok(local)) =
+            (place, allowed.is_everyone() || allowed.contains(peer.ip()), stream.local_addr())
+        else {
             workplace.counters.refused.add_one();
             return;
         };

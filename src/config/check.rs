@@ -65,7 +65,8 @@ pub(super) fn check(file: &Table, base: &Path, problems: Vec<Problem>) -> Checke
 
 impl Check<'_> {
     fn absent(&mut self, title: &str, example: &str) {
-        self.problems.push(Problem::new(None, title, "").help(format!("write for example\n{example}")));
+        self.problems
+            .push(Problem::new(None, title, "").help(format!("write for example\n{example}")));
     }
 
     fn problem(&mut self, node: Option<&Node>, title: impl Into<String>, label: impl Into<String>) {
@@ -81,7 +82,11 @@ impl Check<'_> {
             let fallback = format!("rule-{}", at + 1);
             let text = rule.text("name").unwrap_or(&fallback).to_owned();
             if names.contains(&text) {
-                self.problem(rule.get("name"), format!("two rules are called `{text}`"), "here again");
+                self.problem(
+                    rule.get("name"),
+                    format!("two rules are called `{text}`"),
+                    "here again",
+                );
             }
             names.push(text.clone());
             let action = self.action_of_rule(rule, node);
@@ -103,7 +108,11 @@ impl Check<'_> {
         for node in rule.list("listeners") {
             let Value::Text(text) = &node.value else { continue };
             if !self.listeners.contains(text) {
-                let problem = Problem::new(node.span.clone(), format!("there is no listener `{text}`"), "unknown");
+                let problem = Problem::new(
+                    node.span.clone(),
+                    format!("there is no listener `{text}`"),
+                    "unknown",
+                );
                 let near = nearest(text, self.listeners.iter().map(String::as_str));
                 self.problems.push(match near {
                     Some(near) => problem.help(format!("did you mean `{near}`?")),
@@ -127,7 +136,8 @@ impl Check<'_> {
             (None, None) => {
                 let named = rule.get("name").unwrap_or(whole);
                 let problem = Problem::new(named.span.clone(), "the rule does nothing", "this one");
-                self.problems.push(problem.help("say `forward = \"a group\"` or `respond = {...}`"));
+                self.problems
+                    .push(problem.help("say `forward = \"a group\"` or `respond = {...}`"));
                 None
             }
         }
@@ -143,7 +153,11 @@ impl Check<'_> {
                     return None;
                 }
                 _ => {
-                    self.problem(Some(node), "several groups in `forward` are not supported yet", "this release forwards to one");
+                    self.problem(
+                        Some(node),
+                        "several groups in `forward` are not supported yet",
+                        "this release forwards to one",
+                    );
                     return None;
                 }
             },
@@ -202,7 +216,9 @@ impl Check<'_> {
                 None => {
                     let title = format!("`{text}` is no pattern for `{key}`");
                     let help = match key {
-                        "paths" => "1 to 128 characters, from `/`, without `#`; `*` and `?` are wildcards",
+                        "paths" => {
+                            "1 to 128 characters, from `/`, without `#`; `*` and `?` are wildcards"
+                        }
                         _ => "1 to 128 letters, digits, `.`, `-`; `*` and `?` are wildcards",
                     };
                     let problem = Problem::new(node.span.clone(), title, "here").help(help);
@@ -224,7 +240,9 @@ impl Check<'_> {
                 Err(_) => {
                     let title = format!("`{text}` is no range of addresses");
                     let problem = Problem::new(node.span.clone(), title, "here");
-                    self.problems.push(problem.help("write for example \"192.0.2.0/24\" or \"2001:db8::1\""));
+                    self.problems.push(
+                        problem.help("write for example \"192.0.2.0/24\" or \"2001:db8::1\""),
+                    );
                 }
             }
         }
@@ -238,7 +256,8 @@ impl Check<'_> {
         listeners: &[super::settings::Listener],
     ) {
         let actions = rules.iter().map(|rule| &rule.action);
-        let actions = actions.chain(listeners.iter().filter_map(|listener| listener.default.as_ref()));
+        let actions =
+            actions.chain(listeners.iter().filter_map(|listener| listener.default.as_ref()));
         let used: Vec<&str> = actions
             .filter_map(|action| match action {
                 Action::Forward(group) => Some(group.as_str()),
@@ -248,7 +267,11 @@ impl Check<'_> {
         for (name, node) in file.named("target_group") {
             if !used.contains(&name.as_str()) {
                 let title = format!("nothing goes to target group `{name}`");
-                self.warnings.push(Problem::new(node.span.clone(), title, "no rule and no default names it"));
+                self.warnings.push(Problem::new(
+                    node.span.clone(),
+                    title,
+                    "no rule and no default names it",
+                ));
             }
         }
     }

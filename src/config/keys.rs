@@ -27,14 +27,27 @@ pub(super) enum Kind {
     /// A name of letters, digits, `.`, `_`, `-`.
     Name,
     Bool,
-    Integer { min: i64, max: i64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
     /// In milliseconds; besides, one of these words.
-    Duration { min: u64, max: u64, words: &'static [&'static str] },
-    Size { min: u64, max: u64 },
+    Duration {
+        min: u64,
+        max: u64,
+        words: &'static [&'static str],
+    },
+    Size {
+        min: u64,
+        max: u64,
+    },
     Word(&'static [Word]),
     List(&'static Kind),
     /// A table whose keys are known. With `always`, an absent one is read as an empty one.
-    Table { keys: &'static [Key], always: bool },
+    Table {
+        keys: &'static [Key],
+        always: bool,
+    },
     /// Tables by name.
     Named(&'static [Key]),
     /// Tables in order, written `[[name]]`.

@@ -43,7 +43,12 @@ pub struct Problems {
 }
 
 impl Problems {
-    pub(super) fn new(origin: &str, text: &str, mut list: Vec<Problem>, are_warnings: bool) -> Self {
+    pub(super) fn new(
+        origin: &str,
+        text: &str,
+        mut list: Vec<Problem>,
+        are_warnings: bool,
+    ) -> Self {
         list.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
         list.dedup();
         Self { origin: origin.to_owned(), text: text.to_owned(), list, are_warnings }
@@ -114,7 +119,8 @@ fn distance(a: &str, b: &str) -> usize {
         let mut row = vec![i];
         for j in 1..=b.len() {
             let change = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + change);
+            let mut best =
+                (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + change);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                 best = best.min(rows[i - 2][j - 2] + 1);
             }

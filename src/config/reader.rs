@@ -193,7 +193,8 @@ impl Reader {
         key: &'static Key,
         path: &str,
     ) -> Option<Node> {
-        let full = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
+        let full =
+            if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
         let Some(node) = self.value(value, &key.kind, &full) else { return default_of(key) };
         if !key.supported && default_of(key).as_ref() != Some(&node) {
             let title = format!("`{full}` is not supported yet");
@@ -201,7 +202,9 @@ impl Reader {
                 Some(default) => format!("leave it out, or at its default {default}"),
                 None => "leave it out".to_owned(),
             };
-            self.problems.push(Problem::new(Some(name.span()), title, "this release cannot do that").help(help));
+            self.problems.push(
+                Problem::new(Some(name.span()), title, "this release cannot do that").help(help),
+            );
             return default_of(key);
         }
         Some(node)
@@ -241,9 +244,9 @@ impl Reader {
                 self.lacks_unit("a size", number.as_str(), "KiB", &span)
             }
             (Kind::Word(words), DeValue::String(text)) => self.word(text, words, path, &span),
-            (Kind::List(kind), DeValue::Array(array)) => {
-                Some(Value::List(array.iter().filter_map(|item| self.value(item, kind, path)).collect()))
-            }
+            (Kind::List(kind), DeValue::Array(array)) => Some(Value::List(
+                array.iter().filter_map(|item| self.value(item, kind, path)).collect(),
+            )),
             (Kind::Table { keys, .. }, DeValue::Table(table)) => {
                 Some(Value::Table(self.table(table, keys, path)))
             }
@@ -329,20 +332,33 @@ impl Reader {
         self.problems.push(problem);
     }
 
-    fn duration(&mut self, text: &str, min: u64, max: u64, span: &Option<Range<usize>>) -> Option<Value> {
+    fn duration(
+        &mut self,
+        text: &str,
+        min: u64,
+        max: u64,
+        span: &Option<Range<usize>>,
+    ) -> Option<Value> {
         let Some(duration) = quantity::duration(text) else {
             return self.no_quantity("a duration", text, "s", "\"250ms\", \"1h30m\", \"7d\"", span);
         };
         let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         if !(min..=max).contains(&milliseconds) {
-            let write = |milliseconds| quantity::write_duration(Duration::from_millis(milliseconds));
+            let write =
+                |milliseconds| quantity::write_duration(Duration::from_millis(milliseconds));
             self.out_of_range(format!("{} to {}", write(min), write(max)), span);
             return None;
         }
         Some(Value::Duration(duration))
     }
 
-    fn size(&mut self, text: &str, min: u64, max: u64, span: &Option<Range<usize>>) -> Option<Value> {
+    fn size(
+        &mut self,
+        text: &str,
+        min: u64,
+        max: u64,
+        span: &Option<Range<usize>>,
+    ) -> Option<Value> {
         let Some(size) = quantity::size(text) else {
             return self.no_quantity("a size", text, "KiB", "\"64KiB\", \"1MB\"", span);
         };
@@ -367,7 +383,9 @@ impl Reader {
             return self.lacks_unit(what, text, unit, span);
         }
         let title = format!("`{text}` is not {what}");
-        self.problems.push(Problem::new(span.clone(), title, "here").help(format!("write for example {examples}")));
+        self.problems.push(
+            Problem::new(span.clone(), title, "here").help(format!("write for example {examples}")),
+        );
         None
     }
 
@@ -395,8 +413,11 @@ impl Reader {
             Some(_) => {
                 let title = format!("`{path} = \"{text}\"` is not supported yet");
                 let supported = words.iter().filter(|word| word.supported).map(|word| word.text);
-                let help = format!("this release has: {}", supported.collect::<Vec<_>>().join(", "));
-                self.problems.push(Problem::new(span.clone(), title, "this release cannot do that").help(help));
+                let help =
+                    format!("this release has: {}", supported.collect::<Vec<_>>().join(", "));
+                self.problems.push(
+                    Problem::new(span.clone(), title, "this release cannot do that").help(help),
+                );
             }
             None => {
                 let known = words.iter().map(|word| word.text);
@@ -404,7 +425,9 @@ impl Reader {
                 let problem = Problem::new(span.clone(), title, "unknown word");
                 self.problems.push(match nearest(text, known.clone()) {
                     Some(near) => problem.help(format!("did you mean \"{near}\"?")),
-                    None => problem.help(format!("one of: {}", known.collect::<Vec<_>>().join(", "))),
+                    None => {
+                        problem.help(format!("one of: {}", known.collect::<Vec<_>>().join(", ")))
+                    }
                 });
             }
         }
@@ -415,7 +438,9 @@ impl Reader {
 /// Whether a value's type is one the kind takes, whatever it says.
 fn fits(kind: &Kind, raw: &DeValue<'_>) -> bool {
     match kind {
-        Kind::Text | Kind::Name | Kind::Duration { .. } | Kind::Size { .. } | Kind::Word(_) => raw.is_str(),
+        Kind::Text | Kind::Name | Kind::Duration { .. } | Kind::Size { .. } | Kind::Word(_) => {
+            raw.is_str()
+        }
         Kind::Bool => raw.is_bool(),
         Kind::Integer { .. } => raw.is_integer(),
         Kind::List(_) | Kind::Ordered(_) => raw.is_array(),

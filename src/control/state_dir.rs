@@ -47,7 +47,8 @@ impl StateDir {
             let cause = |cause| Unwritable { path: path.to_owned(), cause };
             return Self::open(path).map(Some).map_err(cause);
         }
-        let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let var =
+            |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let own = || match var("XDG_STATE_HOME") {
             Some(state) => Some(state.join("stayput")),
             None => var("HOME").map(|home| home.join(".local/state/stayput")),

@@ -88,7 +88,13 @@ impl Watched {
             let (from, to) = (transition.from.word(), transition.to.word());
             match transition.to {
                 State::Unhealthy => {
-                    tracing::warn!(target = target.name, from, to, reason = transition.reason, "health");
+                    tracing::warn!(
+                        target = target.name,
+                        from,
+                        to,
+                        reason = transition.reason,
+                        "health"
+                    );
                 }
                 State::Healthy | State::Initial => {
                     tracing::info!(target = target.name, from, to, "health");
@@ -104,9 +110,9 @@ impl Watched {
             let (mut serving, mut registered, mut healthy) = (0, 0, 0);
             for target in &group.targets {
                 let known = self.targets.get(&target.live.slot);
-                let availability = known.map_or(Availability::UNKNOWN, |known| known.availability(
-                    drains.state(group.name(), target),
-                ));
+                let availability = known.map_or(Availability::UNKNOWN, |known| {
+                    known.availability(drains.state(group.name(), target))
+                });
                 target.live.set_availability(availability);
                 let in_zone = group.settings.cross_zone || target.zone == snapshot.zone;
                 if availability.drain == Drain::No && in_zone {
@@ -138,7 +144,8 @@ impl Watched {
 
     /// Whether every target's first check has had its result or its time-out.
     pub(super) fn all_are_checked(&self) -> bool {
-        let is_checked = |target: &Target| target.question.is_none() || target.progress.is_checked();
+        let is_checked =
+            |target: &Target| target.question.is_none() || target.progress.is_checked();
         self.targets.values().all(is_checked)
     }
 }

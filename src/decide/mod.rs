@@ -5,6 +5,7 @@
 //! what the operator is told cannot differ from what happens. It allocates nothing.
 
 pub mod candidates;
+pub mod explanation;
 pub mod renewal;
 pub mod verdict;
 

@@ -19,7 +19,11 @@ impl Check<'_> {
         let kinds = ["lb_cookie", "app_cookie", "route", "header"];
         let named: Vec<&Node> = kinds.iter().filter_map(|kind| table.get(kind)).collect();
         if let [_, second, ..] = named.as_slice() {
-            let problem = Problem::new(second.span.clone(), "a group has one kind of stickiness", "a second one");
+            let problem = Problem::new(
+                second.span.clone(),
+                "a group has one kind of stickiness",
+                "a second one",
+            );
             self.problems.push(problem.help("keep one of lb_cookie, app_cookie, route, header"));
         }
         let cookie = table.table("lb_cookie");
@@ -77,8 +81,13 @@ impl Check<'_> {
             && name.len() <= 64
             && name.bytes().all(|byte| byte.is_ascii_graphic() && !separators.contains(&byte));
         if !is_token {
-            let problem = Problem::new(node.and_then(|node| node.span.clone()), format!("`{name}` is no cookie name"), "here");
-            self.problems.push(problem.help("1 to 64 visible characters without separators (RFC 6265)"));
+            let problem = Problem::new(
+                node.and_then(|node| node.span.clone()),
+                format!("`{name}` is no cookie name"),
+                "here",
+            );
+            self.problems
+                .push(problem.help("1 to 64 visible characters without separators (RFC 6265)"));
         }
         let reserved = name.starts_with("AWSALBTG") || name.starts_with("AWSALBAPP");
         if reserved || name.ends_with("CORS") {
@@ -103,17 +112,33 @@ impl Check<'_> {
         }
         let always = stickiness.secure == SecureAttribute::Always;
         if stickiness.same_site == SameSite::None && stickiness.secure == SecureAttribute::Never {
-            self.problem(table.get("same_site"), "browsers refuse SameSite=None without Secure", "set secure");
+            self.problem(
+                table.get("same_site"),
+                "browsers refuse SameSite=None without Secure",
+                "set secure",
+            );
         }
         if stickiness.partitioned && stickiness.secure == SecureAttribute::Never {
-            self.problem(table.get("partitioned"), "browsers refuse Partitioned without Secure", "set secure");
+            self.problem(
+                table.get("partitioned"),
+                "browsers refuse Partitioned without Secure",
+                "set secure",
+            );
         }
         let host_only = stickiness.cookie.starts_with("__Host-");
         if (host_only || stickiness.cookie.starts_with("__Secure-")) && !always {
-            self.problem(table.get("lb_cookie"), "this cookie name needs `secure = \"always\"`", "here");
+            self.problem(
+                table.get("lb_cookie"),
+                "this cookie name needs `secure = \"always\"`",
+                "here",
+            );
         }
         if host_only && (stickiness.domain.is_some() || stickiness.path != "/") {
-            self.problem(table.get("lb_cookie"), "a __Host- cookie has no domain and the path `/`", "here");
+            self.problem(
+                table.get("lb_cookie"),
+                "a __Host- cookie has no domain and the path `/`",
+                "here",
+            );
         }
     }
 
@@ -139,7 +164,9 @@ impl Check<'_> {
                     (named == group.name.as_str()).then(|| written.or(node.span.clone()))?
                 });
                 let problem = Problem::new(span, title, "one cookie is written in one way");
-                self.problems.push(problem.help("make them agree, or give one its own name in lb_cookie.name"));
+                self.problems.push(
+                    problem.help("make them agree, or give one its own name in lb_cookie.name"),
+                );
             }
         }
     }

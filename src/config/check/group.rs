@@ -20,7 +20,11 @@ impl Check<'_> {
         for (name, node) in file.named("target_group") {
             let Value::Table(table) = &node.value else { continue };
             if !table.bool("cross_zone") && !has_zone {
-                let problem = Problem::new(table.span("cross_zone"), "`cross_zone = false` needs to know this balancer's zone", "here");
+                let problem = Problem::new(
+                    table.span("cross_zone"),
+                    "`cross_zone = false` needs to know this balancer's zone",
+                    "here",
+                );
                 self.problems.push(problem.help("set runtime.zone"));
             }
             groups.extend(self.target_group(name, node, table));
@@ -77,7 +81,11 @@ impl Check<'_> {
             let Some(target) = self.target(node) else { continue };
             if !ids.insert(target.id.clone()) {
                 let at = id_node(node);
-                self.problem(Some(at), format!("two targets of `{group}` have the id `{}`", target.id), "here again");
+                self.problem(
+                    Some(at),
+                    format!("two targets of `{group}` have the id `{}`", target.id),
+                    "here again",
+                );
             } else if !addresses.insert(target.address.to_string()) {
                 let title = format!("two targets of `{group}` are at {}", target.address);
                 self.problem(Some(address_node(node)), title, "here again");
@@ -112,11 +120,17 @@ impl Check<'_> {
         let Some(id) = Name::target_id(id) else {
             let title = format!("`{id}` is no id");
             let problem = Problem::new(id_node(node).span.clone(), title, "here");
-            self.problems.push(problem.help("1 to 64 of letters, digits, `.`, `_`, `-`, `:`, `@`, `/`, `[`, `]`"));
+            self.problems.push(
+                problem.help("1 to 64 of letters, digits, `.`, `_`, `-`, `:`, `@`, `/`, `[`, `]`"),
+            );
             return None;
         };
         if table.bool("expand") && matches!(address, TargetAddress::Socket(_)) {
-            self.problem(table.get("expand"), "`expand` goes with a host name", "this is an address");
+            self.problem(
+                table.get("expand"),
+                "`expand` goes with a host name",
+                "this is an address",
+            );
         }
         let weight = if table.get("weight").is_some() { table.number("weight") } else { 1 };
         let zone = table.text("zone").and_then(Name::new);
@@ -127,7 +141,11 @@ impl Check<'_> {
         let interval = table.duration("interval")?;
         let timeout = table.duration("timeout").unwrap_or(CHECK_TIMEOUT.min(interval));
         if timeout > interval {
-            let problem = Problem::new(table.span("timeout"), "a check must be over before the next", "longer than `interval`");
+            let problem = Problem::new(
+                table.span("timeout"),
+                "a check must be over before the next",
+                "longer than `interval`",
+            );
             self.problems.push(problem);
         }
         let text = table.text("matcher").unwrap_or_default();
@@ -135,12 +153,12 @@ impl Check<'_> {
         if matcher.is_none() {
             let title = format!("`{text}` is no matcher");
             let problem = Problem::new(table.span("matcher"), title, "here");
-            self.problems.push(problem.help("codes from 100 to 499: \"200\", \"200,202\", \"200-299\""));
+            self.problems
+                .push(problem.help("codes from 100 to 499: \"200\", \"200,202\", \"200-299\""));
         }
         let path = table.text("path").unwrap_or("/");
-        let is_path = path.starts_with('/')
-            && path.len() <= 1_024
-            && path.parse::<http::Uri>().is_ok();
+        let is_path =
+            path.starts_with('/') && path.len() <= 1_024 && path.parse::<http::Uri>().is_ok();
         if !is_path {
             let title = format!("`{path}` is no path");
             let problem = Problem::new(table.span("path"), title, "here");

@@ -24,7 +24,8 @@ impl Check<'_> {
             };
             if default.is_none() && self.groups.len() > 1 && !rules.iter().any(catches_all) {
                 let title = format!("listener `{name}` has no default");
-                let problem = Problem::new(node.span.clone(), title, "what no rule takes is answered 404");
+                let problem =
+                    Problem::new(node.span.clone(), title, "what no rule takes is answered 404");
                 self.warnings.push(problem.help("write `default = \"a group\"`"));
             }
             let listener = Name::new(name).and_then(|name| {
@@ -71,7 +72,11 @@ impl Check<'_> {
             let Value::Text(text) = &node.value else { continue };
             match text.parse::<SocketAddr>() {
                 Ok(address) if address.port() != 0 && taken.contains(&address) => {
-                    self.problem(Some(node), format!("{address} is taken by a listener above"), "here again");
+                    self.problem(
+                        Some(node),
+                        format!("{address} is taken by a listener above"),
+                        "here again",
+                    );
                 }
                 Ok(address) => {
                     taken.push(address);
@@ -80,7 +85,8 @@ impl Check<'_> {
                 Err(_) => {
                     let title = format!("`{text}` is no address to listen on");
                     let problem = Problem::new(node.span.clone(), title, "here");
-                    self.problems.push(problem.help("write for example \"0.0.0.0:80\" or \"[::]:80\""));
+                    self.problems
+                        .push(problem.help("write for example \"0.0.0.0:80\" or \"[::]:80\""));
                 }
             }
         }
@@ -98,7 +104,11 @@ impl Check<'_> {
                 Value::Table(default) => match default.table("respond") {
                     Some(respond) => self.respond(respond).map(Action::Respond),
                     None => {
-                        self.problem(Some(node), "`default` does nothing", "name a group, or say { respond = {...} }");
+                        self.problem(
+                            Some(node),
+                            "`default` does nothing",
+                            "name a group, or say { respond = {...} }",
+                        );
                         None
                     }
                 },

@@ -30,7 +30,9 @@ impl Check<'_> {
         if written.is_empty() {
             let span = affinity.span("keys");
             let problem = Problem::new(span, "`affinity` names no key", "");
-            self.problems.push(problem.help("name one in `keys`, or leave [affinity] out and one is generated"));
+            self.problems.push(
+                problem.help("name one in `keys`, or leave [affinity] out and one is generated"),
+            );
         }
         let mut keys: Vec<Key> = Vec::new();
         for node in written {

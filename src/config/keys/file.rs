@@ -63,14 +63,21 @@ const AFFINITY: &[Key] = &[Key::new(
 
 const KEY: &[Key] = &[
     Key::new("id", Kind::Integer { min: 1, max: 127 }, "Its number in a token.").example("1"),
-    Key::new("file", Kind::Text, "A file of one line: base64 of at least 32 bytes, as `stayput keys new` prints.")
-        .example("\"affinity-1.key\""),
+    Key::new(
+        "file",
+        Kind::Text,
+        "A file of one line: base64 of at least 32 bytes, as `stayput keys new` prints.",
+    )
+    .example("\"affinity-1.key\""),
 ];
 
 const ADMIN: &[Key] = &[
-    Key::new("address", Kind::Text, "An address, or `unix:` and a path.").default("\"127.0.0.1:9191\""),
-    Key::new("token_file", Kind::Text, "Without it the admin side is read-only.").example("\"admin.token\""),
-    Key::new("probes", Kind::Text, "Where only /livez, /readyz and /metrics are.").example("\"0.0.0.0:9192\""),
+    Key::new("address", Kind::Text, "An address, or `unix:` and a path.")
+        .default("\"127.0.0.1:9191\""),
+    Key::new("token_file", Kind::Text, "Without it the admin side is read-only.")
+        .example("\"admin.token\""),
+    Key::new("probes", Kind::Text, "Where only /livez, /readyz and /metrics are.")
+        .example("\"0.0.0.0:9192\""),
     Key::new("metrics", Kind::Bool, "Whether /metrics is served.").default("true"),
 ];
 
@@ -85,7 +92,8 @@ const LOG: &[Key] = &[
 ];
 
 const ACCESS: &[Key] = &[
-    Key::new("to", Kind::Text, "`stdout`, `stderr`, `off`, or the path of a file.").default("\"stdout\""),
+    Key::new("to", Kind::Text, "`stdout`, `stderr`, `off`, or the path of a file.")
+        .default("\"stdout\""),
     Key::new(
         "format",
         Kind::Word(&[word("json"), later("alb"), later("combined"), word("short")]),
@@ -112,7 +120,8 @@ pub(super) const RESPOND: &[Key] = &[
 ];
 
 pub(super) const REDIRECT: &[Key] = &[
-    Key::new("status", Kind::Integer { min: 300, max: 308 }, "301, 302, 307 or 308.").default("301"),
+    Key::new("status", Kind::Integer { min: 300, max: 308 }, "301, 302, 307 or 308.")
+        .default("301"),
     Key::new("scheme", Kind::Text, "The URL's scheme.").default("\"#{protocol}\""),
     Key::new("host", Kind::Text, "The URL's host.").default("\"#{host}\""),
     Key::new("port", Kind::Text, "The URL's port.").default("\"#{port}\""),
@@ -162,8 +171,10 @@ const GROUP_STICKINESS: &[Key] = &[
 ];
 
 const REWRITE: &[Key] = &[
-    Key::new("path", optional(REGEX), "Path and query.").example("{ regex = \"^/api/?(.*)$\", replace = \"/$1\" }"),
-    Key::new("host", optional(REGEX), "The host.").example("{ regex = \"^a\\\\.\", replace = \"b.\" }"),
+    Key::new("path", optional(REGEX), "Path and query.")
+        .example("{ regex = \"^/api/?(.*)$\", replace = \"/$1\" }"),
+    Key::new("host", optional(REGEX), "The host.")
+        .example("{ regex = \"^a\\\\.\", replace = \"b.\" }"),
 ];
 
 const REGEX: &[Key] = &[

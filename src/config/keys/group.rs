@@ -59,18 +59,34 @@ const TLS: &[Key] = &[
 ];
 
 const TARGET: &[Key] = &[
-    Key::new("id", Kind::Text, "Unique in the group; pins follow it. Absent: the address.").example("\"s2\""),
-    Key::new("address", Kind::Text, "An address or host name, with its port.").example("\"10.0.0.12:3000\""),
-    Key::new("weight", Kind::Integer { min: 0, max: 999 }, "Its share of newcomers. 0 takes none; pinned clients stay.").default("1"),
+    Key::new("id", Kind::Text, "Unique in the group; pins follow it. Absent: the address.")
+        .example("\"s2\""),
+    Key::new("address", Kind::Text, "An address or host name, with its port.")
+        .example("\"10.0.0.12:3000\""),
+    Key::new(
+        "weight",
+        Kind::Integer { min: 0, max: 999 },
+        "Its share of newcomers. 0 takes none; pinned clients stay.",
+    )
+    .default("1"),
     Key::new("zone", Kind::Name, "Where it stands.").example("\"b\""),
-    Key::new("route", Kind::Name, "Its name in the application's own cookie.").example("\"tomcat2\"").not_yet(),
-    Key::new("state", Kind::Word(&[word("active"), word("drain")]), "`drain`: no newcomers.").default("\"active\""),
-    Key::new("expand", Kind::Bool, "Each address of the host name is a target of its own, `id/address`.").default("false"),
+    Key::new("route", Kind::Name, "Its name in the application's own cookie.")
+        .example("\"tomcat2\"")
+        .not_yet(),
+    Key::new("state", Kind::Word(&[word("active"), word("drain")]), "`drain`: no newcomers.")
+        .default("\"active\""),
+    Key::new(
+        "expand",
+        Kind::Bool,
+        "Each address of the host name is a target of its own, `id/address`.",
+    )
+    .default("false"),
 ];
 
 const MINIMUM_HEALTHY: &[Key] = &[
     Key::new("count", Kind::Integer { min: 1, max: 65_535 }, "So many targets.").default("1"),
-    Key::new("percent", Kind::Integer { min: 0, max: 100 }, "So many of a hundred; 0 is off.").default("0"),
+    Key::new("percent", Kind::Integer { min: 0, max: 100 }, "So many of a hundred; 0 is off.")
+        .default("0"),
 ];
 
 const STICKINESS: &[Key] = &[
@@ -147,7 +163,8 @@ const APP_COOKIE: &[Key] = &[
     Key::new("name", Kind::Text, "The application's cookie.").example("\"JSESSIONID\""),
     Key::new("companion", Kind::Text, "The balancer's beside it.").default("\"AWSALBAPP\""),
     Key::new("duration", lasting(SECOND, 7 * DAY), "How long a pin lives.").default("\"1d\""),
-    Key::new("adopt", Kind::Bool, "Whether a cookie that came without a companion gets one.").default("true"),
+    Key::new("adopt", Kind::Bool, "Whether a cookie that came without a companion gets one.")
+        .default("true"),
 ];
 
 const ROUTE: &[Key] = &[
@@ -204,8 +221,18 @@ const UPSTREAM: &[Key] = &[
 ];
 
 const TIMEOUTS: &[Key] = &[
-    Key::new("connect", lasting(1, 120 * SECOND), "Dial to ready; then the next target, else 504.").default("\"5s\""),
-    Key::new("response", lasting(100, DAY), "From the last byte of the request to the head of the answer: 504.").default("\"60s\""),
-    Key::new("keep_alive", lasting(0, HOUR), "How long an idle connection is kept. Stay under the replica's own limit: Node's is 5s.")
-        .default("\"4s\""),
+    Key::new("connect", lasting(1, 120 * SECOND), "Dial to ready; then the next target, else 504.")
+        .default("\"5s\""),
+    Key::new(
+        "response",
+        lasting(100, DAY),
+        "From the last byte of the request to the head of the answer: 504.",
+    )
+    .default("\"60s\""),
+    Key::new(
+        "keep_alive",
+        lasting(0, HOUR),
+        "How long an idle connection is kept. Stay under the replica's own limit: Node's is 5s.",
+    )
+    .default("\"4s\""),
 ];

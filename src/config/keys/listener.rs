@@ -90,32 +90,62 @@ const TIMEOUTS: &[Key] = &[
 ];
 
 const LIMITS: &[Key] = &[
-    Key::new("header_bytes", Kind::Size { min: 8_192, max: 1 << 20 }, "A request's head: 431 beyond.").default("\"64KiB\""),
-    Key::new("headers", Kind::Integer { min: 1, max: 1_000 }, "A request's fields: 431 beyond.").default("100"),
-    Key::new("body_bytes", Kind::Size { min: 0, max: u64::MAX }, "A request's body: 413 beyond. 0 is no limit.").default("\"0\""),
+    Key::new(
+        "header_bytes",
+        Kind::Size { min: 8_192, max: 1 << 20 },
+        "A request's head: 431 beyond.",
+    )
+    .default("\"64KiB\""),
+    Key::new("headers", Kind::Integer { min: 1, max: 1_000 }, "A request's fields: 431 beyond.")
+        .default("100"),
+    Key::new(
+        "body_bytes",
+        Kind::Size { min: 0, max: u64::MAX },
+        "A request's body: 413 beyond. 0 is no limit.",
+    )
+    .default("\"0\""),
     Key::new(
         "connections",
         Kind::Integer { min: 1, max: 10_000_000 },
         "Open connections of this listener; more are closed at accept.",
     )
     .default("20000"),
-    Key::new("connections_per_address", Kind::Integer { min: 0, max: 1_000_000 }, "Open connections of one address; 0 is no limit.")
-        .default("0")
-        .not_yet(),
-    Key::new("requests_per_second", Kind::Integer { min: 0, max: 1_000_000 }, "Requests of one address; 0 is no limit.")
-        .default("0")
-        .not_yet(),
-    Key::new("min_body_rate", Kind::Size { min: 0, max: 1 << 40 }, "Bytes a second a body must come with; 0 is no bound.")
-        .default("\"0\"")
-        .not_yet(),
+    Key::new(
+        "connections_per_address",
+        Kind::Integer { min: 0, max: 1_000_000 },
+        "Open connections of one address; 0 is no limit.",
+    )
+    .default("0")
+    .not_yet(),
+    Key::new(
+        "requests_per_second",
+        Kind::Integer { min: 0, max: 1_000_000 },
+        "Requests of one address; 0 is no limit.",
+    )
+    .default("0")
+    .not_yet(),
+    Key::new(
+        "min_body_rate",
+        Kind::Size { min: 0, max: 1 << 40 },
+        "Bytes a second a body must come with; 0 is no bound.",
+    )
+    .default("\"0\"")
+    .not_yet(),
 ];
 
 const TLS: &[Key] = &[
-    Key::new("certificates", Kind::List(&optional(CERTIFICATE)), "Chosen by the names inside; the first is the default.")
-        .example("[{ cert = \"shop.pem\", key = \"shop.key\" }]"),
-    Key::new("min_version", Kind::Word(&[word("1.2"), word("1.3")]), "The oldest TLS spoken.").default("\"1.2\""),
-    Key::new("alpn", Kind::List(&Kind::Text), "The protocols offered.").default("[\"h2\", \"http/1.1\"]"),
-    Key::new("client_auth", optional(CLIENT_AUTH), "Whether clients show a certificate.").example("{ mode = \"verify\", ca = \"clients.pem\" }"),
+    Key::new(
+        "certificates",
+        Kind::List(&optional(CERTIFICATE)),
+        "Chosen by the names inside; the first is the default.",
+    )
+    .example("[{ cert = \"shop.pem\", key = \"shop.key\" }]"),
+    Key::new("min_version", Kind::Word(&[word("1.2"), word("1.3")]), "The oldest TLS spoken.")
+        .default("\"1.2\""),
+    Key::new("alpn", Kind::List(&Kind::Text), "The protocols offered.")
+        .default("[\"h2\", \"http/1.1\"]"),
+    Key::new("client_auth", optional(CLIENT_AUTH), "Whether clients show a certificate.")
+        .example("{ mode = \"verify\", ca = \"clients.pem\" }"),
 ];
 
 const CERTIFICATE: &[Key] = &[
@@ -124,7 +154,11 @@ const CERTIFICATE: &[Key] = &[
 ];
 
 const CLIENT_AUTH: &[Key] = &[
-    Key::new("mode", Kind::Word(&[word("off"), word("passthrough"), word("verify")]), "What is asked of them.").default("\"off\""),
+    Key::new(
+        "mode",
+        Kind::Word(&[word("off"), word("passthrough"), word("verify")]),
+        "What is asked of them.",
+    )
+    .default("\"off\""),
     Key::new("ca", Kind::Text, "Who may have signed it.").example("\"clients.pem\""),
 ];
-

@@ -1,0 +1,143 @@
+//! `stayput cookie`: look into a token, verify one, or make one that pins the bearer.
+
+use super::terminal::data;
+use super::{ConfigArgument, Failed, read_config};
+use crate::config::Loaded;
+use crate::control::state_dir::StateDir;
+use crate::ground::clock::Moment;
+use crate::model::roster::Roster;
+use crate::model::snapshot::{Resolutions, Snapshot};
+use crate::observe::record::write_time;
+use crate::policy::affinity::keys::Keyring;
+use crate::policy::affinity::token::{Contents, Defect, Kind, Opened, Pin, Seed};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Print what a token holds.
+    Inspect(ValueArgument),
+    /// Exit with 0 if a token opens and holds a pin that is alive, else with 1.
+    Verify(ValueArgument),
+    /// Print a cookie that pins its bearer to a target.
+    Mint {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// The target, as GROUP/TARGET.
+        #[arg(long, value_name = "G/T")]
+        target: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ValueArgument {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// The cookie's value.
+    value: String,
+}
+
+pub(super) fn cookie(command: &Command) -> Result<ExitCode, Failed> {
+    match command {
+        Command::Inspect(argument) => inspect(argument),
+        Command::Verify(argument) => verify(argument),
+        Command::Mint { config, target } => mint(config, target),
+    }
+}
+
+/// The picture a file describes, with the keys it would run with. Nothing is made or written.
+pub(super) fn picture(loaded: &Loaded) -> Result<Snapshot, Failed> {
+    let mut keys = loaded.config.keys.clone();
+    let dir = StateDir::find(loaded.config.runtime.state_dir.as_deref())?;
+    if let Some(dir) = dir {
+        keys.extend(dir.existing_key()?);
+    }
+    if keys.is_empty() {
+        return Err(Failed(
+            "stayput: there is no affinity key yet: `run` makes one, or name one in affinity.keys"
+                .to_owned(),
+        ));
+    }
+    let keyring = Arc::new(Keyring::new(&keys)?);
+    Ok(Snapshot::build(&loaded.config, keyring, &Resolutions::new(), &mut Roster::default())?)
+}
+
+fn open(snapshot: &Snapshot, value: &str) -> Result<Opened, Failed> {
+    snapshot.keyring.open(Kind::Lb, value.as_bytes()).map_err(|defect| {
+        Failed(match defect {
+            Defect::Malformed => "malformed: this is no token".to_owned(),
+            Defect::Forged => "forged: the key it names did not seal it".to_owned(),
+            Defect::UnknownKey => {
+                "unknown_key: this configuration lacks the key it names".to_owned()
+            }
+        })
+    })
+}
+
+fn inspect(argument: &ValueArgument) -> Result<ExitCode, Failed> {
+    let snapshot = picture(&read_config(&argument.config.config)?)?;
+    let opened = open(&snapshot, &argument.value)?;
+    let first =
+        if opened.first_key { "" } else { "  (not with the first key: due to be sealed again)" };
+    data(&format!("opens{first}"));
+    let now = Moment::now().unix_seconds();
+    for pin in opened.contents.pins() {
+        data(&describe(&snapshot, pin, now));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(snapshot: &Snapshot, pin: &Pin, now: u64) -> String {
+    let group = snapshot.groups.iter().find(|group| group.key == pin.group);
+    let (group_name, target) = match group {
+        None => ("(a group not in this file)", None),
+        Some(group) => (group.name(), group.target_of(pin.target).map(|at| &group.targets[at])),
+    };
+    let target = target.map_or("(a target that is gone)", |target| target.id.as_str());
+    let mut issued = String::new();
+    write_time(&mut issued, Duration::from_secs(u64::from(pin.issued_at)));
+    let age = now.saturating_sub(u64::from(pin.issued_at));
+    let state = if is_alive(snapshot, pin, now) { "alive" } else { "expired" };
+    format!("pin  {group_name}/{target}  issued {issued}  age {age}s  {state}")
+}
+
+fn is_alive(snapshot: &Snapshot, pin: &Pin, now: u64) -> bool {
+    let age = now.saturating_sub(u64::from(pin.issued_at));
+    snapshot.lifetime_of(pin.group).is_some_and(|lifetime| age < u64::from(lifetime))
+}
+
+fn verify(argument: &ValueArgument) -> Result<ExitCode, Failed> {
+    let snapshot = picture(&read_config(&argument.config.config)?)?;
+    let opened = open(&snapshot, &argument.value)?;
+    let now = Moment::now().unix_seconds();
+    match opened.contents.pins().iter().any(|pin| is_alive(&snapshot, pin, now)) {
+        true => {
+            data("ok");
+            Ok(ExitCode::SUCCESS)
+        }
+        false => Err(Failed("expired: it opens, and no pin in it is alive".to_owned())),
+    }
+}
+
+fn mint(config: &ConfigArgument, target: &str) -> Result<ExitCode, Failed> {
+    let snapshot = picture(&read_config(&config.config)?)?;
+    let found = target.split_once('/').and_then(|(group, id)| {
+        let group = &snapshot.groups[snapshot.group_named(group)?];
+        Some((group, &group.targets[group.target_named(id)?]))
+    });
+    let Some((group, target)) = found else {
+        return Err(Failed(format!("stayput: there is no target `{target}`: write GROUP/TARGET")));
+    };
+    let Some(cookie) = &group.cookie else {
+        return Err(Failed(format!("stayput: group `{}` is not sticky", group.name())));
+    };
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed)?;
+    let issued_at = u32::try_from(Moment::now().unix_seconds()).unwrap_or(u32::MAX);
+    let pin = Pin { group: group.key, target: target.key, issued_at };
+    let contents = Contents::new(Seed(u64::from_be_bytes(seed)), pin);
+    let sealed = snapshot.keyring.seal(Kind::Lb, &contents);
+    data(&format!("{}={}", cookie.name, sealed.as_str()));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,132 @@
+//! `stayput demo`: the whole story on one machine, with curl.
+
+use super::replica::Fleet;
+use super::terminal::{data, message};
+use super::{Failed, echo, run};
+use crate::config;
+use crate::policy::affinity::keys::Key;
+use crate::server::Server;
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+
+/// Ports tried before the demo gives up.
+const MOST_PORTS: u16 = 200;
+
+pub(super) fn demo(port: u16) -> Result<ExitCode, Failed> {
+    let mut free = FreePorts { next: port };
+    let balancer = free.take()?;
+    let addresses = [free.take()?, free.take()?, free.take()?];
+    let fleet = Fleet::bind(&addresses)?;
+    let replicas = fleet.addresses()?;
+    let home = Home::make()?;
+    let file = home.write(balancer, &replicas)?;
+    let loaded = config::load(&file).map_err(|problems| Failed(problems.render(false)))?;
+    run::tell(tracing_subscriber::filter::LevelFilter::WARN, false);
+    thread::Builder::new().name("replicas".into()).spawn(move || {
+        if let Err(error) = echo::serve(fleet) {
+            message(&format!("stayput: the replicas ended: {error}"));
+        }
+    })?;
+    let server = Server::start(loaded.config)?;
+    story(balancer, &replicas, &file)?;
+    let code = run::until_signalled(server);
+    drop(home);
+    code
+}
+
+/// What a newcomer reads and types. A test runs these very lines.
+fn story(
+    balancer: SocketAddr,
+    replicas: &[(String, SocketAddr)],
+    file: &Path,
+) -> Result<(), Failed> {
+    let url = format!("http://{balancer}");
+    let names = replicas.iter().map(|(name, address)| format!("{name} :{}", address.port()));
+    let names = names.collect::<Vec<_>>().join("  ");
+    let program = std::env::current_exe()?;
+    data(&format!("stayput demo: balancer {url}, replicas {names}   (Ctrl-C ends everything)"));
+    data("In another terminal:");
+    data(&format!("  1. no cookie jar, no memory     for i in 1 2 3 4; do curl -s {url}/; done"));
+    data(&format!(
+        "  2. with a jar you stay          for i in 1 2 3 4; do curl -s -c jar -b jar {url}/; done"
+    ));
+    data(&format!("  3. kill your replica            curl -s -b jar -X POST {url}/kill"));
+    data("  4. you move once, then stay     (run 2 again)");
+    data(&format!(
+        "  5. ask why                      {} explain -c {} --cookie-jar jar {url}/",
+        program.display(),
+        file.display()
+    ));
+    Ok(())
+}
+
+struct FreePorts {
+    next: u16,
+}
+
+impl FreePorts {
+    fn take(&mut self) -> Result<SocketAddr, Failed> {
+        for _ in 0..MOST_PORTS {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.next));
+            self.next = self.next.saturating_add(1);
+            if TcpListener::bind(address).is_ok() {
+                return Ok(address);
+            }
+        }
+        Err(Failed("stayput: no free ports near there: name another with --port".to_owned()))
+    }
+}
+
+/// A directory of the demo's own, only its user's, gone when it ends.
+struct Home(PathBuf);
+
+impl Home {
+    fn make() -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("stayput-demo-{}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+
+    /// Writes the file an operator would write. The key lies beside it, because `explain` in the
+    /// other terminal must open what the balancer sealed.
+    fn write(
+        &self,
+        balancer: SocketAddr,
+        replicas: &[(String, SocketAddr)],
+    ) -> Result<PathBuf, Failed> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes)?;
+        let key = Key::generate(bytes).to_base64_line();
+        let mut options = fs::OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        options.open(self.0.join("affinity.key"))?.write_all(key.as_bytes())?;
+        let targets = replicas
+            .iter()
+            .map(|(name, address)| format!("  {{ id = \"{name}\", address = \"{address}\" }},\n"));
+        let text = format!(
+            "[runtime]\nstate_dir = \".\"\ndrain_timeout = \"1s\"\n\n\
+             [affinity]\nkeys = [{{ id = 1, file = \"affinity.key\" }}]\n\n\
+             [log]\nlevel = \"warn\"\naccess = {{ to = \"stdout\", format = \"short\" }}\n\n\
+             [listener.demo]\naddress = \"{balancer}\"\ndebug_headers = true\n\n\
+             [target_group.app]\ntargets = [\n{}]\n\n\
+             [target_group.app.health]\ninterval = \"1s\"\nfast_interval = \"250ms\"\n\
+             healthy_threshold = 1\nunhealthy_threshold = 1\n",
+            targets.collect::<String>()
+        );
+        let file = self.0.join("stayput.toml");
+        fs::write(&file, text)?;
+        Ok(file)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // What is left lies in the system's temporary directory, which is cleaned anyway.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,298 @@
+//! `stayput explain`: where a request would go, and why, by the same function that would send it.
+
+use super::terminal::data;
+use super::{ConfigArgument, Failed, cookie, read_config};
+use crate::decide::Request;
+use crate::decide::explanation::{Assumed, Choice, Explained, Explanation, explain as explained};
+use crate::ground::clock::Moment;
+use crate::model::snapshot::{Group, Snapshot, Target};
+use http::header::{COOKIE, HeaderName, HeaderValue};
+use http::{HeaderMap, Uri};
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// The request's URL.
+    url: Uri,
+    /// Its cookies, as `a=b; c=d`.
+    #[arg(long)]
+    cookie: Option<String>,
+    /// A file of cookies as curl keeps them.
+    #[arg(long, value_name = "FILE", conflicts_with = "cookie")]
+    cookie_jar: Option<PathBuf>,
+    /// Its method.
+    #[arg(short = 'X', long = "request", default_value = "GET", value_name = "METHOD")]
+    method: String,
+    /// A header field, as `name: value`; may be given again.
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    headers: Vec<String>,
+    /// The client's address.
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    from: IpAddr,
+    /// When: seconds since 1970, or `2026-11-21T12:00:00Z`. Absent: now.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Assume that this target is down, as GROUP/TARGET; may be given again.
+    #[arg(long, value_name = "G/T")]
+    down: Vec<String>,
+    /// Assume that this target drains, as GROUP/TARGET; may be given again.
+    #[arg(long, value_name = "G/T")]
+    drain: Vec<String>,
+    /// How to print it.
+    #[arg(short, long, default_value = "table", value_parser = ["table", "json"])]
+    output: String,
+}
+
+pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
+    let loaded = read_config(&arguments.config.config)?;
+    let snapshot = cookie::picture(&loaded)?;
+    let now = match &arguments.at {
+        None => Moment::now().unix_seconds(),
+        Some(text) => time(text).ok_or_else(|| {
+            Failed(format!(
+                "stayput: `{text}` is no time: write seconds since 1970, or 2026-11-21T12:00:00Z"
+            ))
+        })?,
+    };
+    let headers = headers(arguments, now)?;
+    let listener = listener(&snapshot, &arguments.url)?;
+    let request = Request {
+        listener,
+        host: arguments.url.host().unwrap_or_default(),
+        path: arguments.url.path(),
+        headers: &headers,
+    };
+    let world = Assumed::of(&snapshot, &arguments.down, &arguments.drain).map_err(|name| {
+        Failed(format!("stayput: there is no target `{name}`: write GROUP/TARGET"))
+    })?;
+    let explanation = explained(&request, &snapshot, &world, now);
+    if arguments.output == "json" {
+        data(&as_json(&snapshot, listener, &explanation, arguments).to_string());
+    } else {
+        for line in as_table(&snapshot, listener, &explanation, arguments) {
+            data(&line);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The listener the URL reaches: the one on its port, or the only one there is.
+fn listener(snapshot: &Snapshot, url: &Uri) -> Result<usize, Failed> {
+    let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("https") { 443 } else { 80 });
+    let on_port = snapshot.listeners.iter().position(|listener| {
+        listener.settings.addresses.iter().any(|address| address.port() == port)
+    });
+    match (on_port, snapshot.listeners.len()) {
+        (Some(at), _) => Ok(at),
+        (None, 1) => Ok(0),
+        (None, _) => Err(Failed(format!("stayput: no listener is on port {port}"))),
+    }
+}
+
+fn headers(arguments: &Arguments, now: u64) -> Result<HeaderMap, Failed> {
+    let mut headers = HeaderMap::new();
+    for field in &arguments.headers {
+        let parts = field.split_once(':').and_then(|(name, value)| {
+            Some((
+                name.trim().parse::<HeaderName>().ok()?,
+                HeaderValue::from_str(value.trim()).ok()?,
+            ))
+        });
+        let Some((name, value)) = parts else {
+            return Err(Failed(format!(
+                "stayput: `{field}` is no header field: write `name: value`"
+            )));
+        };
+        headers.append(name, value);
+    }
+    let cookies = match (&arguments.cookie, &arguments.cookie_jar) {
+        (Some(cookies), _) => cookies.clone(),
+        (None, Some(path)) => from_jar(path, &arguments.url, now)?,
+        (None, None) => String::new(),
+    };
+    if !cookies.is_empty() {
+        let value = HeaderValue::from_str(&cookies)
+            .map_err(|_| Failed("stayput: the cookies hold characters no header may".to_owned()))?;
+        headers.append(COOKIE, value);
+    }
+    Ok(headers)
+}
+
+/// The cookies of a jar that curl would send to this URL.
+fn from_jar(path: &Path, url: &Uri, now: u64) -> Result<String, Failed> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failed(format!("stayput: cannot read {}: {error}", path.display())))?;
+    let host = url.host().unwrap_or_default();
+    let fits = |line: &str| -> Option<String> {
+        let line = line.strip_prefix("#HttpOnly_").unwrap_or(line);
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [domain, tail_match, cookie_path, secure, expires, name, value] = fields.as_slice()
+        else {
+            return None;
+        };
+        let domain = domain.trim_start_matches('.');
+        let below = *tail_match == "TRUE" && host.ends_with(&format!(".{domain}"));
+        let expires: u64 = expires.parse().ok()?;
+        let is_sent = (host == domain || below)
+            && url.path().starts_with(cookie_path)
+            && (*secure != "TRUE" || url.scheme_str() == Some("https"))
+            && (expires == 0 || expires > now);
+        is_sent.then(|| format!("{name}={value}"))
+    };
+    let lines = text.lines().filter(|line| !line.starts_with("# "));
+    Ok(lines.filter_map(fits).collect::<Vec<_>>().join("; "))
+}
+
+/// Seconds since 1970.
+fn time(text: &str) -> Option<u64> {
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    let datetime: toml::value::Datetime = text.parse().ok()?;
+    let (date, time, offset) = (datetime.date?, datetime.time?, datetime.offset?);
+    let minutes = match offset {
+        toml::value::Offset::Z => 0,
+        toml::value::Offset::Custom { minutes } => i64::from(minutes),
+    };
+    let days = days_since_1970(i64::from(date.year), i64::from(date.month), i64::from(date.day));
+    let clock = i64::from(time.hour) * 3_600 + i64::from(time.minute) * 60;
+    let seconds = days * 86_400 + clock + i64::from(time.second.unwrap_or(0)) - minutes * 60;
+    u64::try_from(seconds).ok()
+}
+
+/// Howard Hinnant's `days_from_civil`.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+fn assumption(arguments: &Arguments) -> String {
+    let mut text = "assumed: every target healthy".to_owned();
+    for (names, what) in [(&arguments.down, "down"), (&arguments.drain, "draining")] {
+        if !names.is_empty() {
+            text.push_str(&format!(", {} {what}", names.join(", ")));
+        }
+    }
+    text
+}
+
+fn rule_name(snapshot: &Snapshot, rule: Option<usize>) -> &str {
+    rule.map_or("default", |at| snapshot.rules[at].settings.name.as_str())
+}
+
+fn as_table(
+    snapshot: &Snapshot,
+    listener: usize,
+    explanation: &Explanation,
+    arguments: &Arguments,
+) -> Vec<String> {
+    let mut lines = vec![
+        assumption(arguments),
+        format!("request   {} {} from {}", arguments.method, arguments.url, arguments.from),
+        format!("listener  {}", snapshot.listeners[listener].settings.name),
+        format!("rule      {}", rule_name(snapshot, explanation.rule)),
+    ];
+    match &explanation.action {
+        Explained::Respond(status) => lines.push(format!("answer    {status}, made here")),
+        Explained::NoRule => {
+            lines.push("answer    404: no rule takes it and there is no default".to_owned())
+        }
+        Explained::Forward { group, verdict, pinned, choice } => {
+            let group = &snapshot.groups[*group];
+            lines.push(format!("group     {}", group.name()));
+            lines.push(format!("verdict   {verdict}: {}", verdict.sentence()));
+            if let Some(pinned) = pinned {
+                lines.push(format!("pinned    {}", placed(&group.targets[*pinned])));
+            }
+            lines.push(match choice {
+                Choice::Nobody => "target    nobody: 503".to_owned(),
+                Choice::One(at) => format!("target    {}", placed(&group.targets[*at])),
+                Choice::OneOf(list) => format!("target    one of {}", shares(group, list)),
+            });
+        }
+    }
+    lines
+}
+
+fn placed(target: &Target) -> String {
+    match target.address {
+        Some(address) if address.to_string() != target.id.as_str() => {
+            format!("{}  {address}", target.id)
+        }
+        _ => target.id.to_string(),
+    }
+}
+
+fn shares(group: &Group, list: &[(usize, u16)]) -> String {
+    let total: u32 = list.iter().map(|(_, weight)| u32::from(*weight)).sum();
+    let share = |(at, weight): &(usize, u16)| {
+        let percent = f64::from(*weight) * 100.0 / f64::from(total.max(1));
+        format!("{} {percent:.1} %", group.targets[*at].id)
+    };
+    list.iter().map(share).collect::<Vec<_>>().join(", ")
+}
+
+fn as_json(
+    snapshot: &Snapshot,
+    listener: usize,
+    explanation: &Explanation,
+    arguments: &Arguments,
+) -> Value {
+    let mut object = json!({
+        "world": assumption(arguments),
+        "listener": snapshot.listeners[listener].settings.name.as_str(),
+        "rule": rule_name(snapshot, explanation.rule),
+    });
+    let more = match &explanation.action {
+        Explained::Respond(status) => json!({ "action": "respond", "status": status }),
+        Explained::NoRule => json!({ "action": "no_rule", "status": 404 }),
+        Explained::Forward { group, verdict, pinned, choice } => {
+            let group = &snapshot.groups[*group];
+            let id = |at: usize| group.targets[at].id.as_str();
+            let candidates: Vec<Value> = match choice {
+                Choice::OneOf(list) => list
+                    .iter()
+                    .map(|(at, weight)| json!({ "target": id(*at), "weight": weight }))
+                    .collect(),
+                Choice::Nobody | Choice::One(_) => Vec::new(),
+            };
+            json!({
+                "action": "forward",
+                "group": group.name(),
+                "verdict": verdict.word(),
+                "why": verdict.sentence(),
+                "pinned": pinned.map(id),
+                "target": match choice { Choice::One(at) => Some(id(*at)), _ => None },
+                "candidates": candidates,
+            })
+        }
+    };
+    if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
+        object.extend(more);
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_seconds_or_a_date_with_its_offset() {
+        assert_eq!(time("1800000000"), Some(1_800_000_000));
+        assert_eq!(time("2027-01-15T08:00:00Z"), Some(1_800_000_000));
+        assert_eq!(time("2027-01-15T09:00:00+01:00"), Some(1_800_000_000));
+        assert_eq!(time("1970-01-01T00:00:00Z"), Some(0));
+        for bad in ["", "yesterday", "2027-01-15", "1969-12-31T23:59:59Z"] {
+            assert_eq!(time(bad), None, "{bad}");
+        }
+    }
+}
