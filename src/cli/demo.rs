@@ -109,7 +109,7 @@ impl Home {
             .iter()
             .map(|(name, address)| format!("  {{ id = \"{name}\", address = \"{address}\" }},\n"));
         let text = format!(
-            "[runtime]\nstate_dir = \".\"\ndrain_timeout = \"1s\"\n\n\
+            "[runtime]\nworkers = 1\nstate_dir = \".\"\ndrain_timeout = \"1s\"\n\n\
              [affinity]\nkeys = [{{ id = 1, file = \"affinity.key\" }}]\n\n\
              [log]\nlevel = \"warn\"\naccess = {{ to = \"stdout\", format = \"short\" }}\n\n\
              [listener.demo]\naddress = \"{balancer}\"\ndebug_headers = true\n\n\

@@ -5,11 +5,10 @@ use super::drain::Drains;
 use super::probe::Question;
 use super::{Wake, probe};
 use crate::config::settings::{Group as GroupSettings, HealthProtocol};
-use crate::model::live::{Availability, Drain, Health, TargetLive};
+use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Group, Snapshot};
 use crate::policy::health::progress::{Event, Failure, Progress, State, Thresholds, fails_open};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -22,7 +21,6 @@ pub(super) struct Watched {
 
 struct Target {
     name: String,
-    live: Arc<TargetLive>,
     progress: Progress,
     thresholds: Thresholds,
     question: Option<Question>,
@@ -166,7 +164,6 @@ impl Target {
         });
         Self {
             name: format!("{}/{}", group.name, target.id),
-            live: Arc::clone(&target.live),
             progress: known.unwrap_or_default(),
             thresholds: Thresholds {
                 healthy: health.healthy_threshold,
@@ -217,6 +214,6 @@ impl Target {
             }
             other => format!("no answer to {asked} from {}: {other}", question.address),
         };
-        tracing::warn!(target = self.name, slot = self.live.slot, "{told}");
+        tracing::warn!(target = self.name, "{told}");
     }
 }
