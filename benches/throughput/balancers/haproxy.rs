@@ -1,0 +1,53 @@
+//! HAProxy with its own `cookie insert`. Under `maxidle` its cookie is dated and given anew once
+//! the date is over four seconds old, so visitors that keep their first cookie get one each time.
+
+use std::fs;
+use std::io;
+use std::process::Command;
+
+use super::{Place, Recipe, version};
+use crate::process::find_program;
+
+pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
+    let Some(program) = find_program("haproxy") else { return Ok(None) };
+    let file = place.room.join("haproxy.cfg");
+    let configuration = configuration(place);
+    fs::write(&file, &configuration)?;
+    let mut command = Command::new(&program);
+    command.arg("-db").arg("-f").arg(&file);
+    let version = version(Command::new(&program).arg("-v"));
+    Ok(Some(Recipe { command, settings: format!("{version}\n{configuration}") }))
+}
+
+fn configuration(place: &Place<'_>) -> String {
+    let Place { address, replicas: [first, second, third], .. } = place;
+    format!(
+        "global
+  nbthread 1
+  maxconn 20000
+  log stdout format raw local0
+defaults
+  mode http
+  log global
+  option httplog
+  option forwardfor
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  timeout http-request 15s
+  timeout http-keep-alive 60s
+frontend web
+  bind {address}
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Port %[dst_port]
+  default_backend app
+backend app
+  balance roundrobin
+  http-reuse always
+  cookie AWSALB insert maxidle 1d httponly
+  server s1 {first} cookie s1 check inter 30s
+  server s2 {second} cookie s2 check inter 30s
+  server s3 {third} cookie s3 check inter 30s
+"
+    )
+}
