@@ -1,4 +1,5 @@
-//! The load generator: one thread, one epoll, and every answer checked.
+//! The load generator: one thread, one epoll, and every answer checked. The origin hangs on the
+//! same epoll.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,6 +13,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use stayput::ground::clock::Moment;
 
 use crate::measure::Run;
+use crate::origin::Lent;
 use crate::process::CpuTime;
 use crate::response::read_head;
 use crate::scenario::{Length, Reuse, Scenario};
@@ -29,9 +31,14 @@ pub(crate) struct Load<'a> {
 impl Load<'_> {
     /// Warms up, then measures. `cpu_time` is read as the measured part begins and ends.
     /// Ends by itself, `length` after it began or at the first sign that nothing works.
-    pub(crate) fn run(&self, length: &Length, cpu_time: impl Fn() -> CpuTime) -> io::Result<Run> {
+    pub(crate) fn run(
+        &self,
+        length: &Length,
+        origin: Lent<'_>,
+        cpu_time: impl Fn() -> CpuTime,
+    ) -> io::Result<Run> {
         let began = now();
-        let mut traffic = Traffic::open(self, began)?;
+        let mut traffic = Traffic::open(self, origin, began)?;
         traffic.drive_until(began + length.warm)?;
         traffic.run = Run::with_room_for(length.measured);
         let cpu_before = cpu_time();
@@ -46,6 +53,7 @@ impl Load<'_> {
 /// All connections and what is known of the run so far.
 struct Traffic<'a> {
     load: &'a Load<'a>,
+    origin: Lent<'a>,
     epoll: Epoll,
     connections: Vec<Connection>,
     pace: Option<Pace>,
@@ -60,9 +68,14 @@ struct Connection {
     head: Vec<u8>,
     /// Bytes of the body still to come, once the head was read.
     body_left: Option<usize>,
+    /// What the head of the answer under way said.
+    moved: bool,
+    fresh_cookie: bool,
     /// When the answer under way fell due: under a pace that may be before it was sent, so that
     /// a balancer's pause is charged to every request it held up.
     due: Option<Instant>,
+    /// Answered, and to be closed by the other side.
+    is_last: bool,
 }
 
 /// Requests that fall due at even distances, whatever becomes of those before.
@@ -72,16 +85,21 @@ struct Pace {
     idle: VecDeque<usize>,
 }
 
+/// The epoll's word for the origin; a connection's is its place.
+const ORIGIN: u64 = u64::MAX;
 /// Past so many wrong answers a run is not worth finishing.
 const ENOUGH_ERRORS: u64 = 1_000;
 /// A balancer that answers nothing for so long has stopped.
 const STALL: Duration = Duration::from_secs(5);
 
 impl<'a> Traffic<'a> {
-    fn open(load: &'a Load<'a>, began: Instant) -> io::Result<Self> {
+    fn open(load: &'a Load<'a>, origin: Lent<'a>, began: Instant) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(origin.readiness(), EpollEvent::new(EpollFlags::EPOLLIN, ORIGIN))?;
         let mut traffic = Self {
             load,
-            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            origin,
+            epoll,
             connections: Vec::new(),
             pace: load.rate.map(|rate| Pace {
                 interval: Duration::from_secs_f64(1.0 / rate),
@@ -99,7 +117,10 @@ impl<'a> Traffic<'a> {
                 replica: visitor.replica,
                 head: Vec::with_capacity(4096),
                 body_left: None,
+                moved: false,
+                fresh_cookie: false,
                 due: None,
+                is_last: false,
             });
         }
         if traffic.pace.is_none() {
@@ -121,6 +142,10 @@ impl<'a> Traffic<'a> {
             self.ask_what_is_due(moment)?;
             let count = self.wait(&mut events, moment)?;
             for event in &events[..count] {
+                if event.data() == ORIGIN {
+                    self.origin.serve_what_is_ready();
+                    continue;
+                }
                 let ended = event.events().intersects(EpollFlags::EPOLLRDHUP);
                 self.read(event.data() as usize, ended)?;
             }
@@ -138,7 +163,7 @@ impl<'a> Traffic<'a> {
 
     fn wait(&self, events: &mut [EpollEvent], moment: Instant) -> io::Result<usize> {
         let mut timeout = EpollTimeout::from(100_u8);
-        if let Some(pace) = &self.pace {
+        if let Some(pace) = self.pace.as_ref().filter(|pace| !pace.idle.is_empty()) {
             // epoll counts in milliseconds, a pace in microseconds.
             let mut readable = [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)];
             let pause = pace.next.saturating_duration_since(moment);
@@ -177,29 +202,33 @@ impl<'a> Traffic<'a> {
         loop {
             let connection = &mut self.connections[place];
             let count = match connection.stream.read(&mut self.chunk) {
-                // A connection that is closed between two requests is only opened again.
+                Ok(0) if connection.is_last => {
+                    self.reconnect(place)?;
+                    return self.ask_next(place);
+                }
                 Ok(0) if connection.due.is_none() => return self.reconnect(place),
                 Ok(0) => return self.fail(place),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(_) => return self.fail(place),
             };
-            match connection.take(&self.chunk[..count], self.load.scenario, &mut self.run) {
+            match connection.take(&self.chunk[..count], self.load.scenario) {
                 Progress::More if count < self.chunk.len() && !ended => return Ok(()),
                 Progress::More => {}
                 Progress::Wrong => return self.fail(place),
                 Progress::Done(due) => {
-                    self.run.record(now() - due);
-                    if ended || self.load.scenario.reuse == Reuse::Fresh {
-                        self.reconnect(place)?;
+                    self.run.record(now() - due, connection.moved, connection.fresh_cookie);
+                    // Whoever answered closes first, so that no port of ours is left waiting.
+                    connection.is_last = ended || self.load.scenario.reuse == Reuse::Fresh;
+                    if !connection.is_last {
+                        return self.ask_next(place);
                     }
-                    return self.ask_again(place);
                 }
             }
         }
     }
 
-    fn ask_again(&mut self, place: usize) -> io::Result<()> {
+    fn ask_next(&mut self, place: usize) -> io::Result<()> {
         match &mut self.pace {
             Some(pace) => {
                 pace.idle.push_back(place);
@@ -215,7 +244,7 @@ impl<'a> Traffic<'a> {
         if self.run.errors > ENOUGH_ERRORS {
             return Ok(());
         }
-        self.ask_again(place)
+        self.ask_next(place)
     }
 
     fn reconnect(&mut self, place: usize) -> io::Result<()> {
@@ -225,6 +254,7 @@ impl<'a> Traffic<'a> {
         connection.head.clear();
         connection.body_left = None;
         connection.due = None;
+        connection.is_last = false;
         Ok(())
     }
 
@@ -247,7 +277,7 @@ enum Progress {
 
 impl Connection {
     /// Takes what arrived of an answer and checks it.
-    fn take(&mut self, mut bytes: &[u8], scenario: &Scenario, run: &mut Run) -> Progress {
+    fn take(&mut self, mut bytes: &[u8], scenario: &Scenario) -> Progress {
         let Some(due) = self.due else { return Progress::Wrong };
         let body_left = match self.body_left {
             Some(left) => left,
@@ -258,8 +288,8 @@ impl Connection {
                 if head.status != 200 || head.body != Some(scenario.body) {
                     return Progress::Wrong;
                 }
-                run.moved += u64::from(head.replica != Some(self.replica));
-                run.fresh_cookies += u64::from(head.cookie.is_some());
+                self.moved = head.replica != Some(self.replica);
+                self.fresh_cookie = head.cookie.is_some();
                 bytes = &bytes[head.length - known..];
                 self.head.clear();
                 scenario.body

@@ -73,7 +73,7 @@ fn run(options: &options::Options) -> Result<bool, Box<dyn std::error::Error>> {
     let mut right = lineup.all_started();
     let mut tables = Vec::new();
     for scenario in scenarios {
-        let table = rounds::run(scenario, options, &lineup)?;
+        let table = rounds::run(scenario, options, &lineup, &origin)?;
         right &= table.answers_were_right();
         report::print_table(&table);
         tables.push(table);

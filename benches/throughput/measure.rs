@@ -44,7 +44,10 @@ impl Run {
         }
     }
 
-    pub(crate) fn record(&mut self, latency: Duration) {
+    /// Counts a right answer.
+    pub(crate) fn record(&mut self, latency: Duration, moved: bool, fresh_cookie: bool) {
+        self.moved += u64::from(moved);
+        self.fresh_cookies += u64::from(fresh_cookie);
         self.latencies.push(u32::try_from(latency.as_nanos()).unwrap_or(u32::MAX));
     }
 

@@ -1,17 +1,31 @@
-//! The replicas: three ports, one thread, and answers as long as the path says.
+//! The replicas: three ports, and answers as long as the path says. A thread serves them, except
+//! while a load is run: then the load's own thread does, so that the two never wait for each
+//! other's turn on the core they share.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use memchr::memmem;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use stayput::ground::clock::Moment;
 
-/// Where the replicas listen; their thread ends with the process.
+/// Where the replicas listen; they are gone when the process is.
 pub(crate) struct Origin {
     pub(crate) replicas: [SocketAddr; REPLICAS],
+    server: Arc<Mutex<Server>>,
+    lent: Arc<AtomicBool>,
+}
+
+/// The origin in the hands of whoever runs a load, back with its thread on drop.
+pub(crate) struct Lent<'a> {
+    server: MutexGuard<'a, Server>,
+    lent: &'a AtomicBool,
 }
 
 pub(crate) const REPLICAS: usize = 3;
@@ -19,14 +33,53 @@ pub(crate) const REPLICAS: usize = 3;
 impl Origin {
     /// The thread inherits the core of the thread that calls.
     pub(crate) fn start() -> io::Result<Self> {
-        let mut server = Server::bind()?;
+        let server = Server::bind()?;
         let mut replicas = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); REPLICAS];
         for (replica, listener) in replicas.iter_mut().zip(&server.listeners) {
             *replica = listener.local_addr()?;
         }
-        thread::Builder::new().name("origin".to_owned()).spawn(move || server.serve())?;
-        Ok(Self { replicas })
+        let origin = Self { replicas, server: Arc::new(Mutex::new(server)), lent: Arc::default() };
+        let (server, lent) = (Arc::clone(&origin.server), Arc::clone(&origin.lent));
+        thread::Builder::new().name("origin".to_owned()).spawn(move || {
+            loop {
+                if lent.load(Ordering::Acquire) {
+                    thread::sleep(Duration::from_millis(TURN.into()));
+                } else {
+                    lock(&server).serve(EpollTimeout::from(TURN));
+                }
+            }
+        })?;
+        Ok(origin)
     }
+
+    pub(crate) fn lend(&self) -> Lent<'_> {
+        self.lent.store(true, Ordering::Release);
+        Lent { server: lock(&self.server), lent: &self.lent }
+    }
+}
+
+impl Lent<'_> {
+    /// Readable when there is something to serve.
+    pub(crate) fn readiness(&self) -> impl AsFd {
+        &self.server.epoll.0
+    }
+
+    pub(crate) fn serve_what_is_ready(&mut self) {
+        self.server.serve(EpollTimeout::ZERO);
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.lent.store(false, Ordering::Release);
+    }
+}
+
+/// Milliseconds for which the thread may keep the server from a borrower.
+const TURN: u8 = 10;
+
+fn lock(server: &Mutex<Server>) -> MutexGuard<'_, Server> {
+    server.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Server {
@@ -47,6 +100,8 @@ struct Connection {
     head: Vec<u8>,
     written: usize,
     body_left: usize,
+    /// The request asked for the connection to be closed after its answer.
+    last: bool,
 }
 
 /// Longest body that can be asked for, written from one shared buffer.
@@ -74,16 +129,14 @@ impl Server {
         })
     }
 
-    fn serve(&mut self) {
+    fn serve(&mut self, timeout: EpollTimeout) {
         let mut events = [EpollEvent::empty(); 256];
-        loop {
-            let count = self.epoll.wait(&mut events, EpollTimeout::NONE).unwrap_or(0);
-            for event in &events[..count] {
-                let place = event.data() as usize;
-                match place.checked_sub(REPLICAS) {
-                    None => self.accept(place),
-                    Some(place) => self.answer(place),
-                }
+        let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
+        for event in &events[..count] {
+            let place = event.data() as usize;
+            match place.checked_sub(REPLICAS) {
+                None => self.accept(place),
+                Some(place) => self.answer(place),
             }
         }
     }
@@ -119,7 +172,7 @@ impl Server {
 impl Connection {
     fn new(stream: TcpStream, replica: usize) -> Self {
         let request = Vec::with_capacity(LONGEST_HEAD);
-        Self { stream, replica, request, head: Vec::new(), written: 0, body_left: 0 }
+        Self { stream, replica, request, head: Vec::new(), written: 0, body_left: 0, last: false }
     }
 
     /// Writes and reads until neither goes on. An error or the peer's end closes the connection.
@@ -128,6 +181,9 @@ impl Connection {
         loop {
             if !self.write_pending(filler)? {
                 return Ok(());
+            }
+            if self.last {
+                return Err(ErrorKind::ConnectionAborted.into());
             }
             if self.take_request(date) {
                 continue;
@@ -165,6 +221,7 @@ impl Connection {
     /// Turns a complete request head into the answer to write. No request here has a body.
     fn take_request(&mut self, date: &str) -> bool {
         let Some(end) = memmem::find(&self.request, b"\r\n\r\n") else { return false };
+        self.last = memmem::find(&self.request[..end + 2], b"\r\nConnection: close\r").is_some();
         let path = self.request.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
         let digits = std::str::from_utf8(path.get(1..).unwrap_or_default()).unwrap_or_default();
         let length = digits.parse().unwrap_or(0).min(LONGEST_BODY);

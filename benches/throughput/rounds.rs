@@ -11,6 +11,7 @@ use crate::balancers::{Entrant, Lineup};
 use crate::load::Load;
 use crate::measure::{Figures, Run};
 use crate::options::Options;
+use crate::origin::Origin;
 use crate::scenario::{Figure, Length, Offer, Scenario};
 
 /// What one scenario came to.
@@ -40,6 +41,7 @@ pub(crate) fn run(
     scenario: &'static Scenario,
     options: &Options,
     lineup: &Lineup,
+    origin: &Origin,
 ) -> io::Result<Table> {
     let age = Moment::now().monotonic - lineup.cookies_given;
     sleep(COOKIE_AGE.saturating_sub(age));
@@ -47,13 +49,13 @@ pub(crate) fn run(
     let length = Length::of(options);
     let rate = match scenario.offer {
         Offer::Everything => None,
-        Offer::ShareOfSlowest(share) => Some(share * slowest(scenario, &length, lineup)?),
+        Offer::ShareOfSlowest(share) => Some(share * slowest(scenario, &length, lineup, origin)?),
     };
     let mut rows: Vec<Row> = lineup.entrants.iter().map(Row::of).collect();
     for round in 1..=length.runs {
         for (row, entrant) in rows.iter_mut().zip(&lineup.entrants) {
             eprint!("\r\x1b[K{}: run {round} of {}, {}", scenario.name, length.runs, row.name);
-            row.add(run_once(scenario, &length, entrant, rate)?);
+            row.add(run_once(scenario, &length, entrant, origin, rate)?);
         }
     }
     eprint!("\r\x1b[K");
@@ -64,10 +66,15 @@ pub(crate) fn run(
 }
 
 /// Requests a second of the slowest balancer when it is asked all it can do.
-fn slowest(scenario: &Scenario, length: &Length, lineup: &Lineup) -> io::Result<f64> {
+fn slowest(
+    scenario: &Scenario,
+    length: &Length,
+    lineup: &Lineup,
+    origin: &Origin,
+) -> io::Result<f64> {
     let mut slowest = f64::INFINITY;
     for entrant in lineup.entrants.iter().filter(|entrant| entrant.is_balancer()) {
-        let run = run_once(scenario, length, entrant, None)?.figures();
+        let run = run_once(scenario, length, entrant, origin, None)?.figures();
         slowest = slowest.min(run.requests_per_second);
     }
     // Without a balancer there is nothing to be equal to; any modest rate will do.
@@ -78,11 +85,12 @@ fn run_once(
     scenario: &Scenario,
     length: &Length,
     entrant: &Entrant,
+    origin: &Origin,
     rate: Option<f64>,
 ) -> io::Result<Run> {
     let Entrant { address, visitors, name, .. } = entrant;
     Load { address: *address, scenario, visitors, rate }
-        .run(length, || entrant.cpu_time())
+        .run(length, origin.lend(), || entrant.cpu_time())
         .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))
 }
 

@@ -12,6 +12,14 @@ pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
     let Some(program) = find_program("haproxy") else { return Ok(None) };
     let file = place.room.join("haproxy.cfg");
     let configuration = configuration(place);
+    let mut configuration = configuration; // EXPERIMENT
+    if let Ok(edits) = std::env::var("EXP_haproxy") {
+        for e in edits.split("@@") {
+            let (a, b) = e.split_once("=>").ok_or(io::ErrorKind::Other)?;
+            configuration =
+                configuration.replace(a, &b.replace("ROOM", &place.room.display().to_string()));
+        }
+    } // EXPERIMENT
     fs::write(&file, &configuration)?;
     let mut command = Command::new(&program);
     command.arg("-db").arg("-f").arg(&file);
@@ -24,7 +32,7 @@ fn configuration(place: &Place<'_>) -> String {
     format!(
         "global
   nbthread 1
-  maxconn 20000
+  maxconn 4096
   log stdout format raw local0
 defaults
   mode http

@@ -13,6 +13,14 @@ pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
     let Some(program) = find_program("nginx") else { return Ok(None) };
     let file = place.room.join("nginx.conf");
     let configuration = configuration(place)?;
+    let mut configuration = configuration; // EXPERIMENT
+    if let Ok(edits) = std::env::var("EXP_nginx") {
+        for e in edits.split("@@") {
+            let (a, b) = e.split_once("=>").ok_or(io::ErrorKind::Other)?;
+            configuration =
+                configuration.replace(a, &b.replace("ROOM", &place.room.display().to_string()));
+        }
+    } // EXPERIMENT
     fs::write(&file, &configuration)?;
     let mut command = Command::new(&program);
     // -e as well, or it opens the log its package was built with before it reads the file.
@@ -28,12 +36,14 @@ fn configuration(place: &Place<'_>) -> io::Result<String> {
     let is_root = fs::metadata(room)?.uid() == 0;
     let user = if is_root { "user root;\n" } else { "" };
     let room = room.display();
+    // 64 connections to each replica at most; nginx's default of 1000 requests would dial anew.
+    let kept = "keepalive 64; keepalive_requests 1000000000;";
     Ok(format!(
         r#"{user}worker_processes 1;
 daemon off;
 pid {room}/nginx.pid;
 error_log {room}/error.log warn;
-events {{ worker_connections 20000; }}
+events {{ worker_connections 4096; }}
 http {{
   log_format line escape=json '{{"time":"$time_iso8601","client":"$remote_addr:$remote_port",'
     '"method":"$request_method","host":"$http_host","uri":"$request_uri","status":$status,'
@@ -48,10 +58,10 @@ http {{
   uwsgi_temp_path {room}/uwsgi;
   scgi_temp_path {room}/scgi;
 
-  upstream app {{ server {first}; server {second}; server {third}; keepalive 192; }}
-  upstream s1 {{ server {first}; keepalive 64; }}
-  upstream s2 {{ server {second}; keepalive 64; }}
-  upstream s3 {{ server {third}; keepalive 64; }}
+  upstream app {{ server {first}; server {second}; server {third}; {kept} }}
+  upstream s1 {{ server {first}; {kept} }}
+  upstream s2 {{ server {second}; {kept} }}
+  upstream s3 {{ server {third}; {kept} }}
   map $cookie_AWSALB $pool {{ s1 s1; s2 s2; s3 s3; default app; }}
   map $upstream_addr $pin {{ {first} s1; {second} s2; {third} s3; }}
 
@@ -72,7 +82,5 @@ http {{
   }}
 }}
 "#
-    )
-    .replace("keepalive 192;", "keepalive 192; keepalive_requests 1000000000;")
-    .replace("keepalive 64;", "keepalive 64; keepalive_requests 1000000000;"))
+    ))
 }
