@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::process::CpuTime;
+use crate::scenario::Figure;
 
 /// What one run of one balancer counted while it was measured.
 pub(crate) struct Run {
@@ -78,6 +79,13 @@ impl Run {
 }
 
 impl Figures {
+    pub(crate) fn figure(&self, figure: Figure) -> f64 {
+        match figure {
+            Figure::CpuPerRequest => self.cpu,
+            Figure::P99 => self.p99,
+        }
+    }
+
     /// Figure by figure: the median run of one column need not be that of another.
     pub(crate) fn median(runs: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
@@ -93,7 +101,7 @@ impl Figures {
 }
 
 /// Zero of nothing.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {

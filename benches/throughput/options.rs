@@ -37,6 +37,10 @@ impl Options {
         is_bench.then_some(options)
     }
 
+    pub(crate) fn runs(&self, scenario: &str) -> bool {
+        self.filter.as_ref().is_none_or(|filter| scenario.contains(filter))
+    }
+
     pub(crate) fn wants(&self, row: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == row)
     }

@@ -40,7 +40,7 @@ pub(crate) fn print_table(table: &Table) {
         println!("offered to each: {rate:.0} requests a second");
     }
     println!(
-        "{:8} {:>9} {:>8} {:>7} {:>7} {:>17} {:>8} {:>8} {:>7} {:>6} {:>6}",
+        "{:13} {:>9} {:>8} {:>7} {:>7} {:>17} {:>8} {:>8} {:>7} {:>6} {:>6}",
         "row",
         "req/s",
         "CPU us",
@@ -73,7 +73,7 @@ fn print_row(row: &Row) {
         "-".to_owned()
     };
     println!(
-        "{:8} {requests_per_second:9.0} {cost} {p50:8.0} {p99:8.0} {:>7} {:>6} {fresh:>6}",
+        "{:13} {requests_per_second:9.0} {cost} {p50:8.0} {p99:8.0} {:>7} {:>6} {fresh:>6}",
         row.name, row.errors, row.moved
     );
 }
@@ -104,7 +104,7 @@ pub(crate) fn print_second_opinions(opinions: &SecondOpinions) {
         "\nrequests a second as wrk counts them, 64 connections that share one visitor's cookie:"
     );
     for (name, rate) in &opinions.requests_per_second {
-        println!("{name:8} {rate:9.0}");
+        println!("{name:13} {rate:9.0}");
     }
 }
 

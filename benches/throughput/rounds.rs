@@ -9,10 +9,10 @@ use stayput::ground::clock::Moment;
 
 use crate::balancers::{Entrant, Lineup};
 use crate::load::Load;
-use crate::measure::{Figures, Run};
+use crate::measure::{Figures, Run, median};
 use crate::options::Options;
 use crate::origin::Origin;
-use crate::scenario::{Figure, Length, Offer, Scenario};
+use crate::scenario::{Length, Offer, Scenario};
 
 /// What one scenario came to.
 pub(crate) struct Table {
@@ -46,14 +46,18 @@ pub(crate) fn run(
     let age = Moment::now().monotonic - lineup.cookies_given;
     sleep(COOKIE_AGE.saturating_sub(age));
 
+    let takes_part = |entrant: &&Entrant| entrant.takes_part_in(scenario.name);
+    let entrants: Vec<&Entrant> = lineup.entrants.iter().filter(takes_part).collect();
     let length = Length::of(options);
     let rate = match scenario.offer {
         Offer::Everything => None,
-        Offer::ShareOfSlowest(share) => Some(share * slowest(scenario, &length, lineup, origin)?),
+        Offer::ShareOfSlowest(share) => {
+            Some(share * slowest(scenario, &length, &entrants, origin)?)
+        }
     };
-    let mut rows: Vec<Row> = lineup.entrants.iter().map(Row::of).collect();
+    let mut rows: Vec<Row> = entrants.iter().map(|entrant| Row::of(entrant)).collect();
     for round in 1..=length.runs {
-        for (row, entrant) in rows.iter_mut().zip(&lineup.entrants) {
+        for (row, entrant) in rows.iter_mut().zip(&entrants) {
             eprint!("\r\x1b[K{}: run {round} of {}, {}", scenario.name, length.runs, row.name);
             row.add(run_once(scenario, &length, entrant, origin, rate)?);
         }
@@ -69,11 +73,11 @@ pub(crate) fn run(
 fn slowest(
     scenario: &Scenario,
     length: &Length,
-    lineup: &Lineup,
+    entrants: &[&Entrant],
     origin: &Origin,
 ) -> io::Result<f64> {
     let mut slowest = f64::INFINITY;
-    for entrant in lineup.entrants.iter().filter(|entrant| entrant.is_balancer()) {
+    for entrant in entrants.iter().filter(|entrant| entrant.is_balancer()) {
         let run = run_once(scenario, length, entrant, origin, None)?.figures();
         slowest = slowest.min(run.requests_per_second);
     }
@@ -122,13 +126,6 @@ impl Row {
         self.errors == 0 && self.requests > 0 && sticky
     }
 
-    pub(crate) fn figure(&self, figure: Figure) -> f64 {
-        match figure {
-            Figure::CpuPerRequest => self.median.cpu,
-            Figure::P99 => self.median.p99,
-        }
-    }
-
     /// Lowest and highest CPU per request of all runs.
     pub(crate) fn cpu_spread(&self) -> (f64, f64) {
         let costs = self.runs.iter().map(|run| run.cpu);
@@ -141,16 +138,20 @@ impl Table {
         self.rows.iter().all(Row::is_right)
     }
 
-    /// The named row's figure over the best of those it is held against. None unless all of
-    /// them have a row.
+    /// The named row's figure over the best of those it is held against: round by round, because
+    /// neighbours in time shared the machine's mood, and the median of that. None unless all
+    /// of them have a row.
     pub(crate) fn ratio(&self, name: &str) -> Option<f64> {
         let budget = &self.scenario.budget;
-        let figure = |name: &str| {
+        let figures = |name: &str| {
             let row = self.rows.iter().find(|row| row.name == name)?;
-            Some(row.figure(budget.figure))
+            Some(row.runs.iter().map(|run| run.figure(budget.figure)))
         };
-        let rivals = budget.against.iter().map(|rival| figure(rival));
-        let best = rivals.collect::<Option<Vec<_>>>()?.into_iter().fold(f64::INFINITY, f64::min);
-        Some(figure(name)? / best)
+        let mut largest = f64::NEG_INFINITY;
+        for rival in budget.against {
+            let rounds = figures(name)?.zip(figures(rival)?);
+            largest = largest.max(median(rounds.map(|(own, rival)| own / rival).collect()));
+        }
+        Some(largest)
     }
 }

@@ -114,8 +114,7 @@ const SCENARIOS: [Scenario; 4] = [
 
 /// The scenarios the command line left in.
 pub(crate) fn chosen(options: &Options) -> Vec<&'static Scenario> {
-    let wanted = options.filter.as_deref().unwrap_or_default();
-    SCENARIOS.iter().filter(|scenario| scenario.name.contains(wanted)).collect()
+    SCENARIOS.iter().filter(|scenario| options.runs(scenario.name)).collect()
 }
 
 impl Length {

@@ -9,17 +9,18 @@ use super::{Place, Recipe, version};
 use crate::process::find_program;
 
 pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
+    recipe_with(place, "")
+}
+
+/// With bodies spliced from socket to socket, which is off by default.
+pub(super) fn recipe_for_large_bodies(place: &Place<'_>) -> io::Result<Option<Recipe>> {
+    recipe_with(place, "  option splice-response\n")
+}
+
+fn recipe_with(place: &Place<'_>, splicing: &str) -> io::Result<Option<Recipe>> {
     let Some(program) = find_program("haproxy") else { return Ok(None) };
     let file = place.room.join("haproxy.cfg");
-    let configuration = configuration(place);
-    let mut configuration = configuration; // EXPERIMENT
-    if let Ok(edits) = std::env::var("EXP_haproxy") {
-        for e in edits.split("@@") {
-            let (a, b) = e.split_once("=>").ok_or(io::ErrorKind::Other)?;
-            configuration =
-                configuration.replace(a, &b.replace("ROOM", &place.room.display().to_string()));
-        }
-    } // EXPERIMENT
+    let configuration = configuration(place, splicing);
     fs::write(&file, &configuration)?;
     let mut command = Command::new(&program);
     command.arg("-db").arg("-f").arg(&file);
@@ -27,7 +28,7 @@ pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
     Ok(Some(Recipe { command, settings: format!("{version}\n{configuration}") }))
 }
 
-fn configuration(place: &Place<'_>) -> String {
+fn configuration(place: &Place<'_>, splicing: &str) -> String {
     let Place { address, replicas: [first, second, third], .. } = place;
     format!(
         "global
@@ -39,7 +40,7 @@ defaults
   log global
   option httplog
   option forwardfor
-  timeout connect 5s
+{splicing}  timeout connect 5s
   timeout client 60s
   timeout server 60s
   timeout http-request 15s

@@ -36,6 +36,7 @@ pub(crate) struct Entrant {
     pub(crate) settings: String,
     /// None for the origin, whose row only shows what load and origin can do.
     process: Option<Process>,
+    only_in: Option<&'static str>,
 }
 
 /// A row that is missing.
@@ -67,8 +68,14 @@ pub(crate) const STAYPUT: &str = "stayput";
 /// Makes a recipe; None when the program is not installed.
 type Cook = fn(&Place<'_>) -> io::Result<Option<Recipe>>;
 
-const BALANCERS: [(&str, Cook); 3] =
-    [("nginx", nginx::recipe), ("haproxy", haproxy::recipe), (STAYPUT, stayput::recipe)];
+/// Who is asked to take part: a name, how to start it, and the one scenario it is for, if not all.
+const BALANCERS: [(&str, Cook, Option<&str>); 5] = [
+    ("nginx", nginx::recipe, None),
+    ("haproxy", haproxy::recipe, None),
+    (STAYPUT, stayput::recipe, None),
+    ("nginx-tuned", nginx::recipe_for_large_bodies, Some("large-body")),
+    ("haproxy-tuned", haproxy::recipe_for_large_bodies, Some("large-body")),
+];
 
 impl Lineup {
     pub(crate) fn start(
@@ -82,12 +89,15 @@ impl Lineup {
         if options.wants(DIRECT) {
             lineup.entrants.push(Entrant::direct(origin));
         }
-        for (name, cook) in BALANCERS.into_iter().filter(|(name, _)| options.wants(name)) {
+        for (name, cook, only_in) in BALANCERS {
+            if !options.wants(name) || only_in.is_some_and(|scenario| !options.runs(scenario)) {
+                continue;
+            }
             let room = room.join(name);
             std::fs::create_dir(&room)?;
             let place = Place { address: free_address()?, replicas: origin.replicas, room: &room };
             match Entrant::start(name, cook, cores, &place) {
-                Ok(Some(entrant)) => lineup.entrants.push(entrant),
+                Ok(Some(entrant)) => lineup.entrants.push(Entrant { only_in, ..entrant }),
                 Ok(None) => lineup.absent.push(Absent {
                     name,
                     why: "not installed".to_owned(),
@@ -115,6 +125,7 @@ impl Entrant {
             visitors: vec![Visitor { cookie: None, replica: b'1' }],
             settings: String::new(),
             process: None,
+            only_in: None,
         }
     }
 
@@ -130,7 +141,12 @@ impl Entrant {
         let arrivals = (0..CONNECTIONS).map(|_| Visitor::arrive(place.address));
         let visitors = arrivals.collect::<io::Result<Vec<_>>>()?;
         let address = place.address;
-        Ok(Some(Self { name, address, visitors, settings, process: Some(process) }))
+        let process = Some(process);
+        Ok(Some(Self { name, address, visitors, settings, process, only_in: None }))
+    }
+
+    pub(crate) fn takes_part_in(&self, scenario: &str) -> bool {
+        self.only_in.is_none_or(|only| only == scenario)
     }
 
     pub(crate) fn is_balancer(&self) -> bool {

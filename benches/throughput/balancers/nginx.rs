@@ -10,17 +10,20 @@ use super::{Place, Recipe, version};
 use crate::process::find_program;
 
 pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
+    recipe_with(place, "")
+}
+
+/// With larger buffers than nginx has by default, which halves what a large body costs it.
+pub(super) fn recipe_for_large_bodies(place: &Place<'_>) -> io::Result<Option<Recipe>> {
+    const BUFFERS: &str =
+        "proxy_buffer_size 16k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k;";
+    recipe_with(place, BUFFERS)
+}
+
+fn recipe_with(place: &Place<'_>, buffers: &str) -> io::Result<Option<Recipe>> {
     let Some(program) = find_program("nginx") else { return Ok(None) };
     let file = place.room.join("nginx.conf");
-    let configuration = configuration(place)?;
-    let mut configuration = configuration; // EXPERIMENT
-    if let Ok(edits) = std::env::var("EXP_nginx") {
-        for e in edits.split("@@") {
-            let (a, b) = e.split_once("=>").ok_or(io::ErrorKind::Other)?;
-            configuration =
-                configuration.replace(a, &b.replace("ROOM", &place.room.display().to_string()));
-        }
-    } // EXPERIMENT
+    let configuration = configuration(place, buffers)?;
     fs::write(&file, &configuration)?;
     let mut command = Command::new(&program);
     // -e as well, or it opens the log its package was built with before it reads the file.
@@ -30,7 +33,7 @@ pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
     Ok(Some(Recipe { command, settings: format!("{version}\n{configuration}") }))
 }
 
-fn configuration(place: &Place<'_>) -> io::Result<String> {
+fn configuration(place: &Place<'_>, buffers: &str) -> io::Result<String> {
     let Place { address, replicas: [first, second, third], room } = place;
     // A worker that root starts becomes `nobody`, who may not enter a temporary folder.
     let is_root = fs::metadata(room)?.uid() == 0;
@@ -76,7 +79,7 @@ http {{
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
       proxy_set_header X-Forwarded-Proto $scheme;
       proxy_set_header X-Forwarded-Port $server_port;
-      proxy_max_temp_file_size 0;
+      proxy_max_temp_file_size 0; {buffers}
       add_header Set-Cookie "AWSALB=$pin; Max-Age=86400; Path=/; HttpOnly" always;
     }}
   }}
