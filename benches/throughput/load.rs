@@ -14,7 +14,7 @@ use stayput::ground::clock::Moment;
 
 use crate::measure::Run;
 use crate::origin::Lent;
-use crate::process::CpuTime;
+use crate::process::Reading;
 use crate::response::read_head;
 use crate::scenario::{Length, Reuse, Scenario};
 use crate::visitor::Visitor;
@@ -29,23 +29,23 @@ pub(crate) struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// Warms up, then measures. `cpu_time` is read as the measured part begins and ends.
+    /// Warms up, then measures. The balancer is `read` as the measured part begins and ends.
     /// Ends by itself, `length` after it began or at the first sign that nothing works.
     pub(crate) fn run(
         &self,
         length: &Length,
         origin: Lent<'_>,
-        cpu_time: impl Fn() -> CpuTime,
+        read: impl Fn() -> Reading,
     ) -> io::Result<Run> {
         let began = now();
         let mut traffic = Traffic::open(self, origin, began)?;
         traffic.drive_until(began + length.warm)?;
         traffic.run = Run::with_room_for(length.measured);
-        let cpu_before = cpu_time();
+        let before = read();
         let measured_from = now();
         traffic.drive_until(measured_from + length.measured)?;
         traffic.run.elapsed = now() - measured_from;
-        traffic.run.cpu = cpu_time().since(cpu_before);
+        traffic.run.used = read().since(before);
         Ok(traffic.run)
     }
 }

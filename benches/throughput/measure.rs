@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::process::CpuTime;
+use crate::process::Reading;
 use crate::scenario::Figure;
 
 /// What one run of one balancer counted while it was measured.
 pub(crate) struct Run {
     pub(crate) elapsed: Duration,
-    pub(crate) cpu: CpuTime,
+    pub(crate) used: Reading,
     /// In nanoseconds, one for each right answer.
     latencies: Vec<u32>,
     pub(crate) errors: u64,
@@ -37,7 +37,7 @@ impl Run {
         let room = measured.as_secs_f64() * MORE_THAN_ANY_MACHINE_DOES;
         Self {
             elapsed: Duration::ZERO,
-            cpu: CpuTime::default(),
+            used: Reading::default(),
             latencies: Vec::with_capacity(room as usize),
             errors: 0,
             moved: 0,
@@ -62,9 +62,9 @@ impl Run {
         let each = |time: Duration| time.as_secs_f64() * 1e6 / requests;
         Figures {
             requests_per_second: self.requests() as f64 / self.elapsed.as_secs_f64(),
-            user: each(self.cpu.user),
-            system: each(self.cpu.system),
-            cpu: each(self.cpu.user + self.cpu.system),
+            user: each(self.used.cpu.user),
+            system: each(self.used.cpu.system),
+            cpu: each(self.used.cpu.user + self.used.cpu.system),
             p50: self.percentile(0.50),
             p99: self.percentile(0.99),
         }

@@ -20,7 +20,7 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--bench" => is_bench = true,
-                "--quick" | "-n" => options.quick = true,
+                "--quick" => options.quick = true,
                 "--list" | "--test" => return None,
                 "--only" => {
                     let rows = arguments.next().unwrap_or_default();

@@ -18,6 +18,14 @@ pub(crate) struct Process {
     child: Child,
 }
 
+/// What a balancer has used and written so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Reading {
+    pub(crate) cpu: CpuTime,
+    /// Bytes in its access log.
+    pub(crate) logged: u64,
+}
+
 /// CPU time used since the process began, its children's included.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct CpuTime {
@@ -38,7 +46,8 @@ impl Process {
         address: SocketAddr,
         said: &Path,
     ) -> io::Result<Self> {
-        let output = File::create(said)?;
+        // Appending, so that it can be emptied between runs when it is a log.
+        let output = File::options().create(true).append(true).open(said)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let mut process = Self { child: cores.on_balancer(|| command.spawn())?? };
         for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
@@ -90,10 +99,19 @@ impl CpuTime {
         Self { user: next(), system: next() }
     }
 
-    pub(crate) fn since(self, earlier: Self) -> Self {
+    fn since(self, earlier: Self) -> Self {
         Self {
             user: self.user.saturating_sub(earlier.user),
             system: self.system.saturating_sub(earlier.system),
+        }
+    }
+}
+
+impl Reading {
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            cpu: self.cpu.since(earlier.cpu),
+            logged: self.logged.saturating_sub(earlier.logged),
         }
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn print_table(table: &Table) {
         println!("offered to each: {rate:.0} requests a second");
     }
     println!(
-        "{:13} {:>9} {:>8} {:>7} {:>7} {:>17} {:>8} {:>8} {:>7} {:>6} {:>6}",
+        "{:13} {:>9} {:>8} {:>7} {:>7} {:>17} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6}",
         "row",
         "req/s",
         "CPU us",
@@ -51,7 +51,8 @@ pub(crate) fn print_table(table: &Table) {
         "p99 us",
         "errors",
         "moved",
-        "fresh"
+        "fresh",
+        "log B"
     );
     for row in &table.rows {
         print_row(row);
@@ -67,13 +68,15 @@ fn print_row(row: &Row) {
     } else {
         format!("{:>8} {:>7} {:>7} {:>17}", "-", "-", "-", "-")
     };
-    let fresh = if row.is_balancer {
-        format!("{:.0}%", 100.0 * row.fresh_cookies as f64 / row.requests.max(1) as f64)
+    let requests = row.requests.max(1) as f64;
+    let (fresh, logged) = if row.is_balancer {
+        let fresh = 100.0 * row.fresh_cookies as f64 / requests;
+        (format!("{fresh:.0}%"), format!("{:.0}", row.logged as f64 / requests))
     } else {
-        "-".to_owned()
+        ("-".to_owned(), "-".to_owned())
     };
     println!(
-        "{:13} {requests_per_second:9.0} {cost} {p50:8.0} {p99:8.0} {:>7} {:>6} {fresh:>6}",
+        "{:13} {requests_per_second:9.0} {cost} {p50:8.0} {p99:8.0} {:>7} {:>6} {fresh:>6} {logged:>6}",
         row.name, row.errors, row.moved
     );
 }
@@ -189,6 +192,7 @@ fn row_as_json(row: &Row) -> Value {
         "errors": row.errors,
         "moved": row.moved,
         "fresh_cookies": row.fresh_cookies,
+        "log_bytes": row.logged,
     })
 }
 

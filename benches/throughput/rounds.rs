@@ -31,6 +31,8 @@ pub(crate) struct Row {
     pub(crate) errors: u64,
     pub(crate) moved: u64,
     pub(crate) fresh_cookies: u64,
+    /// Bytes in the access log.
+    pub(crate) logged: u64,
 }
 
 /// HAProxy gives a cookie anew when it is more than four seconds old, with dates rounded up to
@@ -92,9 +94,10 @@ fn run_once(
     origin: &Origin,
     rate: Option<f64>,
 ) -> io::Result<Run> {
+    entrant.empty_log()?;
     let Entrant { address, visitors, name, .. } = entrant;
     Load { address: *address, scenario, visitors, rate }
-        .run(length, origin.lend(), || entrant.cpu_time())
+        .run(length, origin.lend(), || entrant.reading())
         .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))
 }
 
@@ -109,6 +112,7 @@ impl Row {
             errors: 0,
             moved: 0,
             fresh_cookies: 0,
+            logged: 0,
         }
     }
 
@@ -117,13 +121,15 @@ impl Row {
         self.errors += run.errors;
         self.moved += run.moved;
         self.fresh_cookies += run.fresh_cookies;
+        self.logged += run.used.logged;
         self.runs.push(run.figures());
     }
 
-    /// Every answer whole, from the visitor's own replica, and with a fresh cookie.
+    /// Every answer whole, from the visitor's own replica, with a fresh cookie, and logged.
     fn is_right(&self) -> bool {
-        let sticky = !self.is_balancer || (self.moved == 0 && self.fresh_cookies >= self.requests);
-        self.errors == 0 && self.requests > 0 && sticky
+        let whole = self.errors == 0 && self.requests > 0;
+        let sticky = self.moved == 0 && self.fresh_cookies == self.requests;
+        whole && (!self.is_balancer || sticky && self.logged > 0)
     }
 
     /// Lowest and highest CPU per request of all runs.

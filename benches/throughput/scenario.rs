@@ -119,7 +119,7 @@ pub(crate) fn chosen(options: &Options) -> Vec<&'static Scenario> {
 
 impl Length {
     pub(crate) fn of(options: &Options) -> Self {
-        let (runs, warm, measured) = if options.quick { (3, 200, 900) } else { (7, 500, 3_000) };
+        let (runs, warm, measured) = if options.quick { (3, 200, 900) } else { (7, 400, 2_000) };
         let milliseconds = Duration::from_millis;
         Self { runs, warm: milliseconds(warm), measured: milliseconds(measured) }
     }

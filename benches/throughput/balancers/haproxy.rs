@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::process::Command;
 
-use super::{Place, Recipe, version};
+use super::{Place, Recipe, SAID, version};
 use crate::process::find_program;
 
 pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
@@ -25,7 +25,7 @@ fn recipe_with(place: &Place<'_>, splicing: &str) -> io::Result<Option<Recipe>> 
     let mut command = Command::new(&program);
     command.arg("-db").arg("-f").arg(&file);
     let version = version(Command::new(&program).arg("-v"));
-    Ok(Some(Recipe { command, settings: format!("{version}\n{configuration}") }))
+    Ok(Some(Recipe { command, log: SAID, settings: format!("{version}\n{configuration}") }))
 }
 
 fn configuration(place: &Place<'_>, splicing: &str) -> String {

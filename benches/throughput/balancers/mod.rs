@@ -4,9 +4,10 @@ mod haproxy;
 mod nginx;
 mod stayput;
 
+use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use ::stayput::ground::clock::Moment;
 use crate::cores::Cores;
 use crate::options::Options;
 use crate::origin::{Origin, REPLICAS};
-use crate::process::{CpuTime, Process, free_address};
+use crate::process::{Process, Reading, free_address};
 use crate::scenario::CONNECTIONS;
 use crate::visitor::Visitor;
 
@@ -36,6 +37,7 @@ pub(crate) struct Entrant {
     pub(crate) settings: String,
     /// None for the origin, whose row only shows what load and origin can do.
     process: Option<Process>,
+    log: PathBuf,
     only_in: Option<&'static str>,
 }
 
@@ -57,8 +59,13 @@ struct Place<'a> {
 /// How to start a balancer in its place, and what to print of it.
 struct Recipe {
     command: Command,
+    /// The access log's file in the balancer's room.
+    log: &'static str,
     settings: String,
 }
+
+/// Takes a balancer's standard output and standard error.
+const SAID: &str = "said.txt";
 
 /// The row that goes past every balancer.
 pub(crate) const DIRECT: &str = "direct";
@@ -94,7 +101,7 @@ impl Lineup {
                 continue;
             }
             let room = room.join(name);
-            std::fs::create_dir(&room)?;
+            fs::create_dir(&room)?;
             let place = Place { address: free_address()?, replicas: origin.replicas, room: &room };
             match Entrant::start(name, cook, cores, &place) {
                 Ok(Some(entrant)) => lineup.entrants.push(Entrant { only_in, ..entrant }),
@@ -125,6 +132,7 @@ impl Entrant {
             visitors: vec![Visitor { cookie: None, replica: b'1' }],
             settings: String::new(),
             process: None,
+            log: PathBuf::new(),
             only_in: None,
         }
     }
@@ -135,14 +143,15 @@ impl Entrant {
         cores: &Cores,
         place: &Place<'_>,
     ) -> io::Result<Option<Self>> {
-        let Some(Recipe { command, settings }) = cook(place)? else { return Ok(None) };
-        let said = place.room.join("said.txt");
+        let Some(Recipe { command, log, settings }) = cook(place)? else { return Ok(None) };
+        let said = place.room.join(SAID);
         let process = Process::start(command, cores, place.address, &said)?;
         let arrivals = (0..CONNECTIONS).map(|_| Visitor::arrive(place.address));
         let visitors = arrivals.collect::<io::Result<Vec<_>>>()?;
         let address = place.address;
         let process = Some(process);
-        Ok(Some(Self { name, address, visitors, settings, process, only_in: None }))
+        let log = place.room.join(log);
+        Ok(Some(Self { name, address, visitors, settings, process, log, only_in: None }))
     }
 
     pub(crate) fn takes_part_in(&self, scenario: &str) -> bool {
@@ -153,8 +162,20 @@ impl Entrant {
         self.process.is_some()
     }
 
-    pub(crate) fn cpu_time(&self) -> CpuTime {
-        self.process.as_ref().map(Process::cpu_time).unwrap_or_default()
+    pub(crate) fn reading(&self) -> Reading {
+        Reading {
+            cpu: self.process.as_ref().map(Process::cpu_time).unwrap_or_default(),
+            logged: fs::metadata(&self.log).map(|log| log.len()).unwrap_or_default(),
+        }
+    }
+
+    /// A minute at full speed logs a gigabyte; what was measured need not be kept.
+    pub(crate) fn empty_log(&self) -> io::Result<()> {
+        match File::options().write(true).open(&self.log) {
+            Ok(log) => log.set_len(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 

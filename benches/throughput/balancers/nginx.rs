@@ -30,7 +30,7 @@ fn recipe_with(place: &Place<'_>, buffers: &str) -> io::Result<Option<Recipe>> {
     command.arg("-e").arg(place.room.join("error.log"));
     command.arg("-p").arg(place.room).arg("-c").arg(&file);
     let version = version(Command::new(&program).arg("-v"));
-    Ok(Some(Recipe { command, settings: format!("{version}\n{configuration}") }))
+    Ok(Some(Recipe { command, log: "access.log", settings: format!("{version}\n{configuration}") }))
 }
 
 fn configuration(place: &Place<'_>, buffers: &str) -> io::Result<String> {

@@ -15,7 +15,7 @@ pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
     let mut command = Command::new(program);
     command.arg("run").arg("-c").arg(&file);
     let version = version(Command::new(program).arg("--version"));
-    Ok(Some(Recipe { command, settings: format!("{version}\n{configuration}") }))
+    Ok(Some(Recipe { command, log: "access.log", settings: format!("{version}\n{configuration}") }))
 }
 
 fn configuration(place: &Place<'_>) -> String {
