@@ -1,0 +1,39 @@
+//! Stayput as a newcomer runs it: every setting at its default but the worker count and the log's
+//! place.
+
+use std::fs;
+use std::io;
+use std::process::Command;
+
+use super::{Place, Recipe, version};
+
+pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
+    let program = env!("CARGO_BIN_EXE_stayput");
+    let file = place.room.join("stayput.toml");
+    let configuration = configuration(place);
+    fs::write(&file, &configuration)?;
+    let mut command = Command::new(program);
+    command.arg("run").arg("-c").arg(&file);
+    let version = version(Command::new(program).arg("--version"));
+    Ok(Some(Recipe { command, log: "access.log", settings: format!("{version}\n{configuration}") }))
+}
+
+fn configuration(place: &Place<'_>) -> String {
+    let Place { address, replicas: [first, second, third], room } = place;
+    let room = room.display();
+    format!(
+        r#"[runtime]
+workers = 1
+state_dir = "{room}"
+
+[log]
+access = {{ to = "{room}/access.log", format = "json" }}
+
+[listener.web]
+address = "{address}"
+
+[target_group.app]
+targets = ["{first}", "{second}", "{third}"]
+"#
+    )
+}

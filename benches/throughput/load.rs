@@ -1,0 +1,315 @@
+//! The load generator: one thread, one epoll, and every answer checked. The origin hangs on the
+//! same epoll.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use stayput::ground::clock::Moment;
+
+use crate::measure::Run;
+use crate::origin::Lent;
+use crate::process::Reading;
+use crate::response::read_head;
+use crate::scenario::{Length, Reuse, Scenario};
+use crate::visitor::Visitor;
+
+/// What to ask of one address.
+pub(crate) struct Load<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) visitors: &'a [Visitor],
+    /// Requests a second; None asks again as soon as it was answered.
+    pub(crate) rate: Option<f64>,
+}
+
+impl Load<'_> {
+    /// Warms up, then measures. The balancer is `read` as the measured part begins and ends.
+    /// Ends by itself, `length` after it began or at the first sign that nothing works.
+    pub(crate) fn run(
+        &self,
+        length: &Length,
+        origin: Lent<'_>,
+        read: impl Fn() -> Reading,
+    ) -> io::Result<Run> {
+        let began = now();
+        let mut traffic = Traffic::open(self, origin, began)?;
+        traffic.drive_until(began + length.warm)?;
+        traffic.run = Run::with_room_for(length.measured);
+        let before = read();
+        let measured_from = now();
+        traffic.drive_until(measured_from + length.measured)?;
+        traffic.run.elapsed = now() - measured_from;
+        traffic.run.used = read().since(before);
+        Ok(traffic.run)
+    }
+}
+
+/// All connections and what is known of the run so far.
+struct Traffic<'a> {
+    load: &'a Load<'a>,
+    origin: Lent<'a>,
+    epoll: Epoll,
+    connections: Vec<Connection>,
+    pace: Option<Pace>,
+    run: Run,
+    chunk: Vec<u8>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    request: Vec<u8>,
+    replica: u8,
+    head: Vec<u8>,
+    /// Bytes of the body still to come, once the head was read.
+    body_left: Option<usize>,
+    /// What the head of the answer under way said.
+    moved: bool,
+    fresh_cookie: bool,
+    /// When the answer under way fell due: under a pace that may be before it was sent, so that
+    /// a balancer's pause is charged to every request it held up.
+    due: Option<Instant>,
+    /// Answered, and to be closed by the other side.
+    is_last: bool,
+}
+
+/// Requests that fall due at even distances, whatever becomes of those before.
+struct Pace {
+    interval: Duration,
+    next: Instant,
+    idle: VecDeque<usize>,
+}
+
+/// The epoll's word for the origin; a connection's is its place.
+const ORIGIN: u64 = u64::MAX;
+/// Past so many wrong answers a run is not worth finishing.
+const ENOUGH_ERRORS: u64 = 1_000;
+/// A balancer that answers nothing for so long has stopped.
+const STALL: Duration = Duration::from_secs(5);
+
+impl<'a> Traffic<'a> {
+    fn open(load: &'a Load<'a>, origin: Lent<'a>, began: Instant) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(origin.readiness(), EpollEvent::new(EpollFlags::EPOLLIN, ORIGIN))?;
+        let mut traffic = Self {
+            load,
+            origin,
+            epoll,
+            connections: Vec::new(),
+            pace: load.rate.map(|rate| Pace {
+                interval: Duration::from_secs_f64(1.0 / rate),
+                next: began,
+                idle: (0..load.scenario.connections).collect(),
+            }),
+            run: Run::with_room_for(Duration::ZERO),
+            chunk: vec![0; 64 << 10],
+        };
+        for (place, visitor) in (0..load.scenario.connections).zip(load.visitors.iter().cycle()) {
+            let stream = traffic.connect(place)?;
+            traffic.connections.push(Connection {
+                stream,
+                request: visitor.request(load.address, load.scenario),
+                replica: visitor.replica,
+                head: Vec::with_capacity(4096),
+                body_left: None,
+                moved: false,
+                fresh_cookie: false,
+                due: None,
+                is_last: false,
+            });
+        }
+        if traffic.pace.is_none() {
+            for place in 0..traffic.connections.len() {
+                traffic.ask(place, now())?;
+            }
+        }
+        Ok(traffic)
+    }
+
+    fn drive_until(&mut self, end: Instant) -> io::Result<()> {
+        let mut events = [EpollEvent::empty(); 256];
+        let mut last_sign = now();
+        loop {
+            let mut moment = now();
+            if moment >= end {
+                return Ok(());
+            }
+            self.ask_what_is_due(moment)?;
+            let count = self.wait(&mut events, moment)?;
+            for event in &events[..count] {
+                if event.data() == ORIGIN {
+                    self.origin.serve_what_is_ready();
+                    continue;
+                }
+                let ended = event.events().intersects(EpollFlags::EPOLLRDHUP);
+                self.read(event.data() as usize, ended)?;
+            }
+            moment = now();
+            if count > 0 {
+                last_sign = moment;
+            } else if moment - last_sign > STALL {
+                return Err(io::Error::new(ErrorKind::TimedOut, "no answer for 5 s"));
+            }
+            if self.run.errors > ENOUGH_ERRORS {
+                return Err(io::Error::other("too many wrong answers"));
+            }
+        }
+    }
+
+    fn wait(&self, events: &mut [EpollEvent], moment: Instant) -> io::Result<usize> {
+        let mut timeout = EpollTimeout::from(100_u8);
+        if let Some(pace) = self.pace.as_ref().filter(|pace| !pace.idle.is_empty()) {
+            // epoll counts in milliseconds, a pace in microseconds.
+            let mut readable = [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)];
+            let pause = pace.next.saturating_duration_since(moment);
+            ppoll(&mut readable, Some(pause.into()), None)?;
+            timeout = EpollTimeout::ZERO;
+        }
+        Ok(self.epoll.wait(events, timeout)?)
+    }
+
+    fn ask_what_is_due(&mut self, moment: Instant) -> io::Result<()> {
+        while let Some(pace) = &mut self.pace {
+            if pace.next > moment {
+                break;
+            }
+            let Some(place) = pace.idle.pop_front() else { break };
+            let due = pace.next;
+            pace.next += pace.interval;
+            self.ask(place, due)?;
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, place: usize, due: Instant) -> io::Result<()> {
+        let connection = &mut self.connections[place];
+        connection.due = Some(due);
+        // A request is far smaller than a socket's buffer, so it is written whole or not at all.
+        if connection.stream.write_all(&connection.request).is_err() {
+            self.fail(place)?;
+        }
+        Ok(())
+    }
+
+    /// Reads until there is no more, as an edge-triggered epoll wants it. A read that does not
+    /// fill the buffer was the last, unless the peer has `ended` the connection as well.
+    fn read(&mut self, place: usize, ended: bool) -> io::Result<()> {
+        loop {
+            let connection = &mut self.connections[place];
+            let count = match connection.stream.read(&mut self.chunk) {
+                Ok(0) if connection.is_last => {
+                    self.reconnect(place)?;
+                    return self.ask_next(place);
+                }
+                Ok(0) if connection.due.is_none() => return self.reconnect(place),
+                Ok(0) => return self.fail(place),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(_) => return self.fail(place),
+            };
+            match connection.take(&self.chunk[..count], self.load.scenario) {
+                Progress::More if count < self.chunk.len() && !ended => return Ok(()),
+                Progress::More => {}
+                Progress::Wrong => return self.fail(place),
+                Progress::Done(due) => {
+                    self.run.record(now() - due, connection.moved, connection.fresh_cookie);
+                    // Whoever answered closes first, so that no port of ours is left waiting.
+                    connection.is_last = ended || self.load.scenario.reuse == Reuse::Fresh;
+                    if !connection.is_last {
+                        return self.ask_next(place);
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask_next(&mut self, place: usize) -> io::Result<()> {
+        match &mut self.pace {
+            Some(pace) => {
+                pace.idle.push_back(place);
+                Ok(())
+            }
+            None => self.ask(place, now()),
+        }
+    }
+
+    fn fail(&mut self, place: usize) -> io::Result<()> {
+        self.run.errors += 1;
+        self.reconnect(place)?;
+        if self.run.errors > ENOUGH_ERRORS {
+            return Ok(());
+        }
+        self.ask_next(place)
+    }
+
+    fn reconnect(&mut self, place: usize) -> io::Result<()> {
+        let stream = self.connect(place)?;
+        let connection = &mut self.connections[place];
+        connection.stream = stream;
+        connection.head.clear();
+        connection.body_left = None;
+        connection.due = None;
+        connection.is_last = false;
+        Ok(())
+    }
+
+    /// On loopback a connection is made within the call, so it need not be waited for.
+    fn connect(&self, place: usize) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(self.load.address)?;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        self.epoll.add(&stream, EpollEvent::new(interest, place as u64))?;
+        Ok(stream)
+    }
+}
+
+enum Progress {
+    More,
+    Done(Instant),
+    Wrong,
+}
+
+impl Connection {
+    /// Takes what arrived of an answer and checks it.
+    fn take(&mut self, mut bytes: &[u8], scenario: &Scenario) -> Progress {
+        let Some(due) = self.due else { return Progress::Wrong };
+        let body_left = match self.body_left {
+            Some(left) => left,
+            None => {
+                let known = self.head.len();
+                self.head.extend_from_slice(bytes);
+                let Some(head) = read_head(&self.head) else { return Progress::More };
+                if head.status != 200 || head.body != Some(scenario.body) {
+                    return Progress::Wrong;
+                }
+                self.moved = head.replica != Some(self.replica);
+                self.fresh_cookie = head.cookie.is_some();
+                bytes = &bytes[head.length - known..];
+                self.head.clear();
+                scenario.body
+            }
+        };
+        match body_left.checked_sub(bytes.len()) {
+            None => Progress::Wrong,
+            Some(0) => {
+                self.body_left = None;
+                self.due = None;
+                Progress::Done(due)
+            }
+            Some(left) => {
+                self.body_left = Some(left);
+                Progress::More
+            }
+        }
+    }
+}
+
+fn now() -> Instant {
+    Moment::now().monotonic
+}

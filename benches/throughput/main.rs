@@ -1,0 +1,86 @@
+//! Measures whole requests through Stayput, side by side with the balancers found on this machine.
+//!
+//! Timing decides nothing: the exit code is 0 unless something could not run or an answer was wrong.
+// A bench speaks on standard output, and its progress on standard error.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+#[cfg(target_os = "linux")]
+mod balancers;
+#[cfg(target_os = "linux")]
+mod cores;
+#[cfg(target_os = "linux")]
+mod load;
+#[cfg(target_os = "linux")]
+mod measure;
+#[cfg(target_os = "linux")]
+mod options;
+#[cfg(target_os = "linux")]
+mod origin;
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(target_os = "linux")]
+mod report;
+#[cfg(target_os = "linux")]
+mod response;
+#[cfg(target_os = "linux")]
+mod rounds;
+#[cfg(target_os = "linux")]
+mod scenario;
+#[cfg(target_os = "linux")]
+mod visitor;
+#[cfg(target_os = "linux")]
+mod wrk;
+
+use std::process::ExitCode;
+
+#[cfg(target_os = "linux")]
+fn main() -> ExitCode {
+    let Some(options) = options::Options::from_arguments(std::env::args().skip(1)) else {
+        println!("throughput: nothing to do; run it with: cargo bench --bench throughput");
+        return ExitCode::SUCCESS;
+    };
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            eprintln!("throughput: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> ExitCode {
+    println!("throughput: skipped, it reads CPU time from /proc and pins to cores, as Linux does");
+    ExitCode::SUCCESS
+}
+
+/// True if every answer was right.
+#[cfg(target_os = "linux")]
+fn run(options: &options::Options) -> Result<bool, Box<dyn std::error::Error>> {
+    let scenarios = scenario::chosen(options);
+    if scenarios.is_empty() {
+        println!("throughput: no scenario has {:?} in its name", options.filter);
+        return Ok(true);
+    }
+    let cores = cores::Cores::choose()?;
+    cores.pin_to_load()?;
+    let origin = origin::Origin::start()?;
+    let room = tempfile::tempdir()?;
+    let lineup = balancers::Lineup::start(options, &cores, &origin, room.path())?;
+    report::print_opening(&cores, &lineup);
+
+    let mut right = lineup.all_started();
+    let mut tables = Vec::new();
+    for scenario in scenarios {
+        let table = rounds::run(scenario, options, &lineup, &origin)?;
+        right &= table.answers_were_right();
+        report::print_table(&table);
+        tables.push(table);
+    }
+    let second_opinions = wrk::second_opinions(options, &lineup);
+    report::print_second_opinions(&second_opinions);
+    let path = report::write_json(options, &cores, &lineup, &tables, &second_opinions)?;
+    println!("\nwritten: {}", path.display());
+    Ok(right)
+}

@@ -1,0 +1,112 @@
+//! From samples to figures: one run's counts, and the medians of many.
+
+use std::time::Duration;
+
+use crate::process::Reading;
+use crate::scenario::Figure;
+
+/// What one run of one balancer counted while it was measured.
+pub(crate) struct Run {
+    pub(crate) elapsed: Duration,
+    pub(crate) used: Reading,
+    /// In nanoseconds, one for each right answer.
+    latencies: Vec<u32>,
+    pub(crate) errors: u64,
+    /// Answers by a replica other than the visitor's.
+    pub(crate) moved: u64,
+    /// Answers that set a cookie.
+    pub(crate) fresh_cookies: u64,
+}
+
+/// What one run, or the median of many, comes to.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Figures {
+    pub(crate) requests_per_second: f64,
+    /// Microseconds of CPU for each request.
+    pub(crate) user: f64,
+    pub(crate) system: f64,
+    pub(crate) cpu: f64,
+    /// Microseconds.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+impl Run {
+    pub(crate) fn with_room_for(measured: Duration) -> Self {
+        const MORE_THAN_ANY_MACHINE_DOES: f64 = 300_000.0;
+        let room = measured.as_secs_f64() * MORE_THAN_ANY_MACHINE_DOES;
+        Self {
+            elapsed: Duration::ZERO,
+            used: Reading::default(),
+            latencies: Vec::with_capacity(room as usize),
+            errors: 0,
+            moved: 0,
+            fresh_cookies: 0,
+        }
+    }
+
+    /// Counts a right answer.
+    pub(crate) fn record(&mut self, latency: Duration, moved: bool, fresh_cookie: bool) {
+        self.moved += u64::from(moved);
+        self.fresh_cookies += u64::from(fresh_cookie);
+        self.latencies.push(u32::try_from(latency.as_nanos()).unwrap_or(u32::MAX));
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.latencies.len() as u64
+    }
+
+    pub(crate) fn figures(&mut self) -> Figures {
+        self.latencies.sort_unstable();
+        let requests = self.requests().max(1) as f64;
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / requests;
+        Figures {
+            requests_per_second: self.requests() as f64 / self.elapsed.as_secs_f64(),
+            user: each(self.used.cpu.user),
+            system: each(self.used.cpu.system),
+            cpu: each(self.used.cpu.user + self.used.cpu.system),
+            p50: self.percentile(0.50),
+            p99: self.percentile(0.99),
+        }
+    }
+
+    /// Of sorted latencies, the smallest that at least this share does not exceed.
+    fn percentile(&self, share: f64) -> f64 {
+        let rank = (share * self.latencies.len() as f64).ceil() as usize;
+        let latency = self.latencies.get(rank.saturating_sub(1)).copied().unwrap_or(0);
+        f64::from(latency) / 1e3
+    }
+}
+
+impl Figures {
+    pub(crate) fn figure(&self, figure: Figure) -> f64 {
+        match figure {
+            Figure::CpuPerRequest => self.cpu,
+            Figure::P99 => self.p99,
+        }
+    }
+
+    /// Figure by figure: the median run of one column need not be that of another.
+    pub(crate) fn median(runs: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
+        Self {
+            requests_per_second: of(|run| run.requests_per_second),
+            user: of(|run| run.user),
+            system: of(|run| run.system),
+            cpu: of(|run| run.cpu),
+            p50: of(|run| run.p50),
+            p99: of(|run| run.p99),
+        }
+    }
+}
+
+/// Zero of nothing.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}

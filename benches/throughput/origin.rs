@@ -1,0 +1,245 @@
+//! The replicas: three ports, and answers as long as the path says. A thread serves them, except
+//! while a load is run: then the load's own thread does, so that the two never wait for each
+//! other's turn on the core they share.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use memchr::memmem;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use stayput::ground::clock::Moment;
+
+/// Where the replicas listen; they are gone when the process is.
+pub(crate) struct Origin {
+    pub(crate) replicas: [SocketAddr; REPLICAS],
+    server: Arc<Mutex<Server>>,
+    lent: Arc<AtomicBool>,
+}
+
+/// The origin in the hands of whoever runs a load, back with its thread on drop.
+pub(crate) struct Lent<'a> {
+    server: MutexGuard<'a, Server>,
+    lent: &'a AtomicBool,
+}
+
+pub(crate) const REPLICAS: usize = 3;
+
+impl Origin {
+    /// The thread inherits the core of the thread that calls.
+    pub(crate) fn start() -> io::Result<Self> {
+        let server = Server::bind()?;
+        let mut replicas = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); REPLICAS];
+        for (replica, listener) in replicas.iter_mut().zip(&server.listeners) {
+            *replica = listener.local_addr()?;
+        }
+        let origin = Self { replicas, server: Arc::new(Mutex::new(server)), lent: Arc::default() };
+        let (server, lent) = (Arc::clone(&origin.server), Arc::clone(&origin.lent));
+        thread::Builder::new().name("origin".to_owned()).spawn(move || {
+            loop {
+                if lent.load(Ordering::Acquire) {
+                    thread::sleep(Duration::from_millis(TURN.into()));
+                } else {
+                    lock(&server).serve(EpollTimeout::from(TURN));
+                }
+            }
+        })?;
+        Ok(origin)
+    }
+
+    pub(crate) fn lend(&self) -> Lent<'_> {
+        self.lent.store(true, Ordering::Release);
+        Lent { server: lock(&self.server), lent: &self.lent }
+    }
+}
+
+impl Lent<'_> {
+    /// Readable when there is something to serve.
+    pub(crate) fn readiness(&self) -> impl AsFd {
+        &self.server.epoll.0
+    }
+
+    pub(crate) fn serve_what_is_ready(&mut self) {
+        self.server.serve(EpollTimeout::ZERO);
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.lent.store(false, Ordering::Release);
+    }
+}
+
+/// Milliseconds for which the thread may keep the server from a borrower.
+const TURN: u8 = 10;
+
+fn lock(server: &Mutex<Server>) -> MutexGuard<'_, Server> {
+    server.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Server {
+    epoll: Epoll,
+    listeners: Vec<TcpListener>,
+    /// Indexed by the kernel's event data less `REPLICAS`; a closed place is used again.
+    connections: Vec<Option<Connection>>,
+    vacant: Vec<usize>,
+    date: String,
+    filler: Vec<u8>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    replica: usize,
+    request: Vec<u8>,
+    /// The head of the answer under way, and how much of it is written.
+    head: Vec<u8>,
+    written: usize,
+    body_left: usize,
+    /// The request asked for the connection to be closed after its answer.
+    last: bool,
+}
+
+/// Longest body that can be asked for, written from one shared buffer.
+const LONGEST_BODY: usize = 1 << 20;
+const LONGEST_HEAD: usize = 16 << 10;
+
+impl Server {
+    fn bind() -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let mut listeners = Vec::new();
+        for replica in 0..REPLICAS {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            listener.set_nonblocking(true)?;
+            epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, replica as u64))?;
+            listeners.push(listener);
+        }
+        let now = std::time::UNIX_EPOCH + Moment::now().wall;
+        Ok(Self {
+            epoll,
+            listeners,
+            connections: Vec::new(),
+            vacant: Vec::new(),
+            date: httpdate::fmt_http_date(now),
+            filler: vec![b'.'; LONGEST_BODY],
+        })
+    }
+
+    fn serve(&mut self, timeout: EpollTimeout) {
+        let mut events = [EpollEvent::empty(); 256];
+        let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
+        for event in &events[..count] {
+            let place = event.data() as usize;
+            match place.checked_sub(REPLICAS) {
+                None => self.accept(place),
+                Some(place) => self.answer(place),
+            }
+        }
+    }
+
+    fn accept(&mut self, replica: usize) {
+        while let Ok((stream, _)) = self.listeners[replica].accept() {
+            let place = self.vacant.pop().unwrap_or_else(|| {
+                self.connections.push(None);
+                self.connections.len() - 1
+            });
+            let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+            let event = EpollEvent::new(interest, (place + REPLICAS) as u64);
+            let ready = stream.set_nonblocking(true).is_ok()
+                && stream.set_nodelay(true).is_ok()
+                && self.epoll.add(&stream, event).is_ok();
+            if ready {
+                self.connections[place] = Some(Connection::new(stream, replica));
+            } else {
+                self.vacant.push(place);
+            }
+        }
+    }
+
+    fn answer(&mut self, place: usize) {
+        let Some(connection) = &mut self.connections[place] else { return };
+        if connection.advance(&self.date, &self.filler).is_err() {
+            self.connections[place] = None;
+            self.vacant.push(place);
+        }
+    }
+}
+
+impl Connection {
+    fn new(stream: TcpStream, replica: usize) -> Self {
+        let request = Vec::with_capacity(LONGEST_HEAD);
+        Self { stream, replica, request, head: Vec::new(), written: 0, body_left: 0, last: false }
+    }
+
+    /// Writes and reads until neither goes on. An error or the peer's end closes the connection.
+    fn advance(&mut self, date: &str, filler: &[u8]) -> io::Result<()> {
+        let mut chunk = [0; 4096];
+        loop {
+            if !self.write_pending(filler)? {
+                return Ok(());
+            }
+            if self.last {
+                return Err(ErrorKind::ConnectionAborted.into());
+            }
+            if self.take_request(date) {
+                continue;
+            }
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) if self.request.len() + count > LONGEST_HEAD => {
+                    return Err(ErrorKind::InvalidData.into());
+                }
+                Ok(count) => self.request.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// True when nothing is left to write.
+    fn write_pending(&mut self, filler: &[u8]) -> io::Result<bool> {
+        while self.written < self.head.len() || self.body_left > 0 {
+            let written = if self.written < self.head.len() {
+                self.stream.write(&self.head[self.written..])
+            } else {
+                self.stream.write(&filler[..self.body_left])
+            };
+            match written {
+                Ok(count) if self.written < self.head.len() => self.written += count,
+                Ok(count) => self.body_left -= count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Turns a complete request head into the answer to write. No request here has a body.
+    fn take_request(&mut self, date: &str) -> bool {
+        let Some(end) = memmem::find(&self.request, b"\r\n\r\n") else { return false };
+        self.last = memmem::find(&self.request[..end + 2], b"\r\nConnection: close\r").is_some();
+        let path = self.request.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
+        let digits = std::str::from_utf8(path.get(1..).unwrap_or_default()).unwrap_or_default();
+        let length = digits.parse().unwrap_or(0).min(LONGEST_BODY);
+        self.request.drain(..end + 4);
+
+        self.head.clear();
+        self.written = 0;
+        let name = self.replica + 1;
+        // Writing to a vector cannot fail.
+        let _ = write!(
+            self.head,
+            "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: text/plain\r\n\
+             Content-Length: {length}\r\nX-Replica: {name}\r\n\r\n"
+        );
+        // A small body travels with its head, in one system call.
+        let together = if length <= 4096 { length } else { 0 };
+        self.head.resize(self.head.len() + together, b'.');
+        self.body_left = length - together;
+        true
+    }
+}

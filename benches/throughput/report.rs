@@ -1,0 +1,206 @@
+//! What is printed, and the same as JSON for whoever compares two days.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::balancers::{Lineup, STAYPUT};
+use crate::cores::Cores;
+use crate::measure::Figures;
+use crate::options::Options;
+use crate::rounds::{Row, Table};
+use crate::scenario::{Budget, Figure};
+use crate::wrk::SecondOpinions;
+
+/// The machine, the settings of all who take part, and who does not.
+pub(crate) fn print_opening(cores: &Cores, lineup: &Lineup) {
+    println!("machine: {} cores, Linux {}", core_count(), kernel());
+    println!("balancer on core {}, load and origin on core {}", cores.balancer, cores.load);
+    if cores.balancer == cores.load {
+        println!("warning: one core for all, so requests a second mean little here");
+    }
+    for entrant in lineup.entrants.iter().filter(|entrant| entrant.is_balancer()) {
+        println!("\n{}:", entrant.name);
+        for line in entrant.settings.lines() {
+            println!("  | {line}");
+        }
+    }
+    for absent in &lineup.absent {
+        let word = if absent.failed { "FAILED" } else { "skipped" };
+        println!("\n{}: {word}, {}", absent.name, absent.why);
+    }
+}
+
+pub(crate) fn print_table(table: &Table) {
+    let scenario = table.scenario;
+    println!("\n{}: {}, {} of them", scenario.name, scenario.about, scenario.connections);
+    if let Some(rate) = table.rate {
+        println!("offered to each: {rate:.0} requests a second");
+    }
+    println!(
+        "{:13} {:>9} {:>8} {:>7} {:>7} {:>17} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6}",
+        "row",
+        "req/s",
+        "CPU us",
+        "user",
+        "system",
+        "lowest..highest",
+        "p50 us",
+        "p99 us",
+        "errors",
+        "moved",
+        "fresh",
+        "log B"
+    );
+    for row in &table.rows {
+        print_row(row);
+    }
+    println!("{}", verdict(table));
+}
+
+fn print_row(row: &Row) {
+    let Figures { requests_per_second, user, system, cpu, p50, p99 } = row.median;
+    let cost = if row.is_balancer {
+        let (low, high) = row.cpu_spread();
+        format!("{cpu:8.2} {user:7.2} {system:7.2} {:>17}", format!("{low:.2}..{high:.2}"))
+    } else {
+        format!("{:>8} {:>7} {:>7} {:>17}", "-", "-", "-", "-")
+    };
+    let requests = row.requests.max(1) as f64;
+    let (fresh, logged) = if row.is_balancer {
+        let fresh = 100.0 * row.fresh_cookies as f64 / requests;
+        (format!("{fresh:.0}%"), format!("{:.0}", row.logged as f64 / requests))
+    } else {
+        ("-".to_owned(), "-".to_owned())
+    };
+    println!(
+        "{:13} {requests_per_second:9.0} {cost} {p50:8.0} {p99:8.0} {:>7} {:>6} {fresh:>6} {logged:>6}",
+        row.name, row.errors, row.moved
+    );
+}
+
+fn verdict(table: &Table) -> String {
+    let Budget { figure, against, must, aim } = table.scenario.budget;
+    let figure = match figure {
+        Figure::CpuPerRequest => "CPU per request",
+        Figure::P99 => "p99",
+    };
+    let against = match against {
+        [one] => (*one).to_owned(),
+        several => format!("the better of {}", several.join(" and ")),
+    };
+    let aim = aim.map(|aim| format!(", aim {aim} x")).unwrap_or_default();
+    match table.ratio(STAYPUT) {
+        Some(ratio) => format!("stayput: {figure} {ratio:.2} x {against} (must <= {must} x{aim})"),
+        None => format!("stayput: no ratio, a row is missing (must <= {must} x {against}{aim})"),
+    }
+}
+
+pub(crate) fn print_second_opinions(opinions: &SecondOpinions) {
+    if !opinions.installed {
+        println!("\nwrk: skipped, not installed or not asked for");
+        return;
+    }
+    println!(
+        "\nrequests a second as wrk counts them, 64 connections that share one visitor's cookie:"
+    );
+    for (name, rate) in &opinions.requests_per_second {
+        println!("{name:13} {rate:9.0}");
+    }
+}
+
+/// Returns where it was written.
+pub(crate) fn write_json(
+    options: &Options,
+    cores: &Cores,
+    lineup: &Lineup,
+    tables: &[Table],
+    opinions: &SecondOpinions,
+) -> io::Result<PathBuf> {
+    let settings: serde_json::Map<String, Value> = lineup
+        .entrants
+        .iter()
+        .filter(|entrant| entrant.is_balancer())
+        .map(|entrant| (entrant.name.to_owned(), json!(entrant.settings)))
+        .collect();
+    let absent: Vec<Value> = lineup
+        .absent
+        .iter()
+        .map(|absent| json!({ "name": absent.name, "why": absent.why, "failed": absent.failed }))
+        .collect();
+    let wrk: serde_json::Map<String, Value> = opinions
+        .requests_per_second
+        .iter()
+        .map(|&(name, rate)| (name.to_owned(), json!(rate)))
+        .collect();
+    let report = json!({
+        "quick": options.quick,
+        "machine": {
+            "cores": core_count(),
+            "kernel": kernel(),
+            "balancer_core": cores.balancer,
+            "load_core": cores.load,
+        },
+        "settings": settings,
+        "absent": absent,
+        "scenarios": tables.iter().map(table_as_json).collect::<Vec<_>>(),
+        "wrk_requests_per_second": wrk,
+    });
+    // The program lies in <target>/<profile>/.
+    let target = Path::new(env!("CARGO_BIN_EXE_stayput")).ancestors().nth(2);
+    let folder = target.unwrap_or(Path::new("target")).join("bench");
+    fs::create_dir_all(&folder)?;
+    let path = folder.join("throughput.json");
+    fs::write(&path, format!("{report:#}\n"))?;
+    Ok(path)
+}
+
+fn table_as_json(table: &Table) -> Value {
+    let budget = &table.scenario.budget;
+    json!({
+        "name": table.scenario.name,
+        "about": table.scenario.about,
+        "body": table.scenario.body,
+        "connections": table.scenario.connections,
+        "offered_per_second": table.rate,
+        "rows": table.rows.iter().map(row_as_json).collect::<Vec<_>>(),
+        "ratio": table.ratio(STAYPUT),
+        "must": budget.must,
+        "aim": budget.aim,
+        "against": budget.against,
+    })
+}
+
+fn row_as_json(row: &Row) -> Value {
+    let figures = |run: &Figures| {
+        json!({
+            "requests_per_second": run.requests_per_second,
+            "cpu_us_per_request": run.cpu,
+            "user_us_per_request": run.user,
+            "system_us_per_request": run.system,
+            "p50_us": run.p50,
+            "p99_us": run.p99,
+        })
+    };
+    json!({
+        "name": row.name,
+        "median": figures(&row.median),
+        "runs": row.runs.iter().map(figures).collect::<Vec<_>>(),
+        "requests": row.requests,
+        "errors": row.errors,
+        "moved": row.moved,
+        "fresh_cookies": row.fresh_cookies,
+        "log_bytes": row.logged,
+    })
+}
+
+fn core_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn kernel() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
+}
