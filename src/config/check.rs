@@ -133,6 +133,8 @@ impl Check<'_> {
                 self.problem(forward, "a rule does one thing", "both forward and respond");
                 None
             }
+            // Already refused, as not supported yet.
+            (None, None) if rule.get("redirect").is_some() => None,
             (None, None) => {
                 let named = rule.get("name").unwrap_or(whole);
                 let problem = Problem::new(named.span.clone(), "the rule does nothing", "this one");

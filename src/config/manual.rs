@@ -131,6 +131,7 @@ fn reference_of(out: &mut String, keys: &'static [Key], heading: &str, manual: &
     }
     for key in plain {
         let default = match (key.default, key.example) {
+            _ if is_needed(heading, key) => "required".to_owned(),
             (Some(default), _) => format!("`{default}`"),
             (None, Some(example)) => format!("absent; e.g. `{}`", example.replace('|', "\\|")),
             (None, None) => "absent".to_owned(),
@@ -146,12 +147,17 @@ fn reference_of(out: &mut String, keys: &'static [Key], heading: &str, manual: &
     }
     for key in tables {
         let Some((keys, form)) = table_of(&key.kind) else { continue };
-        let inner = heading.trim_matches(['[', ']']);
+        let parent = heading;
+        let inner = parent.trim_matches(['[', ']']);
         let path =
             if inner.is_empty() { key.name.to_owned() } else { format!("{inner}.{}", key.name) };
         let heading = form.replace("PATH", &path);
         let not_yet = if key.supported { "" } else { "*Not yet.* " };
+        let says_itself = key.manual.contains("Absent:");
         let absent = match (key.default, key.example, &key.kind) {
+            _ if is_needed(parent, key) => " Required.".to_owned(),
+            (None, None, _) if says_itself => String::new(),
+            (None, Some(example), _) if says_itself => format!(" E.g. `{} = {example}`.", key.name),
             (None, Some(example), _) => {
                 format!(" Absent by default; e.g. `{} = {example}`.", key.name)
             }
@@ -216,6 +222,14 @@ pub fn sample() -> String {
 /// What the sample gives where there is no default and a file cannot do without.
 const NEEDED: [(&str, &str); 2] =
     [("address", "\"127.0.0.1:8080\""), ("targets", "[\"127.0.0.1:3001\", \"127.0.0.1:3002\"]")];
+
+/// Whether a table is refused without this key.
+fn is_needed(heading: &str, key: &Key) -> bool {
+    matches!(
+        (heading, key.name),
+        ("[listener.NAME]", "address") | ("[target_group.NAME]", "targets")
+    )
+}
 
 fn sample_of(out: &mut String, keys: &'static [Key], path: &str, hidden: bool) {
     let is_inline = |key: &Key| {

@@ -42,8 +42,23 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 /// # Errors
 /// Every problem it has.
 pub fn parse(text: &str, origin: &str, base: &Path) -> Result<Loaded, Problems> {
-    let (table, problems) = reader::read(text);
-    let checked = check::check(&table, base, problems);
+    let reader::Read { table, syntax, problems } = reader::read(text);
+    let mut checked = check::check(&table, base, problems);
+    if !syntax.is_empty() {
+        // Where the parser stumbled, things are missing or not what was meant: what follows from
+        // that is no news. One line is one mistake.
+        let line = |at: usize| text[..text.floor_char_boundary(at)].matches('\n').count();
+        let line_of = |problem: &Problem| problem.span.as_ref().map(|span| line(span.start));
+        let mut broken = Vec::new();
+        for problem in syntax {
+            let at = line_of(&problem);
+            if !broken.contains(&at) {
+                broken.push(at);
+                checked.problems.retain(|other| line_of(other).is_some() && line_of(other) != at);
+                checked.problems.push(problem);
+            }
+        }
+    }
     match checked.config {
         Some(config) if checked.problems.is_empty() => {
             let warnings = Problems::new(origin, text, checked.warnings, true);

@@ -125,15 +125,23 @@ impl Table {
     }
 }
 
+/// What a file says, as far as it can be read.
+pub(super) struct Read {
+    pub(super) table: Table,
+    /// What is no TOML.
+    pub(super) syntax: Vec<Problem>,
+    /// What is TOML and fits no key.
+    pub(super) problems: Vec<Problem>,
+}
+
 /// Reads the text of a file.
-pub(super) fn read(text: &str) -> (Table, Vec<Problem>) {
+pub(super) fn read(text: &str) -> Read {
     let (root, errors) = DeTable::parse_recoverable(text);
+    let syntax = errors.iter().map(|error| syntax_problem(text, error.message(), error.span()));
+    let syntax = syntax.collect();
     let mut reader = Reader { problems: Vec::new() };
-    for error in errors {
-        reader.problems.push(syntax_problem(text, error.message(), error.span()));
-    }
     let table = reader.table(root.get_ref(), ROOT, "");
-    (table, reader.problems)
+    Read { table, syntax, problems: reader.problems }
 }
 
 fn syntax_problem(text: &str, message: &str, span: Option<Range<usize>>) -> Problem {
@@ -208,7 +216,6 @@ impl Reader {
             self.problems.push(
                 Problem::new(Some(name.span()), title, "this release cannot do that").help(help),
             );
-            return default_of(key);
         }
         Some(node)
     }
@@ -240,11 +247,11 @@ impl Reader {
                 }
             }
             (Kind::Duration { .. }, DeValue::Integer(number)) => {
-                self.lacks_unit("a duration", number.as_str(), "s", &span)
+                self.lacks_unit("a duration", &format!("{}s", number.as_str()), &span)
             }
             (Kind::Size { min, max }, DeValue::String(text)) => self.size(text, *min, *max, &span),
             (Kind::Size { .. }, DeValue::Integer(number)) => {
-                self.lacks_unit("a size", number.as_str(), "KiB", &span)
+                self.lacks_unit("a size", &bytes(number.as_str()), &span)
             }
             (Kind::Word(words), DeValue::String(text)) => self.word(text, words, path, &span),
             (Kind::List(kind), DeValue::Array(array)) => Some(Value::List(
@@ -265,7 +272,11 @@ impl Reader {
                     node.span = Some(name.span());
                     Some((name.get_ref().to_string(), node))
                 });
-                Some(Value::Named(entries.collect()))
+                let mut entries: Vec<_> = entries.collect();
+                // The parser sorts by name; what is said of the second of two is said of the one
+                // that stands below.
+                entries.sort_by_key(|(_, node)| node.span.as_ref().map(|span| span.start));
+                Some(Value::Named(entries))
             }
             (Kind::Map(kind), DeValue::Table(table)) => {
                 let entries = table.iter().filter_map(|(name, value)| {
@@ -343,7 +354,9 @@ impl Reader {
         span: &Option<Range<usize>>,
     ) -> Option<Value> {
         let Some(duration) = quantity::duration(text) else {
-            return self.no_quantity("a duration", text, "s", "\"250ms\", \"1h30m\", \"7d\"", span);
+            let with_unit = format!("{text}s");
+            let examples = "\"250ms\", \"1h30m\", \"7d\"";
+            return self.no_quantity("a duration", text, &with_unit, examples, span);
         };
         let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         if !(min..=max).contains(&milliseconds) {
@@ -363,7 +376,7 @@ impl Reader {
         span: &Option<Range<usize>>,
     ) -> Option<Value> {
         let Some(size) = quantity::size(text) else {
-            return self.no_quantity("a size", text, "KiB", "\"64KiB\", \"1MB\"", span);
+            return self.no_quantity("a size", text, &bytes(text), "\"64KiB\", \"1MB\"", span);
         };
         if !(min..=max).contains(&size) {
             let write = quantity::write_size;
@@ -377,13 +390,13 @@ impl Reader {
         &mut self,
         what: &str,
         text: &str,
-        unit: &str,
+        with_unit: &str,
         examples: &str,
         span: &Option<Range<usize>>,
     ) -> Option<Value> {
         let bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if bare {
-            return self.lacks_unit(what, text, unit, span);
+            return self.lacks_unit(what, with_unit, span);
         }
         let title = format!("`{text}` is not {what}");
         self.problems.push(
@@ -395,11 +408,10 @@ impl Reader {
     fn lacks_unit(
         &mut self,
         what: &str,
-        number: &str,
-        unit: &str,
+        with_unit: &str,
         span: &Option<Range<usize>>,
     ) -> Option<Value> {
-        let label = format!("write \"{number}{unit}\"");
+        let label = format!("write \"{with_unit}\"");
         self.problems.push(Problem::new(span.clone(), format!("{what} needs a unit"), label));
         None
     }
@@ -436,6 +448,11 @@ impl Reader {
         }
         None
     }
+}
+
+/// A bare number of bytes with its unit.
+fn bytes(number: &str) -> String {
+    number.parse().map_or_else(|_| format!("{number}B"), quantity::write_size)
 }
 
 /// What an absent key stands for.
