@@ -57,15 +57,9 @@ fn every_sample_passes_without_a_warning_and_its_meaning_means_the_same() {
 }
 
 /// What may be said when one commented line of the complete sample is made to count: it is for
-/// later, it needs its neighbours, a file or a zone, or it excludes what is there.
-const EXPECTED: [&str; 6] = [
-    "is not supported yet",
-    "are not supported yet",
-    "a rule does one thing",
-    "cannot read the key",
-    "there is no target group",
-    "there is no listener",
-];
+/// later, or it needs a file or its neighbours.
+const EXPECTED: [&str; 3] =
+    ["is not supported yet", "cannot read the key", "the rule does nothing"];
 
 #[test]
 fn every_alternative_of_the_complete_sample_can_be_made_to_count() {
@@ -85,7 +79,7 @@ fn every_alternative_of_the_complete_sample_can_be_made_to_count() {
             }
         }
     }
-    assert!(tried > 60, "only {tried} alternatives were found");
+    assert!(tried > 50, "only {tried} alternatives were found");
 }
 
 /// Whether a comment is a line of TOML: `key = value` whose key is a bare word.
@@ -96,22 +90,25 @@ fn is_alternative(line: &str) -> bool {
     is_key && toml::from_str::<toml::Table>(&format!("x = {value}")).is_ok()
 }
 
-/// The sample in which this line counts, under its own heading if that is a comment too.
+/// The sample in which this line counts, under its own headings if those are comments too.
 fn with_alternative(lines: &[&str], at: usize, alternative: &str) -> String {
-    let heading = lines[..at].iter().rev().find(|line| is_heading(line));
-    let commented = heading.and_then(|heading| heading.strip_prefix("# "));
+    let heading = lines[..at].iter().rev().find_map(|line| heading(line)).unwrap_or_default();
+    let is_above = |name: &str| heading == name || heading.starts_with(&format!("{name}."));
     let mut text: Vec<&str> = lines.to_vec();
     text[at] = alternative;
-    if let Some(heading) = commented {
-        let place = lines[..at].iter().rposition(|line| is_heading(line)).unwrap();
-        text[place] = heading;
+    for line in &mut text[..at] {
+        if self::heading(line).is_some_and(is_above) {
+            *line = line.trim_start_matches("# ");
+        }
     }
     text.join("\n")
 }
 
-fn is_heading(line: &str) -> bool {
+/// The name in a heading, be it a comment or not.
+fn heading(line: &str) -> Option<&str> {
     let line = line.strip_prefix("# ").unwrap_or(line);
-    line.starts_with('[') && line.ends_with(']')
+    let is_heading = line.starts_with('[') && line.ends_with(']');
+    is_heading.then(|| line.trim_matches(['[', ']']))
 }
 
 #[test]
@@ -146,6 +143,7 @@ proptest! {
             text.replace_range(from..to, &added);
         }
         if let Err(problems) = parse(&text, "mutated") {
+            prop_assert!(!problems.list().is_empty());
             // Rendering finds the lines of every span, so it must not panic either.
             prop_assert!(!problems.to_string().is_empty());
         }
