@@ -1,0 +1,17 @@
+//! The balancer through real sockets: a real `Server` in this process on port 0, scripted origins,
+//! visitors that keep cookies. Each module is one subject in the domain's words.
+
+mod support;
+
+/// A client stays, moves once, and its cookie says what it should.
+mod stickiness;
+/// What crosses the balancer unchanged, and what must not cross.
+mod forwarding;
+/// Targets that refuse, hang, reset and answer garbage; clients that stall, lie and leave.
+mod faults;
+/// Checks, passive marking, readiness, fail-open.
+mod health;
+/// SIGTERM: what is in flight finishes, what stands still is cut.
+mod draining;
+/// The real program, its exit codes, and the demo's own curl lines.
+mod command_line;
