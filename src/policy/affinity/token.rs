@@ -1,1 +1,318 @@
-//! The token: the sealed text in the cookie.
+//! The token: the sealed text in the cookie. It owns the layout, the seal and what opens; what a
+//! token means to a group at a moment belongs to the claim.
+//!
+//! Version 1 is base64url without padding of `version(1) key_id(1) tag(16) sealed(8 + 16 n)`, and
+//! `sealed` hides `seed(8)` and n pins of `group(4) target(8) issued_at(4)`, all big-endian. The
+//! seal is a synthetic IV (RFC 5297's idea, with HMAC-SHA-256 in both places): the tag is a MAC
+//! over the plain text, and also the nonce of the mask, so a repeated nonce can only mean a
+//! repeated text and no random number is needed.
+
+use std::fmt;
+
+use data_encoding::BASE64URL_NOPAD;
+use hmac::Mac;
+use sha2::{Digest, Sha256};
+
+use super::keys::{Keyring, ReadyKey};
+
+/// The most pins in one token: eight sticky groups behind one cookie name, and a cookie that stays
+/// far below the 4,096 bytes a browser keeps.
+pub const MAX_PINS: usize = 8;
+
+const VERSION: u8 = 1;
+const TAG: usize = 16;
+const HEAD: usize = 2 + TAG;
+const SEED: usize = 8;
+const PIN: usize = 16;
+const LONGEST_PLAIN: usize = SEED + PIN * MAX_PINS;
+const LONGEST_TEXT: usize = text_length(MAX_PINS);
+
+/// The length of a token with so many pins: base64 without padding, rounded up.
+const fn text_length(pins: usize) -> usize {
+    ((HEAD + SEED + PIN * pins) * 4).div_ceil(3)
+}
+
+impl Keyring {
+    /// Opens what came in a cookie. Nothing in it is believed before its tag is verified.
+    ///
+    /// # Errors
+    /// Says only what kind of unusable the text is, and that for counting: the client is treated
+    /// the same whichever it is.
+    pub fn open(&self, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
+        // The length comes first, so that neither decoding nor hashing is done for a long text.
+        let pins = (1..=MAX_PINS).find(|&pins| text_length(pins) == text.len());
+        let pins = pins.ok_or(Defect::Malformed)?;
+        let mut bytes = [0; HEAD + LONGEST_PLAIN];
+        let bytes = &mut bytes[..HEAD + SEED + PIN * pins];
+        // Strict: this encoding refuses padding, spaces, the other alphabet and trailing bits.
+        BASE64URL_NOPAD.decode_mut(text, bytes).map_err(|_| Defect::Malformed)?;
+        let (head, plain) = bytes.split_at_mut(HEAD);
+        let [version, key_id, tag @ ..] = &*head else { return Err(Defect::Malformed) };
+        if *version != VERSION {
+            return Err(Defect::Malformed);
+        }
+        let (key, first_key) = self.find(*key_id).ok_or(Defect::UnknownKey)?;
+        key.mask(tag, plain);
+        // Constant time, so that the right tag of a wrong text cannot be found byte by byte.
+        key.tagging(kind, plain).verify_truncated_left(tag).map_err(|_| Defect::Forged)?;
+        let contents = Contents::from_plain(plain).ok_or(Defect::Malformed)?;
+        Ok(Opened { contents, first_key })
+    }
+
+    /// Seals with the first key. The same contents give the same text.
+    pub fn seal(&self, kind: Kind, contents: &Contents) -> Sealed {
+        let key = self.first();
+        let pins = contents.pins();
+        let mut bytes = [0; HEAD + LONGEST_PLAIN];
+        let bytes = &mut bytes[..HEAD + SEED + PIN * pins.len()];
+        let (head, plain) = bytes.split_at_mut(HEAD);
+        contents.write_plain(plain);
+        let full = key.tagging(kind, plain).finalize().into_bytes();
+        let tag = &full[..TAG];
+        key.mask(tag, plain);
+        head[0] = VERSION;
+        head[1] = key.id;
+        head[2..].copy_from_slice(tag);
+        let mut text = [0; LONGEST_TEXT];
+        let length = text_length(pins.len());
+        BASE64URL_NOPAD.encode_mut(bytes, &mut text[..length]);
+        Sealed { text, length }
+    }
+}
+
+impl ReadyKey {
+    fn tagging(&self, kind: Kind, plain: &[u8]) -> hmac::Hmac<Sha256> {
+        self.seal.clone().chain_update([kind as u8, VERSION, self.id]).chain_update(plain)
+    }
+
+    /// Hides or shows `text`: XOR with the mask, HMAC of the tag and a counter of one byte.
+    fn mask(&self, tag: &[u8], text: &mut [u8]) {
+        for (counter, block) in (0u8..).zip(text.chunks_mut(32)) {
+            let mask = self.mask.clone().chain_update(tag).chain_update([counter]).finalize();
+            for (byte, mask) in block.iter_mut().zip(mask.into_bytes()) {
+                *byte ^= mask;
+            }
+        }
+    }
+}
+
+/// Which cookie a token is for. It is authenticated but not sent, so that a token does not open in
+/// another kind of cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// The balancer's own cookie: targets of groups. Byte 1 under the tag.
+    Lb = 1,
+    /// The companion of an application's cookie. Byte 2 under the tag.
+    App = 2,
+    /// Groups of weighted rules. Byte 3 under the tag.
+    Group = 3,
+}
+
+/// Why a text does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// Not the shape of a token of this version.
+    Malformed,
+    /// The shape of one, but the seal was not made with the key it names, for this kind of cookie.
+    Forged,
+    /// It names a key that is not in the ring: another node's, or one that was removed.
+    UnknownKey,
+}
+
+/// What was in a token whose seal is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The seed and the pins.
+    pub contents: Contents,
+    /// Whether the key that seals opened it; if not, it is due to be sealed again.
+    pub first_key: bool,
+}
+
+/// A token, on the stack. It does not print, for tokens do not belong in logs.
+#[derive(Clone)]
+pub struct Sealed {
+    text: [u8; LONGEST_TEXT],
+    length: usize,
+}
+
+impl Sealed {
+    /// The cookie's value.
+    pub fn as_str(&self) -> &str {
+        // The encoder writes ASCII only, so the default never shows.
+        std::str::from_utf8(&self.text[..self.length]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed({} characters)", self.length)
+    }
+}
+
+/// What a client carries: its seed, and one to [`MAX_PINS`] pins, each for another group.
+#[derive(Clone, Copy)]
+pub struct Contents {
+    seed: Seed,
+    pins: [Pin; MAX_PINS],
+    /// 1..=MAX_PINS.
+    count: usize,
+}
+
+impl Contents {
+    /// A first pin.
+    pub fn new(seed: Seed, pin: Pin) -> Self {
+        Self { seed, pins: [pin; MAX_PINS], count: 1 }
+    }
+
+    /// Where the client stands in every ranking.
+    pub fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    /// The pins, in the order in which their groups were first met.
+    pub fn pins(&self) -> &[Pin] {
+        &self.pins[..self.count]
+    }
+
+    /// The pin for this group.
+    pub fn pin(&self, group: GroupKey) -> Option<Pin> {
+        self.pins().iter().copied().find(|pin| pin.group == group)
+    }
+
+    /// Puts `pin` in the place of the pin for the same group, or behind the others. When there is
+    /// no room it gives `pin` back, and the one who knows the lifetimes says what to take out.
+    pub(super) fn put(&mut self, pin: Pin) -> Result<(), Pin> {
+        let same = self.pins().iter().position(|held| held.group == pin.group);
+        match same {
+            Some(place) => self.pins[place] = pin,
+            None if self.count == MAX_PINS => return Err(pin),
+            None => {
+                self.pins[self.count] = pin;
+                self.count += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts `pin` behind the others, in exchange for the one at `place`.
+    pub(super) fn put_instead_of(&mut self, place: usize, pin: Pin) {
+        self.pins.copy_within(place + 1..self.count, place);
+        self.pins[self.count - 1] = pin;
+    }
+
+    fn from_plain(plain: &[u8]) -> Option<Self> {
+        let (seed, pins) = plain.split_first_chunk::<SEED>()?;
+        let mut pins = pins.as_chunks::<PIN>().0.iter().map(Pin::from_plain);
+        let mut contents = Self::new(Seed(u64::from_be_bytes(*seed)), pins.next()?);
+        for pin in pins {
+            *contents.pins.get_mut(contents.count)? = pin;
+            contents.count += 1;
+        }
+        Some(contents)
+    }
+
+    fn write_plain(&self, plain: &mut [u8]) {
+        let (seed, pins) = plain.split_at_mut(SEED);
+        seed.copy_from_slice(&self.seed.0.to_be_bytes());
+        for (place, pin) in pins.as_chunks_mut::<PIN>().0.iter_mut().zip(self.pins()) {
+            pin.write_plain(place);
+        }
+    }
+}
+
+impl PartialEq for Contents {
+    fn eq(&self, other: &Self) -> bool {
+        (self.seed, self.pins()) == (other.seed, other.pins())
+    }
+}
+
+impl Eq for Contents {}
+
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Contents");
+        shown.field("seed", &self.seed).field("pins", &self.pins()).finish()
+    }
+}
+
+/// One client bound to one target inside one group (or to one group inside one rule).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Of the group (of the rule).
+    pub group: GroupKey,
+    /// Of the target (of the group).
+    pub target: TargetKey,
+    /// When it was last written, in seconds since 1970; good until 2106.
+    pub issued_at: u32,
+}
+
+impl Pin {
+    fn from_plain(plain: &[u8; PIN]) -> Self {
+        let [g0, g1, g2, g3, target @ .., i0, i1, i2, i3] = *plain;
+        Self {
+            group: GroupKey(u32::from_be_bytes([g0, g1, g2, g3])),
+            target: TargetKey(u64::from_be_bytes(target)),
+            issued_at: u32::from_be_bytes([i0, i1, i2, i3]),
+        }
+    }
+
+    fn write_plain(self, plain: &mut [u8; PIN]) {
+        plain[..4].copy_from_slice(&self.group.0.to_be_bytes());
+        plain[4..12].copy_from_slice(&self.target.0.to_be_bytes());
+        plain[12..].copy_from_slice(&self.issued_at.to_be_bytes());
+    }
+}
+
+/// What stands for a group (or a rule) in a token: part of the hash of its name. Two names with
+/// one key are refused when the configuration is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKey(pub u32);
+
+impl GroupKey {
+    /// The key of the group (or rule) of this name.
+    pub fn of(name: &str) -> Self {
+        Self(u32::from_be_bytes(first_bytes(&hash_of_names(&[name]))))
+    }
+}
+
+/// What stands for a target (or a rule's group) in a token: part of the hash of its full name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetKey(pub u64);
+
+impl TargetKey {
+    /// The key of a target of a group, or of a group of a rule.
+    pub fn of(group: &str, id: &str) -> Self {
+        Self(u64::from_be_bytes(first_bytes(&hash_of_names(&[group, id]))))
+    }
+}
+
+/// Eight bytes that put a client in its place in every ranking of targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seed(pub u64);
+
+impl Seed {
+    /// The seed of a value the client sends anyway, where nothing is stored with the client.
+    pub fn of_value(value: &[u8]) -> Self {
+        Self(u64::from_be_bytes(first_bytes(&Sha256::digest(value).into())))
+    }
+}
+
+/// Each name after its length in four bytes, so that no two lists of names hash the same text.
+fn hash_of_names(names: &[&str]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for name in names {
+        hash.update((name.len() as u32).to_be_bytes());
+        hash.update(name);
+    }
+    hash.finalize().into()
+}
+
+fn first_bytes<const N: usize>(hash: &[u8; 32]) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&hash[..N]);
+    bytes
+}
+
+#[cfg(test)]
+mod tests;
