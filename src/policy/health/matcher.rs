@@ -50,9 +50,7 @@ mod tests {
     #[test]
     fn a_matcher_accepts_codes_lists_and_ranges_and_nothing_else() {
         let mixed = Matcher::http("200, 301-302").unwrap();
-        for (status, accepted) in
-            [(200, true), (201, false), (301, true), (302, true), (303, false)]
-        {
+        for (status, accepted) in [(200, true), (201, false), (301, true), (302, true), (303, false)] {
             assert_eq!(mixed.accepts(status), accepted, "{status}");
         }
         assert_eq!(mixed.to_string(), "200,301-302");
