@@ -1,26 +1,58 @@
-use criterion::{Criterion, criterion_group, criterion_main};
-use hmac::{KeyInit, Mac};
-//! t
+//! What the `Cookie` lines of one request cost to search: an ordinary one, and 16 KiB of each kind
+//! that someone might send to make the search long. The bound for those is 50 microseconds.
+
 use std::hint::black_box;
-fn t(c: &mut Criterion) {
-    let mut s = [1u32; 8];
-    let b = [[3u8; 64]];
-    c.bench_function("compress1", |x| {
-        x.iter(|| sha2::block_api::compress256(black_box(&mut s), black_box(&b)))
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use stayput::policy::affinity::cookie::{self, Attributes, SetCookieTemplate};
+use stayput::policy::affinity::{SameSite, cookie::values};
+
+const FULL: usize = 16 * 1024;
+
+fn scan(criterion: &mut Criterion) {
+    let token = "A".repeat(56);
+    let ordinary = format!(
+        "_ga=GA1.2.1215847493.1767225600; theme=dark; AWSALB={token}; AWSALBCORS={token}; \
+         JSESSIONID=0123456789ABCDEF0123456789ABCDEF"
+    );
+    let mut group = criterion.benchmark_group("cookie");
+    let lines = [
+        ("scan, ordinary", ordinary.clone()),
+        ("scan 16 KiB, one value", format!("a={}", "x".repeat(FULL - 2))),
+        ("scan 16 KiB, cookies of 50", format!("name={}; ", "x".repeat(43)).repeat(FULL / 50)),
+        ("scan 16 KiB, cookies of 11", "aaa=xxxxx; ".repeat(FULL / 11)),
+        ("scan 16 KiB, cookies of 3", "a=;".repeat(FULL / 3)),
+        ("scan 16 KiB, semicolons", ";".repeat(FULL)),
+        ("scan 16 KiB, spaces", " ".repeat(FULL)),
+        ("scan 16 KiB, our name", "AWSALB;".repeat(FULL / 7)),
+        ("scan 16 KiB, our cookie", "AWSALB= ; ".repeat(FULL / 10)),
+    ];
+    for (name, line) in &lines {
+        group.bench_function(*name, |b| {
+            b.iter(|| values([black_box(line.as_bytes())].into_iter(), "AWSALB").count());
+        });
+    }
+    group.bench_function("take out, ordinary", |b| {
+        let names = ["AWSALB", "AWSALBCORS"];
+        b.iter(|| cookie::without(black_box(ordinary.as_bytes()), &names));
     });
-    let k = hmac::Hmac::<sha2::Sha256>::new_from_slice(&[1; 32]).unwrap();
-    c.bench_function("hmac27", |x| {
-        x.iter(|| k.clone().chain_update(black_box([1u8; 27])).finalize().into_bytes())
+    let template = SetCookieTemplate::new(Attributes {
+        name: "AWSALB",
+        path: "/",
+        domain: None,
+        http_only: true,
+        same_site: SameSite::Unset,
+        partitioned: false,
     });
-    let t = data_encoding::BASE64URL_NOPAD.encode(&[7u8; 42]);
-    let mut o = [0u8; 42];
-    c.bench_function("decode", |x| {
-        x.iter(|| data_encoding::BASE64URL_NOPAD.decode_mut(black_box(t.as_bytes()), &mut o))
+    let mut line = Vec::with_capacity(template.longest(&token));
+    group.bench_function("write", |b| {
+        b.iter(|| {
+            line.clear();
+            template.write(&mut line, &token, Some("Fri, 02 Jan 2026 00:00:00 GMT"), true);
+        });
     });
-    let mut e = [0u8; 56];
-    c.bench_function("encode", |x| {
-        x.iter(|| data_encoding::BASE64URL_NOPAD.encode_mut(black_box(&o), &mut e))
-    });
+    group.finish();
 }
-criterion_group!(benches, t);
+
+criterion_group!(benches, scan);
 criterion_main!(benches);

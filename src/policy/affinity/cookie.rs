@@ -1,1 +1,210 @@
 //! Cookies as bytes: found in a request without allocating, written into a response.
+//!
+//! One grammar, RFC 6265 section 5.4 read backwards: all `Cookie` lines are one list, split at `;`,
+//! trimmed of spaces and tabs, name and value parted at the first `=` and trimmed again. Nothing is
+//! unquoted or percent-decoded, and a comma separates nothing.
+
+use bytes::BufMut;
+use memchr::memchr;
+
+use super::{CorsTwin, SameSite, SecureAttribute};
+
+/// The values of the cookies of this name, in the order in which they were sent.
+pub fn values<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+    name: &str,
+) -> impl Iterator<Item = &'a [u8]> {
+    lines.flat_map(pieces).filter_map(move |piece| value_of(piece, name))
+}
+
+/// The line without the cookies of these names, all else byte for byte as it was. `None` when there
+/// is nothing to take out; an empty line when nothing is left, and then the header is to be dropped.
+pub fn without(line: &[u8], names: &[&str]) -> Option<Vec<u8>> {
+    let ours = |piece: &[u8]| names.iter().any(|name| value_of(piece, name).is_some());
+    pieces(line).any(ours).then(|| {
+        let mut kept = Vec::with_capacity(line.len());
+        for piece in pieces(line).filter(|piece| !ours(piece)) {
+            match kept.is_empty() {
+                // The space behind the semicolon that went with the cookies before it.
+                true => kept.extend_from_slice(trim_start(piece)),
+                false => {
+                    kept.push(b';');
+                    kept.extend_from_slice(piece);
+                }
+            }
+        }
+        kept
+    })
+}
+
+/// What stands between the semicolons of a line.
+pub(super) fn pieces(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let Some(end) = semicolon(line) else { return rest.take() };
+        rest = Some(&line[end + 1..]);
+        Some(&line[..end])
+    })
+}
+
+/// `memchr` costs some nanoseconds before it looks at anything; a line of nothing but semicolons
+/// would pay them for every byte.
+fn semicolon(line: &[u8]) -> Option<usize> {
+    const NEAR: usize = 8;
+    let near = &line[..line.len().min(NEAR)];
+    match near.iter().position(|&byte| byte == b';') {
+        None if line.len() > NEAR => memchr(b';', &line[NEAR..]).map(|end| end + NEAR),
+        found => found,
+    }
+}
+
+/// The value of a piece whose name is this one. A name holds no `=`, so the first `=` of the piece
+/// is the one behind the name, and the rest need not be searched.
+pub(super) fn value_of<'a>(piece: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let value = trim_start(piece).strip_prefix(name.as_bytes())?;
+    Some(trim(trim_start(value).strip_prefix(b"=")?))
+}
+
+fn trim(text: &[u8]) -> &[u8] {
+    let mut text = trim_start(text);
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+fn trim_start(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    text
+}
+
+/// What a group's cookies have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a> {
+    /// The main cookie's name; the twin's is the same with `CORS` behind it.
+    pub name: &'a str,
+    /// `Path`.
+    pub path: &'a str,
+    /// `Domain`, if any.
+    pub domain: Option<&'a str>,
+    /// Whether `HttpOnly` is written.
+    pub http_only: bool,
+    /// `SameSite` of the main cookie; the twin's is `None` always.
+    pub same_site: SameSite,
+    /// Whether `Partitioned` is written.
+    pub partitioned: bool,
+}
+
+/// The values of a group's `Set-Cookie` lines but for what differs from answer to answer, made once
+/// with the snapshot. The order is Expires, Path, Domain, Secure, HttpOnly, SameSite, Partitioned.
+#[derive(Clone, Debug)]
+pub struct SetCookieTemplate {
+    main: Line,
+    twin: Line,
+}
+
+#[derive(Clone, Debug)]
+struct Line {
+    name: Box<[u8]>,
+    before_secure: Box<[u8]>,
+    after_secure: Box<[u8]>,
+}
+
+impl SetCookieTemplate {
+    /// What the attributes say, in bytes. They were checked with the configuration: a semicolon or
+    /// control character in one of them would end up on the wire.
+    pub fn new(attributes: Attributes<'_>) -> Self {
+        let Attributes { name, path, domain, http_only, same_site, partitioned } = attributes;
+        let line = |suffix: &str, same_site| {
+            let domain = domain.map(|domain| format!("; Domain={domain}")).unwrap_or_default();
+            let http_only = if http_only { "; HttpOnly" } else { "" };
+            let partitioned = if partitioned { "; Partitioned" } else { "" };
+            let same_site = match same_site {
+                SameSite::Unset => "",
+                SameSite::Lax => "; SameSite=Lax",
+                SameSite::Strict => "; SameSite=Strict",
+                SameSite::None => "; SameSite=None",
+            };
+            let bytes = |text: String| text.into_bytes().into_boxed_slice();
+            Line {
+                name: bytes(format!("{name}{suffix}=")),
+                before_secure: bytes(format!("; Path={path}{domain}")),
+                after_secure: bytes(format!("{http_only}{same_site}{partitioned}")),
+            }
+        };
+        Self { main: line("", same_site), twin: line("CORS", SameSite::None) }
+    }
+
+    /// Writes the value of the main cookie's line. `expires` is an IMF date (RFC 9110 section
+    /// 5.6.7), absent for a cookie that ends with the browser. An empty token and a date long past
+    /// delete the cookie.
+    pub fn write(&self, out: &mut impl BufMut, token: &str, expires: Option<&str>, secure: bool) {
+        self.main.write(out, token, expires, secure);
+    }
+
+    /// Writes the value of the CORS twin's line, which follows the main one.
+    pub fn write_twin(
+        &self,
+        out: &mut impl BufMut,
+        token: &str,
+        expires: Option<&str>,
+        secure: bool,
+    ) {
+        self.twin.write(out, token, expires, secure);
+    }
+
+    /// How long either line is at most, to reserve at once.
+    pub fn longest(&self, token: &str) -> usize {
+        // The date of RFC 9110 always has 29 characters.
+        const REST: usize = "; Expires=".len() + 29 + "; Secure".len();
+        self.main.length().max(self.twin.length()) + token.len() + REST
+    }
+}
+
+impl Line {
+    fn write(&self, out: &mut impl BufMut, token: &str, expires: Option<&str>, secure: bool) {
+        out.put_slice(&self.name);
+        out.put_slice(token.as_bytes());
+        if let Some(expires) = expires {
+            out.put_slice(b"; Expires=");
+            out.put_slice(expires.as_bytes());
+        }
+        out.put_slice(&self.before_secure);
+        if secure {
+            out.put_slice(b"; Secure");
+        }
+        out.put_slice(&self.after_secure);
+    }
+
+    fn length(&self) -> usize {
+        self.name.len() + self.before_secure.len() + self.after_secure.len()
+    }
+}
+
+impl SecureAttribute {
+    /// Whether `Secure` is written to a client that came (or is believed to have come) over TLS.
+    pub fn due(self, over_tls: bool) -> bool {
+        match self {
+            Self::Auto => over_tls,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+impl CorsTwin {
+    /// Whether the twin is written to a client that came (or is believed to have come) over TLS.
+    pub fn due(self, over_tls: bool) -> bool {
+        match self {
+            Self::Secure => over_tls,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

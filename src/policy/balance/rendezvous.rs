@@ -1,1 +1,101 @@
-//! The same successor for the same client on every worker, node and after every restart.
+//! The same successor for the same client on every worker, node and after every restart: weighted
+//! rendezvous hashing, in integers only, so that no machine rounds differently.
+//!
+//! A client draws one number per target, and the number depends on nothing but the two. So a target
+//! that comes takes clients from each of the others and moves none between them, and the clients of
+//! one that goes spread over all that stay.
+
+use std::cmp::Ordering;
+
+use crate::policy::affinity::token::{GroupKey, Seed, TargetKey};
+
+/// One that may be chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a, T> {
+    /// What it is drawn by.
+    pub key: TargetKey,
+    /// What decides between equal draws: the smaller id, byte by byte.
+    pub id: &'a str,
+    /// Its share as the file says, 0 to 999, never ramped or overridden; 0 is never chosen.
+    pub weight: u16,
+    /// What the caller wants back.
+    pub item: T,
+}
+
+/// The first of the client's ranking among these candidates, in whatever order they come. `None`
+/// when there is none with a weight.
+pub fn best<'a, T>(
+    seed: Seed,
+    group: GroupKey,
+    candidates: impl IntoIterator<Item = Candidate<'a, T>>,
+) -> Option<T> {
+    let ranking = Ranking::new(seed, group);
+    let drawn = candidates.into_iter().filter(|candidate| candidate.weight > 0);
+    let drawn = drawn.map(|candidate| (ranking.draw(candidate.key), candidate));
+    let first = drawn.max_by(|(a, left), (b, right)| {
+        compare((*a, left.weight), (*b, right.weight)).then_with(|| right.id.cmp(left.id))
+    });
+    first.map(|(_, candidate)| candidate.item)
+}
+
+/// The draws of one client in one group.
+#[derive(Clone, Copy, Debug)]
+pub struct Ranking(u64);
+
+impl Ranking {
+    /// Mixes the client and the group once for all targets.
+    pub fn new(seed: Seed, group: GroupKey) -> Self {
+        Self(mix(mix(seed.0) ^ u64::from(group.0)))
+    }
+
+    /// What this client draws for this target: 64 even bits, and more is better.
+    pub fn draw(self, target: TargetKey) -> u64 {
+        mix(self.0 ^ target.0)
+    }
+}
+
+/// SplitMix64's step and finalizer (Steele, Lea and Flood 2014): a bijection in which each bit of
+/// the input turns about half of the output. Not a cryptographic one; the seed is secret from those
+/// who could gain by it, and where a client chooses it the hash that makes it a seed is.
+fn mix(bits: u64) -> u64 {
+    let bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// Which of two draws is the better under its weight. A draw u in 0..1 becomes -log(u) / weight,
+/// the time of the first event of a process of that rate, and the earliest event wins: the chance
+/// of each is its share of the weights. The division is done by multiplying crosswise, and between
+/// equal weights the draws themselves have the same order and need no logarithm.
+fn compare((a, a_weight): (u64, u16), (b, b_weight): (u64, u16)) -> Ordering {
+    let by_time = || {
+        let a_time = minus_log2(a) * u64::from(b_weight);
+        let b_time = minus_log2(b) * u64::from(a_weight);
+        b_time.cmp(&a_time)
+    };
+    let by_time = if a_weight == b_weight { Ordering::Equal } else { by_time() };
+    by_time.then(a.cmp(&b))
+}
+
+/// -log2((draw | 1) / 2^64) in units of 2^-40, rounded up: at most 2^46, so that a weight of 999
+/// leaves it inside 64 bits. It never rises with the draw, for each step keeps the order.
+fn minus_log2(draw: u64) -> u64 {
+    const FRACTION: u32 = 40;
+    // Zero has no logarithm; the lowest bit is given up for it.
+    let draw = draw | 1;
+    let mut log = u64::from(63 - draw.leading_zeros());
+    // The part above the whole power of two, as a number in 1..2 with 63 bits behind the point.
+    let mut part = draw << draw.leading_zeros();
+    for _ in 0..FRACTION {
+        // Squaring doubles the logarithm; what it gains above one is the next bit of it.
+        let square = u128::from(part) * u128::from(part);
+        let above_two = square >> 127;
+        log = log << 1 | above_two as u64;
+        part = (square >> (63 + above_two)) as u64;
+    }
+    (64 << FRACTION) - log
+}
+
+#[cfg(test)]
+mod tests;
