@@ -3,9 +3,14 @@
 
 use std::hint::black_box;
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use stayput::policy::affinity::cookie::{self, Attributes, SetCookieTemplate};
-use stayput::policy::affinity::{SameSite, cookie::values};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
+use stayput::ground::secret::Secret;
+use stayput::policy::affinity::SameSite;
+use stayput::policy::affinity::claim::{self, Names};
+use stayput::policy::affinity::cookie::{self, Attributes, SetCookieTemplate, values};
+use stayput::policy::affinity::keys::{Key, Keyring};
+use stayput::policy::affinity::token::{GroupKey, Kind};
 
 const FULL: usize = 16 * 1024;
 
@@ -32,6 +37,7 @@ fn scan(criterion: &mut Criterion) {
             b.iter(|| values([black_box(line.as_bytes())].into_iter(), "AWSALB").count());
         });
     }
+    claims(&mut group, &lines);
     group.bench_function("take out, ordinary", |b| {
         let names = ["AWSALB", "AWSALBCORS"];
         b.iter(|| cookie::without(black_box(ordinary.as_bytes()), &names));
@@ -52,6 +58,21 @@ fn scan(criterion: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+/// The whole search of the decision: both names in one pass, and what is found is tried.
+fn claims(group: &mut BenchmarkGroup<'_, WallTime>, lines: &[(&str, String)]) {
+    let key = Key { id: 1, material: Secret::new(vec![1; 32]) };
+    let Ok(ring) = Keyring::new([&key]) else { return };
+    let names = Names { main: "AWSALB", twin: Some("AWSALBCORS") };
+    for (name, line) in lines {
+        group.bench_function(name.replace("scan", "claim"), |b| {
+            b.iter(|| {
+                let lines = [black_box(line.as_bytes())].into_iter();
+                claim::find(lines, names, &ring, Kind::Lb, GroupKey(1), 86_400, 1_767_225_600)
+            });
+        });
+    }
 }
 
 criterion_group!(benches, scan);

@@ -121,7 +121,8 @@ fn candidates<'a>(
 ) -> [Candidates<'a>; 2] {
     let [mut twins, mut mains] = [Candidates::default(), Candidates::default()];
     let removed = |text: &[u8]| kind == Kind::App && text == REMOVED;
-    for piece in lines.flat_map(pieces) {
+    // A line of nothing but semicolons has a piece for every byte.
+    for piece in lines.flat_map(pieces).filter(|piece| !piece.is_empty()) {
         if let Some(text) = value_of(piece, names.main) {
             if !removed(text) {
                 mains.add(text);

@@ -66,20 +66,24 @@ fn mix(bits: u64) -> u64 {
 
 /// Which of two draws is the better under its weight. A draw u in 0..1 becomes -log(u) / weight,
 /// the time of the first event of a process of that rate, and the earliest event wins: the chance
-/// of each is its share of the weights. The division is done by multiplying crosswise, and between
-/// equal weights the draws themselves have the same order and need no logarithm.
+/// of each is its share of the weights. The division is done by multiplying crosswise. Most pairs
+/// need no logarithm: of equal weights the better draw wins, and the better draw of the heavier
+/// always.
 fn compare((a, a_weight): (u64, u16), (b, b_weight): (u64, u16)) -> Ordering {
-    let by_time = || {
-        let a_time = minus_log2(a) * u64::from(b_weight);
-        let b_time = minus_log2(b) * u64::from(a_weight);
-        b_time.cmp(&a_time)
-    };
-    let by_time = if a_weight == b_weight { Ordering::Equal } else { by_time() };
-    by_time.then(a.cmp(&b))
+    match (a.cmp(&b), a_weight.cmp(&b_weight)) {
+        (draws, Ordering::Equal) => draws,
+        (Ordering::Equal, weights) => weights,
+        (draws, weights) if draws == weights => draws,
+        (draws, _) => {
+            let a_time = minus_log2(a) * u64::from(b_weight);
+            let b_time = minus_log2(b) * u64::from(a_weight);
+            b_time.cmp(&a_time).then(draws)
+        }
+    }
 }
 
-/// -log2((draw | 1) / 2^64) in units of 2^-40, rounded up: at most 2^46, so that a weight of 999
-/// leaves it inside 64 bits. It never rises with the draw, for each step keeps the order.
+/// -log2((draw | 1) / 2^64) in units of 2^-40: at least 1 and at most 2^46, so that a weight
+/// of 999 leaves it inside 64 bits. It never rises with the draw, for each step keeps the order.
 fn minus_log2(draw: u64) -> u64 {
     const FRACTION: u32 = 40;
     // Zero has no logarithm; the lowest bit is given up for it.
