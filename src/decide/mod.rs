@@ -132,7 +132,7 @@ fn claim_of(request: &Request<'_>, snapshot: &Snapshot, group: usize, now: u64) 
     };
     let names = claim::Names { main: &cookie.name, twin: Some(&cookie.twin) };
     claim::find(
-        || request.headers.get_all(COOKIE).iter().map(|line| line.as_bytes()),
+        request.headers.get_all(COOKIE).iter().map(|line| line.as_bytes()),
         names,
         &snapshot.keyring,
         Kind::Lb,

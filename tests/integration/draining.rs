@@ -27,7 +27,9 @@ fn what_is_in_flight_finishes_and_its_answer_ends_the_connection() {
     until("the request is under way", || origin.heard().first().cloned());
     let address = world.address();
     let drained = std::thread::spawn(move || (world.drain(), world));
-    until("nothing more is accepted", || std::net::TcpStream::connect(address).is_err().then_some(()));
+    until("nothing more is accepted", || {
+        std::net::TcpStream::connect(address).is_err().then_some(())
+    });
     drop(closed);
     let answer = visitor.read_answer(false);
     assert_eq!((answer.status, answer.body.as_str()), (200, "done"));

@@ -24,25 +24,33 @@ fn a_group_without_a_healthy_target_fails_open_or_answers_503_as_it_is_told() {
         let world = World::new(&[&origin], "", &group);
         let answer = until("the target is known to be down", || {
             let answer = Visitor::of(world.address()).get("/");
-            let health = world.server().published().current().groups[0].targets[0].live.availability().health;
-            (health == stayput::model::live::Health::Unhealthy && answer.status == status).then_some(answer)
+            let health = world.server().published().current().groups[0].targets[0]
+                .live
+                .availability()
+                .health;
+            (health == stayput::model::live::Health::Unhealthy && answer.status == status)
+                .then_some(answer)
         });
         assert_eq!(answer.status, status);
         origin.set_healthy(true);
-        until("it serves again", || (Visitor::of(world.address()).get("/").status == 200).then_some(()));
+        until("it serves again", || {
+            (Visitor::of(world.address()).get("/").status == 200).then_some(())
+        });
     }
 }
 
 #[test]
 fn connections_that_fail_in_traffic_take_a_target_out_before_its_next_check() {
     let (gone, alive) = (Origin::refusing(), Origin::named("b"));
-    let group = "health = { interval = \"300s\", fast_interval = \"300s\", unhealthy_threshold = 10 }";
+    let group =
+        "health = { interval = \"300s\", fast_interval = \"300s\", unhealthy_threshold = 10 }";
     let world = World::new(&[&gone, &alive], "", group);
     for _ in 0..12 {
         assert_eq!(Visitor::of(world.address()).get("/").body, "b", "nobody notices but the log");
     }
     until("traffic has marked it down", || {
-        let health = world.server().published().current().groups[0].targets[0].live.availability().health;
+        let health =
+            world.server().published().current().groups[0].targets[0].live.availability().health;
         (health == stayput::model::live::Health::Unhealthy).then_some(())
     });
 }
@@ -58,7 +66,10 @@ fn a_check_for_a_word_and_a_tcp_check_pass_and_fail() {
     ] {
         let world = World::new(&[&origin], "", &format!("health = {{ {FAST}, {health} }}"));
         until(health, || {
-            let health = world.server().published().current().groups[0].targets[0].live.availability().health;
+            let health = world.server().published().current().groups[0].targets[0]
+                .live
+                .availability()
+                .health;
             (health == expected).then_some(())
         });
     }

@@ -3,15 +3,15 @@
 
 mod support;
 
-/// A client stays, moves once, and its cookie says what it should.
-mod stickiness;
-/// What crosses the balancer unchanged, and what must not cross.
-mod forwarding;
-/// Targets that refuse, hang, reset and answer garbage; clients that stall, lie and leave.
-mod faults;
-/// Checks, passive marking, readiness, fail-open.
-mod health;
-/// SIGTERM: what is in flight finishes, what stands still is cut.
-mod draining;
 /// The real program, its exit codes, and the demo's own curl lines.
 mod command_line;
+/// SIGTERM: what is in flight finishes, what stands still is cut.
+mod draining;
+/// Targets that refuse, hang, reset and answer garbage; clients that stall, lie and leave.
+mod faults;
+/// What crosses the balancer unchanged, and what must not cross.
+mod forwarding;
+/// Checks, passive marking, readiness, fail-open.
+mod health;
+/// A client stays, moves once, and its cookie says what it should.
+mod stickiness;

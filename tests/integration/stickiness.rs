@@ -45,13 +45,21 @@ fn the_cookie_has_albs_name_and_the_documented_form_and_changes_nothing_else() {
 #[test]
 fn every_answer_of_a_target_renews_the_cookie_whatever_its_status() {
     for status in ["200 OK", "304 Not Modified", "404 Not Found", "500 Oops", "204 No Content"] {
-        let text = format!("HTTP/1.1 {status}\r\n{}\r\n", if status.starts_with("204") || status.starts_with("304") { "" } else { "Content-Length: 0\r\n" });
+        let text = format!(
+            "HTTP/1.1 {status}\r\n{}\r\n",
+            if status.starts_with("204") || status.starts_with("304") {
+                ""
+            } else {
+                "Content-Length: 0\r\n"
+            }
+        );
         let origin = Origin::saying(Box::leak(text.into_boxed_str()), Then::KeepAlive);
         let world = World::new(&[&origin], "", "");
         let mut visitor = Visitor::of(world.address());
         for method in ["GET", "HEAD"] {
             let answer = visitor.ask(method, "/", &[], "");
-            let cookies = answer.all("set-cookie").filter(|line| line.starts_with("AWSALB=")).count();
+            let cookies =
+                answer.all("set-cookie").filter(|line| line.starts_with("AWSALB=")).count();
             assert_eq!(cookies, 1, "{method} {status}");
         }
     }
@@ -70,10 +78,15 @@ fn a_client_whose_target_turns_unhealthy_moves_once_and_stays_moved() {
     });
     assert_eq!(moved.field("x-stayput-verdict"), Some("moved_unhealthy"));
     origins[0].set_healthy(true);
-    until("a serves newcomers again", || (Visitor::of(world.address()).get("/").body == "a").then_some(()));
+    until("a serves newcomers again", || {
+        (Visitor::of(world.address()).get("/").body == "a").then_some(())
+    });
     for _ in 0..5 {
         let answer = visitor.get("/");
-        assert_eq!((answer.body.as_str(), answer.field("x-stayput-verdict")), (moved.body.as_str(), Some("hit")));
+        assert_eq!(
+            (answer.body.as_str(), answer.field("x-stayput-verdict")),
+            (moved.body.as_str(), Some("hit"))
+        );
     }
     let line = world.record(|record| record["sticky"] == "moved_unhealthy");
     assert_eq!((&line["from"], &line["set_cookie"]), (&"a".into(), &"moved".into()));
@@ -140,20 +153,29 @@ fn a_pinned_request_over_the_cap_spills_and_comes_back() {
         Then::KeepAlive
     });
     let other = Origin::named("other");
-    let world = World::new(&[&slow, &other], "debug_headers = true", "max_in_flight_per_target = 1");
+    let world =
+        World::new(&[&slow, &other], "debug_headers = true", "max_in_flight_per_target = 1");
     let mut visitor = Visitor::of(world.address());
     visitor.jar.insert("AWSALB".into(), mint(&world, "app/a"));
     let closed = gate.lock().unwrap();
-    visitor.send(&format!("GET /slow HTTP/1.1\r\nHost: a\r\nCookie: AWSALB={}\r\n\r\n", visitor.jar["AWSALB"]));
+    visitor.send(&format!(
+        "GET /slow HTTP/1.1\r\nHost: a\r\nCookie: AWSALB={}\r\n\r\n",
+        visitor.jar["AWSALB"]
+    ));
     until("the slow request is under way", || slow.heard().first().cloned());
     let mut second = Visitor::of(world.address());
     second.jar = visitor.jar.clone();
     let spilled = second.get("/");
-    assert_eq!((spilled.body.as_str(), spilled.field("x-stayput-verdict")), ("other", Some("spilled")));
+    assert_eq!(
+        (spilled.body.as_str(), spilled.field("x-stayput-verdict")),
+        ("other", Some("spilled"))
+    );
     assert_eq!(spilled.all("set-cookie").count(), 0);
     drop(closed);
     assert_eq!(visitor.read_answer(false).body, "slow");
-    let back = until("the place is free again", || Some(second.get("/")).filter(|answer| answer.body == "slow"));
+    let back = until("the place is free again", || {
+        Some(second.get("/")).filter(|answer| answer.body == "slow")
+    });
     assert_eq!(back.field("x-stayput-verdict"), Some("hit"));
 }
 
@@ -181,14 +203,20 @@ fn cookies_that_cannot_be_used_are_replaced_without_an_error() {
 
 #[test]
 fn two_groups_share_one_cookie_and_both_keep_their_client() {
-    let (app, api) = ([Origin::named("app-a"), Origin::named("app-b")], [Origin::named("api-a"), Origin::named("api-b")]);
-    let targets = |origins: &[Origin; 2]| format!("[\"{}\", \"{}\"]", origins[0].address(), origins[1].address());
+    let (app, api) = (
+        [Origin::named("app-a"), Origin::named("app-b")],
+        [Origin::named("api-a"), Origin::named("api-b")],
+    );
+    let targets = |origins: &[Origin; 2]| {
+        format!("[\"{}\", \"{}\"]", origins[0].address(), origins[1].address())
+    };
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
          [listener.web]\naddress = \"127.0.0.1:0\"\ndefault = \"app\"\n\
          [[rule]]\nname = \"api\"\npaths = [\"/api/*\"]\nforward = \"api\"\n\
          [target_group.app]\ntargets = {}\n[target_group.api]\ntargets = {}\n",
-        targets(&app), targets(&api)
+        targets(&app),
+        targets(&api)
     ));
     let mut visitor = Visitor::of(world.address());
     let (at_app, at_api) = (visitor.get("/").body, visitor.get("/api/x").body);
@@ -207,8 +235,17 @@ fn a_trusted_proxy_that_speaks_tls_gets_secure_cookies_and_the_cors_twin() {
     let mut visitor = Visitor::of(world.address());
     let answer = visitor.ask("GET", "/", &["X-Forwarded-Proto: https"], "");
     let lines: Vec<_> = answer.all("set-cookie").collect();
-    assert!(lines[0].starts_with("AWSALB=") && lines[0].ends_with("; Path=/; Secure; HttpOnly"), "{}", lines[0]);
-    assert!(lines[1].starts_with("AWSALBCORS=") && lines[1].ends_with("; Secure; HttpOnly; SameSite=None"), "{}", lines[1]);
+    assert!(
+        lines[0].starts_with("AWSALB=") && lines[0].ends_with("; Path=/; Secure; HttpOnly"),
+        "{}",
+        lines[0]
+    );
+    assert!(
+        lines[1].starts_with("AWSALBCORS=")
+            && lines[1].ends_with("; Secure; HttpOnly; SameSite=None"),
+        "{}",
+        lines[1]
+    );
     assert_eq!(visitor.jar["AWSALB"], visitor.jar["AWSALBCORS"]);
     let plain = Visitor::of(world.address()).get("/");
     assert!(plain.all("set-cookie").all(|line| !line.contains("Secure")));
@@ -224,7 +261,10 @@ fn a_group_may_hide_its_cookie_from_targets_and_guards_shared_caches() {
     let mut visitor = Visitor::of(world.address());
     visitor.jar.insert("cart".into(), "7".into());
     let answer = visitor.get("/");
-    assert_eq!(answer.all("cache-control").collect::<Vec<_>>(), ["public, max-age=60", "no-cache=\"set-cookie\""]);
+    assert_eq!(
+        answer.all("cache-control").collect::<Vec<_>>(),
+        ["public, max-age=60", "no-cache=\"set-cookie\""]
+    );
     visitor.get("/");
     assert_eq!(origin.heard()[1].field("cookie").as_deref(), Some("cart=7"));
 }
@@ -233,7 +273,10 @@ fn a_group_may_hide_its_cookie_from_targets_and_guards_shared_caches() {
 fn a_draining_target_keeps_its_clients_and_takes_no_newcomers() {
     let origins = three();
     let targets = |state: &str| {
-        let draining = format!("{{ id = \"a\", address = \"{}\", state = \"{state}\" }}", origins[0].address());
+        let draining = format!(
+            "{{ id = \"a\", address = \"{}\", state = \"{state}\" }}",
+            origins[0].address()
+        );
         format!("targets = [{draining}, {{ id = \"b\", address = \"{}\" }}]", origins[1].address())
     };
     let text = |pins: &str, delay: &str| {
@@ -244,17 +287,23 @@ fn a_draining_target_keeps_its_clients_and_takes_no_newcomers() {
             targets("drain")
         )
     };
-    for (pins, delay, verdict) in [("stay", "300s", "hit"), ("move", "300s", "moved_draining"), ("stay", "0s", "moved_draining")] {
+    for (pins, delay, verdict) in [
+        ("stay", "300s", "hit"),
+        ("move", "300s", "moved_draining"),
+        ("stay", "0s", "moved_draining"),
+    ] {
         let world = World::of_text(&text(pins, delay));
         until("newcomers go to b alone", || {
-            let bodies: Vec<_> = (0..4).map(|_| Visitor::of(world.address()).get("/").body).collect();
+            let bodies: Vec<_> =
+                (0..4).map(|_| Visitor::of(world.address()).get("/").body).collect();
             bodies.iter().all(|body| body == "b").then_some(())
         });
         let cookie = mint(&world, "app/a");
         let answer = until("the drain is seen", || {
             let mut visitor = Visitor::of(world.address());
             visitor.jar.insert("AWSALB".into(), cookie.clone());
-            Some(visitor.get("/")).filter(|answer| answer.field("x-stayput-verdict") == Some(verdict))
+            Some(visitor.get("/"))
+                .filter(|answer| answer.field("x-stayput-verdict") == Some(verdict))
         });
         assert_eq!(answer.body, if verdict == "hit" { "a" } else { "b" });
     }
@@ -287,7 +336,11 @@ fn an_old_key_still_opens_and_its_cookie_is_sealed_anew_with_the_first() {
     visitor.jar.insert("AWSALB".into(), sealed_old.clone());
     assert_eq!(visitor.get("/").field("x-stayput-verdict"), Some("hit"));
     assert_ne!(visitor.jar["AWSALB"], sealed_old);
-    assert_eq!(visitor.get("/").all("set-cookie").count(), 0, "sealed with the first key it is left alone");
+    assert_eq!(
+        visitor.get("/").all("set-cookie").count(),
+        0,
+        "sealed with the first key it is left alone"
+    );
     let after = world(&new, "never");
     let mut visitor_after = Visitor::of(after.address());
     visitor_after.jar = visitor.jar.clone();

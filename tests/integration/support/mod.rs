@@ -6,6 +6,6 @@ pub mod wait;
 pub mod world;
 
 pub use origin::Origin;
-pub use visitor::{Answer, Visitor};
+pub use visitor::Visitor;
 pub use wait::until;
 pub use world::World;

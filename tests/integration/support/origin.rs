@@ -76,7 +76,9 @@ impl Origin {
 
     /// Does what the script says with every request but health checks, which pass unless
     /// [`Origin::set_healthy`] says otherwise.
-    pub fn scripted(script: impl Fn(&Heard, &mut TcpStream) -> Then + Send + Sync + 'static) -> Self {
+    pub fn scripted(
+        script: impl Fn(&Heard, &mut TcpStream) -> Then + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let origin = Self {
             address: listener.local_addr().unwrap(),
@@ -86,7 +88,8 @@ impl Origin {
             accepted: Arc::default(),
         };
         let script: Arc<Script> = Arc::new(script);
-        let (heard, healthy, open) = (origin.heard.clone(), origin.healthy.clone(), origin.open.clone());
+        let (heard, healthy, open) =
+            (origin.heard.clone(), origin.healthy.clone(), origin.open.clone());
         let accepted = origin.accepted.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {

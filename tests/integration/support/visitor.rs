@@ -23,7 +23,7 @@ pub struct Answer {
 impl Answer {
     /// The first value of a field.
     pub fn field(&self, name: &str) -> Option<&str> {
-        self.all(name).next()
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
     /// All values of a field.
@@ -79,7 +79,10 @@ impl Visitor {
             stream.set_nonblocking(true).unwrap();
             let peeked = stream.peek(&mut [0]);
             stream.set_nonblocking(false).unwrap();
-            matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock) || matches!(peeked, Ok(1))
+            match peeked {
+                Ok(count) => count == 1,
+                Err(error) => error.kind() == ErrorKind::WouldBlock,
+            }
         });
         if !is_open {
             let stream = TcpStream::connect(self.address).unwrap();
@@ -95,7 +98,8 @@ impl Visitor {
     /// Reads one answer and keeps its cookies.
     pub fn read_answer(&mut self, is_head: bool) -> Answer {
         let mut answer = Answer::default();
-        let Some(head_end) = self.fill_until(|buffer| find(buffer, b"\r\n\r\n").map(|at| at + 4)) else {
+        let Some(head_end) = self.fill_until(|buffer| find(buffer, b"\r\n\r\n").map(|at| at + 4))
+        else {
             self.stream = None;
             return answer;
         };
@@ -124,7 +128,9 @@ impl Visitor {
             answer.whole = true;
         } else if answer.field("transfer-encoding") == Some("chunked") {
             self.read_chunks(answer);
-        } else if let Some(length) = answer.field("content-length").map(|text| text.parse().unwrap()) {
+        } else if let Some(length) =
+            answer.field("content-length").map(|text| text.parse().unwrap())
+        {
             let filled = self.fill_until(|buffer| (buffer.len() >= length).then_some(length));
             answer.whole = filled.is_some();
             let end = filled.unwrap_or(self.buffer.len());
@@ -140,12 +146,16 @@ impl Visitor {
 
     fn read_chunks(&mut self, answer: &mut Answer) {
         loop {
-            let Some(end) = self.fill_until(|buffer| find(buffer, b"\r\n").map(|at| at + 2)) else { return };
+            let Some(end) = self.fill_until(|buffer| find(buffer, b"\r\n").map(|at| at + 2)) else {
+                return;
+            };
             let line = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
             self.buffer.drain(..end);
             let size = usize::from_str_radix(line.trim(), 16).unwrap();
             if size == 0 {
-                while let Some(end) = self.fill_until(|buffer| find(buffer, b"\r\n").map(|at| at + 2)) {
+                while let Some(end) =
+                    self.fill_until(|buffer| find(buffer, b"\r\n").map(|at| at + 2))
+                {
                     let line = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
                     self.buffer.drain(..end);
                     if line == "\r\n" {
@@ -174,7 +184,9 @@ impl Visitor {
             match self.stream.as_mut()?.read(&mut scratch) {
                 Ok(0) => return None,
                 Ok(count) => self.buffer.extend_from_slice(&scratch[..count]),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     panic!("no answer within ten seconds")
                 }
                 Err(_) => return None,

@@ -1,10 +1,10 @@
 //! A balancer in this process, in front of origins.
 
 use super::Origin;
-use std::path::{Path, PathBuf};
 use stayput::config;
 use stayput::server::Server;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 /// A running balancer and where it keeps things.
 pub struct World {
@@ -18,9 +18,9 @@ impl World {
     /// One listener `web` with these settings, one group `app` of these origins (a, b, c ...) with
     /// these settings. Waits until every target has been asked.
     pub fn new(origins: &[&Origin], listener: &str, group: &str) -> Self {
-        let targets = ('a'..).zip(origins).map(|(id, origin)| {
-            format!("{{ id = \"{id}\", address = \"{}\" }}", origin.address())
-        });
+        let targets = ('a'..)
+            .zip(origins)
+            .map(|(id, origin)| format!("{{ id = \"{id}\", address = \"{}\" }}", origin.address()));
         let targets = targets.collect::<Vec<_>>().join(", ");
         Self::of_text(&format!(
             "[runtime]\nworkers = 2\nstate_dir = \"state\"\ndrain_timeout = \"5s\"\n\

@@ -1,0 +1,175 @@
+//! The file as its operator meets it: what is refused and in which words, and that every sample is
+//! taken. `UPDATE=1 cargo test --test configuration` writes the expected words anew.
+
+use proptest::prelude::*;
+use stayput::config;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+// A repository without these folders cannot be tested.
+#[allow(clippy::unwrap_used)]
+fn files_in(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn each_refused_file_is_refused_in_the_words_written_beside_it() {
+    let mut differing = Vec::new();
+    for file in files_in("tests/fixtures/config/invalid") {
+        let text = fs::read_to_string(&file).unwrap();
+        let origin = file.file_name().unwrap().to_str().unwrap();
+        let problems = config::parse(&text, origin, file.parent().unwrap())
+            .expect_err(&format!("{origin} is taken"));
+        let expected = file.with_extension("txt");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&expected, problems.render(false)).unwrap();
+        }
+        if fs::read_to_string(&expected).unwrap_or_default() != problems.render(false) {
+            differing.push(format!("--- {origin}\n{problems}"));
+        }
+    }
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
+
+#[test]
+fn the_generated_files_are_what_the_declarations_make() {
+    for (name, made) in [
+        ("config/complete.toml", config::manual::complete()),
+        ("docs/configuration.md", config::manual::reference()),
+    ] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        if std::env::var_os("UPDATE").is_some() {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, &made).unwrap();
+        }
+        let stored = fs::read_to_string(&file).unwrap_or_default();
+        assert!(stored == made, "{name} is stale: run the tests with UPDATE=1");
+    }
+}
+
+#[test]
+fn each_alternative_of_the_complete_sample_is_taken_when_it_is_uncommented() {
+    let sample = config::manual::complete();
+    let lines: Vec<&str> = sample.lines().collect();
+    let mut tried = 0;
+    let mut table_is_on = true;
+    for (at, line) in lines.iter().enumerate() {
+        if line.starts_with('[') || line.starts_with("#[") {
+            table_is_on = line.starts_with('[');
+        }
+        let Some(uncommented) =
+            line.strip_prefix('#').filter(|rest| rest.starts_with(char::is_alphabetic))
+        else {
+            continue;
+        };
+        if !table_is_on || lines[at - 1].ends_with("Not supported yet.") {
+            continue;
+        }
+        let mut changed = lines.clone();
+        changed[at] = uncommented;
+        if let Err(problems) = config::parse(&changed.join("\n"), "complete.toml", Path::new("")) {
+            panic!("{problems}");
+        }
+        tried += 1;
+    }
+    assert!(tried >= 5, "only {tried} alternatives were found");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_problem_and_not_a_panic() {
+    let problems = config::load(Path::new("/nowhere/stayput.toml")).unwrap_err();
+    assert!(problems.render(false).contains("cannot read /nowhere/stayput.toml"), "{problems}");
+}
+
+#[test]
+fn every_sample_is_taken_without_a_warning() {
+    for file in files_in("config") {
+        match config::load(&file) {
+            Ok(loaded) => assert!(loaded.warnings.is_empty(), "{}", loaded.warnings),
+            Err(problems) => panic!("{problems}"),
+        }
+    }
+}
+
+#[test]
+fn the_smallest_file_is_sticky_for_a_day_and_sends_everything_to_its_only_group() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/minimal.toml");
+    let config = config::load(&file).unwrap().config;
+    let group = &config.groups[0];
+    let stickiness = group.stickiness.as_ref().unwrap();
+    assert_eq!(stickiness.cookie, "AWSALB");
+    assert_eq!(stickiness.lifetime.seconds(), 86_400);
+    let forward = config::settings::Action::Forward(group.name.clone());
+    assert_eq!(config.listeners[0].default, Some(forward));
+}
+
+#[test]
+fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
+    let head = "[listener.web]\naddress = '0.0.0.0:80'\n";
+    let groups = "[target_group.a]\ntargets = ['10.0.0.1:80']\n\
+                  [target_group.b]\ntargets = ['10.0.0.2:80']\n";
+    for (text, warning) in [
+        (format!("{head}{groups}"), Some("answers 404")),
+        (format!("{head}default = 'a'\n{groups}"), None),
+        (format!("{head}{groups}[[rule]]\npaths = ['/*']\nforward = 'b'\n"), None),
+        (format!("{head}{groups}[[rule]]\npaths = ['/b/*']\nforward = 'b'\n"), Some("answers 404")),
+        (
+            format!(
+                "[runtime]\nzone = 'x'\n{head}[target_group.a]\ntargets = ['10.0.0.1:80']\ncross_zone = false\n"
+            ),
+            Some("stands in zone `x`"),
+        ),
+        (
+            format!(
+                "{head}[target_group.a]\ntargets = ['10.0.0.1:80']\nstickiness = {{ secure = 'never', same_site = 'none' }}\n"
+            ),
+            Some("browsers drop"),
+        ),
+    ] {
+        let warnings =
+            config::parse(&text, "test.toml", Path::new("")).unwrap().warnings.render(false);
+        match warning {
+            Some(words) => assert!(warnings.contains(words), "{text}\n{warnings}"),
+            None => assert_eq!(warnings, "", "{text}"),
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_not_supported_yet_is_taken_at_its_default() {
+    let text = "[runtime]\nmemory_limit = '0'\n[listener.web]\naddress = '0.0.0.0:80'\n\
+                proxy_protocol = false\n[target_group.a]\ntargets = ['10.0.0.1:80']\n\
+                protocol = 'http1'\nslow_start = '0s'\nsend_proxy = 'off'\n\
+                [[rule]]\nmethods = []\nfailover = false\nforward = { a = { weight = 7 } }\n";
+    assert!(config::parse(text, "test.toml", Path::new("")).is_ok());
+}
+
+proptest! {
+    // Each case parses a whole file and renders what is wrong with it.
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_file_cut_and_patched_at_random_never_panics(
+        which in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        cut in 0usize..12,
+        patch in "[\\[\\]{}=\",.'#\n a-z0-9ü-]{0,12}",
+    ) {
+        let mut files = files_in("config");
+        files.extend(files_in("tests/fixtures/config/invalid"));
+        let text = fs::read_to_string(which.get(&files)).unwrap();
+        let mut text: Vec<char> = text.chars().collect();
+        let at = at.index(text.len() + 1);
+        let end = (at + cut).min(text.len());
+        text.splice(at..end, patch.chars());
+        let text: String = text.into_iter().collect();
+        if let Err(problems) = config::parse(&text, "mutated.toml", Path::new("/nowhere")) {
+            prop_assert!(!problems.render(true).is_empty());
+        }
+    }
+}
