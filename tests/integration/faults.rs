@@ -162,7 +162,7 @@ fn a_client_that_leaves_cancels_what_it_asked_for_and_is_logged_as_460() {
 #[test]
 fn a_client_slow_with_its_head_gets_408_and_a_silent_one_is_closed_silently() {
     let origin = Origin::named("a");
-    let timeouts = "timeouts = { header_read = \"300ms\", idle = \"400ms\" }";
+    let timeouts = "timeouts = { header_read = \"1s\", idle = \"1s\" }";
     let world = World::new(&[&origin], timeouts, NO_CHECKS);
     let mut slow = Visitor::of(world.address());
     slow.send("GET / HTTP/1.1\r\nHost: a\r\nX-");
@@ -180,7 +180,7 @@ fn a_client_slow_with_its_head_gets_408_and_a_silent_one_is_closed_silently() {
 #[test]
 fn a_client_that_stops_in_its_body_gets_408_and_the_target_is_freed() {
     let origin = Origin::named("a");
-    for timeouts in ["timeouts = { idle = \"300ms\" }", "timeouts = { request = \"300ms\" }"] {
+    for timeouts in ["timeouts = { idle = \"1s\" }", "timeouts = { request = \"1s\" }"] {
         let world = World::new(&[&origin], timeouts, NO_CHECKS);
         let mut visitor = Visitor::of(world.address());
         visitor.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
@@ -326,7 +326,7 @@ fn a_slow_reader_is_cut_and_holds_up_nobody_else() {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         Then::KeepAlive
     });
-    let world = World::new(&[&origin], "timeouts = { idle = \"500ms\" }", NO_CHECKS);
+    let world = World::new(&[&origin], "timeouts = { idle = \"1s\" }", NO_CHECKS);
     let mut slow = Visitor::of(world.address());
     slow.send("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(Visitor::of(world.address()).get("/").body, "ok");

@@ -42,9 +42,11 @@ fn a_group_without_a_healthy_target_fails_open_or_answers_503_as_it_is_told() {
 #[test]
 fn connections_that_fail_in_traffic_take_a_target_out_before_its_next_check() {
     let (gone, alive) = (Origin::refusing(), Origin::named("b"));
+    // Checks ask at a port that answers, so that nothing but traffic can tell.
+    let port = alive.address().port();
     let group =
-        "health = { interval = \"300s\", fast_interval = \"300s\", unhealthy_threshold = 10 }";
-    let world = World::new(&[&gone, &alive], "", group);
+        format!("health = {{ interval = \"300s\", fast_interval = \"300s\", port = {port} }}");
+    let world = World::new(&[&gone, &alive], "", &group);
     for _ in 0..12 {
         assert_eq!(Visitor::of(world.address()).get("/").body, "b", "nobody notices but the log");
     }
