@@ -60,6 +60,8 @@ pub struct Decision<'s> {
 }
 
 /// What is done with a request.
+// Boxing the placement would be the decision's one allocation.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Outcome<'s> {
     /// It is answered here.

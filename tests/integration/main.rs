@@ -1,6 +1,9 @@
 //! The balancer through real sockets: a real `Server` in this process on port 0, scripted origins,
 //! visitors that keep cookies. Each module is one subject in the domain's words.
 
+// A scene that cannot be set up should end at that very line.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+
 mod support;
 
 /// The real program, its exit codes, and the demo's own curl lines.

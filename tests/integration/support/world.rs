@@ -4,7 +4,7 @@ use super::Origin;
 use stayput::config;
 use stayput::server::Server;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A running balancer and where it keeps things.
 pub struct World {
@@ -52,24 +52,10 @@ impl World {
         self.server.as_ref().unwrap()
     }
 
-    /// The directory of its state and its log.
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     /// Drains; returns how many exchanges were cut.
     pub fn drain(&mut self) -> usize {
         let server = self.server.take().unwrap();
         self.runtime.block_on(server.drain(std::future::pending()))
-    }
-
-    /// Leaves, and returns the access records.
-    pub fn records(mut self) -> Vec<serde_json::Value> {
-        if self.server.is_some() {
-            self.drain();
-        }
-        let text = std::fs::read_to_string(self.log_path()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Waits for a record that `wanted` accepts, in the log as written so far.
