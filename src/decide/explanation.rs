@@ -3,6 +3,7 @@
 use super::candidates::{Candidates, Tried};
 use super::verdict::Verdict;
 use super::{Draw, Live, Outcome, Request, decide};
+use crate::ground::name::Name;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Group, Snapshot, Target};
 use std::collections::HashSet;
@@ -98,6 +99,7 @@ impl Draw for Noticing {
 pub struct Assumed {
     down: HashSet<usize>,
     draining: HashSet<usize>,
+    zone: Option<Name>,
 }
 
 impl Assumed {
@@ -118,6 +120,7 @@ impl Assumed {
         Ok(Self {
             down: down.iter().map(slot).collect::<Result<_, _>>()?,
             draining: draining.iter().map(slot).chain(written).collect::<Result<_, _>>()?,
+            zone: snapshot.zone.clone(),
         })
     }
 }
@@ -138,8 +141,11 @@ impl Live for Assumed {
     }
 
     fn fails_open(&self, group: &Group) -> bool {
-        let in_service =
-            group.targets.iter().filter(|target| self.availability(target).drain == Drain::No);
+        // As the control thread counts: targets this balancer may not use keep no group closed.
+        let in_service = group.targets.iter().filter(|target| {
+            let in_zone = group.settings.cross_zone || target.zone == self.zone;
+            in_zone && self.availability(target).drain == Drain::No
+        });
         let (mut serving, mut registered) = (0, 0);
         for target in in_service {
             registered += 1;

@@ -1,0 +1,201 @@
+//! What `explain` says is what the balancer does. The balancer's side is a snapshot whose targets
+//! are in a state and that is asked as the proxy asks it; the other side is another snapshot, of a
+//! file in another order, explained in a world that was described.
+
+#![allow(clippy::unwrap_used)]
+
+mod worlds;
+
+use http::{HeaderMap, HeaderValue, header::COOKIE};
+use stayput::decide::explanation::{Assumed, Choice, Explained, explain};
+use stayput::decide::verdict::Verdict;
+use stayput::decide::{Live, Outcome, Request, decide};
+use stayput::model::live::{Availability, Drain, Health, InFlight};
+use stayput::model::snapshot::{Group, Snapshot};
+use stayput::policy::affinity::keys::Keyring;
+use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
+use stayput::proxy::workplace::AsItIs;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use worlds::{Described, GroupPlan, Numbers, World, keyring};
+
+const NOW: u64 = 1_800_000_000;
+const DAY: u64 = 86_400;
+const WORLDS: u64 = 2_500;
+const REQUESTS: u64 = 4;
+
+/// What can come of a request where the balancer writes its own cookie.
+const REACHABLE: [Verdict; 14] = [
+    Verdict::Off,
+    Verdict::New,
+    Verdict::Malformed,
+    Verdict::Forged,
+    Verdict::UnknownKey,
+    Verdict::Expired,
+    Verdict::MovedRemoved,
+    Verdict::MovedDraining,
+    Verdict::MovedZone,
+    Verdict::MovedUnhealthy,
+    Verdict::Spilled,
+    Verdict::StrictRefused,
+    Verdict::Hit,
+    Verdict::NoTarget,
+];
+
+/// Keys of the kinds a token may have been sealed with.
+struct Keys {
+    ours: Arc<Keyring>,
+    same_id: Arc<Keyring>,
+    unknown: Arc<Keyring>,
+}
+
+#[test]
+fn explain_says_what_the_balancer_does() {
+    let keys = Keys { ours: keyring(1, 7), same_id: keyring(1, 8), unknown: keyring(2, 7) };
+    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+    for number in 0..WORLDS {
+        let mut numbers = Numbers(number);
+        let world = World::random(&mut numbers);
+        let (running, explained) = (world.snapshot(&mut numbers), world.snapshot(&mut numbers));
+        let described = world.live();
+        let _in_flight = put_into_state(&running, &described);
+        for _ in 0..REQUESTS {
+            let (path, headers) = request(&world, &keys, &mut numbers);
+            let request =
+                Request { listener: 0, host: "shop.example", path: &path, headers: &headers };
+            let context = format!("world {number}, {path}, {headers:?}");
+            let word = agree(&request, &running, &explained, &described, &context);
+            *seen.entry(word).or_default() += 1;
+        }
+    }
+    for verdict in REACHABLE {
+        let count = seen.get(verdict.word()).copied().unwrap_or_default();
+        assert!(count >= 50, "{verdict} came {count} times: {seen:?}");
+    }
+    assert_eq!(seen.values().sum::<u64>(), WORLDS * REQUESTS);
+}
+
+/// Asks both, and gives the verdict or what else was agreed on.
+#[track_caller]
+fn agree(
+    request: &Request<'_>,
+    running: &Snapshot,
+    explained: &Snapshot,
+    described: &Described,
+    context: &str,
+) -> &'static str {
+    let done = decide(request, running, &AsItIs, NOW, &mut AsItIs);
+    let told = explain(request, explained, described, NOW);
+    assert_eq!(done.rule, told.rule, "{context}");
+    match (done.outcome, told.action) {
+        (Outcome::NoRule, Explained::NoRule) => "no rule",
+        (Outcome::Respond(fixed), Explained::Respond(status)) => {
+            assert_eq!(fixed.status, status, "{context}");
+            "respond"
+        }
+        (Outcome::Forward(placement), Explained::Forward { group, verdict, pinned, choice }) => {
+            let (here, there) = (&running.groups[placement.group], &explained.groups[group]);
+            assert_eq!(here.name(), there.name(), "{context}");
+            assert_eq!(placement.verdict, verdict, "{context}");
+            assert_eq!(id(here, placement.pinned), id(there, pinned), "{context}");
+            let target = id(here, placement.target);
+            match choice {
+                Choice::Nobody => assert_eq!(target, None, "{context}"),
+                Choice::One(at) => assert_eq!(target, id(there, Some(at)), "{context}"),
+                Choice::OneOf(list) => {
+                    let ids: Vec<_> = list.iter().map(|(at, _)| id(there, Some(*at))).collect();
+                    assert!(ids.contains(&target), "{target:?} is none of {ids:?}: {context}");
+                }
+            }
+            verdict.word()
+        }
+        (done, told) => panic!("{done:?} is not {told:?}: {context}"),
+    }
+}
+
+fn id(group: &Group, at: Option<usize>) -> Option<&str> {
+    at.map(|at| group.targets[at].id.as_str())
+}
+
+/// Does to a snapshot's targets what checks and traffic would; the guards are the traffic.
+fn put_into_state(snapshot: &Snapshot, described: &Described) -> Vec<InFlight> {
+    let mut in_flight = Vec::new();
+    for group in &snapshot.groups {
+        group.live.set_fails_open(described.fails_open(group));
+        for target in &group.targets {
+            let state = described.state(target);
+            target.live.set_availability(state.availability);
+            let cap = group.settings.max_in_flight_per_target.unwrap_or(0);
+            // One below the cap is not at it.
+            let requests = if state.is_full { cap } else { cap.saturating_sub(1) };
+            in_flight.extend((0..requests).map(|_| target.live.enter(cap).unwrap()));
+        }
+    }
+    in_flight
+}
+
+fn request(world: &World, keys: &Keys, numbers: &mut Numbers) -> (String, HeaderMap) {
+    let group = &world.groups[numbers.below(world.groups.len() as u64) as usize];
+    let path = match numbers.below(20) {
+        0 => "/elsewhere".to_owned(),
+        _ => format!("/{}/page", group.name),
+    };
+    let mut headers = HeaderMap::new();
+    let names = ["AWSALB", "AWSALBCORS"];
+    // Most clients have one cookie; some have two, which may say different things.
+    for _ in 0..if numbers.chance(10) { 2 } else { 1 } {
+        if let Some(token) = token(group, keys, numbers) {
+            let name = names[numbers.below(2) as usize];
+            let line = format!("theme=dark; {name}={token}");
+            headers.append(COOKIE, HeaderValue::from_str(&line).unwrap());
+        }
+    }
+    (path, headers)
+}
+
+/// A token of any kind; `None` is none.
+fn token(group: &GroupPlan, keys: &Keys, numbers: &mut Numbers) -> Option<String> {
+    let target = &group.targets[numbers.below(group.targets.len() as u64) as usize].id;
+    let fresh = NOW - numbers.below(DAY) + numbers.below(61);
+    let seed = numbers.next();
+    let sealed = |ring: &Keyring, group: &str, target: &str, issued_at: u64| {
+        let (target, group) = (TargetKey::of(group, target), GroupKey::of(group));
+        let pin = Pin { group, target, issued_at: issued_at as u32 };
+        Some(ring.seal(Kind::Lb, &Contents::new(Seed(seed), pin)).as_str().to_owned())
+    };
+    let name = group.name.as_str();
+    match numbers.below(100) {
+        0..5 => None,
+        5..8 => Some("nonsense".to_owned()),
+        8..10 => Some("A".repeat(56)),
+        10..14 => sealed(&keys.same_id, name, target, fresh),
+        14..18 => sealed(&keys.unknown, name, target, fresh),
+        18..21 => sealed(&keys.ours, name, target, NOW - DAY - numbers.below(DAY)),
+        21..24 => sealed(&keys.ours, name, target, NOW + 61 + numbers.below(DAY)),
+        24..28 => sealed(&keys.ours, name, "gone", fresh),
+        28..32 => sealed(&keys.ours, "elsewhere", target, fresh),
+        _ => sealed(&keys.ours, name, target, fresh),
+    }
+}
+
+#[test]
+fn explain_counts_only_the_targets_this_balancer_may_use_when_it_fails_open() {
+    let text = "[runtime]\nzone = \"a\"\n[listener.web]\naddress = \"127.0.0.1:80\"\n\
+        [target_group.app]\ncross_zone = false\ntargets = [\n\
+        { id = \"near\", address = \"10.0.0.1:80\", zone = \"a\" },\n\
+        { id = \"far\", address = \"10.0.0.2:80\", zone = \"b\" }]\n";
+    let loaded = stayput::config::parse(text, "test", std::path::Path::new("")).unwrap();
+    let mut roster = stayput::model::roster::Roster::default();
+    let snapshot = Snapshot::build(
+        &loaded.config,
+        keyring(1, 7),
+        &stayput::model::snapshot::Resolutions::new(),
+        &mut roster,
+    );
+    let snapshot = snapshot.unwrap();
+    let world = Assumed::of(&snapshot, &["app/near".to_owned()], &[]).unwrap();
+    assert!(world.fails_open(&snapshot.groups[0]));
+    let near = &snapshot.groups[0].targets[snapshot.groups[0].target_named("near").unwrap()];
+    let sick = Availability { health: Health::Unhealthy, drain: Drain::No, suspect: false };
+    assert_eq!(world.availability(near), sick);
+}

@@ -1,0 +1,120 @@
+//! The heap budget of the decision: nothing, whoever asks and however large the group is.
+
+// Counting allocations takes an allocator of one's own, and `GlobalAlloc` is an unsafe trait. It
+// does nothing but count and pass on, and it lives in this test program alone.
+#![allow(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use http::{HeaderMap, HeaderValue, header::COOKIE};
+use stayput::config;
+use stayput::decide::verdict::Verdict;
+use stayput::decide::{Outcome, Placement, Request, decide};
+use stayput::model::live::{Availability, Drain, Health};
+use stayput::model::roster::Roster;
+use stayput::model::snapshot::{Resolutions, Snapshot};
+use stayput::policy::affinity::keys::{Key, Keyring};
+use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
+use stayput::proxy::workplace::AsItIs;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is the system allocator's own; counting touches one thread's cell, which is
+// constant-initialised and has no destructor, so that it never allocates itself.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const NOW: u64 = 1_800_000_000;
+const TARGETS: usize = 1_000;
+
+fn snapshot() -> Snapshot {
+    let targets: Vec<String> =
+        (0..TARGETS).map(|at| format!("\"10.0.{}.{}:80\"", at / 250, at % 250)).collect();
+    let text = format!(
+        "[listener.web]\naddress = \"127.0.0.1:8080\"\n[target_group.app]\ntargets = [{}]",
+        targets.join(", ")
+    );
+    let loaded = config::parse(&text, "test", Path::new("")).unwrap();
+    let (resolutions, mut roster) = (Resolutions::new(), Roster::default());
+    Snapshot::build(&loaded.config, keyring(7), &resolutions, &mut roster).unwrap()
+}
+
+/// A ring whose key has the id 1, whatever its bytes.
+fn keyring(byte: u8) -> Arc<Keyring> {
+    let line = data_encoding::BASE64.encode(&[byte; 32]);
+    let key = Key::from_base64_line(1, line.as_bytes()).unwrap();
+    Arc::new(Keyring::new(&[key]).unwrap())
+}
+
+fn token(keyring: &Keyring, seed: u64, id: &str) -> String {
+    let target = TargetKey::of("app", id);
+    let pin = Pin { group: GroupKey::of("app"), target, issued_at: NOW as u32 };
+    let contents = Contents::new(Seed(seed), pin);
+    keyring.seal(Kind::Lb, &contents).as_str().to_owned()
+}
+
+#[track_caller]
+fn check(snapshot: &Snapshot, cookie: Option<&str>, expected: Verdict) {
+    let mut headers = HeaderMap::new();
+    if let Some(cookie) = cookie {
+        let line = format!("theme=dark; AWSALB={cookie}; other=1");
+        headers.append(COOKIE, HeaderValue::from_str(&line).unwrap());
+    }
+    let request = Request { listener: 0, host: "shop.example", path: "/", headers: &headers };
+    let before = ALLOCATIONS.get();
+    let decision = decide(&request, snapshot, &AsItIs, NOW, &mut AsItIs);
+    let allocated = ALLOCATIONS.get() - before;
+    let Outcome::Forward(Placement { verdict, target, .. }) = decision.outcome else {
+        panic!("{:?}", decision.outcome)
+    };
+    assert_eq!(verdict, expected);
+    assert!(target.is_some());
+    assert_eq!(allocated, 0, "{verdict} allocated");
+}
+
+#[test]
+fn a_decision_among_a_thousand_targets_allocates_nothing() {
+    let snapshot = snapshot();
+    let healthy = Availability { health: Health::Healthy, drain: Drain::No, suspect: false };
+    for target in &snapshot.groups[0].targets {
+        target.live.set_availability(healthy);
+    }
+    let down = snapshot.groups[0].target_named("10.0.2.7:80").unwrap();
+    let sick = Availability { health: Health::Unhealthy, ..healthy };
+    snapshot.groups[0].targets[down].live.set_availability(sick);
+
+    check(&snapshot, None, Verdict::New);
+    check(&snapshot, Some("nonsense"), Verdict::Malformed);
+    for seed in 0..20 {
+        let ours = &snapshot.keyring;
+        check(&snapshot, Some(&token(ours, seed, "10.0.1.3:80")), Verdict::Hit);
+        check(&snapshot, Some(&token(ours, seed, "10.0.2.7:80")), Verdict::MovedUnhealthy);
+        check(&snapshot, Some(&token(ours, seed, "gone")), Verdict::MovedRemoved);
+        check(&snapshot, Some(&token(&keyring(8), seed, "10.0.1.3:80")), Verdict::Forged);
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = ALLOCATIONS.get();
+    drop(std::hint::black_box(Box::new(7)));
+    assert_eq!(ALLOCATIONS.get() - before, 1);
+}

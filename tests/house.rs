@@ -1,0 +1,227 @@
+//! The architecture as a test: what a file may name, what it may hold, and how long it may be.
+
+// A test program may stop at the first thing that is not as it should be.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms and their layers. A file names rooms of a lower layer, or its own.
+const LAYERS: [(&str, u8); 12] = [
+    ("ground", 0),
+    ("policy", 1),
+    ("config", 2),
+    ("model", 3),
+    ("decide", 4),
+    ("observe", 5),
+    ("net", 6),
+    ("proxy", 7),
+    ("control", 8),
+    ("server", 9),
+    ("worker", 9),
+    ("cli", 10),
+];
+
+/// Who may name a room of the same layer, and why.
+const NEIGHBOURS: [(&str, &str, &str); 1] =
+    [("server", "worker", "the server starts the workers; the two are one layer's two halves")];
+
+/// Words that belong to some places only: the word, where it may stand, and why.
+const AT_HOME: [(&str, &str, &str); 8] = [
+    ("clap", "cli/", "the command line is one way in among others"),
+    ("arc_swap", "model/snapshot.rs", "one picture, published by one swap"),
+    ("Instant::now", "ground/clock.rs", "time is passed in"),
+    ("SystemTime::now", "ground/clock.rs", "time is passed in"),
+    ("hyper", "net/ proxy/ control/ cli/ worker.rs", "the decision knows no protocol library"),
+    ("toml", "config/ cli/", "nothing but the file is written in it"),
+    ("annotate_snippets", "config/problem.rs", "one place draws carets"),
+    ("unsafe", "nowhere", "nothing has earned it"),
+];
+
+/// What rules and tools know nothing of.
+const ABOVE_THE_GROUND: [&str; 7] =
+    ["tokio", "hyper", "std::fs", "std::net::Tcp", "std::net::Udp", "std::thread", "socket2"];
+
+/// Lines of code a file may have before its tests.
+const LONGEST: usize = 500;
+
+struct Source {
+    /// Relative to `src`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn room(&self) -> &str {
+        self.path.split(['/', '.']).next().unwrap()
+    }
+
+    /// Lines of code: without the tests at the end, and without comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate().map(|(at, line)| (at + 1, line));
+        lines
+            .take_while(|(_, line)| line.trim() != "#[cfg(test)]")
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+            .map(|(at, line)| (at, line.split(" // ").next().unwrap_or(line)))
+    }
+
+    fn at(&self, line: usize) -> String {
+        format!("src/{}:{line}", self.path)
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = files_below(&root).into_iter().filter(|path| is_rs(path));
+    let read = |path: PathBuf| Source {
+        text: fs::read_to_string(&path).unwrap(),
+        path: path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(),
+    };
+    // A `tests.rs` is the test half of the file whose name its folder has.
+    let sources: Vec<Source> =
+        files.map(read).filter(|source| !source.path.ends_with("/tests.rs")).collect();
+    assert!(sources.len() > 50, "only {} files were found", sources.len());
+    sources
+}
+
+fn is_rs(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rs")
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let below = |path: PathBuf| if path.is_dir() { files_below(&path) } else { vec![path] };
+    entries.flat_map(below).collect()
+}
+
+/// Whether `word` stands in a line as a word of its own.
+fn names(line: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        !line[..at].ends_with(is_part) && !line[at + word.len()..].starts_with(is_part)
+    })
+}
+
+/// The rooms a line names by `crate::room` or `crate::{room, ...}`.
+fn rooms_named(line: &str) -> Vec<&str> {
+    let after = line.match_indices("crate::").map(|(at, found)| &line[at + found.len()..]);
+    after
+        .flat_map(|rest| match rest.strip_prefix('{') {
+            Some(list) => list.split([',', '}']).map(str::trim).collect::<Vec<_>>(),
+            None => vec![rest],
+        })
+        .map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap())
+        .filter(|room| LAYERS.iter().any(|(known, _)| known == room))
+        .collect()
+}
+
+fn layer(room: &str) -> Option<u8> {
+    LAYERS.iter().find(|(name, _)| *name == room).map(|(_, layer)| *layer)
+}
+
+#[track_caller]
+fn nothing_is_wrong(faults: Vec<String>) {
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn every_room_has_its_layer() {
+    let rooms =
+        sources().into_iter().filter(|source| !["lib.rs", "main.rs"].contains(&&*source.path));
+    let unknown = rooms.filter(|source| layer(source.room()).is_none());
+    nothing_is_wrong(unknown.map(|source| format!("{} has no layer", source.at(1))).collect());
+}
+
+#[test]
+fn imports_point_downward() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        let Some(own) = layer(source.room()) else { continue };
+        for (at, line) in source.code() {
+            for named in rooms_named(line).into_iter().filter(|named| *named != source.room()) {
+                let excused =
+                    NEIGHBOURS.iter().any(|(from, to, _)| (*from, *to) == (source.room(), named));
+                if layer(named) >= Some(own) && !excused {
+                    faults
+                        .push(format!("{} names {named}, which is no layer below", source.at(at)));
+                }
+            }
+        }
+    }
+    nothing_is_wrong(faults);
+}
+
+#[test]
+fn rules_and_tools_know_no_runtime_no_files_and_no_threads() {
+    let low =
+        sources().into_iter().filter(|source| layer(source.room()).is_some_and(|layer| layer < 2));
+    let mut faults = Vec::new();
+    for source in low {
+        for (at, line) in source.code() {
+            let named = ABOVE_THE_GROUND.iter().filter(|word| line.contains(*word));
+            faults.extend(named.map(|word| format!("{} names {word}", source.at(at))));
+        }
+    }
+    nothing_is_wrong(faults);
+}
+
+#[test]
+fn words_stay_at_home() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        for (word, home, why) in AT_HOME {
+            let at_home = home.split(' ').any(|home| source.path.starts_with(home));
+            let strays = source.code().filter(|(_, line)| !at_home && names(line, word));
+            faults.extend(strays.map(|(at, _)| format!("{} names {word}: {why}", source.at(at))));
+        }
+    }
+    nothing_is_wrong(faults);
+}
+
+#[test]
+fn every_file_says_what_it_owns_and_is_short() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        if !source.text.starts_with("//! ") {
+            faults.push(format!("{} does not open with //!", source.at(1)));
+        }
+        let lines = source.text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count();
+        if lines > LONGEST {
+            faults.push(format!("{} has {lines} lines before its tests", source.at(1)));
+        }
+    }
+    nothing_is_wrong(faults);
+}
+
+#[test]
+fn nothing_is_put_off_and_nothing_points_outside() {
+    // Written apart, so that this file passes its own test.
+    let banned = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("../sh", "ared"),
+        concat!("DESIGN", ".md"),
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders =
+        ["src", "tests", "benches", "examples", "config", "docs"].map(|name| root.join(name));
+    let pages = ["README.md", "Cargo.toml"].map(|name| root.join(name));
+    let files =
+        folders.iter().filter(|folder| folder.is_dir()).flat_map(|folder| files_below(folder));
+    let mut faults = Vec::new();
+    for path in files.chain(pages.into_iter().filter(|page| page.is_file())) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        for (at, line) in text.lines().enumerate() {
+            let found = banned.iter().filter(|word| line.contains(*word));
+            faults.extend(found.map(|word| format!("{}:{}: {word}", path.display(), at + 1)));
+        }
+    }
+    nothing_is_wrong(faults);
+}
+
+#[test]
+fn both_forms_of_naming_a_room_are_seen() {
+    assert_eq!(rooms_named("use crate::net::pool::Pool;"), ["net"]);
+    assert_eq!(rooms_named("use crate::{proxy, cli::run};"), ["proxy", "cli"]);
+    assert_eq!(rooms_named("fn at(x: &crate::model::Group, y: crate::Thing)"), ["model"]);
+}

@@ -1,0 +1,260 @@
+//! Thousands of random worlds, and what holds in every one of them. A failure prints the number of
+//! its world: `WORLD=that cargo test --test simulation` replays it alone.
+
+#![allow(clippy::unwrap_used)]
+
+mod worlds;
+
+use http::{HeaderMap, HeaderValue, header::COOKIE};
+use stayput::decide::candidates::{Candidates, Tried};
+use stayput::decide::verdict::Verdict;
+use stayput::decide::{Live, Outcome, Placement, Request, decide, next_after_failure};
+use stayput::model::live::{Drain, Health};
+use stayput::model::snapshot::{Group, Snapshot};
+use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
+use std::collections::HashMap;
+use std::ops::Range;
+use worlds::{Described, Numbers, State, TargetPlan, Turn, World};
+
+const NOW: u64 = 1_800_000_000;
+const WORLDS: u64 = 2_500;
+
+/// A client of group 0: where it is pinned, and where it stands in every ranking.
+#[derive(Clone, Debug)]
+struct Client {
+    /// `None` has a token without a pin for the group.
+    pin: Option<String>,
+    seed: u64,
+}
+
+impl Client {
+    fn random(world: &World, numbers: &mut Numbers) -> Self {
+        let targets = &world.groups[0].targets;
+        let at = numbers.below(targets.len() as u64 + 2) as usize;
+        let gone = || (at == targets.len()).then(|| "gone".to_owned());
+        let pin = targets.get(at).map(|target| target.id.clone()).or_else(gone);
+        Self { pin, seed: numbers.next() }
+    }
+
+    fn place(&self, snapshot: &Snapshot, live: &impl Live) -> Placement {
+        let (group, id) = match &self.pin {
+            Some(id) => ("g0", id.as_str()),
+            None => ("elsewhere", "s1"),
+        };
+        let target = TargetKey::of(group, id);
+        let pin = Pin { group: GroupKey::of(group), target, issued_at: NOW as u32 };
+        let sealed = snapshot.keyring.seal(Kind::Lb, &Contents::new(Seed(self.seed), pin));
+        let mut headers = HeaderMap::new();
+        let cookie = HeaderValue::from_str(&format!("AWSALB={}", sealed.as_str())).unwrap();
+        headers.append(COOKIE, cookie);
+        let request = Request { listener: 0, host: "a.example", path: "/g0/", headers: &headers };
+        match decide(&request, snapshot, live, NOW, &mut Turn(self.seed)).outcome {
+            Outcome::Forward(placement) => placement,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Every world, or the one that is asked for.
+fn each_world(check: impl Fn(World, &mut Numbers)) {
+    let asked = std::env::var("WORLD").ok().map(|text| text.parse::<u64>().unwrap());
+    let worlds: Range<u64> = asked.map_or(0..WORLDS, |number| number..number + 1);
+    for number in worlds {
+        let mut numbers = Numbers(number);
+        let world = World::random(&mut numbers);
+        let told =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(world, &mut numbers)));
+        assert!(told.is_ok(), "that was world {number}: replay it with WORLD={number}");
+    }
+}
+
+fn id(group: &Group, at: Option<usize>) -> Option<&str> {
+    at.map(|at| group.targets[at].id.as_str())
+}
+
+#[test]
+fn the_chosen_target_is_a_candidate_or_the_pinned_one_and_refusals_are_earned() {
+    each_world(|world, numbers| {
+        let (snapshot, live) = (world.snapshot(numbers), world.live());
+        let group = &snapshot.groups[0];
+        let candidates = Candidates::new(&snapshot, group, &live, &Tried::NOBODY);
+        let list: Vec<usize> = candidates.list().collect();
+        for _ in 0..8 {
+            let client = Client::random(&world, numbers);
+            let placement = client.place(&snapshot, &live);
+            match (placement.target, placement.verdict) {
+                (Some(at), Verdict::Hit) => assert_eq!(id(group, Some(at)), client.pin.as_deref()),
+                (Some(at), verdict) => {
+                    assert!(list.contains(&at), "{verdict} chose {at} of {list:?}");
+                    assert!(!verdict.is_refusal());
+                }
+                (None, Verdict::NoTarget) => assert!(list.is_empty(), "{list:?}"),
+                (None, Verdict::StrictRefused) => {
+                    let pinned = &group.targets[placement.pinned.unwrap()];
+                    let sick = live.availability(pinned).health == Health::Unhealthy;
+                    assert!(world.groups[0].strict);
+                    assert!(candidates.at_cap(pinned) || sick && !candidates.fails_open());
+                }
+                (None, verdict) => panic!("{verdict} went nowhere"),
+            }
+        }
+    });
+}
+
+#[test]
+fn the_order_of_the_file_changes_no_successor() {
+    each_world(|world, numbers| {
+        let (one, other, live) = (world.snapshot(numbers), world.snapshot(numbers), world.live());
+        for _ in 0..8 {
+            let client = Client::random(&world, numbers);
+            let (here, there) = (client.place(&one, &live), client.place(&other, &live));
+            let ids = (id(&one.groups[0], here.target), id(&other.groups[0], there.target));
+            assert_eq!(ids.0, ids.1, "{client:?}");
+            assert_eq!(here.verdict, there.verdict, "{client:?}");
+        }
+    });
+}
+
+/// Places clients in a world and in the same world with one target more. `judge` is given the
+/// client, its target in the smaller world, in the larger one, and both verdicts; it is not asked
+/// where the additional target alone decides whether health counts at all.
+fn with_one_more(judge: impl Fn(&Client, [Option<&str>; 2], [Verdict; 2], &Described)) {
+    each_world(|world, numbers| {
+        let mut larger = world.clone();
+        let weight = 1 + numbers.below(5);
+        let zone = Some('a');
+        larger.groups[0].targets.push(TargetPlan {
+            id: "t77".into(),
+            weight,
+            zone,
+            state: State::FINE,
+        });
+        let (before, after) = (world.snapshot(numbers), larger.snapshot(numbers));
+        let live = larger.live();
+        let groups = [&before.groups[0], &after.groups[0]];
+        if live.fails_open(groups[0]) != live.fails_open(groups[1]) {
+            return;
+        }
+        for _ in 0..8 {
+            let client = Client::random(&world, numbers);
+            let places = [client.place(&before, &live), client.place(&after, &live)];
+            let ids = [id(groups[0], places[0].target), id(groups[1], places[1].target)];
+            judge(&client, ids, [places[0].verdict, places[1].verdict], &live);
+        }
+    });
+}
+
+#[test]
+fn adding_a_target_moves_no_pin() {
+    with_one_more(|client, [before, after], verdicts, live| {
+        let pinned = client.pin.as_ref().map(|id| TargetKey::of("g0", id));
+        let stays = pinned
+            .and_then(|key| live.of(key))
+            .is_some_and(|state| state.availability.drain == Drain::No);
+        // A draining target keeps its clients only while nobody else is there.
+        if verdicts[0] == Verdict::Hit && stays {
+            assert_eq!(verdicts[1], Verdict::Hit, "{client:?}");
+            assert_eq!(before, after, "{client:?}");
+        }
+    });
+}
+
+#[test]
+fn a_target_takes_only_its_own_clients_with_it() {
+    // Seen from the larger world: whoever was not with the additional target is not touched when
+    // it goes, unless nobody but it was serving as well as it did.
+    with_one_more(|client, [without, with], verdicts, _| {
+        let drains = verdicts.contains(&Verdict::MovedDraining);
+        if with != Some("t77") && !drains && verdicts != [Verdict::Off; 2] {
+            assert_eq!(without, with, "{client:?} {verdicts:?}");
+        }
+    });
+}
+
+#[test]
+fn a_removed_targets_clients_are_shared_by_all_who_stay() {
+    let mut numbers = Numbers(42);
+    let mut world = World::random(&mut numbers);
+    let group = &mut world.groups[0];
+    (group.sticky, group.cap) = (true, None);
+    group.settings.retain(|(key, _)| !["cross_zone", "max_in_flight_per_target"].contains(key));
+    let target =
+        |at| TargetPlan { id: format!("t{at}"), weight: 1, zone: None, state: State::FINE };
+    group.targets = (0..5).map(target).collect();
+    let five = world.snapshot(&mut numbers);
+    world.groups[0].targets.remove(2);
+    let four = world.snapshot(&mut numbers);
+    world.groups[0].targets.push(target(2));
+    let live = world.live();
+    let mut shares: HashMap<String, u32> = HashMap::new();
+    for _ in 0..10_000 {
+        let mut client = Client { pin: None, seed: numbers.next() };
+        client.pin = id(&five.groups[0], client.place(&five, &live).target).map(str::to_owned);
+        let placement = client.place(&four, &live);
+        let now = id(&four.groups[0], placement.target).unwrap();
+        if client.pin.as_deref() == Some("t2") {
+            assert_eq!(placement.verdict, Verdict::MovedRemoved);
+            *shares.entry(now.to_owned()).or_default() += 1;
+        } else {
+            assert_eq!((placement.verdict, Some(now)), (Verdict::Hit, client.pin.as_deref()));
+        }
+    }
+    let fair = f64::from(shares.values().sum::<u32>()) / 4.0;
+    assert_eq!(shares.len(), 4, "{shares:?}");
+    assert!(shares.values().all(|&share| f64::from(share) <= fair * 1.3), "{shares:?}");
+}
+
+#[test]
+fn spilling_and_moving_lead_to_the_same_target() {
+    each_world(|mut world, numbers| {
+        let plan = &mut world.groups[0];
+        (plan.sticky, plan.strict) = (true, false);
+        plan.settings.retain(|(key, _)| *key != "cross_zone");
+        let at = numbers.below(plan.targets.len() as u64) as usize;
+        let client = Client { pin: Some(plan.targets[at].id.clone()), seed: numbers.next() };
+        let snapshot = world.snapshot(numbers);
+        let group = &snapshot.groups[0];
+        let in_state = |change: &dyn Fn(&mut State)| {
+            let mut world = world.clone();
+            world.groups[0].targets[at].state = State::FINE;
+            change(&mut world.groups[0].targets[at].state);
+            let live = world.live();
+            (client.place(&snapshot, &live), live)
+        };
+        let (fine, live) = in_state(&|_| {});
+        assert_eq!(fine.verdict, Verdict::Hit);
+        let mut tried = Tried::NOBODY;
+        tried.note(fine.target.unwrap());
+        let failed = next_after_failure(&fine, &tried, &snapshot, &live, &mut Turn(0));
+        let (full, _) = in_state(&|state| state.is_full = true);
+        let (sick, with_sick) = in_state(&|state| state.availability.health = Health::Unhealthy);
+        let (gone, with_gone) = in_state(&|state| state.availability.drain = Drain::Over);
+        if group.settings.max_in_flight_per_target.is_some() {
+            assert_eq!(full.target, failed.target, "full, failed");
+        }
+        if !live.fails_open(group) && !with_sick.fails_open(group) {
+            assert_eq!(sick.target, failed.target, "unhealthy, failed");
+        }
+        if live.fails_open(group) == with_gone.fails_open(group) {
+            assert_eq!(gone.target, failed.target, "drained, failed");
+        }
+    });
+}
+
+#[test]
+fn nobody_is_tried_twice() {
+    each_world(|world, numbers| {
+        let (snapshot, live) = (world.snapshot(numbers), world.live());
+        let mut placement = Client::random(&world, numbers).place(&snapshot, &live);
+        let (mut tried, mut list) = (Tried::NOBODY, Vec::new());
+        while let Some(at) = placement.target {
+            assert!(!list.contains(&at), "{at} was tried: {list:?}");
+            list.push(at);
+            tried.note(at);
+            let turn = &mut Turn(numbers.next());
+            placement = next_after_failure(&placement, &tried, &snapshot, &live, turn);
+        }
+        assert!(placement.verdict.is_refusal());
+        assert!(list.len() <= Tried::MOST);
+    });
+}

@@ -1,0 +1,256 @@
+//! Random worlds: what a file may say of groups and targets, and the state they may be in. One
+//! number makes one world, so that a failure is replayed by the number it prints.
+
+// Two test programs share this file, and neither uses all of it.
+#![allow(dead_code)]
+#![allow(clippy::unwrap_used)]
+
+use stayput::config;
+use stayput::decide::{Draw, Live};
+use stayput::model::live::{Availability, Drain, Health};
+use stayput::model::roster::Roster;
+use stayput::model::snapshot::{Group, Resolutions, Snapshot, Target};
+use stayput::policy::affinity::keys::{Key, Keyring};
+use stayput::policy::affinity::token::TargetKey;
+use stayput::policy::health::progress;
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+/// SplitMix64: the same numbers from the same seed, on every machine.
+pub(crate) struct Numbers(pub(crate) u64);
+
+impl Numbers {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut value = self.0;
+        value = (value ^ value >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        value = (value ^ value >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        value ^ value >> 31
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    fn shuffle<T>(&mut self, list: &mut [T]) {
+        for at in (1..list.len()).rev() {
+            list.swap(at, self.below(at as u64 + 1) as usize);
+        }
+    }
+}
+
+/// What a file says, and the state its targets are in.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) groups: Vec<GroupPlan>,
+    pub(crate) has_default: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct GroupPlan {
+    pub(crate) name: String,
+    pub(crate) settings: Vec<(&'static str, String)>,
+    pub(crate) sticky: bool,
+    pub(crate) strict: bool,
+    pub(crate) cap: Option<u32>,
+    pub(crate) targets: Vec<TargetPlan>,
+}
+
+#[derive(Clone)]
+pub(crate) struct TargetPlan {
+    pub(crate) id: String,
+    pub(crate) weight: u64,
+    pub(crate) zone: Option<char>,
+    pub(crate) state: State,
+}
+
+/// What traffic and checks have made of a target.
+#[derive(Clone, Copy)]
+pub(crate) struct State {
+    pub(crate) availability: Availability,
+    pub(crate) is_full: bool,
+}
+
+impl State {
+    pub(crate) const FINE: Self = Self {
+        availability: Availability { health: Health::Healthy, drain: Drain::No, suspect: false },
+        is_full: false,
+    };
+
+    fn random(numbers: &mut Numbers, unhealthy: u64) -> Self {
+        let health = match numbers.below(100) {
+            roll if roll < unhealthy => Health::Unhealthy,
+            roll if roll < unhealthy + 10 => Health::Initial,
+            _ => Health::Healthy,
+        };
+        let drain = match numbers.below(100) {
+            0..12 => Drain::Running,
+            12..20 => Drain::Over,
+            _ => Drain::No,
+        };
+        let availability = Availability { health, drain, suspect: numbers.chance(10) };
+        Self { availability, is_full: numbers.chance(20) }
+    }
+}
+
+impl World {
+    pub(crate) fn random(numbers: &mut Numbers) -> Self {
+        let count = 1 + numbers.below(3);
+        let groups = (0..count).map(|at| GroupPlan::random(numbers, at)).collect();
+        Self { groups, has_default: numbers.chance(50) }
+    }
+
+    /// The file, with groups, targets and keys in an order of the numbers' choice.
+    pub(crate) fn text(&self, order: &mut Numbers) -> String {
+        let mut groups: Vec<&GroupPlan> = self.groups.iter().collect();
+        order.shuffle(&mut groups);
+        let mut text = String::from("[runtime]\nzone = \"a\"\n");
+        for group in &groups {
+            group.write(&mut text, order);
+        }
+        // Rules are tried in their order, so theirs is the one order that may not change.
+        for group in &self.groups {
+            let name = &group.name;
+            let _ = writeln!(text, "[[rule]]\npaths = [\"/{name}/*\"]\nforward = \"{name}\"");
+        }
+        let default = if self.has_default { "\"g0\"" } else { "{ respond = { status = 404 } }" };
+        let _ = writeln!(text, "[listener.web]\naddress = \"127.0.0.1:80\"\ndefault = {default}");
+        text
+    }
+
+    pub(crate) fn snapshot(&self, order: &mut Numbers) -> Snapshot {
+        let text = self.text(order);
+        let loaded = config::parse(&text, "world", Path::new(""));
+        let config = loaded.unwrap_or_else(|problems| panic!("{problems}\n{text}")).config;
+        let (resolutions, mut roster) = (Resolutions::new(), Roster::default());
+        Snapshot::build(&config, keyring(1, 7), &resolutions, &mut roster).unwrap()
+    }
+
+    pub(crate) fn live(&self) -> Described {
+        let states = self.groups.iter().flat_map(|group| {
+            let state =
+                |target: &TargetPlan| (TargetKey::of(&group.name, &target.id), target.state);
+            group.targets.iter().map(state)
+        });
+        Described { states: states.collect() }
+    }
+}
+
+impl GroupPlan {
+    fn random(numbers: &mut Numbers, at: u64) -> Self {
+        let cap = numbers.chance(60).then(|| 1 + numbers.below(3) as u32);
+        let choice = |numbers: &mut Numbers, percent, yes: &str, no: &str| {
+            if numbers.chance(percent) { yes.to_owned() } else { no.to_owned() }
+        };
+        let settings = vec![
+            ("draining_pins", choice(numbers, 50, "\"move\"", "\"stay\"")),
+            ("fail_open", choice(numbers, 40, "true", "false")),
+            ("cross_zone", choice(numbers, 30, "false", "true")),
+            ("max_in_flight_per_target", cap.unwrap_or(0).to_string()),
+            ("minimum_healthy", format!("{{ count = {} }}", 1 + numbers.below(3))),
+        ];
+        // Now and then a group in which hardly anyone serves.
+        let unhealthy = if numbers.chance(15) { 85 } else { 20 };
+        let count = 1 + numbers.below(12);
+        let targets = (0..count).map(|at| TargetPlan {
+            id: format!("t{at}"),
+            weight: numbers.below(6),
+            zone: [None, Some('a'), Some('b'), Some('c')][numbers.below(4) as usize],
+            state: State::random(numbers, unhealthy),
+        });
+        Self {
+            name: format!("g{at}"),
+            settings,
+            targets: targets.collect(),
+            sticky: numbers.chance(90),
+            strict: numbers.chance(30),
+            cap,
+        }
+    }
+
+    fn write(&self, text: &mut String, order: &mut Numbers) {
+        let mut settings = self.settings.clone();
+        order.shuffle(&mut settings);
+        let mut targets: Vec<&TargetPlan> = self.targets.iter().collect();
+        order.shuffle(&mut targets);
+        let targets = targets.iter().map(|target| {
+            let zone = target.zone.map_or(String::new(), |zone| format!(", zone = \"{zone}\""));
+            // An address of its own for every id, wherever it stands in the file.
+            let place = &target.id[1..];
+            format!(
+                "{{ id = \"{}\", address = \"10.0.0.1:1{place}\", weight = {}{zone} }}",
+                target.id, target.weight
+            )
+        });
+        let targets = targets.collect::<Vec<_>>().join(", ");
+        let _ = writeln!(text, "[target_group.{}]\ntargets = [{targets}]", self.name);
+        for (key, value) in settings {
+            let _ = writeln!(text, "{key} = {value}");
+        }
+        let strict = if self.strict { "strict" } else { "move" };
+        let (name, enabled) = (&self.name, self.sticky);
+        let _ = writeln!(text, "[target_group.{name}.stickiness]\nenabled = {enabled}");
+        let _ = writeln!(text, "on_unavailable = \"{strict}\"");
+    }
+}
+
+/// A ring of one key.
+pub(crate) fn keyring(id: u8, byte: u8) -> Arc<Keyring> {
+    let line = data_encoding::BASE64.encode(&[byte; 32]);
+    Arc::new(Keyring::new(&[Key::from_base64_line(id, line.as_bytes()).unwrap()]).unwrap())
+}
+
+/// The state of a world, told instead of measured.
+pub(crate) struct Described {
+    states: HashMap<TargetKey, State>,
+}
+
+impl Described {
+    pub(crate) fn of(&self, target: TargetKey) -> Option<State> {
+        self.states.get(&target).copied()
+    }
+
+    pub(crate) fn state(&self, target: &Target) -> State {
+        self.states[&target.key]
+    }
+}
+
+impl Live for Described {
+    fn availability(&self, target: &Target) -> Availability {
+        self.state(target).availability
+    }
+
+    fn at_cap(&self, target: &Target, _cap: u32) -> bool {
+        self.state(target).is_full
+    }
+
+    fn fails_open(&self, group: &Group) -> bool {
+        let usable = group.targets.iter().filter(|target| {
+            group.settings.cross_zone
+                || target.zone.as_ref().is_some_and(|zone| zone.as_str() == "a")
+        });
+        let states = usable.map(|target| self.availability(target));
+        let (mut registered, mut serving) = (0, 0);
+        for state in states.filter(|state| state.drain == Drain::No) {
+            registered += 1;
+            serving += u32::from(state.health != Health::Unhealthy);
+        }
+        let (wanted, minimum) = (group.settings.fail_open, group.settings.minimum_healthy);
+        progress::fails_open(wanted, serving, registered, minimum.count, minimum.percent)
+    }
+}
+
+/// The turn of one newcomer.
+pub(crate) struct Turn(pub(crate) u64);
+
+impl Draw for Turn {
+    fn turn(&mut self, _group: &Group) -> u64 {
+        self.0
+    }
+}
