@@ -3,6 +3,8 @@
 
 // A scene that cannot be set up should end at that very line.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+// Scenes run in real time; what they wait for has a bound.
+#![allow(clippy::disallowed_methods)]
 
 mod support;
 
