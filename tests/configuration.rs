@@ -1,151 +1,175 @@
-//! The files of `config/`, the pages written from the declarations, and what is said of bad files.
-//! With `UPDATE=1` it writes what it would compare.
-
-#![allow(clippy::unwrap_used)]
+//! The file as its operator meets it: what is refused and in which words, and that every sample is
+//! taken. `UPDATE=1 cargo test --test configuration` writes the expected words anew.
 
 use proptest::prelude::*;
-use stayput::config::{self, Loaded, manual};
+use stayput::config;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn files(folder: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
-    let is_toml = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "toml");
-    let mut files: Vec<PathBuf> = entries.filter(is_toml).collect();
+// A repository without these folders cannot be tested.
+#[allow(clippy::unwrap_used)]
+fn files_in(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
     files.sort();
-    assert!(!files.is_empty(), "{folder} is empty");
     files
 }
 
-/// Compares a file with what it should hold, or writes it.
-#[track_caller]
-fn holds(path: &Path, expected: &str) {
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(path, expected).unwrap();
-        return;
+#[test]
+fn each_refused_file_is_refused_in_the_words_written_beside_it() {
+    let mut differing = Vec::new();
+    for file in files_in("tests/fixtures/config/invalid") {
+        let text = fs::read_to_string(&file).unwrap();
+        let origin = file.file_name().unwrap().to_str().unwrap();
+        let problems = config::parse(&text, origin, file.parent().unwrap())
+            .expect_err(&format!("{origin} is taken"));
+        let expected = file.with_extension("txt");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&expected, problems.render(false)).unwrap();
+        }
+        if fs::read_to_string(&expected).unwrap_or_default() != problems.render(false) {
+            differing.push(format!("--- {origin}\n{problems}"));
+        }
     }
-    let found = fs::read_to_string(path).unwrap_or_default();
-    assert_eq!(found, expected, "{} is out of date: set UPDATE=1", path.display());
-}
-
-fn parse(text: &str, origin: &str) -> Result<Loaded, config::Problems> {
-    config::parse(text, origin, &root().join("config"))
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
 }
 
 #[test]
-fn the_pages_are_what_the_declarations_say() {
-    holds(&root().join("config/complete.toml"), &manual::sample());
-    holds(&root().join("docs/configuration.md"), &manual::reference());
-}
-
-#[test]
-fn every_sample_passes_without_a_warning_and_its_meaning_means_the_same() {
-    for path in files("config") {
-        let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        assert!(loaded.warnings.list().is_empty(), "{}", loaded.warnings);
-        let effective = loaded.effective();
-        let again = parse(&effective, "effective").unwrap_or_else(|problems| panic!("{problems}"));
-        let unmarked = |text: &str| text.replace("  # default", "");
-        assert_eq!(unmarked(&again.effective()), unmarked(&effective), "{}", path.display());
-        let spoken = |config: &config::settings::Config| format!("{config:?}");
-        assert_eq!(spoken(&again.config), spoken(&loaded.config), "{}", path.display());
+fn the_generated_files_are_what_the_declarations_make() {
+    for (name, made) in [
+        ("config/complete.toml", config::manual::complete()),
+        ("docs/configuration.md", config::manual::reference()),
+    ] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        if std::env::var_os("UPDATE").is_some() {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, &made).unwrap();
+        }
+        let stored = fs::read_to_string(&file).unwrap_or_default();
+        assert!(stored == made, "{name} is stale: run the tests with UPDATE=1");
     }
 }
 
-/// What may be said when one commented line of the complete sample is made to count: it is for
-/// later, or it needs a file or its neighbours.
-const EXPECTED: [&str; 3] =
-    ["is not supported yet", "cannot read the key", "the rule does nothing"];
-
 #[test]
-fn every_alternative_of_the_complete_sample_can_be_made_to_count() {
-    let sample = manual::sample();
+fn each_alternative_of_the_complete_sample_is_taken_when_it_is_uncommented() {
+    let sample = config::manual::complete();
     let lines: Vec<&str> = sample.lines().collect();
     let mut tried = 0;
+    let mut table_is_on = true;
     for (at, line) in lines.iter().enumerate() {
-        let Some(alternative) = line.strip_prefix("# ").filter(|line| is_alternative(line)) else {
+        if line.starts_with('[') || line.starts_with("#[") {
+            table_is_on = line.starts_with('[');
+        }
+        let Some(uncommented) =
+            line.strip_prefix('#').filter(|rest| rest.starts_with(char::is_alphabetic))
+        else {
             continue;
         };
+        if !table_is_on || lines[at - 1].ends_with("Not supported yet.") {
+            continue;
+        }
+        let mut changed = lines.clone();
+        changed[at] = uncommented;
+        if let Err(problems) = config::parse(&changed.join("\n"), "complete.toml", Path::new("")) {
+            panic!("{problems}");
+        }
         tried += 1;
-        let text = with_alternative(&lines, at, alternative);
-        if let Err(problems) = parse(&text, "complete.toml") {
-            for problem in problems.list() {
-                let fine = EXPECTED.iter().any(|expected| problem.title.contains(expected));
-                assert!(fine, "line {}: {alternative}\n{problems}", at + 1);
-            }
-        }
     }
-    assert!(tried > 50, "only {tried} alternatives were found");
-}
-
-/// Whether a comment is a line of TOML: `key = value` whose key is a bare word.
-fn is_alternative(line: &str) -> bool {
-    let Some((key, value)) = line.split_once(" = ") else { return false };
-    let is_key =
-        key.bytes().all(|byte| byte.is_ascii_lowercase() || b"_0123456789".contains(&byte));
-    is_key && toml::from_str::<toml::Table>(&format!("x = {value}")).is_ok()
-}
-
-/// The sample in which this line counts, under its own headings if those are comments too.
-fn with_alternative(lines: &[&str], at: usize, alternative: &str) -> String {
-    let heading = lines[..at].iter().rev().find_map(|line| heading(line)).unwrap_or_default();
-    let is_above = |name: &str| heading == name || heading.starts_with(&format!("{name}."));
-    let mut text: Vec<&str> = lines.to_vec();
-    text[at] = alternative;
-    for line in &mut text[..at] {
-        if self::heading(line).is_some_and(is_above) {
-            *line = line.trim_start_matches("# ");
-        }
-    }
-    text.join("\n")
-}
-
-/// The name in a heading, be it a comment or not.
-fn heading(line: &str) -> Option<&str> {
-    let line = line.strip_prefix("# ").unwrap_or(line);
-    let is_heading = line.starts_with('[') && line.ends_with(']');
-    is_heading.then(|| line.trim_matches(['[', ']']))
+    assert!(tried >= 5, "only {tried} alternatives were found");
 }
 
 #[test]
-fn what_is_said_of_a_bad_file_is_settled() {
-    for path in files("tests/fixtures/config/invalid") {
-        let text = fs::read_to_string(&path).unwrap();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        // Relative paths, so that a message does not hold the name of this machine's folders.
-        let base = Path::new("tests/fixtures/config/invalid");
-        let Err(problems) = config::parse(&text, name, base) else {
-            panic!("{name} has no error in it")
-        };
-        holds(&path.with_extension("txt"), &format!("{problems}\n"));
-        let repeated = problems.list().iter().any(|problem| problem.title.is_empty());
-        assert!(!repeated, "{problems}");
+fn a_file_that_is_not_there_is_a_problem_and_not_a_panic() {
+    let problems = config::load(Path::new("/nowhere/stayput.toml")).unwrap_err();
+    assert!(problems.render(false).contains("cannot read /nowhere/stayput.toml"), "{problems}");
+}
+
+#[test]
+fn every_sample_is_taken_without_a_warning() {
+    for file in files_in("config") {
+        match config::load(&file) {
+            Ok(loaded) => assert!(loaded.warnings.is_empty(), "{}", loaded.warnings),
+            Err(problems) => panic!("{problems}"),
+        }
     }
+}
+
+#[test]
+fn the_smallest_file_is_sticky_for_a_day_and_sends_everything_to_its_only_group() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/minimal.toml");
+    let config = config::load(&file).unwrap().config;
+    let group = &config.groups[0];
+    let stickiness = group.stickiness.as_ref().unwrap();
+    assert_eq!(stickiness.cookie, "AWSALB");
+    assert_eq!(stickiness.lifetime.seconds(), 86_400);
+    let forward = config::settings::Action::Forward(group.name.clone());
+    assert_eq!(config.listeners[0].default, Some(forward));
+}
+
+#[test]
+fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
+    let head = "[listener.web]\naddress = '0.0.0.0:80'\n";
+    let groups = "[target_group.a]\ntargets = ['10.0.0.1:80']\n\
+                  [target_group.b]\ntargets = ['10.0.0.2:80']\n";
+    for (text, warning) in [
+        (format!("{head}{groups}"), Some("answers 404")),
+        (format!("{head}default = 'a'\n{groups}"), None),
+        (format!("{head}{groups}[[rule]]\npaths = ['/*']\nforward = 'b'\n"), None),
+        (format!("{head}{groups}[[rule]]\npaths = ['/b/*']\nforward = 'b'\n"), Some("answers 404")),
+        (
+            format!(
+                "[runtime]\nzone = 'x'\n{head}[target_group.a]\ntargets = ['10.0.0.1:80']\ncross_zone = false\n"
+            ),
+            Some("stands in zone `x`"),
+        ),
+        (
+            format!(
+                "{head}[target_group.a]\ntargets = ['10.0.0.1:80']\nstickiness = {{ secure = 'never', same_site = 'none' }}\n"
+            ),
+            Some("browsers drop"),
+        ),
+    ] {
+        let warnings =
+            config::parse(&text, "test.toml", Path::new("")).unwrap().warnings.render(false);
+        match warning {
+            Some(words) => assert!(warnings.contains(words), "{text}\n{warnings}"),
+            None => assert_eq!(warnings, "", "{text}"),
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_not_supported_yet_is_taken_at_its_default() {
+    let text = "[runtime]\nmemory_limit = '0'\n[listener.web]\naddress = '0.0.0.0:80'\n\
+                proxy_protocol = false\n[target_group.a]\ntargets = ['10.0.0.1:80']\n\
+                protocol = 'http1'\nslow_start = '0s'\nsend_proxy = 'off'\n\
+                [[rule]]\nmethods = []\nfailover = false\nforward = { a = { weight = 7 } }\n";
+    assert!(config::parse(text, "test.toml", Path::new("")).is_ok());
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    // Each case parses a whole file and renders what is wrong with it.
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn no_text_makes_the_reader_panic(
-        changes in prop::collection::vec((any::<prop::sample::Index>(), 0usize..40, ".{0,6}"), 1..8)
+    fn a_file_cut_and_patched_at_random_never_panics(
+        which in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        cut in 0usize..12,
+        patch in "[\\[\\]{}=\",.'#\n a-z0-9ü-]{0,12}",
     ) {
-        let mut text = manual::sample();
-        for (place, removed, added) in changes {
-            let mut from = place.index(text.len());
-            while !text.is_char_boundary(from) { from -= 1; }
-            let mut to = (from + removed).min(text.len());
-            while !text.is_char_boundary(to) { to += 1; }
-            text.replace_range(from..to, &added);
-        }
-        if let Err(problems) = parse(&text, "mutated") {
-            prop_assert!(!problems.list().is_empty());
-            // Rendering finds the lines of every span, so it must not panic either.
-            prop_assert!(!problems.to_string().is_empty());
+        let mut files = files_in("config");
+        files.extend(files_in("tests/fixtures/config/invalid"));
+        let text = fs::read_to_string(which.get(&files)).unwrap();
+        let mut text: Vec<char> = text.chars().collect();
+        let at = at.index(text.len() + 1);
+        let end = (at + cut).min(text.len());
+        text.splice(at..end, patch.chars());
+        let text: String = text.into_iter().collect();
+        if let Err(problems) = config::parse(&text, "mutated.toml", Path::new("/nowhere")) {
+            prop_assert!(!problems.render(true).is_empty());
         }
     }
 }

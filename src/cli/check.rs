@@ -2,6 +2,7 @@
 
 use super::terminal::{self, data, message};
 use super::{Failed, read_config};
+use crate::config;
 use crate::control::state_dir::StateDir;
 use crate::model::roster::Roster;
 use crate::model::snapshot::{Resolutions, Snapshot};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 pub(super) fn check(path: &Path, print: bool) -> Result<ExitCode, Failed> {
     let loaded = read_config(path)?;
-    if !loaded.warnings.list().is_empty() {
+    if !loaded.warnings.is_empty() {
         message(&loaded.warnings.render(terminal::messages_are_coloured()));
     }
     // Names that a token could not tell apart show only when the tables are built.
@@ -22,7 +23,7 @@ pub(super) fn check(path: &Path, print: bool) -> Result<ExitCode, Failed> {
         StateDir::find(Some(path))?;
     }
     if print {
-        data(&loaded.effective());
+        data(&config::effective(&loaded));
     } else {
         data(&format!("{}: ok", path.display()));
     }

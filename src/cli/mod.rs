@@ -34,6 +34,8 @@ struct ConfigArgument {
     config: PathBuf,
 }
 
+// One value a process: its size is nobody's concern.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Balance.

@@ -167,7 +167,7 @@ impl Replica {
         }
         let (visitor, is_known) = match visitor_of(headers) {
             Some(visitor) => (visitor, true),
-            None => (format!("{:016x}", self.random.borrow_mut().next()), false),
+            None => (format!("{:016x}", self.random.borrow_mut().bits()), false),
         };
         let mut visits = self.visits.borrow_mut();
         if visits.len() >= MOST_VISITORS {

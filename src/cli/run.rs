@@ -15,7 +15,7 @@ pub(super) fn run(path: &Path) -> Result<ExitCode, Failed> {
     let coloured = terminal::messages_are_coloured();
     let loaded = config::load(path).map_err(|problems| Failed(problems.render(coloured)))?;
     let Loaded { config, warnings, .. } = loaded;
-    if !warnings.list().is_empty() {
+    if !warnings.is_empty() {
         message(&warnings.render(coloured));
     }
     tell(level_filter(config.log.level), coloured);

@@ -1,146 +1,224 @@
-//! How a key of the file is declared. Each key stands once, in the tables of [`file`]; the reader,
-//! `config/complete.toml` and `docs/configuration.md` come from there.
+//! Every key of the file, declared once: its kind, bounds, default and what the manual says of it.
+//! The reader, the manual and the complete sample are made from these tables.
 
-pub(super) mod file;
+mod forms;
 mod group;
+mod health;
 mod listener;
+mod process;
+mod rule;
+mod stickiness;
+mod upstream;
+
+pub(super) use forms::{NAME, host_and_port};
+
+use super::quantity::{duration_text, size_text};
+use std::time::Duration;
+
+/// The top of the file.
+pub(super) static FILE: &[Key] = &[
+    Key::new("runtime", Kind::Table(process::RUNTIME), "The process itself.").or("{}"),
+    Key::new(
+        "affinity",
+        Kind::Table(process::AFFINITY),
+        "The keys that seal pins. Absent: one is generated once and kept in \
+         `state_dir`, so that pins survive a restart.",
+    ),
+    Key::new("admin", Kind::Table(process::ADMIN), "The admin side. Absent: there is none.")
+        .later(),
+    Key::new("log", Kind::Table(process::LOG), "What is written where.").or("{}"),
+    Key::new("listener", Kind::Named(listener::LISTENER), "Where clients connect, by name.")
+        .required(),
+    Key::new(
+        "rule",
+        Kind::List(&Kind::Table(rule::RULE)),
+        "Which request goes where. The first match wins; the conditions of a rule must \
+         all hold; of the values in a list one must.",
+    )
+    .or("[]"),
+    Key::new(
+        "target_group",
+        Kind::Named(group::GROUP),
+        "Replicas that serve the same thing, by name.",
+    )
+    .required(),
+];
 
 /// One key.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
+    /// As it is written.
     pub(super) name: &'static str,
+    /// What may stand behind it.
     pub(super) kind: Kind,
-    /// As TOML; `None` where an absent key means that there is nothing.
+    /// TOML of the value it has when it is not written; `None`: absent.
     pub(super) default: Option<&'static str>,
-    /// As TOML, for keys without a default.
+    /// Words for a default that depends on other keys.
+    pub(super) derived: Option<&'static str>,
+    /// TOML of a value to show where there is no default.
     pub(super) example: Option<&'static str>,
-    /// Whether this release acts on it. If not, anything but the default is refused.
-    pub(super) supported: bool,
-    /// What the manual says.
+    /// What it is for.
     pub(super) manual: &'static str,
+    /// False: it must be written.
+    pub(super) optional: bool,
+    /// False: only its default is taken, for what it asks is not built yet.
+    pub(super) supported: bool,
 }
 
-/// What a value may be.
-#[derive(Debug)]
+/// What may stand behind a key.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    Text,
-    /// A name of letters, digits, `.`, `_`, `-`.
-    Name,
+    /// Text of a form.
+    Text(&'static Form),
+    /// `true` or `false`.
     Bool,
-    Integer {
-        min: i64,
-        max: i64,
-    },
-    /// In milliseconds; besides, one of these words.
-    Duration {
-        min: u64,
-        max: u64,
-        words: &'static [&'static str],
-    },
+    /// A whole number between the two, both included.
+    Integer(u64, u64),
+    /// A duration.
+    Duration(Span),
+    /// A size in bytes: 0 where `zero`, else between the two.
     Size {
+        /// Whether `"0"` is taken, as "none".
+        zero: bool,
+        /// The least.
         min: u64,
+        /// The most.
         max: u64,
     },
-    Word(&'static [Word]),
+    /// One of these words, each with whether it is supported.
+    Word(&'static [(&'static str, bool)]),
+    /// A list of these.
     List(&'static Kind),
-    /// A table whose keys are known. With `always`, an absent one is read as an empty one.
-    Table {
-        keys: &'static [Key],
-        always: bool,
-    },
-    /// Tables by name.
+    /// One of these, or a list that is not empty.
+    OneOrMany(&'static Kind),
+    /// A table of these keys.
+    Table(&'static [Key]),
+    /// A table of tables under names of the operator's choice.
     Named(&'static [Key]),
-    /// Tables in order, written `[[name]]`.
-    Ordered(&'static [Key]),
-    /// Values of one kind by free names.
-    Map(&'static Kind),
-    /// The first that fits the value's type.
+    /// A table of values under names of the operator's choice, which are texts of a form.
+    Map(&'static Form, &'static Kind),
+    /// The first of these that has the type that is written.
     Either(&'static [Kind]),
 }
 
-/// One of a closed list of words.
+/// The bounds of a duration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    /// Whether `"0s"` is taken although it is below `min`.
+    pub(super) zero: bool,
+    /// The shortest.
+    pub(super) min: Duration,
+    /// The longest.
+    pub(super) max: Duration,
+}
+
+/// A form of text.
 #[derive(Debug)]
-pub(super) struct Word {
-    pub(super) text: &'static str,
-    pub(super) supported: bool,
+pub(super) struct Form {
+    /// What it is, after "must be".
+    pub(super) what: &'static str,
+    /// Whether a text is of the form.
+    pub(super) fits: fn(&str) -> bool,
 }
 
 impl Key {
+    /// A supported key that is absent by default.
     const fn new(name: &'static str, kind: Kind, manual: &'static str) -> Self {
-        Self { name, kind, default: None, example: None, supported: true, manual }
-    }
-
-    const fn default(mut self, text: &'static str) -> Self {
-        self.default = Some(text);
-        self
-    }
-
-    const fn example(mut self, text: &'static str) -> Self {
-        self.example = Some(text);
-        self
-    }
-
-    const fn not_yet(mut self) -> Self {
-        self.supported = false;
-        self
-    }
-}
-
-const fn word(text: &'static str) -> Word {
-    Word { text, supported: true }
-}
-
-const fn later(text: &'static str) -> Word {
-    Word { text, supported: false }
-}
-
-const fn always(keys: &'static [Key]) -> Kind {
-    Kind::Table { keys, always: true }
-}
-
-const fn optional(keys: &'static [Key]) -> Kind {
-    Kind::Table { keys, always: false }
-}
-
-const fn lasting(min: u64, max: u64) -> Kind {
-    Kind::Duration { min, max, words: &[] }
-}
-
-const SECOND: u64 = 1_000;
-const HOUR: u64 = 3_600 * SECOND;
-const DAY: u64 = 24 * HOUR;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn every_table(keys: &'static [Key], check: &mut impl FnMut(&'static [Key])) {
-        check(keys);
-        for key in keys {
-            every_kind(&key.kind, check);
+        Self {
+            name,
+            kind,
+            default: None,
+            derived: None,
+            example: None,
+            manual,
+            optional: true,
+            supported: true,
         }
     }
 
-    fn every_kind(kind: &'static Kind, check: &mut impl FnMut(&'static [Key])) {
-        match kind {
-            Kind::Table { keys, .. } | Kind::Named(keys) | Kind::Ordered(keys) => {
-                every_table(keys, check);
+    /// With a default.
+    const fn or(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self }
+    }
+
+    /// With a default that depends on other keys.
+    const fn derived(self, words: &'static str) -> Self {
+        Self { derived: Some(words), ..self }
+    }
+
+    /// With an example.
+    const fn eg(self, example: &'static str) -> Self {
+        Self { example: Some(example), ..self }
+    }
+
+    /// It must be written.
+    const fn required(self) -> Self {
+        Self { optional: false, ..self }
+    }
+
+    /// It is declared before it is built.
+    const fn later(self) -> Self {
+        Self { supported: false, ..self }
+    }
+}
+
+impl Kind {
+    /// The words that are supported, or those that are not yet.
+    fn words(&self, supported: bool) -> Vec<&'static str> {
+        let Kind::Word(words) = self else { return Vec::new() };
+        words.iter().filter(|(_, built)| *built == supported).map(|(word, _)| *word).collect()
+    }
+
+    /// The words that are declared before they are built, as a sentence.
+    pub(super) fn not_yet(&self) -> Option<String> {
+        let words = quoted(self.words(false));
+        (!words.is_empty()).then(|| format!(" Not yet: {}.", words.join(", ")))
+    }
+
+    /// What is expected, after "must be".
+    pub(super) fn expects(&self) -> String {
+        match self {
+            Kind::Text(form) => form.what.into(),
+            Kind::Bool => "`true` or `false`".into(),
+            Kind::Integer(min, u64::MAX) => format!("a whole number of at least {min}"),
+            Kind::Integer(min, max) => format!("a whole number from {min} to {max}"),
+            Kind::Duration(span) => format!("a duration {}", span.bounds()),
+            Kind::Size { zero, min, max } => {
+                let zero = if *zero { "\"0\" or " } else { "" };
+                format!("{zero}a size from {} to {}", size_text(*min), size_text(*max))
             }
-            Kind::List(kind) | Kind::Map(kind) => every_kind(kind, check),
-            Kind::Either(kinds) => kinds.iter().for_each(|kind| every_kind(kind, check)),
-            _ => {}
+            Kind::Word(_) => quoted(self.words(true)).join(" or "),
+            Kind::List(_) => "a list".into(),
+            Kind::OneOrMany(one) => format!("{} or a list of such", one.expects()),
+            Kind::Table(_) | Kind::Named(_) | Kind::Map(..) => "a table".into(),
+            Kind::Either(kinds) => {
+                kinds.iter().map(Kind::expects).collect::<Vec<_>>().join(", or ")
+            }
         }
     }
+}
 
-    #[test]
-    fn no_table_declares_a_key_twice_and_none_lacks_its_manual() {
-        every_table(file::ROOT, &mut |keys| {
-            let mut names: Vec<_> = keys.iter().map(|key| key.name).collect();
-            names.sort_unstable();
-            let count = names.len();
-            names.dedup();
-            assert_eq!(names.len(), count, "{names:?}");
-            assert!(keys.iter().all(|key| key.manual.ends_with('.')), "{names:?}");
-        });
+fn quoted(words: Vec<&str>) -> Vec<String> {
+    words.iter().map(|word| format!("\"{word}\"")).collect()
+}
+
+impl Span {
+    /// `from 1s to 7d`
+    pub(super) fn bounds(&self) -> String {
+        let zero = if self.zero { "of 0s, or " } else { "" };
+        format!("{zero}from {} to {}", duration_text(self.min), duration_text(self.max))
     }
 }
+
+const fn secs(min: u64, max: u64) -> Kind {
+    millis(min * 1_000, max * 1_000)
+}
+
+const fn millis(min: u64, max: u64) -> Kind {
+    let (min, max) = (Duration::from_millis(min), Duration::from_millis(max));
+    Kind::Duration(Span { zero: false, min, max })
+}
+
+/// In seconds.
+const HOUR: u64 = 3_600;
+const DAY: u64 = 24 * HOUR;

@@ -2,68 +2,63 @@
 //! problem in it.
 
 mod check;
+mod effective;
 mod keys;
 pub mod manual;
-mod problem;
+mod nearest;
+mod node;
+pub mod problem;
 mod quantity;
 mod reader;
 pub mod settings;
 
-pub use problem::{Problem, Problems};
+pub use effective::effective;
+use problem::{Problem, Problems};
 use settings::Config;
 use std::path::Path;
 
-/// A file without an error in it.
-#[derive(Clone, Debug)]
+/// A file that was taken.
+#[derive(Debug)]
 pub struct Loaded {
     /// What it says.
     pub config: Config,
-    /// What is allowed and yet seldom meant.
+    /// What is worth a second look.
     pub warnings: Problems,
-    effective: reader::Table,
+    file: node::Table,
 }
 
-/// Reads and checks a file. Relative paths in it are relative to it.
+/// Reads and checks the file at `path`, and the key files it names.
 ///
 /// # Errors
-/// Every problem it has; a file that cannot be read has that one.
+/// With every problem of the file, when one of them is an error.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let origin = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let problem = Problem::new(None, format!("cannot read {origin}: {error}"), "");
-        let problem = problem.help("name the file with -c FILE, or in STAYPUT_CONFIG");
-        Problems::new(&origin, "", vec![problem], false)
-    })?;
+    let refused = |why: String| {
+        let mut problems = Problems::new(&origin, "");
+        problems.push(Problem::anywhere(format!("cannot read {origin}: {why}")));
+        problems
+    };
+    let bytes = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|error| refused(error.utf8_error().to_string()))?;
     parse(&text, &origin, path.parent().unwrap_or(Path::new("")))
 }
 
-/// As [`load`], for text from anywhere; `base` is what relative paths are relative to.
+/// Checks `text`, which came from `origin`; relative paths in it are relative to `base`.
 ///
 /// # Errors
-/// Every problem it has.
+/// With every problem of the text, when one of them is an error.
 pub fn parse(text: &str, origin: &str, base: &Path) -> Result<Loaded, Problems> {
-    let reader::Read { table, syntax, problems } = reader::read(text);
-    let mut checked = check::check(&table, base, problems);
-    if !syntax.is_empty() {
-        // Where the parser stumbled, things are missing or not what was meant: what follows from
-        // that is no news. One line is one mistake.
-        let line = |at: usize| text[..text.floor_char_boundary(at)].matches('\n').count();
-        let line_of = |problem: &Problem| problem.span.as_ref().map(|span| line(span.start));
-        let mut broken = Vec::new();
-        for problem in syntax {
-            let at = line_of(&problem);
-            if !broken.contains(&at) {
-                broken.push(at);
-                checked.problems.retain(|other| line_of(other).is_some() && line_of(other) != at);
-                checked.problems.push(problem);
-            }
-        }
+    let mut problems = Problems::new(origin, text);
+    let (mut file, whole) = reader::read(text, &mut problems);
+    if !whole {
+        problems.sort();
+        return Err(problems);
     }
-    match checked.config {
-        Some(config) if checked.problems.is_empty() => {
-            let warnings = Problems::new(origin, text, checked.warnings, true);
-            Ok(Loaded { config, warnings, effective: table })
-        }
-        _ => Err(Problems::new(origin, text, checked.problems, false)),
+    check::derive(&mut file);
+    let config = check::check(&file, base, &mut problems);
+    problems.sort();
+    if problems.has_errors() {
+        return Err(problems);
     }
+    Ok(Loaded { config, warnings: problems, file })
 }

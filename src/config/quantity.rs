@@ -1,103 +1,138 @@
-//! Durations and sizes as operators write them: a number never stands without its unit, for other
-//! proxies read a bare one as milliseconds, seconds or nanoseconds.
+//! Durations and sizes as the file writes them: a number never stands without its unit.
 
 use std::time::Duration;
 
-const DURATION_UNITS: [(&str, u64); 5] =
-    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-const SIZE_UNITS: [(&str, u64); 7] = [
-    ("B", 1),
-    ("kB", 1_000),
+/// Why a text is no quantity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Defect {
+    /// A bare number: nobody can tell seconds from milliseconds.
+    NoUnit,
+    /// Anything else.
+    Unreadable,
+}
+
+const DURATIONS: &[(&str, u64)] =
+    &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+const SIZES: &[(&str, u64)] = &[
     ("KiB", 1 << 10),
-    ("MB", 1_000_000),
     ("MiB", 1 << 20),
-    ("GB", 1_000_000_000),
     ("GiB", 1 << 30),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("B", 1),
 ];
 
-/// `250ms`, `1h30m`, `7d`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
-    let mut total = 0u64;
+/// Reads `250ms`, `30s`, `1h30m`, `7d`: whole numbers, each with its unit.
+///
+/// # Errors
+/// When a unit is missing, or the text is something else.
+pub(super) fn duration(text: &str) -> Result<Duration, Defect> {
     let mut rest = text;
+    let mut sum: u64 = 0;
     while !rest.is_empty() {
-        let (number, unit, after) = leading_quantity(rest)?;
-        let (_, factor) = DURATION_UNITS.iter().find(|(known, _)| *known == unit)?;
-        total = total.checked_add(number.checked_mul(*factor)?)?;
-        rest = after;
+        let (number, unit, left) = leading(rest)?;
+        let factor = factor(DURATIONS, unit)?;
+        let part = number.checked_mul(factor).ok_or(Defect::Unreadable)?;
+        sum = sum.checked_add(part).ok_or(Defect::Unreadable)?;
+        rest = left;
     }
-    (!text.is_empty()).then_some(Duration::from_millis(total))
+    if text.is_empty() { Err(Defect::Unreadable) } else { Ok(Duration::from_millis(sum)) }
 }
 
-/// `64KiB`, `1MB`, and `0`, which is nothing in any unit.
-pub(super) fn size(text: &str) -> Option<u64> {
+/// Reads `64KiB`, `1MB`, `512B`, and `0`, which is the same in every unit.
+///
+/// # Errors
+/// When the unit is missing, or the text is something else.
+pub(super) fn size(text: &str) -> Result<u64, Defect> {
     if text == "0" {
-        return Some(0);
+        return Ok(0);
     }
-    let (number, unit, after) = leading_quantity(text)?;
-    let (_, factor) = SIZE_UNITS.iter().find(|(known, _)| known.eq_ignore_ascii_case(unit))?;
-    after.is_empty().then_some(number.checked_mul(*factor)?)
+    let (number, unit, left) = leading(text)?;
+    if !left.is_empty() {
+        return Err(Defect::Unreadable);
+    }
+    number.checked_mul(factor(SIZES, unit)?).ok_or(Defect::Unreadable)
 }
 
-fn leading_quantity(text: &str) -> Option<(u64, &str, &str)> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, rest) = text.split_at(digits);
-    let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-    let (unit, after) = rest.split_at(end);
-    Some((number.parse().ok()?, unit, after))
-}
-
-/// A duration in the largest units that say it whole.
-pub(super) fn write_duration(duration: Duration) -> String {
-    let mut left = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    if left == 0 {
-        return "0s".to_owned();
-    }
+/// A duration as [`duration`] reads it, in the largest units that hold it exactly.
+pub(super) fn duration_text(duration: Duration) -> String {
+    let mut left = duration.as_millis();
     let mut text = String::new();
-    for (unit, factor) in DURATION_UNITS.iter().rev() {
-        if left >= *factor {
-            text.push_str(&format!("{}{unit}", left / factor));
-            left %= factor;
+    for (unit, factor) in DURATIONS.iter().rev() {
+        let count = left / u128::from(*factor);
+        if count > 0 {
+            text.push_str(&format!("{count}{unit}"));
+            left %= u128::from(*factor);
         }
     }
-    text
+    if text.is_empty() { "0s".into() } else { text }
 }
 
-/// A size in the largest binary unit that says it whole.
-pub(super) fn write_size(size: u64) -> String {
-    let binary = SIZE_UNITS.iter().rev().filter(|(unit, _)| unit.ends_with("iB"));
-    for (unit, factor) in binary {
-        if size > 0 && size.is_multiple_of(*factor) {
-            return format!("{}{unit}", size / factor);
-        }
+/// A size as [`size`] reads it, in the largest unit that holds it exactly.
+pub(super) fn size_text(size: u64) -> String {
+    let fits = |(_, factor): &&(&str, u64)| size.is_multiple_of(*factor);
+    match SIZES.iter().filter(fits).max_by_key(|(_, factor)| *factor) {
+        Some((unit, factor)) if size > 0 => format!("{}{unit}", size / factor),
+        _ => "0".into(),
     }
-    if size == 0 { "0".to_owned() } else { format!("{size}B") }
+}
+
+/// The number and the unit a text begins with, and what follows them.
+fn leading(text: &str) -> Result<(u64, &str, &str), Defect> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = text.split_at(digits);
+    let number = number.parse().map_err(|_| Defect::Unreadable)?;
+    let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+    let (unit, left) = rest.split_at(letters);
+    if unit.is_empty() && left.is_empty() {
+        return Err(Defect::NoUnit);
+    }
+    Ok((number, unit, left))
+}
+
+fn factor(units: &[(&str, u64)], unit: &str) -> Result<u64, Defect> {
+    let found = units.iter().find(|(name, _)| *name == unit);
+    found.map(|(_, factor)| *factor).ok_or(Defect::Unreadable)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn a_duration_is_numbers_with_units() {
-        for (text, milliseconds) in
-            [("250ms", 250), ("1h30m", 5_400_000), ("7d", 604_800_000), ("0s", 0), ("1m1s", 61_000)]
+    fn a_duration_is_whole_numbers_each_with_its_unit() {
+        for (text, millis) in
+            [("250ms", 250), ("30s", 30_000), ("1h30m", 5_400_000), ("7d", 604_800_000), ("0s", 0)]
         {
-            assert_eq!(duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
-            assert_eq!(duration(&write_duration(duration(text).unwrap())), duration(text));
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for bad in ["", "5", "s", "5 s", "-5s", "5S", "1.5h", "5s5", "99999999999999999999s"] {
-            assert_eq!(duration(bad), None, "{bad}");
+        assert_eq!(duration("30"), Err(Defect::NoUnit));
+        assert_eq!(duration("1h30"), Err(Defect::NoUnit));
+        for bad in ["", "s", "1.5s", "-1s", "1 s", "30sec", "99999999999999999999s"] {
+            assert_eq!(duration(bad), Err(Defect::Unreadable), "{bad}");
         }
     }
 
     #[test]
-    fn a_size_is_a_number_with_a_unit_or_nothing() {
+    fn a_size_has_one_unit_and_only_zero_goes_without() {
         for (text, bytes) in [("64KiB", 65_536), ("1MB", 1_000_000), ("0", 0), ("7B", 7)] {
-            assert_eq!(size(text), Some(bytes), "{text}");
-            assert_eq!(size(&write_size(bytes)), Some(bytes));
+            assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for bad in ["", "64", "KiB", "64 KiB", "64KiB1", "1TB"] {
-            assert_eq!(size(bad), None, "{bad}");
+        assert_eq!(size("10"), Err(Defect::NoUnit));
+        for bad in ["", "1kb", "1MiB1KiB", "KiB"] {
+            assert_eq!(size(bad), Err(Defect::Unreadable), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_read_back(millis in 0..u64::MAX / 2, bytes: u64) {
+            let time = Duration::from_millis(millis);
+            prop_assert_eq!(duration(&duration_text(time)), Ok(time));
+            prop_assert_eq!(size(&size_text(bytes)), Ok(bytes));
         }
     }
 }

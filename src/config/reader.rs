@@ -1,483 +1,185 @@
-//! Reads a file against its declared keys. It notes each problem and goes on, so that an operator
-//! sees all of them at once; what is wrong counts as absent from then on.
+//! From text to values of their kinds. Whatever does not fit its declaration is noted, and the
+//! reader goes on, so that one pass tells everything.
 
-mod types;
+mod syntax;
+mod value;
 
-use super::keys::file::ROOT;
-use super::keys::{Key, Kind, Word};
-use super::problem::{Problem, nearest};
-use super::quantity;
-use crate::ground::name::Name;
+use super::keys::{FILE, Key, Kind};
+use super::nearest::nearest;
+use super::node::{Node, Table, Value};
+use super::problem::{Problem, Problems};
 use std::ops::Range;
-use std::time::Duration;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
-use types::{fits, found, wanted};
+use toml::de::{DeString, DeTable, DeValue};
 
-/// A value and where it stands; `None` for a default.
-#[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) span: Option<Range<usize>>,
-    pub(super) value: Value,
+/// Reads `text`. The second is false when its syntax is broken, so that what seems to be missing
+/// may only be unread.
+pub(super) fn read(text: &str, problems: &mut Problems) -> (Table, bool) {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    let broken = syntax::note(text, &errors, problems);
+    let mut reader = Reader { problems, whole: broken.is_empty() };
+    let table = reader.table(FILE, tree.get_ref(), &(0..0), "");
+    // What the parser made of a broken line is not what was meant.
+    problems.retain(|problem| {
+        let on_broken = |span: &Range<usize>| {
+            let touches = |line: &Range<usize>| span.start <= line.end && line.start <= span.end;
+            !broken.iter().any(touches)
+        };
+        syntax::is_syntax(problem) || problem.span.as_ref().is_none_or(on_broken)
+    });
+    (table, broken.is_empty())
 }
 
-/// A value that fits its key.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
-    Text(String),
-    Bool(bool),
-    Integer(i64),
-    Duration(Duration),
-    Size(u64),
-    Word(&'static str),
-    List(Vec<Node>),
-    Table(Table),
-    Named(Vec<(String, Node)>),
+struct Reader<'p> {
+    problems: &'p mut Problems,
+    whole: bool,
 }
 
-impl PartialEq for Node {
-    fn eq(&self, other: &Self) -> bool {
-        self.value == other.value
-    }
-}
-
-/// A table whose keys are all known, with defaults filled in.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Table {
-    /// In the order of the declaration.
-    pub(super) entries: Vec<(&'static str, Node)>,
-}
-
-impl Table {
-    pub(super) fn get(&self, key: &str) -> Option<&Node> {
-        self.entries.iter().find(|(name, _)| *name == key).map(|(_, node)| node)
-    }
-
-    /// Where a key's value stands, if it was written.
-    pub(super) fn span(&self, key: &str) -> Option<Range<usize>> {
-        self.get(key)?.span.clone()
-    }
-
-    pub(super) fn text(&self, key: &str) -> Option<&str> {
-        match &self.get(key)?.value {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// A word of a closed list, or the word that stands for a special duration; empty if absent.
-    pub(super) fn word(&self, key: &str) -> &'static str {
-        match self.get(key).map(|node| &node.value) {
-            Some(Value::Word(word)) => word,
-            _ => "",
-        }
-    }
-
-    pub(super) fn bool(&self, key: &str) -> bool {
-        matches!(self.get(key).map(|node| &node.value), Some(Value::Bool(true)))
-    }
-
-    pub(super) fn integer(&self, key: &str) -> Option<i64> {
-        match self.get(key)?.value {
-            Value::Integer(integer) => Some(integer),
-            _ => None,
-        }
-    }
-
-    /// A number that its key's bounds keep within the type; 0 if absent.
-    pub(super) fn number<N: TryFrom<i64> + Default>(&self, key: &str) -> N {
-        self.integer(key).and_then(|integer| N::try_from(integer).ok()).unwrap_or_default()
-    }
-
-    pub(super) fn duration(&self, key: &str) -> Option<Duration> {
-        match self.get(key)?.value {
-            Value::Duration(duration) => Some(duration),
-            _ => None,
-        }
-    }
-
-    pub(super) fn size(&self, key: &str) -> u64 {
-        match self.get(key).map(|node| &node.value) {
-            Some(Value::Size(size)) => *size,
-            _ => 0,
-        }
-    }
-
-    pub(super) fn list(&self, key: &str) -> &[Node] {
-        match self.get(key).map(|node| &node.value) {
-            Some(Value::List(list)) => list,
-            _ => &[],
-        }
-    }
-
-    pub(super) fn table(&self, key: &str) -> Option<&Table> {
-        match &self.get(key)?.value {
-            Value::Table(table) => Some(table),
-            _ => None,
-        }
-    }
-
-    pub(super) fn named(&self, key: &str) -> &[(String, Node)] {
-        match self.get(key).map(|node| &node.value) {
-            Some(Value::Named(tables)) => tables,
-            _ => &[],
-        }
-    }
-}
-
-/// What a file says, as far as it can be read.
-pub(super) struct Read {
-    pub(super) table: Table,
-    /// What is no TOML.
-    pub(super) syntax: Vec<Problem>,
-    /// What is TOML and fits no key.
-    pub(super) problems: Vec<Problem>,
-}
-
-/// Reads the text of a file.
-pub(super) fn read(text: &str) -> Read {
-    let (root, errors) = DeTable::parse_recoverable(text);
-    let syntax = errors.iter().map(|error| syntax_problem(text, error.message(), error.span()));
-    let syntax = syntax.collect();
-    let mut reader = Reader { problems: Vec::new() };
-    let table = reader.table(root.get_ref(), ROOT, "");
-    Read { table, syntax, problems: reader.problems }
-}
-
-fn syntax_problem(text: &str, message: &str, span: Option<Range<usize>>) -> Problem {
-    let word = span.clone().and_then(|span| text.get(span)).unwrap_or_default();
-    if message.contains("duplicate key") {
-        let name = word.trim_matches(['[', ']', '"', ' ']);
-        let last = name.rsplit('.').next().unwrap_or(name);
-        return Problem::new(span, format!("`{last}` is written twice"), "here again")
-            .help(format!("write all of `{last}` in one place"));
-    }
-    Problem::new(span, format!("this is no TOML: {}", message.trim()), "here")
-}
-
-struct Reader {
-    problems: Vec<Problem>,
-}
-
-impl Reader {
-    fn table(&mut self, table: &DeTable<'_>, keys: &'static [Key], path: &str) -> Table {
-        for name in table.keys() {
-            if !keys.iter().any(|key| key.name == name.get_ref()) {
-                self.unknown_key(name, keys, path);
-            }
-        }
-        let mut entries = Vec::new();
-        for key in keys {
-            let written = table.iter().find(|(name, _)| name.get_ref() == key.name);
-            let node = match written {
-                Some((name, value)) => self.written(name, value, key, path),
-                None => default_of(key),
-            };
-            if let Some(node) = node {
-                entries.push((key.name, node));
-            }
-        }
-        Table { entries }
-    }
-
-    fn unknown_key(
+impl Reader<'_> {
+    /// A table of declared keys, at `span`, which the operator knows as `path`.
+    fn table(
         &mut self,
-        name: &Spanned<std::borrow::Cow<'_, str>>,
-        keys: &'static [Key],
+        keys: &[Key],
+        table: &DeTable<'_>,
+        span: &Range<usize>,
         path: &str,
-    ) {
-        let place = if path.is_empty() { "the file".to_owned() } else { format!("`{path}`") };
-        let title = format!("unknown key `{}`", name.get_ref());
-        let problem = Problem::new(Some(name.span()), title, format!("{place} has no such key"));
-        let known = keys.iter().map(|key| key.name);
-        self.problems.push(match nearest(name.get_ref(), known.clone()) {
-            Some(near) => problem.help(format!("did you mean `{near}`?")),
-            None => problem.help(format!("known here: {}", known.collect::<Vec<_>>().join(", "))),
-        });
+    ) -> Table {
+        let mut read = Table::default();
+        let mut meant = Vec::new();
+        for (key, value) in table {
+            match keys.iter().find(|known| known.name == key.get_ref()) {
+                Some(known) => match self.entry(known, key, value, path) {
+                    Some(node) => read.insert(known.name, node),
+                    None => read.refuse(known.name),
+                },
+                None => meant.extend(self.unknown_key(keys, key, path)),
+            }
+        }
+        for key in keys {
+            let written = table.contains_key(key.name) || meant.contains(&key.name);
+            if let (None, Some(default)) = (read.get(key.name), default_of(key)) {
+                read.insert(key.name, default.into_default(span));
+            }
+            if !key.optional && !written && self.whole {
+                let place =
+                    if path.is_empty() { String::new() } else { format!(" in `{}`", shown(path)) };
+                let problem =
+                    Problem::at(span.clone(), format!("`{}` is missing{place}", key.name));
+                self.problems.push(problem.help(remedy(key)));
+            }
+        }
+        read
     }
 
-    /// A value that stands in the file; what does not fit counts as absent once it is noted.
-    fn written(
+    /// One key and its value.
+    fn entry(
         &mut self,
-        name: &Spanned<std::borrow::Cow<'_, str>>,
+        key: &Key,
+        name: &Spanned<DeString<'_>>,
         value: &Spanned<DeValue<'_>>,
-        key: &'static Key,
         path: &str,
     ) -> Option<Node> {
-        let full =
-            if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
-        let Some(node) = self.value(value, &key.kind, &full) else { return default_of(key) };
-        if !key.supported && default_of(key).as_ref() != Some(&node) {
-            let title = format!("`{full}` is not supported yet");
+        let before = self.problems.iter().count();
+        let value = self.value(&key.kind, value, &under(path, key.name))?;
+        let node = Node { key: name.span(), ..value };
+        let fine = self.problems.iter().count() == before;
+        if !key.supported && fine && default_of(key).is_none_or(|default| default != node) {
+            let span = if matches!(node.value, Value::Table(_)) { &node.key } else { &node.span };
+            let title = format!("`{}` is not supported yet", key.name);
             let help = match key.default {
-                Some(default) => format!("leave it out, or at its default {default}"),
-                None => "leave it out".to_owned(),
+                Some(default) => format!("leave it out, which means {default}"),
+                None => "leave it out".into(),
             };
-            self.problems.push(
-                Problem::new(Some(name.span()), title, "this release cannot do that").help(help),
-            );
+            self.problems.push(Problem::at(span.clone(), title).help(help));
         }
         Some(node)
     }
 
-    fn value(
+    /// Notes it; returns the key that was meant.
+    fn unknown_key(
         &mut self,
-        value: &Spanned<DeValue<'_>>,
-        kind: &'static Kind,
+        keys: &[Key],
+        key: &Spanned<DeString<'_>>,
         path: &str,
-    ) -> Option<Node> {
-        let span = Some(value.span());
-        let raw = value.get_ref();
-        let read = match (kind, raw) {
-            (Kind::Either(kinds), _) => {
-                let kind = kinds.iter().find(|kind| fits(kind, raw)).or_else(|| kinds.last())?;
-                return self.value(value, kind, path);
-            }
-            (Kind::Text, DeValue::String(text)) => Some(Value::Text(text.to_string())),
-            (Kind::Name, DeValue::String(text)) => self.name(text, &span),
-            (Kind::Bool, DeValue::Boolean(bool)) => Some(Value::Bool(*bool)),
-            (Kind::Integer { min, max }, DeValue::Integer(text)) => {
-                let integer = i64::from_str_radix(text.as_str(), text.radix()).ok();
-                self.within(integer, *min, *max, &span).map(Value::Integer)
-            }
-            (Kind::Duration { min, max, words }, DeValue::String(text)) => {
-                match words.iter().find(|word| **word == text.as_ref()) {
-                    Some(word) => Some(Value::Word(word)),
-                    None => self.duration(text, *min, *max, &span),
-                }
-            }
-            (Kind::Duration { .. }, DeValue::Integer(number)) => {
-                self.lacks_unit("a duration", &format!("{}s", number.as_str()), &span)
-            }
-            (Kind::Size { min, max }, DeValue::String(text)) => self.size(text, *min, *max, &span),
-            (Kind::Size { .. }, DeValue::Integer(number)) => {
-                self.lacks_unit("a size", &bytes(number.as_str()), &span)
-            }
-            (Kind::Word(words), DeValue::String(text)) => self.word(text, words, path, &span),
-            (Kind::List(kind), DeValue::Array(array)) => Some(Value::List(
-                array.iter().filter_map(|item| self.value(item, kind, path)).collect(),
-            )),
-            (Kind::Table { keys, .. }, DeValue::Table(table)) => {
-                Some(Value::Table(self.table(table, keys, path)))
-            }
-            (Kind::Ordered(keys), DeValue::Array(array)) => {
-                let tables = array.iter().filter_map(|item| self.value_of_table(item, keys, path));
-                Some(Value::List(tables.collect()))
-            }
-            (Kind::Named(keys), DeValue::Table(table)) => {
-                let entries = table.iter().filter_map(|(name, value)| {
-                    self.name(name.get_ref(), &Some(name.span()))?;
-                    let path = format!("{path}.{}", name.get_ref());
-                    let mut node = self.value_of_table(value, keys, &path)?;
-                    node.span = Some(name.span());
-                    Some((name.get_ref().to_string(), node))
-                });
-                let mut entries: Vec<_> = entries.collect();
-                // The parser sorts by name; what is said of the second of two is said of the one
-                // that stands below.
-                entries.sort_by_key(|(_, node)| node.span.as_ref().map(|span| span.start));
-                Some(Value::Named(entries))
-            }
-            (Kind::Map(kind), DeValue::Table(table)) => {
-                let entries = table.iter().filter_map(|(name, value)| {
-                    let mut node = self.value(value, kind, path)?;
-                    node.span = Some(name.span());
-                    Some((name.get_ref().to_string(), node))
-                });
-                Some(Value::Named(entries.collect()))
-            }
-            _ => {
-                let wanted = wanted(kind);
-                let title = format!("`{path}` wants {wanted}");
-                let label = format!("this is {}", found(raw));
-                self.problems.push(Problem::new(span.clone(), title, label));
-                None
-            }
-        };
-        read.map(|value| Node { span, value })
-    }
-
-    fn value_of_table(
-        &mut self,
-        value: &Spanned<DeValue<'_>>,
-        keys: &'static [Key],
-        path: &str,
-    ) -> Option<Node> {
-        match value.get_ref() {
-            DeValue::Table(table) => {
-                let value_span = Some(value.span());
-                Some(Node { span: value_span, value: Value::Table(self.table(table, keys, path)) })
-            }
-            other => {
-                let label = format!("this is {}", found(other));
-                let title = format!("`{path}` wants a table");
-                self.problems.push(Problem::new(Some(value.span()), title, label));
-                None
-            }
-        }
-    }
-
-    fn name(&mut self, text: &str, span: &Option<Range<usize>>) -> Option<Value> {
-        if Name::new(text).is_none() {
-            let help = "1 to 64 of letters, digits, `.`, `_` and `-`";
-            let title = format!("`{text}` is no name");
-            self.problems.push(Problem::new(span.clone(), title, "here").help(help));
-            return None;
-        }
-        Some(Value::Text(text.to_owned()))
-    }
-
-    fn within(
-        &mut self,
-        integer: Option<i64>,
-        min: i64,
-        max: i64,
-        span: &Option<Range<usize>>,
-    ) -> Option<i64> {
-        let fits = integer.filter(|integer| (min..=max).contains(integer));
-        if fits.is_none() {
-            self.out_of_range(format!("{min} to {max}"), span);
-        }
-        fits
-    }
-
-    fn out_of_range(&mut self, range: String, span: &Option<Range<usize>>) {
-        let problem = Problem::new(span.clone(), "out of range", format!("must be {range}"));
-        self.problems.push(problem);
-    }
-
-    fn duration(
-        &mut self,
-        text: &str,
-        min: u64,
-        max: u64,
-        span: &Option<Range<usize>>,
-    ) -> Option<Value> {
-        let Some(duration) = quantity::duration(text) else {
-            let with_unit = format!("{text}s");
-            let examples = "\"250ms\", \"1h30m\", \"7d\"";
-            return self.no_quantity("a duration", text, &with_unit, examples, span);
-        };
-        let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        if !(min..=max).contains(&milliseconds) {
-            let write =
-                |milliseconds| quantity::write_duration(Duration::from_millis(milliseconds));
-            self.out_of_range(format!("{} to {}", write(min), write(max)), span);
-            return None;
-        }
-        Some(Value::Duration(duration))
-    }
-
-    fn size(
-        &mut self,
-        text: &str,
-        min: u64,
-        max: u64,
-        span: &Option<Range<usize>>,
-    ) -> Option<Value> {
-        let Some(size) = quantity::size(text) else {
-            return self.no_quantity("a size", text, &bytes(text), "\"64KiB\", \"1MB\"", span);
-        };
-        if !(min..=max).contains(&size) {
-            let write = quantity::write_size;
-            self.out_of_range(format!("{} to {}", write(min), write(max)), span);
-            return None;
-        }
-        Some(Value::Size(size))
-    }
-
-    fn no_quantity(
-        &mut self,
-        what: &str,
-        text: &str,
-        with_unit: &str,
-        examples: &str,
-        span: &Option<Range<usize>>,
-    ) -> Option<Value> {
-        let bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        if bare {
-            return self.lacks_unit(what, with_unit, span);
-        }
-        let title = format!("`{text}` is not {what}");
-        self.problems.push(
-            Problem::new(span.clone(), title, "here").help(format!("write for example {examples}")),
-        );
-        None
-    }
-
-    fn lacks_unit(
-        &mut self,
-        what: &str,
-        with_unit: &str,
-        span: &Option<Range<usize>>,
-    ) -> Option<Value> {
-        let label = format!("write \"{with_unit}\"");
-        self.problems.push(Problem::new(span.clone(), format!("{what} needs a unit"), label));
-        None
-    }
-
-    fn word(
-        &mut self,
-        text: &str,
-        words: &'static [Word],
-        path: &str,
-        span: &Option<Range<usize>>,
-    ) -> Option<Value> {
-        match words.iter().find(|word| word.text == text) {
-            Some(word) if word.supported => return Some(Value::Word(word.text)),
-            Some(_) => {
-                let title = format!("`{path} = \"{text}\"` is not supported yet");
-                let supported = words.iter().filter(|word| word.supported).map(|word| word.text);
-                let help =
-                    format!("this release has: {}", supported.collect::<Vec<_>>().join(", "));
-                self.problems.push(
-                    Problem::new(span.clone(), title, "this release cannot do that").help(help),
-                );
-            }
+    ) -> Option<&'static str> {
+        let place =
+            if path.is_empty() { "at the top".into() } else { format!("in `{}`", shown(path)) };
+        let title = format!("there is no key `{}` {place}", key.get_ref());
+        let mut problem = Problem::at(key.span(), title);
+        let meant = nearest(key.get_ref(), keys.iter().map(|key| key.name));
+        match meant {
+            Some(meant) => problem = problem.label(format!("did you mean `{meant}`?")),
             None => {
-                let known = words.iter().map(|word| word.text);
-                let title = format!("`{path}` has no choice `{text}`");
-                let problem = Problem::new(span.clone(), title, "unknown word");
-                self.problems.push(match nearest(text, known.clone()) {
-                    Some(near) => problem.help(format!("did you mean \"{near}\"?")),
-                    None => {
-                        problem.help(format!("one of: {}", known.collect::<Vec<_>>().join(", ")))
-                    }
-                });
+                let names: Vec<_> = keys.iter().map(|key| format!("`{}`", key.name)).collect();
+                problem = problem.help(format!("the keys here are {}", names.join(", ")));
             }
         }
-        None
-    }
-}
-
-/// A bare number of bytes with its unit.
-fn bytes(number: &str) -> String {
-    number.parse().map_or_else(|_| format!("{number}B"), quantity::write_size)
-}
-
-/// What an absent key stands for.
-fn default_of(key: &'static Key) -> Option<Node> {
-    // A default is read like any other value; a test reads them all, so that none has a problem.
-    let mut reader = Reader { problems: Vec::new() };
-    if let Some(default) = key.default {
-        let value = DeValue::parse(default).ok()?;
-        let node = reader.value(&value, &key.kind, key.name)?;
-        return Some(without_spans(node));
-    }
-    let nothing = DeTable::new();
-    match key.kind {
-        Kind::Table { keys, always: true } => {
-            Some(Node { span: None, value: Value::Table(reader.table(&nothing, keys, "")) })
+        // Under a broken `[header]` the keys of one table look like those of another.
+        if self.whole {
+            self.problems.push(problem);
         }
-        _ => None,
+        meant
     }
 }
 
-fn without_spans(mut node: Node) -> Node {
-    node.span = None;
-    if let Value::List(list) = &mut node.value {
-        let items = std::mem::take(list);
-        *list = items.into_iter().map(without_spans).collect();
+/// `listener.web` and `timeouts` make `listener.web.timeouts`.
+fn under(path: &str, key: &str) -> String {
+    if path.is_empty() { key.into() } else { format!("{path}.{key}") }
+}
+
+/// A path as a sentence names it.
+fn shown(path: &str) -> String {
+    path.replace("[]", "")
+}
+
+fn remedy(key: &Key) -> String {
+    match (key.kind, key.example) {
+        (Kind::Named(_), _) => format!("write at least one `[{}.NAME]`", key.name),
+        (_, Some(example)) => format!("for example `{} = {example}`", key.name),
+        (kind, None) => format!("it is {}", kind.expects()),
     }
-    node
+}
+
+/// The value of a key that is not written. The declarations' own text is read as the operator's is;
+/// a test holds that none of it is refused.
+pub(super) fn default_of(key: &Key) -> Option<Node> {
+    let text = key.default?;
+    let value = DeValue::parse(text).ok()?;
+    let mut problems = Problems::new("", text);
+    Reader { problems: &mut problems, whole: true }.value(&key.kind, &value, key.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(keys: &[Key], path: &str) {
+        for key in keys {
+            let path = under(path, key.name);
+            if key.default.is_some() {
+                assert!(default_of(key).is_some(), "the default of {path}");
+            }
+            if let Some(example) = key.example {
+                let mut problems = Problems::new("", example);
+                let mut reader = Reader { problems: &mut problems, whole: true };
+                reader.value(&key.kind, &DeValue::parse(example).unwrap(), &path);
+                assert!(problems.is_empty(), "the example of {path}: {problems}");
+            }
+            check_kind(&key.kind, &path);
+        }
+    }
+
+    fn check_kind(kind: &Kind, path: &str) {
+        match kind {
+            Kind::Table(keys) | Kind::Named(keys) => check(keys, path),
+            Kind::List(inner) | Kind::OneOrMany(inner) => check_kind(inner, path),
+            Kind::Either(kinds) => kinds.iter().for_each(|kind| check_kind(kind, path)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_declared_default_and_example_is_of_its_own_kind() {
+        check(FILE, "");
+    }
 }

@@ -148,7 +148,7 @@ pub struct Limits {
 /// `[[rule]]`
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Its name, or `rule N` counted from 1 where none is written.
+    /// Its name, or `rule-N` counted from 1 where none is written.
     pub name: Name,
     /// The listeners it holds for; `None` is all.
     pub listeners: Option<Vec<Name>>,

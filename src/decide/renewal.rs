@@ -3,7 +3,7 @@
 use super::Placement;
 use super::verdict::Verdict;
 use crate::model::snapshot::Snapshot;
-use crate::policy::affinity::claim::{self, Claim, PinState};
+use crate::policy::affinity::claim::{self, Claim, PinState, Rewrite};
 use crate::policy::affinity::token::{Contents, Seed};
 
 /// A token to be sealed, and when it ends.
@@ -48,14 +48,10 @@ pub fn renewal(
         Verdict::Hit => match &placement.claim {
             Claim::Opened { contents, first_key, pin: PinState::Held(pin) } => {
                 let lifetime = stickiness.lifetime.seconds();
-                if claim::due(stickiness.refresh, pin, lifetime, now) {
-                    pinned("renewed")
-                } else if !first_key {
-                    // Sealed anew with the first key, its times as they were: rotation must not
-                    // lengthen a life that `refresh` does not lengthen.
-                    Some((*contents, "resealed"))
-                } else {
-                    None
+                match claim::rewrite(stickiness.refresh, *pin, *first_key, lifetime, now) {
+                    Rewrite::Renew => pinned("renewed"),
+                    Rewrite::Reseal => Some((*contents, "resealed")),
+                    Rewrite::Leave => None,
                 }
             }
             _ => None,

@@ -7,7 +7,7 @@ use super::live::{GroupLive, TargetLive};
 use super::roster::Roster;
 use crate::config::settings::{self, Config, FixedResponse, Stickiness, TargetAddress};
 use crate::ground::name::Name;
-use crate::policy::affinity::cookie::SetCookieTemplate;
+use crate::policy::affinity::cookie::{Attributes, SetCookieTemplate};
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::affinity::token::{GroupKey, TargetKey};
 use crate::policy::balance::round_robin::Cycle;
@@ -306,7 +306,7 @@ impl Cookie {
         let name: Box<str> = stickiness.cookie.as_str().into();
         Self {
             twin: format!("{name}CORS").into(),
-            template: SetCookieTemplate::new(&crate::policy::affinity::cookie::Attributes {
+            template: SetCookieTemplate::new(Attributes {
                 name: &stickiness.cookie,
                 path: &stickiness.path,
                 domain: stickiness.domain.as_deref(),

@@ -46,8 +46,9 @@ pub async fn serve(
             async move { Ok::<_, Infallible>(handle(workplace, client, request).await) }
         });
         let mut builder = http1::Builder::new();
+        // hyper's pipelined flush stays off: it holds answers back as long as anything unread is in
+        // the buffer, half a request or a malformed one included.
         builder
-            .pipeline_flush(true)
             .header_read_timeout(None)
             .max_header_size(limits.header_bytes)
             .max_buf_size(limits.header_bytes + BUFFER_BEYOND_HEAD);

@@ -1,5 +1,6 @@
 //! Layer 7: one exchange, from a request's head to the last byte of its answer.
 
+mod answer;
 pub mod attempt;
 pub mod body;
 pub mod client;
@@ -7,6 +8,7 @@ pub mod connection;
 pub mod exchange;
 pub mod failure;
 pub mod handle;
+mod request;
 pub mod respond;
 pub mod upgrade;
 pub mod workplace;

@@ -67,7 +67,7 @@ impl Workplace {
 
     /// 64 random bits.
     pub fn random(&self) -> u64 {
-        self.random.borrow_mut().next()
+        self.random.borrow_mut().bits()
     }
 
     /// The access log's buffer.

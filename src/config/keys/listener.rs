@@ -1,164 +1,187 @@
-//! `[listener.NAME]`: where traffic comes in.
+//! `[listener.NAME]`: where clients connect.
 
-use super::file::{REDIRECT, RESPOND};
-use super::{DAY, HOUR, Key, Kind, always, lasting, optional, word};
+use super::rule::{REDIRECT, RESPOND};
+use super::{DAY, Key, Kind, Span, forms, secs};
+use std::time::Duration;
 
-pub(super) const LISTENER: &[Key] = &[
+/// A time-out of which `0s` is none.
+const OR_NONE: Kind = Kind::Duration(Span {
+    zero: true,
+    min: Duration::from_millis(100),
+    max: Duration::from_secs(7 * DAY),
+});
+
+pub(super) static LISTENER: &[Key] = &[
     Key::new(
         "address",
-        Kind::Either(&[Kind::Text, Kind::List(&Kind::Text)]),
-        "An address with its port, or a list of them. `[::]:80` is IPv6 only.",
+        Kind::OneOrMany(&Kind::Text(&forms::SOCKET)),
+        "Where it listens; `[::]:80` is IPv6 only.",
     )
-    .example("\"0.0.0.0:80\""),
+    .required()
+    .eg("\"0.0.0.0:80\""),
     Key::new(
         "default",
-        Kind::Either(&[Kind::Name, optional(DEFAULT)]),
-        "What no rule took: a group, or `{ respond = {...} }`. Absent: the only group there is; with several groups, 404.",
+        Kind::Either(&[Kind::Text(&forms::NAME), Kind::Table(DEFAULT)]),
+        "What is done with what no rule took: a group, or an answer.",
     )
-    .example("\"app\""),
+    .derived("the only group there is; with several groups 404")
+    .eg("\"app\""),
     Key::new(
         "allow_from",
-        Kind::List(&Kind::Text),
-        "Others are closed at accept: the balancer's security group.",
+        Kind::List(&Kind::Text(&forms::RANGE)),
+        "Who may connect; others are closed at once.",
     )
-    .default("[\"0.0.0.0/0\", \"::/0\"]"),
+    .or("[\"0.0.0.0/0\", \"::/0\"]"),
     Key::new(
         "trusted_proxies",
-        Kind::List(&Kind::Text),
-        "Whose X-Forwarded-* fields are believed. Nobody's, as long as nobody is named.",
+        Kind::List(&Kind::Text(&forms::RANGE)),
+        "Whose X-Forwarded-* fields are believed.",
     )
-    .default("[]"),
+    .or("[]"),
     Key::new(
         "x_forwarded_for",
-        Kind::Word(&[word("append"), word("preserve"), word("remove")]),
-        "What becomes of X-Forwarded-For on its way to the target.",
+        Kind::Word(&[("append", true), ("preserve", true), ("remove", true)]),
+        "What becomes of X-Forwarded-For.",
     )
-    .default("\"append\""),
-    Key::new("proxy_protocol", Kind::Bool, "Whether peers speak the PROXY protocol first.").default("false").not_yet(),
+    .or("\"append\""),
+    Key::new("proxy_protocol", Kind::Bool, "Whether trusted proxies open with a PROXY header.")
+        .or("false")
+        .later(),
     Key::new(
         "desync_mitigation",
-        Kind::Word(&[word("monitor"), word("defensive"), word("strictest")]),
-        "How strictly ambiguous requests are judged.",
+        Kind::Word(&[("monitor", false), ("defensive", true), ("strictest", false)]),
+        "How requests that could be read in two ways are met.",
     )
-    .default("\"defensive\"")
-    .not_yet(),
-    Key::new("preserve_host", Kind::Bool, "Whether the target sees the Host the client named.").default("true").not_yet(),
-    Key::new("drop_invalid_headers", Kind::Bool, "Whether names outside `[-A-Za-z0-9]` are dropped.").default("false").not_yet(),
-    Key::new("client_port", Kind::Bool, "X-Forwarded-For with ports.").default("false").not_yet(),
+    .or("\"defensive\"")
+    .later(),
+    Key::new("preserve_host", Kind::Bool, "Whether the target sees the client's Host.")
+        .or("true")
+        .later(),
+    Key::new(
+        "drop_invalid_headers",
+        Kind::Bool,
+        "Whether fields whose names have other characters than letters, digits and `-` \
+         are dropped.",
+    )
+    .or("false")
+    .later(),
+    Key::new("client_port", Kind::Bool, "Whether X-Forwarded-For holds ports.").or("false").later(),
     Key::new(
         "debug_headers",
         Kind::Bool,
-        "`x-stayput-verdict` and `x-stayput-target` on the answer and towards the target. They tell a client which replica serves it.",
+        "Whether x-stayput-verdict and x-stayput-target are shown to clients and \
+         targets.",
     )
-    .default("false"),
-    Key::new("timeouts", always(TIMEOUTS), "How long is waited for a client. Deadlines may fire late by 250 ms, never early."),
-    Key::new("limits", always(LIMITS), "How much is taken from a client."),
-    Key::new("redirect_to", Kind::Text, "Everything but the rules that name this listener is redirected.").example("\"https\"").not_yet(),
-    Key::new("tls", optional(TLS), "Its presence makes it an HTTPS listener.").not_yet(),
+    .or("false"),
+    Key::new("timeouts", Kind::Table(TIMEOUTS), "How long a client may take.").or("{}"),
+    Key::new("limits", Kind::Table(LIMITS), "How much a client may send.").or("{}"),
+    Key::new(
+        "redirect_to",
+        Kind::Text(&forms::ANY),
+        "Only rules that name this listener apply; all else is redirected there.",
+    )
+    .eg("\"https\"")
+    .later(),
+    Key::new("tls", Kind::Table(TLS), "Its presence makes it an HTTPS listener.").later(),
 ];
 
-const DEFAULT: &[Key] = &[
-    Key::new("respond", optional(RESPOND), "Answers here.").example("{ status = 404 }"),
-    Key::new("redirect", optional(REDIRECT), "Answers with another place.").not_yet(),
+static DEFAULT: &[Key] = &[
+    Key::new("respond", Kind::Table(RESPOND), "A fixed answer.").eg("{ status = 404 }"),
+    Key::new("redirect", Kind::Table(REDIRECT), "A redirect.").eg("{ status = 301 }").later(),
 ];
 
-const TIMEOUTS: &[Key] = &[
+static TIMEOUTS: &[Key] = &[
     Key::new(
         "header_read",
-        lasting(100, HOUR),
-        "From accept, or the first byte of a request, to the end of its head: 408 if a byte came, else a silent close.",
+        secs(1, 3_600),
+        "From accept, or a request's first byte, to the end of its head.",
     )
-    .default("\"15s\""),
-    Key::new(
-        "idle",
-        lasting(100, HOUR),
-        "No byte either way: between requests a close, while a body is awaited 408, inside an answer or a tunnel a cut (ALB's idle time-out).",
-    )
-    .default("\"60s\""),
+    .or("\"15s\""),
+    Key::new("idle", secs(1, 7 * DAY), "No byte either way.").or("\"60s\""),
     Key::new(
         "request",
-        lasting(0, DAY),
-        "From the end of the head to the last byte of the body: 408. 0 is no limit. It never limits an answer.",
+        OR_NONE,
+        "From the end of the head to the last byte of the request; 0s is no limit.",
     )
-    .default("\"0s\""),
-    Key::new(
-        "max_lifetime",
-        lasting(0, 7 * DAY),
-        "After it the next answer ends the connection (ALB's client keep-alive). 0 is no limit.",
-    )
-    .default("\"1h\""),
+    .or("\"0s\""),
+    Key::new("max_lifetime", OR_NONE, "After it the next answer ends the connection; 0s is never.")
+        .or("\"1h\""),
 ];
 
-const LIMITS: &[Key] = &[
+static LIMITS: &[Key] = &[
     Key::new(
         "header_bytes",
-        Kind::Size { min: 8_192, max: 1 << 20 },
-        "A request's head: 431 beyond.",
+        Kind::Size { zero: false, min: 8 << 10, max: 1 << 20 },
+        "The head of a request.",
     )
-    .default("\"64KiB\""),
-    Key::new("headers", Kind::Integer { min: 1, max: 1_000 }, "A request's fields: 431 beyond.")
-        .default("100"),
+    .or("\"64KiB\""),
+    Key::new("headers", Kind::Integer(1, 1_000), "The header fields of a request.").or("100"),
     Key::new(
         "body_bytes",
-        Kind::Size { min: 0, max: u64::MAX },
-        "A request's body: 413 beyond. 0 is no limit.",
+        Kind::Size { zero: true, min: 1, max: 1 << 50 },
+        "The body of a request; 0 is no limit.",
     )
-    .default("\"0\""),
-    Key::new(
-        "connections",
-        Kind::Integer { min: 1, max: 10_000_000 },
-        "Open connections of this listener; more are closed at accept.",
-    )
-    .default("20000"),
+    .or("\"0\""),
+    Key::new("connections", Kind::Integer(1, 10_000_000), "Open client connections.").or("20000"),
     Key::new(
         "connections_per_address",
-        Kind::Integer { min: 0, max: 1_000_000 },
-        "Open connections of one address; 0 is no limit.",
+        Kind::Integer(0, 10_000_000),
+        "Of one client address; 0 is no limit.",
     )
-    .default("0")
-    .not_yet(),
+    .or("0")
+    .later(),
     Key::new(
         "requests_per_second",
-        Kind::Integer { min: 0, max: 1_000_000 },
-        "Requests of one address; 0 is no limit.",
+        Kind::Integer(0, 10_000_000),
+        "Of one client address; 0 is no limit.",
     )
-    .default("0")
-    .not_yet(),
+    .or("0")
+    .later(),
     Key::new(
         "min_body_rate",
-        Kind::Size { min: 0, max: 1 << 40 },
-        "Bytes a second a body must come with; 0 is no bound.",
+        Kind::Size { zero: true, min: 1, max: 1 << 40 },
+        "Bytes a second a request's body must come with; 0 is no limit.",
     )
-    .default("\"0\"")
-    .not_yet(),
+    .or("\"0\"")
+    .later(),
 ];
 
-const TLS: &[Key] = &[
+static TLS: &[Key] = &[
     Key::new(
         "certificates",
-        Kind::List(&optional(CERTIFICATE)),
+        Kind::List(&Kind::Table(CERTIFICATE)),
         "Chosen by the names inside; the first is the default.",
     )
-    .example("[{ cert = \"shop.pem\", key = \"shop.key\" }]"),
-    Key::new("min_version", Kind::Word(&[word("1.2"), word("1.3")]), "The oldest TLS spoken.")
-        .default("\"1.2\""),
-    Key::new("alpn", Kind::List(&Kind::Text), "The protocols offered.")
-        .default("[\"h2\", \"http/1.1\"]"),
-    Key::new("client_auth", optional(CLIENT_AUTH), "Whether clients show a certificate.")
-        .example("{ mode = \"verify\", ca = \"clients.pem\" }"),
+    .required()
+    .eg("[{ cert = \"shop.pem\", key = \"shop.key\" }]"),
+    Key::new("min_version", Kind::Word(&[("1.2", true), ("1.3", true)]), "The oldest TLS spoken.")
+        .or("\"1.2\""),
+    Key::new(
+        "alpn",
+        Kind::List(&Kind::Word(&[("h2", true), ("http/1.1", true)])),
+        "The protocols offered.",
+    )
+    .or("[\"h2\", \"http/1.1\"]"),
+    Key::new("client_auth", Kind::Table(CLIENT_AUTH), "Whether clients show a certificate.")
+        .or("{}"),
 ];
 
-const CERTIFICATE: &[Key] = &[
-    Key::new("cert", Kind::Text, "The chain, PEM.").example("\"shop.pem\""),
-    Key::new("key", Kind::Text, "Its key, PEM.").example("\"shop.key\""),
+static CERTIFICATE: &[Key] = &[
+    Key::new("cert", Kind::Text(&forms::FILE_PATH), "The chain, PEM.")
+        .required()
+        .eg("\"shop.pem\""),
+    Key::new("key", Kind::Text(&forms::FILE_PATH), "The private key, PEM.")
+        .required()
+        .eg("\"shop.key\""),
 ];
 
-const CLIENT_AUTH: &[Key] = &[
+static CLIENT_AUTH: &[Key] = &[
     Key::new(
         "mode",
-        Kind::Word(&[word("off"), word("passthrough"), word("verify")]),
-        "What is asked of them.",
+        Kind::Word(&[("off", true), ("passthrough", true), ("verify", true)]),
+        "What is asked of clients.",
     )
-    .default("\"off\""),
-    Key::new("ca", Kind::Text, "Who may have signed it.").example("\"clients.pem\""),
+    .or("\"off\""),
+    Key::new("ca", Kind::Text(&forms::FILE_PATH), "Whose certificates are taken, PEM.")
+        .eg("\"clients.pem\""),
 ];

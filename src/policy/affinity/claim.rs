@@ -1,62 +1,66 @@
-//! A claim: what the cookies of one request say to one group at one moment.
+//! A claim: what the cookies of one request say to one group at one moment, and what they are to
+//! say from then on. Moments are seconds since 1970, read from the wall clock, for other nodes and
+//! the next process judge the same pins.
 
 use super::Refresh;
-use super::cookie;
+use super::cookie::{pieces, value_of};
 use super::keys::Keyring;
-use super::token::{Contents, Defect, GroupKey, Kind, Pin, Seed, TargetKey};
+use super::token::{Contents, Defect, GroupKey, Kind, MAX_PINS, Opened, Pin, Seed, TargetKey};
 
-/// The most tokens of one request that are opened: the CORS twin and the main cookie, each once
-/// more for a cookie of the same name on another path or domain. The rest are ignored, so that
-/// thousands of cookies cost no hashing.
+/// How many tokens of one request are opened. A browser sends two; more are leftovers of other
+/// paths and domains, or someone who wants to see us hash.
 pub const MOST_OPENED: usize = 4;
 
-/// How far ahead of this clock a pin may be and still count as issued now: two nodes' clocks may
-/// disagree by so much.
-pub const CLOCK_TOLERANCE: u64 = 60;
+/// How far ahead a pin may have been written by a node whose clock is fast.
+pub const MOST_AHEAD: u64 = 60;
 
-/// The names under which a group's token comes back.
+/// What ALB writes in place of a shard it does not need; it is no pin and no defect either.
+const REMOVED: &[u8] = b"_remove_";
+
+/// The names under which a group's tokens come.
 #[derive(Clone, Copy, Debug)]
 pub struct Names<'a> {
-    /// The main cookie.
+    /// The cookie itself.
     pub main: &'a str,
-    /// Its CORS twin, which wins where both are sent (AWS, "Sticky sessions").
+    /// Its CORS twin, where one is written. It counts first, for it is the one a browser sends in
+    /// every context.
     pub twin: Option<&'a str>,
 }
 
-/// What the cookies say.
+/// What the cookies of one request say to one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// There is no token.
     None,
-    /// There is one, and it does not open.
+    /// There are tokens, none opens, and the first has this defect.
     Unusable(Defect),
-    /// There is one that opens.
+    /// A token opened.
     Opened {
-        /// What is in it.
+        /// All that is in it, for the other groups' pins are kept.
         contents: Contents,
-        /// Whether the key that seals opened it.
+        /// Whether it was sealed with the key that seals now.
         first_key: bool,
-        /// What it says of this group.
+        /// What it holds for this group.
         pin: PinState,
     },
 }
 
-/// What a good token says of a group.
+/// What a token holds for one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinState {
-    /// Nothing.
+    /// Nothing; the seed says where the client belongs.
     Absent,
-    /// The client is bound to a target.
+    /// A pin that is in force.
     Held(Pin),
-    /// It was, too long ago or too far ahead.
+    /// A pin that is too old, or too far ahead of our clock.
     Expired,
 }
 
-/// Reads a claim: the twin's values in order, then the main cookie's; the first that opens and
-/// holds an unexpired pin for this group, else the first that opens, else the defect of the first.
-/// `lines` gives the values of all Cookie fields, each time it is asked.
-pub fn find<'a, Lines: Iterator<Item = &'a [u8]>>(
-    lines: impl Fn() -> Lines,
+/// Reads a group's claim from the `Cookie` lines of a request. Candidates are the twin's values in
+/// order, then the main name's. The first that opens and holds a pin in force wins; else the first
+/// that opens; else the defect of the first counts.
+pub fn find<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
     names: Names<'_>,
     keyring: &Keyring,
     kind: Kind,
@@ -64,20 +68,18 @@ pub fn find<'a, Lines: Iterator<Item = &'a [u8]>>(
     lifetime: u32,
     now: u64,
 ) -> Claim {
-    let twin = names.twin.into_iter().flat_map(|name| cookie::values(lines(), name));
-    let texts = twin.chain(cookie::values(lines(), names.main));
     let mut best = Claim::None;
-    for text in texts.take(MOST_OPENED) {
+    for text in candidates(lines, names, kind).iter().flat_map(Candidates::texts).take(MOST_OPENED)
+    {
         match keyring.open(kind, text) {
-            Ok(opened) => {
-                let pin = state_of(opened.contents.pin(group), lifetime, now);
-                let (contents, first_key) = (opened.contents, opened.first_key);
-                let claim = Claim::Opened { contents, first_key, pin };
-                if matches!(pin, PinState::Held(_)) {
-                    return claim;
+            Ok(Opened { contents, first_key }) => {
+                let pin = state(contents.pin(group), lifetime, now);
+                let opened = Claim::Opened { contents, first_key, pin };
+                if let PinState::Held(_) = pin {
+                    return opened;
                 }
                 if !matches!(best, Claim::Opened { .. }) {
-                    best = claim;
+                    best = opened;
                 }
             }
             Err(defect) if best == Claim::None => best = Claim::Unusable(defect),
@@ -87,36 +89,98 @@ pub fn find<'a, Lines: Iterator<Item = &'a [u8]>>(
     best
 }
 
-fn state_of(pin: Option<Pin>, lifetime: u32, now: u64) -> PinState {
+fn state(pin: Option<Pin>, lifetime: u32, now: u64) -> PinState {
     match pin {
         None => PinState::Absent,
-        Some(pin) if is_alive(&pin, lifetime, now) => PinState::Held(pin),
+        Some(pin) if in_force(pin, lifetime, now) => PinState::Held(pin),
         Some(_) => PinState::Expired,
     }
 }
 
-fn is_alive(pin: &Pin, lifetime: u32, now: u64) -> bool {
-    let issued_at = u64::from(pin.issued_at);
-    issued_at <= now + CLOCK_TOLERANCE && now.saturating_sub(issued_at) < u64::from(lifetime)
+/// The first texts under one name.
+#[derive(Default)]
+struct Candidates<'a>([Option<&'a [u8]>; MOST_OPENED]);
+
+impl<'a> Candidates<'a> {
+    fn add(&mut self, text: &'a [u8]) {
+        if let Some(free) = self.0.iter_mut().find(|place| place.is_none()) {
+            *free = Some(text);
+        }
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().copied().flatten()
+    }
 }
 
-/// Whether a pin that hit is to be written again.
-pub fn due(refresh: Refresh, pin: &Pin, lifetime: u32, now: u64) -> bool {
+/// The twin's texts, then the main name's, from one pass over the lines.
+fn candidates<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+    names: Names<'_>,
+    kind: Kind,
+) -> [Candidates<'a>; 2] {
+    let [mut twins, mut mains] = [Candidates::default(), Candidates::default()];
+    let removed = |text: &[u8]| kind == Kind::App && text == REMOVED;
+    // A line of nothing but semicolons has a piece for every byte.
+    for piece in lines.flat_map(pieces).filter(|piece| !piece.is_empty()) {
+        if let Some(text) = value_of(piece, names.main) {
+            if !removed(text) {
+                mains.add(text);
+            }
+        } else if let Some(text) = names.twin.and_then(|twin| value_of(piece, twin))
+            && !removed(text)
+        {
+            twins.add(text);
+        }
+    }
+    [twins, mains]
+}
+
+/// How old a pin is; `None` when it is too far ahead of our clock to be believed.
+fn age(pin: Pin, now: u64) -> Option<u64> {
+    let issued_at = u64::from(pin.issued_at);
+    (issued_at <= now.saturating_add(MOST_AHEAD)).then(|| now.saturating_sub(issued_at))
+}
+
+/// Age gets no tolerance: a pin of one second is gone after one second.
+fn in_force(pin: Pin, lifetime: u32, now: u64) -> bool {
+    age(pin, now).is_some_and(|age| age < u64::from(lifetime))
+}
+
+/// Whether a pin in force is due to be written again, with a new time.
+pub fn due(refresh: Refresh, pin: Pin, lifetime: u32, now: u64) -> bool {
     match refresh {
         Refresh::EachResponse => true,
-        Refresh::HalfLife => {
-            now.saturating_sub(u64::from(pin.issued_at)) >= u64::from(lifetime.div_ceil(2))
-        }
+        Refresh::HalfLife => age(pin, now).is_none_or(|age| age * 2 >= u64::from(lifetime)),
         Refresh::Never => false,
     }
 }
 
-/// What the client is to carry from now on: the old seed and pins, this group's pin in its place.
-///
-/// Where nine pins would remain, an expired or unknown one goes, the oldest first; where all are
-/// good, the oldest goes. Until then even an expired pin stays: its group judges it.
+/// What an answer does to the token of a client that met its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// Nothing is written.
+    Leave,
+    /// The same contents are sealed again with the key that seals now. Times stay, so that a
+    /// rotation of keys lengthens no pin's life, whatever `refresh` says.
+    Reseal,
+    /// The pin gets a new time: [`renew`].
+    Renew,
+}
+
+/// What is due for a pin in force that was found under `first_key` or another.
+pub fn rewrite(refresh: Refresh, pin: Pin, first_key: bool, lifetime: u32, now: u64) -> Rewrite {
+    match (due(refresh, pin, lifetime, now), first_key) {
+        (true, _) => Rewrite::Renew,
+        (false, false) => Rewrite::Reseal,
+        (false, true) => Rewrite::Leave,
+    }
+}
+
+/// The contents with a pin for this group and target, made now. Other groups' pins keep their
+/// times. `fresh_seed` serves a client that has none. `lifetime_of` knows the groups there are.
 pub fn renew(
-    old: Option<&Contents>,
+    contents: Option<&Contents>,
     fresh_seed: Seed,
     group: GroupKey,
     target: TargetKey,
@@ -124,166 +188,40 @@ pub fn renew(
     lifetime_of: impl Fn(GroupKey) -> Option<u32>,
 ) -> Contents {
     let pin = Pin { group, target, issued_at: u32::try_from(now).unwrap_or(u32::MAX) };
-    let Some(old) = old else { return Contents::new(fresh_seed, pin) };
-    let mut contents = *old;
-    if contents.put(pin).is_err() {
-        let is_good =
-            |held: &Pin| lifetime_of(held.group).is_some_and(|life| is_alive(held, life, now));
-        let pins = contents.pins().iter().enumerate();
-        let oldest = pins.min_by_key(|(_, held)| (is_good(held), held.issued_at));
-        if let Some((place, _)) = oldest {
-            contents.put_instead_of(place, pin);
-        }
+    let Some(mut contents) = contents.copied() else { return Contents::new(fresh_seed, pin) };
+    if let Err(pin) = contents.put(pin) {
+        let place = least_missed(&contents, now, lifetime_of);
+        contents.put_instead_of(place, pin);
     }
     contents
 }
 
-/// When the last of the pins ends, in seconds since the Unix epoch: what `Expires` says.
+/// Which of eight other groups' pins goes: the oldest of those that serve nobody, because they
+/// expired or their group is unknown, else the oldest.
+fn least_missed(
+    contents: &Contents,
+    now: u64,
+    lifetime_of: impl Fn(GroupKey) -> Option<u32>,
+) -> usize {
+    let serves = |pin: &Pin| lifetime_of(pin.group).is_some_and(|life| in_force(*pin, life, now));
+    let pins = contents.pins().iter().enumerate();
+    pins.min_by_key(|(_, pin)| (serves(pin), pin.issued_at))
+        .map_or(MAX_PINS - 1, |(place, _)| place)
+}
+
+/// When the last of the pins inside ends: the cookie's `Expires`. A pin that expired, or whose
+/// group is unknown, keeps no cookie alive; with no other, the cookie ends now.
 pub fn latest_expiry(
     contents: &Contents,
     lifetime_of: impl Fn(GroupKey) -> Option<u32>,
     now: u64,
 ) -> u64 {
-    let ends = contents.pins().iter().filter_map(|pin| {
-        let life = lifetime_of(pin.group)?;
-        is_alive(pin, life, now).then(|| u64::from(pin.issued_at) + u64::from(life))
+    let ends = contents.pins().iter().filter_map(|&pin| {
+        let lifetime = lifetime_of(pin.group)?;
+        Some(now - age(pin, now)? + u64::from(lifetime))
     });
-    ends.max().unwrap_or(now)
+    ends.fold(now, u64::max)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::keys::Key;
-    use super::*;
-    use crate::ground::secret::Secret;
-    use proptest::prelude::*;
-
-    const NOW: u64 = 1_800_000_000;
-    const LIFE: u32 = 3_600;
-    const APP: GroupKey = GroupKey(1);
-    const API: GroupKey = GroupKey(2);
-    const SEED: Seed = Seed(7);
-
-    fn ring(byte: u8) -> Keyring {
-        Keyring::new(&[Key { id: 1, material: Secret::new(vec![byte; 32]) }]).unwrap()
-    }
-
-    fn pin(group: GroupKey, target: u64, age: i64) -> Pin {
-        let issued_at = u32::try_from(NOW as i64 - age).unwrap();
-        Pin { group, target: TargetKey(target), issued_at }
-    }
-
-    fn token(pins: &[Pin]) -> String {
-        let mut contents = Contents::new(SEED, pins[0]);
-        pins[1..].iter().for_each(|pin| contents.put(*pin).unwrap());
-        ring(1).seal(Kind::Lb, &contents).as_str().to_owned()
-    }
-
-    fn claim(line: &str) -> Claim {
-        let names = Names { main: "A", twin: Some("ACORS") };
-        find(|| [line.as_bytes()].into_iter(), names, &ring(1), Kind::Lb, APP, LIFE, NOW)
-    }
-
-    fn held(claim: &Claim) -> Option<u64> {
-        match claim {
-            Claim::Opened { pin: PinState::Held(pin), .. } => Some(pin.target.0),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn the_twin_wins_over_the_main_cookie() {
-        let (one, two) = (token(&[pin(APP, 1, 0)]), token(&[pin(APP, 2, 0)]));
-        assert_eq!(held(&claim(&format!("A={one}; ACORS={two}"))), Some(2));
-    }
-
-    #[test]
-    fn the_first_live_pin_wins_then_the_first_that_opens_then_the_first_defect() {
-        let live = token(&[pin(APP, 1, 0)]);
-        let old = token(&[pin(APP, 2, 4_000)]);
-        let other = token(&[pin(API, 3, 0)]);
-        assert_eq!(held(&claim(&format!("A=junk; A={old}; A={live}"))), Some(1));
-        let Claim::Opened { pin: state, .. } = claim(&format!("A=junk; A={old}; A={other}")) else {
-            panic!("it opens");
-        };
-        assert_eq!(state, PinState::Expired);
-        let foreign = ring(9).seal(Kind::Lb, &Contents::new(SEED, pin(APP, 1, 0)));
-        let line = format!("A=junk; A={}", foreign.as_str());
-        assert_eq!(claim(&line), Claim::Unusable(Defect::Malformed));
-        assert_eq!(claim("B=x"), Claim::None);
-    }
-
-    #[test]
-    fn no_more_than_four_tokens_are_opened() {
-        let live = token(&[pin(APP, 1, 0)]);
-        assert_eq!(held(&claim(&format!("A=a; A=b; A=c; A={live}"))), Some(1));
-        assert_eq!(held(&claim(&format!("A=a; A=b; A=c; A=d; A={live}"))), None);
-    }
-
-    #[test]
-    fn age_gets_no_tolerance_and_the_future_gets_a_minute() {
-        for (age, alive) in [(0, true), (3_599, true), (3_600, false), (-60, true), (-61, false)] {
-            let text = token(&[pin(APP, 1, age)]);
-            assert_eq!(held(&claim(&format!("A={text}"))).is_some(), alive, "age {age}");
-        }
-    }
-
-    #[test]
-    fn a_pin_is_due_as_the_group_says() {
-        let fresh = pin(APP, 1, 1_799);
-        let used = pin(APP, 1, 1_800);
-        assert!(due(Refresh::EachResponse, &fresh, LIFE, NOW));
-        assert!(!due(Refresh::HalfLife, &fresh, LIFE, NOW));
-        assert!(due(Refresh::HalfLife, &used, LIFE, NOW));
-        assert!(!due(Refresh::Never, &used, LIFE, NOW));
-    }
-
-    #[test]
-    fn a_ninth_pin_takes_the_place_of_the_oldest_that_is_no_good() {
-        let mut contents = Contents::new(SEED, pin(GroupKey(0), 1, 10));
-        for group in 1..8 {
-            // Group 5 is unknown, group 3 has expired and is older; all others are good.
-            let age = [20, 30, 5_000, 40, 1, 50, 60][group as usize - 1];
-            contents.put(pin(GroupKey(group), 1, age)).unwrap();
-        }
-        let lifetime_of = |group: GroupKey| (group != GroupKey(5)).then_some(LIFE);
-        let groups = |contents: &Contents| -> Vec<u32> {
-            contents.pins().iter().map(|pin| pin.group.0).collect()
-        };
-        let ninth = renew(Some(&contents), SEED, GroupKey(8), TargetKey(1), NOW, lifetime_of);
-        assert_eq!(groups(&ninth), [0, 1, 2, 4, 5, 6, 7, 8]);
-        let tenth = renew(Some(&ninth), SEED, GroupKey(9), TargetKey(1), NOW, lifetime_of);
-        assert_eq!(groups(&tenth), [0, 1, 2, 4, 6, 7, 8, 9]);
-        let eleventh = renew(Some(&tenth), SEED, GroupKey(10), TargetKey(1), NOW, lifetime_of);
-        assert_eq!(groups(&eleventh), [0, 1, 2, 4, 6, 8, 9, 10]);
-    }
-
-    #[test]
-    fn the_cookie_ends_with_the_last_pin_inside() {
-        let mut contents = Contents::new(SEED, pin(APP, 1, 100));
-        contents.put(pin(API, 1, 0)).unwrap();
-        let lifetime_of = |group| Some(if group == APP { 1_000 } else { 500 });
-        assert_eq!(latest_expiry(&contents, lifetime_of, NOW), NOW + 900);
-    }
-
-    proptest! {
-        #[test]
-        fn two_groups_in_one_cookie_survive_a_hundred_crossing_renewals(order in prop::collection::vec(any::<(bool, bool)>(), 100)) {
-            // Two requests leave with the same cookie; each answer renews its own group's pin, and
-            // whichever answer comes last is what the browser keeps.
-            let lifetime_of = |_| Some(LIFE);
-            let mut jar = Contents::new(SEED, pin(APP, 1, 0));
-            jar.put(pin(API, 2, 0)).unwrap();
-            for (step, (crossing, app_last)) in order.into_iter().enumerate() {
-                let now = NOW + step as u64;
-                let app = renew(Some(&jar), Seed(0), APP, TargetKey(1), now, lifetime_of);
-                let base = if crossing { &jar } else { &app };
-                let api = renew(Some(base), Seed(0), API, TargetKey(2), now, lifetime_of);
-                jar = if crossing && app_last { app } else { api };
-                prop_assert_eq!(jar.seed(), SEED);
-                prop_assert_eq!(jar.pin(APP).map(|pin| pin.target), Some(TargetKey(1)));
-                prop_assert_eq!(jar.pin(API).map(|pin| pin.target), Some(TargetKey(2)));
-            }
-        }
-    }
-}
+mod tests;

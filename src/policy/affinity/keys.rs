@@ -1,6 +1,8 @@
 //! The key ring: the first key seals, all open. It owns how a key is written in its file and what
 //! is derived from it; what a seal is made of belongs to the token.
 
+mod prekeyed;
+
 use std::fmt;
 
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, Encoding};
@@ -8,6 +10,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
+pub(super) use self::prekeyed::Prekeyed;
 use crate::ground::secret::Secret;
 
 /// The shortest key: as long as the output of the hash, below which HMAC is weaker than it
@@ -129,12 +132,11 @@ pub struct Keyring {
     keys: Vec<ReadyKey>,
 }
 
-/// What is derived from one key: HMAC states that have taken their key already, which halves the
-/// hashing of every token.
+/// What is derived from one key.
 pub(super) struct ReadyKey {
     pub(super) id: u8,
-    pub(super) seal: Hmac<Sha256>,
-    pub(super) mask: Hmac<Sha256>,
+    pub(super) seal: Prekeyed,
+    pub(super) mask: Prekeyed,
 }
 
 impl Keyring {
@@ -148,12 +150,8 @@ impl Keyring {
             if ready.iter().any(|other| other.id == key.id) {
                 return Err(KeyringDefect::SameId(key.id));
             }
-            let derived = |label: &[u8]| {
-                let output = keyed(key.material.expose()).chain_update(label).finalize();
-                let output = Zeroizing::new(<[u8; 32]>::from(output.into_bytes()));
-                keyed(output.as_slice())
-            };
-            let (seal, mask) = (derived(b"stayput 1 seal"), derived(b"stayput 1 mask"));
+            let seal = derived(&key.material, b"stayput 1 seal");
+            let mask = derived(&key.material, b"stayput 1 mask");
             ready.push(ReadyKey { id: key.id, seal, mask });
         }
         if ready.is_empty() {
@@ -174,10 +172,13 @@ impl Keyring {
     }
 }
 
-fn keyed(key: &[u8]) -> Hmac<Sha256> {
+/// Each use has a key of its own, so that a tag says nothing about a mask.
+fn derived(material: &Secret, label: &[u8]) -> Prekeyed {
     // HMAC hashes a key that is too long and pads one that is short, so none is refused.
     #[allow(clippy::expect_used)]
-    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
+    let keyed = Hmac::<Sha256>::new_from_slice(material.expose()).expect("any length will do");
+    let key = Zeroizing::new(keyed.chain_update(label).finalize().into_bytes().into());
+    Prekeyed::new(&key)
 }
 
 impl fmt::Debug for Keyring {

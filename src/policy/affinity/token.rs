@@ -10,7 +10,8 @@
 use std::fmt;
 
 use data_encoding::BASE64URL_NOPAD;
-use hmac::Mac;
+use hmac::Hmac;
+use hmac::digest::CtOutput;
 use sha2::{Digest, Sha256};
 
 use super::keys::{Keyring, ReadyKey};
@@ -47,14 +48,17 @@ impl Keyring {
         // Strict: this encoding refuses padding, spaces, the other alphabet and trailing bits.
         BASE64URL_NOPAD.decode_mut(text, bytes).map_err(|_| Defect::Malformed)?;
         let (head, plain) = bytes.split_at_mut(HEAD);
-        let [version, key_id, tag @ ..] = &*head else { return Err(Defect::Malformed) };
+        let Some(([version, key_id], tag)) = head.split_first_chunk() else {
+            return Err(Defect::Malformed);
+        };
         if *version != VERSION {
             return Err(Defect::Malformed);
         }
         let (key, first_key) = self.find(*key_id).ok_or(Defect::UnknownKey)?;
         key.mask(tag, plain);
-        // Constant time, so that the right tag of a wrong text cannot be found byte by byte.
-        key.tagging(kind, plain).verify_truncated_left(tag).map_err(|_| Defect::Forged)?;
+        if !same_in_constant_time(&key.tag(kind, plain), tag) {
+            return Err(Defect::Forged);
+        }
         let contents = Contents::from_plain(plain).ok_or(Defect::Malformed)?;
         Ok(Opened { contents, first_key })
     }
@@ -67,12 +71,11 @@ impl Keyring {
         let bytes = &mut bytes[..HEAD + SEED + PIN * pins.len()];
         let (head, plain) = bytes.split_at_mut(HEAD);
         contents.write_plain(plain);
-        let full = key.tagging(kind, plain).finalize().into_bytes();
-        let tag = &full[..TAG];
-        key.mask(tag, plain);
+        let tag = key.tag(kind, plain);
+        key.mask(&tag, plain);
         head[0] = VERSION;
         head[1] = key.id;
-        head[2..].copy_from_slice(tag);
+        head[2..].copy_from_slice(&tag);
         let mut text = [0; LONGEST_TEXT];
         let length = text_length(pins.len());
         BASE64URL_NOPAD.encode_mut(bytes, &mut text[..length]);
@@ -81,19 +84,36 @@ impl Keyring {
 }
 
 impl ReadyKey {
-    fn tagging(&self, kind: Kind, plain: &[u8]) -> hmac::Hmac<Sha256> {
-        self.seal.clone().chain_update([kind as u8, VERSION, self.id]).chain_update(plain)
+    fn tag(&self, kind: Kind, plain: &[u8]) -> [u8; TAG] {
+        let mut message = [0; 3 + LONGEST_PLAIN];
+        let message = &mut message[..3 + plain.len()];
+        message[..3].copy_from_slice(&[kind as u8, VERSION, self.id]);
+        message[3..].copy_from_slice(plain);
+        first_bytes(&self.seal.code(message))
     }
 
     /// Hides or shows `text`: XOR with the mask, HMAC of the tag and a counter of one byte.
     fn mask(&self, tag: &[u8], text: &mut [u8]) {
-        for (counter, block) in (0u8..).zip(text.chunks_mut(32)) {
-            let mask = self.mask.clone().chain_update(tag).chain_update([counter]).finalize();
-            for (byte, mask) in block.iter_mut().zip(mask.into_bytes()) {
+        let mut message = [0; TAG + 1];
+        message[..TAG].copy_from_slice(tag);
+        for block in text.chunks_mut(32) {
+            for (byte, mask) in block.iter_mut().zip(self.mask.code(&message)) {
                 *byte ^= mask;
             }
+            message[TAG] += 1;
         }
     }
+}
+
+/// An early end at the first difference would let the tag of a made-up text be found byte by byte.
+/// The comparison is `hmac`'s own, which takes whole outputs; what is cut off counts as zero.
+fn same_in_constant_time(ours: &[u8], theirs: &[u8]) -> bool {
+    let whole = |tag: &[u8]| {
+        let mut output = [0; 32];
+        output[..TAG].copy_from_slice(tag);
+        CtOutput::<Hmac<Sha256>>::from(hmac::digest::Output::<Hmac<Sha256>>::from(output))
+    };
+    whole(ours) == whole(theirs)
 }
 
 /// Which cookie a token is for. It is authenticated but not sent, so that a token does not open in

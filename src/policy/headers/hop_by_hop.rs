@@ -44,7 +44,7 @@ pub fn strip_request(headers: &mut HeaderMap) -> Result<Hop, Refusal> {
         hop.websocket = upgrades && upgrade.as_bytes().eq_ignore_ascii_case(b"websocket");
     }
     if headers.contains_key(TE) {
-        hop.takes_trailers = headers.get_all(TE).iter().any(|line| names_trailers(line));
+        hop.takes_trailers = headers.get_all(TE).iter().any(names_trailers);
         headers.remove(TE);
     }
     headers.remove(EXPECT);

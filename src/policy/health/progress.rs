@@ -272,7 +272,9 @@ mod tests {
     fn a_state_that_may_be_changing_is_checked_sooner() {
         let after = |events: &[Event]| {
             let mut progress = Progress::default();
-            events.iter().for_each(|event| drop(progress.observe(event, THRESHOLDS)));
+            for event in events {
+                progress.observe(event, THRESHOLDS);
+            }
             progress.is_unsettled()
         };
         let failed = || Event::Failed(Failure::Timeout);

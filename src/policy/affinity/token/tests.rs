@@ -153,21 +153,21 @@ fn a_million_random_and_a_million_changed_tokens_do_not_open() {
         for thread in 0..2 {
             scope.spawn(move || {
                 let (ring, mut random) = (ring(&[1, 2]), Random::from_seed(thread));
-                let good = ring.seal(Kind::Lb, &contents(random.next(), 1));
+                let good = ring.seal(Kind::Lb, &contents(random.bits(), 1));
                 let good = BASE64URL_NOPAD.decode(good.as_str().as_bytes()).unwrap();
                 let mut text = [0; text_length(1)];
                 for _ in 0..EACH {
                     // Of this version and a known key: what is left to chance is only the seal.
                     let mut made = [VERSION; HEAD + SEED + PIN];
                     for chunk in made[2..].as_chunks_mut::<8>().0 {
-                        *chunk = random.next().to_be_bytes();
+                        *chunk = random.bits().to_be_bytes();
                     }
                     BASE64URL_NOPAD.encode_mut(&made, &mut text);
                     assert!(ring.open(Kind::Lb, &text).is_err(), "{made:?}");
 
                     made.copy_from_slice(&good);
-                    let place = below(random.next(), made.len() as u64) as usize;
-                    made[place] ^= 1 + below(random.next(), 255) as u8;
+                    let place = below(random.bits(), made.len() as u64) as usize;
+                    made[place] ^= 1 + below(random.bits(), 255) as u8;
                     BASE64URL_NOPAD.encode_mut(&made, &mut text);
                     assert!(ring.open(Kind::Lb, &text).is_err(), "{made:?}");
                 }

@@ -1,0 +1,78 @@
+//! What a decision costs: a hit, a newcomer and a moved client, among ten targets and a thousand.
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use http::HeaderMap;
+use http::header::{COOKIE, HeaderValue};
+use stayput::config;
+use stayput::decide::{Request, decide};
+use stayput::model::live::{Availability, Drain, Health};
+use stayput::model::roster::Roster;
+use stayput::model::snapshot::{Resolutions, Snapshot};
+use stayput::policy::affinity::keys::{Key, Keyring};
+use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
+use stayput::proxy::workplace::AsItIs;
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+
+const NOW: u32 = 1_800_000_000;
+
+fn world(targets: usize) -> Option<Snapshot> {
+    let targets: Vec<String> =
+        (0..targets).map(|at| format!("\"10.0.{}.{}:80\"", at / 250, at % 250 + 1)).collect();
+    let text = format!(
+        "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\ntargets = [{}]\n",
+        targets.join(", ")
+    );
+    let loaded = config::parse(&text, "bench", Path::new("")).ok()?;
+    let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).ok()?);
+    let (names, mut roster) = (Resolutions::new(), Roster::default());
+    let snapshot = Snapshot::build(&loaded.config, keyring, &names, &mut roster).ok()?;
+    let healthy = Availability { health: Health::Healthy, drain: Drain::No, suspect: false };
+    for target in &snapshot.groups[0].targets {
+        target.live.set_availability(healthy);
+    }
+    Some(snapshot)
+}
+
+fn with_pin(snapshot: &Snapshot, target: usize) -> HeaderMap {
+    let group = &snapshot.groups[0];
+    let pin = Pin { group: group.key, target: group.targets[target].key, issued_at: NOW };
+    let sealed = snapshot.keyring.seal(Kind::Lb, &Contents::new(Seed(42), pin));
+    let line = format!("session=0123456789abcdef; AWSALB={}; theme=dark", sealed.as_str());
+    HeaderValue::try_from(line)
+        .map(|line| HeaderMap::from_iter([(COOKIE, line)]))
+        .unwrap_or_default()
+}
+
+fn bench(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decide");
+    for targets in [10, 1_000] {
+        let Some(snapshot) = world(targets) else { return };
+        let mut run = |name: &str, headers: &HeaderMap| {
+            group.bench_function(BenchmarkId::new(name, targets), |b| {
+                b.iter(|| {
+                    let request =
+                        Request { listener: 0, host: "shop.example", path: "/cart", headers };
+                    black_box(decide(
+                        black_box(&request),
+                        &snapshot,
+                        &AsItIs,
+                        u64::from(NOW),
+                        &mut AsItIs,
+                    ))
+                    .rule
+                });
+            });
+        };
+        run("hit", &with_pin(&snapshot, 3));
+        run("newcomer", &HeaderMap::new());
+        let down = Availability { health: Health::Unhealthy, drain: Drain::No, suspect: false };
+        snapshot.groups[0].targets[4].live.set_availability(down);
+        run("moved", &with_pin(&snapshot, 4));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

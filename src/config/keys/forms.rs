@@ -1,0 +1,131 @@
+//! Forms of text in the file.
+
+use super::Form;
+use crate::ground::name::Name;
+use crate::policy::health::matcher::Matcher;
+use crate::policy::routing::pattern::Pattern;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+
+/// Any text, but not none.
+pub(super) static ANY: Form =
+    Form { what: "text that is not empty", fits: |text| !text.is_empty() };
+
+/// A body, which may be empty.
+pub(super) static BODY: Form =
+    Form { what: "text of at most 1024 characters", fits: |text| text.chars().count() <= 1_024 };
+
+/// A path in the file system.
+pub(super) static FILE_PATH: Form =
+    Form { what: "a path", fits: |text| !text.is_empty() && !text.contains('\0') };
+
+/// A name of a listener, group, rule or zone.
+pub(in crate::config) static NAME: Form = Form {
+    what: "a name of 1 to 64 letters, digits, `.`, `_`, `-`",
+    fits: |text| Name::new(text).is_some(),
+};
+
+/// A target's id.
+pub(super) static TARGET_ID: Form = Form {
+    what: "an id of 1 to 64 letters, digits and `._-:@/[]`",
+    fits: |text| Name::target_id(text).is_some(),
+};
+
+/// Where to listen.
+pub(super) static SOCKET: Form = Form {
+    what: "an IP address and a port, such as \"0.0.0.0:80\" or \"[::]:80\"",
+    fits: |text| text.parse::<SocketAddr>().is_ok(),
+};
+
+/// Where a target is.
+pub(super) static TARGET_ADDRESS: Form = Form {
+    what: "an address and a port, such as \"10.0.0.11:3000\" or \"app.internal:3000\"",
+    fits: |text| text.parse::<SocketAddr>().is_ok() || host_and_port(text).is_some(),
+};
+
+/// A range of addresses, or one address.
+pub(super) static RANGE: Form = Form {
+    what: "an address or a range of addresses, such as \"192.0.2.0/24\"",
+    fits: |text| text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok(),
+};
+
+/// A host pattern.
+pub(super) static HOST_PATTERN: Form = Form {
+    what: "a host name of at most 128 characters, in which `*` and `?` are wildcards",
+    fits: |text| Pattern::host(text).is_some(),
+};
+
+/// A path pattern.
+pub(super) static PATH_PATTERN: Form = Form {
+    what: "a path of at most 128 characters that begins with `/`, in which `*` and `?` are wildcards",
+    fits: |text| Pattern::path(text).is_some(),
+};
+
+/// What a health check asks for.
+pub(super) static REQUEST_PATH: Form = Form {
+    what: "a path that begins with `/`, of at most 1024 visible ASCII characters and without `#`",
+    fits: |text| {
+        let fine = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+        text.starts_with('/') && text.len() <= 1_024 && text.bytes().all(fine)
+    },
+};
+
+/// Accepted status codes.
+pub(super) static MATCHER: Form = Form {
+    what: "status codes from 100 to 499 such as \"200\", \"200,202\" or \"200-299\"",
+    fits: |text| Matcher::http(text).is_some(),
+};
+
+/// A cookie's name: a token of RFC 9110 section 5.6.2, as RFC 6265 section 4.1.1 wants it.
+pub(super) static COOKIE_NAME: Form = Form {
+    what: "a cookie name of 1 to 64 letters, digits and ``!#$%&'*+-.^_`|~``",
+    fits: |text| {
+        let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        (1..=64).contains(&text.len()) && text.bytes().all(fine)
+    },
+};
+
+/// A cookie's path.
+pub(super) static COOKIE_PATH: Form = Form {
+    what: "a path that begins with `/`, of at most 256 visible ASCII characters and without `;`",
+    fits: |text| {
+        let fine = |byte: u8| byte.is_ascii_graphic() && byte != b';';
+        text.starts_with('/') && text.len() <= 256 && text.bytes().all(fine)
+    },
+};
+
+/// A cookie's domain, or another host name.
+pub(super) static HOST: Form = Form {
+    what: "a host name, such as \"shop.example\"",
+    fits: |text| is_host(text.strip_prefix('.').unwrap_or(text)),
+};
+
+/// The name of a header field.
+pub(super) static HEADER_NAME: Form = Form {
+    what: "the name of a header field",
+    fits: |text| http::HeaderName::try_from(text).is_ok(),
+};
+
+/// A media type, as a header field carries it.
+pub(super) static CONTENT_TYPE: Form = Form {
+    what: "a media type, such as \"text/plain\"",
+    fits: |text| {
+        text.contains('/') && text.len() <= 256 && http::HeaderValue::try_from(text).is_ok()
+    },
+};
+
+/// A host name and its port: `app.internal:3000`.
+pub(in crate::config) fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port > 0)?;
+    // What looks like an address but is none, `10.0.0.256`, is no name either: no top-level domain
+    // is a number (RFC 3696 section 2).
+    let numeric = host.rsplit('.').next()?.bytes().all(|byte| byte.is_ascii_digit());
+    (is_host(host) && !numeric).then(|| (host.to_ascii_lowercase(), port))
+}
+
+fn is_host(text: &str) -> bool {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(fine);
+    text.len() <= 253 && text.strip_suffix('.').unwrap_or(text).split('.').all(label)
+}

@@ -1,0 +1,49 @@
+//! `[target_group.NAME.health]`: how targets are checked.
+
+use super::{Key, Kind, forms, millis};
+
+pub(super) static HEALTH: &[Key] = &[
+    Key::new(
+        "protocol",
+        Kind::Word(&[("http", true), ("https", false), ("grpc", false), ("tcp", true)]),
+        "How a target is asked; with `tcp` connecting is enough.",
+    )
+    .or("\"http\""),
+    Key::new("path", Kind::Text(&forms::REQUEST_PATH), "What is asked for.").or("\"/\""),
+    Key::new(
+        "port",
+        Kind::Either(&[Kind::Word(&[("traffic", true)]), Kind::Integer(1, 65_535)]),
+        "The port asked; `traffic` is the one that serves.",
+    )
+    .or("\"traffic\""),
+    Key::new("interval", millis(100, 300_000), "Time between two checks.").or("\"30s\""),
+    Key::new("timeout", millis(10, 300_000), "How long an answer may take; at most `interval`.")
+        .derived("the smaller of 5s and `interval`")
+        .eg("\"5s\""),
+    Key::new(
+        "fast_interval",
+        millis(10, 300_000),
+        "Time between two checks while a target is new, was marked down by traffic, or \
+         is changing state.",
+    )
+    .or("\"1s\""),
+    Key::new(
+        "healthy_threshold",
+        Kind::Integer(1, 10),
+        "Passes in a row that bring a target back; the first makes a new one healthy.",
+    )
+    .or("5"),
+    Key::new("unhealthy_threshold", Kind::Integer(1, 10), "Failures in a row that take it out.")
+        .or("2"),
+    Key::new("matcher", Kind::Text(&forms::MATCHER), "Accepted status codes.").or("\"200\""),
+    Key::new("body", Kind::Text(&forms::ANY), "Text the answer must contain.").eg("\"ok\""),
+    Key::new("drain_on_404", Kind::Bool, "Whether 404 means: drain me.").or("false").later(),
+    Key::new("passive", Kind::Table(PASSIVE), "What traffic tells.").or("{}"),
+];
+
+static PASSIVE: &[Key] = &[Key::new(
+    "connect_failures",
+    Kind::Integer(0, 1_000),
+    "Failed connections in a row that take a target out; only checks bring it back. 0 is never.",
+)
+.or("3")];

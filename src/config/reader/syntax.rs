@@ -1,0 +1,58 @@
+//! What the TOML parser found wrong, in the operator's words.
+
+use crate::config::problem::{Problem, Problems};
+use std::ops::Range;
+use toml::de::Error;
+
+const BROKEN: &str = "this is not TOML";
+
+/// Notes each error, one a line, for the rest of a line follows from its first. Returns the lines
+/// whose reading is not to be trusted.
+pub(super) fn note(text: &str, errors: &[Error], problems: &mut Problems) -> Vec<Range<usize>> {
+    let mut lines: Vec<Range<usize>> = Vec::new();
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        let line = line_of(text, span.start);
+        if !lines.contains(&line) {
+            problems.push(problem(text, &line, span, error.message()));
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+/// Whether a problem is one of these.
+pub(super) fn is_syntax(problem: &Problem) -> bool {
+    problem.title.starts_with(BROKEN) || problem.title.ends_with(TWICE)
+}
+
+const TWICE: &str = "is written twice";
+
+fn problem(text: &str, line: &Range<usize>, span: Range<usize>, message: &str) -> Problem {
+    let twice = message == "duplicate key" || message.starts_with("cannot extend value");
+    if message.starts_with("string values must be quoted") {
+        let word = text.get(span.clone()).unwrap_or_default();
+        let label = format!("write \"{}\"", word.escape_debug());
+        return Problem::at(span, format!("{BROKEN}: text stands in quotes")).label(label);
+    }
+    if !twice {
+        return Problem::at(span, format!("{BROKEN}: {message}"));
+    }
+    let name = text.get(span.clone()).unwrap_or_default().trim_matches(['"', '\'']).to_owned();
+    let table = text[line.clone()].trim_start().starts_with('[') || message != "duplicate key";
+    let problem = Problem::at(span, format!("`{name}` {TWICE}"));
+    if table {
+        problem.help(format!("write all of `{name}` in one place"))
+    } else {
+        problem.help("leave one of them out")
+    }
+}
+
+/// The line a place is in, without its end.
+fn line_of(text: &str, at: usize) -> Range<usize> {
+    let bytes = text.as_bytes();
+    let at = at.min(bytes.len());
+    let start = bytes[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let length = bytes[at..].iter().position(|byte| *byte == b'\n');
+    start..length.map_or(bytes.len(), |length| at + length)
+}

@@ -1,0 +1,159 @@
+//! The scanner against the grammar and the `cookie` crate, the writer against the `cookie` crate.
+
+use cookie::Cookie;
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn cookies_are_found_by_the_one_grammar() {
+    let check = |lines: &[&str], expected: &[&str]| {
+        let lines_of_bytes = lines.iter().map(|line| line.as_bytes());
+        let found: Vec<_> = values(lines_of_bytes, "A").collect();
+        let expected: Vec<_> = expected.iter().map(|value| value.as_bytes()).collect();
+        assert_eq!(found, expected, "{lines:?}");
+    };
+    check(&[], &[]);
+    check(&[""], &[]);
+    check(&["A=1"], &["1"]);
+    check(&["A=1; A=2", "b=3", ";A=4;;"], &["1", "2", "4"]);
+    check(&["\t A \t=\t 1 \t;A="], &["1", ""]);
+    check(&["A=a=b=", "A==", "A= =x"], &["a=b=", "=", "=x"]);
+    check(&["A=\"1\"", "A=%31", "A=1,A=2"], &["\"1\"", "%31", "1,A=2"]);
+    check(&["A", "=A", "=A=1", "A1=2", "a=1", "AA=1", "x=A=1", "B=1, A=2", "A;=1"], &[]);
+    check(&["xxxxxxxxxxxxxxxxxxxxxxxx=1;A=2;xxxxxxxxxxxxxxxxxxxxxxxx=A=1"], &["2"]);
+    check(&["A=1\u{a0}"], &["1\u{a0}"]);
+}
+
+#[test]
+fn our_cookies_are_taken_out_and_the_others_stay_byte_for_byte() {
+    let check = |line: &str, expected: Option<&str>| {
+        let rest = without(line.as_bytes(), &["A", "ACORS"]);
+        assert_eq!(rest.as_deref(), expected.map(str::as_bytes), "{line:?}");
+    };
+    check("", None);
+    check("b=1; c=2", None);
+    check("AA=1;x=A=1", None);
+    check("A=1", Some(""));
+    check(" A=1; ACORS=2; A=3 ;", Some(""));
+    check("A=1; b=\"2\";\tc", Some("b=\"2\";\tc"));
+    check("b=1;  A=1;c= 2 ", Some("b=1;c= 2 "));
+    check("b=1; A=1", Some("b=1"));
+    check("b=1; A=1; ", Some("b=1; "));
+}
+
+fn line() -> impl Strategy<Value = String> {
+    // Of few characters, so that names meet, and of those where grammars like to differ.
+    proptest::string::string_regex("[AB=; \t\",%41x]{0,40}").unwrap()
+}
+
+proptest! {
+    #[test]
+    fn the_scanner_finds_what_the_cookie_crate_parses(lines in prop::collection::vec(line(), 0..4)) {
+        let pieces = lines.iter().flat_map(|line| line.split(';'));
+        let parsed = pieces.filter_map(|piece| Cookie::parse(piece.to_owned()).ok());
+        let expected: Vec<_> = parsed
+            .filter(|cookie| cookie.name() == "A")
+            .map(|cookie| cookie.value().as_bytes().to_vec())
+            .collect();
+        let found: Vec<_> = values(lines.iter().map(|line| line.as_bytes()), "A").collect();
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn any_bytes_whatever_are_scanned_without_panic(
+        line in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let _ = values([&*line].into_iter(), "A").count();
+        let _ = without(&line, &["A"]);
+    }
+
+    #[test]
+    fn what_is_left_has_none_of_ours_and_all_of_the_others(line in line()) {
+        let rest = without(line.as_bytes(), &["A"]).unwrap_or(line.clone().into_bytes());
+        let of = |line, name| values([line].into_iter(), name).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        prop_assert!(of(&rest, "A").is_empty());
+        for name in ["B", "AB", "x", "\"A\""] {
+            prop_assert_eq!(of(&rest, name), of(line.as_bytes(), name));
+        }
+    }
+}
+
+const DATE: &str = "Fri, 02 Jan 2026 00:00:00 GMT";
+
+const DEFAULTS: Attributes<'_> = Attributes {
+    name: "AWSALB",
+    path: "/",
+    domain: None,
+    http_only: true,
+    same_site: SameSite::Unset,
+    partitioned: false,
+};
+
+fn written(attributes: Attributes<'_>, expires: Option<&str>, secure: bool) -> [String; 2] {
+    let template = SetCookieTemplate::new(attributes);
+    let (mut main, mut twin) = (Vec::new(), bytes::BytesMut::new());
+    template.write(&mut main, "tok-en_1", expires, secure);
+    template.write_twin(&mut twin, "tok-en_1", expires, secure);
+    assert!(main.len().max(twin.len()) <= template.longest("tok-en_1"));
+    [main, twin.to_vec()].map(|line| String::from_utf8(line).unwrap())
+}
+
+#[test]
+fn the_defaults_are_written_as_alb_writes_them_and_http_only() {
+    let [main, twin] = written(DEFAULTS, Some(DATE), false);
+    assert_eq!(main, format!("AWSALB=tok-en_1; Expires={DATE}; Path=/; HttpOnly"));
+    let expected = format!("AWSALBCORS=tok-en_1; Expires={DATE}; Path=/; HttpOnly; SameSite=None");
+    assert_eq!(twin, expected);
+}
+
+#[test]
+fn every_attribute_is_written_in_its_place() {
+    let all = Attributes {
+        path: "/shop",
+        domain: Some("shop.example"),
+        same_site: SameSite::Strict,
+        partitioned: true,
+        ..DEFAULTS
+    };
+    let [main, _] = written(all, Some(DATE), true);
+    let expected = format!(
+        "AWSALB=tok-en_1; Expires={DATE}; Path=/shop; Domain=shop.example; Secure; HttpOnly; \
+         SameSite=Strict; Partitioned"
+    );
+    assert_eq!(main, expected);
+}
+
+#[test]
+fn the_cookie_crate_reads_every_combination_as_it_was_meant() {
+    let sites = [SameSite::Unset, SameSite::Lax, SameSite::Strict, SameSite::None];
+    for bits in 0..64_usize {
+        let on = |bit: usize| bits & 1 << bit != 0;
+        let attributes = Attributes {
+            path: if on(0) { "/a b" } else { "/" },
+            domain: on(1).then_some("shop.example"),
+            http_only: on(2),
+            partitioned: on(3),
+            same_site: sites[bits % 4],
+            ..DEFAULTS
+        };
+        let [main, twin] = written(attributes, on(4).then_some(DATE), on(5));
+        for (line, name) in [(main, "AWSALB"), (twin, "AWSALBCORS")] {
+            let read = Cookie::parse(line).unwrap();
+            assert_eq!(read.name_value(), (name, "tok-en_1"));
+            assert_eq!(read.path(), Some(attributes.path));
+            assert_eq!(read.domain(), attributes.domain);
+            assert_eq!(read.http_only().unwrap_or(false), on(2));
+            assert_eq!(read.partitioned().unwrap_or(false), on(3));
+            assert_eq!(read.expires().is_some(), on(4));
+            assert_eq!(read.secure().unwrap_or(false), on(5));
+            let expected = match (name, attributes.same_site) {
+                ("AWSALBCORS", _) | (_, SameSite::None) => Some(cookie::SameSite::None),
+                (_, SameSite::Lax) => Some(cookie::SameSite::Lax),
+                (_, SameSite::Strict) => Some(cookie::SameSite::Strict),
+                (_, SameSite::Unset) => None,
+            };
+            assert_eq!(read.same_site(), expected);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What the target gets: the client's head made safe and true, and its body.
+
+use super::attempt::Outgoing;
+use super::body::Upload;
+use super::exchange::Exchange;
+use super::failure::Failure;
+use super::workplace::header_value;
+use crate::config::settings;
+use crate::decide::Placement;
+use crate::policy::affinity::cookie;
+use crate::policy::headers::forwarded::{self, Forwarding, Hygiene};
+use crate::policy::headers::head::Refusal;
+use crate::policy::headers::{hop_by_hop, trace_id};
+use http::header::{COOKIE, HOST, HeaderValue};
+use http::{HeaderMap, Uri, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+/// What the client's way says of it, before its fields are rewritten.
+pub(super) struct Trust {
+    pub(super) address: IpAddr,
+    pub(super) peer_is_trusted: bool,
+    pub(super) came_over_tls: bool,
+}
+
+impl Trust {
+    pub(super) fn of(
+        exchange: &Exchange,
+        listener: &settings::Listener,
+        headers: &HeaderMap,
+    ) -> Self {
+        let peer = exchange.client.peer.ip();
+        let trusted = &listener.trusted_proxies;
+        let peer_is_trusted = !trusted.is_empty() && trusted.contains(peer);
+        Self {
+            address: forwarded::client_address(peer, trusted, headers),
+            peer_is_trusted,
+            came_over_tls: peer_is_trusted && forwarded::says_tls(headers),
+        }
+    }
+}
+
+/// Makes the head the target gets: hop-by-hop fields go first, then what is true is written.
+pub(super) fn prepare(
+    exchange: &mut Exchange,
+    parts: &mut http::request::Parts,
+    host: Option<HeaderValue>,
+    trust: &Trust,
+    placement: &Placement,
+) -> Result<hop_by_hop::Hop, Failure> {
+    let snapshot = exchange.snapshot.clone();
+    let listener = &snapshot.listeners[exchange.client.listener].settings;
+    let headers = &mut parts.headers;
+    let mut hop = hop_by_hop::strip_request(headers).map_err(Failure::Head)?;
+    hop.websocket &= parts.version == Version::HTTP_11 && parts.method == http::Method::GET;
+    let forwarding = Forwarding {
+        peer: exchange.client.peer.ip(),
+        peer_is_trusted: trust.peer_is_trusted,
+        mode: listener.x_forwarded_for,
+        port: exchange.client.local.port(),
+    };
+    let Hygiene { suspicious } = forwarded::write(headers, forwarding).map_err(Failure::Head)?;
+    if suspicious {
+        return Err(Failure::Head(Refusal::TransferEncoding));
+    }
+    let local = || header_value(&exchange.client.local.to_string());
+    headers.insert(HOST, host.unwrap_or_else(local));
+    join_cookies(headers);
+    let random = (exchange.workplace.random(), exchange.workplace.random() as u32);
+    let seconds = exchange.story().began.unix_seconds();
+    trace_id::write(headers, seconds, random);
+    exchange.story().trace_id = headers.get(trace_id::X_AMZN_TRACE_ID).cloned();
+    let group = &snapshot.groups[placement.group];
+    if let (Some(cookie), Some(stickiness)) = (&group.cookie, &group.settings.stickiness)
+        && stickiness.hide_from_target
+    {
+        hide(headers, &[&cookie.name, &cookie.twin]);
+    }
+    if hop.takes_trailers {
+        hop_by_hop::write_takes_trailers(headers);
+    }
+    if hop.websocket {
+        hop_by_hop::write_websocket(headers);
+    }
+    Ok(hop)
+}
+
+/// Several Cookie lines become one, in order (RFC 9113 section 8.2.3 says how).
+fn join_cookies(headers: &mut HeaderMap) {
+    let lines = headers.get_all(COOKIE);
+    if lines.iter().nth(1).is_none() {
+        return;
+    }
+    let lines: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+fn hide(headers: &mut HeaderMap, names: &[&str]) {
+    let left = headers.get(COOKIE).and_then(|line| cookie::without(line.as_bytes(), names));
+    match left {
+        None => {}
+        Some(left) if left.is_empty() => drop(headers.remove(COOKIE)),
+        Some(left) => {
+            if let Ok(left) = HeaderValue::from_bytes(&left) {
+                headers.insert(COOKIE, left);
+            }
+        }
+    }
+}
+
+pub(super) fn outgoing(
+    exchange: &mut Exchange,
+    parts: http::request::Parts,
+    body: Incoming,
+    listener: &settings::Listener,
+    placement: &Placement,
+) -> Outgoing {
+    let upstream = &exchange.snapshot.groups[placement.group].settings.upstream;
+    let response_timeout = upstream.response;
+    let upload = (!body.is_end_stream()).then(|| {
+        let client = exchange.client.clone();
+        let counters = exchange.workplace.counters.clone();
+        let limit = listener.limits.body_bytes;
+        Rc::new(Upload::new(body, limit, response_timeout, client, counters))
+    });
+    let began = exchange.story().began.monotonic;
+    let uri = match parts.uri.path_and_query() {
+        Some(target) => Uri::from(target.clone()),
+        None => Uri::from_static("/"),
+    };
+    Outgoing {
+        method: parts.method,
+        uri,
+        headers: parts.headers,
+        upload,
+        response_timeout,
+        upload_deadline: listener.timeouts.request.map(|request| began + request),
+    }
+}

@@ -1,0 +1,243 @@
+use crate::support::{Origin, until};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+fn stayput(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stayput"));
+    command.args(arguments).env_remove("STAYPUT_CONFIG").stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A child that is stopped, by its id, when the scene is over.
+struct Running(Child);
+
+impl Running {
+    fn signal(&self, name: &str) {
+        let done = Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn file(dir: &Path, origin: &Origin, more: &str) -> String {
+    let path = dir.join("stayput.toml");
+    let text = format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[listener.web]\naddress = \"127.0.0.1:0\"\n\
+         [target_group.app]\ntargets = [{{ id = \"a\", address = \"{}\" }}]\n{more}",
+        origin.address()
+    );
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn check_says_ok_or_every_error_and_exits_accordingly() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = file(dir.path(), &Origin::refusing(), "");
+    let output = stayput(&["check", "-c", &good]).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), format!("{good}: ok\n")));
+    let bad = file(dir.path(), &Origin::refusing(), "fail_opne = true\nslow_strat = 1\n");
+    let output = stayput(&["check", "-c", &bad]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("did you mean `fail_open`?") && told.contains("did you mean `slow_start`?"),
+        "{told}"
+    );
+    assert!(told.contains("2 errors"), "{told}");
+    assert_eq!(stayput(&["check", "--what"]).output().unwrap().status.code(), Some(2));
+    let absent = stayput(&["run", "-c", "/nonexistent.toml"]).output().unwrap();
+    assert_eq!(absent.status.code(), Some(1));
+    assert!(text(&absent.stderr).contains("cannot read /nonexistent.toml"));
+}
+
+#[test]
+fn check_print_shows_every_default_and_can_be_checked_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(dir.path(), &Origin::refusing(), "");
+    let Output { stdout, .. } = stayput(&["check", "--print", "-c", &path]).output().unwrap();
+    let printed = text(&stdout);
+    assert!(printed.contains("deregistration_delay = \"5m\"  # default"), "{printed}");
+    let again = dir.path().join("again.toml");
+    std::fs::write(&again, &printed).unwrap();
+    let output = stayput(&["check", "-c", &again.display().to_string()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn run_serves_survives_a_restart_with_its_pins_and_drains_on_sigterm() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = Origin::named("a");
+    let path = file(dir.path(), &origin, "[log]\naccess = { to = \"off\" }\n");
+    let start = || {
+        let mut child = stayput(&["run", "-c", &path]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = lines.find_map(|line| {
+            let line = line.unwrap();
+            line.split_once("address=").map(|(_, rest)| rest.split(' ').next().unwrap().to_owned())
+        });
+        (Running(child), address.unwrap(), lines)
+    };
+    let jar = dir.path().join("jar").display().to_string();
+    let curl = |address: &str| {
+        let url = format!("http://{address}/");
+        text(
+            &Command::new("curl")
+                .args(["-s", "-c", &jar, "-b", &jar, &url])
+                .output()
+                .unwrap()
+                .stdout,
+        )
+    };
+    let (mut first, address, lines) = start();
+    assert_eq!(curl(&address), "a");
+    let explain = |address: &str| {
+        let url = format!("http://{address}/");
+        let output = stayput(&["explain", "-c", &path, "--cookie-jar", &jar, "-o", "json", &url])
+            .output()
+            .unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(explain(&address)["verdict"], "hit");
+    first.signal("-TERM");
+    assert_eq!(first.0.wait().unwrap().code(), Some(0));
+    assert!(lines.map(Result::unwrap).any(|line| line.contains("drained")));
+    let (mut second, address, _lines) = start();
+    assert_eq!(curl(&address), "a");
+    assert_eq!(explain(&address)["verdict"], "hit", "the generated key was kept");
+    second.signal("-INT");
+    assert_eq!(second.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn starting_twice_fails_and_says_who_has_the_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
+    let path = dir.path().join("twice.toml");
+    std::fs::write(&path, format!(
+        "[runtime]\nstate_dir = \"state\"\n[listener.web]\naddress = \"{address}\"\n[target_group.app]\ntargets = [\"127.0.0.1:1\"]\n"
+    )).unwrap();
+    let output = stayput(&["run", "-c", &path.display().to_string()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains(&format!("{address} is in use by ")),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn a_second_signal_cuts_and_exits_with_3() {
+    let dir = tempfile::tempdir().unwrap();
+    let hanging = Origin::scripted(|_, stream| {
+        let _ = stream.read(&mut [0; 1]);
+        crate::support::origin::Then::Close
+    });
+    let path = file(dir.path(), &hanging, "[log]\naccess = { to = \"off\" }\n");
+    let mut child = stayput(&["run", "-c", &path]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = lines.find_map(|line| {
+        let line = line.unwrap();
+        line.split_once("address=").map(|(_, rest)| rest.split(' ').next().unwrap().to_owned())
+    });
+    let mut running = Running(child);
+    let mut visitor = crate::support::Visitor::of(address.unwrap().parse().unwrap());
+    visitor.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("the request is under way", || hanging.heard().first().cloned());
+    running.signal("-TERM");
+    lines.find(|line| line.as_ref().unwrap().contains("draining")).unwrap().unwrap();
+    running.signal("-TERM");
+    assert_eq!(running.0.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+fn cookies_are_minted_verified_and_looked_into() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = text(&stayput(&["keys", "new"]).output().unwrap().stdout);
+    std::fs::write(dir.path().join("one.key"), &key).unwrap();
+    let path = file(
+        dir.path(),
+        &Origin::refusing(),
+        "[affinity]\nkeys = [{ id = 1, file = \"one.key\" }]\n",
+    );
+    let run = |arguments: &[&str]| stayput(arguments).output().unwrap();
+    let minted = text(&run(&["cookie", "mint", "-c", &path, "--target", "app/a"]).stdout);
+    let value = minted.trim().strip_prefix("AWSALB=").unwrap();
+    assert_eq!(run(&["cookie", "verify", "-c", &path, value]).status.code(), Some(0));
+    let inspected = text(&run(&["cookie", "inspect", "-c", &path, value]).stdout);
+    assert!(inspected.contains("app/a") && inspected.contains("alive"), "{inspected}");
+    assert_eq!(run(&["cookie", "verify", "-c", &path, &value[1..]]).status.code(), Some(1));
+    assert!(!text(&run(&["check", "--print", "-c", &path]).stdout).contains(key.trim()));
+    let down = text(
+        &run(&["explain", "-c", &path, "--cookie", minted.trim(), "--down", "app/a", "http://x/"])
+            .stdout,
+    );
+    assert!(down.contains("assumed: every target healthy, app/a down"), "{down}");
+    assert!(down.contains("verdict   hit"), "a lone target that is down fails open: {down}");
+}
+
+/// The demo's own lines, read from its output and run with real curl.
+#[test]
+fn the_demo_tells_the_whole_story_with_its_own_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = stayput(&["demo", "--port", "18080"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut printed = BufReader::new(child.stdout.take().unwrap());
+    let mut running = Running(child);
+    let mut lines = Vec::new();
+    while lines.len() < 7 {
+        let mut line = String::new();
+        assert_ne!(printed.read_line(&mut line).unwrap(), 0, "the demo ended: {lines:?}");
+        lines.push(line.trim_end().to_owned());
+    }
+    assert!(lines[0].starts_with("stayput demo: balancer http://127.0.0.1:"), "{}", lines[0]);
+    let line = |number: usize| {
+        let begin = format!("  {number}. ");
+        let line = lines.iter().find(|line| line.starts_with(&begin)).unwrap();
+        line[34..].to_owned()
+    };
+    let shell = |line: &str| {
+        let output =
+            Command::new("sh").args(["-c", line]).current_dir(dir.path()).output().unwrap();
+        text(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let names =
+        |answers: &[String]| answers.iter().map(|line| line[..1].to_owned()).collect::<Vec<_>>();
+    until("all replicas are up", || (names(&shell(&line(1))).len() == 4).then_some(()));
+    let without = shell(&line(1));
+    assert_eq!(without.len(), 4);
+    assert!(without.iter().all(|line| line.contains("visit 1  pin new")), "{without:?}");
+    assert_eq!(names(&without)[0], names(&without)[3]);
+    assert_ne!(names(&without)[0], names(&without)[1]);
+    let with = shell(&line(2));
+    assert!(with[3].ends_with("visit 4  pin hit"), "{with:?}");
+    assert!(names(&with).iter().all(|name| *name == names(&with)[0]), "{with:?}");
+    let mine = names(&with)[0].clone();
+    assert!(shell(&line(3))[0].starts_with(&format!("{mine} dies")));
+    let moved = shell(&line(2));
+    let now_at = names(&moved)[0].clone();
+    assert_ne!(now_at, mine);
+    assert!(names(&moved).iter().all(|name| *name == now_at), "{moved:?}");
+    let stayed = until("the move is settled", || {
+        let stayed = shell(&line(2));
+        stayed.iter().all(|line| line.ends_with("pin hit")).then_some(stayed)
+    });
+    assert!(names(&stayed).iter().all(|name| *name == now_at), "{stayed:?}");
+    let why = shell(&line(5));
+    assert!(why.iter().any(|line| line.starts_with("verdict   hit")), "{why:?}");
+    assert!(why.iter().any(|line| line.starts_with(&format!("target    {now_at}  "))), "{why:?}");
+    running.signal("-INT");
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}

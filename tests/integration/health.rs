@@ -1,0 +1,109 @@
+use crate::support::{Origin, Visitor, World, until};
+
+const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1";
+
+#[test]
+fn a_check_asks_as_alb_does_and_names_stayput() {
+    let origin = Origin::named("a");
+    let _world = World::new(&[&origin], "", "health = { path = \"/up?deep=1\" }");
+    let check = origin.checks().remove(0);
+    assert!(check.head.starts_with("GET /up?deep=1 HTTP/1.1\r\n"), "{}", check.head);
+    assert_eq!(check.field("host"), Some(origin.address().to_string()));
+    assert_eq!(check.field("connection").as_deref(), Some("close"));
+    let agent = check.field("user-agent").unwrap();
+    assert!(agent.starts_with("ELB-HealthChecker/2.0 stayput/"), "{agent}");
+    assert!(check.field("x-forwarded-for").is_none());
+}
+
+#[test]
+fn a_group_without_a_healthy_target_fails_open_or_answers_503_as_it_is_told() {
+    for (fail_open, status) in [(true, 200), (false, 503)] {
+        let origin = Origin::named("a");
+        origin.set_healthy(false);
+        let group = format!("fail_open = {fail_open}\nhealth = {{ {FAST} }}");
+        let world = World::new(&[&origin], "", &group);
+        let answer = until("the target is known to be down", || {
+            let answer = Visitor::of(world.address()).get("/");
+            let health = world.server().published().current().groups[0].targets[0]
+                .live
+                .availability()
+                .health;
+            (health == stayput::model::live::Health::Unhealthy && answer.status == status)
+                .then_some(answer)
+        });
+        assert_eq!(answer.status, status);
+        origin.set_healthy(true);
+        until("it serves again", || {
+            (Visitor::of(world.address()).get("/").status == 200).then_some(())
+        });
+    }
+}
+
+#[test]
+fn connections_that_fail_in_traffic_take_a_target_out_before_its_next_check() {
+    let (gone, alive) = (Origin::refusing(), Origin::named("b"));
+    // Checks ask at a port that answers, so that nothing but traffic can tell.
+    let port = alive.address().port();
+    let group =
+        format!("health = {{ interval = \"300s\", fast_interval = \"300s\", port = {port} }}");
+    let world = World::new(&[&gone, &alive], "", &group);
+    for _ in 0..12 {
+        assert_eq!(Visitor::of(world.address()).get("/").body, "b", "nobody notices but the log");
+    }
+    until("traffic has marked it down", || {
+        let health =
+            world.server().published().current().groups[0].targets[0].live.availability().health;
+        (health == stayput::model::live::Health::Unhealthy).then_some(())
+    });
+}
+
+#[test]
+fn a_check_for_a_word_and_a_tcp_check_pass_and_fail() {
+    let origin = Origin::named("a");
+    for (health, expected) in [
+        ("body = \"ok\"", stayput::model::live::Health::Healthy),
+        ("body = \"absent\"", stayput::model::live::Health::Unhealthy),
+        ("protocol = \"tcp\"", stayput::model::live::Health::Healthy),
+        ("matcher = \"404\"", stayput::model::live::Health::Unhealthy),
+    ] {
+        let world = World::new(&[&origin], "", &format!("health = {{ {FAST}, {health} }}"));
+        until(health, || {
+            let health = world.server().published().current().groups[0].targets[0]
+                .live
+                .availability()
+                .health;
+            (health == expected).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_host_name_is_one_target_unless_it_is_expanded() {
+    let origin = Origin::named("a");
+    let port = origin.address().port();
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\n\
+         [target_group.app]\ntargets = [{{ id = \"one\", address = \"localhost:{port}\" }}]\n"
+    ));
+    let answer = until("the name is known", || {
+        Some(Visitor::of(world.address()).get("/")).filter(|answer| answer.status == 200)
+    });
+    assert_eq!(answer.body, "a");
+    let record = world.record(|record| record["status"] == 200);
+    assert_eq!(record["target"], "one");
+}
+
+#[test]
+fn a_name_without_an_address_starts_as_down_and_stops_nothing() {
+    let origin = Origin::named("a");
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\n\
+         [target_group.app]\ntargets = [\"nowhere.invalid:80\", \"{}\"]\n",
+        origin.address()
+    ));
+    for _ in 0..4 {
+        assert_eq!(Visitor::of(world.address()).get("/").body, "a");
+    }
+}

@@ -1,0 +1,22 @@
+//! The balancer through real sockets: a real `Server` in this process on port 0, scripted origins,
+//! visitors that keep cookies. Each module is one subject in the domain's words.
+
+// A scene that cannot be set up should end at that very line.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+// Scenes run in real time; what they wait for has a bound.
+#![allow(clippy::disallowed_methods)]
+
+mod support;
+
+/// The real program, its exit codes, and the demo's own curl lines.
+mod command_line;
+/// SIGTERM: what is in flight finishes, what stands still is cut.
+mod draining;
+/// Targets that refuse, hang, reset and answer garbage; clients that stall, lie and leave.
+mod faults;
+/// What crosses the balancer unchanged, and what must not cross.
+mod forwarding;
+/// Checks, passive marking, readiness, fail-open.
+mod health;
+/// A client stays, moves once, and its cookie says what it should.
+mod stickiness;

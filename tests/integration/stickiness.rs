@@ -1,0 +1,368 @@
+use crate::support::origin::Then;
+use crate::support::{Origin, Visitor, World, until};
+use std::io::Write;
+
+const FAST_CHECKS: &str = "health = { interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1 }";
+
+fn three() -> [Origin; 3] {
+    [Origin::named("a"), Origin::named("b"), Origin::named("c")]
+}
+
+fn refs(origins: &[Origin; 3]) -> [&Origin; 3] {
+    [&origins[0], &origins[1], &origins[2]]
+}
+
+#[test]
+fn newcomers_take_turns_and_each_stays_where_it_was_placed() {
+    let origins = three();
+    let world = World::new(&refs(&origins), "", "");
+    let mut visitors: Vec<_> = (0..4).map(|_| Visitor::of(world.address())).collect();
+    let first: Vec<_> = visitors.iter_mut().map(|visitor| visitor.get("/").body).collect();
+    assert_eq!(first, ["a", "b", "c", "a"]);
+    for _ in 0..5 {
+        let again: Vec<_> = visitors.iter_mut().map(|visitor| visitor.get("/").body).collect();
+        assert_eq!(again, first);
+    }
+}
+
+#[test]
+fn the_cookie_has_albs_name_and_the_documented_form_and_changes_nothing_else() {
+    let origin = Origin::saying(
+        "HTTP/1.1 200 OK\r\nSet-Cookie: app=1; Path=/x\r\nSet-Cookie: app2=2\r\nX-App: yes\r\nContent-Length: 0\r\n\r\n",
+        Then::KeepAlive,
+    );
+    let world = World::new(&[&origin], "", "");
+    let answer = Visitor::of(world.address()).get("/");
+    let lines: Vec<_> = answer.all("set-cookie").collect();
+    assert_eq!(lines[..2], ["app=1; Path=/x", "app2=2"]);
+    let parts: Vec<_> = lines[2].split("; ").collect();
+    assert!(parts[0].starts_with("AWSALB=") && parts[1].starts_with("Expires="), "{}", lines[2]);
+    assert_eq!(parts[2..], ["Path=/", "HttpOnly"]);
+    assert_eq!(lines.len(), 3);
+    assert_eq!(answer.field("x-app"), Some("yes"));
+}
+
+#[test]
+fn every_answer_of_a_target_renews_the_cookie_whatever_its_status() {
+    for status in ["200 OK", "304 Not Modified", "404 Not Found", "500 Oops", "204 No Content"] {
+        let text = format!(
+            "HTTP/1.1 {status}\r\n{}\r\n",
+            if status.starts_with("204") || status.starts_with("304") {
+                ""
+            } else {
+                "Content-Length: 0\r\n"
+            }
+        );
+        let origin = Origin::saying(Box::leak(text.into_boxed_str()), Then::KeepAlive);
+        let world = World::new(&[&origin], "", "");
+        let mut visitor = Visitor::of(world.address());
+        for method in ["GET", "HEAD"] {
+            let answer = visitor.ask(method, "/", &[], "");
+            let cookies =
+                answer.all("set-cookie").filter(|line| line.starts_with("AWSALB=")).count();
+            assert_eq!(cookies, 1, "{method} {status}");
+        }
+    }
+}
+
+#[test]
+fn a_client_whose_target_turns_unhealthy_moves_once_and_stays_moved() {
+    let origins = three();
+    let world = World::new(&refs(&origins), "debug_headers = true", FAST_CHECKS);
+    let mut visitor = Visitor::of(world.address());
+    assert_eq!(visitor.get("/").body, "a");
+    origins[0].set_healthy(false);
+    let moved = until("the client moves", || {
+        let answer = visitor.get("/");
+        (answer.body != "a").then_some(answer)
+    });
+    assert_eq!(moved.field("x-stayput-verdict"), Some("moved_unhealthy"));
+    origins[0].set_healthy(true);
+    until("a serves newcomers again", || {
+        (Visitor::of(world.address()).get("/").body == "a").then_some(())
+    });
+    for _ in 0..5 {
+        let answer = visitor.get("/");
+        assert_eq!(
+            (answer.body.as_str(), answer.field("x-stayput-verdict")),
+            (moved.body.as_str(), Some("hit"))
+        );
+    }
+    let line = world.record(|record| record["sticky"] == "moved_unhealthy");
+    assert_eq!((&line["from"], &line["set_cookie"]), (&"a".into(), &"moved".into()));
+}
+
+#[test]
+fn a_target_that_refuses_one_connection_keeps_its_client_for_the_next() {
+    let origins = [Origin::named("a"), Origin::named("b"), Origin::named("c")];
+    let gone = Origin::refusing();
+    let slow_checks = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
+    let world = World::new(&[&gone, &origins[1], &origins[2]], "debug_headers = true", slow_checks);
+    // The pin to the target that refuses is minted by the real program's own function.
+    let cookie = mint(&world, "app/a");
+    let mut visitor = Visitor::of(world.address());
+    visitor.jar.insert("AWSALB".into(), cookie.clone());
+    let first = visitor.get("/");
+    assert_eq!(first.field("x-stayput-verdict"), Some("spilled"));
+    assert_eq!(first.all("set-cookie").count(), 0, "a spilled client's cookie stays as it was");
+    let again = visitor.get("/");
+    assert_eq!(again.body, first.body, "spilling always meets the same successor");
+}
+
+/// A cookie for a target, sealed with the world's own key.
+fn mint(world: &World, target: &str) -> String {
+    use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
+    let (group, id) = target.split_once('/').unwrap();
+    let now = stayput::ground::clock::Moment::now().unix_seconds();
+    let pin = Pin {
+        group: GroupKey::of(group),
+        target: TargetKey::of(group, id),
+        issued_at: u32::try_from(now).unwrap(),
+    };
+    let snapshot = world.server().published().current();
+    snapshot.keyring.seal(Kind::Lb, &Contents::new(Seed(1), pin)).as_str().to_owned()
+}
+
+#[test]
+fn a_strict_group_refuses_rather_than_moves_and_leaves_the_pin() {
+    let origins = three();
+    let group = format!("stickiness = {{ on_unavailable = \"strict\" }}\n{FAST_CHECKS}");
+    let world = World::new(&refs(&origins), "debug_headers = true", &group);
+    let mut visitor = Visitor::of(world.address());
+    assert_eq!(visitor.get("/").body, "a");
+    origins[0].set_healthy(false);
+    let refused = until("the client is refused", || {
+        let answer = visitor.get("/");
+        (answer.status == 503).then_some(answer)
+    });
+    assert_eq!(refused.all("set-cookie").count(), 0);
+    assert!(refused.body.contains("503 Service Temporarily Unavailable"));
+    origins[0].set_healthy(true);
+    until("the client is back with its target", || (visitor.get("/").body == "a").then_some(()));
+}
+
+#[test]
+fn a_pinned_request_over_the_cap_spills_and_comes_back() {
+    let gate = std::sync::Arc::new(std::sync::Mutex::new(()));
+    let held = gate.clone();
+    let slow = Origin::scripted(move |request, stream| {
+        if request.path() == "/slow" {
+            drop(held.lock().unwrap());
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow");
+        Then::KeepAlive
+    });
+    let other = Origin::named("other");
+    let world =
+        World::new(&[&slow, &other], "debug_headers = true", "max_in_flight_per_target = 1");
+    let mut visitor = Visitor::of(world.address());
+    visitor.jar.insert("AWSALB".into(), mint(&world, "app/a"));
+    let closed = gate.lock().unwrap();
+    visitor.send(&format!(
+        "GET /slow HTTP/1.1\r\nHost: a\r\nCookie: AWSALB={}\r\n\r\n",
+        visitor.jar["AWSALB"]
+    ));
+    until("the slow request is under way", || slow.heard().first().cloned());
+    let mut second = Visitor::of(world.address());
+    second.jar = visitor.jar.clone();
+    let spilled = second.get("/");
+    assert_eq!(
+        (spilled.body.as_str(), spilled.field("x-stayput-verdict")),
+        ("other", Some("spilled"))
+    );
+    assert_eq!(spilled.all("set-cookie").count(), 0);
+    drop(closed);
+    assert_eq!(visitor.read_answer(false).body, "slow");
+    let back = until("the place is free again", || {
+        Some(second.get("/")).filter(|answer| answer.body == "slow")
+    });
+    assert_eq!(back.field("x-stayput-verdict"), Some("hit"));
+}
+
+#[test]
+fn cookies_that_cannot_be_used_are_replaced_without_an_error() {
+    let origins = three();
+    let world = World::new(&refs(&origins), "debug_headers = true", "");
+    let good = mint(&world, "app/c");
+    let mut forged = good.clone().into_bytes();
+    forged[30] = if forged[30] == b'A' { b'B' } else { b'A' };
+    for (value, verdict) in [
+        ("junk".to_owned(), "malformed"),
+        (String::from_utf8(forged).unwrap(), "forged"),
+        ("A".repeat(4_000), "malformed"),
+        (String::new(), "malformed"),
+        (format!("\"{good}\""), "malformed"),
+    ] {
+        let mut visitor = Visitor::of(world.address());
+        visitor.jar.insert("AWSALB".into(), value);
+        let answer = visitor.get("/");
+        assert_eq!((answer.status, answer.field("x-stayput-verdict")), (200, Some(verdict)));
+        assert_eq!(visitor.get("/").field("x-stayput-verdict"), Some("hit"));
+    }
+}
+
+#[test]
+fn two_groups_share_one_cookie_and_both_keep_their_client() {
+    let (app, api) = (
+        [Origin::named("app-a"), Origin::named("app-b")],
+        [Origin::named("api-a"), Origin::named("api-b")],
+    );
+    let targets = |origins: &[Origin; 2]| {
+        format!("[\"{}\", \"{}\"]", origins[0].address(), origins[1].address())
+    };
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\ndefault = \"app\"\n\
+         [[rule]]\nname = \"api\"\npaths = [\"/api/*\"]\nforward = \"api\"\n\
+         [target_group.app]\ntargets = {}\n[target_group.api]\ntargets = {}\n",
+        targets(&app),
+        targets(&api)
+    ));
+    let mut visitor = Visitor::of(world.address());
+    let (at_app, at_api) = (visitor.get("/").body, visitor.get("/api/x").body);
+    assert!(at_app.starts_with("app-") && at_api.starts_with("api-"));
+    for _ in 0..5 {
+        assert_eq!(visitor.get("/").body, at_app);
+        assert_eq!(visitor.get("/api/x").body, at_api);
+    }
+    assert_eq!(visitor.jar.len(), 1);
+}
+
+#[test]
+fn a_trusted_proxy_that_speaks_tls_gets_secure_cookies_and_the_cors_twin() {
+    let origin = Origin::named("a");
+    let world = World::new(&[&origin], "trusted_proxies = [\"127.0.0.0/8\"]", "");
+    let mut visitor = Visitor::of(world.address());
+    let answer = visitor.ask("GET", "/", &["X-Forwarded-Proto: https"], "");
+    let lines: Vec<_> = answer.all("set-cookie").collect();
+    assert!(
+        lines[0].starts_with("AWSALB=") && lines[0].ends_with("; Path=/; Secure; HttpOnly"),
+        "{}",
+        lines[0]
+    );
+    assert!(
+        lines[1].starts_with("AWSALBCORS=")
+            && lines[1].ends_with("; Secure; HttpOnly; SameSite=None"),
+        "{}",
+        lines[1]
+    );
+    assert_eq!(visitor.jar["AWSALB"], visitor.jar["AWSALBCORS"]);
+    let plain = Visitor::of(world.address()).get("/");
+    assert!(plain.all("set-cookie").all(|line| !line.contains("Secure")));
+}
+
+#[test]
+fn a_group_may_hide_its_cookie_from_targets_and_guards_shared_caches() {
+    let origin = Origin::saying(
+        "HTTP/1.1 200 OK\r\nCache-Control: public, max-age=60\r\nContent-Length: 0\r\n\r\n",
+        Then::KeepAlive,
+    );
+    let world = World::new(&[&origin], "", "stickiness = { hide_from_target = true }");
+    let mut visitor = Visitor::of(world.address());
+    visitor.jar.insert("cart".into(), "7".into());
+    let answer = visitor.get("/");
+    assert_eq!(
+        answer.all("cache-control").collect::<Vec<_>>(),
+        ["public, max-age=60", "no-cache=\"set-cookie\""]
+    );
+    visitor.get("/");
+    assert_eq!(origin.heard()[1].field("cookie").as_deref(), Some("cart=7"));
+}
+
+#[test]
+fn a_draining_target_keeps_its_clients_and_takes_no_newcomers() {
+    let origins = three();
+    let targets = |state: &str| {
+        let draining = format!(
+            "{{ id = \"a\", address = \"{}\", state = \"{state}\" }}",
+            origins[0].address()
+        );
+        format!("targets = [{draining}, {{ id = \"b\", address = \"{}\" }}]", origins[1].address())
+    };
+    let text = |pins: &str, delay: &str| {
+        format!(
+            "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+             [listener.web]\naddress = \"127.0.0.1:0\"\ndebug_headers = true\n\
+             [target_group.app]\n{}\ndraining_pins = \"{pins}\"\nderegistration_delay = \"{delay}\"\n",
+            targets("drain")
+        )
+    };
+    for (pins, delay, verdict) in [
+        ("stay", "300s", "hit"),
+        ("move", "300s", "moved_draining"),
+        ("stay", "0s", "moved_draining"),
+    ] {
+        let world = World::of_text(&text(pins, delay));
+        until("newcomers go to b alone", || {
+            let bodies: Vec<_> =
+                (0..4).map(|_| Visitor::of(world.address()).get("/").body).collect();
+            bodies.iter().all(|body| body == "b").then_some(())
+        });
+        let cookie = mint(&world, "app/a");
+        let answer = until("the drain is seen", || {
+            let mut visitor = Visitor::of(world.address());
+            visitor.jar.insert("AWSALB".into(), cookie.clone());
+            Some(visitor.get("/"))
+                .filter(|answer| answer.field("x-stayput-verdict") == Some(verdict))
+        });
+        assert_eq!(answer.body, if verdict == "hit" { "a" } else { "b" });
+    }
+}
+
+#[test]
+fn an_old_key_still_opens_and_its_cookie_is_sealed_anew_with_the_first() {
+    let origin = Origin::named("a");
+    let dir = tempfile::tempdir().unwrap();
+    for (name, byte) in [("old.key", 1u8), ("new.key", 2)] {
+        let key = stayput::policy::affinity::keys::Key::generate([byte; 32]);
+        std::fs::write(dir.path().join(name), key.to_base64_line().as_bytes()).unwrap();
+    }
+    let world = |keys: &str, refresh: &str| {
+        World::of_text(&format!(
+            "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[affinity]\nkeys = [{keys}]\n\
+             [log]\naccess = {{ to = \"access.log\" }}\n[listener.web]\naddress = \"127.0.0.1:0\"\ndebug_headers = true\n\
+             [target_group.app]\ntargets = [\"{}\"]\nstickiness = {{ refresh = \"{refresh}\" }}\n",
+            origin.address()
+        ))
+    };
+    let old = format!("{{ id = 1, file = \"{}\" }}", dir.path().join("old.key").display());
+    let new = format!("{{ id = 2, file = \"{}\" }}", dir.path().join("new.key").display());
+    let before = world(&old, "each_response");
+    let mut visitor = Visitor::of(before.address());
+    visitor.get("/");
+    let sealed_old = visitor.jar["AWSALB"].clone();
+    let during = world(&format!("{new}, {old}"), "never");
+    let mut visitor = Visitor::of(during.address());
+    visitor.jar.insert("AWSALB".into(), sealed_old.clone());
+    assert_eq!(visitor.get("/").field("x-stayput-verdict"), Some("hit"));
+    assert_ne!(visitor.jar["AWSALB"], sealed_old);
+    assert_eq!(
+        visitor.get("/").all("set-cookie").count(),
+        0,
+        "sealed with the first key it is left alone"
+    );
+    let after = world(&new, "never");
+    let mut visitor_after = Visitor::of(after.address());
+    visitor_after.jar = visitor.jar.clone();
+    assert_eq!(visitor_after.get("/").field("x-stayput-verdict"), Some("hit"));
+    visitor_after.jar.insert("AWSALB".into(), sealed_old);
+    assert_eq!(visitor_after.get("/").field("x-stayput-verdict"), Some("unknown_key"));
+}
+
+#[test]
+fn answers_the_balancer_makes_itself_carry_no_cookie() {
+    let origin = Origin::named("a");
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\n\
+         [[rule]]\npaths = [\"/closed\"]\nrespond = {{ status = 404, body = \"closed\\n\" }}\n\
+         [target_group.app]\ntargets = [\"{}\"]\n",
+        origin.address()
+    ));
+    let answer = Visitor::of(world.address()).get("/closed?x=1");
+    assert_eq!((answer.status, answer.body.as_str()), (404, "closed\n"));
+    assert_eq!(answer.field("content-type"), Some("text/plain"));
+    assert_eq!(answer.all("set-cookie").count(), 0);
+    let record = world.record(|record| record["status"] == 404);
+    assert_eq!((&record["rule"], &record["action"]), (&"rule-1".into(), &"fixed-response".into()));
+}

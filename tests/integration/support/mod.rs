@@ -1,0 +1,11 @@
+//! What the scenes are built of.
+
+pub mod origin;
+pub mod visitor;
+pub mod wait;
+pub mod world;
+
+pub use origin::Origin;
+pub use visitor::Visitor;
+pub use wait::until;
+pub use world::World;

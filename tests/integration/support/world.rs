@@ -1,0 +1,72 @@
+//! A balancer in this process, in front of origins.
+
+use super::Origin;
+use stayput::config;
+use stayput::server::Server;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A running balancer and where it keeps things.
+pub struct World {
+    server: Option<Server>,
+    address: SocketAddr,
+    runtime: tokio::runtime::Runtime,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    /// One listener `web` with these settings, one group `app` of these origins (a, b, c ...) with
+    /// these settings. Waits until every target has been asked.
+    pub fn new(origins: &[&Origin], listener: &str, group: &str) -> Self {
+        let targets = ('a'..)
+            .zip(origins)
+            .map(|(id, origin)| format!("{{ id = \"{id}\", address = \"{}\" }}", origin.address()));
+        let targets = targets.collect::<Vec<_>>().join(", ");
+        Self::of_text(&format!(
+            "[runtime]\nworkers = 2\nstate_dir = \"state\"\ndrain_timeout = \"5s\"\n\
+             [log]\naccess = {{ to = \"access.log\" }}\n\
+             [listener.web]\naddress = \"127.0.0.1:0\"\n{listener}\n\
+             [target_group.app]\ntargets = [{targets}]\n{group}\n"
+        ))
+    }
+
+    /// Whatever the text says, with `state` and `access.log` in a directory of its own.
+    pub fn of_text(text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let loaded = config::parse(text, "test.toml", dir.path())
+            .unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        let mut server = Server::start(loaded.config).unwrap();
+        let address = server.addresses()[0].1;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(server.ready());
+        Self { server: Some(server), address, runtime, dir }
+    }
+
+    /// Where the listener is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The running balancer.
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    /// Drains; returns how many exchanges were cut.
+    pub fn drain(&mut self) -> usize {
+        let server = self.server.take().unwrap();
+        self.runtime.block_on(server.drain(std::future::pending()))
+    }
+
+    /// Waits for a record that `wanted` accepts, in the log as written so far.
+    pub fn record(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        super::until("an access record", || {
+            let text = std::fs::read_to_string(self.log_path()).ok()?;
+            text.lines().filter_map(|line| serde_json::from_str(line).ok()).find(&wanted)
+        })
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("access.log")
+    }
+}
