@@ -16,7 +16,17 @@ use tokio::sync::mpsc;
 pub(super) struct Watched {
     targets: HashMap<usize, Target>,
     answers: mpsc::Sender<Wake>,
-    open_groups: HashMap<String, bool>,
+    conditions: HashMap<String, Condition>,
+}
+
+/// What is unusual about a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    Usual,
+    /// Too few are healthy, and all are used.
+    FailsOpen,
+    /// Nobody is left but targets that drain.
+    OnlyDraining,
 }
 
 struct Target {
@@ -33,7 +43,7 @@ struct Target {
 
 impl Watched {
     pub(super) fn new(answers: mpsc::Sender<Wake>) -> Self {
-        Self { targets: HashMap::new(), answers, open_groups: HashMap::new() }
+        Self { targets: HashMap::new(), answers, conditions: HashMap::new() }
     }
 
     /// Watches the targets of this picture and no others; those already watched keep their state.
@@ -105,7 +115,7 @@ impl Watched {
     /// Writes what is known where workers read it.
     pub(super) fn publish(&mut self, snapshot: &Snapshot, drains: &Drains) {
         for group in &snapshot.groups {
-            let (mut serving, mut registered, mut healthy) = (0, 0, 0);
+            let (mut serving, mut registered, mut healthy, mut draining) = (0, 0, 0, 0);
             for target in &group.targets {
                 let known = self.targets.get(&target.live.slot);
                 let availability = known.map_or(Availability::UNKNOWN, |known| {
@@ -113,6 +123,7 @@ impl Watched {
                 });
                 target.live.set_availability(availability);
                 let in_zone = group.settings.cross_zone || target.zone == snapshot.zone;
+                draining += u32::from(availability.drain == Drain::Running && in_zone);
                 if availability.drain == Drain::No && in_zone {
                     registered += 1;
                     serving += u32::from(availability.health != Health::Unhealthy);
@@ -123,20 +134,36 @@ impl Watched {
             let wanted = group.settings.fail_open;
             let open = fails_open(wanted, serving, registered, minimum.count, minimum.percent);
             group.live.set_fails_open(open);
-            self.tell_fail_open(group, open, healthy, registered);
+            let condition = match (registered, open) {
+                (0, _) if draining > 0 => Condition::OnlyDraining,
+                (_, true) => Condition::FailsOpen,
+                (_, false) => Condition::Usual,
+            };
+            self.tell(group, condition, healthy, registered);
         }
     }
 
-    fn tell_fail_open(&mut self, group: &Group, open: bool, healthy: u32, registered: u32) {
-        let before = self.open_groups.insert(group.name().to_owned(), open).unwrap_or(false);
-        if open == before {
+    fn tell(&mut self, group: &Group, condition: Condition, healthy: u32, registered: u32) {
+        let before = self.conditions.insert(group.name().to_owned(), condition);
+        if condition == before.unwrap_or(Condition::Usual) {
             return;
         }
         let group = group.name();
-        if open {
-            tracing::warn!(group, healthy, registered, "too few are healthy: all targets are used");
-        } else {
-            tracing::info!(group, healthy, registered, "enough are healthy again");
+        match condition {
+            Condition::FailsOpen => {
+                tracing::warn!(
+                    group,
+                    healthy,
+                    registered,
+                    "fail_open: too few are healthy, all are used"
+                );
+            }
+            Condition::OnlyDraining => {
+                tracing::warn!(group, "only_draining: nobody else is left for newcomers");
+            }
+            Condition::Usual => {
+                tracing::info!(group, healthy, registered, "the group is well again")
+            }
         }
     }
 

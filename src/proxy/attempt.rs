@@ -193,6 +193,7 @@ async fn send(
         biased;
         sent = answer => sent,
         expiry = client.expired() => {
+            client.settle_expiry();
             return Sent::Ended(match expiry {
                 Expiry::Request => Failure::RequestTimeout,
                 _ => Failure::ResponseTimeout,

@@ -161,6 +161,12 @@ impl Client {
         self.expiry.get()
     }
 
+    /// Forgets that a time was over, once the exchange has said so to the client: what is awaited
+    /// next on this connection has its own.
+    pub fn settle_expiry(&self) {
+        self.expiry.set(None);
+    }
+
     /// Resolves when the time of what is awaited is over. The connection's task is woken for it.
     pub async fn expired(&self) -> Expiry {
         poll_fn(|_| self.expiry.get().map_or(Poll::Pending, Poll::Ready)).await

@@ -167,13 +167,17 @@ async fn forward(
             Attempted::Failed(failure) => return Err(failure),
             Attempted::TryAnother(failure) => failure,
         };
+        tried.note(at);
+        placement = next(&placement, &tried, &snapshot);
         let now = exchange.story().began.unix_seconds();
-        if exchange.story().attempts > upstream.retries || !exchange.workplace.try_retry(now) {
+        let spent = exchange.story().attempts > upstream.retries;
+        let refused = placement.verdict == Verdict::StrictRefused;
+        if !refused && (spent || !exchange.workplace.try_retry(now)) {
+            // Nobody else is asked: what is written down is the target that failed last.
+            exchange.story().placement = Some(Placement { target: Some(at), ..placement });
             return Err(failure);
         }
-        tried.note(at);
         last_failure = Some(failure);
-        placement = next(&placement, &tried, &snapshot);
     }
 }
 

@@ -22,7 +22,11 @@ fn a_lone_target_that_refuses_is_a_502_and_another_takes_over_where_there_is_one
 
 #[test]
 fn a_target_that_hangs_is_a_504_and_is_not_asked_twice() {
-    let origin = Origin::scripted(|_, stream| {
+    let origin = Origin::scripted(|request, stream| {
+        if request.path() == "/well" {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell");
+            return Then::KeepAlive;
+        }
         let mut scratch = [0; 1];
         let _ = std::io::Read::read(stream, &mut scratch);
         Then::Close
@@ -30,10 +34,16 @@ fn a_target_that_hangs_is_a_504_and_is_not_asked_twice() {
     let other = Origin::named("b");
     let group = format!("upstream = {{ timeouts = {{ response = \"300ms\" }} }}\n{NO_CHECKS}");
     let world = World::new(&[&origin, &other], "", &group);
-    let answer = Visitor::of(world.address()).get("/");
-    assert_eq!(answer.status, 504);
+    let mut visitor = Visitor::of(world.address());
+    assert_eq!(visitor.get("/").status, 504);
     assert!(other.heard().is_empty(), "the request was sent: it is not repeated");
     until("the hanging connection is given up", || (origin.open() == 0).then_some(()));
+    let newcomers = (0..2).map(|_| {
+        visitor.jar.clear();
+        visitor.get("/well").body
+    });
+    let next: Vec<_> = newcomers.collect();
+    assert!(next.contains(&"well".to_owned()), "the connection goes on: {next:?}");
 }
 
 #[test]
