@@ -97,6 +97,20 @@ fn every_sample_is_taken_without_a_warning() {
 }
 
 #[test]
+fn what_is_printed_of_a_sample_means_what_the_sample_means() {
+    for file in files_in("config") {
+        let loaded = config::load(&file).unwrap();
+        let printed = config::effective(&loaded);
+        let again = config::parse(&printed, "printed", file.parent().unwrap())
+            .unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config), "{printed}");
+        // All that differs is that every default is written now.
+        let unmarked = |text: &str| text.replace("  # default", "");
+        assert_eq!(unmarked(&config::effective(&again)), unmarked(&printed), "{}", file.display());
+    }
+}
+
+#[test]
 fn the_smallest_file_is_sticky_for_a_day_and_sends_everything_to_its_only_group() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/minimal.toml");
     let config = config::load(&file).unwrap().config;

@@ -6,7 +6,7 @@ mod value;
 
 use super::keys::{FILE, Key, Kind};
 use super::nearest::nearest;
-use super::node::{Node, Table, Value};
+use super::node::{Node, Table};
 use super::problem::{Problem, Problems};
 use std::ops::Range;
 use toml::Spanned;
@@ -79,20 +79,27 @@ impl Reader<'_> {
         value: &Spanned<DeValue<'_>>,
         path: &str,
     ) -> Option<Node> {
-        let before = self.problems.iter().count();
-        let value = self.value(&key.kind, value, &under(path, key.name))?;
-        let node = Node { key: name.span(), ..value };
-        let fine = self.problems.iter().count() == before;
-        if !key.supported && fine && default_of(key).is_none_or(|default| default != node) {
-            let span = if matches!(node.value, Value::Table(_)) { &node.key } else { &node.span };
+        let path = under(path, key.name);
+        if key.supported {
+            let node = self.value(&key.kind, value, &path)?;
+            return Some(Node { key: name.span(), ..node });
+        }
+        // What is wrong inside does not matter where the whole cannot be had.
+        let mut inside = Problems::new("", "");
+        let mut reader = Reader { problems: &mut inside, whole: self.whole };
+        let node = reader.value(&key.kind, value, &path);
+        let node = node.map(|node| Node { key: name.span(), ..node });
+        if !inside.is_empty() || default_of(key).is_none() || default_of(key) != node {
+            let is_table = value.get_ref().is_table();
+            let span = if is_table { name.span() } else { value.span() };
             let title = format!("`{}` is not supported yet", key.name);
             let help = match key.default {
                 Some(default) => format!("leave it out, which means {default}"),
                 None => "leave it out".into(),
             };
-            self.problems.push(Problem::at(span.clone(), title).help(help));
+            self.problems.push(Problem::at(span, title).help(help));
         }
-        Some(node)
+        node
     }
 
     /// Notes it; returns the key that was meant.

@@ -21,7 +21,13 @@ pub(super) fn listeners(file: &Table, problems: &mut Problems) -> Vec<Listener> 
         for address in table.list("address") {
             let Ok(parsed) = address.text().parse::<SocketAddr>() else { continue };
             // Port 0 is whichever is free, another each time.
-            if let Some(first) = taken.insert(parsed, address).filter(|_| parsed.port() != 0) {
+            if let Some(other) = taken.insert(parsed, address).filter(|_| parsed.port() != 0) {
+                // Listeners come by name here; the first is the one that stands above.
+                let (first, address) = if other.span.start < address.span.start {
+                    (other, address)
+                } else {
+                    (address, other)
+                };
                 let title = format!("{parsed} is listened on twice");
                 let problem = Problem::at(address.span.clone(), title);
                 problems.push(problem.other(first.span.clone(), "the first"));

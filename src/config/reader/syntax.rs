@@ -32,7 +32,12 @@ fn problem(text: &str, line: &Range<usize>, span: Range<usize>, message: &str) -
     let twice = message == "duplicate key" || message.starts_with("cannot extend value");
     if message.starts_with("string values must be quoted") {
         let word = text.get(span.clone()).unwrap_or_default();
-        let label = format!("write \"{}\"", word.escape_debug());
+        let quoted = format!("write \"{}\"", word.escape_debug());
+        let label = match word.to_ascii_lowercase().as_str() {
+            "yes" | "on" | "true" => format!("{quoted}, or true"),
+            "no" | "off" | "false" => format!("{quoted}, or false"),
+            _ => quoted,
+        };
         return Problem::at(span, format!("{BROKEN}: text stands in quotes")).label(label);
     }
     if !twice {
