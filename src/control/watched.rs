@@ -5,9 +5,10 @@ use super::drain::Drains;
 use super::probe::Question;
 use super::{Wake, probe};
 use crate::config::settings::{Group as GroupSettings, HealthProtocol};
+use crate::decide::standing::Standing;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Group, Snapshot};
-use crate::policy::health::progress::{Event, Failure, Progress, State, Thresholds, fails_open};
+use crate::policy::health::progress::{Event, Failure, Progress, State, Thresholds};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -115,35 +116,28 @@ impl Watched {
     /// Writes what is known where workers read it.
     pub(super) fn publish(&mut self, snapshot: &Snapshot, drains: &Drains) {
         for group in &snapshot.groups {
-            let (mut serving, mut registered, mut healthy, mut draining) = (0, 0, 0, 0);
             for target in &group.targets {
                 let known = self.targets.get(&target.live.slot);
-                let availability = known.map_or(Availability::UNKNOWN, |known| {
-                    known.availability(drains.state(group.name(), target))
-                });
+                let drain = drains.state(group.name(), target);
+                let unknown = Availability { drain, ..Availability::UNKNOWN };
+                let availability = known.map_or(unknown, |known| known.availability(drain));
                 target.live.set_availability(availability);
-                let in_zone = group.settings.cross_zone || target.zone == snapshot.zone;
-                draining += u32::from(availability.drain == Drain::Running && in_zone);
-                if availability.drain == Drain::No && in_zone {
-                    registered += 1;
-                    serving += u32::from(availability.health != Health::Unhealthy);
-                    healthy += u32::from(availability.health == Health::Healthy);
-                }
             }
-            let minimum = group.settings.minimum_healthy;
-            let wanted = group.settings.fail_open;
-            let open = fails_open(wanted, serving, registered, minimum.count, minimum.percent);
+            let zone = snapshot.zone.as_ref();
+            let standing = Standing::of(group, zone, |target| target.live.availability());
+            let open = standing.fails_open(group);
             group.live.set_fails_open(open);
-            let condition = match (registered, open) {
-                (0, _) if draining > 0 => Condition::OnlyDraining,
-                (_, true) => Condition::FailsOpen,
-                (_, false) => Condition::Usual,
+            let condition = match open {
+                _ if standing.registered == 0 && standing.draining > 0 => Condition::OnlyDraining,
+                true => Condition::FailsOpen,
+                false => Condition::Usual,
             };
-            self.tell(group, condition, healthy, registered);
+            self.tell(group, condition, standing);
         }
     }
 
-    fn tell(&mut self, group: &Group, condition: Condition, healthy: u32, registered: u32) {
+    fn tell(&mut self, group: &Group, condition: Condition, standing: Standing) {
+        let Standing { healthy, registered, .. } = standing;
         let before = self.conditions.insert(group.name().to_owned(), condition);
         if condition == before.unwrap_or(Condition::Usual) {
             return;

@@ -1,6 +1,7 @@
 //! A decision in words: the same call as the proxy's, and whom it may choose where it draws.
 
 use super::candidates::{Candidates, Tried};
+use super::standing::Standing;
 use super::verdict::Verdict;
 use super::{Draw, Live, Outcome, Request, decide};
 use crate::ground::name::Name;
@@ -141,24 +142,7 @@ impl Live for Assumed {
     }
 
     fn fails_open(&self, group: &Group) -> bool {
-        // As the control thread counts: targets this balancer may not use keep no group closed.
-        let in_service = group.targets.iter().filter(|target| {
-            let in_zone = group.settings.cross_zone || target.zone == self.zone;
-            in_zone && self.availability(target).drain == Drain::No
-        });
-        let (mut serving, mut registered) = (0, 0);
-        for target in in_service {
-            registered += 1;
-            serving += u32::from(self.availability(target).health == Health::Healthy);
-        }
-        let minimum = group.settings.minimum_healthy;
-        let wanted = group.settings.fail_open;
-        crate::policy::health::progress::fails_open(
-            wanted,
-            serving,
-            registered,
-            minimum.count,
-            minimum.percent,
-        )
+        let standing = Standing::of(group, self.zone.as_ref(), |target| self.availability(target));
+        standing.fails_open(group)
     }
 }

@@ -7,6 +7,7 @@
 pub mod candidates;
 pub mod explanation;
 pub mod renewal;
+pub mod standing;
 pub mod verdict;
 
 use crate::config::settings::{DrainingPins, FixedResponse};

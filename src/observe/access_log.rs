@@ -1,7 +1,7 @@
 //! The access log: each worker formats into a buffer of its own, one thread writes.
 //!
 //! A buffer is handed over when it is full or every 100 ms. Nothing waits: when the writer is
-//! behind by more than [`QUEUE`] buffers, records are dropped and counted. A sink that is closed
+//! behind by more than 64 buffers, records are dropped and counted. A sink that is closed
 //! (`stayput run | head`) ends the log, not the balancer.
 
 use super::counters::Counters;

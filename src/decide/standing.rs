@@ -1,0 +1,53 @@
+//! How a group stands: who could serve, and whether that is too few. Counted in one place, so that
+//! `explain` and the balancer cannot count differently.
+
+use crate::ground::name::Name;
+use crate::model::live::{Availability, Drain, Health};
+use crate::model::snapshot::{Group, Target};
+use crate::policy::health::progress;
+
+/// The targets of a group that this balancer may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Those that do not drain.
+    pub registered: u32,
+    /// Of these, those that are not known to be unhealthy.
+    pub serving: u32,
+    /// Of these, those that are known to be healthy.
+    pub healthy: u32,
+    /// Those that drain and whose delay is not over.
+    pub draining: u32,
+}
+
+impl Standing {
+    /// Counts; `zone` is where the balancer stands.
+    pub fn of(
+        group: &Group,
+        zone: Option<&Name>,
+        availability: impl Fn(&Target) -> Availability,
+    ) -> Self {
+        let mut standing = Self::default();
+        let may_be_used =
+            |target: &&Target| group.settings.cross_zone || target.zone.as_ref() == zone;
+        for target in group.targets.iter().filter(may_be_used) {
+            let availability = availability(target);
+            match availability.drain {
+                Drain::No => {
+                    standing.registered += 1;
+                    standing.serving += u32::from(availability.health != Health::Unhealthy);
+                    standing.healthy += u32::from(availability.health == Health::Healthy);
+                }
+                Drain::Running => standing.draining += 1,
+                Drain::Over => {}
+            }
+        }
+        standing
+    }
+
+    /// Whether health is to be ignored, as the group wants it when too few serve.
+    pub fn fails_open(self, group: &Group) -> bool {
+        let (wanted, minimum) = (group.settings.fail_open, group.settings.minimum_healthy);
+        let (count, percent) = (minimum.count, minimum.percent);
+        progress::fails_open(wanted, self.serving, self.registered, count, percent)
+    }
+}
