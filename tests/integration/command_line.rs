@@ -162,6 +162,47 @@ fn a_second_signal_cuts_and_exits_with_3() {
     assert_eq!(running.0.wait().unwrap().code(), Some(3));
 }
 
+/// A balancer that runs under a shell line, and where it listens.
+fn run_under(shell: &str, path: &str) -> (Running, String, impl Iterator<Item = String> + use<>) {
+    let line = format!("{shell} exec \"$0\" run -c \"$1\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &line, env!("CARGO_BIN_EXE_stayput"), path]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let address = lines.find_map(|line| {
+        line.split_once("address=").map(|(_, rest)| rest.split(' ').next().unwrap().to_owned())
+    });
+    (Running(child), address.unwrap(), lines)
+}
+
+#[test]
+fn running_out_of_descriptors_pauses_accepting_and_recovers_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = Origin::named("a");
+    let path = file(dir.path(), &origin, "[log]\naccess = { to = \"off\" }\n");
+    let (_running, address, mut lines) = run_under("ulimit -n 40;", &path);
+    let address: std::net::SocketAddr = address.parse().unwrap();
+    let crowd: Vec<_> = (0..60).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    lines.find(|line| line.contains("accepting pauses")).expect("it says so");
+    drop(crowd);
+    assert_eq!(crate::support::Visitor::of(address).get("/").body, "a");
+}
+
+#[test]
+fn a_closed_standard_output_ends_the_log_and_not_the_balancer() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = Origin::named("a");
+    let path = file(dir.path(), &origin, "");
+    let (mut running, address, mut lines) = run_under("", &path);
+    drop(running.0.stdout.take());
+    let mut visitor = crate::support::Visitor::of(address.parse().unwrap());
+    assert_eq!(visitor.get("/").body, "a");
+    lines.find(|line| line.contains("the access log ends here")).expect("it says so");
+    assert_eq!(visitor.get("/").body, "a");
+    running.signal("-TERM");
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn cookies_are_minted_verified_and_looked_into() {
     let dir = tempfile::tempdir().unwrap();
