@@ -20,6 +20,7 @@ use crate::net::connect::Connection;
 use crate::policy::headers::head;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use std::rc::Rc;
@@ -31,9 +32,13 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let mut exchange = Exchange::begin(workplace, client, &request);
+    let has_body = !request.body().is_end_stream();
     let failure = match serve(&mut exchange, request).await {
         Ok(Served::Here(response)) => {
             exchange.answer(response.status());
+            if has_body {
+                exchange.client.linger();
+            }
             return own(response, exchange);
         }
         Ok(Served::Switched(response, switch)) => {
@@ -50,7 +55,8 @@ pub async fn handle(
         Err(failure) => failure,
     };
     exchange.fail(&failure);
-    if failure.closes() {
+    if has_body || failure.closes() {
+        // Unread bytes may follow; should the connection close, they must not reset it.
         exchange.client.linger();
     }
     own(respond::failure(&failure), exchange)

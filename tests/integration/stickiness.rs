@@ -359,6 +359,9 @@ fn answers_the_balancer_makes_itself_carry_no_cookie() {
          [target_group.app]\ntargets = [\"{}\"]\n",
         origin.address()
     ));
+    let upload = "x".repeat(3_000_000);
+    let refused = Visitor::of(world.address()).ask("POST", "/closed", &[], &upload);
+    assert_eq!(refused.body, "closed\n", "an answer is not lost behind an unread body");
     let answer = Visitor::of(world.address()).get("/closed?x=1");
     assert_eq!((answer.status, answer.body.as_str()), (404, "closed\n"));
     assert_eq!(answer.field("content-type"), Some("text/plain"));
