@@ -3,7 +3,6 @@
 use super::terminal::{self, data, message};
 use super::{Failed, read_config};
 use crate::config;
-use crate::control::state_dir::StateDir;
 use crate::model::roster::Roster;
 use crate::model::snapshot::{Resolutions, Snapshot};
 use crate::policy::affinity::keys::{Key, Keyring};
@@ -19,9 +18,6 @@ pub(super) fn check(path: &Path, print: bool) -> Result<ExitCode, Failed> {
     // Names that a token could not tell apart show only when the tables are built.
     let keyring = Arc::new(Keyring::new(&[Key::generate([0; 32])])?);
     Snapshot::build(&loaded.config, keyring, &Resolutions::new(), &mut Roster::default())?;
-    if let Some(path) = &loaded.config.runtime.state_dir {
-        StateDir::find(Some(path))?;
-    }
     if print {
         data(&config::effective(&loaded));
     } else {

@@ -49,10 +49,7 @@ pub(super) fn cookie(command: &Command) -> Result<ExitCode, Failed> {
 /// The picture a file describes, with the keys it would run with. Nothing is made or written.
 pub(super) fn picture(loaded: &Loaded) -> Result<Snapshot, Failed> {
     let mut keys = loaded.config.keys.clone();
-    let dir = StateDir::find(loaded.config.runtime.state_dir.as_deref())?;
-    if let Some(dir) = dir {
-        keys.extend(dir.existing_key()?);
-    }
+    keys.extend(StateDir::look_for_key(loaded.config.runtime.state_dir.as_deref()));
     if keys.is_empty() {
         return Err(Failed(
             "stayput: there is no affinity key yet: `run` makes one, or name one in affinity.keys"

@@ -47,14 +47,20 @@ impl StateDir {
             let cause = |cause| Unwritable { path: path.to_owned(), cause };
             return Self::open(path).map(Some).map_err(cause);
         }
-        let var =
-            |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let own = || match var("XDG_STATE_HOME") {
-            Some(state) => Some(state.join("stayput")),
-            None => var("HOME").map(|home| home.join(".local/state/stayput")),
+        Ok(places().find_map(|path| Self::open(&path).ok()))
+    }
+
+    /// The generated key that `run` would find, for commands that only look: nothing is made,
+    /// moved or written.
+    pub fn look_for_key(written: Option<&Path>) -> Option<Key> {
+        let places: Vec<PathBuf> = match written {
+            Some(path) => vec![path.to_owned()],
+            None => places().collect(),
         };
-        let places = [var("STATE_DIRECTORY"), Some("/var/lib/stayput".into()), own()];
-        Ok(places.into_iter().flatten().find_map(|path| Self::open(&path).ok()))
+        places.into_iter().find_map(|path| {
+            let line = Zeroizing::new(fs::read(path.join(KEY_FILE)).ok()?);
+            Key::from_generated_line(&line).ok()
+        })
     }
 
     fn open(path: &Path) -> io::Result<Self> {
@@ -140,6 +146,16 @@ fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Where state may be kept when the file does not say, in order.
+fn places() -> impl Iterator<Item = PathBuf> {
+    let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let own = match var("XDG_STATE_HOME") {
+        Some(state) => Some(state.join("stayput")),
+        None => var("HOME").map(|home| home.join(".local/state/stayput")),
+    };
+    [var("STATE_DIRECTORY"), Some("/var/lib/stayput".into()), own].into_iter().flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +175,18 @@ mod tests {
         assert_eq!(first.material.expose(), second.material.expose());
         let mode = fs::metadata(dir.0.join(KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn looking_for_a_key_makes_and_moves_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("state");
+        assert!(StateDir::look_for_key(Some(&path)).is_none());
+        assert!(!path.exists());
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(KEY_FILE), "hunter2\n").unwrap();
+        assert!(StateDir::look_for_key(Some(&path)).is_none());
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
     }
 
     #[test]
