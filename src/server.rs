@@ -138,6 +138,8 @@ impl Server {
         };
         threads.push(spawn("control".to_owned(), move |runtime| {
             runtime.block_on(control::run(parts, control_stops));
+            // A resolver that hangs must not hold the process up.
+            runtime.shutdown_background();
         })?);
         Ok(Self {
             addresses,
