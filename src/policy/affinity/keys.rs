@@ -174,8 +174,8 @@ impl Keyring {
 
 /// Each use has a key of its own, so that a tag says nothing about a mask.
 fn derived(material: &Secret, label: &[u8]) -> Prekeyed {
-    // HMAC hashes a key that is too long and pads one that is short, so none is refused.
     #[allow(clippy::expect_used)]
+    // HMAC hashes a key that is too long and pads one that is short, so none is refused.
     let keyed = Hmac::<Sha256>::new_from_slice(material.expose()).expect("any length will do");
     let key = Zeroizing::new(keyed.chain_update(label).finalize().into_bytes().into());
     Prekeyed::new(&key)
