@@ -93,7 +93,9 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
     loop {
         tokio::select! {
             _ = tick.tick() => {
-                let now = Moment::now().monotonic;
+                let now = Moment::now();
+                desk.workplace.tick(now);
+                let now = now.monotonic;
                 desk.tick(now, leaving);
                 // The doors look first: what the kernel had accepted for us is served too.
                 if leaving.is_some_and(|since| now > since) && desk.is_empty() {
@@ -205,7 +207,7 @@ impl Door {
         };
         workplace.counters.accepted.add_one();
         let (stream, watch) = WatchedStream::new(stream);
-        let now = Moment::now();
+        let now = workplace.now();
         let ends = (peer, local);
         let client = Client::new(ends, self.listener, listener.timeouts, watch, now, place);
         let client = Rc::new(client);

@@ -7,7 +7,7 @@ use crate::control::state_dir::StateDir;
 use crate::ground::clock::Moment;
 use crate::model::roster::Roster;
 use crate::model::snapshot::{Resolutions, Snapshot};
-use crate::observe::record::write_time;
+use crate::observe::record::time_text;
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::affinity::token::{Contents, Defect, Kind, Opened, Pin, Seed};
 use std::process::ExitCode;
@@ -92,8 +92,7 @@ fn describe(snapshot: &Snapshot, pin: &Pin, now: u64) -> String {
         Some(group) => (group.name(), group.target_of(pin.target).map(|at| &group.targets[at])),
     };
     let target = target.map_or("(a target that is gone)", |target| target.id.as_str());
-    let mut issued = String::new();
-    write_time(&mut issued, Duration::from_secs(u64::from(pin.issued_at)));
+    let issued = time_text(Duration::from_secs(u64::from(pin.issued_at)));
     let age = now.saturating_sub(u64::from(pin.issued_at));
     let state = if is_alive(snapshot, pin, now) { "alive" } else { "expired" };
     format!("pin  {group_name}/{target}  issued {issued}  age {age}s  {state}")

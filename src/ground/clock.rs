@@ -20,6 +20,15 @@ impl Moment {
         Self { monotonic: Instant::now(), wall }
     }
 
+    /// Reads the monotonic clock alone and takes the wall clock to have gone along since this
+    /// moment. For a moment not long past: a jump of the wall clock shows only in [`Moment::now`].
+    #[allow(clippy::disallowed_methods)]
+    pub fn advanced(self) -> Self {
+        let monotonic = Instant::now();
+        let gone = monotonic.saturating_duration_since(self.monotonic);
+        Self { monotonic, wall: self.wall + gone }
+    }
+
     /// Whole seconds since the Unix epoch, the resolution of pins and cookies.
     pub fn unix_seconds(self) -> u64 {
         self.wall.as_secs()

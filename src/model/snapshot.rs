@@ -15,6 +15,7 @@ use arc_swap::{ArcSwap, Cache};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// The picture.
@@ -64,10 +65,18 @@ impl Published {
 #[derive(Debug)]
 pub struct Reader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
 
+/// A picture as one worker's exchanges share it. All workers' exchanges would write to the one
+/// count of an [`Arc`] with every request; this count is the worker's own.
+pub type Picture = Rc<Arc<Snapshot>>;
+
 impl Reader {
-    /// The current picture.
-    pub fn current(&mut self) -> Arc<Snapshot> {
-        Arc::clone(self.0.load())
+    /// The current picture: the one last given out, unless another was published since.
+    pub fn current(&mut self, last: &mut Option<Picture>) -> Picture {
+        let current = self.0.load();
+        match last {
+            Some(last) if Arc::ptr_eq(last, current) => Rc::clone(last),
+            _ => Rc::clone(last.insert(Rc::new(Arc::clone(current)))),
+        }
     }
 }
 

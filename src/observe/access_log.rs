@@ -5,7 +5,7 @@
 //! (`stayput run | head`) ends the log, not the balancer.
 
 use super::counters::Counters;
-use super::record::Record;
+use super::record::{Record, Seconds};
 use crate::config::settings::{AccessFormat, LogTarget};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -15,6 +15,9 @@ use std::thread;
 
 /// Bytes after which a buffer is handed over: sixteen pages, some 130 records.
 const FULL: usize = 64 * 1_024;
+/// Emptied buffers kept for one worker. Freed on another thread than it was made on, a buffer of
+/// sixteen pages costs the kernel more than its records.
+const EMPTIED: usize = 4;
 /// Buffers that may wait for the writer, which bounds the log's memory to 64 × 64 KiB.
 const QUEUE: usize = 64;
 
@@ -22,7 +25,7 @@ const QUEUE: usize = 64;
 #[derive(Debug)]
 pub struct AccessLog {
     format: AccessFormat,
-    sender: Option<SyncSender<String>>,
+    sender: Option<SyncSender<Full>>,
     writer: Option<thread::JoinHandle<()>>,
 }
 
@@ -48,8 +51,17 @@ impl AccessLog {
 
     /// A worker's end.
     pub fn buffer(&self, counters: Arc<Counters>) -> AccessBuffer {
-        let sender = self.sender.clone();
-        AccessBuffer { format: self.format, sender, lines: String::new(), records: 0, counters }
+        let (give_back, emptied) = sync_channel(EMPTIED);
+        AccessBuffer {
+            format: self.format,
+            sender: self.sender.clone(),
+            lines: Vec::new(),
+            records: 0,
+            seconds: Seconds::default(),
+            give_back,
+            emptied,
+            counters,
+        }
     }
 
     /// Waits until all that was handed over is written. Every [`AccessBuffer`] must be gone, or it
@@ -69,19 +81,26 @@ enum Sink {
     File(File),
 }
 
-fn write_all(mut sink: Sink, receiver: &Receiver<String>) {
-    while let Ok(lines) = receiver.recv() {
+/// A buffer on its way to the writer, and the way back.
+struct Full {
+    lines: Vec<u8>,
+    give_back: SyncSender<Vec<u8>>,
+}
+
+fn write_all(mut sink: Sink, receiver: &Receiver<Full>) {
+    while let Ok(Full { mut lines, give_back }) = receiver.recv() {
         let written = match &mut sink {
-            Sink::Stdout => {
-                io::stdout().write_all(lines.as_bytes()).and_then(|()| io::stdout().flush())
-            }
-            Sink::Stderr => io::stderr().write_all(lines.as_bytes()),
-            Sink::File(file) => file.write_all(lines.as_bytes()),
+            Sink::Stdout => io::stdout().write_all(&lines).and_then(|()| io::stdout().flush()),
+            Sink::Stderr => io::stderr().write_all(&lines),
+            Sink::File(file) => file.write_all(&lines),
         };
         if let Err(error) = written {
             tracing::warn!(%error, "the access log ends here: its sink does not take writes");
             return;
         }
+        lines.clear();
+        // A worker that has enough, or is gone, lets it be freed.
+        let _ = give_back.try_send(lines);
     }
 }
 
@@ -89,9 +108,12 @@ fn write_all(mut sink: Sink, receiver: &Receiver<String>) {
 #[derive(Debug)]
 pub struct AccessBuffer {
     format: AccessFormat,
-    sender: Option<SyncSender<String>>,
-    lines: String,
+    sender: Option<SyncSender<Full>>,
+    lines: Vec<u8>,
     records: u64,
+    seconds: Seconds,
+    give_back: SyncSender<Vec<u8>>,
+    emptied: Receiver<Vec<u8>>,
     counters: Arc<Counters>,
 }
 
@@ -106,7 +128,7 @@ impl AccessBuffer {
         if self.sender.is_none() {
             return;
         }
-        record.write(self.format, &mut self.lines);
+        record.write(self.format, &mut self.seconds, &mut self.lines);
         self.records += 1;
         if self.lines.len() >= FULL {
             self.hand_over();
@@ -119,11 +141,12 @@ impl AccessBuffer {
         if self.lines.is_empty() {
             return;
         }
-        let lines = std::mem::replace(&mut self.lines, String::with_capacity(FULL + 1_024));
+        let empty = self.emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(FULL + 1_024));
+        let lines = std::mem::replace(&mut self.lines, empty);
         let records = std::mem::take(&mut self.records);
-        match sender.try_send(lines) {
+        match sender.try_send(Full { lines, give_back: self.give_back.clone() }) {
             Ok(()) => {}
-            Err(TrySendError::Full(lines)) => {
+            Err(TrySendError::Full(Full { lines, .. })) => {
                 self.counters.records_dropped.add(records);
                 self.lines = lines;
                 self.lines.clear();

@@ -2,7 +2,7 @@
 
 use crate::config::settings::AccessFormat;
 use crate::decide::verdict::Verdict;
-use std::fmt::Write;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -77,65 +77,91 @@ const LONGEST_USER_AGENT: usize = 8 * 1_024;
 
 impl Record<'_> {
     /// Appends the record as one line.
-    pub fn write(&self, format: AccessFormat, line: &mut String) {
+    pub fn write(&self, format: AccessFormat, seconds: &mut Seconds, line: &mut Vec<u8>) {
         match format {
-            AccessFormat::Json => self.write_json(line),
+            AccessFormat::Json => self.write_json(seconds, line),
             AccessFormat::Short => self.write_short(line),
         }
-        line.push('\n');
+        line.push(b'\n');
     }
 
-    fn write_json(&self, line: &mut String) {
-        line.push_str("{\"type\":\"");
-        line.push_str(self.kind);
-        line.push_str("\",\"time\":\"");
-        write_time(line, self.ended);
-        line.push('"');
-        text(line, "listener", self.listener);
-        shown(line, "client", self.client);
-        shown(line, "peer", self.peer);
-        optional(line, "group", self.group);
-        optional(line, "target", self.target);
+    // A record has thirty fields and is written for every exchange: through `write!` it cost more
+    // than deciding and forwarding together. So each key is one literal with the punctuation
+    // around it, numbers go through `itoa`, and nothing is formatted twice.
+    fn write_json(&self, seconds: &mut Seconds, line: &mut Vec<u8>) {
+        put(line, "{\"type\":\"");
+        put(line, self.kind);
+        put(line, "\",\"time\":\"");
+        seconds.write(line, self.ended);
+        put(line, "\",\"listener\":\"");
+        put(line, self.listener);
+        put(line, "\",\"client\":\"");
+        address(line, self.client);
+        put(line, "\",\"peer\":\"");
+        socket_address(line, self.peer);
+        put(line, "\"");
+        optional(line, ",\"group\":", self.group);
+        optional(line, ",\"target\":", self.target);
+        put(line, ",\"target_address\":");
         match self.target_address {
-            Some(address) => shown(line, "target_address", address),
-            None => line.push_str(",\"target_address\":null"),
+            Some(address) => {
+                put(line, "\"");
+                socket_address(line, address);
+                put(line, "\"");
+            }
+            None => put(line, "null"),
         }
-        seconds(line, "request_processing_time", self.request_processing);
-        seconds(line, "target_processing_time", self.target_processing);
-        seconds(line, "response_processing_time", self.response_processing);
-        number(line, "status", u64::from(self.status));
+        duration(line, ",\"request_processing_time\":", self.request_processing);
+        duration(line, ",\"target_processing_time\":", self.target_processing);
+        duration(line, ",\"response_processing_time\":", self.response_processing);
+        put(line, ",\"status\":");
+        number(line, u64::from(self.status));
+        put(line, ",\"target_status\":");
         match self.target_status {
-            Some(status) => number(line, "target_status", u64::from(status)),
-            None => line.push_str(",\"target_status\":null"),
+            Some(status) => number(line, u64::from(status)),
+            None => put(line, "null"),
         }
-        number(line, "received_bytes", self.received_bytes);
-        number(line, "sent_bytes", self.sent_bytes);
-        text(line, "method", self.method);
-        text(line, "host", self.host);
-        text(line, "uri", self.target_uri);
-        text(line, "version", self.version);
-        text(line, "user_agent", cut(self.user_agent));
-        text(line, "trace_id", self.trace_id);
-        text(line, "rule", self.rule);
-        line.push_str(",\"request_creation_time\":\"");
-        write_time(line, self.began);
-        line.push('"');
-        text(line, "action", self.action);
-        optional(line, "error_reason", self.error_reason);
-        optional(line, "sticky", self.sticky.map(Verdict::word));
-        optional(line, "set_cookie", self.set_cookie);
-        optional(line, "from", self.from);
-        number(line, "attempts", u64::from(self.attempts));
-        number(line, "worker", self.worker as u64);
-        line.push('}');
+        put(line, ",\"received_bytes\":");
+        number(line, self.received_bytes);
+        put(line, ",\"sent_bytes\":");
+        number(line, self.sent_bytes);
+        put(line, ",\"method\":\"");
+        escape(line, self.method);
+        put(line, "\",\"host\":\"");
+        escape(line, self.host);
+        put(line, "\",\"uri\":\"");
+        escape(line, self.target_uri);
+        put(line, "\",\"version\":\"");
+        put(line, self.version);
+        put(line, "\",\"user_agent\":\"");
+        escape(line, cut(self.user_agent));
+        put(line, "\",\"trace_id\":\"");
+        escape(line, self.trace_id);
+        put(line, "\",\"rule\":\"");
+        put(line, self.rule);
+        put(line, "\",\"request_creation_time\":\"");
+        seconds.write(line, self.began);
+        put(line, "\",\"action\":\"");
+        put(line, self.action);
+        put(line, "\"");
+        optional(line, ",\"error_reason\":", self.error_reason);
+        optional(line, ",\"sticky\":", self.sticky.map(Verdict::word));
+        optional(line, ",\"set_cookie\":", self.set_cookie);
+        optional(line, ",\"from\":", self.from);
+        put(line, ",\"attempts\":");
+        number(line, u64::from(self.attempts));
+        put(line, ",\"worker\":");
+        number(line, self.worker as u64);
+        put(line, "}");
     }
 
     /// `12:00:01 GET /cart 200 b hit 1.2ms`
-    fn write_short(&self, line: &mut String) {
-        let time = Clock::of(self.ended);
+    fn write_short(&self, line: &mut Vec<u8>) {
+        let time = Clock::of(self.ended.as_secs());
+        // Writing to memory cannot fail, here and below.
         let _ = write!(line, "{:02}:{:02}:{:02} ", time.hour, time.minute, time.second);
         plain(line, self.method);
-        line.push(' ');
+        put(line, " ");
         plain(line, self.target_uri);
         let _ = write!(line, " {}", self.status);
         if let Some(target) = self.target {
@@ -163,61 +189,106 @@ fn cut(user_agent: &str) -> &str {
     &user_agent[..end]
 }
 
-fn text(line: &mut String, key: &str, value: &str) {
-    line.push_str(",\"");
-    line.push_str(key);
-    line.push_str("\":\"");
-    escape(line, value);
-    line.push('"');
+#[inline]
+fn put(line: &mut Vec<u8>, text: &str) {
+    line.extend_from_slice(text.as_bytes());
+}
+
+fn number(line: &mut Vec<u8>, value: u64) {
+    put(line, itoa::Buffer::new().format(value));
 }
 
 /// Appends text with what JSON must not carry raw escaped (RFC 8259 section 7), so that nothing a
 /// client sends can end a line or speak to a terminal.
-fn escape(line: &mut String, value: &str) {
-    let mut clean = 0;
-    for (at, byte) in value.bytes().enumerate() {
-        let escaped = matches!(byte, b'"' | b'\\' | 0..=0x1f | 0x7f);
-        if escaped {
-            line.push_str(&value[clean..at]);
-            clean = at + 1;
-            let _ = match byte {
-                b'"' => write!(line, "\\\""),
-                b'\\' => write!(line, "\\\\"),
-                other => write!(line, "\\u{other:04x}"),
-            };
+fn escape(line: &mut Vec<u8>, value: &str) {
+    let must = |byte: u8| matches!(byte, b'"' | b'\\' | 0..=0x1f | 0x7f);
+    // No early way out, so that the compiler looks at many bytes at once.
+    if !value.bytes().fold(false, |any, byte| any | must(byte)) {
+        return put(line, value);
+    }
+    for &byte in value.as_bytes() {
+        match byte {
+            b'"' => put(line, "\\\""),
+            b'\\' => put(line, "\\\\"),
+            other if must(other) => {
+                let _ = write!(line, "\\u{other:04x}");
+            }
+            clean => line.push(clean),
         }
     }
-    line.push_str(&value[clean..]);
 }
 
-fn optional(line: &mut String, key: &str, value: Option<&str>) {
+/// A name of the configuration or a word of ours, which need no escaping, or `null`.
+fn optional(line: &mut Vec<u8>, key: &str, value: Option<&str>) {
+    put(line, key);
     match value {
-        Some(value) => text(line, key, value),
-        None => {
-            let _ = write!(line, ",\"{key}\":null");
+        Some(value) => {
+            put(line, "\"");
+            put(line, value);
+            put(line, "\"");
+        }
+        None => put(line, "null"),
+    }
+}
+
+fn address(line: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, rest @ ..] = address.octets();
+            number(line, u64::from(first));
+            for octet in rest {
+                put(line, ".");
+                number(line, u64::from(octet));
+            }
+        }
+        IpAddr::V6(address) => {
+            let _ = write!(line, "{address}");
         }
     }
 }
 
-fn shown(line: &mut String, key: &str, value: impl std::fmt::Display) {
-    let _ = write!(line, ",\"{key}\":\"{value}\"");
-}
-
-fn number(line: &mut String, key: &str, value: u64) {
-    let _ = write!(line, ",\"{key}\":{value}");
+fn socket_address(line: &mut Vec<u8>, socket: SocketAddr) {
+    match socket {
+        SocketAddr::V4(socket) => {
+            address(line, IpAddr::V4(*socket.ip()));
+            put(line, ":");
+            number(line, u64::from(socket.port()));
+        }
+        SocketAddr::V6(socket) => {
+            let _ = write!(line, "{socket}");
+        }
+    }
 }
 
 /// ALB's seconds, with microseconds; `-1` where the exchange did not get so far.
-fn seconds(line: &mut String, key: &str, value: Option<Duration>) {
-    let _ = match value {
-        Some(value) => write!(line, ",\"{key}\":{}.{:06}", value.as_secs(), value.subsec_micros()),
-        None => write!(line, ",\"{key}\":-1"),
-    };
+fn duration(line: &mut Vec<u8>, key: &str, value: Option<Duration>) {
+    put(line, key);
+    match value {
+        Some(value) => {
+            number(line, value.as_secs());
+            put(line, ".");
+            microseconds(line, value.subsec_micros());
+        }
+        None => put(line, "-1"),
+    }
+}
+
+/// Six digits.
+fn microseconds(line: &mut Vec<u8>, mut value: u32) {
+    let mut digits = [b'0'; 6];
+    for digit in digits.iter_mut().rev() {
+        *digit += (value % 10) as u8;
+        value /= 10;
+    }
+    line.extend_from_slice(&digits);
 }
 
 /// Text for a line without quotes: control characters and blanks become `?`.
-fn plain(line: &mut String, value: &str) {
-    line.extend(value.chars().map(|c| if c.is_control() || c == ' ' { '?' } else { c }));
+fn plain(line: &mut Vec<u8>, value: &str) {
+    for c in value.chars() {
+        let c = if c.is_control() || c == ' ' { '?' } else { c };
+        put(line, c.encode_utf8(&mut [0; 4]));
+    }
 }
 
 struct Clock {
@@ -230,9 +301,8 @@ struct Clock {
 }
 
 impl Clock {
-    /// The civil date of a time since the epoch, in UTC (Howard Hinnant's `civil_from_days`).
-    fn of(time: Duration) -> Self {
-        let seconds = time.as_secs();
+    /// The civil date of a second since the epoch, in UTC (Howard Hinnant's `civil_from_days`).
+    fn of(seconds: u64) -> Self {
         let days = i64::try_from(seconds / 86_400).unwrap_or(0) + 719_468;
         let era = days / 146_097;
         let day_of_era = days % 146_097;
@@ -253,20 +323,37 @@ impl Clock {
     }
 }
 
-/// `2026-11-20T22:23:00.186641Z`, ISO 8601 in UTC with microseconds, as ALB writes it.
-pub fn write_time(line: &mut String, time: Duration) {
-    let clock = Clock::of(time);
-    let _ = write!(
-        line,
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-        clock.year,
-        clock.month,
-        clock.day,
-        clock.hour,
-        clock.minute,
-        clock.second,
-        time.subsec_micros(),
-    );
+/// Writes times, and keeps the text of the second it wrote last: the next record's is mostly the
+/// same.
+#[derive(Debug, Default)]
+pub struct Seconds {
+    second: u64,
+    text: Vec<u8>,
+}
+
+impl Seconds {
+    /// Appends `2026-11-20T22:23:00.186641Z`, ISO 8601 in UTC with microseconds, as ALB writes it.
+    pub fn write(&mut self, line: &mut Vec<u8>, time: Duration) {
+        if self.second != time.as_secs() || self.text.is_empty() {
+            self.second = time.as_secs();
+            let Clock { year, month, day, hour, minute, second } = Clock::of(self.second);
+            self.text.clear();
+            let _ = write!(
+                self.text,
+                "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}."
+            );
+        }
+        line.extend_from_slice(&self.text);
+        microseconds(line, time.subsec_micros());
+        put(line, "Z");
+    }
+}
+
+/// `2026-11-20T22:23:00.186641Z`
+pub fn time_text(time: Duration) -> String {
+    let mut text = Vec::new();
+    Seconds::default().write(&mut text, time);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 #[cfg(test)]
@@ -308,10 +395,15 @@ mod tests {
         }
     }
 
+    fn written(format: AccessFormat) -> String {
+        let mut line = Vec::new();
+        record().write(format, &mut Seconds::default(), &mut line);
+        String::from_utf8(line).unwrap()
+    }
+
     #[test]
     fn a_json_record_is_one_line_of_json_whatever_the_client_sent() {
-        let mut line = String::new();
-        record().write(AccessFormat::Json, &mut line);
+        let line = written(AccessFormat::Json);
         assert_eq!(line.matches('\n').count(), 1);
         assert!(line.bytes().all(|byte| byte == b'\n' || !byte.is_ascii_control()));
         let json: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -326,8 +418,7 @@ mod tests {
 
     #[test]
     fn a_short_record_reads_as_a_sentence() {
-        let mut line = String::new();
-        record().write(AccessFormat::Short, &mut line);
+        let line = written(AccessFormat::Short);
         assert_eq!(line, "22:23:00 GET /a?b=\"c\"\\ 200 s1 hit 86.6ms\n");
     }
 
@@ -338,9 +429,7 @@ mod tests {
             (951_782_400, "2000-02-29T00:00:00.000000Z"),
             (4_107_542_399, "2100-02-28T23:59:59.000000Z"),
         ] {
-            let mut text = String::new();
-            write_time(&mut text, Duration::from_secs(seconds));
-            assert_eq!(text, expected);
+            assert_eq!(time_text(Duration::from_secs(seconds)), expected);
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn answer(
     client_upgrade: Option<OnUpgrade>,
 ) -> Result<Served, Failure> {
     let Forwarded { mut response, connection, placement, target, in_flight } = forwarded;
-    let now = Moment::now();
+    let now = exchange.workplace.now();
     let snapshot = exchange.snapshot.clone();
     let group = &snapshot.groups[placement.group];
     let story = exchange.story();
@@ -61,8 +61,8 @@ pub(super) fn answer(
     }
     let lease = Lease {
         connection,
-        target: group.targets[target].live.clone(),
-        keep_alive: group.settings.upstream.keep_alive,
+        group: placement.group,
+        target,
         in_flight,
         upload: outgoing.upload.clone(),
     };

@@ -6,7 +6,6 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use super::workplace::header_value;
 use crate::decide::verdict::Verdict;
-use crate::ground::clock::Moment;
 use crate::model::report::Report;
 use crate::model::snapshot::Target;
 use crate::net::connect::{self, ConnectError, Connection};
@@ -14,7 +13,7 @@ use crate::net::pool::Place;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes a target may send before its final head: many interim answers, or much of a body that
 /// came along with the head, but not without end.
@@ -34,7 +33,7 @@ pub struct Outgoing {
     /// How long the target may take to answer.
     pub response_timeout: Duration,
     /// The latest moment for the client's last byte.
-    pub upload_deadline: Option<std::time::Instant>,
+    pub upload_deadline: Option<Instant>,
 }
 
 impl Outgoing {
@@ -92,10 +91,11 @@ pub async fn attempt(
     connect_timeout: Duration,
     exchange: &mut Exchange,
 ) -> Attempted {
-    let now = Moment::now();
+    let now = exchange.workplace.now();
     exchange.story().dispatched = Some(now);
     if let Some(connection) = exchange.workplace.pool.take(&target.live, now.monotonic) {
-        match send(outgoing.request(shown, target), outgoing, connection, exchange).await {
+        let request = outgoing.request(shown, target);
+        match send(request, outgoing, connection, exchange, now.monotonic).await {
             Sent::Answered(response, connection) => {
                 return answered(response, connection, target, exchange);
             }
@@ -115,7 +115,9 @@ pub async fn attempt(
         Ok(connection) => connection,
         Err(failure) => return failure,
     };
-    match send(outgoing.request(shown, target), outgoing, connection, exchange).await {
+    let request = outgoing.request(shown, target);
+    let now = exchange.workplace.now().monotonic;
+    match send(request, outgoing, connection, exchange, now).await {
         Sent::Answered(response, connection) => answered(response, connection, target, exchange),
         Sent::Ended(failure) => Attempted::Failed(failure),
         Sent::Lost { answer_began: true, .. } => Attempted::Failed(Failure::TargetMalformed),
@@ -147,7 +149,7 @@ async fn dial(
     timeout: Duration,
     exchange: &Exchange,
 ) -> Result<Connection<RequestBody>, Attempted> {
-    let now = Moment::now().monotonic;
+    let now = exchange.workplace.now().monotonic;
     exchange.client.enter(Phase::Waiting, now, None);
     let pool = &exchange.workplace.pool;
     let connected = async {
@@ -183,9 +185,10 @@ async fn send(
     outgoing: &Outgoing,
     mut connection: Connection<RequestBody>,
     exchange: &Exchange,
+    now: Instant,
 ) -> Sent {
     let client = &exchange.client;
-    begin_waiting(outgoing, client);
+    begin_waiting(outgoing, client, now);
     let read_before = connection.watch.read();
     connection.watch.limit_reading(Some(MOST_BEFORE_HEAD));
     let answer = connection.sender.try_send_request(request);
@@ -213,8 +216,7 @@ async fn send(
     Sent::Lost { unsent, answer_began: connection.watch.read() > read_before }
 }
 
-fn begin_waiting(outgoing: &Outgoing, client: &Client) {
-    let now = Moment::now().monotonic;
+fn begin_waiting(outgoing: &Outgoing, client: &Client, now: Instant) {
     match &outgoing.upload {
         Some(upload) if upload.state() != UploadState::Finished => {
             client.enter(Phase::Upload, now, outgoing.upload_deadline);

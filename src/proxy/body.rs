@@ -4,7 +4,7 @@ use super::client::{Client, Phase};
 use super::exchange::Exchange;
 use super::failure::Failure;
 use crate::ground::clock::Moment;
-use crate::model::live::{InFlight, TargetLive};
+use crate::model::live::InFlight;
 use crate::net::connect::Connection;
 use crate::observe::counters::Counters;
 use crate::policy::headers::hop_by_hop;
@@ -206,10 +206,10 @@ enum Source {
 pub struct Lease {
     /// The connection.
     pub connection: Connection<RequestBody>,
-    /// To whom.
-    pub target: Arc<TargetLive>,
-    /// How long it may then be idle.
-    pub keep_alive: Duration,
+    /// To a target of the group of this index,
+    pub group: usize,
+    /// which is the one of this index.
+    pub target: usize,
     /// The place under the target's cap.
     pub in_flight: Option<InFlight>,
     /// The client's body, if there was one: a connection on which it has not all gone out is not
@@ -222,8 +222,11 @@ impl Lease {
         let whole =
             self.upload.as_ref().is_none_or(|upload| upload.state() == UploadState::Finished);
         if whole {
-            let until = Moment::now().monotonic + self.keep_alive;
-            exchange.workplace.pool.give_back(&self.target, self.connection, until);
+            let group = &exchange.snapshot.groups[self.group];
+            let workplace = &exchange.workplace;
+            let until = workplace.lately().monotonic + group.settings.upstream.keep_alive;
+            let target = &group.targets[self.target].live;
+            workplace.pool.give_back(target, self.connection, until);
         }
     }
 }

@@ -10,7 +10,8 @@ use super::exchange::Ended;
 use crate::config::settings::ListenerTimeouts;
 use crate::ground::clock::Moment;
 use crate::net::stream::Watch;
-use std::cell::{Cell, RefCell};
+use crate::policy::headers::forwarded::Introduction;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,6 +66,7 @@ pub struct Client {
     pub watch: Arc<Watch>,
     /// When it was accepted.
     pub accepted: Moment,
+    introduction: OnceCell<Introduction>,
     timeouts: ListenerTimeouts,
     phase: Cell<Phase>,
     since: Cell<Instant>,
@@ -94,6 +96,7 @@ impl Client {
             listener,
             watch,
             accepted,
+            introduction: OnceCell::new(),
             timeouts,
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(accepted.monotonic),
@@ -111,6 +114,11 @@ impl Client {
     /// What it waits for.
     pub fn phase(&self) -> Phase {
         self.phase.get()
+    }
+
+    /// What targets are told of it. Made with the first request: many connections never send one.
+    pub fn introduction(&self) -> &Introduction {
+        self.introduction.get_or_init(|| Introduction::new(self.peer.ip(), self.local.port()))
     }
 
     /// Waits for something else from now on; `deadline` is the latest for all of it.

@@ -7,13 +7,13 @@ use super::workplace::Workplace;
 use crate::decide::Placement;
 use crate::decide::verdict::Verdict;
 use crate::ground::clock::Moment;
-use crate::model::snapshot::Snapshot;
+use crate::model::snapshot::Picture;
 use crate::observe::record::Record;
 use http::header::{HOST, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// One exchange under way. Dropping it ends it.
@@ -24,7 +24,7 @@ pub struct Exchange {
     /// The connection it came by.
     pub client: Rc<Client>,
     /// The picture it began with.
-    pub snapshot: Arc<Snapshot>,
+    pub snapshot: Picture,
     /// What is written down; taken when it ends.
     story: Option<Box<Story>>,
 }
@@ -79,7 +79,7 @@ pub struct Story {
 pub struct Ended {
     story: Box<Story>,
     ended: Moment,
-    snapshot: Arc<Snapshot>,
+    snapshot: Picture,
 }
 
 impl Exchange {
@@ -89,7 +89,7 @@ impl Exchange {
         client: Rc<Client>,
         request: &http::Request<B>,
     ) -> Self {
-        let began = Moment::now();
+        let began = workplace.now();
         client.enter(Phase::Waiting, began.monotonic, None);
         let story = Story {
             began,
@@ -149,7 +149,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let Some(mut story) = self.story.take() else { return };
-        let now = Moment::now();
+        let now = self.workplace.now();
         if !story.is_complete && story.error.is_none() {
             let stalled = self.client.expiry().is_some();
             story.error = Some(if stalled { "stalled" } else { "client_gone" });
@@ -157,7 +157,7 @@ impl Drop for Exchange {
         if self.client.phase() != Phase::Tunnel {
             self.client.enter(Phase::Idle, now.monotonic, None);
         }
-        let snapshot = Arc::clone(&self.snapshot);
+        let snapshot = Rc::clone(&self.snapshot);
         self.client.push_ended(Ended { story, ended: now, snapshot });
     }
 }
@@ -167,7 +167,7 @@ impl Ended {
     pub fn write(self, workplace: &Workplace, client: &Client) {
         workplace.counters.exchanges.add_one();
         let (received_bytes, sent_bytes) = client.take_traffic();
-        let (story, snapshot) = (&*self.story, &*self.snapshot);
+        let (story, snapshot) = (&*self.story, &**self.snapshot);
         let placement = story.placement.as_ref();
         let group = placement.map(|placement| &snapshot.groups[placement.group]);
         let target = |at: Option<usize>| Some(&group?.targets[at?]);
@@ -194,10 +194,6 @@ impl Ended {
         }
         let since = |later: Option<Moment>, earlier: Option<Moment>| -> Option<Duration> {
             Some(later?.since(earlier?))
-        };
-        let text = |value: &Option<HeaderValue>| -> String {
-            let bytes = value.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
-            String::from_utf8_lossy(bytes).into_owned()
         };
         let (host, user_agent) = (text(&story.host), text(&story.user_agent));
         let record = Record {
@@ -237,4 +233,8 @@ impl Ended {
         };
         workplace.access().note(&record);
     }
+}
+
+fn text(value: &Option<HeaderValue>) -> Cow<'_, str> {
+    String::from_utf8_lossy(value.as_ref().map(HeaderValue::as_bytes).unwrap_or_default())
 }

@@ -13,7 +13,6 @@ use super::workplace::{AsItIs, Workplace, header_value};
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
 use crate::decide::{self, Outcome, Placement};
-use crate::ground::clock::Moment;
 use crate::model::live::InFlight;
 use crate::model::snapshot::Snapshot;
 use crate::net::connect::Connection;
@@ -74,7 +73,7 @@ fn own(response: Response<bytes::Bytes>, mut exchange: Exchange) -> Response<Res
 
 /// Whether the answer is the connection's last: the process leaves, or its life is over.
 pub(super) fn ends_connection(exchange: &Exchange) -> bool {
-    exchange.workplace.draining.get() || exchange.client.is_old(Moment::now())
+    exchange.workplace.draining.get() || exchange.client.is_old(exchange.workplace.lately())
 }
 
 async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<Served, Failure> {

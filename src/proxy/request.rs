@@ -57,9 +57,9 @@ pub(super) fn prepare(
     hop.websocket &= parts.version == Version::HTTP_11 && parts.method == http::Method::GET;
     let forwarding = Forwarding {
         peer: exchange.client.peer.ip(),
+        introduction: exchange.client.introduction(),
         peer_is_trusted: trust.peer_is_trusted,
         mode: listener.x_forwarded_for,
-        port: exchange.client.local.port(),
     };
     let Hygiene { suspicious } = forwarded::write(headers, forwarding).map_err(Failure::Head)?;
     if suspicious {

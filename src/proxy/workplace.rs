@@ -3,10 +3,11 @@
 
 use super::body::RequestBody;
 use crate::decide::{Draw, Live};
+use crate::ground::clock::Moment;
 use crate::ground::random::Random;
 use crate::model::live::Availability;
 use crate::model::report::Report;
-use crate::model::snapshot::{Group, Reader, Snapshot, Target};
+use crate::model::snapshot::{Group, Picture, Reader, Target};
 use crate::net::pool::Pool;
 use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
@@ -28,7 +29,8 @@ pub struct Workplace {
     pub counters: Arc<Counters>,
     /// Whether the process is leaving: answers then end their connection.
     pub draining: Cell<bool>,
-    snapshots: RefCell<Reader>,
+    tick: Cell<Moment>,
+    snapshots: RefCell<(Reader, Option<Picture>)>,
     random: RefCell<Random>,
     access: RefCell<AccessBuffer>,
     budget: RefCell<RetryBudget>,
@@ -51,7 +53,8 @@ impl Workplace {
             pool: Pool::default(),
             counters,
             draining: Cell::new(false),
-            snapshots: RefCell::new(snapshots),
+            tick: Cell::new(Moment::now()),
+            snapshots: RefCell::new((snapshots, None)),
             random: RefCell::new(random),
             access: RefCell::new(access),
             budget: RefCell::default(),
@@ -61,8 +64,24 @@ impl Workplace {
     }
 
     /// The picture an exchange begins with.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshots.borrow_mut().current()
+    pub fn snapshot(&self) -> Picture {
+        let (reader, last) = &mut *self.snapshots.borrow_mut();
+        reader.current(last)
+    }
+
+    /// The moment, from one reading of one clock.
+    pub fn now(&self) -> Moment {
+        self.tick.get().advanced()
+    }
+
+    /// The moment of the latest tick, at most a few tenths of a second ago, for free.
+    pub fn lately(&self) -> Moment {
+        self.tick.get()
+    }
+
+    /// Notes the moment of a tick.
+    pub fn tick(&self, now: Moment) {
+        self.tick.set(now);
     }
 
     /// 64 random bits.

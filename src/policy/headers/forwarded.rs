@@ -2,7 +2,7 @@
 
 use super::head::Refusal;
 use crate::ground::cidr::AddressSet;
-use http::header::{FORWARDED, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, header};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -25,8 +25,6 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `X-Forwarded-Port`
 pub const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The most entries of X-Forwarded-For (ALB answers 463 to more; we take it for a loop).
 pub const MOST_ENTRIES: usize = 30;
@@ -60,17 +58,35 @@ fn address_of(entry: &str) -> Option<IpAddr> {
     bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
+/// What is said of a connection with each of its requests, as field values.
+#[derive(Clone, Debug)]
+pub struct Introduction {
+    address: HeaderValue,
+    port: HeaderValue,
+}
+
+impl Introduction {
+    /// Of a client that connected from `peer` to our `port`.
+    pub fn new(peer: IpAddr, port: u16) -> Self {
+        let address = peer.to_canonical().to_string();
+        // An address is made of letters, digits, dots and colons.
+        #[allow(clippy::expect_used)]
+        let address = HeaderValue::try_from(address).expect("an address is a field value");
+        Self { address, port: HeaderValue::from(port) }
+    }
+}
+
 /// What is said of the client to the target.
 #[derive(Clone, Copy, Debug)]
-pub struct Forwarding {
+pub struct Forwarding<'c> {
     /// Who connected.
     pub peer: IpAddr,
+    /// The same, ready to be written, and the port it connected to.
+    pub introduction: &'c Introduction,
     /// Whether the peer's own X-Forwarded-Proto and -Port are believed.
     pub peer_is_trusted: bool,
     /// What becomes of X-Forwarded-For.
     pub mode: ForwardedForMode,
-    /// The port it connected to.
-    pub port: u16,
 }
 
 /// Removes what an untrusted client may not say, then writes what is true. Call it after
@@ -78,30 +94,30 @@ pub struct Forwarding {
 ///
 /// # Errors
 /// [`Refusal::ForwardingLoop`] for more than [`MOST_ENTRIES`] entries.
-pub fn write(headers: &mut HeaderMap, forwarding: Forwarding) -> Result<Hygiene, Refusal> {
-    let hygiene = remove_untrusted_names(headers);
-    if headers.contains_key(X_FORWARDED_FOR) && entries(headers).count() > MOST_ENTRIES {
+pub fn write(headers: &mut HeaderMap, forwarding: Forwarding<'_>) -> Result<Hygiene, Refusal> {
+    let Forwarding { introduction, peer_is_trusted, .. } = forwarding;
+    let hygiene = remove_untrusted_names(headers, peer_is_trusted);
+    let is_listed = headers.contains_key(X_FORWARDED_FOR);
+    if is_listed && entries(headers).count() > MOST_ENTRIES {
         return Err(Refusal::ForwardingLoop);
     }
     match forwarding.mode {
-        ForwardedForMode::Append => append(headers, forwarding.peer),
+        ForwardedForMode::Append if is_listed => append(headers, forwarding.peer),
+        ForwardedForMode::Append => {
+            headers.insert(X_FORWARDED_FOR, introduction.address.clone());
+        }
         ForwardedForMode::Preserve => {}
         ForwardedForMode::Remove => {
             headers.remove(X_FORWARDED_FOR);
         }
     }
-    let believed = |name: HeaderName| forwarding.peer_is_trusted && headers.contains_key(name);
+    let believed = |name: HeaderName| peer_is_trusted && headers.contains_key(name);
     let (proto, port) = (believed(X_FORWARDED_PROTO), believed(X_FORWARDED_PORT));
     if !proto {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
     if !port {
-        headers.insert(X_FORWARDED_PORT, HeaderValue::from(forwarding.port));
-    }
-    if !forwarding.peer_is_trusted {
-        for name in [X_FORWARDED_HOST, FORWARDED, X_REAL_IP] {
-            headers.remove(name);
-        }
+        headers.insert(X_FORWARDED_PORT, introduction.port.clone());
     }
     Ok(hygiene)
 }
@@ -137,13 +153,15 @@ pub struct Hygiene {
 }
 
 /// Removes names that only the balancer may say, in any spelling, and names whose underscore form
-/// a target may take for one that was checked here.
-fn remove_untrusted_names(headers: &mut HeaderMap) -> Hygiene {
+/// a target may take for one that was checked here; and what only a trusted peer may say of the
+/// way so far.
+fn remove_untrusted_names(headers: &mut HeaderMap, peer_is_trusted: bool) -> Hygiene {
     let mut hygiene = Hygiene::default();
     let mut removed: Vec<HeaderName> = Vec::new();
     for name in headers.keys() {
         let text = name.as_str();
         let ours = text.starts_with("x-") && is_ours(text);
+        let of_the_way = matches!(text, "x-forwarded-host" | "forwarded" | "x-real-ip");
         let disguised = text.bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-');
         if disguised {
             let plain = text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
@@ -158,7 +176,7 @@ fn remove_untrusted_names(headers: &mut HeaderMap) -> Hygiene {
             {
                 removed.push(name.clone());
             }
-        } else if ours {
+        } else if ours || of_the_way && !peer_is_trusted {
             removed.push(name.clone());
         }
     }
@@ -214,9 +232,14 @@ mod tests {
         client("10.0.0.1", &["6.6.6.6, nonsense, 10.0.0.3"], "10.0.0.3");
     }
 
-    fn forwarding(trusted: bool, mode: ForwardedForMode) -> Forwarding {
+    fn forward(
+        headers: &mut HeaderMap,
+        peer_is_trusted: bool,
+        mode: ForwardedForMode,
+    ) -> Result<Hygiene, Refusal> {
         let peer = "192.0.2.9".parse().unwrap();
-        Forwarding { peer, peer_is_trusted: trusted, mode, port: 8080 }
+        let introduction = &Introduction::new(peer, 8080);
+        write(headers, Forwarding { peer, introduction, peer_is_trusted, mode })
     }
 
     #[test]
@@ -229,7 +252,7 @@ mod tests {
             ("x-real-ip", "6.6.6.6"),
             ("forwarded", "for=6.6.6.6"),
         ]);
-        write(&mut headers, forwarding(false, ForwardedForMode::Append)).unwrap();
+        forward(&mut headers, false, ForwardedForMode::Append).unwrap();
         assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 192.0.2.9");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_eq!(headers["x-forwarded-port"], "8080");
@@ -239,7 +262,7 @@ mod tests {
     #[test]
     fn a_trusted_peers_word_stands() {
         let mut headers = with(&[("x-forwarded-proto", "https"), ("x-forwarded-host", "shop")]);
-        write(&mut headers, forwarding(true, ForwardedForMode::Append)).unwrap();
+        forward(&mut headers, true, ForwardedForMode::Append).unwrap();
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-host"], "shop");
         assert_eq!(headers["x-forwarded-port"], "8080");
@@ -249,7 +272,7 @@ mod tests {
     fn forwarded_for_is_appended_preserved_or_removed() {
         let run = |mode| {
             let mut headers = with(&[("x-forwarded-for", "a"), ("x-forwarded-for", "b")]);
-            write(&mut headers, forwarding(false, mode)).unwrap();
+            forward(&mut headers, false, mode).unwrap();
             let lines = headers.get_all("x-forwarded-for").iter();
             lines.map(|line| line.to_str().unwrap().to_owned()).collect::<Vec<_>>()
         };
@@ -262,9 +285,9 @@ mod tests {
     fn more_than_thirty_entries_are_a_loop() {
         let list = |count| vec!["192.0.2.1"; count].join(",");
         let mut thirty = with(&[("x-forwarded-for", &list(30))]);
-        assert!(write(&mut thirty, forwarding(false, ForwardedForMode::Append)).is_ok());
+        assert!(forward(&mut thirty, false, ForwardedForMode::Append).is_ok());
         let mut more = with(&[("x-forwarded-for", &list(29)), ("x-forwarded-for", "a, b")]);
-        let got = write(&mut more, forwarding(false, ForwardedForMode::Append));
+        let got = forward(&mut more, false, ForwardedForMode::Append);
         assert_eq!(got, Err(Refusal::ForwardingLoop));
     }
 
@@ -280,7 +303,7 @@ mod tests {
             ("x-shop", "kept"),
             ("x_shop", "kept"),
         ]);
-        let got = write(&mut headers, forwarding(true, ForwardedForMode::Remove)).unwrap();
+        let got = forward(&mut headers, true, ForwardedForMode::Remove).unwrap();
         assert!(got.suspicious);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
