@@ -1,22 +1,14 @@
-//! Reaching a target: dial, then HTTP/1.1 on the connection, with one task that drives it.
+//! Reaching a target.
 
-use super::stream::{Watch, WatchedStream};
+use super::http1::Connection;
+use bytes::Bytes;
 use http_body::Body;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::AbortHandle;
-
-/// A response's head (ALB: 32 K, else 502).
-const LARGEST_RESPONSE_HEAD: usize = 32 * 1_024;
-/// Bytes hyper buffers for one connection, either way; the most a slow client can make us hold.
-const LARGEST_BUFFER: usize = 256 * 1_024;
 
 /// Why a target could not be reached.
 #[derive(Debug)]
@@ -57,56 +49,17 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// One connection to a target. Dropping it closes the socket at once, whatever is under way on it,
-/// so that a client that leaves cancels what it asked for.
-pub struct Connection<B> {
-    /// Where requests go in.
-    pub sender: SendRequest<B>,
-    /// What happens on the socket.
-    pub watch: Arc<Watch>,
-    task: AbortHandle,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl<B> Drop for Connection<B> {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl<B> fmt::Debug for Connection<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("closed", &self.sender.is_closed()).finish()
-    }
-}
-
-/// Dials and makes ready. `place` is held as long as the connection lives.
+/// Dials. `place` is held as long as the connection lives.
 ///
 /// # Errors
 /// When the target refuses, cannot be reached, or is not there in time.
-pub async fn connect<B>(
+pub async fn connect<B: Body<Data = Bytes> + Unpin>(
     address: SocketAddr,
     timeout: Duration,
     place: Option<OwnedSemaphorePermit>,
-) -> Result<Connection<B>, ConnectError>
-where
-    B: Body + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+) -> Result<Box<Connection<B>>, ConnectError> {
     let dial = tokio::time::timeout(timeout, TcpStream::connect(address));
     let stream = dial.await.map_err(|_| ConnectError::Timeout)?.map_err(ConnectError::Io)?;
     stream.set_nodelay(true).map_err(ConnectError::Io)?;
-    let (stream, watch) = WatchedStream::new(stream);
-    let handshake = http1::Builder::new()
-        .max_header_size(LARGEST_RESPONSE_HEAD)
-        .max_buf_size(LARGEST_BUFFER)
-        .handshake(TokioIo::new(stream));
-    let (sender, connection) =
-        handshake.await.map_err(|error| ConnectError::Io(io::Error::other(error)))?;
-    let task = tokio::task::spawn_local(async move {
-        // Its error reaches whoever waits for an answer on it; an idle connection's is nobody's.
-        let _ = connection.with_upgrades().await;
-    });
-    Ok(Connection { sender, watch, task: task.abort_handle(), _place: place })
+    Ok(Box::new(Connection::new(stream, place)))
 }

@@ -1,6 +1,7 @@
 //! Layer 6: sockets. Made by the main thread, accepted and dialled by workers.
 
 pub mod connect;
+pub mod http1;
 pub mod listen;
 pub mod pool;
 pub mod stream;

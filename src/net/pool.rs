@@ -1,10 +1,13 @@
 //! A worker's own idle connections, by target; the one that was used last goes out first.
 
-use super::connect::{ConnectError, Connection};
+use super::connect::ConnectError;
+use super::http1::Connection;
 use crate::model::live::TargetLive;
+use bytes::Bytes;
+use http_body::Body;
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
@@ -14,18 +17,20 @@ const MOST_IDLE: usize = 256;
 /// The pool.
 #[derive(Debug)]
 pub struct Pool<B> {
-    slots: RefCell<Vec<Slot<B>>>,
+    slots: RefCell<Vec<Option<Slot<B>>>>,
 }
 
 #[derive(Debug)]
 struct Slot<B> {
+    /// Whose connections these are: the slot of a target that is gone may be another's later.
+    target: Weak<TargetLive>,
     idle: Vec<Idle<B>>,
     returned: Rc<Notify>,
 }
 
 #[derive(Debug)]
 struct Idle<B> {
-    connection: Connection<B>,
+    connection: Box<Connection<B>>,
     until: Instant,
 }
 
@@ -35,13 +40,16 @@ impl<B> Default for Pool<B> {
     }
 }
 
-impl<B> Pool<B> {
+impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     /// An idle connection that is still open and done with its last exchange.
-    pub fn take(&self, target: &TargetLive, now: Instant) -> Option<Connection<B>> {
+    pub fn take(&self, target: &TargetLive, now: Instant) -> Option<Box<Connection<B>>> {
         let mut slots = self.slots.borrow_mut();
-        let idle = &mut slots.get_mut(target.slot)?.idle;
-        while let Some(Idle { connection, until }) = idle.pop() {
-            if until > now && connection.sender.is_ready() {
+        let slot = slots.get_mut(target.slot)?.as_mut()?;
+        if !std::ptr::eq(slot.target.as_ptr(), target) {
+            return None;
+        }
+        while let Some(Idle { connection, until }) = slot.idle.pop() {
+            if until > now && connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -50,21 +58,34 @@ impl<B> Pool<B> {
 
     /// Keeps a connection for the next request, until its time is over or someone else, on
     /// whichever worker, waits for its place.
-    pub fn give_back(&self, target: &TargetLive, connection: Connection<B>, until: Instant) {
+    pub fn give_back(
+        &self,
+        target: &Arc<TargetLive>,
+        connection: Box<Connection<B>>,
+        until: Instant,
+    ) {
         let mut slots = self.slots.borrow_mut();
-        let slot = slot(&mut slots, target.slot);
-        let waits_elsewhere = target.is_awaited() && Rc::strong_count(&slot.returned) == 1;
-        if connection.sender.is_closed() || waits_elsewhere || slot.idle.len() >= MOST_IDLE {
+        let slot = slot(&mut slots, target);
+        if slot.is_awaited_elsewhere(target) || slot.idle.len() >= MOST_IDLE {
             return;
         }
         slot.idle.push(Idle { connection, until });
         slot.returned.notify_one();
     }
 
-    /// Closes what has been idle too long. Called on the worker's tick.
+    /// Closes what has been idle too long, what its target closed or spoke on unasked, and one
+    /// connection of each target that another worker waits for. Called on the worker's tick.
     pub fn sweep(&self, now: Instant) {
-        for slot in self.slots.borrow_mut().iter_mut().filter(|slot| !slot.idle.is_empty()) {
-            slot.idle.retain(|idle| idle.until > now && !idle.connection.sender.is_closed());
+        for place in self.slots.borrow_mut().iter_mut() {
+            let Some(slot) = place else { continue };
+            let Some(target) = slot.target.upgrade() else {
+                *place = None;
+                continue;
+            };
+            slot.idle.retain(|idle| idle.until > now && idle.connection.is_quiet());
+            if slot.is_awaited_elsewhere(&target) {
+                slot.idle.pop();
+            }
         }
     }
 
@@ -84,7 +105,7 @@ impl<B> Pool<B> {
             return Ok(Place::Dial(Some(place)));
         }
         let _waiting = target.wait_in_line().ok_or(ConnectError::Full)?;
-        let returned = Rc::clone(&slot(&mut self.slots.borrow_mut(), target.slot).returned);
+        let returned = Rc::clone(&slot(&mut self.slots.borrow_mut(), target).returned);
         let wait = async {
             loop {
                 tokio::select! {
@@ -105,12 +126,27 @@ pub enum Place<B> {
     /// Dial, and hold this as long as the connection lives.
     Dial(Option<OwnedSemaphorePermit>),
     /// No need to.
-    Idle(Connection<B>),
+    Idle(Box<Connection<B>>),
 }
 
-fn slot<B>(slots: &mut Vec<Slot<B>>, at: usize) -> &mut Slot<B> {
-    if slots.len() <= at {
-        slots.resize_with(at + 1, || Slot { idle: Vec::new(), returned: Rc::new(Notify::new()) });
+impl<B> Slot<B> {
+    /// Whether another worker, and nobody here, waits for one of the target's places.
+    fn is_awaited_elsewhere(&self, target: &TargetLive) -> bool {
+        target.is_awaited() && Rc::strong_count(&self.returned) == 1
     }
-    &mut slots[at]
+}
+
+fn slot<'s, B>(slots: &'s mut Vec<Option<Slot<B>>>, target: &Arc<TargetLive>) -> &'s mut Slot<B> {
+    if slots.len() <= target.slot {
+        slots.resize_with(target.slot + 1, || None);
+    }
+    let place = &mut slots[target.slot];
+    if place.as_ref().is_some_and(|slot| !std::ptr::eq(slot.target.as_ptr(), &**target)) {
+        *place = None;
+    }
+    place.get_or_insert_with(|| Slot {
+        target: Arc::downgrade(target),
+        idle: Vec::new(),
+        returned: Rc::new(Notify::new()),
+    })
 }

@@ -18,7 +18,6 @@ use crate::policy::headers::hop_by_hop;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, Response, StatusCode};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 /// How a request is answered.
@@ -26,7 +25,7 @@ pub(super) enum Served {
     /// By the balancer.
     Here(Response<Bytes>),
     /// By a target, on this connection.
-    ByTarget(Response<Incoming>, Box<Lease>),
+    ByTarget(Response<()>, Lease),
     /// With another protocol.
     Switched(Response<()>, Box<Switch>),
 }
@@ -59,27 +58,21 @@ pub(super) fn answer(
     if snapshot.listeners[exchange.client.listener].settings.debug_headers {
         show(headers, placement.verdict, &group.targets[target]);
     }
-    let lease = Lease {
-        connection,
-        group: placement.group,
-        target,
-        in_flight,
-        upload: outgoing.upload.clone(),
-    };
+    let lease = Lease { connection, group: placement.group, target, in_flight };
     if switches && let Some(client_upgrade) = client_upgrade {
         hop_by_hop::write_websocket(headers);
-        let target = hyper::upgrade::on(&mut response);
-        let switch = Switch { client: client_upgrade, target, lease };
-        return Ok(Served::Switched(response.map(|_| ()), Box::new(switch)));
+        let switch = Switch { client: client_upgrade, lease };
+        return Ok(Served::Switched(response, Box::new(switch)));
     }
-    let early = lease.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Finished);
+    let early =
+        outgoing.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Finished);
     if early {
         exchange.client.linger();
     }
     if early || ends_connection(exchange) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(Served::ByTarget(response, Box::new(lease)))
+    Ok(Served::ByTarget(response, lease))
 }
 
 fn remove_our_names(headers: &mut HeaderMap) {

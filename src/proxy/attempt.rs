@@ -8,28 +8,33 @@ use super::workplace::header_value;
 use crate::decide::verdict::Verdict;
 use crate::model::report::Report;
 use crate::model::snapshot::Target;
-use crate::net::connect::{self, ConnectError, Connection};
+use crate::net::connect::{self, ConnectError};
+use crate::net::http1::send::{Outbound, write_field};
+use crate::net::http1::{Connection, Request, Trouble, Waiting};
 use crate::net::pool::Place;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
-
-/// Bytes a target may send before its final head: many interim answers, or much of a body that
-/// came along with the head, but not without end.
-const MOST_BEFORE_HEAD: u64 = 1024 * 1024;
 
 /// What is sent, kept as long as it may have to be sent again.
 #[derive(Debug)]
 pub struct Outgoing {
     /// The method.
     pub method: Method,
-    /// Path and query.
-    pub uri: Uri,
-    /// What the target is told.
-    pub headers: HeaderMap,
+    /// The head as it goes over the wire, blank line included.
+    pub head: Vec<u8>,
     /// The client's body, if it has one.
     pub upload: Option<Rc<Upload>>,
+    /// Whether the body goes in chunks, for its length was not announced.
+    pub chunked: bool,
+    /// The head's Trailer.
+    pub trailer: Option<HeaderValue>,
+    /// A map whose room is used again for the answer's fields.
+    pub fields: RefCell<HeaderMap>,
     /// How long the target may take to answer.
     pub response_timeout: Duration,
     /// The latest moment for the client's last byte.
@@ -37,36 +42,42 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Whether sending it twice is as good as once (RFC 9110 section 9.2.2) and nothing of the
-    /// body is lost.
-    fn may_be_repeated(&self) -> bool {
-        self.method.is_idempotent() && self.is_untouched()
+    /// Whether it may be sent again after a connection was lost: nothing of the body is lost, and
+    /// the target saw nothing of it or sending it twice is as good as once (RFC 9110 section
+    /// 9.2.2).
+    fn may_be_repeated(&self, unsent: bool) -> bool {
+        let untouched =
+            self.upload.as_ref().is_none_or(|upload| upload.state() == UploadState::Untouched);
+        untouched && (unsent || self.method.is_idempotent())
     }
 
-    fn is_untouched(&self) -> bool {
-        self.upload.as_ref().is_none_or(|upload| upload.state() == UploadState::Untouched)
-    }
-
-    fn request(&self, shown: Option<Verdict>, target: &Target) -> Request<RequestBody> {
-        let body = match &self.upload {
-            Some(upload) => RequestBody::Upload(Rc::clone(upload)),
-            None => RequestBody::Empty,
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        if let Some(verdict) = shown {
-            show(request.headers_mut(), verdict, target);
+    /// The head for this target, which is the same for all but with `debug_headers`.
+    fn head(&self, shown: Option<Verdict>, target: &Target) -> Cow<'_, [u8]> {
+        let Some(verdict) = shown else { return Cow::Borrowed(&self.head) };
+        let mut fields = HeaderMap::new();
+        show(&mut fields, verdict, target);
+        let mut head = self.head[..self.head.len() - BLANK_LINE.len()].to_vec();
+        for (name, value) in &fields {
+            write_field(&mut head, name, value);
         }
-        request
+        head.extend_from_slice(BLANK_LINE);
+        Cow::Owned(head)
+    }
+
+    fn outbound(&self) -> Option<Outbound<RequestBody>> {
+        let upload = self.upload.as_ref()?;
+        let body = RequestBody(Rc::clone(upload));
+        Some(Outbound { body, chunked: self.chunked, trailer: self.trailer.clone() })
     }
 }
+
+/// What ends a head.
+pub(super) const BLANK_LINE: &[u8] = b"\r\n";
 
 /// What came of it.
 pub enum Attempted {
     /// The target's head, and the connection its body comes on.
-    Answered(Response<Incoming>, Connection<RequestBody>),
+    Answered(Response<()>, Box<Connection<RequestBody>>),
     /// Nothing reached the target, or nothing that counts: another may be tried.
     TryAnother(Failure),
     /// It ends here.
@@ -93,19 +104,17 @@ pub async fn attempt(
 ) -> Attempted {
     let now = exchange.workplace.now();
     exchange.story().dispatched = Some(now);
+    let head = &*outgoing.head(shown, target);
     if let Some(connection) = exchange.workplace.pool.take(&target.live, now.monotonic) {
-        let request = outgoing.request(shown, target);
-        match send(request, outgoing, connection, exchange, now.monotonic).await {
+        match send(outgoing, head, connection, exchange, now.monotonic).await {
             Sent::Answered(response, connection) => {
                 return answered(response, connection, target, exchange);
             }
             Sent::Ended(failure) => return Attempted::Failed(failure),
-            Sent::Lost { answer_began: true, .. } => {
-                return Attempted::Failed(Failure::TargetMalformed);
-            }
-            Sent::Lost { unsent, .. } => {
-                let repeatable = unsent || outgoing.may_be_repeated();
-                if !repeatable || !exchange.workplace.try_retry(now.unix_seconds()) {
+            Sent::Lost { unsent } => {
+                if !outgoing.may_be_repeated(unsent)
+                    || !exchange.workplace.try_retry(now.unix_seconds())
+                {
                     return Attempted::Failed(Failure::TargetLost);
                 }
             }
@@ -115,25 +124,22 @@ pub async fn attempt(
         Ok(connection) => connection,
         Err(failure) => return failure,
     };
-    let request = outgoing.request(shown, target);
     let now = exchange.workplace.now().monotonic;
-    match send(request, outgoing, connection, exchange, now).await {
+    match send(outgoing, head, connection, exchange, now).await {
         Sent::Answered(response, connection) => answered(response, connection, target, exchange),
         Sent::Ended(failure) => Attempted::Failed(failure),
-        Sent::Lost { answer_began: true, .. } => Attempted::Failed(Failure::TargetMalformed),
-        Sent::Lost { unsent, .. } => {
-            exchange.workplace.report(Report::ConnectFailed(target.live.clone()));
-            match unsent || outgoing.may_be_repeated() {
-                true => Attempted::TryAnother(Failure::TargetLost),
-                false => Attempted::Failed(Failure::TargetLost),
-            }
-        }
+        // The target was reached: what it makes of a request is no word on whether it serves, or
+        // any client could take it out with a request it hangs up on.
+        Sent::Lost { unsent } => match outgoing.may_be_repeated(unsent) {
+            true => Attempted::TryAnother(Failure::TargetLost),
+            false => Attempted::Failed(Failure::TargetLost),
+        },
     }
 }
 
 fn answered(
-    response: Response<Incoming>,
-    connection: Connection<RequestBody>,
+    response: Response<()>,
+    connection: Box<Connection<RequestBody>>,
     target: &Target,
     exchange: &Exchange,
 ) -> Attempted {
@@ -148,7 +154,7 @@ async fn dial(
     target: &Target,
     timeout: Duration,
     exchange: &Exchange,
-) -> Result<Connection<RequestBody>, Attempted> {
+) -> Result<Box<Connection<RequestBody>>, Attempted> {
     let now = exchange.workplace.now().monotonic;
     exchange.client.enter(Phase::Waiting, now, None);
     let pool = &exchange.workplace.pool;
@@ -168,52 +174,61 @@ async fn dial(
 }
 
 enum Sent {
-    Answered(Response<Incoming>, Connection<RequestBody>),
-    /// The connection died before a whole head was there.
+    Answered(Response<()>, Box<Connection<RequestBody>>),
+    /// The connection died before a byte of an answer came.
     Lost {
-        /// The message came back whole: not a byte of it went out.
+        /// Not a byte of the request went out.
         unsent: bool,
-        /// Some of an answer came, or of what should have been one.
-        answer_began: bool,
     },
-    /// The client's fault, or time is over.
+    /// The client's fault, or the target's, or time is over.
     Ended(Failure),
 }
 
 async fn send(
-    request: Request<RequestBody>,
     outgoing: &Outgoing,
-    mut connection: Connection<RequestBody>,
+    head: &[u8],
+    mut connection: Box<Connection<RequestBody>>,
     exchange: &Exchange,
     now: Instant,
 ) -> Sent {
     let client = &exchange.client;
     begin_waiting(outgoing, client, now);
-    let read_before = connection.watch.read();
-    connection.watch.limit_reading(Some(MOST_BEFORE_HEAD));
-    let answer = connection.sender.try_send_request(request);
-    let sent = tokio::select! {
-        biased;
-        sent = answer => sent,
-        expiry = client.expired() => {
-            client.settle_expiry();
-            return Sent::Ended(match expiry {
-                Expiry::Request => Failure::RequestTimeout,
-                _ => Failure::ResponseTimeout,
-            });
+    connection.begin(outgoing.outbound());
+    let request = Request { method: &outgoing.method, head };
+    let mut fields = outgoing.fields.take();
+    let mut waiting = Waiting::default();
+    let answer = poll_fn(|cx| {
+        let scratch = &mut *exchange.workplace.scratch();
+        let answer = connection.poll_answer(cx, request, &mut waiting, scratch, &mut fields);
+        match (answer, client.expiry()) {
+            (Poll::Ready(answer), _) => Poll::Ready(Ok(answer)),
+            (Poll::Pending, Some(expiry)) => Poll::Ready(Err(expiry)),
+            (Poll::Pending, None) => Poll::Pending,
         }
-    };
-    connection.watch.limit_reading(None);
-    let mut error = match sent {
-        Ok(response) => return Sent::Answered(response, connection),
-        Err(error) => error,
-    };
-    let unsent = error.take_message().is_some();
-    if let Some(failure) = outgoing.upload.as_ref().and_then(|upload| upload.failure()) {
-        return Sent::Ended(failure);
+    });
+    let answer = answer.await;
+    client.settle_expiry();
+    match answer {
+        Ok(Ok(head)) => {
+            let mut response = Response::new(());
+            *response.status_mut() = head.status;
+            *response.headers_mut() = fields;
+            if let Some(reason) = head.reason {
+                response.extensions_mut().insert(reason);
+            }
+            Sent::Answered(response, connection)
+        }
+        Ok(Err(Trouble::Lost { unsent })) => Sent::Lost { unsent },
+        // Once a byte of an answer came, nothing is sent again, whatever became of the rest.
+        Ok(Err(Trouble::Malformed)) => Sent::Ended(Failure::TargetMalformed),
+        Ok(Err(Trouble::BodyBroken)) => {
+            let upload = outgoing.upload.as_ref();
+            let failure = upload.and_then(|upload| upload.failure());
+            Sent::Ended(failure.unwrap_or(Failure::BodyMalformed))
+        }
+        Err(Expiry::Request) => Sent::Ended(Failure::RequestTimeout),
+        Err(_) => Sent::Ended(Failure::ResponseTimeout),
     }
-    // Once a byte of an answer came, nothing is sent again, whatever became of the rest.
-    Sent::Lost { unsent, answer_began: connection.watch.read() > read_before }
 }
 
 fn begin_waiting(outgoing: &Outgoing, client: &Client, now: Instant) {

@@ -5,7 +5,7 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use crate::ground::clock::Moment;
 use crate::model::live::InFlight;
-use crate::net::connect::Connection;
+use crate::net::http1::Connection;
 use crate::observe::counters::Counters;
 use crate::policy::headers::hop_by_hop;
 use bytes::Bytes;
@@ -33,20 +33,15 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// What goes to a target: nothing, or the client's body, which can be taken back as long as no
-/// frame of it was read.
+/// The client's body on its way to a target. It can be taken back as long as no frame of it was
+/// read.
 #[derive(Debug)]
-pub enum RequestBody {
-    /// No body.
-    Empty,
-    /// The client's.
-    Upload(Rc<Upload>),
-}
+pub struct RequestBody(pub Rc<Upload>);
 
 /// A client's body on its way to a target.
 #[derive(Debug)]
 pub struct Upload {
-    incoming: RefCell<Option<Incoming>>,
+    incoming: RefCell<Incoming>,
     state: Cell<UploadState>,
     passed: Cell<u64>,
     limit: Option<u64>,
@@ -80,7 +75,7 @@ impl Upload {
         counters: Arc<Counters>,
     ) -> Self {
         Self {
-            incoming: RefCell::new(Some(incoming)),
+            incoming: RefCell::new(incoming),
             state: Cell::new(UploadState::Untouched),
             passed: Cell::new(0),
             limit,
@@ -113,8 +108,7 @@ impl Upload {
     }
 
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let mut incoming = self.incoming.borrow_mut();
-        let Some(body) = incoming.as_mut() else { return Poll::Ready(Some(Err(Broken))) };
+        let body = &mut *self.incoming.borrow_mut();
         let frame = match std::task::ready!(Pin::new(&mut *body).poll_frame(cx)) {
             None => {
                 self.finish();
@@ -148,28 +142,11 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match self.get_mut() {
-            RequestBody::Empty => Poll::Ready(None),
-            RequestBody::Upload(upload) => upload.poll_frame(cx),
-        }
+        self.0.poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            RequestBody::Empty => true,
-            RequestBody::Upload(upload) => {
-                upload.incoming.borrow().as_ref().is_some_and(Body::is_end_stream)
-            }
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            RequestBody::Empty => SizeHint::with_exact(0),
-            RequestBody::Upload(upload) => {
-                upload.incoming.borrow().as_ref().map(Body::size_hint).unwrap_or_default()
-            }
-        }
+        self.0.incoming.borrow().is_end_stream()
     }
 }
 
@@ -198,30 +175,26 @@ pub struct ResponseBody {
 #[derive(Debug)]
 enum Source {
     Own(Option<Bytes>),
-    Target { incoming: Incoming, lease: Option<Lease> },
+    Target(Lease),
+    Gone,
 }
 
 /// A target's connection while its answer is passed on, and what is given back after it.
 #[derive(Debug)]
 pub struct Lease {
     /// The connection.
-    pub connection: Connection<RequestBody>,
+    pub connection: Box<Connection<RequestBody>>,
     /// To a target of the group of this index,
     pub group: usize,
     /// which is the one of this index.
     pub target: usize,
     /// The place under the target's cap.
     pub in_flight: Option<InFlight>,
-    /// The client's body, if there was one: a connection on which it has not all gone out is not
-    /// used again.
-    pub upload: Option<Rc<Upload>>,
 }
 
 impl Lease {
-    fn give_back(self, exchange: &Exchange) {
-        let whole =
-            self.upload.as_ref().is_none_or(|upload| upload.state() == UploadState::Finished);
-        if whole {
+    fn give_back(mut self, exchange: &Exchange) {
+        if self.connection.rest() {
             let group = &exchange.snapshot.groups[self.group];
             let workplace = &exchange.workplace;
             let until = workplace.lately().monotonic + group.settings.upstream.keep_alive;
@@ -244,8 +217,8 @@ impl ResponseBody {
     }
 
     /// A target's body, passed on.
-    pub fn of_target(incoming: Incoming, lease: Lease, exchange: Exchange) -> Self {
-        Self { source: Source::Target { incoming, lease: Some(lease) }, exchange: Some(exchange) }
+    pub fn of_target(lease: Lease, exchange: Exchange) -> Self {
+        Self { source: Source::Target(lease), exchange: Some(exchange) }
     }
 }
 
@@ -260,8 +233,9 @@ impl Body for ResponseBody {
         let this = &mut *self;
         match &mut this.source {
             Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Target { incoming, .. } => {
-                let polled = std::task::ready!(Pin::new(incoming).poll_frame(cx));
+            Source::Gone => Poll::Ready(None),
+            Source::Target(lease) => {
+                let polled = std::task::ready!(lease.connection.poll_frame(cx));
                 let Some(exchange) = &mut this.exchange else {
                     return Poll::Ready(Some(Err(Broken)));
                 };
@@ -288,7 +262,8 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(bytes) => bytes.is_none(),
-            Source::Target { incoming, .. } => incoming.is_end_stream(),
+            Source::Target(lease) => lease.connection.is_done(),
+            Source::Gone => true,
         }
     }
 
@@ -297,7 +272,10 @@ impl Body for ResponseBody {
             Source::Own(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Source::Target { incoming, .. } => incoming.size_hint(),
+            Source::Target(lease) => {
+                lease.connection.left().map(SizeHint::with_exact).unwrap_or_default()
+            }
+            Source::Gone => SizeHint::with_exact(0),
         }
     }
 }
@@ -310,9 +288,9 @@ impl Drop for ResponseBody {
         let said_so = own || self.is_end_stream();
         let Some(exchange) = &mut self.exchange else { return };
         exchange.story().is_complete |= said_so;
-        if let Source::Target { lease, .. } = &mut self.source
-            && let Some(lease) = lease.take()
-            && exchange.story().is_complete
+        if exchange.story().is_complete
+            && let Source::Target(lease) = std::mem::replace(&mut self.source, Source::Gone)
+            && let Some(exchange) = &self.exchange
         {
             lease.give_back(exchange);
         }

@@ -15,7 +15,7 @@ use crate::decide::verdict::Verdict;
 use crate::decide::{self, Outcome, Placement};
 use crate::model::live::InFlight;
 use crate::model::snapshot::Snapshot;
-use crate::net::connect::Connection;
+use crate::net::http1::Connection;
 use crate::policy::headers::head;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
@@ -46,10 +46,8 @@ pub async fn handle(
             return response.map(|()| ResponseBody::of_switch());
         }
         Ok(Served::ByTarget(response, lease)) => {
-            let (parts, incoming) = response.into_parts();
-            exchange.answer(parts.status);
-            let body = ResponseBody::of_target(incoming, *lease, exchange);
-            return Response::from_parts(parts, body);
+            exchange.answer(response.status());
+            return response.map(|()| ResponseBody::of_target(lease, exchange));
         }
         Err(failure) => failure,
     };
@@ -120,8 +118,8 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
 
 /// A target's head, and what is held while its body is passed on.
 pub(super) struct Forwarded {
-    pub(super) response: Response<Incoming>,
-    pub(super) connection: Connection<RequestBody>,
+    pub(super) response: Response<()>,
+    pub(super) connection: Box<Connection<RequestBody>>,
     pub(super) placement: Placement,
     /// The index of the target that answered.
     pub(super) target: usize,

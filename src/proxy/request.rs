@@ -1,20 +1,23 @@
 //! What the target gets: the client's head made safe and true, and its body.
 
-use super::attempt::Outgoing;
+use super::attempt::{self, Outgoing};
 use super::body::Upload;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::workplace::header_value;
 use crate::config::settings;
 use crate::decide::Placement;
+use crate::net::http1::send;
 use crate::policy::affinity::cookie;
 use crate::policy::headers::forwarded::{self, Forwarding, Hygiene};
 use crate::policy::headers::head::Refusal;
 use crate::policy::headers::{hop_by_hop, trace_id};
-use http::header::{COOKIE, HOST, HeaderValue};
-use http::{HeaderMap, Uri, Version};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderValue, TRAILER, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -112,6 +115,10 @@ fn hide(headers: &mut HeaderMap, names: &[&str]) {
     }
 }
 
+/// Bytes of a request's head that most do not exceed, cookies included.
+const USUAL_HEAD: usize = 1_024;
+
+/// The request as it goes to the target.
 pub(super) fn outgoing(
     exchange: &mut Exchange,
     parts: http::request::Parts,
@@ -128,15 +135,24 @@ pub(super) fn outgoing(
         Rc::new(Upload::new(body, limit, response_timeout, client, counters))
     });
     let began = exchange.story().began.monotonic;
-    let uri = match parts.uri.path_and_query() {
-        Some(target) => Uri::from(target.clone()),
-        None => Uri::from_static("/"),
-    };
+    let mut headers = parts.headers;
+    let chunked = upload.is_some() && !headers.contains_key(CONTENT_LENGTH);
+    if chunked {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let mut head = Vec::with_capacity(USUAL_HEAD);
+    send::write_head(&mut head, &parts.method, target, &headers);
+    head.extend_from_slice(attempt::BLANK_LINE);
+    let trailer = headers.get(TRAILER).cloned();
+    headers.clear();
     Outgoing {
         method: parts.method,
-        uri,
-        headers: parts.headers,
+        head,
         upload,
+        chunked,
+        trailer,
+        fields: RefCell::new(headers),
         response_timeout,
         upload_deadline: listener.timeouts.request.map(|request| began + request),
     }

@@ -8,28 +8,27 @@ use crate::ground::clock::Moment;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
 
 /// Both ends of a switch that is about to happen.
 pub struct Switch {
     /// Resolves when the 101 has gone out to the client.
     pub client: OnUpgrade,
-    /// Resolves with the target's side.
-    pub target: OnUpgrade,
-    /// The target's connection and place, held until the tunnel ends.
+    /// The target's side, and its place under the cap, held until the tunnel ends.
     pub lease: Lease,
 }
 
 /// Carries a tunnel to its end, then writes the exchange down: one record for all of it.
 pub async fn carry(mut exchange: Exchange, switch: Switch) {
-    let Switch { client: on_client, target: on_target, lease } = switch;
+    let Switch { client: on_client, lease: Lease { connection, in_flight: _in_flight, .. } } =
+        switch;
+    let (mut target_side, first_bytes, _place) = connection.into_tunnel();
     let (client, workplace) = (exchange.client.clone(), exchange.workplace.clone());
     exchange.story().is_tunnel = true;
     let tunnel = async {
-        let (client_side, target_side) = tokio::try_join!(on_client, on_target).ok()?;
+        let mut client_side = TokioIo::new(on_client.await.ok()?);
         client.enter(Phase::Tunnel, Moment::now().monotonic, None);
-        let (mut client_side, mut target_side) =
-            (TokioIo::new(client_side), TokioIo::new(target_side));
+        client_side.write_all(&first_bytes).await.ok()?;
         copy_bidirectional(&mut client_side, &mut target_side).await.ok()
     };
     let expired = async {
@@ -48,7 +47,6 @@ pub async fn carry(mut exchange: Exchange, switch: Switch) {
     let story = exchange.story();
     story.error = error;
     story.is_complete = true;
-    drop(lease);
     drop(exchange);
     for ended in client.take_ended() {
         ended.write(&workplace, &client);

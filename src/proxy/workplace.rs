@@ -13,7 +13,7 @@ use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
 use crate::policy::retry::RetryBudget;
 use http::HeaderValue;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -36,6 +36,7 @@ pub struct Workplace {
     budget: RefCell<RetryBudget>,
     reports: mpsc::Sender<Report>,
     date: RefCell<(u64, String)>,
+    scratch: RefCell<Box<[u8]>>,
 }
 
 impl Workplace {
@@ -60,6 +61,7 @@ impl Workplace {
             budget: RefCell::default(),
             reports,
             date: RefCell::new((0, String::new())),
+            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
         }
     }
 
@@ -90,7 +92,7 @@ impl Workplace {
     }
 
     /// The access log's buffer.
-    pub fn access(&self) -> std::cell::RefMut<'_, AccessBuffer> {
+    pub fn access(&self) -> RefMut<'_, AccessBuffer> {
         self.access.borrow_mut()
     }
 
@@ -115,6 +117,11 @@ impl Workplace {
         }
     }
 
+    /// Room to read a target's head into. Borrowed for one call, never across a wait.
+    pub fn scratch(&self) -> RefMut<'_, Box<[u8]>> {
+        self.scratch.borrow_mut()
+    }
+
     /// Hands the date of a cookie's `Expires` to `use_it`, formatted once a second.
     pub fn with_date<R>(&self, unix_seconds: u64, use_it: impl FnOnce(&str) -> R) -> R {
         let mut date = self.date.borrow_mut();
@@ -125,6 +132,9 @@ impl Workplace {
         use_it(&date.1)
     }
 }
+
+/// A head of the usual size and a small body at once. A read that fills it is followed by another.
+const SCRATCH: usize = 16 * 1_024;
 
 /// The end of the year 9999, after which HTTP has no dates.
 const LAST_DATE: u64 = 253_402_300_799;

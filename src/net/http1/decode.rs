@@ -1,0 +1,328 @@
+//! What of the bytes that follow a response's head is body, and where it ends (RFC 9112 sections 6
+//! and 7). Pure: bytes in, frames out, whatever the pieces they came in.
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
+use std::fmt;
+
+/// How the end of a body is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// After so many bytes; none is no body.
+    Length(u64),
+    /// After the last chunk and its trailers.
+    Chunked,
+    /// When the connection closes.
+    UntilClose,
+}
+
+/// A body that is not framed as it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body is not framed as it says")
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// Bytes of chunk extensions in one body, and of trailers (hyper's own bounds for requests): both
+/// are read, and neither is worth memory.
+const MOST_EXTENSION: usize = 16 * 1_024;
+const MOST_TRAILER: usize = 16 * 1_024;
+/// Trailer fields.
+const MOST_FIELDS: usize = 100;
+
+/// One body under way.
+#[derive(Debug)]
+pub struct Decoder {
+    state: State,
+    /// The part of a line that came so far: a chunk's size and extension, or the trailers.
+    line: Vec<u8>,
+    extension: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// So many bytes are left.
+    Length(u64),
+    UntilClose,
+    ChunkSize,
+    ChunkData(u64),
+    /// The line end after a chunk's data.
+    ChunkEnd,
+    Trailers,
+    Done,
+}
+
+impl Decoder {
+    /// A body that is about to begin.
+    pub fn new(framing: Framing) -> Self {
+        let state = match framing {
+            Framing::Length(0) => State::Done,
+            Framing::Length(left) => State::Length(left),
+            Framing::Chunked => State::ChunkSize,
+            Framing::UntilClose => State::UntilClose,
+        };
+        Self { state, line: Vec::new(), extension: 0 }
+    }
+
+    /// Whether the body has ended.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// How many bytes are left, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        match self.state {
+            State::Length(left) => Some(left),
+            State::Done => Some(0),
+            _ => None,
+        }
+    }
+
+    /// Takes bytes off the input until a frame is whole, the input is empty, or the body ends.
+    /// Nothing after the body is taken.
+    ///
+    /// # Errors
+    /// When the bytes cannot be what was announced.
+    pub fn decode(&mut self, input: &mut Bytes) -> Result<Option<Frame<Bytes>>, Malformed> {
+        while !input.is_empty() {
+            match self.state {
+                State::Done => return Ok(None),
+                State::UntilClose => return Ok(Some(Frame::data(std::mem::take(input)))),
+                State::Length(left) => {
+                    let (data, left) = take(input, left);
+                    self.state = if left == 0 { State::Done } else { State::Length(left) };
+                    return Ok(Some(Frame::data(data)));
+                }
+                State::ChunkData(left) => {
+                    let (data, left) = take(input, left);
+                    self.state = if left == 0 { State::ChunkEnd } else { State::ChunkData(left) };
+                    return Ok(Some(Frame::data(data)));
+                }
+                State::ChunkEnd => {
+                    if self.take_line(input, 2)? {
+                        if self.line != b"\r\n" {
+                            return Err(Malformed);
+                        }
+                        self.line.clear();
+                        self.state = State::ChunkSize;
+                    }
+                }
+                State::ChunkSize => {
+                    if self.take_line(input, LONGEST_SIZE + MOST_EXTENSION)? {
+                        let size = self.chunk_size()?;
+                        self.line.clear();
+                        self.state =
+                            if size == 0 { State::Trailers } else { State::ChunkData(size) };
+                    }
+                }
+                State::Trailers => {
+                    if self.take_line(input, MOST_TRAILER)?
+                        && (self.line == b"\r\n" || self.line.ends_with(b"\r\n\r\n"))
+                    {
+                        self.state = State::Done;
+                        let trailers = fields(&std::mem::take(&mut self.line))?;
+                        return Ok(Some(trailers).filter(|t| !t.is_empty()).map(Frame::trailers));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes that the connection closed.
+    ///
+    /// # Errors
+    /// When that is not how this body ends.
+    pub fn close(&mut self) -> Result<(), Malformed> {
+        match self.state {
+            State::UntilClose | State::Done => {
+                self.state = State::Done;
+                Ok(())
+            }
+            _ => Err(Malformed),
+        }
+    }
+
+    /// Moves input to the end of a line into `line`; whether it is there.
+    fn take_line(&mut self, input: &mut Bytes, longest: usize) -> Result<bool, Malformed> {
+        let end = memchr::memchr(b'\n', input);
+        let length = end.map_or(input.len(), |end| end + 1);
+        if self.line.len() + length > longest {
+            return Err(Malformed);
+        }
+        self.line.extend_from_slice(&input[..length]);
+        input.advance(length);
+        Ok(end.is_some())
+    }
+
+    /// The size in the line: digits, then nothing, blanks or an extension, which is ignored (RFC
+    /// 9112 section 7.1.1).
+    fn chunk_size(&mut self) -> Result<u64, Malformed> {
+        let line = self.line.strip_suffix(b"\r\n").ok_or(Malformed)?;
+        let line_length = line.len();
+        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let (digits, extension) = line.split_at(digits);
+        self.extension += line_length.saturating_sub(LONGEST_SIZE);
+        let extends = extension.iter().find(|byte| !matches!(byte, b' ' | b'\t'));
+        let clean = !extension.contains(&b'\r') && extends.is_none_or(|&byte| byte == b';');
+        if !clean || self.extension > MOST_EXTENSION {
+            return Err(Malformed);
+        }
+        let digits = std::str::from_utf8(digits).map_err(|_| Malformed)?;
+        // Refuses the empty line, and a size beyond 64 bits.
+        u64::from_str_radix(digits, 16).map_err(|_| Malformed)
+    }
+}
+
+/// Sixteen digits are 64 bits; more are leading zeros, which count as an extension does.
+const LONGEST_SIZE: usize = 16;
+
+fn take(input: &mut Bytes, left: u64) -> (Bytes, u64) {
+    let length = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+    (input.split_to(length), left - length as u64)
+}
+
+fn fields(lines: &[u8]) -> Result<HeaderMap, Malformed> {
+    let mut headers = HeaderMap::new();
+    let mut room = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    match httparse::parse_headers(lines, &mut room) {
+        Ok(httparse::Status::Complete((_, fields))) => {
+            for field in fields {
+                let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed)?;
+                let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed)?;
+                headers.append(name, value);
+            }
+            Ok(headers)
+        }
+        _ => Err(Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Decodes the pieces; the body, its trailers, and what was left over, or that it broke.
+    fn decode(
+        framing: Framing,
+        pieces: &[&[u8]],
+    ) -> Result<(Vec<u8>, HeaderMap, Vec<u8>), Malformed> {
+        let mut decoder = Decoder::new(framing);
+        let (mut body, mut trailers, mut rest) = (Vec::new(), HeaderMap::new(), Vec::new());
+        for piece in pieces {
+            let mut input = Bytes::copy_from_slice(piece);
+            while let Some(frame) = decoder.decode(&mut input)? {
+                match frame.into_data() {
+                    Ok(data) => body.extend_from_slice(&data),
+                    Err(frame) => trailers = frame.into_trailers().unwrap(),
+                }
+            }
+            rest.extend_from_slice(&input);
+        }
+        if !decoder.is_done() {
+            decoder.close()?;
+        }
+        Ok((body, trailers, rest))
+    }
+
+    #[track_caller]
+    fn chunked(text: &str, expected: Option<&str>) {
+        let got = decode(Framing::Chunked, &[text.as_bytes()]).ok();
+        let body = got.map(|(body, ..)| String::from_utf8(body).unwrap());
+        assert_eq!(body.as_deref(), expected, "{text:?}");
+    }
+
+    #[test]
+    fn chunks_are_joined_and_what_is_no_chunk_is_refused() {
+        chunked("0\r\n\r\n", Some(""));
+        chunked("3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", Some("abcde"));
+        chunked("A\r\n0123456789\r\n0\r\n\r\n", Some("0123456789"));
+        chunked("3;a=\"b\"\r\nabc\r\n0;c\r\n\r\n", Some("abc"));
+        chunked("3 \r\nabc\r\n0\r\n\r\n", Some("abc"));
+        chunked("3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n", Some("abc"));
+        for bad in [
+            "\r\n",
+            "x\r\n",
+            "-1\r\n",
+            "+3\r\nabc\r\n0\r\n\r\n",
+            "0x3\r\nabc\r\n0\r\n\r\n",
+            "3\nabc\r\n0\r\n\r\n",
+            "3\r\nabcd\r\n0\r\n\r\n",
+            "3\r\nabc\n0\r\n\r\n",
+            "3\r\nabc\r\n",
+            "3\r\nab",
+            "3\r\nabc\r\n0\r\n",
+            "3 3\r\nabc\r\n0\r\n\r\n",
+            "3\r;\r\nabc\r\n0\r\n\r\n",
+            "10000000000000000\r\n",
+            "0\r\nbad name: 1\r\n\r\n",
+        ] {
+            chunked(bad, None);
+        }
+    }
+
+    #[test]
+    fn trailers_come_last_and_nothing_after_them_is_taken() {
+        let (body, trailers, rest) =
+            decode(Framing::Chunked, &[b"1\r\na\r\n0\r\nx-sum: 9\r\nx-b: c\r\n\r\nHTTP/1.1"])
+                .unwrap();
+        assert_eq!((body.as_slice(), rest.as_slice()), (&b"a"[..], &b"HTTP/1.1"[..]));
+        assert_eq!(
+            (trailers["x-sum"].as_bytes(), trailers["x-b"].as_bytes()),
+            (&b"9"[..], &b"c"[..])
+        );
+    }
+
+    #[test]
+    fn extensions_and_trailers_without_end_are_refused() {
+        let extension = format!("1;{}\r\na\r\n", "e".repeat(1_000)).repeat(17);
+        chunked(&extension, None);
+        chunked(&format!("0\r\n{}", "x: y\r\n".repeat(4_000)), None);
+        chunked(&"1".repeat(MOST_EXTENSION + 100), None);
+    }
+
+    #[test]
+    fn a_length_ends_where_it_says_and_a_close_before_it_is_a_break() {
+        let (body, _, rest) = decode(Framing::Length(3), &[b"ab", b"cd"]).unwrap();
+        assert_eq!((body.as_slice(), rest.as_slice()), (&b"abc"[..], &b"d"[..]));
+        assert_eq!(decode(Framing::Length(3), &[b"ab"]), Err(Malformed));
+        assert!(decode(Framing::Length(0), &[]).is_ok());
+        assert_eq!(decode(Framing::UntilClose, &[b"ab", b"c"]).unwrap().0, b"abc");
+    }
+
+    proptest! {
+        #[test]
+        fn where_the_pieces_are_cut_makes_no_difference(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..6),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let mut wire = Vec::new();
+            for chunk in &chunks {
+                wire.extend_from_slice(format!("{:x};e=1\r\n", chunk.len()).as_bytes());
+                wire.extend_from_slice(chunk);
+                wire.extend_from_slice(b"\r\n");
+            }
+            wire.extend_from_slice(b"0\r\nx-end: 1\r\n\r\n");
+            let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(wire.len())).collect();
+            at.extend([0, wire.len()]);
+            at.sort_unstable();
+            let pieces: Vec<&[u8]> = at.windows(2).map(|pair| &wire[pair[0]..pair[1]]).collect();
+            let (body, trailers, rest) = decode(Framing::Chunked, &pieces).unwrap();
+            prop_assert_eq!(body, chunks.concat());
+            prop_assert_eq!(&trailers["x-end"], &"1");
+            prop_assert!(rest.is_empty());
+        }
+
+        #[test]
+        fn garbage_breaks_a_body_and_nothing_else(garbage in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(Framing::Chunked, &[&garbage]);
+        }
+    }
+}

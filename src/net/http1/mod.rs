@@ -1,0 +1,230 @@
+//! One HTTP/1.1 connection to a target, driven by whoever holds it.
+//!
+//! hyper's client would put a task and two queues between the exchange and the socket, and take the
+//! head apart again that was just put together: half of what a small request cost (see
+//! `docs/decisions/0002-upstream-connections.md`). Here the exchange's own task writes and reads.
+
+pub mod decode;
+pub mod head;
+pub mod send;
+
+use bytes::{Buf, Bytes, BytesMut};
+use decode::Decoder;
+use head::Head;
+use http::{HeaderMap, Method, StatusCode};
+use http_body::{Body, Frame};
+use send::{Outbound, Sending};
+use std::fmt;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Bytes of interim answers a target may send before its final head.
+const MOST_INTERIM: usize = 1_024 * 1_024;
+/// Bytes read at once of a body: doubled as long as reads come back full. What a slow client can
+/// make us hold is one such read, and what hyper has queued of the one before.
+const FIRST_READ: usize = 16 * 1_024;
+const LARGEST_READ: usize = 256 * 1_024;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The connection ended before a byte of an answer came.
+    Lost {
+        /// Not a byte of the request went out.
+        unsent: bool,
+    },
+    /// What came is no answer, or not all of one.
+    Malformed,
+    /// The request's body broke off at its source.
+    BodyBroken,
+}
+
+/// A response's body that broke off or is not framed as it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokenOff;
+
+/// A request's head on its way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'r> {
+    /// Its method, which says whether the answer has a body.
+    pub method: &'r Method,
+    /// Its head, as it goes over the wire.
+    pub head: &'r [u8],
+}
+
+/// The connection. Dropping it closes the socket at once, whatever is under way on it, so that a
+/// client that leaves cancels what it asked for.
+pub struct Connection<B> {
+    stream: TcpStream,
+    sending: Sending<B>,
+    decoder: Decoder,
+    /// Read and not yet taken.
+    input: Bytes,
+    room: BytesMut,
+    next_read: usize,
+    keep_alive: bool,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl<B> fmt::Debug for Connection<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
+    /// A connection just dialled. `place` is held as long as it lives.
+    pub fn new(stream: TcpStream, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self {
+            stream,
+            sending: Sending::nothing(),
+            decoder: Decoder::new(decode::Framing::Length(0)),
+            input: Bytes::new(),
+            room: BytesMut::new(),
+            next_read: FIRST_READ,
+            keep_alive: true,
+            place,
+        }
+    }
+
+    /// Whether the target has, as far as the runtime was told, neither closed it nor said anything
+    /// unasked. Costs a system call only if it was told of something.
+    pub fn is_quiet(&self) -> bool {
+        let read = self.stream.try_read(&mut [0]);
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Begins an exchange.
+    pub fn begin(&mut self, outbound: Option<Outbound<B>>) {
+        self.sending.begin(outbound);
+        self.next_read = FIRST_READ;
+    }
+
+    /// Sends, and waits for the final head, whose fields replace those in `headers`. `scratch` is
+    /// lent for the call.
+    pub fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: Request<'_>,
+        waiting: &mut Waiting,
+        scratch: &mut [u8],
+        headers: &mut HeaderMap,
+    ) -> Poll<Result<Head, Trouble>> {
+        if let Poll::Ready(Err(send::Broken)) =
+            self.sending.poll(cx, &mut self.stream, request.head)
+        {
+            return Poll::Ready(Err(Trouble::BodyBroken));
+        }
+        loop {
+            let mut buffer = ReadBuf::new(scratch);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
+            let came = buffer.filled();
+            if read.is_err() || came.is_empty() {
+                let answer_began = waiting.interim > 0 || !waiting.partial.is_empty();
+                return Poll::Ready(Err(match answer_began {
+                    true => Trouble::Malformed,
+                    false => Trouble::Lost { unsent: self.sending.is_unsent() },
+                }));
+            }
+            waiting.partial.extend_from_slice(came);
+            let mut bytes = Bytes::from(std::mem::take(&mut waiting.partial));
+            while !bytes.is_empty() {
+                let parsed = head::parse(&bytes, request.method, headers);
+                let Some(head) = parsed.map_err(|head::BadHead| Trouble::Malformed)? else { break };
+                bytes.advance(head.length);
+                let is_interim = head.status.is_informational();
+                if !is_interim || head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    self.answered(&head, bytes, request);
+                    return Poll::Ready(Ok(head));
+                }
+                waiting.interim += head.length;
+                if waiting.interim > MOST_INTERIM {
+                    return Poll::Ready(Err(Trouble::Malformed));
+                }
+            }
+            waiting.partial = bytes.into();
+        }
+    }
+
+    fn answered(&mut self, head: &Head, rest: Bytes, request: Request<'_>) {
+        self.decoder = Decoder::new(head.framing);
+        self.keep_alive = head.keep_alive && head.status != StatusCode::SWITCHING_PROTOCOLS;
+        self.input = rest;
+        if !self.sending.has_sent(request.head.len()) {
+            // The answer is there before the head was taken: the rest has nobody to read it.
+            self.sending.give_up();
+        }
+    }
+
+    /// The next frame of the response's body; sends on what is left of the request's.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if !self.sending.is_over()
+            && let Poll::Ready(Err(send::Broken)) = self.sending.poll(cx, &mut self.stream, &[])
+        {
+            self.sending.give_up();
+        }
+        loop {
+            match self.decoder.decode(&mut self.input) {
+                Err(decode::Malformed) => return Poll::Ready(Some(Err(BrokenOff))),
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(None) if self.decoder.is_done() => return Poll::Ready(None),
+                Ok(None) => {}
+            }
+            self.room.reserve(self.next_read);
+            let read = ready!(pin!(self.stream.read_buf(&mut self.room)).poll(cx));
+            match read {
+                Err(_) => return Poll::Ready(Some(Err(BrokenOff))),
+                Ok(0) => {
+                    let closed = self.decoder.close().map_err(|decode::Malformed| BrokenOff);
+                    return Poll::Ready(closed.err().map(Err));
+                }
+                Ok(count) => {
+                    if count >= self.next_read {
+                        self.next_read = (self.next_read * 2).min(LARGEST_READ);
+                    }
+                    self.input = self.room.split().freeze();
+                }
+            }
+        }
+    }
+
+    /// Whether all of the response's body was taken.
+    pub fn is_done(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// How much of it is left, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        self.decoder.left()
+    }
+
+    /// Makes it ready to lie idle; whether another request may go over it: both messages ended
+    /// where they said, and nothing came after them.
+    pub fn rest(&mut self) -> bool {
+        self.room = BytesMut::new();
+        let ended = self.decoder.is_done() && self.sending.is_sent() && self.input.is_empty();
+        self.input = Bytes::new();
+        ended && self.keep_alive
+    }
+
+    /// The socket and what was read of the new protocol, and the place, which must be held on to.
+    pub fn into_tunnel(self) -> (TcpStream, Bytes, Option<OwnedSemaphorePermit>) {
+        (self.stream, self.input, self.place)
+    }
+}
+
+/// What is kept while an answer is awaited.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// The part of a head that came so far.
+    partial: Vec<u8>,
+    /// Bytes of interim answers.
+    interim: usize,
+}

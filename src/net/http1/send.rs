@@ -1,0 +1,196 @@
+//! A request on its way out: its head, then its body, framed (RFC 9112 section 7.1). What is at
+//! hand goes out in one call.
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http_body::{Body, Frame};
+use std::io::{IoSlice, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::AsyncWrite;
+
+/// A request's body, and how the target knows its end.
+#[derive(Debug)]
+pub struct Outbound<B> {
+    /// The body.
+    pub body: B,
+    /// Whether it goes in chunks. If not, Content-Length was announced and is what it has.
+    pub chunked: bool,
+    /// The request's Trailer: trailers it does not name stay behind.
+    pub trailer: Option<HeaderValue>,
+}
+
+/// Where sending stands.
+#[derive(Debug)]
+pub(super) struct Sending<B> {
+    outbound: Option<Outbound<B>>,
+    /// Line ends, chunk sizes, trailers; out before `chunk`.
+    line: Vec<u8>,
+    chunk: Bytes,
+    /// Of the head.
+    head_sent: usize,
+    began_chunks: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Streaming,
+    /// All of it is at hand.
+    Last,
+    Sent,
+    /// The target takes no more; it may have answered all the same.
+    Refused,
+}
+
+/// The body broke off at its source.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
+    pub(super) fn nothing() -> Self {
+        Self {
+            outbound: None,
+            line: Vec::new(),
+            chunk: Bytes::new(),
+            head_sent: 0,
+            began_chunks: false,
+            state: State::Sent,
+        }
+    }
+
+    pub(super) fn begin(&mut self, outbound: Option<Outbound<B>>) {
+        let state = if outbound.is_some() { State::Streaming } else { State::Last };
+        *self = Self { outbound, state, ..Self::nothing() };
+    }
+
+    /// Whether not a byte went out.
+    pub(super) fn is_unsent(&self) -> bool {
+        self.head_sent == 0
+    }
+
+    /// Whether a head of this length went out.
+    pub(super) fn has_sent(&self, head: usize) -> bool {
+        self.head_sent >= head
+    }
+
+    /// Whether all of it went out.
+    pub(super) fn is_sent(&self) -> bool {
+        self.state == State::Sent
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Sent | State::Refused)
+    }
+
+    /// Sends no more of it.
+    pub(super) fn give_up(&mut self) {
+        self.state = State::Refused;
+        self.outbound = None;
+    }
+
+    /// Sends what can be sent. Ready when there is no more to send, or nobody who takes it.
+    pub(super) fn poll<S: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        head: &[u8],
+    ) -> Poll<Result<(), Broken>> {
+        while !self.is_over() {
+            if self.line.is_empty() && self.chunk.is_empty() && self.state == State::Streaming {
+                self.fetch(cx)?;
+            }
+            let head = head.get(self.head_sent..).unwrap_or_default();
+            let total = head.len() + self.line.len() + self.chunk.len();
+            if total == 0 {
+                if self.state == State::Streaming {
+                    return Poll::Pending;
+                }
+                self.state = State::Sent;
+                self.outbound = None;
+                break;
+            }
+            let written = if total == head.len() {
+                Pin::new(&mut *stream).poll_write(cx, head)
+            } else {
+                let parts = [head, &self.line, &self.chunk].map(IoSlice::new);
+                Pin::new(&mut *stream).poll_write_vectored(cx, &parts)
+            };
+            match std::task::ready!(written) {
+                Ok(count) if count > 0 => self.advance(count, head.len()),
+                Ok(_) | Err(_) => self.give_up(),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, mut count: usize, head_left: usize) {
+        let of_head = count.min(head_left);
+        self.head_sent += of_head;
+        count -= of_head;
+        let of_line = count.min(self.line.len());
+        self.line.drain(..of_line);
+        self.chunk.advance(count - of_line);
+    }
+
+    /// Takes the body's next frame, if there is one by now.
+    fn fetch(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+        let Some(Outbound { body, chunked, trailer }) = &mut self.outbound else { return Ok(()) };
+        let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else { return Ok(()) };
+        let frame = frame.transpose().map_err(|_| Broken)?;
+        let line_end: &[u8] = if self.began_chunks { b"\r\n" } else { b"" };
+        match frame.map(Frame::into_data) {
+            Some(Ok(data)) => {
+                // An empty chunk would be the last one.
+                if *chunked && !data.is_empty() {
+                    self.line.extend_from_slice(line_end);
+                    // Writing to memory cannot fail.
+                    let _ = write!(self.line, "{:x}\r\n", data.len());
+                    self.began_chunks = true;
+                } else if !*chunked && body.is_end_stream() {
+                    self.state = State::Last;
+                }
+                self.chunk = data;
+            }
+            last => {
+                let trailers =
+                    last.and_then(Result::err).and_then(|frame| frame.into_trailers().ok());
+                if *chunked {
+                    self.line.extend_from_slice(line_end);
+                    self.line.extend_from_slice(b"0\r\n");
+                    for (name, value) in trailers.iter().flatten() {
+                        if trailer.as_ref().is_some_and(|trailer| names(trailer, name)) {
+                            write_field(&mut self.line, name, value);
+                        }
+                    }
+                    self.line.extend_from_slice(b"\r\n");
+                }
+                self.state = State::Last;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn names(trailer: &HeaderValue, name: &HeaderName) -> bool {
+    let named = trailer.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    named.into_iter().any(|named| named.eq_ignore_ascii_case(name.as_str().as_bytes()))
+}
+
+/// Appends a request line and fields, without the blank line that ends a head.
+pub fn write_head(head: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMap) {
+    for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+        head.extend_from_slice(part.as_bytes());
+    }
+    for (name, value) in headers {
+        write_field(head, name, value);
+    }
+}
+
+/// Appends one field.
+pub fn write_field(head: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    head.extend_from_slice(name.as_str().as_bytes());
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value.as_bytes());
+    head.extend_from_slice(b"\r\n");
+}
