@@ -105,6 +105,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
             changed = stage.changed() => {
                 let told = *stage.borrow_and_update();
                 if changed.is_err() || told == Stage::Cut {
+                    desk.workplace.cutting.set(true);
                     return Ok(desk.busy());
                 }
                 if told == Stage::Leaving {

@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub rules: Box<[Rule]>,
     /// Groups, sorted by name.
     pub groups: Box<[Group]>,
+    /// The names of all cookies the groups write, twins too.
+    pub cookie_names: Box<[Box<str>]>,
     /// What seals and opens tokens.
     pub keyring: Arc<Keyring>,
     /// Where this balancer stands.
@@ -147,6 +149,8 @@ pub struct Target {
     pub key: TargetKey,
     /// Where it is; `None` while its host name has no address.
     pub address: Option<SocketAddr>,
+    /// The same as text, for the log.
+    pub address_text: Option<Box<str>>,
     /// Its share.
     pub weight: u16,
     /// Where it stands.
@@ -213,7 +217,22 @@ impl Snapshot {
         });
         let listeners = listeners.collect();
         let lifetimes = lifetimes(&groups)?;
-        Ok(Self { listeners, rules, groups, keyring, zone: config.runtime.zone.clone(), lifetimes })
+        let mut cookie_names: Vec<Box<str>> = groups
+            .iter()
+            .filter_map(|group| group.cookie.as_ref())
+            .flat_map(|cookie| [cookie.name.clone(), cookie.twin.clone()])
+            .collect();
+        cookie_names.sort_unstable();
+        cookie_names.dedup();
+        Ok(Self {
+            listeners,
+            rules,
+            groups,
+            cookie_names: cookie_names.into(),
+            keyring,
+            zone: config.runtime.zone.clone(),
+            lifetimes,
+        })
     }
 
     /// How long pins for a group live; `None` for a group unknown or no longer sticky.
@@ -269,6 +288,7 @@ impl Group {
                 ),
                 id,
                 address,
+                address_text: address.map(|address| address.to_string().into()),
                 weight: target.weight,
                 zone: target.zone.clone(),
                 drain: target.drain,

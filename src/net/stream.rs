@@ -13,25 +13,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// What happened on a stream.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Watch {
     active: AtomicBool,
     read: AtomicU64,
     written: AtomicU64,
-    read_limit: AtomicU64,
+    flushes: AtomicU64,
     left_behind: Mutex<Option<TcpStream>>,
-}
-
-impl Default for Watch {
-    fn default() -> Self {
-        Self {
-            active: AtomicBool::new(false),
-            read: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            read_limit: AtomicU64::new(u64::MAX),
-            left_behind: Mutex::new(None),
-        }
-    }
 }
 
 impl Watch {
@@ -53,10 +41,9 @@ impl Watch {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Lets so many more bytes be read; then reading fails. `None` lifts the limit.
-    pub fn limit_reading(&self, more: Option<u64>) {
-        let limit = more.map_or(u64::MAX, |more| self.read().saturating_add(more));
-        self.read_limit.store(limit, Ordering::Relaxed);
+    /// How often all that was to be written had been. hyper flushes its stream only then.
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
     }
 
     /// The socket, once whoever read and wrote on it has dropped the stream: for a last word, or to
@@ -74,7 +61,7 @@ impl Watch {
 }
 
 /// The stream.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct WatchedStream {
     /// Present until dropped.
     inner: Option<TcpStream>,
@@ -110,10 +97,6 @@ impl AsyncRead for WatchedStream {
         let before = buffer.filled().len();
         let polled = self.socket()?.poll_read(cx, buffer);
         self.watch.note(&self.watch.read, buffer.filled().len() - before);
-        if self.watch.read() > self.watch.read_limit.load(Ordering::Relaxed) {
-            let error = io::Error::new(io::ErrorKind::InvalidData, "too much before the answer");
-            return Poll::Ready(Err(error));
-        }
         polled
     }
 }
@@ -148,6 +131,8 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushes = &self.watch.flushes;
+        flushes.store(flushes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.socket()?.poll_flush(cx)
     }
 

@@ -3,7 +3,6 @@
 use crate::config::settings::AccessFormat;
 use crate::decide::verdict::Verdict;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// What is written for one exchange. Borrowed: it is formatted on the worker that served it and
@@ -19,15 +18,15 @@ pub struct Record<'x> {
     /// The listener it came by.
     pub listener: &'x str,
     /// The client's address, as `trusted_proxies` make it.
-    pub client: IpAddr,
-    /// Who connected.
-    pub peer: SocketAddr,
+    pub client: &'x str,
+    /// Who connected: address and port.
+    pub peer: &'x str,
     /// The group it went to.
     pub group: Option<&'x str>,
     /// The target's id.
     pub target: Option<&'x str>,
     /// Where the target is.
-    pub target_address: Option<SocketAddr>,
+    pub target_address: Option<&'x str>,
     /// From the request's head to its dispatch; `None` if it was not dispatched.
     pub request_processing: Option<Duration>,
     /// From dispatch to the target's head.
@@ -45,15 +44,15 @@ pub struct Record<'x> {
     /// The request's method.
     pub method: &'x str,
     /// Host as the client named it.
-    pub host: &'x str,
+    pub host: &'x [u8],
     /// Path and query as sent.
     pub target_uri: &'x str,
     /// `HTTP/1.1`
     pub version: &'static str,
     /// The client's User-Agent.
-    pub user_agent: &'x str,
+    pub user_agent: &'x [u8],
     /// X-Amzn-Trace-Id as the target got it.
-    pub trace_id: &'x str,
+    pub trace_id: &'x [u8],
     /// The rule's name, `default` for the listener's default.
     pub rule: &'x str,
     /// `forward`, `fixed-response`, or `-`.
@@ -96,21 +95,13 @@ impl Record<'_> {
         put(line, "\",\"listener\":\"");
         put(line, self.listener);
         put(line, "\",\"client\":\"");
-        address(line, self.client);
+        put(line, self.client);
         put(line, "\",\"peer\":\"");
-        socket_address(line, self.peer);
+        put(line, self.peer);
         put(line, "\"");
         optional(line, ",\"group\":", self.group);
         optional(line, ",\"target\":", self.target);
-        put(line, ",\"target_address\":");
-        match self.target_address {
-            Some(address) => {
-                put(line, "\"");
-                socket_address(line, address);
-                put(line, "\"");
-            }
-            None => put(line, "null"),
-        }
+        optional(line, ",\"target_address\":", self.target_address);
         duration(line, ",\"request_processing_time\":", self.request_processing);
         duration(line, ",\"target_processing_time\":", self.target_processing);
         duration(line, ",\"response_processing_time\":", self.response_processing);
@@ -126,11 +117,11 @@ impl Record<'_> {
         put(line, ",\"sent_bytes\":");
         number(line, self.sent_bytes);
         put(line, ",\"method\":\"");
-        escape(line, self.method);
+        put(line, self.method);
         put(line, "\",\"host\":\"");
         escape(line, self.host);
         put(line, "\",\"uri\":\"");
-        escape(line, self.target_uri);
+        escape(line, self.target_uri.as_bytes());
         put(line, "\",\"version\":\"");
         put(line, self.version);
         put(line, "\",\"user_agent\":\"");
@@ -181,12 +172,8 @@ impl Record<'_> {
     }
 }
 
-fn cut(user_agent: &str) -> &str {
-    let mut end = user_agent.len().min(LONGEST_USER_AGENT);
-    while !user_agent.is_char_boundary(end) {
-        end -= 1;
-    }
-    &user_agent[..end]
+fn cut(user_agent: &[u8]) -> &[u8] {
+    &user_agent[..user_agent.len().min(LONGEST_USER_AGENT)]
 }
 
 #[inline]
@@ -199,21 +186,21 @@ fn number(line: &mut Vec<u8>, value: u64) {
 }
 
 /// Appends text with what JSON must not carry raw escaped (RFC 8259 section 7), so that nothing a
-/// client sends can end a line or speak to a terminal.
-fn escape(line: &mut Vec<u8>, value: &str) {
-    let must = |byte: u8| matches!(byte, b'"' | b'\\' | 0..=0x1f | 0x7f);
+/// client sends can end a line or speak to a terminal. What is not UTF-8 becomes U+FFFD.
+fn escape(line: &mut Vec<u8>, value: &[u8]) {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     // No early way out, so that the compiler looks at many bytes at once.
-    if !value.bytes().fold(false, |any, byte| any | must(byte)) {
-        return put(line, value);
+    if value.iter().fold(true, |all, &byte| all & plain(byte)) {
+        return line.extend_from_slice(value);
     }
-    for &byte in value.as_bytes() {
-        match byte {
-            b'"' => put(line, "\\\""),
-            b'\\' => put(line, "\\\\"),
-            other if must(other) => {
-                let _ = write!(line, "\\u{other:04x}");
+    for c in String::from_utf8_lossy(value).chars() {
+        match c {
+            '"' => put(line, "\\\""),
+            '\\' => put(line, "\\\\"),
+            other if other.is_ascii_control() => {
+                let _ = write!(line, "\\u{:04x}", u32::from(other));
             }
-            clean => line.push(clean),
+            clean => put(line, clean.encode_utf8(&mut [0; 4])),
         }
     }
 }
@@ -228,35 +215,6 @@ fn optional(line: &mut Vec<u8>, key: &str, value: Option<&str>) {
             put(line, "\"");
         }
         None => put(line, "null"),
-    }
-}
-
-fn address(line: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(address) => {
-            let [first, rest @ ..] = address.octets();
-            number(line, u64::from(first));
-            for octet in rest {
-                put(line, ".");
-                number(line, u64::from(octet));
-            }
-        }
-        IpAddr::V6(address) => {
-            let _ = write!(line, "{address}");
-        }
-    }
-}
-
-fn socket_address(line: &mut Vec<u8>, socket: SocketAddr) {
-    match socket {
-        SocketAddr::V4(socket) => {
-            address(line, IpAddr::V4(*socket.ip()));
-            put(line, ":");
-            number(line, u64::from(socket.port()));
-        }
-        SocketAddr::V6(socket) => {
-            let _ = write!(line, "{socket}");
-        }
     }
 }
 
@@ -366,11 +324,11 @@ mod tests {
             ended: Duration::new(1_530_570_180, 186_641_000),
             began: Duration::new(1_530_570_180, 100_000_000),
             listener: "web",
-            client: "192.0.2.1".parse().unwrap(),
-            peer: "192.0.2.1:2817".parse().unwrap(),
+            client: "192.0.2.1",
+            peer: "192.0.2.1:2817",
             group: Some("app"),
             target: Some("s1"),
-            target_address: Some("10.0.0.1:80".parse().unwrap()),
+            target_address: Some("10.0.0.1:80"),
             request_processing: Some(Duration::from_micros(5)),
             target_processing: Some(Duration::from_micros(1_500)),
             response_processing: None,
@@ -379,11 +337,11 @@ mod tests {
             received_bytes: 34,
             sent_bytes: 366,
             method: "GET",
-            host: "www.example.com",
+            host: b"www.example.com",
             target_uri: "/a?b=\"c\"\\",
             version: "HTTP/1.1",
-            user_agent: "evil\r\n\u{1b}[31m",
-            trace_id: "Root=1-58337262-36d228ad5d99923122bbe354",
+            user_agent: b"evil\r\n\x1b[31m",
+            trace_id: b"Root=1-58337262-36d228ad5d99923122bbe354",
             rule: "default",
             action: "forward",
             error_reason: None,

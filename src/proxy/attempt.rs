@@ -207,7 +207,6 @@ async fn send(
         }
     });
     let answer = answer.await;
-    client.settle_expiry();
     match answer {
         Ok(Ok(head)) => {
             let mut response = Response::new(());

@@ -7,6 +7,7 @@
 //! is never early.
 
 use super::exchange::Ended;
+use super::workplace::Workplace;
 use crate::config::settings::ListenerTimeouts;
 use crate::ground::clock::Moment;
 use crate::net::stream::Watch;
@@ -67,6 +68,7 @@ pub struct Client {
     /// When it was accepted.
     pub accepted: Moment,
     introduction: OnceCell<Introduction>,
+    peer_text: OnceCell<Box<str>>,
     timeouts: ListenerTimeouts,
     phase: Cell<Phase>,
     since: Cell<Instant>,
@@ -76,6 +78,7 @@ pub struct Client {
     waker: RefCell<Option<Waker>>,
     must_linger: Cell<bool>,
     ended: RefCell<Vec<Ended>>,
+    flushes_before: Cell<u64>,
     traffic_before: Cell<(u64, u64)>,
     _place: Place,
 }
@@ -97,6 +100,7 @@ impl Client {
             watch,
             accepted,
             introduction: OnceCell::new(),
+            peer_text: OnceCell::new(),
             timeouts,
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(accepted.monotonic),
@@ -106,6 +110,7 @@ impl Client {
             waker: RefCell::new(None),
             must_linger: Cell::new(false),
             ended: RefCell::new(Vec::new()),
+            flushes_before: Cell::new(0),
             traffic_before: Cell::new((0, 0)),
             _place: place,
         }
@@ -121,8 +126,15 @@ impl Client {
         self.introduction.get_or_init(|| Introduction::new(self.peer.ip(), self.local.port()))
     }
 
-    /// Waits for something else from now on; `deadline` is the latest for all of it.
+    /// The peer's address and port as text, made with the first record.
+    pub fn peer_text(&self) -> &str {
+        self.peer_text.get_or_init(|| self.peer.to_string().into())
+    }
+
+    /// Waits for something else from now on; `deadline` is the latest for all of it. Time that ran
+    /// out on what was awaited before is forgotten: a late tick must not cut what came after.
     pub fn enter(&self, phase: Phase, now: Instant, deadline: Option<Instant>) {
+        self.expiry.set(None);
         self.phase.set(phase);
         self.since.set(now);
         self.deadline.set(deadline);
@@ -148,13 +160,33 @@ impl Client {
 
     /// Keeps what is to be written down of an exchange until its last bytes have gone out.
     pub fn push_ended(&self, ended: Ended) {
+        self.flushes_before.set(self.watch.flushes());
         self.ended.borrow_mut().push(ended);
     }
 
-    /// Takes those exchanges.
-    pub fn take_ended(&self) -> Vec<Ended> {
-        // The usual answer by far, without touching the allocator.
-        if self.ended.borrow().is_empty() { Vec::new() } else { self.ended.take() }
+    /// Writes down the exchanges whose last bytes have gone out, and waits for another request.
+    pub fn settle(&self, workplace: &Workplace) {
+        if self.ended.borrow().is_empty() || self.watch.flushes() == self.flushes_before.get() {
+            return;
+        }
+        let now = workplace.now();
+        if self.phase.get() == Phase::Responding {
+            self.enter(Phase::Idle, now.monotonic, None);
+        }
+        for ended in self.ended.borrow_mut().drain(..) {
+            ended.write(self, now);
+        }
+    }
+
+    /// Writes down what ended with the connection, its last bytes gone out or not.
+    pub fn settle_all(&self) {
+        let unflushed = self.watch.flushes() == self.flushes_before.get();
+        for mut ended in self.ended.take() {
+            if unflushed {
+                ended.break_off(self);
+            }
+            ended.write_now(self);
+        }
     }
 
     /// Bytes from and to the client since this was last asked.
@@ -167,12 +199,6 @@ impl Client {
     /// Whose time is over, if anyone's.
     pub fn expiry(&self) -> Option<Expiry> {
         self.expiry.get()
-    }
-
-    /// Forgets that a time was over, once the exchange has said so to the client: what is awaited
-    /// next on this connection has its own.
-    pub fn settle_expiry(&self) {
-        self.expiry.set(None);
     }
 
     /// Resolves when the time of what is awaited is over. The connection's task is woken for it.
@@ -241,6 +267,13 @@ impl Client {
                 (overdue || elapsed() >= self.timeouts.idle).then_some(Expiry::Stalled)
             }
         }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Where the process cut what was under way.
+        self.settle_all();
     }
 }
 

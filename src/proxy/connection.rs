@@ -65,13 +65,13 @@ pub async fn serve(
                 return Poll::Ready(End::Expired(expiry));
             }
             let polled = connection.as_mut().poll(cx);
-            write_ended(&workplace, &client);
+            client.settle(&workplace);
             polled.map(End::Done)
         })
         .await
     };
     // hyper's machine is gone, and with it whatever it was serving: that is written down now.
-    write_ended(&workplace, &client);
+    client.settle_all();
     if let Some(socket) = client.watch.take_socket() {
         finish(&workplace, &client, socket, end).await;
     }
@@ -80,12 +80,6 @@ pub async fn serve(
 /// Whether a time-out is answered by the exchange under way rather than here.
 fn is_for_the_exchange(expiry: Expiry) -> bool {
     matches!(expiry, Expiry::Request | Expiry::Response)
-}
-
-fn write_ended(workplace: &Workplace, client: &Client) {
-    for ended in client.take_ended() {
-        ended.write(workplace, client);
-    }
 }
 
 /// The last word on a connection that hyper let go of, then the close.

@@ -10,7 +10,8 @@ use crate::ground::clock::Moment;
 use crate::model::snapshot::Picture;
 use crate::observe::record::Record;
 use http::header::{HOST, USER_AGENT};
-use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, StatusCode, Version};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -39,7 +40,7 @@ pub struct Story {
     /// As sent.
     pub method: Method,
     /// As sent.
-    pub uri: Uri,
+    pub target: Option<PathAndQuery>,
     /// As sent.
     pub version: Version,
     /// As sent.
@@ -78,7 +79,7 @@ pub struct Story {
 #[derive(Debug)]
 pub struct Ended {
     story: Box<Story>,
-    ended: Moment,
+    workplace: Rc<Workplace>,
     snapshot: Picture,
 }
 
@@ -95,7 +96,7 @@ impl Exchange {
             began,
             address: client.peer.ip(),
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            target: request.uri().path_and_query().cloned(),
             version: request.version(),
             host: request.headers().get(HOST).cloned(),
             user_agent: request.headers().get(USER_AGENT).cloned(),
@@ -149,22 +150,41 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let Some(mut story) = self.story.take() else { return };
-        let now = self.workplace.now();
-        if !story.is_complete && story.error.is_none() {
-            let stalled = self.client.expiry().is_some();
-            story.error = Some(if stalled { "stalled" } else { "client_gone" });
+        if !story.is_complete {
+            story.break_off(&self.workplace, &self.client);
         }
-        if self.client.phase() != Phase::Tunnel {
-            self.client.enter(Phase::Idle, now.monotonic, None);
-        }
-        let snapshot = Rc::clone(&self.snapshot);
-        self.client.push_ended(Ended { story, ended: now, snapshot });
+        let (workplace, snapshot) = (Rc::clone(&self.workplace), Rc::clone(&self.snapshot));
+        self.client.push_ended(Ended { story, workplace, snapshot });
+    }
+}
+
+impl Story {
+    fn break_off(&mut self, workplace: &Workplace, client: &Client) {
+        self.error.get_or_insert(match client.expiry() {
+            Some(_) => "stalled",
+            None if workplace.cutting.get() => "cut",
+            None => "client_gone",
+        });
     }
 }
 
 impl Ended {
+    /// Notes that the connection ended before the last bytes had gone out.
+    pub fn break_off(&mut self, client: &Client) {
+        if !self.story.is_tunnel {
+            self.story.break_off(&self.workplace, client);
+        }
+    }
+
+    /// Writes it down as ended at this moment.
+    pub fn write_now(self, client: &Client) {
+        let now = self.workplace.now();
+        self.write(client, now);
+    }
+
     /// Writes it down. What went over the connection since the exchange before belongs to it.
-    pub fn write(self, workplace: &Workplace, client: &Client) {
+    pub fn write(self, client: &Client, now: Moment) {
+        let workplace = &*self.workplace;
         workplace.counters.exchanges.add_one();
         let (received_bytes, sent_bytes) = client.take_traffic();
         let (story, snapshot) = (&*self.story, &**self.snapshot);
@@ -195,30 +215,34 @@ impl Ended {
         let since = |later: Option<Moment>, earlier: Option<Moment>| -> Option<Duration> {
             Some(later?.since(earlier?))
         };
-        let (host, user_agent) = (text(&story.host), text(&story.user_agent));
+        let address = if story.address == client.peer.ip() {
+            Cow::Borrowed(without_port(client.peer_text()))
+        } else {
+            Cow::Owned(story.address.to_string())
+        };
         let record = Record {
             kind: if story.is_tunnel { "ws" } else { "http" },
-            ended: self.ended.wall,
+            ended: now.wall,
             began: story.began.wall,
             listener: snapshot.listeners[client.listener].settings.name.as_str(),
-            client: story.address,
-            peer: client.peer,
+            client: &address,
+            peer: client.peer_text(),
             group: group.map(|group| group.name()),
             target: served_by.map(|target| target.id.as_str()),
-            target_address: served_by.and_then(|target| target.address),
+            target_address: served_by.and_then(|target| target.address_text.as_deref()),
             request_processing: since(story.dispatched, Some(story.began)),
             target_processing: since(story.answered, story.dispatched),
-            response_processing: since(Some(self.ended), story.answered),
+            response_processing: since(Some(now), story.answered),
             status: story.status,
             target_status: story.target_status.map(|status| status.as_u16()),
             received_bytes,
             sent_bytes,
             method: story.method.as_str(),
-            host: &host,
-            target_uri: story.uri.path_and_query().map_or("-", |uri| uri.as_str()),
+            host: bytes(&story.host),
+            target_uri: story.target.as_ref().map_or("-", PathAndQuery::as_str),
             version: if story.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
-            user_agent: &user_agent,
-            trace_id: &text(&story.trace_id),
+            user_agent: bytes(&story.user_agent),
+            trace_id: bytes(&story.trace_id),
             rule: match story.rule {
                 Some(rule) => snapshot.rules[rule].settings.name.as_str(),
                 None => "default",
@@ -235,6 +259,12 @@ impl Ended {
     }
 }
 
-fn text(value: &Option<HeaderValue>) -> Cow<'_, str> {
-    String::from_utf8_lossy(value.as_ref().map(HeaderValue::as_bytes).unwrap_or_default())
+fn bytes(value: &Option<HeaderValue>) -> &[u8] {
+    value.as_ref().map(HeaderValue::as_bytes).unwrap_or_default()
+}
+
+/// `192.0.2.1` of `192.0.2.1:80`, `2001:db8::1` of `[2001:db8::1]:80`.
+fn without_port(text: &str) -> &str {
+    let address = text.rsplit_once(':').map_or(text, |(address, _)| address);
+    address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address)
 }

@@ -59,13 +59,12 @@ pub async fn handle(
     own(respond::failure(&failure), exchange)
 }
 
-fn own(response: Response<bytes::Bytes>, mut exchange: Exchange) -> Response<ResponseBody> {
+fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<ResponseBody> {
     let (mut parts, bytes) = response.into_parts();
     if ends_connection(&exchange) {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    let now = exchange.story().began.monotonic;
-    exchange.client.enter(Phase::Responding, now, None);
+    exchange.client.enter(Phase::Responding, exchange.workplace.now().monotonic, None);
     Response::from_parts(parts, ResponseBody::own(bytes, exchange))
 }
 
@@ -108,7 +107,8 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     }) {
         return Err(Failure::BodyTooLarge);
     }
-    let host = authority.text.map(header_value);
+    // Where the target's own form names the authority, Host says the same to the target.
+    let host = parts.uri.authority().and(authority.text).map(header_value);
     let hop = request::prepare(exchange, &mut parts, host, &trust, &placement)?;
     let client_upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| hop.websocket);
     let outgoing = request::outgoing(exchange, parts, body, listener, &placement);
@@ -137,15 +137,9 @@ async fn forward(
     let upstream = &group.settings.upstream;
     let mut placement = first;
     let mut tried = Tried::NOBODY;
-    let mut last_failure = None;
     loop {
         exchange.story().placement = Some(placement.clone());
-        let Some(at) = placement.target else {
-            // A target that failed explains more than "nobody is left", unless the group is strict.
-            let strict = placement.verdict == Verdict::StrictRefused;
-            let refused = Failure::Refused(placement.verdict);
-            return Err(last_failure.filter(|_| !strict).unwrap_or(refused));
-        };
+        let Some(at) = placement.target else { return Err(Failure::Refused(placement.verdict)) };
         let target = &group.targets[at];
         let in_flight = match group.settings.max_in_flight_per_target {
             None => None,
@@ -171,16 +165,17 @@ async fn forward(
             Attempted::TryAnother(failure) => failure,
         };
         tried.note(at);
-        placement = next(&placement, &tried, &snapshot);
+        let after = next(&placement, &tried, &snapshot);
         let now = exchange.story().began.unix_seconds();
         let spent = exchange.story().attempts > upstream.retries;
-        let refused = placement.verdict == Verdict::StrictRefused;
-        if !refused && (spent || !exchange.workplace.try_retry(now)) {
-            // Nobody else is asked: what is written down is the target that failed last.
-            exchange.story().placement = Some(Placement { target: Some(at), ..placement });
+        let refused = after.verdict == Verdict::StrictRefused;
+        let nobody = after.target.is_none();
+        if !refused && (nobody || spent || !exchange.workplace.try_retry(now)) {
+            // Nobody else is asked: what is written down is the attempt that failed last, under
+            // the verdict it was made with.
             return Err(failure);
         }
-        last_failure = Some(failure);
+        placement = after;
     }
 }
 

@@ -68,18 +68,21 @@ pub(super) fn prepare(
     if suspicious {
         return Err(Failure::Head(Refusal::TransferEncoding));
     }
-    let local = || header_value(&exchange.client.local.to_string());
-    headers.insert(HOST, host.unwrap_or_else(local));
+    if let Some(host) = host {
+        headers.insert(HOST, host);
+    } else if !headers.contains_key(HOST) {
+        // HTTP/1.0 without one (RFC 9112 section 3.3).
+        headers.insert(HOST, header_value(&exchange.client.local.to_string()));
+    }
     join_cookies(headers);
     let random = (exchange.workplace.random(), exchange.workplace.random() as u32);
     let seconds = exchange.story().began.unix_seconds();
     trace_id::write(headers, seconds, random);
     exchange.story().trace_id = headers.get(trace_id::X_AMZN_TRACE_ID).cloned();
-    let group = &snapshot.groups[placement.group];
-    if let (Some(cookie), Some(stickiness)) = (&group.cookie, &group.settings.stickiness)
-        && stickiness.hide_from_target
-    {
-        hide(headers, &[&cookie.name, &cookie.twin]);
+    let stickiness = &snapshot.groups[placement.group].settings.stickiness;
+    if stickiness.as_ref().is_some_and(|stickiness| stickiness.hide_from_target) {
+        // Another group's token is none of this target's business either.
+        hide(headers, &snapshot.cookie_names);
     }
     if hop.takes_trailers {
         hop_by_hop::write_takes_trailers(headers);
@@ -102,7 +105,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn hide(headers: &mut HeaderMap, names: &[&str]) {
+fn hide(headers: &mut HeaderMap, names: &[Box<str>]) {
     let left = headers.get(COOKIE).and_then(|line| cookie::without(line.as_bytes(), names));
     match left {
         None => {}

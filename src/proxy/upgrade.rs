@@ -23,7 +23,7 @@ pub async fn carry(mut exchange: Exchange, switch: Switch) {
     let Switch { client: on_client, lease: Lease { connection, in_flight: _in_flight, .. } } =
         switch;
     let (mut target_side, first_bytes, _place) = connection.into_tunnel();
-    let (client, workplace) = (exchange.client.clone(), exchange.workplace.clone());
+    let client = exchange.client.clone();
     exchange.story().is_tunnel = true;
     let tunnel = async {
         let mut client_side = TokioIo::new(on_client.await.ok()?);
@@ -48,7 +48,5 @@ pub async fn carry(mut exchange: Exchange, switch: Switch) {
     story.error = error;
     story.is_complete = true;
     drop(exchange);
-    for ended in client.take_ended() {
-        ended.write(&workplace, &client);
-    }
+    client.settle_all();
 }

@@ -29,6 +29,8 @@ pub struct Workplace {
     pub counters: Arc<Counters>,
     /// Whether the process is leaving: answers then end their connection.
     pub draining: Cell<bool>,
+    /// Whether it cuts what is still under way.
+    pub cutting: Cell<bool>,
     tick: Cell<Moment>,
     snapshots: RefCell<(Reader, Option<Picture>)>,
     random: RefCell<Random>,
@@ -54,6 +56,7 @@ impl Workplace {
             pool: Pool::default(),
             counters,
             draining: Cell::new(false),
+            cutting: Cell::new(false),
             tick: Cell::new(Moment::now()),
             snapshots: RefCell::new((snapshots, None)),
             random: RefCell::new(random),

@@ -19,8 +19,8 @@ pub fn values<'a>(
 
 /// The line without the cookies of these names, all else byte for byte as it was. `None` when there
 /// is nothing to take out; an empty line when nothing is left, and then the header is to be dropped.
-pub fn without(line: &[u8], names: &[&str]) -> Option<Vec<u8>> {
-    let ours = |piece: &[u8]| names.iter().any(|name| value_of(piece, name).is_some());
+pub fn without(line: &[u8], names: &[impl AsRef<str>]) -> Option<Vec<u8>> {
+    let ours = |piece: &[u8]| names.iter().any(|name| value_of(piece, name.as_ref()).is_some());
     pieces(line).any(ours).then(|| {
         let mut kept = Vec::with_capacity(line.len());
         for piece in pieces(line).filter(|piece| !ours(piece)) {
