@@ -70,15 +70,14 @@ pub(super) fn prepare(
     }
     if let Some(host) = host {
         headers.insert(HOST, host);
-    } else if !headers.contains_key(HOST) {
-        // HTTP/1.0 without one (RFC 9112 section 3.3).
+    } else if parts.version < Version::HTTP_11 && !headers.contains_key(HOST) {
+        // HTTP/1.0 may come without one (RFC 9112 section 3.3).
         headers.insert(HOST, header_value(&exchange.client.local.to_string()));
     }
     join_cookies(headers);
     let random = (exchange.workplace.random(), exchange.workplace.random() as u32);
     let seconds = exchange.story().began.unix_seconds();
-    trace_id::write(headers, seconds, random);
-    exchange.story().trace_id = headers.get(trace_id::X_AMZN_TRACE_ID).cloned();
+    exchange.story().trace_id = trace_id::write(headers, seconds, random);
     let stickiness = &snapshot.groups[placement.group].settings.stickiness;
     if stickiness.as_ref().is_some_and(|stickiness| stickiness.hide_from_target) {
         // Another group's token is none of this target's business either.
@@ -147,7 +146,7 @@ pub(super) fn outgoing(
     let mut head = Vec::with_capacity(USUAL_HEAD);
     send::write_head(&mut head, &parts.method, target, &headers);
     head.extend_from_slice(attempt::BLANK_LINE);
-    let trailer = headers.get(TRAILER).cloned();
+    let trailer = if chunked { headers.get(TRAILER).cloned() } else { None };
     headers.clear();
     Outgoing {
         method: parts.method,

@@ -12,7 +12,12 @@ const LONGEST: usize = 1_024;
 
 /// Writes the field for the next hop: a `Root` where there is none; else our own `Self` in front,
 /// in the place of any other `Self`, and every other field as it came. `random` is the id's 96 bits.
-pub fn write(headers: &mut HeaderMap, unix_seconds: u64, random: (u64, u32)) {
+/// Returns what was written.
+pub fn write(
+    headers: &mut HeaderMap,
+    unix_seconds: u64,
+    random: (u64, u32),
+) -> Option<HeaderValue> {
     let present = headers.get(X_AMZN_TRACE_ID).and_then(|value| value.to_str().ok());
     let kept = present.filter(|text| text.len() <= LONGEST && text.contains("Root="));
     let mut text = Vec::with_capacity(40 + kept.map_or(0, |kept| kept.len() + 40));
@@ -26,9 +31,9 @@ pub fn write(headers: &mut HeaderMap, unix_seconds: u64, random: (u64, u32)) {
         text.push(b';');
         text.extend_from_slice(other.as_bytes());
     }
-    if let Ok(value) = HeaderValue::try_from(text) {
-        headers.insert(X_AMZN_TRACE_ID, value);
-    }
+    let value = HeaderValue::try_from(text).ok()?;
+    headers.insert(X_AMZN_TRACE_ID, value.clone());
+    Some(value)
 }
 
 /// Not by `write!`: this is written with every request, and formatting three numbers costs ten
