@@ -208,6 +208,7 @@ impl Door {
         };
         workplace.counters.accepted.add_one();
         let (stream, watch) = WatchedStream::new(stream);
+        workplace.begin_turn();
         let now = workplace.now();
         let ends = (peer, local);
         let client = Client::new(ends, self.listener, listener.timeouts, watch, now, place);

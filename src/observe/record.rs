@@ -46,10 +46,10 @@ pub struct Record<'x> {
     /// Host as the client named it.
     pub host: &'x [u8],
     /// Path and query as sent.
-    pub target_uri: &'x str,
+    pub target_uri: &'x [u8],
     /// `HTTP/1.1`
     pub version: &'static str,
-    /// The client's User-Agent.
+    /// The client's User-Agent, of [`LONGEST_USER_AGENT`] bytes at most.
     pub user_agent: &'x [u8],
     /// X-Amzn-Trace-Id as the target got it.
     pub trace_id: &'x [u8],
@@ -74,7 +74,7 @@ pub struct Record<'x> {
 /// Bytes that most records do not exceed.
 const USUAL_LENGTH: usize = 1_024;
 /// User agents are cut here, as ALB cuts them.
-const LONGEST_USER_AGENT: usize = 8 * 1_024;
+pub const LONGEST_USER_AGENT: usize = 8 * 1_024;
 
 impl Record<'_> {
     /// Appends the record as one line.
@@ -124,11 +124,11 @@ impl Record<'_> {
         put(line, "\",\"host\":\"");
         escape(line, self.host);
         put(line, "\",\"uri\":\"");
-        escape(line, self.target_uri.as_bytes());
+        escape(line, self.target_uri);
         put(line, "\",\"version\":\"");
         put(line, self.version);
         put(line, "\",\"user_agent\":\"");
-        escape(line, cut(self.user_agent));
+        escape(line, self.user_agent);
         put(line, "\",\"trace_id\":\"");
         escape(line, self.trace_id);
         put(line, "\",\"rule\":\"");
@@ -156,7 +156,7 @@ impl Record<'_> {
         let _ = write!(line, "{:02}:{:02}:{:02} ", time.hour, time.minute, time.second);
         plain(line, self.method);
         put(line, " ");
-        plain(line, self.target_uri);
+        plain(line, &String::from_utf8_lossy(self.target_uri));
         let _ = write!(line, " {}", self.status);
         if let Some(target) = self.target {
             let _ = write!(line, " {target}");
@@ -173,10 +173,6 @@ impl Record<'_> {
         let took = self.ended.saturating_sub(self.began);
         let _ = write!(line, " {:.1}ms", took.as_secs_f64() * 1_000.0);
     }
-}
-
-fn cut(user_agent: &[u8]) -> &[u8] {
-    &user_agent[..user_agent.len().min(LONGEST_USER_AGENT)]
 }
 
 // Inlined with what follows, so that a literal is a few moves rather than a call to copy it.
@@ -344,7 +340,7 @@ mod tests {
             sent_bytes: 366,
             method: "GET",
             host: b"www.example.com",
-            target_uri: "/a?b=\"c\"\\",
+            target_uri: b"/a?b=\"c\"\\",
             version: "HTTP/1.1",
             user_agent: b"evil\r\n\x1b[31m",
             trace_id: b"Root=1-58337262-36d228ad5d99923122bbe354",

@@ -112,14 +112,9 @@ fn write_cookies(
                 headers.append(SET_COOKIE, line);
             }
         };
-        let longest = cookie.template.longest(token);
-        let mut line = Vec::with_capacity(longest);
-        cookie.template.write(&mut line, token, expires, secure);
-        append(line);
+        append(cookie.template.line(token, expires, secure));
         if twin {
-            let mut line = Vec::with_capacity(longest);
-            cookie.template.write_twin(&mut line, token, expires, secure);
-            append(line);
+            append(cookie.template.twin_line(token, expires, secure));
         }
     });
     guard_cache(headers, stickiness);

@@ -197,7 +197,7 @@ impl Lease {
         if self.connection.rest() {
             let group = &exchange.snapshot.groups[self.group];
             let workplace = &exchange.workplace;
-            let until = workplace.lately().monotonic + group.settings.upstream.keep_alive;
+            let until = workplace.now().monotonic + group.settings.upstream.keep_alive;
             let target = &group.targets[self.target].live;
             workplace.pool.give_back(target, self.connection, until);
         }

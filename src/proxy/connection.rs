@@ -58,6 +58,7 @@ pub async fn serve(
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection.with_upgrades());
         poll_fn(|cx| {
+            workplace.begin_turn();
             client.remember_waker(cx.waker());
             if let Some(expiry) = client.expiry()
                 && !is_for_the_exchange(expiry)

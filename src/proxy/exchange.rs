@@ -8,9 +8,8 @@ use crate::decide::Placement;
 use crate::decide::verdict::Verdict;
 use crate::ground::clock::Moment;
 use crate::model::snapshot::Picture;
-use crate::observe::record::Record;
-use http::header::{HOST, USER_AGENT};
-use http::uri::PathAndQuery;
+use crate::observe::record::{LONGEST_USER_AGENT, Record};
+use http::header::{HOST, HeaderName, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Version};
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -40,13 +39,9 @@ pub struct Story {
     /// As sent.
     pub method: Method,
     /// As sent.
-    pub target: Option<PathAndQuery>,
-    /// As sent.
     pub version: Version,
     /// As sent.
-    pub host: Option<HeaderValue>,
-    /// As sent.
-    pub user_agent: Option<HeaderValue>,
+    pub said: Said,
     /// As the target gets it.
     pub trace_id: Option<HeaderValue>,
     /// The index of the rule; `None` is the default.
@@ -75,6 +70,45 @@ pub struct Story {
     pub is_complete: bool,
 }
 
+/// What the client said that is written down: the target, Host and User-Agent, one behind the
+/// other. Copied, because values that point into hyper's read buffer make it take a new one.
+#[derive(Debug)]
+pub struct Said {
+    text: Vec<u8>,
+    target_end: usize,
+    host_end: usize,
+}
+
+impl Said {
+    fn of<B>(request: &http::Request<B>) -> Self {
+        let target = request.uri().path_and_query().map_or("-", |target| target.as_str());
+        let field = |name: HeaderName| {
+            request.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default()
+        };
+        let (host, user_agent) = (field(HOST), field(USER_AGENT));
+        let user_agent = &user_agent[..user_agent.len().min(LONGEST_USER_AGENT)];
+        let target_end = target.len();
+        let host_end = target_end + host.len();
+        let mut text = Vec::with_capacity(host_end + user_agent.len());
+        text.extend_from_slice(target.as_bytes());
+        text.extend_from_slice(host);
+        text.extend_from_slice(user_agent);
+        Self { text, target_end, host_end }
+    }
+
+    fn target(&self) -> &[u8] {
+        &self.text[..self.target_end]
+    }
+
+    fn host(&self) -> &[u8] {
+        &self.text[self.target_end..self.host_end]
+    }
+
+    fn user_agent(&self) -> &[u8] {
+        &self.text[self.host_end..]
+    }
+}
+
 /// An exchange that is over but for its last bytes on the wire.
 #[derive(Debug)]
 pub struct Ended {
@@ -96,10 +130,8 @@ impl Exchange {
             began,
             address: client.peer.ip(),
             method: request.method().clone(),
-            target: request.uri().path_and_query().cloned(),
             version: request.version(),
-            host: request.headers().get(HOST).cloned(),
-            user_agent: request.headers().get(USER_AGENT).cloned(),
+            said: Said::of(request),
             trace_id: None,
             rule: None,
             action: "-",
@@ -178,6 +210,7 @@ impl Ended {
 
     /// Writes it down as ended at this moment.
     pub fn write_now(self, client: &Client) {
+        self.workplace.begin_turn();
         let now = self.workplace.now();
         self.write(client, now);
     }
@@ -238,11 +271,11 @@ impl Ended {
             received_bytes,
             sent_bytes,
             method: story.method.as_str(),
-            host: bytes(&story.host),
-            target_uri: story.target.as_ref().map_or("-", PathAndQuery::as_str),
+            host: story.said.host(),
+            target_uri: story.said.target(),
             version: if story.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
-            user_agent: bytes(&story.user_agent),
-            trace_id: bytes(&story.trace_id),
+            user_agent: story.said.user_agent(),
+            trace_id: story.trace_id.as_ref().map(HeaderValue::as_bytes).unwrap_or_default(),
             rule: match story.rule {
                 Some(rule) => snapshot.rules[rule].settings.name.as_str(),
                 None => "default",
@@ -257,10 +290,6 @@ impl Ended {
         };
         workplace.access().note(&record);
     }
-}
-
-fn bytes(value: &Option<HeaderValue>) -> &[u8] {
-    value.as_ref().map(HeaderValue::as_bytes).unwrap_or_default()
 }
 
 /// `192.0.2.1` of `192.0.2.1:80`, `2001:db8::1` of `[2001:db8::1]:80`.

@@ -70,7 +70,7 @@ fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<Respons
 
 /// Whether the answer is the connection's last: the process leaves, or its life is over.
 pub(super) fn ends_connection(exchange: &Exchange) -> bool {
-    exchange.workplace.draining.get() || exchange.client.is_old(exchange.workplace.lately())
+    exchange.workplace.draining.get() || exchange.client.is_old(exchange.workplace.now())
 }
 
 async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<Served, Failure> {

@@ -77,7 +77,7 @@ pub(super) fn prepare(
     join_cookies(headers);
     let random = (exchange.workplace.random(), exchange.workplace.random() as u32);
     let seconds = exchange.story().began.unix_seconds();
-    exchange.story().trace_id = trace_id::write(headers, seconds, random);
+    trace_id::write(headers, seconds, random);
     let stickiness = &snapshot.groups[placement.group].settings.stickiness;
     if stickiness.as_ref().is_some_and(|stickiness| stickiness.hide_from_target) {
         // Another group's token is none of this target's business either.
@@ -117,8 +117,9 @@ fn hide(headers: &mut HeaderMap, names: &[Box<str>]) {
     }
 }
 
-/// Bytes of a request's head that most do not exceed, cookies included.
-const USUAL_HEAD: usize = 1_024;
+/// Bytes of a request's head that most do not exceed, cookies included, and just under what the
+/// system's allocator still has at hand without a search (1,032).
+const USUAL_HEAD: usize = 1_000;
 
 /// The request as it goes to the target.
 pub(super) fn outgoing(
@@ -147,6 +148,7 @@ pub(super) fn outgoing(
     send::write_head(&mut head, &parts.method, target, &headers);
     head.extend_from_slice(attempt::BLANK_LINE);
     let trailer = if chunked { headers.get(TRAILER).cloned() } else { None };
+    exchange.story().trace_id = headers.remove(trace_id::X_AMZN_TRACE_ID);
     headers.clear();
     Outgoing {
         method: parts.method,

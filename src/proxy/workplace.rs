@@ -31,7 +31,8 @@ pub struct Workplace {
     pub draining: Cell<bool>,
     /// Whether it cuts what is still under way.
     pub cutting: Cell<bool>,
-    tick: Cell<Moment>,
+    turn: Cell<Moment>,
+    clock: Cell<Moment>,
     snapshots: RefCell<(Reader, Option<Picture>)>,
     random: RefCell<Random>,
     access: RefCell<AccessBuffer>,
@@ -51,13 +52,15 @@ impl Workplace {
         counters: Arc<Counters>,
         reports: mpsc::Sender<Report>,
     ) -> Self {
+        let now = Moment::now();
         Self {
             worker,
             pool: Pool::default(),
             counters,
             draining: Cell::new(false),
             cutting: Cell::new(false),
-            tick: Cell::new(Moment::now()),
+            turn: Cell::new(now),
+            clock: Cell::new(now),
             snapshots: RefCell::new((snapshots, None)),
             random: RefCell::new(random),
             access: RefCell::new(access),
@@ -74,19 +77,21 @@ impl Workplace {
         reader.current(last)
     }
 
-    /// The moment, from one reading of one clock.
+    /// The moment at which the task that runs now was woken. All it does before it waits again
+    /// happens at this one moment: reading the clock with every step cost as much as the log.
     pub fn now(&self) -> Moment {
-        self.tick.get().advanced()
+        self.turn.get()
     }
 
-    /// The moment of the latest tick, at most a few tenths of a second ago, for free.
-    pub fn lately(&self) -> Moment {
-        self.tick.get()
+    /// Begins a task's turn.
+    pub fn begin_turn(&self) {
+        self.turn.set(self.clock.get().advanced());
     }
 
-    /// Notes the moment of a tick.
+    /// Begins a turn and sets both clocks, once a tick.
     pub fn tick(&self, now: Moment) {
-        self.tick.set(now);
+        self.clock.set(now);
+        self.turn.set(now);
     }
 
     /// 64 random bits.

@@ -4,7 +4,6 @@
 //! trimmed of spaces and tabs, name and value parted at the first `=` and trimmed again. Nothing is
 //! unquoted or percent-decoded, and a comma separates nothing.
 
-use bytes::BufMut;
 use memchr::memchr;
 
 use super::{CorsTwin, SameSite, SecureAttribute};
@@ -140,45 +139,38 @@ impl SetCookieTemplate {
         Self { main: line("", same_site), twin: line("CORS", SameSite::None) }
     }
 
-    /// Writes the value of the main cookie's line. `expires` is an IMF date (RFC 9110 section
-    /// 5.6.7), absent for a cookie that ends with the browser. An empty token and a date long past
-    /// delete the cookie.
-    pub fn write(&self, out: &mut impl BufMut, token: &str, expires: Option<&str>, secure: bool) {
-        self.main.write(out, token, expires, secure);
+    /// The value of the main line.
+    pub fn line(&self, token: &str, expires: Option<&str>, secure: bool) -> Vec<u8> {
+        self.main.line(token, expires, secure)
     }
 
-    /// Writes the value of the CORS twin's line, which follows the main one.
-    pub fn write_twin(
-        &self,
-        out: &mut impl BufMut,
-        token: &str,
-        expires: Option<&str>,
-        secure: bool,
-    ) {
-        self.twin.write(out, token, expires, secure);
-    }
-
-    /// How long either line is at most, to reserve at once.
-    pub fn longest(&self, token: &str) -> usize {
-        // The date of RFC 9110 always has 29 characters.
-        const REST: usize = "; Expires=".len() + 29 + "; Secure".len();
-        self.main.length().max(self.twin.length()) + token.len() + REST
+    /// The value of the CORS twin's line, which follows the main one.
+    pub fn twin_line(&self, token: &str, expires: Option<&str>, secure: bool) -> Vec<u8> {
+        self.twin.line(token, expires, secure)
     }
 }
 
 impl Line {
-    fn write(&self, out: &mut impl BufMut, token: &str, expires: Option<&str>, secure: bool) {
-        out.put_slice(&self.name);
-        out.put_slice(token.as_bytes());
-        if let Some(expires) = expires {
-            out.put_slice(b"; Expires=");
-            out.put_slice(expires.as_bytes());
+    /// With no byte of room to spare: a field value made of it is then not copied.
+    fn line(&self, token: &str, expires: Option<&str>, secure: bool) -> Vec<u8> {
+        const EXPIRES: &[u8] = b"; Expires=";
+        const SECURE: &[u8] = b"; Secure";
+        let expires_length = expires.map_or(0, |date| EXPIRES.len() + date.len());
+        let secure_length = if secure { SECURE.len() } else { 0 };
+        let mut line =
+            Vec::with_capacity(self.length() + token.len() + expires_length + secure_length);
+        line.extend_from_slice(&self.name);
+        line.extend_from_slice(token.as_bytes());
+        if let Some(date) = expires {
+            line.extend_from_slice(EXPIRES);
+            line.extend_from_slice(date.as_bytes());
         }
-        out.put_slice(&self.before_secure);
+        line.extend_from_slice(&self.before_secure);
         if secure {
-            out.put_slice(b"; Secure");
+            line.extend_from_slice(SECURE);
         }
-        out.put_slice(&self.after_secure);
+        line.extend_from_slice(&self.after_secure);
+        line
     }
 
     fn length(&self) -> usize {

@@ -10,17 +10,15 @@ pub const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id
 /// 7 KiB; here the field alone is bounded).
 const LONGEST: usize = 1_024;
 
+/// `Root=1-` with 8 digits, a hyphen and 24 digits.
+const OWN_LENGTH: usize = 40;
+
 /// Writes the field for the next hop: a `Root` where there is none; else our own `Self` in front,
 /// in the place of any other `Self`, and every other field as it came. `random` is the id's 96 bits.
-/// Returns what was written.
-pub fn write(
-    headers: &mut HeaderMap,
-    unix_seconds: u64,
-    random: (u64, u32),
-) -> Option<HeaderValue> {
+pub fn write(headers: &mut HeaderMap, unix_seconds: u64, random: (u64, u32)) {
     let present = headers.get(X_AMZN_TRACE_ID).and_then(|value| value.to_str().ok());
     let kept = present.filter(|text| text.len() <= LONGEST && text.contains("Root="));
-    let mut text = Vec::with_capacity(40 + kept.map_or(0, |kept| kept.len() + 40));
+    let mut text = Vec::with_capacity(OWN_LENGTH + kept.map_or(0, |kept| kept.len() + 1));
     text.extend_from_slice(if kept.is_some() { b"Self=1-" } else { b"Root=1-" });
     hexadecimal(&mut text, (unix_seconds as u32).to_be_bytes());
     text.push(b'-');
@@ -31,9 +29,9 @@ pub fn write(
         text.push(b';');
         text.extend_from_slice(other.as_bytes());
     }
-    let value = HeaderValue::try_from(text).ok()?;
-    headers.insert(X_AMZN_TRACE_ID, value.clone());
-    Some(value)
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(X_AMZN_TRACE_ID, value);
+    }
 }
 
 /// Not by `write!`: this is written with every request, and formatting three numbers costs ten

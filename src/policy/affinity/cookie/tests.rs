@@ -92,11 +92,10 @@ const DEFAULTS: Attributes<'_> = Attributes {
 
 fn written(attributes: Attributes<'_>, expires: Option<&str>, secure: bool) -> [String; 2] {
     let template = SetCookieTemplate::new(attributes);
-    let (mut main, mut twin) = (Vec::new(), bytes::BytesMut::new());
-    template.write(&mut main, "tok-en_1", expires, secure);
-    template.write_twin(&mut twin, "tok-en_1", expires, secure);
-    assert!(main.len().max(twin.len()) <= template.longest("tok-en_1"));
-    [main, twin.to_vec()].map(|line| String::from_utf8(line).unwrap())
+    let main = template.line("tok-en_1", expires, secure);
+    let twin = template.twin_line("tok-en_1", expires, secure);
+    assert_eq!((main.len(), twin.len()), (main.capacity(), twin.capacity()));
+    [main, twin].map(|line| String::from_utf8(line).unwrap())
 }
 
 #[test]
