@@ -215,8 +215,8 @@ impl Door {
         let client = Rc::new(client);
         self.desk.clients.borrow_mut().push(Rc::downgrade(&client));
         let (workplace, limits) = (workplace.clone(), listener.limits);
-        tokio::task::spawn_local(async move {
-            connection::serve(workplace, client, stream, &limits).await;
-        });
+        // Boxed: a task's future is moved four times, and this one has two thousand bytes.
+        let serve = async move { connection::serve(workplace, client, stream, &limits).await };
+        tokio::task::spawn_local(Box::pin(serve));
     }
 }
