@@ -4,12 +4,12 @@
 
 use crate::config::settings::{Config, Level};
 use crate::control::state_dir::{StateDir, Unwritable};
-use crate::control::{self};
+use crate::control::{self, resolve};
 use crate::ground::name::Name;
 use crate::ground::random::Random;
 use crate::model::report;
 use crate::model::roster::Roster;
-use crate::model::snapshot::{Collision, Published, Resolutions, Snapshot};
+use crate::model::snapshot::{Collision, Published, Snapshot};
 use crate::net::listen::{self, BindError};
 use crate::observe::access_log::AccessLog;
 use crate::observe::counters::Counters;
@@ -81,13 +81,13 @@ impl Server {
     /// See [`StartError`]; nothing is left running then.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let (keyring, state_dir) = keys(&config)?;
+        let workers = config.runtime.workers.unwrap_or_else(cores);
+        let (sockets, addresses) = bind_all(&config, workers)?;
+        let resolutions = resolve::first(&config).map_err(StartError::System)?;
         let mut roster = Roster::default();
-        let resolutions = Resolutions::new();
         let snapshot = Snapshot::build(&config, keyring.clone(), &resolutions, &mut roster)
             .map_err(StartError::Collision)?;
         let published = Published::new(Arc::new(snapshot));
-        let workers = config.runtime.workers.unwrap_or_else(cores);
-        let (sockets, addresses) = bind_all(&config, workers)?;
         let access_log = AccessLog::start(&config.log.access_to, config.log.access_format)
             .map_err(StartError::AccessLog)?;
         raise_descriptor_limit();
@@ -130,6 +130,7 @@ impl Server {
             config,
             keyring,
             published: published.clone(),
+            resolutions,
             roster,
             reports: reported,
             counters: counters.clone(),

@@ -3,7 +3,7 @@
 
 mod drain;
 pub mod probe;
-mod resolve;
+pub mod resolve;
 pub mod state_dir;
 mod watched;
 
@@ -36,6 +36,8 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     /// Where snapshots are published; it holds the first one.
     pub published: Published,
+    /// What host names stood for when that one was built.
+    pub resolutions: Resolutions,
     /// The live halves of that one.
     pub roster: Roster,
     /// What workers say about targets.
@@ -60,14 +62,14 @@ enum Wake {
 
 /// Runs until `stop` is told `true`. Needs a local runtime.
 pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
-    let Parts { config, keyring, published, roster, mut reports, counters, state_dir, ready } =
-        parts;
+    let Parts { config, keyring, published, resolutions, roster, .. } = parts;
+    let Parts { mut reports, counters, state_dir, ready, .. } = parts;
     let (answers, mut answered) = mpsc::channel(LONGEST_QUEUE);
     let snapshot = published.current();
     let mut control = Control {
         watched: Watched::new(answers.clone()),
         drains: Drains::load(state_dir),
-        resolutions: Resolutions::new(),
+        resolutions,
         names: resolve::Names::of(&config, answers),
         strangers: Strangers::default(),
         config,

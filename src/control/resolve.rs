@@ -5,12 +5,19 @@ use super::{LONGEST_QUEUE, Wake};
 use crate::config::settings::{Config, TargetAddress};
 use crate::model::snapshot::Resolutions;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// How often a name is asked for: HAProxy's `hold valid`. The system's resolver tells no lifetime.
 const INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a start waits for the first answers. A resolver that is down must not keep the targets
+/// down that have addresses.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
 
 type HostPort = (String, u16);
 
@@ -34,13 +41,8 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn of(config: &Config, answers: mpsc::Sender<Wake>) -> Self {
         debug_assert!(answers.max_capacity() == LONGEST_QUEUE);
-        let targets = config.groups.iter().flat_map(|group| &group.targets);
-        let names = targets.filter_map(|target| match &target.address {
-            TargetAddress::Host { host, port, expand } => Some(((host.clone(), *port), *expand)),
-            TargetAddress::Socket(_) => None,
-        });
         Self {
-            names: names.collect(),
+            names: names_of(config),
             asked: BTreeSet::new(),
             under_way: BTreeSet::new(),
             told: BTreeSet::new(),
@@ -66,12 +68,8 @@ impl Names {
             }
             let (name, answers) = (name.clone(), self.answers.clone());
             tokio::task::spawn_local(async move {
-                let found = tokio::net::lookup_host((name.0.as_str(), name.1)).await;
-                let mut addresses: Vec<_> = found.map(Iterator::collect).unwrap_or_default();
-                addresses.sort_unstable();
-                addresses.dedup();
                 // The loop is gone only when the process is leaving.
-                let _ = answers.send(Wake::Resolved(Resolved { name, addresses })).await;
+                let _ = answers.send(Wake::Resolved(ask(name).await)).await;
             });
         }
     }
@@ -98,6 +96,60 @@ impl Names {
             );
         }
     }
+}
+
+/// What the host names of a configuration stand for, asked all at once and waited for no longer
+/// than [`FIRST_WAIT`]. Before this nobody may be served: a pin to an address of a name that is not
+/// known yet would look like a pin to a target that is gone.
+///
+/// # Errors
+/// When the system gives no thread or no runtime.
+pub fn first(config: &Config) -> io::Result<Resolutions> {
+    let names = names_of(config);
+    if names.is_empty() {
+        return Ok(Resolutions::new());
+    }
+    let collect = move || -> io::Result<Resolutions> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let mut resolutions = Resolutions::new();
+        let _in_time = runtime.block_on(async {
+            let mut answers: JoinSet<_> = names.into_keys().map(ask).collect();
+            tokio::time::timeout(FIRST_WAIT, async {
+                while let Some(answer) = answers.join_next().await {
+                    if let Ok(resolved) = answer {
+                        take_in(&mut resolutions, resolved);
+                    }
+                }
+            })
+            .await
+        });
+        // A resolver that hangs must not hold the start up.
+        runtime.shutdown_background();
+        Ok(resolutions)
+    };
+    // A thread of its own, for the caller may stand in a runtime already.
+    let asking = thread::Builder::new().name("names".to_owned()).spawn(collect)?;
+    asking.join().unwrap_or_else(|_| Err(io::Error::other("asking for host names panicked")))
+}
+
+/// The host names of a configuration, and whether every address of one becomes a target.
+fn names_of(config: &Config) -> BTreeMap<HostPort, bool> {
+    let mut names = BTreeMap::new();
+    for target in config.groups.iter().flat_map(|group| &group.targets) {
+        if let TargetAddress::Host { host, port, expand } = &target.address {
+            *names.entry((host.clone(), *port)).or_default() |= *expand;
+        }
+    }
+    names
+}
+
+/// Asks the system's resolver once.
+async fn ask(name: HostPort) -> Resolved {
+    let found = tokio::net::lookup_host((name.0.as_str(), name.1)).await;
+    let mut addresses: Vec<_> = found.map(Iterator::collect).unwrap_or_default();
+    addresses.sort_unstable();
+    addresses.dedup();
+    Resolved { name, addresses }
 }
 
 /// Takes an answer in; true if what is in use changed. The address in use stays first while the
