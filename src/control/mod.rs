@@ -149,7 +149,7 @@ impl Control {
     /// Takes in what a host name stands for now, and publishes another picture if that changed.
     fn resolved(&mut self, resolved: Resolved) {
         self.names.note_asked(&resolved);
-        if !resolve::take_in(&mut self.resolutions, resolved) {
+        if !self.names.take_in(&mut self.resolutions, resolved) {
             return;
         }
         let keyring = Arc::clone(&self.keyring);

@@ -74,6 +74,12 @@ impl Names {
         }
     }
 
+    /// Takes an answer in; true if another picture is needed for it.
+    pub(super) fn take_in(&self, resolutions: &mut Resolutions, resolved: Resolved) -> bool {
+        let expands = self.names.get(&resolved.name).copied().unwrap_or_default();
+        take_in(resolutions, resolved, expands)
+    }
+
     /// Notes that an answer came, and tells the operator once what it means.
     pub(super) fn note_asked(&mut self, resolved: &Resolved) {
         let Resolved { name, addresses } = resolved;
@@ -117,7 +123,7 @@ pub fn first(config: &Config) -> io::Result<Resolutions> {
             tokio::time::timeout(FIRST_WAIT, async {
                 while let Some(answer) = answers.join_next().await {
                     if let Ok(resolved) = answer {
-                        take_in(&mut resolutions, resolved);
+                        take_in(&mut resolutions, resolved, true);
                     }
                 }
             })
@@ -152,25 +158,26 @@ async fn ask(name: HostPort) -> Resolved {
     Resolved { name, addresses }
 }
 
-/// Takes an answer in; true if what is in use changed. The address in use stays first while the
-/// name still lists it; else the lowest is. An empty answer changes nothing.
-pub(super) fn take_in(resolutions: &mut Resolutions, resolved: Resolved) -> bool {
+/// Takes an answer in; true if the address in use changed, or any where each is a target. The
+/// address in use stays first while the name still lists it; else the lowest is. An empty answer
+/// changes nothing.
+fn take_in(resolutions: &mut Resolutions, resolved: Resolved, expands: bool) -> bool {
     let Resolved { name, mut addresses } = resolved;
     if addresses.is_empty() {
         return false;
     }
-    let before = resolutions.get(&name);
-    if let Some(in_use) = before.and_then(|known| known.first())
-        && let Some(place) = addresses.iter().position(|address| address == in_use)
-    {
-        let in_use = addresses.remove(place);
-        addresses.insert(0, in_use);
+    let before = resolutions.get(&name).map_or(&[][..], Vec::as_slice);
+    let in_use = before.first();
+    if let Some(place) = addresses.iter().position(|address| Some(address) == in_use) {
+        // The others keep their order, so that a list that only says the same is the same.
+        addresses[..=place].rotate_right(1);
     }
-    if before == Some(&addresses) {
-        return false;
-    }
+    let changed = match expands {
+        true => before != addresses,
+        false => in_use != addresses.first(),
+    };
     resolutions.insert(name, addresses);
-    true
+    changed
 }
 
 #[cfg(test)]
@@ -186,12 +193,27 @@ mod tests {
     fn the_address_in_use_stays_while_it_is_listed_and_silence_changes_nothing() {
         let mut known = Resolutions::new();
         let mut in_use = |addresses: &[&str]| {
-            take_in(&mut known, resolved(addresses));
+            take_in(&mut known, resolved(addresses), false);
             known.values().next().unwrap()[0].to_string()
         };
         assert_eq!(in_use(&["10.0.0.2:80", "10.0.0.3:80"]), "10.0.0.2:80");
         assert_eq!(in_use(&["10.0.0.1:80", "10.0.0.2:80"]), "10.0.0.2:80");
         assert_eq!(in_use(&[]), "10.0.0.2:80");
         assert_eq!(in_use(&["10.0.0.1:80", "10.0.0.3:80"]), "10.0.0.1:80");
+    }
+
+    #[test]
+    fn only_what_is_in_use_makes_another_picture() {
+        let answers = [
+            (["10.0.0.2:80", "10.0.0.3:80"], true, true),
+            (["10.0.0.1:80", "10.0.0.2:80"], false, true),
+            (["10.0.0.1:80", "10.0.0.2:80"], false, false),
+            (["10.0.0.1:80", "10.0.0.3:80"], true, true),
+        ];
+        let (mut one, mut each) = (Resolutions::new(), Resolutions::new());
+        for (addresses, changes_one, changes_each) in answers {
+            assert_eq!(take_in(&mut one, resolved(&addresses), false), changes_one);
+            assert_eq!(take_in(&mut each, resolved(&addresses), true), changes_each);
+        }
     }
 }

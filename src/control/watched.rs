@@ -53,9 +53,12 @@ impl Watched {
         for group in &snapshot.groups {
             for target in &group.targets {
                 let slot = target.live.slot;
-                let known = before.remove(&slot).map(|known| known.progress);
-                let fresh = Target::of(&group.settings, target, known);
-                self.targets.insert(slot, fresh);
+                let fresh = Target::of(&group.settings, target);
+                let watched = match before.remove(&slot) {
+                    Some(known) => known.continued_as(fresh),
+                    None => fresh,
+                };
+                self.targets.insert(slot, watched);
             }
         }
     }
@@ -170,11 +173,7 @@ impl Watched {
 }
 
 impl Target {
-    fn of(
-        group: &GroupSettings,
-        target: &crate::model::snapshot::Target,
-        known: Option<Progress>,
-    ) -> Self {
+    fn of(group: &GroupSettings, target: &crate::model::snapshot::Target) -> Self {
         let health = &group.health;
         let question = target.address.map(|address| {
             let mut address = address;
@@ -185,7 +184,7 @@ impl Target {
         });
         Self {
             name: format!("{}/{}", group.name, target.id),
-            progress: known.unwrap_or_default(),
+            progress: Progress::default(),
             thresholds: Thresholds {
                 healthy: health.healthy_threshold,
                 unhealthy: health.unhealthy_threshold,
@@ -198,6 +197,13 @@ impl Target {
             is_being_checked: false,
             first_failure_told: false,
         }
+    }
+
+    /// This target as another picture has it: what is asked may differ, what happened does not. A
+    /// check under way still answers for it, and the next is due when it was.
+    fn continued_as(self, fresh: Self) -> Self {
+        let Self { progress, last_check, is_being_checked, first_failure_told, .. } = self;
+        Self { progress, last_check, is_being_checked, first_failure_told, ..fresh }
     }
 
     fn availability(&self, drain: Drain) -> Availability {
@@ -236,5 +242,42 @@ impl Target {
             other => format!("no answer to {asked} from {}: {other}", question.address),
         };
         tracing::warn!(target = self.name, "{told}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::ground::clock::Moment;
+    use crate::model::roster::Roster;
+    use crate::model::snapshot::Resolutions;
+    use crate::policy::affinity::keys::{Key, Keyring};
+    use std::sync::Arc;
+
+    #[test]
+    fn another_picture_starts_no_check_that_is_not_due_and_tells_nothing_twice() {
+        let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+                    targets = [\"127.0.0.1:1\"]\n";
+        let config = config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
+        let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+        let mut roster = Roster::default();
+        let mut picture = || {
+            let names = Resolutions::new();
+            Snapshot::build(&config, Arc::clone(&keyring), &names, &mut roster).unwrap()
+        };
+        let first = picture();
+        let mut watched = Watched::new(mpsc::channel(1).0);
+        watched.follow(&first);
+        let now = Moment::now().monotonic;
+        for target in watched.targets.values_mut() {
+            target.last_check = Some(now);
+            target.is_being_checked = true;
+            target.first_failure_told = true;
+        }
+        watched.follow(&picture());
+        let target = watched.targets.values().next().unwrap();
+        assert_eq!(target.last_check, Some(now));
+        assert!(target.is_being_checked && target.first_failure_told);
     }
 }
