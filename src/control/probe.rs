@@ -5,7 +5,8 @@ use crate::policy::health::progress::Failure;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, USER_AGENT};
 use http::{HeaderValue, Request};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
@@ -63,14 +64,30 @@ async fn ask_http(question: &Question) -> Result<(), Failure> {
             return Err(Failure::ResponseCodeMismatch { got });
         }
         let Some(wanted) = &question.health.body else { return Ok(()) };
-        let body = Limited::new(response.into_body(), MOST_BODY).collect().await;
-        let body = body.map_err(|error| failed(&error))?.to_bytes();
-        let found = memchr::memmem::find(&body, wanted.as_bytes()).is_some();
-        if found { Ok(()) } else { Err(Failure::ResponseStringMismatch) }
+        find(wanted.as_bytes(), response.into_body()).await
     };
     let answer = answer.await;
     driver.abort();
     answer
+}
+
+/// Reads until the word has come, the body has ended, or [`MOST_BODY`] is reached.
+async fn find(wanted: &[u8], mut body: Incoming) -> Result<(), Failure> {
+    let mut read = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|error| failed(&error))?.into_data() else { continue };
+        // The word may have begun in what came before.
+        let begin = read.len().saturating_sub(wanted.len());
+        let room = MOST_BODY - read.len();
+        read.extend_from_slice(&data[..data.len().min(room)]);
+        if memchr::memmem::find(&read[begin..], wanted).is_some() {
+            return Ok(());
+        }
+        if read.len() == MOST_BODY {
+            break;
+        }
+    }
+    Err(Failure::ResponseStringMismatch)
 }
 
 fn request(question: &Question) -> Result<Request<Empty<Bytes>>, Failure> {
