@@ -14,8 +14,9 @@ use crate::model::roster::Roster;
 use crate::model::snapshot::{Published, Resolutions, Snapshot};
 use crate::observe::counters::Counters;
 use crate::policy::affinity::keys::Keyring;
-use crate::policy::health::progress::{Event, Failure};
+use crate::policy::health::progress::Event;
 use drain::Drains;
+use probe::Trouble;
 use resolve::Resolved;
 use state_dir::StateDir;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub struct Parts {
 #[derive(Debug)]
 enum Wake {
     Tick,
-    Checked { slot: usize, outcome: Result<(), Failure> },
+    Checked { slot: usize, outcome: Result<(), Trouble> },
     Reported(Report),
     Resolved(Resolved),
     Stop,
@@ -92,10 +93,13 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
         let now = Moment::now();
         match wake {
             Wake::Tick => control.tick(now),
-            Wake::Checked { slot, outcome } => {
-                let event = outcome.map_or_else(Event::Failed, |()| Event::Passed);
-                control.observe(slot, &event);
-            }
+            Wake::Checked { slot, outcome } => match outcome {
+                Ok(()) => control.observe(slot, &Event::Passed),
+                Err(Trouble::Failed(failure)) => control.observe(slot, &Event::Failed(failure)),
+                Err(Trouble::Shortage(error)) => {
+                    control.watched.skipped(slot, &error, now.monotonic);
+                }
+            },
             Wake::Reported(Report::ConnectFailed(live)) => {
                 control.observe(live.slot, &Event::ConnectFailed);
             }

@@ -6,10 +6,12 @@ use super::probe::Question;
 use super::{Wake, probe};
 use crate::config::settings::{Group as GroupSettings, HealthProtocol};
 use crate::decide::standing::Standing;
+use crate::ground::seldom::Seldom;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Group, Snapshot};
 use crate::policy::health::progress::{Event, Failure, Progress, State, Thresholds};
 use std::collections::HashMap;
+use std::io;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -18,6 +20,8 @@ pub(super) struct Watched {
     targets: HashMap<usize, Target>,
     answers: mpsc::Sender<Wake>,
     conditions: HashMap<String, Condition>,
+    skipped: u64,
+    skipping_told: Seldom,
 }
 
 /// What is unusual about a group.
@@ -44,7 +48,13 @@ struct Target {
 
 impl Watched {
     pub(super) fn new(answers: mpsc::Sender<Wake>) -> Self {
-        Self { targets: HashMap::new(), answers, conditions: HashMap::new() }
+        Self {
+            targets: HashMap::new(),
+            answers,
+            conditions: HashMap::new(),
+            skipped: 0,
+            skipping_told: Seldom::default(),
+        }
     }
 
     /// Watches the targets of this picture and no others; those already watched keep their state.
@@ -114,6 +124,23 @@ impl Watched {
             }
         }
         transition.is_some() || was_suspect != target.progress.is_suspect()
+    }
+
+    /// Takes in that a check could not be made for want of something of ours. It is made again when
+    /// the next is due; what is known of the target stays.
+    pub(super) fn skipped(&mut self, slot: usize, error: &io::Error, now: Instant) {
+        let Some(target) = self.targets.get_mut(&slot) else { return };
+        target.is_being_checked = false;
+        self.skipped += 1;
+        if self.skipping_told.may(now) {
+            let skipped = self.skipped;
+            tracing::warn!(
+                %error,
+                skipped,
+                "checks are skipped: this process lacks descriptors, ports or memory; raise its \
+                 limits (LimitNOFILE=, ulimit -n) or lower limits.connections"
+            );
+        }
     }
 
     /// Writes what is known where workers read it.
@@ -255,18 +282,18 @@ mod tests {
     use crate::policy::affinity::keys::{Key, Keyring};
     use std::sync::Arc;
 
-    #[test]
-    fn another_picture_starts_no_check_that_is_not_due_and_tells_nothing_twice() {
+    fn picture(roster: &mut Roster) -> Snapshot {
         let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
                     targets = [\"127.0.0.1:1\"]\n";
         let config = config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
         let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+        Snapshot::build(&config, keyring, &Resolutions::new(), roster).unwrap()
+    }
+
+    #[test]
+    fn another_picture_starts_no_check_that_is_not_due_and_tells_nothing_twice() {
         let mut roster = Roster::default();
-        let mut picture = || {
-            let names = Resolutions::new();
-            Snapshot::build(&config, Arc::clone(&keyring), &names, &mut roster).unwrap()
-        };
-        let first = picture();
+        let first = picture(&mut roster);
         let mut watched = Watched::new(mpsc::channel(1).0);
         watched.follow(&first);
         let now = Moment::now().monotonic;
@@ -275,9 +302,22 @@ mod tests {
             target.is_being_checked = true;
             target.first_failure_told = true;
         }
-        watched.follow(&picture());
+        watched.follow(&picture(&mut roster));
         let target = watched.targets.values().next().unwrap();
         assert_eq!(target.last_check, Some(now));
         assert!(target.is_being_checked && target.first_failure_told);
+    }
+
+    #[test]
+    fn a_check_we_could_not_make_says_nothing_about_the_target() {
+        let mut watched = Watched::new(mpsc::channel(1).0);
+        watched.follow(&picture(&mut Roster::default()));
+        let (&slot, target) = watched.targets.iter_mut().next().unwrap();
+        target.is_being_checked = true;
+        let error = io::Error::from_raw_os_error(nix::libc::EMFILE);
+        watched.skipped(slot, &error, Moment::now().monotonic);
+        let target = &watched.targets[&slot];
+        assert!(!target.is_being_checked && !target.progress.is_checked());
+        assert_eq!((target.progress.state(), watched.skipped), (State::Initial, 1));
     }
 }

@@ -3,4 +3,5 @@
 pub mod connect;
 pub mod listen;
 pub mod pool;
+pub mod shortage;
 pub mod stream;

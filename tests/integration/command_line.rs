@@ -176,16 +176,30 @@ fn run_under(shell: &str, path: &str) -> (Running, String, impl Iterator<Item = 
 }
 
 #[test]
-fn running_out_of_descriptors_pauses_accepting_and_recovers_by_itself() {
+fn a_crowd_leaves_descriptors_to_the_checks_and_no_target_is_blamed() {
     let dir = tempfile::tempdir().unwrap();
     let origin = Origin::named("a");
-    let path = file(dir.path(), &origin, "[log]\naccess = { to = \"off\" }\n");
-    let (_running, address, mut lines) = run_under("ulimit -n 40;", &path);
+    let more = "health = { interval = \"100ms\", unhealthy_threshold = 1 }\n\
+                [log]\naccess = { to = \"off\" }\n";
+    let path = file(dir.path(), &origin, more);
+    let (running, address, mut lines) = run_under("ulimit -n 64;", &path);
     let address: std::net::SocketAddr = address.parse().unwrap();
-    let crowd: Vec<_> = (0..60).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-    lines.find(|line| line.contains("accepting pauses")).expect("it says so");
+    let crowd: Vec<_> = (0..90).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let mut told = Vec::new();
+    lines.find(|line| {
+        told.push(line.clone());
+        line.contains("descriptors")
+    });
+    let before = origin.checks().len();
+    until("checks go on", || (origin.checks().len() > before + 3).then_some(()));
     drop(crowd);
-    assert_eq!(crate::support::Visitor::of(address).get("/").body, "a");
+    until("it serves again", || {
+        (crate::support::Visitor::of(address).get("/").body == "a").then_some(())
+    });
+    running.signal("-TERM");
+    told.extend(lines);
+    assert!(!told.iter().any(|line| line.contains("unhealthy")), "{told:#?}");
+    assert_eq!(told.iter().filter(|line| line.contains("are refused")).count(), 1, "{told:#?}");
 }
 
 #[test]
