@@ -55,7 +55,7 @@ pub struct Parts {
 #[derive(Debug)]
 enum Wake {
     Tick,
-    Checked { slot: usize, outcome: Result<(), Trouble> },
+    Checked { generation: u64, outcome: Result<(), Trouble> },
     Reported(Report),
     Resolved(Resolved),
     Stop,
@@ -93,17 +93,21 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
         let now = Moment::now();
         match wake {
             Wake::Tick => control.tick(now),
-            Wake::Checked { slot, outcome } => match outcome {
-                Ok(()) => control.observe(slot, &Event::Passed),
-                Err(Trouble::Failed(failure)) => control.observe(slot, &Event::Failed(failure)),
+            Wake::Checked { generation, outcome } => match outcome {
+                Ok(()) => control.observe(generation, &Event::Passed),
+                Err(Trouble::Failed(failure)) => {
+                    control.observe(generation, &Event::Failed(failure))
+                }
                 Err(Trouble::Shortage(error)) => {
-                    control.watched.skipped(slot, &error, now.monotonic);
+                    control.watched.skipped(generation, &error, now.monotonic);
                 }
             },
             Wake::Reported(Report::ConnectFailed(live)) => {
-                control.observe(live.slot, &Event::ConnectFailed);
+                control.observe(live.generation, &Event::ConnectFailed);
             }
-            Wake::Reported(Report::Answered(live)) => control.observe(live.slot, &Event::Answered),
+            Wake::Reported(Report::Answered(live)) => {
+                control.observe(live.generation, &Event::Answered)
+            }
             Wake::Resolved(resolved) => control.resolved(resolved),
             Wake::Stop => return,
         }
@@ -135,8 +139,8 @@ impl Control {
         self.tell_if_ready();
     }
 
-    fn observe(&mut self, slot: usize, event: &Event) {
-        if self.watched.observe(slot, event) {
+    fn observe(&mut self, generation: u64, event: &Event) {
+        if self.watched.observe(generation, event) {
             let snapshot = self.published.current();
             self.watched.publish(&snapshot, &self.drains);
         }

@@ -15,9 +15,10 @@ use std::io;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Every target of the published snapshot, by its slot.
+/// Every target of the published snapshot, by its generation: the answer of a check that was asked
+/// of a target now gone must not count for the one that has its slot.
 pub(super) struct Watched {
-    targets: HashMap<usize, Target>,
+    targets: HashMap<u64, Target>,
     answers: mpsc::Sender<Wake>,
     conditions: HashMap<String, Condition>,
     skipped: u64,
@@ -62,20 +63,20 @@ impl Watched {
         let mut before = std::mem::take(&mut self.targets);
         for group in &snapshot.groups {
             for target in &group.targets {
-                let slot = target.live.slot;
+                let generation = target.live.generation;
                 let fresh = Target::of(&group.settings, target);
-                let watched = match before.remove(&slot) {
+                let watched = match before.remove(&generation) {
                     Some(known) => known.continued_as(fresh),
                     None => fresh,
                 };
-                self.targets.insert(slot, watched);
+                self.targets.insert(generation, watched);
             }
         }
     }
 
     /// Starts the checks whose time has come. A check that is still running is not started twice.
     pub(super) fn check_what_is_due(&mut self, now: Instant) {
-        for (&slot, target) in &mut self.targets {
+        for (&generation, target) in &mut self.targets {
             let Some(question) = &target.question else { continue };
             let unsettled = target.progress.is_unsettled();
             let fast = target.fast_interval.min(target.interval);
@@ -90,14 +91,14 @@ impl Watched {
             tokio::task::spawn_local(async move {
                 let outcome = probe::ask(&question).await;
                 // The loop is gone only when the process is leaving.
-                let _ = answers.send(Wake::Checked { slot, outcome }).await;
+                let _ = answers.send(Wake::Checked { generation, outcome }).await;
             });
         }
     }
 
     /// Takes in what happened to a target; true if that changed what is to be published.
-    pub(super) fn observe(&mut self, slot: usize, event: &Event) -> bool {
-        let Some(target) = self.targets.get_mut(&slot) else { return false };
+    pub(super) fn observe(&mut self, generation: u64, event: &Event) -> bool {
+        let Some(target) = self.targets.get_mut(&generation) else { return false };
         let was_suspect = target.progress.is_suspect();
         if let Event::Passed | Event::Failed(_) = event {
             target.is_being_checked = false;
@@ -128,8 +129,8 @@ impl Watched {
 
     /// Takes in that a check could not be made for want of something of ours. It is made again when
     /// the next is due; what is known of the target stays.
-    pub(super) fn skipped(&mut self, slot: usize, error: &io::Error, now: Instant) {
-        let Some(target) = self.targets.get_mut(&slot) else { return };
+    pub(super) fn skipped(&mut self, generation: u64, error: &io::Error, now: Instant) {
+        let Some(target) = self.targets.get_mut(&generation) else { return };
         target.is_being_checked = false;
         self.skipped += 1;
         if self.skipping_told.may(now) {
@@ -147,7 +148,7 @@ impl Watched {
     pub(super) fn publish(&mut self, snapshot: &Snapshot, drains: &Drains) {
         for group in &snapshot.groups {
             for target in &group.targets {
-                let known = self.targets.get(&target.live.slot);
+                let known = self.targets.get(&target.live.generation);
                 let drain = drains.state(group.name(), target);
                 let unknown = Availability { drain, ..Availability::UNKNOWN };
                 let availability = known.map_or(unknown, |known| known.availability(drain));
@@ -312,11 +313,11 @@ mod tests {
     fn a_check_we_could_not_make_says_nothing_about_the_target() {
         let mut watched = Watched::new(mpsc::channel(1).0);
         watched.follow(&picture(&mut Roster::default()));
-        let (&slot, target) = watched.targets.iter_mut().next().unwrap();
+        let (&generation, target) = watched.targets.iter_mut().next().unwrap();
         target.is_being_checked = true;
         let error = io::Error::from_raw_os_error(nix::libc::EMFILE);
-        watched.skipped(slot, &error, Moment::now().monotonic);
-        let target = &watched.targets[&slot];
+        watched.skipped(generation, &error, Moment::now().monotonic);
+        let target = &watched.targets[&generation];
         assert!(!target.is_being_checked && !target.progress.is_checked());
         assert_eq!((target.progress.state(), watched.skipped), (State::Initial, 1));
     }
