@@ -69,7 +69,7 @@ mod tests {
     fn a_slot_is_given_again_once_nobody_holds_it_and_a_generation_never() {
         let mut roster = Roster::default();
         let (group, id) = (Name::new("app").unwrap(), Name::new("a").unwrap());
-        let mut at = |roster: &mut Roster, port: u16| {
+        let at = |roster: &mut Roster, port: u16| {
             roster.target(&group, &id, Some(([127, 0, 0, 1], port).into()), None)
         };
         let held = at(&mut roster, 1);
