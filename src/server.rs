@@ -4,13 +4,14 @@
 
 use crate::config::settings::{Config, Level};
 use crate::control::state_dir::{StateDir, Unwritable};
-use crate::control::{self};
+use crate::control::{self, resolve};
 use crate::ground::name::Name;
 use crate::ground::random::Random;
 use crate::model::report;
 use crate::model::roster::Roster;
-use crate::model::snapshot::{Collision, Published, Resolutions, Snapshot};
+use crate::model::snapshot::{Collision, Published, Snapshot};
 use crate::net::listen::{self, BindError};
+use crate::net::shortage;
 use crate::observe::access_log::AccessLog;
 use crate::observe::counters::Counters;
 use crate::policy::affinity::keys::{Key, Keyring, KeyringDefect};
@@ -81,16 +82,16 @@ impl Server {
     /// See [`StartError`]; nothing is left running then.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let (keyring, state_dir) = keys(&config)?;
+        let workers = config.runtime.workers.unwrap_or_else(cores);
+        let (sockets, addresses) = bind_all(&config, workers)?;
+        let resolutions = resolve::first(&config).map_err(StartError::System)?;
         let mut roster = Roster::default();
-        let resolutions = Resolutions::new();
         let snapshot = Snapshot::build(&config, keyring.clone(), &resolutions, &mut roster)
             .map_err(StartError::Collision)?;
         let published = Published::new(Arc::new(snapshot));
-        let workers = config.runtime.workers.unwrap_or_else(cores);
-        let (sockets, addresses) = bind_all(&config, workers)?;
         let access_log = AccessLog::start(&config.log.access_to, config.log.access_format)
             .map_err(StartError::AccessLog)?;
-        raise_descriptor_limit();
+        let first_reserved = shortage::first_reserved(raise_descriptor_limit());
 
         let (stage, _) = watch::channel(Stage::Serving);
         let (stop_control, control_stops) = watch::channel(false);
@@ -111,6 +112,7 @@ impl Server {
                 counters,
                 reports: reports.clone(),
                 stage: stage.subscribe(),
+                first_reserved,
             };
             let leave = leave.clone();
             threads.push(spawn(format!("worker-{worker}"), move |runtime| {
@@ -130,6 +132,7 @@ impl Server {
             config,
             keyring,
             published: published.clone(),
+            resolutions,
             roster,
             reports: reported,
             counters: counters.clone(),
@@ -293,13 +296,23 @@ fn fresh() -> Result<[u8; 32], StartError> {
     Ok(bytes)
 }
 
-/// Each connection is a descriptor: the process may have as many as the system allows it.
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::warn!(%error, "the descriptor limit stays as it is");
+/// Each connection is a descriptor: the process may have as many as the system allows it. Returns
+/// how many that is.
+fn raise_descriptor_limit() -> u64 {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+    let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok(limits) => limits,
+        Err(error) => {
+            tracing::warn!(%error, "the descriptor limit is not known");
+            return RLIM_INFINITY;
+        }
+    };
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(error) => {
+            tracing::warn!(%error, "the descriptor limit stays as it is");
+            soft
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::ground::clock::Moment;
 use crate::ground::random::Random;
+use crate::ground::seldom::Seldom;
 use crate::model::report::Report;
 use crate::model::snapshot::Reader;
 use crate::net::listen::{AcceptFailure, sort_accept_error};
@@ -12,9 +13,10 @@ use crate::observe::counters::Counters;
 use crate::proxy::client::{Client, Phase, Place};
 use crate::proxy::connection;
 use crate::proxy::workplace::Workplace;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -71,6 +73,8 @@ pub struct Parts {
     pub reports: mpsc::Sender<Report>,
     /// What it is told.
     pub stage: watch::Receiver<Stage>,
+    /// The first descriptor that no client gets.
+    pub first_reserved: RawFd,
 }
 
 /// Serves until it is told to leave and everyone has left, or to cut. Returns how many exchanges
@@ -79,9 +83,15 @@ pub struct Parts {
 /// # Errors
 /// When a socket cannot be registered with the runtime.
 pub async fn run(parts: Parts) -> io::Result<usize> {
-    let Parts { worker, sockets, snapshots, random, access, counters, reports, mut stage } = parts;
+    let Parts { worker, sockets, snapshots, random, access, counters, reports, .. } = parts;
+    let Parts { mut stage, first_reserved, .. } = parts;
     let workplace = Workplace::new(worker, snapshots, random, access, counters, reports);
-    let desk = Rc::new(Desk { workplace: Rc::new(workplace), clients: RefCell::default() });
+    let desk = Rc::new(Desk {
+        workplace: Rc::new(workplace),
+        clients: RefCell::default(),
+        first_reserved,
+        shortage_told: Cell::default(),
+    });
     for Socket { listener, socket, open } in sockets {
         let socket = TcpListener::from_std(socket)?;
         let door = Door { desk: desk.clone(), listener, open };
@@ -121,6 +131,8 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
 struct Desk {
     workplace: Rc<Workplace>,
     clients: RefCell<Vec<Weak<Client>>>,
+    first_reserved: RawFd,
+    shortage_told: Cell<Seldom>,
 }
 
 impl Desk {
@@ -132,6 +144,14 @@ impl Desk {
         });
         self.workplace.pool.sweep(now);
         self.workplace.access().hand_over();
+    }
+
+    /// Whether a line about descriptors is due; a crowd would bring one with every connection.
+    fn may_tell_shortage(&self) -> bool {
+        let mut told = self.shortage_told.get();
+        let may = told.may(self.workplace.now().monotonic);
+        self.shortage_told.set(told);
+        may
     }
 
     fn is_empty(&self) -> bool {
@@ -162,22 +182,18 @@ struct Door {
 
 impl Door {
     async fn accept_all(self, socket: TcpListener, mut stage: watch::Receiver<Stage>) {
-        let mut pausing = false;
         loop {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
                 _ = stage.changed() => break,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    pausing = false;
-                    self.admit(stream, peer);
-                }
+                Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) => match sort_accept_error(&error) {
                     AcceptFailure::Connection => {}
                     AcceptFailure::Exhausted => {
                         self.desk.workplace.counters.accept_pauses.add_one();
-                        if !std::mem::replace(&mut pausing, true) {
+                        if self.desk.may_tell_shortage() {
                             tracing::warn!(%error, "accepting pauses: descriptors have run out");
                         }
                         tokio::time::sleep(PAUSE).await;
@@ -196,6 +212,16 @@ impl Door {
     /// Begins to serve a connection, or closes it: it may not come, or there is no place.
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let workplace = &self.desk.workplace;
+        if stream.as_raw_fd() >= self.desk.first_reserved {
+            workplace.counters.refused.add_one();
+            if self.desk.may_tell_shortage() {
+                tracing::warn!(
+                    "connections are refused: the last descriptors are kept for checks and \
+                     targets; raise the limit (LimitNOFILE=, ulimit -n)"
+                );
+            }
+            return;
+        }
         let snapshot = workplace.snapshot();
         let listener = &snapshot.listeners[self.listener].settings;
         let allowed = &listener.allow_from;

@@ -3,11 +3,13 @@
 use super::terminal::data;
 use super::{ConfigArgument, Failed, read_config};
 use crate::config::Loaded;
+use crate::control::resolve;
 use crate::control::state_dir::StateDir;
 use crate::ground::clock::Moment;
 use crate::model::roster::Roster;
-use crate::model::snapshot::{Resolutions, Snapshot};
+use crate::model::snapshot::Snapshot;
 use crate::observe::record::time_text;
+use crate::policy::affinity::claim::{self, PinState};
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::affinity::token::{Contents, Defect, Kind, Opened, Pin, Seed};
 use std::process::ExitCode;
@@ -46,7 +48,8 @@ pub(super) fn cookie(command: &Command) -> Result<ExitCode, Failed> {
     }
 }
 
-/// The picture a file describes, with the keys it would run with. Nothing is made or written.
+/// The picture a file describes, with the keys it would run with and what its host names stand for
+/// now. Nothing is made or written.
 pub(super) fn picture(loaded: &Loaded) -> Result<Snapshot, Failed> {
     let mut keys = loaded.config.keys.clone();
     keys.extend(StateDir::look_for_key(loaded.config.runtime.state_dir.as_deref()));
@@ -57,7 +60,8 @@ pub(super) fn picture(loaded: &Loaded) -> Result<Snapshot, Failed> {
         ));
     }
     let keyring = Arc::new(Keyring::new(&keys)?);
-    Ok(Snapshot::build(&loaded.config, keyring, &Resolutions::new(), &mut Roster::default())?)
+    let names = resolve::first(&loaded.config)?;
+    Ok(Snapshot::build(&loaded.config, keyring, &names, &mut Roster::default())?)
 }
 
 fn open(snapshot: &Snapshot, value: &str) -> Result<Opened, Failed> {
@@ -99,8 +103,9 @@ fn describe(snapshot: &Snapshot, pin: &Pin, now: u64) -> String {
 }
 
 fn is_alive(snapshot: &Snapshot, pin: &Pin, now: u64) -> bool {
-    let age = now.saturating_sub(u64::from(pin.issued_at));
-    snapshot.lifetime_of(pin.group).is_some_and(|lifetime| age < u64::from(lifetime))
+    snapshot.lifetime_of(pin.group).is_some_and(|lifetime| {
+        matches!(claim::state(Some(*pin), lifetime, now), PinState::Held(_))
+    })
 }
 
 fn verify(argument: &ValueArgument) -> Result<ExitCode, Failed> {
@@ -136,4 +141,28 @@ fn mint(config: &ConfigArgument, target: &str) -> Result<ExitCode, Failed> {
     let sealed = snapshot.keyring.seal(Kind::Lb, &contents);
     data(&format!("{}={}", cookie.name, sealed.as_str()));
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::model::snapshot::Resolutions;
+    use crate::policy::affinity::keys::Key;
+
+    #[test]
+    fn a_pin_is_alive_for_the_command_as_long_as_it_is_for_the_balancer() {
+        let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+                    targets = [\"127.0.0.1:1\"]\nstickiness = { lb_cookie = { duration = \"1h\" } }\n";
+        let config = config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
+        let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+        let names = Resolutions::new();
+        let snapshot = Snapshot::build(&config, keyring, &names, &mut Roster::default()).unwrap();
+        let group = &snapshot.groups[0];
+        let pin = Pin { group: group.key, target: group.targets[0].key, issued_at: 1_800_000_000 };
+        let alive_at = |offset: i64| {
+            is_alive(&snapshot, &pin, u64::from(pin.issued_at).saturating_add_signed(offset))
+        };
+        assert_eq!([-61, -60, 0, 3_599, 3_600].map(alive_at), [false, true, true, true, false]);
+    }
 }

@@ -6,8 +6,10 @@ use crate::decide::Request;
 use crate::decide::explanation::{Assumed, Choice, Explained, Explanation, explain as explained};
 use crate::ground::clock::Moment;
 use crate::model::snapshot::{Group, Snapshot, Target};
-use http::header::{COOKIE, HeaderName, HeaderValue};
-use http::{HeaderMap, Uri};
+use crate::policy::headers::head;
+use crate::proxy::failure::Failure;
+use http::header::{COOKIE, HOST, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Uri, Version};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -27,7 +29,7 @@ pub(super) struct Arguments {
     cookie_jar: Option<PathBuf>,
     /// Its method.
     #[arg(short = 'X', long = "request", default_value = "GET", value_name = "METHOD")]
-    method: String,
+    method: Method,
     /// A header field, as `name: value`; may be given again.
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<String>,
@@ -61,12 +63,16 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
     };
     let headers = headers(arguments, now)?;
     let listener = listener(&snapshot, &arguments.url)?;
-    let request = Request {
-        listener,
-        host: arguments.url.host().unwrap_or_default(),
-        path: arguments.url.path(),
-        headers: &headers,
+    let target = origin_form(&arguments.url)?;
+    let authority = match head::check(&arguments.method, &target, Version::HTTP_11, &headers) {
+        Ok(authority) => authority,
+        Err(refusal) => {
+            refused(&Failure::Head(refusal), &snapshot, listener, arguments);
+            return Ok(ExitCode::SUCCESS);
+        }
     };
+    let request =
+        Request { listener, host: authority.host(), path: target.path(), headers: &headers };
     let world = Assumed::of(&snapshot, &arguments.down, &arguments.drain).map_err(|name| {
         Failed(format!("stayput: there is no target `{name}`: write GROUP/TARGET"))
     })?;
@@ -79,6 +85,13 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The URL as a client puts it into the request line: path and query.
+fn origin_form(url: &Uri) -> Result<Uri, Failed> {
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = url.path_and_query().cloned();
+    Ok(Uri::from_parts(parts)?)
 }
 
 /// The listener the URL reaches: the one on its port, or the only one there is.
@@ -109,6 +122,13 @@ fn headers(arguments: &Arguments, now: u64) -> Result<HeaderMap, Failed> {
             )));
         };
         headers.append(name, value);
+    }
+    if let (false, Some(host)) = (headers.contains_key(HOST), arguments.url.host()) {
+        let text = match arguments.url.port_u16() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        headers.insert(HOST, HeaderValue::try_from(text)?);
     }
     let cookies = match (&arguments.cookie, &arguments.cookie_jar) {
         (Some(cookies), _) => cookies.clone(),
@@ -188,6 +208,25 @@ fn rule_name(snapshot: &Snapshot, rule: Option<usize>) -> &str {
     rule.map_or("default", |at| snapshot.rules[at].settings.name.as_str())
 }
 
+/// Prints that the request's head is one no target would see.
+fn refused(failure: &Failure, snapshot: &Snapshot, listener: usize, arguments: &Arguments) {
+    let (status, why) = (failure.logged_status(), failure.word());
+    let listener = snapshot.listeners[listener].settings.name.as_str();
+    if arguments.output == "json" {
+        let object =
+            json!({ "listener": listener, "action": "refuse", "status": status, "why": why });
+        data(&object.to_string());
+        return;
+    }
+    data(&request_line(arguments));
+    data(&format!("listener  {listener}"));
+    data(&format!("answer    {status}, made here: {why}"));
+}
+
+fn request_line(arguments: &Arguments) -> String {
+    format!("request   {} {} from {}", arguments.method, arguments.url, arguments.from)
+}
+
 fn as_table(
     snapshot: &Snapshot,
     listener: usize,
@@ -196,7 +235,7 @@ fn as_table(
 ) -> Vec<String> {
     let mut lines = vec![
         assumption(arguments),
-        format!("request   {} {} from {}", arguments.method, arguments.url, arguments.from),
+        request_line(arguments),
         format!("listener  {}", snapshot.listeners[listener].settings.name),
         format!("rule      {}", rule_name(snapshot, explanation.rule)),
     ];

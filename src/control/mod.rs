@@ -3,7 +3,7 @@
 
 mod drain;
 pub mod probe;
-mod resolve;
+pub mod resolve;
 pub mod state_dir;
 mod watched;
 
@@ -14,8 +14,9 @@ use crate::model::roster::Roster;
 use crate::model::snapshot::{Published, Resolutions, Snapshot};
 use crate::observe::counters::Counters;
 use crate::policy::affinity::keys::Keyring;
-use crate::policy::health::progress::{Event, Failure};
+use crate::policy::health::progress::Event;
 use drain::Drains;
+use probe::Trouble;
 use resolve::Resolved;
 use state_dir::StateDir;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     /// Where snapshots are published; it holds the first one.
     pub published: Published,
+    /// What host names stood for when that one was built.
+    pub resolutions: Resolutions,
     /// The live halves of that one.
     pub roster: Roster,
     /// What workers say about targets.
@@ -52,7 +55,7 @@ pub struct Parts {
 #[derive(Debug)]
 enum Wake {
     Tick,
-    Checked { slot: usize, outcome: Result<(), Failure> },
+    Checked { generation: u64, outcome: Result<(), Trouble> },
     Reported(Report),
     Resolved(Resolved),
     Stop,
@@ -60,14 +63,14 @@ enum Wake {
 
 /// Runs until `stop` is told `true`. Needs a local runtime.
 pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
-    let Parts { config, keyring, published, roster, mut reports, counters, state_dir, ready } =
-        parts;
+    let Parts { config, keyring, published, resolutions, roster, .. } = parts;
+    let Parts { mut reports, counters, state_dir, ready, .. } = parts;
     let (answers, mut answered) = mpsc::channel(LONGEST_QUEUE);
     let snapshot = published.current();
     let mut control = Control {
         watched: Watched::new(answers.clone()),
         drains: Drains::load(state_dir),
-        resolutions: Resolutions::new(),
+        resolutions,
         names: resolve::Names::of(&config, answers),
         strangers: Strangers::default(),
         config,
@@ -90,14 +93,21 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
         let now = Moment::now();
         match wake {
             Wake::Tick => control.tick(now),
-            Wake::Checked { slot, outcome } => {
-                let event = outcome.map_or_else(Event::Failed, |()| Event::Passed);
-                control.observe(slot, &event);
-            }
+            Wake::Checked { generation, outcome } => match outcome {
+                Ok(()) => control.observe(generation, &Event::Passed),
+                Err(Trouble::Failed(failure)) => {
+                    control.observe(generation, &Event::Failed(failure))
+                }
+                Err(Trouble::Shortage(error)) => {
+                    control.watched.skipped(generation, &error, now.monotonic);
+                }
+            },
             Wake::Reported(Report::ConnectFailed(live)) => {
-                control.observe(live.slot, &Event::ConnectFailed);
+                control.observe(live.generation, &Event::ConnectFailed);
             }
-            Wake::Reported(Report::Answered(live)) => control.observe(live.slot, &Event::Answered),
+            Wake::Reported(Report::Answered(live)) => {
+                control.observe(live.generation, &Event::Answered)
+            }
             Wake::Resolved(resolved) => control.resolved(resolved),
             Wake::Stop => return,
         }
@@ -129,8 +139,8 @@ impl Control {
         self.tell_if_ready();
     }
 
-    fn observe(&mut self, slot: usize, event: &Event) {
-        if self.watched.observe(slot, event) {
+    fn observe(&mut self, generation: u64, event: &Event) {
+        if self.watched.observe(generation, event) {
             let snapshot = self.published.current();
             self.watched.publish(&snapshot, &self.drains);
         }
@@ -147,7 +157,7 @@ impl Control {
     /// Takes in what a host name stands for now, and publishes another picture if that changed.
     fn resolved(&mut self, resolved: Resolved) {
         self.names.note_asked(&resolved);
-        if !resolve::take_in(&mut self.resolutions, resolved) {
+        if !self.names.take_in(&mut self.resolutions, resolved) {
             return;
         }
         let keyring = Arc::clone(&self.keyring);

@@ -1,13 +1,16 @@
 //! Asking a target whether it serves (AWS, "Health checks for your target groups").
 
 use crate::config::settings::{Health, HealthProtocol};
+use crate::net::shortage::is_our_shortage;
 use crate::policy::health::progress::Failure;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, USER_AGENT};
 use http::{HeaderValue, Request};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
 
@@ -27,11 +30,26 @@ pub struct Question {
     pub health: Health,
 }
 
+/// Why a check did not pass.
+#[derive(Debug)]
+pub enum Trouble {
+    /// It failed.
+    Failed(Failure),
+    /// It could not be made for want of something of ours, which says nothing about the target.
+    Shortage(io::Error),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// Asks once, on a connection of its own.
 ///
 /// # Errors
-/// Why the check failed.
-pub async fn ask(question: &Question) -> Result<(), Failure> {
+/// Why the check did not pass.
+pub async fn ask(question: &Question) -> Result<(), Trouble> {
     let answer = async {
         match question.health.protocol {
             HealthProtocol::Tcp => connect(question.address).await.map(drop),
@@ -39,18 +57,21 @@ pub async fn ask(question: &Question) -> Result<(), Failure> {
         }
     };
     let timeout = question.health.timeout;
-    tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Failure::Timeout))
+    tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Failure::Timeout.into()))
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
-    TcpStream::connect(address).await.map_err(|error| failed(&error))
+async fn connect(address: SocketAddr) -> Result<TcpStream, Trouble> {
+    TcpStream::connect(address).await.map_err(|error| match is_our_shortage(&error) {
+        true => Trouble::Shortage(error),
+        false => failed(&error).into(),
+    })
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Failure {
     Failure::FailedHealthChecks { cause: error.to_string() }
 }
 
-async fn ask_http(question: &Question) -> Result<(), Failure> {
+async fn ask_http(question: &Question) -> Result<(), Trouble> {
     let stream = connect(question.address).await?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
@@ -63,14 +84,30 @@ async fn ask_http(question: &Question) -> Result<(), Failure> {
             return Err(Failure::ResponseCodeMismatch { got });
         }
         let Some(wanted) = &question.health.body else { return Ok(()) };
-        let body = Limited::new(response.into_body(), MOST_BODY).collect().await;
-        let body = body.map_err(|error| failed(&error))?.to_bytes();
-        let found = memchr::memmem::find(&body, wanted.as_bytes()).is_some();
-        if found { Ok(()) } else { Err(Failure::ResponseStringMismatch) }
+        find(wanted.as_bytes(), response.into_body()).await
     };
     let answer = answer.await;
     driver.abort();
-    answer
+    Ok(answer?)
+}
+
+/// Reads until the word has come, the body has ended, or [`MOST_BODY`] is reached.
+async fn find(wanted: &[u8], mut body: Incoming) -> Result<(), Failure> {
+    let mut read = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|error| failed(&error))?.into_data() else { continue };
+        // The word may have begun in what came before.
+        let begin = read.len().saturating_sub(wanted.len());
+        let room = MOST_BODY - read.len();
+        read.extend_from_slice(&data[..data.len().min(room)]);
+        if memchr::memmem::find(&read[begin..], wanted).is_some() {
+            return Ok(());
+        }
+        if read.len() == MOST_BODY {
+            break;
+        }
+    }
+    Err(Failure::ResponseStringMismatch)
 }
 
 fn request(question: &Question) -> Result<Request<Empty<Bytes>>, Failure> {

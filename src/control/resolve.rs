@@ -5,12 +5,19 @@ use super::{LONGEST_QUEUE, Wake};
 use crate::config::settings::{Config, TargetAddress};
 use crate::model::snapshot::Resolutions;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// How often a name is asked for: HAProxy's `hold valid`. The system's resolver tells no lifetime.
 const INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a start waits for the first answers. A resolver that is down must not keep the targets
+/// down that have addresses.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
 
 type HostPort = (String, u16);
 
@@ -34,13 +41,8 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn of(config: &Config, answers: mpsc::Sender<Wake>) -> Self {
         debug_assert!(answers.max_capacity() == LONGEST_QUEUE);
-        let targets = config.groups.iter().flat_map(|group| &group.targets);
-        let names = targets.filter_map(|target| match &target.address {
-            TargetAddress::Host { host, port, expand } => Some(((host.clone(), *port), *expand)),
-            TargetAddress::Socket(_) => None,
-        });
         Self {
-            names: names.collect(),
+            names: names_of(config),
             asked: BTreeSet::new(),
             under_way: BTreeSet::new(),
             told: BTreeSet::new(),
@@ -66,14 +68,16 @@ impl Names {
             }
             let (name, answers) = (name.clone(), self.answers.clone());
             tokio::task::spawn_local(async move {
-                let found = tokio::net::lookup_host((name.0.as_str(), name.1)).await;
-                let mut addresses: Vec<_> = found.map(Iterator::collect).unwrap_or_default();
-                addresses.sort_unstable();
-                addresses.dedup();
                 // The loop is gone only when the process is leaving.
-                let _ = answers.send(Wake::Resolved(Resolved { name, addresses })).await;
+                let _ = answers.send(Wake::Resolved(ask(name).await)).await;
             });
         }
+    }
+
+    /// Takes an answer in; true if another picture is needed for it.
+    pub(super) fn take_in(&self, resolutions: &mut Resolutions, resolved: Resolved) -> bool {
+        let expands = self.names.get(&resolved.name).copied().unwrap_or_default();
+        take_in(resolutions, resolved, expands)
     }
 
     /// Notes that an answer came, and tells the operator once what it means.
@@ -100,25 +104,80 @@ impl Names {
     }
 }
 
-/// Takes an answer in; true if what is in use changed. The address in use stays first while the
-/// name still lists it; else the lowest is. An empty answer changes nothing.
-pub(super) fn take_in(resolutions: &mut Resolutions, resolved: Resolved) -> bool {
+/// What the host names of a configuration stand for, asked all at once and waited for no longer
+/// than [`FIRST_WAIT`]. Before this nobody may be served: a pin to an address of a name that is not
+/// known yet would look like a pin to a target that is gone.
+///
+/// # Errors
+/// When the system gives no thread or no runtime.
+pub fn first(config: &Config) -> io::Result<Resolutions> {
+    let names = names_of(config);
+    if names.is_empty() {
+        return Ok(Resolutions::new());
+    }
+    let collect = move || -> io::Result<Resolutions> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let mut resolutions = Resolutions::new();
+        let _in_time = runtime.block_on(async {
+            let mut answers: JoinSet<_> = names.into_keys().map(ask).collect();
+            tokio::time::timeout(FIRST_WAIT, async {
+                while let Some(answer) = answers.join_next().await {
+                    if let Ok(resolved) = answer {
+                        take_in(&mut resolutions, resolved, true);
+                    }
+                }
+            })
+            .await
+        });
+        // A resolver that hangs must not hold the start up.
+        runtime.shutdown_background();
+        Ok(resolutions)
+    };
+    // A thread of its own, for the caller may stand in a runtime already.
+    let asking = thread::Builder::new().name("names".to_owned()).spawn(collect)?;
+    asking.join().unwrap_or_else(|_| Err(io::Error::other("asking for host names panicked")))
+}
+
+/// The host names of a configuration, and whether every address of one becomes a target.
+fn names_of(config: &Config) -> BTreeMap<HostPort, bool> {
+    let mut names = BTreeMap::new();
+    for target in config.groups.iter().flat_map(|group| &group.targets) {
+        if let TargetAddress::Host { host, port, expand } = &target.address {
+            *names.entry((host.clone(), *port)).or_default() |= *expand;
+        }
+    }
+    names
+}
+
+/// Asks the system's resolver once.
+async fn ask(name: HostPort) -> Resolved {
+    let found = tokio::net::lookup_host((name.0.as_str(), name.1)).await;
+    let mut addresses: Vec<_> = found.map(Iterator::collect).unwrap_or_default();
+    addresses.sort_unstable();
+    addresses.dedup();
+    Resolved { name, addresses }
+}
+
+/// Takes an answer in; true if the address in use changed, or any where each is a target. The
+/// address in use stays first while the name still lists it; else the lowest is. An empty answer
+/// changes nothing.
+fn take_in(resolutions: &mut Resolutions, resolved: Resolved, expands: bool) -> bool {
     let Resolved { name, mut addresses } = resolved;
     if addresses.is_empty() {
         return false;
     }
-    let before = resolutions.get(&name);
-    if let Some(in_use) = before.and_then(|known| known.first())
-        && let Some(place) = addresses.iter().position(|address| address == in_use)
-    {
-        let in_use = addresses.remove(place);
-        addresses.insert(0, in_use);
+    let before = resolutions.get(&name).map_or(&[][..], Vec::as_slice);
+    let in_use = before.first();
+    if let Some(place) = addresses.iter().position(|address| Some(address) == in_use) {
+        // The others keep their order, so that a list that only says the same is the same.
+        addresses[..=place].rotate_right(1);
     }
-    if before == Some(&addresses) {
-        return false;
-    }
+    let changed = match expands {
+        true => before != addresses,
+        false => in_use != addresses.first(),
+    };
     resolutions.insert(name, addresses);
-    true
+    changed
 }
 
 #[cfg(test)]
@@ -134,12 +193,27 @@ mod tests {
     fn the_address_in_use_stays_while_it_is_listed_and_silence_changes_nothing() {
         let mut known = Resolutions::new();
         let mut in_use = |addresses: &[&str]| {
-            take_in(&mut known, resolved(addresses));
+            take_in(&mut known, resolved(addresses), false);
             known.values().next().unwrap()[0].to_string()
         };
         assert_eq!(in_use(&["10.0.0.2:80", "10.0.0.3:80"]), "10.0.0.2:80");
         assert_eq!(in_use(&["10.0.0.1:80", "10.0.0.2:80"]), "10.0.0.2:80");
         assert_eq!(in_use(&[]), "10.0.0.2:80");
         assert_eq!(in_use(&["10.0.0.1:80", "10.0.0.3:80"]), "10.0.0.1:80");
+    }
+
+    #[test]
+    fn only_what_is_in_use_makes_another_picture() {
+        let answers = [
+            (["10.0.0.2:80", "10.0.0.3:80"], true, true),
+            (["10.0.0.1:80", "10.0.0.2:80"], false, true),
+            (["10.0.0.1:80", "10.0.0.2:80"], false, false),
+            (["10.0.0.1:80", "10.0.0.3:80"], true, true),
+        ];
+        let (mut one, mut each) = (Resolutions::new(), Resolutions::new());
+        for (addresses, changes_one, changes_each) in answers {
+            assert_eq!(take_in(&mut one, resolved(&addresses), false), changes_one);
+            assert_eq!(take_in(&mut each, resolved(&addresses), true), changes_each);
+        }
     }
 }

@@ -6,18 +6,23 @@ use super::probe::Question;
 use super::{Wake, probe};
 use crate::config::settings::{Group as GroupSettings, HealthProtocol};
 use crate::decide::standing::Standing;
+use crate::ground::seldom::Seldom;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Group, Snapshot};
 use crate::policy::health::progress::{Event, Failure, Progress, State, Thresholds};
 use std::collections::HashMap;
+use std::io;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Every target of the published snapshot, by its slot.
+/// Every target of the published snapshot, by its generation: the answer of a check that was asked
+/// of a target now gone must not count for the one that has its slot.
 pub(super) struct Watched {
-    targets: HashMap<usize, Target>,
+    targets: HashMap<u64, Target>,
     answers: mpsc::Sender<Wake>,
     conditions: HashMap<String, Condition>,
+    skipped: u64,
+    skipping_told: Seldom,
 }
 
 /// What is unusual about a group.
@@ -44,7 +49,13 @@ struct Target {
 
 impl Watched {
     pub(super) fn new(answers: mpsc::Sender<Wake>) -> Self {
-        Self { targets: HashMap::new(), answers, conditions: HashMap::new() }
+        Self {
+            targets: HashMap::new(),
+            answers,
+            conditions: HashMap::new(),
+            skipped: 0,
+            skipping_told: Seldom::default(),
+        }
     }
 
     /// Watches the targets of this picture and no others; those already watched keep their state.
@@ -52,17 +63,20 @@ impl Watched {
         let mut before = std::mem::take(&mut self.targets);
         for group in &snapshot.groups {
             for target in &group.targets {
-                let slot = target.live.slot;
-                let known = before.remove(&slot).map(|known| known.progress);
-                let fresh = Target::of(&group.settings, target, known);
-                self.targets.insert(slot, fresh);
+                let generation = target.live.generation;
+                let fresh = Target::of(&group.settings, target);
+                let watched = match before.remove(&generation) {
+                    Some(known) => known.continued_as(fresh),
+                    None => fresh,
+                };
+                self.targets.insert(generation, watched);
             }
         }
     }
 
     /// Starts the checks whose time has come. A check that is still running is not started twice.
     pub(super) fn check_what_is_due(&mut self, now: Instant) {
-        for (&slot, target) in &mut self.targets {
+        for (&generation, target) in &mut self.targets {
             let Some(question) = &target.question else { continue };
             let unsettled = target.progress.is_unsettled();
             let fast = target.fast_interval.min(target.interval);
@@ -77,14 +91,14 @@ impl Watched {
             tokio::task::spawn_local(async move {
                 let outcome = probe::ask(&question).await;
                 // The loop is gone only when the process is leaving.
-                let _ = answers.send(Wake::Checked { slot, outcome }).await;
+                let _ = answers.send(Wake::Checked { generation, outcome }).await;
             });
         }
     }
 
     /// Takes in what happened to a target; true if that changed what is to be published.
-    pub(super) fn observe(&mut self, slot: usize, event: &Event) -> bool {
-        let Some(target) = self.targets.get_mut(&slot) else { return false };
+    pub(super) fn observe(&mut self, generation: u64, event: &Event) -> bool {
+        let Some(target) = self.targets.get_mut(&generation) else { return false };
         let was_suspect = target.progress.is_suspect();
         if let Event::Passed | Event::Failed(_) = event {
             target.is_being_checked = false;
@@ -113,11 +127,28 @@ impl Watched {
         transition.is_some() || was_suspect != target.progress.is_suspect()
     }
 
+    /// Takes in that a check could not be made for want of something of ours. It is made again when
+    /// the next is due; what is known of the target stays.
+    pub(super) fn skipped(&mut self, generation: u64, error: &io::Error, now: Instant) {
+        let Some(target) = self.targets.get_mut(&generation) else { return };
+        target.is_being_checked = false;
+        self.skipped += 1;
+        if self.skipping_told.may(now) {
+            let skipped = self.skipped;
+            tracing::warn!(
+                %error,
+                skipped,
+                "checks are skipped: this process lacks descriptors, ports or memory; raise its \
+                 limits (LimitNOFILE=, ulimit -n) or lower limits.connections"
+            );
+        }
+    }
+
     /// Writes what is known where workers read it.
     pub(super) fn publish(&mut self, snapshot: &Snapshot, drains: &Drains) {
         for group in &snapshot.groups {
             for target in &group.targets {
-                let known = self.targets.get(&target.live.slot);
+                let known = self.targets.get(&target.live.generation);
                 let drain = drains.state(group.name(), target);
                 let unknown = Availability { drain, ..Availability::UNKNOWN };
                 let availability = known.map_or(unknown, |known| known.availability(drain));
@@ -170,11 +201,7 @@ impl Watched {
 }
 
 impl Target {
-    fn of(
-        group: &GroupSettings,
-        target: &crate::model::snapshot::Target,
-        known: Option<Progress>,
-    ) -> Self {
+    fn of(group: &GroupSettings, target: &crate::model::snapshot::Target) -> Self {
         let health = &group.health;
         let question = target.address.map(|address| {
             let mut address = address;
@@ -185,7 +212,7 @@ impl Target {
         });
         Self {
             name: format!("{}/{}", group.name, target.id),
-            progress: known.unwrap_or_default(),
+            progress: Progress::default(),
             thresholds: Thresholds {
                 healthy: health.healthy_threshold,
                 unhealthy: health.unhealthy_threshold,
@@ -198,6 +225,13 @@ impl Target {
             is_being_checked: false,
             first_failure_told: false,
         }
+    }
+
+    /// This target as another picture has it: what is asked may differ, what happened does not. A
+    /// check under way still answers for it, and the next is due when it was.
+    fn continued_as(self, fresh: Self) -> Self {
+        let Self { progress, last_check, is_being_checked, first_failure_told, .. } = self;
+        Self { progress, last_check, is_being_checked, first_failure_told, ..fresh }
     }
 
     fn availability(&self, drain: Drain) -> Availability {
@@ -236,5 +270,55 @@ impl Target {
             other => format!("no answer to {asked} from {}: {other}", question.address),
         };
         tracing::warn!(target = self.name, "{told}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::ground::clock::Moment;
+    use crate::model::roster::Roster;
+    use crate::model::snapshot::Resolutions;
+    use crate::policy::affinity::keys::{Key, Keyring};
+    use std::sync::Arc;
+
+    fn picture(roster: &mut Roster) -> Snapshot {
+        let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+                    targets = [\"127.0.0.1:1\"]\n";
+        let config = config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
+        let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+        Snapshot::build(&config, keyring, &Resolutions::new(), roster).unwrap()
+    }
+
+    #[test]
+    fn another_picture_starts_no_check_that_is_not_due_and_tells_nothing_twice() {
+        let mut roster = Roster::default();
+        let first = picture(&mut roster);
+        let mut watched = Watched::new(mpsc::channel(1).0);
+        watched.follow(&first);
+        let now = Moment::now().monotonic;
+        for target in watched.targets.values_mut() {
+            target.last_check = Some(now);
+            target.is_being_checked = true;
+            target.first_failure_told = true;
+        }
+        watched.follow(&picture(&mut roster));
+        let target = watched.targets.values().next().unwrap();
+        assert_eq!(target.last_check, Some(now));
+        assert!(target.is_being_checked && target.first_failure_told);
+    }
+
+    #[test]
+    fn a_check_we_could_not_make_says_nothing_about_the_target() {
+        let mut watched = Watched::new(mpsc::channel(1).0);
+        watched.follow(&picture(&mut Roster::default()));
+        let (&generation, target) = watched.targets.iter_mut().next().unwrap();
+        target.is_being_checked = true;
+        let error = io::Error::from_raw_os_error(nix::libc::EMFILE);
+        watched.skipped(generation, &error, Moment::now().monotonic);
+        let target = &watched.targets[&generation];
+        assert!(!target.is_being_checked && !target.progress.is_checked());
+        assert_eq!((target.progress.state(), watched.skipped), (State::Initial, 1));
     }
 }

@@ -83,7 +83,11 @@ impl<'s, L: Live> Candidates<'s, L> {
     /// How good a candidate the target of this index is, if it is one at all.
     pub fn tier(&self, at: usize) -> Option<Tier> {
         let target = &self.group.targets[at];
-        if target.weight == 0 || !self.zone_allows(target) || self.tried.contains(at) {
+        if target.weight == 0
+            || target.address.is_none()
+            || !self.zone_allows(target)
+            || self.tried.contains(at)
+        {
             return None;
         }
         let availability = self.live.availability(target);

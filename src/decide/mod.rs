@@ -203,8 +203,16 @@ fn hold(
     pinned: Option<usize>,
 ) -> (Option<usize>, Verdict) {
     let successor = |verdict| (candidates.ranked(contents.seed(), pinned), verdict);
+    let for_now = |verdict| match is_strict(group) {
+        true => (None, Verdict::StrictRefused),
+        false => successor(verdict),
+    };
     let Some(at) = pinned else {
-        return successor(Verdict::MovedRemoved);
+        // A target whose name has not been answered for yet is not known to be gone.
+        return match group.awaits_names {
+            true => for_now(Verdict::Spilled),
+            false => successor(Verdict::MovedRemoved),
+        };
     };
     let target = &group.targets[at];
     let availability = live.availability(target);
@@ -224,14 +232,15 @@ fn hold(
         return successor(Verdict::MovedZone);
     }
     let unavailable = match availability.health {
+        // Nothing is known of it, and a silent resolver is no reason to move anyone for good.
+        _ if target.address.is_none() => Some(Verdict::Spilled),
         Health::Unhealthy if !candidates.fails_open() => Some(Verdict::MovedUnhealthy),
         _ if candidates.at_cap(target) => Some(Verdict::Spilled),
         _ => None,
     };
     match unavailable {
         None => (Some(at), Verdict::Hit),
-        Some(_) if is_strict(group) => (None, Verdict::StrictRefused),
-        Some(verdict) => successor(verdict),
+        Some(verdict) => for_now(verdict),
     }
 }
 

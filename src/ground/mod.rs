@@ -5,3 +5,4 @@ pub mod clock;
 pub mod name;
 pub mod random;
 pub mod secret;
+pub mod seldom;

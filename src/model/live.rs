@@ -77,8 +77,11 @@ impl Availability {
 /// The live half of a target, known by its group, id and address.
 #[derive(Debug)]
 pub struct TargetLive {
-    /// Where a worker's pool keeps this target's connections. Never used twice in a process.
+    /// Where a worker's pool keeps this target's connections. Another target may have it once this
+    /// one is gone; [`TargetLive::generation`] tells the two apart.
     pub slot: usize,
+    /// Which target of this process it is. Never used twice.
+    pub generation: u64,
     availability: CachePadded<AtomicU32>,
     in_flight: CachePadded<AtomicU32>,
     connections: Option<Arc<Semaphore>>,
@@ -89,9 +92,10 @@ pub struct TargetLive {
 pub const LONGEST_QUEUE: u32 = 1_024;
 
 impl TargetLive {
-    pub(super) fn new(slot: usize, max_connections: Option<u32>) -> Self {
+    pub(super) fn new(slot: usize, generation: u64, max_connections: Option<u32>) -> Self {
         Self {
             slot,
+            generation,
             availability: CachePadded::new(AtomicU32::new(Availability::UNKNOWN.to_word())),
             in_flight: CachePadded::new(AtomicU32::new(0)),
             connections: max_connections.map(|bound| Arc::new(Semaphore::new(bound as usize))),
@@ -204,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_last_place_under_a_cap_is_taken_once_and_given_back() {
-        let target = Arc::new(TargetLive::new(0, None));
+        let target = Arc::new(TargetLive::new(0, 0, None));
         let first = target.enter(1);
         assert!(first.is_some() && target.enter(1).is_none());
         drop(first);

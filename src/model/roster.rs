@@ -13,6 +13,8 @@ pub struct Roster {
     targets: HashMap<(Name, Name, Option<SocketAddr>), Arc<TargetLive>>,
     groups: HashMap<Name, Arc<GroupLive>>,
     next_slot: usize,
+    free_slots: Vec<usize>,
+    next_generation: u64,
 }
 
 impl Roster {
@@ -26,13 +28,17 @@ impl Roster {
         max_connections: Option<u32>,
     ) -> Arc<TargetLive> {
         let key = (group.clone(), id.clone(), address);
-        let next_slot = &mut self.next_slot;
-        let known = self.targets.entry(key).or_insert_with(|| {
-            let slot = *next_slot;
-            *next_slot += 1;
-            Arc::new(TargetLive::new(slot, max_connections))
+        if let Some(known) = self.targets.get(&key) {
+            return Arc::clone(known);
+        }
+        let slot = self.free_slots.pop().unwrap_or_else(|| {
+            self.next_slot += 1;
+            self.next_slot - 1
         });
-        Arc::clone(known)
+        let live = Arc::new(TargetLive::new(slot, self.next_generation, max_connections));
+        self.next_generation += 1;
+        self.targets.insert(key, Arc::clone(&live));
+        live
     }
 
     /// The live half of a group.
@@ -40,9 +46,47 @@ impl Roster {
         Arc::clone(self.groups.entry(name.clone()).or_default())
     }
 
-    /// Forgets targets that no snapshot and no exchange holds any more.
+    /// Forgets targets that no snapshot and no exchange holds any more. Their slots go to the next
+    /// ones, so that names whose addresses rotate do not make the workers' pools grow for ever.
     pub fn forget_the_gone(&mut self) {
-        self.targets.retain(|_, live| Arc::strong_count(live) > 1);
+        let Self { targets, free_slots, .. } = self;
+        targets.retain(|_, live| {
+            let is_held = Arc::strong_count(live) > 1;
+            if !is_held {
+                free_slots.push(live.slot);
+            }
+            is_held
+        });
         self.groups.retain(|_, live| Arc::strong_count(live) > 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_given_again_once_nobody_holds_it_and_a_generation_never() {
+        let mut roster = Roster::default();
+        let (group, id) = (Name::new("app").unwrap(), Name::new("a").unwrap());
+        let at = |roster: &mut Roster, port: u16| {
+            roster.target(&group, &id, Some(([127, 0, 0, 1], port).into()), None)
+        };
+        let held = at(&mut roster, 1);
+        assert!(Arc::ptr_eq(&held, &at(&mut roster, 1)));
+        let mut generations = vec![held.generation];
+        for port in 2..100 {
+            let live = at(&mut roster, port);
+            assert_eq!((held.slot, live.slot), (0, 1));
+            generations.push(live.generation);
+            roster.forget_the_gone();
+            assert!(Arc::ptr_eq(&live, &at(&mut roster, port)), "someone holds it");
+            drop(live);
+            roster.forget_the_gone();
+        }
+        let given = generations.len();
+        generations.sort_unstable();
+        generations.dedup();
+        assert_eq!(generations.len(), given);
     }
 }

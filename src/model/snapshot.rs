@@ -126,6 +126,9 @@ pub struct Group {
     pub cookie: Option<Cookie>,
     /// What changes about it.
     pub live: Arc<GroupLive>,
+    /// A name of it that is to be expanded has never had an address, so that a pin to a target that
+    /// is not here may be a pin to one of that name's.
+    pub awaits_names: bool,
     by_key: HashMap<TargetKey, usize>,
 }
 
@@ -147,7 +150,7 @@ pub struct Target {
     pub id: Name,
     /// Its name in a token.
     pub key: TargetKey,
-    /// Where it is; `None` while its host name has no address.
+    /// Where it is; `None` while its host name has never had an address.
     pub address: Option<SocketAddr>,
     /// The same as text, for the log.
     pub address_text: Option<Box<str>>,
@@ -302,12 +305,19 @@ impl Group {
                 return Err(Collision { one: name(&targets[other].id), other: name(&target.id) });
             }
         }
+        let awaits_names = settings.targets.iter().any(|target| match &target.address {
+            TargetAddress::Host { host, port, expand: true } => {
+                !resolutions.contains_key(&(host.clone(), *port))
+            }
+            _ => false,
+        });
         let weights: Vec<u16> = targets.iter().map(|target| target.weight).collect();
         Ok(Self {
             key: GroupKey::of(settings.name.as_str()),
             cycle: Cycle::new(&weights),
             cookie: settings.stickiness.as_ref().map(Cookie::of),
             live: roster.group(&settings.name),
+            awaits_names,
             targets: targets.into(),
             by_key,
             settings: settings.clone(),

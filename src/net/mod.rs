@@ -4,4 +4,5 @@ pub mod connect;
 pub mod http1;
 pub mod listen;
 pub mod pool;
+pub mod shortage;
 pub mod stream;

@@ -176,16 +176,30 @@ fn run_under(shell: &str, path: &str) -> (Running, String, impl Iterator<Item = 
 }
 
 #[test]
-fn running_out_of_descriptors_pauses_accepting_and_recovers_by_itself() {
+fn a_crowd_leaves_descriptors_to_the_checks_and_no_target_is_blamed() {
     let dir = tempfile::tempdir().unwrap();
     let origin = Origin::named("a");
-    let path = file(dir.path(), &origin, "[log]\naccess = { to = \"off\" }\n");
-    let (_running, address, mut lines) = run_under("ulimit -n 40;", &path);
+    let more = "health = { interval = \"100ms\", unhealthy_threshold = 1 }\n\
+                [log]\naccess = { to = \"off\" }\n";
+    let path = file(dir.path(), &origin, more);
+    let (running, address, mut lines) = run_under("ulimit -n 64;", &path);
     let address: std::net::SocketAddr = address.parse().unwrap();
-    let crowd: Vec<_> = (0..60).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-    lines.find(|line| line.contains("accepting pauses")).expect("it says so");
+    let crowd: Vec<_> = (0..90).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let mut told = Vec::new();
+    lines.find(|line| {
+        told.push(line.clone());
+        line.contains("descriptors")
+    });
+    let before = origin.checks().len();
+    until("checks go on", || (origin.checks().len() > before + 3).then_some(()));
     drop(crowd);
-    assert_eq!(crate::support::Visitor::of(address).get("/").body, "a");
+    until("it serves again", || {
+        (crate::support::Visitor::of(address).get("/").body == "a").then_some(())
+    });
+    running.signal("-TERM");
+    told.extend(lines);
+    assert!(!told.iter().any(|line| line.contains("unhealthy")), "{told:#?}");
+    assert_eq!(told.iter().filter(|line| line.contains("are refused")).count(), 1, "{told:#?}");
 }
 
 #[test]
@@ -227,6 +241,39 @@ fn cookies_are_minted_verified_and_looked_into() {
     );
     assert!(down.contains("assumed: every target healthy, app/a down"), "{down}");
     assert!(down.contains("verdict   hit"), "a lone target that is down fails open: {down}");
+}
+
+#[test]
+fn explain_reads_host_as_the_balancer_does_and_knows_what_names_stand_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = text(&stayput(&["keys", "new"]).output().unwrap().stdout);
+    std::fs::write(dir.path().join("one.key"), &key).unwrap();
+    let path = dir.path().join("stayput.toml");
+    let file = "[listener.web]\naddress = \"127.0.0.1:8080\"\n[target_group.app]\n\
+                targets = [{ id = \"pool\", address = \"localhost:9\", expand = true }]\n\
+                [affinity]\nkeys = [{ id = 1, file = \"one.key\" }]\n\
+                [[rule]]\nname = \"tea\"\nhosts = [\"tea.example\"]\n\
+                respond = { status = 418 }\n[[rule]]\nname = \"all\"\nforward = \"app\"\n";
+    std::fs::write(&path, file).unwrap();
+    let path = path.display().to_string();
+    let run = |command: &[&str], arguments: &[&str]| {
+        let output = stayput(&[command, &["-c", &path], arguments].concat()).output().unwrap();
+        text(&output.stdout) + &text(&output.stderr)
+    };
+    let explain = |arguments: &[&str]| run(&["explain"], arguments);
+    let url = "http://127.0.0.1:8080/";
+    let tea = explain(&["-H", "host: tea.example:8080", url]);
+    assert!(tea.contains("rule      tea"), "{tea}");
+    assert!(explain(&["http://tea.example:8080/"]).contains("rule      tea"));
+    let refused = explain(&["-H", "Host: a, b", url]);
+    assert!(refused.contains("answer    400, made here: bad_host"), "{refused}");
+    let refused = explain(&["-X", "TRACE", "-o", "json", url]);
+    let refused: serde_json::Value = serde_json::from_str(&refused).unwrap();
+    assert_eq!((&refused["status"], &refused["why"]), (&405.into(), &"method_not_allowed".into()));
+    let minted = run(&["cookie", "mint"], &["--target", "app/pool/127.0.0.1:9"]);
+    assert!(minted.starts_with("AWSALB="), "{minted}");
+    let hit = explain(&["--cookie", minted.trim(), url]);
+    assert!(hit.contains("verdict   hit") && hit.contains("pool/127.0.0.1:9"), "{hit}");
 }
 
 /// The demo's own lines, read from its output and run with real curl.

@@ -107,3 +107,40 @@ fn a_name_without_an_address_starts_as_down_and_stops_nothing() {
         assert_eq!(Visitor::of(world.address()).get("/").body, "a");
     }
 }
+
+#[test]
+fn a_word_is_looked_for_in_the_first_64_kib_of_however_large_a_page() {
+    use stayput::model::live::Health;
+    for (before, expected) in [(60_000, Health::Healthy), (70_000, Health::Unhealthy)] {
+        let page = format!("{}the word{}", "x".repeat(before), "y".repeat(200_000));
+        let address = large_page(page);
+        let world = World::of_text(&format!(
+            "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"off\" }}\n\
+             [listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+             targets = [\"{address}\"]\nhealth = {{ {FAST}, body = \"the word\" }}\n"
+        ));
+        until("the check has its result", || {
+            let snapshot = world.server().published().current();
+            let health = snapshot.groups[0].targets[0].live.availability().health;
+            (health != Health::Initial).then(|| assert_eq!(health, expected, "{before}"))
+        });
+    }
+}
+
+/// Answers every connection with this page.
+fn large_page(page: String) -> std::net::SocketAddr {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            // One who has found what he looks for may have left.
+            let _ = stream.read(&mut [0; 4_096]);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", page.len());
+            let _ = stream.write_all(head.as_bytes());
+            let _ = stream.write_all(page.as_bytes());
+        }
+    });
+    address
+}

@@ -18,5 +18,7 @@ mod faults;
 mod forwarding;
 /// Checks, passive marking, readiness, fail-open.
 mod health;
+/// Targets known by host names: a restart, and a resolver that is silent.
+mod names;
 /// A client stays, moves once, and its cookie says what it should.
 mod stickiness;

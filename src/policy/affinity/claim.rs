@@ -89,7 +89,8 @@ pub fn find<'a>(
     best
 }
 
-fn state(pin: Option<Pin>, lifetime: u32, now: u64) -> PinState {
+/// What a token that holds this pin for a group says now.
+pub fn state(pin: Option<Pin>, lifetime: u32, now: u64) -> PinState {
     match pin {
         None => PinState::Absent,
         Some(pin) if in_force(pin, lifetime, now) => PinState::Held(pin),
