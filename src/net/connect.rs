@@ -1,6 +1,7 @@
 //! Reaching a target.
 
 use super::http1::Connection;
+use super::shortage::is_our_shortage;
 use bytes::Bytes;
 use http_body::Body;
 use std::fmt;
@@ -24,6 +25,15 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether it says something of the target, rather than of what this process has run out of.
+    pub fn is_the_targets(&self) -> bool {
+        match self {
+            ConnectError::Full => false,
+            ConnectError::Io(error) => !is_our_shortage(error),
+            ConnectError::Unresolved | ConnectError::Timeout => true,
+        }
+    }
+
     /// The word for the access log.
     pub fn word(&self) -> &'static str {
         match self {
@@ -31,6 +41,7 @@ impl ConnectError {
             ConnectError::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 "target_refused"
             }
+            ConnectError::Io(error) if is_our_shortage(error) => "out_of_sockets",
             ConnectError::Io(_) => "target_unreachable",
             ConnectError::Timeout => "target_connect_timeout",
             ConnectError::Full => "target_connections_full",

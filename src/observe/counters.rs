@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counters {
     /// Client connections accepted.
     pub accepted: Counter,
-    /// Client connections closed at accept: not in `allow_from`, or over `limits.connections`.
+    /// Client connections closed at accept: not in `allow_from`, over `limits.connections`, or
+    /// at the descriptors kept back.
     pub refused: Counter,
     /// Times accepting paused because descriptors had run out.
     pub accept_pauses: Counter,

@@ -166,7 +166,7 @@ async fn dial(
         }
     };
     connected.await.map_err(|error| {
-        if !matches!(error, ConnectError::Full) {
+        if error.is_the_targets() {
             exchange.workplace.report(Report::ConnectFailed(target.live.clone()));
         }
         Attempted::TryAnother(Failure::Connect(error))
