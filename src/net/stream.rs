@@ -4,6 +4,7 @@
 //! wants its I/O to be `Send` where upgrades are possible. Nobody else touches them: the relaxed
 //! loads and stores cost what plain ones do.
 
+use bytes::Bytes;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -65,6 +66,8 @@ impl Watch {
 pub struct WatchedStream {
     /// Present until dropped.
     inner: Option<TcpStream>,
+    /// Read before and put back.
+    first: Bytes,
     watch: Arc<Watch>,
 }
 
@@ -72,7 +75,20 @@ impl WatchedStream {
     /// Watches a stream.
     pub fn new(inner: TcpStream) -> (Self, Arc<Watch>) {
         let watch = Arc::new(Watch::default());
-        (Self { inner: Some(inner), watch: Arc::clone(&watch) }, watch)
+        (Self { inner: Some(inner), first: Bytes::new(), watch: Arc::clone(&watch) }, watch)
+    }
+
+    /// Puts bytes back that were read and not used: they are read again first.
+    pub fn put_back(&mut self, bytes: Bytes) {
+        self.first = bytes;
+    }
+
+    /// Ready when there is something to read, the end or an error included.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.inner {
+            Some(inner) if self.first.is_empty() => inner.poll_read_ready(cx).map(|_| ()),
+            _ => Poll::Ready(()),
+        }
     }
 
     fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -94,6 +110,11 @@ impl AsyncRead for WatchedStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let count = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let polled = self.socket()?.poll_read(cx, buffer);
         self.watch.note(&self.watch.read, buffer.filled().len() - before);

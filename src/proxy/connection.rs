@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -27,54 +27,106 @@ const FIELDS_ON_THE_STACK: usize = 100;
 /// Bytes hyper may buffer of one client, heads included, where the head's limit allows it.
 const BUFFER_BEYOND_HEAD: usize = 64 * 1_024;
 
-/// How a connection ended, as hyper tells it.
+/// Why serving stopped.
 enum End {
     Done(Result<(), hyper::Error>),
     Expired(Expiry),
+    /// Nothing is under way, and has not been for a while.
+    Idle,
 }
 
 /// Serves a connection until it closes or becomes a tunnel.
+///
+/// hyper's part of it, with its buffers, is there only while something is going on: an idle
+/// connection is a socket and a [`Client`].
 pub async fn serve(
     workplace: Rc<Workplace>,
     client: Rc<Client>,
-    stream: WatchedStream,
+    mut stream: WatchedStream,
     limits: &Limits,
 ) {
-    let end = {
-        let service = service_fn(|request: Request<Incoming>| {
-            let (workplace, client) = (workplace.clone(), client.clone());
-            async move { Ok::<_, Infallible>(handle(workplace, client, request).await) }
-        });
-        let mut builder = http1::Builder::new();
-        // hyper's pipelined flush stays off: it holds answers back as long as anything unread is in
-        // the buffer, half a request or a malformed one included.
-        builder
-            .header_read_timeout(None)
-            .max_header_size(limits.header_bytes)
-            .max_buf_size(limits.header_bytes + BUFFER_BEYOND_HEAD);
-        if limits.headers != FIELDS_ON_THE_STACK {
-            builder.max_headers(limits.headers);
-        }
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection.with_upgrades());
-        poll_fn(|cx| {
+    let end = loop {
+        let waited = poll_fn(|cx| {
             workplace.begin_turn();
             client.remember_waker(cx.waker());
-            if let Some(expiry) = client.expiry()
-                && !is_for_the_exchange(expiry)
-            {
-                return Poll::Ready(End::Expired(expiry));
+            match client.expiry() {
+                Some(expiry) => Poll::Ready(Some(expiry)),
+                None => stream.poll_readable(cx).map(|()| None),
             }
-            let polled = connection.as_mut().poll(cx);
-            client.settle(&workplace);
-            polled.map(End::Done)
-        })
-        .await
+        });
+        if let Some(expiry) = waited.await {
+            drop(stream);
+            break End::Expired(expiry);
+        }
+        client.equip(true);
+        match speak(&workplace, &client, stream, limits).await {
+            (End::Idle, Some(idle)) => stream = idle,
+            (end, _) => break end,
+        }
+        client.equip(false);
     };
     // hyper's machine is gone, and with it whatever it was serving: that is written down now.
     client.settle_all();
     if let Some(socket) = client.watch.take_socket() {
         finish(&workplace, &client, socket, end).await;
+    }
+}
+
+/// Speaks HTTP/1.1 until the connection ends or has been idle for a while; then the stream comes
+/// back.
+async fn speak(
+    workplace: &Rc<Workplace>,
+    client: &Rc<Client>,
+    stream: WatchedStream,
+    limits: &Limits,
+) -> (End, Option<WatchedStream>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (workplace, client) = (workplace.clone(), client.clone());
+        async move { Ok::<_, Infallible>(handle(workplace, client, request).await) }
+    });
+    let mut builder = http1::Builder::new();
+    // hyper's pipelined flush stays off: it holds answers back as long as anything unread is in
+    // the buffer, half a request or a malformed one included.
+    builder
+        .header_read_timeout(None)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes + BUFFER_BEYOND_HEAD);
+    if limits.headers != FIELDS_ON_THE_STACK {
+        builder.max_headers(limits.headers);
+    }
+    // Boxed, so that a parked connection does not keep the room.
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = Box::new(connection.with_upgrades());
+    let end = poll_fn(|cx| {
+        workplace.begin_turn();
+        client.remember_waker(cx.waker());
+        if let Some(expiry) = client.expiry()
+            && !is_for_the_exchange(expiry)
+        {
+            return Poll::Ready(End::Expired(expiry));
+        }
+        let polled = Pin::new(&mut *connection).poll(cx);
+        client.settle(workplace);
+        match polled {
+            Poll::Ready(done) => Poll::Ready(End::Done(done)),
+            Poll::Pending if client.may_park(workplace.now().monotonic) => Poll::Ready(End::Idle),
+            Poll::Pending => Poll::Pending,
+        }
+    });
+    match (end.await, *connection) {
+        (End::Idle, connection) => match connection.into_parts() {
+            Some(parts) => {
+                let mut stream = parts.io.into_inner();
+                if !parts.read_buf.is_empty() {
+                    // Part of another head came along with the request before.
+                    client.enter(Phase::Head, workplace.now().monotonic, None);
+                    stream.put_back(parts.read_buf);
+                }
+                (End::Idle, Some(stream))
+            }
+            None => (End::Idle, None),
+        },
+        (end, _) => (end, None),
     }
 }
 
@@ -97,7 +149,7 @@ async fn finish(workplace: &Workplace, client: &Client, mut socket: TcpStream, e
             client.linger();
             None
         }
-        End::Expired(_) | End::Done(_) => None,
+        End::Expired(_) | End::Done(_) | End::Idle => None,
     };
     if let Some(status) = last_word {
         workplace.counters.unparsable.add_one();
