@@ -19,22 +19,30 @@ impl Cores {
     }
 
     pub(crate) fn pin_to_load(&self) -> nix::Result<()> {
-        pin_to(self.load)
+        pin_to(&[self.load])
     }
 
-    /// Runs `start` on the balancer's core, so that a process started in it inherits the core.
-    pub(crate) fn on_balancer<T>(&self, start: impl FnOnce() -> T) -> nix::Result<T> {
-        pin_to(self.balancer)?;
+    /// Runs `start` on the balancer's core, or on both where it has two workers, so that a process
+    /// started in it inherits them.
+    pub(crate) fn on_balancer<T>(
+        &self,
+        workers: usize,
+        start: impl FnOnce() -> T,
+    ) -> nix::Result<T> {
+        let both = [self.balancer, self.load];
+        pin_to(&both[..workers.min(both.len())])?;
         let started = start();
-        pin_to(self.load)?;
+        pin_to(&[self.load])?;
         Ok(started)
     }
 }
 
 const THIS_THREAD: Pid = Pid::from_raw(0);
 
-fn pin_to(core: usize) -> nix::Result<()> {
+fn pin_to(cores: &[usize]) -> nix::Result<()> {
     let mut only = CpuSet::new();
-    only.set(core)?;
+    for &core in cores {
+        only.set(core)?;
+    }
     sched_setaffinity(THIS_THREAD, &only)
 }

@@ -59,12 +59,17 @@ struct Traffic<'a> {
     pace: Option<Pace>,
     run: Run,
     chunk: Vec<u8>,
+    filler: Vec<u8>,
 }
 
 struct Connection {
     stream: TcpStream,
+    /// The request: its head, then so many bytes of `filler`.
     request: Vec<u8>,
-    replica: u8,
+    upload: usize,
+    /// How much of both is written.
+    sent: usize,
+    replica: usize,
     head: Vec<u8>,
     /// Bytes of the body still to come, once the head was read.
     body_left: Option<usize>,
@@ -108,12 +113,15 @@ impl<'a> Traffic<'a> {
             }),
             run: Run::with_room_for(Duration::ZERO),
             chunk: vec![0; 64 << 10],
+            filler: vec![b'.'; load.scenario.upload],
         };
         for (place, visitor) in (0..load.scenario.connections).zip(load.visitors.iter().cycle()) {
             let stream = traffic.connect(place)?;
             traffic.connections.push(Connection {
                 stream,
-                request: visitor.request(load.address, load.scenario),
+                request: visitor.head(load.address, load.scenario),
+                upload: load.scenario.upload,
+                sent: 0,
                 replica: visitor.replica,
                 head: Vec::with_capacity(4096),
                 body_left: None,
@@ -146,8 +154,12 @@ impl<'a> Traffic<'a> {
                     self.origin.serve_what_is_ready();
                     continue;
                 }
+                let place = event.data() as usize;
+                if event.events().intersects(EpollFlags::EPOLLOUT) {
+                    self.send(place)?;
+                }
                 let ended = event.events().intersects(EpollFlags::EPOLLRDHUP);
-                self.read(event.data() as usize, ended)?;
+                self.read(place, ended)?;
             }
             moment = now();
             if count > 0 {
@@ -189,9 +201,24 @@ impl<'a> Traffic<'a> {
     fn ask(&mut self, place: usize, due: Instant) -> io::Result<()> {
         let connection = &mut self.connections[place];
         connection.due = Some(due);
-        // A request is far smaller than a socket's buffer, so it is written whole or not at all.
-        if connection.stream.write_all(&connection.request).is_err() {
-            self.fail(place)?;
+        connection.sent = 0;
+        self.send(place)
+    }
+
+    /// Writes as much of the request as the socket takes.
+    fn send(&mut self, place: usize) -> io::Result<()> {
+        let connection = &mut self.connections[place];
+        let head = connection.request.len();
+        while connection.due.is_some() && connection.sent < head + connection.upload {
+            let written = match connection.request.get(connection.sent..) {
+                Some(rest) if !rest.is_empty() => connection.stream.write(rest),
+                _ => connection.stream.write(&self.filler[connection.sent - head..]),
+            };
+            match written {
+                Ok(count) => connection.sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(_) => return self.fail(place),
+            }
         }
         Ok(())
     }
@@ -263,7 +290,9 @@ impl<'a> Traffic<'a> {
         let stream = TcpStream::connect(self.load.address)?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        let mut interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        // A request without a body is far smaller than a socket's buffer.
+        interest.set(EpollFlags::EPOLLOUT, self.load.scenario.upload > 0);
         self.epoll.add(&stream, EpollEvent::new(interest, place as u64))?;
         Ok(stream)
     }

@@ -34,6 +34,9 @@ mod wrk;
 use std::process::ExitCode;
 
 #[cfg(target_os = "linux")]
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+#[cfg(target_os = "linux")]
 fn main() -> ExitCode {
     let Some(options) = options::Options::from_arguments(std::env::args().skip(1)) else {
         println!("throughput: nothing to do; run it with: cargo bench --bench throughput");
@@ -63,11 +66,15 @@ fn run(options: &options::Options) -> Result<bool, Box<dyn std::error::Error>> {
         println!("throughput: no scenario has {:?} in its name", options.filter);
         return Ok(true);
     }
+    let variants = scenario::Variant::needed(&scenarios);
     let cores = cores::Cores::choose()?;
     cores.pin_to_load()?;
+    // A thousand replicas listen, and each may have connections from three balancers.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let origin = origin::Origin::start()?;
     let room = tempfile::tempdir()?;
-    let lineup = balancers::Lineup::start(options, &cores, &origin, room.path())?;
+    let lineup = balancers::Lineup::start(options, &cores, &origin, room.path(), &variants)?;
     report::print_opening(&cores, &lineup);
 
     let mut right = lineup.all_started();
@@ -75,7 +82,7 @@ fn run(options: &options::Options) -> Result<bool, Box<dyn std::error::Error>> {
     for scenario in scenarios {
         let table = rounds::run(scenario, options, &lineup, &origin)?;
         right &= table.answers_were_right();
-        report::print_table(&table);
+        report::print_table(&table, &tables);
         tables.push(table);
     }
     let second_opinions = wrk::second_opinions(options, &lineup);

@@ -29,6 +29,7 @@ pub(crate) struct Figures {
     /// Microseconds.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
+    pub(crate) p999: f64,
 }
 
 impl Run {
@@ -67,6 +68,7 @@ impl Run {
             cpu: each(self.used.cpu.user + self.used.cpu.system),
             p50: self.percentile(0.50),
             p99: self.percentile(0.99),
+            p999: self.percentile(0.999),
         }
     }
 
@@ -96,6 +98,7 @@ impl Figures {
             cpu: of(|run| run.cpu),
             p50: of(|run| run.p50),
             p99: of(|run| run.p99),
+            p999: of(|run| run.p999),
         }
     }
 }

@@ -4,6 +4,8 @@
 /// How much to measure, and of what.
 pub(crate) struct Options {
     pub(crate) quick: bool,
+    /// Runs of each row, if not as many as usual.
+    pub(crate) runs_of_each: Option<usize>,
     /// Only scenarios with this in their name.
     pub(crate) filter: Option<String>,
     /// Only these rows; all of them when empty.
@@ -14,7 +16,7 @@ impl Options {
     /// None when this is not a bench run: `cargo test --all-targets` starts benches without
     /// `--bench`, and a listing wants nothing measured.
     pub(crate) fn from_arguments(arguments: impl Iterator<Item = String>) -> Option<Self> {
-        let mut options = Self { quick: false, filter: None, only: Vec::new() };
+        let mut options = Self { quick: false, runs_of_each: None, filter: None, only: Vec::new() };
         let mut is_bench = false;
         let mut arguments = arguments.peekable();
         while let Some(argument) = arguments.next() {
@@ -22,6 +24,9 @@ impl Options {
                 "--bench" => is_bench = true,
                 "--quick" => options.quick = true,
                 "--list" | "--test" => return None,
+                "--runs" => {
+                    options.runs_of_each = arguments.next().and_then(|count| count.parse().ok());
+                }
                 "--only" => {
                     let rows = arguments.next().unwrap_or_default();
                     options.only = rows.split(',').map(str::to_owned).collect();

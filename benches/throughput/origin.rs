@@ -1,4 +1,4 @@
-//! The replicas: three ports, and answers as long as the path says. A thread serves them, except
+//! The replicas: a port each, and answers as long as the path says. A thread serves them, except
 //! while a load is run: then the load's own thread does, so that the two never wait for each
 //! other's turn on the core they share.
 
@@ -17,7 +17,7 @@ use stayput::ground::clock::Moment;
 
 /// Where the replicas listen; they are gone when the process is.
 pub(crate) struct Origin {
-    pub(crate) replicas: [SocketAddr; REPLICAS],
+    pub(crate) replicas: Vec<SocketAddr>,
     server: Arc<Mutex<Server>>,
     lent: Arc<AtomicBool>,
 }
@@ -28,16 +28,15 @@ pub(crate) struct Lent<'a> {
     lent: &'a AtomicBool,
 }
 
-pub(crate) const REPLICAS: usize = 3;
+/// As many as the largest scenario has targets; most have three.
+pub(crate) const REPLICAS: usize = 1_000;
 
 impl Origin {
     /// The thread inherits the core of the thread that calls.
     pub(crate) fn start() -> io::Result<Self> {
         let server = Server::bind()?;
-        let mut replicas = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); REPLICAS];
-        for (replica, listener) in replicas.iter_mut().zip(&server.listeners) {
-            *replica = listener.local_addr()?;
-        }
+        let replicas = server.listeners.iter().map(TcpListener::local_addr);
+        let replicas = replicas.collect::<io::Result<_>>()?;
         let origin = Self { replicas, server: Arc::new(Mutex::new(server)), lent: Arc::default() };
         let (server, lent) = (Arc::clone(&origin.server), Arc::clone(&origin.lent));
         thread::Builder::new().name("origin".to_owned()).spawn(move || {
@@ -90,6 +89,7 @@ struct Server {
     vacant: Vec<usize>,
     date: String,
     filler: Vec<u8>,
+    chunk: Vec<u8>,
 }
 
 struct Connection {
@@ -100,13 +100,16 @@ struct Connection {
     head: Vec<u8>,
     written: usize,
     body_left: usize,
+    /// Bytes of the request's body still to come, which are thrown away.
+    upload_left: usize,
     /// The request asked for the connection to be closed after its answer.
     last: bool,
 }
 
 /// Longest body that can be asked for, written from one shared buffer.
 const LONGEST_BODY: usize = 1 << 20;
-const LONGEST_HEAD: usize = 16 << 10;
+/// A head, and what of its body came along.
+const LONGEST_REQUEST: usize = 128 << 10;
 
 impl Server {
     fn bind() -> io::Result<Self> {
@@ -126,6 +129,7 @@ impl Server {
             vacant: Vec::new(),
             date: httpdate::fmt_http_date(now),
             filler: vec![b'.'; LONGEST_BODY],
+            chunk: vec![0; 64 << 10],
         })
     }
 
@@ -162,7 +166,7 @@ impl Server {
 
     fn answer(&mut self, place: usize) {
         let Some(connection) = &mut self.connections[place] else { return };
-        if connection.advance(&self.date, &self.filler).is_err() {
+        if connection.advance(&self.date, &self.filler, &mut self.chunk).is_err() {
             self.connections[place] = None;
             self.vacant.push(place);
         }
@@ -171,26 +175,36 @@ impl Server {
 
 impl Connection {
     fn new(stream: TcpStream, replica: usize) -> Self {
-        let request = Vec::with_capacity(LONGEST_HEAD);
-        Self { stream, replica, request, head: Vec::new(), written: 0, body_left: 0, last: false }
+        let request = Vec::with_capacity(4096);
+        Self {
+            stream,
+            replica,
+            request,
+            head: Vec::new(),
+            written: 0,
+            body_left: 0,
+            upload_left: 0,
+            last: false,
+        }
     }
 
     /// Writes and reads until neither goes on. An error or the peer's end closes the connection.
-    fn advance(&mut self, date: &str, filler: &[u8]) -> io::Result<()> {
-        let mut chunk = [0; 4096];
+    fn advance(&mut self, date: &str, filler: &[u8], chunk: &mut [u8]) -> io::Result<()> {
         loop {
-            if !self.write_pending(filler)? {
+            if self.upload_left == 0 && !self.write_pending(filler)? {
                 return Ok(());
             }
-            if self.last {
+            if self.upload_left == 0 && self.last {
                 return Err(ErrorKind::ConnectionAborted.into());
             }
-            if self.take_request(date) {
+            if self.upload_left == 0 && self.take_request(date) {
                 continue;
             }
-            match self.stream.read(&mut chunk) {
+            match self.stream.read(chunk) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(count) if self.request.len() + count > LONGEST_HEAD => {
+                Ok(count) if count <= self.upload_left => self.upload_left -= count,
+                Ok(_) if self.upload_left > 0 => return Err(ErrorKind::InvalidData.into()),
+                Ok(count) if self.request.len() + count > LONGEST_REQUEST => {
                     return Err(ErrorKind::InvalidData.into());
                 }
                 Ok(count) => self.request.extend_from_slice(&chunk[..count]),
@@ -218,14 +232,18 @@ impl Connection {
         Ok(true)
     }
 
-    /// Turns a complete request head into the answer to write. No request here has a body.
+    /// Turns a complete request head into the answer to write, once the body has come.
     fn take_request(&mut self, date: &str) -> bool {
         let Some(end) = memmem::find(&self.request, b"\r\n\r\n") else { return false };
         self.last = memmem::find(&self.request[..end + 2], b"\r\nConnection: close\r").is_some();
         let path = self.request.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
         let digits = std::str::from_utf8(path.get(1..).unwrap_or_default()).unwrap_or_default();
         let length = digits.parse().unwrap_or(0).min(LONGEST_BODY);
+        let upload = content_length(&self.request[..end + 2]);
         self.request.drain(..end + 4);
+        let came_along = upload.min(self.request.len());
+        self.request.drain(..came_along);
+        self.upload_left = upload - came_along;
 
         self.head.clear();
         self.written = 0;
@@ -242,4 +260,12 @@ impl Connection {
         self.body_left = length - together;
         true
     }
+}
+
+fn content_length(head: &[u8]) -> usize {
+    const NAME: &[u8] = b"\r\ncontent-length: ";
+    let lower = head.to_ascii_lowercase();
+    let Some(at) = memmem::find(&lower, NAME) else { return 0 };
+    let digits = lower[at + NAME.len()..].split(|&byte| byte == b'\r').next();
+    digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0)
 }

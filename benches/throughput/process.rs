@@ -38,18 +38,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl Process {
-    /// Starts `command` on the balancer's core and waits until `address` takes connections.
+    /// Starts `command` on its cores and waits until `address` takes connections.
     /// Whatever it says goes to `said`.
     pub(crate) fn start(
         mut command: Command,
         cores: &Cores,
+        workers: usize,
         address: SocketAddr,
         said: &Path,
     ) -> io::Result<Self> {
         // Appending, so that it can be emptied between runs when it is a log.
         let output = File::options().create(true).append(true).open(said)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let mut process = Self { child: cores.on_balancer(|| command.spawn())?? };
+        let mut process = Self { child: cores.on_balancer(workers, || command.spawn())?? };
         for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
             if let Some(status) = process.child.try_wait()? {
                 let said = fs::read_to_string(said).unwrap_or_default();

@@ -11,7 +11,7 @@ use crate::cores::Cores;
 use crate::measure::Figures;
 use crate::options::Options;
 use crate::rounds::{Row, Table};
-use crate::scenario::{Budget, Figure};
+use crate::scenario::{Against, Budget, Figure};
 use crate::wrk::SecondOpinions;
 
 /// The machine, the settings of all who take part, and who does not.
@@ -22,8 +22,8 @@ pub(crate) fn print_opening(cores: &Cores, lineup: &Lineup) {
         println!("warning: one core for all, so requests a second mean little here");
     }
     for entrant in lineup.entrants.iter().filter(|entrant| entrant.is_balancer()) {
-        println!("\n{}:", entrant.name);
-        for line in entrant.settings.lines() {
+        println!("\n{}:", entrant.title());
+        for line in entrant.settings().lines() {
             println!("  | {line}");
         }
     }
@@ -33,14 +33,15 @@ pub(crate) fn print_opening(cores: &Cores, lineup: &Lineup) {
     }
 }
 
-pub(crate) fn print_table(table: &Table) {
+/// `others` are the tables so far.
+pub(crate) fn print_table(table: &Table, others: &[Table]) {
     let scenario = table.scenario;
     println!("\n{}: {}, {} of them", scenario.name, scenario.about, scenario.connections);
     if let Some(rate) = table.rate {
         println!("offered to each: {rate:.0} requests a second");
     }
     println!(
-        "{:13} {:>9} {:>8} {:>7} {:>7} {:>17} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6}",
+        "{:13} {:>9} {:>8} {:>7} {:>7} {:>17} {:>8} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6}",
         "row",
         "req/s",
         "CPU us",
@@ -49,6 +50,7 @@ pub(crate) fn print_table(table: &Table) {
         "lowest..highest",
         "p50 us",
         "p99 us",
+        "p99.9 us",
         "errors",
         "moved",
         "fresh",
@@ -57,11 +59,11 @@ pub(crate) fn print_table(table: &Table) {
     for row in &table.rows {
         print_row(row);
     }
-    println!("{}", verdict(table));
+    println!("{}", verdict(table, others));
 }
 
 fn print_row(row: &Row) {
-    let Figures { requests_per_second, user, system, cpu, p50, p99 } = row.median;
+    let Figures { requests_per_second, user, system, cpu, p50, p99, p999 } = row.median;
     let cost = if row.is_balancer {
         let (low, high) = row.cpu_spread();
         format!("{cpu:8.2} {user:7.2} {system:7.2} {:>17}", format!("{low:.2}..{high:.2}"))
@@ -76,25 +78,31 @@ fn print_row(row: &Row) {
         ("-".to_owned(), "-".to_owned())
     };
     println!(
-        "{:13} {requests_per_second:9.0} {cost} {p50:8.0} {p99:8.0} {:>7} {:>6} {fresh:>6} {logged:>6}",
+        "{:13} {requests_per_second:9.0} {cost} {p50:8.0} {p99:8.0} {p999:8.0} {:>7} {:>6} {fresh:>6} {logged:>6}",
         row.name, row.errors, row.moved
     );
 }
 
-fn verdict(table: &Table) -> String {
-    let Budget { figure, against, must, aim } = table.scenario.budget;
+fn verdict(table: &Table, others: &[Table]) -> String {
+    let Some(budget) = &table.scenario.budget else { return "stayput: no budget".to_owned() };
+    let &Budget { figure, against, must, aim } = budget;
     let figure = match figure {
         Figure::CpuPerRequest => "CPU per request",
         Figure::P99 => "p99",
     };
-    let against = match against {
-        [one] => (*one).to_owned(),
-        several => format!("the better of {}", several.join(" and ")),
-    };
+    let against = against_in_words(against);
     let aim = aim.map(|aim| format!(", aim {aim} x")).unwrap_or_default();
-    match table.ratio(STAYPUT) {
+    match table.ratio(budget, STAYPUT, others) {
         Some(ratio) => format!("stayput: {figure} {ratio:.2} x {against} (must <= {must} x{aim})"),
         None => format!("stayput: no ratio, a row is missing (must <= {must} x {against}{aim})"),
+    }
+}
+
+fn against_in_words(against: Against) -> String {
+    match against {
+        Against::Scenario(name) => format!("its own in {name}"),
+        Against::Rivals([one]) => (*one).to_owned(),
+        Against::Rivals(several) => format!("the better of {}", several.join(" and ")),
     }
 }
 
@@ -123,7 +131,7 @@ pub(crate) fn write_json(
         .entrants
         .iter()
         .filter(|entrant| entrant.is_balancer())
-        .map(|entrant| (entrant.name.to_owned(), json!(entrant.settings)))
+        .map(|entrant| (entrant.title(), json!(entrant.settings())))
         .collect();
     let absent: Vec<Value> = lineup
         .absent
@@ -145,7 +153,7 @@ pub(crate) fn write_json(
         },
         "settings": settings,
         "absent": absent,
-        "scenarios": tables.iter().map(table_as_json).collect::<Vec<_>>(),
+        "scenarios": tables.iter().map(|table| table_as_json(table, tables)).collect::<Vec<_>>(),
         "wrk_requests_per_second": wrk,
     });
     // The program lies in <target>/<profile>/.
@@ -157,8 +165,8 @@ pub(crate) fn write_json(
     Ok(path)
 }
 
-fn table_as_json(table: &Table) -> Value {
-    let budget = &table.scenario.budget;
+fn table_as_json(table: &Table, others: &[Table]) -> Value {
+    let budget = table.scenario.budget.as_ref();
     json!({
         "name": table.scenario.name,
         "about": table.scenario.about,
@@ -166,10 +174,11 @@ fn table_as_json(table: &Table) -> Value {
         "connections": table.scenario.connections,
         "offered_per_second": table.rate,
         "rows": table.rows.iter().map(row_as_json).collect::<Vec<_>>(),
-        "ratio": table.ratio(STAYPUT),
-        "must": budget.must,
-        "aim": budget.aim,
-        "against": budget.against,
+        "upload": table.scenario.upload,
+        "ratio": budget.and_then(|budget| table.ratio(budget, STAYPUT, others)),
+        "must": budget.map(|budget| budget.must),
+        "aim": budget.and_then(|budget| budget.aim),
+        "against": budget.map(|budget| against_in_words(budget.against)),
     })
 }
 
@@ -182,6 +191,7 @@ fn row_as_json(row: &Row) -> Value {
             "system_us_per_request": run.system,
             "p50_us": run.p50,
             "p99_us": run.p99,
+            "p999_us": run.p999,
         })
     };
     json!({

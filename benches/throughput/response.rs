@@ -11,7 +11,7 @@ pub(crate) struct Head<'a> {
     /// Absent when the body is framed in any other way.
     pub(crate) body: Option<usize>,
     /// The number of the replica that answered.
-    pub(crate) replica: Option<u8>,
+    pub(crate) replica: Option<usize>,
     /// `name=value` of the first cookie set.
     pub(crate) cookie: Option<&'a [u8]>,
 }
@@ -28,7 +28,7 @@ pub(crate) fn read_head(bytes: &[u8]) -> Option<Head<'_>> {
         if let Some(value) = value_of(line, b"content-length:") {
             head.body = number(value);
         } else if let Some(value) = value_of(line, b"x-replica:") {
-            head.replica = value.first().copied();
+            head.replica = number(value);
         } else if head.cookie.is_none() {
             head.cookie = value_of(line, b"set-cookie:")
                 .map(|value| &value[..memchr::memchr(b';', value).unwrap_or(value.len())]);

@@ -12,7 +12,7 @@ use crate::load::Load;
 use crate::measure::{Figures, Run, median};
 use crate::options::Options;
 use crate::origin::Origin;
-use crate::scenario::{Length, Offer, Scenario};
+use crate::scenario::{Against, Budget, Length, Offer, Scenario, Variant};
 
 /// What one scenario came to.
 pub(crate) struct Table {
@@ -48,7 +48,7 @@ pub(crate) fn run(
     let age = Moment::now().monotonic - lineup.cookies_given;
     sleep(COOKIE_AGE.saturating_sub(age));
 
-    let takes_part = |entrant: &&Entrant| entrant.takes_part_in(scenario.name);
+    let takes_part = |entrant: &&Entrant| entrant.takes_part_in(scenario);
     let entrants: Vec<&Entrant> = lineup.entrants.iter().filter(takes_part).collect();
     let length = Length::of(options);
     let rate = match scenario.offer {
@@ -125,11 +125,14 @@ impl Row {
         self.runs.push(run.figures());
     }
 
-    /// Every answer whole, from the visitor's own replica, with a fresh cookie, and logged.
-    fn is_right(&self) -> bool {
+    /// Every answer whole, from the visitor's own replica if it has one, with a fresh cookie, and
+    /// logged if there is a log.
+    fn is_right(&self, scenario: &Scenario) -> bool {
         let whole = self.errors == 0 && self.requests > 0;
-        let sticky = self.moved == 0 && self.fresh_cookies == self.requests;
-        whole && (!self.is_balancer || sticky && self.logged > 0)
+        let stays = self.moved == 0 || !scenario.returning;
+        let sticky = stays && self.fresh_cookies == self.requests;
+        let logged = self.logged > 0 || scenario.variant == Variant::NoLog;
+        whole && (!self.is_balancer || sticky && logged)
     }
 
     /// Lowest and highest CPU per request of all runs.
@@ -141,23 +144,33 @@ impl Row {
 
 impl Table {
     pub(crate) fn answers_were_right(&self) -> bool {
-        self.rows.iter().all(Row::is_right)
+        self.rows.iter().all(|row| row.is_right(self.scenario))
     }
 
-    /// The named row's figure over the best of those it is held against: round by round, because
-    /// neighbours in time shared the machine's mood, and the median of that. None unless all
-    /// of them have a row.
-    pub(crate) fn ratio(&self, name: &str) -> Option<f64> {
-        let budget = &self.scenario.budget;
-        let figures = |name: &str| {
-            let row = self.rows.iter().find(|row| row.name == name)?;
-            Some(row.runs.iter().map(|run| run.figure(budget.figure)))
-        };
-        let mut largest = f64::NEG_INFINITY;
-        for rival in budget.against {
-            let rounds = figures(name)?.zip(figures(rival)?);
-            largest = largest.max(median(rounds.map(|(own, rival)| own / rival).collect()));
+    /// The named row's figure over what its budget holds it against. Over rivals: round by round,
+    /// because neighbours in time shared the machine's mood, and the median of that; of the rivals
+    /// the best. None unless all of them have a row.
+    pub(crate) fn ratio(&self, budget: &Budget, name: &str, others: &[Self]) -> Option<f64> {
+        let row = |table: &Self, name: &str| table.rows.iter().position(|row| row.name == name);
+        let own = &self.rows[row(self, name)?];
+        match budget.against {
+            Against::Scenario(scenario) => {
+                let other = others.iter().find(|table| table.scenario.name == scenario)?;
+                let other = &other.rows[row(other, name)?];
+                Some(own.median.figure(budget.figure) / other.median.figure(budget.figure))
+            }
+            Against::Rivals(rivals) => {
+                let mut largest = f64::NEG_INFINITY;
+                for rival in rivals {
+                    let rival = &self.rows[row(self, rival)?];
+                    let rounds = own.runs.iter().zip(&rival.runs);
+                    let ratio = |(own, rival): (&Figures, &Figures)| {
+                        own.figure(budget.figure) / rival.figure(budget.figure)
+                    };
+                    largest = largest.max(median(rounds.map(ratio).collect()));
+                }
+                Some(largest)
+            }
         }
-        Some(largest)
     }
 }

@@ -8,12 +8,33 @@ use crate::options::Options;
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
+    /// How the balancers are set up for it.
+    pub(crate) variant: Variant,
     /// Bytes in each response's body.
     pub(crate) body: usize,
+    /// Bytes in each request's body; none is a GET.
+    pub(crate) upload: usize,
     pub(crate) connections: usize,
     pub(crate) reuse: Reuse,
+    /// Whether visitors send the cookie they were given.
+    pub(crate) returning: bool,
     pub(crate) offer: Offer,
-    pub(crate) budget: Budget,
+    pub(crate) budget: Option<Budget>,
+}
+
+/// How all balancers are set up: the common configuration, but for one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// One worker, three targets, the access log on.
+    Common,
+    NoLog,
+    /// Two workers on two cores, which load and origin share with them.
+    TwoWorkers,
+    /// Buffers larger than their defaults for the rivals; Stayput has nothing to set.
+    Tuned,
+    Targets(usize),
+    /// So many rules of one exact host each; requests name the last one's.
+    Rules(usize),
 }
 
 /// What becomes of a client connection after an answer.
@@ -36,9 +57,18 @@ pub(crate) enum Offer {
 /// What Stayput's row is held against.
 pub(crate) struct Budget {
     pub(crate) figure: Figure,
-    pub(crate) against: &'static [&'static str],
+    pub(crate) against: Against,
     pub(crate) must: f64,
     pub(crate) aim: Option<f64>,
+}
+
+/// With what a figure is compared.
+#[derive(Clone, Copy)]
+pub(crate) enum Against {
+    /// The best of these in the same scenario.
+    Rivals(&'static [&'static str]),
+    /// Stayput itself in another scenario.
+    Scenario(&'static str),
 }
 
 /// The column a budget speaks of.
@@ -58,57 +88,123 @@ pub(crate) struct Length {
 /// Connections, and so visitors, in every scenario.
 pub(crate) const CONNECTIONS: usize = 64;
 
-const SCENARIOS: [Scenario; 4] = [
-    Scenario {
-        name: "small",
-        about: "100-byte bodies, kept connections, as fast as they are answered",
-        body: 100,
-        connections: CONNECTIONS,
-        reuse: Reuse::Kept,
-        offer: Offer::Everything,
-        budget: Budget {
-            figure: Figure::CpuPerRequest,
-            against: &["nginx", "haproxy"],
-            must: 1.05,
-            aim: Some(0.8),
-        },
-    },
+const BOTH: Against = Against::Rivals(&["nginx", "haproxy"]);
+
+const fn cpu(against: Against, must: f64, aim: Option<f64>) -> Option<Budget> {
+    Some(Budget { figure: Figure::CpuPerRequest, against, must, aim })
+}
+
+const SMALL: Scenario = Scenario {
+    name: "small",
+    about: "100-byte bodies, kept connections, as fast as they are answered",
+    variant: Variant::Common,
+    body: 100,
+    upload: 0,
+    connections: CONNECTIONS,
+    reuse: Reuse::Kept,
+    returning: true,
+    offer: Offer::Everything,
+    budget: cpu(BOTH, 1.05, Some(0.8)),
+};
+
+const SCENARIOS: [Scenario; 14] = [
+    SMALL,
     Scenario {
         name: "equal-load",
-        about: "100-byte bodies, kept connections, half the rate of the slowest balancer",
-        body: 100,
-        connections: CONNECTIONS,
-        reuse: Reuse::Kept,
+        about: "the same at half the rate of the slowest balancer",
         offer: Offer::ShareOfSlowest(0.5),
-        budget: Budget { figure: Figure::P99, against: &["nginx"], must: 1.0, aim: None },
+        budget: Some(Budget {
+            figure: Figure::P99,
+            against: Against::Rivals(&["nginx"]),
+            must: 1.0,
+            aim: None,
+        }),
+        ..SMALL
     },
     Scenario {
         name: "new-connection",
         about: "100-byte bodies, a new client connection for each request",
-        body: 100,
-        connections: CONNECTIONS,
         reuse: Reuse::Fresh,
-        offer: Offer::Everything,
-        budget: Budget {
-            figure: Figure::CpuPerRequest,
-            against: &["nginx"],
-            must: 1.1,
-            aim: Some(1.0),
-        },
+        budget: cpu(Against::Rivals(&["nginx"]), 1.1, Some(1.0)),
+        ..SMALL
     },
     Scenario {
-        name: "large-body",
-        about: "1 MiB bodies, kept connections",
+        name: "new-sessions",
+        about: "100-byte bodies, kept connections, no cookie: every session is new",
+        returning: false,
+        budget: None,
+        ..SMALL
+    },
+    Scenario {
+        name: "no-log",
+        about: "as small, with every access log off",
+        variant: Variant::NoLog,
+        budget: None,
+        ..SMALL
+    },
+    Scenario {
+        name: "two-workers",
+        about: "as small, with two workers on both cores; load and origin compete with them, so \
+                only CPU per request means something",
+        variant: Variant::TwoWorkers,
+        budget: cpu(BOTH, 1.05, Some(0.8)),
+        ..SMALL
+    },
+    Scenario {
+        name: "download-64k",
+        about: "64 KiB bodies from targets, kept connections",
+        body: 64 << 10,
+        budget: None,
+        ..SMALL
+    },
+    Scenario {
+        name: "download-1m",
+        about: "1 MiB bodies from targets, kept connections",
         body: 1 << 20,
-        connections: CONNECTIONS,
-        reuse: Reuse::Kept,
-        offer: Offer::Everything,
-        budget: Budget {
-            figure: Figure::CpuPerRequest,
-            against: &["nginx", "haproxy"],
-            must: 0.67,
-            aim: Some(0.5),
-        },
+        budget: cpu(BOTH, 0.67, Some(0.5)),
+        ..SMALL
+    },
+    Scenario {
+        name: "upload-64k",
+        about: "64 KiB bodies to targets, kept connections",
+        upload: 64 << 10,
+        budget: None,
+        ..SMALL
+    },
+    Scenario {
+        name: "upload-1m",
+        about: "1 MiB bodies to targets, kept connections",
+        upload: 1 << 20,
+        budget: cpu(BOTH, 0.67, Some(0.5)),
+        ..SMALL
+    },
+    Scenario {
+        name: "targets-10",
+        about: "as small, with 10 targets",
+        variant: Variant::Targets(10),
+        budget: None,
+        ..SMALL
+    },
+    Scenario {
+        name: "targets-1000",
+        about: "as small, with 1,000 targets",
+        variant: Variant::Targets(1_000),
+        budget: cpu(Against::Scenario("targets-10"), 1.1, None),
+        ..SMALL
+    },
+    Scenario {
+        name: "rules-10",
+        about: "as small, with 10 rules of one exact host each, the last of which takes it",
+        variant: Variant::Rules(10),
+        budget: None,
+        ..SMALL
+    },
+    Scenario {
+        name: "rules-1000",
+        about: "as small, with 1,000 rules of one exact host each, the last of which takes it",
+        variant: Variant::Rules(1_000),
+        budget: cpu(Against::Scenario("rules-10"), 1.1, None),
+        ..SMALL
     },
 ];
 
@@ -117,10 +213,69 @@ pub(crate) fn chosen(options: &Options) -> Vec<&'static Scenario> {
     SCENARIOS.iter().filter(|scenario| options.runs(scenario.name)).collect()
 }
 
+impl Scenario {
+    /// Whether a balancer set up in this way takes part: large bodies are also put through rivals
+    /// with larger buffers, so that nobody takes the ratio for more than it is.
+    pub(crate) fn takes(&self, variant: Variant) -> bool {
+        let large = self.body.max(self.upload) >= 1 << 20;
+        variant == self.variant || variant == Variant::Tuned && large
+    }
+
+    /// The host requests name, where it matters.
+    pub(crate) fn host(&self) -> Option<String> {
+        match self.variant {
+            Variant::Rules(count) => Some(host_of_rule(count - 1)),
+            _ => None,
+        }
+    }
+}
+
+/// The host of the rule of this number, from 0.
+pub(crate) fn host_of_rule(number: usize) -> String {
+    format!("shop-{number}.example")
+}
+
+impl Variant {
+    /// All that some chosen scenario takes.
+    pub(crate) fn needed(scenarios: &[&Scenario]) -> Vec<Self> {
+        let all = [
+            Self::Common,
+            Self::NoLog,
+            Self::TwoWorkers,
+            Self::Tuned,
+            Self::Targets(10),
+            Self::Targets(1_000),
+            Self::Rules(10),
+            Self::Rules(1_000),
+        ];
+        let needed = |variant: &Self| scenarios.iter().any(|scenario| scenario.takes(*variant));
+        all.into_iter().filter(needed).collect()
+    }
+
+    pub(crate) fn targets(self) -> usize {
+        if let Self::Targets(count) = self { count } else { 3 }
+    }
+
+    pub(crate) fn workers(self) -> usize {
+        if self == Self::TwoWorkers { 2 } else { 1 }
+    }
+
+    pub(crate) fn logs(self) -> bool {
+        self != Self::NoLog
+    }
+
+    /// The hosts of its rules.
+    pub(crate) fn hosts(self) -> impl Iterator<Item = String> {
+        let count = if let Self::Rules(count) = self { count } else { 0 };
+        (0..count).map(host_of_rule)
+    }
+}
+
 impl Length {
     pub(crate) fn of(options: &Options) -> Self {
-        let (runs, warm, measured) = if options.quick { (3, 200, 900) } else { (7, 400, 2_000) };
+        let (runs, warm, measured) = if options.quick { (2, 100, 400) } else { (7, 400, 2_000) };
         let milliseconds = Duration::from_millis;
+        let runs = options.runs_of_each.unwrap_or(runs);
         Self { runs, warm: milliseconds(warm), measured: milliseconds(measured) }
     }
 }

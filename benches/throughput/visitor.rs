@@ -10,15 +10,16 @@ use crate::scenario::{Reuse, Scenario};
 /// One client: the cookie it was first given, and the replica that holds its session.
 pub(crate) struct Visitor {
     pub(crate) cookie: Option<String>,
-    pub(crate) replica: u8,
+    pub(crate) replica: usize,
 }
 
 impl Visitor {
     /// Makes first contact over a connection of its own.
-    pub(crate) fn arrive(address: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn arrive(address: SocketAddr, host: Option<&str>) -> io::Result<Self> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(&request(address, 0, Reuse::Fresh, None))?;
+        let first = Wanted { body: 0, upload: 0, reuse: Reuse::Fresh };
+        stream.write_all(&head(address, host, &first, None))?;
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];
         loop {
@@ -38,21 +39,35 @@ impl Visitor {
         }
     }
 
-    /// The request this visitor sends again and again.
-    pub(crate) fn request(&self, address: SocketAddr, scenario: &Scenario) -> Vec<u8> {
-        request(address, scenario.body, scenario.reuse, self.cookie.as_deref())
+    /// The head of the request this visitor sends again and again.
+    pub(crate) fn head(&self, address: SocketAddr, scenario: &Scenario) -> Vec<u8> {
+        let &Scenario { body, upload, reuse, returning, .. } = scenario;
+        let cookie = self.cookie.as_deref().filter(|_| returning);
+        head(address, scenario.host().as_deref(), &Wanted { body, upload, reuse }, cookie)
     }
 }
 
-fn request(address: SocketAddr, body: usize, reuse: Reuse, cookie: Option<&str>) -> Vec<u8> {
+struct Wanted {
+    body: usize,
+    upload: usize,
+    reuse: Reuse,
+}
+
+fn head(address: SocketAddr, host: Option<&str>, wanted: &Wanted, cookie: Option<&str>) -> Vec<u8> {
+    let Wanted { body, upload, reuse } = *wanted;
+    let host = host.map_or_else(|| address.to_string(), str::to_owned);
     let cookie = cookie.map(|cookie| format!("Cookie: {cookie}\r\n")).unwrap_or_default();
     let connection = match reuse {
         Reuse::Kept => "",
         Reuse::Fresh => "Connection: close\r\n",
     };
+    let (method, length) = match upload {
+        0 => ("GET", String::new()),
+        _ => ("POST", format!("Content-Length: {upload}\r\n")),
+    };
     format!(
-        "GET /{body} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: throughput\r\n\
-         Accept: */*\r\n{connection}{cookie}\r\n"
+        "{method} /{body} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: throughput\r\n\
+         Accept: */*\r\n{length}{connection}{cookie}\r\n"
     )
     .into_bytes()
 }

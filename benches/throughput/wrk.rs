@@ -17,7 +17,7 @@ pub(crate) fn second_opinions(options: &Options, lineup: &Lineup) -> SecondOpini
     let mut opinions = SecondOpinions { installed: wrk.is_some(), requests_per_second: Vec::new() };
     let Some(wrk) = wrk else { return opinions };
     let seconds = if options.quick { "1s" } else { "3s" };
-    for entrant in lineup.entrants.iter().filter(|entrant| entrant.takes_part_in("small")) {
+    for entrant in lineup.entrants.iter().filter(|entrant| entrant.is_common()) {
         let mut command = Command::new(&wrk);
         command.args(["-t1", "-c64", "-d", seconds]);
         if let Some(cookie) = entrant.visitors.first().and_then(|first| first.cookie.as_deref()) {

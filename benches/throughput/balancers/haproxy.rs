@@ -7,20 +7,12 @@ use std::process::Command;
 
 use super::{Place, Recipe, SAID, version};
 use crate::process::find_program;
+use crate::scenario::Variant;
 
 pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
-    recipe_with(place, "")
-}
-
-/// With bodies spliced from socket to socket, which is off by default.
-pub(super) fn recipe_for_large_bodies(place: &Place<'_>) -> io::Result<Option<Recipe>> {
-    recipe_with(place, "  option splice-response\n")
-}
-
-fn recipe_with(place: &Place<'_>, splicing: &str) -> io::Result<Option<Recipe>> {
     let Some(program) = find_program("haproxy") else { return Ok(None) };
     let file = place.room.join("haproxy.cfg");
-    let configuration = configuration(place, splicing);
+    let configuration = configuration(place);
     fs::write(&file, &configuration)?;
     let mut command = Command::new(&program);
     command.arg("-db").arg("-f").arg(&file);
@@ -28,18 +20,32 @@ fn recipe_with(place: &Place<'_>, splicing: &str) -> io::Result<Option<Recipe>> 
     Ok(Some(Recipe { command, log: SAID, settings: format!("{version}\n{configuration}") }))
 }
 
-fn configuration(place: &Place<'_>, splicing: &str) -> String {
-    let Place { address, replicas: [first, second, third], .. } = place;
+fn configuration(place: &Place<'_>) -> String {
+    let Place { address, replicas, variant, .. } = place;
+    let workers = variant.workers();
+    let log = if variant.logs() { "  log stdout format raw local0\n" } else { "" };
+    let httplog = if variant.logs() { "  log global\n  option httplog\n" } else { "" };
+    // Bodies spliced from socket to socket, which is off by default.
+    let splicing = match variant {
+        Variant::Tuned => "  option splice-response\n  option splice-request\n",
+        _ => "",
+    };
+    let mut rules = String::new();
+    for (number, host) in variant.hosts().enumerate() {
+        rules += &format!("  acl h{number} req.hdr(host) -m str {host}\n");
+        rules += &format!("  use_backend app if h{number}\n");
+    }
+    let mut servers = String::new();
+    for (replica, number) in replicas.iter().zip(1..) {
+        servers += &format!("  server s{number} {replica} cookie s{number} check inter 30s\n");
+    }
     format!(
         "global
-  nbthread 1
+  nbthread {workers}
   maxconn 4096
-  log stdout format raw local0
-defaults
+{log}defaults
   mode http
-  log global
-  option httplog
-  option forwardfor
+{httplog}  option forwardfor
 {splicing}  timeout connect 5s
   timeout client 60s
   timeout server 60s
@@ -49,14 +55,11 @@ frontend web
   bind {address}
   http-request set-header X-Forwarded-Proto http
   http-request set-header X-Forwarded-Port %[dst_port]
-  default_backend app
+{rules}  default_backend app
 backend app
   balance roundrobin
   http-reuse always
   cookie AWSALB insert maxidle 1d httponly
-  server s1 {first} cookie s1 check inter 30s
-  server s2 {second} cookie s2 check inter 30s
-  server s3 {third} cookie s3 check inter 30s
-"
+{servers}"
     )
 }

@@ -15,9 +15,9 @@ use ::stayput::ground::clock::Moment;
 
 use crate::cores::Cores;
 use crate::options::Options;
-use crate::origin::{Origin, REPLICAS};
+use crate::origin::Origin;
 use crate::process::{Process, Reading, free_address};
-use crate::scenario::CONNECTIONS;
+use crate::scenario::{CONNECTIONS, Scenario, Variant, host_of_rule};
 use crate::visitor::Visitor;
 
 /// Who takes part, and who does not and why.
@@ -33,12 +33,12 @@ pub(crate) struct Entrant {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
     pub(crate) visitors: Vec<Visitor>,
-    /// Its version and configuration, as the report prints them.
-    pub(crate) settings: String,
+    /// Its version and configuration.
+    settings: String,
     /// None for the origin, whose row only shows what load and origin can do.
     process: Option<Process>,
     log: PathBuf,
-    only_in: Option<&'static str>,
+    variant: Variant,
 }
 
 /// A row that is missing.
@@ -52,7 +52,8 @@ pub(crate) struct Absent {
 /// Where a balancer is to listen, forward and keep its files.
 struct Place<'a> {
     address: SocketAddr,
-    replicas: [SocketAddr; REPLICAS],
+    replicas: &'a [SocketAddr],
+    variant: Variant,
     room: &'a Path,
 }
 
@@ -75,13 +76,11 @@ pub(crate) const STAYPUT: &str = "stayput";
 /// Makes a recipe; None when the program is not installed.
 type Cook = fn(&Place<'_>) -> io::Result<Option<Recipe>>;
 
-/// Who is asked to take part: a name, how to start it, and the one scenario it is for, if not all.
-const BALANCERS: [(&str, Cook, Option<&str>); 5] = [
-    ("nginx", nginx::recipe, None),
-    ("haproxy", haproxy::recipe, None),
-    (STAYPUT, stayput::recipe, None),
-    ("nginx-tuned", nginx::recipe_for_large_bodies, Some("large-body")),
-    ("haproxy-tuned", haproxy::recipe_for_large_bodies, Some("large-body")),
+/// Who is asked to take part: a name, that of its tuned variant, and how to start it.
+const BALANCERS: [(&str, Option<&str>, Cook); 3] = [
+    ("nginx", Some("nginx-tuned"), nginx::recipe),
+    ("haproxy", Some("haproxy-tuned"), haproxy::recipe),
+    (STAYPUT, None, stayput::recipe),
 ];
 
 impl Lineup {
@@ -90,21 +89,24 @@ impl Lineup {
         cores: &Cores,
         origin: &Origin,
         room: &Path,
+        variants: &[Variant],
     ) -> io::Result<Self> {
         let now = Moment::now().monotonic;
         let mut lineup = Self { entrants: Vec::new(), absent: Vec::new(), cookies_given: now };
         if options.wants(DIRECT) {
             lineup.entrants.push(Entrant::direct(origin));
         }
-        for (name, cook, only_in) in BALANCERS {
-            if !options.wants(name) || only_in.is_some_and(|scenario| !options.runs(scenario)) {
-                continue;
-            }
-            let room = room.join(name);
+        for (&variant, (name, tuned, cook)) in
+            variants.iter().flat_map(|variant| BALANCERS.map(|balancer| (variant, balancer)))
+        {
+            let name = if variant == Variant::Tuned { tuned } else { Some(name) };
+            let Some(name) = name.filter(|name| options.wants(name)) else { continue };
+            let room = room.join(format!("{name}-{variant:?}"));
             fs::create_dir(&room)?;
-            let place = Place { address: free_address()?, replicas: origin.replicas, room: &room };
+            let replicas = &origin.replicas[..variant.targets()];
+            let place = Place { address: free_address()?, replicas, variant, room: &room };
             match Entrant::start(name, cook, cores, &place) {
-                Ok(Some(entrant)) => lineup.entrants.push(Entrant { only_in, ..entrant }),
+                Ok(Some(entrant)) => lineup.entrants.push(entrant),
                 Ok(None) => lineup.absent.push(Absent {
                     name,
                     why: "not installed".to_owned(),
@@ -129,11 +131,11 @@ impl Entrant {
         Self {
             name: DIRECT,
             address: origin.replicas[0],
-            visitors: vec![Visitor { cookie: None, replica: b'1' }],
+            visitors: vec![Visitor { cookie: None, replica: 1 }],
             settings: String::new(),
             process: None,
             log: PathBuf::new(),
-            only_in: None,
+            variant: Variant::Common,
         }
     }
 
@@ -145,17 +147,43 @@ impl Entrant {
     ) -> io::Result<Option<Self>> {
         let Some(Recipe { command, log, settings }) = cook(place)? else { return Ok(None) };
         let said = place.room.join(SAID);
-        let process = Process::start(command, cores, place.address, &said)?;
-        let arrivals = (0..CONNECTIONS).map(|_| Visitor::arrive(place.address));
+        let variant = place.variant;
+        let process = Process::start(command, cores, variant.workers(), place.address, &said)?;
+        let host = match variant {
+            Variant::Rules(count) => Some(host_of_rule(count - 1)),
+            _ => None,
+        };
+        let arrive = |_| Visitor::arrive(place.address, host.as_deref());
+        let arrivals = (0..CONNECTIONS).map(arrive);
         let visitors = arrivals.collect::<io::Result<Vec<_>>>()?;
         let address = place.address;
         let process = Some(process);
         let log = place.room.join(log);
-        Ok(Some(Self { name, address, visitors, settings, process, log, only_in: None }))
+        Ok(Some(Self { name, address, visitors, settings, process, log, variant }))
     }
 
-    pub(crate) fn takes_part_in(&self, scenario: &str) -> bool {
-        self.only_in.is_none_or(|only| only == scenario)
+    pub(crate) fn takes_part_in(&self, scenario: &Scenario) -> bool {
+        !self.is_balancer() || scenario.takes(self.variant)
+    }
+
+    /// Its settings, unless they are too long to be read: of a thousand targets or rules.
+    pub(crate) fn settings(&self) -> &str {
+        const LONGEST: usize = 8_000;
+        let cut = self.settings.floor_char_boundary(LONGEST);
+        &self.settings[..cut]
+    }
+
+    /// Whether it is set up as most are, or the origin.
+    pub(crate) fn is_common(&self) -> bool {
+        self.variant == Variant::Common
+    }
+
+    /// How it was set up.
+    pub(crate) fn title(&self) -> String {
+        match self.variant {
+            Variant::Common | Variant::Tuned => self.name.to_owned(),
+            other => format!("{} for {other:?}", self.name),
+        }
     }
 
     pub(crate) fn is_balancer(&self) -> bool {

@@ -19,21 +19,29 @@ pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
 }
 
 fn configuration(place: &Place<'_>) -> String {
-    let Place { address, replicas: [first, second, third], room } = place;
-    let room = room.display();
-    format!(
+    let Place { address, replicas, variant, room } = place;
+    let (room, workers) = (room.display(), variant.workers());
+    let log = if variant.logs() { format!("{room}/access.log") } else { "off".to_owned() };
+    let targets = replicas.iter().map(|replica| format!("\"{replica}\"")).collect::<Vec<_>>();
+    let targets = targets.join(", ");
+    let mut configuration = format!(
         r#"[runtime]
-workers = 1
+workers = {workers}
 state_dir = "{room}"
 
 [log]
-access = {{ to = "{room}/access.log", format = "json" }}
+access = {{ to = "{log}", format = "json" }}
 
 [listener.web]
 address = "{address}"
+default = "app"
 
 [target_group.app]
-targets = ["{first}", "{second}", "{third}"]
+targets = [{targets}]
 "#
-    )
+    );
+    for host in variant.hosts() {
+        configuration += &format!("\n[[rule]]\nhosts = [\"{host}\"]\nforward = \"app\"\n");
+    }
+    configuration
 }
