@@ -111,7 +111,7 @@ pub fn decide<'s>(
 /// The first rule that matches, and what is done.
 fn route<'s>(request: &Request<'_>, snapshot: &'s Snapshot) -> (Option<usize>, Option<&'s Action>) {
     let listener = &snapshot.listeners[request.listener];
-    for &at in &listener.rules {
+    for at in listener.rules.rules_for(request.host) {
         if rule_matches(&snapshot.rules[at].settings, request) {
             return (Some(at), Some(&snapshot.rules[at].action));
         }

@@ -11,6 +11,7 @@ use crate::policy::affinity::cookie::{Attributes, SetCookieTemplate};
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::affinity::token::{GroupKey, TargetKey};
 use crate::policy::balance::round_robin::Cycle;
+use crate::policy::routing::host_table::HostTable;
 use arc_swap::{ArcSwap, Cache};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -87,8 +88,8 @@ impl Reader {
 pub struct Listener {
     /// As configured.
     pub settings: settings::Listener,
-    /// Indexes of its rules, in order.
-    pub rules: Box<[usize]>,
+    /// Indexes of its rules, in order, by host.
+    pub rules: HostTable,
     /// What no rule took; `None` is 404.
     pub default: Option<Action>,
 }
@@ -249,12 +250,13 @@ impl Snapshot {
     }
 }
 
-fn rules_of(rules: &[Rule], listener: &Name) -> Box<[usize]> {
+fn rules_of(rules: &[Rule], listener: &Name) -> HostTable {
     let holds = |rule: &Rule| match &rule.settings.listeners {
         Some(names) => names.contains(listener),
         None => true,
     };
-    (0..rules.len()).filter(|&at| holds(&rules[at])).collect()
+    let hosts = rules.iter().enumerate().filter(|(_, rule)| holds(rule));
+    HostTable::new(hosts.map(|(at, rule)| (at, rule.settings.hosts.as_slice())))
 }
 
 fn lifetimes(groups: &[Group]) -> Result<HashMap<GroupKey, u32>, Collision> {

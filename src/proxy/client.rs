@@ -365,6 +365,16 @@ mod tests {
     }
 
     #[test]
+    fn time_that_ran_out_on_one_phase_cuts_no_later_one() {
+        let (client, now) = client();
+        client.enter(Phase::Waiting, now, Some(now));
+        client.tick(now, None);
+        assert_eq!(client.expiry(), Some(Expiry::Response));
+        client.enter(Phase::Responding, now, None);
+        assert_eq!(client.expiry(), None);
+    }
+
+    #[test]
     fn a_draining_process_closes_idle_connections_after_their_silence_and_no_others() {
         let grace = Duration::from_secs(1);
         for (phase, closed) in [(Phase::Idle, true), (Phase::Fresh, true), (Phase::Waiting, false)]

@@ -142,7 +142,7 @@ impl Exchange {
             target_status: None,
             // Until something else is answered, the client is the one who left (ALB's 460).
             status: 460,
-            error: Some("client_gone"),
+            error: None,
             set_cookie: None,
             is_tunnel: false,
             is_complete: false,

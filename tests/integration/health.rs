@@ -1,3 +1,4 @@
+use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
 
 const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1";
@@ -143,4 +144,34 @@ fn large_page(page: String) -> std::net::SocketAddr {
         }
     });
     address
+}
+
+#[test]
+fn requests_that_targets_hang_up_on_take_no_target_out() {
+    let script = |name: &'static str| {
+        Origin::scripted(move |request, stream| {
+            if request.path() == "/reset" {
+                return Then::Close;
+            }
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{name}");
+            let _ = std::io::Write::write_all(stream, text.as_bytes());
+            Then::KeepAlive
+        })
+    };
+    let (a, b) = (script("a"), script("b"));
+    let world = World::new(&[&a, &b], "debug_headers = true", "");
+    let mut pinned = [Visitor::of(world.address()), Visitor::of(world.address())];
+    let homes: Vec<_> = pinned.iter_mut().map(|visitor| visitor.get("/").body).collect();
+    // In a row: an answer in between would clear whatever was held against a target.
+    for _ in 0..20 {
+        assert_eq!(Visitor::of(world.address()).get("/reset").status, 502);
+    }
+    for (visitor, home) in pinned.iter_mut().zip(&homes) {
+        let answer = visitor.get("/");
+        assert_eq!((&answer.body, answer.field("x-stayput-verdict")), (home, Some("hit")));
+    }
+    for target in &world.server().published().current().groups[0].targets {
+        let health = target.live.availability().health;
+        assert_eq!(health, stayput::model::live::Health::Healthy);
+    }
 }

@@ -369,3 +369,39 @@ fn answers_the_balancer_makes_itself_carry_no_cookie() {
     let record = world.record(|record| record["status"] == 404);
     assert_eq!((&record["rule"], &record["action"]), (&"rule-1".into(), &"fixed-response".into()));
 }
+
+#[test]
+fn a_group_that_hides_its_cookie_hides_those_of_other_groups_too() {
+    let (app, api) = (Origin::named("app"), Origin::named("api"));
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\ndefault = \"app\"\n\
+         [[rule]]\nname = \"api\"\npaths = [\"/api/*\"]\nforward = \"api\"\n\
+         [target_group.app]\ntargets = [\"{}\"]\nstickiness = {{ hide_from_target = true }}\n\
+         [target_group.api]\ntargets = [\"{}\"]\nstickiness = {{ lb_cookie = {{ name = \"APIPIN\" }} }}\n",
+        app.address(),
+        api.address()
+    ));
+    let mut visitor = Visitor::of(world.address());
+    visitor.jar.insert("cart".into(), "7".into());
+    visitor.get("/api/x");
+    assert!(visitor.jar.contains_key("APIPIN"));
+    visitor.get("/");
+    assert_eq!(app.heard()[0].field("cookie").as_deref(), Some("cart=7"));
+}
+
+#[test]
+fn a_client_whose_target_refuses_is_not_spilled_where_nobody_else_was_asked() {
+    let (gone, other) = (Origin::refusing(), Origin::named("b"));
+    let checks = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
+    let no_retries = format!("upstream = {{ retries = 0 }}\n{checks}");
+    for (origins, group) in [(vec![&gone, &other], &*no_retries), (vec![&gone], checks)] {
+        let world = World::new(&origins, "", group);
+        let mut visitor = Visitor::of(world.address());
+        visitor.jar.insert("AWSALB".into(), mint(&world, "app/a"));
+        assert_eq!(visitor.get("/").status, 502);
+        let record = world.record(|record| record["status"] == 502);
+        assert_eq!((&record["sticky"], &record["attempts"]), (&"hit".into(), &1.into()));
+    }
+    assert!(other.heard().is_empty());
+}
