@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 /// Header fields hyper holds on the stack; another limit moves them to the heap.
 const FIELDS_ON_THE_STACK: usize = 100;
 /// Bytes hyper may buffer of one client, heads included, where the head's limit allows it.
-const BUFFER_BEYOND_HEAD: usize = 64 * 1_024;
+const BUFFER_BEYOND_HEAD: usize = 256 * 1_024;
 
 /// Why serving stopped.
 enum End {
