@@ -50,6 +50,33 @@ impl Load<'_> {
     }
 }
 
+impl Load<'_> {
+    /// A second under load, then a target's death, then another second. Errors do not end it.
+    pub(crate) fn run_with_a_death(
+        &self,
+        each: Duration,
+        origin: Lent<'_>,
+    ) -> io::Result<(Run, Run)> {
+        let mut traffic = Traffic::open(self, origin, now())?;
+        traffic.outlives_errors = true;
+        let mut runs = Vec::new();
+        traffic.drive_until(now() + each / 2)?;
+        for dies in [false, true] {
+            if dies {
+                traffic.origin.kill_one();
+            }
+            traffic.run = Run::with_room_for(each);
+            traffic.drive_until(now() + each)?;
+            traffic.run.elapsed = each;
+            runs.push(std::mem::replace(&mut traffic.run, Run::with_room_for(Duration::ZERO)));
+        }
+        traffic.origin.revive()?;
+        let after = runs.pop().unwrap_or_else(|| Run::with_room_for(Duration::ZERO));
+        let before = runs.pop().unwrap_or_else(|| Run::with_room_for(Duration::ZERO));
+        Ok((before, after))
+    }
+}
+
 /// All connections and what is known of the run so far.
 struct Traffic<'a> {
     load: &'a Load<'a>,
@@ -60,6 +87,7 @@ struct Traffic<'a> {
     run: Run,
     chunk: Vec<u8>,
     filler: Vec<u8>,
+    outlives_errors: bool,
 }
 
 struct Connection {
@@ -114,6 +142,7 @@ impl<'a> Traffic<'a> {
             run: Run::with_room_for(Duration::ZERO),
             chunk: vec![0; 64 << 10],
             filler: vec![b'.'; load.scenario.upload],
+            outlives_errors: false,
         };
         for (place, visitor) in (0..load.scenario.connections).zip(load.visitors.iter().cycle()) {
             let stream = traffic.connect(place)?;
@@ -167,7 +196,7 @@ impl<'a> Traffic<'a> {
             } else if moment - last_sign > STALL {
                 return Err(io::Error::new(ErrorKind::TimedOut, "no answer for 5 s"));
             }
-            if self.run.errors > ENOUGH_ERRORS {
+            if self.run.errors > ENOUGH_ERRORS && !self.outlives_errors {
                 return Err(io::Error::other("too many wrong answers"));
             }
         }
@@ -268,7 +297,7 @@ impl<'a> Traffic<'a> {
     fn fail(&mut self, place: usize) -> io::Result<()> {
         self.run.errors += 1;
         self.reconnect(place)?;
-        if self.run.errors > ENOUGH_ERRORS {
+        if self.run.errors > ENOUGH_ERRORS && !self.outlives_errors {
             return Ok(());
         }
         self.ask_next(place)

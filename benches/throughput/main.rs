@@ -9,6 +9,10 @@ mod balancers;
 #[cfg(target_os = "linux")]
 mod cores;
 #[cfg(target_os = "linux")]
+mod dying;
+#[cfg(target_os = "linux")]
+mod idle;
+#[cfg(target_os = "linux")]
 mod load;
 #[cfg(target_os = "linux")]
 mod measure;
@@ -26,6 +30,8 @@ mod response;
 mod rounds;
 #[cfg(target_os = "linux")]
 mod scenario;
+#[cfg(target_os = "linux")]
+mod system_calls;
 #[cfg(target_os = "linux")]
 mod visitor;
 #[cfg(target_os = "linux")]
@@ -62,11 +68,11 @@ fn main() -> ExitCode {
 #[cfg(target_os = "linux")]
 fn run(options: &options::Options) -> Result<bool, Box<dyn std::error::Error>> {
     let scenarios = scenario::chosen(options);
-    if scenarios.is_empty() {
+    if scenarios.is_empty() && !scenario::SPECIAL.iter().any(|name| options.runs(name)) {
         println!("throughput: no scenario has {:?} in its name", options.filter);
         return Ok(true);
     }
-    let variants = scenario::Variant::needed(&scenarios);
+    let variants = scenario::Variant::needed(&scenarios, options);
     let cores = cores::Cores::choose()?;
     cores.pin_to_load()?;
     // A thousand replicas listen, and each may have connections from three balancers.
@@ -85,9 +91,24 @@ fn run(options: &options::Options) -> Result<bool, Box<dyn std::error::Error>> {
         report::print_table(&table, &tables);
         tables.push(table);
     }
+    let idle = idle::run(options, &lineup)?;
+    report::print_idle(&idle);
+    let calls = system_calls::run(options, &lineup, &origin, room.path())?;
+    report::print_system_calls(calls.as_deref());
+    let dying = dying::run(options, &lineup, &origin)?;
+    report::print_dying(&dying);
     let second_opinions = wrk::second_opinions(options, &lineup);
     report::print_second_opinions(&second_opinions);
-    let path = report::write_json(options, &cores, &lineup, &tables, &second_opinions)?;
+    let path = report::write_json(&report::All {
+        options,
+        cores: &cores,
+        lineup: &lineup,
+        tables: &tables,
+        opinions: &second_opinions,
+        idle: &idle,
+        calls: calls.as_deref().unwrap_or_default(),
+        dying: &dying,
+    })?;
     println!("\nwritten: {}", path.display());
     Ok(right)
 }

@@ -68,6 +68,43 @@ impl Lent<'_> {
     }
 }
 
+impl Lent<'_> {
+    /// Replica 2 dies: its port closes, its connections are reset.
+    pub(crate) fn kill_one(&mut self) {
+        let server = &mut *self.server;
+        let _ = server.epoll.delete(&server.listeners[MORTAL]);
+        server.dead = server.listeners[MORTAL].local_addr().ok();
+        // Something that is not there takes its place, or the port would stay open.
+        if let Ok(nothing) = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) {
+            server.listeners[MORTAL] = nothing;
+        }
+        for place in 0..server.connections.len() {
+            if server.connections[place].as_ref().is_some_and(|one| one.replica == MORTAL) {
+                if let Some(connection) = server.connections[place].take() {
+                    let _ =
+                        socket2::SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO));
+                }
+                server.vacant.push(place);
+            }
+        }
+    }
+
+    /// It is back on its port.
+    pub(crate) fn revive(&mut self) -> io::Result<()> {
+        let server = &mut *self.server;
+        if let Some(address) = server.dead.take() {
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            server.epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, MORTAL as u64))?;
+            server.listeners[MORTAL] = listener;
+        }
+        Ok(())
+    }
+}
+
+/// The place of the replica that can die.
+const MORTAL: usize = 1;
+
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
         self.lent.store(false, Ordering::Release);
@@ -84,6 +121,8 @@ fn lock(server: &Mutex<Server>) -> MutexGuard<'_, Server> {
 struct Server {
     epoll: Epoll,
     listeners: Vec<TcpListener>,
+    /// Where the replica that died listened.
+    dead: Option<SocketAddr>,
     /// Indexed by the kernel's event data less `REPLICAS`; a closed place is used again.
     connections: Vec<Option<Connection>>,
     vacant: Vec<usize>,
@@ -125,6 +164,7 @@ impl Server {
         Ok(Self {
             epoll,
             listeners,
+            dead: None,
             connections: Vec::new(),
             vacant: Vec::new(),
             date: httpdate::fmt_http_date(now),

@@ -65,13 +65,28 @@ impl Process {
         Err(io::Error::other(format!("did not open {address} within {PATIENCE:?}")))
     }
 
-    /// Of the process and its present children, nginx's worker for one.
+    /// Of the process and its present children.
     pub(crate) fn cpu_time(&self) -> CpuTime {
+        self.all().into_iter().map(CpuTime::of_process).sum()
+    }
+
+    /// Memory of the process and its children, what they share counted once.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        let of = |id| {
+            let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup")).unwrap_or_default();
+            let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+            line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        };
+        self.all().into_iter().filter_map(of).sum()
+    }
+
+    /// The process and its present children, nginx's worker for one.
+    pub(crate) fn all(&self) -> Vec<u32> {
         let parent = self.child.id();
         let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
         let children = children.unwrap_or_default();
         let children = children.split_whitespace().filter_map(|id| id.parse().ok());
-        std::iter::once(parent).chain(children).map(CpuTime::of_process).sum()
+        std::iter::once(parent).chain(children).collect()
     }
 }
 

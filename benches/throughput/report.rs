@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 
 use crate::balancers::{Lineup, STAYPUT};
 use crate::cores::Cores;
+use crate::dying::{Dying, RATE};
+use crate::idle::Idle;
 use crate::measure::Figures;
 use crate::options::Options;
 use crate::rounds::{Row, Table};
 use crate::scenario::{Against, Budget, Figure};
+use crate::system_calls::SystemCalls;
 use crate::wrk::SecondOpinions;
 
 /// The machine, the settings of all who take part, and who does not.
@@ -119,14 +122,56 @@ pub(crate) fn print_second_opinions(opinions: &SecondOpinions) {
     }
 }
 
+pub(crate) fn print_idle(figures: &[Idle]) {
+    for Idle { name, connections, base_kib, kib_each } in figures {
+        println!("idle-{connections}: {name:13} {kib_each:6.2} KiB each, {base_kib} KiB without");
+    }
+    if !figures.is_empty() {
+        println!("stayput must <= 20 KiB, aim 4 KiB");
+    }
+}
+
+/// None where strace is absent.
+pub(crate) fn print_system_calls(figures: Option<&[SystemCalls]>) {
+    let Some(figures) = figures else {
+        return println!("\nsystem-calls: skipped, strace is not installed");
+    };
+    for SystemCalls { name, calls } in figures {
+        let sum: f64 = calls.iter().map(|(_, share)| share).sum();
+        let list: Vec<String> =
+            calls.iter().map(|(call, share)| format!("{call} {share:.2}")).collect();
+        println!("system-calls: {name:13} {sum:5.2} a request: {}", list.join(", "));
+    }
+    if !figures.is_empty() {
+        println!("stayput must <= 4 and a share of one epoll_wait");
+    }
+}
+
+pub(crate) fn print_dying(figures: &[Dying]) {
+    for Dying { name, before, after, errors, requests_after } in figures {
+        println!(
+            "dying-target: {name:13} errors {errors}, right answers {requests_after}, p99 us before \
+             {:.0}, after {:.0}",
+            before.p99, after.p99
+        );
+    }
+}
+
+/// All there is to write.
+pub(crate) struct All<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) cores: &'a Cores,
+    pub(crate) lineup: &'a Lineup,
+    pub(crate) tables: &'a [Table],
+    pub(crate) opinions: &'a SecondOpinions,
+    pub(crate) idle: &'a [Idle],
+    pub(crate) calls: &'a [SystemCalls],
+    pub(crate) dying: &'a [Dying],
+}
+
 /// Returns where it was written.
-pub(crate) fn write_json(
-    options: &Options,
-    cores: &Cores,
-    lineup: &Lineup,
-    tables: &[Table],
-    opinions: &SecondOpinions,
-) -> io::Result<PathBuf> {
+pub(crate) fn write_json(all: &All<'_>) -> io::Result<PathBuf> {
+    let &All { options, cores, lineup, tables, opinions, idle, calls, dying } = all;
     let settings: serde_json::Map<String, Value> = lineup
         .entrants
         .iter()
@@ -154,6 +199,24 @@ pub(crate) fn write_json(
         "settings": settings,
         "absent": absent,
         "scenarios": tables.iter().map(|table| table_as_json(table, tables)).collect::<Vec<_>>(),
+        "idle": idle.iter().map(|figure| json!({
+            "name": figure.name,
+            "connections": figure.connections,
+            "base_kib": figure.base_kib,
+            "kib_each": figure.kib_each,
+        })).collect::<Vec<_>>(),
+        "system_calls": calls.iter().map(|figure| json!({
+            "name": figure.name,
+            "a_request": figure.calls,
+        })).collect::<Vec<_>>(),
+        "dying_target": dying.iter().map(|figure| json!({
+            "name": figure.name,
+            "offered_per_second": RATE,
+            "errors": figure.errors,
+            "right_answers": figure.requests_after,
+            "p99_us_before": figure.before.p99,
+            "p99_us_after": figure.after.p99,
+        })).collect::<Vec<_>>(),
         "wrk_requests_per_second": wrk,
     });
     // The program lies in <target>/<profile>/.

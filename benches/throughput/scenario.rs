@@ -94,7 +94,8 @@ const fn cpu(against: Against, must: f64, aim: Option<f64>) -> Option<Budget> {
     Some(Budget { figure: Figure::CpuPerRequest, against, must, aim })
 }
 
-const SMALL: Scenario = Scenario {
+/// What most budgets speak of.
+pub(crate) const SMALL: Scenario = Scenario {
     name: "small",
     about: "100-byte bodies, kept connections, as fast as they are answered",
     variant: Variant::Common,
@@ -208,6 +209,9 @@ const SCENARIOS: [Scenario; 14] = [
     },
 ];
 
+/// What is measured otherwise than by runs of a scenario, in the common setting.
+pub(crate) const SPECIAL: [&str; 4] = ["idle-5000", "idle-15000", "system-calls", "dying-target"];
+
 /// The scenarios the command line left in.
 pub(crate) fn chosen(options: &Options) -> Vec<&'static Scenario> {
     SCENARIOS.iter().filter(|scenario| options.runs(scenario.name)).collect()
@@ -237,7 +241,7 @@ pub(crate) fn host_of_rule(number: usize) -> String {
 
 impl Variant {
     /// All that some chosen scenario takes.
-    pub(crate) fn needed(scenarios: &[&Scenario]) -> Vec<Self> {
+    pub(crate) fn needed(scenarios: &[&Scenario], options: &Options) -> Vec<Self> {
         let all = [
             Self::Common,
             Self::NoLog,
@@ -248,7 +252,11 @@ impl Variant {
             Self::Rules(10),
             Self::Rules(1_000),
         ];
-        let needed = |variant: &Self| scenarios.iter().any(|scenario| scenario.takes(*variant));
+        let special = SPECIAL.iter().any(|name| options.runs(name));
+        let needed = |variant: &Self| {
+            let taken = scenarios.iter().any(|scenario| scenario.takes(*variant));
+            taken || special && *variant == Self::Common
+        };
         all.into_iter().filter(needed).collect()
     }
 

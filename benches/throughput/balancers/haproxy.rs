@@ -42,7 +42,8 @@ fn configuration(place: &Place<'_>) -> String {
     format!(
         "global
   nbthread {workers}
-  maxconn 4096
+  maxconn 17000
+  no strict-limits
 {log}defaults
   mode http
 {httplog}  option forwardfor
@@ -58,6 +59,8 @@ frontend web
 {rules}  default_backend app
 backend app
   balance roundrobin
+  option redispatch
+  retries 2
   http-reuse always
   cookie AWSALB insert maxidle 1d httponly
 {servers}"

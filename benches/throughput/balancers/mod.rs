@@ -190,6 +190,16 @@ impl Entrant {
         self.process.is_some()
     }
 
+    /// Its processes; none of the origin.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        self.process.as_ref().map(Process::all).unwrap_or_default()
+    }
+
+    /// None of the origin.
+    pub(crate) fn memory_kib(&self) -> Option<u64> {
+        self.process.as_ref().map(Process::memory_kib)
+    }
+
     pub(crate) fn reading(&self) -> Reading {
         Reading {
             cpu: self.process.as_ref().map(Process::cpu_time).unwrap_or_default(),

@@ -45,7 +45,10 @@ fn configuration(place: &Place<'_>) -> io::Result<String> {
     let (mut by_cookie, mut by_address) = (String::new(), String::new());
     for (replica, number) in replicas.iter().zip(1..) {
         servers += &format!("server {replica}; ");
-        pools += &format!("  upstream s{number} {{ server {replica}; {kept} }}\n");
+        // Of a few, the others stand in for one that is dead, as its own `sticky` would have it.
+        let others = replicas.iter().filter(|other| *other != replica && replicas.len() == 3);
+        let backups: String = others.map(|other| format!("server {other} backup; ")).collect();
+        pools += &format!("  upstream s{number} {{ server {replica}; {backups}{kept} }}\n");
         by_cookie += &format!("s{number} s{number}; ");
         by_address += &format!("{replica} s{number}; ");
     }
@@ -87,7 +90,7 @@ fn configuration(place: &Place<'_>) -> io::Result<String> {
 daemon off;
 pid {room}/nginx.pid;
 error_log {room}/error.log warn;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 17000; }}
 http {{
   log_format line escape=json '{{"time":"$time_iso8601","client":"$remote_addr:$remote_port",'
     '"method":"$request_method","host":"$http_host","uri":"$request_uri","status":$status,'

@@ -35,6 +35,7 @@ access = {{ to = "{log}", format = "json" }}
 [listener.web]
 address = "{address}"
 default = "app"
+limits = {{ connections = 17000 }}
 
 [target_group.app]
 targets = [{targets}]
