@@ -1,4 +1,5 @@
-//! The heap budget of the decision: nothing, whoever asks and however large the group is.
+//! The heap budgets: nothing for a decision, whoever asks and however large the group is, and a
+//! known number of allocations for a whole exchange.
 
 // Counting allocations takes an allocator of one's own, and `GlobalAlloc` is an unsafe trait. It
 // does nothing but count and pass on, and it lives in this test program alone.
@@ -7,18 +8,27 @@
 
 use http::{HeaderMap, HeaderValue, header::COOKIE};
 use stayput::config;
+use stayput::config::settings::{AccessFormat, LogTarget};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Outcome, Placement, Request, decide};
+use stayput::ground::random::Random;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::roster::Roster;
-use stayput::model::snapshot::{Resolutions, Snapshot};
+use stayput::model::snapshot::{Published, Resolutions, Snapshot};
+use stayput::observe::access_log::AccessLog;
+use stayput::observe::counters::Counters;
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 use stayput::proxy::workplace::AsItIs;
+use stayput::worker::{self, Stage};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, watch};
 
 struct Counting;
 
@@ -117,4 +127,92 @@ fn the_counter_counts() {
     let before = ALLOCATIONS.get();
     drop(std::hint::black_box(Box::new(7)));
     assert_eq!(ALLOCATIONS.get() - before, 1);
+}
+
+/// Requests of one kept connection through one worker in this thread, and what the worker
+/// allocated for them and for its own beginning and end.
+fn allocations_for(requests: usize) -> u64 {
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = format!(
+        "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\ntargets = [\"{}\"]",
+        origin.local_addr().unwrap()
+    );
+    std::thread::spawn(move || answer_all(&origin));
+    let loaded = config::parse(&text, "test", Path::new("")).unwrap();
+    let (resolutions, mut roster) = (Resolutions::new(), Roster::default());
+    let snapshot = Snapshot::build(&loaded.config, keyring(7), &resolutions, &mut roster).unwrap();
+    let cookie = token(&keyring(7), 1, snapshot.groups[0].targets[0].id.as_str());
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let to = LogTarget::File(log.path().to_owned());
+    let access = AccessLog::start(&to, AccessFormat::Json).unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = socket.local_addr().unwrap();
+    let counters = Arc::new(Counters::default());
+    let (stage, told) = watch::channel(Stage::Serving);
+    let parts = worker::Parts {
+        worker: 0,
+        sockets: vec![worker::Socket { listener: 0, socket, open: Arc::default() }],
+        snapshots: Published::new(Arc::new(snapshot)).reader(),
+        random: Random::from_seed(1),
+        access: access.buffer(counters.clone()),
+        counters,
+        reports: mpsc::channel(16).0,
+        stage: told,
+        first_reserved: i32::MAX,
+    };
+    let visit = std::thread::spawn(move || {
+        let mut client = TcpStream::connect(address).unwrap();
+        let request = format!(
+            "GET /cart HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: test/1.0\r\n\
+             Accept: */*\r\nCookie: theme=dark; AWSALB={cookie}\r\n\r\n"
+        );
+        for _ in 0..requests {
+            client.write_all(request.as_bytes()).unwrap();
+            read_to(&mut client, b"\r\n\r\nhello");
+        }
+        stage.send(Stage::Cut).unwrap();
+    });
+    let before = ALLOCATIONS.get();
+    let runtime = Builder::new_current_thread().enable_all().build_local(Default::default());
+    runtime.unwrap().block_on(worker::run(parts)).unwrap();
+    visit.join().unwrap();
+    ALLOCATIONS.get() - before
+}
+
+fn answer_all(origin: &TcpListener) {
+    for stream in origin.incoming() {
+        let mut stream = stream.unwrap();
+        std::thread::spawn(move || {
+            while read_to(&mut stream, b"\r\n\r\n") {
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello")
+                    .unwrap();
+            }
+        });
+    }
+}
+
+/// Reads until what came ends so; false at the end of the stream.
+fn read_to(stream: &mut TcpStream, end: &[u8]) -> bool {
+    let mut room = [0; 4_096];
+    let mut filled = 0;
+    while !room[..filled].ends_with(end) {
+        match stream.read(&mut room[filled..]) {
+            Ok(count) if count > 0 => filled += count,
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// What an exchange may allocate, a twentieth to spare: ten, for its story, what of it is logged, the head that
+/// goes out, the answer's head and body, the cookie, the trace id, and hyper's own buffers.
+const MOST_FOR_AN_EXCHANGE: f64 = 10.5;
+
+#[test]
+fn an_exchange_allocates_no_more_than_it_did() {
+    let (few, many) = (allocations_for(1_000), allocations_for(3_000));
+    let each = (many - few) as f64 / 2_000.0;
+    assert!(each <= MOST_FOR_AN_EXCHANGE, "{each} allocations for an exchange");
 }
