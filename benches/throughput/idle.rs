@@ -28,7 +28,8 @@ const FROM_ONE_ADDRESS: usize = 10_000;
 
 pub(crate) fn run(options: &Options, lineup: &Lineup) -> io::Result<Vec<Idle>> {
     let mut figures = Vec::new();
-    for count in COUNTS.into_iter().filter(|count| options.runs(&format!("idle-{count}"))) {
+    let counts = &COUNTS[..if options.quick { 1 } else { COUNTS.len() }];
+    for &count in counts.iter().filter(|count| options.runs(&format!("idle-{count}"))) {
         for entrant in lineup.entrants.iter().filter(|entrant| entrant.is_common()) {
             if let Some(before) = entrant.memory_kib() {
                 figures.push(measure(entrant, count, before, figures.len() as u8)?);

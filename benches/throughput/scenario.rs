@@ -281,7 +281,7 @@ impl Variant {
 
 impl Length {
     pub(crate) fn of(options: &Options) -> Self {
-        let (runs, warm, measured) = if options.quick { (2, 100, 400) } else { (7, 400, 2_000) };
+        let (runs, warm, measured) = if options.quick { (2, 100, 250) } else { (7, 300, 1_500) };
         let milliseconds = Duration::from_millis;
         let runs = options.runs_of_each.unwrap_or(runs);
         Self { runs, warm: milliseconds(warm), measured: milliseconds(measured) }

@@ -34,7 +34,8 @@ pub struct Snapshot {
     pub keyring: Arc<Keyring>,
     /// Where this balancer stands.
     pub zone: Option<Name>,
-    lifetimes: HashMap<GroupKey, u32>,
+    /// By key, in its order: a search among a few numbers beats hashing one.
+    lifetimes: Box<[(GroupKey, u32)]>,
 }
 
 /// The current picture, replaced by one swap.
@@ -130,7 +131,7 @@ pub struct Group {
     /// A name of it that is to be expanded has never had an address, so that a pin to a target that
     /// is not here may be a pin to one of that name's.
     pub awaits_names: bool,
-    by_key: HashMap<TargetKey, usize>,
+    by_key: Box<[(TargetKey, usize)]>,
 }
 
 /// The names and the prepared text of a group's cookie.
@@ -241,7 +242,8 @@ impl Snapshot {
 
     /// How long pins for a group live; `None` for a group unknown or no longer sticky.
     pub fn lifetime_of(&self, group: GroupKey) -> Option<u32> {
-        self.lifetimes.get(&group).copied()
+        let at = self.lifetimes.binary_search_by_key(&group, |&(key, _)| key).ok()?;
+        Some(self.lifetimes[at].1)
     }
 
     /// The index of the group of this name.
@@ -259,18 +261,19 @@ fn rules_of(rules: &[Rule], listener: &Name) -> HostTable {
     HostTable::new(hosts.map(|(at, rule)| (at, rule.settings.hosts.as_slice())))
 }
 
-fn lifetimes(groups: &[Group]) -> Result<HashMap<GroupKey, u32>, Collision> {
+fn lifetimes(groups: &[Group]) -> Result<Box<[(GroupKey, u32)]>, Collision> {
     let mut names: HashMap<GroupKey, &str> = HashMap::new();
-    let mut lifetimes = HashMap::new();
+    let mut lifetimes = Vec::new();
     for group in groups {
         if let Some(other) = names.insert(group.key, group.name()) {
             return Err(Collision { one: other.into(), other: group.name().into() });
         }
         if let Some(stickiness) = &group.settings.stickiness {
-            lifetimes.insert(group.key, stickiness.lifetime.seconds());
+            lifetimes.push((group.key, stickiness.lifetime.seconds()));
         }
     }
-    Ok(lifetimes)
+    lifetimes.sort_unstable();
+    Ok(lifetimes.into())
 }
 
 impl Group {
@@ -300,7 +303,7 @@ impl Group {
             })
             .collect();
         targets.sort_by(|a, b| a.id.cmp(&b.id));
-        let mut by_key = HashMap::with_capacity(targets.len());
+        let mut by_key = BTreeMap::new();
         for (at, target) in targets.iter().enumerate() {
             if let Some(other) = by_key.insert(target.key, at) {
                 let name = |id: &Name| format!("{}/{id}", settings.name);
@@ -321,7 +324,7 @@ impl Group {
             live: roster.group(&settings.name),
             awaits_names,
             targets: targets.into(),
-            by_key,
+            by_key: by_key.into_iter().collect(),
             settings: settings.clone(),
         })
     }
@@ -333,7 +336,8 @@ impl Group {
 
     /// The index of the target a pin names, if it is still in the group.
     pub fn target_of(&self, key: TargetKey) -> Option<usize> {
-        self.by_key.get(&key).copied()
+        let at = self.by_key.binary_search_by_key(&key, |&(key, _)| key).ok()?;
+        Some(self.by_key[at].1)
     }
 
     /// The index of the target of this id.

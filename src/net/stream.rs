@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -96,6 +97,28 @@ impl WatchedStream {
     }
 }
 
+impl WatchedStream {
+    /// A head and a small body are put together first: the kernel takes longer to gather two pieces
+    /// than we take to copy them.
+    fn write_together(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut together = [const { MaybeUninit::uninit() }; SMALL];
+        let mut together = ReadBuf::uninit(&mut together);
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        if length > SMALL {
+            return self.socket()?.poll_write_vectored(cx, slices);
+        }
+        slices.iter().for_each(|slice| together.put_slice(slice));
+        self.socket()?.poll_write(cx, together.filled())
+    }
+}
+
+/// Bytes that are copied rather than gathered.
+const SMALL: usize = 2_048;
+
 impl Drop for WatchedStream {
     fn drop(&mut self) {
         if let Ok(mut left_behind) = self.watch.left_behind.lock() {
@@ -140,7 +163,7 @@ impl AsyncWrite for WatchedStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = self.socket()?.poll_write_vectored(cx, slices);
+        let polled = self.write_together(cx, slices);
         if let Poll::Ready(Ok(count)) = polled {
             self.watch.note(&self.watch.written, count);
         }
