@@ -105,7 +105,7 @@ impl Names {
 }
 
 /// What the host names of a configuration stand for, asked all at once and waited for no longer
-/// than [`FIRST_WAIT`]. Before this nobody may be served: a pin to an address of a name that is not
+/// than `FIRST_WAIT`. Before this nobody may be served: a pin to an address of a name that is not
 /// known yet would look like a pin to a target that is gone.
 ///
 /// # Errors
