@@ -1,7 +1,7 @@
 //! What the client gets of a target's head: its own fields less the hop's, and the group's cookie.
 
 use super::attempt::{Outgoing, show};
-use super::body::{Lease, UploadState};
+use super::body::{Held, Lease, UploadState};
 use super::client::Phase;
 use super::exchange::Exchange;
 use super::failure::Failure;
@@ -58,7 +58,8 @@ pub(super) fn answer(
     if snapshot.listeners[exchange.client.listener].settings.debug_headers {
         show(headers, placement.verdict, &group.targets[target]);
     }
-    let lease = Lease { connection, group: placement.group, target, in_flight };
+    let connection = Held::Alone(connection);
+    let mut lease = Lease { connection, group: placement.group, target, in_flight };
     if switches && let Some(client_upgrade) = client_upgrade {
         hop_by_hop::write_websocket(headers);
         let switch = Switch { client: client_upgrade, lease };
@@ -68,6 +69,9 @@ pub(super) fn answer(
         outgoing.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Finished);
     if early {
         exchange.client.linger();
+    }
+    if lease.connection.is_sending() {
+        lease.connection = lease.connection.share(&exchange.client);
     }
     if early || ends_connection(exchange) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

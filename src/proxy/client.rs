@@ -6,18 +6,20 @@
 //! way since the last tick counts as having gone now, so a deadline may be late by two ticks and
 //! is never early.
 
+use super::body::RequestBody;
 use super::exchange::Ended;
 use super::workplace::Workplace;
 use crate::config::settings::ListenerTimeouts;
 use crate::ground::clock::Moment;
+use crate::net::http1::Connection;
 use crate::net::stream::Watch;
 use crate::policy::headers::forwarded::Introduction;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 /// What a connection is waiting for.
@@ -84,6 +86,8 @@ pub struct Client {
     /// Whether hyper holds buffers for it.
     is_equipped: Cell<bool>,
     must_linger: Cell<bool>,
+    /// The connection to a target that takes the rest of a request already answered.
+    sending: RefCell<Weak<RefCell<Box<Connection<RequestBody>>>>>,
     ended: RefCell<Vec<Ended>>,
     flushes_before: Cell<u64>,
     traffic_before: Cell<(u64, u64)>,
@@ -117,6 +121,7 @@ impl Client {
             waker: RefCell::new(None),
             is_equipped: Cell::new(false),
             must_linger: Cell::new(false),
+            sending: RefCell::new(Weak::new()),
             ended: RefCell::new(Vec::new()),
             flushes_before: Cell::new(0),
             traffic_before: Cell::new((0, 0)),
@@ -222,9 +227,18 @@ impl Client {
         self.expiry.get()
     }
 
-    /// Resolves when the time of what is awaited is over. The connection's task is woken for it.
-    pub async fn expired(&self) -> Expiry {
-        poll_fn(|_| self.expiry.get().map_or(Poll::Pending, Poll::Ready)).await
+    /// Hands over the sending of what is left of a request whose answer has begun. The answer's body
+    /// is not asked for while the client takes none of it, and the client may take none of it
+    /// before all of its request has gone.
+    pub fn send_on(&self, connection: &Rc<RefCell<Box<Connection<RequestBody>>>>) {
+        *self.sending.borrow_mut() = Rc::downgrade(connection);
+    }
+
+    /// Sends some of it.
+    pub fn poll_sending(&self, cx: &mut Context<'_>) {
+        if let Some(connection) = self.sending.borrow().upgrade() {
+            connection.borrow_mut().poll_sending(cx);
+        }
     }
 
     /// Remembers whom the tick wakes.

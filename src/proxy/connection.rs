@@ -105,6 +105,7 @@ async fn speak(
         {
             return Poll::Ready(End::Expired(expiry));
         }
+        client.poll_sending(cx);
         let polled = Pin::new(&mut *connection).poll(cx);
         client.settle(workplace);
         match polled {

@@ -14,9 +14,10 @@ use crate::policy::headers::head::Refusal;
 use crate::policy::headers::{hop_by_hop, trace_id};
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderValue, TRAILER, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -117,6 +118,15 @@ fn hide(headers: &mut HeaderMap, names: &[Box<str>]) {
     }
 }
 
+/// Path and query as a target reads them. A client's `http://shop.example?x=1` has no path, and an
+/// empty one is sent as `/` (RFC 9112 section 3.2.1).
+pub(super) fn origin_form(uri: &Uri) -> Cow<'_, str> {
+    match uri.path_and_query().map_or("/", PathAndQuery::as_str) {
+        text if text.starts_with('?') => Cow::Owned(format!("/{text}")),
+        text => Cow::Borrowed(text),
+    }
+}
+
 /// Bytes of a request's head that most do not exceed, cookies included, and just under what the
 /// system's allocator still has at hand without a search (1,032).
 const USUAL_HEAD: usize = 1_000;
@@ -143,9 +153,9 @@ pub(super) fn outgoing(
     if chunked {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let target = origin_form(&parts.uri);
     let mut head = Vec::with_capacity(USUAL_HEAD);
-    send::write_head(&mut head, &parts.method, target, &headers);
+    send::write_head(&mut head, &parts.method, &target, &headers);
     head.extend_from_slice(attempt::BLANK_LINE);
     let trailer = if chunked { headers.get(TRAILER).cloned() } else { None };
     exchange.story().trace_id = headers.remove(trace_id::X_AMZN_TRACE_ID);
