@@ -15,6 +15,7 @@ use stayput::decide::{Outcome, Request, decide};
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
+use stayput::policy::affinity::app_cookie::AppCookie;
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
 use stayput::proxy::workplace::AsItIs;
@@ -107,8 +108,11 @@ fn decisions(count: u32) {
         let decision = decide(black_box(&request), &snapshot, &AsItIs, now, &mut AsItIs);
         let Outcome::Forward(placement) = decision.outcome else { return };
         let served_by = placement.target.unwrap_or(0);
-        if let Some(renewal) = renewal(&placement, served_by, &snapshot, now, Seed(1)) {
-            black_box(snapshot.keyring.seal(Kind::Lb, &renewal.contents));
+        if let Some(renewal) =
+            renewal(&placement, served_by, &snapshot, now, Seed(1), AppCookie::Untouched)
+            && let Some(contents) = renewal.contents
+        {
+            black_box(snapshot.keyring.seal(Kind::Lb, &contents));
         }
     }
 }

@@ -3,7 +3,9 @@
 use super::terminal::data;
 use super::{ConfigArgument, Failed, cookie, read_config};
 use crate::decide::Request;
-use crate::decide::explanation::{Assumed, Choice, Explained, Explanation, explain as explained};
+use crate::decide::explanation::{
+    Assumed, Choice, Explained, Explanation, Forwarded, explain as explained,
+};
 use crate::ground::clock::Moment;
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::policy::headers::head;
@@ -239,25 +241,45 @@ fn as_table(
         format!("listener  {}", snapshot.listeners[listener].settings.name),
         format!("rule      {}", rule_name(snapshot, explanation.rule)),
     ];
+    if let Some(verdict) = explanation.group_verdict {
+        lines.push(format!("groups    {verdict}: {}", verdict.sentence()));
+    }
     match &explanation.action {
         Explained::Respond(status) => lines.push(format!("answer    {status}, made here")),
         Explained::NoRule => {
             lines.push("answer    404: no rule takes it and there is no default".to_owned())
         }
-        Explained::Forward { group, verdict, pinned, choice } => {
-            let group = &snapshot.groups[*group];
-            lines.push(format!("group     {}", group.name()));
-            lines.push(format!("verdict   {verdict}: {}", verdict.sentence()));
-            if let Some(pinned) = pinned {
-                lines.push(format!("pinned    {}", placed(&group.targets[*pinned])));
+        Explained::NoShare => {
+            lines.push("answer    503: all groups of the rule have weight 0".to_owned())
+        }
+        Explained::Forward(forwarded) => lines.extend(forwarded_lines(snapshot, forwarded, "")),
+        Explained::ByWeight(each) => {
+            let total: u32 = each.iter().map(|(weight, _)| u32::from(*weight)).sum();
+            for (weight, forwarded) in each {
+                let percent = f64::from(*weight) * 100.0 / f64::from(total.max(1));
+                let chance = format!("  {percent:.1} %");
+                lines.extend(forwarded_lines(snapshot, forwarded, &chance));
             }
-            lines.push(match choice {
-                Choice::Nobody => "target    nobody: 503".to_owned(),
-                Choice::One(at) => format!("target    {}", placed(&group.targets[*at])),
-                Choice::OneOf(list) => format!("target    one of {}", shares(group, list)),
-            });
         }
     }
+    lines
+}
+
+fn forwarded_lines(snapshot: &Snapshot, forwarded: &Forwarded, chance: &str) -> Vec<String> {
+    let Forwarded { group, verdict, pinned, choice } = forwarded;
+    let group = &snapshot.groups[*group];
+    let mut lines = vec![
+        format!("group     {}{chance}", group.name()),
+        format!("verdict   {verdict}: {}", verdict.sentence()),
+    ];
+    if let Some(pinned) = pinned {
+        lines.push(format!("pinned    {}", placed(&group.targets[*pinned])));
+    }
+    lines.push(match choice {
+        Choice::Nobody => "target    nobody: 503".to_owned(),
+        Choice::One(at) => format!("target    {}", placed(&group.targets[*at])),
+        Choice::OneOf(list) => format!("target    one of {}", shares(group, list)),
+    });
     lines
 }
 
@@ -293,31 +315,49 @@ fn as_json(
     let more = match &explanation.action {
         Explained::Respond(status) => json!({ "action": "respond", "status": status }),
         Explained::NoRule => json!({ "action": "no_rule", "status": 404 }),
-        Explained::Forward { group, verdict, pinned, choice } => {
-            let group = &snapshot.groups[*group];
-            let id = |at: usize| group.targets[at].id.as_str();
-            let candidates: Vec<Value> = match choice {
-                Choice::OneOf(list) => list
-                    .iter()
-                    .map(|(at, weight)| json!({ "target": id(*at), "weight": weight }))
-                    .collect(),
-                Choice::Nobody | Choice::One(_) => Vec::new(),
-            };
-            json!({
-                "action": "forward",
-                "group": group.name(),
-                "verdict": verdict.word(),
-                "why": verdict.sentence(),
-                "pinned": pinned.map(id),
-                "target": match choice { Choice::One(at) => Some(id(*at)), _ => None },
-                "candidates": candidates,
-            })
+        Explained::NoShare => json!({ "action": "no_share", "status": 503 }),
+        Explained::Forward(forwarded) => forwarded_json(snapshot, forwarded),
+        Explained::ByWeight(each) => {
+            let groups: Vec<Value> = each
+                .iter()
+                .map(|(weight, forwarded)| {
+                    let mut object = forwarded_json(snapshot, forwarded);
+                    object["weight"] = (*weight).into();
+                    object
+                })
+                .collect();
+            json!({ "action": "forward", "one_of": groups })
         }
     };
+    if let Some(verdict) = explanation.group_verdict {
+        object["group_verdict"] = verdict.word().into();
+        object["group_why"] = verdict.sentence().into();
+    }
     if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
         object.extend(more);
     }
     object
+}
+
+fn forwarded_json(snapshot: &Snapshot, forwarded: &Forwarded) -> Value {
+    let Forwarded { group, verdict, pinned, choice } = forwarded;
+    let group = &snapshot.groups[*group];
+    let id = |at: usize| group.targets[at].id.as_str();
+    let candidates: Vec<Value> = match choice {
+        Choice::OneOf(list) => {
+            list.iter().map(|(at, weight)| json!({ "target": id(*at), "weight": weight })).collect()
+        }
+        Choice::Nobody | Choice::One(_) => Vec::new(),
+    };
+    json!({
+        "action": "forward",
+        "group": group.name(),
+        "verdict": verdict.word(),
+        "why": verdict.sentence(),
+        "pinned": pinned.map(id),
+        "target": match choice { Choice::One(at) => Some(id(*at)), _ => None },
+        "candidates": candidates,
+    })
 }
 
 #[cfg(test)]

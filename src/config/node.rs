@@ -99,6 +99,11 @@ impl Table {
         self.entries.insert(key.into(), node);
     }
 
+    /// Takes a value out.
+    pub(super) fn remove(&mut self, key: &str) {
+        self.entries.remove(key);
+    }
+
     /// Remembers that the key is written, with a value that was refused.
     pub(super) fn refuse(&mut self, key: &str) {
         self.refused.insert(key.into());

@@ -10,6 +10,7 @@ use crate::policy::affinity::{
 use crate::policy::headers::forwarded::ForwardedForMode;
 use crate::policy::health::matcher::Matcher;
 use crate::policy::routing::pattern::Pattern;
+use http::HeaderName;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -163,10 +164,37 @@ pub struct Rule {
 /// What is done with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It goes to this group, which exists.
-    Forward(Name),
+    /// It goes to one of these groups.
+    Forward(Forward),
     /// It is answered here.
     Respond(FixedResponse),
+}
+
+/// `forward`, `group_stickiness` and `failover`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The groups, which exist, each with its share, 0 to 999; sorted by name, never empty.
+    pub groups: Vec<(Name, u16)>,
+    /// What keeps a client with its group; `None` when that is off.
+    pub stickiness: Option<GroupStickiness>,
+    /// A group with no usable target hands its share to the others.
+    pub failover: bool,
+}
+
+impl Forward {
+    /// To one group.
+    pub fn to(group: Name) -> Self {
+        Self { groups: vec![(group, 1)], stickiness: None, failover: false }
+    }
+}
+
+/// What keeps a client with the group its rule chose for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStickiness {
+    /// How long a pin to a group lives.
+    pub lifetime: Lifetime,
+    /// How its cookie is written: as the first sticky group's, in the order of their names.
+    pub cookie: CookieSettings,
 }
 
 /// `respond = { status, content_type, body }`
@@ -201,6 +229,8 @@ pub struct Group {
     pub max_in_flight_per_target: Option<u32>,
     /// False: only targets of the balancer's own zone serve.
     pub cross_zone: bool,
+    /// The target is told which target would have the client after it.
+    pub announce_successor: bool,
     /// `None` when stickiness is off.
     pub stickiness: Option<Stickiness>,
     /// `[target_group.NAME.health]`
@@ -245,6 +275,8 @@ pub struct Target {
     pub weight: u16,
     /// Where it stands.
     pub zone: Option<Name>,
+    /// What its application appends to a session's id; `None` is the id of the target.
+    pub route: Option<String>,
     /// `state = "drain"`
     pub drain: bool,
 }
@@ -274,13 +306,66 @@ impl fmt::Display for TargetAddress {
     }
 }
 
-/// `[target_group.NAME.stickiness]` of kind `lb_cookie`.
+/// `[target_group.NAME.stickiness]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stickiness {
-    /// The cookie's name.
-    pub cookie: String,
-    /// How long a pin lives.
-    pub lifetime: Lifetime,
+    /// What tells one client from another.
+    pub carrier: Carrier,
+    /// How the balancer's own cookies are written, where it has any.
+    pub cookie: CookieSettings,
+    /// The target never sees the balancer's cookies.
+    pub hide_from_target: bool,
+    /// Shared caches are told not to keep our Set-Cookie.
+    pub guard_cache: bool,
+    /// What becomes of a client whose target cannot serve.
+    pub on_unavailable: OnUnavailable,
+}
+
+/// What tells one client from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// `lb_cookie`: the balancer's own cookie of this name.
+    LbCookie {
+        /// Its name.
+        name: String,
+        /// How long a pin lives.
+        lifetime: Lifetime,
+    },
+    /// `app_cookie`: a companion of the application's cookie.
+    AppCookie {
+        /// The application's cookie.
+        name: String,
+        /// Ours is called this and `-0`.
+        companion: String,
+        /// How long a pin lives.
+        lifetime: Lifetime,
+        /// Whether a request with the application's cookie alone is given a companion.
+        adopt: bool,
+    },
+    /// `route`: what the application appends to its own cookie.
+    Route {
+        /// The application's cookie.
+        cookie: String,
+        /// What stands before the route.
+        separator: String,
+    },
+    /// `header`: the value of this field.
+    Header(HeaderName),
+}
+
+impl Carrier {
+    /// How long a pin lives, where there is a pin.
+    pub fn lifetime(&self) -> Option<Lifetime> {
+        match self {
+            Self::LbCookie { lifetime, .. } | Self::AppCookie { lifetime, .. } => Some(*lifetime),
+            Self::Route { .. } | Self::Header(_) => None,
+        }
+    }
+}
+
+/// How a cookie of the balancer's is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieSettings {
     /// When a good pin is written again.
     pub refresh: Refresh,
     /// When the twin is written.
@@ -297,12 +382,22 @@ pub struct Stickiness {
     pub domain: Option<String>,
     /// Whether `Partitioned` is written.
     pub partitioned: bool,
-    /// The target never sees the balancer's cookies.
-    pub hide_from_target: bool,
-    /// Shared caches are told not to keep our Set-Cookie.
-    pub guard_cache: bool,
-    /// What becomes of a client whose target cannot serve.
-    pub on_unavailable: OnUnavailable,
+}
+
+impl Default for CookieSettings {
+    /// As a group that writes none of them has it.
+    fn default() -> Self {
+        Self {
+            refresh: Refresh::EachResponse,
+            cors_twin: CorsTwin::Secure,
+            secure: SecureAttribute::Auto,
+            http_only: true,
+            same_site: SameSite::Unset,
+            path: "/".to_owned(),
+            domain: None,
+            partitioned: false,
+        }
+    }
 }
 
 /// `[target_group.NAME.health]`

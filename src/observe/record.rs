@@ -1,7 +1,7 @@
 //! One exchange as it is written down: the fields of ALB's access log, and what became of the pin.
 
 use crate::config::settings::AccessFormat;
-use crate::decide::verdict::Verdict;
+use crate::decide::verdict::{GroupVerdict, Verdict};
 use std::io::Write;
 use std::time::Duration;
 
@@ -59,9 +59,11 @@ pub struct Record<'x> {
     pub action: &'static str,
     /// Why the balancer answered itself, or why the exchange broke.
     pub error_reason: Option<&'static str>,
+    /// What became of the pin to a group, where the rule names several.
+    pub group_sticky: Option<GroupVerdict>,
     /// What became of the pin.
     pub sticky: Option<Verdict>,
-    /// What was written into the cookie: `new`, `renewed`, `moved`, `resealed`.
+    /// What was written into the cookie: `new`, `adopted`, `renewed`, `resealed`, `moved`, `ended`.
     pub set_cookie: Option<&'static str>,
     /// The id of the target a moved or spilled client was pinned to, if it is still in the group.
     pub from: Option<&'x str>,
@@ -139,6 +141,11 @@ impl Record<'_> {
         put(line, self.action);
         put(line, "\"");
         optional(line, ",\"error_reason\":", self.error_reason);
+        if let Some(verdict) = self.group_sticky {
+            put(line, ",\"group_sticky\":\"");
+            put(line, verdict.word());
+            put(line, "\"");
+        }
         optional(line, ",\"sticky\":", self.sticky.map(Verdict::word));
         optional(line, ",\"set_cookie\":", self.set_cookie);
         optional(line, ",\"from\":", self.from);
@@ -347,6 +354,7 @@ mod tests {
             rule: "default",
             action: "forward",
             error_reason: None,
+            group_sticky: None,
             sticky: Some(Verdict::Hit),
             set_cookie: Some("renewed"),
             from: None,

@@ -5,10 +5,12 @@ use super::client::{Client, Phase};
 use super::failure::Failure;
 use super::workplace::Workplace;
 use crate::decide::Placement;
+use crate::decide::group_choice::GroupChoice;
 use crate::decide::verdict::Verdict;
 use crate::ground::clock::Moment;
-use crate::model::snapshot::Picture;
+use crate::model::published::Picture;
 use crate::observe::record::{LONGEST_USER_AGENT, Record};
+use crate::policy::affinity::token::Seed;
 use http::header::{HOST, HeaderName, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Version};
 use std::borrow::Cow;
@@ -48,8 +50,12 @@ pub struct Story {
     pub rule: Option<usize>,
     /// `forward`, `fixed-response`, `-`.
     pub action: &'static str,
+    /// Which of its rule's groups it went to, where there was a choice.
+    pub group: Option<GroupChoice>,
     /// Its place in a group.
     pub placement: Option<Placement>,
+    /// The seed of a client that has none, drawn when it is first asked for.
+    fresh_seed: Option<Seed>,
     /// Targets tried.
     pub attempts: u32,
     /// When it was last sent to a target.
@@ -135,7 +141,9 @@ impl Exchange {
             trace_id: None,
             rule: None,
             action: "-",
+            group: None,
             placement: None,
+            fresh_seed: None,
             attempts: 0,
             dispatched: None,
             answered: None,
@@ -156,6 +164,12 @@ impl Exchange {
         // The story is taken by `drop` alone, after which nobody holds the exchange.
         #[allow(clippy::expect_used)]
         self.story.as_mut().expect("an exchange has its story until it is dropped")
+    }
+
+    /// The seed this client is given if it has none, the same for all its cookies.
+    pub fn fresh_seed(&mut self) -> Seed {
+        let workplace = Rc::clone(&self.workplace);
+        *self.story().fresh_seed.get_or_insert_with(|| Seed(workplace.random()))
     }
 
     /// Notes that the balancer answers itself because of this.
@@ -282,6 +296,7 @@ impl Ended {
             },
             action: story.action,
             error_reason: story.error,
+            group_sticky: story.group.as_ref().map(|group| group.verdict),
             sticky: verdict,
             set_cookie: story.set_cookie,
             from: pinned.map(|target| target.id.as_str()),

@@ -13,6 +13,8 @@ pub enum Failure {
     Head(Refusal),
     /// No rule takes the request and the listener has no default.
     NoRule,
+    /// All groups of the rule have weight 0.
+    NoShare,
     /// Nobody in the group can serve, or the pinned target cannot and the group is strict.
     Refused(Verdict),
     /// The body is larger than `limits.body_bytes`.
@@ -49,7 +51,7 @@ impl Failure {
                 | Refusal::ForwardingLoop => StatusCode::BAD_REQUEST,
             },
             Failure::NoRule => StatusCode::NOT_FOUND,
-            Failure::Refused(_) | Failure::Connect(ConnectError::Full) => {
+            Failure::NoShare | Failure::Refused(_) | Failure::Connect(ConnectError::Full) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Failure::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -88,6 +90,7 @@ impl Failure {
                 Refusal::ForwardingLoop => "forwarding_loop",
             },
             Failure::NoRule => "no_rule",
+            Failure::NoShare => "all_weights_zero",
             Failure::Refused(verdict) => verdict.word(),
             Failure::BodyTooLarge => "body_too_large",
             Failure::BodyMalformed => "body_malformed",

@@ -1,7 +1,7 @@
 //! The whole life of a request on one screen: begin, judge the head, decide, forward or answer.
 
 use super::answer::{self, Served};
-use super::attempt::{self, Attempted, Outgoing};
+use super::attempt::{self, Attempted, Outgoing, Told};
 use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, Phase};
 use super::exchange::Exchange;
@@ -93,8 +93,10 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     let decision =
         decide::decide(&described, &snapshot, &AsItIs, began.unix_seconds(), &mut AsItIs);
     exchange.story().rule = decision.rule;
+    exchange.story().group = decision.group;
     let placement = match decision.outcome {
         Outcome::NoRule => return Err(Failure::NoRule),
+        Outcome::NoShare => return Err(Failure::NoShare),
         Outcome::Respond(fixed) => {
             exchange.story().action = "fixed-response";
             return Ok(Served::Here(respond::fixed(fixed)));
@@ -155,8 +157,11 @@ async fn forward(
         };
         exchange.story().attempts += 1;
         let debug = snapshot.listeners[exchange.client.listener].settings.debug_headers;
-        let shown = debug.then_some(placement.verdict);
-        let attempted = attempt::attempt(outgoing, target, shown, upstream.connect, exchange);
+        let told = Told {
+            verdict: debug.then_some(placement.verdict),
+            successor: successor(exchange, &placement, at, &snapshot),
+        };
+        let attempted = attempt::attempt(outgoing, target, told, upstream.connect, exchange);
         let failure = match attempted.await {
             Attempted::Answered(response, connection) => {
                 return Ok(Forwarded { response, connection, placement, target: at, in_flight });
@@ -177,6 +182,23 @@ async fn forward(
         }
         placement = after;
     }
+}
+
+/// The id of the target that would have this client if `at` were gone, where the group wants its
+/// targets to know.
+fn successor<'s>(
+    exchange: &mut Exchange,
+    placement: &Placement,
+    at: usize,
+    snapshot: &'s Snapshot,
+) -> Option<&'s str> {
+    let group = &snapshot.groups[placement.group];
+    if !group.settings.announce_successor || group.affinity.is_none() {
+        return None;
+    }
+    let seed = placement.claim.seed().unwrap_or_else(|| exchange.fresh_seed());
+    let successor = decide::successor(snapshot, placement.group, at, seed, &AsItIs)?;
+    Some(group.targets[successor].id.as_str())
 }
 
 fn next(placement: &Placement, tried: &Tried, snapshot: &Snapshot) -> Placement {

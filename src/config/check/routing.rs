@@ -1,9 +1,11 @@
 //! Listeners and rules: who connects where, and which group their requests go to.
 
-use super::resolved;
+use super::{forward, resolved};
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
-use crate::config::settings::{Action, FixedResponse, Limits, Listener, ListenerTimeouts, Rule};
+use crate::config::settings::{
+    Action, FixedResponse, Forward, Limits, Listener, ListenerTimeouts, Rule,
+};
 use crate::ground::cidr::AddressSet;
 use crate::ground::name::Name;
 use crate::policy::headers::forwarded::ForwardedForMode;
@@ -35,7 +37,8 @@ pub(super) fn listeners(file: &Table, problems: &mut Problems) -> Vec<Listener> 
         }
         let default = table.get("default").and_then(|default| match &default.value {
             Value::Table(action) => answer(default, action, problems),
-            _ => resolved(default, file, "target_group", problems).map(Action::Forward),
+            _ => resolved(default, file, "target_group", problems)
+                .map(|group| Action::Forward(Forward::to(group))),
         });
         if !table.knows("default") && !everything_is_taken(file, name) {
             let title = format!("`listener.{name}` answers 404 to what no rule takes");
@@ -138,7 +141,7 @@ pub(super) fn rules(file: &Table, problems: &mut Problems) -> Vec<Rule> {
 fn action(rule: &Node, file: &Table, problems: &mut Problems) -> Option<Action> {
     let table = rule.table();
     match (table.get("forward"), table.get("respond")) {
-        (Some(forward), None) => forwarded(forward, file, problems),
+        (Some(_), None) => forward::forward(rule, file, problems).map(Action::Forward),
         (None, Some(_)) => answer(rule, table, problems),
         (Some(forward), Some(respond)) => {
             let title = "a rule does one thing: `forward` or `respond`";
@@ -156,25 +159,6 @@ fn action(rule: &Node, file: &Table, problems: &mut Problems) -> Option<Action> 
             None
         }
     }
-}
-
-fn forwarded(forward: &Node, file: &Table, problems: &mut Problems) -> Option<Action> {
-    let Value::Table(shares) = &forward.value else {
-        return resolved(forward, file, "target_group", problems).map(Action::Forward);
-    };
-    let mut groups = Vec::new();
-    for (name, share) in shares.entries() {
-        let named =
-            Node { span: share.key.clone(), value: Value::Text(name.into()), ..share.clone() };
-        groups.push(resolved(&named, file, "target_group", problems));
-    }
-    let problem = match groups.len() {
-        1 => return groups.pop().flatten().map(Action::Forward),
-        0 => Problem::at(forward.span.clone(), "`forward` names no group"),
-        _ => Problem::at(forward.span.clone(), "`forward` to several groups is not supported yet"),
-    };
-    problems.push(problem.help("name one group: `forward = \"GROUP\"`"));
-    None
 }
 
 /// The fixed answer in `table`, which is the value of `node`.

@@ -85,6 +85,15 @@ pub(super) static COOKIE_NAME: Form = Form {
     },
 };
 
+/// A route, and what stands before one: bytes a cookie's value may hold (RFC 6265 section 4.1.1).
+pub(super) static ROUTE: Form = Form {
+    what: "1 to 64 visible ASCII characters other than `\"`, `,`, `;` and `\\`",
+    fits: |text| {
+        let fine = |byte: u8| byte.is_ascii_graphic() && !b"\",;\\".contains(&byte);
+        (1..=64).contains(&text.len()) && text.bytes().all(fine)
+    },
+};
+
 /// A cookie's path.
 pub(super) static COOKIE_PATH: Form = Form {
     what: "a path that begins with `/`, of at most 256 visible ASCII characters and without `;`",

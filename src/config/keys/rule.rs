@@ -46,9 +46,10 @@ pub(super) static RULE: &[Key] = &[
     Key::new(
         "forward",
         Kind::Either(&[Kind::Text(&forms::NAME), Kind::Named(SHARE)]),
-        "The group it goes to. Several groups with weights are not supported yet.",
+        "The group it goes to, or several with their shares of newcomers; weight 0 takes none, and \
+         keeps those it has.",
     )
-    .eg("\"app\""),
+    .eg("{ stable = { weight = 90 }, canary = { weight = 10 } }"),
     Key::new("respond", Kind::Table(RESPOND), "A fixed answer instead.")
         .eg("{ status = 503, body = \"back soon\" }"),
     Key::new(
@@ -64,17 +65,18 @@ pub(super) static RULE: &[Key] = &[
     Key::new(
         "group_stickiness",
         Kind::Table(GROUP_STICKINESS),
-        "Keeps a client with its group where several are named.",
+        "Keeps a client with its group (`AWSALBTG`; written like the cookie of the first sticky \
+         group). The rule then needs a name. Absent: on where several groups are named and one of \
+         them is sticky.",
     )
-    .eg("{ enabled = true, duration = \"1h\" }")
-    .later(),
+    .eg("{ enabled = true, duration = \"1h\" }"),
     Key::new(
         "failover",
         Kind::Bool,
-        "Whether a group with no usable target hands its share to the others.",
+        "Whether a group with no usable target hands its share to the others, as ALB never does. A \
+         group that fails open is not usable here as long as another one is. Pins to a group stay.",
     )
-    .or("false")
-    .later(),
+    .or("false"),
 ];
 
 static SHARE: &[Key] = &[Key::new("weight", Kind::Integer(0, 999), "Its share.").or("1")];
