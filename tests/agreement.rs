@@ -61,8 +61,15 @@ fn explain_says_what_the_balancer_does() {
         let _in_flight = put_into_state(&running, &described);
         for _ in 0..REQUESTS {
             let (path, headers) = request(&world, &keys, &mut numbers);
-            let request =
-                Request { listener: 0, host: "shop.example", path: &path, headers: &headers };
+            let request = Request {
+                listener: 0,
+                host: "shop.example",
+                path: &path,
+                query: "",
+                method: "GET",
+                headers: &headers,
+                address: std::net::IpAddr::from([192, 0, 2, 1]),
+            };
             let context = format!("world {number}, {path}, {headers:?}");
             let word = agree(&request, &running, &explained, &described, &context);
             *seen.entry(word).or_default() += 1;

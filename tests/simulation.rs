@@ -47,7 +47,15 @@ impl Client {
         let mut headers = HeaderMap::new();
         let cookie = HeaderValue::from_str(&format!("AWSALB={}", sealed.as_str())).unwrap();
         headers.append(COOKIE, cookie);
-        let request = Request { listener: 0, host: "a.example", path: "/g0/", headers: &headers };
+        let request = Request {
+            listener: 0,
+            host: "a.example",
+            path: "/g0/",
+            query: "",
+            method: "GET",
+            headers: &headers,
+            address: std::net::IpAddr::from([192, 0, 2, 1]),
+        };
         match decide(&request, snapshot, live, NOW, &mut Turn(self.seed)).outcome {
             Outcome::Forward(placement) => placement,
             other => panic!("{other:?}"),

@@ -7,15 +7,27 @@ use super::{Draw, Live, Outcome, Request, decide};
 use crate::ground::name::Name;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Group, Snapshot, Target};
+use crate::policy::routing::redirect::Redirect;
 use std::collections::HashSet;
 
 /// Where a request would go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
+    /// The rules before the one that takes it, in order.
+    pub passed: Vec<Passed>,
     /// The index of the rule; `None` is the listener's default.
     pub rule: Option<usize>,
     /// What would be done.
     pub action: Explained,
+}
+
+/// A rule that does not take the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The index of the rule.
+    pub rule: usize,
+    /// Its first condition that does not hold, as it is written in the file.
+    pub unmet: String,
 }
 
 /// What would be done.
@@ -23,6 +35,8 @@ pub struct Explanation {
 pub enum Explained {
     /// It would be answered with this status.
     Respond(u16),
+    /// The client would be sent elsewhere.
+    Redirect(Redirect),
     /// 404: no rule takes it.
     NoRule,
     /// It would go to a group.
@@ -61,6 +75,7 @@ pub fn explain(
     let action = match decision.outcome {
         Outcome::NoRule => Explained::NoRule,
         Outcome::Respond(fixed) => Explained::Respond(fixed.status),
+        Outcome::Redirect(redirect) => Explained::Redirect(redirect.clone()),
         Outcome::Forward(placement) => {
             let group = &snapshot.groups[placement.group];
             let choice = match placement.target {
@@ -80,7 +95,20 @@ pub fn explain(
             }
         }
     };
-    Explanation { rule: decision.rule, action }
+    let passed = passed(request, snapshot, decision.rule);
+    Explanation { passed, rule: decision.rule, action }
+}
+
+/// The listener's rules before `taken`, those that the table of hosts spares the proxy too.
+fn passed(request: &Request<'_>, snapshot: &Snapshot, taken: Option<usize>) -> Vec<Passed> {
+    let listener = &snapshot.listeners[request.listener].settings;
+    let before = snapshot.rules[..taken.unwrap_or(snapshot.rules.len())].iter().enumerate();
+    let here = before.filter(|(_, rule)| rule.settings.holds_for(listener));
+    here.filter_map(|(rule, passed)| {
+        let unmet = passed.settings.conditions.unmet(&request.subject())?.to_string();
+        Some(Passed { rule, unmet })
+    })
+    .collect()
 }
 
 /// Notices whether the algorithm was asked.

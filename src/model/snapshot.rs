@@ -12,6 +12,7 @@ use crate::policy::affinity::keys::Keyring;
 use crate::policy::affinity::token::{GroupKey, TargetKey};
 use crate::policy::balance::round_robin::Cycle;
 use crate::policy::routing::host_table::HostTable;
+use crate::policy::routing::redirect::Redirect;
 use arc_swap::{ArcSwap, Cache};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -111,6 +112,8 @@ pub enum Action {
     Forward(usize),
     /// It is answered here.
     Respond(FixedResponse),
+    /// The client is sent elsewhere.
+    Redirect(Redirect),
 }
 
 /// A group with its tables.
@@ -207,6 +210,7 @@ impl Snapshot {
                 index.get(group.as_str()).map(|&at| Action::Forward(at))
             }
             settings::Action::Respond(response) => Some(Action::Respond(response.clone())),
+            settings::Action::Redirect(redirect) => Some(Action::Redirect(redirect.clone())),
         };
         // A checked configuration forwards to groups that exist; a rule that could not be resolved
         // would be left out here rather than bring the process down.
@@ -217,7 +221,7 @@ impl Snapshot {
             .collect();
         let listeners = config.listeners.iter().map(|listener| Listener {
             settings: listener.clone(),
-            rules: rules_of(&rules, &listener.name),
+            rules: rules_of(&rules, listener),
             default: listener.default.as_ref().and_then(action),
         });
         let listeners = listeners.collect();
@@ -252,13 +256,9 @@ impl Snapshot {
     }
 }
 
-fn rules_of(rules: &[Rule], listener: &Name) -> HostTable {
-    let holds = |rule: &Rule| match &rule.settings.listeners {
-        Some(names) => names.contains(listener),
-        None => true,
-    };
-    let hosts = rules.iter().enumerate().filter(|(_, rule)| holds(rule));
-    HostTable::new(hosts.map(|(at, rule)| (at, rule.settings.hosts.as_slice())))
+fn rules_of(rules: &[Rule], listener: &settings::Listener) -> HostTable {
+    let rules = rules.iter().enumerate().filter(|(_, rule)| rule.settings.holds_for(listener));
+    HostTable::new(rules.map(|(at, rule)| (at, rule.settings.conditions.hosts.as_slice())))
 }
 
 fn lifetimes(groups: &[Group]) -> Result<Box<[(GroupKey, u32)]>, Collision> {

@@ -46,8 +46,14 @@ pub struct Story {
     pub trace_id: Option<HeaderValue>,
     /// The index of the rule; `None` is the default.
     pub rule: Option<usize>,
-    /// `forward`, `fixed-response`, `-`.
+    /// `forward`, `redirect`, `fixed-response`, `-`.
     pub action: &'static str,
+    /// Where a redirect sent the client.
+    pub redirect_url: Option<Box<str>>,
+    /// The host the target got instead of the client's.
+    pub transformed_host: Option<Box<str>>,
+    /// Path and query the target got instead of the client's.
+    pub transformed_uri: Option<Box<str>>,
     /// Its place in a group.
     pub placement: Option<Placement>,
     /// Targets tried.
@@ -135,6 +141,9 @@ impl Exchange {
             trace_id: None,
             rule: None,
             action: "-",
+            redirect_url: None,
+            transformed_host: None,
+            transformed_uri: None,
             placement: None,
             attempts: 0,
             dispatched: None,
