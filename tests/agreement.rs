@@ -94,6 +94,10 @@ fn agree(
     let done = decide(request, running, &AsItIs, NOW, &mut AsItIs);
     let told = explain(request, explained, described, NOW);
     assert_eq!(done.rule, told.rule, "{context}");
+    // Every world has one listener, so that each rule before the one that took it was passed.
+    let passed: Vec<usize> = told.passed.iter().map(|passed| passed.rule).collect();
+    let before = 0..told.rule.unwrap_or(explained.rules.len());
+    assert_eq!(passed, before.collect::<Vec<_>>(), "{context}");
     match (done.outcome, told.action) {
         (Outcome::NoRule, Explained::NoRule) => "no rule",
         (Outcome::Respond(fixed), Explained::Respond(status)) => {

@@ -155,6 +155,34 @@ fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
 }
 
 #[test]
+fn lists_of_rules_and_of_their_values_have_a_bound() {
+    let head = "[listener.web]\naddress = '0.0.0.0:80'\ndefault = 'a'\n\
+                [target_group.a]\ntargets = ['10.0.0.1:80']\n";
+    let refusal = |rules: String| {
+        let parsed = config::parse(&format!("{head}{rules}"), "test.toml", Path::new(""));
+        parsed.err().map(|problems| problems.render(false))
+    };
+    let rules = |count| "[[rule]]\nforward = 'a'\npaths = ['/x']\n".repeat(count);
+    let values = |key: &str, value: &str, count| {
+        format!("[[rule]]\nforward = 'a'\n{key} = [{}]\n", format!("{value},").repeat(count))
+    };
+    assert_eq!(refusal(rules(10_000)), None);
+    assert!(refusal(rules(10_001)).unwrap().contains("more than 10000 rules"));
+    for (key, value) in [
+        ("hosts", "'a.b'"),
+        ("paths", "'/a'"),
+        ("methods", "'GET'"),
+        ("headers.x", "'y'"),
+        ("query", "{ value = 'y' }"),
+        ("source_ips", "'192.0.2.1'"),
+    ] {
+        assert_eq!(refusal(values(key, value, 1_000)), None, "{key}");
+        let refused = refusal(values(key, value, 1_001)).unwrap();
+        assert!(refused.contains("at most 1000 values"), "{key}: {refused}");
+    }
+}
+
+#[test]
 fn a_key_that_is_not_supported_yet_is_taken_at_its_default() {
     let text = "[runtime]\nmemory_limit = '0'\n[listener.web]\naddress = '0.0.0.0:80'\n\
                 proxy_protocol = false\n[target_group.a]\ntargets = ['10.0.0.1:80']\n\

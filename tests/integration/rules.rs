@@ -161,6 +161,7 @@ fn no_byte_of_a_request_splits_or_bends_a_location() {
         "",
         "[[rule]]\nredirect = { status = 302, scheme = 'https', path = '/#{host}/#{path}', query = 'q=#{query}' }\n",
     );
+    let mut redirected = 0;
     let evil =
         ["\r\nX-Evil: 1", "\rX-Evil: 1", "\nX-Evil: 1", "\0", "\t", "\u{7f}", "\u{e9}", " x"];
     for bytes in
@@ -183,8 +184,10 @@ fn no_byte_of_a_request_splits_or_bends_a_location() {
             assert!(url.bytes().all(fine), "{head:?}: {url}");
             let host = url.strip_prefix("https://").unwrap().split('/').next().unwrap();
             assert!(["shop.example", "a"].contains(&host), "{head:?}: {url}");
+            redirected += 1;
         }
     }
+    assert!(redirected >= 10, "only {redirected} were redirected at all");
 }
 
 #[test]
@@ -301,6 +304,18 @@ fn explain_names_each_rule_it_passed_and_what_did_not_match() {
     let moved = explained(file, &["http://old.shop.example/a?b"]);
     let url = "https://shop.example/a?b&from=old.shop.example";
     assert_eq!((&moved["location"], &moved["status"]), (&url.into(), &301.into()));
+    let table = Command::new(env!("CARGO_BIN_EXE_stayput"))
+        .args(["explain", "-c", file, "http://old.shop.example/a"])
+        .output()
+        .unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    for line in [
+        "passed    purge: `methods` does not match",
+        "rule      old-shop",
+        "answer    301 to https://shop.example/a?&from=old.shop.example",
+    ] {
+        assert!(table.lines().any(|told| told == line), "{line}: {table}");
+    }
     let api = explained(file, &["http://shop.example/api/cart?x=1"]);
     assert_eq!(api["transformed_uri"], "/cart?x=1", "{api}");
 }

@@ -76,8 +76,8 @@ pub(super) static RULE: &[Key] = &[
         "rewrite",
         Kind::Table(REWRITE),
         "What the target sees instead of path and host, with `forward`. The rule matches what the \
-         client sent, and the access log keeps it. A result that is no path or no host is \
-         answered 500.",
+         client sent, and the access log keeps it. A result that is no path or no host, and a \
+         path with its query over 16 KiB, are answered 500.",
     )
     .eg("{ path = { regex = \"^/api/?(.*)$\", replace = \"/$1\" } }"),
     Key::new(
@@ -163,7 +163,7 @@ static REPLACE: &[Key] = &[
         "regex",
         Kind::Text(&forms::REGEX),
         "What is replaced, at its first match. As with ALB there are no look-arounds, no \
-         backreferences and no `\\p{...}`.",
+         backreferences and no `\\p{...}`. Compiled it may take 64 KiB.",
     )
     .required()
     .eg("\"^/api/?(.*)$\""),
