@@ -132,6 +132,15 @@ fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
         (format!("{head}default = 'a'\n{groups}"), None),
         (format!("{head}{groups}[[rule]]\npaths = ['/*']\nforward = 'b'\n"), None),
         (format!("{head}{groups}[[rule]]\npaths = ['/b/*']\nforward = 'b'\n"), Some("answers 404")),
+        (format!("{head}redirect_to = 'https'\n{groups}"), None),
+        (
+            format!("{head}redirect_to = 'https'\n{groups}[[rule]]\nforward = 'a'\n"),
+            Some("no listener tries this rule"),
+        ),
+        (
+            format!("{head}{groups}[[rule]]\nforward = 'b'\nheaders = {{ x-b = 'y' }}\n"),
+            Some("answers 404"),
+        ),
         (
             format!(
                 "[runtime]\nzone = 'x'\n{head}[target_group.a]\ntargets = ['10.0.0.1:80']\ncross_zone = false\n"

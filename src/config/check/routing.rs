@@ -150,6 +150,7 @@ pub(super) fn rules(file: &Table, problems: &mut Problems) -> Vec<Rule> {
             }
             named.iter().filter_map(|one| resolved(one, file, "listener", problems)).collect()
         });
+        rule::reach(node, file, problems);
         let conditions = rule::conditions(table, problems);
         let rewrite = rule::rewrite(table, problems);
         let action = action(node, file, problems);

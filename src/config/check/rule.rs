@@ -24,6 +24,18 @@ pub(super) fn bound(rules: &[Node], problems: &mut Problems) {
     }
 }
 
+/// Notes a rule that no listener tries, for all of them redirect and it names none.
+pub(super) fn reach(rule: &Node, file: &Table, problems: &mut Problems) {
+    let mut listeners = file.table("listener").entries();
+    if !rule.table().knows("listeners")
+        && listeners.all(|(_, listener)| listener.table().knows("redirect_to"))
+    {
+        let title = "no listener tries this rule: those with `redirect_to` want to be named";
+        let problem = Problem::at(rule.span.clone(), title);
+        problems.push(problem.help("name one: `listeners = [\"NAME\"]`").warning());
+    }
+}
+
 /// What must hold of a request.
 pub(super) fn conditions(rule: &Table, problems: &mut Problems) -> Conditions {
     let fields = rule.table("headers");
