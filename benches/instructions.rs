@@ -102,7 +102,15 @@ fn decision() -> Counted {
 
 fn decisions(count: u32) {
     let Some((snapshot, headers)) = world() else { return };
-    let request = Request { listener: 0, host: "shop.example", path: "/cart", headers: &headers };
+    let request = Request {
+        listener: 0,
+        host: "shop.example",
+        path: "/cart",
+        query: "",
+        method: "GET",
+        headers: &headers,
+        address: std::net::IpAddr::from([192, 0, 2, 1]),
+    };
     for _ in 0..count {
         let now = u64::from(NOW) + 5;
         let decision = decide(black_box(&request), &snapshot, &AsItIs, now, &mut AsItIs);

@@ -44,8 +44,15 @@ fn explain_says_what_the_balancer_does() {
         let _in_flight = put_into_state(&running, &described);
         for _ in 0..REQUESTS {
             let (path, headers) = request(&world, &keys, &mut numbers);
-            let request =
-                Request { listener: 0, host: "shop.example", path: &path, headers: &headers };
+            let request = Request {
+                listener: 0,
+                host: "shop.example",
+                path: &path,
+                query: "",
+                method: "GET",
+                headers: &headers,
+                address: std::net::IpAddr::from([192, 0, 2, 1]),
+            };
             let context = format!("world {number}, {path}, {headers:?}");
             for word in agree(&request, &running, &explained, &described, &context) {
                 *seen.entry(word).or_default() += 1;
@@ -72,6 +79,10 @@ fn agree(
     let done = decide(request, running, &AsItIs, NOW, &mut AsItIs);
     let told = explain(request, explained, described, NOW);
     assert_eq!(done.rule, told.rule, "{context}");
+    // Every world has one listener, so that each rule before the one that took it was passed.
+    let passed: Vec<usize> = told.passed.iter().map(|passed| passed.rule).collect();
+    let before = 0..told.rule.unwrap_or(explained.rules.len());
+    assert_eq!(passed, before.collect::<Vec<_>>(), "{context}");
     let group_verdict = done.group.map(|choice| choice.verdict);
     assert_eq!(group_verdict, told.group_verdict, "{context}");
     let mut words: Vec<_> =

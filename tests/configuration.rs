@@ -145,6 +145,15 @@ fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
         (format!("{head}default = 'a'\n{groups}"), None),
         (format!("{head}{groups}[[rule]]\npaths = ['/*']\nforward = 'b'\n"), None),
         (format!("{head}{groups}[[rule]]\npaths = ['/b/*']\nforward = 'b'\n"), Some("answers 404")),
+        (format!("{head}redirect_to = 'https'\n{groups}"), None),
+        (
+            format!("{head}redirect_to = 'https'\n{groups}[[rule]]\nforward = 'a'\n"),
+            Some("no listener tries this rule"),
+        ),
+        (
+            format!("{head}{groups}[[rule]]\nforward = 'b'\nheaders = {{ x-b = 'y' }}\n"),
+            Some("answers 404"),
+        ),
         (
             format!(
                 "[runtime]\nzone = 'x'\n{head}[target_group.a]\ntargets = ['10.0.0.1:80']\ncross_zone = false\n"
@@ -164,6 +173,34 @@ fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
             Some(words) => assert!(warnings.contains(words), "{text}\n{warnings}"),
             None => assert_eq!(warnings, "", "{text}"),
         }
+    }
+}
+
+#[test]
+fn lists_of_rules_and_of_their_values_have_a_bound() {
+    let head = "[listener.web]\naddress = '0.0.0.0:80'\ndefault = 'a'\n\
+                [target_group.a]\ntargets = ['10.0.0.1:80']\n";
+    let refusal = |rules: String| {
+        let parsed = config::parse(&format!("{head}{rules}"), "test.toml", Path::new(""));
+        parsed.err().map(|problems| problems.render(false))
+    };
+    let rules = |count| "[[rule]]\nforward = 'a'\npaths = ['/x']\n".repeat(count);
+    let values = |key: &str, value: &str, count| {
+        format!("[[rule]]\nforward = 'a'\n{key} = [{}]\n", format!("{value},").repeat(count))
+    };
+    assert_eq!(refusal(rules(10_000)), None);
+    assert!(refusal(rules(10_001)).unwrap().contains("more than 10000 rules"));
+    for (key, value) in [
+        ("hosts", "'a.b'"),
+        ("paths", "'/a'"),
+        ("methods", "'GET'"),
+        ("headers.x", "'y'"),
+        ("query", "{ value = 'y' }"),
+        ("source_ips", "'192.0.2.1'"),
+    ] {
+        assert_eq!(refusal(values(key, value, 1_000)), None, "{key}");
+        let refused = refusal(values(key, value, 1_001)).unwrap();
+        assert!(refused.contains("at most 1000 values"), "{key}: {refused}");
     }
 }
 

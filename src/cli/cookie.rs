@@ -124,7 +124,7 @@ fn names_of_group<'s>(snapshot: &'s Snapshot, pin: &Pin) -> (&'s str, &'s str) {
             let is_its = forward.sticky.as_ref().is_some_and(|sticky| sticky.key == pin.group);
             is_its.then_some((rule.settings.name.as_str(), forward))
         }
-        Action::Respond(_) => None,
+        Action::Respond(_) | Action::Redirect(_) => None,
     });
     let Some((rule, forward)) = rule else { return ("(a rule not in this file)", "(a group)") };
     let share = forward.share_of(pin.target).map(|at| forward.shares[at].group);

@@ -4,6 +4,7 @@ mod affinity;
 mod forward;
 mod group;
 mod routing;
+mod rule;
 mod stickiness;
 
 use super::nearest::nearest;
@@ -41,7 +42,10 @@ pub(super) fn derive(file: &mut Table) {
     };
     for listener in tables_in(file, "listener") {
         if let Some(group) = &only_group {
-            fill(listener, "default", Value::Text(group.clone()));
+            // A redirecting listener has its own default.
+            if !listener.knows("redirect_to") {
+                fill(listener, "default", Value::Text(group.clone()));
+            }
         }
     }
     for group in tables_in(file, "target_group") {

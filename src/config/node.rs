@@ -114,6 +114,11 @@ impl Table {
         self.entries.contains_key(key) || self.refused.contains(key)
     }
 
+    /// Whether the key has a value that was refused, so that a default stands in its place.
+    pub(super) fn refused(&self, key: &str) -> bool {
+        self.refused.contains(key)
+    }
+
     /// The value itself.
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
         self.entries.get(key)

@@ -9,7 +9,9 @@ use crate::policy::affinity::{
 };
 use crate::policy::headers::forwarded::ForwardedForMode;
 use crate::policy::health::matcher::Matcher;
-use crate::policy::routing::pattern::Pattern;
+use crate::policy::routing::conditions::Conditions;
+use crate::policy::routing::redirect::Redirect;
+use crate::policy::routing::rewrite::Rewrite;
 use http::HeaderName;
 use std::fmt;
 use std::net::SocketAddr;
@@ -106,6 +108,8 @@ pub struct Listener {
     pub addresses: Vec<SocketAddr>,
     /// What no rule took. `None` where nothing is written and there are several groups: 404.
     pub default: Option<Action>,
+    /// `redirect_to` is written: only rules that name this listener hold here.
+    pub only_named_rules: bool,
     /// Who may connect.
     pub allow_from: AddressSet,
     /// Whose X-Forwarded-* is believed.
@@ -151,14 +155,24 @@ pub struct Limits {
 pub struct Rule {
     /// Its name, or `rule-N` counted from 1 where none is written.
     pub name: Name,
-    /// The listeners it holds for; `None` is all.
+    /// The listeners it holds for; `None` is all that do not ask for rules that name them.
     pub listeners: Option<Vec<Name>>,
-    /// Host patterns; empty is any host.
-    pub hosts: Vec<Pattern>,
-    /// Path patterns; empty is any path.
-    pub paths: Vec<Pattern>,
+    /// What must hold of a request.
+    pub conditions: Conditions,
+    /// What the target sees instead, where the action forwards.
+    pub rewrite: Option<Rewrite>,
     /// What is done.
     pub action: Action,
+}
+
+impl Rule {
+    /// Whether it is tried with requests of this listener.
+    pub fn holds_for(&self, listener: &Listener) -> bool {
+        match &self.listeners {
+            Some(names) => names.contains(&listener.name),
+            None => !listener.only_named_rules,
+        }
+    }
 }
 
 /// What is done with a request.
@@ -168,6 +182,8 @@ pub enum Action {
     Forward(Forward),
     /// It is answered here.
     Respond(FixedResponse),
+    /// The client is sent elsewhere.
+    Redirect(Redirect),
 }
 
 /// `forward`, `group_stickiness` and `failover`.

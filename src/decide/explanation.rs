@@ -9,11 +9,14 @@ use crate::ground::name::Name;
 use crate::model::forward::Forward;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
+use crate::policy::routing::redirect::Redirect;
 use std::collections::HashSet;
 
 /// Where a request would go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
+    /// The rules before the one that takes it, in order.
+    pub passed: Vec<Passed>,
     /// The index of the rule; `None` is the listener's default.
     pub rule: Option<usize>,
     /// What becomes of the pin to a group, where the rule names several.
@@ -22,11 +25,22 @@ pub struct Explanation {
     pub action: Explained,
 }
 
+/// A rule that does not take the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The index of the rule.
+    pub rule: usize,
+    /// Its first condition that does not hold, as it is written in the file.
+    pub unmet: String,
+}
+
 /// What would be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Explained {
     /// It would be answered with this status.
     Respond(u16),
+    /// The client would be sent elsewhere.
+    Redirect(Redirect),
     /// 404: no rule takes it.
     NoRule,
     /// 503: all groups of the rule have weight 0.
@@ -74,6 +88,7 @@ pub fn explain(
         Outcome::NoRule => Explained::NoRule,
         Outcome::NoShare => Explained::NoShare,
         Outcome::Respond(fixed) => Explained::Respond(fixed.status),
+        Outcome::Redirect(redirect) => Explained::Redirect(redirect.clone()),
         Outcome::Forward(placement) => match decision.rule.map(|at| &snapshot.rules[at].action) {
             Some(Action::Forward(forward)) if draw.rule_drawn => {
                 let each = takers(forward, snapshot, live).map(|at| {
@@ -88,7 +103,20 @@ pub fn explain(
         },
     };
     let group_verdict = decision.group.map(|choice| choice.verdict);
-    Explanation { rule: decision.rule, group_verdict, action }
+    let passed = passed(request, snapshot, decision.rule);
+    Explanation { passed, rule: decision.rule, group_verdict, action }
+}
+
+/// The listener's rules before `taken`, those that the table of hosts spares the proxy too.
+fn passed(request: &Request<'_>, snapshot: &Snapshot, taken: Option<usize>) -> Vec<Passed> {
+    let listener = &snapshot.listeners[request.listener].settings;
+    let before = snapshot.rules[..taken.unwrap_or(snapshot.rules.len())].iter().enumerate();
+    let here = before.filter(|(_, rule)| rule.settings.holds_for(listener));
+    here.filter_map(|(rule, passed)| {
+        let unmet = passed.settings.conditions.unmet(&request.subject())?.to_string();
+        Some(Passed { rule, unmet })
+    })
+    .collect()
 }
 
 fn forwarded(

@@ -19,10 +19,13 @@ use crate::model::snapshot::{Action, Group, Snapshot, Target};
 use crate::policy::affinity::claim::{self, Claim, PinState};
 use crate::policy::affinity::token::{Defect, Seed};
 use crate::policy::affinity::{OnUnavailable, cookie, route};
+use crate::policy::routing::conditions::Subject;
+use crate::policy::routing::redirect::Redirect;
 use candidates::{Candidates, Tier, Tried};
 use group_choice::GroupChoice;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
+use std::net::IpAddr;
 use verdict::Verdict;
 
 /// What the decision asks about targets, besides the snapshot. Read once per target looked at.
@@ -53,8 +56,22 @@ pub struct Request<'r> {
     pub host: &'r str,
     /// Path, without the query.
     pub path: &'r str,
-    /// All fields, for cookies.
+    /// What stands behind the first `?`, as sent; empty where there is none.
+    pub query: &'r str,
+    /// The method, as sent.
+    pub method: &'r str,
+    /// All fields, for cookies and conditions.
     pub headers: &'r HeaderMap,
+    /// The client's address, as `trusted_proxies` make it.
+    pub address: IpAddr,
+}
+
+impl<'r> Request<'r> {
+    /// What a rule's conditions look at.
+    pub fn subject(&self) -> Subject<'r> {
+        let Self { host, path, query, method, headers, address, .. } = *self;
+        Subject { host, path, query, method, headers, address }
+    }
 }
 
 /// Where a request goes, and why.
@@ -75,6 +92,8 @@ pub struct Decision<'s> {
 pub enum Outcome<'s> {
     /// It is answered here.
     Respond(&'s FixedResponse),
+    /// The client is sent elsewhere.
+    Redirect(&'s Redirect),
     /// No rule took it and the listener has no default: 404.
     NoRule,
     /// All groups of the rule have weight 0, and the client has no pin: 503.
@@ -111,6 +130,7 @@ pub fn decide<'s>(
     let outcome = match action {
         None => Outcome::NoRule,
         Some(Action::Respond(response)) => Outcome::Respond(response),
+        Some(Action::Redirect(redirect)) => Outcome::Redirect(redirect),
         Some(Action::Forward(forward)) => {
             let group = match (&forward.sticky, &*forward.shares) {
                 (None, [only]) => Some(only.group),
@@ -131,20 +151,14 @@ pub fn decide<'s>(
 /// The first rule that matches, and what is done.
 fn route<'s>(request: &Request<'_>, snapshot: &'s Snapshot) -> (Option<usize>, Option<&'s Action>) {
     let listener = &snapshot.listeners[request.listener];
+    let subject = request.subject();
     for at in listener.rules.rules_for(request.host) {
-        if rule_matches(&snapshot.rules[at].settings, request) {
-            return (Some(at), Some(&snapshot.rules[at].action));
+        let rule = &snapshot.rules[at];
+        if rule.settings.conditions.unmet(&subject).is_none() {
+            return (Some(at), Some(&rule.action));
         }
     }
     (None, listener.default.as_ref())
-}
-
-/// Whether all conditions of a rule hold.
-pub fn rule_matches(rule: &crate::config::settings::Rule, request: &Request<'_>) -> bool {
-    let any = |patterns: &[crate::policy::routing::pattern::Pattern], subject: &str| {
-        patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(subject))
-    };
-    any(&rule.hosts, request.host) && any(&rule.paths, request.path)
 }
 
 /// All `Cookie` lines of a request, as bytes.

@@ -13,6 +13,7 @@ use crate::policy::affinity::keys::Keyring;
 use crate::policy::affinity::token::{GroupKey, Kind, TargetKey};
 use crate::policy::balance::round_robin::Cycle;
 use crate::policy::routing::host_table::HostTable;
+use crate::policy::routing::redirect::Redirect;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
@@ -64,6 +65,8 @@ pub enum Action {
     Forward(Forward),
     /// It is answered here.
     Respond(FixedResponse),
+    /// The client is sent elsewhere.
+    Redirect(Redirect),
 }
 
 /// A group with its tables.
@@ -152,6 +155,7 @@ impl Snapshot {
                 Forward::build(forward, rule, &index, roster).map(Action::Forward)
             }
             settings::Action::Respond(response) => Some(Action::Respond(response.clone())),
+            settings::Action::Redirect(redirect) => Some(Action::Redirect(redirect.clone())),
         };
         // A checked configuration forwards to groups that exist; a rule that could not be resolved
         // would be left out here rather than bring the process down.
@@ -165,7 +169,7 @@ impl Snapshot {
             .collect();
         let listeners = config.listeners.iter().map(|listener| Listener {
             settings: listener.clone(),
-            rules: rules_of(&rules, &listener.name),
+            rules: rules_of(&rules, listener),
             default: listener.default.as_ref().and_then(|default| action(default, &listener.name)),
         });
         let listeners = listeners.collect();
@@ -202,13 +206,9 @@ impl Snapshot {
     }
 }
 
-fn rules_of(rules: &[Rule], listener: &Name) -> HostTable {
-    let holds = |rule: &Rule| match &rule.settings.listeners {
-        Some(names) => names.contains(listener),
-        None => true,
-    };
-    let hosts = rules.iter().enumerate().filter(|(_, rule)| holds(rule));
-    HostTable::new(hosts.map(|(at, rule)| (at, rule.settings.hosts.as_slice())))
+fn rules_of(rules: &[Rule], listener: &settings::Listener) -> HostTable {
+    let rules = rules.iter().enumerate().filter(|(_, rule)| rule.settings.holds_for(listener));
+    HostTable::new(rules.map(|(at, rule)| (at, rule.settings.conditions.hosts.as_slice())))
 }
 
 fn lifetimes(
@@ -242,7 +242,7 @@ impl Rule {
     pub fn sticky(&self) -> Option<&GroupSticky> {
         match &self.action {
             Action::Forward(forward) => forward.sticky.as_ref(),
-            Action::Respond(_) => None,
+            Action::Respond(_) | Action::Redirect(_) => None,
         }
     }
 }

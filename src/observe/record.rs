@@ -55,7 +55,7 @@ pub struct Record<'x> {
     pub trace_id: &'x [u8],
     /// The rule's name, `default` for the listener's default.
     pub rule: &'x str,
-    /// `forward`, `fixed-response`, or `-`.
+    /// `forward`, `redirect`, `fixed-response`, or `-`.
     pub action: &'static str,
     /// Why the balancer answered itself, or why the exchange broke.
     pub error_reason: Option<&'static str>,

@@ -48,10 +48,16 @@ pub struct Story {
     pub trace_id: Option<HeaderValue>,
     /// The index of the rule; `None` is the default.
     pub rule: Option<usize>,
-    /// `forward`, `fixed-response`, `-`.
+    /// `forward`, `redirect`, `fixed-response`, `-`.
     pub action: &'static str,
     /// Which of its rule's groups it went to, where there was a choice.
     pub group: Option<GroupChoice>,
+    /// Where a redirect sent the client.
+    pub redirect_url: Option<Box<str>>,
+    /// The host the target got instead of the client's.
+    pub transformed_host: Option<Box<str>>,
+    /// Path and query the target got instead of the client's.
+    pub transformed_uri: Option<Box<str>>,
     /// Its place in a group.
     pub placement: Option<Placement>,
     /// The seed of a client that has none, drawn when it is first asked for.
@@ -142,6 +148,9 @@ impl Exchange {
             rule: None,
             action: "-",
             group: None,
+            redirect_url: None,
+            transformed_host: None,
+            transformed_uri: None,
             placement: None,
             fresh_seed: None,
             attempts: 0,

@@ -7,6 +7,7 @@ use super::client::{Client, Phase};
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::request::{self, Trust};
+use super::reroute;
 use super::respond;
 use super::upgrade;
 use super::workplace::{AsItIs, Workplace, header_value};
@@ -88,7 +89,10 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
         listener: exchange.client.listener,
         host: authority.host(),
         path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        method: parts.method.as_str(),
         headers: &parts.headers,
+        address: trust.address,
     };
     let decision =
         decide::decide(&described, &snapshot, &AsItIs, began.unix_seconds(), &mut AsItIs);
@@ -101,6 +105,11 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
             exchange.story().action = "fixed-response";
             return Ok(Served::Here(respond::fixed(fixed)));
         }
+        Outcome::Redirect(redirect) => {
+            exchange.story().action = "redirect";
+            return reroute::redirect(exchange, redirect, &described, &authority, &trust)
+                .map(Served::Here);
+        }
         Outcome::Forward(placement) => placement,
     };
     exchange.story().action = "forward";
@@ -110,7 +119,15 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
         return Err(Failure::BodyTooLarge);
     }
     // Where the target's own form names the authority, Host says the same to the target.
-    let host = parts.uri.authority().and(authority.text).map(header_value);
+    let mut host = parts.uri.authority().and(authority.text).map(header_value);
+    let rule = decision.rule.map(|at| &snapshot.rules[at].settings);
+    if let Some(rewrite) = rule.and_then(|rule| rule.rewrite.as_ref()) {
+        let rewritten = reroute::rewrite(exchange, rewrite, &parts.uri, &authority)?;
+        host = rewritten.host.or(host);
+        if let Some(uri) = rewritten.uri {
+            parts.uri = uri;
+        }
+    }
     let hop = request::prepare(exchange, &mut parts, host, &trust, &placement)?;
     let client_upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| hop.websocket);
     let outgoing = request::outgoing(exchange, parts, body, listener, &placement);

@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use crate::config::settings::FixedResponse;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 
 /// The page of a failure.
@@ -32,6 +32,18 @@ pub fn fixed(fixed: &FixedResponse) -> Response<Bytes> {
     {
         response.headers_mut().insert(CONTENT_TYPE, content_type);
     }
+    response
+}
+
+/// A redirect, with a page for those who do not follow it.
+pub fn redirect(status: u16, location: HeaderValue) -> Response<Bytes> {
+    // A checked configuration holds a status that is one.
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
+    let mut response = Response::new(page(status));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    headers.insert(LOCATION, location);
     response
 }
 

@@ -22,5 +22,7 @@ mod forwarding;
 mod health;
 /// Targets known by host names: a restart, and a resolver that is silent.
 mod names;
+/// Conditions, redirects and rewrites, and what `explain` says of them.
+mod rules;
 /// A client stays, moves once, and its cookie says what it should.
 mod stickiness;

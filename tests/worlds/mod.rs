@@ -134,6 +134,12 @@ impl World {
         Self { groups, weighted, has_default }
     }
 
+    /// The same with groups that write their own cookie.
+    pub(crate) fn of_lb_cookies(mut self) -> Self {
+        self.groups.iter_mut().for_each(|group| group.carried = Carried::LbCookie);
+        self
+    }
+
     /// The file, with groups, targets and keys in an order of the numbers' choice.
     pub(crate) fn text(&self, order: &mut Numbers) -> String {
         let mut groups: Vec<&GroupPlan> = self.groups.iter().collect();

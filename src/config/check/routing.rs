@@ -1,6 +1,7 @@
 //! Listeners and rules: who connects where, and which group their requests go to.
 
-use super::{forward, resolved};
+use super::{forward, resolved, rule};
+use crate::config::keys::https_port;
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
 use crate::config::settings::{
@@ -9,7 +10,7 @@ use crate::config::settings::{
 use crate::ground::cidr::AddressSet;
 use crate::ground::name::Name;
 use crate::policy::headers::forwarded::ForwardedForMode;
-use crate::policy::routing::pattern::Pattern;
+use crate::policy::routing::redirect::Redirect;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -36,11 +37,18 @@ pub(super) fn listeners(file: &Table, problems: &mut Problems) -> Vec<Listener> 
             }
         }
         let default = table.get("default").and_then(|default| match &default.value {
-            Value::Table(action) => answer(default, action, problems),
+            Value::Table(_) => answer(default, problems),
             _ => resolved(default, file, "target_group", problems)
                 .map(|group| Action::Forward(Forward::to(group))),
         });
-        if !table.knows("default") && !everything_is_taken(file, name) {
+        let default = match table.get("redirect_to") {
+            Some(redirect_to) => redirected(redirect_to, table, problems),
+            None => default,
+        };
+        if !table.knows("default")
+            && !table.knows("redirect_to")
+            && !everything_is_taken(file, name)
+        {
             let title = format!("`listener.{name}` answers 404 to what no rule takes");
             let help = "name a group in `default`, or answer with `default = { respond = {...} }`";
             problems.push(Problem::at(node.key.clone(), title).help(help).warning());
@@ -61,6 +69,7 @@ fn listener(name: Name, table: &Table, default: Option<Action>) -> Listener {
         name,
         addresses: table.list("address").iter().filter_map(|a| a.text().parse().ok()).collect(),
         default,
+        only_named_rules: table.get("redirect_to").is_some(),
         allow_from: addresses(table.list("allow_from")),
         trusted_proxies: addresses(table.list("trusted_proxies")),
         x_forwarded_for: match table.text("x_forwarded_for") {
@@ -84,7 +93,18 @@ fn listener(name: Name, table: &Table, default: Option<Action>) -> Listener {
     }
 }
 
-fn addresses(list: &[Node]) -> AddressSet {
+/// `redirect_to`, which is a listener's default.
+fn redirected(redirect_to: &Node, listener: &Table, problems: &mut Problems) -> Option<Action> {
+    if let Some(default) = listener.written("default") {
+        let title = "a listener that redirects has no other default";
+        let problem = Problem::at(redirect_to.key.clone(), title);
+        let problem = problem.other(default.key.clone(), "this would never be done");
+        problems.push(problem.help("leave out `default`, or write a rule that names the listener"));
+    }
+    https_port(redirect_to.text()).map(|port| Action::Redirect(Redirect::to_https(port)))
+}
+
+pub(super) fn addresses(list: &[Node]) -> AddressSet {
     let range = |node: &Node| {
         let one = || node.text().parse::<IpAddr>().ok().map(IpNet::from);
         node.text().parse::<IpNet>().ok().or_else(one)
@@ -101,7 +121,13 @@ fn everything_is_taken(file: &Table, listener: &str) -> bool {
             let patterns = rule.list(key);
             patterns.is_empty() || patterns.iter().any(|one| wildcards.contains(&one.text()))
         };
-        here && any("hosts", &["*"]) && any("paths", &["*", "/*"])
+        let asks = |key| match rule.get(key).map(|node| &node.value) {
+            Some(Value::List(list)) => !list.is_empty(),
+            Some(Value::Table(table)) => table.entries().next().is_some(),
+            _ => false,
+        };
+        let asks_more = ["methods", "headers", "query", "source_ips"].into_iter().any(asks);
+        here && any("hosts", &["*"]) && any("paths", &["*", "/*"]) && !asks_more
     })
 }
 
@@ -109,6 +135,7 @@ fn everything_is_taken(file: &Table, listener: &str) -> bool {
 pub(super) fn rules(file: &Table, problems: &mut Problems) -> Vec<Rule> {
     let mut names: BTreeMap<String, &Node> = BTreeMap::new();
     let mut rules = Vec::new();
+    rule::bound(file.list("rule"), problems);
     for (index, node) in file.list("rule").iter().enumerate() {
         let table = node.table();
         let name = table.get("name");
@@ -126,50 +153,72 @@ pub(super) fn rules(file: &Table, problems: &mut Problems) -> Vec<Rule> {
             }
             named.iter().filter_map(|one| resolved(one, file, "listener", problems)).collect()
         });
-        let patterns = |key, pattern: fn(&str) -> Option<Pattern>| {
-            table.list(key).iter().filter_map(|one| pattern(one.text())).collect()
-        };
-        let (hosts, paths) = (patterns("hosts", Pattern::host), patterns("paths", Pattern::path));
+        rule::reach(node, file, problems);
+        let conditions = rule::conditions(table, problems);
+        let rewrite = rule::rewrite(table, problems);
         let action = action(node, file, problems);
         if let (Some(name), Some(action)) = (Name::new(&text), action) {
-            rules.push(Rule { name, listeners, hosts, paths, action });
+            rules.push(Rule { name, listeners, conditions, rewrite, action });
         }
     }
     rules
 }
 
 fn action(rule: &Node, file: &Table, problems: &mut Problems) -> Option<Action> {
-    let table = rule.table();
-    match (table.get("forward"), table.get("respond")) {
-        (Some(_), None) => forward::forward(rule, file, problems).map(Action::Forward),
-        (None, Some(_)) => answer(rule, table, problems),
-        (Some(forward), Some(respond)) => {
-            let title = "a rule does one thing: `forward` or `respond`";
-            let problem = Problem::at(respond.key.clone(), title);
-            problems.push(problem.other(forward.key.clone(), "it already does this"));
-            None
-        }
-        (None, None) if ["forward", "respond", "redirect"].iter().any(|key| table.knows(key)) => {
-            None
-        }
-        (None, None) => {
+    match only(rule.table(), &["forward", "respond", "redirect"], problems) {
+        Done::Once("forward", _) => forward::forward(rule, file, problems).map(Action::Forward),
+        Done::Once("redirect", redirect) => rule::redirect(redirect, problems),
+        Done::Once(_, respond) => fixed(respond, problems),
+        Done::Wrong => None,
+        Done::Nothing => {
             let problem = Problem::at(rule.span.clone(), "this rule does nothing");
-            problems
-                .push(problem.help("write `forward = \"GROUP\"` or `respond = { status = 404 }`"));
+            let help = "write `forward = \"GROUP\"`, `respond = { status = 404 }` or `redirect`";
+            problems.push(problem.help(help));
             None
         }
     }
 }
 
-/// The fixed answer in `table`, which is the value of `node`.
-fn answer(node: &Node, table: &Table, problems: &mut Problems) -> Option<Action> {
-    let Some(written) = table.get("respond") else {
-        if !table.knows("redirect") && !table.knows("respond") {
-            let problem = Problem::at(node.span.clone(), "nothing is done here");
-            problems.push(problem.help("name a group, or write `{ respond = { status = 404 } }`"));
+/// What is written of the keys that say what is done.
+enum Done<'t> {
+    Once(&'static str, &'t Node),
+    Nothing,
+    /// It is noted what.
+    Wrong,
+}
+
+fn only<'t>(table: &'t Table, keys: &[&'static str], problems: &mut Problems) -> Done<'t> {
+    let written = keys.iter().filter_map(|key| Some((*key, table.get(key)?)));
+    match written.collect::<Vec<_>>()[..] {
+        [(key, node)] => Done::Once(key, node),
+        [(_, first), (_, again), ..] => {
+            let names: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+            let title = format!("only one thing can be done: {}", names.join(" or "));
+            let problem = Problem::at(again.key.clone(), title);
+            problems.push(problem.other(first.key.clone(), "this is done already"));
+            Done::Wrong
         }
-        return None;
-    };
+        [] if keys.iter().any(|key| table.knows(key)) => Done::Wrong,
+        [] => Done::Nothing,
+    }
+}
+
+/// A listener's default that is no group.
+fn answer(default: &Node, problems: &mut Problems) -> Option<Action> {
+    match only(default.table(), &["respond", "redirect"], problems) {
+        Done::Once("redirect", redirect) => rule::redirect(redirect, problems),
+        Done::Once(_, respond) => fixed(respond, problems),
+        Done::Wrong => None,
+        Done::Nothing => {
+            let problem = Problem::at(default.span.clone(), "nothing is done here");
+            problems.push(problem.help("name a group, or write `{ respond = { status = 404 } }`"));
+            None
+        }
+    }
+}
+
+/// `respond = { ... }`
+fn fixed(written: &Node, problems: &mut Problems) -> Option<Action> {
     let respond = written.table();
     let status = respond.get("status")?;
     let number: u16 = respond.number("status");

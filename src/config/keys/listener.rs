@@ -77,17 +77,19 @@ pub(super) static LISTENER: &[Key] = &[
     Key::new("limits", Kind::Table(LIMITS), "How much a client may send.").or("{}"),
     Key::new(
         "redirect_to",
-        Kind::Text(&forms::ANY),
-        "Only rules that name this listener apply; all else is redirected there.",
+        Kind::Text(&forms::HTTPS),
+        "Only rules that name this listener apply; all else is redirected to the same URL over \
+         TLS, with 301 for GET and HEAD and 308 otherwise. A client that came over TLS, as a \
+         trusted proxy says, would be sent to where it is: 508.",
     )
-    .eg("\"https\"")
-    .later(),
+    .eg("\"https\""),
     Key::new("tls", Kind::Table(TLS), "Its presence makes it an HTTPS listener.").later(),
 ];
 
 static DEFAULT: &[Key] = &[
     Key::new("respond", Kind::Table(RESPOND), "A fixed answer.").eg("{ status = 404 }"),
-    Key::new("redirect", Kind::Table(REDIRECT), "A redirect.").eg("{ status = 301 }").later(),
+    Key::new("redirect", Kind::Table(REDIRECT), "A redirect.")
+        .eg("{ status = 301, scheme = \"https\" }"),
 ];
 
 static TIMEOUTS: &[Key] = &[

@@ -47,6 +47,12 @@ impl<'h> Authority<'h> {
             _ => text,
         }
     }
+
+    /// The port, where one is spelled.
+    pub fn port(&self) -> Option<u16> {
+        let port = self.text?.strip_prefix(self.host())?;
+        port.strip_prefix(':')?.parse().ok()
+    }
 }
 
 /// Checks a head and finds its authority. The target's own, in absolute form, wins over Host.
@@ -102,7 +108,7 @@ fn host(version: Version, headers: &HeaderMap) -> Result<Option<&str>, Refusal> 
 
 /// A host and an optional port (RFC 3986 section 3.2.2, without percent-encoding, which no real
 /// host name needs and which two parsers may read differently).
-fn is_host(text: &str) -> bool {
+pub fn is_host(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((literal, port)) => (literal, port),
@@ -125,6 +131,11 @@ fn is_host(text: &str) -> bool {
         None => port.is_empty(),
     };
     host_fits && port_fits
+}
+
+/// Whether a text is a host as a request may name it, and no port.
+pub fn is_bare_host(text: &str) -> bool {
+    is_host(text) && Authority { text: Some(text) }.host().len() == text.len()
 }
 
 /// Exactly one `chunked` is what a message may say (RFC 9112 section 6.1); everything else is how
@@ -186,6 +197,22 @@ mod tests {
         assert_eq!(check_case("GET", "/", &[]), Err(Refusal::Host));
         let twice = [("host", "a"), ("host", "a")];
         assert_eq!(check_case("GET", "/", &twice), Err(Refusal::Host));
+    }
+
+    #[test]
+    fn an_authority_has_the_port_it_spells() {
+        for (text, port) in [
+            ("a", None),
+            ("a:", None),
+            ("a:80", Some(80)),
+            ("[::1]", None),
+            ("[::1]:8080", Some(8080)),
+            ("a:99999", None),
+        ] {
+            assert_eq!(Authority { text: Some(text) }.port(), port, "{text}");
+            assert_eq!(is_bare_host(text), !text.trim_start_matches("[::1]").contains(':'));
+        }
+        assert_eq!(Authority { text: None }.port(), None);
     }
 
     #[test]
