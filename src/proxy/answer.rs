@@ -54,8 +54,9 @@ pub(super) fn answer(
     let headers = response.headers_mut();
     hop_by_hop::strip_response(headers);
     remove_our_names(headers);
+    let listener = &snapshot.listeners[exchange.client.listener].settings;
     write_cookies(exchange, headers, &placement, target, trust, now);
-    if snapshot.listeners[exchange.client.listener].settings.debug_headers {
+    if listener.debug_headers {
         show(headers, placement.verdict, &group.targets[target]);
     }
     let lease = Lease { connection, group: placement.group, target, in_flight };

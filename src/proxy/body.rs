@@ -194,7 +194,7 @@ pub struct Lease {
 
 impl Lease {
     fn give_back(mut self, exchange: &Exchange) {
-        if self.connection.rest() {
+        if self.connection.rest() && !exchange.closes_both {
             let group = &exchange.snapshot.groups[self.group];
             let workplace = &exchange.workplace;
             let until = workplace.now().monotonic + group.settings.upstream.keep_alive;

@@ -46,7 +46,8 @@ impl Failure {
                 | Refusal::Method
                 | Refusal::TransferEncoding
                 | Refusal::ConnectionOption
-                | Refusal::ForwardingLoop => StatusCode::BAD_REQUEST,
+                | Refusal::ForwardingLoop
+                | Refusal::Desync => StatusCode::BAD_REQUEST,
             },
             Failure::NoRule => StatusCode::NOT_FOUND,
             Failure::Refused(_) | Failure::Connect(ConnectError::Full) => {
@@ -86,6 +87,7 @@ impl Failure {
                 Refusal::Expectation => "unknown_expectation",
                 Refusal::ConnectionOption => "bad_connection_option",
                 Refusal::ForwardingLoop => "forwarding_loop",
+                Refusal::Desync => "desync_mitigation",
             },
             Failure::NoRule => "no_rule",
             Failure::Refused(verdict) => verdict.word(),

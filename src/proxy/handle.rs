@@ -9,14 +9,16 @@ use super::failure::Failure;
 use super::request::{self, Trust};
 use super::respond;
 use super::upgrade;
-use super::workplace::{AsItIs, Workplace, header_value};
+use super::workplace::{AsItIs, Workplace};
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
 use crate::decide::{self, Outcome, Placement};
 use crate::model::live::InFlight;
 use crate::model::snapshot::Snapshot;
 use crate::net::http1::Connection;
-use crate::policy::headers::head;
+use crate::policy::headers::desync::{self, Reason, Treatment};
+use crate::policy::headers::head::{self, Refusal};
+use crate::policy::headers::names::{self, Names};
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use http_body::Body;
@@ -68,9 +70,12 @@ fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<Respons
     Response::from_parts(parts, ResponseBody::own(bytes, exchange))
 }
 
-/// Whether the answer is the connection's last: the process leaves, or its life is over.
+/// Whether the answer is the connection's last: the process leaves, its life is over, or nothing may
+/// follow this request.
 pub(super) fn ends_connection(exchange: &Exchange) -> bool {
-    exchange.workplace.draining.get() || exchange.client.is_old(exchange.workplace.now())
+    exchange.closes_both
+        || exchange.workplace.draining.get()
+        || exchange.client.is_old(exchange.workplace.now())
 }
 
 async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<Served, Failure> {
@@ -82,8 +87,19 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     exchange.workplace.note_request(began.unix_seconds());
 
     let (mut parts, body) = incoming.into_parts();
-    let authority = head::check(&parts.method, &parts.uri, parts.version, &parts.headers)
+    let names = Names::of(&parts.headers);
+    let found = desync::classify(&parts.method, parts.version, &parts.headers, names);
+    exchange.story().classification = found.map(Reason::words);
+    let treatment = listener.desync_mitigation.treatment(found);
+    exchange.closes_both = treatment == Treatment::ForwardAndClose;
+    if listener.drop_invalid_headers && names.invalid {
+        names::drop_invalid(&mut parts.headers);
+    }
+    let authority = head::check(&parts.method, &parts.uri, parts.version, &parts.headers, names)
         .map_err(Failure::Head)?;
+    if treatment == Treatment::Refuse {
+        return Err(Failure::Head(Refusal::Desync));
+    }
     let described = decide::Request {
         listener: exchange.client.listener,
         host: authority.host(),
@@ -107,9 +123,8 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     }) {
         return Err(Failure::BodyTooLarge);
     }
-    // Where the target's own form names the authority, Host says the same to the target.
-    let host = parts.uri.authority().and(authority.text).map(header_value);
-    let hop = request::prepare(exchange, &mut parts, host, &trust, &placement)?;
+    let host = request::host(exchange, listener, &parts.uri, &authority);
+    let hop = request::prepare(exchange, &mut parts, host, names, &trust, &placement)?;
     let client_upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| hop.websocket);
     let outgoing = request::outgoing(exchange, parts, body, listener, &placement);
     let forwarded = forward(exchange, &outgoing, placement).await?;

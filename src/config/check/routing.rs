@@ -6,6 +6,7 @@ use crate::config::problem::{Problem, Problems};
 use crate::config::settings::{Action, FixedResponse, Limits, Listener, ListenerTimeouts, Rule};
 use crate::ground::cidr::AddressSet;
 use crate::ground::name::Name;
+use crate::policy::headers::desync::Mitigation;
 use crate::policy::headers::forwarded::ForwardedForMode;
 use crate::policy::routing::pattern::Pattern;
 use ipnet::IpNet;
@@ -64,6 +65,14 @@ fn listener(name: Name, table: &Table, default: Option<Action>) -> Listener {
             "preserve" => ForwardedForMode::Preserve,
             "remove" => ForwardedForMode::Remove,
             _ => ForwardedForMode::Append,
+        },
+        client_port: table.flag("client_port"),
+        preserve_host: table.flag("preserve_host"),
+        drop_invalid_headers: table.flag("drop_invalid_headers"),
+        desync_mitigation: match table.text("desync_mitigation") {
+            "monitor" => Mitigation::Monitor,
+            "strictest" => Mitigation::Strictest,
+            _ => Mitigation::Defensive,
         },
         debug_headers: table.flag("debug_headers"),
         timeouts: ListenerTimeouts {

@@ -49,23 +49,31 @@ pub(super) static LISTENER: &[Key] = &[
         .later(),
     Key::new(
         "desync_mitigation",
-        Kind::Word(&[("monitor", false), ("defensive", true), ("strictest", false)]),
+        Kind::Word(&[("monitor", true), ("defensive", true), ("strictest", true)]),
         "How requests that could be read in two ways are met.",
     )
-    .or("\"defensive\"")
-    .later(),
-    Key::new("preserve_host", Kind::Bool, "Whether the target sees the client's Host.")
-        .or("true")
-        .later(),
+    .or("\"defensive\""),
+    Key::new(
+        "preserve_host",
+        Kind::Bool,
+        "Whether the target sees the client's Host as sent. If not: in lower case, without its \
+         port on a listener of port 80 or 443, and with the listener's port elsewhere if it has \
+         none.",
+    )
+    .or("true"),
     Key::new(
         "drop_invalid_headers",
         Kind::Bool,
         "Whether fields whose names have other characters than letters, digits and `-` \
          are dropped.",
     )
-    .or("false")
-    .later(),
-    Key::new("client_port", Kind::Bool, "Whether X-Forwarded-For holds ports.").or("false").later(),
+    .or("false"),
+    Key::new(
+        "client_port",
+        Kind::Bool,
+        "Whether what is appended to X-Forwarded-For has the client's port.",
+    )
+    .or("false"),
     Key::new(
         "debug_headers",
         Kind::Bool,
