@@ -9,6 +9,7 @@ use crate::policy::affinity::{
 };
 use crate::policy::headers::desync::Mitigation;
 use crate::policy::headers::forwarded::ForwardedForMode;
+use crate::policy::headers::response::ResponseFields;
 use crate::policy::health::matcher::Matcher;
 use crate::policy::routing::pattern::Pattern;
 use std::fmt;
@@ -120,6 +121,8 @@ pub struct Listener {
     pub drop_invalid_headers: bool,
     /// How requests that could be read in two ways are met.
     pub desync_mitigation: Mitigation,
+    /// `response_headers` and `server`: what every answer says.
+    pub response_fields: ResponseFields,
     /// Whether x-stayput-verdict and x-stayput-target are shown.
     pub debug_headers: bool,
     /// `timeouts`

@@ -15,6 +15,7 @@ use crate::ground::clock::Moment;
 use crate::policy::affinity::Lifetime;
 use crate::policy::affinity::token::{Kind, Seed};
 use crate::policy::headers::hop_by_hop;
+use crate::policy::headers::response::Origin;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, Response, StatusCode};
@@ -55,6 +56,7 @@ pub(super) fn answer(
     hop_by_hop::strip_response(headers);
     remove_our_names(headers);
     let listener = &snapshot.listeners[exchange.client.listener].settings;
+    listener.response_fields.write(headers, Origin::Target);
     write_cookies(exchange, headers, &placement, target, trust, now);
     if listener.debug_headers {
         show(headers, placement.verdict, &group.targets[target]);

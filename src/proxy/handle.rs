@@ -19,6 +19,7 @@ use crate::net::http1::Connection;
 use crate::policy::headers::desync::{self, Reason, Treatment};
 use crate::policy::headers::head::{self, Refusal};
 use crate::policy::headers::names::{self, Names};
+use crate::policy::headers::response::Origin;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use http_body::Body;
@@ -63,6 +64,8 @@ pub async fn handle(
 
 fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<ResponseBody> {
     let (mut parts, bytes) = response.into_parts();
+    let listener = &exchange.snapshot.listeners[exchange.client.listener].settings;
+    listener.response_fields.write(&mut parts.headers, Origin::Own);
     if ends_connection(&exchange) {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -1,3 +1,4 @@
+use crate::support::origin::Then;
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
 use std::io::Read;
@@ -72,6 +73,51 @@ fn fields_with_odd_names_go_on_unless_they_are_dropped() {
         assert_eq!(heard.field("x-fine").as_deref(), Some("3"));
         assert_eq!(heard.field("x_odd2"), None, "Connection names it");
         assert_eq!(heard.field("x_forwarded_for"), None, "a target may take it for the true one");
+    }
+}
+
+const SERVED: &str = "HTTP/1.1 200 OK\r\nX-Frame-Options: SAMEORIGIN\r\nX-Frame-Options: x\r\nServer: origin/1\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn response_headers_are_on_every_answer_whoever_made_it() {
+    let origin = Origin::saying(SERVED, Then::KeepAlive);
+    let listener = "response_headers = { Strict-Transport-Security = \"max-age=1\", x-frame-options = \"DENY\" }\n\
+                    timeouts = { header_read = \"1s\" }";
+    let group = format!(
+        "{NO_CHECKS}\n[[rule]]\npaths = [\"/fixed\"]\nrespond = {{ status = 404, body = \"no\" }}"
+    );
+    let world = World::new(&[&origin], listener, &group);
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        ("GET /fixed HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        ("GET / HTTP/1.1\r\nHo", 408),
+    ] {
+        let answer = ask(&world, request);
+        assert_eq!(answer.status, status, "{request:?}");
+        assert_eq!(answer.field("strict-transport-security"), Some("max-age=1"), "{request:?}");
+        assert_eq!(answer.all("x-frame-options").collect::<Vec<_>>(), ["DENY"], "{request:?}");
+        assert!(answer.whole, "{request:?}");
+    }
+}
+
+#[test]
+fn the_server_field_passes_is_ours_or_goes() {
+    for (rule, of_target, of_ours) in [
+        ("", Some("origin/1"), None),
+        ("server = \"pass\"", Some("origin/1"), None),
+        ("server = \"own\"", Some("origin/1"), Some("stayput")),
+        ("server = \"remove\"", None, None),
+    ] {
+        let origin = Origin::saying(SERVED, Then::KeepAlive);
+        let world = World::new(&[&origin], rule, NO_CHECKS);
+        let served = ask(&world, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let refused = ask(&world, "GET / HTTP/1.1\r\n\r\n");
+        let preface = ask(&world, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        assert_eq!(served.field("server"), of_target, "{rule:?}");
+        assert_eq!(refused.field("server"), of_ours, "{rule:?}");
+        assert_eq!(preface.field("server"), of_ours, "{rule:?}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Listeners and rules: who connects where, and which group their requests go to.
 
+use super::answers::response_fields;
 use super::resolved;
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
@@ -8,6 +9,7 @@ use crate::ground::cidr::AddressSet;
 use crate::ground::name::Name;
 use crate::policy::headers::desync::Mitigation;
 use crate::policy::headers::forwarded::ForwardedForMode;
+use crate::policy::headers::response::ResponseFields;
 use crate::policy::routing::pattern::Pattern;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -43,7 +45,8 @@ pub(super) fn listeners(file: &Table, problems: &mut Problems) -> Vec<Listener> 
             let help = "name a group in `default`, or answer with `default = { respond = {...} }`";
             problems.push(Problem::at(node.key.clone(), title).help(help).warning());
         }
-        listeners.extend(Name::new(name).map(|name| listener(name, table, default)));
+        let fields = response_fields(table, problems);
+        listeners.extend(Name::new(name).map(|name| listener(name, table, default, fields)));
     }
     if file.get("listener").is_some_and(|node| node.written) && listeners.is_empty() {
         let problem = Problem::anywhere("there is no listener");
@@ -52,7 +55,12 @@ pub(super) fn listeners(file: &Table, problems: &mut Problems) -> Vec<Listener> 
     listeners
 }
 
-fn listener(name: Name, table: &Table, default: Option<Action>) -> Listener {
+fn listener(
+    name: Name,
+    table: &Table,
+    default: Option<Action>,
+    response_fields: ResponseFields,
+) -> Listener {
     let (timeouts, limits) = (table.table("timeouts"), table.table("limits"));
     let or_never = |key| Some(timeouts.duration(key)).filter(|time| !time.is_zero());
     Listener {
@@ -74,6 +82,7 @@ fn listener(name: Name, table: &Table, default: Option<Action>) -> Listener {
             "strictest" => Mitigation::Strictest,
             _ => Mitigation::Defensive,
         },
+        response_fields,
         debug_headers: table.flag("debug_headers"),
         timeouts: ListenerTimeouts {
             header_read: timeouts.duration("header_read"),

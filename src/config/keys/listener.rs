@@ -75,6 +75,20 @@ pub(super) static LISTENER: &[Key] = &[
     )
     .or("false"),
     Key::new(
+        "response_headers",
+        Kind::Map(&forms::HEADER_NAME, &Kind::Text(&forms::HEADER_VALUE)),
+        "Fields of every answer, made by a target or here, in the place of a target's own.",
+    )
+    .or("{}")
+    .eg("{ strict-transport-security = \"max-age=31536000\", x-frame-options = \"DENY\" }"),
+    Key::new(
+        "server",
+        Kind::Word(&[("pass", true), ("own", true), ("remove", true)]),
+        "What becomes of the Server field: a target's passes and answers made here have none; the \
+         same, but answers made here say `stayput`; or no answer has one.",
+    )
+    .or("\"pass\""),
+    Key::new(
         "debug_headers",
         Kind::Bool,
         "Whether x-stayput-verdict and x-stayput-target are shown to clients and \

@@ -6,4 +6,5 @@ pub mod forwarded;
 pub mod head;
 pub mod hop_by_hop;
 pub mod names;
+pub mod response;
 pub mod trace_id;
