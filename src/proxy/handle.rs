@@ -16,7 +16,7 @@ use crate::decide::{self, Outcome, Placement};
 use crate::model::live::InFlight;
 use crate::model::snapshot::Snapshot;
 use crate::net::http1::Connection;
-use crate::policy::headers::desync::{self, Reason, Treatment};
+use crate::policy::headers::desync::{self, Treatment};
 use crate::policy::headers::head::{self, Refusal};
 use crate::policy::headers::names::{self, Names};
 use crate::policy::headers::response::Origin;
@@ -92,7 +92,10 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     let (mut parts, body) = incoming.into_parts();
     let names = Names::of(&parts.headers);
     let found = desync::classify(&parts.method, parts.version, &parts.headers, names);
-    exchange.story().classification = found.map(Reason::words);
+    if let Some(reason) = found {
+        exchange.story().classification = Some(reason.words());
+        exchange.workplace.counters.not_compliant.add_one();
+    }
     let treatment = listener.desync_mitigation.treatment(found);
     exchange.closes_both = treatment == Treatment::ForwardAndClose;
     if listener.drop_invalid_headers && names.invalid {

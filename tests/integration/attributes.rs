@@ -155,7 +155,9 @@ enum Treated {
 fn treated(mode: &str, request: &str, reason: Option<&str>) -> Treated {
     let origin = Origin::named("a");
     let listener = format!("desync_mitigation = \"{mode}\"");
-    let world = World::new(&[&origin], &listener, NO_CHECKS);
+    // Kept for longer than anything here waits: a connection that is closed was not kept.
+    let group = format!("{NO_CHECKS}\nupstream = {{ timeouts = {{ keep_alive = \"60s\" }} }}");
+    let world = World::new(&[&origin], &listener, &group);
     let mut visitor = Visitor::of(world.address());
     visitor.send(request);
     let mut socket = visitor.stream().try_clone().unwrap();
