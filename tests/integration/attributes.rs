@@ -103,6 +103,21 @@ fn response_headers_are_on_every_answer_whoever_made_it() {
 }
 
 #[test]
+fn the_answer_that_begins_a_tunnel_has_the_response_headers_too() {
+    let origin = Origin::saying(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        Then::Close,
+    );
+    let listener = "response_headers = { x-frame-options = \"DENY\" }";
+    let world = World::new(&[&origin], listener, NO_CHECKS);
+    let handshake = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Key: x\r\n\r\n";
+    let answer = ask(&world, handshake);
+    assert_eq!((answer.status, answer.field("x-frame-options")), (101, Some("DENY")));
+    assert_eq!(answer.field("connection").map(str::to_ascii_lowercase).as_deref(), Some("upgrade"));
+}
+
+#[test]
 fn the_server_field_passes_is_ours_or_goes() {
     for (rule, of_target, of_ours) in [
         ("", Some("origin/1"), None),
@@ -293,6 +308,14 @@ fn what_the_parser_hands_on_made_whole_reaches_the_target_in_one_reading() {
             assert_eq!(heard.head.matches("\r\n").count(), heard.head.matches('\n').count());
         }
     }
+}
+
+#[test]
+fn a_fragment_goes_no_further_than_the_parser() {
+    let origin = Origin::named("a");
+    let world = World::new(&[&origin], "desync_mitigation = \"strictest\"", NO_CHECKS);
+    assert_eq!(ask(&world, "GET /a#b?c HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+    assert_eq!(origin.heard()[0].path(), "/a");
 }
 
 #[test]
