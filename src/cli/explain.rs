@@ -8,7 +8,10 @@ use crate::decide::explanation::{
 };
 use crate::ground::clock::Moment;
 use crate::model::snapshot::{Group, Snapshot, Target};
-use crate::policy::headers::{forwarded, head};
+use crate::policy::headers::desync::{self, Treatment};
+use crate::policy::headers::forwarded;
+use crate::policy::headers::head::{self, Refusal};
+use crate::policy::headers::names::{self, Names};
 use crate::policy::routing::redirect::Original;
 use crate::policy::routing::rewrite::Rewrite;
 use crate::proxy::failure::Failure;
@@ -65,10 +68,21 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
             ))
         })?,
     };
-    let headers = headers(arguments, now)?;
+    let mut headers = headers(arguments, now)?;
     let listener = listener(&snapshot, &arguments.url)?;
     let target = origin_form(&arguments.url)?;
-    let authority = match head::check(&arguments.method, &target, Version::HTTP_11, &headers) {
+    let settings = &snapshot.listeners[listener].settings;
+    let names = Names::of(&headers);
+    let found = desync::classify(&arguments.method, Version::HTTP_11, &headers, names);
+    if settings.drop_invalid_headers {
+        names::drop_invalid(&mut headers);
+    }
+    let checked = head::check(&arguments.method, &target, Version::HTTP_11, &headers, names);
+    let checked = checked.and_then(|authority| match settings.desync_mitigation.treatment(found) {
+        Treatment::Refuse => Err(Refusal::Desync),
+        Treatment::Forward | Treatment::ForwardAndClose => Ok(authority),
+    });
+    let authority = match checked {
         Ok(authority) => authority,
         Err(refusal) => {
             refused(&Failure::Head(refusal), &snapshot, listener, arguments);

@@ -1,6 +1,7 @@
 //! From values to a configuration: names are resolved, contradictions found, files read.
 
 mod affinity;
+mod answers;
 mod forward;
 mod group;
 mod routing;

@@ -7,7 +7,9 @@ use crate::policy::affinity::keys::Key;
 use crate::policy::affinity::{
     CorsTwin, Lifetime, OnUnavailable, Refresh, SameSite, SecureAttribute,
 };
+use crate::policy::headers::desync::Mitigation;
 use crate::policy::headers::forwarded::ForwardedForMode;
+use crate::policy::headers::response::ResponseFields;
 use crate::policy::health::matcher::Matcher;
 use crate::policy::routing::conditions::Conditions;
 use crate::policy::routing::redirect::Redirect;
@@ -116,6 +118,16 @@ pub struct Listener {
     pub trusted_proxies: AddressSet,
     /// What becomes of X-Forwarded-For.
     pub x_forwarded_for: ForwardedForMode,
+    /// Whether the entry that is appended there has the client's port.
+    pub client_port: bool,
+    /// Whether Host reaches the target as sent; else as ALB normalises it.
+    pub preserve_host: bool,
+    /// Whether fields with names other than letters, digits and `-` are dropped.
+    pub drop_invalid_headers: bool,
+    /// How requests that could be read in two ways are met.
+    pub desync_mitigation: Mitigation,
+    /// `response_headers` and `server`: what every answer says.
+    pub response_fields: ResponseFields,
     /// Whether x-stayput-verdict and x-stayput-target are shown.
     pub debug_headers: bool,
     /// `timeouts`

@@ -61,6 +61,8 @@ pub struct Record<'x> {
     pub error_reason: Option<&'static str>,
     /// What became of the pin to a group, where the rule names several.
     pub group_sticky: Option<GroupVerdict>,
+    /// ALB's class of a request that could be read in two ways, and why; `None` for a compliant one.
+    pub classification: Option<(&'static str, &'static str)>,
     /// What became of the pin.
     pub sticky: Option<Verdict>,
     /// What was written into the cookie: `new`, `adopted`, `renewed`, `resealed`, `moved`, `ended`.
@@ -145,6 +147,13 @@ impl Record<'_> {
             put(line, ",\"group_sticky\":\"");
             put(line, verdict.word());
             put(line, "\"");
+        }
+        if let Some((class, reason)) = self.classification {
+            put(line, ",\"desync\":{\"class\":\"");
+            put(line, class);
+            put(line, "\",\"reason\":\"");
+            put(line, reason);
+            put(line, "\"}");
         }
         optional(line, ",\"sticky\":", self.sticky.map(Verdict::word));
         optional(line, ",\"set_cookie\":", self.set_cookie);
@@ -355,6 +364,7 @@ mod tests {
             action: "forward",
             error_reason: None,
             group_sticky: None,
+            classification: None,
             sticky: Some(Verdict::Hit),
             set_cookie: Some("renewed"),
             from: None,
@@ -382,6 +392,20 @@ mod tests {
         assert_eq!(json["response_processing_time"], -1);
         assert_eq!(json["sticky"], "hit");
         assert_eq!(json["from"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn only_a_request_that_is_not_compliant_has_a_class() {
+        let json = |classification| -> serde_json::Value {
+            let mut line = Vec::new();
+            let record = Record { classification, ..record() };
+            record.write(AccessFormat::Json, &mut Seconds::default(), &mut line);
+            serde_json::from_slice(&line).unwrap()
+        };
+        let found = json(Some(("Ambiguous", "SuspiciousHeader")));
+        assert_eq!(found["desync"]["class"], "Ambiguous");
+        assert_eq!(found["desync"]["reason"], "SuspiciousHeader");
+        assert!(json(None).get("desync").is_none());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::policy::affinity::Lifetime;
 use crate::policy::affinity::app_cookie::{self, AppCookie};
 use crate::policy::affinity::token::Sealed;
 use crate::policy::headers::hop_by_hop;
+use crate::policy::headers::response::Origin;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, Response, StatusCode};
@@ -56,8 +57,10 @@ pub(super) fn answer(
     let headers = response.headers_mut();
     hop_by_hop::strip_response(headers);
     remove_our_names(headers);
+    let listener = &snapshot.listeners[exchange.client.listener].settings;
+    listener.response_fields.write(headers, Origin::Target);
     write_cookies(exchange, headers, &placement, target, trust, now);
-    if snapshot.listeners[exchange.client.listener].settings.debug_headers {
+    if listener.debug_headers {
         show(headers, placement.verdict, &group.targets[target]);
     }
     let connection = Held::Alone(connection);

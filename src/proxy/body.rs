@@ -245,7 +245,7 @@ impl Held {
 impl Lease {
     fn give_back(self, exchange: &Exchange) {
         let mut connection = self.connection.into_inner();
-        if connection.rest() {
+        if connection.rest() && !exchange.closes_both {
             let group = &exchange.snapshot.groups[self.group];
             let workplace = &exchange.workplace;
             let until = workplace.now().monotonic + group.settings.upstream.keep_alive;

@@ -134,9 +134,11 @@ impl Client {
         self.phase.get()
     }
 
-    /// What targets are told of it. Made with the first request: many connections never send one.
-    pub fn introduction(&self) -> &Introduction {
-        self.introduction.get_or_init(|| Introduction::new(self.peer.ip(), self.local.port()))
+    /// What targets are told of it, the client's port too where `client_port` says so. Made with the
+    /// first request, for many connections never send one, and the same to the last.
+    pub fn introduction(&self, client_port: bool) -> &Introduction {
+        let new = || Introduction::new(self.peer, self.local.port(), client_port);
+        self.introduction.get_or_init(new)
     }
 
     /// The peer's address and port as text, made with the first record.
@@ -345,13 +347,18 @@ mod tests {
     };
 
     fn client() -> (Client, Instant) {
+        let (client, accepted) = client_with(TIMEOUTS);
+        (client, accepted.monotonic)
+    }
+
+    fn client_with(timeouts: ListenerTimeouts) -> (Client, Moment) {
         let now = Moment::now();
         let address = "127.0.0.1:1".parse().unwrap();
         let open = Arc::new(AtomicU32::new(0));
         let place = Place::take(&open, 1).unwrap();
         let client =
-            Client::new((address, address), 0, TIMEOUTS, Arc::new(Watch::default()), now, place);
-        (client, now.monotonic)
+            Client::new((address, address), 0, timeouts, Arc::new(Watch::default()), now, place);
+        (client, now)
     }
 
     #[track_caller]
@@ -376,6 +383,29 @@ mod tests {
         check(Phase::Waiting, None, 3_600, None);
         check(Phase::Responding, None, 60, Some(Expiry::Stalled));
         check(Phase::Tunnel, None, 60, Some(Expiry::Stalled));
+    }
+
+    #[test]
+    fn a_connections_life_counts_from_accept_and_no_request_makes_it_longer() {
+        let hour = Duration::from_hours(1);
+        let (client, accepted) =
+            client_with(ListenerTimeouts { max_lifetime: Some(hour), ..TIMEOUTS });
+        for minute in 0..60 {
+            let now = accepted.later(Duration::from_mins(minute));
+            for phase in [Phase::Head, Phase::Waiting, Phase::Responding, Phase::Idle] {
+                client.enter(phase, now.monotonic, None);
+            }
+            assert!(!client.is_old(now), "{minute} minutes");
+        }
+        assert!(!client.is_old(accepted.later(hour - Duration::from_nanos(1))));
+        assert!(client.is_old(accepted.later(hour)));
+        // Its age alone closes nothing: one more request is taken.
+        let late = accepted.later(hour).monotonic;
+        client.enter(Phase::Idle, late, None);
+        client.tick(late, None);
+        assert_eq!(client.expiry(), None);
+        let (forever, accepted) = client_with(TIMEOUTS);
+        assert!(!forever.is_old(accepted.later(24 * hour)));
     }
 
     #[test]

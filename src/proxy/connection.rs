@@ -154,8 +154,11 @@ async fn finish(workplace: &Workplace, client: &Client, mut socket: TcpStream, e
     };
     if let Some(status) = last_word {
         workplace.counters.unparsable.add_one();
+        let snapshot = workplace.snapshot();
+        let listener = &snapshot.listeners[client.listener].settings;
+        let answer = respond::raw(status, &listener.response_fields);
         // Best effort: the socket's buffer takes so few bytes at once, or the client is gone.
-        let _ = tokio::time::timeout(LINGER, socket.write_all(&respond::raw(status))).await;
+        let _ = tokio::time::timeout(LINGER, socket.write_all(&answer)).await;
         client.linger();
     }
     if client.must_linger() {

@@ -27,6 +27,8 @@ pub struct Exchange {
     pub client: Rc<Client>,
     /// The picture it began with.
     pub snapshot: Picture,
+    /// Whether nothing may follow it, on the client's connection or the target's.
+    pub closes_both: bool,
     /// What is written down; taken when it ends.
     story: Option<Box<Story>>,
 }
@@ -74,6 +76,8 @@ pub struct Story {
     pub status: u16,
     /// Why the balancer answered itself, or why the answer broke off.
     pub error: Option<&'static str>,
+    /// ALB's class of a request that could be read in two ways, and why.
+    pub classification: Option<(&'static str, &'static str)>,
     /// What was written into the cookie.
     pub set_cookie: Option<&'static str>,
     /// Whether it became a tunnel.
@@ -160,12 +164,13 @@ impl Exchange {
             // Until something else is answered, the client is the one who left (ALB's 460).
             status: 460,
             error: None,
+            classification: None,
             set_cookie: None,
             is_tunnel: false,
             is_complete: false,
         };
         let snapshot = workplace.snapshot();
-        Self { workplace, client, snapshot, story: Some(Box::new(story)) }
+        Self { workplace, client, snapshot, closes_both: false, story: Some(Box::new(story)) }
     }
 
     /// What will be written down of it.
@@ -306,6 +311,7 @@ impl Ended {
             action: story.action,
             error_reason: story.error,
             group_sticky: story.group.as_ref().map(|group| group.verdict),
+            classification: story.classification,
             sticky: verdict,
             set_cookie: story.set_cookie,
             from: pinned.map(|target| target.id.as_str()),

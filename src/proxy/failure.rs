@@ -53,7 +53,8 @@ impl Failure {
                 | Refusal::Method
                 | Refusal::TransferEncoding
                 | Refusal::ConnectionOption
-                | Refusal::ForwardingLoop => StatusCode::BAD_REQUEST,
+                | Refusal::ForwardingLoop
+                | Refusal::Desync => StatusCode::BAD_REQUEST,
             },
             Failure::NoRule => StatusCode::NOT_FOUND,
             Failure::Redirect(fault) => match fault {
@@ -100,6 +101,7 @@ impl Failure {
                 Refusal::Expectation => "unknown_expectation",
                 Refusal::ConnectionOption => "bad_connection_option",
                 Refusal::ForwardingLoop => "forwarding_loop",
+                Refusal::Desync => "desync_mitigation",
             },
             Failure::NoRule => "no_rule",
             Failure::NoShare => "all_weights_zero",

@@ -10,14 +10,17 @@ use super::request::{self, Trust};
 use super::reroute;
 use super::respond;
 use super::upgrade;
-use super::workplace::{AsItIs, Workplace, header_value};
+use super::workplace::{AsItIs, Workplace};
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
 use crate::decide::{self, Outcome, Placement};
 use crate::model::live::InFlight;
 use crate::model::snapshot::Snapshot;
 use crate::net::http1::Connection;
-use crate::policy::headers::head;
+use crate::policy::headers::desync::{self, Treatment};
+use crate::policy::headers::head::{self, Refusal};
+use crate::policy::headers::names::{self, Names};
+use crate::policy::headers::response::Origin;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use http_body::Body;
@@ -62,6 +65,8 @@ pub async fn handle(
 
 fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<ResponseBody> {
     let (mut parts, bytes) = response.into_parts();
+    let listener = &exchange.snapshot.listeners[exchange.client.listener].settings;
+    listener.response_fields.write(&mut parts.headers, Origin::Own);
     if ends_connection(&exchange) {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -69,9 +74,12 @@ fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<Respons
     Response::from_parts(parts, ResponseBody::own(bytes, exchange))
 }
 
-/// Whether the answer is the connection's last: the process leaves, or its life is over.
+/// Whether the answer is the connection's last: the process leaves, its life is over, or nothing may
+/// follow this request.
 pub(super) fn ends_connection(exchange: &Exchange) -> bool {
-    exchange.workplace.draining.get() || exchange.client.is_old(exchange.workplace.now())
+    exchange.closes_both
+        || exchange.workplace.draining.get()
+        || exchange.client.is_old(exchange.workplace.now())
 }
 
 async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<Served, Failure> {
@@ -83,8 +91,22 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     exchange.workplace.note_request(began.unix_seconds());
 
     let (mut parts, body) = incoming.into_parts();
-    let authority = head::check(&parts.method, &parts.uri, parts.version, &parts.headers)
+    let names = Names::of(&parts.headers);
+    let found = desync::classify(&parts.method, parts.version, &parts.headers, names);
+    if let Some(reason) = found {
+        exchange.story().classification = Some(reason.words());
+        exchange.workplace.counters.not_compliant.add_one();
+    }
+    let treatment = listener.desync_mitigation.treatment(found);
+    exchange.closes_both = treatment == Treatment::ForwardAndClose;
+    if listener.drop_invalid_headers && names.invalid {
+        names::drop_invalid(&mut parts.headers);
+    }
+    let authority = head::check(&parts.method, &parts.uri, parts.version, &parts.headers, names)
         .map_err(Failure::Head)?;
+    if treatment == Treatment::Refuse {
+        return Err(Failure::Head(Refusal::Desync));
+    }
     let described = decide::Request {
         listener: exchange.client.listener,
         host: authority.host(),
@@ -118,8 +140,7 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     }) {
         return Err(Failure::BodyTooLarge);
     }
-    // Where the target's own form names the authority, Host says the same to the target.
-    let mut host = parts.uri.authority().and(authority.text).map(header_value);
+    let mut host = request::host(exchange, listener, &parts.uri, &authority);
     let rule = decision.rule.map(|at| &snapshot.rules[at].settings);
     if let Some(rewrite) = rule.and_then(|rule| rule.rewrite.as_ref()) {
         let rewritten = reroute::rewrite(exchange, rewrite, &parts.uri, &authority)?;
@@ -128,7 +149,7 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
             parts.uri = uri;
         }
     }
-    let hop = request::prepare(exchange, &mut parts, host, &trust, &placement)?;
+    let hop = request::prepare(exchange, &mut parts, host, names, &trust, &placement)?;
     let client_upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| hop.websocket);
     let outgoing = request::outgoing(exchange, parts, body, listener, &placement);
     let forwarded = forward(exchange, &outgoing, placement).await?;

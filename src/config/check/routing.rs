@@ -1,5 +1,6 @@
 //! Listeners and rules: who connects where, and which group their requests go to.
 
+use super::answers::response_fields;
 use super::{forward, resolved, rule};
 use crate::config::keys::https_port;
 use crate::config::node::{Node, Table, Value};
@@ -9,7 +10,9 @@ use crate::config::settings::{
 };
 use crate::ground::cidr::AddressSet;
 use crate::ground::name::Name;
+use crate::policy::headers::desync::Mitigation;
 use crate::policy::headers::forwarded::ForwardedForMode;
+use crate::policy::headers::response::ResponseFields;
 use crate::policy::routing::redirect::Redirect;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -53,7 +56,8 @@ pub(super) fn listeners(file: &Table, problems: &mut Problems) -> Vec<Listener> 
             let help = "name a group in `default`, or answer with `default = { respond = {...} }`";
             problems.push(Problem::at(node.key.clone(), title).help(help).warning());
         }
-        listeners.extend(Name::new(name).map(|name| listener(name, table, default)));
+        let fields = response_fields(table, problems);
+        listeners.extend(Name::new(name).map(|name| listener(name, table, default, fields)));
     }
     if file.get("listener").is_some_and(|node| node.written) && listeners.is_empty() {
         let problem = Problem::anywhere("there is no listener");
@@ -62,7 +66,12 @@ pub(super) fn listeners(file: &Table, problems: &mut Problems) -> Vec<Listener> 
     listeners
 }
 
-fn listener(name: Name, table: &Table, default: Option<Action>) -> Listener {
+fn listener(
+    name: Name,
+    table: &Table,
+    default: Option<Action>,
+    response_fields: ResponseFields,
+) -> Listener {
     let (timeouts, limits) = (table.table("timeouts"), table.table("limits"));
     let or_never = |key| Some(timeouts.duration(key)).filter(|time| !time.is_zero());
     Listener {
@@ -77,6 +86,15 @@ fn listener(name: Name, table: &Table, default: Option<Action>) -> Listener {
             "remove" => ForwardedForMode::Remove,
             _ => ForwardedForMode::Append,
         },
+        client_port: table.flag("client_port"),
+        preserve_host: table.flag("preserve_host"),
+        drop_invalid_headers: table.flag("drop_invalid_headers"),
+        desync_mitigation: match table.text("desync_mitigation") {
+            "monitor" => Mitigation::Monitor,
+            "strictest" => Mitigation::Strictest,
+            _ => Mitigation::Defensive,
+        },
+        response_fields,
         debug_headers: table.flag("debug_headers"),
         timeouts: ListenerTimeouts {
             header_read: timeouts.duration("header_read"),

@@ -187,6 +187,16 @@ pub(super) static HEADER_NAME: Form = Form {
     fits: |text| http::HeaderName::try_from(text).is_ok(),
 };
 
+/// The value of a header field an operator writes; ALB's bound is 1 KB (AWS, "HTTP header
+/// modification for your Application Load Balancer").
+pub(super) static HEADER_VALUE: Form = Form {
+    what: "the value of a header field: 1 to 1024 visible ASCII characters and blanks, none at its ends",
+    fits: |text| {
+        let fine = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        (1..=1_024).contains(&text.len()) && text.bytes().all(fine) && text.trim() == text
+    },
+};
+
 /// A media type, as a header field carries it.
 pub(super) static CONTENT_TYPE: Form = Form {
     what: "a media type, such as \"text/plain\"",
