@@ -12,6 +12,7 @@ use http::header::{COOKIE, HeaderValue};
 use stayput::config;
 use stayput::decide::renewal::renewal;
 use stayput::decide::{Outcome, Request, decide};
+use stayput::ground::random::Random;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
@@ -102,9 +103,10 @@ fn decision() -> Counted {
 fn decisions(count: u32) {
     let Some((snapshot, headers)) = world() else { return };
     let request = Request { listener: 0, host: "shop.example", path: "/cart", headers: &headers };
+    let mut draw = Random::from_seed(1);
     for _ in 0..count {
         let now = u64::from(NOW) + 5;
-        let decision = decide(black_box(&request), &snapshot, &AsItIs, now, &mut AsItIs);
+        let decision = decide(black_box(&request), &snapshot, &AsItIs, now, &mut draw);
         let Outcome::Forward(placement) = decision.outcome else { return };
         let served_by = placement.target.unwrap_or(0);
         if let Some(renewal) = renewal(&placement, served_by, &snapshot, now, Seed(1)) {

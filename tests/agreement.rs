@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, header::COOKIE};
 use stayput::decide::explanation::{Assumed, Choice, Explained, explain};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Live, Outcome, Request, decide};
+use stayput::ground::random::Random;
 use stayput::model::live::{Availability, Drain, Health, InFlight};
 use stayput::model::snapshot::{Group, Snapshot};
 use stayput::policy::affinity::keys::Keyring;
@@ -84,7 +85,7 @@ fn agree(
     described: &Described,
     context: &str,
 ) -> &'static str {
-    let done = decide(request, running, &AsItIs, NOW, &mut AsItIs);
+    let done = decide(request, running, &AsItIs, NOW, &mut Random::from_seed(1));
     let told = explain(request, explained, described, NOW);
     assert_eq!(done.rule, told.rule, "{context}");
     match (done.outcome, told.action) {

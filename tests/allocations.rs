@@ -55,11 +55,11 @@ static COUNTING: Counting = Counting;
 const NOW: u64 = 1_800_000_000;
 const TARGETS: usize = 1_000;
 
-fn snapshot() -> Snapshot {
+fn snapshot(settings: &str) -> Snapshot {
     let targets: Vec<String> =
         (0..TARGETS).map(|at| format!("\"10.0.{}.{}:80\"", at / 250, at % 250)).collect();
     let text = format!(
-        "[listener.web]\naddress = \"127.0.0.1:8080\"\n[target_group.app]\ntargets = [{}]",
+        "[listener.web]\naddress = \"127.0.0.1:8080\"\n[target_group.app]\ntargets = [{}]\n{settings}",
         targets.join(", ")
     );
     let loaded = config::parse(&text, "test", Path::new("")).unwrap();
@@ -89,8 +89,9 @@ fn check(snapshot: &Snapshot, cookie: Option<&str>, expected: Verdict) {
         headers.append(COOKIE, HeaderValue::from_str(&line).unwrap());
     }
     let request = Request { listener: 0, host: "shop.example", path: "/", headers: &headers };
+    let mut draw = Random::from_seed(1);
     let before = ALLOCATIONS.get();
-    let decision = decide(&request, snapshot, &AsItIs, NOW, &mut AsItIs);
+    let decision = decide(&request, snapshot, &AsItIs, NOW, &mut draw);
     let allocated = ALLOCATIONS.get() - before;
     let Outcome::Forward(Placement { verdict, target, .. }) = decision.outcome else {
         panic!("{:?}", decision.outcome)
@@ -102,7 +103,18 @@ fn check(snapshot: &Snapshot, cookie: Option<&str>, expected: Verdict) {
 
 #[test]
 fn a_decision_among_a_thousand_targets_allocates_nothing() {
-    let snapshot = snapshot();
+    for settings in [
+        "",
+        "slow_start = \"30s\"",
+        "algorithm = \"least_outstanding_requests\"",
+        "algorithm = \"weighted_random\"\nanomaly_mitigation = true",
+        "algorithm = \"least_sessions\"",
+    ] {
+        a_decision_allocates_nothing(&snapshot(settings));
+    }
+}
+
+fn a_decision_allocates_nothing(snapshot: &Snapshot) {
     let healthy = Availability { health: Health::Healthy, drain: Drain::No, suspect: false };
     for target in &snapshot.groups[0].targets {
         target.live.set_availability(healthy);
@@ -111,14 +123,14 @@ fn a_decision_among_a_thousand_targets_allocates_nothing() {
     let sick = Availability { health: Health::Unhealthy, ..healthy };
     snapshot.groups[0].targets[down].live.set_availability(sick);
 
-    check(&snapshot, None, Verdict::New);
-    check(&snapshot, Some("nonsense"), Verdict::Malformed);
+    check(snapshot, None, Verdict::New);
+    check(snapshot, Some("nonsense"), Verdict::Malformed);
     for seed in 0..20 {
         let ours = &snapshot.keyring;
-        check(&snapshot, Some(&token(ours, seed, "10.0.1.3:80")), Verdict::Hit);
-        check(&snapshot, Some(&token(ours, seed, "10.0.2.7:80")), Verdict::MovedUnhealthy);
-        check(&snapshot, Some(&token(ours, seed, "gone")), Verdict::MovedRemoved);
-        check(&snapshot, Some(&token(&keyring(8), seed, "10.0.1.3:80")), Verdict::Forged);
+        check(snapshot, Some(&token(ours, seed, "10.0.1.3:80")), Verdict::Hit);
+        check(snapshot, Some(&token(ours, seed, "10.0.2.7:80")), Verdict::MovedUnhealthy);
+        check(snapshot, Some(&token(ours, seed, "gone")), Verdict::MovedRemoved);
+        check(snapshot, Some(&token(&keyring(8), seed, "10.0.1.3:80")), Verdict::Forged);
     }
 }
 

@@ -4,13 +4,15 @@ use super::candidates::{Candidates, Tried};
 use super::standing::Standing;
 use super::verdict::Verdict;
 use super::{Draw, Live, Outcome, Request, decide};
+use crate::config::settings::Algorithm;
 use crate::ground::name::Name;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Group, Snapshot, Target};
+use crate::policy::balance::share::Share;
 use std::collections::HashSet;
 
 /// Where a request would go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     /// The index of the rule; `None` is the listener's default.
     pub rule: Option<usize>,
@@ -19,7 +21,7 @@ pub struct Explanation {
 }
 
 /// What would be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Explained {
     /// It would be answered with this status.
     Respond(u16),
@@ -39,14 +41,15 @@ pub enum Explained {
 }
 
 /// Who would serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Choice {
     /// Nobody.
     Nobody,
     /// This target and no other.
     One(usize),
-    /// One of these, each with its weight: the algorithm decides.
-    OneOf(Vec<(usize, u16)>),
+    /// One of these, each with its chance, all of which make 1: the algorithm decides. No chances where
+    /// that is whoever has the fewest at the moment.
+    OneOf(Vec<(usize, Option<f64>)>),
 }
 
 /// Explains a request in a world.
@@ -67,8 +70,7 @@ pub fn explain(
                 None => Choice::Nobody,
                 Some(_) if draw.drawn => {
                     let candidates = Candidates::new(snapshot, group, live, &Tried::NOBODY);
-                    let list = candidates.list().map(|at| (at, group.targets[at].weight));
-                    Choice::OneOf(list.collect())
+                    Choice::OneOf(chances(&candidates, group))
                 }
                 Some(at) => Choice::One(at),
             };
@@ -83,6 +85,33 @@ pub fn explain(
     Explanation { rule: decision.rule, action }
 }
 
+/// The candidates, and how often each is chosen.
+fn chances(candidates: &Candidates<'_, impl Live>, group: &Group) -> Vec<(usize, Option<f64>)> {
+    let list: Vec<usize> = candidates.list().collect();
+    let weight = |at: usize| f64::from(group.targets[at].weight);
+    let share =
+        |at: usize| f64::from(candidates.share(at).parts()) / f64::from(Share::WHOLE.parts());
+    let sum = |part: &dyn Fn(usize) -> f64| list.iter().map(|&at| part(at)).sum::<f64>();
+    let chance: &dyn Fn(usize) -> Option<f64> = match group.settings.algorithm {
+        Algorithm::LeastOutstandingRequests | Algorithm::LeastSessions => &|_| None,
+        Algorithm::WeightedRandom => {
+            let all = sum(&|at| weight(at) * share(at));
+            &move |at| Some(weight(at) * share(at) / all)
+        }
+        Algorithm::RoundRobin => {
+            // What those who begin slowly leave goes to those who have their whole share, if any.
+            let whole = |at: usize| if share(at) < 1.0 { 0.0 } else { weight(at) };
+            let (all, whole_ones) = (sum(&weight), sum(&whole));
+            let left = sum(&|at| weight(at) * (1.0 - share(at)));
+            &move |at| match whole_ones > 0.0 {
+                true => Some((weight(at) * share(at) + left * whole(at) / whole_ones) / all),
+                false => Some(weight(at) / all),
+            }
+        }
+    };
+    list.iter().map(|&at| (at, chance(at))).collect()
+}
+
 /// Notices whether the algorithm was asked.
 struct Noticing {
     drawn: bool,
@@ -90,6 +119,11 @@ struct Noticing {
 
 impl Draw for Noticing {
     fn turn(&mut self, _group: &Group) -> u64 {
+        self.drawn = true;
+        0
+    }
+
+    fn random(&mut self) -> u64 {
         self.drawn = true;
         0
     }
@@ -139,6 +173,18 @@ impl Live for Assumed {
 
     fn at_cap(&self, _target: &Target, _cap: u32) -> bool {
         false
+    }
+
+    fn in_flight(&self, _target: &Target) -> u32 {
+        0
+    }
+
+    fn sessions(&self, _target: &Target) -> u32 {
+        0
+    }
+
+    fn share(&self, _target: &Target) -> Share {
+        Share::WHOLE
     }
 
     fn fails_open(&self, group: &Group) -> bool {

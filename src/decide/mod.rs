@@ -16,6 +16,7 @@ use crate::model::snapshot::{Action, Group, Snapshot, Target};
 use crate::policy::affinity::OnUnavailable;
 use crate::policy::affinity::claim::{self, Claim, PinState};
 use crate::policy::affinity::token::{Contents, Defect, Kind, Seed};
+use crate::policy::balance::share::Share;
 use candidates::{Candidates, Tier, Tried};
 use http::HeaderMap;
 use http::header::COOKIE;
@@ -29,13 +30,21 @@ pub trait Live {
     fn at_cap(&self, target: &Target, cap: u32) -> bool;
     /// Whether too few targets of the group are healthy.
     fn fails_open(&self, group: &Group) -> bool;
+    /// How many requests it has in flight. Asked where the algorithm compares them.
+    fn in_flight(&self, target: &Target) -> u32;
+    /// How many clients it has seen. Asked where the algorithm compares them.
+    fn sessions(&self, target: &Target) -> u32;
+    /// How much of its weight it has for newcomers. Asked where that changes.
+    fn share(&self, target: &Target) -> Share;
 }
 
-/// Where turns come from. Asked only when a newcomer is placed, so that pinned clients do not
-/// disturb the order.
+/// Where turns and random numbers come from. Asked once, and only when a newcomer is placed, so that
+/// pinned clients do not disturb the order.
 pub trait Draw {
     /// The group's next turn.
     fn turn(&mut self, group: &Group) -> u64;
+    /// 64 random bits.
+    fn random(&mut self) -> u64;
 }
 
 /// What the decision looks at in a request.
@@ -160,19 +169,19 @@ fn place(
     let sticky = group.settings.stickiness.is_some();
     let mut pinned = None;
     let (target, verdict) = match &claim {
-        _ if !sticky => (by_algorithm(&candidates, group, draw), Verdict::Off),
-        Claim::None => (by_algorithm(&candidates, group, draw), Verdict::New),
+        _ if !sticky => (candidates.by_algorithm(draw), Verdict::Off),
+        Claim::None => (candidates.by_algorithm(draw), Verdict::New),
         Claim::Unusable(defect) => {
             let verdict = match defect {
                 Defect::Malformed => Verdict::Malformed,
                 Defect::Forged => Verdict::Forged,
                 Defect::UnknownKey => Verdict::UnknownKey,
             };
-            (by_algorithm(&candidates, group, draw), verdict)
+            (candidates.by_algorithm(draw), verdict)
         }
         Claim::Opened { contents, pin, .. } => match pin {
             PinState::Absent => (candidates.ranked(contents.seed(), None), Verdict::New),
-            PinState::Expired => (by_algorithm(&candidates, group, draw), Verdict::Expired),
+            PinState::Expired => (candidates.by_algorithm(draw), Verdict::Expired),
             PinState::Held(pin) => {
                 pinned = group.target_of(pin.target);
                 hold(&candidates, group, live, contents, pinned)
@@ -184,14 +193,6 @@ fn place(
         _ => verdict,
     };
     Placement { group: index, verdict, target, pinned, claim }
-}
-
-fn by_algorithm(
-    candidates: &Candidates<'_, impl Live>,
-    group: &Group,
-    draw: &mut impl Draw,
-) -> Option<usize> {
-    candidates.by_algorithm(draw.turn(group))
 }
 
 /// Rows 7 to 12: what becomes of a good pin.
@@ -266,7 +267,7 @@ pub fn next_after_failure(
             candidates.ranked(seed, placement.pinned),
             if pinned_client { Verdict::Spilled } else { placement.verdict },
         ),
-        None => (by_algorithm(&candidates, group, draw), placement.verdict),
+        None => (candidates.by_algorithm(draw), placement.verdict),
     };
     let verdict = match target {
         None if !verdict.is_refusal() => Verdict::NoTarget,

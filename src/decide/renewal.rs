@@ -70,3 +70,13 @@ pub fn renewal(
     let expires = claim::latest_expiry(&contents, lifetime_of, now);
     Some(Renewal { contents, expires, what })
 }
+
+/// The client whose session is at the target that answered, where it stays there: its pin was good, or
+/// one was written. One that is elsewhere for a moment counts where its pin is.
+pub fn settled(placement: &Placement, renewal: Option<&Renewal>) -> Option<Seed> {
+    match (renewal, placement.verdict, &placement.claim) {
+        (Some(renewal), ..) => Some(renewal.contents.seed()),
+        (None, Verdict::Hit, Claim::Opened { contents, .. }) => Some(contents.seed()),
+        _ => None,
+    }
+}

@@ -2,6 +2,8 @@
 //! what does change about a target or a group lives beside it and outlives a reload.
 
 pub mod live;
+pub mod outcomes;
 pub mod report;
 pub mod roster;
+pub mod sessions;
 pub mod snapshot;

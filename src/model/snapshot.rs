@@ -5,7 +5,7 @@
 
 use super::live::{GroupLive, TargetLive};
 use super::roster::Roster;
-use crate::config::settings::{self, Config, FixedResponse, Stickiness, TargetAddress};
+use crate::config::settings::{self, Algorithm, Config, FixedResponse, Stickiness, TargetAddress};
 use crate::ground::name::Name;
 use crate::policy::affinity::cookie::{Attributes, SetCookieTemplate};
 use crate::policy::affinity::keys::Keyring;
@@ -302,6 +302,14 @@ impl Group {
                 drain: target.drain,
             })
             .collect();
+        for target in &targets {
+            if settings.algorithm == Algorithm::LeastSessions {
+                target.live.count_sessions();
+            }
+            if settings.anomaly_mitigation.is_some() {
+                target.live.count_outcomes();
+            }
+        }
         targets.sort_by(|a, b| a.id.cmp(&b.id));
         let mut by_key = BTreeMap::new();
         for (at, target) in targets.iter().enumerate() {

@@ -10,7 +10,7 @@ use super::request::Trust;
 use super::upgrade::Switch;
 use crate::config::settings::Stickiness;
 use crate::decide::Placement;
-use crate::decide::renewal::renewal;
+use crate::decide::renewal::{renewal, settled};
 use crate::ground::clock::Moment;
 use crate::policy::affinity::Lifetime;
 use crate::policy::affinity::token::{Kind, Seed};
@@ -100,6 +100,11 @@ fn write_cookies(
     let workplace = exchange.workplace.clone();
     let fresh_seed = Seed(workplace.random());
     let renewal = renewal(placement, target, &snapshot, now.unix_seconds(), fresh_seed);
+    if let Some(sessions) = group.targets[target].live.sessions()
+        && let Some(seed) = settled(placement, renewal.as_ref())
+    {
+        sessions.note(seed);
+    }
     let Some(renewal) = renewal else { return };
     let sealed = snapshot.keyring.seal(Kind::Lb, &renewal.contents);
     let secure = stickiness.secure.due(trust.came_over_tls);

@@ -7,10 +7,12 @@ use crate::ground::clock::Moment;
 use crate::ground::random::Random;
 use crate::model::live::Availability;
 use crate::model::report::Report;
+use crate::model::sessions::Sessions;
 use crate::model::snapshot::{Group, Picture, Reader, Target};
 use crate::net::pool::Pool;
 use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
+use crate::policy::balance::share::Share;
 use crate::policy::retry::RetryBudget;
 use http::HeaderValue;
 use std::cell::{Cell, RefCell, RefMut};
@@ -99,6 +101,11 @@ impl Workplace {
         self.random.borrow_mut().bits()
     }
 
+    /// What newcomers are placed with. Borrowed for one call, never across a wait.
+    pub fn draw(&self) -> RefMut<'_, Random> {
+        self.random.borrow_mut()
+    }
+
     /// The access log's buffer.
     pub fn access(&self) -> RefMut<'_, AccessBuffer> {
         self.access.borrow_mut()
@@ -163,11 +170,27 @@ impl Live for AsItIs {
     fn fails_open(&self, group: &Group) -> bool {
         group.live.fails_open()
     }
+
+    fn in_flight(&self, target: &Target) -> u32 {
+        target.live.in_flight()
+    }
+
+    fn sessions(&self, target: &Target) -> u32 {
+        target.live.sessions().map_or(0, Sessions::count)
+    }
+
+    fn share(&self, target: &Target) -> Share {
+        target.live.share()
+    }
 }
 
-impl Draw for AsItIs {
+impl Draw for Random {
     fn turn(&mut self, group: &Group) -> u64 {
         group.live.take_turn()
+    }
+
+    fn random(&mut self) -> u64 {
+        self.bits()
     }
 }
 
