@@ -10,6 +10,8 @@ mod support;
 
 /// How targets frame what they answer, and what the next request over their connection gets.
 mod answers;
+/// Who serves newcomers: each algorithm, a slow start, a failing target.
+mod balancing;
 /// The real program, its exit codes, and the demo's own curl lines.
 mod command_line;
 /// SIGTERM: what is in flight finishes, what stands still is cut.
