@@ -154,6 +154,7 @@ async fn forward(
             },
         };
         exchange.story().attempts += 1;
+        exchange.client.begin_with(&snapshot, placement.group, at);
         let debug = snapshot.listeners[exchange.client.listener].settings.debug_headers;
         let shown = debug.then_some(placement.verdict);
         let attempted = attempt::attempt(outgoing, target, shown, upstream.connect, exchange);

@@ -42,7 +42,7 @@ pub async fn carry(mut exchange: Exchange, switch: Switch) {
     };
     let error = tokio::select! {
         copied = tunnel => if copied.is_some() { None } else { Some("tunnel_broke_off") },
-        _ = expired => Some("stalled"),
+        expiry = expired => Some(expiry.word()),
     };
     let story = exchange.story();
     story.error = error;
