@@ -157,10 +157,14 @@ mod tests {
     const DELAY: Duration = Duration::from_secs(100);
 
     fn snapshot(state: &str) -> Snapshot {
+        snapshot_of(&format!("\"127.0.0.1:1\", state = \"{state}\""))
+    }
+
+    fn snapshot_of(address_and_more: &str) -> Snapshot {
         let text = format!(
             "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
              deregistration_delay = \"100s\"\n\
-             targets = [{{ id = \"a\", address = \"127.0.0.1:1\", state = \"{state}\" }}]\n"
+             targets = [{{ id = \"a\", address = {address_and_more} }}]\n"
         );
         let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
         let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
@@ -209,6 +213,18 @@ mod tests {
         drains.advance(&draining, begun);
         drains.advance(&draining, begun.later(DELAY));
         assert_eq!(state(&drains, &draining), Drain::Over);
+    }
+
+    #[test]
+    fn no_clock_is_stopped_while_it_is_not_known_what_a_name_stands_for() {
+        let began = Clock::starting(Moment::now(), true);
+        let clocks = ["app/n/10.0.0.1:80", "application/n", "gone/n"];
+        let mut drains = Drains::load(None);
+        drains.clocks = clocks.map(|name| (name.to_owned(), began)).into();
+        drains.advance(&snapshot_of("\"nowhere.invalid:80\", expand = true"), Moment::now());
+        assert_eq!(drains.clocks.keys().collect::<Vec<_>>(), ["app/n/10.0.0.1:80"]);
+        drains.advance(&snapshot("active"), Moment::now());
+        assert!(drains.clocks.is_empty());
     }
 
     #[test]
