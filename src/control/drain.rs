@@ -20,7 +20,7 @@ pub(super) struct Drains {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Clock {
-    /// Since the Unix epoch, in whole milliseconds.
+    /// Time since the Unix epoch; whole milliseconds of it are kept.
     since: Duration,
     /// Whether the target asked for it. Only a check that passes without the wish ends such a drain.
     wished: bool,

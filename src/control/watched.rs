@@ -14,7 +14,7 @@ use crate::policy::health::progress::Event;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use target::Target;
 use tokio::sync::mpsc;
 
@@ -47,7 +47,6 @@ enum Condition {
 struct Gone {
     target: Target,
     since: Instant,
-    delay: Duration,
 }
 
 impl Watched {
@@ -79,11 +78,8 @@ impl Watched {
                 self.targets.insert(generation, watched);
             }
         }
-        let gone = before.into_iter().map(|(generation, target)| {
-            let delay = target.deregistration_delay;
-            (generation, Gone { target, since: now, delay })
-        });
-        self.gone.extend(gone);
+        let gone = before.into_iter();
+        self.gone.extend(gone.map(|(at, target)| (at, Gone { target, since: now })));
     }
 
     /// Starts the checks whose time has come. A check that is still running is not started twice.
@@ -129,7 +125,7 @@ impl Watched {
     /// Writes what is known where workers read it, and tells what has changed.
     pub(super) fn publish(&mut self, snapshot: &Snapshot, drains: &Drains, now: Instant) {
         self.gone.retain(|_, gone| {
-            let is_over = now >= gone.since + gone.delay;
+            let is_over = now >= gone.since + gone.target.deregistration_delay;
             gone.target.publish(if is_over { Drain::Over } else { Drain::Running });
             !is_over
         });
