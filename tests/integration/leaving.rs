@@ -172,6 +172,7 @@ fn a_delay_that_ended_while_the_balancer_was_away_is_over_when_it_comes_back() {
     std::fs::write(dir.path().join("state/drains.json"), clock.to_string()).unwrap();
     let second = program(dir.path(), [&a, &b], "active");
     second.line(&["health", "target=\"a\"", "to=\"unused\"", "Target.NotRegistered"]);
+    second.line(&["health", "target=\"b\"", "to=\"healthy\""]);
     let jar = std::mem::take(&mut visitor.jar);
     let mut visitor = Visitor::of(second.address());
     visitor.jar = jar;
