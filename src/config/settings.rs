@@ -344,6 +344,16 @@ pub enum TargetAddress {
     },
 }
 
+impl TargetAddress {
+    /// The host name, if it is one.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            TargetAddress::Socket(_) => None,
+            TargetAddress::Host { host, .. } => Some(host),
+        }
+    }
+}
+
 impl fmt::Display for TargetAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -470,6 +480,8 @@ pub struct Health {
     pub matcher: Matcher,
     /// Text the answer must contain.
     pub body: Option<String>,
+    /// Whether 404 asks for a drain.
+    pub drain_on_404: bool,
     /// Consecutive failed connections in traffic that take a target out; `None` is never.
     pub connect_failures: Option<u32>,
 }
@@ -479,6 +491,8 @@ pub struct Health {
 pub enum HealthProtocol {
     /// `GET path`.
     Http,
+    /// The same over TLS, whatever the certificate.
+    Https,
     /// Connecting is enough.
     Tcp,
 }

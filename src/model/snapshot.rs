@@ -102,6 +102,8 @@ pub struct Target {
     pub address: Option<SocketAddr>,
     /// The same as text, for the log.
     pub address_text: Option<Box<str>>,
+    /// The host name that stands in the file for it.
+    pub host: Option<Box<str>>,
     /// Its share.
     pub weight: u16,
     /// Where it stands.
@@ -269,6 +271,7 @@ impl Group {
                 id,
                 address,
                 address_text: address.map(|address| address.to_string().into()),
+                host: target.address.host().map(Into::into),
                 weight: target.weight,
                 zone: target.zone.clone(),
                 drain: target.drain,

@@ -243,6 +243,7 @@ async fn send(
             let failure = upload.and_then(|upload| upload.failure());
             Sent::Ended(failure.unwrap_or(Failure::BodyMalformed))
         }
+        Err(Expiry::Deregistered) => Sent::Ended(Failure::TargetDeregistered),
         Err(Expiry::Request) => Sent::Ended(Failure::RequestTimeout),
         Err(_) => Sent::Ended(Failure::ResponseTimeout),
     }

@@ -101,7 +101,7 @@ async fn speak(
         workplace.begin_turn();
         client.remember_waker(cx.waker());
         if let Some(expiry) = client.expiry()
-            && !is_for_the_exchange(expiry)
+            && !is_for_the_exchange(expiry, client.phase())
         {
             return Poll::Ready(End::Expired(expiry));
         }
@@ -132,8 +132,12 @@ async fn speak(
 }
 
 /// Whether a time-out is answered by the exchange under way rather than here.
-fn is_for_the_exchange(expiry: Expiry) -> bool {
-    matches!(expiry, Expiry::Request | Expiry::Response)
+fn is_for_the_exchange(expiry: Expiry, phase: Phase) -> bool {
+    match expiry {
+        Expiry::Request | Expiry::Response => true,
+        Expiry::Deregistered => matches!(phase, Phase::Upload | Phase::Waiting),
+        Expiry::Silent | Expiry::Head | Expiry::Stalled => false,
+    }
 }
 
 /// The last word on a connection that hyper let go of, then the close.

@@ -188,6 +188,8 @@ impl Exchange {
 
     /// Notes that the balancer answers itself because of this.
     pub fn fail(&mut self, failure: &Failure) {
+        // No target has any part in the answer to come, nor can its leaving cut it.
+        self.client.end_with_target();
         let story = self.story();
         story.status = failure.logged_status();
         story.error = Some(failure.word());
@@ -210,6 +212,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let Some(mut story) = self.story.take() else { return };
+        self.client.end_with_target();
         if !story.is_complete {
             story.break_off(&self.workplace, &self.client);
         }
@@ -221,7 +224,7 @@ impl Drop for Exchange {
 impl Story {
     fn break_off(&mut self, workplace: &Workplace, client: &Client) {
         self.error.get_or_insert(match client.expiry() {
-            Some(_) => "stalled",
+            Some(expiry) => expiry.word(),
             None if workplace.cutting.get() => "cut",
             None => "client_gone",
         });

@@ -201,6 +201,7 @@ async fn forward(
             },
         };
         exchange.story().attempts += 1;
+        exchange.client.begin_with(&snapshot, placement.group, at);
         let debug = snapshot.listeners[exchange.client.listener].settings.debug_headers;
         let told = Told {
             verdict: debug.then_some(placement.verdict),

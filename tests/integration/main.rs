@@ -14,6 +14,8 @@ mod answers;
 mod attributes;
 /// Who serves newcomers: each algorithm, a slow start, a failing target.
 mod balancing;
+/// What a health check asks, over what, and which answers it takes.
+mod checks;
 /// The real program, its exit codes, and the demo's own curl lines.
 mod command_line;
 /// SIGTERM: what is in flight finishes, what stands still is cut.
@@ -24,9 +26,15 @@ mod faults;
 mod forwarding;
 /// Checks, passive marking, readiness, fail-open.
 mod health;
+/// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.
+mod leaving;
 /// Targets known by host names: a restart, and a resolver that is silent.
 mod names;
 /// Conditions, redirects and rewrites, and what `explain` says of them.
 mod rules;
 /// A client stays, moves once, and its cookie says what it should.
 mod stickiness;
+/// Each change of a target's state is a line with ALB's words.
+mod target_states;
+/// Groups that keep to a zone, and how few healthy targets are too few.
+mod zones;

@@ -3,6 +3,7 @@
 use super::Origin;
 use stayput::config;
 use stayput::config::settings::Config;
+use stayput::model::live::Availability;
 use stayput::server::Server;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -58,6 +59,11 @@ impl World {
     /// The running balancer.
     pub fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
+    }
+
+    /// What is published of the target of this index, of the first group.
+    pub fn availability(&self, target: usize) -> Availability {
+        self.server().published().current().groups[0].targets[target].live.availability()
     }
 
     /// Drains; returns how many exchanges were cut.
