@@ -92,6 +92,10 @@ pub enum LogTarget {
 pub enum AccessFormat {
     /// One JSON object a line.
     Json,
+    /// Application Load Balancer's 34 fields.
+    Alb,
+    /// Apache's combined log format.
+    Combined,
     /// One short line for human eyes.
     Short,
 }

@@ -4,12 +4,13 @@
 use super::client::{Client, Phase};
 use super::failure::Failure;
 use super::workplace::Workplace;
+use crate::config::settings::AccessFormat;
 use crate::decide::Placement;
 use crate::decide::verdict::Verdict;
 use crate::ground::clock::Moment;
 use crate::model::snapshot::Picture;
 use crate::observe::record::{LONGEST_USER_AGENT, Record};
-use http::header::{HOST, HeaderName, USER_AGENT};
+use http::header::{HOST, HeaderName, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Version};
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -70,30 +71,36 @@ pub struct Story {
     pub is_complete: bool,
 }
 
-/// What the client said that is written down: the target, Host and User-Agent, one behind the
-/// other. Copied, because values that point into hyper's read buffer make it take a new one.
+/// What the client said that is written down: the target, Host, User-Agent and, where the format
+/// has it, Referer, one behind the other. Copied, because values that point into hyper's read buffer make it take a new one.
 #[derive(Debug)]
 pub struct Said {
     text: Vec<u8>,
     target_end: usize,
     host_end: usize,
+    user_agent_end: usize,
 }
 
 impl Said {
-    fn of<B>(request: &http::Request<B>) -> Self {
+    fn of<B>(request: &http::Request<B>, keeps_referer: bool) -> Self {
         let target = request.uri().path_and_query().map_or("-", |target| target.as_str());
         let field = |name: HeaderName| {
             request.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default()
         };
         let (host, user_agent) = (field(HOST), field(USER_AGENT));
-        let user_agent = &user_agent[..user_agent.len().min(LONGEST_USER_AGENT)];
+        let cut = |value: &'_ [u8]| value.len().min(LONGEST_USER_AGENT);
+        let user_agent = &user_agent[..cut(user_agent)];
+        let referer = if keeps_referer { field(REFERER) } else { &[] };
+        let referer = &referer[..cut(referer)];
         let target_end = target.len();
         let host_end = target_end + host.len();
-        let mut text = Vec::with_capacity(host_end + user_agent.len());
+        let user_agent_end = host_end + user_agent.len();
+        let mut text = Vec::with_capacity(user_agent_end + referer.len());
         text.extend_from_slice(target.as_bytes());
         text.extend_from_slice(host);
         text.extend_from_slice(user_agent);
-        Self { text, target_end, host_end }
+        text.extend_from_slice(referer);
+        Self { text, target_end, host_end, user_agent_end }
     }
 
     fn target(&self) -> &[u8] {
@@ -105,7 +112,11 @@ impl Said {
     }
 
     fn user_agent(&self) -> &[u8] {
-        &self.text[self.host_end..]
+        &self.text[self.host_end..self.user_agent_end]
+    }
+
+    fn referer(&self) -> &[u8] {
+        &self.text[self.user_agent_end..]
     }
 }
 
@@ -126,27 +137,8 @@ impl Exchange {
     ) -> Self {
         let began = workplace.now();
         client.enter(Phase::Waiting, began.monotonic, None);
-        let story = Story {
-            began,
-            address: client.peer.ip(),
-            method: request.method().clone(),
-            version: request.version(),
-            said: Said::of(request),
-            trace_id: None,
-            rule: None,
-            action: "-",
-            placement: None,
-            attempts: 0,
-            dispatched: None,
-            answered: None,
-            target_status: None,
-            // Until something else is answered, the client is the one who left (ALB's 460).
-            status: 460,
-            error: None,
-            set_cookie: None,
-            is_tunnel: false,
-            is_complete: false,
-        };
+        let said = Said::of(request, workplace.keeps_referer);
+        let story = Story::new(began, &client, request.method().clone(), request.version(), said);
         let snapshot = workplace.snapshot();
         Self { workplace, client, snapshot, story: Some(Box::new(story)) }
     }
@@ -191,6 +183,31 @@ impl Drop for Exchange {
 }
 
 impl Story {
+    #[inline(always)]
+    fn new(began: Moment, client: &Client, method: Method, version: Version, said: Said) -> Self {
+        Self {
+            began,
+            address: client.peer.ip(),
+            method,
+            version,
+            said,
+            trace_id: None,
+            rule: None,
+            action: "-",
+            placement: None,
+            attempts: 0,
+            dispatched: None,
+            answered: None,
+            target_status: None,
+            // Until something else is answered, the client is the one who left (ALB's 460).
+            status: 460,
+            error: None,
+            set_cookie: None,
+            is_tunnel: false,
+            is_complete: false,
+        }
+    }
+
     fn break_off(&mut self, workplace: &Workplace, client: &Client) {
         self.error.get_or_insert(match client.expiry() {
             Some(_) => "stalled",
@@ -242,9 +259,7 @@ impl Ended {
                 );
             }
         }
-        if !workplace.access().is_on() {
-            return;
-        }
+        let Some(format) = workplace.access().format() else { return };
         let since = |later: Option<Moment>, earlier: Option<Moment>| -> Option<Duration> {
             Some(later?.since(earlier?))
         };
@@ -260,6 +275,8 @@ impl Ended {
             listener: snapshot.listeners[client.listener].settings.name.as_str(),
             client: &address,
             peer: client.peer_text(),
+            local: client.local,
+            connection: (format == AccessFormat::Alb).then(|| client.trace_id(workplace)),
             group: group.map(|group| group.name()),
             target: served_by.map(|target| target.id.as_str()),
             target_address: served_by.and_then(|target| target.address_text.as_deref()),
@@ -275,12 +292,19 @@ impl Ended {
             target_uri: story.said.target(),
             version: if story.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
             user_agent: story.said.user_agent(),
+            referer: story.said.referer(),
             trace_id: story.trace_id.as_ref().map(HeaderValue::as_bytes).unwrap_or_default(),
             rule: match story.rule {
                 Some(rule) => snapshot.rules[rule].settings.name.as_str(),
                 None => "default",
             },
+            rule_at: story.rule,
             action: story.action,
+            redirect_url: None,
+            classification: None,
+            transformed_host: None,
+            transformed_uri: None,
+            transform_status: None,
             error_reason: story.error,
             sticky: verdict,
             set_cookie: story.set_cookie,
