@@ -103,6 +103,10 @@ impl Said {
         Self { text, target_end, host_end, user_agent_end }
     }
 
+    fn nothing() -> Self {
+        Self { text: b"-".into(), target_end: 1, host_end: 1, user_agent_end: 1 }
+    }
+
     fn target(&self) -> &[u8] {
         &self.text[..self.target_end]
     }
@@ -218,6 +222,24 @@ impl Story {
 }
 
 impl Ended {
+    /// A head that could not be read, was answered with this status for this reason, and is all
+    /// there was.
+    pub fn unread(
+        workplace: Rc<Workplace>,
+        client: &Client,
+        status: StatusCode,
+        why: &'static str,
+    ) -> Self {
+        workplace.begin_turn();
+        // No client can send this version: its connection is answered before there is a request.
+        let (method, version) = (Method::default(), Version::HTTP_09);
+        let mut story = Story::new(workplace.now(), client, method, version, Said::nothing());
+        story.status = status.as_u16();
+        story.error = Some(why);
+        let snapshot = workplace.snapshot();
+        Self { story: Box::new(story), workplace, snapshot }
+    }
+
     /// Notes that the connection ended before the last bytes had gone out.
     pub fn break_off(&mut self, client: &Client) {
         if !self.story.is_tunnel {
@@ -268,6 +290,11 @@ impl Ended {
         } else {
             Cow::Owned(story.address.to_string())
         };
+        let (method, version) = match story.version {
+            Version::HTTP_09 => ("-", "-"),
+            Version::HTTP_10 => (story.method.as_str(), "HTTP/1.0"),
+            _ => (story.method.as_str(), "HTTP/1.1"),
+        };
         let record = Record {
             kind: if story.is_tunnel { "ws" } else { "http" },
             ended: now.wall,
@@ -287,10 +314,10 @@ impl Ended {
             target_status: story.target_status.map(|status| status.as_u16()),
             received_bytes,
             sent_bytes,
-            method: story.method.as_str(),
+            method,
             host: story.said.host(),
             target_uri: story.said.target(),
-            version: if story.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            version,
             user_agent: story.said.user_agent(),
             referer: story.said.referer(),
             trace_id: story.trace_id.as_ref().map(HeaderValue::as_bytes).unwrap_or_default(),

@@ -188,6 +188,35 @@ fn a_request_refused_for_its_head_met_no_rule() {
 }
 
 #[test]
+fn a_head_that_is_no_http_is_a_row_without_a_request() {
+    let origin = Origin::named("a");
+    let world = world(&origin, "alb", "timeouts = { header_read = \"1s\" }");
+    let url = format!("http://{}-", world.address());
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(70_000));
+    for (sent, status) in [
+        ("nonsense\r\n\r\n", "400"),
+        (long.as_str(), "431"),
+        ("GET / HT", "408"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505"),
+    ] {
+        let mut visitor = Visitor::of(world.address());
+        visitor.send(sent);
+        let port = visitor.stream().local_addr().unwrap().port();
+        let peer = format!(" 127.0.0.1:{port} ");
+        let row = Row::of(&world.line(|line| line.contains(&peer)));
+        row.check(&[
+            ("elb_status_code", status),
+            ("request_verb", "-"),
+            ("request_url", &url),
+            ("request_proto", "-"),
+            ("user_agent", "-"),
+            ("matched_rule_priority", "-"),
+        ]);
+        assert_ne!(row.get("sent_bytes"), "0", "the answer to {status} is counted");
+    }
+}
+
+#[test]
 fn a_client_that_leaves_is_460_with_the_target_that_had_its_request() {
     let origin = Origin::scripted(|_, stream| {
         let _ = stream.read(&mut [0; 1]);
@@ -207,6 +236,24 @@ fn a_client_that_leaves_is_460_with_the_target_that_had_its_request() {
         ("response_processing_time", "-1"),
     ]);
     assert_ne!(row.get("request_processing_time"), "-1", "it was dispatched");
+}
+
+#[test]
+fn a_client_whose_request_and_end_come_together_is_written_down() {
+    let origin = Origin::named("a");
+    let world = world(&origin, "alb", "");
+    for nth in 0..100 {
+        for host in ["", "Host: b\r\n"] {
+            let mut visitor = Visitor::of(world.address());
+            visitor.send(&format!("GET /hasty/{nth}/ HTTP/1.1\r\nHost: a\r\n{host}\r\n"));
+            visitor.leave();
+        }
+    }
+    let rows = world.lines(200, |line| line.contains("/hasty/"));
+    for row in rows.iter().map(|line| Row::of(line)) {
+        // Whoever had not been answered left (460).
+        assert!(["403", "400", "460"].contains(&row.get("elb_status_code")));
+    }
 }
 
 #[test]
