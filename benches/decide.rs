@@ -52,8 +52,15 @@ fn bench(criterion: &mut Criterion) {
         let mut run = |name: &str, headers: &HeaderMap| {
             group.bench_function(BenchmarkId::new(name, targets), |b| {
                 b.iter(|| {
-                    let request =
-                        Request { listener: 0, host: "shop.example", path: "/cart", headers };
+                    let request = Request {
+                        listener: 0,
+                        host: "shop.example",
+                        path: "/cart",
+                        query: "",
+                        method: "GET",
+                        headers,
+                        address: std::net::IpAddr::from([192, 0, 2, 1]),
+                    };
                     black_box(decide(
                         black_box(&request),
                         &snapshot,

@@ -15,6 +15,7 @@ use stayput::decide::{Outcome, Request, decide};
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
+use stayput::policy::affinity::app_cookie::AppCookie;
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
 use stayput::proxy::workplace::AsItIs;
@@ -101,14 +102,25 @@ fn decision() -> Counted {
 
 fn decisions(count: u32) {
     let Some((snapshot, headers)) = world() else { return };
-    let request = Request { listener: 0, host: "shop.example", path: "/cart", headers: &headers };
+    let request = Request {
+        listener: 0,
+        host: "shop.example",
+        path: "/cart",
+        query: "",
+        method: "GET",
+        headers: &headers,
+        address: std::net::IpAddr::from([192, 0, 2, 1]),
+    };
     for _ in 0..count {
         let now = u64::from(NOW) + 5;
         let decision = decide(black_box(&request), &snapshot, &AsItIs, now, &mut AsItIs);
         let Outcome::Forward(placement) = decision.outcome else { return };
         let served_by = placement.target.unwrap_or(0);
-        if let Some(renewal) = renewal(&placement, served_by, &snapshot, now, Seed(1)) {
-            black_box(snapshot.keyring.seal(Kind::Lb, &renewal.contents));
+        if let Some(renewal) =
+            renewal(&placement, served_by, &snapshot, now, Seed(1), AppCookie::Untouched)
+            && let Some(contents) = renewal.contents
+        {
+            black_box(snapshot.keyring.seal(Kind::Lb, &contents));
         }
     }
 }

@@ -4,8 +4,8 @@
 use crate::ground::clock::Moment;
 use crate::ground::random::Random;
 use crate::ground::seldom::Seldom;
+use crate::model::published::Reader;
 use crate::model::report::Report;
-use crate::model::snapshot::Reader;
 use crate::net::listen::{AcceptFailure, sort_accept_error};
 use crate::net::stream::WatchedStream;
 use crate::observe::access_log::AccessBuffer;

@@ -7,9 +7,9 @@
 mod worlds;
 
 use http::{HeaderMap, HeaderValue, header::COOKIE};
-use stayput::decide::explanation::{Assumed, Choice, Explained, explain};
-use stayput::decide::verdict::Verdict;
-use stayput::decide::{Live, Outcome, Request, decide};
+use stayput::decide::explanation::{Assumed, Choice, Explained, Forwarded, explain};
+use stayput::decide::verdict::{GroupVerdict, Verdict};
+use stayput::decide::{Live, Outcome, Placement, Request, decide};
 use stayput::model::live::{Availability, Drain, Health, InFlight};
 use stayput::model::snapshot::{Group, Snapshot};
 use stayput::policy::affinity::keys::Keyring;
@@ -17,30 +17,13 @@ use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, Targ
 use stayput::proxy::workplace::AsItIs;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use worlds::{Described, GroupPlan, Numbers, World, keyring};
+use worlds::{Carried, Described, GroupPlan, Numbers, World, keyring};
 
 const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
-const WORLDS: u64 = 2_500;
+const HOUR: u64 = 3_600;
+const WORLDS: u64 = 3_000;
 const REQUESTS: u64 = 4;
-
-/// What can come of a request where the balancer writes its own cookie.
-const REACHABLE: [Verdict; 14] = [
-    Verdict::Off,
-    Verdict::New,
-    Verdict::Malformed,
-    Verdict::Forged,
-    Verdict::UnknownKey,
-    Verdict::Expired,
-    Verdict::MovedRemoved,
-    Verdict::MovedDraining,
-    Verdict::MovedZone,
-    Verdict::MovedUnhealthy,
-    Verdict::Spilled,
-    Verdict::StrictRefused,
-    Verdict::Hit,
-    Verdict::NoTarget,
-];
 
 /// Keys of the kinds a token may have been sealed with.
 struct Keys {
@@ -52,7 +35,7 @@ struct Keys {
 #[test]
 fn explain_says_what_the_balancer_does() {
     let keys = Keys { ours: keyring(1, 7), same_id: keyring(1, 8), unknown: keyring(2, 7) };
-    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     for number in 0..WORLDS {
         let mut numbers = Numbers(number);
         let world = World::random(&mut numbers);
@@ -61,21 +44,30 @@ fn explain_says_what_the_balancer_does() {
         let _in_flight = put_into_state(&running, &described);
         for _ in 0..REQUESTS {
             let (path, headers) = request(&world, &keys, &mut numbers);
-            let request =
-                Request { listener: 0, host: "shop.example", path: &path, headers: &headers };
+            let request = Request {
+                listener: 0,
+                host: "shop.example",
+                path: &path,
+                query: "",
+                method: "GET",
+                headers: &headers,
+                address: std::net::IpAddr::from([192, 0, 2, 1]),
+            };
             let context = format!("world {number}, {path}, {headers:?}");
-            let word = agree(&request, &running, &explained, &described, &context);
-            *seen.entry(word).or_default() += 1;
+            for word in agree(&request, &running, &explained, &described, &context) {
+                *seen.entry(word).or_default() += 1;
+            }
         }
     }
-    for verdict in REACHABLE {
-        let count = seen.get(verdict.word()).copied().unwrap_or_default();
-        assert!(count >= 50, "{verdict} came {count} times: {seen:?}");
+    let groups = GroupVerdict::ALL.map(|verdict| format!("group {verdict}"));
+    let words = Verdict::ALL.map(|verdict| verdict.to_string());
+    for word in words.into_iter().chain(groups).chain(["no share".to_owned()]) {
+        let count = seen.get(&word).copied().unwrap_or_default();
+        assert!(count >= 50, "{word} came {count} times: {seen:?}");
     }
-    assert_eq!(seen.values().sum::<u64>(), WORLDS * REQUESTS);
 }
 
-/// Asks both, and gives the verdict or what else was agreed on.
+/// Asks both, and gives the verdicts or what else was agreed on.
 #[track_caller]
 fn agree(
     request: &Request<'_>,
@@ -83,34 +75,62 @@ fn agree(
     explained: &Snapshot,
     described: &Described,
     context: &str,
-) -> &'static str {
+) -> Vec<String> {
     let done = decide(request, running, &AsItIs, NOW, &mut AsItIs);
     let told = explain(request, explained, described, NOW);
     assert_eq!(done.rule, told.rule, "{context}");
-    match (done.outcome, told.action) {
-        (Outcome::NoRule, Explained::NoRule) => "no rule",
+    // Every world has one listener, so that each rule before the one that took it was passed.
+    let passed: Vec<usize> = told.passed.iter().map(|passed| passed.rule).collect();
+    let before = 0..told.rule.unwrap_or(explained.rules.len());
+    assert_eq!(passed, before.collect::<Vec<_>>(), "{context}");
+    let group_verdict = done.group.map(|choice| choice.verdict);
+    assert_eq!(group_verdict, told.group_verdict, "{context}");
+    let mut words: Vec<_> =
+        group_verdict.map(|verdict| format!("group {verdict}")).into_iter().collect();
+    words.push(match (done.outcome, told.action) {
+        (Outcome::NoRule, Explained::NoRule) => "no rule".to_owned(),
+        (Outcome::NoShare, Explained::NoShare) => "no share".to_owned(),
         (Outcome::Respond(fixed), Explained::Respond(status)) => {
             assert_eq!(fixed.status, status, "{context}");
-            "respond"
+            "respond".to_owned()
         }
-        (Outcome::Forward(placement), Explained::Forward { group, verdict, pinned, choice }) => {
-            let (here, there) = (&running.groups[placement.group], &explained.groups[group]);
-            assert_eq!(here.name(), there.name(), "{context}");
-            assert_eq!(placement.verdict, verdict, "{context}");
-            assert_eq!(id(here, placement.pinned), id(there, pinned), "{context}");
-            let target = id(here, placement.target);
-            match choice {
-                Choice::Nobody => assert_eq!(target, None, "{context}"),
-                Choice::One(at) => assert_eq!(target, id(there, Some(at)), "{context}"),
-                Choice::OneOf(list) => {
-                    let ids: Vec<_> = list.iter().map(|(at, _)| id(there, Some(*at))).collect();
-                    assert!(ids.contains(&target), "{target:?} is none of {ids:?}: {context}");
-                }
-            }
-            verdict.word()
+        (Outcome::Forward(placement), Explained::Forward(forwarded)) => {
+            same(&placement, &forwarded, running, explained, context)
+        }
+        (Outcome::Forward(placement), Explained::ByWeight(each)) => {
+            let name = running.groups[placement.group].name();
+            let there = |forwarded: &&Forwarded| explained.groups[forwarded.group].name() == name;
+            let mut each = each.iter().map(|(_, forwarded)| forwarded);
+            let forwarded = each.find(there).unwrap_or_else(|| panic!("{name}: {context}"));
+            same(&placement, forwarded, running, explained, context)
         }
         (done, told) => panic!("{done:?} is not {told:?}: {context}"),
+    });
+    words
+}
+
+#[track_caller]
+fn same(
+    placement: &Placement,
+    forwarded: &Forwarded,
+    running: &Snapshot,
+    explained: &Snapshot,
+    context: &str,
+) -> String {
+    let (here, there) = (&running.groups[placement.group], &explained.groups[forwarded.group]);
+    assert_eq!(here.name(), there.name(), "{context}");
+    assert_eq!(placement.verdict, forwarded.verdict, "{context}");
+    assert_eq!(id(here, placement.pinned), id(there, forwarded.pinned), "{context}");
+    let target = id(here, placement.target);
+    match &forwarded.choice {
+        Choice::Nobody => assert_eq!(target, None, "{context}"),
+        Choice::One(at) => assert_eq!(target, id(there, Some(*at)), "{context}"),
+        Choice::OneOf(list) => {
+            let ids: Vec<_> = list.iter().map(|(at, _)| id(there, Some(*at))).collect();
+            assert!(ids.contains(&target), "{target:?} is none of {ids:?}: {context}");
+        }
     }
+    placement.verdict.to_string()
 }
 
 fn id(group: &Group, at: Option<usize>) -> Option<&str> {
@@ -138,43 +158,79 @@ fn request(world: &World, keys: &Keys, numbers: &mut Numbers) -> (String, Header
     let group = &world.groups[numbers.below(world.groups.len() as u64) as usize];
     let path = match numbers.below(20) {
         0 => "/elsewhere".to_owned(),
+        1..9 => format!("/w{}/page", numbers.below(world.weighted.len() as u64)),
         _ => format!("/{}/page", group.name),
     };
     let mut headers = HeaderMap::new();
-    let names = ["AWSALB", "AWSALBCORS"];
+    let mut add = |line: String| headers.append(COOKIE, HeaderValue::from_str(&line).unwrap());
+    let (name, kind) = match group.carried {
+        Carried::AppCookie { .. } => ("AWSALBAPP-0", Kind::App),
+        _ => ("AWSALB", Kind::Lb),
+    };
     // Most clients have one cookie; some have two, which may say different things.
     for _ in 0..if numbers.chance(10) { 2 } else { 1 } {
-        if let Some(token) = token(group, keys, numbers) {
-            let name = names[numbers.below(2) as usize];
-            let line = format!("theme=dark; {name}={token}");
-            headers.append(COOKIE, HeaderValue::from_str(&line).unwrap());
+        if let Some(token) = token(group, kind, keys, numbers) {
+            let twin = if kind == Kind::Lb && numbers.chance(50) { "CORS" } else { "" };
+            add(format!("theme=dark; {name}{twin}={token}"));
         }
+    }
+    if numbers.chance(80) {
+        if let Some(token) = group_token(world, keys, numbers) {
+            add(format!("AWSALBTG={token}"));
+        }
+    }
+    let at = numbers.below(group.targets.len() as u64 + 2) as usize;
+    let route = group.targets.get(at).map_or("gone", |target| &target.id);
+    let session = numbers.below(1_000);
+    if numbers.chance(85) {
+        add(format!("sid={session}.{route}"));
+    }
+    if numbers.chance(85) {
+        headers.insert("x-session-id", HeaderValue::from(session));
     }
     (path, headers)
 }
 
 /// A token of any kind; `None` is none.
-fn token(group: &GroupPlan, keys: &Keys, numbers: &mut Numbers) -> Option<String> {
+fn token(group: &GroupPlan, kind: Kind, keys: &Keys, numbers: &mut Numbers) -> Option<String> {
     let target = &group.targets[numbers.below(group.targets.len() as u64) as usize].id;
-    let fresh = NOW - numbers.below(DAY) + numbers.below(61);
+    any_token(kind, &group.name, target, DAY, keys, numbers)
+}
+
+/// A token of one of the rules that name several groups.
+fn group_token(world: &World, keys: &Keys, numbers: &mut Numbers) -> Option<String> {
+    let at = numbers.below(world.weighted.len() as u64);
+    let group = &world.groups[numbers.below(world.groups.len() as u64) as usize];
+    any_token(Kind::Group, &format!("w{at}"), &group.name, HOUR, keys, numbers)
+}
+
+/// A token that pins to `target` of `group`, or has one of the defects a token can have.
+fn any_token(
+    kind: Kind,
+    group: &str,
+    target: &str,
+    lifetime: u64,
+    keys: &Keys,
+    numbers: &mut Numbers,
+) -> Option<String> {
+    let fresh = NOW - numbers.below(lifetime) + numbers.below(61);
     let seed = numbers.next();
     let sealed = |ring: &Keyring, group: &str, target: &str, issued_at: u64| {
         let (target, group) = (TargetKey::of(group, target), GroupKey::of(group));
         let pin = Pin { group, target, issued_at: issued_at as u32 };
-        Some(ring.seal(Kind::Lb, &Contents::new(Seed(seed), pin)).as_str().to_owned())
+        Some(ring.seal(kind, &Contents::new(Seed(seed), pin)).as_str().to_owned())
     };
-    let name = group.name.as_str();
     match numbers.below(100) {
         0..5 => None,
         5..8 => Some("nonsense".to_owned()),
         8..10 => Some("A".repeat(56)),
-        10..14 => sealed(&keys.same_id, name, target, fresh),
-        14..18 => sealed(&keys.unknown, name, target, fresh),
-        18..21 => sealed(&keys.ours, name, target, NOW - DAY - numbers.below(DAY)),
-        21..24 => sealed(&keys.ours, name, target, NOW + 61 + numbers.below(DAY)),
-        24..28 => sealed(&keys.ours, name, "gone", fresh),
+        10..14 => sealed(&keys.same_id, group, target, fresh),
+        14..18 => sealed(&keys.unknown, group, target, fresh),
+        18..21 => sealed(&keys.ours, group, target, NOW - lifetime - numbers.below(DAY)),
+        21..24 => sealed(&keys.ours, group, target, NOW + 61 + numbers.below(DAY)),
+        24..28 => sealed(&keys.ours, group, "gone", fresh),
         28..32 => sealed(&keys.ours, "elsewhere", target, fresh),
-        _ => sealed(&keys.ours, name, target, fresh),
+        _ => sealed(&keys.ours, group, target, fresh),
     }
 }
 

@@ -13,8 +13,9 @@ use stayput::decide::verdict::Verdict;
 use stayput::decide::{Outcome, Placement, Request, decide};
 use stayput::ground::random::Random;
 use stayput::model::live::{Availability, Drain, Health};
+use stayput::model::published::Published;
 use stayput::model::roster::Roster;
-use stayput::model::snapshot::{Published, Resolutions, Snapshot};
+use stayput::model::snapshot::{Resolutions, Snapshot};
 use stayput::observe::access_log::AccessLog;
 use stayput::observe::counters::Counters;
 use stayput::policy::affinity::keys::{Key, Keyring};
@@ -55,11 +56,17 @@ static COUNTING: Counting = Counting;
 const NOW: u64 = 1_800_000_000;
 const TARGETS: usize = 1_000;
 
+/// Rules that a request passes because of their last conditions.
+const RULES: &str = "[[rule]]\nhosts = ['*.example']\npaths = ['/*']\nmethods = ['GET']\n\
+    source_ips = ['192.0.2.0/24']\nquery = [{ key = 'v', value = '*' }]\n\
+    headers = { x-beta = ['*'] }\nforward = 'app'\n\
+    [[rule]]\nhosts = ['shop.example']\nquery = [{ value = '2' }]\nrespond = { status = 404 }\n";
+
 fn snapshot() -> Snapshot {
     let targets: Vec<String> =
         (0..TARGETS).map(|at| format!("\"10.0.{}.{}:80\"", at / 250, at % 250)).collect();
     let text = format!(
-        "[listener.web]\naddress = \"127.0.0.1:8080\"\n[target_group.app]\ntargets = [{}]",
+        "[listener.web]\naddress = \"127.0.0.1:8080\"\n[target_group.app]\ntargets = [{}]\n{RULES}",
         targets.join(", ")
     );
     let loaded = config::parse(&text, "test", Path::new("")).unwrap();
@@ -88,7 +95,15 @@ fn check(snapshot: &Snapshot, cookie: Option<&str>, expected: Verdict) {
         let line = format!("theme=dark; AWSALB={cookie}; other=1");
         headers.append(COOKIE, HeaderValue::from_str(&line).unwrap());
     }
-    let request = Request { listener: 0, host: "shop.example", path: "/", headers: &headers };
+    let request = Request {
+        listener: 0,
+        host: "shop.example",
+        path: "/",
+        query: "v=1",
+        method: "GET",
+        headers: &headers,
+        address: std::net::IpAddr::from([192, 0, 2, 1]),
+    };
     let before = ALLOCATIONS.get();
     let decision = decide(&request, snapshot, &AsItIs, NOW, &mut AsItIs);
     let allocated = ALLOCATIONS.get() - before;

@@ -3,8 +3,11 @@
 
 use proptest::prelude::*;
 use stayput::config;
+use stayput::config::settings::{Action, Carrier, Forward};
+use stayput::policy::affinity::Lifetime;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 // A repository without these folders cannot be tested.
 #[allow(clippy::unwrap_used)]
@@ -52,7 +55,10 @@ fn the_generated_files_are_what_the_declarations_make() {
     }
 }
 
+const KINDS_OF_STICKINESS: [&str; 3] = ["app_cookie = ", "route = {", "header = "];
+
 #[test]
+#[allow(clippy::unwrap_used)]
 fn each_alternative_of_the_complete_sample_is_taken_when_it_is_uncommented() {
     let sample = config::manual::complete();
     let lines: Vec<&str> = sample.lines().collect();
@@ -72,6 +78,13 @@ fn each_alternative_of_the_complete_sample_is_taken_when_it_is_uncommented() {
         }
         let mut changed = lines.clone();
         changed[at] = uncommented;
+        if KINDS_OF_STICKINESS.iter().any(|kind| uncommented.starts_with(kind)) {
+            // They exclude the one that holds by default.
+            let heading = "[target_group.app.stickiness.lb_cookie]";
+            let table = lines.iter().position(|line| *line == heading).unwrap();
+            let end = lines[table..].iter().position(|line| line.is_empty()).unwrap();
+            changed[table..table + end].fill("");
+        }
         if let Err(problems) = config::parse(&changed.join("\n"), "complete.toml", Path::new("")) {
             panic!("{problems}");
         }
@@ -116,9 +129,9 @@ fn the_smallest_file_is_sticky_for_a_day_and_sends_everything_to_its_only_group(
     let config = config::load(&file).unwrap().config;
     let group = &config.groups[0];
     let stickiness = group.stickiness.as_ref().unwrap();
-    assert_eq!(stickiness.cookie, "AWSALB");
-    assert_eq!(stickiness.lifetime.seconds(), 86_400);
-    let forward = config::settings::Action::Forward(group.name.clone());
+    let lifetime = Lifetime::For(Duration::from_secs(86_400));
+    assert_eq!(stickiness.carrier, Carrier::LbCookie { name: "AWSALB".to_owned(), lifetime });
+    let forward = Action::Forward(Forward::to(group.name.clone()));
     assert_eq!(config.listeners[0].default, Some(forward));
 }
 
@@ -132,6 +145,15 @@ fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
         (format!("{head}default = 'a'\n{groups}"), None),
         (format!("{head}{groups}[[rule]]\npaths = ['/*']\nforward = 'b'\n"), None),
         (format!("{head}{groups}[[rule]]\npaths = ['/b/*']\nforward = 'b'\n"), Some("answers 404")),
+        (format!("{head}redirect_to = 'https'\n{groups}"), None),
+        (
+            format!("{head}redirect_to = 'https'\n{groups}[[rule]]\nforward = 'a'\n"),
+            Some("no listener tries this rule"),
+        ),
+        (
+            format!("{head}{groups}[[rule]]\nforward = 'b'\nheaders = {{ x-b = 'y' }}\n"),
+            Some("answers 404"),
+        ),
         (
             format!(
                 "[runtime]\nzone = 'x'\n{head}[target_group.a]\ntargets = ['10.0.0.1:80']\ncross_zone = false\n"
@@ -151,6 +173,34 @@ fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
             Some(words) => assert!(warnings.contains(words), "{text}\n{warnings}"),
             None => assert_eq!(warnings, "", "{text}"),
         }
+    }
+}
+
+#[test]
+fn lists_of_rules_and_of_their_values_have_a_bound() {
+    let head = "[listener.web]\naddress = '0.0.0.0:80'\ndefault = 'a'\n\
+                [target_group.a]\ntargets = ['10.0.0.1:80']\n";
+    let refusal = |rules: String| {
+        let parsed = config::parse(&format!("{head}{rules}"), "test.toml", Path::new(""));
+        parsed.err().map(|problems| problems.render(false))
+    };
+    let rules = |count| "[[rule]]\nforward = 'a'\npaths = ['/x']\n".repeat(count);
+    let values = |key: &str, value: &str, count| {
+        format!("[[rule]]\nforward = 'a'\n{key} = [{}]\n", format!("{value},").repeat(count))
+    };
+    assert_eq!(refusal(rules(10_000)), None);
+    assert!(refusal(rules(10_001)).unwrap().contains("more than 10000 rules"));
+    for (key, value) in [
+        ("hosts", "'a.b'"),
+        ("paths", "'/a'"),
+        ("methods", "'GET'"),
+        ("headers.x", "'y'"),
+        ("query", "{ value = 'y' }"),
+        ("source_ips", "'192.0.2.1'"),
+    ] {
+        assert_eq!(refusal(values(key, value, 1_000)), None, "{key}");
+        let refused = refusal(values(key, value, 1_001)).unwrap();
+        assert!(refused.contains("at most 1000 values"), "{key}: {refused}");
     }
 }
 

@@ -29,7 +29,7 @@ const NEIGHBOURS: [(&str, &str, &str); 1] =
 /// Words that belong to some places only: the word, where it may stand, and why.
 const AT_HOME: [(&str, &str, &str); 8] = [
     ("clap", "cli/", "the command line is one way in among others"),
-    ("arc_swap", "model/snapshot.rs", "one picture, published by one swap"),
+    ("arc_swap", "model/published.rs", "one picture, published by one swap"),
     ("Instant::now", "ground/clock.rs", "time is passed in"),
     ("SystemTime::now", "ground/clock.rs", "time is passed in"),
     ("hyper", "net/ proxy/ control/ cli/ worker.rs", "the decision knows no protocol library"),

@@ -47,7 +47,15 @@ impl Client {
         let mut headers = HeaderMap::new();
         let cookie = HeaderValue::from_str(&format!("AWSALB={}", sealed.as_str())).unwrap();
         headers.append(COOKIE, cookie);
-        let request = Request { listener: 0, host: "a.example", path: "/g0/", headers: &headers };
+        let request = Request {
+            listener: 0,
+            host: "a.example",
+            path: "/g0/",
+            query: "",
+            method: "GET",
+            headers: &headers,
+            address: std::net::IpAddr::from([192, 0, 2, 1]),
+        };
         match decide(&request, snapshot, live, NOW, &mut Turn(self.seed)).outcome {
             Outcome::Forward(placement) => placement,
             other => panic!("{other:?}"),
@@ -61,7 +69,7 @@ fn each_world(check: impl Fn(World, &mut Numbers)) {
     let worlds: Range<u64> = asked.map_or(0..WORLDS, |number| number..number + 1);
     for number in worlds {
         let mut numbers = Numbers(number);
-        let world = World::random(&mut numbers);
+        let world = World::random(&mut numbers).of_lb_cookies();
         let told =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(world, &mut numbers)));
         assert!(told.is_ok(), "that was world {number}: replay it with WORLD={number}");
@@ -174,7 +182,7 @@ fn a_target_takes_only_its_own_clients_with_it() {
 #[test]
 fn a_removed_targets_clients_are_shared_by_all_who_stay() {
     let mut numbers = Numbers(42);
-    let mut world = World::random(&mut numbers);
+    let mut world = World::random(&mut numbers).of_lb_cookies();
     let group = &mut world.groups[0];
     (group.sticky, group.cap) = (true, None);
     group.settings.retain(|(key, _)| !["cross_zone", "max_in_flight_per_target"].contains(key));

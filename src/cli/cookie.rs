@@ -7,7 +7,7 @@ use crate::control::resolve;
 use crate::control::state_dir::StateDir;
 use crate::ground::clock::Moment;
 use crate::model::roster::Roster;
-use crate::model::snapshot::Snapshot;
+use crate::model::snapshot::{Action, Snapshot};
 use crate::observe::record::time_text;
 use crate::policy::affinity::claim::{self, PinState};
 use crate::policy::affinity::keys::Keyring;
@@ -64,55 +64,84 @@ pub(super) fn picture(loaded: &Loaded) -> Result<Snapshot, Failed> {
     Ok(Snapshot::build(&loaded.config, keyring, &names, &mut Roster::default())?)
 }
 
-fn open(snapshot: &Snapshot, value: &str) -> Result<Opened, Failed> {
-    snapshot.keyring.open(Kind::Lb, value.as_bytes()).map_err(|defect| {
-        Failed(match defect {
-            Defect::Malformed => "malformed: this is no token".to_owned(),
-            Defect::Forged => "forged: the key it names did not seal it".to_owned(),
-            Defect::UnknownKey => {
-                "unknown_key: this configuration lacks the key it names".to_owned()
-            }
-        })
-    })
+/// Opens a token as whichever kind it is: a value does not say what it is for.
+fn open(snapshot: &Snapshot, value: &str) -> Result<(Kind, Opened), Failed> {
+    let mut refused = Defect::Malformed;
+    for kind in [Kind::Lb, Kind::App, Kind::Group] {
+        match snapshot.keyring.open(kind, value.as_bytes()) {
+            Ok(opened) => return Ok((kind, opened)),
+            Err(defect) => refused = defect,
+        }
+    }
+    Err(Failed(match refused {
+        Defect::Malformed => "malformed: this is no token".to_owned(),
+        Defect::Forged => "forged: the key it names did not seal it".to_owned(),
+        Defect::UnknownKey => "unknown_key: this configuration lacks the key it names".to_owned(),
+    }))
 }
 
 fn inspect(argument: &ValueArgument) -> Result<ExitCode, Failed> {
     let snapshot = picture(&read_config(&argument.config.config)?)?;
-    let opened = open(&snapshot, &argument.value)?;
+    let (kind, opened) = open(&snapshot, &argument.value)?;
     let first =
         if opened.first_key { "" } else { "  (not with the first key: due to be sealed again)" };
-    data(&format!("opens{first}"));
+    let what = match kind {
+        Kind::Lb => "pins to targets",
+        Kind::App => "pins to targets, beside an application's cookie",
+        Kind::Group => "pins to groups of rules",
+    };
+    data(&format!("opens: {what}{first}"));
     let now = Moment::now().unix_seconds();
     for pin in opened.contents.pins() {
-        data(&describe(&snapshot, pin, now));
+        data(&describe(&snapshot, kind, pin, now));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(snapshot: &Snapshot, pin: &Pin, now: u64) -> String {
-    let group = snapshot.groups.iter().find(|group| group.key == pin.group);
-    let (group_name, target) = match group {
-        None => ("(a group not in this file)", None),
-        Some(group) => (group.name(), group.target_of(pin.target).map(|at| &group.targets[at])),
+fn describe(snapshot: &Snapshot, kind: Kind, pin: &Pin, now: u64) -> String {
+    let (holder, held) = match kind {
+        Kind::Lb | Kind::App => names_of_target(snapshot, pin),
+        Kind::Group => names_of_group(snapshot, pin),
     };
-    let target = target.map_or("(a target that is gone)", |target| target.id.as_str());
     let issued = time_text(Duration::from_secs(u64::from(pin.issued_at)));
     let age = now.saturating_sub(u64::from(pin.issued_at));
-    let state = if is_alive(snapshot, pin, now) { "alive" } else { "expired" };
-    format!("pin  {group_name}/{target}  issued {issued}  age {age}s  {state}")
+    let state = if is_alive(snapshot, kind, pin, now) { "alive" } else { "expired" };
+    format!("pin  {holder}/{held}  issued {issued}  age {age}s  {state}")
 }
 
-fn is_alive(snapshot: &Snapshot, pin: &Pin, now: u64) -> bool {
-    snapshot.lifetime_of(pin.group).is_some_and(|lifetime| {
+fn names_of_target<'s>(snapshot: &'s Snapshot, pin: &Pin) -> (&'s str, &'s str) {
+    let group = snapshot.groups.iter().find(|group| group.key == pin.group);
+    let Some(group) = group else {
+        return ("(a group not in this file)", "(a target that is gone)");
+    };
+    let target = group.target_of(pin.target).map(|at| group.targets[at].id.as_str());
+    (group.name(), target.unwrap_or("(a target that is gone)"))
+}
+
+fn names_of_group<'s>(snapshot: &'s Snapshot, pin: &Pin) -> (&'s str, &'s str) {
+    let rule = snapshot.rules.iter().find_map(|rule| match &rule.action {
+        Action::Forward(forward) => {
+            let is_its = forward.sticky.as_ref().is_some_and(|sticky| sticky.key == pin.group);
+            is_its.then_some((rule.settings.name.as_str(), forward))
+        }
+        Action::Respond(_) | Action::Redirect(_) => None,
+    });
+    let Some((rule, forward)) = rule else { return ("(a rule not in this file)", "(a group)") };
+    let share = forward.share_of(pin.target).map(|at| forward.shares[at].group);
+    (rule, share.map_or("(a group the rule does not name)", |group| snapshot.groups[group].name()))
+}
+
+fn is_alive(snapshot: &Snapshot, kind: Kind, pin: &Pin, now: u64) -> bool {
+    snapshot.lifetime_of(kind, pin.group).is_some_and(|lifetime| {
         matches!(claim::state(Some(*pin), lifetime, now), PinState::Held(_))
     })
 }
 
 fn verify(argument: &ValueArgument) -> Result<ExitCode, Failed> {
     let snapshot = picture(&read_config(&argument.config.config)?)?;
-    let opened = open(&snapshot, &argument.value)?;
+    let (kind, opened) = open(&snapshot, &argument.value)?;
     let now = Moment::now().unix_seconds();
-    match opened.contents.pins().iter().any(|pin| is_alive(&snapshot, pin, now)) {
+    match opened.contents.pins().iter().any(|pin| is_alive(&snapshot, kind, pin, now)) {
         true => {
             data("ok");
             Ok(ExitCode::SUCCESS)
@@ -130,15 +159,16 @@ fn mint(config: &ConfigArgument, target: &str) -> Result<ExitCode, Failed> {
     let Some((group, target)) = found else {
         return Err(Failed(format!("stayput: there is no target `{target}`: write GROUP/TARGET")));
     };
-    let Some(cookie) = &group.cookie else {
-        return Err(Failed(format!("stayput: group `{}` is not sticky", group.name())));
+    let Some(cookie) = group.cookie() else {
+        let title = format!("stayput: group `{}` is not sticky by a cookie", group.name());
+        return Err(Failed(title));
     };
     let mut seed = [0; 8];
     getrandom::fill(&mut seed)?;
     let issued_at = u32::try_from(Moment::now().unix_seconds()).unwrap_or(u32::MAX);
     let pin = Pin { group: group.key, target: target.key, issued_at };
     let contents = Contents::new(Seed(u64::from_be_bytes(seed)), pin);
-    let sealed = snapshot.keyring.seal(Kind::Lb, &contents);
+    let sealed = snapshot.keyring.seal(cookie.kind, &contents);
     data(&format!("{}={}", cookie.name, sealed.as_str()));
     Ok(ExitCode::SUCCESS)
 }
@@ -161,7 +191,12 @@ mod tests {
         let group = &snapshot.groups[0];
         let pin = Pin { group: group.key, target: group.targets[0].key, issued_at: 1_800_000_000 };
         let alive_at = |offset: i64| {
-            is_alive(&snapshot, &pin, u64::from(pin.issued_at).saturating_add_signed(offset))
+            is_alive(
+                &snapshot,
+                Kind::Lb,
+                &pin,
+                u64::from(pin.issued_at).saturating_add_signed(offset),
+            )
         };
         assert_eq!([-61, -60, 0, 3_599, 3_600].map(alive_at), [false, true, true, true, false]);
     }

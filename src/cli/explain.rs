@@ -3,10 +3,17 @@
 use super::terminal::data;
 use super::{ConfigArgument, Failed, cookie, read_config};
 use crate::decide::Request;
-use crate::decide::explanation::{Assumed, Choice, Explained, Explanation, explain as explained};
+use crate::decide::explanation::{
+    Assumed, Choice, Explained, Explanation, Forwarded, explain as explained,
+};
 use crate::ground::clock::Moment;
 use crate::model::snapshot::{Group, Snapshot, Target};
-use crate::policy::headers::head;
+use crate::policy::headers::desync::{self, Treatment};
+use crate::policy::headers::forwarded;
+use crate::policy::headers::head::{self, Refusal};
+use crate::policy::headers::names::{self, Names};
+use crate::policy::routing::redirect::Original;
+use crate::policy::routing::rewrite::Rewrite;
 use crate::proxy::failure::Failure;
 use http::header::{COOKIE, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Uri, Version};
@@ -61,30 +68,92 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
             ))
         })?,
     };
-    let headers = headers(arguments, now)?;
+    let mut headers = headers(arguments, now)?;
     let listener = listener(&snapshot, &arguments.url)?;
     let target = origin_form(&arguments.url)?;
-    let authority = match head::check(&arguments.method, &target, Version::HTTP_11, &headers) {
+    let settings = &snapshot.listeners[listener].settings;
+    let names = Names::of(&headers);
+    let found = desync::classify(&arguments.method, Version::HTTP_11, &headers, names);
+    if settings.drop_invalid_headers {
+        names::drop_invalid(&mut headers);
+    }
+    let checked = head::check(&arguments.method, &target, Version::HTTP_11, &headers, names);
+    let checked = checked.and_then(|authority| match settings.desync_mitigation.treatment(found) {
+        Treatment::Refuse => Err(Refusal::Desync),
+        Treatment::Forward | Treatment::ForwardAndClose => Ok(authority),
+    });
+    let authority = match checked {
         Ok(authority) => authority,
         Err(refusal) => {
             refused(&Failure::Head(refusal), &snapshot, listener, arguments);
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let request =
-        Request { listener, host: authority.host(), path: target.path(), headers: &headers };
+    let trusted = &snapshot.listeners[listener].settings.trusted_proxies;
+    let request = Request {
+        listener,
+        host: authority.host(),
+        path: target.path(),
+        query: target.query().unwrap_or_default(),
+        method: arguments.method.as_str(),
+        headers: &headers,
+        address: forwarded::client_address(arguments.from, trusted, &headers),
+    };
     let world = Assumed::of(&snapshot, &arguments.down, &arguments.drain).map_err(|name| {
         Failed(format!("stayput: there is no target `{name}`: write GROUP/TARGET"))
     })?;
     let explanation = explained(&request, &snapshot, &world, now);
+    let is_tls = trusted.contains(arguments.from) && forwarded::says_tls(&headers);
+    let url = url_for(&explanation, &snapshot, &request, &authority, &target, is_tls);
     if arguments.output == "json" {
-        data(&as_json(&snapshot, listener, &explanation, arguments).to_string());
+        data(&as_json(&snapshot, &request, &explanation, &url, arguments).to_string());
     } else {
-        for line in as_table(&snapshot, listener, &explanation, arguments) {
+        for line in as_table(&snapshot, &request, &explanation, &url, arguments) {
             data(&line);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What becomes of the client's URL.
+enum Url {
+    Kept,
+    /// It is sent to this one.
+    Redirected(u16, String),
+    /// The target gets this host and this path with its query, where they differ.
+    Rewritten(Option<String>, Option<String>),
+    Failed(Failure),
+}
+
+fn url_for(
+    explanation: &Explanation,
+    snapshot: &Snapshot,
+    request: &Request<'_>,
+    authority: &head::Authority<'_>,
+    target: &Uri,
+    is_tls: bool,
+) -> Url {
+    let rewrite = explanation.rule.and_then(|at| snapshot.rules[at].settings.rewrite.as_ref());
+    match (&explanation.action, rewrite) {
+        (Explained::Redirect(redirect), _) => {
+            let Request { host, path, query, .. } = *request;
+            let original = Original { is_tls, host, port: authority.port(), path, query };
+            match redirect.location(&original) {
+                Ok(url) => Url::Redirected(redirect.status(request.method), url),
+                Err(fault) => Url::Failed(Failure::Redirect(fault)),
+            }
+        }
+        (Explained::Forward { .. }, Some(rewrite)) => rewritten(rewrite, authority, target),
+        _ => Url::Kept,
+    }
+}
+
+fn rewritten(rewrite: &Rewrite, authority: &head::Authority<'_>, target: &Uri) -> Url {
+    let own = target.path_and_query().map_or("/", |target| target.as_str());
+    match (rewrite.host(authority), rewrite.path(own)) {
+        (Ok(host), Ok(target)) => Url::Rewritten(host, target.map(|target| target.to_string())),
+        _ => Url::Failed(Failure::Rewrite),
+    }
 }
 
 /// The URL as a client puts it into the request line: path and query.
@@ -229,35 +298,78 @@ fn request_line(arguments: &Arguments) -> String {
 
 fn as_table(
     snapshot: &Snapshot,
-    listener: usize,
+    request: &Request<'_>,
     explanation: &Explanation,
+    url: &Url,
     arguments: &Arguments,
 ) -> Vec<String> {
+    let listener = &snapshot.listeners[request.listener].settings;
     let mut lines = vec![
         assumption(arguments),
         request_line(arguments),
-        format!("listener  {}", snapshot.listeners[listener].settings.name),
-        format!("rule      {}", rule_name(snapshot, explanation.rule)),
+        format!("listener  {}", listener.name),
     ];
+    if request.address != arguments.from {
+        lines.push(format!("client    {}, says a trusted proxy", request.address));
+    }
+    for passed in &explanation.passed {
+        let name = rule_name(snapshot, Some(passed.rule));
+        lines.push(format!("passed    {name}: `{}` does not match", passed.unmet));
+    }
+    lines.push(format!("rule      {}", rule_name(snapshot, explanation.rule)));
+    match url {
+        Url::Kept => {}
+        Url::Redirected(status, url) => lines.push(format!("answer    {status} to {url}")),
+        Url::Rewritten(host, target) => {
+            lines.extend(host.iter().map(|host| format!("rewritten Host: {host}")));
+            lines.extend(target.iter().map(|target| format!("rewritten {target}")));
+        }
+        Url::Failed(failure) => {
+            let (status, why) = (failure.logged_status(), failure.word());
+            lines.push(format!("answer    {status}, made here: {why}"));
+            return lines;
+        }
+    }
+    if let Some(verdict) = explanation.group_verdict {
+        lines.push(format!("groups    {verdict}: {}", verdict.sentence()));
+    }
     match &explanation.action {
         Explained::Respond(status) => lines.push(format!("answer    {status}, made here")),
+        Explained::Redirect(_) => {}
         Explained::NoRule => {
             lines.push("answer    404: no rule takes it and there is no default".to_owned())
         }
-        Explained::Forward { group, verdict, pinned, choice } => {
-            let group = &snapshot.groups[*group];
-            lines.push(format!("group     {}", group.name()));
-            lines.push(format!("verdict   {verdict}: {}", verdict.sentence()));
-            if let Some(pinned) = pinned {
-                lines.push(format!("pinned    {}", placed(&group.targets[*pinned])));
+        Explained::NoShare => {
+            lines.push("answer    503: all groups of the rule have weight 0".to_owned())
+        }
+        Explained::Forward(forwarded) => lines.extend(forwarded_lines(snapshot, forwarded, "")),
+        Explained::ByWeight(each) => {
+            let total: u32 = each.iter().map(|(weight, _)| u32::from(*weight)).sum();
+            for (weight, forwarded) in each {
+                let percent = f64::from(*weight) * 100.0 / f64::from(total.max(1));
+                let chance = format!("  {percent:.1} %");
+                lines.extend(forwarded_lines(snapshot, forwarded, &chance));
             }
-            lines.push(match choice {
-                Choice::Nobody => "target    nobody: 503".to_owned(),
-                Choice::One(at) => format!("target    {}", placed(&group.targets[*at])),
-                Choice::OneOf(list) => format!("target    one of {}", shares(group, list)),
-            });
         }
     }
+    lines
+}
+
+fn forwarded_lines(snapshot: &Snapshot, forwarded: &Forwarded, chance: &str) -> Vec<String> {
+    let Forwarded { group, verdict, pinned, choice } = forwarded;
+    let group = &snapshot.groups[*group];
+    let mut lines = vec![
+        format!("group     {}{chance}", group.name()),
+        format!("verdict   {verdict}: {}", verdict.sentence()),
+    ];
+    if let Some(pinned) = pinned {
+        lines.push(format!("pinned    {}", placed(&group.targets[*pinned])));
+    }
+    lines.push(match choice {
+        Choice::Nobody => "target    nobody: 503".to_owned(),
+        Choice::One(at) => format!("target    {}", placed(&group.targets[*at])),
+        Choice::OneOf(list) => format!("target    one of {}", shares(group, list)),
+    });
     lines
 }
 
@@ -281,43 +393,81 @@ fn shares(group: &Group, list: &[(usize, u16)]) -> String {
 
 fn as_json(
     snapshot: &Snapshot,
-    listener: usize,
+    request: &Request<'_>,
     explanation: &Explanation,
+    url: &Url,
     arguments: &Arguments,
 ) -> Value {
+    let passed = explanation.passed.iter().map(
+        |passed| json!({ "rule": rule_name(snapshot, Some(passed.rule)), "unmet": passed.unmet }),
+    );
     let mut object = json!({
         "world": assumption(arguments),
-        "listener": snapshot.listeners[listener].settings.name.as_str(),
+        "listener": snapshot.listeners[request.listener].settings.name.as_str(),
+        "client": request.address.to_string(),
+        "passed": passed.collect::<Vec<_>>(),
         "rule": rule_name(snapshot, explanation.rule),
     });
     let more = match &explanation.action {
+        _ if matches!(url, Url::Failed(_)) => json!({}),
         Explained::Respond(status) => json!({ "action": "respond", "status": status }),
+        Explained::Redirect(_) => json!({ "action": "redirect" }),
         Explained::NoRule => json!({ "action": "no_rule", "status": 404 }),
-        Explained::Forward { group, verdict, pinned, choice } => {
-            let group = &snapshot.groups[*group];
-            let id = |at: usize| group.targets[at].id.as_str();
-            let candidates: Vec<Value> = match choice {
-                Choice::OneOf(list) => list
-                    .iter()
-                    .map(|(at, weight)| json!({ "target": id(*at), "weight": weight }))
-                    .collect(),
-                Choice::Nobody | Choice::One(_) => Vec::new(),
-            };
-            json!({
-                "action": "forward",
-                "group": group.name(),
-                "verdict": verdict.word(),
-                "why": verdict.sentence(),
-                "pinned": pinned.map(id),
-                "target": match choice { Choice::One(at) => Some(id(*at)), _ => None },
-                "candidates": candidates,
-            })
+        Explained::NoShare => json!({ "action": "no_share", "status": 503 }),
+        Explained::Forward(forwarded) => forwarded_json(snapshot, forwarded),
+        Explained::ByWeight(each) => {
+            let groups: Vec<Value> = each
+                .iter()
+                .map(|(weight, forwarded)| {
+                    let mut object = forwarded_json(snapshot, forwarded);
+                    object["weight"] = (*weight).into();
+                    object
+                })
+                .collect();
+            json!({ "action": "forward", "one_of": groups })
         }
     };
-    if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
-        object.extend(more);
+    if let Some(verdict) = explanation.group_verdict {
+        object["group_verdict"] = verdict.word().into();
+        object["group_why"] = verdict.sentence().into();
+    }
+    let of_url = match url {
+        Url::Kept => json!({}),
+        Url::Redirected(status, url) => json!({ "status": status, "location": url }),
+        Url::Rewritten(host, target) => {
+            json!({ "transformed_host": host, "transformed_uri": target })
+        }
+        Url::Failed(failure) => json!({
+            "action": "refuse", "status": failure.logged_status(), "why": failure.word()
+        }),
+    };
+    for part in [more, of_url] {
+        if let (Value::Object(object), Value::Object(part)) = (&mut object, part) {
+            object.extend(part);
+        }
     }
     object
+}
+
+fn forwarded_json(snapshot: &Snapshot, forwarded: &Forwarded) -> Value {
+    let Forwarded { group, verdict, pinned, choice } = forwarded;
+    let group = &snapshot.groups[*group];
+    let id = |at: usize| group.targets[at].id.as_str();
+    let candidates: Vec<Value> = match choice {
+        Choice::OneOf(list) => {
+            list.iter().map(|(at, weight)| json!({ "target": id(*at), "weight": weight })).collect()
+        }
+        Choice::Nobody | Choice::One(_) => Vec::new(),
+    };
+    json!({
+        "action": "forward",
+        "group": group.name(),
+        "verdict": verdict.word(),
+        "why": verdict.sentence(),
+        "pinned": pinned.map(id),
+        "target": match choice { Choice::One(at) => Some(id(*at)), _ => None },
+        "candidates": candidates,
+    })
 }
 
 #[cfg(test)]

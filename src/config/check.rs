@@ -1,8 +1,11 @@
 //! From values to a configuration: names are resolved, contradictions found, files read.
 
 mod affinity;
+mod answers;
+mod forward;
 mod group;
 mod routing;
+mod rule;
 mod stickiness;
 
 use super::nearest::nearest;
@@ -21,6 +24,7 @@ pub(super) fn check(file: &Table, base: &Path, problems: &mut Problems) -> Confi
     let rules = routing::rules(file, problems);
     let groups = group::groups(file, runtime.zone.as_ref(), problems);
     stickiness::agreement(file, problems);
+    forward::agreement(&rules, file, problems);
     Config {
         keys: affinity::keys(file, base, problems),
         log: log(file.table("log"), base),
@@ -39,10 +43,16 @@ pub(super) fn derive(file: &mut Table) {
     };
     for listener in tables_in(file, "listener") {
         if let Some(group) = &only_group {
-            fill(listener, "default", Value::Text(group.clone()));
+            // A redirecting listener has its own default.
+            if !listener.knows("redirect_to") {
+                fill(listener, "default", Value::Text(group.clone()));
+            }
         }
     }
     for group in tables_in(file, "target_group") {
+        for stickiness in table_in(group, "stickiness") {
+            stickiness::only_one_kind(stickiness);
+        }
         for health in table_in(group, "health") {
             let timeout = health.duration("interval").min(Duration::from_secs(5));
             fill(health, "timeout", Value::Duration(timeout));

@@ -10,7 +10,7 @@ mod rule;
 mod stickiness;
 mod upstream;
 
-pub(super) use forms::{NAME, host_and_port};
+pub(super) use forms::{NAME, host_and_port, https_port};
 
 use super::quantity::{duration_text, size_text};
 use std::time::Duration;
@@ -33,7 +33,8 @@ pub(super) static FILE: &[Key] = &[
         "rule",
         Kind::List(&Kind::Table(rule::RULE)),
         "Which request goes where. The first match wins; the conditions of a rule must \
-         all hold; of the values in a list one must.",
+         all hold; of the values in a list one must. At most 10000 rules, and 1000 values in \
+         one of their lists; ALB allows fewer.",
     )
     .or("[]"),
     Key::new(

@@ -99,6 +99,11 @@ impl Table {
         self.entries.insert(key.into(), node);
     }
 
+    /// Takes a value out.
+    pub(super) fn remove(&mut self, key: &str) {
+        self.entries.remove(key);
+    }
+
     /// Remembers that the key is written, with a value that was refused.
     pub(super) fn refuse(&mut self, key: &str) {
         self.refused.insert(key.into());
@@ -107,6 +112,11 @@ impl Table {
     /// Whether the key has a value, or one that was refused.
     pub(super) fn knows(&self, key: &str) -> bool {
         self.entries.contains_key(key) || self.refused.contains(key)
+    }
+
+    /// Whether the key has a value that was refused, so that a default stands in its place.
+    pub(super) fn refused(&self, key: &str) -> bool {
+        self.refused.contains(key)
     }
 
     /// The value itself.

@@ -7,9 +7,14 @@ use crate::policy::affinity::keys::Key;
 use crate::policy::affinity::{
     CorsTwin, Lifetime, OnUnavailable, Refresh, SameSite, SecureAttribute,
 };
+use crate::policy::headers::desync::Mitigation;
 use crate::policy::headers::forwarded::ForwardedForMode;
+use crate::policy::headers::response::ResponseFields;
 use crate::policy::health::matcher::Matcher;
-use crate::policy::routing::pattern::Pattern;
+use crate::policy::routing::conditions::Conditions;
+use crate::policy::routing::redirect::Redirect;
+use crate::policy::routing::rewrite::Rewrite;
+use http::HeaderName;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -109,12 +114,24 @@ pub struct Listener {
     pub addresses: Vec<SocketAddr>,
     /// What no rule took. `None` where nothing is written and there are several groups: 404.
     pub default: Option<Action>,
+    /// `redirect_to` is written: only rules that name this listener hold here.
+    pub only_named_rules: bool,
     /// Who may connect.
     pub allow_from: AddressSet,
     /// Whose X-Forwarded-* is believed.
     pub trusted_proxies: AddressSet,
     /// What becomes of X-Forwarded-For.
     pub x_forwarded_for: ForwardedForMode,
+    /// Whether the entry that is appended there has the client's port.
+    pub client_port: bool,
+    /// Whether Host reaches the target as sent; else as ALB normalises it.
+    pub preserve_host: bool,
+    /// Whether fields with names other than letters, digits and `-` are dropped.
+    pub drop_invalid_headers: bool,
+    /// How requests that could be read in two ways are met.
+    pub desync_mitigation: Mitigation,
+    /// `response_headers` and `server`: what every answer says.
+    pub response_fields: ResponseFields,
     /// Whether x-stayput-verdict and x-stayput-target are shown.
     pub debug_headers: bool,
     /// `timeouts`
@@ -154,23 +171,62 @@ pub struct Limits {
 pub struct Rule {
     /// Its name, or `rule-N` counted from 1 where none is written.
     pub name: Name,
-    /// The listeners it holds for; `None` is all.
+    /// The listeners it holds for; `None` is all that do not ask for rules that name them.
     pub listeners: Option<Vec<Name>>,
-    /// Host patterns; empty is any host.
-    pub hosts: Vec<Pattern>,
-    /// Path patterns; empty is any path.
-    pub paths: Vec<Pattern>,
+    /// What must hold of a request.
+    pub conditions: Conditions,
+    /// What the target sees instead, where the action forwards.
+    pub rewrite: Option<Rewrite>,
     /// What is done.
     pub action: Action,
+}
+
+impl Rule {
+    /// Whether it is tried with requests of this listener.
+    pub fn holds_for(&self, listener: &Listener) -> bool {
+        match &self.listeners {
+            Some(names) => names.contains(&listener.name),
+            None => !listener.only_named_rules,
+        }
+    }
 }
 
 /// What is done with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It goes to this group, which exists.
-    Forward(Name),
+    /// It goes to one of these groups.
+    Forward(Forward),
     /// It is answered here.
     Respond(FixedResponse),
+    /// The client is sent elsewhere.
+    Redirect(Redirect),
+}
+
+/// `forward`, `group_stickiness` and `failover`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The groups, which exist, each with its share, 0 to 999; sorted by name, never empty.
+    pub groups: Vec<(Name, u16)>,
+    /// What keeps a client with its group; `None` when that is off.
+    pub stickiness: Option<GroupStickiness>,
+    /// A group with no usable target hands its share to the others.
+    pub failover: bool,
+}
+
+impl Forward {
+    /// To one group.
+    pub fn to(group: Name) -> Self {
+        Self { groups: vec![(group, 1)], stickiness: None, failover: false }
+    }
+}
+
+/// What keeps a client with the group its rule chose for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStickiness {
+    /// How long a pin to a group lives.
+    pub lifetime: Lifetime,
+    /// How its cookie is written: as the first sticky group's, in the order of their names.
+    pub cookie: CookieSettings,
 }
 
 /// `respond = { status, content_type, body }`
@@ -205,6 +261,8 @@ pub struct Group {
     pub max_in_flight_per_target: Option<u32>,
     /// False: only targets of the balancer's own zone serve.
     pub cross_zone: bool,
+    /// The target is told which target would have the client after it.
+    pub announce_successor: bool,
     /// `None` when stickiness is off.
     pub stickiness: Option<Stickiness>,
     /// `[target_group.NAME.health]`
@@ -249,6 +307,8 @@ pub struct Target {
     pub weight: u16,
     /// Where it stands.
     pub zone: Option<Name>,
+    /// What its application appends to a session's id; `None` is the id of the target.
+    pub route: Option<String>,
     /// `state = "drain"`
     pub drain: bool,
 }
@@ -278,13 +338,66 @@ impl fmt::Display for TargetAddress {
     }
 }
 
-/// `[target_group.NAME.stickiness]` of kind `lb_cookie`.
+/// `[target_group.NAME.stickiness]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stickiness {
-    /// The cookie's name.
-    pub cookie: String,
-    /// How long a pin lives.
-    pub lifetime: Lifetime,
+    /// What tells one client from another.
+    pub carrier: Carrier,
+    /// How the balancer's own cookies are written, where it has any.
+    pub cookie: CookieSettings,
+    /// The target never sees the balancer's cookies.
+    pub hide_from_target: bool,
+    /// Shared caches are told not to keep our Set-Cookie.
+    pub guard_cache: bool,
+    /// What becomes of a client whose target cannot serve.
+    pub on_unavailable: OnUnavailable,
+}
+
+/// What tells one client from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// `lb_cookie`: the balancer's own cookie of this name.
+    LbCookie {
+        /// Its name.
+        name: String,
+        /// How long a pin lives.
+        lifetime: Lifetime,
+    },
+    /// `app_cookie`: a companion of the application's cookie.
+    AppCookie {
+        /// The application's cookie.
+        name: String,
+        /// Ours is called this and `-0`.
+        companion: String,
+        /// How long a pin lives.
+        lifetime: Lifetime,
+        /// Whether a request with the application's cookie alone is given a companion.
+        adopt: bool,
+    },
+    /// `route`: what the application appends to its own cookie.
+    Route {
+        /// The application's cookie.
+        cookie: String,
+        /// What stands before the route.
+        separator: String,
+    },
+    /// `header`: the value of this field.
+    Header(HeaderName),
+}
+
+impl Carrier {
+    /// How long a pin lives, where there is a pin.
+    pub fn lifetime(&self) -> Option<Lifetime> {
+        match self {
+            Self::LbCookie { lifetime, .. } | Self::AppCookie { lifetime, .. } => Some(*lifetime),
+            Self::Route { .. } | Self::Header(_) => None,
+        }
+    }
+}
+
+/// How a cookie of the balancer's is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieSettings {
     /// When a good pin is written again.
     pub refresh: Refresh,
     /// When the twin is written.
@@ -301,12 +414,22 @@ pub struct Stickiness {
     pub domain: Option<String>,
     /// Whether `Partitioned` is written.
     pub partitioned: bool,
-    /// The target never sees the balancer's cookies.
-    pub hide_from_target: bool,
-    /// Shared caches are told not to keep our Set-Cookie.
-    pub guard_cache: bool,
-    /// What becomes of a client whose target cannot serve.
-    pub on_unavailable: OnUnavailable,
+}
+
+impl Default for CookieSettings {
+    /// As a group that writes none of them has it.
+    fn default() -> Self {
+        Self {
+            refresh: Refresh::EachResponse,
+            cors_twin: CorsTwin::Secure,
+            secure: SecureAttribute::Auto,
+            http_only: true,
+            same_site: SameSite::Unset,
+            path: "/".to_owned(),
+            domain: None,
+            partitioned: false,
+        }
+    }
 }
 
 /// `[target_group.NAME.health]`

@@ -9,9 +9,10 @@ mod watched;
 
 use crate::config::settings::Config;
 use crate::ground::clock::Moment;
+use crate::model::published::Published;
 use crate::model::report::Report;
 use crate::model::roster::Roster;
-use crate::model::snapshot::{Published, Resolutions, Snapshot};
+use crate::model::snapshot::{Resolutions, Snapshot};
 use crate::observe::counters::Counters;
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::health::progress::Event;

@@ -132,6 +132,16 @@ impl<'s, L: Live> Candidates<'s, L> {
         self.best_ranked(seed, self.list())
     }
 
+    /// The first of the seed's ranking among all targets this balancer may use, in whatever state
+    /// they are: where a client belongs that is known by a value alone.
+    pub fn home(&self, seed: Seed) -> Option<usize> {
+        let usable = (0..self.group.targets.len()).filter(|&at| {
+            let target = &self.group.targets[at];
+            target.weight > 0 && self.zone_allows(target)
+        });
+        self.best_ranked(seed, usable)
+    }
+
     fn best_ranked(&self, seed: Seed, list: impl Iterator<Item = usize>) -> Option<usize> {
         let candidates = list.map(|at| {
             let target = &self.group.targets[at];

@@ -1,21 +1,37 @@
 //! A decision in words: the same call as the proxy's, and whom it may choose where it draws.
 
 use super::candidates::{Candidates, Tried};
+use super::group_choice::takers;
 use super::standing::Standing;
-use super::verdict::Verdict;
-use super::{Draw, Live, Outcome, Request, decide};
+use super::verdict::{GroupVerdict, Verdict};
+use super::{Draw, Live, Outcome, Placement, Request, decide, place};
 use crate::ground::name::Name;
+use crate::model::forward::Forward;
 use crate::model::live::{Availability, Drain, Health};
-use crate::model::snapshot::{Group, Snapshot, Target};
+use crate::model::snapshot::{Action, Group, Snapshot, Target};
+use crate::policy::routing::redirect::Redirect;
 use std::collections::HashSet;
 
 /// Where a request would go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
+    /// The rules before the one that takes it, in order.
+    pub passed: Vec<Passed>,
     /// The index of the rule; `None` is the listener's default.
     pub rule: Option<usize>,
+    /// What becomes of the pin to a group, where the rule names several.
+    pub group_verdict: Option<GroupVerdict>,
     /// What would be done.
     pub action: Explained,
+}
+
+/// A rule that does not take the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The index of the rule.
+    pub rule: usize,
+    /// Its first condition that does not hold, as it is written in the file.
+    pub unmet: String,
 }
 
 /// What would be done.
@@ -23,19 +39,29 @@ pub struct Explanation {
 pub enum Explained {
     /// It would be answered with this status.
     Respond(u16),
+    /// The client would be sent elsewhere.
+    Redirect(Redirect),
     /// 404: no rule takes it.
     NoRule,
+    /// 503: all groups of the rule have weight 0.
+    NoShare,
     /// It would go to a group.
-    Forward {
-        /// The index of the group.
-        group: usize,
-        /// What becomes of the pin.
-        verdict: Verdict,
-        /// The index of the target the client is pinned to, if it is still in the group.
-        pinned: Option<usize>,
-        /// Who would serve.
-        choice: Choice,
-    },
+    Forward(Forwarded),
+    /// It would go to one of several groups, each with its weight: the turn decides.
+    ByWeight(Vec<(u16, Forwarded)>),
+}
+
+/// What would become of a request in a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The index of the group.
+    pub group: usize,
+    /// What becomes of the pin.
+    pub verdict: Verdict,
+    /// The index of the target the client is pinned to, if it is still in the group.
+    pub pinned: Option<usize>,
+    /// Who would serve.
+    pub choice: Choice,
 }
 
 /// Who would serve.
@@ -56,41 +82,77 @@ pub fn explain(
     live: &impl Live,
     now: u64,
 ) -> Explanation {
-    let mut draw = Noticing { drawn: false };
+    let mut draw = Noticing { drawn: false, rule_drawn: false };
     let decision = decide(request, snapshot, live, now, &mut draw);
     let action = match decision.outcome {
         Outcome::NoRule => Explained::NoRule,
+        Outcome::NoShare => Explained::NoShare,
         Outcome::Respond(fixed) => Explained::Respond(fixed.status),
-        Outcome::Forward(placement) => {
-            let group = &snapshot.groups[placement.group];
-            let choice = match placement.target {
-                None => Choice::Nobody,
-                Some(_) if draw.drawn => {
-                    let candidates = Candidates::new(snapshot, group, live, &Tried::NOBODY);
-                    let list = candidates.list().map(|at| (at, group.targets[at].weight));
-                    Choice::OneOf(list.collect())
-                }
-                Some(at) => Choice::One(at),
-            };
-            Explained::Forward {
-                group: placement.group,
-                verdict: placement.verdict,
-                pinned: placement.pinned,
-                choice,
+        Outcome::Redirect(redirect) => Explained::Redirect(redirect.clone()),
+        Outcome::Forward(placement) => match decision.rule.map(|at| &snapshot.rules[at].action) {
+            Some(Action::Forward(forward)) if draw.rule_drawn => {
+                let each = takers(forward, snapshot, live).map(|at| {
+                    let share = &forward.shares[at];
+                    let mut draw = Noticing { drawn: false, rule_drawn: false };
+                    let placement = place(request, snapshot, share.group, live, now, &mut draw);
+                    (share.weight, forwarded(placement, draw.drawn, snapshot, live))
+                });
+                Explained::ByWeight(each.collect())
             }
-        }
+            _ => Explained::Forward(forwarded(placement, draw.drawn, snapshot, live)),
+        },
     };
-    Explanation { rule: decision.rule, action }
+    let group_verdict = decision.group.map(|choice| choice.verdict);
+    let passed = passed(request, snapshot, decision.rule);
+    Explanation { passed, rule: decision.rule, group_verdict, action }
 }
 
-/// Notices whether the algorithm was asked.
+/// The listener's rules before `taken`, those that the table of hosts spares the proxy too.
+fn passed(request: &Request<'_>, snapshot: &Snapshot, taken: Option<usize>) -> Vec<Passed> {
+    let listener = &snapshot.listeners[request.listener].settings;
+    let before = snapshot.rules[..taken.unwrap_or(snapshot.rules.len())].iter().enumerate();
+    let here = before.filter(|(_, rule)| rule.settings.holds_for(listener));
+    here.filter_map(|(rule, passed)| {
+        let unmet = passed.settings.conditions.unmet(&request.subject())?.to_string();
+        Some(Passed { rule, unmet })
+    })
+    .collect()
+}
+
+fn forwarded(
+    placement: Placement,
+    drawn: bool,
+    snapshot: &Snapshot,
+    live: &impl Live,
+) -> Forwarded {
+    let group = &snapshot.groups[placement.group];
+    let choice = match placement.target {
+        None => Choice::Nobody,
+        Some(_) if drawn => {
+            let candidates = Candidates::new(snapshot, group, live, &Tried::NOBODY);
+            let list = candidates.list().map(|at| (at, group.targets[at].weight));
+            Choice::OneOf(list.collect())
+        }
+        Some(at) => Choice::One(at),
+    };
+    let Placement { group, verdict, pinned, .. } = placement;
+    Forwarded { group, verdict, pinned, choice }
+}
+
+/// Notices whether the algorithm was asked, and whether the weights were.
 struct Noticing {
     drawn: bool,
+    rule_drawn: bool,
 }
 
 impl Draw for Noticing {
     fn turn(&mut self, _group: &Group) -> u64 {
         self.drawn = true;
+        0
+    }
+
+    fn rule_turn(&mut self, _forward: &Forward) -> u64 {
+        self.rule_drawn = true;
         0
     }
 }

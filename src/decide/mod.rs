@@ -6,19 +6,26 @@
 
 pub mod candidates;
 pub mod explanation;
+pub mod group_choice;
 pub mod renewal;
 pub mod standing;
 pub mod verdict;
 
 use crate::config::settings::{DrainingPins, FixedResponse};
+use crate::model::affinity::{Affinity, Cookie};
+use crate::model::forward::Forward;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
-use crate::policy::affinity::OnUnavailable;
 use crate::policy::affinity::claim::{self, Claim, PinState};
-use crate::policy::affinity::token::{Contents, Defect, Kind, Seed};
+use crate::policy::affinity::token::{Defect, Seed};
+use crate::policy::affinity::{OnUnavailable, cookie, route};
+use crate::policy::routing::conditions::Subject;
+use crate::policy::routing::redirect::Redirect;
 use candidates::{Candidates, Tier, Tried};
-use http::HeaderMap;
+use group_choice::GroupChoice;
 use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
+use std::net::IpAddr;
 use verdict::Verdict;
 
 /// What the decision asks about targets, besides the snapshot. Read once per target looked at.
@@ -36,6 +43,8 @@ pub trait Live {
 pub trait Draw {
     /// The group's next turn.
     fn turn(&mut self, group: &Group) -> u64;
+    /// The next turn among a rule's groups.
+    fn rule_turn(&mut self, forward: &Forward) -> u64;
 }
 
 /// What the decision looks at in a request.
@@ -47,8 +56,22 @@ pub struct Request<'r> {
     pub host: &'r str,
     /// Path, without the query.
     pub path: &'r str,
-    /// All fields, for cookies.
+    /// What stands behind the first `?`, as sent; empty where there is none.
+    pub query: &'r str,
+    /// The method, as sent.
+    pub method: &'r str,
+    /// All fields, for cookies and conditions.
     pub headers: &'r HeaderMap,
+    /// The client's address, as `trusted_proxies` make it.
+    pub address: IpAddr,
+}
+
+impl<'r> Request<'r> {
+    /// What a rule's conditions look at.
+    pub fn subject(&self) -> Subject<'r> {
+        let Self { host, path, query, method, headers, address, .. } = *self;
+        Subject { host, path, query, method, headers, address }
+    }
 }
 
 /// Where a request goes, and why.
@@ -56,6 +79,8 @@ pub struct Request<'r> {
 pub struct Decision<'s> {
     /// The index of the rule that took it; `None` is the listener's default.
     pub rule: Option<usize>,
+    /// Which of the rule's groups was chosen, and why; `None` where there is no choice.
+    pub group: Option<GroupChoice>,
     /// What is done.
     pub outcome: Outcome<'s>,
 }
@@ -67,8 +92,12 @@ pub struct Decision<'s> {
 pub enum Outcome<'s> {
     /// It is answered here.
     Respond(&'s FixedResponse),
+    /// The client is sent elsewhere.
+    Redirect(&'s Redirect),
     /// No rule took it and the listener has no default: 404.
     NoRule,
+    /// All groups of the rule have weight 0, and the client has no pin: 503.
+    NoShare,
     /// It goes to a target of a group, or is refused for want of one.
     Forward(Placement),
 }
@@ -97,93 +126,191 @@ pub fn decide<'s>(
     draw: &mut impl Draw,
 ) -> Decision<'s> {
     let (rule, action) = route(request, snapshot);
+    let mut chosen = None;
     let outcome = match action {
         None => Outcome::NoRule,
         Some(Action::Respond(response)) => Outcome::Respond(response),
-        Some(&Action::Forward(group)) => {
-            let claim = claim_of(request, snapshot, group, now);
-            Outcome::Forward(place(snapshot, group, claim, live, draw))
+        Some(Action::Redirect(redirect)) => Outcome::Redirect(redirect),
+        Some(Action::Forward(forward)) => {
+            let group = match (&forward.sticky, &*forward.shares) {
+                (None, [only]) => Some(only.group),
+                _ => {
+                    chosen = group_choice::choose(forward, request, snapshot, live, now, draw);
+                    chosen.as_ref().map(|chosen| forward.shares[chosen.share].group)
+                }
+            };
+            match group {
+                None => Outcome::NoShare,
+                Some(group) => Outcome::Forward(place(request, snapshot, group, live, now, draw)),
+            }
         }
     };
-    Decision { rule, outcome }
+    Decision { rule, group: chosen, outcome }
 }
 
 /// The first rule that matches, and what is done.
 fn route<'s>(request: &Request<'_>, snapshot: &'s Snapshot) -> (Option<usize>, Option<&'s Action>) {
     let listener = &snapshot.listeners[request.listener];
+    let subject = request.subject();
     for at in listener.rules.rules_for(request.host) {
-        if rule_matches(&snapshot.rules[at].settings, request) {
-            return (Some(at), Some(&snapshot.rules[at].action));
+        let rule = &snapshot.rules[at];
+        if rule.settings.conditions.unmet(&subject).is_none() {
+            return (Some(at), Some(&rule.action));
         }
     }
     (None, listener.default.as_ref())
 }
 
-/// Whether all conditions of a rule hold.
-pub fn rule_matches(rule: &crate::config::settings::Rule, request: &Request<'_>) -> bool {
-    let any = |patterns: &[crate::policy::routing::pattern::Pattern], subject: &str| {
-        patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(subject))
-    };
-    any(&rule.hosts, request.host) && any(&rule.paths, request.path)
+/// All `Cookie` lines of a request, as bytes.
+fn cookie_lines<'r>(request: &Request<'r>) -> impl Iterator<Item = &'r [u8]> {
+    request.headers.get_all(COOKIE).iter().map(|line| line.as_bytes())
 }
 
-/// What the request's cookies say to this group; `None` where it has no stickiness.
-fn claim_of(request: &Request<'_>, snapshot: &Snapshot, group: usize, now: u64) -> Claim {
-    let group = &snapshot.groups[group];
-    let (Some(cookie), Some(stickiness)) = (&group.cookie, &group.settings.stickiness) else {
-        return Claim::None;
-    };
-    let names = claim::Names { main: &cookie.name, twin: Some(&cookie.twin) };
-    claim::find(
-        request.headers.get_all(COOKIE).iter().map(|line| line.as_bytes()),
-        names,
-        &snapshot.keyring,
-        Kind::Lb,
-        group.key,
-        stickiness.lifetime.seconds(),
-        now,
-    )
+/// What the request's cookies say to a group that writes this one.
+fn claim_of(
+    request: &Request<'_>,
+    snapshot: &Snapshot,
+    group: &Group,
+    cookie: &Cookie,
+    now: u64,
+) -> Claim {
+    let names = claim::Names { main: &cookie.name, twin: cookie.twin.as_deref() };
+    let lifetime = cookie.lifetime.seconds();
+    let lines = cookie_lines(request);
+    claim::find(lines, names, &snapshot.keyring, cookie.kind, group.key, lifetime, now)
 }
 
 /// The decision table: the first row that applies decides.
 fn place(
+    request: &Request<'_>,
     snapshot: &Snapshot,
     group: usize,
-    claim: Claim,
     live: &impl Live,
+    now: u64,
     draw: &mut impl Draw,
 ) -> Placement {
     let index = group;
     let group = &snapshot.groups[index];
     let tried = Tried::NOBODY;
     let candidates = Candidates::new(snapshot, group, live, &tried);
-    let sticky = group.settings.stickiness.is_some();
-    let mut pinned = None;
-    let (target, verdict) = match &claim {
-        _ if !sticky => (by_algorithm(&candidates, group, draw), Verdict::Off),
-        Claim::None => (by_algorithm(&candidates, group, draw), Verdict::New),
-        Claim::Unusable(defect) => {
-            let verdict = match defect {
-                Defect::Malformed => Verdict::Malformed,
-                Defect::Forged => Verdict::Forged,
-                Defect::UnknownKey => Verdict::UnknownKey,
-            };
-            (by_algorithm(&candidates, group, draw), verdict)
+    let mut placing = Placing { candidates, group, live, draw };
+    let (claim, pinned, (target, verdict)) = match &group.affinity {
+        None => (Claim::None, None, placing.by_algorithm(Verdict::Off)),
+        Some(Affinity::Cookie(cookie)) => {
+            let claim = claim_of(request, snapshot, group, cookie, now);
+            let (pinned, placed) = placing.by_token(request, cookie, &claim);
+            (claim, pinned, placed)
         }
-        Claim::Opened { contents, pin, .. } => match pin {
-            PinState::Absent => (candidates.ranked(contents.seed(), None), Verdict::New),
-            PinState::Expired => (by_algorithm(&candidates, group, draw), Verdict::Expired),
-            PinState::Held(pin) => {
-                pinned = group.target_of(pin.target);
-                hold(&candidates, group, live, contents, pinned)
-            }
-        },
+        Some(Affinity::Route { cookie, separator }) => placing.by_route(request, cookie, separator),
+        Some(Affinity::Header(name)) => {
+            placing.by_value(request.headers.get(name).map(HeaderValue::as_bytes))
+        }
     };
     let verdict = match target {
         None if !verdict.is_refusal() => Verdict::NoTarget,
         _ => verdict,
     };
     Placement { group: index, verdict, target, pinned, claim }
+}
+
+/// One client being placed in one group.
+struct Placing<'s, 'd, L, D> {
+    candidates: Candidates<'s, L>,
+    group: &'s Group,
+    live: &'s L,
+    draw: &'d mut D,
+}
+
+/// The index of a target, and why it.
+type Placed = (Option<usize>, Verdict);
+
+impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
+    fn by_algorithm(&mut self, verdict: Verdict) -> Placed {
+        (by_algorithm(&self.candidates, self.group, self.draw), verdict)
+    }
+
+    fn by_seed(&self, seed: Seed, verdict: Verdict) -> Placed {
+        (self.candidates.ranked(seed, None), verdict)
+    }
+
+    /// Where a token says, and the target it names.
+    fn by_token(
+        &mut self,
+        request: &Request<'_>,
+        cookie: &Cookie,
+        claim: &Claim,
+    ) -> (Option<usize>, Placed) {
+        let accompanied = cookie.accompanies.as_ref();
+        if accompanied.is_some_and(|app| !brings(request, &app.name)) {
+            return (None, self.by_algorithm(Verdict::AppCookieAbsent));
+        }
+        let new = match accompanied {
+            Some(app) if app.adopt => Verdict::Adopted,
+            _ => Verdict::New,
+        };
+        let placed = match claim {
+            Claim::None | Claim::Key(_) => self.by_algorithm(new),
+            Claim::Unusable(Defect::Malformed) => self.by_algorithm(Verdict::Malformed),
+            Claim::Unusable(Defect::Forged) => self.by_algorithm(Verdict::Forged),
+            Claim::Unusable(Defect::UnknownKey) => self.by_algorithm(Verdict::UnknownKey),
+            Claim::Opened { contents, pin, .. } => match pin {
+                PinState::Absent => self.by_seed(contents.seed(), Verdict::New),
+                PinState::Expired => self.by_algorithm(Verdict::Expired),
+                PinState::Held(pin) => {
+                    let pinned = self.group.target_of(pin.target);
+                    return (pinned, self.hold(contents.seed(), pinned));
+                }
+            },
+        };
+        (None, placed)
+    }
+
+    /// Where the application's route says.
+    fn by_route(
+        &mut self,
+        request: &Request<'_>,
+        cookie: &str,
+        separator: &str,
+    ) -> (Claim, Option<usize>, Placed) {
+        let mut first = None;
+        for session in route::sessions(cookie_lines(request), request.path, cookie, separator) {
+            let target = session.route.and_then(|route| self.group.target_of_route(route));
+            if target.is_some() {
+                let seed = session.seed();
+                return (Claim::Key(seed), target, self.hold(seed, target));
+            }
+            first.get_or_insert(session);
+        }
+        match first {
+            None => (Claim::None, None, self.by_algorithm(Verdict::KeyAbsent)),
+            Some(session) => {
+                let seed = session.seed();
+                (Claim::Key(seed), None, self.by_seed(seed, Verdict::New))
+            }
+        }
+    }
+
+    /// Where the first of a value's ranking is, whatever its state: the client's own target.
+    fn by_value(&mut self, value: Option<&[u8]>) -> (Claim, Option<usize>, Placed) {
+        let Some(value) = value.filter(|value| !value.is_empty()) else {
+            return (Claim::None, None, self.by_algorithm(Verdict::KeyAbsent));
+        };
+        let seed = Seed::of_value(value);
+        let Some(home) = self.candidates.home(seed) else {
+            return (Claim::Key(seed), None, (None, Verdict::NoTarget));
+        };
+        (Claim::Key(seed), Some(home), self.hold(seed, Some(home)))
+    }
+
+    /// Rows 7 to 12: what becomes of a good pin.
+    fn hold(&self, seed: Seed, pinned: Option<usize>) -> Placed {
+        hold(&self.candidates, self.group, self.live, seed, pinned)
+    }
+}
+
+/// Whether the request brings a cookie of this name, with whatever value.
+fn brings(request: &Request<'_>, name: &str) -> bool {
+    cookie::values(cookie_lines(request), name).next().is_some()
 }
 
 fn by_algorithm(
@@ -199,10 +326,10 @@ fn hold(
     candidates: &Candidates<'_, impl Live>,
     group: &Group,
     live: &impl Live,
-    contents: &Contents,
+    seed: Seed,
     pinned: Option<usize>,
-) -> (Option<usize>, Verdict) {
-    let successor = |verdict| (candidates.ranked(contents.seed(), pinned), verdict);
+) -> Placed {
+    let successor = |verdict| (candidates.ranked(seed, pinned), verdict);
     let for_now = |verdict| match is_strict(group) {
         true => (None, Verdict::StrictRefused),
         false => successor(verdict),
@@ -278,11 +405,28 @@ pub fn next_after_failure(
 /// The seed whose ranking places this client; `None` where the algorithm does.
 pub fn ranking_seed(placement: &Placement) -> Option<Seed> {
     match &placement.claim {
+        _ if placement.verdict == Verdict::AppCookieAbsent => None,
         Claim::Opened { contents, pin: PinState::Absent | PinState::Held(_), .. } => {
             Some(contents.seed())
         }
+        Claim::Key(seed) => Some(*seed),
         _ => None,
     }
+}
+
+/// Which target would have this client if `serving` were gone: the same on every worker and node.
+/// `seed` is the client's.
+pub fn successor(
+    snapshot: &Snapshot,
+    group: usize,
+    serving: usize,
+    seed: Seed,
+    live: &impl Live,
+) -> Option<usize> {
+    let group = &snapshot.groups[group];
+    let mut tried = Tried::NOBODY;
+    tried.note(serving);
+    Candidates::new(snapshot, group, live, &tried).ranked(seed, Some(serving))
 }
 
 fn is_strict(group: &Group) -> bool {

@@ -1,72 +1,165 @@
-//! What is written into the client's cookie once a target's final response head is there.
+//! What is written into the client's cookies once a target's final response head is there.
 
 use super::Placement;
-use super::verdict::Verdict;
+use super::group_choice::GroupChoice;
+use super::verdict::{GroupVerdict, Verdict};
+use crate::model::affinity::Cookie;
+use crate::model::forward::Forward;
 use crate::model::snapshot::Snapshot;
+use crate::policy::affinity::app_cookie::AppCookie;
 use crate::policy::affinity::claim::{self, Claim, PinState, Rewrite};
-use crate::policy::affinity::token::{Contents, Seed};
+use crate::policy::affinity::token::{Contents, GroupKey, Kind, Seed, TargetKey};
 
-/// A token to be sealed, and when it ends.
+/// What is written into one cookie.
 #[derive(Clone, Debug)]
 pub struct Renewal {
-    /// The seed and the pins.
-    pub contents: Contents,
-    /// The latest expiry of the pins inside, in seconds since the Unix epoch.
+    /// The token to be sealed; `None` ends the cookie.
+    pub contents: Option<Contents>,
+    /// When it ends, in seconds since the Unix epoch: the latest expiry of the pins inside.
     pub expires: u64,
     /// Why it is written: a word for the access log.
     pub what: &'static str,
 }
 
-/// What to write when `served_by` answered, if anything. `fresh_seed` is used where the client has
-/// none yet.
+/// What to write into a group's cookie when `served_by` answered, if anything. `app` is what the
+/// answer did to the application's cookie, where the group's accompanies one. `fresh_seed` is used
+/// where the client has none yet.
 pub fn renewal(
     placement: &Placement,
     served_by: usize,
     snapshot: &Snapshot,
     now: u64,
     fresh_seed: Seed,
+    app: AppCookie,
 ) -> Option<Renewal> {
     let group = &snapshot.groups[placement.group];
-    let stickiness = group.settings.stickiness.as_ref()?;
-    let lifetime_of = |key| snapshot.lifetime_of(key);
-    let old = match &placement.claim {
-        Claim::Opened { contents, .. } => Some(contents),
-        Claim::None | Claim::Unusable(_) => None,
-    };
-    let pinned = |what| {
-        let target = group.targets[served_by].key;
-        let contents = claim::renew(old, fresh_seed, group.key, target, now, lifetime_of);
-        Some((contents, what))
-    };
-    let (contents, what) = match placement.verdict {
+    let cookie = group.cookie()?;
+    let target = group.targets[served_by].key;
+    let writing =
+        Writing { snapshot, cookie, claim: &placement.claim, key: group.key, now, fresh_seed };
+    if let Some(accompanied) = &cookie.accompanies {
+        match app {
+            AppCookie::Ended => return writing.without_pin(),
+            // One bad moment moves nobody: the pin stays, and so does what the cookie says.
+            AppCookie::Set if placement.verdict != Verdict::Spilled => {
+                return Some(writing.with_pin(target, made(placement.verdict)));
+            }
+            AppCookie::Set | AppCookie::Untouched => {}
+        }
+        let was_made = matches!(placement.verdict, Verdict::Hit) || placement.verdict.is_move();
+        if !accompanied.adopt && !was_made {
+            return None;
+        }
+    }
+    match placement.verdict {
         Verdict::Off
         | Verdict::AppCookieAbsent
         | Verdict::KeyAbsent
         | Verdict::Spilled
         | Verdict::StrictRefused
         | Verdict::NoTarget => None,
-        Verdict::Hit => match &placement.claim {
-            Claim::Opened { contents, first_key, pin: PinState::Held(pin) } => {
-                let lifetime = stickiness.lifetime.seconds();
-                match claim::rewrite(stickiness.refresh, *pin, *first_key, lifetime, now) {
-                    Rewrite::Renew => pinned("renewed"),
-                    Rewrite::Reseal => Some((*contents, "resealed")),
-                    Rewrite::Leave => None,
-                }
-            }
-            _ => None,
-        },
+        Verdict::Hit => writing.again(target),
         Verdict::New
         | Verdict::Adopted
         | Verdict::Malformed
         | Verdict::Forged
         | Verdict::UnknownKey
-        | Verdict::Expired => pinned("new"),
-        Verdict::MovedRemoved
+        | Verdict::Expired
+        | Verdict::MovedRemoved
         | Verdict::MovedDraining
         | Verdict::MovedZone
-        | Verdict::MovedUnhealthy => pinned("moved"),
-    }?;
-    let expires = claim::latest_expiry(&contents, lifetime_of, now);
-    Some(Renewal { contents, expires, what })
+        | Verdict::MovedUnhealthy => Some(writing.with_pin(target, made(placement.verdict))),
+    }
+}
+
+/// What a pin that is written says of itself in the log.
+fn made(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Hit => "renewed",
+        Verdict::Adopted => "adopted",
+        moved if moved.is_move() => "moved",
+        _ => "new",
+    }
+}
+
+/// What to write into the cookie that keeps a client with its group.
+pub fn group_renewal(
+    choice: &GroupChoice,
+    forward: &Forward,
+    snapshot: &Snapshot,
+    now: u64,
+    fresh_seed: Seed,
+) -> Option<Renewal> {
+    let sticky = forward.sticky.as_ref()?;
+    let (cookie, key, claim) = (&*sticky.cookie, sticky.key, &choice.claim);
+    let writing = Writing { snapshot, cookie, claim, key, now, fresh_seed };
+    let group = forward.shares[choice.share].key;
+    match choice.verdict {
+        GroupVerdict::Off | GroupVerdict::FailedOver => None,
+        GroupVerdict::Hit => writing.again(group),
+        GroupVerdict::MovedRemoved => Some(writing.with_pin(group, "moved")),
+        GroupVerdict::New
+        | GroupVerdict::Expired
+        | GroupVerdict::Malformed
+        | GroupVerdict::Forged
+        | GroupVerdict::UnknownKey => Some(writing.with_pin(group, "new")),
+    }
+}
+
+/// One cookie being written again.
+struct Writing<'a> {
+    snapshot: &'a Snapshot,
+    cookie: &'a Cookie,
+    claim: &'a Claim,
+    /// The group (the rule) whose pin it is about.
+    key: GroupKey,
+    now: u64,
+    fresh_seed: Seed,
+}
+
+impl Writing<'_> {
+    /// For a client that met what it is pinned to: as `refresh` says, and always where the key that
+    /// sealed is no longer the first.
+    fn again(&self, target: TargetKey) -> Option<Renewal> {
+        let Claim::Opened { contents, first_key, pin: PinState::Held(pin) } = self.claim else {
+            return None;
+        };
+        let (refresh, lifetime) = (self.cookie.settings.refresh, self.cookie.lifetime.seconds());
+        match claim::rewrite(refresh, *pin, *first_key, lifetime, self.now) {
+            Rewrite::Renew => Some(self.with_pin(target, "renewed")),
+            Rewrite::Reseal => Some(self.sealed(*contents, "resealed")),
+            Rewrite::Leave => None,
+        }
+    }
+
+    fn with_pin(&self, target: TargetKey, what: &'static str) -> Renewal {
+        let old = self.claim.contents();
+        let lifetime_of = |key| self.lifetime_of(key);
+        let contents = claim::renew(old, self.fresh_seed, self.key, target, self.now, lifetime_of);
+        self.sealed(contents, what)
+    }
+
+    /// For a client whose session is over. Pins for other groups stay in the cookie; without any,
+    /// the cookie goes. Nothing is written to a client that brought none.
+    fn without_pin(&self) -> Option<Renewal> {
+        if *self.claim == Claim::None {
+            return None;
+        }
+        let left = self.claim.contents().and_then(|contents| contents.without(self.key));
+        let left = left.map(|contents| self.sealed(contents, "ended"));
+        Some(match left {
+            Some(renewal) if renewal.expires > self.now => renewal,
+            _ => Renewal { contents: None, expires: 0, what: "ended" },
+        })
+    }
+
+    fn sealed(&self, contents: Contents, what: &'static str) -> Renewal {
+        let expires = claim::latest_expiry(&contents, |key| self.lifetime_of(key), self.now);
+        Renewal { contents: Some(contents), expires, what }
+    }
+
+    fn lifetime_of(&self, key: GroupKey) -> Option<u32> {
+        let kind: Kind = self.cookie.kind;
+        self.snapshot.lifetime_of(kind, key)
+    }
 }

@@ -131,6 +131,82 @@ impl Verdict {
     }
 }
 
+/// What became of a client's pin to a group of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GroupVerdict {
+    /// The rule keeps nobody with a group.
+    Off,
+    /// The client has no pin for this rule yet.
+    New,
+    /// The client went to the group it is pinned to.
+    Hit,
+    /// The rule does not name the pinned group any more.
+    MovedRemoved,
+    /// The pinned group cannot serve just now; the pin stays as it was.
+    FailedOver,
+    /// The pin is too old, or too far ahead.
+    Expired,
+    /// The cookie holds no token.
+    Malformed,
+    /// The cookie was not sealed with our key.
+    Forged,
+    /// The cookie was sealed with a key this balancer lacks.
+    UnknownKey,
+}
+
+impl GroupVerdict {
+    /// Every verdict, for tables and tests.
+    pub const ALL: [Self; 9] = [
+        Self::Off,
+        Self::New,
+        Self::Hit,
+        Self::MovedRemoved,
+        Self::FailedOver,
+        Self::Expired,
+        Self::Malformed,
+        Self::Forged,
+        Self::UnknownKey,
+    ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::New => "new",
+            Self::Hit => "hit",
+            Self::MovedRemoved => "moved_removed",
+            Self::FailedOver => "failed_over",
+            Self::Expired => "expired",
+            Self::Malformed => "malformed",
+            Self::Forged => "forged",
+            Self::UnknownKey => "unknown_key",
+        }
+    }
+
+    /// A sentence for `explain`.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Off => "this rule keeps nobody with a group: the weights decide",
+            Self::New => "the client has no pin for this rule yet",
+            Self::Hit => "the client is pinned to this group",
+            Self::MovedRemoved => "the rule does not name the pinned group any more",
+            Self::FailedOver => {
+                "the pinned group cannot serve just now: this request goes to another, the pin stays"
+            }
+            Self::Expired => "the pin to a group is too old, or too far ahead of this clock",
+            Self::Malformed => "the group's cookie holds no token: it is replaced",
+            Self::Forged => "no key of this balancer sealed the group's cookie: it is replaced",
+            Self::UnknownKey => "the group's cookie was sealed with a key this balancer lacks",
+        }
+    }
+}
+
+impl fmt::Display for GroupVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.word())
@@ -147,5 +223,9 @@ mod tests {
         words.sort_unstable();
         words.dedup();
         assert_eq!(words.len(), Verdict::ALL.len());
+        let mut words: Vec<_> = GroupVerdict::ALL.iter().map(|verdict| verdict.word()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), GroupVerdict::ALL.len());
     }
 }

@@ -190,6 +190,19 @@ impl GroupLive {
     }
 }
 
+/// The live half of a rule, known by its name.
+#[derive(Debug, Default)]
+pub struct RuleLive {
+    turn: CachePadded<AtomicU64>,
+}
+
+impl RuleLive {
+    /// The next turn among its groups, shared by all workers.
+    pub fn take_turn(&self) -> u64 {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! The roster gives a new snapshot the targets and groups it already knew, so that health, pools,
 //! counts and turns outlive a reload.
 
-use super::live::{GroupLive, TargetLive};
+use super::live::{GroupLive, RuleLive, TargetLive};
 use crate::ground::name::Name;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 pub struct Roster {
     targets: HashMap<(Name, Name, Option<SocketAddr>), Arc<TargetLive>>,
     groups: HashMap<Name, Arc<GroupLive>>,
+    rules: HashMap<Name, Arc<RuleLive>>,
     next_slot: usize,
     free_slots: Vec<usize>,
     next_generation: u64,
@@ -46,6 +47,11 @@ impl Roster {
         Arc::clone(self.groups.entry(name.clone()).or_default())
     }
 
+    /// The live half of a rule.
+    pub fn rule(&mut self, name: &Name) -> Arc<RuleLive> {
+        Arc::clone(self.rules.entry(name.clone()).or_default())
+    }
+
     /// Forgets targets that no snapshot and no exchange holds any more. Their slots go to the next
     /// ones, so that names whose addresses rotate do not make the workers' pools grow for ever.
     pub fn forget_the_gone(&mut self) {
@@ -58,6 +64,7 @@ impl Roster {
             is_held
         });
         self.groups.retain(|_, live| Arc::strong_count(live) > 1);
+        self.rules.retain(|_, live| Arc::strong_count(live) > 1);
     }
 }
 

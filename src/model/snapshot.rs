@@ -3,20 +3,20 @@
 //! An exchange keeps the picture it began with. Groups, rules and targets are named by their index
 //! in it; indexes never leave it.
 
+use super::affinity::{Affinity, Cookie};
+use super::forward::{Forward, GroupSticky};
 use super::live::{GroupLive, TargetLive};
 use super::roster::Roster;
-use crate::config::settings::{self, Config, FixedResponse, Stickiness, TargetAddress};
+use crate::config::settings::{self, Config, FixedResponse, TargetAddress};
 use crate::ground::name::Name;
-use crate::policy::affinity::cookie::{Attributes, SetCookieTemplate};
 use crate::policy::affinity::keys::Keyring;
-use crate::policy::affinity::token::{GroupKey, TargetKey};
+use crate::policy::affinity::token::{GroupKey, Kind, TargetKey};
 use crate::policy::balance::round_robin::Cycle;
 use crate::policy::routing::host_table::HostTable;
-use arc_swap::{ArcSwap, Cache};
+use crate::policy::routing::redirect::Redirect;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// The picture.
@@ -35,53 +35,7 @@ pub struct Snapshot {
     /// Where this balancer stands.
     pub zone: Option<Name>,
     /// By key, in its order: a search among a few numbers beats hashing one.
-    lifetimes: Box<[(GroupKey, u32)]>,
-}
-
-/// The current picture, replaced by one swap.
-#[derive(Clone, Debug)]
-pub struct Published(Arc<ArcSwap<Snapshot>>);
-
-impl Published {
-    /// Publishes the first picture.
-    pub fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self(Arc::new(ArcSwap::new(snapshot)))
-    }
-
-    /// Puts another picture in its place; exchanges under way keep theirs.
-    pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        self.0.store(snapshot);
-    }
-
-    /// The current picture, for those who ask seldom.
-    pub fn current(&self) -> Arc<Snapshot> {
-        self.0.load_full()
-    }
-
-    /// A reader for those who ask with every request: while nothing is published it costs one load
-    /// of a shared pointer.
-    pub fn reader(&self) -> Reader {
-        Reader(Cache::new(Arc::clone(&self.0)))
-    }
-}
-
-/// One worker's way to the current picture.
-#[derive(Debug)]
-pub struct Reader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
-
-/// A picture as one worker's exchanges share it. All workers' exchanges would write to the one
-/// count of an [`Arc`] with every request; this count is the worker's own.
-pub type Picture = Rc<Arc<Snapshot>>;
-
-impl Reader {
-    /// The current picture: the one last given out, unless another was published since.
-    pub fn current(&mut self, last: &mut Option<Picture>) -> Picture {
-        let current = self.0.load();
-        match last {
-            Some(last) if Arc::ptr_eq(last, current) => Rc::clone(last),
-            _ => Rc::clone(last.insert(Rc::new(Arc::clone(current)))),
-        }
-    }
+    lifetimes: Box<[((Kind, GroupKey), u32)]>,
 }
 
 /// A listener and the rules that hold for it.
@@ -107,10 +61,12 @@ pub struct Rule {
 /// What is done with a request.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// It goes to the group of this index.
-    Forward(usize),
+    /// It goes to a group.
+    Forward(Forward),
     /// It is answered here.
     Respond(FixedResponse),
+    /// The client is sent elsewhere.
+    Redirect(Redirect),
 }
 
 /// A group with its tables.
@@ -124,25 +80,15 @@ pub struct Group {
     pub targets: Box<[Target]>,
     /// The precomputed round robin.
     pub cycle: Cycle,
-    /// The cookie it writes, where it is sticky.
-    pub cookie: Option<Cookie>,
+    /// What tells its clients from one another, where it is sticky.
+    pub affinity: Option<Affinity>,
     /// What changes about it.
     pub live: Arc<GroupLive>,
     /// A name of it that is to be expanded has never had an address, so that a pin to a target that
     /// is not here may be a pin to one of that name's.
     pub awaits_names: bool,
     by_key: Box<[(TargetKey, usize)]>,
-}
-
-/// The names and the prepared text of a group's cookie.
-#[derive(Debug)]
-pub struct Cookie {
-    /// The main cookie's name.
-    pub name: Box<str>,
-    /// Its CORS twin's name.
-    pub twin: Box<str>,
-    /// All but the token and the date.
-    pub template: SetCookieTemplate,
+    by_route: Box<[(Box<str>, usize)]>,
 }
 
 /// A target at an address.
@@ -160,6 +106,8 @@ pub struct Target {
     pub weight: u16,
     /// Where it stands.
     pub zone: Option<Name>,
+    /// What its application appends to a session's id.
+    pub route: Box<str>,
     /// The file says `state = "drain"`.
     pub drain: bool,
     /// What changes about it.
@@ -202,30 +150,35 @@ impl Snapshot {
         let groups = groups.collect::<Result<Box<[_]>, _>>()?;
         let index: HashMap<&str, usize> =
             groups.iter().enumerate().map(|(at, group)| (group.name(), at)).collect();
-        let action = |action: &settings::Action| match action {
-            settings::Action::Forward(group) => {
-                index.get(group.as_str()).map(|&at| Action::Forward(at))
+        let mut action = |action: &settings::Action, rule: &Name| match action {
+            settings::Action::Forward(forward) => {
+                Forward::build(forward, rule, &index, roster).map(Action::Forward)
             }
             settings::Action::Respond(response) => Some(Action::Respond(response.clone())),
+            settings::Action::Redirect(redirect) => Some(Action::Redirect(redirect.clone())),
         };
         // A checked configuration forwards to groups that exist; a rule that could not be resolved
         // would be left out here rather than bring the process down.
         let rules: Box<[Rule]> = config
             .rules
             .iter()
-            .filter_map(|rule| Some(Rule { settings: rule.clone(), action: action(&rule.action)? }))
+            .filter_map(|rule| {
+                let action = action(&rule.action, &rule.name)?;
+                Some(Rule { settings: rule.clone(), action })
+            })
             .collect();
         let listeners = config.listeners.iter().map(|listener| Listener {
             settings: listener.clone(),
-            rules: rules_of(&rules, &listener.name),
-            default: listener.default.as_ref().and_then(action),
+            rules: rules_of(&rules, listener),
+            default: listener.default.as_ref().and_then(|default| action(default, &listener.name)),
         });
         let listeners = listeners.collect();
-        let lifetimes = lifetimes(&groups)?;
-        let mut cookie_names: Vec<Box<str>> = groups
-            .iter()
-            .filter_map(|group| group.cookie.as_ref())
-            .flat_map(|cookie| [cookie.name.clone(), cookie.twin.clone()])
+        let lifetimes = lifetimes(&groups, &rules)?;
+        let group_cookies = rules.iter().filter_map(|rule| Some(&*rule.sticky()?.cookie));
+        let cookies = groups.iter().filter_map(Group::cookie).chain(group_cookies);
+        let mut cookie_names: Vec<Box<str>> = cookies
+            .flat_map(|cookie| [Some(cookie.name.clone()), cookie.twin.clone()])
+            .flatten()
             .collect();
         cookie_names.sort_unstable();
         cookie_names.dedup();
@@ -240,9 +193,10 @@ impl Snapshot {
         })
     }
 
-    /// How long pins for a group live; `None` for a group unknown or no longer sticky.
-    pub fn lifetime_of(&self, group: GroupKey) -> Option<u32> {
-        let at = self.lifetimes.binary_search_by_key(&group, |&(key, _)| key).ok()?;
+    /// How long pins for a group (or a rule) live in tokens of a kind; `None` for one that is unknown
+    /// or no longer sticky in this way.
+    pub fn lifetime_of(&self, kind: Kind, group: GroupKey) -> Option<u32> {
+        let at = self.lifetimes.binary_search_by_key(&(kind, group), |&(key, _)| key).ok()?;
         Some(self.lifetimes[at].1)
     }
 
@@ -252,28 +206,45 @@ impl Snapshot {
     }
 }
 
-fn rules_of(rules: &[Rule], listener: &Name) -> HostTable {
-    let holds = |rule: &Rule| match &rule.settings.listeners {
-        Some(names) => names.contains(listener),
-        None => true,
-    };
-    let hosts = rules.iter().enumerate().filter(|(_, rule)| holds(rule));
-    HostTable::new(hosts.map(|(at, rule)| (at, rule.settings.hosts.as_slice())))
+fn rules_of(rules: &[Rule], listener: &settings::Listener) -> HostTable {
+    let rules = rules.iter().enumerate().filter(|(_, rule)| rule.settings.holds_for(listener));
+    HostTable::new(rules.map(|(at, rule)| (at, rule.settings.conditions.hosts.as_slice())))
 }
 
-fn lifetimes(groups: &[Group]) -> Result<Box<[(GroupKey, u32)]>, Collision> {
+fn lifetimes(
+    groups: &[Group],
+    rules: &[Rule],
+) -> Result<Box<[((Kind, GroupKey), u32)]>, Collision> {
     let mut names: HashMap<GroupKey, &str> = HashMap::new();
     let mut lifetimes = Vec::new();
     for group in groups {
         if let Some(other) = names.insert(group.key, group.name()) {
             return Err(Collision { one: other.into(), other: group.name().into() });
         }
-        if let Some(stickiness) = &group.settings.stickiness {
-            lifetimes.push((group.key, stickiness.lifetime.seconds()));
+        if let Some(cookie) = group.cookie() {
+            lifetimes.push(((cookie.kind, group.key), cookie.lifetime.seconds()));
         }
+    }
+    names.clear();
+    for rule in rules {
+        let (name, Some(sticky)) = (rule.settings.name.as_str(), rule.sticky()) else { continue };
+        if let Some(other) = names.insert(sticky.key, name) {
+            return Err(Collision { one: other.into(), other: name.into() });
+        }
+        lifetimes.push(((Kind::Group, sticky.key), sticky.cookie.lifetime.seconds()));
     }
     lifetimes.sort_unstable();
     Ok(lifetimes.into())
+}
+
+impl Rule {
+    /// What keeps its clients with their group.
+    pub fn sticky(&self) -> Option<&GroupSticky> {
+        match &self.action {
+            Action::Forward(forward) => forward.sticky.as_ref(),
+            Action::Respond(_) | Action::Redirect(_) => None,
+        }
+    }
 }
 
 impl Group {
@@ -294,6 +265,7 @@ impl Group {
                     address,
                     settings.upstream.max_connections,
                 ),
+                route: target.route.as_deref().unwrap_or(id.as_str()).into(),
                 id,
                 address,
                 address_text: address.map(|address| address.to_string().into()),
@@ -317,10 +289,14 @@ impl Group {
             _ => false,
         });
         let weights: Vec<u16> = targets.iter().map(|target| target.weight).collect();
+        let mut by_route: Vec<_> =
+            targets.iter().enumerate().map(|(at, target)| (target.route.clone(), at)).collect();
+        by_route.sort_unstable();
         Ok(Self {
+            by_route: by_route.into(),
             key: GroupKey::of(settings.name.as_str()),
             cycle: Cycle::new(&weights),
-            cookie: settings.stickiness.as_ref().map(Cookie::of),
+            affinity: settings.stickiness.as_ref().map(Affinity::of),
             live: roster.group(&settings.name),
             awaits_names,
             targets: targets.into(),
@@ -340,27 +316,23 @@ impl Group {
         Some(self.by_key[at].1)
     }
 
+    /// The cookie it writes, where it is sticky by one.
+    pub fn cookie(&self) -> Option<&Cookie> {
+        match &self.affinity {
+            Some(Affinity::Cookie(cookie)) => Some(cookie),
+            _ => None,
+        }
+    }
+
+    /// The index of the target of this route.
+    pub fn target_of_route(&self, route: &[u8]) -> Option<usize> {
+        let at = self.by_route.binary_search_by_key(&route, |(route, _)| route.as_bytes()).ok()?;
+        Some(self.by_route[at].1)
+    }
+
     /// The index of the target of this id.
     pub fn target_named(&self, id: &str) -> Option<usize> {
         self.targets.iter().position(|target| target.id.as_str() == id)
-    }
-}
-
-impl Cookie {
-    fn of(stickiness: &Stickiness) -> Self {
-        let name: Box<str> = stickiness.cookie.as_str().into();
-        Self {
-            twin: format!("{name}CORS").into(),
-            template: SetCookieTemplate::new(Attributes {
-                name: &stickiness.cookie,
-                path: &stickiness.path,
-                domain: stickiness.domain.as_deref(),
-                http_only: stickiness.http_only,
-                same_site: stickiness.same_site,
-                partitioned: stickiness.partitioned,
-            }),
-            name,
-        }
     }
 }
 

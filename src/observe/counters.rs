@@ -17,6 +17,8 @@ pub struct Counters {
     pub exchanges: Counter,
     /// Requests answered by hyper's parser: malformed, too long, too large.
     pub unparsable: Counter,
+    /// Requests that could be read in two ways, whatever was done with them.
+    pub not_compliant: Counter,
     /// Clients that moved to another target.
     pub moved: Counter,
     /// Requests sent again.

@@ -8,7 +8,7 @@ mod text;
 mod time;
 
 use crate::config::settings::AccessFormat;
-use crate::decide::verdict::Verdict;
+use crate::decide::verdict::{GroupVerdict, Verdict};
 use std::net::SocketAddr;
 use std::time::Duration;
 pub use time::{Seconds, time_text};
@@ -75,8 +75,6 @@ pub struct Record<'x> {
     pub action: &'static str,
     /// Where a redirect sent the client.
     pub redirect_url: Option<&'x [u8]>,
-    /// How the request stands to the protocol, and why, in ALB's words.
-    pub classification: Option<(&'static str, &'static str)>,
     /// Host as a rewrite made it.
     pub transformed_host: Option<&'x [u8]>,
     /// Path and query as a rewrite made them.
@@ -85,9 +83,13 @@ pub struct Record<'x> {
     pub transform_status: Option<&'static str>,
     /// Why the balancer answered itself, or why the exchange broke.
     pub error_reason: Option<&'static str>,
+    /// What became of the pin to a group, where the rule names several.
+    pub group_sticky: Option<GroupVerdict>,
+    /// ALB's class of a request that could be read in two ways, and why; `None` for a compliant one.
+    pub classification: Option<(&'static str, &'static str)>,
     /// What became of the pin.
     pub sticky: Option<Verdict>,
-    /// What was written into the cookie: `new`, `renewed`, `moved`, `resealed`.
+    /// What was written into the cookie: `new`, `adopted`, `renewed`, `resealed`, `moved`, `ended`.
     pub set_cookie: Option<&'static str>,
     /// The id of the target a moved or spilled client was pinned to, if it is still in the group.
     pub from: Option<&'x str>,
@@ -148,11 +150,12 @@ mod tests {
             rule_at: None,
             action: "forward",
             redirect_url: None,
-            classification: None,
             transformed_host: None,
             transformed_uri: None,
             transform_status: None,
             error_reason: None,
+            group_sticky: None,
+            classification: None,
             sticky: Some(Verdict::Hit),
             set_cookie: Some("renewed"),
             from: None,

@@ -1,20 +1,23 @@
 //! What the client gets of a target's head: its own fields less the hop's, and the group's cookie.
 
 use super::attempt::{Outgoing, show};
-use super::body::{Lease, UploadState};
+use super::body::{Held, Lease, UploadState};
 use super::client::Phase;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::handle::{Forwarded, ends_connection};
 use super::request::Trust;
 use super::upgrade::Switch;
-use crate::config::settings::Stickiness;
 use crate::decide::Placement;
-use crate::decide::renewal::renewal;
+use crate::decide::renewal::{Renewal, group_renewal, renewal};
 use crate::ground::clock::Moment;
+use crate::model::affinity::Cookie;
+use crate::model::snapshot::Action;
 use crate::policy::affinity::Lifetime;
-use crate::policy::affinity::token::{Kind, Seed};
+use crate::policy::affinity::app_cookie::{self, AppCookie};
+use crate::policy::affinity::token::Sealed;
 use crate::policy::headers::hop_by_hop;
+use crate::policy::headers::response::Origin;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, Response, StatusCode};
@@ -54,11 +57,14 @@ pub(super) fn answer(
     let headers = response.headers_mut();
     hop_by_hop::strip_response(headers);
     remove_our_names(headers);
+    let listener = &snapshot.listeners[exchange.client.listener].settings;
+    listener.response_fields.write(headers, Origin::Target);
     write_cookies(exchange, headers, &placement, target, trust, now);
-    if snapshot.listeners[exchange.client.listener].settings.debug_headers {
+    if listener.debug_headers {
         show(headers, placement.verdict, &group.targets[target]);
     }
-    let lease = Lease { connection, group: placement.group, target, in_flight };
+    let connection = Held::Alone(connection);
+    let mut lease = Lease { connection, group: placement.group, target, in_flight };
     if switches && let Some(client_upgrade) = client_upgrade {
         hop_by_hop::write_websocket(headers);
         let switch = Switch { client: client_upgrade, lease };
@@ -68,6 +74,9 @@ pub(super) fn answer(
         outgoing.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Finished);
     if early {
         exchange.client.linger();
+    }
+    if lease.connection.is_sending() {
+        lease.connection = lease.connection.share(&exchange.client);
     }
     if early || ends_connection(exchange) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -83,7 +92,7 @@ fn remove_our_names(headers: &mut HeaderMap) {
     }
 }
 
-/// Adds the group's cookie, and its twin where due.
+/// Adds the cookies that are due: the one that keeps the client with its group, then the group's.
 fn write_cookies(
     exchange: &mut Exchange,
     headers: &mut HeaderMap,
@@ -94,19 +103,54 @@ fn write_cookies(
 ) {
     let snapshot = exchange.snapshot.clone();
     let group = &snapshot.groups[placement.group];
-    let (Some(cookie), Some(stickiness)) = (&group.cookie, &group.settings.stickiness) else {
-        return;
-    };
-    let workplace = exchange.workplace.clone();
-    let fresh_seed = Seed(workplace.random());
-    let renewal = renewal(placement, target, &snapshot, now.unix_seconds(), fresh_seed);
-    let Some(renewal) = renewal else { return };
-    let sealed = snapshot.keyring.seal(Kind::Lb, &renewal.contents);
-    let secure = stickiness.secure.due(trust.came_over_tls);
-    let twin = stickiness.cors_twin.due(trust.came_over_tls);
-    workplace.with_date(renewal.expires, |date| {
-        let expires = (stickiness.lifetime != Lifetime::Session).then_some(date);
-        let token = sealed.as_str();
+    let seconds = now.unix_seconds();
+    let fresh_seed = exchange.fresh_seed();
+    let mut written = false;
+    let story = exchange.story();
+    if let (Some(choice), Some(Action::Forward(forward))) =
+        (&story.group, story.rule.map(|rule| &snapshot.rules[rule].action))
+        && let Some(sticky) = &forward.sticky
+        && let Some(renewal) = group_renewal(choice, forward, &snapshot, seconds, fresh_seed)
+    {
+        write_cookie(exchange, headers, &sticky.cookie, &renewal, trust);
+        written = true;
+    }
+    if let Some(cookie) = group.cookie() {
+        let app = match &cookie.accompanies {
+            None => AppCookie::Untouched,
+            Some(app) => {
+                let lines = headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes);
+                app_cookie::read(lines, &app.name, seconds)
+            }
+        };
+        if let Some(renewal) = renewal(placement, target, &snapshot, seconds, fresh_seed, app) {
+            write_cookie(exchange, headers, cookie, &renewal, trust);
+            exchange.story().set_cookie = Some(renewal.what);
+            written = true;
+        }
+    }
+    let stickiness = group.settings.stickiness.as_ref();
+    if written && stickiness.is_none_or(|stickiness| stickiness.guard_cache) {
+        guard_cache(headers);
+    }
+}
+
+/// Adds one cookie, and its twin where due.
+fn write_cookie(
+    exchange: &Exchange,
+    headers: &mut HeaderMap,
+    cookie: &Cookie,
+    renewal: &Renewal,
+    trust: &Trust,
+) {
+    let sealed =
+        renewal.contents.map(|contents| exchange.snapshot.keyring.seal(cookie.kind, &contents));
+    let token = sealed.as_ref().map_or("", Sealed::as_str);
+    let secure = cookie.settings.secure.due(trust.came_over_tls);
+    let twin = cookie.twin.is_some() && cookie.settings.cors_twin.due(trust.came_over_tls);
+    exchange.workplace.with_date(renewal.expires, |date| {
+        let dated = sealed.is_none() || cookie.lifetime != Lifetime::Session;
+        let expires = dated.then_some(date);
         let mut append = |line: Vec<u8>| {
             if let Ok(line) = HeaderValue::try_from(line) {
                 headers.append(SET_COOKIE, line);
@@ -117,20 +161,18 @@ fn write_cookies(
             append(cookie.template.twin_line(token, expires, secure));
         }
     });
-    guard_cache(headers, stickiness);
-    exchange.story().set_cookie = Some(renewal.what);
 }
 
 /// Tells shared caches not to keep our Set-Cookie where the response says they may keep the rest
 /// (RFC 9111 section 5.2.2.4).
-fn guard_cache(headers: &mut HeaderMap, stickiness: &Stickiness) {
+fn guard_cache(headers: &mut HeaderMap) {
     let is_shared = |line: &HeaderValue| {
         line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).any(|directive| {
             let name = directive.split(|&byte| byte == b'=').next().unwrap_or_default();
             name.eq_ignore_ascii_case(b"public") || name.eq_ignore_ascii_case(b"s-maxage")
         })
     };
-    if stickiness.guard_cache && headers.get_all(CACHE_CONTROL).iter().any(is_shared) {
+    if headers.get_all(CACHE_CONTROL).iter().any(is_shared) {
         let guard = HeaderValue::from_static("no-cache=\"set-cookie\"");
         headers.append(CACHE_CONTROL, guard);
     }

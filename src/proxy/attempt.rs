@@ -41,6 +41,17 @@ pub struct Outgoing {
     pub upload_deadline: Option<Instant>,
 }
 
+/// What a target is told beside the client's request.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// Why the request comes to it, with `debug_headers`.
+    pub verdict: Option<Verdict>,
+    /// Who would have the client after it, with `announce_successor`.
+    pub successor: Option<&'a str>,
+}
+
+const X_STAYPUT_SUCCESSOR: HeaderName = HeaderName::from_static("x-stayput-successor");
+
 impl Outgoing {
     /// Whether it may be sent again after a connection was lost: nothing of the body is lost, and
     /// the target saw nothing of it or sending it twice is as good as once (RFC 9110 section
@@ -51,11 +62,18 @@ impl Outgoing {
         untouched && (unsent || self.method.is_idempotent())
     }
 
-    /// The head for this target, which is the same for all but with `debug_headers`.
-    fn head(&self, shown: Option<Verdict>, target: &Target) -> Cow<'_, [u8]> {
-        let Some(verdict) = shown else { return Cow::Borrowed(&self.head) };
+    /// The head for this target, which is the same for all but where they are told something.
+    fn head(&self, told: Told<'_>, target: &Target) -> Cow<'_, [u8]> {
+        if told.verdict.is_none() && told.successor.is_none() {
+            return Cow::Borrowed(&self.head);
+        }
         let mut fields = HeaderMap::new();
-        show(&mut fields, verdict, target);
+        if let Some(verdict) = told.verdict {
+            show(&mut fields, verdict, target);
+        }
+        if let Some(successor) = told.successor {
+            fields.insert(X_STAYPUT_SUCCESSOR, header_value(successor));
+        }
         let mut head = self.head[..self.head.len() - BLANK_LINE.len()].to_vec();
         for (name, value) in &fields {
             write_field(&mut head, name, value);
@@ -98,12 +116,12 @@ const X_STAYPUT_TARGET: HeaderName = HeaderName::from_static("x-stayput-target")
 pub async fn attempt(
     outgoing: &Outgoing,
     target: &Target,
-    shown: Option<Verdict>,
+    told: Told<'_>,
     connect_timeout: Duration,
     exchange: &mut Exchange,
 ) -> Attempted {
     let now = exchange.workplace.now();
-    let head = &*outgoing.head(shown, target);
+    let head = &*outgoing.head(told, target);
     if let Some(connection) = exchange.workplace.pool.take(&target.live, now.monotonic) {
         exchange.story().dispatched = Some(now);
         match send(outgoing, head, connection, exchange, now.monotonic).await {

@@ -5,7 +5,7 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use crate::ground::clock::Moment;
 use crate::model::live::InFlight;
-use crate::net::http1::Connection;
+use crate::net::http1::{BrokenOff, Connection};
 use crate::observe::counters::Counters;
 use crate::policy::headers::hop_by_hop;
 use bytes::Bytes;
@@ -183,7 +183,7 @@ enum Source {
 #[derive(Debug)]
 pub struct Lease {
     /// The connection.
-    pub connection: Box<Connection<RequestBody>>,
+    pub connection: Held,
     /// To a target of the group of this index,
     pub group: usize,
     /// which is the one of this index.
@@ -192,14 +192,65 @@ pub struct Lease {
     pub in_flight: Option<InFlight>,
 }
 
+/// A target's connection, and who has a hand on it.
+#[derive(Debug)]
+pub enum Held {
+    /// The answer's body alone.
+    Alone(Box<Connection<RequestBody>>),
+    /// The client's task too, which sends on what is left of the request.
+    Shared(Rc<RefCell<Box<Connection<RequestBody>>>>),
+}
+
+impl Held {
+    /// Lets the client's task send on what is left of the request.
+    pub(super) fn share(self, client: &Client) -> Self {
+        let shared = Rc::new(RefCell::new(self.into_inner()));
+        client.send_on(&shared);
+        Self::Shared(shared)
+    }
+
+    /// Whether some of the request is left to be sent.
+    pub(super) fn is_sending(&self) -> bool {
+        self.with(Connection::is_sending)
+    }
+
+    /// The connection, in one hand again.
+    pub(super) fn into_inner(self) -> Box<Connection<RequestBody>> {
+        match self {
+            Self::Alone(connection) => connection,
+            // The client's task holds it weakly, but while it sends.
+            #[allow(clippy::expect_used)]
+            Self::Shared(shared) => Rc::try_unwrap(shared).expect("one holder").into_inner(),
+        }
+    }
+
+    fn with<R>(&self, ask: impl FnOnce(&Connection<RequestBody>) -> R) -> R {
+        match self {
+            Self::Alone(connection) => ask(connection),
+            Self::Shared(shared) => ask(&shared.borrow()),
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self {
+            Self::Alone(connection) => connection.poll_frame(cx),
+            Self::Shared(shared) => shared.borrow_mut().poll_frame(cx),
+        }
+    }
+}
+
 impl Lease {
-    fn give_back(mut self, exchange: &Exchange) {
-        if self.connection.rest() {
+    fn give_back(self, exchange: &Exchange) {
+        let mut connection = self.connection.into_inner();
+        if connection.rest() && !exchange.closes_both {
             let group = &exchange.snapshot.groups[self.group];
             let workplace = &exchange.workplace;
             let until = workplace.now().monotonic + group.settings.upstream.keep_alive;
             let target = &group.targets[self.target].live;
-            workplace.pool.give_back(target, self.connection, until);
+            workplace.pool.give_back(target, connection, until);
         }
     }
 }
@@ -262,7 +313,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(bytes) => bytes.is_none(),
-            Source::Target(lease) => lease.connection.is_done(),
+            Source::Target(lease) => lease.connection.with(Connection::is_done),
             Source::Gone => true,
         }
     }
@@ -272,9 +323,11 @@ impl Body for ResponseBody {
             Source::Own(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Source::Target(lease) => {
-                lease.connection.left().map(SizeHint::with_exact).unwrap_or_default()
-            }
+            Source::Target(lease) => lease
+                .connection
+                .with(Connection::left)
+                .map(SizeHint::with_exact)
+                .unwrap_or_default(),
             Source::Gone => SizeHint::with_exact(0),
         }
     }

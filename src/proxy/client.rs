@@ -6,18 +6,20 @@
 //! way since the last tick counts as having gone now, so a deadline may be late by two ticks and
 //! is never early.
 
+use super::body::RequestBody;
 use super::exchange::Ended;
 use super::workplace::Workplace;
 use crate::config::settings::ListenerTimeouts;
 use crate::ground::clock::Moment;
+use crate::net::http1::Connection;
 use crate::net::stream::Watch;
 use crate::policy::headers::forwarded::Introduction;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 /// What a connection is waiting for.
@@ -85,6 +87,8 @@ pub struct Client {
     /// Whether hyper holds buffers for it.
     is_equipped: Cell<bool>,
     must_linger: Cell<bool>,
+    /// The connection to a target that takes the rest of a request already answered.
+    sending: RefCell<Weak<RefCell<Box<Connection<RequestBody>>>>>,
     ended: RefCell<Vec<Ended>>,
     flushes_before: Cell<u64>,
     traffic_before: Cell<(u64, u64)>,
@@ -119,6 +123,7 @@ impl Client {
             waker: RefCell::new(None),
             is_equipped: Cell::new(false),
             must_linger: Cell::new(false),
+            sending: RefCell::new(Weak::new()),
             ended: RefCell::new(Vec::new()),
             flushes_before: Cell::new(0),
             traffic_before: Cell::new((0, 0)),
@@ -131,9 +136,11 @@ impl Client {
         self.phase.get()
     }
 
-    /// What targets are told of it. Made with the first request: many connections never send one.
-    pub fn introduction(&self) -> &Introduction {
-        self.introduction.get_or_init(|| Introduction::new(self.peer.ip(), self.local.port()))
+    /// What targets are told of it, the client's port too where `client_port` says so. Made with the
+    /// first request, for many connections never send one, and the same to the last.
+    pub fn introduction(&self, client_port: bool) -> &Introduction {
+        let new = || Introduction::new(self.peer, self.local.port(), client_port);
+        self.introduction.get_or_init(new)
     }
 
     /// The peer's address and port as text, made with the first record.
@@ -229,9 +236,18 @@ impl Client {
         self.expiry.get()
     }
 
-    /// Resolves when the time of what is awaited is over. The connection's task is woken for it.
-    pub async fn expired(&self) -> Expiry {
-        poll_fn(|_| self.expiry.get().map_or(Poll::Pending, Poll::Ready)).await
+    /// Hands over the sending of what is left of a request whose answer has begun. The answer's body
+    /// is not asked for while the client takes none of it, and the client may take none of it
+    /// before all of its request has gone.
+    pub fn send_on(&self, connection: &Rc<RefCell<Box<Connection<RequestBody>>>>) {
+        *self.sending.borrow_mut() = Rc::downgrade(connection);
+    }
+
+    /// Sends some of it.
+    pub fn poll_sending(&self, cx: &mut Context<'_>) {
+        if let Some(connection) = self.sending.borrow().upgrade() {
+            connection.borrow_mut().poll_sending(cx);
+        }
     }
 
     /// Remembers whom the tick wakes.
@@ -338,13 +354,18 @@ mod tests {
     };
 
     fn client() -> (Client, Instant) {
+        let (client, accepted) = client_with(TIMEOUTS);
+        (client, accepted.monotonic)
+    }
+
+    fn client_with(timeouts: ListenerTimeouts) -> (Client, Moment) {
         let now = Moment::now();
         let address = "127.0.0.1:1".parse().unwrap();
         let open = Arc::new(AtomicU32::new(0));
         let place = Place::take(&open, 1).unwrap();
         let client =
-            Client::new((address, address), 0, TIMEOUTS, Arc::new(Watch::default()), now, place);
-        (client, now.monotonic)
+            Client::new((address, address), 0, timeouts, Arc::new(Watch::default()), now, place);
+        (client, now)
     }
 
     #[track_caller]
@@ -369,6 +390,29 @@ mod tests {
         check(Phase::Waiting, None, 3_600, None);
         check(Phase::Responding, None, 60, Some(Expiry::Stalled));
         check(Phase::Tunnel, None, 60, Some(Expiry::Stalled));
+    }
+
+    #[test]
+    fn a_connections_life_counts_from_accept_and_no_request_makes_it_longer() {
+        let hour = Duration::from_hours(1);
+        let (client, accepted) =
+            client_with(ListenerTimeouts { max_lifetime: Some(hour), ..TIMEOUTS });
+        for minute in 0..60 {
+            let now = accepted.later(Duration::from_mins(minute));
+            for phase in [Phase::Head, Phase::Waiting, Phase::Responding, Phase::Idle] {
+                client.enter(phase, now.monotonic, None);
+            }
+            assert!(!client.is_old(now), "{minute} minutes");
+        }
+        assert!(!client.is_old(accepted.later(hour - Duration::from_nanos(1))));
+        assert!(client.is_old(accepted.later(hour)));
+        // Its age alone closes nothing: one more request is taken.
+        let late = accepted.later(hour).monotonic;
+        client.enter(Phase::Idle, late, None);
+        client.tick(late, None);
+        assert_eq!(client.expiry(), None);
+        let (forever, accepted) = client_with(TIMEOUTS);
+        assert!(!forever.is_old(accepted.later(24 * hour)));
     }
 
     #[test]

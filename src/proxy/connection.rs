@@ -103,6 +103,7 @@ async fn speak(
         {
             return Poll::Ready(End::Expired(expiry));
         }
+        client.poll_sending(cx);
         let polled = Pin::new(&mut *connection).poll(cx);
         client.settle(workplace);
         match polled {
@@ -152,7 +153,9 @@ async fn finish(workplace: &Rc<Workplace>, client: &Client, mut socket: TcpStrea
     if let Some((status, why, is_answered)) = unread {
         workplace.counters.unparsable.add_one();
         if !is_answered {
-            let answer = respond::raw(status);
+            let snapshot = workplace.snapshot();
+            let listener = &snapshot.listeners[client.listener].settings;
+            let answer = respond::raw(status, &listener.response_fields);
             // Best effort: the socket's buffer takes so few bytes at once, or the client is gone.
             if let Ok(Ok(())) = tokio::time::timeout(LINGER, socket.write_all(&answer)).await {
                 client.watch.add_written(answer.len());

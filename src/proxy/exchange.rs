@@ -6,10 +6,12 @@ use super::failure::Failure;
 use super::workplace::Workplace;
 use crate::config::settings::AccessFormat;
 use crate::decide::Placement;
+use crate::decide::group_choice::GroupChoice;
 use crate::decide::verdict::Verdict;
 use crate::ground::clock::Moment;
-use crate::model::snapshot::Picture;
+use crate::model::published::Picture;
 use crate::observe::record::{LONGEST_USER_AGENT, Record};
+use crate::policy::affinity::token::Seed;
 use http::header::{HOST, HeaderName, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Version};
 use std::borrow::Cow;
@@ -26,6 +28,8 @@ pub struct Exchange {
     pub client: Rc<Client>,
     /// The picture it began with.
     pub snapshot: Picture,
+    /// Whether nothing may follow it, on the client's connection or the target's.
+    pub closes_both: bool,
     /// What is written down; taken when it ends.
     story: Option<Box<Story>>,
 }
@@ -47,10 +51,20 @@ pub struct Story {
     pub trace_id: Option<HeaderValue>,
     /// The index of the rule; `None` is the default.
     pub rule: Option<usize>,
-    /// `forward`, `fixed-response`, `-`.
+    /// `forward`, `redirect`, `fixed-response`, `-`.
     pub action: &'static str,
+    /// Which of its rule's groups it went to, where there was a choice.
+    pub group: Option<GroupChoice>,
+    /// Where a redirect sent the client.
+    pub redirect_url: Option<Box<str>>,
+    /// The host the target got instead of the client's.
+    pub transformed_host: Option<Box<str>>,
+    /// Path and query the target got instead of the client's.
+    pub transformed_uri: Option<Box<str>>,
     /// Its place in a group.
     pub placement: Option<Placement>,
+    /// The seed of a client that has none, drawn when it is first asked for.
+    fresh_seed: Option<Seed>,
     /// Targets tried.
     pub attempts: u32,
     /// When it was last sent to a target.
@@ -63,6 +77,8 @@ pub struct Story {
     pub status: u16,
     /// Why the balancer answered itself, or why the answer broke off.
     pub error: Option<&'static str>,
+    /// ALB's class of a request that could be read in two ways, and why.
+    pub classification: Option<(&'static str, &'static str)>,
     /// What was written into the cookie.
     pub set_cookie: Option<&'static str>,
     /// Whether it became a tunnel.
@@ -144,7 +160,7 @@ impl Exchange {
         let said = Said::of(request, workplace.keeps_referer);
         let story = Story::new(began, &client, request.method().clone(), request.version(), said);
         let snapshot = workplace.snapshot();
-        Self { workplace, client, snapshot, story: Some(Box::new(story)) }
+        Self { workplace, client, snapshot, closes_both: false, story: Some(Box::new(story)) }
     }
 
     /// What will be written down of it.
@@ -152,6 +168,12 @@ impl Exchange {
         // The story is taken by `drop` alone, after which nobody holds the exchange.
         #[allow(clippy::expect_used)]
         self.story.as_mut().expect("an exchange has its story until it is dropped")
+    }
+
+    /// The seed this client is given if it has none, the same for all its cookies.
+    pub fn fresh_seed(&mut self) -> Seed {
+        let workplace = Rc::clone(&self.workplace);
+        *self.story().fresh_seed.get_or_insert_with(|| Seed(workplace.random()))
     }
 
     /// Notes that the balancer answers itself because of this.
@@ -198,7 +220,12 @@ impl Story {
             trace_id: None,
             rule: None,
             action: "-",
+            group: None,
+            redirect_url: None,
+            transformed_host: None,
+            transformed_uri: None,
             placement: None,
+            fresh_seed: None,
             attempts: 0,
             dispatched: None,
             answered: None,
@@ -206,6 +233,7 @@ impl Story {
             // Until something else is answered, the client is the one who left (ALB's 460).
             status: 460,
             error: None,
+            classification: None,
             set_cookie: None,
             is_tunnel: false,
             is_complete: false,
@@ -327,12 +355,14 @@ impl Ended {
             },
             rule_at: story.rule,
             action: story.action,
-            redirect_url: None,
-            classification: None,
-            transformed_host: None,
-            transformed_uri: None,
-            transform_status: None,
+            redirect_url: story.redirect_url.as_deref().map(str::as_bytes),
+            transformed_host: story.transformed_host.as_deref().map(str::as_bytes),
+            transformed_uri: story.transformed_uri.as_deref().map(str::as_bytes),
+            transform_status: (story.transformed_host.is_some() || story.transformed_uri.is_some())
+                .then_some("TransformSuccess"),
             error_reason: story.error,
+            group_sticky: story.group.as_ref().map(|group| group.verdict),
+            classification: story.classification,
             sticky: verdict,
             set_cookie: story.set_cookie,
             from: pinned.map(|target| target.id.as_str()),

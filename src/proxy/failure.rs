@@ -4,6 +4,7 @@
 use crate::decide::verdict::Verdict;
 use crate::net::connect::ConnectError;
 use crate::policy::headers::head::Refusal;
+use crate::policy::routing::redirect::Fault;
 use http::StatusCode;
 
 /// Why the balancer answers itself.
@@ -13,6 +14,12 @@ pub enum Failure {
     Head(Refusal),
     /// No rule takes the request and the listener has no default.
     NoRule,
+    /// All groups of the rule have weight 0.
+    NoShare,
+    /// A redirect has no URL to send the client to.
+    Redirect(Fault),
+    /// A rewrite made something that is no path or no host.
+    Rewrite,
     /// Nobody in the group can serve, or the pinned target cannot and the group is strict.
     Refused(Verdict),
     /// The body is larger than `limits.body_bytes`.
@@ -46,10 +53,18 @@ impl Failure {
                 | Refusal::Method
                 | Refusal::TransferEncoding
                 | Refusal::ConnectionOption
-                | Refusal::ForwardingLoop => StatusCode::BAD_REQUEST,
+                | Refusal::ForwardingLoop
+                | Refusal::Desync => StatusCode::BAD_REQUEST,
             },
             Failure::NoRule => StatusCode::NOT_FOUND,
-            Failure::Refused(_) | Failure::Connect(ConnectError::Full) => {
+            Failure::Redirect(fault) => match fault {
+                // No redirect that a client would follow for ever, and no failure of ours either.
+                Fault::Loop => StatusCode::LOOP_DETECTED,
+                Fault::TooLong => StatusCode::INSUFFICIENT_STORAGE,
+                Fault::Host => StatusCode::BAD_REQUEST,
+            },
+            Failure::Rewrite => StatusCode::INTERNAL_SERVER_ERROR,
+            Failure::NoShare | Failure::Refused(_) | Failure::Connect(ConnectError::Full) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Failure::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -86,8 +101,16 @@ impl Failure {
                 Refusal::Expectation => "unknown_expectation",
                 Refusal::ConnectionOption => "bad_connection_option",
                 Refusal::ForwardingLoop => "forwarding_loop",
+                Refusal::Desync => "desync_mitigation",
             },
             Failure::NoRule => "no_rule",
+            Failure::NoShare => "all_weights_zero",
+            Failure::Redirect(fault) => match fault {
+                Fault::Loop => "redirect_loop",
+                Fault::TooLong => "redirect_too_long",
+                Fault::Host => "bad_host",
+            },
+            Failure::Rewrite => "rewrite_failed",
             Failure::Refused(verdict) => verdict.word(),
             Failure::BodyTooLarge => "body_too_large",
             Failure::BodyMalformed => "body_malformed",

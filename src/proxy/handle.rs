@@ -1,22 +1,26 @@
 //! The whole life of a request on one screen: begin, judge the head, decide, forward or answer.
 
 use super::answer::{self, Served};
-use super::attempt::{self, Attempted, Outgoing};
+use super::attempt::{self, Attempted, Outgoing, Told};
 use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, Phase};
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::request::{self, Trust};
+use super::reroute;
 use super::respond;
 use super::upgrade;
-use super::workplace::{AsItIs, Workplace, header_value};
+use super::workplace::{AsItIs, Workplace};
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
 use crate::decide::{self, Outcome, Placement};
 use crate::model::live::InFlight;
 use crate::model::snapshot::Snapshot;
 use crate::net::http1::Connection;
-use crate::policy::headers::head;
+use crate::policy::headers::desync::{self, Treatment};
+use crate::policy::headers::head::{self, Refusal};
+use crate::policy::headers::names::{self, Names};
+use crate::policy::headers::response::Origin;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use http_body::Body;
@@ -69,6 +73,8 @@ async fn answered(
 
 fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<ResponseBody> {
     let (mut parts, bytes) = response.into_parts();
+    let listener = &exchange.snapshot.listeners[exchange.client.listener].settings;
+    listener.response_fields.write(&mut parts.headers, Origin::Own);
     if ends_connection(&exchange) {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -76,9 +82,12 @@ fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<Respons
     Response::from_parts(parts, ResponseBody::own(bytes, exchange))
 }
 
-/// Whether the answer is the connection's last: the process leaves, or its life is over.
+/// Whether the answer is the connection's last: the process leaves, its life is over, or nothing may
+/// follow this request.
 pub(super) fn ends_connection(exchange: &Exchange) -> bool {
-    exchange.workplace.draining.get() || exchange.client.is_old(exchange.workplace.now())
+    exchange.closes_both
+        || exchange.workplace.draining.get()
+        || exchange.client.is_old(exchange.workplace.now())
 }
 
 async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<Served, Failure> {
@@ -90,22 +99,46 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     exchange.workplace.note_request(began.unix_seconds());
 
     let (mut parts, body) = incoming.into_parts();
-    let authority = head::check(&parts.method, &parts.uri, parts.version, &parts.headers)
+    let names = Names::of(&parts.headers);
+    let found = desync::classify(&parts.method, parts.version, &parts.headers, names);
+    if let Some(reason) = found {
+        exchange.story().classification = Some(reason.words());
+        exchange.workplace.counters.not_compliant.add_one();
+    }
+    let treatment = listener.desync_mitigation.treatment(found);
+    exchange.closes_both = treatment == Treatment::ForwardAndClose;
+    if listener.drop_invalid_headers && names.invalid {
+        names::drop_invalid(&mut parts.headers);
+    }
+    let authority = head::check(&parts.method, &parts.uri, parts.version, &parts.headers, names)
         .map_err(Failure::Head)?;
+    if treatment == Treatment::Refuse {
+        return Err(Failure::Head(Refusal::Desync));
+    }
     let described = decide::Request {
         listener: exchange.client.listener,
         host: authority.host(),
         path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        method: parts.method.as_str(),
         headers: &parts.headers,
+        address: trust.address,
     };
     let decision =
         decide::decide(&described, &snapshot, &AsItIs, began.unix_seconds(), &mut AsItIs);
     exchange.story().rule = decision.rule;
+    exchange.story().group = decision.group;
     let placement = match decision.outcome {
         Outcome::NoRule => return Err(Failure::NoRule),
+        Outcome::NoShare => return Err(Failure::NoShare),
         Outcome::Respond(fixed) => {
             exchange.story().action = "fixed-response";
             return Ok(Served::Here(respond::fixed(fixed)));
+        }
+        Outcome::Redirect(redirect) => {
+            exchange.story().action = "redirect";
+            return reroute::redirect(exchange, redirect, &described, &authority, &trust)
+                .map(Served::Here);
         }
         Outcome::Forward(placement) => placement,
     };
@@ -115,9 +148,16 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     }) {
         return Err(Failure::BodyTooLarge);
     }
-    // Where the target's own form names the authority, Host says the same to the target.
-    let host = parts.uri.authority().and(authority.text).map(header_value);
-    let hop = request::prepare(exchange, &mut parts, host, &trust, &placement)?;
+    let mut host = request::host(exchange, listener, &parts.uri, &authority);
+    let rule = decision.rule.map(|at| &snapshot.rules[at].settings);
+    if let Some(rewrite) = rule.and_then(|rule| rule.rewrite.as_ref()) {
+        let rewritten = reroute::rewrite(exchange, rewrite, &parts.uri, &authority)?;
+        host = rewritten.host.or(host);
+        if let Some(uri) = rewritten.uri {
+            parts.uri = uri;
+        }
+    }
+    let hop = request::prepare(exchange, &mut parts, host, names, &trust, &placement)?;
     let client_upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| hop.websocket);
     let outgoing = request::outgoing(exchange, parts, body, listener, &placement);
     let forwarded = forward(exchange, &outgoing, placement).await?;
@@ -163,8 +203,11 @@ async fn forward(
         };
         exchange.story().attempts += 1;
         let debug = snapshot.listeners[exchange.client.listener].settings.debug_headers;
-        let shown = debug.then_some(placement.verdict);
-        let attempted = attempt::attempt(outgoing, target, shown, upstream.connect, exchange);
+        let told = Told {
+            verdict: debug.then_some(placement.verdict),
+            successor: successor(exchange, &placement, at, &snapshot),
+        };
+        let attempted = attempt::attempt(outgoing, target, told, upstream.connect, exchange);
         let failure = match attempted.await {
             Attempted::Answered(response, connection) => {
                 return Ok(Forwarded { response, connection, placement, target: at, in_flight });
@@ -185,6 +228,23 @@ async fn forward(
         }
         placement = after;
     }
+}
+
+/// The id of the target that would have this client if `at` were gone, where the group wants its
+/// targets to know.
+fn successor<'s>(
+    exchange: &mut Exchange,
+    placement: &Placement,
+    at: usize,
+    snapshot: &'s Snapshot,
+) -> Option<&'s str> {
+    let group = &snapshot.groups[placement.group];
+    if !group.settings.announce_successor || group.affinity.is_none() {
+        return None;
+    }
+    let seed = placement.claim.seed().unwrap_or_else(|| exchange.fresh_seed());
+    let successor = decide::successor(snapshot, placement.group, at, seed, &AsItIs)?;
+    Some(group.targets[successor].id.as_str())
 }
 
 fn next(placement: &Placement, tried: &Tried, snapshot: &Snapshot) -> Placement {

@@ -9,6 +9,7 @@ pub mod exchange;
 pub mod failure;
 pub mod handle;
 mod request;
+mod reroute;
 pub mod respond;
 pub mod upgrade;
 pub mod workplace;

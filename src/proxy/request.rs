@@ -9,14 +9,16 @@ use crate::config::settings;
 use crate::decide::Placement;
 use crate::net::http1::send;
 use crate::policy::affinity::cookie;
-use crate::policy::headers::forwarded::{self, Forwarding, Hygiene};
-use crate::policy::headers::head::Refusal;
+use crate::policy::headers::forwarded::{self, Forwarding};
+use crate::policy::headers::head::{self, Authority};
+use crate::policy::headers::names::Names;
 use crate::policy::headers::{hop_by_hop, trace_id};
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderValue, TRAILER, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -45,34 +47,56 @@ impl Trust {
     }
 }
 
+/// The Host the target gets, where it is not the one that came.
+pub(super) fn host(
+    exchange: &Exchange,
+    listener: &settings::Listener,
+    target: &Uri,
+    authority: &Authority<'_>,
+) -> Option<HeaderValue> {
+    let local = exchange.client.local;
+    let own;
+    let (text, is_as_sent) = match authority.text {
+        // Where the target's own form names the authority, Host says the same.
+        Some(text) => (text, target.authority().is_none()),
+        // HTTP/1.0 may come without one (RFC 9112 section 3.3).
+        None => {
+            own = local.to_string();
+            (own.as_str(), false)
+        }
+    };
+    if listener.preserve_host {
+        return (!is_as_sent).then(|| header_value(text));
+    }
+    Authority { text: Some(text) }.normalised(local.port()).map(|text| header_value(&text))
+}
+
 /// Makes the head the target gets: hop-by-hop fields go first, then what is true is written.
 pub(super) fn prepare(
     exchange: &mut Exchange,
     parts: &mut http::request::Parts,
     host: Option<HeaderValue>,
+    names: Names,
     trust: &Trust,
     placement: &Placement,
 ) -> Result<hop_by_hop::Hop, Failure> {
     let snapshot = exchange.snapshot.clone();
     let listener = &snapshot.listeners[exchange.client.listener].settings;
     let headers = &mut parts.headers;
-    let mut hop = hop_by_hop::strip_request(headers).map_err(Failure::Head)?;
+    let mut hop = hop_by_hop::strip_request(headers, names).map_err(Failure::Head)?;
     hop.websocket &= parts.version == Version::HTTP_11 && parts.method == http::Method::GET;
     let forwarding = Forwarding {
-        peer: exchange.client.peer.ip(),
-        introduction: exchange.client.introduction(),
+        introduction: exchange.client.introduction(listener.client_port),
         peer_is_trusted: trust.peer_is_trusted,
         mode: listener.x_forwarded_for,
+        names,
     };
-    let Hygiene { suspicious } = forwarded::write(headers, forwarding).map_err(Failure::Head)?;
-    if suspicious {
-        return Err(Failure::Head(Refusal::TransferEncoding));
+    forwarded::write(headers, forwarding).map_err(Failure::Head)?;
+    if names.content_length {
+        head::canonical_length(headers);
     }
     if let Some(host) = host {
         headers.insert(HOST, host);
-    } else if parts.version < Version::HTTP_11 && !headers.contains_key(HOST) {
-        // HTTP/1.0 may come without one (RFC 9112 section 3.3).
-        headers.insert(HOST, header_value(&exchange.client.local.to_string()));
     }
     join_cookies(headers);
     let random = (exchange.workplace.random(), exchange.workplace.random() as u32);
@@ -117,6 +141,15 @@ fn hide(headers: &mut HeaderMap, names: &[Box<str>]) {
     }
 }
 
+/// Path and query as a target reads them. A client's `http://shop.example?x=1` has no path, and an
+/// empty one is sent as `/` (RFC 9112 section 3.2.1).
+pub(super) fn origin_form(uri: &Uri) -> Cow<'_, str> {
+    match uri.path_and_query().map_or("/", PathAndQuery::as_str) {
+        text if text.starts_with('?') => Cow::Owned(format!("/{text}")),
+        text => Cow::Borrowed(text),
+    }
+}
+
 /// Bytes of a request's head that most do not exceed, cookies included, and just under what the
 /// system's allocator still has at hand without a search (1,032).
 const USUAL_HEAD: usize = 1_000;
@@ -143,9 +176,9 @@ pub(super) fn outgoing(
     if chunked {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let target = origin_form(&parts.uri);
     let mut head = Vec::with_capacity(USUAL_HEAD);
-    send::write_head(&mut head, &parts.method, target, &headers);
+    send::write_head(&mut head, &parts.method, &target, &headers);
     head.extend_from_slice(attempt::BLANK_LINE);
     let trailer = if chunked { headers.get(TRAILER).cloned() } else { None };
     exchange.story().trace_id = headers.remove(trace_id::X_AMZN_TRACE_ID);

@@ -2,9 +2,13 @@
 
 use super::failure::Failure;
 use crate::config::settings::FixedResponse;
+use crate::net::http1::send::write_field;
+use crate::policy::headers::response::{Origin, ResponseFields};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
-use http::{Response, StatusCode};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION,
+};
+use http::{HeaderMap, Response, StatusCode};
 
 /// The page of a failure.
 pub fn failure(failure: &Failure) -> Response<Bytes> {
@@ -12,8 +16,7 @@ pub fn failure(failure: &Failure) -> Response<Bytes> {
     let mut response = Response::new(page(status));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    describe_page(headers);
     if failure.closes() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -35,6 +38,18 @@ pub fn fixed(fixed: &FixedResponse) -> Response<Bytes> {
     response
 }
 
+/// A redirect, with a page for those who do not follow it.
+pub fn redirect(status: u16, location: HeaderValue) -> Response<Bytes> {
+    // A checked configuration holds a status that is one.
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
+    let mut response = Response::new(page(status));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    headers.insert(LOCATION, location);
+    response
+}
+
 fn title(status: StatusCode) -> String {
     // ALB's own words where they differ from the registry's.
     let reason = match status {
@@ -46,6 +61,11 @@ fn title(status: StatusCode) -> String {
     format!("{} {reason}", status.as_str())
 }
 
+fn describe_page(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
 fn page(status: StatusCode) -> Bytes {
     let title = title(status);
     Bytes::from(format!(
@@ -55,15 +75,19 @@ fn page(status: StatusCode) -> Bytes {
 }
 
 /// A whole answer for a connection that no HTTP machine drives any more: a head that was never
-/// finished, or another protocol.
-pub fn raw(status: StatusCode) -> Vec<u8> {
-    let (title, page) = (title(status), page(status));
-    let mut answer = format!(
-        "HTTP/1.1 {title}\r\nContent-Type: text/html\r\nCache-Control: no-store\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n",
-        page.len()
-    )
-    .into_bytes();
+/// finished, or another protocol. `fields` are those of every answer of its listener.
+pub fn raw(status: StatusCode, fields: &ResponseFields) -> Vec<u8> {
+    let page = page(status);
+    let mut headers = HeaderMap::new();
+    describe_page(&mut headers);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(page.len()));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    fields.write(&mut headers, Origin::Own);
+    let mut answer = format!("HTTP/1.1 {}\r\n", title(status)).into_bytes();
+    for (name, value) in &headers {
+        write_field(&mut answer, name, value);
+    }
+    answer.extend_from_slice(b"\r\n");
     answer.extend_from_slice(&page);
     answer
 }
@@ -72,6 +96,7 @@ pub fn raw(status: StatusCode) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::decide::verdict::Verdict;
+    use crate::policy::headers::response::ServerField;
 
     #[test]
     fn pages_are_as_long_as_albs() {
@@ -82,10 +107,15 @@ mod tests {
     }
 
     #[test]
-    fn a_raw_answer_announces_its_own_length_and_closes() {
-        let text = String::from_utf8(raw(StatusCode::REQUEST_TIMEOUT)).unwrap();
+    fn a_raw_answer_announces_its_own_length_closes_and_has_the_listeners_fields() {
+        let frames = (http::header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        let fields = ResponseFields::new([frames], ServerField::Own);
+        let text = String::from_utf8(raw(StatusCode::REQUEST_TIMEOUT, &fields)).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 408 "));
-        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
+        for field in ["x-frame-options: DENY", "server: stayput", "connection: close"] {
+            assert!(head.contains(&format!("\r\n{field}")), "{head}");
+        }
+        assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
     }
 }

@@ -8,6 +8,7 @@ use crate::ground::clock::Moment;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
+use std::task::Poll;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 
 /// Both ends of a switch that is about to happen.
@@ -22,31 +23,30 @@ pub struct Switch {
 pub async fn carry(mut exchange: Exchange, switch: Switch) {
     let Switch { client: on_client, lease: Lease { connection, in_flight: _in_flight, .. } } =
         switch;
-    let (mut target_side, first_bytes, _place) = connection.into_tunnel();
+    let (mut target_side, first_bytes, _place) = connection.into_inner().into_tunnel();
     let client = exchange.client.clone();
     exchange.story().is_tunnel = true;
-    let tunnel = async {
-        let mut client_side = TokioIo::new(on_client.await.ok()?);
+    // Until the 101 has gone out, the connection's own task is the one the tick wakes; where it
+    // gives up, this ends as well.
+    if let Ok(upgraded) = on_client.await {
         client.enter(Phase::Tunnel, Moment::now().monotonic, None);
-        client_side.write_all(&first_bytes).await.ok()?;
-        copy_bidirectional(&mut client_side, &mut target_side).await.ok()
-    };
-    let expired = async {
-        // The connection's own task has ended with the switch: the tick wakes this one.
-        poll_fn(|cx| {
+        let mut client_side = TokioIo::new(upgraded);
+        let copied = async {
+            client_side.write_all(&first_bytes).await?;
+            copy_bidirectional(&mut client_side, &mut target_side).await
+        };
+        let expired = poll_fn(|cx| {
             client.remember_waker(cx.waker());
-            std::task::Poll::Ready(())
-        })
-        .await;
-        client.expired().await
-    };
-    let error = tokio::select! {
-        copied = tunnel => if copied.is_some() { None } else { Some("tunnel_broke_off") },
-        _ = expired => Some("stalled"),
-    };
-    let story = exchange.story();
-    story.error = error;
-    story.is_complete = true;
+            client.expiry().map_or(Poll::Pending, Poll::Ready)
+        });
+        let error = tokio::select! {
+            copied = copied => copied.is_err().then_some("tunnel_broke_off"),
+            _ = expired => Some("stalled"),
+        };
+        let story = exchange.story();
+        story.error = error;
+        story.is_complete = true;
+    }
     drop(exchange);
     client.settle_all();
 }

@@ -6,9 +6,11 @@ use crate::config::settings::AccessFormat;
 use crate::decide::{Draw, Live};
 use crate::ground::clock::Moment;
 use crate::ground::random::Random;
+use crate::model::forward::Forward;
 use crate::model::live::Availability;
+use crate::model::published::{Picture, Reader};
 use crate::model::report::Report;
-use crate::model::snapshot::{Group, Picture, Reader, Target};
+use crate::model::snapshot::{Group, Target};
 use crate::net::pool::Pool;
 use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
@@ -172,6 +174,10 @@ impl Live for AsItIs {
 impl Draw for AsItIs {
     fn turn(&mut self, group: &Group) -> u64 {
         group.live.take_turn()
+    }
+
+    fn rule_turn(&mut self, forward: &Forward) -> u64 {
+        forward.live.take_turn()
     }
 }
 

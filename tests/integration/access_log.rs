@@ -83,6 +83,10 @@ fn world(origin: &Origin, format: &str, listener: &str) -> World {
          [listener.web]\naddress = \"127.0.0.1:0\"\n\
          default = {{ respond = {{ status = 403, body = \"no\" }} }}\n{listener}\n\
          [[rule]]\nname = \"gone\"\npaths = [\"/gone\"]\nrespond = {{ status = 410 }}\n\
+         [[rule]]\nname = \"old\"\npaths = [\"/old*\"]\n\
+         redirect = {{ host = \"new.example\", port = 8443, status = 301 }}\n\
+         [[rule]]\nname = \"api\"\npaths = [\"/api/*\"]\nforward = \"app\"\n\
+         rewrite = {{ path = {{ regex = \"^/api/(.*)$\", replace = \"/v2/$1\" }} }}\n\
          [[rule]]\nname = \"app\"\npaths = [\"/app*\"]\nforward = \"app\"\n\
          [target_group.app]\ntargets = [\"{}\"]\n\
          health = {{ protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\" }}\n",
@@ -116,7 +120,7 @@ fn athena_reads_who_asked_for_what_and_who_answered() {
         ("user_agent", &"x".repeat(8_192)),
         ("ssl_cipher", "-"),
         ("trace_id", &trace),
-        ("matched_rule_priority", "2"),
+        ("matched_rule_priority", "4"),
         ("actions_executed", "forward"),
         ("redirect_url", "-"),
         ("error_reason", "-"),
@@ -164,6 +168,37 @@ fn what_the_balancer_answers_itself_is_told_by_action_and_rule() {
             ("target_status_code_list", "-"),
         ]);
     }
+}
+
+#[test]
+fn where_a_client_was_sent_and_what_its_target_got_instead_stand_in_their_fields() {
+    let origin = Origin::named("a");
+    let world = world(&origin, "alb", "");
+    let answer = Visitor::of(world.address()).get("/old/page?a=b");
+    let location = answer.field("location").unwrap();
+    Row::of(&world.line(|line| line.contains("/old/page"))).check(&[
+        ("elb_status_code", "301"),
+        ("matched_rule_priority", "2"),
+        ("actions_executed", "redirect"),
+        ("redirect_url", location),
+        ("target_ip", ""),
+    ]);
+    assert_eq!(Visitor::of(world.address()).get("/api/cart").status, 200);
+    assert_eq!(origin.heard()[0].path(), "/v2/cart");
+    let row = Row::of(&world.line(|line| line.contains("/api/cart")));
+    assert!(row.get("request_url").ends_with("/api/cart"), "as the client sent it");
+    assert_eq!(row.rest(), " \"-\" \"/v2/cart\" \"TransformSuccess\" 127.0.0.1");
+}
+
+#[test]
+fn a_request_that_could_be_read_in_two_ways_has_its_class() {
+    let origin = Origin::named("a");
+    let world = world(&origin, "alb", "");
+    assert_eq!(Visitor::of(world.address()).ask("GET", "/app/body", &[], "x").status, 200);
+    Row::of(&world.line(|line| line.contains("/app/body"))).check(&[
+        ("classification", "Ambiguous"),
+        ("classification_reason", "UndefinedContentLengthSemantics"),
+    ]);
 }
 
 #[test]

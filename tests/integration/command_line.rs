@@ -267,6 +267,8 @@ fn explain_reads_host_as_the_balancer_does_and_knows_what_names_stand_for() {
     assert!(explain(&["http://tea.example:8080/"]).contains("rule      tea"));
     let refused = explain(&["-H", "Host: a, b", url]);
     assert!(refused.contains("answer    400, made here: bad_host"), "{refused}");
+    let refused = explain(&["-H", "Content_Length: 5", url]);
+    assert!(refused.contains("answer    400, made here: desync_mitigation"), "{refused}");
     let refused = explain(&["-X", "TRACE", "-o", "json", url]);
     let refused: serde_json::Value = serde_json::from_str(&refused).unwrap();
     assert_eq!((&refused["status"], &refused["why"]), (&405.into(), &"method_not_allowed".into()));

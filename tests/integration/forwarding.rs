@@ -156,6 +156,10 @@ fn an_absolute_target_names_the_host_and_reaches_the_target_in_origin_form() {
     let heard = origin.heard().remove(0);
     assert!(heard.head.starts_with("GET /x?y HTTP/1.1\r\n"), "{}", heard.head);
     assert_eq!(heard.field("host").as_deref(), Some("other.example"));
+    visitor.send("GET http://other.example?x=1 HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    assert_eq!(visitor.read_answer(false).status, 200);
+    let heard = origin.heard().remove(1);
+    assert!(heard.head.starts_with("GET /?x=1 HTTP/1.1\r\n"), "{}", heard.head);
 }
 
 #[test]
@@ -197,6 +201,92 @@ fn an_early_answer_reaches_the_client_and_both_connections_end() {
     let answer = visitor.read_answer(false);
     assert_eq!((answer.status, answer.body.as_str()), (403, "no"));
     assert_eq!(answer.field("connection"), Some("close"));
+}
+
+#[test]
+fn a_client_that_reads_only_when_it_has_sent_all_gets_an_answer_that_begins_before() {
+    // Far more than the sockets and buffers between the three hold.
+    const BOTH_WAYS: usize = 48 << 20;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                // Takes none of the request before the client takes no more of the answer.
+                let (stuck, is_stuck) = std::sync::mpsc::channel();
+                let mut reading = stream.try_clone().unwrap();
+                let read = std::thread::spawn(move || {
+                    let _ = is_stuck.recv();
+                    let _ = std::io::copy(&mut reading, &mut std::io::sink());
+                });
+                let mut answer =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {BOTH_WAYS}\r\n\r\n").into_bytes();
+                answer.resize(answer.len() + BOTH_WAYS, b'a');
+                let mut left = &answer[..];
+                stream.set_write_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+                while !left.is_empty() {
+                    match stream.write(left) {
+                        Ok(count) => left = &left[count..],
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                            let _ = stuck.send(());
+                        }
+                        Err(_) => return,
+                    }
+                }
+                drop(stuck);
+                let _ = read.join();
+            });
+        }
+    });
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\ntargets = [\"{address}\"]\n\
+         health = {{ protocol = \"tcp\", interval = \"300s\" }}\n"
+    ));
+    let mut client = std::net::TcpStream::connect(world.address()).unwrap();
+    client.set_write_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    client.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {BOTH_WAYS}\r\n\r\n");
+    client.write_all(head.as_bytes()).unwrap();
+    client.write_all(&vec![b'b'; BOTH_WAYS]).expect("all of the request is taken");
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer.len() > BOTH_WAYS);
+}
+
+#[test]
+fn a_tunnel_that_falls_silent_is_cut_even_where_its_request_never_ended() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                // At the end of the head, whatever body was announced.
+                let _ = stream.read(&mut [0; 4_096]);
+                let _ = stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+        }
+    });
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\ntimeouts = {{ idle = \"1s\" }}\n\
+         [target_group.app]\ntargets = [\"{address}\"]\nhealth = {{ protocol = \"tcp\", interval = \"300s\" }}\n"
+    ));
+    for length in ["", "Content-Length: 5\r\n"] {
+        let mut visitor = Visitor::of(world.address());
+        visitor.send(&format!("GET /ws HTTP/1.1\r\nHost: a\r\n{length}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"));
+        let stream = visitor.stream();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).expect("the balancer cuts the silent tunnel");
+        assert!(all.starts_with(b"HTTP/1.1 101 "), "{length:?}");
+    }
+    let record =
+        world.record(|record| record["type"] == "ws" && record["error_reason"] == "stalled");
+    assert_eq!(record["status"], 101);
 }
 
 #[test]

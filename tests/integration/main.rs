@@ -12,6 +12,8 @@ mod support;
 mod access_log;
 /// How targets frame what they answer, and what the next request over their connection gets.
 mod answers;
+/// What a listener says of its clients, of Host, of odd names, of its answers, and what it refuses.
+mod attributes;
 /// The real program, its exit codes, and the demo's own curl lines.
 mod command_line;
 /// SIGTERM: what is in flight finishes, what stands still is cut.
@@ -24,5 +26,7 @@ mod forwarding;
 mod health;
 /// Targets known by host names: a restart, and a resolver that is silent.
 mod names;
+/// Conditions, redirects and rewrites, and what `explain` says of them.
+mod rules;
 /// A client stays, moves once, and its cookie says what it should.
 mod stickiness;

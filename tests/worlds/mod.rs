@@ -7,6 +7,7 @@
 
 use stayput::config;
 use stayput::decide::{Draw, Live};
+use stayput::model::forward::Forward;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Group, Resolutions, Snapshot, Target};
@@ -49,7 +50,26 @@ impl Numbers {
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) groups: Vec<GroupPlan>,
+    /// Rules that name several groups, with their weights.
+    pub(crate) weighted: Vec<WeightedPlan>,
     pub(crate) has_default: bool,
+}
+
+/// A rule under `/wN/` that names several groups.
+#[derive(Clone)]
+pub(crate) struct WeightedPlan {
+    pub(crate) weights: Vec<(String, u64)>,
+    pub(crate) sticky: bool,
+    pub(crate) failover: bool,
+}
+
+/// What tells a group's clients from one another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carried {
+    LbCookie,
+    AppCookie { adopt: bool },
+    Route,
+    Header,
 }
 
 #[derive(Clone)]
@@ -57,6 +77,7 @@ pub(crate) struct GroupPlan {
     pub(crate) name: String,
     pub(crate) settings: Vec<(&'static str, String)>,
     pub(crate) sticky: bool,
+    pub(crate) carried: Carried,
     pub(crate) strict: bool,
     pub(crate) cap: Option<u32>,
     pub(crate) targets: Vec<TargetPlan>,
@@ -102,8 +123,21 @@ impl State {
 impl World {
     pub(crate) fn random(numbers: &mut Numbers) -> Self {
         let count = 1 + numbers.below(3);
-        let groups = (0..count).map(|at| GroupPlan::random(numbers, at)).collect();
-        Self { groups, has_default: numbers.chance(50) }
+        let groups: Vec<_> = (0..count).map(|at| GroupPlan::random(numbers, at)).collect();
+        let has_default = numbers.chance(50);
+        let weighted = (0..2).map(|_| WeightedPlan {
+            weights: groups.iter().map(|group| (group.name.clone(), numbers.below(4))).collect(),
+            sticky: numbers.chance(80),
+            failover: numbers.chance(50),
+        });
+        let weighted = weighted.collect();
+        Self { groups, weighted, has_default }
+    }
+
+    /// The same with groups that write their own cookie.
+    pub(crate) fn of_lb_cookies(mut self) -> Self {
+        self.groups.iter_mut().for_each(|group| group.carried = Carried::LbCookie);
+        self
     }
 
     /// The file, with groups, targets and keys in an order of the numbers' choice.
@@ -118,6 +152,17 @@ impl World {
         for group in &self.groups {
             let name = &group.name;
             let _ = writeln!(text, "[[rule]]\npaths = [\"/{name}/*\"]\nforward = \"{name}\"");
+        }
+        for (at, rule) in self.weighted.iter().enumerate() {
+            let WeightedPlan { weights, sticky, failover } = rule;
+            let shares =
+                weights.iter().map(|(name, weight)| format!("{name} = {{ weight = {weight} }}"));
+            let shares = shares.collect::<Vec<_>>().join(", ");
+            let _ = writeln!(
+                text,
+                "[[rule]]\nname = \"w{at}\"\npaths = [\"/w{at}/*\"]\nforward = {{ {shares} }}\n\
+                 group_stickiness = {{ enabled = {sticky} }}\nfailover = {failover}"
+            );
         }
         let default = if self.has_default { "\"g0\"" } else { "{ respond = { status = 404 } }" };
         let _ = writeln!(text, "[listener.web]\naddress = \"127.0.0.1:80\"\ndefault = {default}");
@@ -169,6 +214,12 @@ impl GroupPlan {
             settings,
             targets: targets.collect(),
             sticky: numbers.chance(90),
+            carried: match numbers.below(10) {
+                0..5 => Carried::LbCookie,
+                5..7 => Carried::AppCookie { adopt: numbers.chance(50) },
+                7 | 8 => Carried::Route,
+                _ => Carried::Header,
+            },
             strict: numbers.chance(30),
             cap,
         }
@@ -197,6 +248,14 @@ impl GroupPlan {
         let (name, enabled) = (&self.name, self.sticky);
         let _ = writeln!(text, "[target_group.{name}.stickiness]\nenabled = {enabled}");
         let _ = writeln!(text, "on_unavailable = \"{strict}\"");
+        let _ = match self.carried {
+            Carried::LbCookie => Ok(()),
+            Carried::AppCookie { adopt } => {
+                writeln!(text, "app_cookie = {{ name = \"sid\", adopt = {adopt} }}")
+            }
+            Carried::Route => writeln!(text, "route = {{ cookie = \"sid\" }}"),
+            Carried::Header => writeln!(text, "header = {{ name = \"x-session-id\" }}"),
+        };
     }
 }
 
@@ -251,6 +310,10 @@ pub(crate) struct Turn(pub(crate) u64);
 
 impl Draw for Turn {
     fn turn(&mut self, _group: &Group) -> u64 {
+        self.0
+    }
+
+    fn rule_turn(&mut self, _forward: &Forward) -> u64 {
         self.0
     }
 }

@@ -61,6 +61,7 @@ fn group(key: &str, node: &Node, zone: Option<&Name>, problems: &mut Problems) -
         },
         max_in_flight_per_target: table.nonzero("max_in_flight_per_target"),
         cross_zone,
+        announce_successor: table.flag("announce_successor"),
         stickiness: stickiness::stickiness(table, problems),
         health: health(table.table("health"), problems)?,
         upstream: upstream(table.table("upstream")),
@@ -71,6 +72,7 @@ fn group(key: &str, node: &Node, zone: Option<&Name>, problems: &mut Problems) -
 fn targets(group: &Table, problems: &mut Problems) -> Vec<Target> {
     let mut ids: BTreeMap<Name, Range<usize>> = BTreeMap::new();
     let mut addresses: BTreeMap<String, Range<usize>> = BTreeMap::new();
+    let mut routes: BTreeMap<String, Range<usize>> = BTreeMap::new();
     let mut targets = Vec::new();
     if let Some(list) = group.get("targets").filter(|_| group.list("targets").is_empty()) {
         let empty = matches!(&list.value, Value::List(list) if list.is_empty());
@@ -88,6 +90,15 @@ fn targets(group: &Table, problems: &mut Problems) -> Vec<Target> {
         } else if let Some(first) = ids.insert(target.id.clone(), id_at.clone()) {
             let problem = Problem::at(id_at, format!("two targets have the id `{}`", target.id));
             problems.push(problem.other(first, "the first"));
+        } else {
+            let (route, route_at) = match node.table().get("route") {
+                Some(route) => (route.text(), route.span.clone()),
+                None => (target.id.as_str(), id_at),
+            };
+            if let Some(first) = routes.insert(route.into(), route_at.clone()) {
+                let title = format!("two targets have the route `{route}`");
+                problems.push(Problem::at(route_at, title).other(first, "the first"));
+            }
         }
         targets.push(target);
     }
@@ -127,6 +138,7 @@ fn target(node: &Node, problems: &mut Problems) -> Option<(Target, Range<usize>,
         address,
         weight: if table.get("weight").is_some() { table.number("weight") } else { 1 },
         zone: name(table, "zone"),
+        route: table.get("route").map(|route| route.text().into()),
         drain: table.text("state") == "drain",
     };
     Some((target, id.span.clone(), written.span.clone()))

@@ -1,13 +1,19 @@
 //! Listeners and rules: who connects where, and which group their requests go to.
 
-use super::resolved;
+use super::answers::response_fields;
+use super::{forward, resolved, rule};
+use crate::config::keys::https_port;
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
-use crate::config::settings::{Action, FixedResponse, Limits, Listener, ListenerTimeouts, Rule};
+use crate::config::settings::{
+    Action, FixedResponse, Forward, Limits, Listener, ListenerTimeouts, Rule,
+};
 use crate::ground::cidr::AddressSet;
 use crate::ground::name::Name;
+use crate::policy::headers::desync::Mitigation;
 use crate::policy::headers::forwarded::ForwardedForMode;
-use crate::policy::routing::pattern::Pattern;
+use crate::policy::headers::response::ResponseFields;
+use crate::policy::routing::redirect::Redirect;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -34,15 +40,24 @@ pub(super) fn listeners(file: &Table, problems: &mut Problems) -> Vec<Listener> 
             }
         }
         let default = table.get("default").and_then(|default| match &default.value {
-            Value::Table(action) => answer(default, action, problems),
-            _ => resolved(default, file, "target_group", problems).map(Action::Forward),
+            Value::Table(_) => answer(default, problems),
+            _ => resolved(default, file, "target_group", problems)
+                .map(|group| Action::Forward(Forward::to(group))),
         });
-        if !table.knows("default") && !everything_is_taken(file, name) {
+        let default = match table.get("redirect_to") {
+            Some(redirect_to) => redirected(redirect_to, table, problems),
+            None => default,
+        };
+        if !table.knows("default")
+            && !table.knows("redirect_to")
+            && !everything_is_taken(file, name)
+        {
             let title = format!("`listener.{name}` answers 404 to what no rule takes");
             let help = "name a group in `default`, or answer with `default = { respond = {...} }`";
             problems.push(Problem::at(node.key.clone(), title).help(help).warning());
         }
-        listeners.extend(Name::new(name).map(|name| listener(name, table, default)));
+        let fields = response_fields(table, problems);
+        listeners.extend(Name::new(name).map(|name| listener(name, table, default, fields)));
     }
     if file.get("listener").is_some_and(|node| node.written) && listeners.is_empty() {
         let problem = Problem::anywhere("there is no listener");
@@ -51,13 +66,19 @@ pub(super) fn listeners(file: &Table, problems: &mut Problems) -> Vec<Listener> 
     listeners
 }
 
-fn listener(name: Name, table: &Table, default: Option<Action>) -> Listener {
+fn listener(
+    name: Name,
+    table: &Table,
+    default: Option<Action>,
+    response_fields: ResponseFields,
+) -> Listener {
     let (timeouts, limits) = (table.table("timeouts"), table.table("limits"));
     let or_never = |key| Some(timeouts.duration(key)).filter(|time| !time.is_zero());
     Listener {
         name,
         addresses: table.list("address").iter().filter_map(|a| a.text().parse().ok()).collect(),
         default,
+        only_named_rules: table.get("redirect_to").is_some(),
         allow_from: addresses(table.list("allow_from")),
         trusted_proxies: addresses(table.list("trusted_proxies")),
         x_forwarded_for: match table.text("x_forwarded_for") {
@@ -65,6 +86,15 @@ fn listener(name: Name, table: &Table, default: Option<Action>) -> Listener {
             "remove" => ForwardedForMode::Remove,
             _ => ForwardedForMode::Append,
         },
+        client_port: table.flag("client_port"),
+        preserve_host: table.flag("preserve_host"),
+        drop_invalid_headers: table.flag("drop_invalid_headers"),
+        desync_mitigation: match table.text("desync_mitigation") {
+            "monitor" => Mitigation::Monitor,
+            "strictest" => Mitigation::Strictest,
+            _ => Mitigation::Defensive,
+        },
+        response_fields,
         debug_headers: table.flag("debug_headers"),
         timeouts: ListenerTimeouts {
             header_read: timeouts.duration("header_read"),
@@ -81,7 +111,18 @@ fn listener(name: Name, table: &Table, default: Option<Action>) -> Listener {
     }
 }
 
-fn addresses(list: &[Node]) -> AddressSet {
+/// `redirect_to`, which is a listener's default.
+fn redirected(redirect_to: &Node, listener: &Table, problems: &mut Problems) -> Option<Action> {
+    if let Some(default) = listener.written("default") {
+        let title = "a listener that redirects has no other default";
+        let problem = Problem::at(redirect_to.key.clone(), title);
+        let problem = problem.other(default.key.clone(), "this would never be done");
+        problems.push(problem.help("leave out `default`, or write a rule that names the listener"));
+    }
+    https_port(redirect_to.text()).map(|port| Action::Redirect(Redirect::to_https(port)))
+}
+
+pub(super) fn addresses(list: &[Node]) -> AddressSet {
     let range = |node: &Node| {
         let one = || node.text().parse::<IpAddr>().ok().map(IpNet::from);
         node.text().parse::<IpNet>().ok().or_else(one)
@@ -98,7 +139,13 @@ fn everything_is_taken(file: &Table, listener: &str) -> bool {
             let patterns = rule.list(key);
             patterns.is_empty() || patterns.iter().any(|one| wildcards.contains(&one.text()))
         };
-        here && any("hosts", &["*"]) && any("paths", &["*", "/*"])
+        let asks = |key| match rule.get(key).map(|node| &node.value) {
+            Some(Value::List(list)) => !list.is_empty(),
+            Some(Value::Table(table)) => table.entries().next().is_some(),
+            _ => false,
+        };
+        let asks_more = ["methods", "headers", "query", "source_ips"].into_iter().any(asks);
+        here && any("hosts", &["*"]) && any("paths", &["*", "/*"]) && !asks_more
     })
 }
 
@@ -106,6 +153,7 @@ fn everything_is_taken(file: &Table, listener: &str) -> bool {
 pub(super) fn rules(file: &Table, problems: &mut Problems) -> Vec<Rule> {
     let mut names: BTreeMap<String, &Node> = BTreeMap::new();
     let mut rules = Vec::new();
+    rule::bound(file.list("rule"), problems);
     for (index, node) in file.list("rule").iter().enumerate() {
         let table = node.table();
         let name = table.get("name");
@@ -123,69 +171,72 @@ pub(super) fn rules(file: &Table, problems: &mut Problems) -> Vec<Rule> {
             }
             named.iter().filter_map(|one| resolved(one, file, "listener", problems)).collect()
         });
-        let patterns = |key, pattern: fn(&str) -> Option<Pattern>| {
-            table.list(key).iter().filter_map(|one| pattern(one.text())).collect()
-        };
-        let (hosts, paths) = (patterns("hosts", Pattern::host), patterns("paths", Pattern::path));
+        rule::reach(node, file, problems);
+        let conditions = rule::conditions(table, problems);
+        let rewrite = rule::rewrite(table, problems);
         let action = action(node, file, problems);
         if let (Some(name), Some(action)) = (Name::new(&text), action) {
-            rules.push(Rule { name, listeners, hosts, paths, action });
+            rules.push(Rule { name, listeners, conditions, rewrite, action });
         }
     }
     rules
 }
 
 fn action(rule: &Node, file: &Table, problems: &mut Problems) -> Option<Action> {
-    let table = rule.table();
-    match (table.get("forward"), table.get("respond")) {
-        (Some(forward), None) => forwarded(forward, file, problems),
-        (None, Some(_)) => answer(rule, table, problems),
-        (Some(forward), Some(respond)) => {
-            let title = "a rule does one thing: `forward` or `respond`";
-            let problem = Problem::at(respond.key.clone(), title);
-            problems.push(problem.other(forward.key.clone(), "it already does this"));
-            None
-        }
-        (None, None) if ["forward", "respond", "redirect"].iter().any(|key| table.knows(key)) => {
-            None
-        }
-        (None, None) => {
+    match only(rule.table(), &["forward", "respond", "redirect"], problems) {
+        Done::Once("forward", _) => forward::forward(rule, file, problems).map(Action::Forward),
+        Done::Once("redirect", redirect) => rule::redirect(redirect, problems),
+        Done::Once(_, respond) => fixed(respond, problems),
+        Done::Wrong => None,
+        Done::Nothing => {
             let problem = Problem::at(rule.span.clone(), "this rule does nothing");
-            problems
-                .push(problem.help("write `forward = \"GROUP\"` or `respond = { status = 404 }`"));
+            let help = "write `forward = \"GROUP\"`, `respond = { status = 404 }` or `redirect`";
+            problems.push(problem.help(help));
             None
         }
     }
 }
 
-fn forwarded(forward: &Node, file: &Table, problems: &mut Problems) -> Option<Action> {
-    let Value::Table(shares) = &forward.value else {
-        return resolved(forward, file, "target_group", problems).map(Action::Forward);
-    };
-    let mut groups = Vec::new();
-    for (name, share) in shares.entries() {
-        let named =
-            Node { span: share.key.clone(), value: Value::Text(name.into()), ..share.clone() };
-        groups.push(resolved(&named, file, "target_group", problems));
-    }
-    let problem = match groups.len() {
-        1 => return groups.pop().flatten().map(Action::Forward),
-        0 => Problem::at(forward.span.clone(), "`forward` names no group"),
-        _ => Problem::at(forward.span.clone(), "`forward` to several groups is not supported yet"),
-    };
-    problems.push(problem.help("name one group: `forward = \"GROUP\"`"));
-    None
+/// What is written of the keys that say what is done.
+enum Done<'t> {
+    Once(&'static str, &'t Node),
+    Nothing,
+    /// It is noted what.
+    Wrong,
 }
 
-/// The fixed answer in `table`, which is the value of `node`.
-fn answer(node: &Node, table: &Table, problems: &mut Problems) -> Option<Action> {
-    let Some(written) = table.get("respond") else {
-        if !table.knows("redirect") && !table.knows("respond") {
-            let problem = Problem::at(node.span.clone(), "nothing is done here");
-            problems.push(problem.help("name a group, or write `{ respond = { status = 404 } }`"));
+fn only<'t>(table: &'t Table, keys: &[&'static str], problems: &mut Problems) -> Done<'t> {
+    let written = keys.iter().filter_map(|key| Some((*key, table.get(key)?)));
+    match written.collect::<Vec<_>>()[..] {
+        [(key, node)] => Done::Once(key, node),
+        [(_, first), (_, again), ..] => {
+            let names: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+            let title = format!("only one thing can be done: {}", names.join(" or "));
+            let problem = Problem::at(again.key.clone(), title);
+            problems.push(problem.other(first.key.clone(), "this is done already"));
+            Done::Wrong
         }
-        return None;
-    };
+        [] if keys.iter().any(|key| table.knows(key)) => Done::Wrong,
+        [] => Done::Nothing,
+    }
+}
+
+/// A listener's default that is no group.
+fn answer(default: &Node, problems: &mut Problems) -> Option<Action> {
+    match only(default.table(), &["respond", "redirect"], problems) {
+        Done::Once("redirect", redirect) => rule::redirect(redirect, problems),
+        Done::Once(_, respond) => fixed(respond, problems),
+        Done::Wrong => None,
+        Done::Nothing => {
+            let problem = Problem::at(default.span.clone(), "nothing is done here");
+            problems.push(problem.help("name a group, or write `{ respond = { status = 404 } }`"));
+            None
+        }
+    }
+}
+
+/// `respond = { ... }`
+fn fixed(written: &Node, problems: &mut Problems) -> Option<Action> {
     let respond = written.table();
     let status = respond.get("status")?;
     let number: u16 = respond.number("status");

@@ -2,10 +2,12 @@
 
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
-use crate::config::settings::Stickiness;
+use crate::config::settings::{Carrier, CookieSettings, Stickiness};
+use crate::policy::affinity::app_cookie::companion_name;
 use crate::policy::affinity::{
     CorsTwin, Lifetime, OnUnavailable, Refresh, SameSite, SecureAttribute,
 };
+use http::HeaderName;
 use std::collections::BTreeMap;
 
 const KINDS: [&str; 4] = ["lb_cookie", "app_cookie", "route", "header"];
@@ -18,26 +20,88 @@ const SHARED: [&str; 7] =
 /// A group's stickiness; `None` when it is off.
 pub(super) fn stickiness(group: &Table, problems: &mut Problems) -> Option<Stickiness> {
     let table = group.table("stickiness");
-    one_kind(table, problems);
-    let cookie = table.table("lb_cookie");
-    if let Some(name) = cookie.get("name") {
-        unreserved(name, problems);
-    }
+    let carrier = carrier(table, problems);
     attributes(table, problems);
-    let duration = cookie.get("duration");
-    let lifetime = match duration.map(|node| &node.value) {
-        Some(Value::Duration(duration)) => {
-            if let (Some(node), 1..) = (cookie.written("duration"), duration.subsec_nanos()) {
-                let title = "a cookie's life is whole seconds";
-                problems.push(Problem::at(node.span.clone(), title));
+    let stickiness = Stickiness {
+        carrier: carrier?,
+        cookie: cookie(table),
+        hide_from_target: table.flag("hide_from_target"),
+        guard_cache: table.flag("guard_cache"),
+        on_unavailable: match table.text("on_unavailable") {
+            "strict" => OnUnavailable::Strict,
+            _ => OnUnavailable::Move,
+        },
+    };
+    table.flag("enabled").then_some(stickiness)
+}
+
+/// What is written in `kind`, the one of the four that is, else `lb_cookie`.
+fn carrier(table: &Table, problems: &mut Problems) -> Option<Carrier> {
+    one_kind(table, problems);
+    let kind = kind(table);
+    let settings = table.table(kind);
+    Some(match kind {
+        "app_cookie" => {
+            let (name, companion) = (settings.get("name")?, settings.get("companion")?);
+            not_the_balancers(name, problems);
+            unreserved(companion, &["AWSALBTG"], "AWSALBAPP", problems);
+            Carrier::AppCookie {
+                name: name.text().into(),
+                companion: companion.text().into(),
+                lifetime: lifetime(settings, problems),
+                adopt: settings.flag("adopt"),
             }
+        }
+        "route" => Carrier::Route {
+            cookie: settings.get("cookie")?.text().into(),
+            separator: settings.text("separator").into(),
+        },
+        "header" => Carrier::Header(HeaderName::try_from(settings.get("name")?.text()).ok()?),
+        _ => {
+            if let Some(name) = settings.get("name") {
+                unreserved(name, &["AWSALBTG", "AWSALBAPP"], "AWSALB", problems);
+            }
+            let lifetime = lifetime(settings, problems);
+            Carrier::LbCookie { name: settings.text("name").into(), lifetime }
+        }
+    })
+}
+
+/// Which of the four kinds is written; `lb_cookie` where none is.
+fn kind(table: &Table) -> &'static str {
+    KINDS.into_iter().find(|kind| table.written(kind).is_some()).unwrap_or("lb_cookie")
+}
+
+/// Takes out the default of `lb_cookie` where another kind is written instead.
+pub(super) fn only_one_kind(table: &mut Table) {
+    if kind(table) != "lb_cookie" && table.written("lb_cookie").is_none() {
+        table.remove("lb_cookie");
+    }
+}
+
+fn lifetime(settings: &Table, problems: &mut Problems) -> Lifetime {
+    match settings.get("duration").map(|node| &node.value) {
+        Some(Value::Duration(duration)) => {
+            whole_seconds(settings, problems);
             Lifetime::For(*duration)
         }
         _ => Lifetime::Session,
-    };
-    let stickiness = Stickiness {
-        cookie: cookie.text("name").into(),
-        lifetime,
+    }
+}
+
+/// Holds that the `duration` in a table is whole seconds, as its token counts them.
+pub(super) fn whole_seconds(settings: &Table, problems: &mut Problems) {
+    if let Some(node) = settings.written("duration")
+        && settings.duration("duration").subsec_nanos() > 0
+    {
+        let title = "a cookie's life is whole seconds";
+        problems.push(Problem::at(node.span.clone(), title));
+    }
+}
+
+/// How the cookies of a group are written.
+pub(super) fn cookie(table: &Table) -> CookieSettings {
+    CookieSettings {
         refresh: match table.text("refresh") {
             "half_life" => Refresh::HalfLife,
             "never" => Refresh::Never,
@@ -63,14 +127,7 @@ pub(super) fn stickiness(group: &Table, problems: &mut Problems) -> Option<Stick
         path: table.text("path").into(),
         domain: table.get("domain").map(|domain| domain.text().into()),
         partitioned: table.flag("partitioned"),
-        hide_from_target: table.flag("hide_from_target"),
-        guard_cache: table.flag("guard_cache"),
-        on_unavailable: match table.text("on_unavailable") {
-            "strict" => OnUnavailable::Strict,
-            _ => OnUnavailable::Move,
-        },
-    };
-    table.flag("enabled").then_some(stickiness)
+    }
 }
 
 fn one_kind(table: &Table, problems: &mut Problems) {
@@ -87,11 +144,10 @@ fn one_kind(table: &Table, problems: &mut Problems) {
     }
 }
 
-/// The names this balancer gives to other cookies cannot be a pin's.
-fn unreserved(name: &Node, problems: &mut Problems) {
+/// The names this balancer gives to other cookies cannot be this one's.
+fn unreserved(name: &Node, others: &[&str], usual: &str, problems: &mut Problems) {
     let text = name.text();
-    let other = ["AWSALBTG", "AWSALBAPP"].iter().any(|prefix| text.starts_with(prefix));
-    let why = if other {
+    let why = if others.iter().any(|prefix| text.starts_with(prefix)) {
         "another kind of the balancer's cookies is called so"
     } else if text.ends_with("CORS") {
         "the twin of another cookie would be called so"
@@ -99,7 +155,16 @@ fn unreserved(name: &Node, problems: &mut Problems) {
         return;
     };
     let problem = Problem::at(name.span.clone(), format!("the cookie name `{text}` is reserved"));
-    problems.push(problem.label(why).help("the usual name is \"AWSALB\""));
+    problems.push(problem.label(why).help(format!("the usual name is \"{usual}\"")));
+}
+
+/// An application's cookie cannot have a name of the balancer's (as ALB refuses it).
+fn not_the_balancers(name: &Node, problems: &mut Problems) {
+    if name.text().starts_with("AWSALB") {
+        let title = "an application's cookie cannot be named as the balancer's are";
+        let problem = Problem::at(name.span.clone(), title).label("begins with `AWSALB`");
+        problems.push(problem.help("name the cookie the application sets, such as \"JSESSIONID\""));
+    }
 }
 
 /// What browsers refuse to keep is worth a warning: it looks like stickiness that does not work.
@@ -116,29 +181,66 @@ fn attributes(table: &Table, problems: &mut Problems) {
     }
 }
 
-/// Holds that groups whose cookies share a name agree about them.
+/// Holds that groups whose cookies share a name agree about them, and that no application's cookie
+/// has the name of one of them.
 pub(super) fn agreement(file: &Table, problems: &mut Problems) {
-    let mut first_of: BTreeMap<&str, (&str, &Table)> = BTreeMap::new();
-    for (group, node) in file.table("target_group").entries() {
-        let table = node.table().table("stickiness");
-        let cookie = table.table("lb_cookie").text("name");
-        if !table.flag("enabled") || cookie.is_empty() {
+    let mut first_of: BTreeMap<String, (&str, &Table)> = BTreeMap::new();
+    let sticky = || {
+        let groups = file.table("target_group").entries();
+        let tables = groups.map(|(group, node)| (group, node.table().table("stickiness")));
+        tables.filter(|(_, table)| table.flag("enabled"))
+    };
+    for (group, table) in sticky() {
+        let Some(cookie) = cookie_name(table) else { continue };
+        let (other, theirs) = *first_of.entry(cookie.clone()).or_insert((group, table));
+        if kind(table) != kind(theirs) {
+            let place = table.get(kind(table)).map_or(0..0, |node| node.key.clone());
+            let title =
+                format!("groups `{other}` and `{group}` mean different things by `{cookie}`");
+            let help = "a token of one kind does not open as another: give one cookie another name";
+            problems.push(Problem::at(place, title).help(help));
             continue;
         }
-        let (other, theirs) = *first_of.entry(cookie).or_insert((group, table));
         for key in SHARED.iter().filter(|key| table.get(key) != theirs.get(key)) {
-            // One of the two is written, for they differ.
-            let (ours, first) = (table.written(key), theirs.written(key));
-            let Some(place) = ours.or(first) else { continue };
-            let title =
-                format!("groups `{other}` and `{group}` disagree about `{key}` of `{cookie}`");
-            let mut problem = Problem::at(place.span.clone(), title);
-            if let (Some(_), Some(first)) = (ours, first) {
-                problem = problem.other(first.span.clone(), format!("as `{other}` has it"));
-            }
-            let help = "a browser keeps one cookie of a name: let them agree, or give one a name \
-                        of its own with `lb_cookie = { name = \"...\" }`";
-            problems.push(problem.help(help));
+            disagreement([(other, theirs), (group, table)], key, &cookie, problems);
         }
     }
+    for (group, table) in sticky().filter(|(_, table)| kind(table) == "app_cookie") {
+        let Some(name) = table.table("app_cookie").get("name") else { continue };
+        if let Some((other, _)) = first_of.get(name.text()) {
+            let title = format!("the application's cookie of `{group}` is the cookie of `{other}`");
+            let help = "name the cookie the application sets, or give the group's another name";
+            problems.push(Problem::at(name.span.clone(), title).help(help));
+        }
+    }
+}
+
+/// The name of the cookie that holds a group's pins, where one does.
+fn cookie_name(table: &Table) -> Option<String> {
+    let name = match kind(table) {
+        "lb_cookie" => table.table("lb_cookie").text("name").to_owned(),
+        "app_cookie" => companion_name(table.table("app_cookie").text("companion")),
+        _ => return None,
+    };
+    (!name.is_empty()).then_some(name)
+}
+
+/// Notes that two groups' tables say different things of one cookie.
+pub(super) fn disagreement(
+    [(other, theirs), (group, table)]: [(&str, &Table); 2],
+    key: &str,
+    cookie: &str,
+    problems: &mut Problems,
+) {
+    // One of the two is written, for they differ.
+    let (ours, first) = (table.written(key), theirs.written(key));
+    let Some(place) = ours.or(first) else { return };
+    let title = format!("groups `{other}` and `{group}` disagree about `{key}` of `{cookie}`");
+    let mut problem = Problem::at(place.span.clone(), title);
+    if let (Some(_), Some(first)) = (ours, first) {
+        problem = problem.other(first.span.clone(), format!("as `{other}` has it"));
+    }
+    let help = "a browser keeps one cookie of a name: let them agree, or give one a name of its own \
+                with `lb_cookie = { name = \"...\" }`";
+    problems.push(problem.help(help));
 }

@@ -4,6 +4,8 @@ use super::Form;
 use crate::ground::name::Name;
 use crate::policy::health::matcher::Matcher;
 use crate::policy::routing::pattern::Pattern;
+use crate::policy::routing::redirect::Template;
+use crate::policy::routing::rewrite;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -61,6 +63,76 @@ pub(super) static PATH_PATTERN: Form = Form {
     fits: |text| Pattern::path(text).is_some(),
 };
 
+/// A method that a rule asks for.
+pub(super) static METHOD: Form = Form {
+    what: "a method of at most 40 characters, such as \"GET\"",
+    fits: |text| text.len() <= 40 && http::Method::from_bytes(text.as_bytes()).is_ok(),
+};
+
+/// The name of a field that a rule asks for.
+pub(super) static RULE_FIELD: Form = Form {
+    what: "the name of a header field, of at most 40 characters; for Host there is `hosts`",
+    fits: |text| {
+        let is_host = text.eq_ignore_ascii_case("host");
+        text.len() <= 40 && !is_host && (HEADER_NAME.fits)(text)
+    },
+};
+
+/// A field's value that a rule asks for.
+pub(super) static FIELD_PATTERN: Form = Form {
+    what: "1 to 128 visible ASCII characters or blanks, in which `*` and `?` are wildcards",
+    fits: |text| Pattern::field_value(text).is_some(),
+};
+
+/// A key or a value of the query.
+pub(super) static QUERY_PATTERN: Form = Form {
+    what: "1 to 128 visible ASCII characters, in which `*` and `?` are wildcards and `\\` stands \
+           before `*`, `?` or `\\` that is meant",
+    fits: |text| Pattern::query(text).is_some(),
+};
+
+/// Where a redirecting listener sends clients.
+pub(super) static HTTPS: Form =
+    Form { what: "\"https\" or \"https:PORT\"", fits: |text| https_port(text).is_some() };
+
+/// A port of a redirect, where it is not a number.
+pub(super) static REDIRECT_PORT: Form = Form {
+    what: "\"#{port}\"",
+    fits: |text| text == "#{port}" || text.parse::<u16>().is_ok_and(|port| port > 0),
+};
+
+/// A host of a redirect.
+pub(super) static REDIRECT_HOST: Form = Form {
+    what: "a host name of at most 128 characters, in which `#{host}` may stand",
+    fits: |text| Template::host(text).is_some(),
+};
+
+/// A path of a redirect.
+pub(super) static REDIRECT_PATH: Form = Form {
+    what: "a path of at most 128 characters that begins with `/`, in which `#{host}`, `#{port}` \
+           and `#{path}` may stand",
+    fits: |text| Template::path(text).is_some(),
+};
+
+/// A query of a redirect.
+pub(super) static REDIRECT_QUERY: Form = Form {
+    what: "a query of at most 128 characters without its `?`, in which `#{protocol}`, `#{host}`, \
+           `#{port}`, `#{path}` and `#{query}` may stand",
+    fits: |text| Template::query(text).is_some(),
+};
+
+/// An expression of a rewrite.
+pub(super) static REGEX: Form = Form {
+    what: "an expression of 1 to 1024 ASCII characters",
+    fits: |text| (1..=rewrite::LONGEST).contains(&text.len()) && text.is_ascii(),
+};
+
+/// What stands in place of its match.
+pub(super) static REPLACEMENT: Form = Form {
+    what: "at most 1024 visible ASCII characters, in which `$1` stands for the first group",
+    fits: |text| text.len() <= rewrite::LONGEST && text.bytes().all(|byte| byte.is_ascii_graphic()),
+};
+
 /// What a health check asks for.
 pub(super) static REQUEST_PATH: Form = Form {
     what: "a path that begins with `/`, of at most 1024 visible ASCII characters and without `#`",
@@ -81,6 +153,15 @@ pub(super) static COOKIE_NAME: Form = Form {
     what: "a cookie name of 1 to 64 letters, digits and ``!#$%&'*+-.^_`|~``",
     fits: |text| {
         let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        (1..=64).contains(&text.len()) && text.bytes().all(fine)
+    },
+};
+
+/// A route, and what stands before one: bytes a cookie's value may hold (RFC 6265 section 4.1.1).
+pub(super) static ROUTE: Form = Form {
+    what: "1 to 64 visible ASCII characters other than `\"`, `,`, `;` and `\\`",
+    fits: |text| {
+        let fine = |byte: u8| byte.is_ascii_graphic() && !b"\",;\\".contains(&byte);
         (1..=64).contains(&text.len()) && text.bytes().all(fine)
     },
 };
@@ -106,6 +187,16 @@ pub(super) static HEADER_NAME: Form = Form {
     fits: |text| http::HeaderName::try_from(text).is_ok(),
 };
 
+/// The value of a header field an operator writes; ALB's bound is 1 KB (AWS, "HTTP header
+/// modification for your Application Load Balancer").
+pub(super) static HEADER_VALUE: Form = Form {
+    what: "the value of a header field: 1 to 1024 visible ASCII characters and blanks, none at its ends",
+    fits: |text| {
+        let fine = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        (1..=1_024).contains(&text.len()) && text.bytes().all(fine) && text.trim() == text
+    },
+};
+
 /// A media type, as a header field carries it.
 pub(super) static CONTENT_TYPE: Form = Form {
     what: "a media type, such as \"text/plain\"",
@@ -122,6 +213,14 @@ pub(in crate::config) fn host_and_port(text: &str) -> Option<(String, u16)> {
     // is a number (RFC 3696 section 2).
     let numeric = host.rsplit('.').next()?.bytes().all(|byte| byte.is_ascii_digit());
     (is_host(host) && !numeric).then(|| (host.to_ascii_lowercase(), port))
+}
+
+/// The port of `https` or `https:8443`.
+pub(in crate::config) fn https_port(text: &str) -> Option<u16> {
+    match text.strip_prefix("https")? {
+        "" => Some(443),
+        port => port.strip_prefix(':')?.parse().ok().filter(|port| *port > 0),
+    }
 }
 
 fn is_host(text: &str) -> bool {

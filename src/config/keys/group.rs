@@ -89,10 +89,10 @@ pub(super) static GROUP: &[Key] = &[
     Key::new(
         "announce_successor",
         Kind::Bool,
-        "Whether the target is told the client's successor in x-stayput-successor.",
+        "Whether the target is told in x-stayput-successor which target would have this client after \
+         it, so that it can hand the session over before it leaves.",
     )
-    .or("false")
-    .later(),
+    .or("false"),
     Key::new(
         "send_proxy",
         Kind::Word(&[("off", true), ("v1", false), ("v2", false)]),
@@ -129,10 +129,14 @@ static TARGET: &[Key] = &[
     .eg("\"10.0.0.12:3000\""),
     Key::new("weight", Kind::Integer(0, 999), "Its share of newcomers; 0 is none.").or("1"),
     Key::new("zone", Kind::Text(&forms::NAME), "Where it stands.").eg("\"b\""),
-    Key::new("route", Kind::Text(&forms::ANY), "What the application appends to its cookie.")
-        .derived("the id")
-        .eg("\"tomcat2\"")
-        .later(),
+    Key::new(
+        "route",
+        Kind::Text(&forms::ROUTE),
+        "What its application appends to a session's id, such as Tomcat's jvmRoute; unique in the \
+         group.",
+    )
+    .derived("the id")
+    .eg("\"tomcat2\""),
     Key::new("state", Kind::Word(&[("active", true), ("drain", true)]), "`drain`: no newcomers.")
         .or("\"active\""),
     Key::new("expand", Kind::Bool, "Whether each address of a host name is a target of its own.")

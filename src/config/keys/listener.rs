@@ -49,23 +49,45 @@ pub(super) static LISTENER: &[Key] = &[
         .later(),
     Key::new(
         "desync_mitigation",
-        Kind::Word(&[("monitor", false), ("defensive", true), ("strictest", false)]),
+        Kind::Word(&[("monitor", true), ("defensive", true), ("strictest", true)]),
         "How requests that could be read in two ways are met.",
     )
-    .or("\"defensive\"")
-    .later(),
-    Key::new("preserve_host", Kind::Bool, "Whether the target sees the client's Host.")
-        .or("true")
-        .later(),
+    .or("\"defensive\""),
+    Key::new(
+        "preserve_host",
+        Kind::Bool,
+        "Whether the target sees the client's Host as sent. If not: in lower case, without its \
+         port on a listener of port 80 or 443, and with the listener's port elsewhere if it has \
+         none.",
+    )
+    .or("true"),
     Key::new(
         "drop_invalid_headers",
         Kind::Bool,
         "Whether fields whose names have other characters than letters, digits and `-` \
          are dropped.",
     )
-    .or("false")
-    .later(),
-    Key::new("client_port", Kind::Bool, "Whether X-Forwarded-For holds ports.").or("false").later(),
+    .or("false"),
+    Key::new(
+        "client_port",
+        Kind::Bool,
+        "Whether what is appended to X-Forwarded-For has the client's port.",
+    )
+    .or("false"),
+    Key::new(
+        "response_headers",
+        Kind::Map(&forms::HEADER_NAME, &Kind::Text(&forms::HEADER_VALUE)),
+        "Fields of every answer, made by a target or here, in the place of a target's own.",
+    )
+    .or("{}")
+    .eg("{ strict-transport-security = \"max-age=31536000\", x-frame-options = \"DENY\" }"),
+    Key::new(
+        "server",
+        Kind::Word(&[("pass", true), ("own", true), ("remove", true)]),
+        "What becomes of the Server field: a target's passes and answers made here have none; the \
+         same, but answers made here say `stayput`; or no answer has one.",
+    )
+    .or("\"pass\""),
     Key::new(
         "debug_headers",
         Kind::Bool,
@@ -77,17 +99,19 @@ pub(super) static LISTENER: &[Key] = &[
     Key::new("limits", Kind::Table(LIMITS), "How much a client may send.").or("{}"),
     Key::new(
         "redirect_to",
-        Kind::Text(&forms::ANY),
-        "Only rules that name this listener apply; all else is redirected there.",
+        Kind::Text(&forms::HTTPS),
+        "Only rules that name this listener apply; all else is redirected to the same URL over \
+         TLS, with 301 for GET and HEAD and 308 otherwise. A client that came over TLS, as a \
+         trusted proxy says, would be sent to where it is: 508.",
     )
-    .eg("\"https\"")
-    .later(),
+    .eg("\"https\""),
     Key::new("tls", Kind::Table(TLS), "Its presence makes it an HTTPS listener.").later(),
 ];
 
 static DEFAULT: &[Key] = &[
     Key::new("respond", Kind::Table(RESPOND), "A fixed answer.").eg("{ status = 404 }"),
-    Key::new("redirect", Kind::Table(REDIRECT), "A redirect.").eg("{ status = 301 }").later(),
+    Key::new("redirect", Kind::Table(REDIRECT), "A redirect.")
+        .eg("{ status = 301, scheme = \"https\" }"),
 ];
 
 static TIMEOUTS: &[Key] = &[

@@ -13,20 +13,29 @@ pub(super) static STICKINESS: &[Key] = &[
          `header`.",
     )
     .or("{}"),
-    Key::new("app_cookie", Kind::Table(APP_COOKIE), "A companion of the application's cookie.")
-        .eg("{ name = \"JSESSIONID\" }")
-        .later(),
+    Key::new(
+        "app_cookie",
+        Kind::Table(APP_COOKIE),
+        "A companion of the application's cookie, made when the application sets it and ended when \
+         the application ends it. Without its cookie a client is not sticky.",
+    )
+    .eg("{ name = \"JSESSIONID\" }"),
     Key::new(
         "route",
         Kind::Table(ROUTE),
         "The application appends the target's `route` to its cookie, as Tomcat's \
-         jvmRoute.",
+         jvmRoute; where there is no cookie, `;jsessionid=` in the path is read, by the cookie's name \
+         in any case. Nothing is stored; a client can choose its target, so set \
+         `max_in_flight_per_target`.",
     )
-    .eg("{ cookie = \"JSESSIONID\", separator = \".\" }")
-    .later(),
-    Key::new("header", Kind::Table(HEADER), "For clients without cookies.")
-        .eg("{ name = \"x-session-id\" }")
-        .later(),
+    .eg("{ cookie = \"JSESSIONID\", separator = \".\" }"),
+    Key::new(
+        "header",
+        Kind::Table(HEADER),
+        "For clients without cookies: equal values of this field go to the same target. Nothing is \
+         stored; a client can choose its target, so set `max_in_flight_per_target`.",
+    )
+    .eg("{ name = \"x-session-id\" }"),
     Key::new(
         "refresh",
         Kind::Word(&[("each_response", true), ("half_life", true), ("never", true)]),
@@ -98,8 +107,12 @@ static APP_COOKIE: &[Key] = &[
     Key::new("name", Kind::Text(&forms::COOKIE_NAME), "The application's cookie.")
         .required()
         .eg("\"JSESSIONID\""),
-    Key::new("companion", Kind::Text(&forms::COOKIE_NAME), "Our cookie beside it.")
-        .or("\"AWSALBAPP\""),
+    Key::new(
+        "companion",
+        Kind::Text(&forms::COOKIE_NAME),
+        "Our cookie beside it is called this and `-0`, as ALB's first shard.",
+    )
+    .or("\"AWSALBAPP\""),
     Key::new("duration", LIFETIME, "How long a pin lives.").or("\"1d\""),
     Key::new(
         "adopt",
@@ -113,7 +126,12 @@ static ROUTE: &[Key] = &[
     Key::new("cookie", Kind::Text(&forms::COOKIE_NAME), "The application's cookie.")
         .required()
         .eg("\"JSESSIONID\""),
-    Key::new("separator", Kind::Text(&forms::ANY), "What stands before the route.").or("\".\""),
+    Key::new(
+        "separator",
+        Kind::Text(&forms::ROUTE),
+        "What stands before the route; the last one in the value counts.",
+    )
+    .or("\".\""),
 ];
 
 static HEADER: &[Key] = &[Key::new("name", Kind::Text(&forms::HEADER_NAME), "The header field.")

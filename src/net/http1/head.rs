@@ -68,6 +68,10 @@ pub fn parse(
     let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
     let unusual = status.canonical_reason() != Some(reason);
     let reason = if unusual { ReasonPhrase::try_from(reason.as_bytes()).ok() } else { None };
+    if version == Version::HTTP_10 && headers.contains_key(TRANSFER_ENCODING) {
+        // Faulty framing: a hop of that version may have passed it on unread (RFC 9112 section 6.1).
+        return Err(BadHead);
+    }
     let (framing, framed) = framing(status, asked, headers)?;
     let keep_alive = framed && keeps_alive(version, headers);
     Ok(Some(Head { length, status, reason, framing, keep_alive }))
@@ -209,6 +213,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n",
             "HTTP/1.1 200 OK\r\nbad name: 1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nname : 1\r\n\r\n",
             "HTTP/1.1 200 OK\r\na: 1\r\n folded\r\n\r\n",

@@ -160,16 +160,25 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         }
     }
 
-    /// The next frame of the response's body; sends on what is left of the request's.
-    pub fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    /// Whether some of the request is left to be sent.
+    pub fn is_sending(&self) -> bool {
+        !self.sending.is_over()
+    }
+
+    /// Sends on what is left of the request after its answer has begun.
+    pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
         if !self.sending.is_over()
             && let Poll::Ready(Err(send::Broken)) = self.sending.poll(cx, &mut self.stream, &[])
         {
             self.sending.give_up();
         }
+    }
+
+    /// The next frame of the response's body.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         loop {
             match self.decoder.decode(&mut self.input) {
                 Err(decode::Malformed) => return Poll::Ready(Some(Err(BrokenOff))),
@@ -188,6 +197,9 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
                 Ok(count) => {
                     if count >= self.next_read {
                         self.next_read = (self.next_read * 2).min(LARGEST_READ);
+                    } else if count < self.next_read / 2 {
+                        // What is read next to a piece still queued needs another block.
+                        self.next_read = (self.next_read / 2).max(FIRST_READ);
                     }
                     self.input = self.room.split().freeze();
                 }

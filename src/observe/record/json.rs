@@ -66,6 +66,18 @@ impl Record<'_> {
         put(line, self.action);
         put(line, "\"");
         optional(line, ",\"error_reason\":", self.error_reason);
+        if let Some(verdict) = self.group_sticky {
+            put(line, ",\"group_sticky\":\"");
+            put(line, verdict.word());
+            put(line, "\"");
+        }
+        if let Some((class, reason)) = self.classification {
+            put(line, ",\"desync\":{\"class\":\"");
+            put(line, class);
+            put(line, "\",\"reason\":\"");
+            put(line, reason);
+            put(line, "\"}");
+        }
         optional(line, ",\"sticky\":", self.sticky.map(Verdict::word));
         optional(line, ",\"set_cookie\":", self.set_cookie);
         optional(line, ",\"from\":", self.from);
@@ -114,7 +126,8 @@ fn optional(line: &mut Vec<u8>, key: &str, value: Option<&str>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::written;
+    use super::super::Record;
+    use super::super::tests::{record, written, written_of};
     use crate::config::settings::AccessFormat;
 
     #[test]
@@ -130,5 +143,17 @@ mod tests {
         assert_eq!(json["response_processing_time"], -1);
         assert_eq!(json["sticky"], "hit");
         assert_eq!(json["from"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn only_a_request_that_is_not_compliant_has_a_class() {
+        let json = |classification| -> serde_json::Value {
+            let record = Record { classification, ..record() };
+            serde_json::from_str(&written_of(&record, AccessFormat::Json)).unwrap()
+        };
+        let found = json(Some(("Ambiguous", "SuspiciousHeader")));
+        assert_eq!(found["desync"]["class"], "Ambiguous");
+        assert_eq!(found["desync"]["reason"], "SuspiciousHeader");
+        assert!(json(None).get("desync").is_none());
     }
 }

@@ -43,6 +43,27 @@ pub enum Claim {
         /// What it holds for this group.
         pin: PinState,
     },
+    /// No token: a value the client sends anyway stands for it, and this is its seed.
+    Key(Seed),
+}
+
+impl Claim {
+    /// Where the client stands in every ranking, if that is known.
+    pub fn seed(&self) -> Option<Seed> {
+        match self {
+            Self::Opened { contents, .. } => Some(contents.seed()),
+            Self::Key(seed) => Some(*seed),
+            Self::None | Self::Unusable(_) => None,
+        }
+    }
+
+    /// All that was in the token that opened.
+    pub fn contents(&self) -> Option<&Contents> {
+        match self {
+            Self::Opened { contents, .. } => Some(contents),
+            Self::None | Self::Unusable(_) | Self::Key(_) => None,
+        }
+    }
 }
 
 /// What a token holds for one group.

@@ -2,10 +2,14 @@
 //!
 //! [`token`] is the sealed text in the cookie, [`keys`] what seals it, [`cookie`] how it is found
 //! in a request and written into a response, and [`claim`] what it means to one group at a moment.
+//! [`app_cookie`] reads what a response does to the application's own cookie, and [`route`] what a
+//! request's says where the application names its replica in it.
 
+pub mod app_cookie;
 pub mod claim;
 pub mod cookie;
 pub mod keys;
+pub mod route;
 pub mod token;
 
 use std::time::Duration;

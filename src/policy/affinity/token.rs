@@ -118,7 +118,7 @@ fn same_in_constant_time(ours: &[u8], theirs: &[u8]) -> bool {
 
 /// Which cookie a token is for. It is authenticated but not sent, so that a token does not open in
 /// another kind of cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
     /// The balancer's own cookie: targets of groups. Byte 1 under the tag.
@@ -219,6 +219,17 @@ impl Contents {
     pub(super) fn put_instead_of(&mut self, place: usize, pin: Pin) {
         self.pins.copy_within(place + 1..self.count, place);
         self.pins[self.count - 1] = pin;
+    }
+
+    /// The same without the pin for this group; `None` when nothing is left to be carried.
+    pub fn without(&self, group: GroupKey) -> Option<Self> {
+        let mut left = self.pins().iter().copied().filter(|pin| pin.group != group);
+        let mut contents = Self::new(self.seed, left.next()?);
+        for pin in left {
+            contents.pins[contents.count] = pin;
+            contents.count += 1;
+        }
+        Some(contents)
     }
 
     fn from_plain(plain: &[u8]) -> Option<Self> {

@@ -1,6 +1,7 @@
 //! X-Forwarded-*: who the client is, who may say so, and what the target is told.
 
 use super::head::Refusal;
+use super::names::{Names, is_ours, is_suspicious, is_valid};
 use crate::ground::cidr::AddressSet;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, header};
@@ -61,32 +62,40 @@ fn address_of(entry: &str) -> Option<IpAddr> {
 /// What is said of a connection with each of its requests, as field values.
 #[derive(Clone, Debug)]
 pub struct Introduction {
-    address: HeaderValue,
+    client: HeaderValue,
+    /// Whether `client` is an IPv6 address without brackets.
+    is_bare: bool,
     port: HeaderValue,
 }
 
 impl Introduction {
-    /// Of a client that connected from `peer` to our `port`.
-    pub fn new(peer: IpAddr, port: u16) -> Self {
-        let address = peer.to_canonical().to_string();
-        // An address is made of letters, digits, dots and colons.
+    /// Of a client that connected from `peer` to our `port`; `client_port` says whether targets are
+    /// told the client's port too.
+    pub fn new(peer: SocketAddr, port: u16, client_port: bool) -> Self {
+        let address = peer.ip().to_canonical();
+        let client = match client_port {
+            true => SocketAddr::new(address, peer.port()).to_string(),
+            false => address.to_string(),
+        };
+        // An address is made of letters, digits, dots, colons and brackets.
         #[allow(clippy::expect_used)]
-        let address = HeaderValue::try_from(address).expect("an address is a field value");
-        Self { address, port: HeaderValue::from(port) }
+        let client = HeaderValue::try_from(client).expect("an address is a field value");
+        let is_bare = address.is_ipv6() && !client_port;
+        Self { client, is_bare, port: HeaderValue::from(port) }
     }
 }
 
 /// What is said of the client to the target.
 #[derive(Clone, Copy, Debug)]
 pub struct Forwarding<'c> {
-    /// Who connected.
-    pub peer: IpAddr,
-    /// The same, ready to be written, and the port it connected to.
+    /// Who connected, and the port it connected to.
     pub introduction: &'c Introduction,
     /// Whether the peer's own X-Forwarded-Proto and -Port are believed.
     pub peer_is_trusted: bool,
-    /// What becomes of X-Forwarded-For.
+    /// What becomes of X-Forwarded-For. Only [`ForwardedForMode::Append`] says who connected.
     pub mode: ForwardedForMode,
+    /// What the names of the request's fields say.
+    pub names: Names,
 }
 
 /// Removes what an untrusted client may not say, then writes what is true. Call it after
@@ -94,16 +103,19 @@ pub struct Forwarding<'c> {
 ///
 /// # Errors
 /// [`Refusal::ForwardingLoop`] for more than [`MOST_ENTRIES`] entries.
-pub fn write(headers: &mut HeaderMap, forwarding: Forwarding<'_>) -> Result<Hygiene, Refusal> {
-    let Forwarding { introduction, peer_is_trusted, .. } = forwarding;
-    let (hygiene, is_listed) = look_at_names(headers, peer_is_trusted);
+pub fn write(headers: &mut HeaderMap, forwarding: Forwarding<'_>) -> Result<(), Refusal> {
+    let Forwarding { introduction, peer_is_trusted, mode, names } = forwarding;
+    let is_listed = names.forwarded_for;
+    if names.ours || names.invalid || names.suspicious || names.of_the_way && !peer_is_trusted {
+        remove_untrue(headers, peer_is_trusted);
+    }
     if is_listed && entries(headers).count() > MOST_ENTRIES {
         return Err(Refusal::ForwardingLoop);
     }
-    match forwarding.mode {
-        ForwardedForMode::Append if is_listed => append(headers, forwarding.peer),
+    match mode {
+        ForwardedForMode::Append if is_listed => append(headers, introduction),
         ForwardedForMode::Append => {
-            headers.insert(X_FORWARDED_FOR, introduction.address.clone());
+            headers.insert(X_FORWARDED_FOR, introduction.client.clone());
         }
         ForwardedForMode::Preserve => {}
         ForwardedForMode::Remove => {
@@ -118,11 +130,11 @@ pub fn write(headers: &mut HeaderMap, forwarding: Forwarding<'_>) -> Result<Hygi
     if !port {
         headers.insert(X_FORWARDED_PORT, introduction.port.clone());
     }
-    Ok(hygiene)
+    Ok(())
 }
 
-fn append(headers: &mut HeaderMap, peer: IpAddr) {
-    let peer = peer.to_canonical();
+fn append(headers: &mut HeaderMap, introduction: &Introduction) {
+    let client = introduction.client.to_str().unwrap_or_default();
     let mut text = String::with_capacity(64);
     for line in headers.get_all(X_FORWARDED_FOR) {
         if let Ok(line) = line.to_str() {
@@ -133,64 +145,37 @@ fn append(headers: &mut HeaderMap, peer: IpAddr) {
     }
     // ALB brackets an IPv6 address only when it adds to an existing list. Writing to a String
     // cannot fail.
-    let _ = match peer {
-        _ if text.is_empty() => write!(text, "{peer}"),
-        IpAddr::V4(peer) => write!(text, ", {peer}"),
-        IpAddr::V6(peer) => write!(text, ", [{peer}]"),
+    let _ = match introduction.is_bare {
+        _ if text.is_empty() => write!(text, "{client}"),
+        false => write!(text, ", {client}"),
+        true => write!(text, ", [{client}]"),
     };
     if let Ok(value) = HeaderValue::try_from(text) {
         headers.insert(X_FORWARDED_FOR, value);
     }
 }
 
-/// What was found among the names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hygiene {
-    /// A name that reads as Content-Length or Transfer-Encoding once its punctuation is taken
-    /// away. It never reaches a target, and both connections are closed after the exchange.
-    pub suspicious: bool,
-}
-
 /// Removes names that only the balancer may say, in any spelling, and names whose underscore form
-/// a target may take for one that was checked here; and what only a trusted peer may say of the
-/// way so far. Also says whether there is an X-Forwarded-For: one walk is cheaper than a walk and a
-/// lookup.
-fn look_at_names(headers: &mut HeaderMap, peer_is_trusted: bool) -> (Hygiene, bool) {
-    let mut is_listed = false;
-    let mut hygiene = Hygiene::default();
-    let mut removed: Vec<HeaderName> = Vec::new();
-    for name in headers.keys() {
-        let text = name.as_str();
-        let ours = text.starts_with("x-") && is_ours(text);
-        is_listed |= text == "x-forwarded-for";
-        let of_the_way = matches!(text, "x-forwarded-host" | "forwarded" | "x-real-ip");
-        let disguised = text.bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-');
-        if disguised {
-            let plain = text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-            let framing: String = plain.chars().filter(char::is_ascii_alphanumeric).collect();
-            let suspicious = framing == "contentlength" || framing == "transferencoding";
-            hygiene.suspicious |= suspicious;
-            let checked = ["forwarded", "x-real-ip", "host", "cookie", "connection"];
-            if suspicious
-                || is_ours(&plain)
-                || plain.starts_with("x-forwarded-")
-                || checked.contains(&plain.as_str())
-            {
-                removed.push(name.clone());
-            }
-        } else if ours || of_the_way && !peer_is_trusted {
-            removed.push(name.clone());
+/// a target may take for one that was checked here; what reads as another framing; and what only a
+/// trusted peer may say of the way so far.
+fn remove_untrue(headers: &mut HeaderMap, peer_is_trusted: bool) {
+    let is_untrue = |name: &str| {
+        if is_valid(name) {
+            let of_the_way = matches!(name, "x-forwarded-host" | "forwarded" | "x-real-ip");
+            return is_ours(name) || of_the_way && !peer_is_trusted || is_suspicious(name);
         }
-    }
+        let plain = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let checked = ["forwarded", "x-real-ip", "host", "cookie", "connection"];
+        is_suspicious(name)
+            || is_ours(&plain)
+            || plain.starts_with("x-forwarded-")
+            || checked.contains(&plain.as_str())
+    };
+    let removed: Vec<HeaderName> =
+        headers.keys().filter(|name| is_untrue(name.as_str())).cloned().collect();
     for name in removed {
         headers.remove(name);
     }
-    (hygiene, is_listed)
-}
-
-/// Names only the balancer says.
-pub fn is_ours(name: &str) -> bool {
-    ["x-stayput-", "x-amzn-mtls-", "x-amzn-tls-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Whether a trusted proxy says that the client came over TLS.
@@ -238,10 +223,10 @@ mod tests {
         headers: &mut HeaderMap,
         peer_is_trusted: bool,
         mode: ForwardedForMode,
-    ) -> Result<Hygiene, Refusal> {
-        let peer = "192.0.2.9".parse().unwrap();
-        let introduction = &Introduction::new(peer, 8080);
-        write(headers, Forwarding { peer, introduction, peer_is_trusted, mode })
+    ) -> Result<(), Refusal> {
+        let introduction = &Introduction::new("192.0.2.9:4711".parse().unwrap(), 8080, false);
+        let names = Names::of(headers);
+        write(headers, Forwarding { introduction, peer_is_trusted, mode, names })
     }
 
     #[test]
@@ -283,6 +268,33 @@ mod tests {
         assert!(run(ForwardedForMode::Remove).is_empty());
     }
 
+    #[track_caller]
+    fn introduced(peer: &str, client_port: bool, sent: Option<&str>, expected: &str) {
+        let mut headers = HeaderMap::new();
+        if let Some(sent) = sent {
+            headers.insert(X_FORWARDED_FOR, sent.parse().unwrap());
+        }
+        let introduction = &Introduction::new(peer.parse().unwrap(), 80, client_port);
+        let (mode, names) = (ForwardedForMode::Append, Names::of(&headers));
+        let forwarding = Forwarding { introduction, peer_is_trusted: false, mode, names };
+        write(&mut headers, forwarding).unwrap();
+        assert_eq!(headers[X_FORWARDED_FOR], expected, "{peer} {client_port} {sent:?}");
+    }
+
+    #[test]
+    fn an_address_is_written_as_alb_writes_it_with_and_without_its_port() {
+        introduced("1.2.3.4:8080", false, None, "1.2.3.4");
+        introduced("1.2.3.4:8080", false, Some("a"), "a, 1.2.3.4");
+        introduced("1.2.3.4:8080", true, None, "1.2.3.4:8080");
+        introduced("1.2.3.4:8080", true, Some("a"), "a, 1.2.3.4:8080");
+        introduced("[2001:db8::1]:8080", false, None, "2001:db8::1");
+        introduced("[2001:db8::1]:8080", false, Some("a"), "a, [2001:db8::1]");
+        introduced("[2001:db8::1]:8080", true, None, "[2001:db8::1]:8080");
+        introduced("[2001:db8::1]:8080", true, Some("a"), "a, [2001:db8::1]:8080");
+        introduced("[::ffff:1.2.3.4]:8080", true, None, "1.2.3.4:8080");
+        introduced("[::ffff:1.2.3.4]:8080", false, Some("a"), "a, 1.2.3.4");
+    }
+
     #[test]
     fn more_than_thirty_entries_are_a_loop() {
         let list = |count| vec!["192.0.2.1"; count].join(",");
@@ -302,11 +314,11 @@ mod tests {
             ("x_amzn-tls_version", "x"),
             ("x_forwarded_for", "6.6.6.6"),
             ("content_length", "5"),
+            ("content--length", "5"),
             ("x-shop", "kept"),
             ("x_shop", "kept"),
         ]);
-        let got = forward(&mut headers, true, ForwardedForMode::Remove).unwrap();
-        assert!(got.suspicious);
+        forward(&mut headers, true, ForwardedForMode::Remove).unwrap();
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["x-forwarded-port", "x-forwarded-proto", "x-shop", "x_shop"]);

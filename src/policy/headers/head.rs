@@ -2,8 +2,9 @@
 //! (it refuses folded lines, bad lengths, foreign versions); what it lets through and a proxy must
 //! not is refused here.
 
+use super::names::Names;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 /// Why a head is refused. Each becomes a status code in one place, the proxy's table of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Refusal {
     ConnectionOption,
     /// More X-Forwarded-For entries than a way without a loop has.
     ForwardingLoop,
+    /// It could be read in two ways, more so than `desync_mitigation` lets through.
+    Desync,
 }
 
 /// The longest method (ALB: 127 characters).
@@ -47,9 +50,30 @@ impl<'h> Authority<'h> {
             _ => text,
         }
     }
+
+    /// The port, where one is spelled.
+    pub fn port(&self) -> Option<u16> {
+        let port = self.text?.strip_prefix(self.host())?;
+        port.strip_prefix(':')?.parse().ok()
+    }
+
+    /// In the form ALB gives it where it does not preserve Host (AWS, "Edit attributes for your
+    /// Application Load Balancer", host header preservation): lower case; without a port where the
+    /// listener's is 80 or 443, else with the listener's where it has none. `None` without a host.
+    pub fn normalised(&self, listener_port: u16) -> Option<String> {
+        let host = self.host();
+        let port = self.text?.get(host.len() + 1..).filter(|port| !port.is_empty());
+        let host = host.to_ascii_lowercase();
+        Some(match (listener_port, port) {
+            (80 | 443, _) => host,
+            (_, Some(port)) => format!("{host}:{port}"),
+            (own, None) => format!("{host}:{own}"),
+        })
+    }
 }
 
-/// Checks a head and finds its authority. The target's own, in absolute form, wins over Host.
+/// Checks a head, whose names were looked at before, and finds its authority. The target's own, in
+/// absolute form, wins over Host.
 ///
 /// # Errors
 /// The first reason to refuse.
@@ -58,6 +82,7 @@ pub fn check<'h>(
     uri: &'h Uri,
     version: Version,
     headers: &'h HeaderMap,
+    names: Names,
 ) -> Result<Authority<'h>, Refusal> {
     if method.as_str().len() > LONGEST_METHOD {
         return Err(Refusal::Method);
@@ -72,10 +97,11 @@ pub fn check<'h>(
         return Err(Refusal::TargetForm);
     }
     let host = host(version, headers)?;
-    if headers.contains_key(TRANSFER_ENCODING) {
+    if names.transfer_encoding {
         check_codings(headers)?;
     }
-    if let Some(expect) = headers.get(EXPECT)
+    if names.of_the_hop
+        && let Some(expect) = headers.get(EXPECT)
         && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
     {
         return Err(Refusal::Expectation);
@@ -102,7 +128,7 @@ fn host(version: Version, headers: &HeaderMap) -> Result<Option<&str>, Refusal> 
 
 /// A host and an optional port (RFC 3986 section 3.2.2, without percent-encoding, which no real
 /// host name needs and which two parsers may read differently).
-fn is_host(text: &str) -> bool {
+pub fn is_host(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((literal, port)) => (literal, port),
@@ -125,6 +151,11 @@ fn is_host(text: &str) -> bool {
         None => port.is_empty(),
     };
     host_fits && port_fits
+}
+
+/// Whether a text is a host as a request may name it, and no port.
+pub fn is_bare_host(text: &str) -> bool {
+    is_host(text) && Authority { text: Some(text) }.host().len() == text.len()
 }
 
 /// Exactly one `chunked` is what a message may say (RFC 9112 section 6.1); everything else is how
@@ -156,6 +187,16 @@ pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Writes a length that begins with zeros without them: some servers take such a number for octal.
+pub fn canonical_length(headers: &mut HeaderMap) {
+    let padded = |value: &HeaderValue| value.len() > 1 && value.as_bytes()[0] == b'0';
+    if headers.get(CONTENT_LENGTH).is_some_and(padded)
+        && let Some(length) = content_length(headers)
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,7 +210,8 @@ mod tests {
         }
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let uri = target.parse().unwrap();
-        let authority = check(&method, &uri, Version::HTTP_11, &headers)?;
+        let names = Names::of(&headers);
+        let authority = check(&method, &uri, Version::HTTP_11, &headers, names)?;
         Ok(authority.host().to_owned())
     }
 
@@ -186,6 +228,50 @@ mod tests {
         assert_eq!(check_case("GET", "/", &[]), Err(Refusal::Host));
         let twice = [("host", "a"), ("host", "a")];
         assert_eq!(check_case("GET", "/", &twice), Err(Refusal::Host));
+    }
+
+    #[test]
+    fn an_authority_has_the_port_it_spells() {
+        for (text, port) in [
+            ("a", None),
+            ("a:", None),
+            ("a:80", Some(80)),
+            ("[::1]", None),
+            ("[::1]:8080", Some(8080)),
+            ("a:99999", None),
+        ] {
+            assert_eq!(Authority { text: Some(text) }.port(), port, "{text}");
+            assert_eq!(is_bare_host(text), !text.trim_start_matches("[::1]").contains(':'));
+        }
+        assert_eq!(Authority { text: None }.port(), None);
+    }
+
+    #[test]
+    fn a_host_that_is_not_preserved_has_the_listeners_port_or_none() {
+        let normalised = |text, port| Authority { text: Some(text) }.normalised(port).unwrap();
+        for (text, port, expected) in [
+            ("Example.com", 80, "example.com"),
+            ("example.com:80", 80, "example.com"),
+            ("example.com:8443", 443, "example.com"),
+            ("example.com", 8080, "example.com:8080"),
+            ("example.com:", 8080, "example.com:8080"),
+            ("example.com:9090", 8080, "example.com:9090"),
+            ("[2001:DB8::1]:80", 80, "[2001:db8::1]"),
+            ("[2001:db8::1]", 8080, "[2001:db8::1]:8080"),
+            ("[2001:db8::1]:9", 8080, "[2001:db8::1]:9"),
+        ] {
+            assert_eq!(normalised(text, port), expected, "{text} on {port}");
+        }
+        assert_eq!(Authority { text: None }.normalised(80), None);
+    }
+
+    #[test]
+    fn a_length_goes_on_without_zeros_before_it() {
+        for (sent, expected) in [("005", "5"), ("0", "0"), ("000", "0"), ("50", "50")] {
+            let mut headers = HeaderMap::from_iter([(CONTENT_LENGTH, sent.parse().unwrap())]);
+            canonical_length(&mut headers);
+            assert_eq!(headers[CONTENT_LENGTH], expected);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What must not cross the hop, over all repeated lines (RFC 9110 section 7.6.1).
 
 use super::head::Refusal;
+use super::names::{Names, belongs_to_the_hop};
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SET_COOKIE, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
@@ -25,14 +26,15 @@ pub struct Hop {
     pub takes_trailers: bool,
 }
 
-/// Strips a request. Trailer stays, less the names a trailer may not have; TE stays as `trailers`.
+/// Strips a request, whose names were looked at before. Trailer stays, less the names a trailer may
+/// not have; TE stays as `trailers`.
 ///
 /// # Errors
 /// When Connection names a field that belongs to the whole way: whoever sends that wants a
 /// security field lost on the way to the target.
-pub fn strip_request(headers: &mut HeaderMap) -> Result<Hop, Refusal> {
+pub fn strip_request(headers: &mut HeaderMap, names: Names) -> Result<Hop, Refusal> {
     let mut hop = Hop::default();
-    if !says_something_of_the_hop(headers) {
+    if !names.of_the_hop {
         return Ok(hop);
     }
     let mut upgrades = false;
@@ -63,7 +65,9 @@ pub fn strip_request(headers: &mut HeaderMap) -> Result<Hop, Refusal> {
 /// Strips a response. A target may name any field of its own, except those whose loss would break
 /// the message or the session.
 pub fn strip_response(headers: &mut HeaderMap) {
-    if !says_something_of_the_hop(headers) {
+    // Most answers have none of it, and one walk over the names is cheaper than looking up ten
+    // that are absent.
+    if !headers.keys().any(|name| belongs_to_the_hop(name.as_str())) {
         return;
     }
     if headers.contains_key(CONNECTION) {
@@ -76,25 +80,6 @@ pub fn strip_response(headers: &mut HeaderMap) {
         headers.remove(CONNECTION);
     }
     strip_always(headers);
-}
-
-/// Whether there is anything to strip. Most messages between proxies and targets have none of it,
-/// and one walk over the names is cheaper than looking up ten that are absent.
-fn says_something_of_the_hop(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| {
-        matches!(
-            name.as_str(),
-            "connection"
-                | "te"
-                | "trailer"
-                | "upgrade"
-                | "expect"
-                | "keep-alive"
-                | "proxy-connection"
-                | "transfer-encoding"
-                | "http2-settings"
-        )
-    })
 }
 
 fn strip_always(headers: &mut HeaderMap) {
@@ -190,6 +175,11 @@ pub fn write_takes_trailers(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn strip_request(headers: &mut HeaderMap) -> Result<Hop, Refusal> {
+        let names = Names::of(headers);
+        super::strip_request(headers, names)
+    }
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

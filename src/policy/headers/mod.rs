@@ -1,7 +1,10 @@
 //! Header fields: which requests are refused for their head, what must not cross the hop, and what
 //! the balancer says of the client.
 
+pub mod desync;
 pub mod forwarded;
 pub mod head;
 pub mod hop_by_hop;
+pub mod names;
+pub mod response;
 pub mod trace_id;

@@ -1,5 +1,9 @@
-//! Routing: which rule takes a request. The conditions of a rule are ANDed, the values of one
-//! condition ORed, and the first rule that matches wins (AWS, "Condition types for listener rules").
+//! Routing: which rule takes a request, and what a redirect or a rewrite makes of its URL. The
+//! conditions of a rule are ANDed, the values of one condition ORed, and the first rule that
+//! matches wins (AWS, "Condition types for listener rules").
 
+pub mod conditions;
 pub mod host_table;
 pub mod pattern;
+pub mod redirect;
+pub mod rewrite;

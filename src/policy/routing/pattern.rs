@@ -1,44 +1,74 @@
 //! ALB's wildcards: `*` stands for any number of characters, `?` for exactly one.
 
+use std::fmt::{self, Write};
+
 /// A pattern that was checked and, where letters' case does not count, lowered once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
+    /// With [`ANY`] and [`ONE`] for the wildcards, which no checked text holds.
     text: Box<str>,
     ignores_case: bool,
+    /// Whether `\` makes a wildcard stand for itself.
+    escapes: bool,
 }
 
 /// The longest pattern (AWS, "Condition types for listener rules": 128 characters), which bounds
 /// the work of one match.
 pub const LONGEST: usize = 128;
 
+const ANY: u8 = 0;
+const ONE: u8 = 1;
+
 impl Pattern {
-    /// A host pattern: letters' case does not count.
+    /// A host pattern: letters' case does not count. The port is never part of what is matched, so
+    /// a colon stands only in an IPv6 address, between brackets.
     pub fn host(text: &str) -> Option<Self> {
         let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*?[]:".contains(&byte);
-        (Self::fits(text) && text.bytes().all(fine))
-            .then(|| Self { text: text.to_ascii_lowercase().into(), ignores_case: true })
+        let colon_fits = !text.contains(':') || text.starts_with('[') && text.ends_with(']');
+        (text.bytes().all(fine) && colon_fits).then(|| Self::compile(text, true, false))?
     }
 
     /// A path pattern: letters' case counts, and the query is never part of what is matched.
-    /// It begins with `/` or `*`, for nothing else could match.
+    /// It begins with `/` or a wildcard, for nothing else could match.
     pub fn path(text: &str) -> Option<Self> {
-        let fine = |byte: u8| byte.is_ascii_graphic() && !b"?#".contains(&byte) || byte == b'?';
-        (Self::fits(text) && text.starts_with(['/', '*', '?']) && text.bytes().all(fine))
-            .then(|| Self { text: text.into(), ignores_case: false })
+        let fine = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+        (text.starts_with(['/', '*', '?']) && text.bytes().all(fine))
+            .then(|| Self::compile(text, false, false))?
     }
 
-    fn fits(text: &str) -> bool {
-        (1..=LONGEST).contains(&text.len())
+    /// A pattern of a field's value: letters' case does not count.
+    pub fn field_value(text: &str) -> Option<Self> {
+        text.bytes().all(is_visible).then(|| Self::compile(text, true, false))?
     }
 
-    /// The pattern as it is compared.
-    pub fn as_str(&self) -> &str {
-        &self.text
+    /// A pattern of a key or a value of the query, as it is sent: letters' case does not count, and
+    /// `\*`, `\?` and `\\` stand for the second character.
+    pub fn query(text: &str) -> Option<Self> {
+        let fine = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+        text.bytes().all(fine).then(|| Self::compile(text, true, true))?
+    }
+
+    fn compile(text: &str, ignores_case: bool, escapes: bool) -> Option<Self> {
+        if !(1..=LONGEST).contains(&text.len()) {
+            return None;
+        }
+        let mut compiled = String::with_capacity(text.len());
+        let mut characters = text.chars();
+        while let Some(character) = characters.next() {
+            compiled.push(match character {
+                '*' => char::from(ANY),
+                '?' => char::from(ONE),
+                '\\' if escapes => characters.next().filter(|c| "*?\\".contains(*c))?,
+                plain if ignores_case => plain.to_ascii_lowercase(),
+                plain => plain,
+            });
+        }
+        Some(Self { text: compiled.into(), ignores_case, escapes })
     }
 
     /// The text itself when it holds no wildcard, so that a table can find it.
     pub fn exact(&self) -> Option<&str> {
-        (!self.text.contains(['*', '?'])).then_some(&self.text)
+        (!self.text.bytes().any(|byte| byte == ANY || byte == ONE)).then_some(&self.text)
     }
 
     /// Whether all of `subject` matches. Linear in the subject for each `*` at the worst: one
@@ -50,11 +80,11 @@ impl Pattern {
         while s < subject.len() {
             let here = if self.ignores_case { subject[s].to_ascii_lowercase() } else { subject[s] };
             match pattern.get(p) {
-                Some(b'*') => {
+                Some(&ANY) => {
                     star = Some((p, s));
                     p += 1;
                 }
-                Some(&wanted) if wanted == b'?' || wanted == here => {
+                Some(&wanted) if wanted == ONE || wanted == here => {
                     p += 1;
                     s += 1;
                 }
@@ -68,8 +98,29 @@ impl Pattern {
                 },
             }
         }
-        pattern[p..].iter().all(|&rest| rest == b'*')
+        pattern[p..].iter().all(|&rest| rest == ANY)
     }
+}
+
+/// The pattern as it would be written.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.text.bytes() {
+            match byte {
+                ANY => f.write_char('*')?,
+                ONE => f.write_char('?')?,
+                b'*' | b'?' | b'\\' if self.escapes => write!(f, "\\{}", char::from(byte))?,
+                plain => f.write_char(char::from(plain))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What can be matched at all (AWS, "Condition types for listener rules": 0x00 to 0x1f and 0x7f
+/// cannot).
+pub(super) fn is_visible(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~')
 }
 
 #[cfg(test)]
@@ -108,9 +159,47 @@ mod tests {
     }
 
     #[test]
+    fn case_counts_in_a_path_and_nowhere_else() {
+        check(Pattern::host("Shop.Example").unwrap(), &["shop.EXAMPLE"], &["shop.example."]);
+        check(Pattern::path("/Cart").unwrap(), &["/Cart"], &["/cart", "/Cart/", "/Cart?a=b"]);
+        check(Pattern::field_value("*Chrome*").unwrap(), &["Mozilla CHROME/99"], &["Chrom"]);
+        check(Pattern::query("Version").unwrap(), &["vERSION"], &["versions"]);
+    }
+
+    #[test]
+    fn a_backslash_makes_a_wildcard_of_the_query_stand_for_itself() {
+        check(Pattern::query(r"a\*\?").unwrap(), &["a*?", "A*?"], &["ab?", "a*b", r"a\*\?"]);
+        check(Pattern::query(r"\\*").unwrap(), &[r"\", r"\x"], &["x"]);
+        assert_eq!(Pattern::query(r"a\*?").unwrap().to_string(), r"a\*?");
+        for dangling in [r"a\", r"\a"] {
+            assert_eq!(Pattern::query(dangling), None, "{dangling}");
+        }
+        check(Pattern::field_value(r"a\*").unwrap(), &[r"a\", r"a\b"], &["a*"]);
+    }
+
+    #[test]
+    fn a_pattern_is_refused_that_could_not_match() {
+        let long = "a".repeat(LONGEST + 1);
+        for host in ["", "shop.example:80", "[::1]:80", "a/b", "a b", "ü", &long] {
+            assert_eq!(Pattern::host(host), None, "{host}");
+        }
+        for path in ["", "img/*", "/a#b", "/a b", "/ü", &format!("/{long}")] {
+            assert_eq!(Pattern::path(path), None, "{path}");
+        }
+        for value in ["", "a\tb", "ü", &long] {
+            assert_eq!(Pattern::field_value(value), None, "{value}");
+        }
+        for query in ["", "a b", "a#", "ü", &long] {
+            assert_eq!(Pattern::query(query), None, "{query}");
+        }
+        assert!(Pattern::host("[::1]").is_some() && Pattern::host(&long[1..]).is_some());
+    }
+
+    #[test]
     fn only_a_pattern_without_wildcards_is_exact() {
         assert_eq!(Pattern::host("Shop.Example").unwrap().exact(), Some("shop.example"));
         assert_eq!(Pattern::host("*.example").unwrap().exact(), None);
+        assert_eq!(Pattern::query(r"a\*").unwrap().exact(), Some("a*"));
     }
 
     /// The obvious definition, exponential but certain.

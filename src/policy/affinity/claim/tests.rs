@@ -35,6 +35,7 @@ fn outcome(claim: Claim) -> String {
     match claim {
         Claim::None => "none".into(),
         Claim::Unusable(defect) => format!("{defect:?}"),
+        Claim::Key(seed) => format!("{seed:?}"),
         Claim::Opened { pin: PinState::Held(pin), .. } => format!("held {}", pin.target.0),
         Claim::Opened { pin, contents, .. } => format!("{pin:?} {}", contents.pins()[0].target.0),
     }

@@ -1,0 +1,38 @@
+//! What a listener's answers say: `response_headers` and `server`.
+
+use crate::config::node::Table;
+use crate::config::problem::{Problem, Problems};
+use crate::policy::headers::response::{ResponseFields, ServerField, why_reserved};
+use http::{HeaderName, HeaderValue};
+use std::collections::HashMap;
+
+/// What every answer of this listener says.
+pub(super) fn response_fields(listener: &Table, problems: &mut Problems) -> ResponseFields {
+    let server = match listener.text("server") {
+        "own" => ServerField::Own,
+        "remove" => ServerField::Remove,
+        _ => ServerField::Pass,
+    };
+    let mut fields = Vec::new();
+    let mut taken = HashMap::new();
+    for (text, node) in listener.table("response_headers").entries() {
+        let (Ok(name), Ok(value)) =
+            (HeaderName::try_from(text), HeaderValue::try_from(node.text()))
+        else {
+            continue;
+        };
+        if let Some(why) = why_reserved(&name) {
+            let title = format!("`{text}` cannot be set on every answer");
+            problems.push(Problem::at(node.key.clone(), title).label(why).help("leave it out"));
+        } else if let Some(other) = taken.insert(name.clone(), node) {
+            // Names differ in case for TOML and not for HTTP. Fields come by name here; the first is
+            // the one that stands above.
+            let (first, second) =
+                if other.key.start < node.key.start { (other, node) } else { (node, other) };
+            let problem = Problem::at(second.key.clone(), format!("`{name}` is written twice"));
+            problems.push(problem.other(first.key.clone(), "the first"));
+        }
+        fields.push((name, value));
+    }
+    ResponseFields::new(fields, server)
+}

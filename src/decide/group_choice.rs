@@ -1,0 +1,147 @@
+//! Which of a rule's groups a request goes to: the one its client is pinned to, else by weight.
+
+use super::candidates::{Candidates, Tried};
+use super::verdict::GroupVerdict;
+use super::{Draw, Live, Request, cookie_lines};
+use crate::model::forward::{Forward, Share};
+use crate::model::snapshot::Snapshot;
+use crate::policy::affinity::claim::{self, Claim, Names, PinState};
+use crate::policy::affinity::token::{Defect, Seed};
+use crate::policy::balance::rendezvous::{self, Candidate};
+
+/// What became of a client's pin to a group.
+#[derive(Clone, Debug)]
+pub struct GroupChoice {
+    /// What became of it.
+    pub verdict: GroupVerdict,
+    /// The place among the rule's shares of the group that was chosen.
+    pub share: usize,
+    /// What the client's cookies said.
+    pub claim: Claim,
+}
+
+/// Chooses among the groups of a rule; `None` where all weights are 0 and the client has no pin.
+pub(super) fn choose(
+    forward: &Forward,
+    request: &Request<'_>,
+    snapshot: &Snapshot,
+    live: &impl Live,
+    now: u64,
+    draw: &mut impl Draw,
+) -> Option<GroupChoice> {
+    let choice = Choosing { forward, snapshot, live };
+    let Some(sticky) = &forward.sticky else {
+        let share = choice.by_weight(draw)?;
+        return Some(GroupChoice { verdict: GroupVerdict::Off, share, claim: Claim::None });
+    };
+    let claim = claim::find(
+        cookie_lines(request),
+        Names { main: &sticky.cookie.name, twin: sticky.cookie.twin.as_deref() },
+        &snapshot.keyring,
+        sticky.cookie.kind,
+        sticky.key,
+        sticky.cookie.lifetime.seconds(),
+        now,
+    );
+    let (share, verdict) = match &claim {
+        Claim::None | Claim::Key(_) => (choice.by_weight(draw), GroupVerdict::New),
+        Claim::Unusable(Defect::Malformed) => (choice.by_weight(draw), GroupVerdict::Malformed),
+        Claim::Unusable(Defect::Forged) => (choice.by_weight(draw), GroupVerdict::Forged),
+        Claim::Unusable(Defect::UnknownKey) => (choice.by_weight(draw), GroupVerdict::UnknownKey),
+        Claim::Opened { contents, pin, .. } => match pin {
+            PinState::Expired => (choice.by_weight(draw), GroupVerdict::Expired),
+            PinState::Absent => (choice.ranked(contents.seed()), GroupVerdict::New),
+            PinState::Held(pin) => match forward.share_of(pin.target) {
+                None => (choice.ranked(contents.seed()), GroupVerdict::MovedRemoved),
+                Some(at) => choice.hold(at, contents.seed()),
+            },
+        },
+    };
+    Some(GroupChoice { verdict, share: share?, claim })
+}
+
+/// The places among a rule's shares of the groups that get newcomers just now.
+pub(super) fn takers<'s>(
+    forward: &'s Forward,
+    snapshot: &'s Snapshot,
+    live: &'s impl Live,
+) -> impl Iterator<Item = usize> + 's {
+    let choice = Choosing { forward, snapshot, live };
+    let weighs = |at: &usize| forward.shares[*at].weight > 0;
+    let all = 0..forward.shares.len();
+    let only_able = forward.failover && all.clone().any(|at| weighs(&at) && choice.can_serve(at));
+    all.filter(weighs).filter(move |&at| !only_able || choice.can_serve(at))
+}
+
+/// A rule's groups at one moment.
+struct Choosing<'s, L> {
+    forward: &'s Forward,
+    snapshot: &'s Snapshot,
+    live: &'s L,
+}
+
+impl<L: Live> Choosing<'_, L> {
+    /// The group whose turn it is. Under `failover` one that cannot serve gives its turns to the
+    /// others by their weights, a different one each round.
+    fn by_weight(&self, draw: &mut impl Draw) -> Option<usize> {
+        let shares = &self.forward.shares;
+        if let [Share { weight: 1.., .. }] = **shares {
+            return Some(0);
+        }
+        let (whose, substitute) = self.forward.cycle.at(draw.rule_turn(self.forward))?;
+        if !self.forward.failover || self.can_serve(whose) {
+            return Some(whose);
+        }
+        let weight = |at: usize| match self.can_serve(at) {
+            true => u64::from(shares[at].weight),
+            false => 0,
+        };
+        let total: u64 = (0..shares.len()).map(weight).sum();
+        let mut left = substitute.checked_rem(total).unwrap_or_default();
+        let substitute = (0..shares.len()).find(|&at| {
+            let reached = left < weight(at);
+            left = left.saturating_sub(weight(at));
+            reached
+        });
+        Some(substitute.unwrap_or(whose))
+    }
+
+    /// What becomes of a pin to a group the rule names. One whose group cannot serve stays: the
+    /// client is back with it as soon as it can.
+    fn hold(&self, at: usize, seed: Seed) -> (Option<usize>, GroupVerdict) {
+        if !self.forward.failover || self.can_serve(at) {
+            return (Some(at), GroupVerdict::Hit);
+        }
+        match self.best_ranked(seed, |other| self.can_serve(other)) {
+            Some(other) => (Some(other), GroupVerdict::FailedOver),
+            None => (Some(at), GroupVerdict::Hit),
+        }
+    }
+
+    /// The first group of the seed's ranking, the same on every worker and node.
+    fn ranked(&self, seed: Seed) -> Option<usize> {
+        let able = self.forward.failover.then(|| self.best_ranked(seed, |at| self.can_serve(at)));
+        able.flatten().or_else(|| self.best_ranked(seed, |_| true))
+    }
+
+    fn best_ranked(&self, seed: Seed, wanted: impl Fn(usize) -> bool) -> Option<usize> {
+        let sticky = self.forward.sticky.as_ref()?;
+        let shares = self.forward.shares.iter().enumerate();
+        let candidates = shares.filter(|(at, share)| share.weight > 0 && wanted(*at));
+        let candidates = candidates.map(|(at, share)| Candidate {
+            key: share.key,
+            id: self.snapshot.groups[share.group].name(),
+            weight: share.weight,
+            item: at,
+        });
+        rendezvous::best(seed, sticky.key, candidates)
+    }
+
+    /// Whether a group has a target that can serve. Failing open is a last resort, and not taken
+    /// while another group needs none.
+    fn can_serve(&self, at: usize) -> bool {
+        let group = &self.snapshot.groups[self.forward.shares[at].group];
+        let candidates = Candidates::new(self.snapshot, group, self.live, &Tried::NOBODY);
+        !candidates.fails_open() && candidates.best_tier().is_some()
+    }
+}

@@ -1,0 +1,163 @@
+//! What a listener writes into every answer that leaves by it, whoever made the answer (AWS, "HTTP
+//! header modification for your Application Load Balancer").
+
+use super::names::{belongs_to_the_hop, is_ours};
+use http::header::{HeaderMap, HeaderName, HeaderValue, SERVER};
+
+/// What becomes of `Server`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerField {
+    /// A target's goes on, our own answers have none.
+    Pass,
+    /// A target's goes on, our own answers say [`OWN_NAME`].
+    Own,
+    /// No answer has one.
+    Remove,
+}
+
+/// The `Server` of our own answers, where they have one. Without a version: it would only say which
+/// attacks are worth a try.
+pub const OWN_NAME: &str = "stayput";
+
+/// `response_headers` and `server` of a listener, ready to be written.
+#[derive(Clone, Debug)]
+pub struct ResponseFields {
+    fields: Box<[(HeaderName, HeaderValue)]>,
+    server: ServerField,
+}
+
+/// Who made an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A target.
+    Target,
+    /// The balancer.
+    Own,
+}
+
+impl ResponseFields {
+    /// These fields, each in the place of any other of its name.
+    pub fn new(
+        fields: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
+        server: ServerField,
+    ) -> Self {
+        Self { fields: fields.into_iter().collect(), server }
+    }
+
+    /// Writes them into an answer's head, whose hop-by-hop fields are gone.
+    pub fn write(&self, headers: &mut HeaderMap, origin: Origin) {
+        for (name, value) in &self.fields {
+            headers.insert(name.clone(), value.clone());
+        }
+        match (self.server, origin) {
+            (ServerField::Pass, _) | (ServerField::Own, Origin::Target) => {}
+            (ServerField::Own, Origin::Own) => {
+                headers.insert(SERVER, HeaderValue::from_static(OWN_NAME));
+            }
+            (ServerField::Remove, _) => {
+                headers.remove(SERVER);
+            }
+        }
+    }
+}
+
+/// Why an operator may not set a field of this name, if so.
+pub fn why_reserved(name: &HeaderName) -> Option<&'static str> {
+    let name = name.as_str();
+    match name {
+        "content-length" | "content-encoding" | "content-range" => {
+            Some("it says how the body is read, which only its sender knows")
+        }
+        "set-cookie" | "set-cookie2" => {
+            Some("one value would take the place of every cookie, the sticky one too")
+        }
+        "date" => Some("it is the moment of the answer"),
+        "server" => Some("the listener's key `server` says what becomes of it"),
+        other if belongs_to_the_hop(other) => {
+            Some("it belongs to one connection and is written for each")
+        }
+        other if is_ours(other) => Some("the balancer alone says it"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(server: ServerField, origin: Origin, sent: &[(&'static str, &str)]) -> Vec<String> {
+        let hsts = HeaderName::from_static("strict-transport-security");
+        let fields = [(hsts, HeaderValue::from_static("max-age=1"))];
+        let mut headers = HeaderMap::new();
+        for (name, value) in sent {
+            headers.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        ResponseFields::new(fields, server).write(&mut headers, origin);
+        let show = |(name, value): (&HeaderName, &HeaderValue)| {
+            format!("{name}: {}", value.to_str().unwrap())
+        };
+        let mut lines: Vec<_> = headers.iter().map(show).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn a_field_takes_the_place_of_every_other_of_its_name() {
+        let sent = [("strict-transport-security", "a"), ("strict-transport-security", "b")];
+        let got = written(ServerField::Pass, Origin::Target, &sent);
+        assert_eq!(got, ["strict-transport-security: max-age=1"]);
+    }
+
+    #[test]
+    fn server_passes_is_ours_or_goes() {
+        let server = |rule, origin, sent: &[(&'static str, &str)]| {
+            written(rule, origin, sent).into_iter().find(|line| line.starts_with("server"))
+        };
+        let theirs = [("server", "nginx/1.22")];
+        for (rule, of_target, of_ours) in [
+            (ServerField::Pass, Some("server: nginx/1.22"), None),
+            (ServerField::Own, Some("server: nginx/1.22"), Some("server: stayput")),
+            (ServerField::Remove, None, None),
+        ] {
+            assert_eq!(server(rule, Origin::Target, &theirs).as_deref(), of_target, "{rule:?}");
+            assert_eq!(server(rule, Origin::Target, &[]), None, "{rule:?}");
+            assert_eq!(server(rule, Origin::Own, &[]).as_deref(), of_ours, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn fields_that_frame_name_the_hop_or_are_ours_are_reserved_and_albs_ten_are_not() {
+        for name in [
+            "connection",
+            "transfer-encoding",
+            "te",
+            "trailer",
+            "upgrade",
+            "keep-alive",
+            "content-length",
+            "content-encoding",
+            "set-cookie",
+            "date",
+            "server",
+            "x-stayput-verdict",
+        ] {
+            assert!(why_reserved(&HeaderName::from_static(name)).is_some(), "{name}");
+        }
+        for name in [
+            "strict-transport-security",
+            "access-control-allow-origin",
+            "access-control-allow-methods",
+            "access-control-allow-headers",
+            "access-control-allow-credentials",
+            "access-control-expose-headers",
+            "access-control-max-age",
+            "content-security-policy",
+            "x-content-type-options",
+            "x-frame-options",
+            "x-shop",
+            "cache-control",
+        ] {
+            assert_eq!(why_reserved(&HeaderName::from_static(name)), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The conditions of one rule, against one request.
+
+use super::pattern::{Pattern, is_visible};
+use crate::ground::cidr::AddressSet;
+use http::{HeaderMap, HeaderName};
+use std::fmt;
+use std::net::IpAddr;
+
+/// What must hold of a request. An empty list asks nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions {
+    /// Host patterns.
+    pub hosts: Vec<Pattern>,
+    /// Path patterns.
+    pub paths: Vec<Pattern>,
+    /// Methods, as they are sent.
+    pub methods: Vec<Box<str>>,
+    /// Where the client is.
+    pub source_ips: AddressSet,
+    /// Pairs of the query, of which one must be there.
+    pub query: Vec<PairCondition>,
+    /// Header fields, which must all be there.
+    pub headers: Vec<FieldCondition>,
+}
+
+/// One of `query`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairCondition {
+    /// The key; `None` is any.
+    pub key: Option<Pattern>,
+    /// The value.
+    pub value: Pattern,
+}
+
+/// One of `headers`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldCondition {
+    /// The field's name.
+    pub name: HeaderName,
+    /// Its values, of which one must be there.
+    pub values: Vec<Pattern>,
+}
+
+/// What conditions look at in a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'r> {
+    /// Host, without the port.
+    pub host: &'r str,
+    /// Path, without the query.
+    pub path: &'r str,
+    /// What stands behind the first `?`, as sent; empty where there is none.
+    pub query: &'r str,
+    /// The method, as sent.
+    pub method: &'r str,
+    /// All fields.
+    pub headers: &'r HeaderMap,
+    /// The client's address, as `trusted_proxies` make it.
+    pub address: IpAddr,
+}
+
+/// The most pairs of a query that are looked at, so that a query of nothing but `&` costs no more
+/// than a long one. ALB states no such bound.
+pub const MOST_PAIRS: usize = 1_000;
+
+/// The first condition that does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmet<'c> {
+    /// `hosts`
+    Hosts,
+    /// `paths`
+    Paths,
+    /// `methods`
+    Methods,
+    /// `source_ips`
+    SourceIps,
+    /// `query`
+    Query,
+    /// `headers`, this name.
+    Header(&'c HeaderName),
+}
+
+impl Conditions {
+    /// The first condition that does not hold, those that cost least before the others.
+    pub fn unmet(&self, subject: &Subject<'_>) -> Option<Unmet<'_>> {
+        let any = |patterns: &[Pattern], text: &str| {
+            patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(text))
+        };
+        if !any(&self.hosts, subject.host) {
+            return Some(Unmet::Hosts);
+        }
+        if !any(&self.paths, subject.path) {
+            return Some(Unmet::Paths);
+        }
+        if !self.methods.is_empty() && !self.methods.iter().any(|one| **one == *subject.method) {
+            return Some(Unmet::Methods);
+        }
+        if !self.source_ips.is_empty() && !self.source_ips.contains(subject.address) {
+            return Some(Unmet::SourceIps);
+        }
+        if !self.query.is_empty() && !has_pair(&self.query, subject.query) {
+            return Some(Unmet::Query);
+        }
+        let missing = self.headers.iter().find(|field| !field.holds(subject.headers))?;
+        Some(Unmet::Header(&missing.name))
+    }
+}
+
+impl FieldCondition {
+    /// Whether one line of the field matches; they are tried in order. A line with anything but
+    /// visible ASCII and blanks matches nothing, not even `*`.
+    fn holds(&self, headers: &HeaderMap) -> bool {
+        headers.get_all(&self.name).iter().any(|line| {
+            let line = line.as_bytes();
+            let text =
+                std::str::from_utf8(line).ok().filter(|_| line.iter().all(|&b| is_visible(b)));
+            text.is_some_and(|text| self.values.iter().any(|value| value.matches(text)))
+        })
+    }
+}
+
+/// Whether a pair of the query, not decoded, matches. What holds no `=` is a key with an empty
+/// value.
+fn has_pair(wanted: &[PairCondition], query: &str) -> bool {
+    let pairs = query.split('&').take(MOST_PAIRS).filter(|pair| !pair.is_empty());
+    let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.any(|(key, value)| {
+        wanted.iter().any(|one| {
+            one.key.as_ref().is_none_or(|wanted| wanted.matches(key)) && one.value.matches(value)
+        })
+    })
+}
+
+/// The condition's place in the rule.
+impl fmt::Display for Unmet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unmet::Hosts => f.write_str("hosts"),
+            Unmet::Paths => f.write_str("paths"),
+            Unmet::Methods => f.write_str("methods"),
+            Unmet::SourceIps => f.write_str("source_ips"),
+            Unmet::Query => f.write_str("query"),
+            Unmet::Header(name) => write!(f, "headers.{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! Redirects: the URL a client is sent to, made of its own (AWS, "Actions for listener rules",
+//! "Redirect actions").
+
+use crate::policy::headers::head;
+use std::fmt::Write;
+
+/// A redirect that was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// The status.
+    pub status: Status,
+    /// The scheme.
+    pub scheme: Scheme,
+    /// The host.
+    pub host: Template,
+    /// The port.
+    pub port: Port,
+    /// The path.
+    pub path: Template,
+    /// The query; one that comes out empty is left out.
+    pub query: Template,
+}
+
+/// The status of a redirect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// 301, 302, 303, 307 or 308.
+    Fixed(u16),
+    /// 301 for GET and HEAD, and for others 308, after which a client repeats its method (RFC 9110
+    /// section 15.4.9).
+    ByMethod,
+}
+
+/// The scheme of a redirect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// The request's own.
+    Same,
+    /// `http`
+    Http,
+    /// `https`
+    Https,
+}
+
+/// The port of a redirect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// As the client spelled it; where it spelled none, or its scheme's default, none.
+    Same,
+    /// This one.
+    Number(u16),
+}
+
+/// Text with placeholders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(Box<[Piece]>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(Box<str>),
+    Protocol,
+    Host,
+    Port,
+    Path,
+    Query,
+}
+
+const PLACEHOLDERS: [(&str, Piece); 5] = [
+    ("protocol", Piece::Protocol),
+    ("host", Piece::Host),
+    ("port", Piece::Port),
+    ("path", Piece::Path),
+    ("query", Piece::Query),
+];
+
+/// The longest part of a redirect (AWS, `RedirectActionConfig`: 128 characters).
+pub const LONGEST_PART: usize = 128;
+
+/// The longest URL (AWS, "Troubleshoot your Application Load Balancers", HTTP 507: 8K).
+pub const LONGEST_URL: usize = 8 * 1_024;
+
+/// The URL a request was sent to.
+#[derive(Clone, Copy, Debug)]
+pub struct Original<'r> {
+    /// Whether the client came over TLS.
+    pub is_tls: bool,
+    /// The host, without the port.
+    pub host: &'r str,
+    /// The port, where the client spelled one.
+    pub port: Option<u16>,
+    /// The path, with its slash.
+    pub path: &'r str,
+    /// The query, without its question mark; empty where there is none.
+    pub query: &'r str,
+}
+
+/// Why there is no URL to send a client to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It would be the URL the client came from.
+    Loop,
+    /// It would be longer than [`LONGEST_URL`].
+    TooLong,
+    /// What the client named as host cannot stand where the redirect wants it.
+    Host,
+}
+
+impl Redirect {
+    /// `redirect_to`: the same URL over TLS, at this port.
+    pub fn to_https(port: u16) -> Self {
+        let one = |piece| Template([piece].into());
+        Self {
+            status: Status::ByMethod,
+            scheme: Scheme::Https,
+            host: one(Piece::Host),
+            port: Port::Number(port),
+            path: Template([Piece::Text("/".into()), Piece::Path].into()),
+            query: one(Piece::Query),
+        }
+    }
+
+    /// Whether scheme, host, port and path are all the request's own, so that it could only lead
+    /// in a circle.
+    pub fn changes_nothing(&self) -> bool {
+        let same = Self::to_https(443);
+        self.scheme == Scheme::Same
+            && self.port == Port::Same
+            && (&self.host, &self.path) == (&same.host, &same.path)
+    }
+
+    /// The status for a request of this method.
+    pub fn status(&self, method: &str) -> u16 {
+        match self.status {
+            Status::Fixed(status) => status,
+            Status::ByMethod if matches!(method, "GET" | "HEAD") => 301,
+            Status::ByMethod => 308,
+        }
+    }
+
+    /// The URL for a request, of at most [`LONGEST_URL`] bytes, none of them outside what a URI may
+    /// hold (RFC 3986 section 2). Its port is spelled where it is not its scheme's default.
+    ///
+    /// # Errors
+    /// The [`Fault`] for which there is none.
+    pub fn location(&self, original: &Original<'_>) -> Result<String, Fault> {
+        let is_tls = match self.scheme {
+            Scheme::Same => original.is_tls,
+            Scheme::Http => false,
+            Scheme::Https => true,
+        };
+        let own_port = original.port.filter(|port| *port != default_port(original.is_tls));
+        let port = match self.port {
+            Port::Same => own_port,
+            Port::Number(port) => Some(port),
+        };
+        let port = port.filter(|port| *port != default_port(is_tls));
+        let mut url = format!("{}://", scheme(is_tls));
+        let host_at = url.len();
+        self.host.expand(original, &mut url)?;
+        if !head::is_bare_host(&url[host_at..]) {
+            return Err(Fault::Host);
+        }
+        let host_end = url.len();
+        if let Some(port) = port {
+            // Writing to memory cannot fail.
+            let _ = write!(url, ":{port}");
+        }
+        let path_at = url.len();
+        self.path.expand(original, &mut url)?;
+        let path_end = url.len();
+        url.push('?');
+        self.query.expand(original, &mut url)?;
+        let is_own = is_tls == original.is_tls
+            && url[host_at..host_end].eq_ignore_ascii_case(original.host)
+            && port == own_port
+            && url[path_at..path_end] == *original.path
+            && url[path_end + 1..] == *original.query;
+        if is_own {
+            return Err(Fault::Loop);
+        }
+        if url.len() == path_end + 1 {
+            url.truncate(path_end);
+        }
+        if url.len() > LONGEST_URL {
+            return Err(Fault::TooLong);
+        }
+        Ok(url)
+    }
+}
+
+impl Template {
+    /// A host of at most [`LONGEST_PART`] characters, in which `#{host}` may stand.
+    pub fn host(text: &str) -> Option<Self> {
+        let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if head::is_bare_host(text) && text.len() <= LONGEST_PART {
+            return Some(Self([Piece::Text(text.into())].into()));
+        }
+        Self::parse(text, &[Piece::Host], fine).filter(|template| template.0.contains(&Piece::Host))
+    }
+
+    /// A path of at most [`LONGEST_PART`] characters that begins with `/`; `#{host}`, `#{port}` and
+    /// `#{path}` may stand in it.
+    pub fn path(text: &str) -> Option<Self> {
+        let fine = |byte: u8| belongs_in_uri(byte) && byte != b'?';
+        let template = Self::parse(text, &[Piece::Host, Piece::Port, Piece::Path], fine)?;
+        text.starts_with('/').then_some(template)
+    }
+
+    /// A query of at most [`LONGEST_PART`] characters, in which every placeholder may stand.
+    pub fn query(text: &str) -> Option<Self> {
+        let all = PLACEHOLDERS.map(|(_, piece)| piece);
+        (!text.starts_with('?')).then(|| Self::parse(text, &all, belongs_in_uri))?
+    }
+
+    fn parse(text: &str, allowed: &[Piece], fine: fn(u8) -> bool) -> Option<Self> {
+        if text.len() > LONGEST_PART {
+            return None;
+        }
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (fixed, behind) = match rest.find("#{") {
+                Some(at) => rest.split_at(at),
+                None => (rest, ""),
+            };
+            if !fixed.bytes().all(fine) {
+                return None;
+            }
+            if !fixed.is_empty() {
+                pieces.push(Piece::Text(fixed.into()));
+            }
+            rest = behind;
+            if let Some(placeholder) = behind.strip_prefix("#{") {
+                let (name, behind) = placeholder.split_once('}')?;
+                let known = PLACEHOLDERS.into_iter().find(|(known, _)| *known == name);
+                pieces.push(known.map(|(_, piece)| piece).filter(|one| allowed.contains(one))?);
+                rest = behind;
+            }
+        }
+        Some(Self(pieces.into()))
+    }
+
+    /// Appends the text with the request's parts in place.
+    fn expand(&self, original: &Original<'_>, url: &mut String) -> Result<(), Fault> {
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => url.push_str(text),
+                Piece::Protocol => url.push_str(scheme(original.is_tls)),
+                Piece::Host => url.push_str(original.host),
+                Piece::Port => {
+                    let port = original.port.unwrap_or(default_port(original.is_tls));
+                    let _ = write!(url, "{port}");
+                }
+                Piece::Path => {
+                    encode(original.path.strip_prefix('/').unwrap_or_default(), url);
+                }
+                Piece::Query => encode(original.query, url),
+            }
+            // Placeholders may stand many times, and each may be as long as a request's head.
+            if url.len() > LONGEST_URL + 1 {
+                return Err(Fault::TooLong);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Appends what a client sent, with bytes that a URI may not hold percent-encoded: a request line
+/// may carry some that other readers of Location take for its end.
+fn encode(text: &str, url: &mut String) {
+    for byte in text.bytes() {
+        match belongs_in_uri(byte) {
+            true => url.push(char::from(byte)),
+            false => {
+                let _ = write!(url, "%{byte:02X}");
+            }
+        }
+    }
+}
+
+/// What may stand in a path or a query (RFC 3986 sections 3.3 and 3.4).
+fn belongs_in_uri(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte)
+}
+
+fn scheme(is_tls: bool) -> &'static str {
+    if is_tls { "https" } else { "http" }
+}
+
+fn default_port(is_tls: bool) -> u16 {
+    if is_tls { 443 } else { 80 }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! Rewrites: what the target sees instead of the client's path or host (AWS, "Transforms for
+//! listener rules"). They never change where a request goes.
+
+use crate::policy::headers::head;
+use http::uri::PathAndQuery;
+use regex::bytes::{Regex, RegexBuilder};
+use std::fmt;
+
+/// The rewrites of one rule.
+#[derive(Clone, Debug, Default)]
+pub struct Rewrite {
+    /// Of path and query.
+    pub path: Option<Transform>,
+    /// Of the host, without the port.
+    pub host: Option<Transform>,
+}
+
+/// An expression, and what stands in place of its first match.
+#[derive(Clone, Debug)]
+pub struct Transform {
+    // Matching takes a scratch space from a pool that all workers share; the pool is tried and
+    // never waited for, and a space is made where none is free.
+    regex: Regex,
+    replace: Box<[Piece]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(Box<str>),
+    Group(usize),
+}
+
+/// The longest expression and the longest replacement (AWS, `RewriteConfig`: 1,024 characters).
+pub const LONGEST: usize = 1_024;
+
+/// The largest compiled expression, in bytes. A match takes time in proportion to it and to the
+/// text, however the expression is written: with both bounds, the worst took a fifth of a second.
+const LARGEST: usize = 64 * 1_024;
+
+/// The longest text that is matched, and the longest result (AWS, "Quotas for your Application Load
+/// Balancers": a request line has at most 16K).
+pub const LONGEST_TEXT: usize = 16 * 1_024;
+
+/// Why an expression or its replacement is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// `regex` cannot be compiled, in a sentence.
+    Regex(String),
+    /// `replace` holds a `$` that stands for nothing.
+    Dollar,
+    /// `replace` names a group that `regex` does not have.
+    NoGroup(usize),
+}
+
+/// A text that is too long, or a match whose result is no path or no host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed;
+
+impl Transform {
+    /// An expression for path and query, where letters' case counts.
+    ///
+    /// # Errors
+    /// The [`Defect`] for which it is refused.
+    pub fn of_path(regex: &str, replace: &str) -> Result<Self, Defect> {
+        Self::new(regex, replace, false)
+    }
+
+    /// An expression for hosts, where it does not.
+    ///
+    /// # Errors
+    /// The [`Defect`] for which it is refused.
+    pub fn of_host(regex: &str, replace: &str) -> Result<Self, Defect> {
+        Self::new(regex, replace, true)
+    }
+
+    fn new(regex: &str, replace: &str, ignores_case: bool) -> Result<Self, Defect> {
+        if has_unicode_class(regex) {
+            return Err(Defect::Regex("`\\p{...}` is not taken, as ALB does not take it".into()));
+        }
+        let mut builder = RegexBuilder::new(regex);
+        // What is matched is ASCII, and tables of Unicode would only make expressions larger.
+        builder.unicode(false).case_insensitive(ignores_case);
+        builder.size_limit(LARGEST).dfa_size_limit(LARGEST);
+        let regex = builder.build().map_err(|error| Defect::Regex(sentence(&error)))?;
+        let replace = pieces(replace)?;
+        let groups = regex.captures_len();
+        let missing = replace.iter().find_map(|piece| match piece {
+            Piece::Group(group) if *group >= groups => Some(*group),
+            _ => None,
+        });
+        missing.map_or(Ok(Self { regex, replace }), |group| Err(Defect::NoGroup(group)))
+    }
+
+    /// The text with its first match replaced; `None` where nothing matches.
+    fn apply(&self, text: &str) -> Result<Option<String>, Failed> {
+        if text.len() > LONGEST_TEXT {
+            return Err(Failed);
+        }
+        let Some(captures) = self.regex.captures(text.as_bytes()) else { return Ok(None) };
+        let whole = captures.get_match();
+        let mut result = text.as_bytes()[..whole.start()].to_vec();
+        for piece in &self.replace {
+            match piece {
+                Piece::Text(text) => result.extend_from_slice(text.as_bytes()),
+                // A group that took no part in the match stands for nothing.
+                Piece::Group(group) => {
+                    let group = captures.get(*group).map(|group| group.as_bytes());
+                    result.extend_from_slice(group.unwrap_or_default());
+                }
+            }
+            // A group may be named some hundred times.
+            if result.len() > LONGEST_TEXT {
+                return Err(Failed);
+            }
+        }
+        result.extend_from_slice(&text.as_bytes()[whole.end()..]);
+        String::from_utf8(result).map(Some).map_err(|_| Failed)
+    }
+}
+
+impl Rewrite {
+    /// The path and query the target sees; `None` where they stay as they are.
+    ///
+    /// # Errors
+    /// Where what comes out is no path: it begins with `/` and holds visible ASCII only.
+    pub fn path(&self, path_and_query: &str) -> Result<Option<PathAndQuery>, Failed> {
+        let Some(transform) = &self.path else { return Ok(None) };
+        let Some(result) = transform.apply(path_and_query)? else { return Ok(None) };
+        let fine = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+        if !result.starts_with('/') || !result.bytes().all(fine) {
+            return Err(Failed);
+        }
+        PathAndQuery::try_from(result).map(Some).map_err(|_| Failed)
+    }
+
+    /// The host the target sees, for an authority as the client sent it; `None` where it stays as
+    /// it is. The client's port stays, unless the replacement brings one.
+    ///
+    /// # Errors
+    /// Where what comes out is no host.
+    pub fn host(&self, authority: &head::Authority<'_>) -> Result<Option<String>, Failed> {
+        let (Some(transform), Some(text)) = (&self.host, authority.text) else { return Ok(None) };
+        let host = authority.host();
+        let Some(mut result) = transform.apply(host)? else { return Ok(None) };
+        if head::is_bare_host(&result) {
+            result.push_str(&text[host.len()..]);
+        }
+        if head::is_host(&result) { Ok(Some(result)) } else { Err(Failed) }
+    }
+}
+
+/// Whether `\p` or `\P` stands in an expression and is not itself escaped.
+fn has_unicode_class(regex: &str) -> bool {
+    let mut characters = regex.chars();
+    while let Some(character) = characters.next() {
+        if character == '\\' && matches!(characters.next(), Some('p' | 'P')) {
+            return true;
+        }
+    }
+    false
+}
+
+/// `$1` and `${1}` are groups, `$$` is a dollar.
+fn pieces(replace: &str) -> Result<Box<[Piece]>, Defect> {
+    let mut pieces = Vec::new();
+    let mut rest = replace;
+    while let Some(at) = rest.find('$') {
+        let (text, behind) = (&rest[..at], &rest[at + 1..]);
+        if !text.is_empty() {
+            pieces.push(Piece::Text(text.into()));
+        }
+        let (piece, behind) = match behind.strip_prefix('$') {
+            Some(behind) => (Piece::Text("$".into()), behind),
+            None => {
+                let (number, behind) = match behind.strip_prefix('{') {
+                    Some(braced) => braced.split_once('}').ok_or(Defect::Dollar)?,
+                    None => {
+                        let digit = |c: char| c.is_ascii_digit();
+                        behind.split_at(behind.find(|c| !digit(c)).unwrap_or(behind.len()))
+                    }
+                };
+                (Piece::Group(number.parse().map_err(|_| Defect::Dollar)?), behind)
+            }
+        };
+        pieces.push(piece);
+        rest = behind;
+    }
+    if !rest.is_empty() {
+        pieces.push(Piece::Text(rest.into()));
+    }
+    Ok(pieces.into())
+}
+
+/// The last line of what the compiler says, which draws its own carets above it.
+fn sentence(error: &regex::Error) -> String {
+    match error {
+        regex::Error::CompiledTooBig(_) => {
+            format!("compiled it is larger than {} KiB", LARGEST / 1_024)
+        }
+        other => {
+            let text = other.to_string();
+            let last = text.lines().last().unwrap_or_default();
+            last.trim_start_matches("error: ").to_owned()
+        }
+    }
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Defect::Regex(sentence) => f.write_str(sentence),
+            Defect::Dollar => f.write_str("`$` is followed by the number of a group, or by `$`"),
+            Defect::NoGroup(group) => write!(f, "`regex` has no group {group}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use head::Authority;
+    use proptest::prelude::*;
+
+    fn path(regex: &str, replace: &str) -> Rewrite {
+        Rewrite { path: Some(Transform::of_path(regex, replace).unwrap()), host: None }
+    }
+
+    #[track_caller]
+    fn check_path(regex: &str, replace: &str, from: &str, to: Result<Option<&str>, Failed>) {
+        let got = path(regex, replace).path(from);
+        let got = got.as_ref().map(|path| path.as_ref().map(PathAndQuery::as_str));
+        assert_eq!(got.map_err(|failed| *failed), to, "{regex} {replace} {from}");
+    }
+
+    #[track_caller]
+    fn check_host(regex: &str, replace: &str, from: &str, to: Result<Option<&str>, Failed>) {
+        let host = Some(Transform::of_host(regex, replace).unwrap());
+        let got = Rewrite { path: None, host }.host(&Authority { text: Some(from) });
+        assert_eq!(got.as_ref().map(Option::as_deref).map_err(|failed| *failed), to, "{from}");
+    }
+
+    #[test]
+    fn a_path_is_rewritten_with_its_query() {
+        check_path("^/api/?(.*)$", "/$1", "/api/cart?a=b", Ok(Some("/cart?a=b")));
+        // AWS, "Transforms for listener rules", "URL rewrite transforms".
+        let product = "^/dp/([A-Za-z0-9]+)/?$";
+        check_path(
+            product,
+            "/product.php?id=$1",
+            "/dp/B09G3HRMW",
+            Ok(Some("/product.php?id=B09G3HRMW")),
+        );
+        check_path(r"\?.*$", "", "/a?b=c", Ok(Some("/a")));
+        check_path("/v([0-9])/", "/${1}0/$$", "/v1/x/v2/", Ok(Some("/10/$x/v2/")));
+        check_path("^/(a)?(b)$", "/$2$1", "/b", Ok(Some("/b")));
+    }
+
+    #[test]
+    fn a_path_that_does_not_match_stays_and_case_counts() {
+        check_path("^/api/", "/", "/API/x", Ok(None));
+        check_path("(?i)^/api/", "/", "/API/x", Ok(Some("/x")));
+        assert_eq!(Rewrite::default().path("/x"), Ok(None));
+    }
+
+    #[test]
+    fn a_result_that_is_no_path_is_a_failure() {
+        for (regex, replace) in
+            [("^/", ""), (".*", "http://evil"), ("^/a", "/ x"), ("^/a", "/#"), ("^/a", "/\r\n")]
+        {
+            check_path(regex, replace, "/a", Err(Failed));
+        }
+        let long = |count| format!("/{}", "a".repeat(count - 1));
+        assert_eq!(path("^/(.*)$", "/$1$1").path(&long(10_000)), Err(Failed));
+        assert_eq!(path("b", "").path(&long(LONGEST_TEXT)), Ok(None));
+        assert_eq!(path("b", "").path(&long(LONGEST_TEXT + 1)), Err(Failed));
+    }
+
+    #[test]
+    fn a_host_is_rewritten_and_keeps_its_port() {
+        // AWS, "Transforms for listener rules", "Host header rewrite transforms".
+        let (from, to) = ("^mywebsite-(.+).com$", "internal.dev.$1.myweb.com");
+        check_host(from, to, "mywebsite-example.com", Ok(Some("internal.dev.example.myweb.com")));
+        check_host(from, to, "MYWEBSITE-a.com:81", Ok(Some("internal.dev.a.myweb.com:81")));
+        check_host("^.*$", "app.internal:80", "shop.example:81", Ok(Some("app.internal:80")));
+        check_host(from, to, "other.com", Ok(None));
+        for bad in ["", "a b", "a/b", "a\r\nx: y", "a:b"] {
+            check_host("^.*$", bad, "shop.example", Err(Failed));
+        }
+        let none = Rewrite { path: None, host: Some(Transform::of_host("^.*$", "a").unwrap()) };
+        assert_eq!(none.host(&Authority { text: None }), Ok(None));
+    }
+
+    #[test]
+    fn what_alb_does_not_take_is_refused() {
+        for regex in ["(?=a)", "(?<!a)", r"(a)\1", "(?>a)", r"\p{L}", r"\PL", "("] {
+            let refused = matches!(Transform::of_path(regex, "/"), Err(Defect::Regex(_)));
+            assert!(refused, "{regex}");
+        }
+        assert!(Transform::of_path(r"\\p", "/").is_ok());
+        let large = Transform::of_path("([a-z]{1,500}){500}", "/").unwrap_err();
+        assert!(large.to_string().contains("larger than 64 KiB"), "{large}");
+        assert_eq!(Transform::of_path("(a)", "$2").unwrap_err(), Defect::NoGroup(2));
+        for replace in ["$", "$a", "${1", "${a}", "$99999999999999999999"] {
+            assert_eq!(Transform::of_path("(a)", replace).unwrap_err(), Defect::Dollar);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_out_is_a_path_or_nothing(
+            replace in "[ -~\r\n\\x00ü]{0,12}",
+            text in "/[!-~]{0,20}",
+        ) {
+            if let Ok(transform) = Transform::of_path("[a-m](.)", &replace) {
+                let rewrite = Rewrite { path: Some(transform), host: None };
+                if let Ok(Some(path)) = rewrite.path(&text) {
+                    prop_assert!(path.as_str().starts_with('/'));
+                    prop_assert!(path.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
+                }
+            }
+        }
+    }
+}
