@@ -12,6 +12,7 @@ use http::header::{COOKIE, HeaderValue};
 use stayput::config;
 use stayput::decide::renewal::renewal;
 use stayput::decide::{Outcome, Request, decide};
+use stayput::ground::random::Random;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
@@ -111,9 +112,10 @@ fn decisions(count: u32) {
         headers: &headers,
         address: std::net::IpAddr::from([192, 0, 2, 1]),
     };
+    let mut draw = Random::from_seed(1);
     for _ in 0..count {
         let now = u64::from(NOW) + 5;
-        let decision = decide(black_box(&request), &snapshot, &AsItIs, now, &mut AsItIs);
+        let decision = decide(black_box(&request), &snapshot, &AsItIs, now, &mut draw);
         let Outcome::Forward(placement) = decision.outcome else { return };
         let served_by = placement.target.unwrap_or(0);
         if let Some(renewal) =

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, header::COOKIE};
 use stayput::decide::explanation::{Assumed, Choice, Explained, Forwarded, explain};
 use stayput::decide::verdict::{GroupVerdict, Verdict};
 use stayput::decide::{Live, Outcome, Placement, Request, decide};
+use stayput::ground::random::Random;
 use stayput::model::live::{Availability, Drain, Health, InFlight};
 use stayput::model::snapshot::{Group, Snapshot};
 use stayput::policy::affinity::keys::Keyring;
@@ -76,7 +77,7 @@ fn agree(
     described: &Described,
     context: &str,
 ) -> Vec<String> {
-    let done = decide(request, running, &AsItIs, NOW, &mut AsItIs);
+    let done = decide(request, running, &AsItIs, NOW, &mut Random::from_seed(1));
     let told = explain(request, explained, described, NOW);
     assert_eq!(done.rule, told.rule, "{context}");
     // Every world has one listener, so that each rule before the one that took it was passed.

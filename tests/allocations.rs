@@ -62,11 +62,11 @@ const RULES: &str = "[[rule]]\nhosts = ['*.example']\npaths = ['/*']\nmethods = 
     headers = { x-beta = ['*'] }\nforward = 'app'\n\
     [[rule]]\nhosts = ['shop.example']\nquery = [{ value = '2' }]\nrespond = { status = 404 }\n";
 
-fn snapshot() -> Snapshot {
+fn snapshot(settings: &str) -> Snapshot {
     let targets: Vec<String> =
         (0..TARGETS).map(|at| format!("\"10.0.{}.{}:80\"", at / 250, at % 250)).collect();
     let text = format!(
-        "[listener.web]\naddress = \"127.0.0.1:8080\"\n[target_group.app]\ntargets = [{}]\n{RULES}",
+        "[listener.web]\naddress = \"127.0.0.1:8080\"\n[target_group.app]\ntargets = [{}]\n{settings}\n{RULES}",
         targets.join(", ")
     );
     let loaded = config::parse(&text, "test", Path::new("")).unwrap();
@@ -104,8 +104,9 @@ fn check(snapshot: &Snapshot, cookie: Option<&str>, expected: Verdict) {
         headers: &headers,
         address: std::net::IpAddr::from([192, 0, 2, 1]),
     };
+    let mut draw = Random::from_seed(1);
     let before = ALLOCATIONS.get();
-    let decision = decide(&request, snapshot, &AsItIs, NOW, &mut AsItIs);
+    let decision = decide(&request, snapshot, &AsItIs, NOW, &mut draw);
     let allocated = ALLOCATIONS.get() - before;
     let Outcome::Forward(Placement { verdict, target, .. }) = decision.outcome else {
         panic!("{:?}", decision.outcome)
@@ -117,7 +118,18 @@ fn check(snapshot: &Snapshot, cookie: Option<&str>, expected: Verdict) {
 
 #[test]
 fn a_decision_among_a_thousand_targets_allocates_nothing() {
-    let snapshot = snapshot();
+    for settings in [
+        "",
+        "slow_start = \"30s\"",
+        "algorithm = \"least_outstanding_requests\"",
+        "algorithm = \"weighted_random\"\nanomaly_mitigation = true",
+        "algorithm = \"least_sessions\"",
+    ] {
+        a_decision_allocates_nothing(&snapshot(settings));
+    }
+}
+
+fn a_decision_allocates_nothing(snapshot: &Snapshot) {
     let healthy = Availability { health: Health::Healthy, drain: Drain::No, suspect: false };
     for target in &snapshot.groups[0].targets {
         target.live.set_availability(healthy);
@@ -126,14 +138,14 @@ fn a_decision_among_a_thousand_targets_allocates_nothing() {
     let sick = Availability { health: Health::Unhealthy, ..healthy };
     snapshot.groups[0].targets[down].live.set_availability(sick);
 
-    check(&snapshot, None, Verdict::New);
-    check(&snapshot, Some("nonsense"), Verdict::Malformed);
+    check(snapshot, None, Verdict::New);
+    check(snapshot, Some("nonsense"), Verdict::Malformed);
     for seed in 0..20 {
         let ours = &snapshot.keyring;
-        check(&snapshot, Some(&token(ours, seed, "10.0.1.3:80")), Verdict::Hit);
-        check(&snapshot, Some(&token(ours, seed, "10.0.2.7:80")), Verdict::MovedUnhealthy);
-        check(&snapshot, Some(&token(ours, seed, "gone")), Verdict::MovedRemoved);
-        check(&snapshot, Some(&token(&keyring(8), seed, "10.0.1.3:80")), Verdict::Forged);
+        check(snapshot, Some(&token(ours, seed, "10.0.1.3:80")), Verdict::Hit);
+        check(snapshot, Some(&token(ours, seed, "10.0.2.7:80")), Verdict::MovedUnhealthy);
+        check(snapshot, Some(&token(ours, seed, "gone")), Verdict::MovedRemoved);
+        check(snapshot, Some(&token(&keyring(8), seed, "10.0.1.3:80")), Verdict::Forged);
     }
 }
 

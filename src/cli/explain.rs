@@ -2,6 +2,7 @@
 
 use super::terminal::data;
 use super::{ConfigArgument, Failed, cookie, read_config};
+use crate::config::settings::Algorithm;
 use crate::decide::Request;
 use crate::decide::explanation::{
     Assumed, Choice, Explained, Explanation, Forwarded, explain as explained,
@@ -368,7 +369,7 @@ fn forwarded_lines(snapshot: &Snapshot, forwarded: &Forwarded, chance: &str) -> 
     lines.push(match choice {
         Choice::Nobody => "target    nobody: 503".to_owned(),
         Choice::One(at) => format!("target    {}", placed(&group.targets[*at])),
-        Choice::OneOf(list) => format!("target    one of {}", shares(group, list)),
+        Choice::OneOf(list) => format!("target    {}", shares(group, list)),
     });
     lines
 }
@@ -382,13 +383,21 @@ fn placed(target: &Target) -> String {
     }
 }
 
-fn shares(group: &Group, list: &[(usize, u16)]) -> String {
-    let total: u32 = list.iter().map(|(_, weight)| u32::from(*weight)).sum();
-    let share = |(at, weight): &(usize, u16)| {
-        let percent = f64::from(*weight) * 100.0 / f64::from(total.max(1));
-        format!("{} {percent:.1} %", group.targets[*at].id)
+fn shares(group: &Group, list: &[(usize, Option<f64>)]) -> String {
+    let share = |(at, chance): &(usize, Option<f64>)| {
+        let id = &group.targets[*at].id;
+        chance.map_or(id.to_string(), |chance| format!("{id} {:.1} %", chance * 100.0))
     };
-    list.iter().map(share).collect::<Vec<_>>().join(", ")
+    let list = list.iter().map(share).collect::<Vec<_>>().join(", ");
+    match group.settings.algorithm {
+        Algorithm::RoundRobin | Algorithm::WeightedRandom => format!("one of {list}"),
+        Algorithm::LeastOutstandingRequests => {
+            format!("whoever has the fewest requests in flight for its weight of {list}")
+        }
+        Algorithm::LeastSessions => {
+            format!("whoever has the fewest sessions for its weight of {list}")
+        }
+    }
 }
 
 fn as_json(
@@ -454,9 +463,13 @@ fn forwarded_json(snapshot: &Snapshot, forwarded: &Forwarded) -> Value {
     let group = &snapshot.groups[*group];
     let id = |at: usize| group.targets[at].id.as_str();
     let candidates: Vec<Value> = match choice {
-        Choice::OneOf(list) => {
-            list.iter().map(|(at, weight)| json!({ "target": id(*at), "weight": weight })).collect()
-        }
+        Choice::OneOf(list) => list
+            .iter()
+            .map(|(at, chance)| {
+                let weight = group.targets[*at].weight;
+                json!({ "target": id(*at), "weight": weight, "share": chance })
+            })
+            .collect(),
         Choice::Nobody | Choice::One(_) => Vec::new(),
     };
     json!({

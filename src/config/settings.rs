@@ -247,6 +247,10 @@ pub struct Group {
     pub name: Name,
     /// Who serves newcomers.
     pub algorithm: Algorithm,
+    /// How often targets are compared by their failures; `None`: they are not.
+    pub anomaly_mitigation: Option<Duration>,
+    /// How long a new target's share of newcomers takes to be whole; `None`: it is at once.
+    pub slow_start: Option<Duration>,
     /// Its targets, sorted by id.
     pub targets: Vec<Target>,
     /// How long a drained or removed target may finish.
@@ -276,6 +280,21 @@ pub struct Group {
 pub enum Algorithm {
     /// In turn, by weight.
     RoundRobin,
+    /// Whoever has the fewest requests in flight for its weight.
+    LeastOutstandingRequests,
+    /// At random, by weight.
+    WeightedRandom,
+    /// Whoever has seen the fewest clients for its weight.
+    LeastSessions,
+}
+
+impl Group {
+    /// How many requests a target may have in flight where they are counted: for a cap, or because
+    /// the algorithm compares them. `None`: they are not.
+    pub fn in_flight_bound(&self) -> Option<u32> {
+        let compared = self.algorithm == Algorithm::LeastOutstandingRequests;
+        self.max_in_flight_per_target.or(compared.then_some(u32::MAX))
+    }
 }
 
 /// What pinned clients of a draining target do.

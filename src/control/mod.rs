@@ -2,6 +2,7 @@
 //! publishes snapshots; everything that can wake it is in one enum, and one match serves it.
 
 mod drain;
+mod newcomers;
 pub mod probe;
 pub mod resolve;
 pub mod state_dir;
@@ -17,6 +18,7 @@ use crate::observe::counters::Counters;
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::health::progress::Event;
 use drain::Drains;
+use newcomers::Newcomers;
 use probe::Trouble;
 use resolve::Resolved;
 use state_dir::StateDir;
@@ -71,6 +73,7 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
     let mut control = Control {
         watched: Watched::new(answers.clone()),
         drains: Drains::load(state_dir),
+        newcomers: Newcomers::default(),
         resolutions,
         names: resolve::Names::of(&config, answers),
         strangers: Strangers::default(),
@@ -123,6 +126,7 @@ struct Control {
     resolutions: Resolutions,
     watched: Watched,
     drains: Drains,
+    newcomers: Newcomers,
     names: resolve::Names,
     strangers: Strangers,
     counters: Vec<Arc<Counters>>,
@@ -136,6 +140,7 @@ impl Control {
         self.drains.advance(&snapshot, now);
         self.watched.check_what_is_due(now.monotonic);
         self.watched.publish(&snapshot, &self.drains);
+        self.newcomers.tick(&snapshot, now);
         self.strangers.look(&self.counters, now);
         self.tell_if_ready();
     }
@@ -144,6 +149,8 @@ impl Control {
         if self.watched.observe(generation, event) {
             let snapshot = self.published.current();
             self.watched.publish(&snapshot, &self.drains);
+            // At once: a target that became healthy begins slowly with its first newcomer.
+            self.newcomers.tick(&snapshot, Moment::now());
         }
         self.tell_if_ready();
     }
@@ -167,6 +174,7 @@ impl Control {
                 let snapshot = Arc::new(snapshot);
                 self.watched.follow(&snapshot);
                 self.watched.publish(&snapshot, &self.drains);
+                self.newcomers.follow(&snapshot);
                 self.published.publish(snapshot);
                 self.roster.forget_the_gone();
             }

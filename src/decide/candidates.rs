@@ -1,11 +1,13 @@
 //! Who may take a client that its own target cannot keep, or that has none.
 
-use super::Live;
+use super::{Draw, Live};
 use crate::config::settings::Algorithm;
 use crate::model::live::{Drain, Health};
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::policy::affinity::token::Seed;
 use crate::policy::balance::rendezvous::{self, Candidate};
+use crate::policy::balance::share::Share;
+use crate::policy::balance::{fewest, weighted_random};
 
 /// How good a candidate is. A worse one is looked at only where there is no better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,7 +116,7 @@ impl<'s, L: Live> Candidates<'s, L> {
     }
 
     /// The candidates: everyone in the best tier.
-    pub fn list(&self) -> impl Iterator<Item = usize> {
+    pub fn list(&self) -> impl Iterator<Item = usize> + Clone {
         let best = self.best_tier();
         (0..self.group.targets.len()).filter(move |&at| best.is_some() && self.tier(at) == best)
     }
@@ -150,31 +152,66 @@ impl<'s, L: Live> Candidates<'s, L> {
         rendezvous::best(seed, self.group.key, candidates)
     }
 
-    /// Whom the group's algorithm chooses for this turn.
-    pub fn by_algorithm(&self, turn: u64) -> Option<usize> {
+    /// Whom the group's algorithm chooses.
+    pub fn by_algorithm(&self, draw: &mut impl Draw) -> Option<usize> {
         match self.group.settings.algorithm {
-            Algorithm::RoundRobin => self.round_robin(turn),
+            Algorithm::RoundRobin => self.round_robin(draw.turn(self.group)),
+            Algorithm::WeightedRandom => weighted_random::drawn(self.weighted(), draw.random()),
+            Algorithm::LeastOutstandingRequests => {
+                self.fewest(draw.turn(self.group), |target| self.live.in_flight(target))
+            }
+            Algorithm::LeastSessions => {
+                self.fewest(draw.turn(self.group), |target| self.live.sessions(target))
+            }
         }
     }
 
+    /// How much of its weight a target has for newcomers now.
+    pub fn share(&self, at: usize) -> Share {
+        let settings = &self.group.settings;
+        match settings.slow_start.is_some() || settings.anomaly_mitigation.is_some() {
+            true => self.live.share(&self.group.targets[at]),
+            false => Share::WHOLE,
+        }
+    }
+
+    /// The candidates, each with what it has of its weight.
+    fn weighted(&self) -> impl Iterator<Item = (usize, u64)> + Clone {
+        self.list().map(|at| (at, self.share(at).of_weight(self.group.targets[at].weight)))
+    }
+
     /// The target whose turn it is; where it is no candidate, its turns go to the candidates by
-    /// their weight, a different one each round, so that no neighbour gets a double share.
+    /// their weight, a different one each round, so that no neighbour gets a double share. One whose
+    /// share still grows leaves some of its turns to those that have theirs.
     fn round_robin(&self, turn: u64) -> Option<usize> {
-        let (whose, substitute) = self.group.cycle.at(turn)?;
-        if self.tier(whose) == Some(Tier::Serving) {
-            return Some(whose);
+        let (whose, number) = self.group.cycle.at(turn)?;
+        let weight = |at: usize| (at, u64::from(self.group.targets[at].weight));
+        let chosen = match self.tier(whose) {
+            Some(tier) if tier == Tier::Serving || self.best_tier() == Some(tier) => whose,
+            _ => {
+                let total: u64 = self.list().map(|at| weight(at).1).sum();
+                weighted_random::placed(self.list().map(weight), number.checked_rem(total)?)?
+            }
+        };
+        if self.share(chosen).takes(number) {
+            return Some(chosen);
         }
-        let best = self.best_tier()?;
-        if self.tier(whose) == Some(best) {
-            return Some(whose);
-        }
-        let weight = |at: usize| u64::from(self.group.targets[at].weight);
-        let total: u64 = self.list().map(weight).sum();
-        let mut left = substitute % total.max(1);
-        self.list().find(|&at| {
-            let reached = left < weight(at);
-            left = left.saturating_sub(weight(at));
-            reached
-        })
+        // Multiples of the root of two fall evenly too, whichever turns are left.
+        let draw = number.wrapping_mul(0x6a09_e667_f3bc_c909);
+        let whole = self.list().filter(|at| self.share(*at) == Share::WHOLE).map(weight);
+        // Where nobody has a whole share, for a moment, it takes the turn after all.
+        weighted_random::drawn(whole, draw).or(Some(chosen))
+    }
+
+    /// The candidate with the fewest; of equal ones whose turn it is, or who comes after it, so that
+    /// idle targets take newcomers in order.
+    fn fewest(&self, turn: u64, count: impl Fn(&Target) -> u32) -> Option<usize> {
+        let (first, _) = self.group.cycle.at(turn)?;
+        let (after, before) = (self.list().filter(|at| *at >= first), self.list());
+        let candidates = after.chain(before.take_while(|at| *at < first)).map(|at| {
+            let target = &self.group.targets[at];
+            fewest::Candidate { count: count(target), weight: target.weight, item: at }
+        });
+        fewest::fewest(candidates)
     }
 }

@@ -5,15 +5,17 @@ use super::group_choice::takers;
 use super::standing::Standing;
 use super::verdict::{GroupVerdict, Verdict};
 use super::{Draw, Live, Outcome, Placement, Request, decide, place};
+use crate::config::settings::Algorithm;
 use crate::ground::name::Name;
 use crate::model::forward::Forward;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
+use crate::policy::balance::share::Share;
 use crate::policy::routing::redirect::Redirect;
 use std::collections::HashSet;
 
 /// Where a request would go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     /// The rules before the one that takes it, in order.
     pub passed: Vec<Passed>,
@@ -35,7 +37,7 @@ pub struct Passed {
 }
 
 /// What would be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Explained {
     /// It would be answered with this status.
     Respond(u16),
@@ -52,7 +54,7 @@ pub enum Explained {
 }
 
 /// What would become of a request in a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Forwarded {
     /// The index of the group.
     pub group: usize,
@@ -65,14 +67,15 @@ pub struct Forwarded {
 }
 
 /// Who would serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Choice {
     /// Nobody.
     Nobody,
     /// This target and no other.
     One(usize),
-    /// One of these, each with its weight: the algorithm decides.
-    OneOf(Vec<(usize, u16)>),
+    /// One of these, each with its chance, all of which make 1: the algorithm decides. No chances where
+    /// that is whoever has the fewest at the moment.
+    OneOf(Vec<(usize, Option<f64>)>),
 }
 
 /// Explains a request in a world.
@@ -130,13 +133,39 @@ fn forwarded(
         None => Choice::Nobody,
         Some(_) if drawn => {
             let candidates = Candidates::new(snapshot, group, live, &Tried::NOBODY);
-            let list = candidates.list().map(|at| (at, group.targets[at].weight));
-            Choice::OneOf(list.collect())
+            Choice::OneOf(chances(&candidates, group))
         }
         Some(at) => Choice::One(at),
     };
     let Placement { group, verdict, pinned, .. } = placement;
     Forwarded { group, verdict, pinned, choice }
+}
+
+/// The candidates, and how often each is chosen.
+fn chances(candidates: &Candidates<'_, impl Live>, group: &Group) -> Vec<(usize, Option<f64>)> {
+    let list: Vec<usize> = candidates.list().collect();
+    let weight = |at: usize| f64::from(group.targets[at].weight);
+    let share =
+        |at: usize| f64::from(candidates.share(at).parts()) / f64::from(Share::WHOLE.parts());
+    let sum = |part: &dyn Fn(usize) -> f64| list.iter().map(|&at| part(at)).sum::<f64>();
+    let chance: &dyn Fn(usize) -> Option<f64> = match group.settings.algorithm {
+        Algorithm::LeastOutstandingRequests | Algorithm::LeastSessions => &|_| None,
+        Algorithm::WeightedRandom => {
+            let all = sum(&|at| weight(at) * share(at));
+            &move |at| Some(weight(at) * share(at) / all)
+        }
+        Algorithm::RoundRobin => {
+            // What those who begin slowly leave goes to those who have their whole share, if any.
+            let whole = |at: usize| if share(at) < 1.0 { 0.0 } else { weight(at) };
+            let (all, whole_ones) = (sum(&weight), sum(&whole));
+            let left = sum(&|at| weight(at) * (1.0 - share(at)));
+            &move |at| match whole_ones > 0.0 {
+                true => Some((weight(at) * share(at) + left * whole(at) / whole_ones) / all),
+                false => Some(weight(at) / all),
+            }
+        }
+    };
+    list.iter().map(|&at| (at, chance(at))).collect()
 }
 
 /// Notices whether the algorithm was asked, and whether the weights were.
@@ -153,6 +182,11 @@ impl Draw for Noticing {
 
     fn rule_turn(&mut self, _forward: &Forward) -> u64 {
         self.rule_drawn = true;
+        0
+    }
+
+    fn random(&mut self) -> u64 {
+        self.drawn = true;
         0
     }
 }
@@ -201,6 +235,18 @@ impl Live for Assumed {
 
     fn at_cap(&self, _target: &Target, _cap: u32) -> bool {
         false
+    }
+
+    fn in_flight(&self, _target: &Target) -> u32 {
+        0
+    }
+
+    fn sessions(&self, _target: &Target) -> u32 {
+        0
+    }
+
+    fn share(&self, _target: &Target) -> Share {
+        Share::WHOLE
     }
 
     fn fails_open(&self, group: &Group) -> bool {

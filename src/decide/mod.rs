@@ -19,6 +19,7 @@ use crate::model::snapshot::{Action, Group, Snapshot, Target};
 use crate::policy::affinity::claim::{self, Claim, PinState};
 use crate::policy::affinity::token::{Defect, Seed};
 use crate::policy::affinity::{OnUnavailable, cookie, route};
+use crate::policy::balance::share::Share;
 use crate::policy::routing::conditions::Subject;
 use crate::policy::routing::redirect::Redirect;
 use candidates::{Candidates, Tier, Tried};
@@ -36,15 +37,23 @@ pub trait Live {
     fn at_cap(&self, target: &Target, cap: u32) -> bool;
     /// Whether too few targets of the group are healthy.
     fn fails_open(&self, group: &Group) -> bool;
+    /// How many requests it has in flight. Asked where the algorithm compares them.
+    fn in_flight(&self, target: &Target) -> u32;
+    /// How many clients it has seen. Asked where the algorithm compares them.
+    fn sessions(&self, target: &Target) -> u32;
+    /// How much of its weight it has for newcomers. Asked where that changes.
+    fn share(&self, target: &Target) -> Share;
 }
 
-/// Where turns come from. Asked only when a newcomer is placed, so that pinned clients do not
-/// disturb the order.
+/// Where turns and random numbers come from. Asked once, and only when a newcomer is placed, so that
+/// pinned clients do not disturb the order.
 pub trait Draw {
     /// The group's next turn.
     fn turn(&mut self, group: &Group) -> u64;
     /// The next turn among a rule's groups.
     fn rule_turn(&mut self, forward: &Forward) -> u64;
+    /// 64 random bits.
+    fn random(&mut self) -> u64;
 }
 
 /// What the decision looks at in a request.
@@ -226,7 +235,7 @@ type Placed = (Option<usize>, Verdict);
 
 impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
     fn by_algorithm(&mut self, verdict: Verdict) -> Placed {
-        (by_algorithm(&self.candidates, self.group, self.draw), verdict)
+        (self.candidates.by_algorithm(self.draw), verdict)
     }
 
     fn by_seed(&self, seed: Seed, verdict: Verdict) -> Placed {
@@ -313,14 +322,6 @@ fn brings(request: &Request<'_>, name: &str) -> bool {
     cookie::values(cookie_lines(request), name).next().is_some()
 }
 
-fn by_algorithm(
-    candidates: &Candidates<'_, impl Live>,
-    group: &Group,
-    draw: &mut impl Draw,
-) -> Option<usize> {
-    candidates.by_algorithm(draw.turn(group))
-}
-
 /// Rows 7 to 12: what becomes of a good pin.
 fn hold(
     candidates: &Candidates<'_, impl Live>,
@@ -393,7 +394,7 @@ pub fn next_after_failure(
             candidates.ranked(seed, placement.pinned),
             if pinned_client { Verdict::Spilled } else { placement.verdict },
         ),
-        None => (by_algorithm(&candidates, group, draw), placement.verdict),
+        None => (candidates.by_algorithm(draw), placement.verdict),
     };
     let verdict = match target {
         None if !verdict.is_refusal() => Verdict::NoTarget,

@@ -163,3 +163,15 @@ impl Writing<'_> {
         self.snapshot.lifetime_of(kind, key)
     }
 }
+
+/// The client whose session is at the target that answered, where it stays there: its pin was good, or
+/// one was written. One that is elsewhere for a moment counts where its pin is.
+pub fn settled(placement: &Placement, renewal: Option<&Renewal>) -> Option<Seed> {
+    match (renewal, placement.verdict, &placement.claim) {
+        (Some(renewal), ..) => Some(renewal.contents?.seed()),
+        (None, Verdict::Hit, claim) => claim.seed(),
+        // Nothing is ever written for these: what the client sends next names this target.
+        (None, Verdict::New, Claim::Key(seed)) => Some(*seed),
+        _ => None,
+    }
+}

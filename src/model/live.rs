@@ -1,10 +1,14 @@
-//! What changes about a target or a group while a snapshot stays: one availability word a target,
-//! written by the control thread alone; one in-flight count a target, kept only where a cap needs
-//! it; one turn a group. Each stands on its own cache line, since every core reads them.
+//! What changes about a target or a group while a snapshot stays: one availability word and one share
+//! a target, written by the control thread alone; one in-flight count a target, kept only where a cap
+//! or the algorithm needs it; one turn a group. Each stands on its own cache line, since every core
+//! reads them.
 
+use super::outcomes::Outcomes;
+use super::sessions::Sessions;
+use crate::policy::balance::share::Share;
 use crossbeam_utils::CachePadded;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 
 /// Whether a target can serve, as its checks and its traffic say.
@@ -82,10 +86,19 @@ pub struct TargetLive {
     pub slot: usize,
     /// Which target of this process it is. Never used twice.
     pub generation: u64,
-    availability: CachePadded<AtomicU32>,
+    told: CachePadded<Told>,
     in_flight: CachePadded<AtomicU32>,
     connections: Option<Arc<Semaphore>>,
     waiting: AtomicU32,
+    sessions: OnceLock<Box<Sessions>>,
+    outcomes: OnceLock<Box<Outcomes>>,
+}
+
+/// What the control thread alone writes.
+#[derive(Debug)]
+struct Told {
+    availability: AtomicU32,
+    share: AtomicU16,
 }
 
 /// Requests that may wait for one of a target's `max_connections`.
@@ -96,21 +109,59 @@ impl TargetLive {
         Self {
             slot,
             generation,
-            availability: CachePadded::new(AtomicU32::new(Availability::UNKNOWN.to_word())),
+            told: CachePadded::new(Told {
+                availability: AtomicU32::new(Availability::UNKNOWN.to_word()),
+                share: AtomicU16::new(Share::WHOLE.parts()),
+            }),
             in_flight: CachePadded::new(AtomicU32::new(0)),
             connections: max_connections.map(|bound| Arc::new(Semaphore::new(bound as usize))),
             waiting: AtomicU32::new(0),
+            sessions: OnceLock::new(),
+            outcomes: OnceLock::new(),
         }
     }
 
     /// Its state now.
     pub fn availability(&self) -> Availability {
-        Availability::from_word(self.availability.load(Ordering::Relaxed))
+        Availability::from_word(self.told.availability.load(Ordering::Relaxed))
     }
 
     /// Publishes its state. Only the control thread calls this.
     pub fn set_availability(&self, availability: Availability) {
-        self.availability.store(availability.to_word(), Ordering::Relaxed);
+        self.told.availability.store(availability.to_word(), Ordering::Relaxed);
+    }
+
+    /// How much of its weight it has for newcomers now.
+    pub fn share(&self) -> Share {
+        Share::of_parts(self.told.share.load(Ordering::Relaxed))
+    }
+
+    /// Publishes that. Only the control thread calls this.
+    pub fn set_share(&self, share: Share) {
+        // Written with every tick; the line stays with its readers while nothing changes.
+        if self.share() != share {
+            self.told.share.store(share.parts(), Ordering::Relaxed);
+        }
+    }
+
+    /// The clients it has seen; `None` where nobody asked for them to be counted.
+    pub fn sessions(&self) -> Option<&Sessions> {
+        self.sessions.get().map(|sessions| &**sessions)
+    }
+
+    /// Begins to count the clients it sees. Once begun it does not end.
+    pub(super) fn count_sessions(&self) {
+        self.sessions.get_or_init(Box::default);
+    }
+
+    /// What comes of its requests; `None` where nobody asked for that to be counted.
+    pub fn outcomes(&self) -> Option<&Outcomes> {
+        self.outcomes.get().map(|outcomes| &**outcomes)
+    }
+
+    /// Begins to count what comes of its requests. Once begun it does not end.
+    pub(super) fn count_outcomes(&self) {
+        self.outcomes.get_or_init(Box::default);
     }
 
     /// Requests in flight, as far as they are counted.

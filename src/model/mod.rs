@@ -4,7 +4,9 @@
 pub mod affinity;
 pub mod forward;
 pub mod live;
+pub mod outcomes;
 pub mod published;
 pub mod report;
 pub mod roster;
+pub mod sessions;
 pub mod snapshot;

@@ -7,7 +7,7 @@ use super::affinity::{Affinity, Cookie};
 use super::forward::{Forward, GroupSticky};
 use super::live::{GroupLive, TargetLive};
 use super::roster::Roster;
-use crate::config::settings::{self, Config, FixedResponse, TargetAddress};
+use crate::config::settings::{self, Algorithm, Config, FixedResponse, TargetAddress};
 use crate::ground::name::Name;
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::affinity::token::{GroupKey, Kind, TargetKey};
@@ -274,6 +274,14 @@ impl Group {
                 drain: target.drain,
             })
             .collect();
+        for target in &targets {
+            if settings.algorithm == Algorithm::LeastSessions {
+                target.live.count_sessions();
+            }
+            if settings.anomaly_mitigation.is_some() {
+                target.live.count_outcomes();
+            }
+        }
         targets.sort_by(|a, b| a.id.cmp(&b.id));
         let mut by_key = BTreeMap::new();
         for (at, target) in targets.iter().enumerate() {

@@ -9,7 +9,7 @@ use super::handle::{Forwarded, ends_connection};
 use super::request::Trust;
 use super::upgrade::Switch;
 use crate::decide::Placement;
-use crate::decide::renewal::{Renewal, group_renewal, renewal};
+use crate::decide::renewal::{Renewal, group_renewal, renewal, settled};
 use crate::ground::clock::Moment;
 use crate::model::affinity::Cookie;
 use crate::model::snapshot::Action;
@@ -115,6 +115,7 @@ fn write_cookies(
         write_cookie(exchange, headers, &sticky.cookie, &renewal, trust);
         written = true;
     }
+    let mut written_pin = None;
     if let Some(cookie) = group.cookie() {
         let app = match &cookie.accompanies {
             None => AppCookie::Untouched,
@@ -127,7 +128,13 @@ fn write_cookies(
             write_cookie(exchange, headers, cookie, &renewal, trust);
             exchange.story().set_cookie = Some(renewal.what);
             written = true;
+            written_pin = Some(renewal);
         }
+    }
+    if let Some(sessions) = group.targets[target].live.sessions()
+        && let Some(seed) = settled(placement, written_pin.as_ref())
+    {
+        sessions.note(seed);
     }
     let stickiness = group.settings.stickiness.as_ref();
     if written && stickiness.is_none_or(|stickiness| stickiness.guard_cache) {

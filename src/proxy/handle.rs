@@ -11,11 +11,12 @@ use super::reroute;
 use super::respond;
 use super::upgrade;
 use super::workplace::{AsItIs, Workplace};
+use crate::config::settings::Algorithm;
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
 use crate::decide::{self, Outcome, Placement};
 use crate::model::live::InFlight;
-use crate::model::snapshot::Snapshot;
+use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::net::http1::Connection;
 use crate::policy::headers::desync::{self, Treatment};
 use crate::policy::headers::head::{self, Refusal};
@@ -124,8 +125,13 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
         headers: &parts.headers,
         address: trust.address,
     };
-    let decision =
-        decide::decide(&described, &snapshot, &AsItIs, began.unix_seconds(), &mut AsItIs);
+    let decision = decide::decide(
+        &described,
+        &snapshot,
+        &AsItIs,
+        began.unix_seconds(),
+        &mut *exchange.workplace.draw(),
+    );
     exchange.story().rule = decision.rule;
     exchange.story().group = decision.group;
     let placement = match decision.outcome {
@@ -189,14 +195,14 @@ async fn forward(
         exchange.story().placement = Some(placement.clone());
         let Some(at) = placement.target else { return Err(Failure::Refused(placement.verdict)) };
         let target = &group.targets[at];
-        let in_flight = match group.settings.max_in_flight_per_target {
+        let in_flight = match group.settings.in_flight_bound() {
             None => None,
-            Some(cap) => match target.live.enter(cap) {
+            Some(bound) => match target.live.enter(bound) {
                 Some(place) => Some(place),
                 None => {
                     // Another worker took the last place since the decision: it is over its cap.
                     tried.note(at);
-                    placement = next(&placement, &tried, &snapshot);
+                    placement = next(&placement, &tried, exchange);
                     continue;
                 }
             },
@@ -207,8 +213,11 @@ async fn forward(
             verdict: debug.then_some(placement.verdict),
             successor: successor(exchange, &placement, at, &snapshot),
         };
+        expect_session(group, target, &placement);
         let attempted = attempt::attempt(outgoing, target, told, upstream.connect, exchange);
-        let failure = match attempted.await {
+        let attempted = attempted.await;
+        note_outcome(target, &attempted, exchange.workplace.worker);
+        let failure = match attempted {
             Attempted::Answered(response, connection) => {
                 return Ok(Forwarded { response, connection, placement, target: at, in_flight });
             }
@@ -216,7 +225,7 @@ async fn forward(
             Attempted::TryAnother(failure) => failure,
         };
         tried.note(at);
-        let after = next(&placement, &tried, &snapshot);
+        let after = next(&placement, &tried, exchange);
         let now = exchange.story().began.unix_seconds();
         let spent = exchange.story().attempts > upstream.retries;
         let refused = after.verdict == Verdict::StrictRefused;
@@ -247,6 +256,35 @@ fn successor<'s>(
     Some(group.targets[successor].id.as_str())
 }
 
-fn next(placement: &Placement, tried: &Tried, snapshot: &Snapshot) -> Placement {
-    decide::next_after_failure(placement, tried, snapshot, &AsItIs, &mut AsItIs)
+fn next(placement: &Placement, tried: &Tried, exchange: &Exchange) -> Placement {
+    let mut draw = exchange.workplace.draw();
+    decide::next_after_failure(placement, tried, &exchange.snapshot, &AsItIs, &mut *draw)
+}
+
+/// Counts a newcomer on its way where targets are compared by their sessions.
+fn expect_session(group: &Group, target: &Target, placement: &Placement) {
+    if group.settings.algorithm == Algorithm::LeastSessions
+        && decide::ranking_seed(placement).is_none()
+        && let Some(sessions) = target.live.sessions()
+    {
+        sessions.expect_one();
+    }
+}
+
+/// Counts what came of a request where targets are compared by that: 5xx and connection errors (AWS,
+/// "Automatic Target Weights"). What the client broke, or this process lacks, is no failure of it.
+fn note_outcome(target: &Target, attempted: &Attempted, worker: usize) {
+    let Some(outcomes) = target.live.outcomes() else { return };
+    match attempted {
+        Attempted::Answered(response, _) => {
+            outcomes.note(worker, response.status().is_server_error());
+        }
+        Attempted::TryAnother(failure) | Attempted::Failed(failure) => match failure {
+            Failure::Connect(error) if !error.is_the_targets() => {}
+            Failure::Connect(_) | Failure::TargetLost | Failure::TargetMalformed => {
+                outcomes.note(worker, true);
+            }
+            _ => {}
+        },
+    }
 }

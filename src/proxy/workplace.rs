@@ -10,10 +10,12 @@ use crate::model::forward::Forward;
 use crate::model::live::Availability;
 use crate::model::published::{Picture, Reader};
 use crate::model::report::Report;
+use crate::model::sessions::Sessions;
 use crate::model::snapshot::{Group, Target};
 use crate::net::pool::Pool;
 use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
+use crate::policy::balance::share::Share;
 use crate::policy::retry::RetryBudget;
 use http::HeaderValue;
 use std::cell::{Cell, RefCell, RefMut};
@@ -105,6 +107,11 @@ impl Workplace {
         self.random.borrow_mut().bits()
     }
 
+    /// What newcomers are placed with. Borrowed for one call, never across a wait.
+    pub fn draw(&self) -> RefMut<'_, Random> {
+        self.random.borrow_mut()
+    }
+
     /// The access log's buffer.
     pub fn access(&self) -> RefMut<'_, AccessBuffer> {
         self.access.borrow_mut()
@@ -169,15 +176,31 @@ impl Live for AsItIs {
     fn fails_open(&self, group: &Group) -> bool {
         group.live.fails_open()
     }
+
+    fn in_flight(&self, target: &Target) -> u32 {
+        target.live.in_flight()
+    }
+
+    fn sessions(&self, target: &Target) -> u32 {
+        target.live.sessions().map_or(0, Sessions::count)
+    }
+
+    fn share(&self, target: &Target) -> Share {
+        target.live.share()
+    }
 }
 
-impl Draw for AsItIs {
+impl Draw for Random {
     fn turn(&mut self, group: &Group) -> u64 {
         group.live.take_turn()
     }
 
     fn rule_turn(&mut self, forward: &Forward) -> u64 {
         forward.live.take_turn()
+    }
+
+    fn random(&mut self) -> u64 {
+        self.bits()
     }
 }
 

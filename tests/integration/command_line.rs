@@ -278,6 +278,45 @@ fn explain_reads_host_as_the_balancer_does_and_knows_what_names_stand_for() {
     assert!(hit.contains("verdict   hit") && hit.contains("pool/127.0.0.1:9"), "{hit}");
 }
 
+#[test]
+fn explain_says_whom_each_algorithm_may_choose_and_how_often() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stayput.toml");
+    let mut file = "[listener.web]\naddress = \"127.0.0.1:8080\"\n".to_owned();
+    for algorithm in
+        ["round_robin", "weighted_random", "least_outstanding_requests", "least_sessions"]
+    {
+        file.push_str(&format!(
+            "[[rule]]\npaths = [\"/{algorithm}\"]\nforward = \"{algorithm}\"\n\
+             [target_group.{algorithm}]\nalgorithm = \"{algorithm}\"\n\
+             targets = [{{ id = \"a\", address = \"127.0.0.1:1\", weight = 3 }}, \
+             {{ id = \"b\", address = \"127.0.0.1:2\" }}]\n"
+        ));
+    }
+    std::fs::write(&path, file).unwrap();
+    let path = path.display().to_string();
+    let explain = |algorithm: &str, format: &str| {
+        let url = format!("http://127.0.0.1:8080/{algorithm}");
+        text(&stayput(&["explain", "-c", &path, "-o", format, &url]).output().unwrap().stdout)
+    };
+    for (algorithm, words) in [
+        ("round_robin", "target    one of a 75.0 %, b 25.0 %"),
+        ("weighted_random", "target    one of a 75.0 %, b 25.0 %"),
+        (
+            "least_outstanding_requests",
+            "target    whoever has the fewest requests in flight for its weight of a, b",
+        ),
+        ("least_sessions", "target    whoever has the fewest sessions for its weight of a, b"),
+    ] {
+        let told = explain(algorithm, "table");
+        assert!(told.lines().any(|line| line == words), "{told}");
+        let told: serde_json::Value = serde_json::from_str(&explain(algorithm, "json")).unwrap();
+        let share = if algorithm.starts_with("least") { None } else { Some(0.75) };
+        assert_eq!(told["candidates"][0]["share"], serde_json::json!(share), "{told}");
+        assert_eq!(told["candidates"][0]["weight"], 3, "{told}");
+    }
+}
+
 /// The demo's own lines, read from its output and run with real curl.
 #[test]
 fn the_demo_tells_the_whole_story_with_its_own_lines() {

@@ -14,6 +14,8 @@ mod access_log;
 mod answers;
 /// What a listener says of its clients, of Host, of odd names, of its answers, and what it refuses.
 mod attributes;
+/// Who serves newcomers: each algorithm, a slow start, a failing target.
+mod balancing;
 /// The real program, its exit codes, and the demo's own curl lines.
 mod command_line;
 /// SIGTERM: what is in flight finishes, what stands still is cut.

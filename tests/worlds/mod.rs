@@ -13,6 +13,7 @@ use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Group, Resolutions, Snapshot, Target};
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::TargetKey;
+use stayput::policy::balance::share::Share;
 use stayput::policy::health::progress;
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -193,13 +194,25 @@ impl GroupPlan {
         let choice = |numbers: &mut Numbers, percent, yes: &str, no: &str| {
             if numbers.chance(percent) { yes.to_owned() } else { no.to_owned() }
         };
-        let settings = vec![
+        let sticky = numbers.chance(90);
+        let mut settings = vec![
             ("draining_pins", choice(numbers, 50, "\"move\"", "\"stay\"")),
             ("fail_open", choice(numbers, 40, "true", "false")),
             ("cross_zone", choice(numbers, 30, "false", "true")),
             ("max_in_flight_per_target", cap.unwrap_or(0).to_string()),
             ("minimum_healthy", format!("{{ count = {} }}", 1 + numbers.below(3))),
         ];
+        settings.extend(match numbers.below(6) {
+            0 => vec![("algorithm", "\"least_outstanding_requests\"".to_owned())],
+            1 => vec![("algorithm", "\"weighted_random\"".to_owned())],
+            2 => vec![
+                ("algorithm", "\"weighted_random\"".to_owned()),
+                ("anomaly_mitigation", "true".to_owned()),
+            ],
+            3 if sticky => vec![("algorithm", "\"least_sessions\"".to_owned())],
+            4 => vec![("slow_start", "\"30s\"".to_owned())],
+            _ => vec![],
+        });
         // Now and then a group in which hardly anyone serves.
         let unhealthy = if numbers.chance(15) { 85 } else { 20 };
         let count = 1 + numbers.below(12);
@@ -213,7 +226,7 @@ impl GroupPlan {
             name: format!("g{at}"),
             settings,
             targets: targets.collect(),
-            sticky: numbers.chance(90),
+            sticky,
             carried: match numbers.below(10) {
                 0..5 => Carried::LbCookie,
                 5..7 => Carried::AppCookie { adopt: numbers.chance(50) },
@@ -289,6 +302,19 @@ impl Live for Described {
         self.state(target).is_full
     }
 
+    // Any numbers that differ from target to target, and are the same each time.
+    fn in_flight(&self, target: &Target) -> u32 {
+        (target.key.0 % 5) as u32
+    }
+
+    fn sessions(&self, target: &Target) -> u32 {
+        (target.key.0 % 7) as u32
+    }
+
+    fn share(&self, target: &Target) -> Share {
+        Share::of_parts((target.key.0 % 1_500) as u16)
+    }
+
     fn fails_open(&self, group: &Group) -> bool {
         let usable = group.targets.iter().filter(|target| {
             group.settings.cross_zone
@@ -305,7 +331,7 @@ impl Live for Described {
     }
 }
 
-/// The turn of one newcomer.
+/// The turn of one newcomer, and its random number.
 pub(crate) struct Turn(pub(crate) u64);
 
 impl Draw for Turn {
@@ -315,5 +341,9 @@ impl Draw for Turn {
 
     fn rule_turn(&mut self, _forward: &Forward) -> u64 {
         self.0
+    }
+
+    fn random(&mut self) -> u64 {
+        Numbers(self.0).next()
     }
 }

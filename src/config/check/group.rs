@@ -14,6 +14,11 @@ use crate::policy::health::matcher::Matcher;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::time::Duration;
+
+/// How often anomalous targets are looked for: about every five seconds (AWS, "Automatic Target
+/// Weights").
+const MITIGATION_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Every group, sorted by name.
 pub(super) fn groups(file: &Table, zone: Option<&Name>, problems: &mut Problems) -> Vec<Group> {
@@ -45,9 +50,13 @@ fn group(key: &str, node: &Node, zone: Option<&Name>, problems: &mut Problems) -
         }
     }
     let minimum = table.table("minimum_healthy");
+    let stickiness = stickiness::stickiness(table, problems);
+    let algorithm = algorithm(table, stickiness.is_some(), problems);
     Some(Group {
         name: Name::new(key)?,
-        algorithm: Algorithm::RoundRobin,
+        algorithm,
+        anomaly_mitigation: table.flag("anomaly_mitigation").then_some(MITIGATION_INTERVAL),
+        slow_start: Some(table.duration("slow_start")).filter(|time| !time.is_zero()),
         targets,
         deregistration_delay: table.duration("deregistration_delay"),
         draining_pins: match table.text("draining_pins") {
@@ -62,10 +71,47 @@ fn group(key: &str, node: &Node, zone: Option<&Name>, problems: &mut Problems) -
         max_in_flight_per_target: table.nonzero("max_in_flight_per_target"),
         cross_zone,
         announce_successor: table.flag("announce_successor"),
-        stickiness: stickiness::stickiness(table, problems),
+        stickiness,
         health: health(table.table("health"), problems)?,
         upstream: upstream(table.table("upstream")),
     })
+}
+
+/// The algorithm, and whether what is written beside it fits it.
+fn algorithm(group: &Table, is_sticky: bool, problems: &mut Problems) -> Algorithm {
+    let algorithm = match group.text("algorithm") {
+        "least_outstanding_requests" => Algorithm::LeastOutstandingRequests,
+        "weighted_random" => Algorithm::WeightedRandom,
+        "least_sessions" => Algorithm::LeastSessions,
+        _ => Algorithm::RoundRobin,
+    };
+    let mitigates = group.flag("anomaly_mitigation");
+    if let Some(written) = group.written("anomaly_mitigation")
+        && (mitigates && algorithm != Algorithm::WeightedRandom)
+    {
+        let title = "`anomaly_mitigation` changes the weights of `weighted_random`";
+        let problem = Problem::at(written.span.clone(), title);
+        let help = "write `algorithm = \"weighted_random\"`, or leave `anomaly_mitigation` out";
+        problems.push(problem.help(help));
+    }
+    let begins_slowly = !group.duration("slow_start").is_zero();
+    if let Some(written) = group.written("slow_start")
+        && (begins_slowly && algorithm != Algorithm::RoundRobin)
+    {
+        let title = "`slow_start` is for `round_robin`";
+        let problem = Problem::at(written.span.clone(), title);
+        let help = "write `algorithm = \"round_robin\"`, or leave `slow_start` out";
+        problems.push(problem.help(help));
+    }
+    if let Some(written) = group.written("algorithm")
+        && (algorithm == Algorithm::LeastSessions && !is_sticky)
+    {
+        let title = "`least_sessions` counts pinned clients, and this group pins nobody";
+        let problem = Problem::at(written.span.clone(), title);
+        let help = "write `algorithm = \"least_outstanding_requests\"`, or turn stickiness on";
+        problems.push(problem.help(help));
+    }
+    algorithm
 }
 
 /// The targets, sorted by id.

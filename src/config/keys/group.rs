@@ -21,20 +21,28 @@ pub(super) static GROUP: &[Key] = &[
         "algorithm",
         Kind::Word(&[
             ("round_robin", true),
-            ("least_outstanding_requests", false),
-            ("weighted_random", false),
-            ("least_sessions", false),
+            ("least_outstanding_requests", true),
+            ("weighted_random", true),
+            ("least_sessions", true),
         ]),
-        "Who serves newcomers.",
+        "Who serves newcomers, always by weight. `round_robin`: in turn. \
+         `least_outstanding_requests`: whoever has the fewest requests and tunnels in flight. \
+         `weighted_random`: at random; ALB forbids it together with stickiness, and here it places \
+         newcomers only: clients that spill or move follow their seed's ranking with the weights of \
+         this file. `least_sessions`: whoever has seen the fewest pinned clients within a pin's \
+         lifetime, counted to a few of a hundred; it needs stickiness, and after a restart or for a \
+         target that was down the count begins at none and fills as clients return.",
     )
     .or("\"round_robin\""),
     Key::new(
         "anomaly_mitigation",
         Kind::Bool,
-        "Fewer newcomers for a target that fails more than the others.",
+        "With `weighted_random`: of three or more healthy targets, one that answers 5xx or loses \
+         connections clearly more than the others keeps a thirty-second of its newcomers at once, \
+         and has its share back bit by bit, over a minute, once it fails no more than they. Judged \
+         every 5s.",
     )
-    .or("false")
-    .later(),
+    .or("false"),
     Key::new(
         "slow_start",
         Kind::Duration(Span {
@@ -42,11 +50,18 @@ pub(super) static GROUP: &[Key] = &[
             min: Duration::from_secs(30),
             max: Duration::from_secs(900),
         }),
-        "The time in which a new target's share of newcomers ramps up; 0s is none.",
+        "With `round_robin`: the time in which the share of newcomers of a target that became \
+         healthy grows from nothing to its own; 0s is none. Targets that are there when the group \
+         begins have theirs at once, and so has everyone while no other target serves fully.",
     )
-    .or("\"0s\"")
-    .later(),
-    Key::new("cross_zone", Kind::Bool, "False: only targets of `runtime.zone` serve.").or("true"),
+    .or("\"0s\""),
+    Key::new(
+        "cross_zone",
+        Kind::Bool,
+        "False: only targets of `runtime.zone` serve. ALB forbids that together with stickiness; \
+         here a client pinned to another zone's target moves once (`moved_zone`).",
+    )
+    .or("true"),
     Key::new(
         "targets",
         Kind::List(&Kind::Either(&[Kind::Text(&forms::TARGET_ADDRESS), Kind::Table(TARGET)])),

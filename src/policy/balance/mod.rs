@@ -1,4 +1,10 @@
 //! Balance: who serves a client that has no pin, and who takes over a pin whose target is gone.
 
+pub mod anomaly;
+pub mod fewest;
 pub mod rendezvous;
 pub mod round_robin;
+pub mod sessions;
+pub mod share;
+pub mod slow_start;
+pub mod weighted_random;

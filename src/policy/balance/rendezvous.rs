@@ -57,7 +57,7 @@ impl Ranking {
 /// SplitMix64's step and finalizer (Steele, Lea and Flood 2014): a bijection in which each bit of
 /// the input turns about half of the output. Not a cryptographic one; the seed is secret from those
 /// who could gain by it, and where a client chooses it the hash that makes it a seed is.
-fn mix(bits: u64) -> u64 {
+pub(super) fn mix(bits: u64) -> u64 {
     let bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -2,6 +2,7 @@
 
 use super::Origin;
 use stayput::config;
+use stayput::config::settings::Config;
 use stayput::server::Server;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,10 +33,17 @@ impl World {
 
     /// Whatever the text says, with `state` and `access.log` in a directory of its own.
     pub fn of_text(text: &str) -> Self {
+        Self::of_config(text, |_| {})
+    }
+
+    /// Whatever the text says, with what no file may say: times that a test cannot wait for.
+    pub fn of_config(text: &str, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let loaded = config::parse(text, "test.toml", dir.path())
-            .unwrap_or_else(|problems| panic!("{}", problems.render(false)));
-        let mut server = Server::start(loaded.config).unwrap();
+        let mut config = config::parse(text, "test.toml", dir.path())
+            .unwrap_or_else(|problems| panic!("{}", problems.render(false)))
+            .config;
+        change(&mut config);
+        let mut server = Server::start(config).unwrap();
         let address = server.addresses()[0].1;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(server.ready());

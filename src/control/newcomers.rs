@@ -1,0 +1,315 @@
+//! What newcomers are placed by and that changes with time: the shares of targets that begin slowly or
+//! fail more than their peers, and the sessions each target has.
+
+use crate::config::settings::Algorithm;
+use crate::ground::clock::Moment;
+use crate::model::live::{Drain, Health};
+use crate::model::sessions::Sessions;
+use crate::model::snapshot::{Group, Snapshot, Target};
+use crate::policy::affinity::token::GroupKey;
+use crate::policy::balance::anomaly::{self, Judgement};
+use crate::policy::balance::slow_start::{self, Seen, Stage};
+use crate::policy::health::progress::State;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// How often sessions are counted anew. What is placed in between is counted one by one.
+const RECOUNT: Duration = Duration::from_secs(1);
+
+/// What stands for a pin's lifetime where the application keeps its sessions in its own cookie.
+const USUAL_LIFETIME: Duration = Duration::from_hours(24);
+
+/// The groups for which something of it is due; targets are known by their generation.
+#[derive(Default)]
+pub(super) struct Newcomers {
+    began: Option<Moment>,
+    starts: HashMap<GroupKey, HashMap<u64, Stage>>,
+    judged: HashMap<GroupKey, Judged>,
+    counted: HashMap<GroupKey, Counted>,
+}
+
+struct Judged {
+    last: Moment,
+    standings: HashMap<u64, anomaly::Standing>,
+}
+
+struct Counted {
+    last: Moment,
+    aged: Moment,
+}
+
+impl Newcomers {
+    /// Forgets groups that are gone.
+    pub(super) fn follow(&mut self, snapshot: &Snapshot) {
+        let is_there = |key: &GroupKey| snapshot.groups.iter().any(|group| group.key == *key);
+        self.starts.retain(|key, _| is_there(key));
+        self.judged.retain(|key, _| is_there(key));
+        self.counted.retain(|key, _| is_there(key));
+    }
+
+    /// Does what is due. Health and drains are read where they were published just before.
+    pub(super) fn tick(&mut self, snapshot: &Snapshot, now: Moment) {
+        let clock = now.since(*self.began.get_or_insert(now));
+        for group in &snapshot.groups {
+            let settings = &group.settings;
+            match settings.slow_start {
+                Some(duration) => self.start_slowly(group, clock, duration),
+                None => drop(self.starts.remove(&group.key)),
+            }
+            match settings.anomaly_mitigation {
+                Some(interval) => self.judge(group, now, interval),
+                None => drop(self.judged.remove(&group.key)),
+            }
+            if settings.algorithm == Algorithm::LeastSessions {
+                self.count(group, now);
+            }
+        }
+    }
+
+    fn start_slowly(&mut self, group: &Group, clock: Duration, duration: Duration) {
+        // Those who are there when the group, or its slow start, begins are founders.
+        let is_known = self.starts.contains_key(&group.key);
+        let before = self.starts.entry(group.key).or_default();
+        let stage = |target: &Target| match before.get(&target.live.generation) {
+            Some(stage) => *stage,
+            None if is_known => Stage::Waiting,
+            None => Stage::Founding,
+        };
+        let seen = |target: &Target| {
+            let availability = target.live.availability();
+            Seen {
+                state: state(availability.health),
+                takes_newcomers: availability.drain == Drain::No && target.weight > 0,
+            }
+        };
+        let targets = group.targets.iter();
+        let mut targets: Vec<_> = targets.map(|target| (stage(target), seen(target))).collect();
+        slow_start::advance(&mut targets, clock, duration);
+        let stages = group.targets.iter().zip(targets).map(|(target, (stage, _))| {
+            let generation = target.live.generation;
+            let was_ramping = matches!(before.get(&generation), Some(Stage::Ramping { .. }));
+            match stage {
+                Stage::Ramping { .. } if !was_ramping => {
+                    let target = name(group, target);
+                    tracing::info!(target, ?duration, "slow start begins");
+                }
+                Stage::Full if was_ramping => {
+                    tracing::info!(target = name(group, target), "slow start is over");
+                }
+                _ => {}
+            }
+            target.live.set_share(stage.share(clock, duration));
+            (generation, stage)
+        });
+        *before = stages.collect();
+    }
+
+    fn judge(&mut self, group: &Group, now: Moment, interval: Duration) {
+        let judged = self.judged.entry(group.key);
+        let judged = judged.or_insert_with(|| Judged { last: now, standings: HashMap::new() });
+        if now.since(judged.last) < interval {
+            return;
+        }
+        judged.last = now;
+        let known = |target: &Target| judged.standings.get(&target.live.generation);
+        let sample = |target: &Target| {
+            // Taken in any case: what came of a target while it was ill says nothing of it when well.
+            let sample = target.live.outcomes().map(|outcomes| outcomes.take());
+            sample.filter(|_| target.live.availability().health == Health::Healthy)
+        };
+        let mut targets: Vec<_> = group
+            .targets
+            .iter()
+            .map(|target| (known(target).copied().unwrap_or_default(), sample(target)))
+            .collect();
+        anomaly::look(&mut targets);
+        let mut standings = HashMap::new();
+        for (target, (standing, sample)) in group.targets.iter().zip(targets) {
+            let before = known(target).map(|known| known.judgement).unwrap_or_default();
+            target.live.set_share(standing.share);
+            standings.insert(target.live.generation, standing);
+            let (requests, failures) =
+                sample.map_or((0, 0), |sample| (sample.requests, sample.failures));
+            match (before, standing.judgement) {
+                (Judgement::Normal, Judgement::Anomalous) => tracing::warn!(
+                    target = name(group, target),
+                    requests,
+                    failures,
+                    "anomalous: it fails more than its peers, and keeps few of its newcomers"
+                ),
+                (Judgement::Anomalous, Judgement::Normal) => tracing::info!(
+                    target = name(group, target),
+                    requests,
+                    failures,
+                    "normal: its share of newcomers grows again"
+                ),
+                _ => {}
+            }
+        }
+        judged.standings = standings;
+    }
+
+    fn count(&mut self, group: &Group, now: Moment) {
+        let Some(stickiness) = &group.settings.stickiness else { return };
+        let lifetime = stickiness
+            .carrier
+            .lifetime()
+            .map_or(USUAL_LIFETIME, |lifetime| Duration::from_secs(u64::from(lifetime.seconds())));
+        let counted = self.counted.entry(group.key);
+        let counted = counted.or_insert(Counted { last: now, aged: now });
+        if now.since(counted.last) < RECOUNT.min(lifetime / 4) {
+            return;
+        }
+        counted.last = now;
+        let ages = now.since(counted.aged) >= lifetime / 2;
+        if ages {
+            counted.aged = now;
+        }
+        for target in &group.targets {
+            let Some(sessions) = target.live.sessions() else { continue };
+            recount(sessions, ages, lost_its_clients(group, target));
+        }
+    }
+}
+
+/// Whether the clients of a target move away: it fails its checks and the group does not ignore that,
+/// or its drain is over.
+fn lost_its_clients(group: &Group, target: &Target) -> bool {
+    let availability = target.live.availability();
+    let is_down = availability.health == Health::Unhealthy && !group.live.fails_open();
+    is_down || availability.drain == Drain::Over
+}
+
+fn recount(sessions: &Sessions, ages: bool, lost: bool) {
+    if lost {
+        sessions.forget();
+        return;
+    }
+    if ages {
+        sessions.age();
+    }
+    sessions.recount();
+}
+
+fn name(group: &Group, target: &Target) -> String {
+    format!("{}/{}", group.name(), target.id)
+}
+
+fn state(health: Health) -> State {
+    match health {
+        Health::Initial => State::Initial,
+        Health::Healthy => State::Healthy,
+        Health::Unhealthy => State::Unhealthy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::model::live::Availability;
+    use crate::model::roster::Roster;
+    use crate::model::snapshot::Resolutions;
+    use crate::policy::affinity::keys::{Key, Keyring};
+    use crate::policy::affinity::token::Seed;
+    use std::sync::Arc;
+
+    fn picture(group: &str) -> Snapshot {
+        let text = format!(
+            "[listener.web]\naddress = '127.0.0.1:0'\n[target_group.app]\n\
+             targets = ['127.0.0.1:1', '127.0.0.1:2', '127.0.0.1:3']\n{group}\n"
+        );
+        let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
+        let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+        Snapshot::build(&config, keyring, &Resolutions::new(), &mut Roster::default()).unwrap()
+    }
+
+    fn set(snapshot: &Snapshot, states: [Health; 3]) {
+        for (target, health) in snapshot.groups[0].targets.iter().zip(states) {
+            target.live.set_availability(Availability { health, ..Availability::UNKNOWN });
+        }
+    }
+
+    fn shares(snapshot: &Snapshot) -> Vec<u16> {
+        snapshot.groups[0].targets.iter().map(|target| target.live.share().parts()).collect()
+    }
+
+    use Health::{Healthy, Initial, Unhealthy};
+
+    #[test]
+    fn a_target_that_comes_back_begins_slowly_and_those_of_the_first_hour_do_not() {
+        let snapshot = picture("slow_start = '30s'");
+        let (mut newcomers, now) = (Newcomers::default(), Moment::now());
+        let mut tick = |states: [Health; 3], seconds: u64| {
+            set(&snapshot, states);
+            newcomers.tick(&snapshot, now.later(Duration::from_secs(seconds)));
+            shares(&snapshot)
+        };
+        assert_eq!(tick([Initial; 3], 0), [1_024; 3]);
+        assert_eq!(tick([Healthy, Initial, Unhealthy], 1), [1_024; 3]);
+        assert_eq!(tick([Healthy, Healthy, Healthy], 2), [1_024, 1_024, 0]);
+        assert_eq!(tick([Healthy, Healthy, Healthy], 17), [1_024, 1_024, 512]);
+        assert_eq!(tick([Healthy, Healthy, Healthy], 32), [1_024; 3]);
+    }
+
+    #[test]
+    fn a_failing_target_is_cut_at_the_next_look_and_not_before() {
+        let snapshot = picture("algorithm = 'weighted_random'\nanomaly_mitigation = true");
+        set(&snapshot, [Healthy; 3]);
+        let (mut newcomers, now) = (Newcomers::default(), Moment::now());
+        let mut after = |millis: u64| {
+            newcomers.tick(&snapshot, now.later(Duration::from_millis(millis)));
+            shares(&snapshot)
+        };
+        assert_eq!(after(0), [1_024; 3]);
+        for target in &snapshot.groups[0].targets {
+            let fails = target.id.as_str() == "127.0.0.1:2";
+            (0..50).for_each(|_| target.live.outcomes().unwrap().note(0, fails));
+        }
+        assert_eq!(after(4_999), [1_024; 3]);
+        assert_eq!(after(5_000), [1_024, 32, 1_024]);
+        for look in 2..=15 {
+            let well = |target: &Target| {
+                (0..50).for_each(|_| target.live.outcomes().unwrap().note(0, false));
+            };
+            snapshot.groups[0].targets.iter().for_each(well);
+            assert!((32..=1_024).contains(&after(5_000 * look)[1]));
+        }
+        assert_eq!(shares(&snapshot), [1_024; 3]);
+    }
+
+    #[test]
+    fn sessions_are_counted_by_the_second_and_a_target_that_is_down_has_none() {
+        let snapshot = picture(
+            "algorithm = 'least_sessions'\nstickiness = { lb_cookie = { duration = '10s' } }",
+        );
+        set(&snapshot, [Healthy; 3]);
+        let (mut newcomers, now) = (Newcomers::default(), Moment::now());
+        let targets = &snapshot.groups[0].targets;
+        let sessions = |at: usize| targets[at].live.sessions().unwrap();
+        let mut counts = |seconds: u64| {
+            newcomers.tick(&snapshot, now.later(Duration::from_secs(seconds)));
+            [0, 1, 2].map(|at| sessions(at).count())
+        };
+        assert_eq!(counts(0), [0; 3]);
+        (0..5).for_each(|seed| sessions(0).note(Seed(seed)));
+        (5..8).for_each(|seed| sessions(1).note(Seed(seed)));
+        assert_eq!(counts(1), [5, 3, 0]);
+        set(&snapshot, [Healthy, Unhealthy, Healthy]);
+        assert_eq!(counts(2), [5, 0, 0]);
+        assert_eq!(counts(6), [5, 0, 0]);
+        sessions(0).note(Seed(0));
+        assert_eq!(counts(12), [1, 0, 0], "only one has come within a pin's life");
+    }
+
+    #[test]
+    fn a_group_that_asks_for_none_of_it_is_left_alone() {
+        let snapshot = picture("");
+        let mut newcomers = Newcomers::default();
+        newcomers.tick(&snapshot, Moment::now());
+        let Newcomers { starts, judged, counted, .. } = &newcomers;
+        assert!(starts.is_empty() && judged.is_empty() && counted.is_empty());
+        let target = &snapshot.groups[0].targets[0].live;
+        assert!(target.sessions().is_none() && target.outcomes().is_none());
+    }
+}

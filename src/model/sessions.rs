@@ -1,0 +1,118 @@
+//! The clients one target has seen, for `least_sessions`: two sketches, of which the younger learns and
+//! the older goes when half a pin's life has passed, and the number that is made of both.
+//!
+//! All workers share the sketches. A register only rises, a handful of times in its life, so that they
+//! are nearly always only read, and their lines stay in every core's cache.
+
+use crate::policy::affinity::token::Seed;
+use crate::policy::balance::sessions::{REGISTERS, estimate, trace};
+use crossbeam_utils::CachePadded;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+/// What one target has seen.
+#[derive(Debug)]
+pub struct Sessions {
+    sketches: [[AtomicU8; REGISTERS]; 2],
+    younger: AtomicU8,
+    count: CachePadded<AtomicU32>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        let empty = || std::array::from_fn(|_| AtomicU8::new(0));
+        Self {
+            sketches: [empty(), empty()],
+            younger: AtomicU8::new(0),
+            count: CachePadded::new(AtomicU32::new(0)),
+        }
+    }
+}
+
+impl Sessions {
+    /// Notes that this client was here.
+    pub fn note(&self, seed: Seed) {
+        let (register, rank) = trace(seed);
+        let register = &self.sketches[self.younger()][register];
+        if register.load(Ordering::Relaxed) < rank {
+            register.fetch_max(rank, Ordering::Relaxed);
+        }
+    }
+
+    /// How many there are, as last counted, and those placed since.
+    pub fn count(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Counts a newcomer before it has been here, so that a crowd between two counts is spread.
+    pub fn expect_one(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts anew what both sketches saw. Only the control thread calls this, as what follows.
+    pub fn recount(&self) {
+        let [one, other] = &self.sketches;
+        let union = one
+            .iter()
+            .zip(other)
+            .map(|(one, other)| one.load(Ordering::Relaxed).max(other.load(Ordering::Relaxed)));
+        self.count.store(estimate(union), Ordering::Relaxed);
+    }
+
+    /// Forgets what only the older sketch saw, and lets an empty one learn.
+    pub fn age(&self) {
+        let older = 1 - self.younger();
+        self.empty(older);
+        self.younger.store(older as u8, Ordering::Relaxed);
+    }
+
+    /// Forgets everyone.
+    pub fn forget(&self) {
+        self.empty(0);
+        self.empty(1);
+        self.count.store(0, Ordering::Relaxed);
+    }
+
+    fn younger(&self) -> usize {
+        usize::from(self.younger.load(Ordering::Relaxed) & 1)
+    }
+
+    fn empty(&self, which: usize) {
+        for register in &self.sketches[which] {
+            register.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn see(sessions: &Sessions, seeds: std::ops::Range<u64>) -> u32 {
+        seeds.for_each(|seed| sessions.note(Seed(seed)));
+        sessions.recount();
+        sessions.count()
+    }
+
+    #[test]
+    fn a_client_counts_once_until_it_has_not_come_for_two_ages() {
+        let sessions = Sessions::default();
+        assert_eq!(see(&sessions, 0..1), 1);
+        sessions.age();
+        assert_eq!(see(&sessions, 0..2), 2, "one of them returned");
+        sessions.age();
+        assert_eq!(see(&sessions, 0..0), 2);
+        sessions.age();
+        assert_eq!(see(&sessions, 0..0), 0);
+    }
+
+    #[test]
+    fn those_on_their_way_count_until_the_next_count_and_nobody_once_all_are_forgotten() {
+        let sessions = Sessions::default();
+        see(&sessions, 0..3);
+        sessions.expect_one();
+        assert_eq!(sessions.count(), 4);
+        assert_eq!(see(&sessions, 0..4), 4);
+        sessions.forget();
+        assert_eq!((sessions.count(), see(&sessions, 0..0)), (0, 0));
+    }
+}

@@ -1,0 +1,244 @@
+//! `anomaly_mitigation`: a target that fails more than its peers gets few newcomers, and its share back
+//! bit by bit once it fails no more than they (AWS, "Automatic Target Weights").
+
+use super::share::Share;
+
+/// Healthy targets without which nobody is judged: with fewer there is no saying who is the odd one.
+pub const FEWEST_HEALTHY: usize = 3;
+
+/// Requests without which a target is not judged, nor compared with.
+const SMALLEST_SAMPLE: u64 = 20;
+
+/// Looks after which a target is judged by whatever it was sent: one whose share was cut must not
+/// wait for ever to be seen to be well.
+const LONGEST_SAMPLE: u32 = 12;
+
+/// What an anomalous target keeps, so that it is seen when it is well again: a thirty-second.
+const MINIMUM: Share = Share::of_parts(32);
+
+/// What a target gains with each look while it is normal: parity after twelve, which is a minute.
+const GAIN: u16 = 83;
+
+/// What came of requests to a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// All that had an answer or lost their connection.
+    pub requests: u64,
+    /// Of these, those answered with 5xx and those whose connection failed.
+    pub failures: u64,
+}
+
+impl Sample {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            failures: self.failures.saturating_add(other.failures),
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(other.requests),
+            failures: self.failures.saturating_sub(other.failures),
+        }
+    }
+
+    /// Whether its share of failures is more than twice the other's, and more than that by ten of a
+    /// hundred: a few failures more are chance, and where most fail nobody is the odd one.
+    fn is_worse_than(self, peers: Self) -> bool {
+        let wide = |number: u64| u128::from(number);
+        let own = (10 * wide(self.failures)).saturating_mul(wide(peers.requests));
+        let bound = 20 * wide(peers.failures) + wide(peers.requests);
+        own > wide(self.requests).saturating_mul(bound)
+    }
+}
+
+/// The two words ALB has for a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Judgement {
+    /// It fails no more than its peers.
+    #[default]
+    Normal,
+    /// It does.
+    Anomalous,
+}
+
+/// What is known of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The last judgement.
+    pub judgement: Judgement,
+    /// What it has of its weight.
+    pub share: Share,
+    sample: Sample,
+    looks: u32,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self {
+            judgement: Judgement::Normal,
+            share: Share::WHOLE,
+            sample: Sample::default(),
+            looks: 0,
+        }
+    }
+}
+
+/// Judges all targets of a group, given what came of their requests since the last look; `None` is a
+/// target that is not healthy: it stays as it is, and is nobody's peer.
+pub fn look(targets: &mut [(Standing, Option<Sample>)]) {
+    let mut all = Sample::default();
+    let mut healthy = 0;
+    for (standing, since) in targets.iter_mut() {
+        match *since {
+            Some(since) => {
+                standing.sample = standing.sample.plus(since);
+                standing.looks += 1;
+                all = all.plus(standing.sample);
+                healthy += 1;
+            }
+            None => (standing.sample, standing.looks) = (Sample::default(), 0),
+        }
+    }
+    for (standing, _) in targets.iter_mut().filter(|(_, since)| since.is_some()) {
+        let peers = all.minus(standing.sample);
+        let enough = standing.sample.requests.min(peers.requests) >= SMALLEST_SAMPLE;
+        if healthy < FEWEST_HEALTHY {
+            standing.settle(Judgement::Normal);
+        } else if enough || standing.looks >= LONGEST_SAMPLE {
+            // Too little to compare cannot make a target anomalous; it can leave it so.
+            let may_be = enough || standing.judgement == Judgement::Anomalous;
+            standing.settle(match may_be && standing.sample.is_worse_than(peers) {
+                true => Judgement::Anomalous,
+                false => Judgement::Normal,
+            });
+        }
+        standing.share = match standing.judgement {
+            Judgement::Anomalous => MINIMUM,
+            Judgement::Normal => standing.share.plus(GAIN),
+        };
+    }
+}
+
+impl Standing {
+    /// Judges, and begins another sample.
+    fn settle(&mut self, judgement: Judgement) {
+        *self = Self { judgement, share: self.share, ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample(requests: u64, failures: u64) -> Option<Sample> {
+        Some(Sample { requests, failures })
+    }
+
+    /// A group after one more look, and whether each is anomalous.
+    fn after(group: &mut [(Standing, Option<Sample>)], samples: &[Option<Sample>]) -> Vec<bool> {
+        for ((_, since), sample) in group.iter_mut().zip(samples) {
+            *since = *sample;
+        }
+        look(group);
+        group.iter().map(|(standing, _)| standing.judgement == Judgement::Anomalous).collect()
+    }
+
+    fn group(count: usize) -> Vec<(Standing, Option<Sample>)> {
+        vec![(Standing::default(), None); count]
+    }
+
+    #[test]
+    fn one_that_fails_among_those_that_do_not_is_cut_at_once_and_comes_back_bit_by_bit() {
+        let mut group = group(3);
+        let well = sample(100, 1);
+        assert_eq!(after(&mut group, &[well, sample(30, 15), well]), [false, true, false]);
+        assert_eq!(group[1].0.share, MINIMUM);
+        assert_eq!(group[0].0.share, Share::WHOLE);
+        let mut before = MINIMUM;
+        for _ in 0..12 {
+            assert_eq!(after(&mut group, &[well, sample(30, 0), well]), [false; 3]);
+            assert!(group[1].0.share > before);
+            before = group[1].0.share;
+        }
+        assert_eq!(before, Share::WHOLE);
+    }
+
+    #[test]
+    fn who_is_judged_and_who_is_not() {
+        let (well, bad) = (sample(100, 0), sample(100, 60));
+        for (samples, expected) in [
+            (&[well, bad][..], &[false, false][..]),
+            (&[well, bad, None], &[false; 3]),
+            (&[well, well, sample(19, 19)], &[false; 3]),
+            (&[sample(5, 0), sample(5, 0), bad], &[false; 3]),
+            (&[well, well, sample(100, 10)], &[false; 3]),
+            (&[well, well, sample(100, 11)], &[false, false, true]),
+            (&[well, bad, bad], &[false; 3]),
+            (&[well, well, well, bad, bad], &[false, false, false, true, true]),
+            (&[bad, bad, bad], &[false; 3]),
+        ] {
+            assert_eq!(after(&mut group(samples.len()), samples), expected, "{samples:?}");
+        }
+    }
+
+    #[test]
+    fn a_little_is_gathered_until_it_is_enough() {
+        let mut group = group(3);
+        let (well, bad) = (sample(100, 0), sample(5, 5));
+        for expected in [false, false, false, true] {
+            assert_eq!(after(&mut group, &[well, well, bad])[2], expected);
+        }
+    }
+
+    #[test]
+    fn a_cut_target_that_is_sent_nothing_is_tried_again_within_a_minute() {
+        let mut group = group(3);
+        let well = sample(100, 0);
+        after(&mut group, &[well, well, sample(100, 100)]);
+        for look in 1..=LONGEST_SAMPLE {
+            assert_eq!(after(&mut group, &[well, well, sample(0, 0)])[2], look < LONGEST_SAMPLE);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_shares_stay_in_bounds_and_targets_alike_are_never_marked(
+            story in prop::collection::vec(
+                prop::collection::vec(prop::option::of((any::<u64>(), any::<u64>())), 5), 1..40),
+            alike in (1..100_000u64, 0..100_000u64),
+        ) {
+            let mut random = group(5);
+            for samples in story {
+                let samples: Vec<_> =
+                    samples.iter().map(|one| one.and_then(|(a, b)| sample(a, b % a.max(1)))).collect();
+                after(&mut random, &samples);
+                for (standing, _) in &random {
+                    prop_assert!((MINIMUM..=Share::WHOLE).contains(&standing.share));
+                    prop_assert!(standing.looks <= LONGEST_SAMPLE);
+                }
+            }
+            let same = sample(alike.0, alike.1.min(alike.0));
+            prop_assert_eq!(after(&mut group(5), &[same; 5]), [false; 5]);
+        }
+
+        #[test]
+        fn everyone_is_at_parity_three_minutes_after_the_last_failure(
+            story in prop::collection::vec(prop::collection::vec((0..200u64, 0..200u64), 4), 0..30),
+            rest in prop::collection::vec(0..200u64, 4),
+        ) {
+            let mut group = group(4);
+            for samples in story {
+                let samples: Vec<_> = samples.iter().map(|(a, b)| sample(*a, *b.min(a))).collect();
+                after(&mut group, &samples);
+            }
+            let rest: Vec<_> = rest.iter().map(|&requests| sample(requests, 0)).collect();
+            for _ in 0..3 * LONGEST_SAMPLE {
+                after(&mut group, &rest);
+            }
+            prop_assert!(group.iter().all(|(standing, _)| standing.share == Share::WHOLE));
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `least_outstanding_requests` and `least_sessions`: a newcomer goes where the fewest are, for the
+//! target's weight. The two differ in what is counted.
+
+/// One that may be chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<T> {
+    /// How many it has.
+    pub count: u32,
+    /// Its share as the file says; one without a weight is no candidate.
+    pub weight: u16,
+    /// What the caller wants back.
+    pub item: T,
+}
+
+/// The one with the fewest for its weight; of equal ones the first, so that whoever puts the one
+/// whose turn it is first has idle targets taken in turn. The division is done by multiplying
+/// crosswise.
+pub fn fewest<T>(candidates: impl IntoIterator<Item = Candidate<T>>) -> Option<T> {
+    let load = |a: &Candidate<T>, b: &Candidate<T>| u64::from(a.count) * u64::from(b.weight);
+    let least = candidates.into_iter().min_by(|a, b| load(a, b).cmp(&load(b, a)));
+    least.map(|candidate| candidate.item)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn chosen(list: &[(u32, u16)]) -> Option<usize> {
+        let candidate = |(item, &(count, weight))| Candidate { count, weight, item };
+        fewest(list.iter().enumerate().map(candidate))
+    }
+
+    #[test]
+    fn the_fewest_for_the_weight_win_and_of_equal_ones_the_first() {
+        for (list, expected) in [
+            (&[][..], None),
+            (&[(3, 1), (2, 1), (2, 1)], Some(1)),
+            (&[(0, 1), (0, 999)], Some(0)),
+            (&[(10, 4), (3, 1), (5, 2)], Some(0)),
+            (&[(u32::MAX, 999), (u32::MAX, 998)], Some(0)),
+            (&[(1, 10), (0, 1)], Some(1)),
+        ] {
+            assert_eq!(chosen(list), expected, "{list:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_has_fewer_for_its_weight_than_the_chosen_one(
+            list in prop::collection::vec((0..1_000u32, 1..=999u16), 1..20),
+        ) {
+            let load = |at: usize| f64::from(list[at].0) / f64::from(list[at].1);
+            let chosen = chosen(&list).unwrap();
+            prop_assert!((0..list.len()).all(|at| load(chosen) <= load(at)));
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Who serves newcomers, by the decision alone: each algorithm over many turns and draws, and that
+//! what `explain` says of chances is what they come to.
+
+#![allow(clippy::unwrap_used)]
+
+mod worlds;
+
+use http::HeaderMap;
+use stayput::config;
+use stayput::config::settings::Algorithm;
+use stayput::decide::candidates::{Candidates, Tried};
+use stayput::decide::explanation::{Choice, Explained, Forwarded, explain};
+use stayput::decide::verdict::Verdict;
+use stayput::decide::{Draw, Live, Outcome, Request, decide};
+use stayput::model::forward::Forward;
+use stayput::model::live::{Availability, Health};
+use stayput::model::roster::Roster;
+use stayput::model::snapshot::{Group, Resolutions, Snapshot, Target};
+use stayput::policy::affinity::token::Seed;
+use stayput::policy::balance::share::Share;
+use std::collections::BTreeMap;
+use std::path::Path;
+use worlds::{Numbers, State, World, keyring};
+
+const NOW: u64 = 1_800_000_000;
+
+/// Targets a, b, c ... of these weights in one group.
+fn snapshot(weights: &[u16], settings: &str) -> Snapshot {
+    let target = |(at, weight): (usize, &u16)| {
+        let id = char::from(b'a' + at as u8);
+        format!("{{ id = \"{id}\", address = \"10.0.0.1:{}\", weight = {weight} }}", at + 1)
+    };
+    let targets = weights.iter().enumerate().map(target).collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "[listener.web]\naddress = \"127.0.0.1:80\"\n[target_group.app]\ntargets = [{targets}]\n{settings}\n"
+    );
+    let loaded = config::parse(&text, "test", Path::new(""));
+    let config = loaded.unwrap_or_else(|problems| panic!("{problems}")).config;
+    Snapshot::build(&config, keyring(1, 7), &Resolutions::new(), &mut Roster::default()).unwrap()
+}
+
+/// The state of targets by their id; whoever is not named is idle, healthy and whole.
+#[derive(Default)]
+struct Told {
+    in_flight: BTreeMap<&'static str, u32>,
+    sessions: BTreeMap<&'static str, u32>,
+    parts: BTreeMap<&'static str, u16>,
+    down: Vec<&'static str>,
+}
+
+impl Live for Told {
+    fn availability(&self, target: &Target) -> Availability {
+        let is_down = self.down.contains(&target.id.as_str());
+        let health = if is_down { Health::Unhealthy } else { Health::Healthy };
+        Availability { health, ..State::FINE.availability }
+    }
+
+    fn at_cap(&self, _target: &Target, _cap: u32) -> bool {
+        false
+    }
+
+    fn fails_open(&self, _group: &Group) -> bool {
+        false
+    }
+
+    fn in_flight(&self, target: &Target) -> u32 {
+        self.in_flight.get(target.id.as_str()).copied().unwrap_or(0)
+    }
+
+    fn sessions(&self, target: &Target) -> u32 {
+        self.sessions.get(target.id.as_str()).copied().unwrap_or(0)
+    }
+
+    fn share(&self, target: &Target) -> Share {
+        self.parts.get(target.id.as_str()).map_or(Share::WHOLE, |parts| Share::of_parts(*parts))
+    }
+}
+
+/// One turn, and one draw.
+struct Given {
+    turn: u64,
+    random: u64,
+}
+
+impl Draw for Given {
+    fn turn(&mut self, _group: &Group) -> u64 {
+        self.turn
+    }
+
+    fn rule_turn(&mut self, _forward: &Forward) -> u64 {
+        self.turn
+    }
+
+    fn random(&mut self) -> u64 {
+        self.random
+    }
+}
+
+/// Whom a newcomer gets with this turn and this draw.
+fn placed(snapshot: &Snapshot, live: &Told, turn: u64, random: u64) -> String {
+    let headers = HeaderMap::new();
+    let request = Request {
+        listener: 0,
+        host: "a.example",
+        path: "/",
+        query: "",
+        method: "GET",
+        headers: &headers,
+        address: std::net::IpAddr::from([192, 0, 2, 1]),
+    };
+    match decide(&request, snapshot, live, NOW, &mut Given { turn, random }).outcome {
+        Outcome::Forward(placement) => {
+            assert_eq!(placement.verdict, Verdict::New);
+            snapshot.groups[0].targets[placement.target.unwrap()].id.to_string()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// How often each is chosen in so many turns.
+fn counts(snapshot: &Snapshot, live: &Told, turns: u64) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for turn in 0..turns {
+        *counts.entry(placed(snapshot, live, turn, 0)).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn a_share_of_round_robin_grows_as_the_ramp_does_and_the_others_share_what_is_left() {
+    const TURNS: u64 = 3_000;
+    let snapshot = snapshot(&[1, 1, 1], "slow_start = \"30s\"");
+    for parts in (0..=1_024).step_by(128) {
+        let live = Told { parts: [("b", parts)].into(), ..Told::default() };
+        let counts = counts(&snapshot, &live, TURNS);
+        let count = |id: &str| counts.get(id).copied().unwrap_or(0) as f64;
+        let fair = TURNS as f64 / 3.0;
+        let wanted = fair * f64::from(parts) / 1_024.0;
+        assert!((count("b") - wanted).abs() <= 10.0, "{parts}: {counts:?}");
+        for other in ["a", "c"] {
+            let wanted = fair + (fair - wanted) / 2.0;
+            assert!((count(other) - wanted).abs() <= 15.0, "{parts}: {counts:?}");
+        }
+    }
+}
+
+#[test]
+fn a_share_counts_only_where_the_group_starts_slowly() {
+    let live = Told { parts: [("b", 0)].into(), ..Told::default() };
+    let counts = counts(&snapshot(&[1, 1, 1], ""), &live, 300);
+    assert_eq!(counts["b"], 100);
+}
+
+#[test]
+fn one_that_begins_slowly_serves_all_where_nobody_else_does() {
+    let snapshot = snapshot(&[1, 1], "slow_start = \"30s\"");
+    let live = Told { parts: [("b", 0)].into(), down: vec!["a"], ..Told::default() };
+    assert_eq!(counts(&snapshot, &live, 10)["b"], 10);
+}
+
+#[test]
+fn the_seeds_ranking_knows_no_share() {
+    let snapshot =
+        snapshot(&[1, 1, 1], "algorithm = \"weighted_random\"\nanomaly_mitigation = true");
+    let cut = Told { parts: [("a", 32), ("b", 32)].into(), ..Told::default() };
+    let (group, whole) = (&snapshot.groups[0], Told::default());
+    for seed in 0..1_000 {
+        let first = |live| {
+            let candidates = Candidates::new(&snapshot, group, live, &Tried::NOBODY);
+            candidates.ranked(Seed(seed), None)
+        };
+        assert_eq!(first(&cut), first(&whole));
+    }
+}
+
+#[test]
+fn even_draws_give_each_its_weight_and_an_anomalous_target_a_thirty_second_of_it() {
+    const DRAWS: u64 = 4_096;
+    for (settings, expected) in
+        [("", [1.0, 2.0, 5.0]), ("anomaly_mitigation = true", [1.0, 2.0 / 32.0, 5.0])]
+    {
+        let snapshot =
+            snapshot(&[1, 2, 5], &format!("algorithm = \"weighted_random\"\n{settings}"));
+        let live = Told { parts: [("b", 32)].into(), ..Told::default() };
+        let mut counts: BTreeMap<String, f64> = BTreeMap::new();
+        for draw in 0..DRAWS {
+            *counts.entry(placed(&snapshot, &live, 0, draw << 52)).or_default() += 1.0;
+        }
+        let sum: f64 = expected.iter().sum();
+        for (id, weight) in ["a", "b", "c"].iter().zip(expected) {
+            let wanted = DRAWS as f64 * weight / sum;
+            assert!((counts[*id] - wanted).abs() <= 1.0, "{settings} {counts:?}");
+        }
+    }
+}
+
+#[test]
+fn the_fewest_in_flight_for_the_weight_serve_and_idle_targets_take_turns() {
+    let settings = "algorithm = \"least_outstanding_requests\"";
+    let equal = snapshot(&[1, 1, 1], settings);
+    let idle: Vec<_> = (0..4).map(|turn| placed(&equal, &Told::default(), turn, 0)).collect();
+    assert_eq!(idle, ["a", "b", "c", "a"]);
+    let busy = Told { in_flight: [("a", 3), ("b", 1), ("c", 2)].into(), ..Told::default() };
+    assert!((0..9).all(|turn| placed(&equal, &busy, turn, 0) == "b"));
+    let heavy = snapshot(&[4, 1, 1], settings);
+    assert!((0..9).all(|turn| placed(&heavy, &busy, turn, 0) == "a"));
+    let two = Told { in_flight: [("b", 1)].into(), ..Told::default() };
+    let turns: Vec<_> = (0..3).map(|turn| placed(&equal, &two, turn, 0)).collect();
+    assert_eq!(turns, ["a", "c", "c"], "whose turn it is, or who comes next");
+}
+
+#[test]
+fn the_fewest_sessions_for_the_weight_take_newcomers() {
+    let snapshot = snapshot(&[2, 1, 1], "algorithm = \"least_sessions\"");
+    for (sessions, expected) in [
+        ([("a", 100), ("b", 51), ("c", 60)], "a"),
+        ([("a", 103), ("b", 51), ("c", 60)], "b"),
+        ([("a", 900), ("b", 51), ("c", 0)], "c"),
+    ] {
+        let live = Told { sessions: sessions.into(), ..Told::default() };
+        assert!((0..9).all(|turn| placed(&snapshot, &live, turn, 0) == expected));
+    }
+}
+
+#[test]
+fn nobody_among_the_candidates_has_fewer_for_its_weight_than_the_chosen_one() {
+    let mut compared = 0;
+    for number in 0..400 {
+        let mut numbers = Numbers(number);
+        let world = World::random(&mut numbers);
+        let (snapshot, live) = (world.snapshot(&mut numbers), world.live());
+        let group = &snapshot.groups[0];
+        let count = |at: usize| match group.settings.algorithm {
+            Algorithm::LeastOutstandingRequests => Some(live.in_flight(&group.targets[at])),
+            Algorithm::LeastSessions => Some(live.sessions(&group.targets[at])),
+            Algorithm::RoundRobin | Algorithm::WeightedRandom => None,
+        };
+        let candidates = Candidates::new(&snapshot, group, &live, &Tried::NOBODY);
+        for turn in 0..20 {
+            let Some(chosen) = candidates.by_algorithm(&mut Given { turn, random: 0 }) else {
+                continue;
+            };
+            let load = |at| Some(f64::from(count(at)?) / f64::from(group.targets[at].weight));
+            let Some(least) = load(chosen) else { continue };
+            let others: Vec<_> = candidates.list().filter_map(load).collect();
+            assert!(others.iter().all(|load| *load >= least), "world {number}: {others:?}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 1_000, "only {compared} were compared");
+}
+
+#[test]
+fn chances_that_are_explained_are_what_many_newcomers_meet() {
+    const TURNS: u64 = 10_000;
+    let mut compared = 0;
+    for number in 0..80 {
+        let mut numbers = Numbers(number);
+        let world = World::random(&mut numbers);
+        let (snapshot, live) = (world.snapshot(&mut numbers), world.live());
+        let (headers, group) = (HeaderMap::new(), &snapshot.groups[0]);
+        let request = Request {
+            listener: 0,
+            host: "a.example",
+            path: "/g0/",
+            query: "",
+            method: "GET",
+            headers: &headers,
+            address: std::net::IpAddr::from([192, 0, 2, 1]),
+        };
+        let Explained::Forward(Forwarded { choice: Choice::OneOf(chances), .. }) =
+            explain(&request, &snapshot, &live, NOW).action
+        else {
+            continue;
+        };
+        if chances.iter().any(|(_, chance)| chance.is_none()) {
+            continue;
+        }
+        let candidates = Candidates::new(&snapshot, group, &live, &Tried::NOBODY);
+        let mut counts = vec![0.0; group.targets.len()];
+        for turn in 0..TURNS {
+            let random = ((u128::from(turn) << 64) / u128::from(TURNS)) as u64;
+            counts[candidates.by_algorithm(&mut Given { turn, random }).unwrap()] += 1.0;
+        }
+        let all: f64 = chances.iter().filter_map(|(_, chance)| *chance).sum();
+        assert!((all - 1.0).abs() < 1e-9, "world {number}: {chances:?}");
+        for (at, chance) in chances {
+            let got: f64 = counts[at] / TURNS as f64;
+            let wanted = chance.unwrap();
+            assert!((got - wanted).abs() < 0.02, "world {number}: {at}: {got} for {wanted}");
+        }
+        compared += 1;
+    }
+    assert!(compared > 25, "only {compared} were compared");
+}
