@@ -8,6 +8,7 @@
 
 use super::body::RequestBody;
 use super::exchange::Ended;
+use super::remembered::Remembered;
 use super::workplace::Workplace;
 use crate::config::settings::ListenerTimeouts;
 use crate::ground::clock::Moment;
@@ -74,6 +75,8 @@ pub struct Client {
     pub watch: Arc<Watch>,
     /// When it was accepted.
     pub accepted: Moment,
+    /// Its client's tokens.
+    pub remembered: Remembered,
     introduction: OnceCell<Introduction>,
     peer_text: OnceCell<Box<str>>,
     trace_id: OnceCell<[u64; 2]>,
@@ -111,6 +114,7 @@ impl Client {
             listener,
             watch,
             accepted,
+            remembered: Remembered::default(),
             introduction: OnceCell::new(),
             peer_text: OnceCell::new(),
             trace_id: OnceCell::new(),
@@ -172,6 +176,9 @@ impl Client {
     /// Notes whether hyper holds buffers for it.
     pub fn equip(&self, is_equipped: bool) {
         self.is_equipped.set(is_equipped);
+        if !is_equipped {
+            self.remembered.forget();
+        }
     }
 
     /// Whether it has been idle so long that hyper's buffers are better given back.

@@ -10,7 +10,7 @@ use super::request::{self, Trust};
 use super::reroute;
 use super::respond;
 use super::upgrade;
-use super::workplace::{AsItIs, Workplace};
+use super::workplace::{AsItIs, AsItIsFor, Workplace};
 use crate::config::settings::Algorithm;
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
@@ -125,10 +125,11 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
         headers: &parts.headers,
         address: trust.address,
     };
+    let client = Rc::clone(&exchange.client);
     let decision = decide::decide(
         &described,
         &snapshot,
-        &AsItIs,
+        &AsItIsFor { remembered: &client.remembered, picture: &snapshot },
         began.unix_seconds(),
         &mut *exchange.workplace.draw(),
     );
