@@ -35,7 +35,7 @@ pub struct Snapshot {
     /// Where this balancer stands.
     pub zone: Option<Name>,
     /// By key, in its order: a search among a few numbers beats hashing one.
-    lifetimes: Box<[((Kind, GroupKey), u32)]>,
+    lifetimes: Lifetimes,
 }
 
 /// A listener and the rules that hold for it.
@@ -213,10 +213,10 @@ fn rules_of(rules: &[Rule], listener: &settings::Listener) -> HostTable {
     HostTable::new(rules.map(|(at, rule)| (at, rule.settings.conditions.hosts.as_slice())))
 }
 
-fn lifetimes(
-    groups: &[Group],
-    rules: &[Rule],
-) -> Result<Box<[((Kind, GroupKey), u32)]>, Collision> {
+/// How many seconds pins live, by what they pin to.
+type Lifetimes = Box<[((Kind, GroupKey), u32)]>;
+
+fn lifetimes(groups: &[Group], rules: &[Rule]) -> Result<Lifetimes, Collision> {
     let mut names: HashMap<GroupKey, &str> = HashMap::new();
     let mut lifetimes = Vec::new();
     for group in groups {

@@ -94,6 +94,7 @@ pub struct Client {
     pub remembered: Remembered,
     introduction: OnceCell<Introduction>,
     peer_text: OnceCell<Box<str>>,
+    trace_id: OnceCell<[u64; 2]>,
     timeouts: ListenerTimeouts,
     phase: Cell<Phase>,
     since: Cell<Instant>,
@@ -133,6 +134,7 @@ impl Client {
             remembered: Remembered::default(),
             introduction: OnceCell::new(),
             peer_text: OnceCell::new(),
+            trace_id: OnceCell::new(),
             timeouts,
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(accepted.monotonic),
@@ -166,6 +168,11 @@ impl Client {
     /// The peer's address and port as text, made with the first record.
     pub fn peer_text(&self) -> &str {
         self.peer_text.get_or_init(|| self.peer.to_string().into())
+    }
+
+    /// A random id of the connection, made when it is first asked for.
+    pub fn trace_id(&self, workplace: &Workplace) -> [u64; 2] {
+        *self.trace_id.get_or_init(|| [workplace.random(), workplace.random()])
     }
 
     /// Waits for something else from now on; `deadline` is the latest for all of it. Time that ran

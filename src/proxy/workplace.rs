@@ -3,6 +3,7 @@
 
 use super::body::RequestBody;
 use super::remembered::Remembered;
+use crate::config::settings::AccessFormat;
 use crate::decide::{Draw, Live};
 use crate::ground::clock::Moment;
 use crate::ground::random::Random;
@@ -37,6 +38,8 @@ pub struct Workplace {
     pub draining: Cell<bool>,
     /// Whether it cuts what is still under way.
     pub cutting: Cell<bool>,
+    /// Whether Referer is written down.
+    pub keeps_referer: bool,
     turn: Cell<Moment>,
     clock: Cell<Moment>,
     snapshots: RefCell<(Reader, Option<Picture>)>,
@@ -65,6 +68,7 @@ impl Workplace {
             counters,
             draining: Cell::new(false),
             cutting: Cell::new(false),
+            keeps_referer: access.format() == Some(AccessFormat::Combined),
             turn: Cell::new(now),
             clock: Cell::new(now),
             snapshots: RefCell::new((snapshots, None)),

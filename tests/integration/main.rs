@@ -8,6 +8,8 @@
 
 mod support;
 
+/// The access log in the formats that others read.
+mod access_log;
 /// How targets frame what they answer, and what the next request over their connection gets.
 mod answers;
 /// What a listener says of its clients, of Host, of odd names, of its answers, and what it refuses.

@@ -80,6 +80,22 @@ impl World {
         })
     }
 
+    /// Waits for a line of the log, whatever its format, that `wanted` accepts.
+    pub fn line(&self, wanted: impl Fn(&str) -> bool) -> String {
+        self.lines(1, wanted).remove(0)
+    }
+
+    /// Waits for so many of them.
+    pub fn lines(&self, count: usize, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        super::until("lines of the access log", || {
+            let text = std::fs::read_to_string(self.log_path()).ok()?;
+            // What follows the last end of a line may be half of one.
+            let whole = &text[..text.rfind('\n')?];
+            let found = whole.lines().filter(|line| wanted(line)).map(str::to_owned);
+            Some(found.collect::<Vec<_>>()).filter(|found| found.len() >= count)
+        })
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("access.log")
     }
