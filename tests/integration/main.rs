@@ -30,3 +30,7 @@ mod names;
 mod rules;
 /// A client stays, moves once, and its cookie says what it should.
 mod stickiness;
+/// Who is told whom a client would go to, and that it goes there.
+mod successor;
+/// A balancer that uses targets of its own zone alone.
+mod zones;
