@@ -10,6 +10,7 @@ mod keys;
 pub mod replica;
 mod run;
 mod terminal;
+mod words;
 
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;

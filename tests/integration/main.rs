@@ -18,6 +18,8 @@ mod balancing;
 mod command_line;
 /// SIGTERM: what is in flight finishes, what stands still is cut.
 mod draining;
+/// Where a request would go, and the cookies that bring it there, by the real program.
+mod explain;
 /// Targets that refuse, hang, reset and answer garbage; clients that stall, lie and leave.
 mod faults;
 /// What crosses the balancer unchanged, and what must not cross.
