@@ -27,12 +27,14 @@ const NEIGHBOURS: [(&str, &str, &str); 1] =
     [("server", "worker", "the server starts the workers; the two are one layer's two halves")];
 
 /// Words that belong to some places only: the word, where it may stand, and why.
-const AT_HOME: [(&str, &str, &str); 8] = [
+const AT_HOME: [(&str, &str, &str); 10] = [
     ("clap", "cli/", "the command line is one way in among others"),
     ("arc_swap", "model/published.rs", "one picture, published by one swap"),
     ("Instant::now", "ground/clock.rs", "time is passed in"),
     ("SystemTime::now", "ground/clock.rs", "time is passed in"),
     ("hyper", "net/ proxy/ control/ cli/ worker.rs", "the decision knows no protocol library"),
+    ("rustls", "net/tls.rs", "one place knows how TLS is made, and with whose cryptography"),
+    ("tokio_rustls", "net/tls.rs", "the same"),
     ("toml", "config/ cli/", "nothing but the file is written in it"),
     ("annotate_snippets", "config/problem.rs", "one place draws carets"),
     ("unsafe", "nowhere", "nothing has earned it"),
@@ -224,4 +226,43 @@ fn both_forms_of_naming_a_room_are_seen() {
     assert_eq!(rooms_named("use crate::net::pool::Pool;"), ["net"]);
     assert_eq!(rooms_named("use crate::{proxy, cli::run};"), ["proxy", "cli"]);
     assert_eq!(rooms_named("fn at(x: &crate::model::Group, y: crate::Thing)"), ["model"]);
+}
+
+#[test]
+fn what_is_the_same_as_albs_names_a_test_that_there_is() {
+    let guide =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/from-alb.md")).unwrap();
+    let mut code = String::new();
+    for folder in ["src", "tests"] {
+        read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut code);
+    }
+    let mut faults = Vec::new();
+    let mut rows = 0;
+    for line in guide.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        if !cells.contains(&"same") {
+            continue;
+        }
+        rows += 1;
+        let last = cells.last().copied().unwrap_or_default();
+        let test = last.trim_matches('`');
+        if !code.contains(&format!("fn {test}()")) && !code.contains(&format!("fn {test}(\n")) {
+            faults.push(format!("{line}: there is no test `{test}`"));
+        }
+    }
+    assert!(rows > 40, "only {rows} rows say the same");
+    nothing_is_wrong(faults);
+}
+
+fn read_all(folder: &Path, code: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.extension() {
+            _ if path.is_dir() => read_all(&path, code),
+            Some(extension) if extension == "rs" => {
+                code.push_str(&fs::read_to_string(&path).unwrap());
+            }
+            _ => {}
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `stayput explain`: where a request would go, and why, by the same function that would send it.
 
 use super::terminal::data;
-use super::{ConfigArgument, Failed, cookie, read_config, words};
+use super::{ConfigArgument, Failed, cookie, cookie_jar, read_config, words};
 use crate::config::settings::Algorithm;
 use crate::decide::Request;
 use crate::decide::explanation::{
@@ -20,7 +20,7 @@ use http::header::{COOKIE, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Uri, Version};
 use serde_json::{Value, json};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
@@ -204,7 +204,7 @@ fn headers(arguments: &Arguments, now: u64) -> Result<HeaderMap, Failed> {
     }
     let cookies = match (&arguments.cookie, &arguments.cookie_jar) {
         (Some(cookies), _) => cookies.clone(),
-        (None, Some(path)) => from_jar(path, &arguments.url, now)?,
+        (None, Some(path)) => cookie_jar::cookies(path, &arguments.url, now)?,
         (None, None) => String::new(),
     };
     if !cookies.is_empty() {
@@ -213,37 +213,6 @@ fn headers(arguments: &Arguments, now: u64) -> Result<HeaderMap, Failed> {
         headers.append(COOKIE, value);
     }
     Ok(headers)
-}
-
-/// The cookies of a jar that curl would send to this URL.
-fn from_jar(path: &Path, url: &Uri, now: u64) -> Result<String, Failed> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failed(format!("stayput: cannot read {}: {error}", path.display())))?;
-    let host = url.host().unwrap_or_default();
-    let fits = |line: &str| -> Option<String> {
-        let line = line.strip_prefix("#HttpOnly_").unwrap_or(line);
-        let fields: Vec<&str> = line.split('\t').collect();
-        let [domain, tail_match, cookie_path, secure, expires, name, value] = fields.as_slice()
-        else {
-            return None;
-        };
-        let domain = domain.trim_start_matches('.');
-        let below = *tail_match == "TRUE" && host.ends_with(&format!(".{domain}"));
-        let expires: u64 = expires.parse().ok()?;
-        let is_sent = (host == domain || below)
-            && is_under(url.path(), cookie_path)
-            && (*secure != "TRUE" || url.scheme_str() == Some("https"))
-            && (expires == 0 || expires > now);
-        is_sent.then(|| format!("{name}={value}"))
-    };
-    let lines = text.lines().filter(|line| !line.starts_with("# "));
-    Ok(lines.filter_map(fits).collect::<Vec<_>>().join("; "))
-}
-
-/// Whether a path is that of a cookie or below it (RFC 6265 section 5.1.4).
-fn is_under(path: &str, of_cookie: &str) -> bool {
-    path.strip_prefix(of_cookie)
-        .is_some_and(|rest| rest.is_empty() || of_cookie.ends_with('/') || rest.starts_with('/'))
 }
 
 /// Seconds since 1970.

@@ -3,6 +3,7 @@
 
 mod check;
 mod cookie;
+mod cookie_jar;
 mod demo;
 mod echo;
 mod explain;

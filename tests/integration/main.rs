@@ -8,12 +8,16 @@
 
 mod support;
 
+/// The access log in the formats that others read.
+mod access_log;
 /// How targets frame what they answer, and what the next request over their connection gets.
 mod answers;
 /// What a listener says of its clients, of Host, of odd names, of its answers, and what it refuses.
 mod attributes;
 /// Who serves newcomers: each algorithm, a slow start, a failing target.
 mod balancing;
+/// What a health check asks, over what, and which answers it takes.
+mod checks;
 /// The real program, its exit codes, and the demo's own curl lines.
 mod command_line;
 /// SIGTERM: what is in flight finishes, what stands still is cut.
@@ -26,6 +30,8 @@ mod faults;
 mod forwarding;
 /// Checks, passive marking, readiness, fail-open.
 mod health;
+/// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.
+mod leaving;
 /// Targets known by host names: a restart, and a resolver that is silent.
 mod names;
 /// Conditions, redirects and rewrites, and what `explain` says of them.
@@ -34,5 +40,7 @@ mod rules;
 mod stickiness;
 /// Who is told whom a client would go to, and that it goes there.
 mod successor;
-/// A balancer that uses targets of its own zone alone.
+/// Each change of a target's state is a line with ALB's words.
+mod target_states;
+/// Groups that keep to a zone, and how few healthy targets are too few.
 mod zones;

@@ -1,125 +1,127 @@
 use crate::support::{Origin, Visitor, World, until};
-use std::path::Path;
+use stayput::model::live::Health;
+use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 
-const FAST: &str = "health = { interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1 }";
+// A target that is slow for want of a core must not look like one that is down.
+const FAST: &str = "interval = \"400ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 2";
 
-/// A balancer in zone `a`; of its targets those named `near…` stand there and the others in `b`. All
-/// in one directory share a key, as one balancer does before and after a restart.
-fn world(dir: &Path, origins: &[(&str, &Origin)], group: &str) -> World {
-    let key = dir.join("shared.key");
-    if !key.exists() {
-        let text = stayput::policy::affinity::keys::Key::generate([6; 32]).to_base64_line();
-        std::fs::write(&key, text.as_bytes()).unwrap();
-    }
-    let targets = origins.iter().map(|(id, origin)| {
-        let zone = if id.starts_with("near") { "a" } else { "b" };
-        let address = origin.address();
-        format!("{{ id = \"{id}\", address = \"{address}\", zone = \"{zone}\" }}")
-    });
-    let targets = targets.collect::<Vec<_>>().join(", ");
-    World::of_text(&format!(
-        "[runtime]\nworkers = 2\nzone = \"a\"\nstate_dir = \"state\"\n\
+/// A balancer in zone a with these targets, each with its zone, once all checks have their result.
+fn world(targets: &[(&Origin, char)], group: &str) -> World {
+    let entry = |(at, (origin, zone)): (usize, &(&Origin, char))| {
+        format!("{{ id = \"{at}\", address = \"{}\", zone = \"{zone}\" }}", origin.address())
+    };
+    let entries = targets.iter().enumerate().map(entry).collect::<Vec<_>>().join(", ");
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nzone = \"a\"\nstate_dir = \"state\"\n\
          [log]\naccess = {{ to = \"access.log\" }}\n\
-         [affinity]\nkeys = [{{ id = 1, file = \"{}\" }}]\n\
          [listener.web]\naddress = \"127.0.0.1:0\"\ndebug_headers = true\n\
-         [target_group.app]\ntargets = [{targets}]\n{group}\n",
-        key.display()
-    ))
+         [target_group.app]\ntargets = [{entries}]\n{group}\nhealth = {{ {FAST} }}\n"
+    ));
+    let is_known = |at: usize| world.availability(at).health != Health::Initial;
+    until("all are known", || (0..targets.len()).all(is_known).then_some(()));
+    world
 }
 
-fn named() -> [Origin; 4] {
-    ["near1", "near2", "far1", "far2"].map(Origin::named)
+fn origin(name: &'static str, healthy: bool) -> Origin {
+    let origin = Origin::named(name);
+    origin.set_healthy(healthy);
+    origin
 }
 
-fn all(origins: &[Origin; 4]) -> [(&'static str, &Origin); 4] {
-    let [near1, near2, far1, far2] = origins;
-    [("near1", near1), ("near2", near2), ("far1", far1), ("far2", far2)]
+/// Who serves newcomers, each once; `503` where nobody does.
+fn serving(world: &World) -> String {
+    let answers = (0..8).map(|_| Visitor::of(world.address()).get("/"));
+    let mut names: Vec<_> = answers
+        .map(|answer| if answer.status == 503 { "503".to_owned() } else { answer.body })
+        .collect();
+    names.sort();
+    names.dedup();
+    names.concat()
 }
 
-/// A client that was placed on a target, by a balancer that uses all zones.
-fn pinned_to(name: &str, dir: &Path, origins: &[(&str, &Origin)]) -> Visitor {
-    let world = world(dir, origins, "");
-    let mut visitors = (0..4).map(|_| Visitor::of(world.address()));
-    visitors.find_map(|mut visitor| (visitor.get("/").body == name).then_some(visitor)).unwrap()
+#[test]
+fn a_balancer_that_keeps_to_its_zone_answers_503_where_its_zone_is_empty() {
+    let elsewhere = origin("x", true);
+    assert_eq!(serving(&world(&[(&elsewhere, 'b')], "cross_zone = false")), "503");
+    assert_eq!(serving(&world(&[(&elsewhere, 'b')], "cross_zone = true")), "x");
 }
 
-fn moved_to(world: &World, before: &Visitor) -> Visitor {
+#[test]
+fn a_zone_whose_targets_are_all_down_fails_open_within_itself() {
+    let (own, elsewhere) = (origin("x", false), origin("y", true));
+    let targets = [(&own, 'a'), (&elsewhere, 'b')];
+    assert_eq!(serving(&world(&targets, "cross_zone = false")), "x");
+    assert_eq!(serving(&world(&targets, "cross_zone = false\nfail_open = false")), "503");
+    assert_eq!(serving(&world(&targets, "cross_zone = true")), "y");
+}
+
+#[test]
+fn a_percentage_is_of_the_registered_targets_of_the_own_zone_where_the_group_keeps_to_it() {
+    let origins = [("w", true), ("x", false), ("y", true), ("z", true)];
+    let origins = origins.map(|(name, healthy)| origin(name, healthy));
+    let targets: Vec<_> = origins.iter().zip(['a', 'a', 'b', 'b']).collect();
+    // One of two in zone a, three of four in all.
+    let group = |cross_zone: bool, percent: u8| {
+        format!("cross_zone = {cross_zone}\nminimum_healthy = {{ percent = {percent} }}")
+    };
+    assert_eq!(serving(&world(&targets, &group(false, 60))), "wx");
+    assert_eq!(serving(&world(&targets, &group(false, 50))), "w");
+    assert_eq!(serving(&world(&targets, &group(true, 60))), "wyz");
+    assert_eq!(serving(&world(&targets, &group(true, 80))), "wxyz");
+}
+
+#[test]
+fn either_the_count_or_the_percentage_breached_is_enough() {
+    let origins = [("x", true), ("y", true), ("z", false)];
+    let origins = origins.map(|(name, healthy)| origin(name, healthy));
+    let targets: Vec<_> = origins.iter().zip(['a', 'a', 'a']).collect();
+    for (count, percent, serves) in
+        [(2, 60, "xy"), (3, 60, "xyz"), (2, 70, "xyz"), (3, 0, "xyz"), (1, 0, "xy"), (3, 70, "xyz")]
+    {
+        let group = format!("minimum_healthy = {{ count = {count}, percent = {percent} }}");
+        assert_eq!(serving(&world(&targets, &group)), serves, "{count} {percent}");
+    }
+}
+
+/// A client that was placed on a target while every zone was used.
+fn pinned_to(id: &str, world: &World) -> Visitor {
+    let issued_at = stayput::ground::clock::Moment::now().unix_seconds().try_into().unwrap();
+    let (group, target) = (GroupKey::of("app"), TargetKey::of("app", id));
+    let contents = Contents::new(Seed(1), Pin { group, target, issued_at });
+    let sealed = world.server().published().current().keyring.seal(Kind::Lb, &contents);
     let mut visitor = Visitor::of(world.address());
-    visitor.jar = before.jar.clone();
+    visitor.jar.insert("AWSALB".into(), sealed.as_str().to_owned());
     visitor
 }
 
 #[test]
 fn a_client_of_another_zone_moves_into_the_own_one_once_and_stays() {
-    let (dir, origins) = (tempfile::tempdir().unwrap(), named());
-    let client = pinned_to("far2", dir.path(), &all(&origins));
-    let world = world(dir.path(), &all(&origins), "cross_zone = false");
-    let mut client = moved_to(&world, &client);
+    let origins = [("w", true), ("x", true), ("y", true)];
+    let origins = origins.map(|(name, healthy)| origin(name, healthy));
+    let targets: Vec<_> = origins.iter().zip(['a', 'a', 'b']).collect();
+    let kept = world(&targets, "cross_zone = true");
+    assert_eq!(pinned_to("2", &kept).get("/").body, "y");
+    let world = world(&targets, "cross_zone = false");
+    let mut client = pinned_to("2", &world);
     let moved = client.get("/");
     assert_eq!(moved.field("x-stayput-verdict"), Some("moved_zone"));
-    assert!(moved.body.starts_with("near"), "{}", moved.body);
+    assert_ne!(moved.body, "y");
     for _ in 0..3 {
         let again = client.get("/");
         assert_eq!((&again.body, again.field("x-stayput-verdict")), (&moved.body, Some("hit")));
     }
     let line = world.record(|record| record["sticky"] == "moved_zone");
-    assert_eq!((&line["from"], &line["set_cookie"]), (&"far2".into(), &"moved".into()));
-    let newcomers = (0..6).map(|_| Visitor::of(world.address()).get("/").body);
-    assert!(newcomers.collect::<Vec<_>>().iter().all(|body| body.starts_with("near")));
+    assert_eq!((&line["from"], &line["set_cookie"]), (&"2".into(), &"moved".into()));
 }
 
 #[test]
-fn where_nobody_stands_in_the_own_zone_there_is_503_and_pins_are_left_alone() {
-    let (dir, origins) = (tempfile::tempdir().unwrap(), named());
-    let far = [("far1", &origins[2]), ("far2", &origins[3])];
-    let client = pinned_to("far1", dir.path(), &far);
-    let heard = || origins[2].heard().len() + origins[3].heard().len();
-    let before = heard();
-    let world = world(dir.path(), &far, "cross_zone = false");
-    for mut visitor in [moved_to(&world, &client), Visitor::of(world.address())] {
-        let answer = visitor.get("/");
-        assert_eq!((answer.status, answer.all("set-cookie").count()), (503, 0));
-    }
+fn a_pin_is_left_alone_where_nobody_of_the_own_zone_can_take_the_client() {
+    let elsewhere = origin("x", true);
+    let world = world(&[(&elsewhere, 'b')], "cross_zone = false");
+    let answer = pinned_to("0", &world).get("/");
+    assert_eq!((answer.status, answer.all("set-cookie").count()), (503, 0));
     let line = world.record(|record| record["status"] == 503);
-    assert_eq!(
-        (&line["sticky"], &line["error_reason"]),
-        (&"no_target".into(), &"no_target".into())
-    );
-    assert_eq!(heard(), before, "nobody was asked");
-}
-
-#[test]
-fn too_few_is_counted_among_the_targets_of_the_own_zone() {
-    // One of two is half, which is too few; of all zones it would be three of four.
-    let least = format!("minimum_healthy = {{ percent = 60 }}\n{FAST}");
-    for (zones, expected) in [("true", "moved_unhealthy"), ("false", "hit")] {
-        let (dir, origins) = (tempfile::tempdir().unwrap(), named());
-        let client = pinned_to("near1", dir.path(), &all(&origins));
-        origins[0].set_healthy(false);
-        let group = format!("cross_zone = {zones}\n{least}");
-        let world = world(dir.path(), &all(&origins), &group);
-        let mut client = moved_to(&world, &client);
-        let answer = client.get("/");
-        assert_eq!(answer.field("x-stayput-verdict"), Some(expected), "cross_zone = {zones}");
-    }
-}
-
-#[test]
-fn a_sick_zone_of_ones_own_is_not_helped_out_by_others() {
-    let (dir, origins) = (tempfile::tempdir().unwrap(), named());
-    let group = format!("cross_zone = false\nfail_open = false\n{FAST}");
-    let world = world(dir.path(), &all(&origins), &group);
-    let mut client = Visitor::of(world.address());
-    let at = client.get("/").body;
-    assert!(at.starts_with("near"), "{at}");
-    origins[0].set_healthy(false);
-    origins[1].set_healthy(false);
-    let refused = until("nobody of the zone serves", || {
-        Some(client.get("/")).filter(|answer| answer.status == 503)
-    });
-    assert_eq!(refused.all("set-cookie").count(), 0);
-    origins[0].set_healthy(true);
-    origins[1].set_healthy(true);
-    until("the zone serves again", || Some(client.get("/")).filter(|answer| answer.status == 200));
-    assert!(origins[2].heard().is_empty() && origins[3].heard().is_empty());
+    let told = [&line["sticky"], &line["error_reason"], &line["from"]];
+    assert_eq!(told, ["no_target", "no_target", "0"]);
+    assert!(elsewhere.heard().is_empty());
 }

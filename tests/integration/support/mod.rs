@@ -1,11 +1,15 @@
 //! What the scenes are built of.
 
 pub mod origin;
+pub mod program;
+pub mod secure;
 pub mod visitor;
 pub mod wait;
 pub mod world;
 
 pub use origin::Origin;
+pub use program::Program;
+pub use secure::SecureOrigin;
 pub use visitor::Visitor;
 pub use wait::until;
 pub use world::World;
