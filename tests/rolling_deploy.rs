@@ -219,7 +219,12 @@ fn a_client_moves_once_when_its_target_leaves_and_not_otherwise() {
         let mut browsers: Vec<Browser> = (0..12).map(|_| Browser::default()).collect();
         let mut nodes = [world.snapshot(numbers), world.snapshot(numbers)];
         let mut now = BEGIN;
-        for step in [None].into_iter().chain(deploy(&world, numbers).into_iter().map(Some)) {
+        let steps = deploy(&world, numbers);
+        // Where pins move at the first drain, the others are not draining yet.
+        let stay = ("draining_pins", "\"stay\"".to_owned());
+        let new_ones_alone =
+            replaces_all_at_once(&steps) && world.groups[0].settings.contains(&stay);
+        for step in [None].into_iter().chain(steps.into_iter().map(Some)) {
             if let Some(step) = &step {
                 take(step, &mut world, numbers);
                 if let Step::Add(_) | Step::Remove(_) = step {
@@ -234,7 +239,18 @@ fn a_client_moves_once_when_its_target_leaves_and_not_otherwise() {
                 }
             }
         }
+        if new_ones_alone && world.groups[0].targets.iter().all(|target| target.weight > 0) {
+            assert!(browsers.iter().all(|browser| browser.left.len() <= 1), "somebody moved twice");
+        }
     });
+}
+
+/// Whether all old targets drain, and a new one is there, before the first old one is gone.
+fn replaces_all_at_once(steps: &[Step]) -> bool {
+    let first = |wanted: fn(&Step) -> bool| steps.iter().position(wanted);
+    let last_drain = steps.iter().rposition(|step| matches!(step, Step::Drain(_)));
+    let add = first(|step| matches!(step, Step::Add(_)));
+    last_drain < add && add < first(|step| matches!(step, Step::DelayOver(_) | Step::Remove(_)))
 }
 
 /// Where clients known by a header belong, by their value.
