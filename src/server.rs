@@ -4,7 +4,8 @@
 
 use crate::config::settings::{Config, Level};
 use crate::control::state_dir::{StateDir, Unwritable};
-use crate::control::{self, resolve};
+use crate::control::{self, Drains, resolve};
+use crate::ground::clock::Moment;
 use crate::ground::name::Name;
 use crate::ground::random::Random;
 use crate::model::published::Published;
@@ -100,6 +101,7 @@ impl Server {
         let (reports, reported) = mpsc::channel(report::LONGEST_QUEUE);
         let (leave, left) = mpsc::channel(workers);
         let counters: Vec<Arc<Counters>> = (0..workers).map(|_| Arc::default()).collect();
+        let drains = Drains::begin(state_dir, &published.current(), Moment::now());
         let mut threads = Vec::new();
         for (worker, sockets) in sockets.into_iter().enumerate() {
             let counters = counters[worker].clone();
@@ -137,7 +139,7 @@ impl Server {
             roster,
             reports: reported,
             counters: counters.clone(),
-            state_dir,
+            drains,
             ready,
         };
         threads.push(spawn("control".to_owned(), move |runtime| {

@@ -79,6 +79,10 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
         names::drop_invalid(&mut headers);
     }
     let checked = head::check(&arguments.method, &target, Version::HTTP_11, &headers, names);
+    let checked = checked.and_then(|authority| match forwarded::is_loop(&headers) {
+        true => Err(Refusal::ForwardingLoop),
+        false => Ok(authority),
+    });
     let checked = checked.and_then(|authority| match settings.desync_mitigation.treatment(found) {
         Treatment::Refuse => Err(Refusal::Desync),
         Treatment::Forward | Treatment::ForwardAndClose => Ok(authority),

@@ -4,7 +4,7 @@
 
 use super::state_dir::StateDir;
 use crate::ground::clock::Moment;
-use crate::model::live::Drain;
+use crate::model::live::{Availability, Drain};
 use crate::model::snapshot::{Group, Snapshot, Target};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -13,7 +13,8 @@ use std::time::Duration;
 const FILE: &str = "drains.json";
 
 /// Draining targets by `group/id`.
-pub(super) struct Drains {
+#[derive(Debug)]
+pub struct Drains {
     clocks: BTreeMap<String, Clock>,
     state_dir: Option<StateDir>,
 }
@@ -34,6 +35,21 @@ impl Clock {
 }
 
 impl Drains {
+    /// What is leaving as a process begins. It holds before the first client is served: a target whose
+    /// drain outlives a restart must not have newcomers for a moment.
+    pub fn begin(state_dir: Option<StateDir>, snapshot: &Snapshot, now: Moment) -> Self {
+        let mut drains = Self::load(state_dir);
+        drains.advance(snapshot, now);
+        for group in &snapshot.groups {
+            for target in &group.targets {
+                let drain = drains.state(group.name(), target);
+                let availability = Availability { drain, ..target.live.availability() };
+                target.live.set_availability(availability);
+            }
+        }
+        drains
+    }
+
     /// Takes up the clocks that an earlier process left. A file that cannot be read is no reason
     /// not to serve: the clocks start anew, and a line says so.
     pub(super) fn load(state_dir: Option<StateDir>) -> Self {

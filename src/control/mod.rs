@@ -18,15 +18,15 @@ use crate::observe::counters::Counters;
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::health::progress::Event;
 use crate::policy::health::wish::Wish;
-use drain::Drains;
 use newcomers::Newcomers;
 use probe::{Answer, Trouble};
 use resolve::Resolved;
-use state_dir::StateDir;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use watched::Watched;
+
+pub use drain::Drains;
 
 /// How often the thread looks what is due: checks, drains, names.
 const TICK: Duration = Duration::from_millis(50);
@@ -49,8 +49,8 @@ pub struct Parts {
     pub reports: mpsc::Receiver<Report>,
     /// What workers count.
     pub counters: Vec<Arc<Counters>>,
-    /// Where drains are remembered.
-    pub state_dir: Option<StateDir>,
+    /// What is leaving, as [`Drains::begin`] found it.
+    pub drains: Drains,
     /// Told `true` when every target's first check has had its result.
     pub ready: watch::Sender<bool>,
 }
@@ -68,12 +68,12 @@ enum Wake {
 /// Runs until `stop` is told `true`. Needs a local runtime.
 pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
     let Parts { config, keyring, published, resolutions, roster, .. } = parts;
-    let Parts { mut reports, counters, state_dir, ready, .. } = parts;
+    let Parts { mut reports, counters, drains, ready, .. } = parts;
     let (answers, mut answered) = mpsc::channel(LONGEST_QUEUE);
     let snapshot = published.current();
     let mut control = Control {
         watched: Watched::new(answers.clone()),
-        drains: Drains::load(state_dir),
+        drains,
         newcomers: Newcomers::default(),
         resolutions,
         names: resolve::Names::of(&config, answers),

@@ -13,7 +13,7 @@ pub mod verdict;
 
 use crate::config::settings::{DrainingPins, FixedResponse};
 use crate::model::affinity::{Affinity, Cookie};
-use crate::model::forward::Forward;
+use crate::model::forward::{Forward, Share as GroupShare};
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
 use crate::policy::affinity::claim::{self, Claim, Opener, PinState};
@@ -161,7 +161,7 @@ pub fn decide<'s>(
         Some(Action::Redirect(redirect)) => Outcome::Redirect(redirect),
         Some(Action::Forward(forward)) => {
             let group = match (&forward.sticky, &*forward.shares) {
-                (None, [only]) => Some(only.group),
+                (None, [only @ GroupShare { weight: 1.., .. }]) => Some(only.group),
                 _ => {
                     chosen = group_choice::choose(forward, request, snapshot, live, now, draw);
                     chosen.as_ref().map(|chosen| forward.shares[chosen.share].group)

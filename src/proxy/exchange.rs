@@ -61,6 +61,8 @@ pub struct Story {
     pub transformed_host: Option<Box<str>>,
     /// Path and query the target got instead of the client's.
     pub transformed_uri: Option<Box<str>>,
+    /// Why a rewrite failed, in ALB's words.
+    pub transform_failure: Option<&'static str>,
     /// Its place in a group.
     pub placement: Option<Placement>,
     /// The seed of a client that has none, drawn when it is first asked for.
@@ -227,6 +229,7 @@ impl Story {
             redirect_url: None,
             transformed_host: None,
             transformed_uri: None,
+            transform_failure: None,
             placement: None,
             fresh_seed: None,
             attempts: 0,
@@ -301,7 +304,8 @@ impl Ended {
             if verdict == Verdict::UnknownKey {
                 workplace.counters.unknown_keys.add_one();
             }
-            if verdict.is_move() && served_by.is_some() {
+            // Where nothing is stored with the client, each of its requests is moved anew.
+            if verdict.is_move() && story.set_cookie == Some("moved") {
                 workplace.counters.moved.add_one();
                 tracing::info!(
                     group = group.name(),
@@ -361,8 +365,10 @@ impl Ended {
             redirect_url: story.redirect_url.as_deref().map(str::as_bytes),
             transformed_host: story.transformed_host.as_deref().map(str::as_bytes),
             transformed_uri: story.transformed_uri.as_deref().map(str::as_bytes),
-            transform_status: (story.transformed_host.is_some() || story.transformed_uri.is_some())
-                .then_some("TransformSuccess"),
+            transform_status: story.transform_failure.or_else(|| {
+                let rewritten = story.transformed_host.is_some() || story.transformed_uri.is_some();
+                rewritten.then_some("TransformSuccess")
+            }),
             error_reason: story.error,
             group_sticky: story.group.as_ref().map(|group| group.verdict),
             classification: story.classification,

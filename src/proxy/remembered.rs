@@ -11,14 +11,19 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-/// What one connection remembers: one token of each, and nothing before the first.
+/// What one connection remembers: nothing before the first token.
 #[derive(Debug, Default)]
 pub struct Remembered(RefCell<Option<Box<Both>>>);
 
+/// Tokens that pin to targets, and tokens that pin to groups: a rule may write one of each.
 #[derive(Debug, Default)]
 struct Both {
-    brought: Option<Known>,
-    given: Option<Known>,
+    brought: [Option<Known>; 2],
+    given: [Option<Known>; 2],
+}
+
+fn place(kind: Kind) -> usize {
+    usize::from(kind == Kind::Group)
 }
 
 #[derive(Debug)]
@@ -45,7 +50,8 @@ impl Remembered {
     pub fn open(&self, picture: &Picture, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
         let both = &mut *self.0.borrow_mut();
         if let Some(both) = both {
-            let known = [&both.given, &both.brought].into_iter().flatten();
+            let at = place(kind);
+            let known = [&both.given[at], &both.brought[at]].into_iter().flatten();
             let mut known = known.filter(|known| known.holds(picture, kind));
             if let Some(known) = known.find(|known| known.text.is(text)) {
                 return Ok(known.opened);
@@ -54,7 +60,7 @@ impl Remembered {
         let opened = picture.keyring.open(kind, text)?;
         if let Some(text) = Sealed::copied(text) {
             let known = Known { picture: Rc::downgrade(picture), kind, text, opened };
-            both.get_or_insert_default().brought = Some(known);
+            both.get_or_insert_default().brought[place(kind)] = Some(known);
         }
         Ok(opened)
     }
@@ -62,7 +68,7 @@ impl Remembered {
     /// Seals what is given to the client.
     pub fn seal(&self, picture: &Picture, kind: Kind, contents: &Contents) -> Sealed {
         let given = &mut self.0.borrow_mut();
-        let given = &mut given.get_or_insert_default().given;
+        let given = &mut given.get_or_insert_default().given[place(kind)];
         if let Some(known) = given
             && known.holds(picture, kind)
             && known.opened.contents == *contents

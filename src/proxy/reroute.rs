@@ -8,7 +8,7 @@ use super::workplace::header_value;
 use crate::decide;
 use crate::policy::headers::head::Authority;
 use crate::policy::routing::redirect::{Fault, Original, Redirect};
-use crate::policy::routing::rewrite::Rewrite;
+use crate::policy::routing::rewrite::{Failed, Rewrite};
 use bytes::Bytes;
 use http::{HeaderValue, Response, Uri};
 use std::net::IpAddr;
@@ -60,10 +60,18 @@ pub(super) fn rewrite(
     uri: &Uri,
     authority: &Authority<'_>,
 ) -> Result<Rewritten, Failure> {
-    let host = rewrite.host(authority).map_err(|_| Failure::Rewrite)?;
     let own = uri.path_and_query().map_or("/", |target| target.as_str());
-    let target = rewrite.path(own).map_err(|_| Failure::Rewrite)?;
     let story = exchange.story();
+    // The words are ALB's.
+    let mut failed = |why: Failed, malformed: &'static str| {
+        story.transform_failure = Some(match why {
+            Failed::TooLong => "TransformBufferTooSmall",
+            Failed::Malformed => malformed,
+        });
+        Failure::Rewrite
+    };
+    let host = rewrite.host(authority).map_err(|why| failed(why, "TransformInvalidHost"))?;
+    let target = rewrite.path(own).map_err(|why| failed(why, "TransformInvalidPath"))?;
     story.transformed_uri = target.as_ref().map(|target| target.as_str().into());
     let header = host.as_deref().map(header_value);
     story.transformed_host = host.map(String::into_boxed_str);

@@ -405,3 +405,15 @@ fn a_client_whose_target_refuses_is_not_spilled_where_nobody_else_was_asked() {
     }
     assert!(other.heard().is_empty());
 }
+
+#[test]
+fn a_cors_twin_that_is_always_wanted_comes_over_plain_http_too() {
+    let origin = Origin::named("a");
+    let world =
+        World::new(&[&origin], "", "stickiness = { cors_twin = \"always\", http_only = false }");
+    let answer = Visitor::of(world.address()).get("/");
+    let lines: Vec<_> = answer.all("set-cookie").collect();
+    let [main, twin] = lines[..] else { panic!("{lines:?}") };
+    assert!(main.starts_with("AWSALB=") && main.ends_with("; Path=/"), "{main}");
+    assert!(twin.starts_with("AWSALBCORS=") && twin.ends_with("; Path=/; SameSite=None"), "{twin}");
+}

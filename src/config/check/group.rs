@@ -172,6 +172,12 @@ fn target(node: &Node, problems: &mut Problems) -> Option<(Target, Range<usize>,
         (Err(_), Some((host, port))) => TargetAddress::Host { host, port, expand },
         (Err(_), None) => return None,
     };
+    if let Some(route) = table.get("route").filter(|_| expand) {
+        let title =
+            "each address of an expanded name is a target, and one route cannot be all of theirs";
+        let problem = Problem::at(route.span.clone(), title);
+        problems.push(problem.help("write the addresses one by one, each with its `route`"));
+    }
     let id = table.get("id").unwrap_or(written);
     let Some(checked) = Name::target_id(id.text()) else {
         let title = "this address is too long to be an id";

@@ -9,8 +9,8 @@ use crate::policy::routing::pattern::Pattern;
 use crate::policy::routing::redirect::{Port, Redirect, Scheme, Status, Template};
 use crate::policy::routing::rewrite::{Defect, Rewrite, Transform};
 
-/// The most rules. ALB's quota is 100; the bound here keeps a decision that no table shortens
-/// within a millisecond.
+/// The most rules. ALB's quota is 100; each one that no table spares costs some nanoseconds, and with
+/// wildcards in front, more for a longer path.
 const MOST_RULES: usize = 10_000;
 
 /// The most values of one condition. ALB takes 3 to 5 of them.

@@ -66,6 +66,9 @@ impl Record<'_> {
         put(line, self.action);
         put(line, "\"");
         optional(line, ",\"error_reason\":", self.error_reason);
+        sent(line, ",\"redirect_url\":\"", self.redirect_url);
+        sent(line, ",\"transformed_host\":\"", self.transformed_host);
+        sent(line, ",\"transformed_uri\":\"", self.transformed_uri);
         if let Some(verdict) = self.group_sticky {
             put(line, ",\"group_sticky\":\"");
             put(line, verdict.word());
@@ -86,6 +89,15 @@ impl Record<'_> {
         put(line, ",\"worker\":");
         number(line, self.worker as u64);
         put(line, "}");
+    }
+}
+
+/// Appends what there seldom is, made of what a client sent.
+fn sent(line: &mut Vec<u8>, key: &str, value: Option<&[u8]>) {
+    if let Some(value) = value {
+        put(line, key);
+        escape(line, value);
+        put(line, "\"");
     }
 }
 

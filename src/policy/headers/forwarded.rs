@@ -5,7 +5,6 @@ use super::names::{Names, is_ours, is_suspicious, is_valid};
 use crate::ground::cidr::AddressSet;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, header};
-use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 /// What becomes of `X-Forwarded-For` on its way to the target (AWS, "HTTP headers and Application
@@ -48,13 +47,21 @@ pub fn client_address(peer: IpAddr, trusted: &AddressSet, headers: &HeaderMap) -
     client
 }
 
-fn entries(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = &str> {
-    let lines = headers.get_all(X_FORWARDED_FOR).iter();
-    lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim)
+/// Bytes, not text: an entry that is none must not take the line with it on which a proxy has added
+/// who sent it.
+fn entries(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = &[u8]> {
+    let lines = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+    lines.flat_map(|line| line.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// Whether so many proxies have passed the request on that it goes round in circles.
+pub fn is_loop(headers: &HeaderMap) -> bool {
+    entries(headers).count() > MOST_ENTRIES
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` and `[2001:db8::1]:80`.
-fn address_of(entry: &str) -> Option<IpAddr> {
+fn address_of(entry: &[u8]) -> Option<IpAddr> {
+    let entry = std::str::from_utf8(entry).ok()?;
     let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
     bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
@@ -109,7 +116,7 @@ pub fn write(headers: &mut HeaderMap, forwarding: Forwarding<'_>) -> Result<(), 
     if names.ours || names.invalid || names.suspicious || names.of_the_way && !peer_is_trusted {
         remove_untrue(headers, peer_is_trusted);
     }
-    if is_listed && entries(headers).count() > MOST_ENTRIES {
+    if is_listed && is_loop(headers) {
         return Err(Refusal::ForwardingLoop);
     }
     match mode {
@@ -134,23 +141,20 @@ pub fn write(headers: &mut HeaderMap, forwarding: Forwarding<'_>) -> Result<(), 
 }
 
 fn append(headers: &mut HeaderMap, introduction: &Introduction) {
-    let client = introduction.client.to_str().unwrap_or_default();
-    let mut text = String::with_capacity(64);
-    for line in headers.get_all(X_FORWARDED_FOR) {
-        if let Ok(line) = line.to_str() {
-            let comma = if text.is_empty() { "" } else { ", " };
-            text.push_str(comma);
-            text.push_str(line);
-        }
+    let client = introduction.client.as_bytes();
+    let mut list = Vec::with_capacity(64);
+    for line in headers.get_all(X_FORWARDED_FOR).iter().filter(|line| !line.is_empty()) {
+        let comma: &[u8] = if list.is_empty() { b"" } else { b", " };
+        list.extend_from_slice(comma);
+        list.extend_from_slice(line.as_bytes());
     }
-    // ALB brackets an IPv6 address only when it adds to an existing list. Writing to a String
-    // cannot fail.
-    let _ = match introduction.is_bare {
-        _ if text.is_empty() => write!(text, "{client}"),
-        false => write!(text, ", {client}"),
-        true => write!(text, ", [{client}]"),
-    };
-    if let Ok(value) = HeaderValue::try_from(text) {
+    // ALB brackets an IPv6 address only when it adds to an existing list.
+    match introduction.is_bare {
+        _ if list.is_empty() => list.extend_from_slice(client),
+        false => list.extend_from_slice(&[b", ", client].concat()),
+        true => list.extend_from_slice(&[b", [", client, b"]"].concat()),
+    }
+    if let Ok(value) = HeaderValue::try_from(list) {
         headers.insert(X_FORWARDED_FOR, value);
     }
 }

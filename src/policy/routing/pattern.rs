@@ -71,10 +71,15 @@ impl Pattern {
         (!self.text.bytes().any(|byte| byte == ANY || byte == ONE)).then_some(&self.text)
     }
 
-    /// Whether all of `subject` matches. Linear in the subject for each `*` at the worst: one
-    /// backtracking point is kept, the last `*`, for an earlier one can never need more.
+    /// Whether all of `subject` matches. Linear in the subject for each character at the worst: one
+    /// backtracking point is kept, the last `*`, for an earlier one can never need more. What stands
+    /// behind the last `*` is looked at first, and what stands behind another is searched for, so
+    /// that a long subject that does not match is seldom walked through.
     pub fn matches(&self, subject: &str) -> bool {
         let (pattern, subject) = (self.text.as_bytes(), subject.as_bytes());
+        if !self.ends(subject) {
+            return false;
+        }
         let (mut p, mut s) = (0, 0);
         let mut star: Option<(usize, usize)> = None;
         while s < subject.len() {
@@ -90,15 +95,41 @@ impl Pattern {
                 }
                 _ => match star {
                     Some((at, from)) => {
-                        star = Some((at, from + 1));
+                        let Some(next) = self.next(at + 1, &subject[from + 1..]) else {
+                            return false;
+                        };
+                        star = Some((at, from + 1 + next));
                         p = at + 1;
-                        s = from + 1;
+                        s = from + 1 + next;
                     }
                     None => return false,
                 },
             }
         }
         pattern[p..].iter().all(|&rest| rest == ANY)
+    }
+
+    /// Whether the subject ends as what stands behind the last `*` says.
+    fn ends(&self, subject: &[u8]) -> bool {
+        let pattern = self.text.as_bytes();
+        let Some(star) = pattern.iter().rposition(|&byte| byte == ANY) else { return true };
+        let tail = &pattern[star + 1..];
+        let Some(start) = subject.len().checked_sub(tail.len()) else { return false };
+        tail.iter().zip(&subject[start..]).all(|(&wanted, &byte)| {
+            let byte = if self.ignores_case { byte.to_ascii_lowercase() } else { byte };
+            wanted == ONE || wanted == byte
+        })
+    }
+
+    /// Where in `subject` the character at `at` of the pattern stands next.
+    fn next(&self, at: usize, subject: &[u8]) -> Option<usize> {
+        match self.text.as_bytes().get(at) {
+            None | Some(&(ANY | ONE)) => Some(0),
+            Some(&wanted) if self.ignores_case => {
+                memchr::memchr2(wanted, wanted.to_ascii_uppercase(), subject)
+            }
+            Some(&wanted) => memchr::memchr(wanted, subject),
+        }
     }
 }
 

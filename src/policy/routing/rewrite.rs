@@ -52,9 +52,14 @@ pub enum Defect {
     NoGroup(usize),
 }
 
-/// A text that is too long, or a match whose result is no path or no host.
+/// Why there is no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failed;
+pub enum Failed {
+    /// The text, or what came out, is too long.
+    TooLong,
+    /// What came out is no path, or no host.
+    Malformed,
+}
 
 impl Transform {
     /// An expression for path and query, where letters' case counts.
@@ -94,7 +99,7 @@ impl Transform {
     /// The text with its first match replaced; `None` where nothing matches.
     fn apply(&self, text: &str) -> Result<Option<String>, Failed> {
         if text.len() > LONGEST_TEXT {
-            return Err(Failed);
+            return Err(Failed::TooLong);
         }
         let Some(captures) = self.regex.captures(text.as_bytes()) else { return Ok(None) };
         let whole = captures.get_match();
@@ -110,11 +115,11 @@ impl Transform {
             }
             // A group may be named some hundred times.
             if result.len() > LONGEST_TEXT {
-                return Err(Failed);
+                return Err(Failed::TooLong);
             }
         }
         result.extend_from_slice(&text.as_bytes()[whole.end()..]);
-        String::from_utf8(result).map(Some).map_err(|_| Failed)
+        String::from_utf8(result).map(Some).map_err(|_| Failed::Malformed)
     }
 }
 
@@ -128,9 +133,9 @@ impl Rewrite {
         let Some(result) = transform.apply(path_and_query)? else { return Ok(None) };
         let fine = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
         if !result.starts_with('/') || !result.bytes().all(fine) {
-            return Err(Failed);
+            return Err(Failed::Malformed);
         }
-        PathAndQuery::try_from(result).map(Some).map_err(|_| Failed)
+        PathAndQuery::try_from(result).map(Some).map_err(|_| Failed::Malformed)
     }
 
     /// The host the target sees, for an authority as the client sent it; `None` where it stays as
@@ -145,7 +150,7 @@ impl Rewrite {
         if head::is_bare_host(&result) {
             result.push_str(&text[host.len()..]);
         }
-        if head::is_host(&result) { Ok(Some(result)) } else { Err(Failed) }
+        if head::is_host(&result) { Ok(Some(result)) } else { Err(Failed::Malformed) }
     }
 }
 
@@ -267,12 +272,12 @@ mod tests {
         for (regex, replace) in
             [("^/", ""), (".*", "http://evil"), ("^/a", "/ x"), ("^/a", "/#"), ("^/a", "/\r\n")]
         {
-            check_path(regex, replace, "/a", Err(Failed));
+            check_path(regex, replace, "/a", Err(Failed::Malformed));
         }
         let long = |count| format!("/{}", "a".repeat(count - 1));
-        assert_eq!(path("^/(.*)$", "/$1$1").path(&long(10_000)), Err(Failed));
+        assert_eq!(path("^/(.*)$", "/$1$1").path(&long(10_000)), Err(Failed::TooLong));
         assert_eq!(path("b", "").path(&long(LONGEST_TEXT)), Ok(None));
-        assert_eq!(path("b", "").path(&long(LONGEST_TEXT + 1)), Err(Failed));
+        assert_eq!(path("b", "").path(&long(LONGEST_TEXT + 1)), Err(Failed::TooLong));
     }
 
     #[test]
@@ -284,7 +289,7 @@ mod tests {
         check_host("^.*$", "app.internal:80", "shop.example:81", Ok(Some("app.internal:80")));
         check_host(from, to, "other.com", Ok(None));
         for bad in ["", "a b", "a/b", "a\r\nx: y", "a:b"] {
-            check_host("^.*$", bad, "shop.example", Err(Failed));
+            check_host("^.*$", bad, "shop.example", Err(Failed::Malformed));
         }
         let none = Rewrite { path: None, host: Some(Transform::of_host("^.*$", "a").unwrap()) };
         assert_eq!(none.host(&Authority { text: None }), Ok(None));
