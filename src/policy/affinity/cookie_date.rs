@@ -58,7 +58,9 @@ fn month_of(token: &[u8]) -> Option<u64> {
 }
 
 fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
-    let leap = u64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
+    let leap = u64::from(
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)),
+    );
     let in_february = 28 + leap;
     let lengths = [31, in_february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let before = lengths.get(..usize::try_from(month).ok()?.checked_sub(1)?)?;

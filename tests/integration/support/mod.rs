@@ -1,6 +1,8 @@
 //! What the scenes are built of.
 
 pub mod origin;
+pub mod stack;
+pub mod token;
 pub mod visitor;
 pub mod wait;
 pub mod world;
