@@ -175,10 +175,10 @@ fn request(world: &World, keys: &Keys, numbers: &mut Numbers) -> (String, Header
             add(format!("theme=dark; {name}{twin}={token}"));
         }
     }
-    if numbers.chance(80) {
-        if let Some(token) = group_token(world, keys, numbers) {
-            add(format!("AWSALBTG={token}"));
-        }
+    if numbers.chance(80)
+        && let Some(token) = group_token(world, keys, numbers)
+    {
+        add(format!("AWSALBTG={token}"));
     }
     let at = numbers.below(group.targets.len() as u64 + 2) as usize;
     let route = group.targets.get(at).map_or("gone", |target| &target.id);

@@ -27,12 +27,14 @@ const NEIGHBOURS: [(&str, &str, &str); 1] =
     [("server", "worker", "the server starts the workers; the two are one layer's two halves")];
 
 /// Words that belong to some places only: the word, where it may stand, and why.
-const AT_HOME: [(&str, &str, &str); 8] = [
+const AT_HOME: [(&str, &str, &str); 10] = [
     ("clap", "cli/", "the command line is one way in among others"),
     ("arc_swap", "model/published.rs", "one picture, published by one swap"),
     ("Instant::now", "ground/clock.rs", "time is passed in"),
     ("SystemTime::now", "ground/clock.rs", "time is passed in"),
     ("hyper", "net/ proxy/ control/ cli/ worker.rs", "the decision knows no protocol library"),
+    ("rustls", "net/tls.rs", "one place knows how TLS is made, and with whose cryptography"),
+    ("tokio_rustls", "net/tls.rs", "the same"),
     ("toml", "config/ cli/", "nothing but the file is written in it"),
     ("annotate_snippets", "config/problem.rs", "one place draws carets"),
     ("unsafe", "nowhere", "nothing has earned it"),

@@ -463,9 +463,13 @@ fn forwarded_json(snapshot: &Snapshot, forwarded: &Forwarded) -> Value {
     let group = &snapshot.groups[*group];
     let id = |at: usize| group.targets[at].id.as_str();
     let candidates: Vec<Value> = match choice {
-        Choice::OneOf(list) => {
-            list.iter().map(|(at, weight)| json!({ "target": id(*at), "weight": weight })).collect()
-        }
+        Choice::OneOf(list) => list
+            .iter()
+            .map(|(at, chance)| {
+                let weight = group.targets[*at].weight;
+                json!({ "target": id(*at), "weight": weight, "share": chance })
+            })
+            .collect(),
         Choice::Nobody | Choice::One(_) => Vec::new(),
     };
     json!({

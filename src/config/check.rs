@@ -109,6 +109,8 @@ fn log(table: &Table, base: &Path) -> Log {
             path => LogTarget::File(base.join(path)),
         },
         access_format: match access.text("format") {
+            "alb" => AccessFormat::Alb,
+            "combined" => AccessFormat::Combined,
             "short" => AccessFormat::Short,
             _ => AccessFormat::Json,
         },

@@ -1,6 +1,8 @@
 //! A checked file: every name resolved, every range held, every default filled in. What is written
 //! here needs no second look; how it is written in the file is in `keys.rs`.
 
+mod log;
+
 use crate::ground::cidr::AddressSet;
 use crate::ground::name::Name;
 use crate::policy::affinity::keys::Key;
@@ -15,6 +17,7 @@ use crate::policy::routing::conditions::Conditions;
 use crate::policy::routing::redirect::Redirect;
 use crate::policy::routing::rewrite::Rewrite;
 use http::HeaderName;
+pub use log::{AccessFormat, Level, Log, LogTarget};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,54 +54,6 @@ pub struct Runtime {
     pub pre_drain_delay: Duration,
     /// `state_dir` where it is written; else it is looked for by `run`.
     pub state_dir: Option<PathBuf>,
-}
-
-/// `[log]`
-#[derive(Clone, Debug)]
-pub struct Log {
-    /// The least severe level shown.
-    pub level: Level,
-    /// Where access records go.
-    pub access_to: LogTarget,
-    /// How an access record is written.
-    pub access_format: AccessFormat,
-}
-
-/// Severity of the operator's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// An operator must act.
-    Error,
-    /// They may have to.
-    Warn,
-    /// A change of state, with its reason.
-    Info,
-    /// For the developers of Stayput.
-    Debug,
-    /// As debug, and more.
-    Trace,
-}
-
-/// Where the access log goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogTarget {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// Nowhere: no record is made.
-    Off,
-    /// A file, appended to.
-    File(PathBuf),
-}
-
-/// How an access record is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessFormat {
-    /// One JSON object a line.
-    Json,
-    /// One short line for human eyes.
-    Short,
 }
 
 /// `[listener.NAME]`
@@ -344,6 +299,16 @@ pub enum TargetAddress {
     },
 }
 
+impl TargetAddress {
+    /// The host name, if it is one.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            TargetAddress::Socket(_) => None,
+            TargetAddress::Host { host, .. } => Some(host),
+        }
+    }
+}
+
 impl fmt::Display for TargetAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -470,6 +435,8 @@ pub struct Health {
     pub matcher: Matcher,
     /// Text the answer must contain.
     pub body: Option<String>,
+    /// Whether 404 asks for a drain.
+    pub drain_on_404: bool,
     /// Consecutive failed connections in traffic that take a target out; `None` is never.
     pub connect_failures: Option<u32>,
 }
@@ -479,6 +446,8 @@ pub struct Health {
 pub enum HealthProtocol {
     /// `GET path`.
     Http,
+    /// The same over TLS, whatever the certificate.
+    Https,
     /// Connecting is enough.
     Tcp,
 }

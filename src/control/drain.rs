@@ -1,21 +1,36 @@
-//! Targets that leave: since when each drains, and whether its deregistration delay is over. The
-//! clock starts when a running balancer first sees the target draining and survives a restart.
+//! Targets that leave: who asked for it, since when, and whether the deregistration delay is over.
+//! The file asks with `state = "drain"`, a target in the answer to a check. The clock starts when a
+//! running balancer first knows of it, and survives a restart.
 
 use super::state_dir::StateDir;
 use crate::ground::clock::Moment;
 use crate::model::live::Drain;
-use crate::model::snapshot::{Snapshot, Target};
-use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::model::snapshot::{Group, Snapshot, Target};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const FILE: &str = "drains.json";
 
 /// Draining targets by `group/id`.
 pub(super) struct Drains {
-    since: BTreeMap<String, u64>,
-    over: BTreeSet<String>,
+    clocks: BTreeMap<String, Clock>,
     state_dir: Option<StateDir>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Clock {
+    /// Time since the Unix epoch; whole milliseconds of it are kept.
+    since: Duration,
+    /// Whether the target asked for it. Only a check that passes without the wish ends such a drain.
+    wished: bool,
+    is_over: bool,
+}
+
+impl Clock {
+    fn starting(now: Moment, wished: bool) -> Self {
+        Self { since: now.wall, wished, is_over: false }
+    }
 }
 
 impl Drains {
@@ -23,66 +38,212 @@ impl Drains {
     /// not to serve: the clocks start anew, and a line says so.
     pub(super) fn load(state_dir: Option<StateDir>) -> Self {
         let text = state_dir.as_ref().and_then(|dir| dir.read(FILE));
-        let since = text.map(|text| match serde_json::from_str::<Map<String, Value>>(&text) {
-            Ok(clocks) => {
-                clocks.into_iter().filter_map(|(name, since)| Some((name, since.as_u64()?))).collect()
-            }
-            Err(error) => {
-                tracing::warn!(file = FILE, %error, "drain clocks could not be read and start anew");
+        let clocks = text.map(|text| {
+            read(&text).unwrap_or_else(|| {
+                tracing::warn!(file = FILE, "drain clocks could not be read and start anew");
                 BTreeMap::new()
-            }
+            })
         });
-        Self { since: since.unwrap_or_default(), over: BTreeSet::new(), state_dir }
+        Self { clocks: clocks.unwrap_or_default(), state_dir }
+    }
+
+    /// Takes in whether a target wishes to be drained; true if that changes anything.
+    pub(super) fn hear(&mut self, target: &str, wishes: bool, now: Moment) -> bool {
+        match self.clocks.get_mut(target) {
+            Some(clock) if clock.wished != wishes => clock.wished = wishes,
+            None if wishes => {
+                self.clocks.insert(target.to_owned(), Clock::starting(now, true));
+            }
+            Some(_) | None => return false,
+        }
+        match wishes {
+            true => tracing::info!(target, asked_by = "target", "draining begins"),
+            false => tracing::info!(target, asked_by = "target", "the wish to be drained is over"),
+        }
+        self.save();
+        true
     }
 
     /// Starts clocks, stops those of targets that stay after all, and notes whose delay is over.
     pub(super) fn advance(&mut self, snapshot: &Snapshot, now: Moment) {
-        let mut draining = BTreeSet::new();
-        let mut changed = false;
+        let (mut kept, mut changed) = (BTreeMap::new(), false);
         for group in &snapshot.groups {
             let delay = group.settings.deregistration_delay;
-            for target in group.targets.iter().filter(|target| target.drain) {
-                let name = name(group.name(), target);
-                let since = *self.since.entry(name.clone()).or_insert_with(|| {
+            for target in &group.targets {
+                let Some(name) = self.name_if_draining(group.name(), target) else { continue };
+                let mut clock = self.clocks.remove(&name).unwrap_or_else(|| {
                     changed = true;
-                    tracing::info!(target = name, ?delay, "draining begins");
-                    now.unix_seconds()
+                    tracing::info!(target = name, asked_by = "file", ?delay, "draining begins");
+                    Clock::starting(now, false)
                 });
-                let is_over = now.wall >= Duration::from_secs(since) + delay;
-                if is_over && self.over.insert(name.clone()) {
+                // A wall clock that was set back must not make a delay endless.
+                clock.since = clock.since.min(now.wall);
+                let is_over = now.wall.saturating_sub(clock.since) >= delay;
+                if is_over && !clock.is_over {
                     tracing::info!(target = name, "draining is over: its pinned clients move");
                 }
-                draining.insert(name);
+                clock.is_over = is_over;
+                kept.insert(name, clock);
             }
         }
-        let before = self.since.len();
-        self.since.retain(|name, _| draining.contains(name));
-        self.over.retain(|name| draining.contains(name));
-        if changed || before != self.since.len() {
+        for (name, clock) in std::mem::take(&mut self.clocks) {
+            let is_of = |group: &Group| name.split('/').next() == Some(group.name());
+            // Which targets such a group's names stand for is not known yet: no clock is stopped.
+            if snapshot.groups.iter().any(|group| group.awaits_names && is_of(group)) {
+                kept.insert(name, clock);
+            } else {
+                changed = true;
+                tracing::info!(target = name, "draining ends");
+            }
+        }
+        self.clocks = kept;
+        if changed {
             self.save();
         }
     }
 
     /// Whether a target drains.
     pub(super) fn state(&self, group: &str, target: &Target) -> Drain {
-        match target.drain {
-            false => Drain::No,
-            true if self.over.contains(&name(group, target)) => Drain::Over,
-            true => Drain::Running,
+        match self.name_if_draining(group, target) {
+            None => Drain::No,
+            Some(name) if self.clocks.get(&name).is_some_and(|clock| clock.is_over) => Drain::Over,
+            Some(_) => Drain::Running,
         }
     }
 
+    /// The name of a target that drains. Most groups have none at most times, and no text is made.
+    fn name_if_draining(&self, group: &str, target: &Target) -> Option<String> {
+        if self.clocks.is_empty() && !target.drain {
+            return None;
+        }
+        let name = format!("{group}/{}", target.id);
+        let wished = self.clocks.get(&name).is_some_and(|clock| clock.wished);
+        (target.drain || wished).then_some(name)
+    }
+
     fn save(&self) {
-        let clocks: Map<String, Value> =
-            self.since.iter().map(|(name, since)| (name.clone(), Value::from(*since))).collect();
+        let clocks = self.clocks.iter().map(|(name, clock)| {
+            let since_ms = u64::try_from(clock.since.as_millis()).unwrap_or(u64::MAX);
+            (name.clone(), json!({ "since_ms": since_ms, "wished": clock.wished }))
+        });
+        let text = Value::Object(clocks.collect()).to_string();
         if let Some(dir) = &self.state_dir
-            && let Err(error) = dir.write(FILE, Value::Object(clocks).to_string().as_bytes())
+            && let Err(error) = dir.write(FILE, text.as_bytes())
         {
             tracing::warn!(file = FILE, %error, "drain clocks will start anew after a restart");
         }
     }
 }
 
-fn name(group: &str, target: &Target) -> String {
-    format!("{group}/{}", target.id)
+/// `None` for anything but what [`Drains::save`] writes.
+fn read(text: &str) -> Option<BTreeMap<String, Clock>> {
+    let clocks = serde_json::from_str::<Map<String, Value>>(text).ok()?;
+    let clock = |(name, clock): (String, Value)| {
+        let since = Duration::from_millis(clock["since_ms"].as_u64()?);
+        Some((name, Clock { since, wished: clock["wished"].as_bool()?, is_over: false }))
+    };
+    clocks.into_iter().map(clock).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::model::roster::Roster;
+    use crate::model::snapshot::Resolutions;
+    use crate::policy::affinity::keys::{Key, Keyring};
+    use std::sync::Arc;
+
+    const DELAY: Duration = Duration::from_secs(100);
+
+    fn snapshot(state: &str) -> Snapshot {
+        snapshot_of(&format!("\"127.0.0.1:1\", state = \"{state}\""))
+    }
+
+    fn snapshot_of(address_and_more: &str) -> Snapshot {
+        let text = format!(
+            "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+             deregistration_delay = \"100s\"\n\
+             targets = [{{ id = \"a\", address = {address_and_more} }}]\n"
+        );
+        let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
+        let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+        Snapshot::build(&config, keyring, &Resolutions::new(), &mut Roster::default()).unwrap()
+    }
+
+    fn state(drains: &Drains, snapshot: &Snapshot) -> Drain {
+        drains.state("app", &snapshot.groups[0].targets[0])
+    }
+
+    #[test]
+    fn a_wish_drains_at_once_until_it_is_withdrawn_and_its_delay_is_never_early() {
+        let (mut drains, active) = (Drains::load(None), snapshot("active"));
+        let begun = Moment::now();
+        drains.advance(&active, begun);
+        assert_eq!(state(&drains, &active), Drain::No);
+        assert!(drains.hear("app/a", true, begun) && !drains.hear("app/a", true, begun));
+        assert_eq!(state(&drains, &active), Drain::Running);
+        drains.advance(&active, begun.later(DELAY - Duration::from_millis(1)));
+        assert_eq!(state(&drains, &active), Drain::Running);
+        drains.advance(&active, begun.later(DELAY));
+        assert_eq!(state(&drains, &active), Drain::Over);
+        assert!(drains.hear("app/a", false, begun) && !drains.hear("app/a", false, begun));
+        assert_eq!(state(&drains, &active), Drain::No);
+        drains.advance(&active, begun.later(DELAY));
+        assert!(drains.clocks.is_empty());
+    }
+
+    #[test]
+    fn a_wish_withdrawn_ends_no_drain_that_the_file_asks_for_nor_starts_its_clock_anew() {
+        let (mut drains, draining) = (Drains::load(None), snapshot("drain"));
+        let begun = Moment::now();
+        drains.advance(&draining, begun);
+        drains.hear("app/a", true, begun.later(DELAY / 2));
+        drains.hear("app/a", false, begun.later(DELAY / 2));
+        assert_eq!(state(&drains, &draining), Drain::Running);
+        drains.advance(&draining, begun.later(DELAY));
+        assert_eq!(state(&drains, &draining), Drain::Over);
+    }
+
+    #[test]
+    fn a_clock_ahead_of_the_wall_clock_is_taken_to_begin_now() {
+        let (mut drains, draining) = (Drains::load(None), snapshot("drain"));
+        let begun = Moment::now();
+        drains.advance(&draining, begun.later(DELAY * 50));
+        drains.advance(&draining, begun);
+        drains.advance(&draining, begun.later(DELAY));
+        assert_eq!(state(&drains, &draining), Drain::Over);
+    }
+
+    #[test]
+    fn no_clock_is_stopped_while_it_is_not_known_what_a_name_stands_for() {
+        let began = Clock::starting(Moment::now(), true);
+        let clocks = ["app/n/10.0.0.1:80", "application/n", "gone/n"];
+        let mut drains = Drains::load(None);
+        drains.clocks = clocks.map(|name| (name.to_owned(), began)).into();
+        drains.advance(&snapshot_of("\"nowhere.invalid:80\", expand = true"), Moment::now());
+        assert_eq!(drains.clocks.keys().collect::<Vec<_>>(), ["app/n/10.0.0.1:80"]);
+        drains.advance(&snapshot("active"), Moment::now());
+        assert!(drains.clocks.is_empty());
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else_is() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = StateDir::find(Some(place.path())).unwrap();
+        let mut drains = Drains::load(dir.clone());
+        drains.hear("app/a", true, Moment::now());
+        let mut kept = drains.clocks["app/a"];
+        kept.since = Duration::from_millis(kept.since.as_millis() as u64);
+        assert_eq!(Drains::load(dir).clocks["app/a"], kept);
+        let clock = |clock: &str| format!("{{\"app/a\":{clock}}}");
+        for bad in ["", "7", "[]", "{\"app/a\"", &clock("7"), &clock("{\"since_ms\":7}")] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        let last = clock("{\"since_ms\":18446744073709551615,\"wished\":true}");
+        let (mut drains, active) = (Drains::load(None), snapshot("active"));
+        drains.clocks = read(&last).unwrap();
+        drains.advance(&active, Moment::now());
+        assert_eq!(state(&drains, &active), Drain::Running);
+    }
 }

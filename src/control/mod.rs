@@ -17,9 +17,10 @@ use crate::model::snapshot::{Resolutions, Snapshot};
 use crate::observe::counters::Counters;
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::health::progress::Event;
+use crate::policy::health::wish::Wish;
 use drain::Drains;
 use newcomers::Newcomers;
-use probe::Trouble;
+use probe::{Answer, Trouble};
 use resolve::Resolved;
 use state_dir::StateDir;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ pub struct Parts {
 #[derive(Debug)]
 enum Wake {
     Tick,
-    Checked { generation: u64, outcome: Result<(), Trouble> },
+    Checked { generation: u64, outcome: Result<Answer, Trouble> },
     Reported(Report),
     Resolved(Resolved),
     Stop,
@@ -84,7 +85,7 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
         counters,
         ready,
     };
-    control.watched.follow(&snapshot);
+    control.watched.follow(&snapshot, Moment::now().monotonic);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -98,21 +99,21 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
         match wake {
             Wake::Tick => control.tick(now),
             Wake::Checked { generation, outcome } => match outcome {
-                Ok(()) => control.observe(generation, &Event::Passed),
+                Ok(answer) => control.answered(generation, answer, now),
                 Err(Trouble::Failed(failure)) => {
-                    control.observe(generation, &Event::Failed(failure))
+                    control.observe(generation, &Event::Failed(failure), now);
                 }
                 Err(Trouble::Shortage(error)) => {
                     control.watched.skipped(generation, &error, now.monotonic);
                 }
             },
             Wake::Reported(Report::ConnectFailed(live)) => {
-                control.observe(live.generation, &Event::ConnectFailed);
+                control.observe(live.generation, &Event::ConnectFailed, now);
             }
             Wake::Reported(Report::Answered(live)) => {
-                control.observe(live.generation, &Event::Answered)
+                control.observe(live.generation, &Event::Answered, now);
             }
-            Wake::Resolved(resolved) => control.resolved(resolved),
+            Wake::Resolved(resolved) => control.resolved(resolved, now),
             Wake::Stop => return,
         }
     }
@@ -139,20 +140,42 @@ impl Control {
         self.names.ask_if_due(now.monotonic);
         self.drains.advance(&snapshot, now);
         self.watched.check_what_is_due(now.monotonic);
-        self.watched.publish(&snapshot, &self.drains);
+        self.watched.publish(&snapshot, &self.drains, now.monotonic);
         self.newcomers.tick(&snapshot, now);
         self.strangers.look(&self.counters, now);
         self.tell_if_ready();
     }
 
-    fn observe(&mut self, generation: u64, event: &Event) {
+    /// Takes in an answer to a check: what it says of leaving first, for a target that comes with
+    /// the wish must not be given newcomers for having passed.
+    fn answered(&mut self, generation: u64, answer: Answer, now: Moment) {
+        let Answer { judgement, wish } = answer;
+        let wants_drain = wish.wants_drain(judgement.is_ok());
+        if let Some((name, wants)) = self.watched.name(generation).zip(wants_drain)
+            && self.drains.hear(&name, wants, now)
+        {
+            self.publish(now);
+        }
+        let event = match judgement {
+            _ if wish == Wish::DrainUnjudged => Event::Waived,
+            Ok(()) => Event::Passed,
+            Err(failure) => Event::Failed(failure),
+        };
+        self.observe(generation, &event, now);
+    }
+
+    fn observe(&mut self, generation: u64, event: &Event, now: Moment) {
         if self.watched.observe(generation, event) {
-            let snapshot = self.published.current();
-            self.watched.publish(&snapshot, &self.drains);
-            // At once: a target that became healthy begins slowly with its first newcomer.
-            self.newcomers.tick(&snapshot, Moment::now());
+            self.publish(now);
         }
         self.tell_if_ready();
+    }
+
+    fn publish(&mut self, now: Moment) {
+        let snapshot = self.published.current();
+        self.watched.publish(&snapshot, &self.drains, now.monotonic);
+        // At once: a target that became healthy begins slowly with its first newcomer.
+        self.newcomers.tick(&snapshot, now);
     }
 
     fn tell_if_ready(&mut self) {
@@ -163,7 +186,7 @@ impl Control {
     }
 
     /// Takes in what a host name stands for now, and publishes another picture if that changed.
-    fn resolved(&mut self, resolved: Resolved) {
+    fn resolved(&mut self, resolved: Resolved, now: Moment) {
         self.names.note_asked(&resolved);
         if !self.names.take_in(&mut self.resolutions, resolved) {
             return;
@@ -172,8 +195,8 @@ impl Control {
         match Snapshot::build(&self.config, keyring, &self.resolutions, &mut self.roster) {
             Ok(snapshot) => {
                 let snapshot = Arc::new(snapshot);
-                self.watched.follow(&snapshot);
-                self.watched.publish(&snapshot, &self.drains);
+                self.watched.follow(&snapshot, now.monotonic);
+                self.watched.publish(&snapshot, &self.drains, now.monotonic);
                 self.newcomers.follow(&snapshot);
                 self.published.publish(snapshot);
                 self.roster.forget_the_gone();

@@ -2,16 +2,19 @@
 
 use crate::config::settings::{Health, HealthProtocol};
 use crate::net::shortage::is_our_shortage;
+use crate::net::tls::Connector;
 use crate::policy::health::progress::Failure;
+use crate::policy::health::wish::Wish;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, USER_AGENT};
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::net::SocketAddr;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// ALB's agent first, for applications that know it, then our name.
@@ -26,14 +29,32 @@ const MOST_BODY: usize = 64 * 1_024;
 pub struct Question {
     /// Where.
     pub address: SocketAddr,
+    /// The host name by which the target was found, if by one.
+    pub name: Option<Box<str>>,
     /// What is asked, and what is accepted.
     pub health: Health,
+    /// Present where the question is asked over TLS.
+    pub tls: Option<Connector>,
 }
 
-/// Why a check did not pass.
+/// An answer in time, whatever it was.
+#[derive(Debug)]
+pub struct Answer {
+    /// Whether it is one that is accepted.
+    pub judgement: Result<(), Failure>,
+    /// What it says of leaving.
+    pub wish: Wish,
+}
+
+impl Answer {
+    /// An answer that says nothing of leaving.
+    const PASSED: Self = Self { judgement: Ok(()), wish: Wish::None };
+}
+
+/// Why a check brought no answer.
 #[derive(Debug)]
 pub enum Trouble {
-    /// It failed.
+    /// The target gave none.
     Failed(Failure),
     /// It could not be made for want of something of ours, which says nothing about the target.
     Shortage(io::Error),
@@ -48,12 +69,21 @@ impl From<Failure> for Trouble {
 /// Asks once, on a connection of its own.
 ///
 /// # Errors
-/// Why the check did not pass.
-pub async fn ask(question: &Question) -> Result<(), Trouble> {
+/// Why there was no answer.
+pub async fn ask(question: &Question) -> Result<Answer, Trouble> {
     let answer = async {
-        match question.health.protocol {
-            HealthProtocol::Tcp => connect(question.address).await.map(drop),
-            HealthProtocol::Http => ask_http(question).await,
+        let stream = connect(question.address).await?;
+        match (question.health.protocol, &question.tls) {
+            (HealthProtocol::Tcp, _) => Ok(Answer::PASSED),
+            (HealthProtocol::Http | HealthProtocol::Https, None) => {
+                Ok(ask_http(stream, question).await?)
+            }
+            (HealthProtocol::Http | HealthProtocol::Https, Some(tls)) => {
+                let name = question.name.as_deref();
+                let connected = tls.connect(stream, question.address.ip(), name).await;
+                let stream = connected.map_err(|error| failed(&format!("TLS: {error}")))?;
+                Ok(ask_http(stream, question).await?)
+            }
         }
     };
     let timeout = question.health.timeout;
@@ -71,24 +101,32 @@ fn failed(error: &dyn std::fmt::Display) -> Failure {
     Failure::FailedHealthChecks { cause: error.to_string() }
 }
 
-async fn ask_http(question: &Question) -> Result<(), Trouble> {
-    let stream = connect(question.address).await?;
+async fn ask_http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    question: &Question,
+) -> Result<Answer, Failure> {
+    let request = request(question)?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     let driver = tokio::task::spawn_local(connection);
-    let answer = async {
-        let request = request(question)?;
-        let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
-        let got = response.status().as_u16();
-        if !question.health.matcher.accepts(got) {
-            return Err(Failure::ResponseCodeMismatch { got });
-        }
-        let Some(wanted) = &question.health.body else { return Ok(()) };
-        find(wanted.as_bytes(), response.into_body()).await
+    let answer = match sender.send_request(request).await {
+        Ok(response) => Ok(judge(response, &question.health).await),
+        Err(error) => Err(failed(&error)),
     };
-    let answer = answer.await;
     driver.abort();
-    Ok(answer?)
+    answer
+}
+
+async fn judge(response: Response<Incoming>, health: &Health) -> Answer {
+    let wish = Wish::of(response.status(), response.headers(), health.drain_on_404);
+    let got = response.status().as_u16();
+    let judgement = match &health.body {
+        _ if wish == Wish::DrainUnjudged => Ok(()),
+        _ if !health.matcher.accepts(got) => Err(Failure::ResponseCodeMismatch { got }),
+        None => Ok(()),
+        Some(wanted) => find(wanted.as_bytes(), response.into_body()).await,
+    };
+    Answer { judgement, wish }
 }
 
 /// Reads until the word has come, the body has ended, or [`MOST_BODY`] is reached.
@@ -129,4 +167,48 @@ fn request(question: &Question) -> Result<Request<Empty<Bytes>>, Failure> {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, compressed"));
     }
     Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn question(address: &str, health: &str) -> Question {
+        let text = format!(
+            "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+             targets = [\"127.0.0.1:1\"]\nhealth = {{ {health} }}\n"
+        );
+        let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
+        let health = config.groups[0].health.clone();
+        Question { address: address.parse().unwrap(), name: None, health, tls: None }
+    }
+
+    #[test]
+    fn host_is_the_address_alone_on_a_default_port_and_with_its_port_elsewhere() {
+        for (address, host) in [
+            ("192.0.2.1:80", "192.0.2.1"),
+            ("192.0.2.1:443", "192.0.2.1"),
+            ("192.0.2.1:8080", "192.0.2.1:8080"),
+            ("[2001:db8::1]:80", "[2001:db8::1]"),
+            ("[2001:db8::1]:3000", "[2001:db8::1]:3000"),
+        ] {
+            let request = request(&question(address, "path = \"/up?deep=1\"")).unwrap();
+            assert_eq!(request.headers()[HOST], host);
+            assert_eq!(request.uri(), "/up?deep=1");
+        }
+    }
+
+    #[test]
+    fn a_check_says_of_itself_what_alb_says_and_nothing_more() {
+        let names = |health: &str| {
+            let request = request(&question("192.0.2.1:80", health)).unwrap();
+            let mut names: Vec<_> = request.headers().keys().map(|name| name.to_string()).collect();
+            names.sort();
+            names.join(" ")
+        };
+        assert_eq!(names("path = \"/\""), "accept-encoding connection host user-agent");
+        // A word cannot be found in what is compressed.
+        assert_eq!(names("body = \"ok\""), "connection host user-agent");
+    }
 }

@@ -1,24 +1,32 @@
-//! The targets under watch: when each is checked next, what its checks and its traffic say, and
-//! the words in which a change is told.
+//! The targets under watch: whose check is due, who has come and who has gone, how the groups
+//! stand.
+
+mod target;
 
 use super::drain::Drains;
-use super::probe::Question;
 use super::{Wake, probe};
-use crate::config::settings::{Group as GroupSettings, HealthProtocol};
 use crate::decide::standing::Standing;
 use crate::ground::seldom::Seldom;
-use crate::model::live::{Availability, Drain, Health};
+use crate::model::live::Drain;
 use crate::model::snapshot::{Group, Snapshot};
-use crate::policy::health::progress::{Event, Failure, Progress, State, Thresholds};
+use crate::net::tls::Connector;
+use crate::policy::health::progress::Event;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use target::Target;
 use tokio::sync::mpsc;
 
 /// Every target of the published snapshot, by its generation: the answer of a check that was asked
 /// of a target now gone must not count for the one that has its slot.
 pub(super) struct Watched {
     targets: HashMap<u64, Target>,
+    /// Targets of earlier snapshots, until their deregistration delay is over. Bounded by what can
+    /// go within one delay.
+    gone: HashMap<u64, Gone>,
+    /// Made for the first check that needs it.
+    tls: OnceCell<Connector>,
     answers: mpsc::Sender<Wake>,
     conditions: HashMap<String, Condition>,
     skipped: u64,
@@ -35,22 +43,18 @@ enum Condition {
     OnlyDraining,
 }
 
-struct Target {
-    name: String,
-    progress: Progress,
-    thresholds: Thresholds,
-    question: Option<Question>,
-    interval: Duration,
-    fast_interval: Duration,
-    last_check: Option<Instant>,
-    is_being_checked: bool,
-    first_failure_told: bool,
+/// A target that is in no group any more.
+struct Gone {
+    target: Target,
+    since: Instant,
 }
 
 impl Watched {
     pub(super) fn new(answers: mpsc::Sender<Wake>) -> Self {
         Self {
             targets: HashMap::new(),
+            gone: HashMap::new(),
+            tls: OnceCell::new(),
             answers,
             conditions: HashMap::new(),
             skipped: 0,
@@ -58,36 +62,31 @@ impl Watched {
         }
     }
 
-    /// Watches the targets of this picture and no others; those already watched keep their state.
-    pub(super) fn follow(&mut self, snapshot: &Snapshot) {
+    /// Watches the targets of this picture and no others; those already watched keep their state,
+    /// and those that are gone from it have their deregistration delay to finish.
+    pub(super) fn follow(&mut self, snapshot: &Snapshot, now: Instant) {
         let mut before = std::mem::take(&mut self.targets);
         for group in &snapshot.groups {
             for target in &group.targets {
                 let generation = target.live.generation;
-                let fresh = Target::of(&group.settings, target);
-                let watched = match before.remove(&generation) {
+                let returned = || self.gone.remove(&generation).map(|gone| gone.target.returned());
+                let fresh = Target::of(&group.settings, target, &self.tls);
+                let watched = match before.remove(&generation).or_else(returned) {
                     Some(known) => known.continued_as(fresh),
                     None => fresh,
                 };
                 self.targets.insert(generation, watched);
             }
         }
+        let gone = before.into_iter();
+        self.gone.extend(gone.map(|(at, target)| (at, Gone { target, since: now })));
     }
 
     /// Starts the checks whose time has come. A check that is still running is not started twice.
     pub(super) fn check_what_is_due(&mut self, now: Instant) {
         for (&generation, target) in &mut self.targets {
-            let Some(question) = &target.question else { continue };
-            let unsettled = target.progress.is_unsettled();
-            let fast = target.fast_interval.min(target.interval);
-            let interval = if unsettled { fast } else { target.interval };
-            let due = target.last_check.is_none_or(|last| now >= last + interval);
-            if !due || target.is_being_checked {
-                continue;
-            }
-            target.is_being_checked = true;
-            target.last_check = Some(now);
-            let (question, answers) = (question.clone(), self.answers.clone());
+            let Some(question) = target.question_if_due(now) else { continue };
+            let answers = self.answers.clone();
             tokio::task::spawn_local(async move {
                 let outcome = probe::ask(&question).await;
                 // The loop is gone only when the process is leaving.
@@ -96,35 +95,14 @@ impl Watched {
         }
     }
 
+    /// The name of a target under watch, as `group/id`.
+    pub(super) fn name(&self, generation: u64) -> Option<String> {
+        self.targets.get(&generation).map(Target::name)
+    }
+
     /// Takes in what happened to a target; true if that changed what is to be published.
     pub(super) fn observe(&mut self, generation: u64, event: &Event) -> bool {
-        let Some(target) = self.targets.get_mut(&generation) else { return false };
-        let was_suspect = target.progress.is_suspect();
-        if let Event::Passed | Event::Failed(_) = event {
-            target.is_being_checked = false;
-        }
-        if let Event::Failed(failure) = event {
-            target.tell_first_failure(failure);
-        }
-        let transition = target.progress.observe(event, target.thresholds);
-        if let Some(transition) = &transition {
-            let (from, to) = (transition.from.word(), transition.to.word());
-            match transition.to {
-                State::Unhealthy => {
-                    tracing::warn!(
-                        target = target.name,
-                        from,
-                        to,
-                        reason = transition.reason,
-                        "health"
-                    );
-                }
-                State::Healthy | State::Initial => {
-                    tracing::info!(target = target.name, from, to, "health");
-                }
-            }
-        }
-        transition.is_some() || was_suspect != target.progress.is_suspect()
+        self.targets.get_mut(&generation).is_some_and(|target| target.observe(event))
     }
 
     /// Takes in that a check could not be made for want of something of ours. It is made again when
@@ -144,15 +122,18 @@ impl Watched {
         }
     }
 
-    /// Writes what is known where workers read it.
-    pub(super) fn publish(&mut self, snapshot: &Snapshot, drains: &Drains) {
+    /// Writes what is known where workers read it, and tells what has changed.
+    pub(super) fn publish(&mut self, snapshot: &Snapshot, drains: &Drains, now: Instant) {
+        self.gone.retain(|_, gone| {
+            let is_over = now >= gone.since + gone.target.deregistration_delay;
+            gone.target.publish(if is_over { Drain::Over } else { Drain::Running });
+            !is_over
+        });
         for group in &snapshot.groups {
             for target in &group.targets {
-                let known = self.targets.get(&target.live.generation);
-                let drain = drains.state(group.name(), target);
-                let unknown = Availability { drain, ..Availability::UNKNOWN };
-                let availability = known.map_or(unknown, |known| known.availability(drain));
-                target.live.set_availability(availability);
+                if let Some(known) = self.targets.get_mut(&target.live.generation) {
+                    known.publish(drains.state(group.name(), target));
+                }
             }
             let zone = snapshot.zone.as_ref();
             let standing = Standing::of(group, zone, |target| target.live.availability());
@@ -194,82 +175,7 @@ impl Watched {
 
     /// Whether every target's first check has had its result or its time-out.
     pub(super) fn all_are_checked(&self) -> bool {
-        let is_checked =
-            |target: &Target| target.question.is_none() || target.progress.is_checked();
-        self.targets.values().all(is_checked)
-    }
-}
-
-impl Target {
-    fn of(group: &GroupSettings, target: &crate::model::snapshot::Target) -> Self {
-        let health = &group.health;
-        let question = target.address.map(|address| {
-            let mut address = address;
-            if let Some(port) = health.port {
-                address.set_port(port);
-            }
-            Question { address, health: health.clone() }
-        });
-        Self {
-            name: format!("{}/{}", group.name, target.id),
-            progress: Progress::default(),
-            thresholds: Thresholds {
-                healthy: health.healthy_threshold,
-                unhealthy: health.unhealthy_threshold,
-                connect_failures: health.connect_failures,
-            },
-            question,
-            interval: health.interval,
-            fast_interval: health.fast_interval,
-            last_check: None,
-            is_being_checked: false,
-            first_failure_told: false,
-        }
-    }
-
-    /// This target as another picture has it: what is asked may differ, what happened does not. A
-    /// check under way still answers for it, and the next is due when it was.
-    fn continued_as(self, fresh: Self) -> Self {
-        let Self { progress, last_check, is_being_checked, first_failure_told, .. } = self;
-        Self { progress, last_check, is_being_checked, first_failure_told, ..fresh }
-    }
-
-    fn availability(&self, drain: Drain) -> Availability {
-        let health = match self.progress.state() {
-            // A name without an address cannot serve, whatever was known of it.
-            _ if self.question.is_none() => Health::Unhealthy,
-            State::Initial => Health::Initial,
-            State::Healthy => Health::Healthy,
-            State::Unhealthy => Health::Unhealthy,
-        };
-        Availability { health, drain, suspect: self.progress.is_suspect() }
-    }
-
-    fn tell_first_failure(&mut self, failure: &Failure) {
-        if std::mem::replace(&mut self.first_failure_told, true) {
-            return;
-        }
-        let Some(question) = &self.question else { return };
-        let health = &question.health;
-        let asked = match health.protocol {
-            HealthProtocol::Http => format!("GET {}", health.path),
-            HealthProtocol::Tcp => "a connection".to_owned(),
-        };
-        let told = match failure {
-            Failure::ResponseCodeMismatch { got } => format!(
-                "got {got} from {asked}, wanted {}: set health.path or matcher",
-                health.matcher
-            ),
-            Failure::ResponseStringMismatch => format!(
-                "the answer to {asked} lacks \"{}\": set health.body",
-                health.body.as_deref().unwrap_or_default()
-            ),
-            Failure::Timeout => {
-                format!("no answer to {asked} within {:?}: set health.timeout", health.timeout)
-            }
-            other => format!("no answer to {asked} from {}: {other}", question.address),
-        };
-        tracing::warn!(target = self.name, "{told}");
+        self.targets.values().all(Target::is_checked)
     }
 }
 
@@ -281,12 +187,19 @@ mod tests {
     use crate::model::roster::Roster;
     use crate::model::snapshot::Resolutions;
     use crate::policy::affinity::keys::{Key, Keyring};
+    use crate::policy::health::progress::State;
     use std::sync::Arc;
 
     fn picture(roster: &mut Roster) -> Snapshot {
-        let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
-                    targets = [\"127.0.0.1:1\"]\n";
-        let config = config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
+        picture_of("127.0.0.1:1", roster)
+    }
+
+    fn picture_of(target: &str, roster: &mut Roster) -> Snapshot {
+        let text = format!(
+            "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+             targets = [\"{target}\"]\n"
+        );
+        let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
         let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
         Snapshot::build(&config, keyring, &Resolutions::new(), roster).unwrap()
     }
@@ -296,23 +209,48 @@ mod tests {
         let mut roster = Roster::default();
         let first = picture(&mut roster);
         let mut watched = Watched::new(mpsc::channel(1).0);
-        watched.follow(&first);
         let now = Moment::now().monotonic;
+        watched.follow(&first, now);
         for target in watched.targets.values_mut() {
             target.last_check = Some(now);
             target.is_being_checked = true;
             target.first_failure_told = true;
         }
-        watched.follow(&picture(&mut roster));
+        watched.follow(&picture(&mut roster), now);
         let target = watched.targets.values().next().unwrap();
         assert_eq!(target.last_check, Some(now));
         assert!(target.is_being_checked && target.first_failure_told);
     }
 
     #[test]
+    fn a_target_that_is_gone_has_its_delay_and_then_has_left_unless_it_returns() {
+        let mut roster = Roster::default();
+        let (first, without) = (picture(&mut roster), picture_of("127.0.0.1:2", &mut roster));
+        let live = Arc::clone(&first.groups[0].targets[0].live);
+        let (mut watched, drains) = (Watched::new(mpsc::channel(1).0), Drains::load(None));
+        let begun = Moment::now().monotonic;
+        let delay = first.groups[0].settings.deregistration_delay;
+        let after = |share: f64| begun + delay.mul_f64(share);
+        let drain_at = |watched: &mut Watched, snapshot: &Snapshot, now: Instant| {
+            watched.follow(snapshot, now);
+            watched.publish(snapshot, &drains, now);
+            live.availability().drain
+        };
+        watched.follow(&first, begun);
+        assert_eq!(drain_at(&mut watched, &first, begun), Drain::No);
+        assert_eq!(drain_at(&mut watched, &without, begun), Drain::Running);
+        assert_eq!(drain_at(&mut watched, &without, after(0.9)), Drain::Running);
+        assert_eq!(drain_at(&mut watched, &first, after(0.9)), Drain::No);
+        assert_eq!(drain_at(&mut watched, &without, after(1.0)), Drain::Running);
+        assert_eq!(drain_at(&mut watched, &without, after(1.9)), Drain::Running);
+        assert_eq!(drain_at(&mut watched, &without, after(2.0)), Drain::Over);
+        assert!(watched.gone.is_empty());
+    }
+
+    #[test]
     fn a_check_we_could_not_make_says_nothing_about_the_target() {
         let mut watched = Watched::new(mpsc::channel(1).0);
-        watched.follow(&picture(&mut Roster::default()));
+        watched.follow(&picture(&mut Roster::default()), Moment::now().monotonic);
         let (&generation, target) = watched.targets.iter_mut().next().unwrap();
         target.is_being_checked = true;
         let error = io::Error::from_raw_os_error(nix::libc::EMFILE);

@@ -115,10 +115,12 @@ impl<'s, L: Live> Candidates<'s, L> {
         best
     }
 
-    /// The candidates: everyone in the best tier.
+    /// The candidates: everyone in the best tier. One that has become better since that was looked
+    /// for is one too: a lone target whose first check passes at this very moment must not be missed.
     pub fn list(&self) -> impl Iterator<Item = usize> + Clone {
         let best = self.best_tier();
-        (0..self.group.targets.len()).filter(move |&at| best.is_some() && self.tier(at) == best)
+        let is_in = move |tier: Tier| best.is_some_and(|best| tier <= best);
+        (0..self.group.targets.len()).filter(move |&at| self.tier(at).is_some_and(is_in))
     }
 
     /// The first candidate of the seed's ranking. While the pinned target's zone is known, those
@@ -213,5 +215,68 @@ impl<'s, L: Live> Candidates<'s, L> {
             fewest::Candidate { count: count(target), weight: target.weight, item: at }
         });
         fewest::fewest(candidates)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::ground::random::Random;
+    use crate::model::live::Availability;
+    use crate::model::roster::Roster;
+    use crate::model::snapshot::Resolutions;
+    use crate::policy::affinity::keys::{Key, Keyring};
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    /// Healthy from the read of this number on, and not known before.
+    struct Settling(Cell<i32>);
+
+    impl Live for Settling {
+        fn availability(&self, _: &Target) -> Availability {
+            let left = self.0.replace(self.0.get() - 1);
+            let health = if left > 0 { Health::Initial } else { Health::Healthy };
+            Availability { health, ..Availability::UNKNOWN }
+        }
+
+        fn at_cap(&self, _: &Target, _: u32) -> bool {
+            false
+        }
+
+        fn fails_open(&self, _: &Group) -> bool {
+            false
+        }
+
+        fn in_flight(&self, _: &Target) -> u32 {
+            0
+        }
+
+        fn sessions(&self, _: &Target) -> u32 {
+            0
+        }
+
+        fn share(&self, _: &Target) -> Share {
+            Share::WHOLE
+        }
+    }
+
+    #[test]
+    fn a_target_that_becomes_healthy_while_it_is_looked_at_is_not_missed() {
+        let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+                    targets = [\"127.0.0.1:1\"]\n";
+        let config = config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
+        let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+        let (names, mut roster) = (Resolutions::new(), Roster::default());
+        let snapshot = Snapshot::build(&config, keyring, &names, &mut roster).unwrap();
+        for reads in 0..6 {
+            let live = |reads| Settling(Cell::new(reads));
+            let (one, other) = (live(reads), live(reads));
+            let group = &snapshot.groups[0];
+            let candidates = Candidates::new(&snapshot, group, &one, &Tried::NOBODY);
+            assert_eq!(candidates.ranked(Seed(7), None), Some(0), "{reads}");
+            let candidates = Candidates::new(&snapshot, group, &other, &Tried::NOBODY);
+            assert_eq!(candidates.by_algorithm(&mut Random::from_seed(1)), Some(0), "{reads}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::candidates::{Candidates, Tried};
 use super::verdict::{GroupVerdict, Verdict};
-use super::{Draw, Live, Request, cookie_lines, place};
+use super::{Draw, Live, Opening, Request, cookie_lines, place};
 use crate::model::forward::{Forward, Share};
 use crate::model::snapshot::{Group, Snapshot};
 use crate::policy::affinity::claim::{self, Claim, Names, PinState};
@@ -37,7 +37,7 @@ pub(super) fn choose(
     let claim = claim::find(
         cookie_lines(request),
         Names { main: &sticky.cookie.name, twin: sticky.cookie.twin.as_deref() },
-        &snapshot.keyring,
+        &Opening { snapshot, live },
         sticky.cookie.kind,
         sticky.key,
         sticky.cookie.lifetime.seconds(),

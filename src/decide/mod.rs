@@ -16,8 +16,8 @@ use crate::model::affinity::{Affinity, Cookie};
 use crate::model::forward::Forward;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
-use crate::policy::affinity::claim::{self, Claim, PinState};
-use crate::policy::affinity::token::{Defect, Seed};
+use crate::policy::affinity::claim::{self, Claim, Opener, PinState};
+use crate::policy::affinity::token::{Defect, Kind, Opened, Seed};
 use crate::policy::affinity::{OnUnavailable, cookie, route};
 use crate::policy::balance::share::Share;
 use crate::policy::routing::conditions::Subject;
@@ -43,6 +43,25 @@ pub trait Live {
     fn sessions(&self, target: &Target) -> u32;
     /// How much of its weight it has for newcomers. Asked where that changes.
     fn share(&self, target: &Target) -> Share;
+    /// Opens a token. That is pure, so that one which was opened a moment ago may be remembered.
+    ///
+    /// # Errors
+    /// As the keyring's.
+    fn open(&self, snapshot: &Snapshot, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
+        snapshot.keyring.open(kind, text)
+    }
+}
+
+/// Opens tokens as the one who is asked about targets does.
+struct Opening<'a, L> {
+    snapshot: &'a Snapshot,
+    live: &'a L,
+}
+
+impl<L: Live> Opener for Opening<'_, L> {
+    fn open(&self, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
+        self.live.open(self.snapshot, kind, text)
+    }
 }
 
 /// Where turns and random numbers come from. Asked once, and only when a newcomer is placed, so that
@@ -178,7 +197,7 @@ fn cookie_lines<'r>(request: &Request<'r>) -> impl Iterator<Item = &'r [u8]> {
 /// What the request's cookies say to a group that writes this one.
 fn claim_of(
     request: &Request<'_>,
-    snapshot: &Snapshot,
+    opener: &impl Opener,
     group: &Group,
     cookie: &Cookie,
     now: u64,
@@ -186,7 +205,7 @@ fn claim_of(
     let names = claim::Names { main: &cookie.name, twin: cookie.twin.as_deref() };
     let lifetime = cookie.lifetime.seconds();
     let lines = cookie_lines(request);
-    claim::find(lines, names, &snapshot.keyring, cookie.kind, group.key, lifetime, now)
+    claim::find(lines, names, opener, cookie.kind, group.key, lifetime, now)
 }
 
 /// The decision table: the first row that applies decides.
@@ -206,7 +225,7 @@ fn place(
     let (claim, pinned, (target, verdict)) = match &group.affinity {
         None => (Claim::None, None, placing.by_algorithm(Verdict::Off)),
         Some(Affinity::Cookie(cookie)) => {
-            let claim = claim_of(request, snapshot, group, cookie, now);
+            let claim = claim_of(request, &Opening { snapshot, live }, group, cookie, now);
             let (pinned, placed) = placing.by_token(request, cookie, &claim);
             (claim, pinned, placed)
         }

@@ -35,7 +35,7 @@ pub struct Snapshot {
     /// Where this balancer stands.
     pub zone: Option<Name>,
     /// By key, in its order: a search among a few numbers beats hashing one.
-    lifetimes: Box<[((Kind, GroupKey), u32)]>,
+    lifetimes: Lifetimes,
 }
 
 /// A listener and the rules that hold for it.
@@ -102,6 +102,8 @@ pub struct Target {
     pub address: Option<SocketAddr>,
     /// The same as text, for the log.
     pub address_text: Option<Box<str>>,
+    /// The host name that stands in the file for it.
+    pub host: Option<Box<str>>,
     /// Its share.
     pub weight: u16,
     /// Where it stands.
@@ -211,10 +213,10 @@ fn rules_of(rules: &[Rule], listener: &settings::Listener) -> HostTable {
     HostTable::new(rules.map(|(at, rule)| (at, rule.settings.conditions.hosts.as_slice())))
 }
 
-fn lifetimes(
-    groups: &[Group],
-    rules: &[Rule],
-) -> Result<Box<[((Kind, GroupKey), u32)]>, Collision> {
+/// How many seconds pins live, by what they pin to.
+type Lifetimes = Box<[((Kind, GroupKey), u32)]>;
+
+fn lifetimes(groups: &[Group], rules: &[Rule]) -> Result<Lifetimes, Collision> {
     let mut names: HashMap<GroupKey, &str> = HashMap::new();
     let mut lifetimes = Vec::new();
     for group in groups {
@@ -269,6 +271,7 @@ impl Group {
                 id,
                 address,
                 address_text: address.map(|address| address.to_string().into()),
+                host: target.address.host().map(Into::into),
                 weight: target.weight,
                 zone: target.zone.clone(),
                 drain: target.drain,

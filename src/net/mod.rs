@@ -6,3 +6,4 @@ pub mod listen;
 pub mod pool;
 pub mod shortage;
 pub mod stream;
+pub mod tls;

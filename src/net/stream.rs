@@ -43,6 +43,11 @@ impl Watch {
         self.written.load(Ordering::Relaxed)
     }
 
+    /// Counts bytes that went out past the stream.
+    pub fn add_written(&self, bytes: usize) {
+        self.note(&self.written, bytes);
+    }
+
     /// How often all that was to be written had been. hyper flushes its stream only then.
     pub fn flushes(&self) -> u64 {
         self.flushes.load(Ordering::Relaxed)

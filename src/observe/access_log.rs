@@ -118,9 +118,9 @@ pub struct AccessBuffer {
 }
 
 impl AccessBuffer {
-    /// Whether records are wanted at all.
-    pub fn is_on(&self) -> bool {
-        self.sender.is_some()
+    /// How records are written; `None` where none are wanted.
+    pub fn format(&self) -> Option<AccessFormat> {
+        self.sender.as_ref().map(|_| self.format)
     }
 
     /// Notes one exchange.

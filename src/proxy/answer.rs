@@ -150,8 +150,9 @@ fn write_cookie(
     renewal: &Renewal,
     trust: &Trust,
 ) {
-    let sealed =
-        renewal.contents.map(|contents| exchange.snapshot.keyring.seal(cookie.kind, &contents));
+    let (picture, remembered) = (&exchange.snapshot, &exchange.client.remembered);
+    let seal = |contents| remembered.seal(picture, cookie.kind, &contents);
+    let sealed = renewal.contents.map(seal);
     let token = sealed.as_ref().map_or("", Sealed::as_str);
     let secure = cookie.settings.secure.due(trust.came_over_tls);
     let twin = cookie.twin.is_some() && cookie.settings.cors_twin.due(trust.came_over_tls);

@@ -121,9 +121,9 @@ pub async fn attempt(
     exchange: &mut Exchange,
 ) -> Attempted {
     let now = exchange.workplace.now();
-    exchange.story().dispatched = Some(now);
     let head = &*outgoing.head(told, target);
     if let Some(connection) = exchange.workplace.pool.take(&target.live, now.monotonic) {
+        exchange.story().dispatched = Some(now);
         match send(outgoing, head, connection, exchange, now.monotonic).await {
             Sent::Answered(response, connection) => {
                 return answered(response, connection, target, exchange);
@@ -142,8 +142,9 @@ pub async fn attempt(
         Ok(connection) => connection,
         Err(failure) => return failure,
     };
-    let now = exchange.workplace.now().monotonic;
-    match send(outgoing, head, connection, exchange, now).await {
+    let now = exchange.workplace.now();
+    exchange.story().dispatched = Some(now);
+    match send(outgoing, head, connection, exchange, now.monotonic).await {
         Sent::Answered(response, connection) => answered(response, connection, target, exchange),
         Sent::Ended(failure) => Attempted::Failed(failure),
         // The target was reached: what it makes of a request is no word on whether it serves, or
@@ -243,6 +244,7 @@ async fn send(
             let failure = upload.and_then(|upload| upload.failure());
             Sent::Ended(failure.unwrap_or(Failure::BodyMalformed))
         }
+        Err(Expiry::Deregistered) => Sent::Ended(Failure::TargetDeregistered),
         Err(Expiry::Request) => Sent::Ended(Failure::RequestTimeout),
         Err(_) => Sent::Ended(Failure::ResponseTimeout),
     }

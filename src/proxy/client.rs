@@ -8,9 +8,12 @@
 
 use super::body::RequestBody;
 use super::exchange::Ended;
+use super::remembered::Remembered;
 use super::workplace::Workplace;
 use crate::config::settings::ListenerTimeouts;
 use crate::ground::clock::Moment;
+use crate::model::live::Drain;
+use crate::model::published::Picture;
 use crate::net::http1::Connection;
 use crate::net::stream::Watch;
 use crate::policy::headers::forwarded::Introduction;
@@ -54,6 +57,19 @@ pub enum Expiry {
     Response,
     /// An answer or a tunnel stood still: cut.
     Stalled,
+    /// The target has left the group, its deregistration delay too: 502 where its answer was
+    /// awaited, else cut (AWS, "Edit target group attributes": deregistration delay).
+    Deregistered,
+}
+
+impl Expiry {
+    /// The word for the access log where an answer or a tunnel was cut.
+    pub fn word(self) -> &'static str {
+        match self {
+            Expiry::Deregistered => "target_deregistered",
+            _ => "stalled",
+        }
+    }
 }
 
 /// How long a connection is idle before hyper's buffers for it are given back. They are some 16 KiB;
@@ -74,14 +90,19 @@ pub struct Client {
     pub watch: Arc<Watch>,
     /// When it was accepted.
     pub accepted: Moment,
+    /// Its client's tokens.
+    pub remembered: Remembered,
     introduction: OnceCell<Introduction>,
     peer_text: OnceCell<Box<str>>,
+    trace_id: OnceCell<[u64; 2]>,
     timeouts: ListenerTimeouts,
     phase: Cell<Phase>,
     since: Cell<Instant>,
     deadline: Cell<Option<Instant>>,
     read_before: Cell<u64>,
     expiry: Cell<Option<Expiry>>,
+    /// The indexes of the group and the target the exchange under way is with, in its picture.
+    target: RefCell<Option<(Picture, usize, usize)>>,
     waker: RefCell<Option<Waker>>,
     /// Whether hyper holds buffers for it.
     is_equipped: Cell<bool>,
@@ -110,14 +131,17 @@ impl Client {
             listener,
             watch,
             accepted,
+            remembered: Remembered::default(),
             introduction: OnceCell::new(),
             peer_text: OnceCell::new(),
+            trace_id: OnceCell::new(),
             timeouts,
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(accepted.monotonic),
             deadline: Cell::new(None),
             read_before: Cell::new(0),
             expiry: Cell::new(None),
+            target: RefCell::new(None),
             waker: RefCell::new(None),
             is_equipped: Cell::new(false),
             must_linger: Cell::new(false),
@@ -146,6 +170,11 @@ impl Client {
         self.peer_text.get_or_init(|| self.peer.to_string().into())
     }
 
+    /// A random id of the connection, made when it is first asked for.
+    pub fn trace_id(&self, workplace: &Workplace) -> [u64; 2] {
+        *self.trace_id.get_or_init(|| [workplace.random(), workplace.random()])
+    }
+
     /// Waits for something else from now on; `deadline` is the latest for all of it. Time that ran
     /// out on what was awaited before is forgotten: a late tick must not cut what came after.
     pub fn enter(&self, phase: Phase, now: Instant, deadline: Option<Instant>) {
@@ -154,6 +183,23 @@ impl Client {
         self.since.set(now);
         self.deadline.set(deadline);
         self.read_before.set(self.watch.read());
+    }
+
+    /// Notes the target the exchange under way is with: a group and a target of it, by index.
+    pub fn begin_with(&self, picture: &Picture, group: usize, target: usize) {
+        *self.target.borrow_mut() = Some((Picture::clone(picture), group, target));
+    }
+
+    /// Notes that the exchange is over, and so whatever it had to do with a target.
+    pub fn end_with_target(&self) {
+        *self.target.borrow_mut() = None;
+    }
+
+    fn target_has_left(&self) -> bool {
+        self.target.borrow().as_ref().is_some_and(|(picture, group, target)| {
+            let target = &picture.groups[*group].targets[*target];
+            target.live.availability().drain == Drain::Over
+        })
     }
 
     /// Whether the next answer must be the last: its life is over.
@@ -165,6 +211,9 @@ impl Client {
     /// Notes whether hyper holds buffers for it.
     pub fn equip(&self, is_equipped: bool) {
         self.is_equipped.set(is_equipped);
+        if !is_equipped {
+            self.remembered.forget();
+        }
     }
 
     /// Whether it has been idle so long that hyper's buffers are better given back.
@@ -276,6 +325,11 @@ impl Client {
         let active = self.watch.take_active();
         let elapsed = || now.saturating_duration_since(self.since.get());
         let overdue = self.deadline.get().is_some_and(|deadline| now >= deadline);
+        let awaits_target =
+            matches!(phase, Phase::Upload | Phase::Waiting | Phase::Responding | Phase::Tunnel);
+        if awaits_target && self.target_has_left() {
+            return Some(Expiry::Deregistered);
+        }
         match phase {
             Phase::Fresh | Phase::Idle => {
                 if self.watch.read() != self.read_before.get() {

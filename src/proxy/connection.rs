@@ -2,6 +2,7 @@
 //! deadlines, and what it leaves undone is done here.
 
 use super::client::{Client, Expiry, Phase};
+use super::exchange::Ended;
 use super::handle::handle;
 use super::respond;
 use super::workplace::Workplace;
@@ -13,7 +14,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -80,10 +80,8 @@ async fn speak(
     stream: WatchedStream,
     limits: &Limits,
 ) -> (End, Option<WatchedStream>) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let (workplace, client) = (workplace.clone(), client.clone());
-        async move { Ok::<_, Infallible>(handle(workplace, client, request).await) }
-    });
+    let service =
+        service_fn(|request: Request<Incoming>| handle(workplace.clone(), client.clone(), request));
     let mut builder = http1::Builder::new();
     // hyper's pipelined flush stays off: it holds answers back as long as anything unread is in
     // the buffer, half a request or a malformed one included.
@@ -101,7 +99,7 @@ async fn speak(
         workplace.begin_turn();
         client.remember_waker(cx.waker());
         if let Some(expiry) = client.expiry()
-            && !is_for_the_exchange(expiry)
+            && !is_for_the_exchange(expiry, client.phase())
         {
             return Poll::Ready(End::Expired(expiry));
         }
@@ -132,38 +130,57 @@ async fn speak(
 }
 
 /// Whether a time-out is answered by the exchange under way rather than here.
-fn is_for_the_exchange(expiry: Expiry) -> bool {
-    matches!(expiry, Expiry::Request | Expiry::Response)
+fn is_for_the_exchange(expiry: Expiry, phase: Phase) -> bool {
+    match expiry {
+        Expiry::Request | Expiry::Response => true,
+        Expiry::Deregistered => matches!(phase, Phase::Upload | Phase::Waiting),
+        Expiry::Silent | Expiry::Head | Expiry::Stalled => false,
+    }
 }
 
 /// The last word on a connection that hyper let go of, then the close.
-async fn finish(workplace: &Workplace, client: &Client, mut socket: TcpStream, end: End) {
-    let last_word = match end {
-        End::Expired(Expiry::Head) => Some(StatusCode::REQUEST_TIMEOUT),
+async fn finish(workplace: &Rc<Workplace>, client: &Client, mut socket: TcpStream, end: End) {
+    // What is answered to a head that could not be read, why, and whether hyper has done so.
+    let unread = match end {
+        End::Expired(Expiry::Head) => Some((StatusCode::REQUEST_TIMEOUT, "request_timeout", false)),
         // An HTTP/2 preface: ALB answers 505 on a listener that does not speak it.
         End::Done(Err(error)) if error.is_parse_version_h2() => {
-            Some(StatusCode::HTTP_VERSION_NOT_SUPPORTED)
+            Some((StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http2_preface", false))
         }
         End::Done(Err(error)) if error.is_parse() => {
-            workplace.counters.unparsable.add_one();
             tracing::debug!(peer = %client.peer, %error, "a request that is no HTTP");
-            client.linger();
-            None
+            let (status, why) = answered_by_hyper(&error);
+            Some((status, why, true))
         }
         End::Expired(_) | End::Done(_) | End::Idle => None,
     };
-    if let Some(status) = last_word {
+    if let Some((status, why, is_answered)) = unread {
         workplace.counters.unparsable.add_one();
-        let snapshot = workplace.snapshot();
-        let listener = &snapshot.listeners[client.listener].settings;
-        let answer = respond::raw(status, &listener.response_fields);
-        // Best effort: the socket's buffer takes so few bytes at once, or the client is gone.
-        let _ = tokio::time::timeout(LINGER, socket.write_all(&answer)).await;
+        if !is_answered {
+            let snapshot = workplace.snapshot();
+            let listener = &snapshot.listeners[client.listener].settings;
+            let answer = respond::raw(status, &listener.response_fields);
+            // Best effort: the socket's buffer takes so few bytes at once, or the client is gone.
+            if let Ok(Ok(())) = tokio::time::timeout(LINGER, socket.write_all(&answer)).await {
+                client.watch.add_written(answer.len());
+            }
+        }
         client.linger();
+        Ended::unread(Rc::clone(workplace), client, status, why).write_now(client);
     }
     if client.must_linger() {
         client.enter(Phase::Responding, Moment::now().monotonic, None);
         linger(&mut socket).await;
+    }
+}
+
+/// What hyper answers to a head it cannot read: it tells why, but not the status.
+fn answered_by_hyper(error: &hyper::Error) -> (StatusCode, &'static str) {
+    match error.is_parse_too_large() {
+        // Only its words tell a long target from large fields.
+        true if error.to_string() == "URI too long" => (StatusCode::URI_TOO_LONG, "uri_too_long"),
+        true => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
+        false => (StatusCode::BAD_REQUEST, "malformed_head"),
     }
 }
 

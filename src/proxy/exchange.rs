@@ -4,6 +4,7 @@
 use super::client::{Client, Phase};
 use super::failure::Failure;
 use super::workplace::Workplace;
+use crate::config::settings::AccessFormat;
 use crate::decide::Placement;
 use crate::decide::group_choice::GroupChoice;
 use crate::decide::verdict::Verdict;
@@ -11,7 +12,7 @@ use crate::ground::clock::Moment;
 use crate::model::published::Picture;
 use crate::observe::record::{LONGEST_USER_AGENT, Record};
 use crate::policy::affinity::token::Seed;
-use http::header::{HOST, HeaderName, USER_AGENT};
+use http::header::{HOST, HeaderName, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Version};
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -86,30 +87,40 @@ pub struct Story {
     pub is_complete: bool,
 }
 
-/// What the client said that is written down: the target, Host and User-Agent, one behind the
-/// other. Copied, because values that point into hyper's read buffer make it take a new one.
+/// What the client said that is written down: the target, Host, User-Agent and, where the format
+/// has it, Referer, one behind the other. Copied, because values that point into hyper's read buffer make it take a new one.
 #[derive(Debug)]
 pub struct Said {
     text: Vec<u8>,
     target_end: usize,
     host_end: usize,
+    user_agent_end: usize,
 }
 
 impl Said {
-    fn of<B>(request: &http::Request<B>) -> Self {
+    fn of<B>(request: &http::Request<B>, keeps_referer: bool) -> Self {
         let target = request.uri().path_and_query().map_or("-", |target| target.as_str());
         let field = |name: HeaderName| {
             request.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default()
         };
         let (host, user_agent) = (field(HOST), field(USER_AGENT));
-        let user_agent = &user_agent[..user_agent.len().min(LONGEST_USER_AGENT)];
+        let cut = |value: &'_ [u8]| value.len().min(LONGEST_USER_AGENT);
+        let user_agent = &user_agent[..cut(user_agent)];
+        let referer = if keeps_referer { field(REFERER) } else { &[] };
+        let referer = &referer[..cut(referer)];
         let target_end = target.len();
         let host_end = target_end + host.len();
-        let mut text = Vec::with_capacity(host_end + user_agent.len());
+        let user_agent_end = host_end + user_agent.len();
+        let mut text = Vec::with_capacity(user_agent_end + referer.len());
         text.extend_from_slice(target.as_bytes());
         text.extend_from_slice(host);
         text.extend_from_slice(user_agent);
-        Self { text, target_end, host_end }
+        text.extend_from_slice(referer);
+        Self { text, target_end, host_end, user_agent_end }
+    }
+
+    fn nothing() -> Self {
+        Self { text: b"-".into(), target_end: 1, host_end: 1, user_agent_end: 1 }
     }
 
     fn target(&self) -> &[u8] {
@@ -121,7 +132,11 @@ impl Said {
     }
 
     fn user_agent(&self) -> &[u8] {
-        &self.text[self.host_end..]
+        &self.text[self.host_end..self.user_agent_end]
+    }
+
+    fn referer(&self) -> &[u8] {
+        &self.text[self.user_agent_end..]
     }
 }
 
@@ -142,33 +157,8 @@ impl Exchange {
     ) -> Self {
         let began = workplace.now();
         client.enter(Phase::Waiting, began.monotonic, None);
-        let story = Story {
-            began,
-            address: client.peer.ip(),
-            method: request.method().clone(),
-            version: request.version(),
-            said: Said::of(request),
-            trace_id: None,
-            rule: None,
-            action: "-",
-            group: None,
-            redirect_url: None,
-            transformed_host: None,
-            transformed_uri: None,
-            placement: None,
-            fresh_seed: None,
-            attempts: 0,
-            dispatched: None,
-            answered: None,
-            target_status: None,
-            // Until something else is answered, the client is the one who left (ALB's 460).
-            status: 460,
-            error: None,
-            classification: None,
-            set_cookie: None,
-            is_tunnel: false,
-            is_complete: false,
-        };
+        let said = Said::of(request, workplace.keeps_referer);
+        let story = Story::new(began, &client, request.method().clone(), request.version(), said);
         let snapshot = workplace.snapshot();
         Self { workplace, client, snapshot, closes_both: false, story: Some(Box::new(story)) }
     }
@@ -188,6 +178,8 @@ impl Exchange {
 
     /// Notes that the balancer answers itself because of this.
     pub fn fail(&mut self, failure: &Failure) {
+        // No target has any part in the answer to come, nor can its leaving cut it.
+        self.client.end_with_target();
         let story = self.story();
         story.status = failure.logged_status();
         story.error = Some(failure.word());
@@ -210,6 +202,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let Some(mut story) = self.story.take() else { return };
+        self.client.end_with_target();
         if !story.is_complete {
             story.break_off(&self.workplace, &self.client);
         }
@@ -219,9 +212,40 @@ impl Drop for Exchange {
 }
 
 impl Story {
+    #[inline(always)]
+    fn new(began: Moment, client: &Client, method: Method, version: Version, said: Said) -> Self {
+        Self {
+            began,
+            address: client.peer.ip(),
+            method,
+            version,
+            said,
+            trace_id: None,
+            rule: None,
+            action: "-",
+            group: None,
+            redirect_url: None,
+            transformed_host: None,
+            transformed_uri: None,
+            placement: None,
+            fresh_seed: None,
+            attempts: 0,
+            dispatched: None,
+            answered: None,
+            target_status: None,
+            // Until something else is answered, the client is the one who left (ALB's 460).
+            status: 460,
+            error: None,
+            classification: None,
+            set_cookie: None,
+            is_tunnel: false,
+            is_complete: false,
+        }
+    }
+
     fn break_off(&mut self, workplace: &Workplace, client: &Client) {
         self.error.get_or_insert(match client.expiry() {
-            Some(_) => "stalled",
+            Some(expiry) => expiry.word(),
             None if workplace.cutting.get() => "cut",
             None => "client_gone",
         });
@@ -229,6 +253,24 @@ impl Story {
 }
 
 impl Ended {
+    /// A head that could not be read, was answered with this status for this reason, and is all
+    /// there was.
+    pub fn unread(
+        workplace: Rc<Workplace>,
+        client: &Client,
+        status: StatusCode,
+        why: &'static str,
+    ) -> Self {
+        workplace.begin_turn();
+        // No client can send this version: its connection is answered before there is a request.
+        let (method, version) = (Method::default(), Version::HTTP_09);
+        let mut story = Story::new(workplace.now(), client, method, version, Said::nothing());
+        story.status = status.as_u16();
+        story.error = Some(why);
+        let snapshot = workplace.snapshot();
+        Self { story: Box::new(story), workplace, snapshot }
+    }
+
     /// Notes that the connection ended before the last bytes had gone out.
     pub fn break_off(&mut self, client: &Client) {
         if !self.story.is_tunnel {
@@ -270,9 +312,7 @@ impl Ended {
                 );
             }
         }
-        if !workplace.access().is_on() {
-            return;
-        }
+        let Some(format) = workplace.access().format() else { return };
         let since = |later: Option<Moment>, earlier: Option<Moment>| -> Option<Duration> {
             Some(later?.since(earlier?))
         };
@@ -281,6 +321,11 @@ impl Ended {
         } else {
             Cow::Owned(story.address.to_string())
         };
+        let (method, version) = match story.version {
+            Version::HTTP_09 => ("-", "-"),
+            Version::HTTP_10 => (story.method.as_str(), "HTTP/1.0"),
+            _ => (story.method.as_str(), "HTTP/1.1"),
+        };
         let record = Record {
             kind: if story.is_tunnel { "ws" } else { "http" },
             ended: now.wall,
@@ -288,6 +333,8 @@ impl Ended {
             listener: snapshot.listeners[client.listener].settings.name.as_str(),
             client: &address,
             peer: client.peer_text(),
+            local: client.local,
+            connection: (format == AccessFormat::Alb).then(|| client.trace_id(workplace)),
             group: group.map(|group| group.name()),
             target: served_by.map(|target| target.id.as_str()),
             target_address: served_by.and_then(|target| target.address_text.as_deref()),
@@ -298,17 +345,24 @@ impl Ended {
             target_status: story.target_status.map(|status| status.as_u16()),
             received_bytes,
             sent_bytes,
-            method: story.method.as_str(),
+            method,
             host: story.said.host(),
             target_uri: story.said.target(),
-            version: if story.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            version,
             user_agent: story.said.user_agent(),
+            referer: story.said.referer(),
             trace_id: story.trace_id.as_ref().map(HeaderValue::as_bytes).unwrap_or_default(),
             rule: match story.rule {
                 Some(rule) => snapshot.rules[rule].settings.name.as_str(),
                 None => "default",
             },
+            rule_at: story.rule,
             action: story.action,
+            redirect_url: story.redirect_url.as_deref().map(str::as_bytes),
+            transformed_host: story.transformed_host.as_deref().map(str::as_bytes),
+            transformed_uri: story.transformed_uri.as_deref().map(str::as_bytes),
+            transform_status: (story.transformed_host.is_some() || story.transformed_uri.is_some())
+                .then_some("TransformSuccess"),
             error_reason: story.error,
             group_sticky: story.group.as_ref().map(|group| group.verdict),
             classification: story.classification,

@@ -38,6 +38,8 @@ pub enum Failure {
     UnaskedUpgrade,
     /// The target did not answer in time.
     ResponseTimeout,
+    /// The target left the group, and its deregistration delay ended before it answered.
+    TargetDeregistered,
 }
 
 impl Failure {
@@ -76,7 +78,8 @@ impl Failure {
             Failure::Connect(ConnectError::Io(_) | ConnectError::Unresolved)
             | Failure::TargetLost
             | Failure::TargetMalformed
-            | Failure::UnaskedUpgrade => StatusCode::BAD_GATEWAY,
+            | Failure::UnaskedUpgrade
+            | Failure::TargetDeregistered => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -120,6 +123,7 @@ impl Failure {
             Failure::TargetMalformed => "target_malformed",
             Failure::UnaskedUpgrade => "unasked_upgrade",
             Failure::ResponseTimeout => "response_timeout",
+            Failure::TargetDeregistered => "target_deregistered",
         }
     }
 

@@ -10,7 +10,7 @@ use super::request::{self, Trust};
 use super::reroute;
 use super::respond;
 use super::upgrade;
-use super::workplace::{AsItIs, Workplace};
+use super::workplace::{AsItIs, AsItIsFor, Workplace};
 use crate::config::settings::Algorithm;
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
@@ -27,15 +27,23 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use std::convert::Infallible;
 use std::rc::Rc;
 
 /// Serves one request.
-pub async fn handle(
+pub fn handle(
     workplace: Rc<Workplace>,
     client: Rc<Client>,
     request: Request<Incoming>,
-) -> Response<ResponseBody> {
-    let mut exchange = Exchange::begin(workplace, client, &request);
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    // It begins here: where the client's end came with its request, hyper drops the future unasked.
+    answered(Exchange::begin(workplace, client, &request), request)
+}
+
+async fn answered(
+    mut exchange: Exchange,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
     let has_body = !request.body().is_end_stream();
     let failure = match serve(&mut exchange, request).await {
         Ok(Served::Here(response)) => {
@@ -43,16 +51,16 @@ pub async fn handle(
             if has_body {
                 exchange.client.linger();
             }
-            return own(response, exchange);
+            return Ok(own(response, exchange));
         }
         Ok(Served::Switched(response, switch)) => {
             exchange.answer(response.status());
             tokio::task::spawn_local(upgrade::carry(exchange, *switch));
-            return response.map(|()| ResponseBody::of_switch());
+            return Ok(response.map(|()| ResponseBody::of_switch()));
         }
         Ok(Served::ByTarget(response, lease)) => {
             exchange.answer(response.status());
-            return response.map(|()| ResponseBody::of_target(lease, exchange));
+            return Ok(response.map(|()| ResponseBody::of_target(lease, exchange)));
         }
         Err(failure) => failure,
     };
@@ -61,7 +69,7 @@ pub async fn handle(
         // Unread bytes may follow; should the connection close, they must not reset it.
         exchange.client.linger();
     }
-    own(respond::failure(&failure), exchange)
+    Ok(own(respond::failure(&failure), exchange))
 }
 
 fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<ResponseBody> {
@@ -117,10 +125,11 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
         headers: &parts.headers,
         address: trust.address,
     };
+    let client = Rc::clone(&exchange.client);
     let decision = decide::decide(
         &described,
         &snapshot,
-        &AsItIs,
+        &AsItIsFor { remembered: &client.remembered, picture: &snapshot },
         began.unix_seconds(),
         &mut *exchange.workplace.draw(),
     );
@@ -200,6 +209,7 @@ async fn forward(
             },
         };
         exchange.story().attempts += 1;
+        exchange.client.begin_with(&snapshot, placement.group, at);
         let debug = snapshot.listeners[exchange.client.listener].settings.debug_headers;
         let told = Told {
             verdict: debug.then_some(placement.verdict),

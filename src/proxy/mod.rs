@@ -8,6 +8,7 @@ pub mod connection;
 pub mod exchange;
 pub mod failure;
 pub mod handle;
+mod remembered;
 mod request;
 mod reroute;
 pub mod respond;

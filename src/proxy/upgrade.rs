@@ -41,7 +41,7 @@ pub async fn carry(mut exchange: Exchange, switch: Switch) {
         });
         let error = tokio::select! {
             copied = copied => copied.is_err().then_some("tunnel_broke_off"),
-            _ = expired => Some("stalled"),
+            expiry = expired => Some(expiry.word()),
         };
         let story = exchange.story();
         story.error = error;

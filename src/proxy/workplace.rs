@@ -2,6 +2,8 @@
 //! nobody else, so there are cells where there would be locks.
 
 use super::body::RequestBody;
+use super::remembered::Remembered;
+use crate::config::settings::AccessFormat;
 use crate::decide::{Draw, Live};
 use crate::ground::clock::Moment;
 use crate::ground::random::Random;
@@ -10,10 +12,11 @@ use crate::model::live::Availability;
 use crate::model::published::{Picture, Reader};
 use crate::model::report::Report;
 use crate::model::sessions::Sessions;
-use crate::model::snapshot::{Group, Target};
+use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::net::pool::Pool;
 use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
+use crate::policy::affinity::token::{Defect, Kind, Opened};
 use crate::policy::balance::share::Share;
 use crate::policy::retry::RetryBudget;
 use http::HeaderValue;
@@ -35,6 +38,8 @@ pub struct Workplace {
     pub draining: Cell<bool>,
     /// Whether it cuts what is still under way.
     pub cutting: Cell<bool>,
+    /// Whether Referer is written down.
+    pub keeps_referer: bool,
     turn: Cell<Moment>,
     clock: Cell<Moment>,
     snapshots: RefCell<(Reader, Option<Picture>)>,
@@ -63,6 +68,7 @@ impl Workplace {
             counters,
             draining: Cell::new(false),
             cutting: Cell::new(false),
+            keeps_referer: access.format() == Some(AccessFormat::Combined),
             turn: Cell::new(now),
             clock: Cell::new(now),
             snapshots: RefCell::new((snapshots, None)),
@@ -183,6 +189,43 @@ impl Live for AsItIs {
 
     fn share(&self, target: &Target) -> Share {
         target.live.share()
+    }
+}
+
+/// The same for one client, whose connection remembers its tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AsItIsFor<'c> {
+    pub(super) remembered: &'c Remembered,
+    pub(super) picture: &'c Picture,
+}
+
+impl Live for AsItIsFor<'_> {
+    fn availability(&self, target: &Target) -> Availability {
+        AsItIs.availability(target)
+    }
+
+    fn at_cap(&self, target: &Target, cap: u32) -> bool {
+        AsItIs.at_cap(target, cap)
+    }
+
+    fn fails_open(&self, group: &Group) -> bool {
+        AsItIs.fails_open(group)
+    }
+
+    fn in_flight(&self, target: &Target) -> u32 {
+        AsItIs.in_flight(target)
+    }
+
+    fn sessions(&self, target: &Target) -> u32 {
+        AsItIs.sessions(target)
+    }
+
+    fn share(&self, target: &Target) -> Share {
+        AsItIs.share(target)
+    }
+
+    fn open(&self, _snapshot: &Snapshot, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
+        self.remembered.open(self.picture, kind, text)
     }
 }
 

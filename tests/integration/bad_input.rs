@@ -352,3 +352,33 @@ fn a_good_token_behind_three_others_is_found_and_behind_four_it_is_not() {
         assert_eq!(told(&answer).0, expected, "{before}");
     }
 }
+
+#[test]
+fn clients_who_share_a_proxys_connection_are_told_apart_request_by_request() {
+    let origins = two();
+    let world = world(&origins, "");
+    let [a, b] = ["a", "b"].map(|id| minted(&world, Kind::Lb, "app", id, now()));
+    let old = minted(&world, Kind::Lb, "app", "b", now() - 86_401);
+    let group = minted(&world, Kind::Group, "app", "b", now());
+    let forged = format!("{}{}", &a[..40], "A".repeat(a.len() - 40));
+    let mut proxy = Visitor::of(world.address());
+    for _ in 0..3 {
+        for (token, expected) in [
+            (&a, ("hit", Some("a"))),
+            (&b, ("hit", Some("b"))),
+            (&a, ("hit", Some("a"))),
+            (&forged, ("forged", None)),
+            (&old, ("expired", None)),
+            (&group, ("forged", None)),
+            (&b, ("hit", Some("b"))),
+        ] {
+            proxy.jar.clear();
+            let answer = proxy.ask("GET", "/", &[&format!("Cookie: AWSALB={token}")], "");
+            assert_eq!(told(&answer).0, expected.0);
+            assert!(expected.1.is_none_or(|body| answer.body == body));
+            let given = opened(&world, Kind::Lb, &proxy.jar["AWSALB"]);
+            let kept = given.seed() == opened(&world, Kind::Lb, &a).seed();
+            assert_eq!(kept, expected.0 != "forged", "{token}");
+        }
+    }
+}

@@ -8,6 +8,8 @@
 
 mod support;
 
+/// The access log in the formats that others read.
+mod access_log;
 /// How targets frame what they answer, and what the next request over their connection gets.
 mod answers;
 /// The application's cookie as real stacks treat it, and the companion beside it.
@@ -18,6 +20,8 @@ mod attributes;
 mod bad_input;
 /// Who serves newcomers: each algorithm, a slow start, a failing target.
 mod balancing;
+/// What a health check asks, over what, and which answers it takes.
+mod checks;
 /// The real program, its exit codes, and the demo's own curl lines.
 mod command_line;
 /// SIGTERM: what is in flight finishes, what stands still is cut.
@@ -32,6 +36,8 @@ mod groups;
 mod health;
 /// Clients known by a route in the application's cookie or by a header field.
 mod keyed;
+/// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.
+mod leaving;
 /// Targets known by host names: a restart, and a resolver that is silent.
 mod names;
 /// Conditions, redirects and rewrites, and what `explain` says of them.
@@ -40,3 +46,7 @@ mod rules;
 mod secrets;
 /// A client stays, moves once, and its cookie says what it should.
 mod stickiness;
+/// Each change of a target's state is a line with ALB's words.
+mod target_states;
+/// Groups that keep to a zone, and how few healthy targets are too few.
+mod zones;

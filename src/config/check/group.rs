@@ -197,9 +197,17 @@ fn health(table: &Table, problems: &mut Problems) -> Option<Health> {
         let label = format!("at most `interval`, which is {}", duration_text(interval));
         problems.push(Problem::at(written.span.clone(), title).label(label));
     }
+    let matcher = Matcher::http(table.text("matcher"))?;
+    let drain_on_404 = table.flag("drain_on_404");
+    if let Some(written) = table.get("matcher").filter(|_| drain_on_404 && matcher.accepts(404)) {
+        let title = "404 cannot both pass a check and ask for a drain";
+        let problem = Problem::at(written.span.clone(), title);
+        problems.push(problem.help("leave 404 out of `matcher`, or `drain_on_404` out"));
+    }
     Some(Health {
         protocol: match table.text("protocol") {
             "tcp" => HealthProtocol::Tcp,
+            "https" => HealthProtocol::Https,
             _ => HealthProtocol::Http,
         },
         path: table.text("path").into(),
@@ -209,8 +217,9 @@ fn health(table: &Table, problems: &mut Problems) -> Option<Health> {
         fast_interval: table.duration("fast_interval"),
         healthy_threshold: table.number("healthy_threshold"),
         unhealthy_threshold: table.number("unhealthy_threshold"),
-        matcher: Matcher::http(table.text("matcher"))?,
+        matcher,
         body: table.get("body").map(|body| body.text().into()),
+        drain_on_404,
         connect_failures: table.table("passive").nonzero("connect_failures"),
     })
 }

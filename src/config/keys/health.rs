@@ -5,8 +5,9 @@ use super::{Key, Kind, forms, millis};
 pub(super) static HEALTH: &[Key] = &[
     Key::new(
         "protocol",
-        Kind::Word(&[("http", true), ("https", false), ("grpc", false), ("tcp", true)]),
-        "How a target is asked; with `tcp` connecting is enough.",
+        Kind::Word(&[("http", true), ("https", true), ("grpc", false), ("tcp", true)]),
+        "How a target is asked. With `https` any certificate will do, as with ALB, and a host name \
+         is sent as SNI; with `tcp` connecting is enough.",
     )
     .or("\"http\""),
     Key::new("path", Kind::Text(&forms::REQUEST_PATH), "What is asked for.").or("\"/\""),
@@ -37,7 +38,13 @@ pub(super) static HEALTH: &[Key] = &[
         .or("2"),
     Key::new("matcher", Kind::Text(&forms::MATCHER), "Accepted status codes.").or("\"200\""),
     Key::new("body", Kind::Text(&forms::ANY), "Text the answer must contain.").eg("\"ok\""),
-    Key::new("drain_on_404", Kind::Bool, "Whether 404 means: drain me.").or("false").later(),
+    Key::new(
+        "drain_on_404",
+        Kind::Bool,
+        "Whether 404 means `drain me`: no newcomers until a check passes again. It counts neither \
+         as a pass nor as a failure. An answer with `x-stayput-drain: 1` asks for the same always.",
+    )
+    .or("false"),
     Key::new("passive", Kind::Table(PASSIVE), "What traffic tells.").or("{}"),
 ];
 

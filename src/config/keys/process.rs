@@ -116,8 +116,9 @@ static ACCESS: &[Key] = &[
         .or("\"stdout\""),
     Key::new(
         "format",
-        Kind::Word(&[("json", true), ("alb", false), ("combined", false), ("short", true)]),
-        "How a record is written.",
+        Kind::Word(&[("json", true), ("alb", true), ("combined", true), ("short", true)]),
+        "How a record is written: one JSON object, Application Load Balancer's line, \
+         Apache's combined log format, or a short line for eyes.",
     )
     .or("\"json\""),
 ];

@@ -27,6 +27,21 @@ pub struct Names<'a> {
     pub twin: Option<&'a str>,
 }
 
+/// Who opens tokens: a keyring, or one who remembers what it opened.
+pub trait Opener {
+    /// Opens a token.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`].
+    fn open(&self, kind: Kind, text: &[u8]) -> Result<Opened, Defect>;
+}
+
+impl Opener for Keyring {
+    fn open(&self, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
+        self.open(kind, text)
+    }
+}
+
 /// What the cookies of one request say to one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -83,7 +98,7 @@ pub enum PinState {
 pub fn find<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
     names: Names<'_>,
-    keyring: &Keyring,
+    opener: &impl Opener,
     kind: Kind,
     group: GroupKey,
     lifetime: u32,
@@ -92,7 +107,7 @@ pub fn find<'a>(
     let mut best = Claim::None;
     for text in candidates(lines, names, kind).iter().flat_map(Candidates::texts).take(MOST_OPENED)
     {
-        match keyring.open(kind, text) {
+        match opener.open(kind, text) {
             Ok(Opened { contents, first_key }) => {
                 let pin = state(contents.pin(group), lifetime, now);
                 let opened = Claim::Opened { contents, first_key, pin };

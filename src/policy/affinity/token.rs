@@ -157,6 +157,21 @@ pub struct Sealed {
 }
 
 impl Sealed {
+    /// A text that opened, kept; `None` if it is too long to be one.
+    pub fn copied(token: &[u8]) -> Option<Self> {
+        let mut text = [0; LONGEST_TEXT];
+        text.get_mut(..token.len())?.copy_from_slice(token);
+        Some(Self { text, length: token.len() })
+    }
+
+    /// Whether it is this text. The time it takes says nothing of where they differ: clients may
+    /// share the connection of a proxy in front.
+    pub fn is(&self, token: &[u8]) -> bool {
+        let own = &self.text[..self.length];
+        own.len() == token.len()
+            && own.iter().zip(token).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+    }
+
     /// The cookie's value.
     pub fn as_str(&self) -> &str {
         // The encoder writes ASCII only, so the default never shows.

@@ -1,5 +1,6 @@
 //! A target's way between states: results of checks and of traffic in, state and transition out.
-//! States and reason codes are ALB's (AWS, "Health checks for your target groups").
+//! The rules are ALB's (AWS, "Health checks for your target groups"); how a state is told is in
+//! [`super::target_health`].
 
 use std::fmt;
 
@@ -12,17 +13,6 @@ pub enum State {
     Healthy,
     /// It does not.
     Unhealthy,
-}
-
-impl State {
-    /// ALB's word.
-    pub fn word(self) -> &'static str {
-        match self {
-            State::Initial => "initial",
-            State::Healthy => "healthy",
-            State::Unhealthy => "unhealthy",
-        }
-    }
 }
 
 /// Why a check failed.
@@ -46,21 +36,6 @@ pub enum Failure {
     Traffic,
     /// The host name has no address.
     Unresolved,
-}
-
-impl Failure {
-    /// ALB's reason code.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Failure::Timeout => "Target.Timeout",
-            Failure::ResponseCodeMismatch { .. } | Failure::ResponseStringMismatch => {
-                "Target.ResponseCodeMismatch"
-            }
-            Failure::FailedHealthChecks { .. } | Failure::Traffic | Failure::Unresolved => {
-                "Target.FailedHealthChecks"
-            }
-        }
-    }
 }
 
 impl fmt::Display for Failure {
@@ -94,22 +69,18 @@ pub enum Event {
     Passed,
     /// A check failed.
     Failed(Failure),
+    /// A check was answered with the wish to be drained instead of a result: the target lives, and
+    /// neither becomes healthy by it nor unhealthy.
+    Waived,
     /// Traffic could not connect.
     ConnectFailed,
     /// Traffic was answered.
     Answered,
 }
 
-/// A change of state, with its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// The state before.
-    pub from: State,
-    /// The state now.
-    pub to: State,
-    /// ALB's reason code; empty for healthy.
-    pub reason: &'static str,
-}
+/// Different status codes of failed checks that are remembered: as many as there can be failures
+/// before a target is unhealthy.
+const MOST_CODES: usize = 10;
 
 /// A target's state and the run of results that may change it.
 #[derive(Clone, Debug)]
@@ -120,6 +91,8 @@ pub struct Progress {
     connect_failures: u32,
     checked: bool,
     by_traffic: bool,
+    failure: Option<Failure>,
+    codes: Vec<u16>,
 }
 
 impl Default for Progress {
@@ -131,11 +104,18 @@ impl Default for Progress {
             connect_failures: 0,
             checked: false,
             by_traffic: false,
+            failure: None,
+            codes: Vec::new(),
         }
     }
 }
 
 impl Progress {
+    /// A target that cannot even be asked.
+    pub fn down(failure: Failure) -> Self {
+        Self { state: State::Unhealthy, failure: Some(failure), ..Self::default() }
+    }
+
     /// The state now.
     pub fn state(&self) -> State {
         self.state
@@ -144,6 +124,16 @@ impl Progress {
     /// Whether the first check has had its result or its time-out.
     pub fn is_checked(&self) -> bool {
         self.checked
+    }
+
+    /// What failed last. For an unhealthy target, it is why.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// The status codes that failed checks brought since the last that did not fail, each once.
+    pub fn codes(&self) -> &[u16] {
+        &self.codes
     }
 
     /// Whether traffic has failed since it last succeeded.
@@ -161,54 +151,73 @@ impl Progress {
         }
     }
 
-    /// Takes one event in.
-    pub fn observe(&mut self, event: &Event, thresholds: Thresholds) -> Option<Transition> {
+    /// Takes one event in; true if the state is another now.
+    pub fn observe(&mut self, event: &Event, thresholds: Thresholds) -> bool {
         match event {
             Event::Passed => {
                 self.checked = true;
                 self.failures = 0;
+                self.codes.clear();
                 self.passes = self.passes.saturating_add(1);
                 // The first pass makes a new target healthy, whatever the threshold.
                 let enough = self.state == State::Initial || self.passes >= thresholds.healthy;
-                if enough { self.become_state(State::Healthy, "") } else { None }
+                enough && self.become_state(State::Healthy)
             }
             Event::Failed(failure) => {
                 self.checked = true;
                 self.passes = 0;
                 self.failures = self.failures.saturating_add(1);
-                let enough = self.failures >= thresholds.unhealthy;
-                if enough { self.become_state(State::Unhealthy, failure.reason()) } else { None }
+                self.remember(failure.clone());
+                self.failures >= thresholds.unhealthy && self.become_state(State::Unhealthy)
+            }
+            Event::Waived => {
+                self.checked = true;
+                self.passes = 0;
+                self.failures = 0;
+                self.codes.clear();
+                false
             }
             Event::ConnectFailed => {
                 self.connect_failures = self.connect_failures.saturating_add(1);
-                let bound = thresholds.connect_failures?;
-                if self.connect_failures < bound || self.state == State::Unhealthy {
-                    return None;
+                let enough =
+                    thresholds.connect_failures.is_some_and(|bound| self.connect_failures >= bound);
+                if !enough || self.state == State::Unhealthy {
+                    return false;
                 }
                 self.by_traffic = true;
-                self.passes = 0;
-                self.become_state(State::Unhealthy, Failure::Traffic.reason())
+                self.remember(Failure::Traffic);
+                self.become_state(State::Unhealthy)
             }
             Event::Answered => {
                 self.connect_failures = 0;
-                None
+                false
             }
         }
     }
 
-    fn become_state(&mut self, to: State, reason: &'static str) -> Option<Transition> {
-        let from = self.state;
-        if from == to {
-            return None;
+    fn remember(&mut self, failure: Failure) {
+        if let Failure::ResponseCodeMismatch { got } = failure
+            && !self.codes.contains(&got)
+            && self.codes.len() < MOST_CODES
+        {
+            self.codes.push(got);
+        }
+        self.failure = Some(failure);
+    }
+
+    fn become_state(&mut self, to: State) -> bool {
+        if self.state == to {
+            return false;
         }
         self.state = to;
         if to == State::Healthy {
             self.by_traffic = false;
             self.connect_failures = 0;
+            self.failure = None;
         }
         self.passes = 0;
         self.failures = 0;
-        Some(Transition { from, to, reason })
+        true
     }
 }
 
@@ -222,84 +231,4 @@ pub fn fails_open(wanted: bool, serving: u32, registered: u32, count: u32, perce
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const THRESHOLDS: Thresholds =
-        Thresholds { healthy: 3, unhealthy: 2, connect_failures: Some(3) };
-
-    /// `+` a pass, `-` a failure, `x` a failed connection, `o` an answer; the states after each.
-    #[track_caller]
-    fn check(events: &str, states: &str) {
-        let mut progress = Progress::default();
-        let mut got = String::new();
-        for event in events.chars() {
-            let event = match event {
-                '+' => Event::Passed,
-                '-' => Event::Failed(Failure::Timeout),
-                'x' => Event::ConnectFailed,
-                _ => Event::Answered,
-            };
-            progress.observe(&event, THRESHOLDS);
-            got.push(match progress.state() {
-                State::Initial => 'i',
-                State::Healthy => 'h',
-                State::Unhealthy => 'u',
-            });
-        }
-        assert_eq!(got, states, "after {events}");
-    }
-
-    #[test]
-    fn the_first_pass_makes_a_new_target_healthy() {
-        check("+", "h");
-        check("-+", "ih");
-    }
-
-    #[test]
-    fn thresholds_count_results_in_a_row() {
-        check("+-+--", "hhhhu");
-        check("--++-+++", "iuuuuuuh");
-    }
-
-    #[test]
-    fn three_failed_connections_take_a_target_out_and_only_checks_bring_it_back() {
-        check("+xxoxxx", "hhhhhhu");
-        check("+xxxoo+++", "hhhuuuuuh");
-    }
-
-    #[test]
-    fn a_state_that_may_be_changing_is_checked_sooner() {
-        let after = |events: &[Event]| {
-            let mut progress = Progress::default();
-            for event in events {
-                progress.observe(event, THRESHOLDS);
-            }
-            progress.is_unsettled()
-        };
-        let failed = || Event::Failed(Failure::Timeout);
-        assert!(after(&[]));
-        assert!(!after(&[Event::Passed]));
-        assert!(after(&[Event::Passed, failed()]));
-        assert!(!after(&[failed(), failed()]));
-        assert!(after(&[failed(), failed(), Event::Passed]));
-        let by_traffic =
-            [Event::Passed, Event::ConnectFailed, Event::ConnectFailed, Event::ConnectFailed];
-        assert!(after(&by_traffic));
-    }
-
-    #[test]
-    fn a_group_fails_open_below_its_count_or_its_share() {
-        for (serving, registered, count, percent, open) in [
-            (0, 3, 1, 0, true),
-            (1, 3, 1, 0, false),
-            (0, 0, 1, 0, true),
-            (4, 10, 1, 50, true),
-            (5, 10, 1, 50, false),
-        ] {
-            let got = fails_open(true, serving, registered, count, percent);
-            assert_eq!(got, open, "{serving} of {registered}");
-            assert!(!fails_open(false, serving, registered, count, percent));
-        }
-    }
-}
+mod tests;

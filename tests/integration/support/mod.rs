@@ -1,6 +1,8 @@
 //! What the scenes are built of.
 
 pub mod origin;
+pub mod program;
+pub mod secure;
 pub mod stack;
 pub mod token;
 pub mod visitor;
@@ -8,6 +10,8 @@ pub mod wait;
 pub mod world;
 
 pub use origin::Origin;
+pub use program::Program;
+pub use secure::SecureOrigin;
 pub use visitor::Visitor;
 pub use wait::until;
 pub use world::World;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl Heard {
 pub struct Origin {
     address: SocketAddr,
     heard: Arc<Mutex<Vec<Heard>>>,
-    healthy: Arc<AtomicBool>,
+    check_answer: Arc<Mutex<String>>,
     open: Arc<AtomicUsize>,
     accepted: Arc<AtomicUsize>,
 }
@@ -83,23 +83,23 @@ impl Origin {
         let origin = Self {
             address: listener.local_addr().unwrap(),
             heard: Arc::default(),
-            healthy: Arc::new(AtomicBool::new(true)),
+            check_answer: Arc::new(Mutex::new(check_answer("200 OK"))),
             open: Arc::default(),
             accepted: Arc::default(),
         };
         let script: Arc<Script> = Arc::new(script);
-        let (heard, healthy, open) =
-            (origin.heard.clone(), origin.healthy.clone(), origin.open.clone());
+        let (heard, check_answer, open) =
+            (origin.heard.clone(), origin.check_answer.clone(), origin.open.clone());
         let accepted = origin.accepted.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
-                let (script, heard, healthy, open) =
-                    (script.clone(), heard.clone(), healthy.clone(), open.clone());
+                let (script, heard, check_answer, open) =
+                    (script.clone(), heard.clone(), check_answer.clone(), open.clone());
                 accepted.fetch_add(1, Ordering::SeqCst);
                 open.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
-                    serve(stream, &*script, &heard, &healthy);
+                    serve(stream, &*script, &heard, &check_answer);
                     open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -115,7 +115,7 @@ impl Origin {
         Self {
             address,
             heard: Arc::default(),
-            healthy: Arc::default(),
+            check_answer: Arc::default(),
             open: Arc::default(),
             accepted: Arc::default(),
         }
@@ -127,7 +127,12 @@ impl Origin {
 
     /// Whether checks pass from now on.
     pub fn set_healthy(&self, healthy: bool) {
-        self.healthy.store(healthy, Ordering::SeqCst);
+        self.answer_checks(if healthy { "200 OK" } else { "500 Down" });
+    }
+
+    /// Answers checks with this status, and fields behind it, from now on.
+    pub fn answer_checks(&self, status_and_fields: &str) {
+        *self.check_answer.lock().unwrap() = check_answer(status_and_fields);
     }
 
     /// Requests heard so far, checks left out.
@@ -146,7 +151,16 @@ impl Origin {
     }
 }
 
-fn serve(mut stream: TcpStream, script: &Script, heard: &Mutex<Vec<Heard>>, healthy: &AtomicBool) {
+fn check_answer(status_and_fields: &str) -> String {
+    format!("HTTP/1.1 {status_and_fields}\r\nContent-Length: 2\r\n\r\nok")
+}
+
+fn serve(
+    mut stream: TcpStream,
+    script: &Script,
+    heard: &Mutex<Vec<Heard>>,
+    check_answer: &Mutex<String>,
+) {
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let mut buffer = Vec::new();
     for nth in 0.. {
@@ -155,8 +169,7 @@ fn serve(mut stream: TcpStream, script: &Script, heard: &Mutex<Vec<Heard>>, heal
         let is_check = request.is_check();
         heard.lock().unwrap().push(request.clone());
         let then = if is_check {
-            let status = if healthy.load(Ordering::SeqCst) { "200 OK" } else { "500 Down" };
-            let text = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok");
+            let text = check_answer.lock().unwrap().clone();
             let _ = stream.write_all(text.as_bytes());
             Then::Close
         } else {

@@ -3,6 +3,7 @@
 use super::Origin;
 use stayput::config;
 use stayput::config::settings::Config;
+use stayput::model::live::Availability;
 use stayput::server::Server;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -60,6 +61,11 @@ impl World {
         self.server.as_ref().unwrap()
     }
 
+    /// What is published of the target of this index, of the first group.
+    pub fn availability(&self, target: usize) -> Availability {
+        self.server().published().current().groups[0].targets[target].live.availability()
+    }
+
     /// Drains; returns how many exchanges were cut.
     pub fn drain(&mut self) -> usize {
         let server = self.server.take().unwrap();
@@ -71,6 +77,22 @@ impl World {
         super::until("an access record", || {
             let text = std::fs::read_to_string(self.log_path()).ok()?;
             text.lines().filter_map(|line| serde_json::from_str(line).ok()).find(&wanted)
+        })
+    }
+
+    /// Waits for a line of the log, whatever its format, that `wanted` accepts.
+    pub fn line(&self, wanted: impl Fn(&str) -> bool) -> String {
+        self.lines(1, wanted).remove(0)
+    }
+
+    /// Waits for so many of them.
+    pub fn lines(&self, count: usize, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        super::until("lines of the access log", || {
+            let text = std::fs::read_to_string(self.log_path()).ok()?;
+            // What follows the last end of a line may be half of one.
+            let whole = &text[..text.rfind('\n')?];
+            let found = whole.lines().filter(|line| wanted(line)).map(str::to_owned);
+            Some(found.collect::<Vec<_>>()).filter(|found| found.len() >= count)
         })
     }
 

@@ -1,0 +1,378 @@
+//! A record as Application Load Balancer writes it (AWS, "Access logs for your Application Load
+//! Balancer"): 34 fields between blanks, in its order and with its quotes, so that what reads ALB's
+//! logs reads these.
+//!
+//! What has no meaning off AWS is `-`; what names AWS's things names ours in the same shape.
+
+use super::Record;
+use super::text::{hexadecimal, number, put};
+use super::time::{Seconds, took};
+use std::io::Write;
+use std::time::Duration;
+
+impl Record<'_> {
+    pub(super) fn write_alb(&self, seconds: &mut Seconds, line: &mut Vec<u8>) {
+        put(line, self.kind);
+        put(line, " ");
+        seconds.write(line, self.responded());
+        put(line, " app/");
+        named(line, self.listener);
+        put(line, " ");
+        put(line, self.peer);
+        put(line, " ");
+        put(line, self.target_address.unwrap_or("-"));
+        put(line, " ");
+        took::<3>(line, self.request_processing);
+        put(line, " ");
+        took::<3>(line, self.target_processing.or_else(|| self.until_lost()));
+        // ALB's ends where the answer begins to go out, which is in the turn in which the target's
+        // head came.
+        put(line, " ");
+        took::<3>(line, self.response_processing.map(|_| Duration::ZERO));
+        put(line, " ");
+        number(line, u64::from(self.status));
+        put(line, " ");
+        self.target_status(line);
+        put(line, " ");
+        number(line, self.received_bytes);
+        put(line, " ");
+        number(line, self.sent_bytes);
+        self.request(line);
+        quoted(line, self.user_agent);
+        // Cipher and protocol, of listeners with TLS.
+        put(line, " - - ");
+        match self.group {
+            Some(group) => {
+                put(line, "targetgroup/");
+                named(line, group);
+            }
+            None => put(line, "-"),
+        }
+        quoted(line, self.trace_id);
+        // The name asked for by SNI and the certificate, of listeners with TLS.
+        put(line, " \"-\" \"-\" ");
+        match self.rule_at {
+            // What was refused met no rule.
+            _ if self.action == "-" => put(line, "-"),
+            Some(at) => number(line, at as u64 + 1),
+            None => put(line, "0"),
+        }
+        put(line, " ");
+        seconds.write(line, self.began);
+        quoted(line, self.action.as_bytes());
+        quoted_word(line, self.redirect_url);
+        // ALB's reasons are those of Lambda, WAF and authentication. Ours are not among them.
+        put(line, " \"-\" \"");
+        put(line, self.target_address.unwrap_or("-"));
+        put(line, "\" \"");
+        self.target_status(line);
+        put(line, "\"");
+        let (class, why) = self.classification.unwrap_or(("-", "-"));
+        quoted(line, class.as_bytes());
+        quoted(line, why.as_bytes());
+        put(line, " ");
+        match self.connection {
+            Some(id) => {
+                put(line, "TID_");
+                id.iter().flat_map(|half| half.to_be_bytes()).for_each(|it| hexadecimal(line, it));
+            }
+            None => put(line, "-"),
+        }
+        quoted_word(line, self.transformed_host);
+        quoted_word(line, self.transformed_uri);
+        quoted_word(line, self.transform_status.map(str::as_bytes));
+        // Writing to memory cannot fail, here and below.
+        let _ = write!(line, " {}", self.local.ip());
+    }
+
+    /// When the answer was made, which is ALB's time; of a tunnel, when it closed.
+    fn responded(&self) -> Duration {
+        match (self.request_processing, self.target_processing) {
+            (Some(request), Some(target)) if self.kind != "ws" => self.began + request + target,
+            _ => self.ended,
+        }
+    }
+
+    /// How long a target had the request that closed the connection instead of answering: ALB
+    /// writes it, but not of one that was silent until the time-out.
+    fn until_lost(&self) -> Option<Duration> {
+        let dispatched = self.began + self.request_processing?;
+        (self.status == 502).then(|| self.ended.saturating_sub(dispatched))
+    }
+
+    fn target_status(&self, line: &mut Vec<u8>) {
+        match self.target_status {
+            Some(status) => number(line, u64::from(status)),
+            None => put(line, "-"),
+        }
+    }
+
+    /// `"GET http://shop.example:80/cart HTTP/1.1"`, always three words.
+    fn request(&self, line: &mut Vec<u8>) {
+        put(line, " \"");
+        word(line, self.method.as_bytes());
+        put(line, " http://");
+        if self.host.is_empty() {
+            let _ = write!(line, "{}", self.local);
+        } else {
+            word(line, self.host);
+            if !has_port(self.host) {
+                put(line, ":");
+                number(line, u64::from(self.local.port()));
+            }
+        }
+        word(line, self.target_uri);
+        put(line, " ");
+        put(line, self.version);
+        put(line, "\"");
+    }
+}
+
+/// `shop/` and 16 digits in the place of AWS's id: alike at each start and on each node.
+fn named(line: &mut Vec<u8>, name: &str) {
+    put(line, name);
+    put(line, "/");
+    // FNV-1a, for its result is the same everywhere and always; nobody gains by a collision.
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    hash.to_be_bytes().into_iter().for_each(|byte| hexadecimal(line, byte));
+}
+
+fn has_port(host: &[u8]) -> bool {
+    let colon = host.iter().rposition(|&byte| byte == b':');
+    colon.is_some_and(|colon| !host[colon..].contains(&b']'))
+}
+
+/// A field in quotes that may hold blanks.
+fn quoted(line: &mut Vec<u8>, value: &[u8]) {
+    put(line, " \"");
+    match value {
+        [] => put(line, "-"),
+        value => escape(line, value, |byte| matches!(byte, b' '..=b'~')),
+    }
+    put(line, "\"");
+}
+
+/// A field in quotes that holds no blank.
+fn quoted_word(line: &mut Vec<u8>, value: Option<&[u8]>) {
+    put(line, " \"");
+    match value {
+        None | Some([]) => put(line, "-"),
+        Some(value) => word(line, value),
+    }
+    put(line, "\"");
+}
+
+/// Text without blanks.
+fn word(line: &mut Vec<u8>, value: &[u8]) {
+    escape(line, value, |byte| matches!(byte, b'!'..=b'~'));
+}
+
+/// Appends text with what is not plain, and what could end a field, as `\xHH`. Quotes too: readers
+/// of ALB's logs know no escaped quote.
+fn escape(line: &mut Vec<u8>, value: &[u8], plain: impl Fn(u8) -> bool) {
+    let plain = |byte: u8| plain(byte) && byte != b'"' && byte != b'\\';
+    if value.iter().fold(true, |all, &byte| all & plain(byte)) {
+        return line.extend_from_slice(value);
+    }
+    for &byte in value {
+        if plain(byte) {
+            line.push(byte);
+        } else {
+            put(line, "\\x");
+            hexadecimal(line, byte);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Record;
+    use super::super::tests::{record, written_of};
+    use crate::config::settings::AccessFormat;
+    use proptest::prelude::*;
+    use regex::bytes::Regex;
+    use std::sync::LazyLock;
+    use std::time::Duration;
+
+    /// The expression of the table that AWS's Athena documentation publishes ("Create the table for
+    /// ALB access logs"), without the backslashes its SQL needs. Hive holds it against whole lines.
+    static ATHENA: LazyLock<Regex> = LazyLock::new(|| {
+        let published = include_str!("../../../tests/vectors/athena-alb.regex");
+        Regex::new(&format!("^{}$", published.trim_end())).unwrap()
+    });
+
+    /// The fields of a line, quotes taken off.
+    fn fields(line: &str) -> Vec<&str> {
+        let mut rest = line.strip_suffix('\n').unwrap();
+        let mut fields = Vec::new();
+        loop {
+            let (field, after) = match rest.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"').unwrap(),
+                None => rest.split_at(rest.find(' ').unwrap_or(rest.len())),
+            };
+            fields.push(field);
+            match after.strip_prefix(' ') {
+                Some(more) => rest = more,
+                None => {
+                    assert_eq!(after, "", "a quote is followed by a blank or the end");
+                    return fields;
+                }
+            }
+        }
+    }
+
+    fn alb(record: &Record<'_>) -> String {
+        written_of(record, AccessFormat::Alb)
+    }
+
+    fn refused() -> Record<'static> {
+        Record {
+            group: None,
+            target: None,
+            target_address: None,
+            request_processing: None,
+            target_processing: None,
+            target_status: None,
+            status: 400,
+            action: "-",
+            trace_id: b"",
+            ..record()
+        }
+    }
+
+    #[test]
+    fn a_record_is_albs_34_fields_in_its_order() {
+        let record = Record {
+            target_uri: b"/cart?a=1",
+            user_agent: b"curl/7.46.0",
+            response_processing: Some(Duration::from_secs(9)),
+            ..record()
+        };
+        assert_eq!(
+            alb(&record),
+            concat!(
+                "http 2018-07-02T22:23:00.101505Z app/web/5ea0e11948721ef1 192.0.2.1:2817 ",
+                "10.0.0.1:80 0.000 0.001 0.000 200 200 34 366 ",
+                "\"GET http://www.example.com:80/cart?a=1 HTTP/1.1\" \"curl/7.46.0\" - - ",
+                "targetgroup/app/e74fa719056a838c \"Root=1-58337262-36d228ad5d99923122bbe354\" ",
+                "\"-\" \"-\" 0 2018-07-02T22:23:00.100000Z \"forward\" \"-\" \"-\" ",
+                "\"10.0.0.1:80\" \"200\" \"-\" \"-\" TID_0123456789abcdeffedcba9876543210 ",
+                "\"-\" \"-\" \"-\" 198.51.100.7\n",
+            )
+        );
+        assert_eq!(fields(&alb(&record)).len(), 34);
+    }
+
+    #[test]
+    fn what_other_parts_know_stands_in_its_own_field() {
+        let record = Record {
+            rule_at: Some(6),
+            redirect_url: Some(b"https://shop.example:443/a b"),
+            classification: Some(("Ambiguous", "EmptyHeader")),
+            transformed_host: Some(b"internal.example"),
+            transformed_uri: Some(b"/v2/cart"),
+            transform_status: Some("TransformSuccess"),
+            ..record()
+        };
+        let line = alb(&record);
+        let fields = fields(&line);
+        assert_eq!(fields[20], "7");
+        assert_eq!(fields[23], r"https://shop.example:443/a\x20b");
+        assert_eq!(fields[27..29], ["Ambiguous", "EmptyHeader"]);
+        assert_eq!(fields[30..33], ["internal.example", "/v2/cart", "TransformSuccess"]);
+    }
+
+    #[test]
+    fn the_request_has_three_words_whatever_is_known_of_it() {
+        for (host, uri, version, expected) in [
+            ("shop.example", "/a", "HTTP/1.1", "GET http://shop.example:80/a HTTP/1.1"),
+            ("shop.example:8080", "/", "HTTP/1.0", "GET http://shop.example:8080/ HTTP/1.0"),
+            ("[2001:db8::1]", "/", "HTTP/1.1", "GET http://[2001:db8::1]:80/ HTTP/1.1"),
+            ("[2001:db8::1]:81", "/", "HTTP/1.1", "GET http://[2001:db8::1]:81/ HTTP/1.1"),
+            ("", "/", "HTTP/1.0", "GET http://198.51.100.7:80/ HTTP/1.0"),
+            ("a \" b", "/\"", "HTTP/1.1", r"GET http://a\x20\x22\x20b:80/\x22 HTTP/1.1"),
+        ] {
+            let (host, target_uri) = (host.as_bytes(), uri.as_bytes());
+            let line = alb(&Record { host, target_uri, version, ..record() });
+            assert_eq!(fields(&line)[12], expected);
+        }
+        let unread = Record { method: "-", host: b"", target_uri: b"-", version: "-", ..refused() };
+        assert_eq!(fields(&alb(&unread))[12], "- http://198.51.100.7:80- -");
+        assert!(ATHENA.is_match(alb(&unread).trim_end().as_bytes()));
+    }
+
+    #[test]
+    fn times_of_what_did_not_happen_are_minus_one() {
+        let after = |status, target_status, target_processing, response_processing| {
+            let request_processing = Some(Duration::from_millis(5));
+            let line = alb(&Record {
+                status,
+                target_status,
+                request_processing,
+                target_processing,
+                response_processing,
+                ..record()
+            });
+            fields(&line)[5..8].join(" ")
+        };
+        let took = Some(Duration::from_millis(1_234));
+        assert_eq!(after(200, Some(200), took, took), "0.005 1.234 0.000");
+        // The target closed the connection: how long that took is written.
+        assert_eq!(after(502, None, None, None), "0.005 0.081 -1");
+        // It was silent until the time-out, or the client left before it answered.
+        assert_eq!(after(504, None, None, None), "0.005 -1 -1");
+        assert_eq!(after(460, None, None, None), "0.005 -1 -1");
+        let line = alb(&refused());
+        let fields = fields(&line);
+        assert_eq!(fields[4..8], ["-", "-1", "-1", "-1"]);
+        assert_eq!((fields[9], fields[16], fields[20]), ("-", "-", "-"));
+    }
+
+    #[test]
+    fn the_time_of_a_tunnel_is_when_it_closed() {
+        let line = alb(&Record { kind: "ws", ..record() });
+        assert_eq!(fields(&line)[1], "2018-07-02T22:23:00.186641Z");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_a_client_sends_adds_a_field_or_a_line(
+            host in proptest::collection::vec(any::<u8>(), 0..24),
+            uri in proptest::collection::vec(any::<u8>(), 1..24),
+            user_agent in proptest::collection::vec(any::<u8>(), 0..24),
+            trace_id in proptest::collection::vec(any::<u8>(), 0..24),
+            evil in r#"[" \\\n\r:a-]{0,12}"#,
+        ) {
+            for (host, uri, user_agent, trace_id) in [
+                (&*host, &*uri, &*user_agent, &*trace_id),
+                (evil.as_bytes(), evil.as_bytes(), evil.as_bytes(), evil.as_bytes()),
+            ] {
+                let line = alb(&Record {
+                    host,
+                    target_uri: uri,
+                    user_agent,
+                    trace_id,
+                    redirect_url: Some(uri),
+                    transformed_host: Some(host),
+                    transformed_uri: Some(uri),
+                    ..record()
+                });
+                prop_assert!(line.trim_end_matches('\n').bytes().all(|byte| matches!(byte, b' '..=b'~')));
+                let fields = fields(&line);
+                prop_assert_eq!(fields.len(), 34);
+                prop_assert_eq!(fields[12].split(' ').count(), 3);
+                prop_assert_eq!(fields[22], "forward");
+                let parts = ATHENA.captures(line.trim_end().as_bytes()).unwrap();
+                let part = |at: usize| std::str::from_utf8(parts.get(at).unwrap().as_bytes()).unwrap();
+                prop_assert_eq!(part(4), "192.0.2.1");
+                prop_assert_eq!(part(11), "200");
+                prop_assert_eq!(part(15), "GET");
+                prop_assert_eq!(part(18), fields[13]);
+                prop_assert_eq!(part(27), "forward");
+                prop_assert_eq!(part(34), "TID_0123456789abcdeffedcba9876543210");
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! A record as one short line for human eyes.
+
+use super::Record;
+use super::text::put;
+use super::time::Clock;
+use crate::decide::verdict::Verdict;
+use std::io::Write;
+
+impl Record<'_> {
+    /// `12:00:01 GET /cart 200 b hit 1.2ms`
+    pub(super) fn write_short(&self, line: &mut Vec<u8>) {
+        let time = Clock::of(self.ended.as_secs());
+        // Writing to memory cannot fail, here and below.
+        let _ = write!(line, "{:02}:{:02}:{:02} ", time.hour, time.minute, time.second);
+        plain(line, self.method);
+        put(line, " ");
+        plain(line, &String::from_utf8_lossy(self.target_uri));
+        let _ = write!(line, " {}", self.status);
+        if let Some(target) = self.target {
+            let _ = write!(line, " {target}");
+        }
+        if let Some(verdict) = self.sticky {
+            let _ = write!(line, " {verdict}");
+        }
+        if let Some(from) = self.from.filter(|_| self.sticky != Some(Verdict::Hit)) {
+            let _ = write!(line, " (was {from})");
+        }
+        if let Some(reason) = self.error_reason {
+            let _ = write!(line, " {reason}");
+        }
+        let took = self.ended.saturating_sub(self.began);
+        let _ = write!(line, " {:.1}ms", took.as_secs_f64() * 1_000.0);
+    }
+}
+
+/// Text for a line without quotes: control characters and blanks become `?`.
+fn plain(line: &mut Vec<u8>, value: &str) {
+    for c in value.chars() {
+        let c = if c.is_control() || c == ' ' { '?' } else { c };
+        put(line, c.encode_utf8(&mut [0; 4]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::written;
+    use crate::config::settings::AccessFormat;
+
+    #[test]
+    fn a_short_record_reads_as_a_sentence() {
+        let line = written(AccessFormat::Short);
+        assert_eq!(line, "22:23:00 GET /a?b=\"c\"\\ 200 s1 hit 86.6ms\n");
+    }
+}

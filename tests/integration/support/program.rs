@@ -1,0 +1,65 @@
+//! The real program, and all it says on standard error.
+
+use super::until;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// `stayput run`, ended by its id when the scene is over.
+pub struct Program {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Program {
+    /// Runs with this file, which is written to `stayput.toml` in the directory.
+    pub fn run(dir: &Path, text: &str) -> Self {
+        let path = dir.join("stayput.toml");
+        std::fs::write(&path, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stayput"));
+        command.arg("run").arg("-c").arg(path).env_remove("STAYPUT_CONFIG");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = lines.clone();
+        std::thread::spawn(move || {
+            errors.lines().map_while(Result::ok).for_each(|line| heard.lock().unwrap().push(line));
+        });
+        Self { child, lines }
+    }
+
+    /// All lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// Waits for a line in which all these words stand.
+    pub fn line(&self, words: &[&str]) -> String {
+        until(&format!("a line with {words:?}"), || {
+            self.lines().into_iter().find(|line| words.iter().all(|word| line.contains(word)))
+        })
+    }
+
+    /// Waits until it listens, and says where.
+    pub fn address(&self) -> SocketAddr {
+        let line = self.line(&["address="]);
+        let (_, address) = line.split_once("address=").unwrap();
+        address.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// Ends it without warning, as a power cut would.
+    pub fn end(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,82 @@
+use crate::support::{Origin, Visitor, World, until};
+use stayput::model::live::Health;
+
+// A target that is slow for want of a core must not look like one that is down.
+const FAST: &str = "interval = \"400ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 2";
+
+/// A balancer in zone a with these targets, each with its zone, once all checks have their result.
+fn world(targets: &[(&Origin, char)], group: &str) -> World {
+    let entry = |(at, (origin, zone)): (usize, &(&Origin, char))| {
+        format!("{{ id = \"{at}\", address = \"{}\", zone = \"{zone}\" }}", origin.address())
+    };
+    let entries = targets.iter().enumerate().map(entry).collect::<Vec<_>>().join(", ");
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nzone = \"a\"\nstate_dir = \"state\"\n\
+         [log]\naccess = {{ to = \"off\" }}\n[listener.web]\naddress = \"127.0.0.1:0\"\n\
+         [target_group.app]\ntargets = [{entries}]\n{group}\nhealth = {{ {FAST} }}\n"
+    ));
+    let is_known = |at: usize| world.availability(at).health != Health::Initial;
+    until("all are known", || (0..targets.len()).all(is_known).then_some(()));
+    world
+}
+
+fn origin(name: &'static str, healthy: bool) -> Origin {
+    let origin = Origin::named(name);
+    origin.set_healthy(healthy);
+    origin
+}
+
+/// Who serves newcomers, each once; `503` where nobody does.
+fn serving(world: &World) -> String {
+    let answers = (0..8).map(|_| Visitor::of(world.address()).get("/"));
+    let mut names: Vec<_> = answers
+        .map(|answer| if answer.status == 503 { "503".to_owned() } else { answer.body })
+        .collect();
+    names.sort();
+    names.dedup();
+    names.concat()
+}
+
+#[test]
+fn a_balancer_that_keeps_to_its_zone_answers_503_where_its_zone_is_empty() {
+    let elsewhere = origin("x", true);
+    assert_eq!(serving(&world(&[(&elsewhere, 'b')], "cross_zone = false")), "503");
+    assert_eq!(serving(&world(&[(&elsewhere, 'b')], "cross_zone = true")), "x");
+}
+
+#[test]
+fn a_zone_whose_targets_are_all_down_fails_open_within_itself() {
+    let (own, elsewhere) = (origin("x", false), origin("y", true));
+    let targets = [(&own, 'a'), (&elsewhere, 'b')];
+    assert_eq!(serving(&world(&targets, "cross_zone = false")), "x");
+    assert_eq!(serving(&world(&targets, "cross_zone = false\nfail_open = false")), "503");
+    assert_eq!(serving(&world(&targets, "cross_zone = true")), "y");
+}
+
+#[test]
+fn a_percentage_is_of_the_registered_targets_of_the_own_zone_where_the_group_keeps_to_it() {
+    let origins = [("w", true), ("x", false), ("y", true), ("z", true)];
+    let origins = origins.map(|(name, healthy)| origin(name, healthy));
+    let targets: Vec<_> = origins.iter().zip(['a', 'a', 'b', 'b']).collect();
+    // One of two in zone a, three of four in all.
+    let group = |cross_zone: bool, percent: u8| {
+        format!("cross_zone = {cross_zone}\nminimum_healthy = {{ percent = {percent} }}")
+    };
+    assert_eq!(serving(&world(&targets, &group(false, 60))), "wx");
+    assert_eq!(serving(&world(&targets, &group(false, 50))), "w");
+    assert_eq!(serving(&world(&targets, &group(true, 60))), "wyz");
+    assert_eq!(serving(&world(&targets, &group(true, 80))), "wxyz");
+}
+
+#[test]
+fn either_the_count_or_the_percentage_breached_is_enough() {
+    let origins = [("x", true), ("y", true), ("z", false)];
+    let origins = origins.map(|(name, healthy)| origin(name, healthy));
+    let targets: Vec<_> = origins.iter().zip(['a', 'a', 'a']).collect();
+    for (count, percent, serves) in
+        [(2, 60, "xy"), (3, 60, "xyz"), (2, 70, "xyz"), (3, 0, "xyz"), (1, 0, "xy"), (3, 70, "xyz")]
+    {
+        let group = format!("minimum_healthy = {{ count = {count}, percent = {percent} }}");
+        assert_eq!(serving(&world(&targets, &group)), serves, "{count} {percent}");
+    }
+}
