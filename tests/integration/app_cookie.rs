@@ -1,4 +1,5 @@
-use crate::support::stack::{django, php, rails, replica, sent, tomcat};
+use crate::support::origin::Then;
+use crate::support::stack::{django, php, rails, replica, sent, told, tomcat};
 use crate::support::token::{minted, now, opened, pinned};
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
@@ -183,21 +184,6 @@ fn a_logout_of_one_who_has_no_companion_writes_none() {
     assert_eq!(set(&answer), ["sessionid", COMPANION], "what cannot be used goes");
 }
 
-/// A replica that sets and ends `sid` as the table says of the path.
-fn told(name: &'static str) -> Origin {
-    replica(name, |heard| {
-        let lines: &[&str] = match heard.path() {
-            "/twice" => &["sid=anonymous; Path=/", "sid=known; Path=/"],
-            "/304" | "/500" | "/set" => &["sid=1; Path=/"],
-            "/end-set" => &["sid=; Max-Age=0; Path=/", "sid=2; Path=/"],
-            "/set-end" => &["sid=2; Path=/", "sid=; Max-Age=0; Path=/"],
-            "/end" => &["sid=; Expires=Thu, 1 Jan 1970 00:00:00 UTC; Path=/"],
-            _ => &["theme=dark"],
-        };
-        lines.iter().map(|line| format!("Set-Cookie: {line}\r\n")).collect()
-    })
-}
-
 #[test]
 fn a_companion_is_made_by_any_answer_that_leaves_the_browser_with_the_cookie() {
     let (a, b) = (told("a"), told("b"));
@@ -378,4 +364,48 @@ fn a_spilled_client_is_given_no_companion_even_where_the_application_sets_its_co
     let answer = visitor.get("/");
     assert_eq!((verdict(&answer), set(&answer)), ("spilled", vec!["JSESSIONID"]));
     assert_eq!(visitor.jar[COMPANION], token);
+}
+
+#[test]
+fn a_tunnel_whose_answer_sets_the_cookie_is_given_a_companion() {
+    let tunnels = Origin::saying(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Set-Cookie: sid=1\r\n\r\n",
+        Then::KeepAlive,
+    );
+    let world = World::new(&[&tunnels], "", &sticky("sid", ""));
+    let mut visitor = visitor(&world, &[]);
+    visitor.send(
+        "GET /chat HTTP/1.1\r\nHost: shop.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    let answer = visitor.read_answer(false);
+    assert_eq!((answer.status, set(&answer)), (101, vec!["sid", COMPANION]));
+}
+
+#[test]
+fn a_companion_past_its_duration_is_made_anew_at_once_or_when_the_application_sets_its_cookie() {
+    let (a, b) = (told("a"), told("b"));
+    for (adopt, written) in [("", &["theme", COMPANION][..]), (", adopt = false", &["theme"])] {
+        let world = world([&a, &b], &sticky("sid", &format!(", duration = \"10s\"{adopt}")));
+        let old = minted(&world, Kind::App, "app", "b", now() - 10);
+        let mut visitor = visitor(&world, &[("sid", "1"), (COMPANION, &old)]);
+        let answer = visitor.get("/");
+        assert_eq!((verdict(&answer), set(&answer)), ("expired", written.to_vec()));
+        assert_eq!(set(&visitor.get("/set")), ["sid", COMPANION]);
+        assert_eq!(verdict(&visitor.get("/")), "hit");
+    }
+}
+
+#[test]
+fn a_request_without_the_applications_cookie_is_not_sticky_though_it_brings_the_companion() {
+    let (a, b) = (told("a"), told("b"));
+    let world = world([&a, &b], &sticky("sid", ""));
+    let token = minted(&world, Kind::App, "app", "b", now());
+    let mut visitor = visitor(&world, &[(COMPANION, &token)]);
+    let answers: Vec<_> = (0..4).map(|_| visitor.get("/")).collect();
+    assert!(answers.iter().all(|answer| verdict(answer) == "app_cookie_absent"));
+    assert!(answers.iter().all(|answer| set(answer) == ["theme"]), "and is not renewed");
+    let met: HashSet<_> = answers.into_iter().map(|answer| answer.body).collect();
+    assert_eq!(met.len(), 2);
 }

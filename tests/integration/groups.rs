@@ -1,3 +1,4 @@
+use crate::support::origin::Then;
 use crate::support::token::{minted, now, opened, pinned};
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
@@ -293,4 +294,75 @@ fn over_tls_the_group_cookie_has_its_twin_and_the_twin_counts_first() {
     let other = minted(&world, Kind::Group, "split", "new", now());
     visitor.jar.insert("AWSALBTGCORS".into(), other);
     assert_eq!(visitor.get("/").body, "new");
+}
+
+#[test]
+fn a_dead_groups_turns_go_to_the_others_by_their_weights() {
+    let [a, b, c] = ["a", "b", "c"].map(Origin::named);
+    let group = |name: &str, origin: &Origin| {
+        let address = origin.address();
+        format!("[target_group.{name}]\ntargets = [\"{address}\"]\n{FAST}\n{STRICT_HEALTH}\n")
+    };
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\n[[rule]]\nname = \"split\"\nfailover = true\n\
+         forward = {{ a = {{ weight = 6 }}, b = {{ weight = 2 }}, c = {{}} }}\n{}{}{}",
+        group("a", &a),
+        group("b", &b),
+        group("c", &c)
+    ));
+    a.set_healthy(false);
+    until("a is dead", || (!newcomers(&world, 9).contains_key("a")).then_some(()));
+    let met = newcomers(&world, 9 * 6);
+    assert!(met["b"].abs_diff(36) <= 2 && met["b"] + met["c"] == 54, "{met:?}");
+}
+
+#[test]
+fn two_rules_keep_their_pins_in_one_group_cookie() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let rules = format!(
+        "paths = [\"/shop\"]\n{0}\n[[rule]]\nname = \"blog\"\npaths = [\"/blog\"]\n{0}",
+        forward(1, 1)
+    );
+    let world = world(&[&old], &new, &rules, "");
+    let mut met = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        let mut visitor = Visitor::of(world.address());
+        let first = (visitor.get("/shop").body, visitor.get("/blog").body);
+        for _ in 0..3 {
+            assert_eq!((visitor.get("/shop").body, visitor.get("/blog").body), first);
+        }
+        assert_eq!(opened(&world, Kind::Group, &visitor.jar["AWSALBTG"]).pins().len(), 2);
+        met.insert(first);
+    }
+    assert!(met.len() > 2, "the rules choose apart: {met:?}");
+}
+
+#[test]
+fn a_rule_of_one_group_writes_the_group_cookie_only_where_it_is_asked_to() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    for (rule, expected) in [
+        ("forward = \"old\"", &["AWSALB"][..]),
+        ("forward = { old = {} }", &["AWSALB"]),
+        ("forward = \"old\"\ngroup_stickiness = {}", &["AWSALBTG", "AWSALB"]),
+    ] {
+        let world = world(&[&old], &new, rule, "");
+        let mut visitor = pinned_to(&world, "new");
+        let answer = visitor.get("/");
+        assert_eq!((answer.body.as_str(), names(&answer)), ("old", expected.to_vec()), "{rule}");
+    }
+}
+
+#[test]
+fn a_group_cookie_is_guarded_from_shared_caches_and_not_set_by_answers_of_the_balancer() {
+    let cached = "HTTP/1.1 200 OK\r\nCache-Control: public\r\nContent-Length: 0\r\n\r\n";
+    let (old, dead) = (Origin::saying(cached, Then::KeepAlive), Origin::refusing());
+    let rule = format!("{}\ngroup_stickiness = {{}}", forward(1, 1));
+    let checks = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
+    let world = world(&[&old], &dead, &rule, &format!("{UNPINNED}\n{checks}"));
+    let answer = pinned_to(&world, "old").get("/");
+    assert_eq!(names(&answer), ["AWSALBTG"]);
+    assert!(answer.all("cache-control").any(|line| line == "no-cache=\"set-cookie\""));
+    let failed = pinned_to(&world, "new").get("/");
+    assert_eq!((failed.status, names(&failed)), (502, vec![]));
 }

@@ -78,3 +78,18 @@ pub fn rails(name: &'static str) -> Origin {
         format!("Set-Cookie: _shop_session=v%2F{nth}--3d; path=/; HttpOnly; SameSite=Lax\r\n")
     })
 }
+
+/// A replica that sets and ends `sid` as the table says of the path.
+pub fn told(name: &'static str) -> Origin {
+    replica(name, |heard| {
+        let lines: &[&str] = match heard.path() {
+            "/twice" => &["sid=anonymous; Path=/", "sid=known; Path=/"],
+            "/304" | "/500" | "/set" => &["sid=1; Path=/"],
+            "/end-set" => &["sid=; Max-Age=0; Path=/", "sid=2; Path=/"],
+            "/set-end" => &["sid=2; Path=/", "sid=; Max-Age=0; Path=/"],
+            "/end" => &["sid=; Expires=Thu, 1 Jan 1970 00:00:00 UTC; Path=/"],
+            _ => &["theme=dark"],
+        };
+        lines.iter().map(|line| format!("Set-Cookie: {line}\r\n")).collect()
+    })
+}
