@@ -246,7 +246,9 @@ fn with_every_group_dead_all_get_503_and_nobody_loses_a_pin() {
     assert_eq!(Visitor::of(world.address()).get("/").status, 503);
     old.set_healthy(true);
     new.set_healthy(true);
-    until("all are back", || (newcomers(&world, 4).len() == 2).then_some(()));
+    until("all are back", || {
+        (newcomers(&world, 4) == [("new".into(), 2), ("old".into(), 2)].into()).then_some(())
+    });
     assert_eq!(
         (visitor.get("/back").body.as_str(), group_sticky(&world, "/back")),
         ("old", "hit".into())
