@@ -237,3 +237,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_recipes_for_deploys_pass_with_the_groups_they_name() {
+    let text = include_str!("../docs/operating.md");
+    let recipes = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut count = 0;
+    for recipe in recipes {
+        let mut file = format!(
+            "[listener.web]\naddress = '127.0.0.1:80'\ndefault = {{ respond = {{ status = 404 }} }}\n{recipe}"
+        );
+        for group in ["stable", "canary", "blue", "green"] {
+            if !recipe.contains(&format!("[target_group.{group}]")) && recipe.contains(group) {
+                file.push_str(&format!("[target_group.{group}]\ntargets = ['10.0.0.1:80']\n"));
+            }
+        }
+        if !recipe.contains("[[rule]]") {
+            file.push_str("[[rule]]\nforward = 'stable'\n");
+        }
+        let loaded = config::parse(&file, "operating.md", Path::new(""));
+        let loaded = loaded.unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        assert_eq!(loaded.warnings.render(false), "", "{recipe}");
+        count += 1;
+    }
+    assert!(count >= 6, "{count} recipes");
+}

@@ -227,3 +227,42 @@ fn both_forms_of_naming_a_room_are_seen() {
     assert_eq!(rooms_named("use crate::{proxy, cli::run};"), ["proxy", "cli"]);
     assert_eq!(rooms_named("fn at(x: &crate::model::Group, y: crate::Thing)"), ["model"]);
 }
+
+#[test]
+fn what_is_the_same_as_albs_names_a_test_that_there_is() {
+    let guide =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/from-alb.md")).unwrap();
+    let mut code = String::new();
+    for folder in ["src", "tests"] {
+        read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut code);
+    }
+    let mut faults = Vec::new();
+    let mut rows = 0;
+    for line in guide.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        if !cells.contains(&"same") {
+            continue;
+        }
+        rows += 1;
+        let last = cells.last().copied().unwrap_or_default();
+        let test = last.trim_matches('`');
+        if !code.contains(&format!("fn {test}()")) && !code.contains(&format!("fn {test}(\n")) {
+            faults.push(format!("{line}: there is no test `{test}`"));
+        }
+    }
+    assert!(rows > 40, "only {rows} rows say the same");
+    nothing_is_wrong(faults);
+}
+
+fn read_all(folder: &Path, code: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.extension() {
+            _ if path.is_dir() => read_all(&path, code),
+            Some(extension) if extension == "rs" => {
+                code.push_str(&fs::read_to_string(&path).unwrap());
+            }
+            _ => {}
+        }
+    }
+}

@@ -8,13 +8,13 @@ mod worlds;
 use http::{HeaderMap, HeaderValue, header::COOKIE};
 use stayput::decide::candidates::{Candidates, Tried};
 use stayput::decide::verdict::Verdict;
-use stayput::decide::{Live, Outcome, Placement, Request, decide, next_after_failure};
+use stayput::decide::{Live, Outcome, Placement, Request, decide, next_after_failure, successor};
 use stayput::model::live::{Drain, Health};
 use stayput::model::snapshot::{Group, Snapshot};
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 use std::collections::HashMap;
 use std::ops::Range;
-use worlds::{Described, Numbers, State, TargetPlan, Turn, World};
+use worlds::{Carried, Described, Numbers, State, TargetPlan, Turn, World};
 
 const NOW: u64 = 1_800_000_000;
 const WORLDS: u64 = 2_000;
@@ -47,6 +47,7 @@ impl Client {
         let mut headers = HeaderMap::new();
         let cookie = HeaderValue::from_str(&format!("AWSALB={}", sealed.as_str())).unwrap();
         headers.append(COOKIE, cookie);
+        headers.append("x-session-id", HeaderValue::from(self.seed));
         let request = Request {
             listener: 0,
             host: "a.example",
@@ -245,6 +246,39 @@ fn spilling_and_moving_lead_to_the_same_target() {
         }
         if live.fails_open(group) == with_gone.fails_open(group) {
             assert_eq!(gone.target, failed.target, "drained, failed");
+        }
+    });
+}
+
+#[test]
+fn who_is_announced_is_who_gets_the_client_when_its_target_goes() {
+    each_world(|mut world, numbers| {
+        let plan = &mut world.groups[0];
+        (plan.sticky, plan.strict) = (true, false);
+        if numbers.chance(50) {
+            plan.carried = Carried::Header;
+        }
+        let (snapshot, live) = (world.snapshot(numbers), world.live());
+        let group = &snapshot.groups[0];
+        for _ in 0..8 {
+            let mut client = Client::random(&world, numbers);
+            let placement = client.place(&snapshot, &live);
+            let Some(at) = placement.target else { continue };
+            let seed = placement.claim.seed().unwrap();
+            let announced = successor(&placement, at, seed, &snapshot, &live);
+            if placement.verdict == Verdict::Spilled {
+                assert_eq!(announced, placement.pinned, "{client:?}");
+                continue;
+            }
+            client.pin = id(group, Some(at)).map(str::to_owned);
+            let mut without = world.clone();
+            let targets = &mut without.groups[0].targets;
+            let state = targets.iter_mut().find(|target| Some(&target.id) == client.pin.as_ref());
+            state.unwrap().state.availability.drain = Drain::Over;
+            let without = without.live();
+            if live.fails_open(group) == without.fails_open(group) {
+                assert_eq!(client.place(&snapshot, &without).target, announced, "{client:?}");
+            }
         }
     });
 }

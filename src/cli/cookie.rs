@@ -1,17 +1,20 @@
 //! `stayput cookie`: look into a token, verify one, or make one that pins the bearer.
 
 use super::terminal::data;
-use super::{ConfigArgument, Failed, read_config};
+use super::{ConfigArgument, Failed, read_config, words};
 use crate::config::Loaded;
 use crate::control::resolve;
 use crate::control::state_dir::StateDir;
 use crate::ground::clock::Moment;
+use crate::model::affinity::Cookie;
 use crate::model::roster::Roster;
-use crate::model::snapshot::{Action, Snapshot};
+use crate::model::snapshot::{Action, Rule, Snapshot};
 use crate::observe::record::time_text;
 use crate::policy::affinity::claim::{self, PinState};
 use crate::policy::affinity::keys::Keyring;
-use crate::policy::affinity::token::{Contents, Defect, Kind, Opened, Pin, Seed};
+use crate::policy::affinity::token::{
+    Contents, Defect, GroupKey, Kind, Opened, Pin, Seed, TargetKey,
+};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +25,16 @@ pub(super) enum Command {
     Inspect(ValueArgument),
     /// Exit with 0 if a token opens and holds a pin that is alive, else with 1.
     Verify(ValueArgument),
-    /// Print a cookie that pins its bearer to a target.
+    /// Print a cookie that pins its bearer to a target, or to a group of a rule.
     Mint {
         #[command(flatten)]
         config: ConfigArgument,
         /// The target, as GROUP/TARGET.
-        #[arg(long, value_name = "G/T")]
-        target: String,
+        #[arg(long, value_name = "G/T", required_unless_present = "rule")]
+        target: Option<String>,
+        /// The rule and one of the groups it names, as RULE/GROUP.
+        #[arg(long, value_name = "R/G", conflicts_with = "target")]
+        rule: Option<String>,
     },
 }
 
@@ -44,7 +50,13 @@ pub(super) fn cookie(command: &Command) -> Result<ExitCode, Failed> {
     match command {
         Command::Inspect(argument) => inspect(argument),
         Command::Verify(argument) => verify(argument),
-        Command::Mint { config, target } => mint(config, target),
+        Command::Mint { config, target, rule } => {
+            let snapshot = picture(&read_config(&config.config)?)?;
+            let targets = target.iter().map(|target| pin_to_target(&snapshot, target));
+            let groups = rule.iter().map(|rule| pin_to_group(&snapshot, rule));
+            targets.chain(groups).try_for_each(|minted| mint(&snapshot, minted?))?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -106,7 +118,8 @@ fn describe(snapshot: &Snapshot, kind: Kind, pin: &Pin, now: u64) -> String {
     let issued = time_text(Duration::from_secs(u64::from(pin.issued_at)));
     let age = now.saturating_sub(u64::from(pin.issued_at));
     let state = if is_alive(snapshot, kind, pin, now) { "alive" } else { "expired" };
-    format!("pin  {holder}/{held}  issued {issued}  age {age}s  {state}")
+    let to = if kind == Kind::Group { "rule " } else { "" };
+    format!("pin  {to}{holder}/{held}  issued {issued}  age {age}s  {state}")
 }
 
 fn names_of_target<'s>(snapshot: &'s Snapshot, pin: &Pin) -> (&'s str, &'s str) {
@@ -150,8 +163,10 @@ fn verify(argument: &ValueArgument) -> Result<ExitCode, Failed> {
     }
 }
 
-fn mint(config: &ConfigArgument, target: &str) -> Result<ExitCode, Failed> {
-    let snapshot = picture(&read_config(&config.config)?)?;
+/// A cookie, and the names of what its bearer is to be pinned to.
+type Minted<'s> = (&'s Cookie, GroupKey, TargetKey);
+
+fn pin_to_target<'s>(snapshot: &'s Snapshot, target: &str) -> Result<Minted<'s>, Failed> {
     let found = target.split_once('/').and_then(|(group, id)| {
         let group = &snapshot.groups[snapshot.group_named(group)?];
         Some((group, &group.targets[group.target_named(id)?]))
@@ -160,17 +175,43 @@ fn mint(config: &ConfigArgument, target: &str) -> Result<ExitCode, Failed> {
         return Err(Failed(format!("stayput: there is no target `{target}`: write GROUP/TARGET")));
     };
     let Some(cookie) = group.cookie() else {
-        let title = format!("stayput: group `{}` is not sticky by a cookie", group.name());
+        let (name, carrier) = (group.name(), words::carrier(group));
+        let title =
+            format!("stayput: group `{name}` writes no cookie; its stickiness is {carrier}");
         return Err(Failed(title));
     };
+    Ok((cookie, group.key, target.key))
+}
+
+fn pin_to_group<'s>(snapshot: &'s Snapshot, names: &str) -> Result<Minted<'s>, Failed> {
+    let found = names.split_once('/').and_then(|(rule, group)| {
+        let named = |at: &&Rule| at.settings.name.as_str() == rule;
+        let Action::Forward(forward) = &snapshot.rules.iter().find(named)?.action else {
+            return None;
+        };
+        let group = snapshot.group_named(group)?;
+        Some((forward, forward.shares.iter().find(|share| share.group == group)?))
+    });
+    let Some((forward, share)) = found else {
+        let title = format!("stayput: no rule names the group in `{names}`: write RULE/GROUP");
+        return Err(Failed(title));
+    };
+    let Some(sticky) = &forward.sticky else {
+        let title = format!("stayput: the rule of `{names}` keeps nobody with a group");
+        return Err(Failed(title + ": it has no group_stickiness"));
+    };
+    Ok((&sticky.cookie, sticky.key, share.key))
+}
+
+fn mint(snapshot: &Snapshot, (cookie, group, target): Minted<'_>) -> Result<(), Failed> {
     let mut seed = [0; 8];
     getrandom::fill(&mut seed)?;
     let issued_at = u32::try_from(Moment::now().unix_seconds()).unwrap_or(u32::MAX);
-    let pin = Pin { group: group.key, target: target.key, issued_at };
+    let pin = Pin { group, target, issued_at };
     let contents = Contents::new(Seed(u64::from_be_bytes(seed)), pin);
     let sealed = snapshot.keyring.seal(cookie.kind, &contents);
     data(&format!("{}={}", cookie.name, sealed.as_str()));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 #[cfg(test)]

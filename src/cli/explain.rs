@@ -1,7 +1,7 @@
 //! `stayput explain`: where a request would go, and why, by the same function that would send it.
 
 use super::terminal::data;
-use super::{ConfigArgument, Failed, cookie, read_config};
+use super::{ConfigArgument, Failed, cookie, cookie_jar, read_config, words};
 use crate::config::settings::Algorithm;
 use crate::decide::Request;
 use crate::decide::explanation::{
@@ -20,7 +20,7 @@ use http::header::{COOKIE, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Uri, Version};
 use serde_json::{Value, json};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
@@ -144,7 +144,9 @@ fn url_for(
                 Err(fault) => Url::Failed(Failure::Redirect(fault)),
             }
         }
-        (Explained::Forward { .. }, Some(rewrite)) => rewritten(rewrite, authority, target),
+        (Explained::Forward(_) | Explained::ByWeight(_), Some(rewrite)) => {
+            rewritten(rewrite, authority, target)
+        }
         _ => Url::Kept,
     }
 }
@@ -202,7 +204,7 @@ fn headers(arguments: &Arguments, now: u64) -> Result<HeaderMap, Failed> {
     }
     let cookies = match (&arguments.cookie, &arguments.cookie_jar) {
         (Some(cookies), _) => cookies.clone(),
-        (None, Some(path)) => from_jar(path, &arguments.url, now)?,
+        (None, Some(path)) => cookie_jar::cookies(path, &arguments.url, now)?,
         (None, None) => String::new(),
     };
     if !cookies.is_empty() {
@@ -211,31 +213,6 @@ fn headers(arguments: &Arguments, now: u64) -> Result<HeaderMap, Failed> {
         headers.append(COOKIE, value);
     }
     Ok(headers)
-}
-
-/// The cookies of a jar that curl would send to this URL.
-fn from_jar(path: &Path, url: &Uri, now: u64) -> Result<String, Failed> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failed(format!("stayput: cannot read {}: {error}", path.display())))?;
-    let host = url.host().unwrap_or_default();
-    let fits = |line: &str| -> Option<String> {
-        let line = line.strip_prefix("#HttpOnly_").unwrap_or(line);
-        let fields: Vec<&str> = line.split('\t').collect();
-        let [domain, tail_match, cookie_path, secure, expires, name, value] = fields.as_slice()
-        else {
-            return None;
-        };
-        let domain = domain.trim_start_matches('.');
-        let below = *tail_match == "TRUE" && host.ends_with(&format!(".{domain}"));
-        let expires: u64 = expires.parse().ok()?;
-        let is_sent = (host == domain || below)
-            && url.path().starts_with(cookie_path)
-            && (*secure != "TRUE" || url.scheme_str() == Some("https"))
-            && (expires == 0 || expires > now);
-        is_sent.then(|| format!("{name}={value}"))
-    };
-    let lines = text.lines().filter(|line| !line.starts_with("# "));
-    Ok(lines.filter_map(fits).collect::<Vec<_>>().join("; "))
 }
 
 /// Seconds since 1970.
@@ -271,7 +248,7 @@ fn assumption(arguments: &Arguments) -> String {
             text.push_str(&format!(", {} {what}", names.join(", ")));
         }
     }
-    text
+    text + "; the running balancer is not asked"
 }
 
 fn rule_name(snapshot: &Snapshot, rule: Option<usize>) -> &str {
@@ -334,6 +311,9 @@ fn as_table(
     if let Some(verdict) = explanation.group_verdict {
         lines.push(format!("groups    {verdict}: {}", verdict.sentence()));
     }
+    if let Some(group) = explanation.pinned_group {
+        lines.push(format!("pinned    to group {}", snapshot.groups[group].name()));
+    }
     match &explanation.action {
         Explained::Respond(status) => lines.push(format!("answer    {status}, made here")),
         Explained::Redirect(_) => {}
@@ -357,12 +337,16 @@ fn as_table(
 }
 
 fn forwarded_lines(snapshot: &Snapshot, forwarded: &Forwarded, chance: &str) -> Vec<String> {
-    let Forwarded { group, verdict, pinned, choice } = forwarded;
+    let Forwarded { group, verdict, pinned, fails_open, choice } = forwarded;
     let group = &snapshot.groups[*group];
     let mut lines = vec![
         format!("group     {}{chance}", group.name()),
-        format!("verdict   {verdict}: {}", verdict.sentence()),
+        format!("sticky    {}", words::carrier(group)),
+        format!("verdict   {verdict}: {}", words::sentence(group, *verdict)),
     ];
+    if *fails_open {
+        lines.push("health    ignored, for too few targets are healthy (fail_open)".to_owned());
+    }
     if let Some(pinned) = pinned {
         lines.push(format!("pinned    {}", placed(&group.targets[*pinned])));
     }
@@ -439,6 +423,8 @@ fn as_json(
     if let Some(verdict) = explanation.group_verdict {
         object["group_verdict"] = verdict.word().into();
         object["group_why"] = verdict.sentence().into();
+        let pinned = explanation.pinned_group.map(|group| snapshot.groups[group].name());
+        object["pinned_group"] = pinned.into();
     }
     let of_url = match url {
         Url::Kept => json!({}),
@@ -459,24 +445,24 @@ fn as_json(
 }
 
 fn forwarded_json(snapshot: &Snapshot, forwarded: &Forwarded) -> Value {
-    let Forwarded { group, verdict, pinned, choice } = forwarded;
+    let Forwarded { group, verdict, pinned, fails_open, choice } = forwarded;
     let group = &snapshot.groups[*group];
     let id = |at: usize| group.targets[at].id.as_str();
+    let candidate = |(at, share): &(usize, Option<f64>)| {
+        let weight = group.targets[*at].weight;
+        json!({ "target": id(*at), "weight": weight, "share": share })
+    };
     let candidates: Vec<Value> = match choice {
-        Choice::OneOf(list) => list
-            .iter()
-            .map(|(at, chance)| {
-                let weight = group.targets[*at].weight;
-                json!({ "target": id(*at), "weight": weight, "share": chance })
-            })
-            .collect(),
+        Choice::OneOf(list) => list.iter().map(candidate).collect(),
         Choice::Nobody | Choice::One(_) => Vec::new(),
     };
     json!({
         "action": "forward",
         "group": group.name(),
+        "stickiness": words::carrier(group),
         "verdict": verdict.word(),
-        "why": verdict.sentence(),
+        "why": words::sentence(group, *verdict),
+        "fails_open": fails_open,
         "pinned": pinned.map(id),
         "target": match choice { Choice::One(at) => Some(id(*at)), _ => None },
         "candidates": candidates,

@@ -3,6 +3,7 @@
 
 mod check;
 mod cookie;
+mod cookie_jar;
 mod demo;
 mod echo;
 mod explain;
@@ -10,6 +11,7 @@ mod keys;
 pub mod replica;
 mod run;
 mod terminal;
+mod words;
 
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;

@@ -23,6 +23,8 @@ pub struct Explanation {
     pub rule: Option<usize>,
     /// What becomes of the pin to a group, where the rule names several.
     pub group_verdict: Option<GroupVerdict>,
+    /// The index of the group the client is pinned to, if the rule still names it.
+    pub pinned_group: Option<usize>,
     /// What would be done.
     pub action: Explained,
 }
@@ -62,6 +64,8 @@ pub struct Forwarded {
     pub verdict: Verdict,
     /// The index of the target the client is pinned to, if it is still in the group.
     pub pinned: Option<usize>,
+    /// Too few targets are healthy, and health is ignored.
+    pub fails_open: bool,
     /// Who would serve.
     pub choice: Choice,
 }
@@ -87,6 +91,11 @@ pub fn explain(
 ) -> Explanation {
     let mut draw = Noticing { drawn: false, rule_drawn: false };
     let decision = decide(request, snapshot, live, now, &mut draw);
+    let pinned_group = decision.group.as_ref().and_then(|choice| {
+        let Action::Forward(forward) = &snapshot.rules[decision.rule?].action else { return None };
+        let at = forward.share_of(choice.claim.held()?.target)?;
+        Some(forward.shares[at].group)
+    });
     let action = match decision.outcome {
         Outcome::NoRule => Explained::NoRule,
         Outcome::NoShare => Explained::NoShare,
@@ -107,7 +116,7 @@ pub fn explain(
     };
     let group_verdict = decision.group.map(|choice| choice.verdict);
     let passed = passed(request, snapshot, decision.rule);
-    Explanation { passed, rule: decision.rule, group_verdict, action }
+    Explanation { passed, rule: decision.rule, group_verdict, pinned_group, action }
 }
 
 /// The listener's rules before `taken`, those that the table of hosts spares the proxy too.
@@ -129,16 +138,17 @@ fn forwarded(
     live: &impl Live,
 ) -> Forwarded {
     let group = &snapshot.groups[placement.group];
+    let candidates = Candidates::new(snapshot, group, live, &Tried::NOBODY);
     let choice = match placement.target {
         None => Choice::Nobody,
-        Some(_) if drawn => {
-            let candidates = Candidates::new(snapshot, group, live, &Tried::NOBODY);
+        Some(_) if drawn && candidates.list().nth(1).is_some() => {
             Choice::OneOf(chances(&candidates, group))
         }
         Some(at) => Choice::One(at),
     };
+    let fails_open = candidates.fails_open();
     let Placement { group, verdict, pinned, .. } = placement;
-    Forwarded { group, verdict, pinned, choice }
+    Forwarded { group, verdict, pinned, fails_open, choice }
 }
 
 /// The candidates, and how often each is chosen.

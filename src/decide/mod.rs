@@ -434,19 +434,28 @@ pub fn ranking_seed(placement: &Placement) -> Option<Seed> {
     }
 }
 
-/// Which target would have this client if `serving` were gone: the same on every worker and node.
-/// `seed` is the client's.
+/// Which target would have this client if `serving` were gone, as things stand: the same on every
+/// worker and node. `seed` is the client's.
 pub fn successor(
-    snapshot: &Snapshot,
-    group: usize,
+    placement: &Placement,
     serving: usize,
     seed: Seed,
+    snapshot: &Snapshot,
     live: &impl Live,
 ) -> Option<usize> {
-    let group = &snapshot.groups[group];
+    let group = &snapshot.groups[placement.group];
     let mut tried = Tried::NOBODY;
     tried.note(serving);
-    Candidates::new(snapshot, group, live, &tried).ranked(seed, Some(serving))
+    let candidates = Candidates::new(snapshot, group, live, &tried);
+    match (&group.affinity, placement.pinned.filter(|&pinned| pinned != serving)) {
+        // The pin stays, so this is where the next request goes.
+        (_, Some(pinned)) if placement.verdict == Verdict::Spilled => Some(pinned),
+        // A client known by a value remains its own target's, whoever serves it meanwhile.
+        (Some(Affinity::Header(_)), Some(home)) => {
+            hold(&candidates, group, live, seed, Some(home)).0
+        }
+        _ => candidates.ranked(seed, Some(serving)),
+    }
 }
 
 fn is_strict(group: &Group) -> bool {

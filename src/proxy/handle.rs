@@ -242,7 +242,7 @@ async fn forward(
 }
 
 /// The id of the target that would have this client if `at` were gone, where the group wants its
-/// targets to know.
+/// targets to know and there is something to know the client by.
 fn successor<'s>(
     exchange: &mut Exchange,
     placement: &Placement,
@@ -250,11 +250,16 @@ fn successor<'s>(
     snapshot: &'s Snapshot,
 ) -> Option<&'s str> {
     let group = &snapshot.groups[placement.group];
-    if !group.settings.announce_successor || group.affinity.is_none() {
+    if !group.settings.announce_successor {
         return None;
     }
-    let seed = placement.claim.seed().unwrap_or_else(|| exchange.fresh_seed());
-    let successor = decide::successor(snapshot, placement.group, at, seed, &AsItIs)?;
+    let seed = match placement.claim.seed() {
+        Some(seed) => seed,
+        // The cookie that comes with the answer is made with this one.
+        None if group.cookie().is_some() => exchange.fresh_seed(),
+        None => return None,
+    };
+    let successor = decide::successor(placement, at, seed, snapshot, &AsItIs)?;
     Some(group.targets[successor].id.as_str())
 }
 

@@ -3,13 +3,13 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-fn stayput(arguments: &[&str]) -> Command {
+pub(crate) fn stayput(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stayput"));
     command.args(arguments).env_remove("STAYPUT_CONFIG").stdin(Stdio::null());
     command
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

@@ -26,6 +26,8 @@ mod checks;
 mod command_line;
 /// SIGTERM: what is in flight finishes, what stands still is cut.
 mod draining;
+/// Where a request would go, and the cookies that bring it there, by the real program.
+mod explain;
 /// Targets that refuse, hang, reset and answer garbage; clients that stall, lie and leave.
 mod faults;
 /// What crosses the balancer unchanged, and what must not cross.
@@ -46,6 +48,8 @@ mod rules;
 mod secrets;
 /// A client stays, moves once, and its cookie says what it should.
 mod stickiness;
+/// Who is told whom a client would go to, and that it goes there.
+mod successor;
 /// Each change of a target's state is a line with ALB's words.
 mod target_states;
 /// Groups that keep to a zone, and how few healthy targets are too few.

@@ -1,5 +1,6 @@
 use crate::support::{Origin, Visitor, World, until};
 use stayput::model::live::Health;
+use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 
 // A target that is slow for want of a core must not look like one that is down.
 const FAST: &str = "interval = \"400ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 2";
@@ -12,7 +13,8 @@ fn world(targets: &[(&Origin, char)], group: &str) -> World {
     let entries = targets.iter().enumerate().map(entry).collect::<Vec<_>>().join(", ");
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nzone = \"a\"\nstate_dir = \"state\"\n\
-         [log]\naccess = {{ to = \"off\" }}\n[listener.web]\naddress = \"127.0.0.1:0\"\n\
+         [log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\ndebug_headers = true\n\
          [target_group.app]\ntargets = [{entries}]\n{group}\nhealth = {{ {FAST} }}\n"
     ));
     let is_known = |at: usize| world.availability(at).health != Health::Initial;
@@ -79,4 +81,47 @@ fn either_the_count_or_the_percentage_breached_is_enough() {
         let group = format!("minimum_healthy = {{ count = {count}, percent = {percent} }}");
         assert_eq!(serving(&world(&targets, &group)), serves, "{count} {percent}");
     }
+}
+
+/// A client that was placed on a target while every zone was used.
+fn pinned_to(id: &str, world: &World) -> Visitor {
+    let issued_at = stayput::ground::clock::Moment::now().unix_seconds().try_into().unwrap();
+    let (group, target) = (GroupKey::of("app"), TargetKey::of("app", id));
+    let contents = Contents::new(Seed(1), Pin { group, target, issued_at });
+    let sealed = world.server().published().current().keyring.seal(Kind::Lb, &contents);
+    let mut visitor = Visitor::of(world.address());
+    visitor.jar.insert("AWSALB".into(), sealed.as_str().to_owned());
+    visitor
+}
+
+#[test]
+fn a_client_of_another_zone_moves_into_the_own_one_once_and_stays() {
+    let origins = [("w", true), ("x", true), ("y", true)];
+    let origins = origins.map(|(name, healthy)| origin(name, healthy));
+    let targets: Vec<_> = origins.iter().zip(['a', 'a', 'b']).collect();
+    let kept = world(&targets, "cross_zone = true");
+    assert_eq!(pinned_to("2", &kept).get("/").body, "y");
+    let world = world(&targets, "cross_zone = false");
+    let mut client = pinned_to("2", &world);
+    let moved = client.get("/");
+    assert_eq!(moved.field("x-stayput-verdict"), Some("moved_zone"));
+    assert_ne!(moved.body, "y");
+    for _ in 0..3 {
+        let again = client.get("/");
+        assert_eq!((&again.body, again.field("x-stayput-verdict")), (&moved.body, Some("hit")));
+    }
+    let line = world.record(|record| record["sticky"] == "moved_zone");
+    assert_eq!((&line["from"], &line["set_cookie"]), (&"2".into(), &"moved".into()));
+}
+
+#[test]
+fn a_pin_is_left_alone_where_nobody_of_the_own_zone_can_take_the_client() {
+    let elsewhere = origin("x", true);
+    let world = world(&[(&elsewhere, 'b')], "cross_zone = false");
+    let answer = pinned_to("0", &world).get("/");
+    assert_eq!((answer.status, answer.all("set-cookie").count()), (503, 0));
+    let line = world.record(|record| record["status"] == 503);
+    let told = [&line["sticky"], &line["error_reason"], &line["from"]];
+    assert_eq!(told, ["no_target", "no_target", "0"]);
+    assert!(elsewhere.heard().is_empty());
 }

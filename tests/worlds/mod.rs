@@ -1,7 +1,7 @@
 //! Random worlds: what a file may say of groups and targets, and the state they may be in. One
 //! number makes one world, so that a failure is replayed by the number it prints.
 
-// Two test programs share this file, and neither uses all of it.
+// Several test programs share this file, and none uses all of it.
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -40,7 +40,7 @@ impl Numbers {
         self.below(100) < percent
     }
 
-    fn shuffle<T>(&mut self, list: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
         for at in (1..list.len()).rev() {
             list.swap(at, self.below(at as u64 + 1) as usize);
         }

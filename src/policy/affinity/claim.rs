@@ -72,6 +72,14 @@ impl Claim {
         }
     }
 
+    /// The pin in force for the group that was asked about.
+    pub fn held(&self) -> Option<Pin> {
+        match self {
+            Self::Opened { pin: PinState::Held(pin), .. } => Some(*pin),
+            _ => None,
+        }
+    }
+
     /// All that was in the token that opened.
     pub fn contents(&self) -> Option<&Contents> {
         match self {
