@@ -1,10 +1,10 @@
 //! Which of a rule's groups a request goes to: the one its client is pinned to, else by weight.
 
 use super::candidates::{Candidates, Tried};
-use super::verdict::GroupVerdict;
-use super::{Draw, Live, Opening, Request, cookie_lines};
+use super::verdict::{GroupVerdict, Verdict};
+use super::{Draw, Live, Opening, Request, cookie_lines, place};
 use crate::model::forward::{Forward, Share};
-use crate::model::snapshot::Snapshot;
+use crate::model::snapshot::{Group, Snapshot};
 use crate::policy::affinity::claim::{self, Claim, Names, PinState};
 use crate::policy::affinity::token::{Defect, Seed};
 use crate::policy::balance::rendezvous::{self, Candidate};
@@ -53,7 +53,7 @@ pub(super) fn choose(
             PinState::Absent => (choice.ranked(contents.seed()), GroupVerdict::New),
             PinState::Held(pin) => match forward.share_of(pin.target) {
                 None => (choice.ranked(contents.seed()), GroupVerdict::MovedRemoved),
-                Some(at) => choice.hold(at, contents.seed()),
+                Some(at) => choice.hold(at, contents.seed(), request, now),
             },
         },
     };
@@ -108,14 +108,28 @@ impl<L: Live> Choosing<'_, L> {
 
     /// What becomes of a pin to a group the rule names. One whose group cannot serve stays: the
     /// client is back with it as soon as it can.
-    fn hold(&self, at: usize, seed: Seed) -> (Option<usize>, GroupVerdict) {
-        if !self.forward.failover || self.can_serve(at) {
+    fn hold(
+        &self,
+        at: usize,
+        seed: Seed,
+        request: &Request<'_>,
+        now: u64,
+    ) -> (Option<usize>, GroupVerdict) {
+        if !self.forward.failover || self.can_serve(at) || self.keeps(at, request, now) {
             return (Some(at), GroupVerdict::Hit);
         }
         match self.best_ranked(seed, |other| self.can_serve(other)) {
             Some(other) => (Some(other), GroupVerdict::FailedOver),
             None => (Some(at), GroupVerdict::Hit),
         }
+    }
+
+    /// Whether a group that takes no newcomers still has this client's own target: one of weight 0,
+    /// or the last below its cap.
+    fn keeps(&self, at: usize, request: &Request<'_>, now: u64) -> bool {
+        let group = self.forward.shares[at].group;
+        let placed = || place(request, self.snapshot, group, self.live, now, &mut NoDraw);
+        !self.live.fails_open(&self.snapshot.groups[group]) && placed().verdict == Verdict::Hit
     }
 
     /// The first group of the seed's ranking, the same on every worker and node.
@@ -143,5 +157,22 @@ impl<L: Live> Choosing<'_, L> {
         let group = &self.snapshot.groups[self.forward.shares[at].group];
         let candidates = Candidates::new(self.snapshot, group, self.live, &Tried::NOBODY);
         !candidates.fails_open() && candidates.best_tier().is_some()
+    }
+}
+
+/// For a client that is only looked at: nobody's turn is taken.
+struct NoDraw;
+
+impl Draw for NoDraw {
+    fn turn(&mut self, _: &Group) -> u64 {
+        0
+    }
+
+    fn rule_turn(&mut self, _: &Forward) -> u64 {
+        0
+    }
+
+    fn random(&mut self) -> u64 {
+        0
     }
 }

@@ -40,8 +40,9 @@ pub fn renewal(
     if let Some(accompanied) = &cookie.accompanies {
         match app {
             AppCookie::Ended => return writing.without_pin(),
-            // One bad moment moves nobody: the pin stays, and so does what the cookie says.
-            AppCookie::Set if placement.verdict != Verdict::Spilled => {
+            // One bad moment moves nobody: the pin stays, and so does what the cookie says. A pin in
+            // force is renewed as `refresh` says, for many stacks repeat their cookie in every answer.
+            AppCookie::Set if !matches!(placement.verdict, Verdict::Spilled | Verdict::Hit) => {
                 return Some(writing.with_pin(target, made(placement.verdict)));
             }
             AppCookie::Set | AppCookie::Untouched => {}
@@ -75,7 +76,6 @@ pub fn renewal(
 /// What a pin that is written says of itself in the log.
 fn made(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Hit => "renewed",
         Verdict::Adopted => "adopted",
         moved if moved.is_move() => "moved",
         _ => "new",

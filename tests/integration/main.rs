@@ -12,8 +12,12 @@ mod support;
 mod access_log;
 /// How targets frame what they answer, and what the next request over their connection gets.
 mod answers;
+/// The application's cookie as real stacks treat it, and the companion beside it.
+mod app_cookie;
 /// What a listener says of its clients, of Host, of odd names, of its answers, and what it refuses.
 mod attributes;
+/// What clients, other nodes and odd files bring, each with one clear outcome.
+mod bad_input;
 /// Who serves newcomers: each algorithm, a slow start, a failing target.
 mod balancing;
 /// What a health check asks, over what, and which answers it takes.
@@ -28,14 +32,20 @@ mod explain;
 mod faults;
 /// What crosses the balancer unchanged, and what must not cross.
 mod forwarding;
+/// Several groups behind one rule: their shares, the cookie that keeps a client with one, failover.
+mod groups;
 /// Checks, passive marking, readiness, fail-open.
 mod health;
+/// Clients known by a route in the application's cookie or by a header field.
+mod keyed;
 /// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.
 mod leaving;
 /// Targets known by host names: a restart, and a resolver that is silent.
 mod names;
 /// Conditions, redirects and rewrites, and what `explain` says of them.
 mod rules;
+/// What is never written down: tokens, and values of the application's cookies.
+mod secrets;
 /// A client stays, moves once, and its cookie says what it should.
 mod stickiness;
 /// Who is told whom a client would go to, and that it goes there.

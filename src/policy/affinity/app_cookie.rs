@@ -2,7 +2,7 @@
 //! compared; the value is never decoded, logged or compared (AWS, "Sticky sessions for your
 //! Application Load Balancer": the balancer checks the name only).
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use super::cookie_date;
 
 /// What a response does to the application's cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,20 +43,32 @@ fn attributes_of<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// Whether the attributes put an end to the cookie. `Max-Age` counts before `Expires`, and of each
-/// the last one (RFC 6265 section 5.3 step 3).
+/// the last one that can be read (RFC 6265 sections 5.2 and 5.3 step 3).
 fn is_over(attributes: &[u8], now: u64) -> bool {
-    // Without the value: it is none of our business, and need not be text.
-    let mut line = b"x=".to_vec();
-    line.extend_from_slice(attributes);
-    let line = String::from_utf8_lossy(&line);
-    let Ok(cookie) = cookie::Cookie::parse(line.as_ref()) else { return false };
-    if let Some(age) = cookie.max_age() {
-        return age.whole_seconds() <= 0;
+    let (mut lives, mut date) = (None, None);
+    for attribute in attributes.split(|&byte| byte == b';') {
+        let Some(equals) = memchr::memchr(b'=', attribute) else { continue };
+        let (name, value) =
+            (attribute[..equals].trim_ascii(), attribute[equals + 1..].trim_ascii());
+        if name.eq_ignore_ascii_case(b"max-age") {
+            lives = has_age(value).or(lives);
+        } else if name.eq_ignore_ascii_case(b"expires") {
+            date = cookie_date::read(value).or(date);
+        }
     }
-    let past = |date: SystemTime| {
-        date.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) <= now
-    };
-    cookie.expires_datetime().is_some_and(|date| past(date.into()))
+    match lives {
+        Some(lives) => !lives,
+        None => date.is_some_and(|date| date <= now),
+    }
+}
+
+/// Whether a `Max-Age` is more than 0; `None` for what is no number (RFC 6265 section 5.2.2).
+fn has_age(value: &[u8]) -> Option<bool> {
+    let digits = value.strip_prefix(b"-").unwrap_or(value);
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(digits.len() == value.len() && digits.iter().any(|&digit| digit != b'0'))
 }
 
 #[cfg(test)]
@@ -81,6 +93,15 @@ mod tests {
             ("JSESSIONID=deleted; expires=Thu, 01-Jan-1970 00:00:01 GMT; Max-Age=0; path=/", Ended),
             ("JSESSIONID=\"\"; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/", Ended),
             ("JSESSIONID=x; MAX-AGE=-1", Ended),
+            ("JSESSIONID=x; Max-Age=00", Ended),
+            ("JSESSIONID=x; Max-Age=99999999999999999999", Set),
+            ("JSESSIONID=x; Max-Age=60; Max-Age=0", Ended),
+            ("JSESSIONID=x; Max-Age=0; Max-Age=soon", Ended),
+            ("JSESSIONID=x; Max-Age=", Set),
+            ("JSESSIONID=x; Max-Age=-", Set),
+            ("JSESSIONID=x; Expires=Thu, 1 Jan 1970 00:00:00 GMT", Ended),
+            ("JSESSIONID=x; Expires=Thu, 01 Jan 1970 00:00:00 -0000", Ended),
+            ("JSESSIONID=x; Expires=0", Set),
             ("JSESSIONID=x; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=60", Set),
             ("JSESSIONID=x; Max-Age=soon", Set),
             ("JSESSIONID=x; Expires=never", Set),

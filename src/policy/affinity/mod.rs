@@ -3,11 +3,13 @@
 //! [`token`] is the sealed text in the cookie, [`keys`] what seals it, [`cookie`] how it is found
 //! in a request and written into a response, and [`claim`] what it means to one group at a moment.
 //! [`app_cookie`] reads what a response does to the application's own cookie, and [`route`] what a
-//! request's says where the application names its replica in it.
+//! request's says where the application names its replica in it. [`cookie_date`] is the one date there is
+//! to be read.
 
 pub mod app_cookie;
 pub mod claim;
 pub mod cookie;
+pub mod cookie_date;
 pub mod keys;
 pub mod route;
 pub mod token;

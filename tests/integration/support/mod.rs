@@ -3,6 +3,8 @@
 pub mod origin;
 pub mod program;
 pub mod secure;
+pub mod stack;
+pub mod token;
 pub mod visitor;
 pub mod wait;
 pub mod world;

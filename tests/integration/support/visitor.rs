@@ -114,7 +114,11 @@ impl Visitor {
         self.read_body(&mut answer, is_head);
         for line in answer.all("set-cookie") {
             let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
-            self.jar.insert(name.to_owned(), value.to_owned());
+            // As a browser: one that ended is forgotten.
+            match line.contains(" 1970 ") || line.contains("Max-Age=0") {
+                true => drop(self.jar.remove(name)),
+                false => drop(self.jar.insert(name.to_owned(), value.to_owned())),
+            }
         }
         if answer.field("connection") == Some("close") {
             self.stream = None;

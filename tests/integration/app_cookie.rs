@@ -1,0 +1,411 @@
+use crate::support::origin::Then;
+use crate::support::stack::{django, php, rails, replica, sent, told, tomcat};
+use crate::support::token::{minted, now, opened, pinned};
+use crate::support::visitor::Answer;
+use crate::support::{Origin, Visitor, World, until};
+use stayput::policy::affinity::token::{GroupKey, Kind};
+use std::collections::HashSet;
+
+const FAST: &str = "health = { interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1 }";
+const COMPANION: &str = "AWSALBAPP-0";
+
+fn sticky(name: &str, more: &str) -> String {
+    format!("stickiness = {{ app_cookie = {{ name = \"{name}\"{more} }} }}\n{FAST}")
+}
+
+fn world(origins: [&Origin; 2], group: &str) -> World {
+    World::new(&origins, "debug_headers = true", group)
+}
+
+fn visitor(world: &World, jar: &[(&str, &str)]) -> Visitor {
+    let mut visitor = Visitor::of(world.address());
+    visitor.jar.extend(jar.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+    visitor
+}
+
+fn verdict(answer: &Answer) -> &str {
+    answer.field("x-stayput-verdict").unwrap_or("-")
+}
+
+/// The names of the cookies an answer sets, in order.
+fn set(answer: &Answer) -> Vec<&str> {
+    answer.all("set-cookie").map(|line| line.split('=').next().unwrap()).collect()
+}
+
+#[test]
+fn php_sets_its_cookie_once_and_the_companion_is_renewed_by_every_answer() {
+    let (a, b) = (php("a"), php("b"));
+    let world = world([&a, &b], &sticky("PHPSESSID", ""));
+    let mut visitor = visitor(&world, &[]);
+    let first = visitor.get("/");
+    assert_eq!(verdict(&first), "app_cookie_absent");
+    assert_eq!(set(&first), ["PHPSESSID", COMPANION]);
+    for path in ["/", "/500", "/304", "/404"] {
+        let answer = visitor.get(path);
+        assert_eq!((verdict(&answer), set(&answer)), ("hit", vec![COMPANION]), "{path}");
+    }
+    assert_eq!(visitor.get("/").body, first.body);
+}
+
+#[test]
+fn php_takes_the_id_of_a_dead_replica_and_the_companion_alone_is_rewritten() {
+    let (a, b) = (php("a"), php("b"));
+    let world = world([&a, &b], &sticky("PHPSESSID", ""));
+    let mut visitor = visitor(&world, &[]);
+    let home = visitor.get("/").body;
+    let (dead, other) = if home == "a" { (&a, "b") } else { (&b, "a") };
+    dead.set_healthy(false);
+    let moved = until("the client moves", || {
+        Some(visitor.get("/")).filter(|answer| verdict(answer) == "moved_unhealthy")
+    });
+    assert_eq!((moved.body.as_str(), set(&moved)), (other, vec![COMPANION]));
+    dead.set_healthy(true);
+    until("newcomers are back", || {
+        (Visitor::of(world.address()).get("/").body == home).then_some(())
+    });
+    assert_eq!((visitor.get("/").body.as_str(), verdict(&visitor.get("/"))), (other, "hit"));
+}
+
+#[test]
+fn tomcat_makes_a_new_session_where_the_client_moved_and_only_there() {
+    let (a, b) = (tomcat("a"), tomcat("b"));
+    let world = world([&a, &b], &sticky("JSESSIONID", ""));
+    let mut visitor = visitor(&world, &[]);
+    let home = visitor.get("/").body;
+    let session = visitor.jar["JSESSIONID"].clone();
+    for _ in 0..4 {
+        assert_eq!(set(&visitor.get("/")), [COMPANION]);
+    }
+    assert_eq!(visitor.jar["JSESSIONID"], session);
+    if home == "a" { &a } else { &b }.set_healthy(false);
+    let moved = until("the client moves", || {
+        Some(visitor.get("/")).filter(|answer| verdict(answer) == "moved_unhealthy")
+    });
+    assert_eq!(set(&moved), ["JSESSIONID", COMPANION], "one of each");
+    for _ in 0..4 {
+        let answer = visitor.get("/");
+        assert_eq!((verdict(&answer), set(&answer)), ("hit", vec![COMPANION]));
+    }
+}
+
+#[test]
+fn tomcats_session_from_before_the_balancer_costs_one_new_session_and_no_more() {
+    let (a, b) = (tomcat("a"), tomcat("b"));
+    let world = world([&a, &b], &sticky("JSESSIONID", ""));
+    let mut visitor = visitor(&world, &[("JSESSIONID", "OLD")]);
+    let first = visitor.get("/");
+    assert_eq!((verdict(&first), set(&first)), ("adopted", vec!["JSESSIONID", COMPANION]));
+    for _ in 0..4 {
+        let answer = visitor.get("/");
+        assert_eq!((answer.body.as_str(), set(&answer)), (first.body.as_str(), vec![COMPANION]));
+    }
+}
+
+#[test]
+fn springs_base64_session_crosses_unchanged_and_its_equal_signs_confuse_nobody() {
+    const SESSION: &str = "SESSION=ZjE2NmQ0YmEtMzE4Mw==; Path=/; HttpOnly; SameSite=Lax";
+    let spring = |name| {
+        replica(name, |heard| match sent(heard, "SESSION") {
+            None => format!("Set-Cookie: {SESSION}\r\n"),
+            Some(id) => format!("X-Session: {id}\r\n"),
+        })
+    };
+    let (a, b) = (spring("a"), spring("b"));
+    let world = world([&a, &b], &sticky("SESSION", ""));
+    let mut visitor = visitor(&world, &[]);
+    let first = visitor.get("/");
+    assert_eq!(first.field("set-cookie"), Some(SESSION));
+    let second = visitor.get("/");
+    assert_eq!((verdict(&second), &second.body), ("hit", &first.body));
+    assert_eq!(second.field("x-session"), Some("ZjE2NmQ0YmEtMzE4Mw=="));
+}
+
+#[test]
+fn rails_sets_its_cookie_with_every_answer_and_the_client_stays() {
+    let (a, b) = (rails("a"), rails("b"));
+    for adopt in ["", ", adopt = false"] {
+        let world = world([&a, &b], &sticky("_shop_session", adopt));
+        let mut visitor = visitor(&world, &[]);
+        let home = visitor.get("/").body;
+        for _ in 0..5 {
+            let answer = visitor.get("/");
+            assert_eq!((verdict(&answer), &answer.body), ("hit", &home));
+            assert_eq!(set(&answer), ["_shop_session", COMPANION]);
+        }
+    }
+}
+
+#[test]
+fn a_cookie_that_rails_repeats_does_not_overrule_refresh() {
+    let (a, b) = (rails("a"), rails("b"));
+    for (refresh, age, written) in
+        [("never", 80_000, 0), ("half_life", 40_000, 0), ("half_life", 43_300, 1)]
+    {
+        let group = format!(
+            "stickiness = {{ app_cookie = {{ name = \"_shop_session\" }}, refresh = \"{refresh}\" }}"
+        );
+        let world = world([&a, &b], &group);
+        let token = minted(&world, Kind::App, "app", "b", now() - age);
+        let answer = visitor(&world, &[("_shop_session", "x"), (COMPANION, &token)]).get("/");
+        assert_eq!((verdict(&answer), answer.body.as_str()), ("hit", "b"));
+        let companions = set(&answer).iter().filter(|name| **name == COMPANION).count();
+        assert_eq!(companions, written, "{refresh} {age}");
+    }
+}
+
+#[test]
+fn djangos_logout_ends_the_companion_and_the_next_login_makes_another() {
+    let (a, b) = (django("a"), django("b"));
+    let world = world([&a, &b], &sticky("sessionid", ""));
+    let mut visitor = visitor(&world, &[]);
+    let anonymous = visitor.get("/");
+    assert_eq!((verdict(&anonymous), set(&anonymous)), ("app_cookie_absent", vec![]));
+    assert_eq!(set(&visitor.get("/login")), ["sessionid", COMPANION]);
+    let home = visitor.get("/").body;
+    let out = visitor.get("/logout");
+    assert_eq!((verdict(&out), &out.body), ("hit", &home));
+    let ended = out.all("set-cookie").last().unwrap();
+    assert_eq!(ended, "AWSALBAPP-0=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/; HttpOnly");
+    assert!(visitor.jar.is_empty(), "{:?}", visitor.jar);
+    world.record(|record| record["set_cookie"] == "ended");
+    assert_eq!(verdict(&visitor.get("/")), "app_cookie_absent");
+    assert_eq!(set(&visitor.get("/login")), ["sessionid", COMPANION]);
+}
+
+#[test]
+fn a_logout_of_one_who_has_no_companion_writes_none() {
+    let (a, b) = (django("a"), django("b"));
+    let world = world([&a, &b], &sticky("sessionid", ""));
+    for jar in [&[][..], &[("sessionid", "old")], &[("sessionid", "old"), (COMPANION, "_remove_")]]
+    {
+        assert_eq!(set(&visitor(&world, jar).get("/logout")), ["sessionid"], "{jar:?}");
+    }
+    let answer = visitor(&world, &[("sessionid", "old"), (COMPANION, "junk")]).get("/logout");
+    assert_eq!(set(&answer), ["sessionid", COMPANION], "what cannot be used goes");
+}
+
+#[test]
+fn a_companion_is_made_by_any_answer_that_leaves_the_browser_with_the_cookie() {
+    let (a, b) = (told("a"), told("b"));
+    let world = world([&a, &b], &sticky("sid", ""));
+    for (path, expected) in [
+        ("/twice", &["sid", "sid", COMPANION][..]),
+        ("/304", &["sid", COMPANION]),
+        ("/500", &["sid", COMPANION]),
+        ("/end-set", &["sid", "sid", COMPANION]),
+        ("/set-end", &["sid", "sid"]),
+        ("/end", &["sid"]),
+        ("/theme", &["theme"]),
+    ] {
+        let mut visitor = visitor(&world, &[]);
+        assert_eq!(set(&visitor.get(path)), expected, "{path}");
+        let kept = visitor.jar.get(COMPANION).is_some_and(|token| !token.is_empty());
+        assert_eq!(kept, expected.contains(&COMPANION), "{path}");
+    }
+}
+
+#[test]
+fn of_a_cookie_set_and_ended_in_one_answer_the_last_line_counts_for_the_pin_too() {
+    let (a, b) = (told("a"), told("b"));
+    let world = world([&a, &b], &sticky("sid", ""));
+    for (path, stays) in [("/end-set", true), ("/set-end", false), ("/end", false)] {
+        let mut visitor = visitor(&world, &[]);
+        visitor.get("/set");
+        visitor.get(path);
+        assert_eq!(visitor.jar.contains_key(COMPANION), stays, "{path}");
+    }
+}
+
+#[test]
+fn the_two_cookies_may_come_in_two_lines_and_in_any_order() {
+    let (a, b) = (told("a"), told("b"));
+    let world = world([&a, &b], &sticky("sid", ""));
+    let token = minted(&world, Kind::App, "app", "b", now());
+    let ours = format!("Cookie: x=1; {COMPANION}={token}");
+    for fields in [[&*ours, "Cookie: sid=1"], ["Cookie: sid=1; y", &*ours], ["cookie:sid=", &*ours]]
+    {
+        let answer = visitor(&world, &[]).ask("GET", "/", &fields, "");
+        assert_eq!((verdict(&answer), answer.body.as_str()), ("hit", "b"), "{fields:?}");
+    }
+    let answer = visitor(&world, &[]).ask("GET", "/", &[&ours, "Cookie: SID=1; sid; x=sid=1"], "");
+    assert_eq!(verdict(&answer), "app_cookie_absent", "no such cookie came");
+    assert_eq!(set(&answer), ["theme"]);
+}
+
+#[test]
+fn without_adopt_a_companion_waits_until_the_application_sets_its_cookie() {
+    let (a, b) = (told("a"), told("b"));
+    let world = world([&a, &b], &sticky("sid", ", adopt = false"));
+    let mut visitor = visitor(&world, &[("sid", "old")]);
+    let mut met = HashSet::new();
+    for _ in 0..4 {
+        let answer = visitor.get("/");
+        assert_eq!((verdict(&answer), set(&answer)), ("new", vec!["theme"]));
+        met.insert(answer.body);
+    }
+    assert_eq!(met.len(), 2, "nothing keeps it yet");
+    assert_eq!(set(&visitor.get("/set")), ["sid", COMPANION]);
+    let renewed = visitor.get("/");
+    assert_eq!((verdict(&renewed), set(&renewed)), ("hit", vec!["theme", COMPANION]));
+    visitor.jar.insert(COMPANION.into(), minted(&world, Kind::App, "app", "gone", now()));
+    let moved = visitor.get("/");
+    assert_eq!((verdict(&moved), set(&moved)), ("moved_removed", vec!["theme", COMPANION]));
+}
+
+#[test]
+fn the_words_alb_writes_into_shards_it_does_not_need_are_no_pin_and_no_defect() {
+    let (a, b) = (told("a"), told("b"));
+    let shards = |first: &str| {
+        let rest = (1..=3).map(|nth| (format!("AWSALBAPP-{nth}"), "_remove_".to_owned()));
+        let mut jar: Vec<_> = rest.collect();
+        jar.extend([(COMPANION.into(), first.into()), ("sid".into(), "1".into())]);
+        jar
+    };
+    for (adopt, expected, written) in
+        [("", "adopted", &["theme", COMPANION][..]), (", adopt = false", "new", &["theme"])]
+    {
+        let world = world([&a, &b], &sticky("sid", adopt));
+        let mut visitor = visitor(&world, &[]);
+        visitor.jar.extend(shards("_remove_"));
+        let answer = visitor.get("/");
+        assert_eq!((verdict(&answer), set(&answer)), (expected, written.to_vec()));
+    }
+    let world = world([&a, &b], &sticky("sid", ""));
+    let mut visitor = visitor(&world, &[]);
+    visitor.jar.extend(shards("_remove_"));
+    let token = minted(&world, Kind::App, "app", "b", now());
+    visitor.jar.insert("AWSALBAPP-1".into(), token.clone());
+    assert_eq!(verdict(&visitor.get("/")), "adopted", "a token in another shard is not looked at");
+    visitor.jar.extend(shards(&token));
+    assert_eq!(verdict(&visitor.get("/")), "hit");
+}
+
+#[test]
+fn a_companion_has_no_cors_twin_even_where_twins_are_always_written() {
+    let a = told("a");
+    let group = "stickiness = { app_cookie = { name = \"sid\" }, cors_twin = \"always\" }";
+    let world = World::new(&[&a], "trusted_proxies = [\"127.0.0.0/8\"]", group);
+    let answer = visitor(&world, &[]).ask("GET", "/set", &["X-Forwarded-Proto: https"], "");
+    assert_eq!(set(&answer), ["sid", COMPANION]);
+    let line = answer.all("set-cookie").last().unwrap();
+    assert!(line.ends_with("; Path=/; Secure; HttpOnly"), "{line}");
+    let mut visitor = visitor(&world, &[("sid", "1")]);
+    visitor.jar.insert("AWSALBAPP-0CORS".into(), minted(&world, Kind::App, "app", "a", now()));
+    visitor.get("/");
+    world.record(|record| record["sticky"] == "adopted");
+}
+
+/// Two groups, `shop` and `blog` under `/blog/*`, each of a and b, with one companion.
+fn shop_and_blog(shop: &Origin, blog: &Origin, rule: &str) -> World {
+    let group = |name: &str, cookie: &str, origin: &Origin| {
+        format!(
+            "[target_group.{name}]\ntargets = [{{ id = \"a\", address = \"{}\" }}]\n\
+             stickiness = {{ app_cookie = {{ name = \"{cookie}\" }}, hide_from_target = true }}\n",
+            origin.address()
+        )
+    };
+    World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\ndefault = \"shop\"\ndebug_headers = true\n\
+         {rule}\n{}{}",
+        group("shop", "sid", shop),
+        group("blog", "sessionid", blog)
+    ))
+}
+
+#[test]
+fn a_logout_from_one_group_leaves_the_other_groups_pin_in_the_companion_they_share() {
+    let (shop, blog) = (told("shop"), django("blog"));
+    let rule = "[[rule]]\npaths = [\"/blog/*\"]\nforward = \"blog\"";
+    let world = shop_and_blog(&shop, &blog, rule);
+    let mut visitor = visitor(&world, &[]);
+    visitor.get("/set");
+    visitor.get("/blog/login");
+    let both = opened(&world, Kind::App, &visitor.jar[COMPANION]);
+    assert_eq!(both.pins().len(), 2);
+    let out = visitor.get("/blog/logout");
+    assert_eq!((out.body.as_str(), set(&out)), ("blog", vec!["sessionid", COMPANION]));
+    let left = opened(&world, Kind::App, &visitor.jar[COMPANION]);
+    assert_eq!(left.pins(), [both.pin(GroupKey::of("shop")).unwrap()]);
+    assert_eq!(verdict(&visitor.get("/")), "hit");
+    visitor.get("/end");
+    assert!(!visitor.jar.contains_key(COMPANION), "with the last pin the cookie goes");
+}
+
+#[test]
+fn under_a_weighted_rule_both_cookies_are_written_and_both_are_hidden_from_targets() {
+    let (shop, blog) = (told("shop"), told("blog"));
+    let rule =
+        "[[rule]]\nname = \"split\"\nforward = { shop = { weight = 1 }, blog = { weight = 1 } }";
+    let text = shop_and_blog(&shop, &blog, rule);
+    let mut visitor = visitor(&text, &[("cart", "7"), ("sid", "1"), ("sessionid", "2")]);
+    let first = visitor.get("/");
+    assert_eq!(set(&first), ["theme", "AWSALBTG", COMPANION]);
+    for _ in 0..4 {
+        let answer = visitor.get("/");
+        assert_eq!((verdict(&answer), &answer.body), ("hit", &first.body));
+    }
+    assert_eq!(pinned(&text, Kind::App, &visitor.jar[COMPANION], &first.body, &["a"]), Some("a"));
+    let origin = if first.body == "shop" { &shop } else { &blog };
+    for heard in origin.heard() {
+        let line = heard.field("cookie").unwrap();
+        assert!(!line.contains("AWSALB") && line.contains("cart=7"), "{line}");
+    }
+}
+
+#[test]
+fn a_spilled_client_is_given_no_companion_even_where_the_application_sets_its_cookie() {
+    let (gone, other) = (Origin::refusing(), tomcat("b"));
+    let group = "stickiness = { app_cookie = { name = \"JSESSIONID\" } }\nhealth = { protocol = \"tcp\", \
+                 interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
+    let world = world([&gone, &other], group);
+    let token = minted(&world, Kind::App, "app", "a", now());
+    let mut visitor = visitor(&world, &[("JSESSIONID", "at-a"), (COMPANION, &token)]);
+    let answer = visitor.get("/");
+    assert_eq!((verdict(&answer), set(&answer)), ("spilled", vec!["JSESSIONID"]));
+    assert_eq!(visitor.jar[COMPANION], token);
+}
+
+#[test]
+fn a_tunnel_whose_answer_sets_the_cookie_is_given_a_companion() {
+    let tunnels = Origin::saying(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Set-Cookie: sid=1\r\n\r\n",
+        Then::KeepAlive,
+    );
+    let world = World::new(&[&tunnels], "", &sticky("sid", ""));
+    let mut visitor = visitor(&world, &[]);
+    visitor.send(
+        "GET /chat HTTP/1.1\r\nHost: shop.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    let answer = visitor.read_answer(false);
+    assert_eq!((answer.status, set(&answer)), (101, vec!["sid", COMPANION]));
+}
+
+#[test]
+fn a_companion_past_its_duration_is_made_anew_at_once_or_when_the_application_sets_its_cookie() {
+    let (a, b) = (told("a"), told("b"));
+    for (adopt, written) in [("", &["theme", COMPANION][..]), (", adopt = false", &["theme"])] {
+        let world = world([&a, &b], &sticky("sid", &format!(", duration = \"10s\"{adopt}")));
+        let old = minted(&world, Kind::App, "app", "b", now() - 10);
+        let mut visitor = visitor(&world, &[("sid", "1"), (COMPANION, &old)]);
+        let answer = visitor.get("/");
+        assert_eq!((verdict(&answer), set(&answer)), ("expired", written.to_vec()));
+        assert_eq!(set(&visitor.get("/set")), ["sid", COMPANION]);
+        assert_eq!(verdict(&visitor.get("/")), "hit");
+    }
+}
+
+#[test]
+fn a_request_without_the_applications_cookie_is_not_sticky_though_it_brings_the_companion() {
+    let (a, b) = (told("a"), told("b"));
+    let world = world([&a, &b], &sticky("sid", ""));
+    let token = minted(&world, Kind::App, "app", "b", now());
+    let mut visitor = visitor(&world, &[(COMPANION, &token)]);
+    let answers: Vec<_> = (0..4).map(|_| visitor.get("/")).collect();
+    assert!(answers.iter().all(|answer| verdict(answer) == "app_cookie_absent"));
+    assert!(answers.iter().all(|answer| set(answer) == ["theme"]), "and is not renewed");
+    let met: HashSet<_> = answers.into_iter().map(|answer| answer.body).collect();
+    assert_eq!(met.len(), 2);
+}

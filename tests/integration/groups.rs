@@ -1,0 +1,370 @@
+use crate::support::origin::Then;
+use crate::support::token::{minted, now, opened, pinned};
+use crate::support::visitor::Answer;
+use crate::support::{Origin, Visitor, World, until};
+use stayput::policy::affinity::token::Kind;
+use std::collections::BTreeMap;
+
+const FAST: &str = "health = { interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1 }";
+const STRICT_HEALTH: &str = "fail_open = false";
+const UNPINNED: &str = "stickiness = { enabled = false }";
+
+/// A rule `split` with this forward before groups `old` and `new` of one target each (more targets
+/// of `old` may be given), all with these settings.
+fn world(old: &[&Origin], new: &Origin, rule: &str, group: &str) -> World {
+    let targets = |origins: &[&Origin]| {
+        let target = |(at, origin): (usize, &&Origin)| {
+            format!("{{ id = \"{at}\", address = \"{}\" }}", origin.address())
+        };
+        origins.iter().enumerate().map(target).collect::<Vec<_>>().join(", ")
+    };
+    World::of_text(&format!(
+        "[runtime]\nworkers = 2\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\ndebug_headers = true\ntrusted_proxies = [\"127.0.0.0/8\"]\n\
+         [[rule]]\nname = \"split\"\n{rule}\n\
+         [target_group.old]\ntargets = [{}]\n{group}\n[target_group.new]\ntargets = [{}]\n{group}\n",
+        targets(old),
+        targets(&[new])
+    ))
+}
+
+fn forward(old: u16, new: u16) -> String {
+    format!("forward = {{ old = {{ weight = {old} }}, new = {{ weight = {new} }} }}")
+}
+
+/// Whom so many newcomers get.
+fn newcomers(world: &World, count: usize) -> BTreeMap<String, usize> {
+    let mut met = BTreeMap::new();
+    for _ in 0..count {
+        *met.entry(Visitor::of(world.address()).get("/").body).or_default() += 1;
+    }
+    met
+}
+
+/// A client that holds this pin to a group, and no other.
+fn pinned_to(world: &World, group: &str) -> Visitor {
+    let mut visitor = Visitor::of(world.address());
+    visitor.jar.insert("AWSALBTG".into(), minted(world, Kind::Group, "split", group, now()));
+    visitor
+}
+
+fn names(answer: &Answer) -> Vec<&str> {
+    answer.all("set-cookie").map(|line| line.split('=').next().unwrap()).collect()
+}
+
+/// What the record of the request for this path says of its group.
+fn group_sticky(world: &World, path: &str) -> serde_json::Value {
+    world.record(|record| record["uri"] == path)["group_sticky"].clone()
+}
+
+#[test]
+fn newcomers_are_shared_as_the_weights_say_in_every_cycle() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let world = world(&[&old], &new, &forward(9, 3), "");
+    for _ in 0..3 {
+        assert_eq!(newcomers(&world, 12), [("new".into(), 3), ("old".into(), 9)].into());
+    }
+}
+
+#[test]
+fn a_client_stays_with_its_group_and_both_cookies_are_renewed_group_first() {
+    let (a, b, new) = (Origin::named("old-a"), Origin::named("old-b"), Origin::named("new"));
+    let world = world(&[&a, &b], &new, &forward(1, 1), "");
+    let mut visitors: Vec<_> = (0..4).map(|_| Visitor::of(world.address())).collect();
+    for visitor in &mut visitors {
+        let first = visitor.get("/first");
+        assert_eq!(names(&first), ["AWSALBTG", "AWSALB"]);
+        for _ in 0..5 {
+            let answer = visitor.get("/again");
+            assert_eq!((&answer.body, names(&answer)), (&first.body, vec!["AWSALBTG", "AWSALB"]));
+        }
+        let token = &visitor.jar["AWSALBTG"];
+        let group = pinned(&world, Kind::Group, token, "split", &["old", "new"]).unwrap();
+        assert!(first.body.starts_with(group), "{} {group}", first.body);
+        assert_ne!(
+            opened(&world, Kind::Lb, &visitor.jar["AWSALB"]).pins(),
+            opened(&world, Kind::Group, token).pins()
+        );
+    }
+    assert_eq!(
+        (group_sticky(&world, "/first"), group_sticky(&world, "/again")),
+        ("new".into(), "hit".into())
+    );
+}
+
+#[test]
+fn a_group_pin_ends_after_its_own_duration_and_is_renewed_before() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let rule = format!("{}\ngroup_stickiness = {{ duration = \"100s\" }}", forward(1, 0));
+    let world = world(&[&old], &new, &rule, "");
+    for (age, body, verdict) in [(90, "new", "hit"), (101, "old", "expired")] {
+        let mut visitor = Visitor::of(world.address());
+        let token = minted(&world, Kind::Group, "split", "new", now() - age);
+        visitor.jar.insert("AWSALBTG".into(), token);
+        let path = format!("/{age}");
+        assert_eq!(visitor.get(&path).body, body);
+        assert_eq!(group_sticky(&world, &path), verdict);
+        let written = opened(&world, Kind::Group, &visitor.jar["AWSALBTG"]);
+        assert!(now() - u64::from(written.pins()[0].issued_at) < 5);
+    }
+}
+
+#[test]
+fn a_client_of_a_group_the_rule_no_longer_names_moves_once() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let world = world(&[&old], &new, &forward(1, 1), "");
+    let mut visitor = pinned_to(&world, "gone");
+    let moved = visitor.get("/moved");
+    assert_eq!(group_sticky(&world, "/moved"), "moved_removed");
+    assert_eq!(names(&moved), ["AWSALBTG", "AWSALB"]);
+    assert_eq!(
+        pinned(&world, Kind::Group, &visitor.jar["AWSALBTG"], "split", &["old", "new"]),
+        Some(&*moved.body)
+    );
+    assert_eq!(visitor.get("/after").body, moved.body);
+    assert_eq!(group_sticky(&world, "/after"), "hit");
+}
+
+#[test]
+fn weight_0_keeps_those_it_has_and_takes_no_newcomers() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let world = world(&[&old], &new, &forward(0, 1), "");
+    assert_eq!(newcomers(&world, 6), [("new".into(), 6)].into());
+    let mut visitor = pinned_to(&world, "old");
+    for _ in 0..5 {
+        assert_eq!(visitor.get("/").body, "old");
+    }
+    // One whose pin cannot be used is a newcomer.
+    visitor.jar.insert("AWSALBTG".into(), "junk".into());
+    assert_eq!(visitor.get("/junk").body, "new");
+    assert_eq!(group_sticky(&world, "/junk"), "malformed");
+}
+
+#[test]
+fn without_group_stickiness_clients_change_groups_and_no_group_cookie_is_written_or_read() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let rule = format!("{}\ngroup_stickiness = {{ enabled = false }}", forward(1, 1));
+    let world = world(&[&old], &new, &rule, "");
+    let mut visitor = pinned_to(&world, "old");
+    let mut met = BTreeMap::<_, usize>::new();
+    for _ in 0..6 {
+        let answer = visitor.get("/");
+        assert_eq!(names(&answer), ["AWSALB"]);
+        *met.entry(answer.body).or_default() += 1;
+    }
+    assert_eq!(met, [("new".into(), 3), ("old".into(), 3)].into());
+    assert_eq!(opened(&world, Kind::Lb, &visitor.jar["AWSALB"]).pins().len(), 2);
+    assert_eq!(group_sticky(&world, "/"), "off");
+}
+
+#[test]
+fn groups_that_are_not_sticky_may_keep_their_clients_by_the_rule_alone() {
+    let (a, b, new) = (Origin::named("old-a"), Origin::named("old-b"), Origin::named("new"));
+    for (sticky, expected) in [("", &[][..]), ("group_stickiness = {}", &["AWSALBTG"])] {
+        let rule = format!("{}\n{sticky}", forward(1, 1));
+        let world = world(&[&a, &b], &new, &rule, UNPINNED);
+        assert_eq!(names(&Visitor::of(world.address()).get("/")), expected);
+    }
+    let rule = format!("{}\ngroup_stickiness = {{}}", forward(1, 1));
+    let world = world(&[&a, &b], &new, &rule, UNPINNED);
+    let mut visitor = pinned_to(&world, "old");
+    let met: Vec<_> = (0..4).map(|_| visitor.get("/").body).collect();
+    assert_eq!(met[..2], [met[2].clone(), met[3].clone()], "turns within the group");
+    assert_ne!(met[0], met[1]);
+}
+
+#[test]
+fn a_dead_groups_clients_fail_over_and_come_back_with_their_pin_unchanged() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let rule = format!("{}\nfailover = true", forward(3, 1));
+    let world = world(&[&old], &new, &rule, &format!("{FAST}\n{STRICT_HEALTH}"));
+    let mut visitor = pinned_to(&world, "old");
+    assert_eq!(visitor.get("/before").body, "old");
+    let pin = visitor.jar["AWSALBTG"].clone();
+    old.set_healthy(false);
+    let over =
+        until("old is dead", || Some(visitor.get("/over")).filter(|answer| answer.body == "new"));
+    assert_eq!((over.status, names(&over)), (200, vec!["AWSALB"]));
+    let unchanged = opened(&world, Kind::Group, &visitor.jar["AWSALBTG"]).pins()[0].target;
+    assert_eq!(unchanged, opened(&world, Kind::Group, &pin).pins()[0].target);
+    let before = visitor.jar["AWSALBTG"].clone();
+    for _ in 0..3 {
+        assert_eq!(visitor.get("/over").body, "new");
+    }
+    assert_eq!(visitor.jar["AWSALBTG"], before);
+    world.record(|record| record["group_sticky"] == "failed_over" && record["group"] == "new");
+    assert_eq!(newcomers(&world, 8), [("new".into(), 8)].into());
+    old.set_healthy(true);
+    let back =
+        until("old is back", || Some(visitor.get("/back")).filter(|answer| answer.body == "old"));
+    assert_eq!(back.field("x-stayput-verdict"), Some("hit"), "its target is its own again");
+    assert_eq!(newcomers(&world, 8), [("new".into(), 2), ("old".into(), 6)].into());
+}
+
+#[test]
+fn a_group_that_fails_open_is_left_for_one_that_need_not() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let rule = format!("{}\nfailover = true", forward(1, 1));
+    let world = world(&[&old], &new, &rule, FAST);
+    let mut visitor = pinned_to(&world, "old");
+    old.set_healthy(false);
+    until("old is dead", || (visitor.get("/").body == "new").then_some(()));
+    new.set_healthy(false);
+    until("both are dead, and each serves its own", || {
+        (visitor.get("/").body == "old").then_some(())
+    });
+    until("newcomers are shared", || {
+        (newcomers(&world, 4) == [("new".into(), 2), ("old".into(), 2)].into()).then_some(())
+    });
+}
+
+#[test]
+fn without_failover_a_dead_groups_share_gets_503_as_with_alb() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let world = world(&[&old], &new, &forward(1, 1), &format!("{FAST}\n{STRICT_HEALTH}"));
+    let mut visitor = pinned_to(&world, "old");
+    old.set_healthy(false);
+    let dead =
+        until("old is dead", || Some(visitor.get("/dead")).filter(|answer| answer.status == 503));
+    assert_eq!(names(&dead), Vec::<&str>::new());
+    let record = world.record(|record| record["uri"] == "/dead" && record["status"] == 503);
+    assert_eq!((&record["group_sticky"], &record["sticky"]), (&"hit".into(), &"no_target".into()));
+    let statuses: Vec<_> = (0..4).map(|_| Visitor::of(world.address()).get("/").status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 2, "{statuses:?}");
+}
+
+#[test]
+fn with_every_group_dead_all_get_503_and_nobody_loses_a_pin() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let rule = format!("{}\nfailover = true", forward(1, 1));
+    let world = world(&[&old], &new, &rule, &format!("{FAST}\n{STRICT_HEALTH}"));
+    let mut visitor = pinned_to(&world, "old");
+    visitor.get("/");
+    old.set_healthy(false);
+    new.set_healthy(false);
+    until("all are dead", || (visitor.get("/").status == 503).then_some(()));
+    assert_eq!(Visitor::of(world.address()).get("/").status, 503);
+    old.set_healthy(true);
+    new.set_healthy(true);
+    until("all are back", || {
+        (newcomers(&world, 4) == [("new".into(), 2), ("old".into(), 2)].into()).then_some(())
+    });
+    assert_eq!(
+        (visitor.get("/back").body.as_str(), group_sticky(&world, "/back")),
+        ("old", "hit".into())
+    );
+}
+
+#[test]
+fn a_client_keeps_its_target_of_weight_0_though_its_group_takes_nobody_else() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\ndebug_headers = true\n\
+         [[rule]]\nname = \"split\"\n{}\nfailover = true\n\
+         [target_group.old]\ntargets = [{{ id = \"0\", address = \"{}\", weight = 0 }}]\n{STRICT_HEALTH}\n{FAST}\n\
+         [target_group.new]\ntargets = [\"{}\"]\n",
+        forward(1, 1),
+        old.address(),
+        new.address()
+    ));
+    assert_eq!(newcomers(&world, 4), [("new".into(), 4)].into());
+    let mut visitor = pinned_to(&world, "old");
+    visitor.jar.insert("AWSALB".into(), minted(&world, Kind::Lb, "old", "0", now()));
+    for _ in 0..3 {
+        let answer = visitor.get("/");
+        assert_eq!((answer.body.as_str(), answer.field("x-stayput-verdict")), ("old", Some("hit")));
+    }
+    old.set_healthy(false);
+    until("its target is dead", || (visitor.get("/").body == "new").then_some(()));
+    old.set_healthy(true);
+    until("its target is back", || (visitor.get("/").body == "old").then_some(()));
+    assert_eq!(pinned_to(&world, "old").get("/").body, "new", "who has no pin there is a newcomer");
+}
+
+#[test]
+fn over_tls_the_group_cookie_has_its_twin_and_the_twin_counts_first() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let world = world(&[&old], &new, &forward(1, 1), "");
+    let mut visitor = pinned_to(&world, "old");
+    let answer = visitor.ask("GET", "/", &["X-Forwarded-Proto: https"], "");
+    assert_eq!(names(&answer), ["AWSALBTG", "AWSALBTGCORS", "AWSALB", "AWSALBCORS"]);
+    let lines: Vec<_> = answer.all("set-cookie").collect();
+    assert!(lines[0].ends_with("; Path=/; Secure; HttpOnly"), "{}", lines[0]);
+    assert!(lines[1].ends_with("; Path=/; Secure; HttpOnly; SameSite=None"), "{}", lines[1]);
+    assert_eq!(visitor.jar["AWSALBTG"], visitor.jar["AWSALBTGCORS"]);
+    let other = minted(&world, Kind::Group, "split", "new", now());
+    visitor.jar.insert("AWSALBTGCORS".into(), other);
+    assert_eq!(visitor.get("/").body, "new");
+}
+
+#[test]
+fn a_dead_groups_turns_go_to_the_others_by_their_weights() {
+    let [a, b, c] = ["a", "b", "c"].map(Origin::named);
+    let group = |name: &str, origin: &Origin| {
+        let address = origin.address();
+        format!("[target_group.{name}]\ntargets = [\"{address}\"]\n{FAST}\n{STRICT_HEALTH}\n")
+    };
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\n[[rule]]\nname = \"split\"\nfailover = true\n\
+         forward = {{ a = {{ weight = 6 }}, b = {{ weight = 2 }}, c = {{}} }}\n{}{}{}",
+        group("a", &a),
+        group("b", &b),
+        group("c", &c)
+    ));
+    a.set_healthy(false);
+    until("a is dead", || (!newcomers(&world, 9).contains_key("a")).then_some(()));
+    let met = newcomers(&world, 9 * 6);
+    assert!(met["b"].abs_diff(36) <= 2 && met["b"] + met["c"] == 54, "{met:?}");
+}
+
+#[test]
+fn two_rules_keep_their_pins_in_one_group_cookie() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let rules = format!(
+        "paths = [\"/shop\"]\n{0}\n[[rule]]\nname = \"blog\"\npaths = [\"/blog\"]\n{0}",
+        forward(1, 1)
+    );
+    let world = world(&[&old], &new, &rules, "");
+    let mut met = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        let mut visitor = Visitor::of(world.address());
+        let first = (visitor.get("/shop").body, visitor.get("/blog").body);
+        for _ in 0..3 {
+            assert_eq!((visitor.get("/shop").body, visitor.get("/blog").body), first);
+        }
+        assert_eq!(opened(&world, Kind::Group, &visitor.jar["AWSALBTG"]).pins().len(), 2);
+        met.insert(first);
+    }
+    assert!(met.len() > 2, "the rules choose apart: {met:?}");
+}
+
+#[test]
+fn a_rule_of_one_group_writes_the_group_cookie_only_where_it_is_asked_to() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    for (rule, expected) in [
+        ("forward = \"old\"", &["AWSALB"][..]),
+        ("forward = { old = {} }", &["AWSALB"]),
+        ("forward = \"old\"\ngroup_stickiness = {}", &["AWSALBTG", "AWSALB"]),
+    ] {
+        let world = world(&[&old], &new, rule, "");
+        let mut visitor = pinned_to(&world, "new");
+        let answer = visitor.get("/");
+        assert_eq!((answer.body.as_str(), names(&answer)), ("old", expected.to_vec()), "{rule}");
+    }
+}
+
+#[test]
+fn a_group_cookie_is_guarded_from_shared_caches_and_not_set_by_answers_of_the_balancer() {
+    let cached = "HTTP/1.1 200 OK\r\nCache-Control: public\r\nContent-Length: 0\r\n\r\n";
+    let (old, dead) = (Origin::saying(cached, Then::KeepAlive), Origin::refusing());
+    let rule = format!("{}\ngroup_stickiness = {{}}", forward(1, 1));
+    let checks = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
+    let world = world(&[&old], &dead, &rule, &format!("{UNPINNED}\n{checks}"));
+    let answer = pinned_to(&world, "old").get("/");
+    assert_eq!(names(&answer), ["AWSALBTG"]);
+    assert!(answer.all("cache-control").any(|line| line == "no-cache=\"set-cookie\""));
+    let failed = pinned_to(&world, "new").get("/");
+    assert_eq!((failed.status, names(&failed)), (502, vec![]));
+}

@@ -1,0 +1,38 @@
+//! Tokens made and read with a running balancer's own key.
+
+use super::World;
+use stayput::ground::clock::Moment;
+use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
+
+/// Now, in seconds since 1970.
+pub fn now() -> u64 {
+    Moment::now().unix_seconds()
+}
+
+/// A token that holds one pin: of a group and a target, or of a rule and a group.
+pub fn minted(world: &World, kind: Kind, group: &str, target: &str, issued_at: u64) -> String {
+    let pin = Pin {
+        group: GroupKey::of(group),
+        target: TargetKey::of(group, target),
+        issued_at: u32::try_from(issued_at).unwrap(),
+    };
+    let keyring = &world.server().published().current().keyring;
+    keyring.seal(kind, &Contents::new(Seed(1), pin)).as_str().to_owned()
+}
+
+/// What a token holds; fails the scene where it does not open.
+pub fn opened(world: &World, kind: Kind, text: &str) -> Contents {
+    world.server().published().current().keyring.open(kind, text.as_bytes()).unwrap().contents
+}
+
+/// The target (the group) a token names for a group (a rule), of these.
+pub fn pinned<'t>(
+    world: &World,
+    kind: Kind,
+    text: &str,
+    group: &str,
+    targets: &[&'t str],
+) -> Option<&'t str> {
+    let pin = opened(world, kind, text).pin(GroupKey::of(group))?;
+    targets.iter().copied().find(|target| TargetKey::of(group, target) == pin.target)
+}
