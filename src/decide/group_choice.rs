@@ -1,6 +1,6 @@
 //! Which of a rule's groups a request goes to: the one its client is pinned to, else by weight.
 
-use super::candidates::{Candidates, Tried};
+use super::candidates::{Candidates, Tier, Tried};
 use super::verdict::{GroupVerdict, Verdict};
 use super::{Draw, Live, Opening, Request, cookie_lines, place};
 use crate::model::forward::{Forward, Share};
@@ -151,12 +151,12 @@ impl<L: Live> Choosing<'_, L> {
         rendezvous::best(seed, sticky.key, candidates)
     }
 
-    /// Whether a group has a target that can serve. Failing open is a last resort, and not taken
-    /// while another group needs none.
+    /// Whether a group has a target for newcomers. Failing open is a last resort, and not taken while
+    /// another group needs none; nor are newcomers given to those that are about to leave.
     fn can_serve(&self, at: usize) -> bool {
         let group = &self.snapshot.groups[self.forward.shares[at].group];
         let candidates = Candidates::new(self.snapshot, group, self.live, &Tried::NOBODY);
-        !candidates.fails_open() && candidates.best_tier().is_some()
+        !candidates.fails_open() && candidates.best_tier().is_some_and(|tier| tier < Tier::Draining)
     }
 }
 

@@ -142,8 +142,9 @@ impl Writing<'_> {
     /// For a client whose session is over. Pins for other groups stay in the cookie; without any,
     /// the cookie goes. Nothing is written to a client that brought none.
     fn without_pin(&self) -> Option<Renewal> {
-        if *self.claim == Claim::None {
-            return None;
+        match self.claim {
+            Claim::None | Claim::Opened { pin: PinState::Absent, .. } => return None,
+            _ => {}
         }
         let left = self.claim.contents().and_then(|contents| contents.without(self.key));
         let left = left.map(|contents| self.sealed(contents, "ended"));
@@ -168,6 +169,7 @@ impl Writing<'_> {
 /// one was written. One that is elsewhere for a moment counts where its pin is.
 pub fn settled(placement: &Placement, renewal: Option<&Renewal>) -> Option<Seed> {
     match (renewal, placement.verdict, &placement.claim) {
+        (Some(Renewal { what: "ended", .. }), ..) => None,
         (Some(renewal), ..) => Some(renewal.contents?.seed()),
         (None, Verdict::Hit, claim) => claim.seed(),
         // Nothing is ever written for these: what the client sends next names this target.

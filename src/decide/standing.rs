@@ -17,6 +17,8 @@ pub struct Standing {
     pub healthy: u32,
     /// Those that drain and whose delay is not over.
     pub draining: u32,
+    /// Of these, those that are not known to be unhealthy.
+    pub still_serving: u32,
 }
 
 impl Standing {
@@ -37,17 +39,25 @@ impl Standing {
                     standing.serving += u32::from(availability.health != Health::Unhealthy);
                     standing.healthy += u32::from(availability.health == Health::Healthy);
                 }
-                Drain::Running => standing.draining += 1,
+                Drain::Running => {
+                    standing.draining += 1;
+                    standing.still_serving += u32::from(availability.health != Health::Unhealthy);
+                }
                 Drain::Over => {}
             }
         }
         standing
     }
 
-    /// Whether health is to be ignored, as the group wants it when too few serve.
+    /// Whether health is to be ignored, as the group wants it when too few serve. Where all of them
+    /// drain, those are who is left, and who keeps clients: that none is registered is no failure.
     pub fn fails_open(self, group: &Group) -> bool {
         let (wanted, minimum) = (group.settings.fail_open, group.settings.minimum_healthy);
         let (count, percent) = (minimum.count, minimum.percent);
-        progress::fails_open(wanted, self.serving, self.registered, count, percent)
+        let (serving, registered) = match (self.registered, self.draining) {
+            (0, 1..) => (self.still_serving, self.draining),
+            _ => (self.serving, self.registered),
+        };
+        progress::fails_open(wanted, serving, registered, count, percent)
     }
 }

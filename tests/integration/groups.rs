@@ -368,3 +368,48 @@ fn a_group_cookie_is_guarded_from_shared_caches_and_not_set_by_answers_of_the_ba
     let failed = pinned_to(&world, "new").get("/");
     assert_eq!((failed.status, names(&failed)), (502, vec![]));
 }
+
+#[test]
+fn a_group_that_drains_whole_keeps_its_clients_and_its_newcomers_go_to_the_others() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let rule = format!("{}\nfailover = true", forward(1, 1));
+    let world = world(&[&old], &new, &rule, FAST);
+    let mut visitor = pinned_to(&world, "new");
+    assert_eq!(visitor.get("/").body, "new");
+    new.answer_checks("200 OK\r\nx-stayput-drain: 1");
+    until("newcomers stay away from new", || {
+        (newcomers(&world, 4) == [("old".into(), 4)].into()).then_some(())
+    });
+    for _ in 0..3 {
+        let answer = visitor.get("/");
+        assert_eq!((&*answer.body, answer.field("x-stayput-verdict")), ("new", Some("hit")));
+    }
+}
+
+#[test]
+fn where_all_targets_drain_those_of_a_dead_one_move_to_one_that_is_left() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let world = World::new(&[&a, &b], "debug_headers = true", FAST);
+    let mut visitor = Visitor::of(world.address());
+    assert_eq!(visitor.get("/").body, "a");
+    for (at, origin) in [&a, &b].into_iter().enumerate() {
+        origin.answer_checks("200 OK\r\nx-stayput-drain: 1");
+        until("it drains", || {
+            (world.availability(at).drain == stayput::model::live::Drain::Running).then_some(())
+        });
+    }
+    assert_eq!(visitor.get("/").field("x-stayput-verdict"), Some("hit"));
+    a.answer_checks("500 Down\r\nx-stayput-drain: 1");
+    let moved = until("a is dead", || Some(visitor.get("/")).filter(|answer| answer.body == "b"));
+    assert_eq!(moved.field("x-stayput-verdict"), Some("moved_unhealthy"));
+}
+
+#[test]
+fn a_lone_group_of_weight_0_gets_no_newcomer() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let rule = "forward = { old = { weight = 0 } }";
+    let world = world(&[&old], &new, rule, "");
+    let answer = Visitor::of(world.address()).get("/");
+    assert_eq!((answer.status, old.heard().len()), (503, 0));
+    world.record(|record| record["error_reason"] == "all_weights_zero");
+}

@@ -320,9 +320,14 @@ impl Live for Described {
             group.settings.cross_zone
                 || target.zone.as_ref().is_some_and(|zone| zone.as_str() == "a")
         });
-        let states = usable.map(|target| self.availability(target));
+        let states: Vec<_> = usable.map(|target| self.availability(target)).collect();
         let (mut registered, mut serving) = (0, 0);
-        for state in states.filter(|state| state.drain == Drain::No) {
+        // Where all drain, those are who is left.
+        let drain = match states.iter().any(|state| state.drain == Drain::No) {
+            true => Drain::No,
+            false => Drain::Running,
+        };
+        for state in states.iter().filter(|state| state.drain == drain) {
             registered += 1;
             serving += u32::from(state.health != Health::Unhealthy);
         }
