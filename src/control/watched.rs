@@ -130,14 +130,25 @@ impl Watched {
             !is_over
         });
         for group in &snapshot.groups {
+            let zone = snapshot.zone.as_ref();
+            let standing = Standing::of(group, zone, |target| {
+                let known = self.targets.get(&target.live.generation);
+                known.map_or_else(
+                    || target.live.availability(),
+                    |known| known.availability(drains.state(group.name(), target)),
+                )
+            });
+            // A group opens before its last target is seen to fall, and closes after the first is seen
+            // to serve: in between, a request would find nobody and get 503.
+            let open = standing.fails_open(group);
+            if open {
+                group.live.set_fails_open(true);
+            }
             for target in &group.targets {
                 if let Some(known) = self.targets.get_mut(&target.live.generation) {
                     known.publish(drains.state(group.name(), target));
                 }
             }
-            let zone = snapshot.zone.as_ref();
-            let standing = Standing::of(group, zone, |target| target.live.availability());
-            let open = standing.fails_open(group);
             group.live.set_fails_open(open);
             let condition = match open {
                 _ if standing.registered == 0 && standing.draining > 0 => Condition::OnlyDraining,

@@ -122,15 +122,19 @@ impl Target {
         self.progress.observe(event, self.thresholds) || was_suspect != self.progress.is_suspect()
     }
 
-    /// Writes what is known where workers read it, and tells a state that has changed.
-    pub(super) fn publish(&mut self, drain: Drain) {
+    /// What is known, with this drain.
+    pub(super) fn availability(&self, drain: Drain) -> Availability {
         let health = match self.progress.state() {
             State::Initial => Health::Initial,
             State::Healthy => Health::Healthy,
             State::Unhealthy => Health::Unhealthy,
         };
-        let suspect = self.progress.is_suspect();
-        self.live.set_availability(Availability { health, drain, suspect });
+        Availability { health, drain, suspect: self.progress.is_suspect() }
+    }
+
+    /// Writes what is known where workers read it, and tells a state that has changed.
+    pub(super) fn publish(&mut self, drain: Drain) {
+        self.live.set_availability(self.availability(drain));
         let registration = match drain {
             Drain::No if self.last_check.is_none() => Registration::Registering,
             Drain::No => Registration::Registered,
