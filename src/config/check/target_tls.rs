@@ -53,11 +53,7 @@ fn names_can_be_certified(tls: &Node, targets: &[Target], problems: &mut Problem
 }
 
 /// The certificates of a file.
-fn authorities(
-    path: &Node,
-    base: &Path,
-    problems: &mut Problems,
-) -> Vec<CertificateDer<'static>> {
+fn authorities(path: &Node, base: &Path, problems: &mut Problems) -> Vec<CertificateDer<'static>> {
     let mut refuse = |title: String, label: Option<String>| {
         let problem = Problem::at(path.span.clone(), title);
         let problem = match label {
@@ -84,10 +80,10 @@ fn authorities(
     for (at, certificate) in CertificateDer::pem_slice_iter(&content).enumerate() {
         let nth = at + 1;
         let Ok(certificate) = certificate else {
-            return refuse(format!("what is certificate {nth} of `{name}` is no PEM"), None);
+            return refuse(format!("certificate {nth} of `{name}` is not valid PEM"), None);
         };
         if webpki::anchor_from_trusted_cert(&certificate).is_err() {
-            return refuse(format!("what is certificate {nth} of `{name}` is none"), None);
+            return refuse(format!("certificate {nth} of `{name}` is no X.509 certificate"), None);
         }
         found.push(certificate.into_owned());
     }

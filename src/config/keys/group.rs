@@ -19,7 +19,7 @@ pub(super) static GROUP: &[Key] = &[
         Kind::Table(TLS),
         "Present: HTTPS to targets, over TLS 1.2 or 1.3, and checks by HTTPS.",
     )
-    .eg("{ verify = true, ca = \"ca.pem\", server_name = \"app.internal\" }"),
+    .eg("{ verify = true, server_name = \"app.internal\" }"),
     Key::new(
         "algorithm",
         Kind::Word(&[

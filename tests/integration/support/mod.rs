@@ -3,6 +3,7 @@
 pub mod origin;
 pub mod program;
 pub mod secure;
+pub mod terminator;
 pub mod visitor;
 pub mod wait;
 pub mod world;
@@ -10,6 +11,7 @@ pub mod world;
 pub use origin::Origin;
 pub use program::Program;
 pub use secure::SecureOrigin;
+pub use terminator::Terminator;
 pub use visitor::Visitor;
 pub use wait::until;
 pub use world::World;
