@@ -59,6 +59,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             if until > now && connection.is_quiet() {
                 return Some(connection);
             }
+            connection.close();
         }
         None
     }
@@ -74,6 +75,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         let mut slots = self.slots.borrow_mut();
         let slot = slot(&mut slots, target);
         if slot.is_awaited_elsewhere(target) || slot.idle.len() >= MOST_IDLE {
+            connection.close();
             return;
         }
         slot.idle.push(Idle { connection, until });
@@ -89,9 +91,14 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
                 *place = None;
                 continue;
             };
-            slot.idle.retain_mut(|idle| idle.until > now && idle.connection.is_quiet());
-            if slot.is_awaited_elsewhere(&target) {
-                slot.idle.pop();
+            let over = |idle: &mut Idle<B>| idle.until <= now || !idle.connection.is_quiet();
+            for idle in slot.idle.extract_if(.., over) {
+                idle.connection.close();
+            }
+            if slot.is_awaited_elsewhere(&target)
+                && let Some(idle) = slot.idle.pop()
+            {
+                idle.connection.close();
             }
         }
     }

@@ -41,6 +41,15 @@ impl TargetStream {
         }
     }
 
+    /// Says goodbye where the protocol has a word for it (RFC 8446 section 6.1), as far as the
+    /// socket takes it at once. For a connection on which nothing is under way.
+    pub fn close(mut self) {
+        if let Self::Tls(stream) = &mut self {
+            // What does not go out now never will: nobody waits for it.
+            let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+
     /// The same after a switch of protocols.
     pub fn into_tunnel(self) -> Self {
         match self {
@@ -112,5 +121,122 @@ impl AsyncWrite for TargetStream {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) | Self::TlsTunnel(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::target_tls::TargetTls;
+    use crate::net::tls::Connectors;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::{Arc, mpsc};
+    use tokio::io::AsyncReadExt;
+
+    type Served = StreamOwned<ServerConnection, std::net::TcpStream>;
+
+    /// A connection whose target does as told, each step once it is asked for the next.
+    async fn connected(
+        steps: impl Fn(usize, &mut Served) + Send + 'static,
+    ) -> (TargetStream, mpsc::Sender<()>, tokio::sync::mpsc::Receiver<()>) {
+        let made = rcgen::generate_simple_self_signed(vec!["app.internal".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (go, told) = mpsc::channel();
+        let (done, is_done) = tokio::sync::mpsc::channel(1);
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let connection = ServerConnection::new(Arc::new(config)).unwrap();
+            let mut stream = StreamOwned::new(connection, stream);
+            stream.conn.complete_io(&mut stream.sock).unwrap();
+            for step in 0.. {
+                if told.recv().is_err() {
+                    return;
+                }
+                steps(step, &mut stream);
+                done.blocking_send(()).unwrap();
+            }
+        });
+        let peer = TargetTls::ANYONE.peer(None, address.ip());
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let stream = Connectors::default().whole(&peer).connect(stream).await.unwrap();
+        (TargetStream::Tls(Box::new(stream)), go, is_done)
+    }
+
+    async fn readable(stream: &TargetStream) {
+        let (TargetStream::Tls(stream) | TargetStream::TlsTunnel(stream)) = stream else { return };
+        stream.get_ref().0.readable().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn tickets_and_new_keys_are_no_answer_and_a_word_or_a_goodbye_ends_the_quiet() {
+        for last_word in [Some("x"), None] {
+            let (mut stream, go, mut done) =
+                connected(move |step, stream| match (step, last_word) {
+                    (0, _) => {
+                        stream.conn.refresh_traffic_keys().unwrap();
+                        stream.flush().unwrap();
+                    }
+                    (_, Some(word)) => stream.write_all(word.as_bytes()).unwrap(),
+                    (_, None) => {
+                        stream.conn.send_close_notify();
+                        stream.flush().unwrap();
+                    }
+                })
+                .await;
+            // The tickets come on their own after the handshake.
+            readable(&stream).await;
+            assert!(stream.is_quiet());
+            go.send(()).unwrap();
+            done.recv().await.unwrap();
+            readable(&stream).await;
+            assert!(stream.is_quiet());
+            go.send(()).unwrap();
+            done.recv().await.unwrap();
+            readable(&stream).await;
+            assert!(!stream.is_quiet(), "{last_word:?}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_end_without_goodbye_is_an_error_but_in_a_tunnel() {
+        for is_tunnel in [false, true] {
+            let (mut stream, go, mut done) = connected(|_, stream| {
+                stream.write_all(b"half").unwrap();
+                stream.sock.shutdown(std::net::Shutdown::Write).unwrap();
+            })
+            .await;
+            if is_tunnel {
+                stream = stream.into_tunnel();
+            }
+            go.send(()).unwrap();
+            done.recv().await.unwrap();
+            let mut all = Vec::new();
+            assert_eq!(stream.read_to_end(&mut all).await.is_ok(), is_tunnel);
+            assert_eq!(all, b"half");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_target_is_told_goodbye() {
+        let (stream, go, mut done) = connected(|_, stream| {
+            // An end without the alert would be an error.
+            assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+        })
+        .await;
+        stream.close();
+        go.send(()).unwrap();
+        done.recv().await.unwrap();
     }
 }

@@ -56,7 +56,7 @@ pub fn refuses_certificate(error: &io::Error) -> bool {
 /// Makes connectors; what those of one trust have in common is made once.
 #[derive(Debug, Default)]
 pub struct Connectors {
-    /// As many as there are different ones in the file.
+    /// As many as there are different ones in the file, and some of the file before.
     known: Vec<(Trust, Arc<ClientConfig>)>,
 }
 
@@ -80,6 +80,10 @@ impl Connectors {
         if let Some((_, config)) = self.known.iter().find(|(known, _)| known == trust) {
             return Arc::clone(config);
         }
+        self.known.retain(|(known, _)| match known {
+            Trust::Authorities(certificates) => Arc::strong_count(certificates) > 1,
+            Trust::Anyone | Trust::System => true,
+        });
         let config = Arc::new(config(trust));
         self.known.push((trust.clone(), Arc::clone(&config)));
         config

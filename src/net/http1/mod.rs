@@ -224,6 +224,11 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         ended && self.keep_alive
     }
 
+    /// Closes it while nothing is under way; see [`TargetStream::close`].
+    pub fn close(self) {
+        self.stream.close();
+    }
+
     /// The stream and what was read of the new protocol, and the place, which must be held on to.
     pub fn into_tunnel(self) -> (TargetStream, Bytes, Option<OwnedSemaphorePermit>) {
         (self.stream.into_tunnel(), self.input, self.place)
