@@ -1,6 +1,6 @@
 use crate::support::origin::Then;
 use crate::support::terminator::{Authority, Issued, Shaken};
-use crate::support::{Origin, Program, Terminator, Visitor, World, until};
+use crate::support::{Origin, Program, SecureOrigin, Terminator, Visitor, World, until};
 use rustls::ProtocolVersion;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -207,6 +207,51 @@ fn bodies_chunks_and_trailers_cross_tls_both_ways_unchanged() {
     let heard = origin.heard().pop().unwrap();
     assert!(heard.head.to_ascii_lowercase().contains("x-up: 7"), "{}", heard.head);
     assert_eq!(target.shaken().len(), 1);
+}
+
+#[test]
+fn an_answer_that_ends_with_its_connection_is_whole_only_with_the_alert_that_says_so() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for says_goodbye in [true, false] {
+            let target = SecureOrigin::ending("HTTP/1.1 200 OK\r\n\r\nhalf", version, says_goodbye);
+            let group = "tls = { verify = false }\nhealth = { protocol = \"tcp\" }";
+            let world = world(&[&target.address().to_string()], group);
+            let answer = Visitor::of(world.address()).get("/");
+            assert_eq!((answer.body.as_str(), answer.whole), ("half", says_goodbye));
+        }
+    }
+}
+
+#[test]
+fn ca_may_be_the_targets_own_certificate_or_one_of_several() {
+    let (authority, origin) = (Authority::new(), Origin::named("a"));
+    let itself = Issued::by_itself("app.internal");
+    let all = std::fs::read_to_string(authority.ca()).unwrap() + "# and itself\n" + &itself.pem();
+    std::fs::write(authority.ca(), all).unwrap();
+    let group = verified(&authority, ", server_name = \"app.internal\"");
+    for issued in [itself, authority.issue("app.internal")] {
+        let target = Terminator::new(&origin, issued);
+        assert_eq!(outcome(&target.address().to_string(), &group), SERVED);
+    }
+}
+
+#[test]
+fn without_ca_the_systems_authorities_are_believed() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let origin = Origin::named("a");
+    let known = Terminator::new(&origin, authority.issue("127.0.0.1"));
+    let unknown = Terminator::new(&origin, other.issue("127.0.0.1"));
+    for (target, status) in [(&known, 200), (&unknown, 502)] {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"off\" }}\n\
+             [listener.web]\naddress = \"127.0.0.1:0\"\n\
+             [target_group.app]\ntargets = [\"{}\"]\ntls = {{}}\n",
+            target.address()
+        );
+        let program = Program::run_with(dir.path(), &text, &[("SSL_CERT_FILE", &authority.ca())]);
+        assert_eq!(Visitor::of(program.address()).get("/").status, status);
+    }
 }
 
 #[test]

@@ -25,6 +25,16 @@ impl Issued {
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         Self { chain: vec![made.cert.der().clone()], key }
     }
+
+    /// The certificate, as `ca` wants it.
+    pub fn pem(&self) -> String {
+        pem(&self.chain[0])
+    }
+}
+
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    let text = BASE64.encode(certificate);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
 }
 
 /// Signs certificates, and stands in a PEM file of its own.
@@ -40,9 +50,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let lines = BASE64.encode(issuer.der());
-        let pem = format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n");
-        std::fs::write(dir.path().join("ca.pem"), pem).unwrap();
+        std::fs::write(dir.path().join("ca.pem"), pem(issuer.der())).unwrap();
         Self { issuer, dir }
     }
 
