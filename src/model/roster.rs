@@ -11,13 +11,16 @@ use std::sync::Arc;
 /// Live halves by identity. Owned by whoever builds snapshots: one thread.
 #[derive(Debug, Default)]
 pub struct Roster {
-    targets: HashMap<(Name, Name, Option<SocketAddr>, Option<TlsPeer>), Arc<TargetLive>>,
+    targets: HashMap<Identity, Arc<TargetLive>>,
     groups: HashMap<Name, Arc<GroupLive>>,
     rules: HashMap<Name, Arc<RuleLive>>,
     next_slot: usize,
     free_slots: Vec<usize>,
     next_generation: u64,
 }
+
+/// Group, id, address, and who must answer there.
+type Identity = (Name, Name, Option<SocketAddr>, Option<TlsPeer>);
 
 impl Roster {
     /// The live half of a target at an address; a changed address is a stranger, for health, pool

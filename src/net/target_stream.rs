@@ -141,7 +141,7 @@ mod tests {
     /// A connection whose target does as told, each step once it is asked for the next.
     async fn connected(
         steps: impl Fn(usize, &mut Served) + Send + 'static,
-    ) -> (TargetStream, mpsc::Sender<()>, tokio::sync::mpsc::Receiver<()>) {
+    ) -> (TargetStream, mpsc::SyncSender<()>, tokio::sync::mpsc::Receiver<()>) {
         let made = rcgen::generate_simple_self_signed(vec!["app.internal".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -153,7 +153,7 @@ mod tests {
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (go, told) = mpsc::channel();
+        let (go, told) = mpsc::sync_channel(1);
         let (done, is_done) = tokio::sync::mpsc::channel(1);
         std::thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();

