@@ -58,7 +58,7 @@ pub(super) fn derive(file: &mut Table) {
         let over_tls = group.get("tls").is_some();
         for health in table_in(group, "health") {
             let protocol = if over_tls { "https" } else { "http" };
-            fill(health, "protocol", Value::Word(protocol.into()));
+            fill(health, "protocol", Value::Word(protocol));
             let timeout = health.duration("interval").min(Duration::from_secs(5));
             fill(health, "timeout", Value::Duration(timeout));
         }

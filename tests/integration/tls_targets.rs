@@ -402,9 +402,11 @@ fn the_operator_is_told_which_target_failed_its_handshake_and_why_and_not_each_t
         &format!(
             "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"off\" }}\n\
              [listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
-             targets = [{{ id = \"s1\", address = \"{}\" }}]\n{}\n",
+             targets = [{{ id = \"s1\", address = \"{}\" }}]\n\
+             tls = {{ ca = \"{}\", server_name = \"app.internal\" }}\n\
+             health = {{ protocol = \"tcp\", passive = {{ connect_failures = 0 }} }}\n",
             impostor.address(),
-            verified(&authority, ", server_name = \"app.internal\"")
+            authority.ca().display()
         ),
     );
     let address = program.address();
