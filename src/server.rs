@@ -14,6 +14,7 @@ use crate::model::roster::Roster;
 use crate::model::snapshot::{Collision, Snapshot};
 use crate::net::listen::{self, BindError};
 use crate::net::shortage;
+use crate::net::tls::{self, NoAuthorities};
 use crate::observe::access_log::AccessLog;
 use crate::observe::counters::Counters;
 use crate::policy::affinity::keys::{Key, Keyring, KeyringDefect};
@@ -40,6 +41,8 @@ pub enum StartError {
     Keys(KeyringDefect),
     /// `runtime.state_dir` cannot be used.
     StateDir(Unwritable),
+    /// Targets are to be verified, and the system trusts nobody.
+    Trust(NoAuthorities),
     /// The access log's file cannot be opened.
     AccessLog(io::Error),
     /// The system gives no threads, no runtime, or no random bytes.
@@ -53,6 +56,7 @@ impl fmt::Display for StartError {
             StartError::Collision(error) => write!(f, "{error}"),
             StartError::Keys(error) => write!(f, "{error}"),
             StartError::StateDir(error) => write!(f, "{error}"),
+            StartError::Trust(error) => write!(f, "{error}"),
             StartError::AccessLog(error) => write!(f, "cannot open the access log: {error}"),
             StartError::System(error) => write!(f, "the system refuses: {error}"),
         }
@@ -84,6 +88,7 @@ impl Server {
     /// See [`StartError`]; nothing is left running then.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let (keyring, state_dir) = keys(&config)?;
+        tls::load_authorities(&config.groups).map_err(StartError::Trust)?;
         let workers = config.runtime.workers.unwrap_or_else(cores);
         let (sockets, addresses) = bind_all(&config, workers)?;
         let resolutions = resolve::first(&config).map_err(StartError::System)?;

@@ -363,9 +363,10 @@ fn forwarded_lines(snapshot: &Snapshot, forwarded: &Forwarded, chance: &str) -> 
 }
 
 fn placed(target: &Target) -> String {
+    let scheme = if target.live.tls().is_some() { "https://" } else { "" };
     match target.address {
-        Some(address) if address.to_string() != target.id.as_str() => {
-            format!("{}  {address}", target.id)
+        Some(address) if !scheme.is_empty() || address.to_string() != target.id.as_str() => {
+            format!("{}  {scheme}{address}", target.id)
         }
         _ => target.id.to_string(),
     }

@@ -7,12 +7,14 @@ mod group;
 mod routing;
 mod rule;
 mod stickiness;
+mod target_tls;
 
 use super::nearest::nearest;
 use super::node::{Node, Table, Value};
 use super::problem::{Problem, Problems};
 use super::settings::{AccessFormat, Config, Level, Log, LogTarget, Runtime};
 use crate::ground::name::Name;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ pub(super) fn check(file: &Table, base: &Path, problems: &mut Problems) -> Confi
     let runtime = runtime(file.table("runtime"), base);
     let listeners = routing::listeners(file, problems);
     let rules = routing::rules(file, problems);
-    let groups = group::groups(file, runtime.zone.as_ref(), problems);
+    let groups = group::groups(file, runtime.zone.as_ref(), base, problems);
     stickiness::agreement(file, problems);
     forward::agreement(&rules, file, problems);
     Config {
@@ -53,7 +55,10 @@ pub(super) fn derive(file: &mut Table) {
         for stickiness in table_in(group, "stickiness") {
             stickiness::only_one_kind(stickiness);
         }
+        let over_tls = group.get("tls").is_some();
         for health in table_in(group, "health") {
+            let protocol = if over_tls { "https" } else { "http" };
+            fill(health, "protocol", Value::Word(protocol));
             let timeout = health.duration("interval").min(Duration::from_secs(5));
             fill(health, "timeout", Value::Duration(timeout));
         }
@@ -119,6 +124,16 @@ fn log(table: &Table, base: &Path) -> Log {
 
 fn name(table: &Table, key: &str) -> Option<Name> {
     table.get(key).and_then(|node| Name::new(node.text()))
+}
+
+/// Why a file cannot be read, in the same words on every system: the numbers of errors differ.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".into(),
+        io::ErrorKind::PermissionDenied => "reading it is not permitted".into(),
+        io::ErrorKind::IsADirectory => "it is a directory".into(),
+        _ => error.to_string(),
+    }
 }
 
 /// The name, if `[TABLE.NAME]` is in the file. What is said otherwise is noted.

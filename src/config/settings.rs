@@ -2,6 +2,7 @@
 //! here needs no second look; how it is written in the file is in `keys.rs`.
 
 mod log;
+pub mod target_tls;
 
 use crate::ground::cidr::AddressSet;
 use crate::ground::name::Name;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use target_tls::TargetTls;
 
 /// The whole file.
 #[derive(Clone, Debug)]
@@ -202,6 +204,8 @@ pub struct Group {
     pub anomaly_mitigation: Option<Duration>,
     /// How long a new target's share of newcomers takes to be whole; `None`: it is at once.
     pub slow_start: Option<Duration>,
+    /// What is asked of targets over TLS; `None`: connections are plain.
+    pub tls: Option<TargetTls>,
     /// Its targets, sorted by id.
     pub targets: Vec<Target>,
     /// How long a drained or removed target may finish.
@@ -446,7 +450,7 @@ pub struct Health {
 pub enum HealthProtocol {
     /// `GET path`.
     Http,
-    /// The same over TLS, whatever the certificate.
+    /// The same over TLS: as the group's `tls` says, or, where it has none, whatever the certificate.
     Https,
     /// Connecting is enough.
     Tcp,

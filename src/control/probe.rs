@@ -29,8 +29,6 @@ const MOST_BODY: usize = 64 * 1_024;
 pub struct Question {
     /// Where.
     pub address: SocketAddr,
-    /// The host name by which the target was found, if by one.
-    pub name: Option<Box<str>>,
     /// What is asked, and what is accepted.
     pub health: Health,
     /// Present where the question is asked over TLS.
@@ -79,9 +77,8 @@ pub async fn ask(question: &Question) -> Result<Answer, Trouble> {
                 Ok(ask_http(stream, question).await?)
             }
             (HealthProtocol::Http | HealthProtocol::Https, Some(tls)) => {
-                let name = question.name.as_deref();
-                let connected = tls.connect(stream, question.address.ip(), name).await;
-                let stream = connected.map_err(|error| failed(&format!("TLS: {error}")))?;
+                let stream =
+                    tls.connect(stream).await.map_err(|error| failed(&format!("TLS: {error}")))?;
                 Ok(ask_http(stream, question).await?)
             }
         }
@@ -181,7 +178,7 @@ mod tests {
         );
         let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
         let health = config.groups[0].health.clone();
-        Question { address: address.parse().unwrap(), name: None, health, tls: None }
+        Question { address: address.parse().unwrap(), health, tls: None }
     }
 
     #[test]

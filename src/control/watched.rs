@@ -9,9 +9,8 @@ use crate::decide::standing::Standing;
 use crate::ground::seldom::Seldom;
 use crate::model::live::Drain;
 use crate::model::snapshot::{Group, Snapshot};
-use crate::net::tls::Connector;
+use crate::net::tls::Connectors;
 use crate::policy::health::progress::Event;
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::io;
 use std::time::Instant;
@@ -25,8 +24,7 @@ pub(super) struct Watched {
     /// Targets of earlier snapshots, until their deregistration delay is over. Bounded by what can
     /// go within one delay.
     gone: HashMap<u64, Gone>,
-    /// Made for the first check that needs it.
-    tls: OnceCell<Connector>,
+    connectors: Connectors,
     answers: mpsc::Sender<Wake>,
     conditions: HashMap<String, Condition>,
     skipped: u64,
@@ -54,7 +52,7 @@ impl Watched {
         Self {
             targets: HashMap::new(),
             gone: HashMap::new(),
-            tls: OnceCell::new(),
+            connectors: Connectors::default(),
             answers,
             conditions: HashMap::new(),
             skipped: 0,
@@ -70,7 +68,7 @@ impl Watched {
             for target in &group.targets {
                 let generation = target.live.generation;
                 let returned = || self.gone.remove(&generation).map(|gone| gone.target.returned());
-                let fresh = Target::of(&group.settings, target, &self.tls);
+                let fresh = Target::of(&group.settings, target, &mut self.connectors);
                 let watched = match before.remove(&generation).or_else(returned) {
                     Some(known) => known.continued_as(fresh),
                     None => fresh,

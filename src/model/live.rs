@@ -5,6 +5,7 @@
 
 use super::outcomes::Outcomes;
 use super::sessions::Sessions;
+use crate::config::settings::target_tls::TlsPeer;
 use crate::policy::balance::share::Share;
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -78,7 +79,7 @@ impl Availability {
     }
 }
 
-/// The live half of a target, known by its group, id and address.
+/// The live half of a target, known by its group, id, address and who must answer there.
 #[derive(Debug)]
 pub struct TargetLive {
     /// Where a worker's pool keeps this target's connections. Another target may have it once this
@@ -86,6 +87,7 @@ pub struct TargetLive {
     pub slot: usize,
     /// Which target of this process it is. Never used twice.
     pub generation: u64,
+    tls: Option<TlsPeer>,
     told: CachePadded<Told>,
     in_flight: CachePadded<AtomicU32>,
     connections: Option<Arc<Semaphore>>,
@@ -105,10 +107,16 @@ struct Told {
 pub const LONGEST_QUEUE: u32 = 1_024;
 
 impl TargetLive {
-    pub(super) fn new(slot: usize, generation: u64, max_connections: Option<u32>) -> Self {
+    pub(super) fn new(
+        slot: usize,
+        generation: u64,
+        max_connections: Option<u32>,
+        tls: Option<TlsPeer>,
+    ) -> Self {
         Self {
             slot,
             generation,
+            tls,
             told: CachePadded::new(Told {
                 availability: AtomicU32::new(Availability::UNKNOWN.to_word()),
                 share: AtomicU16::new(Share::WHOLE.parts()),
@@ -119,6 +127,12 @@ impl TargetLive {
             sessions: OnceLock::new(),
             outcomes: OnceLock::new(),
         }
+    }
+
+    /// Who must answer there, where connections are TLS. It never changes: what was verified, or
+    /// was not, must not serve under other terms.
+    pub fn tls(&self) -> Option<&TlsPeer> {
+        self.tls.as_ref()
     }
 
     /// Its state now.
@@ -272,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_last_place_under_a_cap_is_taken_once_and_given_back() {
-        let target = Arc::new(TargetLive::new(0, 0, None));
+        let target = Arc::new(TargetLive::new(0, 0, None, None));
         let first = target.enter(1);
         assert!(first.is_some() && target.enter(1).is_none());
         drop(first);

@@ -2,6 +2,7 @@
 //! counts and turns outlive a reload.
 
 use super::live::{GroupLive, RuleLive, TargetLive};
+use crate::config::settings::target_tls::TlsPeer;
 use crate::ground::name::Name;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 /// Live halves by identity. Owned by whoever builds snapshots: one thread.
 #[derive(Debug, Default)]
 pub struct Roster {
-    targets: HashMap<(Name, Name, Option<SocketAddr>), Arc<TargetLive>>,
+    targets: HashMap<Identity, Arc<TargetLive>>,
     groups: HashMap<Name, Arc<GroupLive>>,
     rules: HashMap<Name, Arc<RuleLive>>,
     next_slot: usize,
@@ -18,17 +19,22 @@ pub struct Roster {
     next_generation: u64,
 }
 
+/// Group, id, address, and who must answer there.
+type Identity = (Name, Name, Option<SocketAddr>, Option<TlsPeer>);
+
 impl Roster {
     /// The live half of a target at an address; a changed address is a stranger, for health, pool
-    /// and count belong to what answers there. `None` is a host name that has no address yet.
+    /// and count belong to what answers there, and so is one that must prove to be someone else.
+    /// `None` is a host name that has no address yet.
     pub fn target(
         &mut self,
         group: &Name,
         id: &Name,
         address: Option<SocketAddr>,
         max_connections: Option<u32>,
+        tls: Option<TlsPeer>,
     ) -> Arc<TargetLive> {
-        let key = (group.clone(), id.clone(), address);
+        let key = (group.clone(), id.clone(), address, tls.clone());
         if let Some(known) = self.targets.get(&key) {
             return Arc::clone(known);
         }
@@ -36,7 +42,7 @@ impl Roster {
             self.next_slot += 1;
             self.next_slot - 1
         });
-        let live = Arc::new(TargetLive::new(slot, self.next_generation, max_connections));
+        let live = Arc::new(TargetLive::new(slot, self.next_generation, max_connections, tls));
         self.next_generation += 1;
         self.targets.insert(key, Arc::clone(&live));
         live
@@ -71,16 +77,23 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::target_tls::TargetTls;
 
     #[test]
     fn a_slot_is_given_again_once_nobody_holds_it_and_a_generation_never() {
         let mut roster = Roster::default();
         let (group, id) = (Name::new("app").unwrap(), Name::new("a").unwrap());
         let at = |roster: &mut Roster, port: u16| {
-            roster.target(&group, &id, Some(([127, 0, 0, 1], port).into()), None)
+            roster.target(&group, &id, Some(([127, 0, 0, 1], port).into()), None, None)
         };
         let held = at(&mut roster, 1);
         assert!(Arc::ptr_eq(&held, &at(&mut roster, 1)));
+        let tls = TargetTls::ANYONE.peer(None, [127, 0, 0, 1].into());
+        let over_tls =
+            roster.target(&group, &id, Some(([127, 0, 0, 1], 1).into()), None, Some(tls));
+        assert!(!Arc::ptr_eq(&held, &over_tls), "TLS and plain text share no pool");
+        drop(over_tls);
+        roster.forget_the_gone();
         let mut generations = vec![held.generation];
         for port in 2..100 {
             let live = at(&mut roster, port);

@@ -266,6 +266,11 @@ impl Group {
                     &id,
                     address,
                     settings.upstream.max_connections,
+                    settings
+                        .tls
+                        .as_ref()
+                        .zip(address)
+                        .map(|(tls, address)| tls.peer(target.address.host(), address.ip())),
                 ),
                 route: target.route.as_deref().unwrap_or(id.as_str()).into(),
                 id,

@@ -2,6 +2,8 @@
 
 use super::http1::Connection;
 use super::shortage::is_our_shortage;
+use super::target_stream::TargetStream;
+use super::tls::{self, Connector};
 use bytes::Bytes;
 use http_body::Body;
 use std::fmt;
@@ -20,6 +22,10 @@ pub enum ConnectError {
     Io(io::Error),
     /// Not in time.
     Timeout,
+    /// It does not speak TLS, or none we do, or broke the handshake off.
+    Tls(io::Error),
+    /// Its certificate is not one it must have.
+    Certificate(io::Error),
     /// As many connections as it may have, and none came free in time.
     Full,
 }
@@ -30,7 +36,10 @@ impl ConnectError {
         match self {
             ConnectError::Full => false,
             ConnectError::Io(error) => !is_our_shortage(error),
-            ConnectError::Unresolved | ConnectError::Timeout => true,
+            ConnectError::Unresolved
+            | ConnectError::Timeout
+            | ConnectError::Tls(_)
+            | ConnectError::Certificate(_) => true,
         }
     }
 
@@ -44,6 +53,8 @@ impl ConnectError {
             ConnectError::Io(error) if is_our_shortage(error) => "out_of_sockets",
             ConnectError::Io(_) => "target_unreachable",
             ConnectError::Timeout => "target_connect_timeout",
+            ConnectError::Tls(_) => "target_tls_failed",
+            ConnectError::Certificate(_) => "target_certificate_refused",
             ConnectError::Full => "target_connections_full",
         }
     }
@@ -52,7 +63,9 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConnectError::Io(error) => write!(f, "{error}"),
+            ConnectError::Io(error)
+            | ConnectError::Tls(error)
+            | ConnectError::Certificate(error) => write!(f, "{error}"),
             other => f.write_str(other.word()),
         }
     }
@@ -60,17 +73,30 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// Dials. `place` is held as long as the connection lives.
+/// Dials and, with `tls`, shakes hands, all within the time. `place` is held as long as the
+/// connection lives.
 ///
 /// # Errors
-/// When the target refuses, cannot be reached, or is not there in time.
+/// When the target refuses, cannot be reached, is not who it must be, or is not ready in time.
 pub async fn connect<B: Body<Data = Bytes> + Unpin>(
     address: SocketAddr,
     timeout: Duration,
     place: Option<OwnedSemaphorePermit>,
+    tls: Option<&Connector>,
 ) -> Result<Box<Connection<B>>, ConnectError> {
-    let dial = tokio::time::timeout(timeout, TcpStream::connect(address));
-    let stream = dial.await.map_err(|_| ConnectError::Timeout)?.map_err(ConnectError::Io)?;
-    stream.set_nodelay(true).map_err(ConnectError::Io)?;
+    let ready = async {
+        let stream = TcpStream::connect(address).await.map_err(ConnectError::Io)?;
+        stream.set_nodelay(true).map_err(ConnectError::Io)?;
+        let Some(tls) = tls else { return Ok(TargetStream::Plain(stream)) };
+        // Boxed: a handshake under way is large, and every exchange would have room for one.
+        let secured = Box::pin(tls.connect(stream)).await;
+        match secured {
+            Ok(stream) => Ok(TargetStream::Tls(Box::new(stream))),
+            Err(error) if tls::refuses_certificate(&error) => Err(ConnectError::Certificate(error)),
+            Err(error) => Err(ConnectError::Tls(error)),
+        }
+    };
+    let stream =
+        tokio::time::timeout(timeout, ready).await.map_err(|_| ConnectError::Timeout)??;
     Ok(Box::new(Connection::new(stream, place)))
 }

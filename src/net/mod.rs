@@ -6,4 +6,5 @@ pub mod listen;
 pub mod pool;
 pub mod shortage;
 pub mod stream;
+pub mod target_stream;
 pub mod tls;

@@ -1,7 +1,10 @@
-//! A worker's own idle connections, by target; the one that was used last goes out first.
+//! A worker's own idle connections, by target; the one that was used last goes out first. And what
+//! a target's next TLS handshake begins with.
 
 use super::connect::ConnectError;
 use super::http1::Connection;
+use super::tls::{Connector, Connectors};
+use crate::ground::seldom::Seldom;
 use crate::model::live::TargetLive;
 use bytes::Bytes;
 use http_body::Body;
@@ -18,6 +21,7 @@ const MOST_IDLE: usize = 256;
 #[derive(Debug)]
 pub struct Pool<B> {
     slots: RefCell<Vec<Option<Slot<B>>>>,
+    connectors: RefCell<Connectors>,
 }
 
 #[derive(Debug)]
@@ -26,6 +30,9 @@ struct Slot<B> {
     target: Weak<TargetLive>,
     idle: Vec<Idle<B>>,
     returned: Rc<Notify>,
+    /// Made for the first handshake.
+    connector: Option<Connector>,
+    failure_told: Seldom,
 }
 
 #[derive(Debug)]
@@ -36,7 +43,7 @@ struct Idle<B> {
 
 impl<B> Default for Pool<B> {
     fn default() -> Self {
-        Self { slots: RefCell::new(Vec::new()) }
+        Self { slots: RefCell::default(), connectors: RefCell::default() }
     }
 }
 
@@ -48,10 +55,11 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         if !std::ptr::eq(slot.target.as_ptr(), target) {
             return None;
         }
-        while let Some(Idle { connection, until }) = slot.idle.pop() {
+        while let Some(Idle { mut connection, until }) = slot.idle.pop() {
             if until > now && connection.is_quiet() {
                 return Some(connection);
             }
+            connection.close();
         }
         None
     }
@@ -67,6 +75,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         let mut slots = self.slots.borrow_mut();
         let slot = slot(&mut slots, target);
         if slot.is_awaited_elsewhere(target) || slot.idle.len() >= MOST_IDLE {
+            connection.close();
             return;
         }
         slot.idle.push(Idle { connection, until });
@@ -82,11 +91,30 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
                 *place = None;
                 continue;
             };
-            slot.idle.retain(|idle| idle.until > now && idle.connection.is_quiet());
-            if slot.is_awaited_elsewhere(&target) {
-                slot.idle.pop();
+            let over = |idle: &mut Idle<B>| idle.until <= now || !idle.connection.is_quiet();
+            for idle in slot.idle.extract_if(.., over) {
+                idle.connection.close();
+            }
+            if slot.is_awaited_elsewhere(&target)
+                && let Some(idle) = slot.idle.pop()
+            {
+                idle.connection.close();
             }
         }
+    }
+
+    /// What shakes hands with the target, where it is to; handshakes after the first resume.
+    pub fn connector(&self, target: &Arc<TargetLive>) -> Option<Connector> {
+        let peer = target.tls()?;
+        let mut slots = self.slots.borrow_mut();
+        let connector = &mut slot(&mut slots, target).connector;
+        let make = || self.connectors.borrow_mut().resuming(peer);
+        Some(connector.get_or_insert_with(make).clone())
+    }
+
+    /// Whether it may be told that the target's handshakes fail.
+    pub fn may_tell_failure(&self, target: &Arc<TargetLive>, now: Instant) -> bool {
+        slot(&mut self.slots.borrow_mut(), target).failure_told.may(now)
     }
 
     /// A way to a target whose connections are bounded: a place to dial with, or an idle
@@ -148,5 +176,7 @@ fn slot<'s, B>(slots: &'s mut Vec<Option<Slot<B>>>, target: &Arc<TargetLive>) ->
         target: Arc::downgrade(target),
         idle: Vec::new(),
         returned: Rc::new(Notify::new()),
+        connector: None,
+        failure_told: Seldom::default(),
     })
 }

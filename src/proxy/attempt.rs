@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -172,7 +173,7 @@ fn answered(
 async fn dial(
     target: &Target,
     timeout: Duration,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
 ) -> Result<Box<Connection<RequestBody>>, Attempted> {
     let now = exchange.workplace.now().monotonic;
     exchange.client.enter(Phase::Waiting, now, None);
@@ -181,15 +182,39 @@ async fn dial(
         let address = target.address.ok_or(ConnectError::Unresolved)?;
         match pool.wait_for_place(&target.live, timeout, now).await? {
             Place::Idle(connection) => Ok(connection),
-            Place::Dial(place) => connect::connect(address, timeout, place).await,
+            Place::Dial(place) => {
+                let tls = pool.connector(&target.live);
+                connect::connect(address, timeout, place, tls.as_ref()).await
+            }
         }
     };
     connected.await.map_err(|error| {
+        if let ConnectError::Tls(why) | ConnectError::Certificate(why) = &error {
+            tell_failed_handshake(target, why, exchange);
+        }
         if error.is_the_targets() {
             exchange.workplace.report(Report::ConnectFailed(target.live.clone()));
         }
         Attempted::TryAnother(Failure::Connect(error))
     })
+}
+
+/// A line once a minute at most for each target and worker: every request would be one.
+fn tell_failed_handshake(target: &Target, why: &io::Error, exchange: &mut Exchange) {
+    let now = exchange.workplace.now().monotonic;
+    if !exchange.workplace.pool.may_tell_failure(&target.live, now) {
+        return;
+    }
+    let snapshot = exchange.snapshot.clone();
+    let placement = exchange.story().placement.as_ref();
+    let group = placement.map_or("-", |placement| snapshot.groups[placement.group].name());
+    tracing::warn!(
+        group,
+        target = target.id.as_str(),
+        address = target.address_text.as_deref(),
+        error = %why,
+        "no TLS with a target: see its certificate, and target_group.*.tls"
+    );
 }
 
 enum Sent {

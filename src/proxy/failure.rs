@@ -75,7 +75,12 @@ impl Failure {
             Failure::Connect(ConnectError::Timeout) | Failure::ResponseTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }
-            Failure::Connect(ConnectError::Io(_) | ConnectError::Unresolved)
+            Failure::Connect(
+                ConnectError::Io(_)
+                | ConnectError::Unresolved
+                | ConnectError::Tls(_)
+                | ConnectError::Certificate(_),
+            )
             | Failure::TargetLost
             | Failure::TargetMalformed
             | Failure::UnaskedUpgrade

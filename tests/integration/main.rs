@@ -52,5 +52,7 @@ mod stickiness;
 mod successor;
 /// Each change of a target's state is a line with ALB's words.
 mod target_states;
+/// HTTPS to targets: whose certificates are taken, what a failed handshake costs, what crosses.
+mod tls_targets;
 /// Groups that keep to a zone, and how few healthy targets are too few.
 mod zones;

@@ -42,21 +42,11 @@ fn key(id: u8, path: &Node, base: &Path, problems: &mut Problems) -> Option<Key>
         },
         Err(error) => {
             let title = format!("the key file `{}` cannot be read", path.text());
-            let problem = Problem::at(path.span.clone(), title).label(reason(&error));
+            let problem = Problem::at(path.span.clone(), title).label(super::reason(&error));
             problems.push(problem.help(remedy));
         }
     }
     None
-}
-
-/// The same words on every system: the numbers of errors differ.
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".into(),
-        io::ErrorKind::PermissionDenied => "reading it is not permitted".into(),
-        io::ErrorKind::IsADirectory => "it is a directory".into(),
-        _ => error.to_string(),
-    }
 }
 
 /// A key file is one line; of anything longer this much is enough to see that.

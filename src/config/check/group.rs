@@ -1,5 +1,6 @@
 //! Target groups: their targets, health checks and connections.
 
+use super::target_tls::target_tls;
 use super::{name, stickiness};
 use crate::config::keys::host_and_port;
 use crate::config::node::{Node, Table, Value};
@@ -14,6 +15,7 @@ use crate::policy::health::matcher::Matcher;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 /// How often anomalous targets are looked for: about every five seconds (AWS, "Automatic Target
@@ -21,17 +23,28 @@ use std::time::Duration;
 const MITIGATION_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Every group, sorted by name.
-pub(super) fn groups(file: &Table, zone: Option<&Name>, problems: &mut Problems) -> Vec<Group> {
+pub(super) fn groups(
+    file: &Table,
+    zone: Option<&Name>,
+    base: &Path,
+    problems: &mut Problems,
+) -> Vec<Group> {
     let named = file.table("target_group");
     if file.get("target_group").is_some() && named.entries().next().is_none() {
         let problem = Problem::anywhere("there is no target group");
         problems.push(problem.help("write at least one `[target_group.NAME]`"));
     }
     let named = named.entries();
-    named.filter_map(|(name, node)| group(name, node, zone, problems)).collect()
+    named.filter_map(|(name, node)| group(name, node, zone, base, problems)).collect()
 }
 
-fn group(key: &str, node: &Node, zone: Option<&Name>, problems: &mut Problems) -> Option<Group> {
+fn group(
+    key: &str,
+    node: &Node,
+    zone: Option<&Name>,
+    base: &Path,
+    problems: &mut Problems,
+) -> Option<Group> {
     let table = node.table();
     let targets = targets(table, problems);
     let cross_zone = table.flag("cross_zone");
@@ -57,6 +70,7 @@ fn group(key: &str, node: &Node, zone: Option<&Name>, problems: &mut Problems) -
         algorithm,
         anomaly_mitigation: table.flag("anomaly_mitigation").then_some(MITIGATION_INTERVAL),
         slow_start: Some(table.duration("slow_start")).filter(|time| !time.is_zero()),
+        tls: target_tls(table, &targets, base, problems),
         targets,
         deregistration_delay: table.duration("deregistration_delay"),
         draining_pins: match table.text("draining_pins") {

@@ -1,6 +1,7 @@
 //! Forms of text in the file.
 
 use super::Form;
+use crate::config::settings::target_tls::server_name;
 use crate::ground::name::Name;
 use crate::policy::health::matcher::Matcher;
 use crate::policy::routing::pattern::Pattern;
@@ -179,6 +180,12 @@ pub(super) static COOKIE_PATH: Form = Form {
 pub(super) static HOST: Form = Form {
     what: "a host name, such as \"shop.example\"",
     fits: |text| is_host(text.strip_prefix('.').unwrap_or(text)),
+};
+
+/// A name that a certificate can have.
+pub(super) static SERVER_NAME: Form = Form {
+    what: "a host name, such as \"app.internal\", or an IP address",
+    fits: |text| server_name(text).is_some(),
 };
 
 /// The name of a header field.

@@ -14,9 +14,12 @@ pub(super) static GROUP: &[Key] = &[
     )
     .or("\"http1\"")
     .later(),
-    Key::new("tls", Kind::Table(TLS), "Present: HTTPS to targets.")
-        .eg("{ verify = true, ca = \"ca.pem\", server_name = \"app.internal\" }")
-        .later(),
+    Key::new(
+        "tls",
+        Kind::Table(TLS),
+        "Present: HTTPS to targets, over TLS 1.2 or 1.3, and checks by HTTPS.",
+    )
+    .eg("{ verify = true, server_name = \"app.internal\" }"),
     Key::new(
         "algorithm",
         Kind::Word(&[
@@ -121,10 +124,27 @@ pub(super) static GROUP: &[Key] = &[
 ];
 
 static TLS: &[Key] = &[
-    Key::new("verify", Kind::Bool, "Whether the target's certificate is verified.").or("true"),
-    Key::new("ca", Kind::Text(&forms::FILE_PATH), "Whose certificates are taken, PEM.")
-        .eg("\"ca.pem\""),
-    Key::new("server_name", Kind::Text(&forms::HOST), "The name asked for.").eg("\"app.internal\""),
+    Key::new(
+        "verify",
+        Kind::Bool,
+        "Whether a target's certificate must be signed by someone trusted, valid now, and for the \
+         target's name. False: any certificate will do, as with ALB.",
+    )
+    .or("true"),
+    Key::new(
+        "ca",
+        Kind::Text(&forms::FILE_PATH),
+        "A PEM file of one or more certificates: whoever they sign for is trusted, and nobody else.",
+    )
+    .derived("the certificate authorities the system trusts")
+    .eg("\"ca.pem\""),
+    Key::new(
+        "server_name",
+        Kind::Text(&forms::SERVER_NAME),
+        "The name the certificate must have, sent as SNI; an IP address is checked and not sent.",
+    )
+    .derived("each target's host name, else its IP address")
+    .eg("\"app.internal\""),
 ];
 
 static TARGET: &[Key] = &[

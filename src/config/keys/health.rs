@@ -6,10 +6,12 @@ pub(super) static HEALTH: &[Key] = &[
     Key::new(
         "protocol",
         Kind::Word(&[("http", true), ("https", true), ("grpc", false), ("tcp", true)]),
-        "How a target is asked. With `https` any certificate will do, as with ALB, and a host name \
-         is sent as SNI; with `tcp` connecting is enough.",
+        "How a target is asked. With `https` the group's `tls` holds for checks too; in a group \
+         without, any certificate will do, as with ALB, and a host name is sent as SNI. With `tcp` \
+         connecting is enough.",
     )
-    .or("\"http\""),
+    .derived("`https` where the group has `tls`, else `http`")
+    .eg("\"http\""),
     Key::new("path", Kind::Text(&forms::REQUEST_PATH), "What is asked for.").or("\"/\""),
     Key::new(
         "port",

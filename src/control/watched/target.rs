@@ -1,15 +1,15 @@
 //! One target under watch: when it is checked next, what its checks and its traffic say, and the
 //! words in which a change is told.
 
+use crate::config::settings::target_tls::TargetTls;
 use crate::config::settings::{Group as GroupSettings, HealthProtocol};
 use crate::control::probe::Question;
 use crate::ground::name::Name;
 use crate::model::live::{Availability, Drain, Health, TargetLive};
 use crate::model::snapshot;
-use crate::net::tls::Connector;
+use crate::net::tls::Connectors;
 use crate::policy::health::progress::{Event, Failure, Progress, State, Thresholds};
 use crate::policy::health::target_health::{Reason, Registration, TargetHealth, TargetState};
-use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,11 +32,11 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// A target nothing has happened to yet. `tls` is filled with the first that is asked over TLS.
+    /// A target nothing has happened to yet.
     pub(super) fn of(
         group: &GroupSettings,
         target: &snapshot::Target,
-        tls: &OnceCell<Connector>,
+        connectors: &mut Connectors,
     ) -> Self {
         let health = &group.health;
         let question = target.address.map(|mut address| {
@@ -44,8 +44,12 @@ impl Target {
                 address.set_port(port);
             }
             let over_tls = health.protocol == HealthProtocol::Https;
-            let tls = over_tls.then(|| tls.get_or_init(Connector::unverified).clone());
-            Question { address, name: target.host.clone(), health: health.clone(), tls }
+            let anyone = || TargetTls::ANYONE.peer(target.host.as_deref(), address.ip());
+            let tls = over_tls.then(|| match target.live.tls() {
+                Some(peer) => connectors.whole(peer),
+                None => connectors.whole(&anyone()),
+            });
+            Question { address, health: health.clone(), tls }
         });
         let progress = match question {
             Some(_) => Progress::default(),

@@ -8,6 +8,7 @@ pub mod decode;
 pub mod head;
 pub mod send;
 
+use super::target_stream::TargetStream;
 use bytes::{Buf, Bytes, BytesMut};
 use decode::Decoder;
 use head::Head;
@@ -15,11 +16,9 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body::{Body, Frame};
 use send::{Outbound, Sending};
 use std::fmt;
-use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Bytes of interim answers a target may send before its final head.
@@ -59,7 +58,7 @@ pub struct Request<'r> {
 /// The connection. Dropping it closes the socket at once, whatever is under way on it, so that a
 /// client that leaves cancels what it asked for.
 pub struct Connection<B> {
-    stream: TcpStream,
+    stream: TargetStream,
     sending: Sending<B>,
     decoder: Decoder,
     /// Read and not yet taken.
@@ -78,7 +77,7 @@ impl<B> fmt::Debug for Connection<B> {
 
 impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
     /// A connection just dialled. `place` is held as long as it lives.
-    pub fn new(stream: TcpStream, place: Option<OwnedSemaphorePermit>) -> Self {
+    pub fn new(stream: TargetStream, place: Option<OwnedSemaphorePermit>) -> Self {
         Self {
             stream,
             sending: Sending::nothing(),
@@ -91,11 +90,10 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         }
     }
 
-    /// Whether the target has, as far as the runtime was told, neither closed it nor said anything
-    /// unasked. Costs a system call only if it was told of something.
-    pub fn is_quiet(&self) -> bool {
-        let read = self.stream.try_read(&mut [0]);
-        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    /// Whether it can be used again, as far as the runtime was told; see
+    /// [`TargetStream::is_quiet`].
+    pub fn is_quiet(&mut self) -> bool {
+        self.stream.is_quiet()
     }
 
     /// Begins an exchange.
@@ -226,9 +224,14 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         ended && self.keep_alive
     }
 
-    /// The socket and what was read of the new protocol, and the place, which must be held on to.
-    pub fn into_tunnel(self) -> (TcpStream, Bytes, Option<OwnedSemaphorePermit>) {
-        (self.stream, self.input, self.place)
+    /// Closes it while nothing is under way; see [`TargetStream::close`].
+    pub fn close(self) {
+        self.stream.close();
+    }
+
+    /// The stream and what was read of the new protocol, and the place, which must be held on to.
+    pub fn into_tunnel(self) -> (TargetStream, Bytes, Option<OwnedSemaphorePermit>) {
+        (self.stream.into_tunnel(), self.input, self.place)
     }
 }
 

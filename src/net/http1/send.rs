@@ -103,6 +103,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             let head = head.get(self.head_sent..).unwrap_or_default();
             let total = head.len() + self.line.len() + self.chunk.len();
             if total == 0 {
+                // TLS may still hold what it took; a plain stream never does.
+                if std::task::ready!(Pin::new(&mut *stream).poll_flush(cx)).is_err() {
+                    self.give_up();
+                    break;
+                }
                 if self.state == State::Streaming {
                     return Poll::Pending;
                 }

@@ -16,10 +16,16 @@ pub struct Program {
 impl Program {
     /// Runs with this file, which is written to `stayput.toml` in the directory.
     pub fn run(dir: &Path, text: &str) -> Self {
+        Self::run_with(dir, text, &[])
+    }
+
+    /// The same with these in its environment.
+    pub fn run_with(dir: &Path, text: &str, variables: &[(&str, &Path)]) -> Self {
         let path = dir.join("stayput.toml");
         std::fs::write(&path, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_stayput"));
         command.arg("run").arg("-c").arg(path).env_remove("STAYPUT_CONFIG");
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let errors = BufReader::new(child.stderr.take().unwrap());

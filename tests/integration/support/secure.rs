@@ -16,7 +16,7 @@ pub struct Secured {
     pub request: Heard,
 }
 
-/// The target. It answers every request with the same bytes and closes.
+/// The target. It answers every request with the same bytes and closes, properly or not.
 pub struct SecureOrigin {
     address: SocketAddr,
     heard: Arc<Mutex<Vec<Secured>>>,
@@ -25,6 +25,15 @@ pub struct SecureOrigin {
 impl SecureOrigin {
     /// `version` is the only one spoken.
     pub fn saying(bytes: &'static str, version: &'static rustls::SupportedProtocolVersion) -> Self {
+        Self::ending(bytes, version, true)
+    }
+
+    /// With or without TLS's own word for the end.
+    pub fn ending(
+        bytes: &'static str,
+        version: &'static rustls::SupportedProtocolVersion,
+        says_goodbye: bool,
+    ) -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["nobody.example".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -58,7 +67,9 @@ impl SecureOrigin {
                     let request = Heard { head, ..Heard::default() };
                     heard.lock().unwrap().push(Secured { sni, request });
                     let _ = stream.write_all(bytes.as_bytes());
-                    stream.conn.send_close_notify();
+                    if says_goodbye {
+                        stream.conn.send_close_notify();
+                    }
                     let _ = stream.flush();
                 });
             }

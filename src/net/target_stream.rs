@@ -1,0 +1,242 @@
+//! The bytes to and from a target: plain, or over TLS.
+
+use super::tls::TlsStream;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// An open connection.
+#[derive(Debug)]
+pub enum TargetStream {
+    /// As TCP has it.
+    Plain(TcpStream),
+    /// After its handshake. Boxed: it is large, and most connections are plain.
+    Tls(Box<TlsStream>),
+    /// The same where the bytes are a protocol of its own that says when it ends: a peer that
+    /// closes TCP without the alert that TLS wants (RFC 8446 section 6.1) has ended all the same.
+    TlsTunnel(Box<TlsStream>),
+}
+
+impl TargetStream {
+    /// Whether the target has, as far as the runtime was told, neither closed it nor said anything
+    /// unasked. Costs a system call only if it was told of something.
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Plain(stream) => {
+                let read = stream.try_read(&mut [0]);
+                read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            // What came may be TLS's own, a ticket above all, which is taken in and is no answer.
+            Self::Tls(stream) | Self::TlsTunnel(stream) => {
+                let mut byte = [0];
+                let mut buffer = ReadBuf::new(&mut byte);
+                let look =
+                    std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buffer));
+                // A sweep looks at more of them than a task may read in one turn.
+                let look = pin!(tokio::task::coop::unconstrained(look));
+                look.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+            }
+        }
+    }
+
+    /// Says goodbye where the protocol has a word for it (RFC 8446 section 6.1), as far as the
+    /// socket takes it at once. For a connection on which nothing is under way.
+    pub fn close(mut self) {
+        if let Self::Tls(stream) = &mut self {
+            // What does not go out now never will: nobody waits for it.
+            let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+
+    /// The same after a switch of protocols.
+    pub fn into_tunnel(self) -> Self {
+        match self {
+            Self::Tls(stream) => Self::TlsTunnel(stream),
+            other => other,
+        }
+    }
+}
+
+impl AsyncRead for TargetStream {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::TlsTunnel(stream) => match ready!(Pin::new(stream).poll_read(cx, buffer)) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                read => Poll::Ready(read),
+            },
+        }
+    }
+}
+
+impl AsyncWrite for TargetStream {
+    #[inline]
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) | Self::TlsTunnel(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Tls(stream) | Self::TlsTunnel(stream) => {
+                Pin::new(stream).poll_write_vectored(cx, parts)
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) | Self::TlsTunnel(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) | Self::TlsTunnel(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::target_tls::TargetTls;
+    use crate::net::tls::Connectors;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::{Arc, mpsc};
+    use tokio::io::AsyncReadExt;
+
+    type Served = StreamOwned<ServerConnection, std::net::TcpStream>;
+
+    /// A connection whose target does as told, each step once it is asked for the next.
+    async fn connected(
+        steps: impl Fn(usize, &mut Served) + Send + 'static,
+    ) -> (TargetStream, mpsc::SyncSender<()>, tokio::sync::mpsc::Receiver<()>) {
+        let made = rcgen::generate_simple_self_signed(vec!["app.internal".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (go, told) = mpsc::sync_channel(1);
+        let (done, is_done) = tokio::sync::mpsc::channel(1);
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let connection = ServerConnection::new(Arc::new(config)).unwrap();
+            let mut stream = StreamOwned::new(connection, stream);
+            stream.conn.complete_io(&mut stream.sock).unwrap();
+            for step in 0.. {
+                if told.recv().is_err() {
+                    return;
+                }
+                steps(step, &mut stream);
+                done.blocking_send(()).unwrap();
+            }
+        });
+        let peer = TargetTls::ANYONE.peer(None, address.ip());
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let stream = Connectors::default().whole(&peer).connect(stream).await.unwrap();
+        (TargetStream::Tls(Box::new(stream)), go, is_done)
+    }
+
+    async fn readable(stream: &TargetStream) {
+        let (TargetStream::Tls(stream) | TargetStream::TlsTunnel(stream)) = stream else { return };
+        stream.get_ref().0.readable().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn tickets_and_new_keys_are_no_answer_and_a_word_or_a_goodbye_ends_the_quiet() {
+        for last_word in [Some("x"), None] {
+            let (mut stream, go, mut done) =
+                connected(move |step, stream| match (step, last_word) {
+                    (0, _) => {
+                        stream.conn.refresh_traffic_keys().unwrap();
+                        stream.flush().unwrap();
+                    }
+                    (_, Some(word)) => stream.write_all(word.as_bytes()).unwrap(),
+                    (_, None) => {
+                        stream.conn.send_close_notify();
+                        stream.flush().unwrap();
+                    }
+                })
+                .await;
+            // The tickets come on their own after the handshake.
+            readable(&stream).await;
+            assert!(stream.is_quiet());
+            go.send(()).unwrap();
+            done.recv().await.unwrap();
+            readable(&stream).await;
+            assert!(stream.is_quiet());
+            go.send(()).unwrap();
+            done.recv().await.unwrap();
+            readable(&stream).await;
+            assert!(!stream.is_quiet(), "{last_word:?}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_end_without_goodbye_is_an_error_but_in_a_tunnel() {
+        for is_tunnel in [false, true] {
+            let (mut stream, go, mut done) = connected(|_, stream| {
+                stream.write_all(b"half").unwrap();
+                stream.sock.shutdown(std::net::Shutdown::Write).unwrap();
+            })
+            .await;
+            if is_tunnel {
+                stream = stream.into_tunnel();
+            }
+            go.send(()).unwrap();
+            done.recv().await.unwrap();
+            let mut all = Vec::new();
+            assert_eq!(stream.read_to_end(&mut all).await.is_ok(), is_tunnel);
+            assert_eq!(all, b"half");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_target_is_told_goodbye() {
+        let (stream, go, mut done) = connected(|_, stream| {
+            // An end without the alert would be an error.
+            assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+        })
+        .await;
+        stream.close();
+        go.send(()).unwrap();
+        done.recv().await.unwrap();
+    }
+}
