@@ -2,6 +2,7 @@
 //! here needs no second look; how it is written in the file is in `keys.rs`.
 
 mod log;
+mod tls;
 
 use crate::ground::cidr::AddressSet;
 use crate::ground::name::Name;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+pub use tls::{ClientAuth, ListenerTls, TlsVersion};
 
 /// The whole file.
 #[derive(Clone, Debug)]
@@ -89,6 +91,8 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
     /// `limits`
     pub limits: Limits,
+    /// `tls`; `None` is a listener of plain HTTP.
+    pub tls: Option<ListenerTls>,
 }
 
 /// `timeouts` of a listener.

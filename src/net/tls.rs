@@ -1,7 +1,10 @@
-//! TLS towards a target. The one place that knows the library.
+//! TLS: towards a target here, with clients in the files below.
 //!
 //! The cryptography is named here and not taken from the process: with two providers in the tree
 //! the library has no default, and says so by a panic at the first handshake.
+
+pub mod acceptor;
+pub mod certificates;
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};

@@ -50,7 +50,7 @@ fn key(id: u8, path: &Node, base: &Path, problems: &mut Problems) -> Option<Key>
 }
 
 /// The same words on every system: the numbers of errors differ.
-fn reason(error: &io::Error) -> String {
+pub(super) fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".into(),
         io::ErrorKind::PermissionDenied => "reading it is not permitted".into(),

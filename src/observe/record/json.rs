@@ -66,6 +66,16 @@ impl Record<'_> {
         put(line, self.action);
         put(line, "\"");
         optional(line, ",\"error_reason\":", self.error_reason);
+        if let Some(tls) = self.tls {
+            put(line, ",\"tls\":{\"version\":\"");
+            put(line, tls.version);
+            put(line, "\",\"cipher\":\"");
+            put(line, tls.cipher);
+            put(line, "\"");
+            optional(line, ",\"server_name\":", tls.server_name);
+            optional(line, ",\"certificate\":", Some(tls.certificate));
+            put(line, "}");
+        }
         if let Some(verdict) = self.group_sticky {
             put(line, ",\"group_sticky\":\"");
             put(line, verdict.word());
