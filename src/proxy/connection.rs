@@ -158,8 +158,11 @@ fn is_for_the_exchange(expiry: Expiry, phase: Phase) -> bool {
 
 /// The last word on a connection that hyper let go of, then the close.
 async fn finish(workplace: &Rc<Workplace>, client: &Client, mut stream: Stream, end: End) {
-    // What ended as it should is said to have; what broke off must not look as if it had.
-    let says_end = stream.is_tls() && matches!(end, End::Expired(Expiry::Silent));
+    // Over TLS an end is said. What broke off must not look as if it had ended: where the length of
+    // a body is that of the connection, this is all that tells.
+    let is_silent = matches!(end, End::Expired(Expiry::Silent));
+    let broke_off = matches!(end, End::Expired(Expiry::Stalled | Expiry::Deregistered))
+        || matches!(&end, End::Done(Err(error)) if !error.is_parse());
     // What is answered to a head that could not be read, why, and whether hyper has done so.
     let unread = match end {
         End::Expired(Expiry::Head) => Some((StatusCode::REQUEST_TIMEOUT, "request_timeout", false)),
@@ -192,8 +195,8 @@ async fn finish(workplace: &Rc<Workplace>, client: &Client, mut stream: Stream, 
     }
     if client.must_linger() {
         client.enter(Phase::Responding, Moment::now().monotonic, None);
-        linger(&mut stream).await;
-    } else if says_end {
+        linger(&mut stream, broke_off).await;
+    } else if is_silent && stream.is_tls() {
         // At once or not at all: the socket's buffer has room, or the client is gone.
         let _ = tokio::time::timeout(Duration::ZERO, stream.shutdown()).await;
     }
@@ -215,9 +218,12 @@ const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Reads on for a moment: a socket closed with unread bytes resets the connection, and the reset
 /// may overtake the answer (RFC 9112 section 9.6).
-async fn linger(stream: &mut Stream) {
+async fn linger(stream: &mut Stream, broke_off: bool) {
     let drain = async {
-        let _ = stream.shutdown().await;
+        let _ = match &mut *stream {
+            Stream::Tls(stream) if broke_off => stream.get_mut().0.shutdown().await,
+            whole => whole.shutdown().await,
+        };
         let mut scratch = [0; 4_096];
         let mut left = LINGER_BYTES;
         while left > 0 {

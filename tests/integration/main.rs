@@ -38,5 +38,11 @@ mod rules;
 mod stickiness;
 /// Each change of a target's state is a line with ALB's words.
 mod target_states;
+/// Clients that come over TLS: certificates, sessions, their own certificates.
+mod tls;
+/// Clients that show a certificate of their own.
+mod tls_clients;
+/// Handshakes that stall, lie and leave.
+mod tls_faults;
 /// Groups that keep to a zone, and how few healthy targets are too few.
 mod zones;

@@ -183,7 +183,7 @@ static TLS: &[Key] = &[
     Key::new(
         "alpn",
         Kind::List(&Kind::Word(&[("h2", false), ("http/1.1", true)])),
-        "The protocols offered by ALPN; with none of them, none is asked for.",
+        "The protocols offered by ALPN. Not yet: `h2`.",
     )
     .or("[\"http/1.1\"]"),
     Key::new("client_auth", Kind::Table(CLIENT_AUTH), "Whether clients show a certificate.")
