@@ -274,7 +274,11 @@ fn certificates(config: &Config) -> Result<AllCertificates, StartError> {
     config.listeners.iter().map(of).collect()
 }
 
-fn bind_all(config: &Config, certificates: &AllCertificates, workers: usize) -> Result<BoundSockets, StartError> {
+fn bind_all(
+    config: &Config,
+    certificates: &AllCertificates,
+    workers: usize,
+) -> Result<BoundSockets, StartError> {
     let mut sockets: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     for (at, listener) in config.listeners.iter().enumerate() {

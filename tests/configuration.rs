@@ -39,7 +39,8 @@ static CERTIFICATES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
 fn sample(file: &Path) -> config::Loaded {
     let text = fs::read_to_string(file).unwrap();
     let origin = file.file_name().unwrap().to_str().unwrap();
-    config::parse(&text, origin, CERTIFICATES.path()).unwrap_or_else(|problems| panic!("{problems}"))
+    config::parse(&text, origin, CERTIFICATES.path())
+        .unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 #[test]

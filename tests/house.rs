@@ -33,7 +33,11 @@ const AT_HOME: [(&str, &str, &str); 10] = [
     ("Instant::now", "ground/clock.rs", "time is passed in"),
     ("SystemTime::now", "ground/clock.rs", "time is passed in"),
     ("hyper", "net/ proxy/ control/ cli/ worker.rs", "the decision knows no protocol library"),
-    ("rustls", "net/tls policy/tls/", "one place knows how TLS is made, and with whose cryptography"),
+    (
+        "rustls",
+        "net/tls policy/tls/",
+        "one place knows how TLS is made, and with whose cryptography",
+    ),
     ("tokio_rustls", "net/tls", "the same"),
     ("toml", "config/ cli/", "nothing but the file is written in it"),
     ("annotate_snippets", "config/problem.rs", "one place draws carets"),

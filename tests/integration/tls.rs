@@ -13,6 +13,7 @@ fn world(origin: &Origin, certificates: &str, more: &str) -> World {
 }
 
 /// Whether a program can be had; a scene that wants it says so where it cannot.
+#[allow(clippy::print_stdout)]
 fn has(program: &str) -> bool {
     let has = Command::new(program).arg("--help").output().is_ok();
     if !has {
@@ -180,7 +181,8 @@ fn replaced_certificates_serve_new_handshakes_and_broken_ones_change_nothing() {
     let old = authority.sign("shop", &["shop.example"]);
     let world = world(&origin, &old.entry(), "");
     let certificates = world.server().certificates()[0].clone().unwrap();
-    let connect = || Browser::trusting(&authority).connect(world.address(), "shop.example").unwrap();
+    let connect =
+        || Browser::trusting(&authority).connect(world.address(), "shop.example").unwrap();
     let mut before = connect();
     assert_eq!(before.was_shown(), old.der.as_ref());
     let new = authority.sign("shop", &["shop.example"]);
@@ -263,7 +265,7 @@ fn a_redirect_keeps_the_protocol_the_client_came_by() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let shop = authority.sign("shop", &["shop.example"]);
     let world = World::of_text(&format!(
-        "[listener.secure]\naddress = \"127.0.0.1:0\"\ntls = {{ certificates = [{}] }}\n\
+        "[log]\naccess = {{ to = \"off\" }}\n[listener.secure]\naddress = \"127.0.0.1:0\"\ntls = {{ certificates = [{}] }}\n\
          default = {{ redirect = {{ status = 302, path = \"/new\" }} }}\n\
          [target_group.app]\ntargets = [\"{}\"]\n",
         shop.entry(),

@@ -5,10 +5,8 @@ use stayput::policy::tls::fault::HandshakeFault;
 
 fn world(authority: &Authority, origin: &Origin, client_auth: &str) -> World {
     let shop = authority.sign("shop", &["shop.example"]);
-    let tls = format!(
-        "tls = {{ certificates = [{}], client_auth = {{ {client_auth} }} }}",
-        shop.entry()
-    );
+    let tls =
+        format!("tls = {{ certificates = [{}], client_auth = {{ {client_auth} }} }}", shop.entry());
     World::new(&[origin], &tls, "")
 }
 
@@ -55,7 +53,8 @@ fn who_must_show_a_certificate_and_has_no_good_one_gets_no_connection() {
     let world = world(&authority, &origin, &verify(&authority));
     assert!(Browser::trusting(&authority).get(world.address(), "/").is_err());
     fault(&world, HandshakeFault::NoClientCertificate);
-    let stranger = Authority::new().sign_client("stranger", |_| {});
+    let elsewhere = Authority::called("elsewhere");
+    let stranger = elsewhere.sign_client("stranger", |_| {});
     assert!(Browser::showing(&authority, &stranger).get(world.address(), "/").is_err());
     fault(&world, HandshakeFault::ClientCertificateUntrusted);
     let expired = authority.sign_client("late", |parameters| {
@@ -70,7 +69,8 @@ fn who_must_show_a_certificate_and_has_no_good_one_gets_no_connection() {
 fn what_is_passed_through_is_what_the_client_showed_or_nothing() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "mode = \"passthrough\"");
-    let stranger = Authority::new().sign_client("stranger", |_| {});
+    let elsewhere = Authority::called("elsewhere");
+    let stranger = elsewhere.sign_client("stranger", |_| {});
     Browser::showing(&authority, &stranger).get(world.address(), "/").unwrap();
     Browser::trusting(&authority).get(world.address(), "/").unwrap();
     let heard = origin.heard();
@@ -107,7 +107,7 @@ fn a_ticket_of_one_listener_opens_no_other() {
         format!("[listener.{name}]\naddress = \"127.0.0.1:0\"\n{tls}\n")
     };
     let world = World::of_text(&format!(
-        "{}{}[target_group.app]\ntargets = [\"{}\"]\n",
+        "[log]\naccess = {{ to = \"off\" }}\n{}{}[target_group.app]\ntargets = [\"{}\"]\n",
         listener("one"),
         listener("two"),
         origin.address()

@@ -196,7 +196,8 @@ fn an_idle_connection_is_closed_with_a_word_and_a_broken_answer_without_one() {
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
         crate::support::origin::Then::Close,
     );
-    let world = world(&authority, &origin, "timeouts = { idle = \"1s\", header_read = \"1s\" }", "");
+    let world =
+        world(&authority, &origin, "timeouts = { idle = \"1s\", header_read = \"1s\" }", "");
     let browser = Browser::trusting(&authority);
     let mut idle = browser.connect(world.address(), "shop.example").unwrap();
     // The end of TLS is an end, its absence an error.

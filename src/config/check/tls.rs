@@ -76,7 +76,9 @@ fn client_auth(tls: &Table, base: &Path, problems: &mut Problems) -> ClientAuth 
             let read = certificate_files::read(&base.join(ca.text()));
             let problem = match read.map(|text| Authorities::of_pem(&text)) {
                 Ok(Ok(authorities)) => return ClientAuth::Verify(authorities),
-                Ok(Err(defect)) => unfit(ca, &defect).help("it holds PEM of one or more authorities"),
+                Ok(Err(defect)) => {
+                    unfit(ca, &defect).help("it holds PEM of one or more authorities")
+                }
                 Err(error) => unreadable(ca, "file of authorities", &error),
             };
             problems.push(problem);
@@ -102,9 +104,9 @@ fn client_auth(tls: &Table, base: &Path, problems: &mut Problems) -> ClientAuth 
 
 fn unreadable(path: &Node, what: &str, error: &std::io::Error) -> Problem {
     let title = format!("the {what} `{}` cannot be read", path.text());
-    Problem::at(path.span.clone(), title).label(reason(error)).help(
-        "paths are relative to this file; the balancer's user must be permitted to read it",
-    )
+    Problem::at(path.span.clone(), title)
+        .label(reason(error))
+        .help("paths are relative to this file; the balancer's user must be permitted to read it")
 }
 
 fn unfit(path: &Node, defect: &Defect) -> Problem {
@@ -119,7 +121,9 @@ pub(super) fn redirect_reaches_tls(redirect_to: &Node, file: &Table, problems: &
     let listeners = || file.table("listener").entries().map(|(name, node)| (name, node.table()));
     let is_on = |listener: &Table| {
         let addresses = listener.list("address").iter();
-        addresses.filter_map(|one| one.text().parse::<SocketAddr>().ok()).any(|it| it.port() == port)
+        addresses
+            .filter_map(|one| one.text().parse::<SocketAddr>().ok())
+            .any(|it| it.port() == port)
     };
     let on_port: Vec<_> = listeners().filter(|(_, listener)| is_on(listener)).collect();
     if let Some((name, plain)) = on_port.iter().find(|(_, listener)| !listener.knows("tls")) {
@@ -141,13 +145,17 @@ pub(super) fn redirect_reaches_tls(redirect_to: &Node, file: &Table, problems: &
 
 /// Notes a redirect from HTTPS to HTTP, which ALB refuses (AWS, "Listener rules for your Application
 /// Load Balancer": you can redirect HTTP to HTTPS, but not HTTPS to HTTP).
-pub(super) fn no_redirect_to_http(redirect: &Node, listeners: &[(&str, &Table)], problems: &mut Problems) {
+pub(super) fn no_redirect_to_http(
+    redirect: &Node,
+    listeners: &[(&str, &Table)],
+    problems: &mut Problems,
+) {
     let Some(scheme) = redirect.table().get("scheme").filter(|node| node.text() == "http") else {
         return;
     };
     if let Some((name, _)) = listeners.iter().find(|(_, listener)| listener.knows("tls")) {
         let title = format!("clients of `listener.{name}` would be sent from HTTPS to HTTP");
-        let help = "leave `scheme` out, or name other `listeners` for this rule";
+        let help = "leave `scheme` out; a rule may name other `listeners`";
         problems.push(Problem::at(scheme.span.clone(), title).help(help));
     }
 }

@@ -169,9 +169,11 @@ fn session(
     };
     if settings.tls_headers {
         let told = [("x-amzn-tls-version", version), ("x-amzn-tls-cipher-suite", cipher)];
-        fields.extend(told.map(|(name, value)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        }));
+        fields.extend(
+            told.map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            }),
+        );
     }
     let is_reused = connection.handshake_kind() == Some(HandshakeKind::Resumed);
     let name = connection.server_name().filter(|_| choice.by_name);

@@ -92,7 +92,9 @@ impl Record<'_> {
     /// When the answer was made, which is ALB's time; of a tunnel, when it closed.
     fn responded(&self) -> Duration {
         match (self.request_processing, self.target_processing) {
-            (Some(request), Some(target)) if !matches!(self.kind, "ws" | "wss") => self.began + request + target,
+            (Some(request), Some(target)) if !matches!(self.kind, "ws" | "wss") => {
+                self.began + request + target
+            }
             _ => self.ended,
         }
     }
@@ -192,8 +194,8 @@ fn escape(line: &mut Vec<u8>, value: &[u8], plain: impl Fn(u8) -> bool) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Record, Tls};
     use super::super::tests::{record, written_of};
+    use super::super::{Record, Tls};
     use crate::config::settings::AccessFormat;
     use proptest::prelude::*;
     use regex::bytes::Regex;

@@ -226,7 +226,8 @@ mod tests {
         peer_is_trusted: bool,
         mode: ForwardedForMode,
     ) -> Result<(), Refusal> {
-        let introduction = &Introduction::new("192.0.2.9:4711".parse().unwrap(), 8080, false, false);
+        let introduction =
+            &Introduction::new("192.0.2.9:4711".parse().unwrap(), 8080, false, false);
         let names = Names::of(headers);
         write(headers, Forwarding { introduction, peer_is_trusted, mode, names })
     }

@@ -49,9 +49,9 @@ impl Browser {
             .with_root_certificates(roots);
         let mut config = match own {
             None => builder.with_no_client_auth(),
-            Some(own) => builder
-                .with_client_auth_cert(vec![own.der.clone()], own.key.clone_key())
-                .unwrap(),
+            Some(own) => {
+                builder.with_client_auth_cert(vec![own.der.clone()], own.key.clone_key()).unwrap()
+            }
         };
         change(&mut config);
         Self { config: Arc::new(config) }
@@ -96,9 +96,9 @@ impl Secure {
         loop {
             let whole = answer.split_once("\r\n\r\n").is_some_and(|(head, body)| {
                 let fields = head.to_ascii_lowercase();
-                let length = fields.split_once("content-length: ").map(|(_, rest)| {
-                    rest.split("\r\n").next().unwrap().parse::<usize>().unwrap()
-                });
+                let length = fields
+                    .split_once("content-length: ")
+                    .map(|(_, rest)| rest.split("\r\n").next().unwrap().parse::<usize>().unwrap());
                 body.len() >= length.unwrap_or(0)
             });
             if whole {

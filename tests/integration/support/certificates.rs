@@ -30,8 +30,13 @@ pub struct Authority {
 
 impl Authority {
     pub fn new() -> Self {
+        Self::called("test authority")
+    }
+
+    /// One with this common name.
+    pub fn called(name: &str) -> Self {
         let mut parameters = CertificateParams::new(Vec::<String>::new()).unwrap();
-        parameters.distinguished_name.push(DnType::CommonName, "test authority");
+        parameters.distinguished_name.push(DnType::CommonName, name);
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer =
             CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
