@@ -2,7 +2,7 @@
 //!
 //! Everything that can fail fails before the first worker runs: keys, names, sockets, log.
 
-use crate::config::settings::{Config, Level};
+use crate::config::settings::{Config, Level, Listener};
 use crate::control::state_dir::{StateDir, Unwritable};
 use crate::control::{self, Drains, resolve};
 use crate::ground::clock::Moment;
@@ -14,6 +14,7 @@ use crate::model::roster::Roster;
 use crate::model::snapshot::{Collision, Snapshot};
 use crate::net::listen::{self, BindError};
 use crate::net::shortage;
+use crate::net::tls::certificates::Certificates;
 use crate::net::tls::{self, NoAuthorities};
 use crate::observe::access_log::AccessLog;
 use crate::observe::counters::Counters;
@@ -45,6 +46,8 @@ pub enum StartError {
     Trust(NoAuthorities),
     /// The access log's file cannot be opened.
     AccessLog(io::Error),
+    /// TLS cannot be spoken with these certificates.
+    Tls(String),
     /// The system gives no threads, no runtime, or no random bytes.
     System(io::Error),
 }
@@ -58,6 +61,7 @@ impl fmt::Display for StartError {
             StartError::StateDir(error) => write!(f, "{error}"),
             StartError::Trust(error) => write!(f, "{error}"),
             StartError::AccessLog(error) => write!(f, "cannot open the access log: {error}"),
+            StartError::Tls(error) => write!(f, "TLS cannot be spoken: {error}"),
             StartError::System(error) => write!(f, "the system refuses: {error}"),
         }
     }
@@ -76,6 +80,7 @@ pub struct Server {
     threads: Vec<thread::JoinHandle<()>>,
     access_log: Option<AccessLog>,
     counters: Vec<Arc<Counters>>,
+    certificates: AllCertificates,
     published: Published,
     drain_timeout: Duration,
     pre_drain_delay: Duration,
@@ -90,7 +95,8 @@ impl Server {
         let (keyring, state_dir) = keys(&config)?;
         tls::load_authorities(&config.groups).map_err(StartError::Trust)?;
         let workers = config.runtime.workers.unwrap_or_else(cores);
-        let (sockets, addresses) = bind_all(&config, workers)?;
+        let certificates = certificates(&config)?;
+        let (sockets, addresses) = bind_all(&config, &certificates, workers)?;
         let resolutions = resolve::first(&config).map_err(StartError::System)?;
         let mut roster = Roster::default();
         let snapshot = Snapshot::build(&config, keyring.clone(), &resolutions, &mut roster)
@@ -145,6 +151,7 @@ impl Server {
             reports: reported,
             counters: counters.clone(),
             drains,
+            certificates: certificates.iter().flatten().cloned().collect(),
             ready,
         };
         threads.push(spawn("control".to_owned(), move |runtime| {
@@ -161,6 +168,7 @@ impl Server {
             threads,
             access_log: Some(access_log),
             counters,
+            certificates,
             published,
             drain_timeout,
             pre_drain_delay,
@@ -175,6 +183,11 @@ impl Server {
     /// What its workers have counted.
     pub fn counters(&self) -> &[Arc<Counters>] {
         &self.counters
+    }
+
+    /// What each listener shows its clients, in the order of names; `None` without TLS.
+    pub fn certificates(&self) -> &[Option<Arc<Certificates>>] {
+        &self.certificates
     }
 
     /// The picture it works with.
@@ -257,7 +270,22 @@ fn spawn(
 
 type BoundSockets = (Vec<Vec<Socket>>, Vec<(Name, SocketAddr)>);
 
-fn bind_all(config: &Config, workers: usize) -> Result<BoundSockets, StartError> {
+/// Of each listener, by its index; `None` for those without TLS.
+type AllCertificates = Vec<Option<Arc<Certificates>>>;
+
+fn certificates(config: &Config) -> Result<AllCertificates, StartError> {
+    let of = |listener: &Listener| {
+        let made = listener.tls.as_ref().map(Certificates::new).transpose();
+        made.map(|made| made.map(Arc::new)).map_err(|error| StartError::Tls(error.to_string()))
+    };
+    config.listeners.iter().map(of).collect()
+}
+
+fn bind_all(
+    config: &Config,
+    certificates: &AllCertificates,
+    workers: usize,
+) -> Result<BoundSockets, StartError> {
     let mut sockets: Vec<Vec<Socket>> = (0..workers).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     for (at, listener) in config.listeners.iter().enumerate() {
@@ -268,7 +296,8 @@ fn bind_all(config: &Config, workers: usize) -> Result<BoundSockets, StartError>
                 addresses.push((listener.name.clone(), local));
             }
             for (worker, socket) in bound.into_iter().enumerate() {
-                sockets[worker].push(Socket { listener: at, socket, open: open.clone() });
+                let (open, certificates) = (open.clone(), certificates[at].clone());
+                sockets[worker].push(Socket { listener: at, socket, open, certificates });
             }
         }
     }

@@ -7,11 +7,13 @@ use crate::ground::seldom::Seldom;
 use crate::model::published::Reader;
 use crate::model::report::Report;
 use crate::net::listen::{AcceptFailure, sort_accept_error};
-use crate::net::stream::WatchedStream;
+use crate::net::stream::Watch;
+use crate::net::tls::certificates::Certificates;
 use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
 use crate::proxy::client::{Client, Phase, Place};
 use crate::proxy::connection;
+use crate::proxy::handshake::Handshakes;
 use crate::proxy::workplace::Workplace;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -52,6 +54,8 @@ pub struct Socket {
     pub socket: std::net::TcpListener,
     /// Open connections of that listener, over all workers.
     pub open: Arc<AtomicU32>,
+    /// What it shows its clients, where it speaks TLS.
+    pub certificates: Option<Arc<Certificates>>,
 }
 
 /// What a worker is given.
@@ -92,9 +96,12 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         first_reserved,
         shortage_told: Cell::default(),
     });
-    for Socket { listener, socket, open } in sockets {
+    let turns = Handshakes::turns();
+    for Socket { listener, socket, open, certificates } in sockets {
         let socket = TcpListener::from_std(socket)?;
-        let door = Door { desk: desk.clone(), listener, open };
+        let with = |certificates| Handshakes { certificates, turns: Rc::clone(&turns) };
+        let handshakes = certificates.map(with);
+        let door = Door { desk: desk.clone(), listener, open, handshakes };
         tokio::task::spawn_local(door.accept_all(socket, stage.clone()));
     }
     let mut tick = tokio::time::interval(TICK);
@@ -178,6 +185,7 @@ struct Door {
     desk: Rc<Desk>,
     listener: usize,
     open: Arc<AtomicU32>,
+    handshakes: Option<Handshakes>,
 }
 
 impl Door {
@@ -233,16 +241,19 @@ impl Door {
             return;
         };
         workplace.counters.accepted.add_one();
-        let (stream, watch) = WatchedStream::new(stream);
         workplace.begin_turn();
         let now = workplace.now();
         let ends = (peer, local);
+        let watch = Arc::new(Watch::default());
         let client = Client::new(ends, self.listener, listener.timeouts, watch, now, place);
         let client = Rc::new(client);
         self.desk.clients.borrow_mut().push(Rc::downgrade(&client));
         let (workplace, limits) = (workplace.clone(), listener.limits);
+        let handshakes = self.handshakes.clone();
         // Boxed: a task's future is moved four times, and this one has two thousand bytes.
-        let serve = async move { connection::serve(workplace, client, stream, &limits).await };
+        let serve = async move {
+            connection::serve(workplace, client, stream, handshakes, &limits).await;
+        };
         tokio::task::spawn_local(Box::pin(serve));
     }
 }

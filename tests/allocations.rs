@@ -179,7 +179,12 @@ fn allocations_for(requests: usize) -> u64 {
     let (stage, told) = watch::channel(Stage::Serving);
     let parts = worker::Parts {
         worker: 0,
-        sockets: vec![worker::Socket { listener: 0, socket, open: Arc::default() }],
+        sockets: vec![worker::Socket {
+            listener: 0,
+            socket,
+            open: Arc::default(),
+            certificates: None,
+        }],
         snapshots: Published::new(Arc::new(snapshot)).reader(),
         random: Random::from_seed(1),
         access: access.buffer(counters.clone()),

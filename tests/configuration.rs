@@ -7,6 +7,7 @@ use stayput::config::settings::{Action, Carrier, Forward};
 use stayput::policy::affinity::Lifetime;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 // A repository without these folders cannot be tested.
@@ -18,6 +19,28 @@ fn files_in(folder: &str) -> Vec<PathBuf> {
         entries.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
     files.sort();
     files
+}
+
+/// A directory with the certificates that samples name, which no repository should hold.
+#[allow(clippy::unwrap_used)]
+static CERTIFICATES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["shop", "wildcard", "clients"] {
+        let made = rcgen::generate_simple_self_signed(vec![format!("{name}.example")]).unwrap();
+        fs::write(dir.path().join(format!("{name}.pem")), made.cert.pem()).unwrap();
+        let key = made.signing_key.serialize_pem();
+        fs::write(dir.path().join(format!("{name}.key")), key).unwrap();
+    }
+    dir
+});
+
+/// A sample beside the files it names.
+#[allow(clippy::unwrap_used)]
+fn sample(file: &Path) -> config::Loaded {
+    let text = fs::read_to_string(file).unwrap();
+    let origin = file.file_name().unwrap().to_str().unwrap();
+    config::parse(&text, origin, CERTIFICATES.path())
+        .unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 #[test]
@@ -102,19 +125,17 @@ fn a_file_that_is_not_there_is_a_problem_and_not_a_panic() {
 #[test]
 fn every_sample_is_taken_without_a_warning() {
     for file in files_in("config") {
-        match config::load(&file) {
-            Ok(loaded) => assert!(loaded.warnings.is_empty(), "{}", loaded.warnings),
-            Err(problems) => panic!("{problems}"),
-        }
+        let loaded = sample(&file);
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
     }
 }
 
 #[test]
 fn what_is_printed_of_a_sample_means_what_the_sample_means() {
     for file in files_in("config") {
-        let loaded = config::load(&file).unwrap();
+        let loaded = sample(&file);
         let printed = config::effective(&loaded);
-        let again = config::parse(&printed, "printed", file.parent().unwrap())
+        let again = config::parse(&printed, "printed", CERTIFICATES.path())
             .unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config), "{printed}");
         // All that differs is that every default is written now.
@@ -174,6 +195,62 @@ fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
             None => assert_eq!(warnings, "", "{text}"),
         }
     }
+}
+
+#[test]
+#[allow(clippy::unwrap_used)]
+fn what_is_amiss_with_certificates_is_told_as_an_error_or_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, key: &rcgen::KeyPair, (from, to): (i32, i32)| {
+        let mut parameters = rcgen::CertificateParams::new(vec!["shop.example".into()]).unwrap();
+        parameters.not_before = rcgen::date_time_ymd(from, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(to, 1, 1);
+        let made = parameters.self_signed(key).unwrap();
+        fs::write(dir.path().join(name).with_extension("pem"), made.pem()).unwrap();
+        fs::write(dir.path().join(name).with_extension("key"), key.serialize_pem()).unwrap();
+    };
+    let (key, other) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    write("good", &key, (2020, 4000));
+    write("old", &key, (2020, 2021));
+    write("new", &key, (3990, 4000));
+    write("other", &other, (2020, 4000));
+    let parse = |cert: &str, key: &str, rest: &str| {
+        let text = format!(
+            "[listener.web]\naddress = '0.0.0.0:443'\n[listener.web.tls]\n\
+             certificates = [{{ cert = '{cert}.pem', key = '{key}.key' }}]\n\
+             [target_group.a]\ntargets = ['10.0.0.1:80']\n{rest}"
+        );
+        match config::parse(&text, "test.toml", dir.path()) {
+            Ok(loaded) => (true, loaded.warnings.render(false)),
+            Err(problems) => (false, problems.render(false)),
+        }
+    };
+    assert_eq!(parse("good", "good", ""), (true, String::new()));
+    for (cert, key, is_taken, words) in [
+        ("old", "old", true, "the certificate of shop.example has expired"),
+        ("new", "new", true, "the certificate of shop.example is not valid for another"),
+        ("good", "other", false, "`other.key` cannot be used: the key does not belong to the"),
+        ("good", "absent", false, "the key `absent.key` cannot be read"),
+    ] {
+        let (taken, said) = parse(cert, key, "");
+        assert_eq!(taken, is_taken, "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+    // A plain listener that leads to the port of this one, past it, or elsewhere.
+    let plain = |port: u16, to: &str| {
+        format!("[listener.plain]\naddress = '0.0.0.0:{port}'\nredirect_to = '{to}'\n")
+    };
+    assert_eq!(parse("good", "good", &plain(80, "https")), (true, String::new()));
+    let (taken, said) = parse("good", "good", &plain(80, "https:8443"));
+    assert!(taken && said.contains("no listener speaks TLS on port 8443"), "{said}");
+    let (taken, said) = parse("good", "good", &plain(8443, "https:8443"));
+    assert!(!taken && said.contains("which does not speak TLS"), "{said}");
+    // HTTPS leads to no HTTP, by no rule that holds for its listener.
+    let back = "[[rule]]\nredirect = { status = 302, scheme = 'http', path = '/x' }\n";
+    let (taken, said) = parse("good", "good", back);
+    assert!(!taken && said.contains("from HTTPS to HTTP"), "{said}");
+    let elsewhere = format!("{}listeners = ['plain']\n", back);
+    assert!(parse("good", "good", &format!("{}{elsewhere}", plain(80, "https"))).0);
 }
 
 #[test]

@@ -3,12 +3,16 @@
 use super::terminal::{self, data, message};
 use super::{Failed, read_config};
 use crate::config;
+use crate::config::settings::Listener;
+use crate::ground::clock::Moment;
 use crate::model::roster::Roster;
 use crate::model::snapshot::{Resolutions, Snapshot};
+use crate::observe::record::time_text;
 use crate::policy::affinity::keys::{Key, Keyring};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) fn check(path: &Path, print: bool) -> Result<ExitCode, Failed> {
     let loaded = read_config(path)?;
@@ -22,6 +26,18 @@ pub(super) fn check(path: &Path, print: bool) -> Result<ExitCode, Failed> {
         data(&config::effective(&loaded));
     } else {
         data(&format!("{}: ok", path.display()));
+        loaded.config.listeners.iter().for_each(show_certificates);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a listener shows its clients, and until when.
+fn show_certificates(listener: &Listener) {
+    let now = Moment::now().unix_seconds();
+    for (_, pair) in listener.tls.iter().flat_map(|tls| &tls.certificates) {
+        let one = &pair.certificate;
+        let until = time_text(Duration::from_secs(one.not_after));
+        let (names, standing) = (one.names_text(), one.standing(now));
+        data(&format!("{}: certificate of {names}, until {until}: {standing}", listener.name));
+    }
 }

@@ -108,7 +108,8 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
         Failed(format!("stayput: there is no target `{name}`: write GROUP/TARGET"))
     })?;
     let explanation = explained(&request, &snapshot, &world, now);
-    let is_tls = trusted.contains(arguments.from) && forwarded::says_tls(&headers);
+    let said = trusted.contains(arguments.from).then(|| forwarded::says_tls(&headers)).flatten();
+    let is_tls = said.unwrap_or(snapshot.listeners[listener].settings.tls.is_some());
     let url = url_for(&explanation, &snapshot, &request, &authority, &target, is_tls);
     if arguments.output == "json" {
         data(&as_json(&snapshot, &request, &explanation, &url, arguments).to_string());

@@ -8,6 +8,7 @@ mod routing;
 mod rule;
 mod stickiness;
 mod target_tls;
+mod tls;
 
 use super::nearest::nearest;
 use super::node::{Node, Table, Value};
@@ -22,7 +23,7 @@ use std::time::Duration;
 /// relative to `base`.
 pub(super) fn check(file: &Table, base: &Path, problems: &mut Problems) -> Config {
     let runtime = runtime(file.table("runtime"), base);
-    let listeners = routing::listeners(file, problems);
+    let listeners = routing::listeners(file, base, problems);
     let rules = routing::rules(file, problems);
     let groups = group::groups(file, runtime.zone.as_ref(), base, problems);
     stickiness::agreement(file, problems);

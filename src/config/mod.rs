@@ -1,6 +1,7 @@
 //! Layer 2: what the operator wrote. A file becomes a [`settings::Config`], or a list of every
 //! problem in it.
 
+pub mod certificate_files;
 mod check;
 mod effective;
 mod keys;

@@ -3,6 +3,7 @@
 
 mod log;
 pub mod target_tls;
+mod tls;
 
 use crate::ground::cidr::AddressSet;
 use crate::ground::name::Name;
@@ -24,6 +25,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use target_tls::TargetTls;
+
+pub use tls::{ClientAuth, ListenerTls, TlsVersion};
 
 /// The whole file.
 #[derive(Clone, Debug)]
@@ -91,6 +94,8 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
     /// `limits`
     pub limits: Limits,
+    /// `tls`; `None` is a listener of plain HTTP.
+    pub tls: Option<ListenerTls>,
 }
 
 /// `timeouts` of a listener.

@@ -1,6 +1,7 @@
 //! Layer 8: one thread for all that is slow, rare or privileged. It alone writes health and
 //! publishes snapshots; everything that can wake it is in one enum, and one match serves it.
 
+mod certificates;
 mod drain;
 mod newcomers;
 pub mod probe;
@@ -14,6 +15,7 @@ use crate::model::published::Published;
 use crate::model::report::Report;
 use crate::model::roster::Roster;
 use crate::model::snapshot::{Resolutions, Snapshot};
+use crate::net::tls::certificates::Certificates;
 use crate::observe::counters::Counters;
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::health::progress::Event;
@@ -49,6 +51,8 @@ pub struct Parts {
     pub reports: mpsc::Receiver<Report>,
     /// What workers count.
     pub counters: Vec<Arc<Counters>>,
+    /// What listeners show their clients.
+    pub certificates: Vec<Arc<Certificates>>,
     /// What is leaving, as [`Drains::begin`] found it.
     pub drains: Drains,
     /// Told `true` when every target's first check has had its result.
@@ -68,7 +72,7 @@ enum Wake {
 /// Runs until `stop` is told `true`. Needs a local runtime.
 pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
     let Parts { config, keyring, published, resolutions, roster, .. } = parts;
-    let Parts { mut reports, counters, drains, ready, .. } = parts;
+    let Parts { mut reports, counters, certificates, drains, ready, .. } = parts;
     let (answers, mut answered) = mpsc::channel(LONGEST_QUEUE);
     let snapshot = published.current();
     let mut control = Control {
@@ -78,6 +82,7 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
         resolutions,
         names: resolve::Names::of(&config, answers),
         strangers: Strangers::default(),
+        expiry: certificates::Expiry::new(certificates, Moment::now()),
         config,
         keyring,
         published,
@@ -130,6 +135,7 @@ struct Control {
     newcomers: Newcomers,
     names: resolve::Names,
     strangers: Strangers,
+    expiry: certificates::Expiry,
     counters: Vec<Arc<Counters>>,
     ready: watch::Sender<bool>,
 }
@@ -143,6 +149,7 @@ impl Control {
         self.watched.publish(&snapshot, &self.drains, now.monotonic);
         self.newcomers.tick(&snapshot, now);
         self.strangers.look(&self.counters, now);
+        self.expiry.look(now);
         self.tell_if_ready();
     }
 

@@ -1,9 +1,11 @@
-//! A TCP stream that tells what happens on it: bytes either way, and that there was any.
+//! A client's stream that tells what happens on it: bytes either way, and that there was any. Over
+//! TLS they are those of HTTP, not of the records around it.
 //!
 //! The watch is shared with the connection's owner through atomics rather than an `Rc`, for hyper
 //! wants its I/O to be `Send` where upgrades are possible. Nobody else touches them: the relaxed
 //! loads and stores cost what plain ones do.
 
+use super::tls::acceptor::ServerStream;
 use bytes::Bytes;
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,6 +16,98 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+/// A connection as it is read and written.
+#[derive(Debug)]
+pub enum Stream {
+    /// As it comes.
+    Plain(TcpStream),
+    /// Within TLS, after the handshake.
+    Tls(Box<ServerStream>),
+}
+
+impl Stream {
+    /// Whether TLS is around it, so that its end can be said.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
+    /// Ready when there is something to read, the end or an error included.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let socket = match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => {
+                let (socket, session) = stream.get_ref();
+                if !session.wants_read() {
+                    // It was read ahead, as a request is that came with the handshake's last bytes.
+                    return Poll::Ready(());
+                }
+                socket
+            }
+        };
+        socket.poll_read_ready(cx).map(|_| ())
+    }
+}
+
+impl AsyncRead for Stream {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    #[inline]
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    /// Over TLS the end is said first (RFC 8446 section 6.1).
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
 /// What happened on a stream.
 #[derive(Debug, Default)]
 pub struct Watch {
@@ -21,7 +115,7 @@ pub struct Watch {
     read: AtomicU64,
     written: AtomicU64,
     flushes: AtomicU64,
-    left_behind: Mutex<Option<TcpStream>>,
+    left_behind: Mutex<Option<Stream>>,
 }
 
 impl Watch {
@@ -53,9 +147,9 @@ impl Watch {
         self.flushes.load(Ordering::Relaxed)
     }
 
-    /// The socket, once whoever read and wrote on it has dropped the stream: for a last word, or to
+    /// The connection, once whoever read and wrote on it has dropped the stream: for a last word, or to
     /// read on for a while so that the answer is not lost in a reset.
-    pub fn take_socket(&self) -> Option<TcpStream> {
+    pub fn take_stream(&self) -> Option<Stream> {
         self.left_behind.lock().ok()?.take()
     }
 
@@ -71,7 +165,7 @@ impl Watch {
 #[derive(Debug, Default)]
 pub struct WatchedStream {
     /// Present until dropped.
-    inner: Option<TcpStream>,
+    inner: Option<Stream>,
     /// Read before and put back.
     first: Bytes,
     watch: Arc<Watch>,
@@ -79,9 +173,8 @@ pub struct WatchedStream {
 
 impl WatchedStream {
     /// Watches a stream.
-    pub fn new(inner: TcpStream) -> (Self, Arc<Watch>) {
-        let watch = Arc::new(Watch::default());
-        (Self { inner: Some(inner), first: Bytes::new(), watch: Arc::clone(&watch) }, watch)
+    pub fn new(inner: Stream, watch: Arc<Watch>) -> Self {
+        Self { inner: Some(inner), first: Bytes::new(), watch }
     }
 
     /// Puts bytes back that were read and not used: they are read again first.
@@ -92,12 +185,12 @@ impl WatchedStream {
     /// Ready when there is something to read, the end or an error included.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.inner {
-            Some(inner) if self.first.is_empty() => inner.poll_read_ready(cx).map(|_| ()),
+            Some(inner) if self.first.is_empty() => inner.poll_readable(cx),
             _ => Poll::Ready(()),
         }
     }
 
-    fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
         self.inner.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
@@ -114,10 +207,10 @@ impl WatchedStream {
         let mut together = ReadBuf::uninit(&mut together);
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
         if length > SMALL {
-            return self.socket()?.poll_write_vectored(cx, slices);
+            return self.stream()?.poll_write_vectored(cx, slices);
         }
         slices.iter().for_each(|slice| together.put_slice(slice));
-        self.socket()?.poll_write(cx, together.filled())
+        self.stream()?.poll_write(cx, together.filled())
     }
 }
 
@@ -144,7 +237,7 @@ impl AsyncRead for WatchedStream {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        let polled = self.socket()?.poll_read(cx, buffer);
+        let polled = self.stream()?.poll_read(cx, buffer);
         self.watch.note(&self.watch.read, buffer.filled().len() - before);
         polled
     }
@@ -156,7 +249,7 @@ impl AsyncWrite for WatchedStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = self.socket()?.poll_write(cx, bytes);
+        let polled = self.stream()?.poll_write(cx, bytes);
         if let Poll::Ready(Ok(count)) = polled {
             self.watch.note(&self.watch.written, count);
         }
@@ -180,12 +273,16 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushes = &self.watch.flushes;
-        flushes.store(flushes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        self.socket()?.poll_flush(cx)
+        let polled = self.stream()?.poll_flush(cx);
+        // Records may still wait for room in the socket.
+        if polled.is_ready() {
+            let flushes = &self.watch.flushes;
+            flushes.store(flushes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket()?.poll_shutdown(cx)
+        self.stream()?.poll_shutdown(cx)
     }
 }

@@ -1,7 +1,10 @@
-//! TLS towards targets. The one place that knows the library.
+//! TLS: towards targets here, with clients in the files below. The one place that knows the library.
 //!
 //! The cryptography is named here and not taken from the process: with two providers in the tree
 //! the library has no default, and says so by a panic at the first handshake.
+
+pub mod acceptor;
+pub mod certificates;
 
 use crate::config::settings::Group;
 use crate::config::settings::target_tls::{TlsPeer, Trust};

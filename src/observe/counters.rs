@@ -1,5 +1,6 @@
 //! What is counted. Each worker has its own set and nobody else writes it; a reader adds them up.
 
+use crate::policy::tls::fault::HandshakeFault;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One worker's counters, on cache lines of their own.
@@ -31,6 +32,10 @@ pub struct Counters {
     pub records_dropped: Counter,
     /// Cookies sealed with a key this balancer lacks.
     pub unknown_keys: Counter,
+    /// Handshakes with clients that succeeded.
+    pub handshakes: Counter,
+    /// Those that failed, each under its [`HandshakeFault`].
+    pub handshake_faults: [Counter; HandshakeFault::ALL.len()],
 }
 
 /// A number that only goes up.

@@ -17,8 +17,10 @@ pub use time::{Seconds, time_text};
 /// never kept.
 #[derive(Clone, Debug)]
 pub struct Record<'x> {
-    /// `http` or `ws`.
+    /// `http`, `ws`, or over TLS `https`, `wss`.
     pub kind: &'static str,
+    /// What was agreed on in the handshake; `None` without TLS.
+    pub tls: Option<Tls<'x>>,
     /// When it ended, since the Unix epoch.
     pub ended: Duration,
     /// When the request's head was read, since the Unix epoch.
@@ -99,6 +101,19 @@ pub struct Record<'x> {
     pub worker: usize,
 }
 
+/// The TLS a connection is in.
+#[derive(Clone, Copy, Debug)]
+pub struct Tls<'x> {
+    /// `TLSv1.3`
+    pub version: &'static str,
+    /// By OpenSSL's name.
+    pub cipher: &'static str,
+    /// The name asked for, where a certificate was found by it.
+    pub server_name: Option<&'x str>,
+    /// `certificate/` and the begin of its fingerprint, or `session-reused`.
+    pub certificate: &'x str,
+}
+
 /// User agents are cut here, as ALB cuts them, and so is Referer.
 pub const LONGEST_USER_AGENT: usize = 8 * 1_024;
 
@@ -122,6 +137,7 @@ mod tests {
     pub(super) fn record() -> Record<'static> {
         Record {
             kind: "http",
+            tls: None,
             ended: Duration::new(1_530_570_180, 186_641_000),
             began: Duration::new(1_530_570_180, 100_000_000),
             listener: "web",

@@ -7,3 +7,4 @@ pub mod headers;
 pub mod health;
 pub mod retry;
 pub mod routing;
+pub mod tls;

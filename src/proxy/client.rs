@@ -16,6 +16,7 @@ use crate::model::live::Drain;
 use crate::model::published::Picture;
 use crate::net::http1::Connection;
 use crate::net::stream::Watch;
+use crate::net::tls::acceptor::Session;
 use crate::policy::headers::forwarded::Introduction;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
@@ -92,6 +93,8 @@ pub struct Client {
     pub accepted: Moment,
     /// Its client's tokens.
     pub remembered: Remembered,
+    /// What was agreed on with it; empty without TLS.
+    session: OnceCell<Box<Session>>,
     introduction: OnceCell<Introduction>,
     peer_text: OnceCell<Box<str>>,
     trace_id: OnceCell<[u64; 2]>,
@@ -132,6 +135,7 @@ impl Client {
             watch,
             accepted,
             remembered: Remembered::default(),
+            session: OnceCell::new(),
             introduction: OnceCell::new(),
             peer_text: OnceCell::new(),
             trace_id: OnceCell::new(),
@@ -161,8 +165,20 @@ impl Client {
     /// What targets are told of it, the client's port too where `client_port` says so. Made with the
     /// first request, for many connections never send one, and the same to the last.
     pub fn introduction(&self, client_port: bool) -> &Introduction {
-        let new = || Introduction::new(self.peer, self.local.port(), client_port);
+        let is_tls = self.session().is_some();
+        let new = || Introduction::new(self.peer, self.local.port(), is_tls, client_port);
         self.introduction.get_or_init(new)
+    }
+
+    /// Notes what was agreed on in the handshake.
+    pub fn secured(&self, session: Session) {
+        // There is one handshake.
+        let _ = self.session.set(Box::new(session));
+    }
+
+    /// What was agreed on in the handshake, if there was one.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.get().map(|session| &**session)
     }
 
     /// The peer's address and port as text, made with the first record.

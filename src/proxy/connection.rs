@@ -4,11 +4,12 @@
 use super::client::{Client, Expiry, Phase};
 use super::exchange::Ended;
 use super::handle::handle;
+use super::handshake::{self, Handshakes};
 use super::respond;
 use super::workplace::Workplace;
 use crate::config::settings::Limits;
 use crate::ground::clock::Moment;
-use crate::net::stream::WatchedStream;
+use crate::net::stream::{Stream, WatchedStream};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -17,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,6 +35,8 @@ enum End {
     Expired(Expiry),
     /// Nothing is under way, and has not been for a while.
     Idle,
+    /// The client speaks HTTP without TLS on a listener with it.
+    PlainHttp,
 }
 
 /// Serves a connection until it closes or becomes a tunnel.
@@ -42,9 +46,23 @@ enum End {
 pub async fn serve(
     workplace: Rc<Workplace>,
     client: Rc<Client>,
-    mut stream: WatchedStream,
+    socket: TcpStream,
+    handshakes: Option<Handshakes>,
     limits: &Limits,
 ) {
+    let stream = match handshakes {
+        None => Stream::Plain(socket),
+        Some(handshakes) => {
+            match handshake::shake_hands(&workplace, &client, socket, &handshakes).await {
+                Ok(stream) => stream,
+                Err(Some(plain)) => {
+                    return finish(&workplace, &client, Stream::Plain(plain), End::PlainHttp).await;
+                }
+                Err(None) => return,
+            }
+        }
+    };
+    let mut stream = WatchedStream::new(stream, Arc::clone(&client.watch));
     let end = loop {
         let waited = poll_fn(|cx| {
             workplace.begin_turn();
@@ -67,8 +85,8 @@ pub async fn serve(
     };
     // hyper's machine is gone, and with it whatever it was serving: that is written down now.
     client.settle_all();
-    if let Some(socket) = client.watch.take_socket() {
-        finish(&workplace, &client, socket, end).await;
+    if let Some(stream) = client.watch.take_stream() {
+        finish(&workplace, &client, stream, end).await;
     }
 }
 
@@ -139,7 +157,12 @@ fn is_for_the_exchange(expiry: Expiry, phase: Phase) -> bool {
 }
 
 /// The last word on a connection that hyper let go of, then the close.
-async fn finish(workplace: &Rc<Workplace>, client: &Client, mut socket: TcpStream, end: End) {
+async fn finish(workplace: &Rc<Workplace>, client: &Client, mut stream: Stream, end: End) {
+    // Over TLS an end is said. What broke off must not look as if it had ended: where the length of
+    // a body is that of the connection, this is all that tells.
+    let is_silent = matches!(end, End::Expired(Expiry::Silent));
+    let broke_off = matches!(end, End::Expired(Expiry::Stalled | Expiry::Deregistered))
+        || matches!(&end, End::Done(Err(error)) if !error.is_parse());
     // What is answered to a head that could not be read, why, and whether hyper has done so.
     let unread = match end {
         End::Expired(Expiry::Head) => Some((StatusCode::REQUEST_TIMEOUT, "request_timeout", false)),
@@ -152,6 +175,8 @@ async fn finish(workplace: &Rc<Workplace>, client: &Client, mut socket: TcpStrea
             let (status, why) = answered_by_hyper(&error);
             Some((status, why, true))
         }
+        // As ALB and nginx answer, rather than with an alert no browser would show.
+        End::PlainHttp => Some((StatusCode::BAD_REQUEST, "plain_http", false)),
         End::Expired(_) | End::Done(_) | End::Idle => None,
     };
     if let Some((status, why, is_answered)) = unread {
@@ -161,7 +186,7 @@ async fn finish(workplace: &Rc<Workplace>, client: &Client, mut socket: TcpStrea
             let listener = &snapshot.listeners[client.listener].settings;
             let answer = respond::raw(status, &listener.response_fields);
             // Best effort: the socket's buffer takes so few bytes at once, or the client is gone.
-            if let Ok(Ok(())) = tokio::time::timeout(LINGER, socket.write_all(&answer)).await {
+            if let Ok(Ok(())) = tokio::time::timeout(LINGER, stream.write_all(&answer)).await {
                 client.watch.add_written(answer.len());
             }
         }
@@ -170,7 +195,10 @@ async fn finish(workplace: &Rc<Workplace>, client: &Client, mut socket: TcpStrea
     }
     if client.must_linger() {
         client.enter(Phase::Responding, Moment::now().monotonic, None);
-        linger(&mut socket).await;
+        linger(&mut stream, broke_off).await;
+    } else if is_silent && stream.is_tls() {
+        // At once or not at all: the socket's buffer has room, or the client is gone.
+        let _ = tokio::time::timeout(Duration::ZERO, stream.shutdown()).await;
     }
 }
 
@@ -190,13 +218,16 @@ const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Reads on for a moment: a socket closed with unread bytes resets the connection, and the reset
 /// may overtake the answer (RFC 9112 section 9.6).
-async fn linger(socket: &mut TcpStream) {
+async fn linger(stream: &mut Stream, broke_off: bool) {
     let drain = async {
-        let _ = socket.shutdown().await;
+        let _ = match &mut *stream {
+            Stream::Tls(stream) if broke_off => stream.get_mut().0.shutdown().await,
+            whole => whole.shutdown().await,
+        };
         let mut scratch = [0; 4_096];
         let mut left = LINGER_BYTES;
         while left > 0 {
-            match socket.read(&mut scratch).await {
+            match stream.read(&mut scratch).await {
                 Ok(0) | Err(_) => return,
                 Ok(count) => left = left.saturating_sub(count),
             }

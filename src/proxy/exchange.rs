@@ -10,7 +10,7 @@ use crate::decide::group_choice::GroupChoice;
 use crate::decide::verdict::Verdict;
 use crate::ground::clock::Moment;
 use crate::model::published::Picture;
-use crate::observe::record::{LONGEST_USER_AGENT, Record};
+use crate::observe::record::{LONGEST_USER_AGENT, Record, Tls};
 use crate::policy::affinity::token::Seed;
 use http::header::{HOST, HeaderName, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -330,8 +330,20 @@ impl Ended {
             Version::HTTP_10 => (story.method.as_str(), "HTTP/1.0"),
             _ => (story.method.as_str(), "HTTP/1.1"),
         };
+        let session = client.session();
         let record = Record {
-            kind: if story.is_tunnel { "ws" } else { "http" },
+            kind: match (story.is_tunnel, session.is_some()) {
+                (false, false) => "http",
+                (true, false) => "ws",
+                (false, true) => "https",
+                (true, true) => "wss",
+            },
+            tls: session.map(|session| Tls {
+                version: session.version,
+                cipher: session.cipher,
+                server_name: session.server_name.as_deref(),
+                certificate: &session.certificate,
+            }),
             ended: now.wall,
             began: story.began.wall,
             listener: snapshot.listeners[client.listener].settings.name.as_str(),

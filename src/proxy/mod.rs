@@ -8,6 +8,7 @@ pub mod connection;
 pub mod exchange;
 pub mod failure;
 pub mod handle;
+pub mod handshake;
 mod remembered;
 mod request;
 mod reroute;

@@ -42,7 +42,10 @@ impl Trust {
         Self {
             address: forwarded::client_address(peer, trusted, headers),
             peer_is_trusted,
-            came_over_tls: peer_is_trusted && forwarded::says_tls(headers),
+            came_over_tls: match peer_is_trusted.then(|| forwarded::says_tls(headers)).flatten() {
+                Some(said) => said,
+                None => exchange.client.session().is_some(),
+            },
         }
     }
 }
@@ -92,6 +95,11 @@ pub(super) fn prepare(
         names,
     };
     forwarded::write(headers, forwarding).map_err(Failure::Head)?;
+    if let Some(session) = exchange.client.session() {
+        for (name, value) in &session.fields {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
     if names.content_length {
         head::canonical_length(headers);
     }

@@ -52,6 +52,12 @@ mod stickiness;
 mod successor;
 /// Each change of a target's state is a line with ALB's words.
 mod target_states;
+/// Clients that come over TLS: certificates, sessions, their own certificates.
+mod tls;
+/// Clients that show a certificate of their own.
+mod tls_clients;
+/// Handshakes that stall, lie and leave.
+mod tls_faults;
 /// HTTPS to targets: whose certificates are taken, what a failed handshake costs, what crosses.
 mod tls_targets;
 /// Groups that keep to a zone, and how few healthy targets are too few.

@@ -1,12 +1,12 @@
 //! Listeners and rules: who connects where, and which group their requests go to.
 
 use super::answers::response_fields;
-use super::{forward, resolved, rule};
+use super::{forward, resolved, rule, tls};
 use crate::config::keys::https_port;
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
 use crate::config::settings::{
-    Action, FixedResponse, Forward, Limits, Listener, ListenerTimeouts, Rule,
+    Action, FixedResponse, Forward, Limits, Listener, ListenerTimeouts, ListenerTls, Rule,
 };
 use crate::ground::cidr::AddressSet;
 use crate::ground::name::Name;
@@ -17,9 +17,10 @@ use crate::policy::routing::redirect::Redirect;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 /// Every listener.
-pub(super) fn listeners(file: &Table, problems: &mut Problems) -> Vec<Listener> {
+pub(super) fn listeners(file: &Table, base: &Path, problems: &mut Problems) -> Vec<Listener> {
     let mut taken: BTreeMap<SocketAddr, &Node> = BTreeMap::new();
     let mut listeners = Vec::new();
     for (name, node) in file.table("listener").entries() {
@@ -45,7 +46,10 @@ pub(super) fn listeners(file: &Table, problems: &mut Problems) -> Vec<Listener> 
                 .map(|group| Action::Forward(Forward::to(group))),
         });
         let default = match table.get("redirect_to") {
-            Some(redirect_to) => redirected(redirect_to, table, problems),
+            Some(redirect_to) => {
+                tls::redirect_reaches_tls(redirect_to, file, problems);
+                redirected(redirect_to, table, problems)
+            }
             None => default,
         };
         if !table.knows("default")
@@ -56,8 +60,12 @@ pub(super) fn listeners(file: &Table, problems: &mut Problems) -> Vec<Listener> 
             let help = "name a group in `default`, or answer with `default = { respond = {...} }`";
             problems.push(Problem::at(node.key.clone(), title).help(help).warning());
         }
+        if let Some(redirect) = table.table("default").get("redirect") {
+            tls::no_redirect_to_http(redirect, &[(name, table)], problems);
+        }
         let fields = response_fields(table, problems);
-        listeners.extend(Name::new(name).map(|name| listener(name, table, default, fields)));
+        let tls = tls::tls(table, base, problems);
+        listeners.extend(Name::new(name).map(|name| listener(name, table, default, fields, tls)));
     }
     if file.get("listener").is_some_and(|node| node.written) && listeners.is_empty() {
         let problem = Problem::anywhere("there is no listener");
@@ -71,6 +79,7 @@ fn listener(
     table: &Table,
     default: Option<Action>,
     response_fields: ResponseFields,
+    tls: Option<ListenerTls>,
 ) -> Listener {
     let (timeouts, limits) = (table.table("timeouts"), table.table("limits"));
     let or_never = |key| Some(timeouts.duration(key)).filter(|time| !time.is_zero());
@@ -108,6 +117,7 @@ fn listener(
             body_bytes: limits.nonzero("body_bytes"),
             connections: limits.number("connections"),
         },
+        tls,
     }
 }
 
@@ -171,6 +181,9 @@ pub(super) fn rules(file: &Table, problems: &mut Problems) -> Vec<Rule> {
             }
             named.iter().filter_map(|one| resolved(one, file, "listener", problems)).collect()
         });
+        if let Some(redirect) = table.get("redirect") {
+            tls::no_redirect_to_http(redirect, &held_for(table, file), problems);
+        }
         rule::reach(node, file, problems);
         let conditions = rule::conditions(table, problems);
         let rewrite = rule::rewrite(table, problems);
@@ -180,6 +193,17 @@ pub(super) fn rules(file: &Table, problems: &mut Problems) -> Vec<Rule> {
         }
     }
     rules
+}
+
+/// The listeners a rule holds for.
+fn held_for<'t>(rule: &Table, file: &'t Table) -> Vec<(&'t str, &'t Table)> {
+    let named = rule.get("listeners").map(|_| rule.list("listeners"));
+    let listeners = file.table("listener").entries().map(|(name, node)| (name, node.table()));
+    let holds = |(name, listener): &(&str, &Table)| match named {
+        Some(named) => named.iter().any(|one| one.text() == *name),
+        None => !listener.knows("redirect_to"),
+    };
+    listeners.filter(holds).collect()
 }
 
 fn action(rule: &Node, file: &Table, problems: &mut Problems) -> Option<Action> {

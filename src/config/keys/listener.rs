@@ -105,7 +105,7 @@ pub(super) static LISTENER: &[Key] = &[
          trusted proxy says, would be sent to where it is: 508.",
     )
     .eg("\"https\""),
-    Key::new("tls", Kind::Table(TLS), "Its presence makes it an HTTPS listener.").later(),
+    Key::new("tls", Kind::Table(TLS), "Its presence makes it an HTTPS listener."),
 ];
 
 static DEFAULT: &[Key] = &[
@@ -182,12 +182,18 @@ static TLS: &[Key] = &[
         .or("\"1.2\""),
     Key::new(
         "alpn",
-        Kind::List(&Kind::Word(&[("h2", true), ("http/1.1", true)])),
-        "The protocols offered.",
+        Kind::List(&Kind::Word(&[("h2", false), ("http/1.1", true)])),
+        "The protocols offered by ALPN. Not yet: `h2`.",
     )
-    .or("[\"h2\", \"http/1.1\"]"),
+    .or("[\"http/1.1\"]"),
     Key::new("client_auth", Kind::Table(CLIENT_AUTH), "Whether clients show a certificate.")
         .or("{}"),
+    Key::new(
+        "tls_headers",
+        Kind::Bool,
+        "Whether targets are told x-amzn-tls-version and x-amzn-tls-cipher-suite.",
+    )
+    .or("false"),
 ];
 
 static CERTIFICATE: &[Key] = &[
@@ -203,7 +209,8 @@ static CLIENT_AUTH: &[Key] = &[
     Key::new(
         "mode",
         Kind::Word(&[("off", true), ("passthrough", true), ("verify", true)]),
-        "What is asked of clients.",
+        "What is asked of clients: nothing; a certificate that the target gets and nobody has \
+         verified; or one that `ca` vouches for, else there is no connection.",
     )
     .or("\"off\""),
     Key::new("ca", Kind::Text(&forms::FILE_PATH), "Whose certificates are taken, PEM.")

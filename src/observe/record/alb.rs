@@ -39,8 +39,11 @@ impl Record<'_> {
         number(line, self.sent_bytes);
         self.request(line);
         quoted(line, self.user_agent);
-        // Cipher and protocol, of listeners with TLS.
-        put(line, " - - ");
+        put(line, " ");
+        put(line, self.tls.map_or("-", |tls| tls.cipher));
+        put(line, " ");
+        put(line, self.tls.map_or("-", |tls| tls.version));
+        put(line, " ");
         match self.group {
             Some(group) => {
                 put(line, "targetgroup/");
@@ -49,8 +52,9 @@ impl Record<'_> {
             None => put(line, "-"),
         }
         quoted(line, self.trace_id);
-        // The name asked for by SNI and the certificate, of listeners with TLS.
-        put(line, " \"-\" \"-\" ");
+        quoted_word(line, self.tls.and_then(|tls| tls.server_name).map(str::as_bytes));
+        quoted_word(line, self.tls.map(|tls| tls.certificate.as_bytes()));
+        put(line, " ");
         match self.rule_at {
             // What was refused met no rule.
             _ if self.action == "-" => put(line, "-"),
@@ -88,7 +92,9 @@ impl Record<'_> {
     /// When the answer was made, which is ALB's time; of a tunnel, when it closed.
     fn responded(&self) -> Duration {
         match (self.request_processing, self.target_processing) {
-            (Some(request), Some(target)) if self.kind != "ws" => self.began + request + target,
+            (Some(request), Some(target)) if !matches!(self.kind, "ws" | "wss") => {
+                self.began + request + target
+            }
             _ => self.ended,
         }
     }
@@ -111,7 +117,7 @@ impl Record<'_> {
     fn request(&self, line: &mut Vec<u8>) {
         put(line, " \"");
         word(line, self.method.as_bytes());
-        put(line, " http://");
+        put(line, if self.tls.is_some() { " https://" } else { " http://" });
         if self.host.is_empty() {
             let _ = write!(line, "{}", self.local);
         } else {
@@ -188,8 +194,8 @@ fn escape(line: &mut Vec<u8>, value: &[u8], plain: impl Fn(u8) -> bool) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Record;
     use super::super::tests::{record, written_of};
+    use super::super::{Record, Tls};
     use crate::config::settings::AccessFormat;
     use proptest::prelude::*;
     use regex::bytes::Regex;
@@ -282,6 +288,26 @@ mod tests {
         assert_eq!(fields[23], r"https://shop.example:443/a\x20b");
         assert_eq!(fields[27..29], ["Ambiguous", "EmptyHeader"]);
         assert_eq!(fields[30..33], ["internal.example", "/v2/cart", "TransformSuccess"]);
+    }
+
+    #[test]
+    fn what_the_handshake_agreed_on_stands_in_albs_fields() {
+        let tls = Tls {
+            version: "TLSv1.2",
+            cipher: "ECDHE-RSA-AES128-GCM-SHA256",
+            server_name: Some("shop.example"),
+            certificate: "certificate/0123456789abcdef",
+        };
+        let line = alb(&Record { kind: "https", tls: Some(tls), target_uri: b"/", ..record() });
+        let shown = fields(&line);
+        assert_eq!((shown[0], shown[12]), ("https", "GET https://www.example.com:80/ HTTP/1.1"));
+        assert_eq!(shown[14..16], ["ECDHE-RSA-AES128-GCM-SHA256", "TLSv1.2"]);
+        assert_eq!(shown[18..20], ["shop.example", "certificate/0123456789abcdef"]);
+        assert!(ATHENA.is_match(line.trim_end().as_bytes()));
+        let unnamed = Tls { server_name: None, certificate: "session-reused", ..tls };
+        let line = alb(&Record { kind: "wss", tls: Some(unnamed), ..record() });
+        assert_eq!(fields(&line)[18..20], ["-", "session-reused"]);
+        assert_eq!(fields(&line)[1], "2018-07-02T22:23:00.186641Z");
     }
 
     #[test]

@@ -69,6 +69,16 @@ impl Record<'_> {
         sent(line, ",\"redirect_url\":\"", self.redirect_url);
         sent(line, ",\"transformed_host\":\"", self.transformed_host);
         sent(line, ",\"transformed_uri\":\"", self.transformed_uri);
+        if let Some(tls) = self.tls {
+            put(line, ",\"tls\":{\"version\":\"");
+            put(line, tls.version);
+            put(line, "\",\"cipher\":\"");
+            put(line, tls.cipher);
+            put(line, "\"");
+            optional(line, ",\"server_name\":", tls.server_name);
+            optional(line, ",\"certificate\":", Some(tls.certificate));
+            put(line, "}");
+        }
         if let Some(verdict) = self.group_sticky {
             put(line, ",\"group_sticky\":\"");
             put(line, verdict.word());

@@ -73,12 +73,13 @@ pub struct Introduction {
     /// Whether `client` is an IPv6 address without brackets.
     is_bare: bool,
     port: HeaderValue,
+    proto: &'static str,
 }
 
 impl Introduction {
-    /// Of a client that connected from `peer` to our `port`; `client_port` says whether targets are
-    /// told the client's port too.
-    pub fn new(peer: SocketAddr, port: u16, client_port: bool) -> Self {
+    /// Of a client that connected from `peer` to our `port`, over TLS or not; `client_port` says
+    /// whether targets are told the client's port too.
+    pub fn new(peer: SocketAddr, port: u16, is_tls: bool, client_port: bool) -> Self {
         let address = peer.ip().to_canonical();
         let client = match client_port {
             true => SocketAddr::new(address, peer.port()).to_string(),
@@ -88,7 +89,8 @@ impl Introduction {
         #[allow(clippy::expect_used)]
         let client = HeaderValue::try_from(client).expect("an address is a field value");
         let is_bare = address.is_ipv6() && !client_port;
-        Self { client, is_bare, port: HeaderValue::from(port) }
+        let proto = if is_tls { "https" } else { "http" };
+        Self { client, is_bare, port: HeaderValue::from(port), proto }
     }
 }
 
@@ -132,7 +134,7 @@ pub fn write(headers: &mut HeaderMap, forwarding: Forwarding<'_>) -> Result<(), 
     let believed = |name: HeaderName| peer_is_trusted && headers.contains_key(name);
     let (proto, port) = (believed(X_FORWARDED_PROTO), believed(X_FORWARDED_PORT));
     if !proto {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(introduction.proto));
     }
     if !port {
         headers.insert(X_FORWARDED_PORT, introduction.port.clone());
@@ -182,10 +184,10 @@ fn remove_untrue(headers: &mut HeaderMap, peer_is_trusted: bool) {
     }
 }
 
-/// Whether a trusted proxy says that the client came over TLS.
-pub fn says_tls(headers: &HeaderMap) -> bool {
+/// Whether a trusted proxy says that the client came over TLS; `None` where it says nothing of it.
+pub fn says_tls(headers: &HeaderMap) -> Option<bool> {
     let proto = headers.get(X_FORWARDED_PROTO).map(header::HeaderValue::as_bytes);
-    proto.is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"))
+    proto.map(|proto| proto.eq_ignore_ascii_case(b"https"))
 }
 
 #[cfg(test)]
@@ -228,7 +230,8 @@ mod tests {
         peer_is_trusted: bool,
         mode: ForwardedForMode,
     ) -> Result<(), Refusal> {
-        let introduction = &Introduction::new("192.0.2.9:4711".parse().unwrap(), 8080, false);
+        let introduction =
+            &Introduction::new("192.0.2.9:4711".parse().unwrap(), 8080, false, false);
         let names = Names::of(headers);
         write(headers, Forwarding { introduction, peer_is_trusted, mode, names })
     }
@@ -278,7 +281,7 @@ mod tests {
         if let Some(sent) = sent {
             headers.insert(X_FORWARDED_FOR, sent.parse().unwrap());
         }
-        let introduction = &Introduction::new(peer.parse().unwrap(), 80, client_port);
+        let introduction = &Introduction::new(peer.parse().unwrap(), 80, false, client_port);
         let (mode, names) = (ForwardedForMode::Append, Names::of(&headers));
         let forwarding = Forwarding { introduction, peer_is_trusted: false, mode, names };
         write(&mut headers, forwarding).unwrap();

@@ -1,5 +1,7 @@
 //! What the scenes are built of.
 
+pub mod browser;
+pub mod certificates;
 pub mod origin;
 pub mod program;
 pub mod secure;
@@ -10,6 +12,8 @@ pub mod visitor;
 pub mod wait;
 pub mod world;
 
+pub use browser::Browser;
+pub use certificates::Authority;
 pub use origin::Origin;
 pub use program::Program;
 pub use secure::SecureOrigin;

@@ -1,0 +1,161 @@
+//! `[listener.NAME.tls]`: its files are read, and seen to be what they should be.
+
+use super::reason;
+use crate::config::certificate_files::{self, CertificateFiles, Unreadable};
+use crate::config::keys::https_port;
+use crate::config::node::{Node, Table};
+use crate::config::problem::{Problem, Problems};
+use crate::config::settings::{ClientAuth, ListenerTls, TlsVersion};
+use crate::ground::clock::Moment;
+use crate::policy::tls::authorities::Authorities;
+use crate::policy::tls::certificate::Standing;
+use crate::policy::tls::pair::{Defect, Pair};
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// What the table says, where it is written and its files are fine.
+pub(super) fn tls(listener: &Table, base: &Path, problems: &mut Problems) -> Option<ListenerTls> {
+    let table = listener.get("tls")?.table();
+    let written = table.get("certificates")?;
+    let list = table.list("certificates");
+    if list.is_empty() {
+        let problem = Problem::at(written.span.clone(), "`certificates` is empty");
+        let help = "name one: `certificates = [{ cert = \"shop.pem\", key = \"shop.key\" }]`";
+        problems.push(problem.help(help));
+    }
+    let certificates = list.iter().filter_map(|one| certificate(one.table(), base, problems));
+    Some(ListenerTls {
+        certificates: certificates.collect(),
+        min_version: match table.text("min_version") {
+            "1.3" => TlsVersion::V13,
+            _ => TlsVersion::V12,
+        },
+        offers_http1: table.list("alpn").iter().any(|protocol| protocol.text() == "http/1.1"),
+        client_auth: client_auth(table, base, problems),
+        tls_headers: table.flag("tls_headers"),
+    })
+}
+
+fn certificate(
+    table: &Table,
+    base: &Path,
+    problems: &mut Problems,
+) -> Option<(CertificateFiles, Pair)> {
+    let (cert, key) = (table.get("cert")?, table.get("key")?);
+    let files = CertificateFiles { cert: base.join(cert.text()), key: base.join(key.text()) };
+    match files.read() {
+        Ok(pair) => {
+            let standing = pair.certificate.standing(Moment::now().unix_seconds());
+            if standing != Standing::Valid {
+                let names = pair.certificate.names_text();
+                let title = format!("the certificate of {names} {standing}");
+                let help = "have it renewed; until then it is served as it is";
+                problems.push(Problem::at(cert.span.clone(), title).help(help).warning());
+            }
+            return Some((files, pair));
+        }
+        Err(Unreadable::Cert(error)) => problems.push(unreadable(cert, "certificate", &error)),
+        Err(Unreadable::Key(error)) => problems.push(unreadable(key, "key", &error)),
+        Err(Unreadable::Unfit(defect)) => {
+            let at_fault = if defect.is_of_the_certificate() { cert } else { key };
+            let mut problem = unfit(at_fault, &defect);
+            if defect == Defect::Mismatch {
+                problem = problem.other(cert.span.clone(), "the certificate");
+            }
+            problems.push(problem);
+        }
+    }
+    None
+}
+
+fn client_auth(tls: &Table, base: &Path, problems: &mut Problems) -> ClientAuth {
+    let table = tls.table("client_auth");
+    let ca = table.get("ca");
+    match (table.text("mode"), ca) {
+        ("verify", Some(ca)) => {
+            let read = certificate_files::read(&base.join(ca.text()));
+            let problem = match read.map(|text| Authorities::of_pem(&text)) {
+                Ok(Ok(authorities)) => return ClientAuth::Verify(authorities),
+                Ok(Err(defect)) => {
+                    unfit(ca, &defect).help("it holds PEM of one or more authorities")
+                }
+                Err(error) => unreadable(ca, "file of authorities", &error),
+            };
+            problems.push(problem);
+            ClientAuth::Off
+        }
+        ("verify", None) => {
+            if let Some(mode) = table.get("mode").filter(|_| !table.refused("ca")) {
+                let title = "nobody's certificates would be taken";
+                let problem = Problem::at(mode.span.clone(), title);
+                problems.push(problem.help("name the authorities: `ca = \"clients.pem\"`"));
+            }
+            ClientAuth::Off
+        }
+        (mode, Some(ca)) => {
+            let title = "`ca` is of use with `mode = \"verify\"` only";
+            problems.push(Problem::at(ca.key.clone(), title).help("leave it out, or verify"));
+            if mode == "passthrough" { ClientAuth::Passthrough } else { ClientAuth::Off }
+        }
+        ("passthrough", None) => ClientAuth::Passthrough,
+        _ => ClientAuth::Off,
+    }
+}
+
+fn unreadable(path: &Node, what: &str, error: &std::io::Error) -> Problem {
+    let title = format!("the {what} `{}` cannot be read", path.text());
+    Problem::at(path.span.clone(), title)
+        .label(reason(error))
+        .help("paths are relative to this file; the balancer's user must be permitted to read it")
+}
+
+fn unfit(path: &Node, defect: &Defect) -> Problem {
+    let title = format!("`{}` cannot be used: {defect}", path.text());
+    Problem::at(path.span.clone(), title).help(defect.remedy())
+}
+
+/// Notes a `redirect_to` that leads to a listener of this file that does not speak TLS, or past the
+/// one that does.
+pub(super) fn redirect_reaches_tls(redirect_to: &Node, file: &Table, problems: &mut Problems) {
+    let Some(port) = https_port(redirect_to.text()) else { return };
+    let listeners = || file.table("listener").entries().map(|(name, node)| (name, node.table()));
+    let is_on = |listener: &Table| {
+        let addresses = listener.list("address").iter();
+        addresses
+            .filter_map(|one| one.text().parse::<SocketAddr>().ok())
+            .any(|it| it.port() == port)
+    };
+    let on_port: Vec<_> = listeners().filter(|(_, listener)| is_on(listener)).collect();
+    if let Some((name, plain)) = on_port.iter().find(|(_, listener)| !listener.knows("tls")) {
+        let title = format!("clients would be sent to `listener.{name}`, which does not speak TLS");
+        let problem = Problem::at(redirect_to.span.clone(), title);
+        let problem = match plain.get("address") {
+            Some(address) => problem.other(address.span.clone(), format!("port {port} is here")),
+            None => problem,
+        };
+        problems.push(problem.help(format!("write `[listener.{name}.tls]`, or name another port")));
+    } else if on_port.is_empty()
+        && let Some((name, _)) = listeners().find(|(_, listener)| listener.knows("tls"))
+    {
+        let title = format!("no listener speaks TLS on port {port}, but `{name}` does elsewhere");
+        let help = "write its port, `redirect_to = \"https:PORT\"`, unless another maps it";
+        problems.push(Problem::at(redirect_to.span.clone(), title).help(help).warning());
+    }
+}
+
+/// Notes a redirect from HTTPS to HTTP, which ALB refuses (AWS, "Listener rules for your Application
+/// Load Balancer": you can redirect HTTP to HTTPS, but not HTTPS to HTTP).
+pub(super) fn no_redirect_to_http(
+    redirect: &Node,
+    listeners: &[(&str, &Table)],
+    problems: &mut Problems,
+) {
+    let Some(scheme) = redirect.table().get("scheme").filter(|node| node.text() == "http") else {
+        return;
+    };
+    if let Some((name, _)) = listeners.iter().find(|(_, listener)| listener.knows("tls")) {
+        let title = format!("clients of `listener.{name}` would be sent from HTTPS to HTTP");
+        let help = "leave `scheme` out; a rule may name other `listeners`";
+        problems.push(Problem::at(scheme.span.clone(), title).help(help));
+    }
+}

@@ -1,0 +1,198 @@
+//! A certificate chain and the private key that goes with it, from PEM.
+
+use super::certificate::Certificate;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, SignatureScheme};
+use std::fmt;
+use std::sync::Arc;
+
+/// The chain and its key, which belong together.
+#[derive(Clone)]
+pub struct Pair {
+    /// What the first certificate says of itself.
+    pub certificate: Certificate,
+    certified: Arc<CertifiedKey>,
+}
+
+/// Why two files are no pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// The certificate's file holds none.
+    NoCertificate,
+    /// It holds one that cannot be read, and why.
+    BadCertificate(String),
+    /// The key's file holds none.
+    NoKey,
+    /// It holds one that wants a password.
+    EncryptedKey,
+    /// It holds one that cannot be used, and why.
+    BadKey(String),
+    /// The key is another certificate's.
+    Mismatch,
+}
+
+impl Defect {
+    /// Whether the certificate's file is at fault, not the key's.
+    pub fn is_of_the_certificate(&self) -> bool {
+        matches!(self, Defect::NoCertificate | Defect::BadCertificate(_))
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Defect::NoCertificate | Defect::BadCertificate(_) => {
+                "it holds PEM: the server's own certificate first, then the intermediate ones"
+            }
+            Defect::NoKey | Defect::BadKey(_) => {
+                "it holds PEM of one private key, RSA or ECDSA, as PKCS#8, PKCS#1 or SEC1"
+            }
+            Defect::EncryptedKey => {
+                "take the password off: `openssl pkey -in KEY -out PLAIN`, and let only the \
+                 balancer read it"
+            }
+            Defect::Mismatch => {
+                "name the key the certificate was made with; the chain begins with the server's \
+                 own certificate"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Defect::NoCertificate => f.write_str("there is no certificate in it"),
+            Defect::BadCertificate(why) => write!(f, "a certificate in it cannot be read: {why}"),
+            Defect::NoKey => f.write_str("there is no private key in it"),
+            Defect::EncryptedKey => f.write_str("the key in it is encrypted"),
+            Defect::BadKey(why) => write!(f, "the key in it cannot be used: {why}"),
+            Defect::Mismatch => f.write_str("the key does not belong to the certificate"),
+        }
+    }
+}
+
+impl std::error::Error for Defect {}
+
+impl Pair {
+    /// Reads both, and sees that they belong together.
+    ///
+    /// # Errors
+    /// See [`Defect`].
+    pub fn of_pem(chain: &[u8], key: &[u8]) -> Result<Self, Defect> {
+        let chain = certificates(chain)?;
+        let Some(first) = chain.first() else { return Err(Defect::NoCertificate) };
+        let certificate = Certificate::of_der(first).map_err(Defect::BadCertificate)?;
+        let is_encrypted = key.windows(9).any(|window| window == b"ENCRYPTED");
+        let key = match PrivateKeyDer::from_pem_slice(key) {
+            Ok(_) | Err(_) if is_encrypted => return Err(Defect::EncryptedKey),
+            Ok(key) => key,
+            Err(pem::Error::NoItemsFound) => return Err(Defect::NoKey),
+            Err(error) => return Err(Defect::BadKey(error.to_string())),
+        };
+        let key = aws_lc_rs::sign::any_supported_type(&key)
+            .map_err(|error| Defect::BadKey(error.to_string()))?;
+        let certified = CertifiedKey::new(chain, key);
+        match certified.keys_match() {
+            Ok(()) => Ok(Self { certificate, certified: Arc::new(certified) }),
+            Err(rustls::Error::InconsistentKeys(_)) => Err(Defect::Mismatch),
+            Err(error) => Err(Defect::BadCertificate(error.to_string())),
+        }
+    }
+
+    /// The pair as the library wants it.
+    pub fn certified(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.certified)
+    }
+
+    /// Whether a client that offers these can make anything of it. TLS 1.2 names the kind of key in
+    /// its suites too.
+    pub fn is_understood(&self, schemes: &[SignatureScheme], suites: &[CipherSuite]) -> bool {
+        use super::certificate::KeyKind;
+        let kind = match self.certificate.key {
+            KeyKind::Rsa => "_RSA_",
+            KeyKind::Ecdsa | KeyKind::Other => "_ECDSA_",
+        };
+        let names_it = |suite: &CipherSuite| {
+            suite.as_str().is_some_and(|name| name.starts_with("TLS13_") || name.contains(kind))
+        };
+        self.certified.key.choose_scheme(schemes).is_some() && suites.iter().any(names_it)
+    }
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.certificate.fmt(f)
+    }
+}
+
+/// Every certificate of a PEM file; other things in it are passed over.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Defect> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+    read.map_err(|error| Defect::BadCertificate(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{KeyPair, SignatureAlgorithm};
+
+    fn made(algorithm: &'static SignatureAlgorithm) -> (String, String) {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let parameters = rcgen::CertificateParams::new(vec!["shop.example".to_owned()]).unwrap();
+        (parameters.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn defect(chain: &str, key: &str) -> Defect {
+        Pair::of_pem(chain.as_bytes(), key.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn only_a_key_and_its_own_certificate_are_a_pair() {
+        let (chain, key) = made(&rcgen::PKCS_ECDSA_P256_SHA256);
+        let (other_chain, other_key) = made(&rcgen::PKCS_ECDSA_P256_SHA256);
+        let pair = Pair::of_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(pair.certificate.names_text(), "shop.example");
+        assert!(!format!("{pair:?}").contains("BEGIN"));
+        assert_eq!(defect(&chain, &other_key), Defect::Mismatch);
+        assert_eq!(defect(&other_chain, &key), Defect::Mismatch);
+        // The server's own certificate comes first.
+        assert_eq!(defect(&format!("{other_chain}{chain}"), &key), Defect::Mismatch);
+        assert!(Pair::of_pem(format!("{chain}{other_chain}").as_bytes(), key.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn each_broken_file_is_said_to_be_broken_in_its_own_way() {
+        let (chain, key) = made(&rcgen::PKCS_ECDSA_P256_SHA256);
+        assert_eq!(defect("", &key), Defect::NoCertificate);
+        assert_eq!(defect(&key, &key), Defect::NoCertificate);
+        assert_eq!(defect(&chain, ""), Defect::NoKey);
+        assert_eq!(defect(&chain, &chain), Defect::NoKey);
+        let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        assert_eq!(defect(&chain, &encrypted), Defect::EncryptedKey);
+        let cut = |pem: &str| pem.replacen("MI", "AA", 1);
+        assert!(matches!(defect(&cut(&chain), &key), Defect::BadCertificate(_)));
+        assert!(matches!(defect(&chain, &cut(&key)), Defect::BadKey(_)));
+    }
+
+    #[test]
+    fn a_pair_is_understood_by_schemes_and_in_tls_12_by_suites_too() {
+        use rustls::CipherSuite as Suite;
+        use rustls::SignatureScheme as Scheme;
+        let (chain, key) = made(&rcgen::PKCS_ECDSA_P256_SHA256);
+        let pair = Pair::of_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+        let ecdsa = Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+        let rsa = Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256;
+        let any = Suite::TLS13_AES_128_GCM_SHA256;
+        let (p256, pss) = (Scheme::ECDSA_NISTP256_SHA256, Scheme::RSA_PSS_SHA256);
+        assert!(pair.is_understood(&[p256], &[any]));
+        assert!(pair.is_understood(&[pss, p256], &[rsa, ecdsa]));
+        assert!(!pair.is_understood(&[pss, p256], &[rsa]));
+        assert!(!pair.is_understood(&[pss], &[any, ecdsa]));
+    }
+}

@@ -1,0 +1,209 @@
+//! Handshakes that stall, lie and leave.
+
+use crate::support::{Authority, Browser, Origin, World, until};
+use stayput::policy::tls::fault::HandshakeFault;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+/// A balancer with TLS, and these settings of its listener and in its `tls`.
+fn world(authority: &Authority, origin: &Origin, listener: &str, more: &str) -> World {
+    let shop = authority.sign("shop", &["shop.example"]);
+    let tls = format!("{listener}\ntls = {{ certificates = [{}]{more} }}", shop.entry());
+    World::new(&[origin], &tls, "")
+}
+
+fn count(world: &World, fault: HandshakeFault) -> u64 {
+    let counters = world.server().counters();
+    counters.iter().map(|own| own.handshake_faults[fault as usize].value()).sum()
+}
+
+/// Waits until so many handshakes have failed for this reason.
+fn failed(world: &World, fault: HandshakeFault, times: u64) {
+    until(fault.word(), || (count(world, fault) == times).then_some(()));
+}
+
+fn connect(world: &World) -> TcpStream {
+    let stream = TcpStream::connect(world.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+/// All that is said until the end, or until a reset.
+fn rest(mut stream: TcpStream) -> Vec<u8> {
+    let (mut said, mut scratch) = (Vec::new(), [0; 1_024]);
+    while let Ok(count) = stream.read(&mut scratch)
+        && count > 0
+    {
+        said.extend_from_slice(&scratch[..count]);
+    }
+    said
+}
+
+/// What a client says first.
+fn hello(authority: &Authority) -> Vec<u8> {
+    // Written to a listener that only listens.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let browser = Browser::trusting(authority);
+    let client = std::thread::spawn(move || browser.connect(address, "shop.example").is_ok());
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut head = [0; 5];
+    stream.read_exact(&mut head).unwrap();
+    let mut hello = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+    stream.read_exact(&mut hello).unwrap();
+    drop(stream);
+    assert!(!client.join().unwrap());
+    [&head[..], &hello].concat()
+}
+
+#[test]
+fn plain_http_on_a_tls_port_is_answered_400_in_plain_text_and_written_down() {
+    let (authority, origin) = (Authority::new(), Origin::named("a"));
+    let world = world(&authority, &origin, "", "");
+    let mut stream = connect(&world);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").unwrap();
+    let answer = String::from_utf8(rest(stream)).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    failed(&world, HandshakeFault::PlainHttp, 1);
+    let record = world.record(|record| record["error_reason"] == "plain_http");
+    assert_eq!((&record["type"], &record["status"]), (&"http".into(), &400.into()));
+    assert!(origin.heard().is_empty());
+}
+
+#[test]
+fn garbage_a_truncated_hello_and_one_without_end_are_closed_and_counted() {
+    let (authority, origin) = (Authority::new(), Origin::named("a"));
+    let world = world(&authority, &origin, "", "");
+    let mut stream = connect(&world);
+    stream.write_all(&[0; 64]).unwrap();
+    assert!(rest(stream).is_empty());
+    failed(&world, HandshakeFault::NotTls, 1);
+    // A record of TLS with nonsense in it.
+    let mut stream = connect(&world);
+    stream.write_all(&[&[22, 3, 1, 0, 64][..], &[0xff; 64]].concat()).unwrap();
+    rest(stream);
+    failed(&world, HandshakeFault::NotTls, 2);
+    // Hellos that announce sixteen megabytes, and 64 KiB, in records as long as they may be.
+    for (announced, failures) in [([0xff, 0xff, 0xff], 3), ([0, 0xff, 0xff], 4)] {
+        let mut stream = connect(&world);
+        let mut record = vec![22, 3, 1, 0x40, 0, 1];
+        record.extend(announced);
+        record.resize(5 + 0x4000, 0);
+        for _ in 0..2 {
+            // It may be closed by now.
+            let _ = stream.write_all(&record);
+        }
+        rest(stream);
+        failed(&world, HandshakeFault::NotTls, failures);
+    }
+    // One that is cut off.
+    let hello = hello(&authority);
+    let mut stream = connect(&world);
+    stream.write_all(&hello[..hello.len() / 2]).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    rest(stream);
+    failed(&world, HandshakeFault::ClientGone, 1);
+    // One that is whole, and a client that then leaves.
+    let mut stream = connect(&world);
+    stream.write_all(&hello).unwrap();
+    stream.read_exact(&mut [0; 5]).unwrap();
+    drop(stream);
+    failed(&world, HandshakeFault::ClientGone, 2);
+    assert!(Browser::trusting(&authority).get(world.address(), "/").unwrap().contains(" 200 OK"));
+}
+
+#[test]
+fn a_handshake_that_takes_too_long_is_closed_however_far_it_came() {
+    let (authority, origin) = (Authority::new(), Origin::named("a"));
+    let world = world(&authority, &origin, "timeouts = { header_read = \"1s\" }", "");
+    let hello = hello(&authority);
+    let begun = Instant::now();
+    let silent = connect(&world);
+    let mut halfway = connect(&world);
+    halfway.write_all(&hello[..100]).unwrap();
+    let mut answered = connect(&world);
+    answered.write_all(&hello).unwrap();
+    for stream in [silent, halfway, answered] {
+        rest(stream);
+    }
+    failed(&world, HandshakeFault::TimedOut, 3);
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    // A byte now and then buys no time.
+    let mut slow = connect(&world);
+    let begun = Instant::now();
+    for byte in hello.iter().take(100) {
+        if slow.write_all(&[*byte]).is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    failed(&world, HandshakeFault::TimedOut, 4);
+    assert!(begun.elapsed() < Duration::from_secs(6));
+}
+
+#[test]
+fn a_hundred_silent_and_a_hundred_unfinished_handshakes_stop_nobody() {
+    let (authority, origin) = (Authority::new(), Origin::named("a"));
+    let world = world(&authority, &origin, "", "");
+    let hello = hello(&authority);
+    let silent: Vec<TcpStream> = (0..100).map(|_| connect(&world)).collect();
+    let unfinished: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut stream = connect(&world);
+            stream.write_all(&hello).unwrap();
+            stream
+        })
+        .collect();
+    let begun = Instant::now();
+    let browser = Browser::trusting(&authority);
+    for _ in 0..10 {
+        assert!(browser.get(world.address(), "/").unwrap().contains(" 200 OK"));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!((silent.len(), unfinished.len()), (100, 100));
+    assert_eq!(count(&world, HandshakeFault::TimedOut), 0);
+}
+
+#[test]
+fn what_the_two_have_not_in_common_is_counted_under_its_own_word() {
+    let (authority, origin) = (Authority::new(), Origin::named("a"));
+    let world = world(&authority, &origin, "", ", min_version = \"1.3\"");
+    let old = Browser::with(&authority, &[&rustls::version::TLS12], None, |_| {});
+    assert!(old.get(world.address(), "/").is_err());
+    failed(&world, HandshakeFault::NoCommonVersion, 1);
+    let newer = Browser::with(&authority, rustls::ALL_VERSIONS, None, |config| {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+    });
+    assert!(newer.get(world.address(), "/").is_err());
+    failed(&world, HandshakeFault::NoCommonProtocol, 1);
+    let either = Browser::with(&authority, rustls::ALL_VERSIONS, None, |config| {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    });
+    let connection = either.connect(world.address(), "shop.example").unwrap();
+    assert_eq!(connection.stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+    // One that believes another authority ends it with an alert.
+    let stranger = Browser::trusting(&Authority::new());
+    assert!(stranger.get(world.address(), "/").is_err());
+    failed(&world, HandshakeFault::ClientRefused, 1);
+}
+
+#[test]
+fn an_idle_connection_is_closed_with_a_word_and_a_broken_answer_without_one() {
+    let authority = Authority::new();
+    let origin = Origin::saying(
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        crate::support::origin::Then::Close,
+    );
+    let world =
+        world(&authority, &origin, "timeouts = { idle = \"1s\", header_read = \"1s\" }", "");
+    let browser = Browser::trusting(&authority);
+    let mut idle = browser.connect(world.address(), "shop.example").unwrap();
+    // The end of TLS is an end, its absence an error.
+    assert_eq!(idle.stream.read(&mut [0; 16]).unwrap(), 0);
+    let mut broken = browser.connect(world.address(), "shop.example").unwrap();
+    assert!(broken.get("/").is_err());
+    let end = broken.stream.read(&mut [0; 16]);
+    assert!(end.is_err(), "{end:?}");
+}
