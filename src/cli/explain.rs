@@ -7,6 +7,7 @@ use crate::decide::Request;
 use crate::decide::explanation::{
     Assumed, Choice, Explained, Explanation, Forwarded, explain as explained,
 };
+use crate::ground::calendar::days_since_1970;
 use crate::ground::clock::Moment;
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::policy::headers::desync::{self, Treatment};
@@ -235,15 +236,6 @@ fn time(text: &str) -> Option<u64> {
     let clock = i64::from(time.hour) * 3_600 + i64::from(time.minute) * 60;
     let seconds = days * 86_400 + clock + i64::from(time.second.unwrap_or(0)) - minutes * 60;
     u64::try_from(seconds).ok()
-}
-
-/// Howard Hinnant's `days_from_civil`.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
 fn assumption(arguments: &Arguments) -> String {

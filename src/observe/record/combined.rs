@@ -3,7 +3,8 @@
 
 use super::Record;
 use super::text::{hexadecimal, number, put};
-use super::time::{Clock, digits};
+use super::time::{civil, digits};
+use crate::ground::calendar::Civil;
 
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -16,8 +17,8 @@ impl Record<'_> {
     pub(super) fn write_combined(&self, line: &mut Vec<u8>) {
         put(line, self.client);
         put(line, " - - [");
-        let Clock { year, month, day, hour, minute, second } = Clock::of(self.began.as_secs());
-        digits::<2>(line, day);
+        let Civil { year, month, day, hour, minute, second } = civil(self.began);
+        digits::<2>(line, day as u32);
         put(line, "/");
         put(line, MONTHS[month as usize - 1]);
         put(line, "/");

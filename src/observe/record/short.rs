@@ -2,14 +2,14 @@
 
 use super::Record;
 use super::text::put;
-use super::time::Clock;
+use super::time::civil;
 use crate::decide::verdict::Verdict;
 use std::io::Write;
 
 impl Record<'_> {
     /// `12:00:01 GET /cart 200 b hit 1.2ms`
     pub(super) fn write_short(&self, line: &mut Vec<u8>) {
-        let time = Clock::of(self.ended.as_secs());
+        let time = civil(self.ended);
         // Writing to memory cannot fail, here and below.
         let _ = write!(line, "{:02}:{:02}:{:02} ", time.hour, time.minute, time.second);
         plain(line, self.method);

@@ -1,6 +1,7 @@
 //! Moments and how long something took, as they are written down.
 
 use super::text::{number, put};
+use crate::ground::calendar::Civil;
 use std::io::Write;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ impl Seconds {
     pub fn write(&mut self, line: &mut Vec<u8>, time: Duration) {
         if self.second != time.as_secs() || self.text.is_empty() {
             self.second = time.as_secs();
-            let Clock { year, month, day, hour, minute, second } = Clock::of(self.second);
+            let Civil { year, month, day, hour, minute, second } = civil(time);
             self.text.clear();
             // Writing to memory cannot fail.
             let _ = write!(
@@ -52,6 +53,11 @@ pub(super) fn took<const DECIMALS: usize>(line: &mut Vec<u8>, time: Option<Durat
     }
 }
 
+/// When it was, in UTC.
+pub(super) fn civil(time: Duration) -> Civil {
+    Civil::of(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}
+
 /// The last so many digits of a number, zeros in front.
 pub(super) fn digits<const COUNT: usize>(line: &mut Vec<u8>, mut value: u32) {
     let mut digits = [b'0'; COUNT];
@@ -60,39 +66,6 @@ pub(super) fn digits<const COUNT: usize>(line: &mut Vec<u8>, mut value: u32) {
         value /= 10;
     }
     line.extend_from_slice(&digits);
-}
-
-/// A second in the calendar, in UTC.
-pub(super) struct Clock {
-    pub(super) year: i64,
-    pub(super) month: u32,
-    pub(super) day: u32,
-    pub(super) hour: u64,
-    pub(super) minute: u64,
-    pub(super) second: u64,
-}
-
-impl Clock {
-    /// The civil date of a second since the epoch, in UTC (Howard Hinnant's `civil_from_days`).
-    pub(super) fn of(seconds: u64) -> Self {
-        let days = i64::try_from(seconds / 86_400).unwrap_or(0) + 719_468;
-        let era = days / 146_097;
-        let day_of_era = days % 146_097;
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted_month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-        Self {
-            year: year_of_era + era * 400 + i64::from(month <= 2),
-            month: month as u32,
-            day: day as u32,
-            hour: seconds / 3_600 % 24,
-            minute: seconds / 60 % 60,
-            second: seconds % 60,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The date in a cookie's `Expires`, read as browsers read it (RFC 6265 section 5.1.1): stacks write
 //! it in a dozen ways, and a logout that is not understood would leave a pin behind.
 
+use crate::ground::calendar::days_since_1970;
+
 /// The date in seconds since 1970, 0 for all before; `None` for what a browser takes for no date.
 pub fn read(text: &[u8]) -> Option<u64> {
     let (mut time, mut day, mut month, mut year) = (None, None, None, None);
@@ -67,11 +69,8 @@ fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
     if year < 1_601 || !(1..=lengths[before.len()]).contains(&day) {
         return None;
     }
-    let Some(years) = year.checked_sub(1_970) else { return Some(0) };
-    // Leap years before this one, less those before 1970.
-    let leaps = |year: u64| year / 4 - year / 100 + year / 400;
-    let days = years * 365 + leaps(year - 1) - leaps(1_969) + before.iter().sum::<u64>() + day - 1;
-    Some(days * 86_400 + time)
+    let midnight = days_since_1970(year as i64, month as i64, day as i64) * 86_400;
+    Some(u64::try_from(midnight).map_or(0, |midnight| midnight + time))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a target is told of the certificate a client showed (AWS, "Mutual authentication with TLS
 //! in Application Load Balancer").
 
+use crate::ground::calendar::Civil;
 use http::header::{HeaderName, HeaderValue};
 use rustls::pki_types::CertificateDer;
 use std::fmt::Write;
@@ -143,21 +144,9 @@ fn escape(text: &str, out: &mut String) {
     }
 }
 
-/// `2026-11-21T08:49:30Z`, by the civil calendar before and after 1970.
+/// `2026-11-21T08:49:30Z`, before 1970 too.
 fn iso8601(unix: i64) -> String {
-    let (days, second) = (unix.div_euclid(86_400), unix.rem_euclid(86_400));
-    // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": civil_from_days.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    let Civil { year, month, day, hour, minute, second } = Civil::of(unix);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 

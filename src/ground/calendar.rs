@@ -1,0 +1,79 @@
+//! The civil calendar, in UTC (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+
+const DAY: i64 = 86_400;
+
+/// A second in the calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Civil {
+    /// As people count them.
+    pub year: i64,
+    /// 1 to 12.
+    pub month: i64,
+    /// 1 to 31.
+    pub day: i64,
+    /// 0 to 23.
+    pub hour: i64,
+    /// 0 to 59.
+    pub minute: i64,
+    /// 0 to 59.
+    pub second: i64,
+}
+
+impl Civil {
+    /// A second since 1970, or before it.
+    pub fn of(unix: i64) -> Self {
+        let (days, second) = (unix.div_euclid(DAY) + 719_468, unix.rem_euclid(DAY));
+        let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        // March is the first month, so that the leap day is the last of its year.
+        let shifted = (5 * day_of_year + 2) / 153;
+        let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+        Self {
+            year: year_of_era + era * 400 + i64::from(month <= 2),
+            month,
+            day: day_of_year - (153 * shifted + 2) / 5 + 1,
+            hour: second / 3_600,
+            minute: second / 60 % 60,
+            second: second % 60,
+        }
+    }
+}
+
+/// Days from the first of 1970 to this one.
+pub fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_days_around_leap_days_are_right() {
+        for (unix, date) in [
+            (0, (1970, 1, 1)),
+            (-1, (1969, 12, 31)),
+            (951_782_400, (2000, 2, 29)),
+            (4_107_542_399, (2100, 2, 28)),
+            (4_107_542_400, (2100, 3, 1)),
+        ] {
+            let Civil { year, month, day, .. } = Civil::of(unix);
+            assert_eq!((year, month, day), date);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_second_is_found_again_by_its_date(unix in -100_000_000_000i64..1_000_000_000_000) {
+            let Civil { year, month, day, hour, minute, second } = Civil::of(unix);
+            let days = days_since_1970(year, month, day);
+            prop_assert_eq!(days * DAY + hour * 3_600 + minute * 60 + second, unix);
+        }
+    }
+}
