@@ -66,7 +66,7 @@ fn bench(criterion: &mut Criterion) {
                     black_box(decide(
                         black_box(&request),
                         &snapshot,
-                        &AsItIs,
+                        &AsItIs::FOR_ANYONE,
                         u64::from(NOW),
                         &mut draw,
                     ))

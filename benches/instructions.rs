@@ -115,7 +115,7 @@ fn decisions(count: u32) {
     let mut draw = Random::from_seed(1);
     for _ in 0..count {
         let now = u64::from(NOW) + 5;
-        let decision = decide(black_box(&request), &snapshot, &AsItIs, now, &mut draw);
+        let decision = decide(black_box(&request), &snapshot, &AsItIs::FOR_ANYONE, now, &mut draw);
         let Outcome::Forward(placement) = decision.outcome else { return };
         let served_by = placement.target.unwrap_or(0);
         if let Some(renewal) =

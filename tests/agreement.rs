@@ -77,7 +77,7 @@ fn agree(
     described: &Described,
     context: &str,
 ) -> Vec<String> {
-    let done = decide(request, running, &AsItIs, NOW, &mut Random::from_seed(1));
+    let done = decide(request, running, &AsItIs::FOR_ANYONE, NOW, &mut Random::from_seed(1));
     let told = explain(request, explained, described, NOW);
     assert_eq!(done.rule, told.rule, "{context}");
     // Every world has one listener, so that each rule before the one that took it was passed.

@@ -106,7 +106,7 @@ fn check(snapshot: &Snapshot, cookie: Option<&str>, expected: Verdict) {
     };
     let mut draw = Random::from_seed(1);
     let before = ALLOCATIONS.get();
-    let decision = decide(&request, snapshot, &AsItIs, NOW, &mut draw);
+    let decision = decide(&request, snapshot, &AsItIs::FOR_ANYONE, NOW, &mut draw);
     let allocated = ALLOCATIONS.get() - before;
     let Outcome::Forward(Placement { verdict, target, .. }) = decision.outcome else {
         panic!("{:?}", decision.outcome)

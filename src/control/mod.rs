@@ -146,8 +146,7 @@ impl Control {
         self.names.ask_if_due(now.monotonic);
         self.drains.advance(&snapshot, now);
         self.watched.check_what_is_due(now.monotonic);
-        self.watched.publish(&snapshot, &self.drains, now.monotonic);
-        self.newcomers.tick(&snapshot, now);
+        self.publish(now);
         self.strangers.look(&self.counters, now);
         self.expiry.look(now);
         self.tell_if_ready();

@@ -8,6 +8,7 @@ use crate::model::snapshot::{Group, Snapshot};
 use crate::policy::affinity::claim::{self, Claim, Names, PinState};
 use crate::policy::affinity::token::{Defect, Seed};
 use crate::policy::balance::rendezvous::{self, Candidate};
+use crate::policy::balance::weighted_random;
 
 /// What became of a client's pin to a group.
 #[derive(Clone, Debug)]
@@ -92,18 +93,13 @@ impl<L: Live> Choosing<'_, L> {
         if !self.forward.failover || self.can_serve(whose) {
             return Some(whose);
         }
-        let weight = |at: usize| match self.can_serve(at) {
-            true => u64::from(shares[at].weight),
-            false => 0,
+        let able = || {
+            let shares = shares.iter().enumerate().filter(|(at, _)| self.can_serve(*at));
+            shares.map(|(at, share)| (at, u64::from(share.weight)))
         };
-        let total: u64 = (0..shares.len()).map(weight).sum();
-        let mut left = substitute.checked_rem(total).unwrap_or_default();
-        let substitute = (0..shares.len()).find(|&at| {
-            let reached = left < weight(at);
-            left = left.saturating_sub(weight(at));
-            reached
-        });
-        Some(substitute.unwrap_or(whose))
+        let total: u64 = able().map(|(_, weight)| weight).sum();
+        let place = substitute.checked_rem(total).unwrap_or_default();
+        Some(weighted_random::placed(able(), place).unwrap_or(whose))
     }
 
     /// What becomes of a pin to a group the rule names. One whose group cannot serve stays: the

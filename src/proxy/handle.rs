@@ -10,7 +10,7 @@ use super::request::{self, Trust};
 use super::reroute;
 use super::respond;
 use super::upgrade;
-use super::workplace::{AsItIs, AsItIsFor, Workplace};
+use super::workplace::{AsItIs, Workplace};
 use crate::config::settings::Algorithm;
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
@@ -129,7 +129,7 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     let decision = decide::decide(
         &described,
         &snapshot,
-        &AsItIsFor { remembered: &client.remembered, picture: &snapshot },
+        &AsItIs::of(&client.remembered, &snapshot),
         began.unix_seconds(),
         &mut *exchange.workplace.draw(),
     );
@@ -259,13 +259,19 @@ fn successor<'s>(
         None if group.cookie().is_some() => exchange.fresh_seed(),
         None => return None,
     };
-    let successor = decide::successor(placement, at, seed, snapshot, &AsItIs)?;
+    let successor = decide::successor(placement, at, seed, snapshot, &AsItIs::FOR_ANYONE)?;
     Some(group.targets[successor].id.as_str())
 }
 
 fn next(placement: &Placement, tried: &Tried, exchange: &Exchange) -> Placement {
     let mut draw = exchange.workplace.draw();
-    decide::next_after_failure(placement, tried, &exchange.snapshot, &AsItIs, &mut *draw)
+    decide::next_after_failure(
+        placement,
+        tried,
+        &exchange.snapshot,
+        &AsItIs::FOR_ANYONE,
+        &mut *draw,
+    )
 }
 
 /// Counts a newcomer on its way where targets are compared by their sessions.

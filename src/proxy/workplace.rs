@@ -164,9 +164,21 @@ const LAST_DATE: u64 = 253_402_300_799;
 
 /// Targets and groups as they are, for the decision.
 #[derive(Clone, Copy, Debug)]
-pub struct AsItIs;
+pub struct AsItIs<'c> {
+    remembered: Option<(&'c Remembered, &'c Picture)>,
+}
 
-impl Live for AsItIs {
+impl<'c> AsItIs<'c> {
+    /// With every token opened anew.
+    pub const FOR_ANYONE: AsItIs<'static> = AsItIs { remembered: None };
+
+    /// For a client whose connection remembers its tokens.
+    pub(super) fn of(remembered: &'c Remembered, picture: &'c Picture) -> Self {
+        Self { remembered: Some((remembered, picture)) }
+    }
+}
+
+impl Live for AsItIs<'_> {
     fn availability(&self, target: &Target) -> Availability {
         target.live.availability()
     }
@@ -190,42 +202,12 @@ impl Live for AsItIs {
     fn share(&self, target: &Target) -> Share {
         target.live.share()
     }
-}
 
-/// The same for one client, whose connection remembers its tokens.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AsItIsFor<'c> {
-    pub(super) remembered: &'c Remembered,
-    pub(super) picture: &'c Picture,
-}
-
-impl Live for AsItIsFor<'_> {
-    fn availability(&self, target: &Target) -> Availability {
-        AsItIs.availability(target)
-    }
-
-    fn at_cap(&self, target: &Target, cap: u32) -> bool {
-        AsItIs.at_cap(target, cap)
-    }
-
-    fn fails_open(&self, group: &Group) -> bool {
-        AsItIs.fails_open(group)
-    }
-
-    fn in_flight(&self, target: &Target) -> u32 {
-        AsItIs.in_flight(target)
-    }
-
-    fn sessions(&self, target: &Target) -> u32 {
-        AsItIs.sessions(target)
-    }
-
-    fn share(&self, target: &Target) -> Share {
-        AsItIs.share(target)
-    }
-
-    fn open(&self, _snapshot: &Snapshot, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
-        self.remembered.open(self.picture, kind, text)
+    fn open(&self, snapshot: &Snapshot, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
+        match self.remembered {
+            Some((remembered, picture)) => remembered.open(picture, kind, text),
+            None => snapshot.keyring.open(kind, text),
+        }
     }
 }
 
