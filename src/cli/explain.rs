@@ -10,10 +10,9 @@ use crate::decide::explanation::{
 use crate::ground::calendar::days_since_1970;
 use crate::ground::clock::Moment;
 use crate::model::snapshot::{Group, Snapshot, Target};
-use crate::policy::headers::desync::{self, Treatment};
+use crate::policy::headers::admission::Seen;
 use crate::policy::headers::forwarded;
 use crate::policy::headers::head::{self, Refusal};
-use crate::policy::headers::names::{self, Names};
 use crate::policy::routing::redirect::Original;
 use crate::policy::routing::rewrite::Rewrite;
 use crate::proxy::failure::Failure;
@@ -74,21 +73,10 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
     let listener = listener(&snapshot, &arguments.url)?;
     let target = origin_form(&arguments.url)?;
     let settings = &snapshot.listeners[listener].settings;
-    let names = Names::of(&headers);
-    let found = desync::classify(&arguments.method, Version::HTTP_11, &headers, names);
-    if settings.drop_invalid_headers {
-        names::drop_invalid(&mut headers);
-    }
-    let checked = head::check(&arguments.method, &target, Version::HTTP_11, &headers, names);
-    let checked = checked.and_then(|authority| match forwarded::is_loop(&headers) {
-        true => Err(Refusal::ForwardingLoop),
-        false => Ok(authority),
-    });
-    let checked = checked.and_then(|authority| match settings.desync_mitigation.treatment(found) {
-        Treatment::Refuse => Err(Refusal::Desync),
-        Treatment::Forward | Treatment::ForwardAndClose => Ok(authority),
-    });
-    let authority = match checked {
+    let (mitigation, drop_invalid) = (settings.desync_mitigation, settings.drop_invalid_headers);
+    let version = Version::HTTP_11;
+    let seen = Seen::of(&arguments.method, version, &mut headers, mitigation, drop_invalid);
+    let authority = match seen.admit(&arguments.method, &target, version, &headers) {
         Ok(authority) => authority,
         Err(refusal) => {
             refused(&Failure::Head(refusal), &snapshot, listener, arguments);
@@ -150,16 +138,21 @@ fn url_for(
                 Err(fault) => Url::Failed(Failure::Redirect(fault)),
             }
         }
-        (Explained::Forward(_) | Explained::ByWeight(_), Some(rewrite)) => {
-            rewritten(rewrite, authority, target)
+        (Explained::Forward(_) | Explained::ByWeight(_), rewrite) => {
+            match rewrite.map(|rewrite| rewritten(rewrite, authority, target)) {
+                Some(Url::Failed(failure)) => Url::Failed(failure),
+                _ if forwarded::is_loop(request.headers) => {
+                    Url::Failed(Failure::Head(Refusal::ForwardingLoop))
+                }
+                rewritten => rewritten.unwrap_or(Url::Kept),
+            }
         }
         _ => Url::Kept,
     }
 }
 
 fn rewritten(rewrite: &Rewrite, authority: &head::Authority<'_>, target: &Uri) -> Url {
-    let own = target.path_and_query().map_or("/", |target| target.as_str());
-    match (rewrite.host(authority), rewrite.path(own)) {
+    match (rewrite.host(authority), rewrite.path(&head::origin_form(target))) {
         (Ok(host), Ok(target)) => Url::Rewritten(host, target.map(|target| target.to_string())),
         _ => Url::Failed(Failure::Rewrite),
     }

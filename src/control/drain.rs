@@ -192,6 +192,16 @@ mod tests {
     }
 
     #[test]
+    fn what_drains_does_so_before_the_first_client_is_served() {
+        for (word, drain) in [("drain", Drain::Running), ("active", Drain::No)] {
+            let snapshot = snapshot(word);
+            Drains::begin(None, &snapshot, Moment::now());
+            let target = &snapshot.groups[0].targets[0];
+            assert_eq!(target.live.availability().drain, drain);
+        }
+    }
+
+    #[test]
     fn a_wish_drains_at_once_until_it_is_withdrawn_and_its_delay_is_never_early() {
         let (mut drains, active) = (Drains::load(None), snapshot("active"));
         let begun = Moment::now();

@@ -18,9 +18,9 @@ use crate::decide::{self, Outcome, Placement};
 use crate::model::live::InFlight;
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::net::http1::Connection;
-use crate::policy::headers::desync::{self, Treatment};
-use crate::policy::headers::head::{self, Refusal};
-use crate::policy::headers::names::{self, Names};
+use crate::policy::headers::admission::Seen;
+use crate::policy::headers::desync::Treatment;
+use crate::policy::headers::head;
 use crate::policy::headers::response::Origin;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
@@ -100,22 +100,20 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     exchange.workplace.note_request(began.unix_seconds());
 
     let (mut parts, body) = incoming.into_parts();
-    let names = Names::of(&parts.headers);
-    let found = desync::classify(&parts.method, parts.version, &parts.headers, names);
-    if let Some(reason) = found {
+    let seen = Seen::of(
+        &parts.method,
+        parts.version,
+        &mut parts.headers,
+        listener.desync_mitigation,
+        listener.drop_invalid_headers,
+    );
+    if let Some(reason) = seen.found {
         exchange.story().classification = Some(reason.words());
         exchange.workplace.counters.not_compliant.add_one();
     }
-    let treatment = listener.desync_mitigation.treatment(found);
-    exchange.closes_both = treatment == Treatment::ForwardAndClose;
-    if listener.drop_invalid_headers && names.invalid {
-        names::drop_invalid(&mut parts.headers);
-    }
-    let authority = head::check(&parts.method, &parts.uri, parts.version, &parts.headers, names)
-        .map_err(Failure::Head)?;
-    if treatment == Treatment::Refuse {
-        return Err(Failure::Head(Refusal::Desync));
-    }
+    exchange.closes_both = seen.treatment == Treatment::ForwardAndClose;
+    let admitted = seen.admit(&parts.method, &parts.uri, parts.version, &parts.headers);
+    let authority = admitted.map_err(Failure::Head)?;
     let described = decide::Request {
         listener: exchange.client.listener,
         host: authority.host(),
@@ -164,7 +162,7 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
             parts.uri = uri;
         }
     }
-    let hop = request::prepare(exchange, &mut parts, host, names, &trust, &placement)?;
+    let hop = request::prepare(exchange, &mut parts, host, seen.names, &trust, &placement)?;
     let client_upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| hop.websocket);
     let outgoing = request::outgoing(exchange, parts, body, listener, &placement);
     let forwarded = forward(exchange, &outgoing, placement).await?;

@@ -14,11 +14,9 @@ use crate::policy::headers::head::{self, Authority};
 use crate::policy::headers::names::Names;
 use crate::policy::headers::{hop_by_hop, trace_id};
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderValue, TRAILER, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -149,15 +147,6 @@ fn hide(headers: &mut HeaderMap, names: &[Box<str>]) {
     }
 }
 
-/// Path and query as a target reads them. A client's `http://shop.example?x=1` has no path, and an
-/// empty one is sent as `/` (RFC 9112 section 3.2.1).
-pub(super) fn origin_form(uri: &Uri) -> Cow<'_, str> {
-    match uri.path_and_query().map_or("/", PathAndQuery::as_str) {
-        text if text.starts_with('?') => Cow::Owned(format!("/{text}")),
-        text => Cow::Borrowed(text),
-    }
-}
-
 /// Bytes of a request's head that most do not exceed, cookies included, and just under what the
 /// system's allocator still has at hand without a search (1,032).
 const USUAL_HEAD: usize = 1_000;
@@ -184,7 +173,7 @@ pub(super) fn outgoing(
     if chunked {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let target = origin_form(&parts.uri);
+    let target = head::origin_form(&parts.uri);
     let mut head = Vec::with_capacity(USUAL_HEAD);
     send::write_head(&mut head, &parts.method, &target, &headers);
     head.extend_from_slice(attempt::BLANK_LINE);

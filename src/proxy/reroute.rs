@@ -6,7 +6,7 @@ use super::request::Trust;
 use super::respond;
 use super::workplace::header_value;
 use crate::decide;
-use crate::policy::headers::head::Authority;
+use crate::policy::headers::head::{self, Authority};
 use crate::policy::routing::redirect::{Fault, Original, Redirect};
 use crate::policy::routing::rewrite::{Failed, Rewrite};
 use bytes::Bytes;
@@ -60,7 +60,6 @@ pub(super) fn rewrite(
     uri: &Uri,
     authority: &Authority<'_>,
 ) -> Result<Rewritten, Failure> {
-    let own = uri.path_and_query().map_or("/", |target| target.as_str());
     let story = exchange.story();
     // The words are ALB's.
     let mut failed = |why: Failed, malformed: &'static str| {
@@ -71,7 +70,8 @@ pub(super) fn rewrite(
         Failure::Rewrite
     };
     let host = rewrite.host(authority).map_err(|why| failed(why, "TransformInvalidHost"))?;
-    let target = rewrite.path(own).map_err(|why| failed(why, "TransformInvalidPath"))?;
+    let target =
+        rewrite.path(&head::origin_form(uri)).map_err(|why| failed(why, "TransformInvalidPath"))?;
     story.transformed_uri = target.as_ref().map(|target| target.as_str().into());
     let header = host.as_deref().map(header_value);
     story.transformed_host = host.map(String::into_boxed_str);

@@ -267,6 +267,11 @@ fn explain_reads_host_as_the_balancer_does_and_knows_what_names_stand_for() {
     assert!(explain(&["http://tea.example:8080/"]).contains("rule      tea"));
     let refused = explain(&["-H", "Host: a, b", url]);
     assert!(refused.contains("answer    400, made here: bad_host"), "{refused}");
+    // What is answered here is not passed on, and cannot go round in circles.
+    let rounds = format!("X-Forwarded-For: {}", ["192.0.2.1"; 31].join(", "));
+    let refused = explain(&["-H", &rounds, url]);
+    assert!(refused.contains("answer    463, made here: forwarding_loop"), "{refused}");
+    assert!(explain(&["-H", &rounds, "http://tea.example:8080/"]).contains("answer    418"));
     let refused = explain(&["-H", "Content_Length: 5", url]);
     assert!(refused.contains("answer    400, made here: desync_mitigation"), "{refused}");
     let refused = explain(&["-X", "TRACE", "-o", "json", url]);

@@ -225,6 +225,17 @@ mod tests {
         client("10.0.0.1", &["6.6.6.6, nonsense, 10.0.0.3"], "10.0.0.3");
     }
 
+    #[test]
+    fn an_entry_that_is_no_text_takes_nobody_along() {
+        let line = HeaderValue::from_bytes(b"\xff, 198.51.100.1").unwrap();
+        let mut headers = HeaderMap::from_iter([(X_FORWARDED_FOR, line)]);
+        let trusted = AddressSet::new(vec!["10.0.0.0/8".parse().unwrap()]);
+        let peer = "10.0.0.1".parse().unwrap();
+        assert_eq!(client_address(peer, &trusted, &headers).to_string(), "198.51.100.1");
+        forward(&mut headers, true, ForwardedForMode::Append).unwrap();
+        assert_eq!(headers[X_FORWARDED_FOR].as_bytes(), b"\xff, 198.51.100.1, 192.0.2.9");
+    }
+
     fn forward(
         headers: &mut HeaderMap,
         peer_is_trusted: bool,

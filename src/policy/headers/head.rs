@@ -4,7 +4,9 @@
 
 use super::names::Names;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use std::borrow::Cow;
 
 /// Why a head is refused. Each becomes a status code in one place, the proxy's table of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,15 @@ impl<'h> Authority<'h> {
             (_, Some(port)) => format!("{host}:{port}"),
             (own, None) => format!("{host}:{own}"),
         })
+    }
+}
+
+/// Path and query as a target reads them. A client's `http://shop.example?x=1` has no path, and an
+/// empty one is sent as `/` (RFC 9112 section 3.2.1).
+pub fn origin_form(uri: &Uri) -> Cow<'_, str> {
+    match uri.path_and_query().map_or("/", PathAndQuery::as_str) {
+        text if text.starts_with('?') => Cow::Owned(format!("/{text}")),
+        text => Cow::Borrowed(text),
     }
 }
 
@@ -228,6 +239,19 @@ mod tests {
         assert_eq!(check_case("GET", "/", &[]), Err(Refusal::Host));
         let twice = [("host", "a"), ("host", "a")];
         assert_eq!(check_case("GET", "/", &twice), Err(Refusal::Host));
+    }
+
+    #[test]
+    fn a_target_without_a_path_has_the_root() {
+        for (uri, expected) in [
+            ("http://shop.example?x=1", "/?x=1"),
+            ("http://shop.example", "/"),
+            ("http://shop.example/a?x=1", "/a?x=1"),
+            ("/a", "/a"),
+            ("*", "*"),
+        ] {
+            assert_eq!(origin_form(&uri.parse().unwrap()), expected, "{uri}");
+        }
     }
 
     #[test]

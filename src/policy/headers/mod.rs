@@ -1,6 +1,7 @@
 //! Header fields: which requests are refused for their head, what must not cross the hop, and what
 //! the balancer says of the client.
 
+pub mod admission;
 pub mod desync;
 pub mod forwarded;
 pub mod head;
