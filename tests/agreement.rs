@@ -18,7 +18,7 @@ use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, Targ
 use stayput::proxy::workplace::AsItIs;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use worlds::{Carried, Described, GroupPlan, Numbers, World, keyring};
+use worlds::{Carried, Described, GroupPlan, Numbers, World, asked, keyring};
 
 const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
@@ -45,15 +45,7 @@ fn explain_says_what_the_balancer_does() {
         let _in_flight = put_into_state(&running, &described);
         for _ in 0..REQUESTS {
             let (path, headers) = request(&world, &keys, &mut numbers);
-            let request = Request {
-                listener: 0,
-                host: "shop.example",
-                path: &path,
-                query: "",
-                method: "GET",
-                headers: &headers,
-                address: std::net::IpAddr::from([192, 0, 2, 1]),
-            };
+            let request = asked(&path, &headers);
             let context = format!("world {number}, {path}, {headers:?}");
             for word in agree(&request, &running, &explained, &described, &context) {
                 *seen.entry(word).or_default() += 1;

@@ -11,7 +11,7 @@ use stayput::config::settings::Algorithm;
 use stayput::decide::candidates::{Candidates, Tried};
 use stayput::decide::explanation::{Choice, Explained, Forwarded, explain};
 use stayput::decide::verdict::Verdict;
-use stayput::decide::{Draw, Live, Outcome, Request, decide};
+use stayput::decide::{Draw, Live, Outcome, decide};
 use stayput::model::forward::Forward;
 use stayput::model::live::{Availability, Health};
 use stayput::model::roster::Roster;
@@ -20,7 +20,7 @@ use stayput::policy::affinity::token::Seed;
 use stayput::policy::balance::share::Share;
 use std::collections::BTreeMap;
 use std::path::Path;
-use worlds::{Numbers, State, World, keyring};
+use worlds::{Numbers, State, World, asked, keyring};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -99,15 +99,7 @@ impl Draw for Given {
 /// Whom a newcomer gets with this turn and this draw.
 fn placed(snapshot: &Snapshot, live: &Told, turn: u64, random: u64) -> String {
     let headers = HeaderMap::new();
-    let request = Request {
-        listener: 0,
-        host: "a.example",
-        path: "/",
-        query: "",
-        method: "GET",
-        headers: &headers,
-        address: std::net::IpAddr::from([192, 0, 2, 1]),
-    };
+    let request = asked("/", &headers);
     match decide(&request, snapshot, live, NOW, &mut Given { turn, random }).outcome {
         Outcome::Forward(placement) => {
             assert_eq!(placement.verdict, Verdict::New);
@@ -259,15 +251,7 @@ fn chances_that_are_explained_are_what_many_newcomers_meet() {
         let world = World::random(&mut numbers);
         let (snapshot, live) = (world.snapshot(&mut numbers), world.live());
         let (headers, group) = (HeaderMap::new(), &snapshot.groups[0]);
-        let request = Request {
-            listener: 0,
-            host: "a.example",
-            path: "/g0/",
-            query: "",
-            method: "GET",
-            headers: &headers,
-            address: std::net::IpAddr::from([192, 0, 2, 1]),
-        };
+        let request = asked("/g0/", &headers);
         let Explained::Forward(Forwarded { choice: Choice::OneOf(chances), .. }) =
             explain(&request, &snapshot, &live, NOW).action
         else {

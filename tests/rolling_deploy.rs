@@ -9,14 +9,14 @@ mod worlds;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use stayput::decide::renewal::renewal;
 use stayput::decide::verdict::Verdict;
-use stayput::decide::{Outcome, Placement, Request, decide};
+use stayput::decide::{Outcome, Placement, decide};
 use stayput::model::live::{Drain, Health};
 use stayput::model::snapshot::Snapshot;
 use stayput::policy::affinity::app_cookie::AppCookie;
 use stayput::policy::affinity::token::{Kind, Seed};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use worlds::{Carried, Described, Numbers, State, TargetPlan, Turn, World};
+use worlds::{Carried, Described, Numbers, State, TargetPlan, Turn, World, asked};
 
 const BEGIN: u64 = 1_800_000_000;
 const WORLDS: u64 = 150;
@@ -117,15 +117,7 @@ fn place(
     if let Some(value) = value {
         headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
     }
-    let request = Request {
-        listener: 0,
-        host: "a.example",
-        path: "/g0/",
-        query: "",
-        method: "GET",
-        headers: &headers,
-        address: std::net::IpAddr::from([192, 0, 2, 1]),
-    };
+    let request = asked("/g0/", &headers);
     match decide(&request, snapshot, live, now, &mut Turn(turn)).outcome {
         Outcome::Forward(placement) => placement,
         other => panic!("{other:?}"),

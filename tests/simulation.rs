@@ -8,13 +8,13 @@ mod worlds;
 use http::{HeaderMap, HeaderValue, header::COOKIE};
 use stayput::decide::candidates::{Candidates, Tried};
 use stayput::decide::verdict::Verdict;
-use stayput::decide::{Live, Outcome, Placement, Request, decide, next_after_failure, successor};
+use stayput::decide::{Live, Outcome, Placement, decide, next_after_failure, successor};
 use stayput::model::live::{Drain, Health};
 use stayput::model::snapshot::{Group, Snapshot};
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 use std::collections::HashMap;
 use std::ops::Range;
-use worlds::{Carried, Described, Numbers, State, TargetPlan, Turn, World};
+use worlds::{Carried, Described, Numbers, State, TargetPlan, Turn, World, asked};
 
 const NOW: u64 = 1_800_000_000;
 const WORLDS: u64 = 2_000;
@@ -48,15 +48,7 @@ impl Client {
         let cookie = HeaderValue::from_str(&format!("AWSALB={}", sealed.as_str())).unwrap();
         headers.append(COOKIE, cookie);
         headers.append("x-session-id", HeaderValue::from(self.seed));
-        let request = Request {
-            listener: 0,
-            host: "a.example",
-            path: "/g0/",
-            query: "",
-            method: "GET",
-            headers: &headers,
-            address: std::net::IpAddr::from([192, 0, 2, 1]),
-        };
+        let request = asked("/g0/", &headers);
         match decide(&request, snapshot, live, NOW, &mut Turn(self.seed)).outcome {
             Outcome::Forward(placement) => placement,
             other => panic!("{other:?}"),

@@ -5,8 +5,9 @@
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used)]
 
+use http::HeaderMap;
 use stayput::config;
-use stayput::decide::{Draw, Live};
+use stayput::decide::{Draw, Live, Request};
 use stayput::model::forward::Forward;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::roster::Roster;
@@ -334,6 +335,12 @@ impl Live for Described {
         let (wanted, minimum) = (group.settings.fail_open, group.settings.minimum_healthy);
         progress::fails_open(wanted, serving, registered, minimum.count, minimum.percent)
     }
+}
+
+/// `GET` of this path, as the pure tests ask it.
+pub(crate) fn asked<'r>(path: &'r str, headers: &'r HeaderMap) -> Request<'r> {
+    let address = std::net::IpAddr::from([192, 0, 2, 1]);
+    Request { listener: 0, host: "a.example", path, query: "", method: "GET", headers, address }
 }
 
 /// The turn of one newcomer, and its random number.
