@@ -7,13 +7,13 @@ use crate::ground::seldom::Seldom;
 use crate::model::published::Reader;
 use crate::model::report::Report;
 use crate::net::listen::{AcceptFailure, sort_accept_error};
-use crate::net::stream::Watch;
 use crate::net::tls::certificates::Certificates;
 use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
-use crate::proxy::client::{Client, Phase, Place};
+use crate::proxy::client::{Client, Place};
 use crate::proxy::connection;
 use crate::proxy::handshake::Handshakes;
+use crate::proxy::progress::{Phase, Progress};
 use crate::proxy::workplace::Workplace;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -92,7 +92,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
     let workplace = Workplace::new(worker, snapshots, random, access, counters, reports);
     let desk = Rc::new(Desk {
         workplace: Rc::new(workplace),
-        clients: RefCell::default(),
+        under_way: RefCell::default(),
         first_reserved,
         shortage_told: Cell::default(),
     });
@@ -137,16 +137,16 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
 /// A worker's connections.
 struct Desk {
     workplace: Rc<Workplace>,
-    clients: RefCell<Vec<Weak<Client>>>,
+    under_way: RefCell<Vec<Weak<Progress>>>,
     first_reserved: RawFd,
     shortage_told: Cell<Seldom>,
 }
 
 impl Desk {
     fn tick(&self, now: Instant, leaving: Option<Instant>) {
-        self.clients.borrow_mut().retain(|client| {
-            let Some(client) = client.upgrade() else { return false };
-            client.tick(now, leaving.map(|since| (since, grace(&client))));
+        self.under_way.borrow_mut().retain(|progress| {
+            let Some(progress) = progress.upgrade() else { return false };
+            progress.tick(now, leaving.map(|since| (since, grace(&progress.client))));
             true
         });
         self.workplace.pool.sweep(now);
@@ -162,13 +162,13 @@ impl Desk {
     }
 
     fn is_empty(&self) -> bool {
-        self.clients.borrow().iter().all(|client| client.strong_count() == 0)
+        self.under_way.borrow().iter().all(|progress| progress.strong_count() == 0)
     }
 
     /// Connections on which something is under way.
     fn busy(&self) -> usize {
-        let clients = self.clients.borrow();
-        let phases = clients.iter().filter_map(Weak::upgrade).map(|client| client.phase());
+        let under_way = self.under_way.borrow();
+        let phases = under_way.iter().filter_map(Weak::upgrade).map(|progress| progress.phase());
         phases.filter(|phase| !matches!(phase, Phase::Fresh | Phase::Idle)).count()
     }
 }
@@ -244,15 +244,14 @@ impl Door {
         workplace.begin_turn();
         let now = workplace.now();
         let ends = (peer, local);
-        let watch = Arc::new(Watch::default());
-        let client = Client::new(ends, self.listener, listener.timeouts, watch, now, place);
-        let client = Rc::new(client);
-        self.desk.clients.borrow_mut().push(Rc::downgrade(&client));
+        let client = Rc::new(Client::new(ends, self.listener, now, place));
+        let progress = Rc::new(Progress::new(client, listener.timeouts));
+        self.desk.under_way.borrow_mut().push(Rc::downgrade(&progress));
         let (workplace, limits) = (workplace.clone(), listener.limits);
         let handshakes = self.handshakes.clone();
         // Boxed: a task's future is moved four times, and this one has two thousand bytes.
         let serve = async move {
-            connection::serve(workplace, client, stream, handshakes, &limits).await;
+            connection::serve(workplace, progress, stream, handshakes, &limits).await;
         };
         tokio::task::spawn_local(Box::pin(serve));
     }

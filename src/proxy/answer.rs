@@ -2,10 +2,10 @@
 
 use super::attempt::{Outgoing, show};
 use super::body::{Held, Lease, UploadState};
-use super::client::Phase;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::handle::{Forwarded, ends_connection};
+use super::progress::Phase;
 use super::request::Trust;
 use super::upgrade::Switch;
 use crate::decide::Placement;
@@ -48,7 +48,7 @@ pub(super) fn answer(
     let story = exchange.story();
     story.answered = Some(now);
     story.target_status = Some(response.status());
-    exchange.client.enter(Phase::Responding, now.monotonic, None);
+    exchange.progress.enter(Phase::Responding, now.monotonic, None);
 
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switches && client_upgrade.is_none() {
@@ -57,7 +57,7 @@ pub(super) fn answer(
     let headers = response.headers_mut();
     hop_by_hop::strip_response(headers);
     remove_our_names(headers);
-    let listener = &snapshot.listeners[exchange.client.listener].settings;
+    let listener = &snapshot.listeners[exchange.client().listener].settings;
     listener.response_fields.write(headers, Origin::Target);
     write_cookies(exchange, headers, &placement, target, trust, now);
     if listener.debug_headers {
@@ -73,10 +73,10 @@ pub(super) fn answer(
     let early =
         outgoing.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Finished);
     if early {
-        exchange.client.linger();
+        exchange.progress.linger();
     }
     if lease.connection.is_sending() {
-        lease.connection = lease.connection.share(&exchange.client);
+        lease.connection = lease.connection.share(&exchange.progress);
     }
     if early || ends_connection(exchange) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -150,7 +150,7 @@ fn write_cookie(
     renewal: &Renewal,
     trust: &Trust,
 ) {
-    let (picture, remembered) = (&exchange.snapshot, &exchange.client.remembered);
+    let (picture, remembered) = (&exchange.snapshot, &exchange.client().remembered);
     let seal = |contents| remembered.seal(picture, cookie.kind, &contents);
     let sealed = renewal.contents.map(seal);
     let token = sealed.as_ref().map_or("", Sealed::as_str);

@@ -1,9 +1,9 @@
 //! One try at one target, and what of it may be tried again.
 
 use super::body::{RequestBody, Upload, UploadState};
-use super::client::{Client, Expiry, Phase};
 use super::exchange::Exchange;
 use super::failure::Failure;
+use super::progress::{Expiry, Phase, Progress};
 use super::workplace::header_value;
 use crate::decide::verdict::Verdict;
 use crate::model::report::Report;
@@ -176,7 +176,7 @@ async fn dial(
     exchange: &mut Exchange,
 ) -> Result<Box<Connection<RequestBody>>, Attempted> {
     let now = exchange.workplace.now().monotonic;
-    exchange.client.enter(Phase::Waiting, now, None);
+    exchange.progress.enter(Phase::Waiting, now, None);
     let pool = &exchange.workplace.pool;
     let connected = async {
         let address = target.address.ok_or(ConnectError::Unresolved)?;
@@ -235,8 +235,8 @@ async fn send(
     exchange: &Exchange,
     now: Instant,
 ) -> Sent {
-    let client = &exchange.client;
-    begin_waiting(outgoing, client, now);
+    let progress = &exchange.progress;
+    begin_waiting(outgoing, progress, now);
     connection.begin(outgoing.outbound());
     let request = Request { method: &outgoing.method, head };
     let mut fields = outgoing.fields.take();
@@ -244,7 +244,7 @@ async fn send(
     let answer = poll_fn(|cx| {
         let scratch = &mut *exchange.workplace.scratch();
         let answer = connection.poll_answer(cx, request, &mut waiting, scratch, &mut fields);
-        match (answer, client.expiry()) {
+        match (answer, progress.expiry()) {
             (Poll::Ready(answer), _) => Poll::Ready(Ok(answer)),
             (Poll::Pending, Some(expiry)) => Poll::Ready(Err(expiry)),
             (Poll::Pending, None) => Poll::Pending,
@@ -275,11 +275,11 @@ async fn send(
     }
 }
 
-fn begin_waiting(outgoing: &Outgoing, client: &Client, now: Instant) {
+fn begin_waiting(outgoing: &Outgoing, progress: &Progress, now: Instant) {
     match &outgoing.upload {
         Some(upload) if upload.state() != UploadState::Finished => {
-            client.enter(Phase::Upload, now, outgoing.upload_deadline);
+            progress.enter(Phase::Upload, now, outgoing.upload_deadline);
         }
-        _ => client.enter(Phase::Waiting, now, Some(now + outgoing.response_timeout)),
+        _ => progress.enter(Phase::Waiting, now, Some(now + outgoing.response_timeout)),
     }
 }

@@ -1,8 +1,8 @@
 //! Bodies that count, limit, and hold what must live until the last byte.
 
-use super::client::{Client, Phase};
 use super::exchange::Exchange;
 use super::failure::Failure;
+use super::progress::{Phase, Progress};
 use crate::ground::clock::Moment;
 use crate::model::live::InFlight;
 use crate::net::http1::{BrokenOff, Connection};
@@ -46,7 +46,7 @@ pub struct Upload {
     passed: Cell<u64>,
     limit: Option<u64>,
     response_timeout: Duration,
-    client: Rc<Client>,
+    progress: Rc<Progress>,
     counters: Arc<Counters>,
 }
 
@@ -71,7 +71,7 @@ impl Upload {
         incoming: Incoming,
         limit: Option<u64>,
         response_timeout: Duration,
-        client: Rc<Client>,
+        progress: Rc<Progress>,
         counters: Arc<Counters>,
     ) -> Self {
         Self {
@@ -80,7 +80,7 @@ impl Upload {
             passed: Cell::new(0),
             limit,
             response_timeout,
-            client,
+            progress,
             counters,
         }
     }
@@ -101,9 +101,9 @@ impl Upload {
 
     fn finish(&self) {
         self.state.set(UploadState::Finished);
-        if self.client.phase() == Phase::Upload {
+        if self.progress.phase() == Phase::Upload {
             let now = Moment::now().monotonic;
-            self.client.enter(Phase::Waiting, now, Some(now + self.response_timeout));
+            self.progress.enter(Phase::Waiting, now, Some(now + self.response_timeout));
         }
     }
 
@@ -203,9 +203,9 @@ pub enum Held {
 
 impl Held {
     /// Lets the client's task send on what is left of the request.
-    pub(super) fn share(self, client: &Client) -> Self {
+    pub(super) fn share(self, progress: &Progress) -> Self {
         let shared = Rc::new(RefCell::new(self.into_inner()));
-        client.send_on(&shared);
+        progress.send_on(&shared);
         Self::Shared(shared)
     }
 

@@ -1,84 +1,16 @@
-//! One client connection as its exchanges and the worker's tick see it: who it is, which phase it
-//! is in, and whether its time is over.
-//!
-//! There is no timer for each request. The phase and one moment stand here; a tick, ten times a
-//! second, looks at every connection and wakes those whose time is over. A byte that went either
-//! way since the last tick counts as having gone now, so a deadline may be late by two ticks and
-//! is never early.
+//! Who a connection is with: what is known of it from accept to close, whatever is asked over it.
 
-use super::body::RequestBody;
-use super::exchange::Ended;
 use super::remembered::Remembered;
 use super::workplace::Workplace;
-use crate::config::settings::ListenerTimeouts;
 use crate::ground::clock::Moment;
-use crate::model::live::Drain;
-use crate::model::published::Picture;
-use crate::net::http1::Connection;
-use crate::net::stream::Watch;
 use crate::net::tls::acceptor::Session;
 use crate::policy::headers::forwarded::Introduction;
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
 
-/// What a connection is waiting for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// The first byte after accept.
-    Fresh,
-    /// The first byte of another request.
-    Idle,
-    /// The rest of a request's head.
-    Head,
-    /// The rest of a request's body.
-    Upload,
-    /// A target: to connect, or to answer.
-    Waiting,
-    /// The client to take the rest of its answer, or the target to send it.
-    Responding,
-    /// Either side of a tunnel.
-    Tunnel,
-}
-
-/// Whose time is over, and so what is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiry {
-    /// Nothing was asked: a silent close.
-    Silent,
-    /// A head was begun: 408.
-    Head,
-    /// A body was awaited: 408.
-    Request,
-    /// The target's answer was: 504.
-    Response,
-    /// An answer or a tunnel stood still: cut.
-    Stalled,
-    /// The target has left the group, its deregistration delay too: 502 where its answer was
-    /// awaited, else cut (AWS, "Edit target group attributes": deregistration delay).
-    Deregistered,
-}
-
-impl Expiry {
-    /// The word for the access log where an answer or a tunnel was cut.
-    pub fn word(self) -> &'static str {
-        match self {
-            Expiry::Deregistered => "target_deregistered",
-            _ => "stalled",
-        }
-    }
-}
-
-/// How long a connection is idle before hyper's buffers for it are given back. They are some 16 KiB;
-/// to have them again costs a twentieth of a small request, on connections with fewer than ten of
-/// those a second.
-const PARK_AFTER: Duration = Duration::from_millis(100);
-
-/// The connection.
+/// The client at the other end of one connection.
 #[derive(Debug)]
 pub struct Client {
     /// Who connected.
@@ -87,8 +19,6 @@ pub struct Client {
     pub local: SocketAddr,
     /// The index of the listener.
     pub listener: usize,
-    /// What happens on the socket.
-    pub watch: Arc<Watch>,
     /// When it was accepted.
     pub accepted: Moment,
     /// Its client's tokens.
@@ -98,23 +28,6 @@ pub struct Client {
     introduction: OnceCell<Introduction>,
     peer_text: OnceCell<Box<str>>,
     trace_id: OnceCell<[u64; 2]>,
-    timeouts: ListenerTimeouts,
-    phase: Cell<Phase>,
-    since: Cell<Instant>,
-    deadline: Cell<Option<Instant>>,
-    read_before: Cell<u64>,
-    expiry: Cell<Option<Expiry>>,
-    /// The indexes of the group and the target the exchange under way is with, in its picture.
-    target: RefCell<Option<(Picture, usize, usize)>>,
-    waker: RefCell<Option<Waker>>,
-    /// Whether hyper holds buffers for it.
-    is_equipped: Cell<bool>,
-    must_linger: Cell<bool>,
-    /// The connection to a target that takes the rest of a request already answered.
-    sending: RefCell<Weak<RefCell<Box<Connection<RequestBody>>>>>,
-    ended: RefCell<Vec<Ended>>,
-    flushes_before: Cell<u64>,
-    traffic_before: Cell<(u64, u64)>,
     _place: Place,
 }
 
@@ -123,8 +36,6 @@ impl Client {
     pub fn new(
         (peer, local): (SocketAddr, SocketAddr),
         listener: usize,
-        timeouts: ListenerTimeouts,
-        watch: Arc<Watch>,
         accepted: Moment,
         place: Place,
     ) -> Self {
@@ -132,34 +43,14 @@ impl Client {
             peer,
             local,
             listener,
-            watch,
             accepted,
             remembered: Remembered::default(),
             session: OnceCell::new(),
             introduction: OnceCell::new(),
             peer_text: OnceCell::new(),
             trace_id: OnceCell::new(),
-            timeouts,
-            phase: Cell::new(Phase::Fresh),
-            since: Cell::new(accepted.monotonic),
-            deadline: Cell::new(None),
-            read_before: Cell::new(0),
-            expiry: Cell::new(None),
-            target: RefCell::new(None),
-            waker: RefCell::new(None),
-            is_equipped: Cell::new(false),
-            must_linger: Cell::new(false),
-            sending: RefCell::new(Weak::new()),
-            ended: RefCell::new(Vec::new()),
-            flushes_before: Cell::new(0),
-            traffic_before: Cell::new((0, 0)),
             _place: place,
         }
-    }
-
-    /// What it waits for.
-    pub fn phase(&self) -> Phase {
-        self.phase.get()
     }
 
     /// What targets are told of it, the client's port too where `client_port` says so. Made with the
@@ -190,200 +81,6 @@ impl Client {
     pub fn trace_id(&self, workplace: &Workplace) -> [u64; 2] {
         *self.trace_id.get_or_init(|| [workplace.random(), workplace.random()])
     }
-
-    /// Waits for something else from now on; `deadline` is the latest for all of it. Time that ran
-    /// out on what was awaited before is forgotten: a late tick must not cut what came after.
-    pub fn enter(&self, phase: Phase, now: Instant, deadline: Option<Instant>) {
-        self.expiry.set(None);
-        self.phase.set(phase);
-        self.since.set(now);
-        self.deadline.set(deadline);
-        self.read_before.set(self.watch.read());
-    }
-
-    /// Notes the target the exchange under way is with: a group and a target of it, by index.
-    pub fn begin_with(&self, picture: &Picture, group: usize, target: usize) {
-        *self.target.borrow_mut() = Some((Picture::clone(picture), group, target));
-    }
-
-    /// Notes that the exchange is over, and so whatever it had to do with a target.
-    pub fn end_with_target(&self) {
-        *self.target.borrow_mut() = None;
-    }
-
-    fn target_has_left(&self) -> bool {
-        self.target.borrow().as_ref().is_some_and(|(picture, group, target)| {
-            let target = &picture.groups[*group].targets[*target];
-            target.live.availability().drain == Drain::Over
-        })
-    }
-
-    /// Whether the next answer must be the last: its life is over.
-    pub fn is_old(&self, now: Moment) -> bool {
-        let bound = self.timeouts.max_lifetime;
-        bound.is_some_and(|bound| now.since(self.accepted) >= bound)
-    }
-
-    /// Notes whether hyper holds buffers for it.
-    pub fn equip(&self, is_equipped: bool) {
-        self.is_equipped.set(is_equipped);
-        if !is_equipped {
-            self.remembered.forget();
-        }
-    }
-
-    /// Whether it has been idle so long that hyper's buffers are better given back.
-    pub fn may_park(&self, now: Instant) -> bool {
-        self.is_equipped.get()
-            && self.phase.get() == Phase::Idle
-            && self.watch.read() == self.read_before.get()
-            && now.saturating_duration_since(self.since.get()) >= PARK_AFTER
-    }
-
-    /// Notes that unread bytes of a request may still be coming after the last answer, so that
-    /// closing at once would reset the connection and lose it.
-    pub fn linger(&self) {
-        self.must_linger.set(true);
-    }
-
-    /// Whether that was noted.
-    pub fn must_linger(&self) -> bool {
-        self.must_linger.get()
-    }
-
-    /// Keeps what is to be written down of an exchange until its last bytes have gone out.
-    pub fn push_ended(&self, ended: Ended) {
-        self.flushes_before.set(self.watch.flushes());
-        self.ended.borrow_mut().push(ended);
-    }
-
-    /// Writes down the exchanges whose last bytes have gone out, and waits for another request.
-    pub fn settle(&self, workplace: &Workplace) {
-        if self.ended.borrow().is_empty() || self.watch.flushes() == self.flushes_before.get() {
-            return;
-        }
-        let now = workplace.now();
-        if self.phase.get() == Phase::Responding {
-            self.enter(Phase::Idle, now.monotonic, None);
-        }
-        for ended in self.ended.borrow_mut().drain(..) {
-            ended.write(self, now);
-        }
-    }
-
-    /// Writes down what ended with the connection, its last bytes gone out or not.
-    pub fn settle_all(&self) {
-        let unflushed = self.watch.flushes() == self.flushes_before.get();
-        for mut ended in self.ended.take() {
-            if unflushed {
-                ended.break_off(self);
-            }
-            ended.write_now(self);
-        }
-    }
-
-    /// Bytes from and to the client since this was last asked.
-    pub fn take_traffic(&self) -> (u64, u64) {
-        let now = (self.watch.read(), self.watch.written());
-        let before = self.traffic_before.replace(now);
-        (now.0 - before.0, now.1 - before.1)
-    }
-
-    /// Whose time is over, if anyone's.
-    pub fn expiry(&self) -> Option<Expiry> {
-        self.expiry.get()
-    }
-
-    /// Hands over the sending of what is left of a request whose answer has begun. The answer's body
-    /// is not asked for while the client takes none of it, and the client may take none of it
-    /// before all of its request has gone.
-    pub fn send_on(&self, connection: &Rc<RefCell<Box<Connection<RequestBody>>>>) {
-        *self.sending.borrow_mut() = Rc::downgrade(connection);
-    }
-
-    /// Sends some of it.
-    pub fn poll_sending(&self, cx: &mut Context<'_>) {
-        if let Some(connection) = self.sending.borrow().upgrade() {
-            connection.borrow_mut().poll_sending(cx);
-        }
-    }
-
-    /// Remembers whom the tick wakes.
-    pub fn remember_waker(&self, waker: &Waker) {
-        let mut known = self.waker.borrow_mut();
-        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *known = Some(waker.clone());
-        }
-    }
-
-    /// Wakes the connection's task.
-    pub fn wake(&self) {
-        if let Some(waker) = self.waker.borrow().as_ref() {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Looks whether its time is over. Once it is, it stays so. `leaving` is how long the process
-    /// has been draining and how long this connection may still be silent.
-    pub fn tick(&self, now: Instant, leaving: Option<(Instant, Duration)>) {
-        if self.expiry.get().is_none()
-            && let Some(expiry) = self.judge(now, leaving)
-        {
-            self.expiry.set(Some(expiry));
-            self.wake();
-        } else if self.may_park(now) {
-            self.wake();
-        }
-    }
-
-    fn judge(&self, now: Instant, leaving: Option<(Instant, Duration)>) -> Option<Expiry> {
-        let phase = self.phase.get();
-        let active = self.watch.take_active();
-        let elapsed = || now.saturating_duration_since(self.since.get());
-        let overdue = self.deadline.get().is_some_and(|deadline| now >= deadline);
-        let awaits_target =
-            matches!(phase, Phase::Upload | Phase::Waiting | Phase::Responding | Phase::Tunnel);
-        if awaits_target && self.target_has_left() {
-            return Some(Expiry::Deregistered);
-        }
-        match phase {
-            Phase::Fresh | Phase::Idle => {
-                if self.watch.read() != self.read_before.get() {
-                    self.enter(Phase::Head, now, None);
-                    return None;
-                }
-                let bound = match phase {
-                    Phase::Fresh => self.timeouts.header_read,
-                    _ => self.timeouts.idle,
-                };
-                let told_to_leave = leaving.is_some_and(|(from, grace)| {
-                    now.saturating_duration_since(from.max(self.since.get())) >= grace
-                });
-                (elapsed() >= bound || told_to_leave).then_some(Expiry::Silent)
-            }
-            Phase::Head => (elapsed() >= self.timeouts.header_read).then_some(Expiry::Head),
-            Phase::Upload => {
-                if active {
-                    self.since.set(now);
-                }
-                (overdue || elapsed() >= self.timeouts.idle).then_some(Expiry::Request)
-            }
-            Phase::Waiting => overdue.then_some(Expiry::Response),
-            Phase::Responding | Phase::Tunnel => {
-                if active {
-                    self.since.set(now);
-                }
-                (overdue || elapsed() >= self.timeouts.idle).then_some(Expiry::Stalled)
-            }
-        }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // Where the process cut what was under way.
-        self.settle_all();
-    }
 }
 
 /// One of a listener's places for connections; given back when dropped.
@@ -408,97 +105,6 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TIMEOUTS: ListenerTimeouts = ListenerTimeouts {
-        header_read: Duration::from_secs(15),
-        idle: Duration::from_secs(60),
-        request: None,
-        max_lifetime: None,
-    };
-
-    fn client() -> (Client, Instant) {
-        let (client, accepted) = client_with(TIMEOUTS);
-        (client, accepted.monotonic)
-    }
-
-    fn client_with(timeouts: ListenerTimeouts) -> (Client, Moment) {
-        let now = Moment::now();
-        let address = "127.0.0.1:1".parse().unwrap();
-        let open = Arc::new(AtomicU32::new(0));
-        let place = Place::take(&open, 1).unwrap();
-        let client =
-            Client::new((address, address), 0, timeouts, Arc::new(Watch::default()), now, place);
-        (client, now)
-    }
-
-    #[track_caller]
-    fn check(phase: Phase, deadline: Option<u64>, after: u64, expected: Option<Expiry>) {
-        let (client, now) = client();
-        let later = |seconds| now + Duration::from_secs(seconds);
-        client.enter(phase, now, deadline.map(later));
-        client.tick(later(after) - Duration::from_millis(1), None);
-        assert_eq!(client.expiry(), None, "{phase:?} was early");
-        client.tick(later(after), None);
-        assert_eq!(client.expiry(), expected, "{phase:?}");
-    }
-
-    #[test]
-    fn each_phase_ends_at_its_own_time_and_never_before() {
-        check(Phase::Fresh, None, 15, Some(Expiry::Silent));
-        check(Phase::Idle, None, 60, Some(Expiry::Silent));
-        check(Phase::Head, None, 15, Some(Expiry::Head));
-        check(Phase::Upload, None, 60, Some(Expiry::Request));
-        check(Phase::Upload, Some(10), 10, Some(Expiry::Request));
-        check(Phase::Waiting, Some(70), 70, Some(Expiry::Response));
-        check(Phase::Waiting, None, 3_600, None);
-        check(Phase::Responding, None, 60, Some(Expiry::Stalled));
-        check(Phase::Tunnel, None, 60, Some(Expiry::Stalled));
-    }
-
-    #[test]
-    fn a_connections_life_counts_from_accept_and_no_request_makes_it_longer() {
-        let hour = Duration::from_hours(1);
-        let (client, accepted) =
-            client_with(ListenerTimeouts { max_lifetime: Some(hour), ..TIMEOUTS });
-        for minute in 0..60 {
-            let now = accepted.later(Duration::from_mins(minute));
-            for phase in [Phase::Head, Phase::Waiting, Phase::Responding, Phase::Idle] {
-                client.enter(phase, now.monotonic, None);
-            }
-            assert!(!client.is_old(now), "{minute} minutes");
-        }
-        assert!(!client.is_old(accepted.later(hour - Duration::from_nanos(1))));
-        assert!(client.is_old(accepted.later(hour)));
-        // Its age alone closes nothing: one more request is taken.
-        let late = accepted.later(hour).monotonic;
-        client.enter(Phase::Idle, late, None);
-        client.tick(late, None);
-        assert_eq!(client.expiry(), None);
-        let (forever, accepted) = client_with(TIMEOUTS);
-        assert!(!forever.is_old(accepted.later(24 * hour)));
-    }
-
-    #[test]
-    fn time_that_ran_out_on_one_phase_cuts_no_later_one() {
-        let (client, now) = client();
-        client.enter(Phase::Waiting, now, Some(now));
-        client.tick(now, None);
-        assert_eq!(client.expiry(), Some(Expiry::Response));
-        client.enter(Phase::Responding, now, None);
-        assert_eq!(client.expiry(), None);
-    }
-
-    #[test]
-    fn a_draining_process_closes_idle_connections_after_their_silence_and_no_others() {
-        let grace = Duration::from_secs(1);
-        for (phase, closed) in [(Phase::Idle, true), (Phase::Fresh, true), (Phase::Waiting, false)]
-        {
-            let (client, now) = client();
-            client.enter(phase, now, None);
-            client.tick(now + grace, Some((now, grace)));
-            assert_eq!(client.expiry().is_some(), closed, "{phase:?}");
-        }
-    }
 
     #[test]
     fn a_listener_has_so_many_places_and_no_more() {

@@ -1,10 +1,10 @@
 //! One client connection from accept to close: hyper drives HTTP/1.1, the worker's tick sets its
 //! deadlines, and what it leaves undone is done here.
 
-use super::client::{Client, Expiry, Phase};
 use super::exchange::Ended;
 use super::handle::handle;
 use super::handshake::{self, Handshakes};
+use super::progress::{Expiry, Phase, Progress};
 use super::respond;
 use super::workplace::Workplace;
 use crate::config::settings::Limits;
@@ -45,7 +45,7 @@ enum End {
 /// connection is a socket and a [`Client`].
 pub async fn serve(
     workplace: Rc<Workplace>,
-    client: Rc<Client>,
+    progress: Rc<Progress>,
     socket: TcpStream,
     handshakes: Option<Handshakes>,
     limits: &Limits,
@@ -53,21 +53,22 @@ pub async fn serve(
     let stream = match handshakes {
         None => Stream::Plain(socket),
         Some(handshakes) => {
-            match handshake::shake_hands(&workplace, &client, socket, &handshakes).await {
+            match handshake::shake_hands(&workplace, &progress, socket, &handshakes).await {
                 Ok(stream) => stream,
                 Err(Some(plain)) => {
-                    return finish(&workplace, &client, Stream::Plain(plain), End::PlainHttp).await;
+                    return finish(&workplace, &progress, Stream::Plain(plain), End::PlainHttp)
+                        .await;
                 }
                 Err(None) => return,
             }
         }
     };
-    let mut stream = WatchedStream::new(stream, Arc::clone(&client.watch));
+    let mut stream = WatchedStream::new(stream, Arc::clone(&progress.watch));
     let end = loop {
         let waited = poll_fn(|cx| {
             workplace.begin_turn();
-            client.remember_waker(cx.waker());
-            match client.expiry() {
+            progress.remember_waker(cx.waker());
+            match progress.expiry() {
                 Some(expiry) => Poll::Ready(Some(expiry)),
                 None => stream.poll_readable(cx).map(|()| None),
             }
@@ -76,17 +77,17 @@ pub async fn serve(
             drop(stream);
             break End::Expired(expiry);
         }
-        client.equip(true);
-        match speak(&workplace, &client, stream, limits).await {
+        progress.equip(true);
+        match speak(&workplace, &progress, stream, limits).await {
             (End::Idle, Some(idle)) => stream = idle,
             (end, _) => break end,
         }
-        client.equip(false);
+        progress.equip(false);
     };
     // hyper's machine is gone, and with it whatever it was serving: that is written down now.
-    client.settle_all();
-    if let Some(stream) = client.watch.take_stream() {
-        finish(&workplace, &client, stream, end).await;
+    progress.settle_all();
+    if let Some(stream) = progress.watch.take_stream() {
+        finish(&workplace, &progress, stream, end).await;
     }
 }
 
@@ -94,12 +95,13 @@ pub async fn serve(
 /// back.
 async fn speak(
     workplace: &Rc<Workplace>,
-    client: &Rc<Client>,
+    progress: &Rc<Progress>,
     stream: WatchedStream,
     limits: &Limits,
 ) -> (End, Option<WatchedStream>) {
-    let service =
-        service_fn(|request: Request<Incoming>| handle(workplace.clone(), client.clone(), request));
+    let service = service_fn(|request: Request<Incoming>| {
+        handle(workplace.clone(), progress.clone(), request)
+    });
     let mut builder = http1::Builder::new();
     // hyper's pipelined flush stays off: it holds answers back as long as anything unread is in
     // the buffer, half a request or a malformed one included.
@@ -115,18 +117,18 @@ async fn speak(
     let mut connection = Box::new(connection.with_upgrades());
     let end = poll_fn(|cx| {
         workplace.begin_turn();
-        client.remember_waker(cx.waker());
-        if let Some(expiry) = client.expiry()
-            && !is_for_the_exchange(expiry, client.phase())
+        progress.remember_waker(cx.waker());
+        if let Some(expiry) = progress.expiry()
+            && !is_for_the_exchange(expiry, progress.phase())
         {
             return Poll::Ready(End::Expired(expiry));
         }
-        client.poll_sending(cx);
+        progress.poll_sending(cx);
         let polled = Pin::new(&mut *connection).poll(cx);
-        client.settle(workplace);
+        progress.settle(workplace);
         match polled {
             Poll::Ready(done) => Poll::Ready(End::Done(done)),
-            Poll::Pending if client.may_park(workplace.now().monotonic) => Poll::Ready(End::Idle),
+            Poll::Pending if progress.may_park(workplace.now().monotonic) => Poll::Ready(End::Idle),
             Poll::Pending => Poll::Pending,
         }
     });
@@ -136,7 +138,7 @@ async fn speak(
                 let mut stream = parts.io.into_inner();
                 if !parts.read_buf.is_empty() {
                     // Part of another head came along with the request before.
-                    client.enter(Phase::Head, workplace.now().monotonic, None);
+                    progress.enter(Phase::Head, workplace.now().monotonic, None);
                     stream.put_back(parts.read_buf);
                 }
                 (End::Idle, Some(stream))
@@ -157,7 +159,7 @@ fn is_for_the_exchange(expiry: Expiry, phase: Phase) -> bool {
 }
 
 /// The last word on a connection that hyper let go of, then the close.
-async fn finish(workplace: &Rc<Workplace>, client: &Client, mut stream: Stream, end: End) {
+async fn finish(workplace: &Rc<Workplace>, progress: &Progress, mut stream: Stream, end: End) {
     // Over TLS an end is said. What broke off must not look as if it had ended: where the length of
     // a body is that of the connection, this is all that tells.
     let is_silent = matches!(end, End::Expired(Expiry::Silent));
@@ -171,7 +173,7 @@ async fn finish(workplace: &Rc<Workplace>, client: &Client, mut stream: Stream, 
             Some((StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http2_preface", false))
         }
         End::Done(Err(error)) if error.is_parse() => {
-            tracing::debug!(peer = %client.peer, %error, "a request that is no HTTP");
+            tracing::debug!(peer = %progress.client.peer, %error, "a request that is no HTTP");
             let (status, why) = answered_by_hyper(&error);
             Some((status, why, true))
         }
@@ -183,18 +185,18 @@ async fn finish(workplace: &Rc<Workplace>, client: &Client, mut stream: Stream, 
         workplace.counters.unparsable.add_one();
         if !is_answered {
             let snapshot = workplace.snapshot();
-            let listener = &snapshot.listeners[client.listener].settings;
+            let listener = &snapshot.listeners[progress.client.listener].settings;
             let answer = respond::raw(status, &listener.response_fields);
             // Best effort: the socket's buffer takes so few bytes at once, or the client is gone.
             if let Ok(Ok(())) = tokio::time::timeout(LINGER, stream.write_all(&answer)).await {
-                client.watch.add_written(answer.len());
+                progress.watch.add_written(answer.len());
             }
         }
-        client.linger();
-        Ended::unread(Rc::clone(workplace), client, status, why).write_now(client);
+        progress.linger();
+        Ended::unread(Rc::clone(workplace), &progress.client, status, why).write_now(progress);
     }
-    if client.must_linger() {
-        client.enter(Phase::Responding, Moment::now().monotonic, None);
+    if progress.must_linger() {
+        progress.enter(Phase::Responding, Moment::now().monotonic, None);
         linger(&mut stream, broke_off).await;
     } else if is_silent && stream.is_tls() {
         // At once or not at all: the socket's buffer has room, or the client is gone.

@@ -1,8 +1,9 @@
 //! What is known about one exchange. However it ends, it is written down once: when its last
 //! holder lets go of it.
 
-use super::client::{Client, Phase};
+use super::client::Client;
 use super::failure::Failure;
+use super::progress::{Phase, Progress};
 use super::workplace::Workplace;
 use crate::config::settings::AccessFormat;
 use crate::decide::Placement;
@@ -24,8 +25,8 @@ use std::time::Duration;
 pub struct Exchange {
     /// The worker's own things.
     pub workplace: Rc<Workplace>,
-    /// The connection it came by.
-    pub client: Rc<Client>,
+    /// How far it is, and who it is with.
+    pub progress: Rc<Progress>,
     /// The picture it began with.
     pub snapshot: Picture,
     /// Whether nothing may follow it, on the client's connection or the target's.
@@ -154,15 +155,21 @@ impl Exchange {
     /// Begins one with the head of a request.
     pub fn begin<B>(
         workplace: Rc<Workplace>,
-        client: Rc<Client>,
+        progress: Rc<Progress>,
         request: &http::Request<B>,
     ) -> Self {
         let began = workplace.now();
-        client.enter(Phase::Waiting, began.monotonic, None);
+        progress.enter(Phase::Waiting, began.monotonic, None);
         let said = Said::of(request, workplace.keeps_referer);
-        let story = Story::new(began, &client, request.method().clone(), request.version(), said);
+        let story =
+            Story::new(began, &progress.client, request.method().clone(), request.version(), said);
         let snapshot = workplace.snapshot();
-        Self { workplace, client, snapshot, closes_both: false, story: Some(Box::new(story)) }
+        Self { workplace, progress, snapshot, closes_both: false, story: Some(Box::new(story)) }
+    }
+
+    /// Who it is with.
+    pub fn client(&self) -> &Client {
+        &self.progress.client
     }
 
     /// What will be written down of it.
@@ -181,7 +188,7 @@ impl Exchange {
     /// Notes that the balancer answers itself because of this.
     pub fn fail(&mut self, failure: &Failure) {
         // No target has any part in the answer to come, nor can its leaving cut it.
-        self.client.end_with_target();
+        self.progress.end_with_target();
         let story = self.story();
         story.status = failure.logged_status();
         story.error = Some(failure.word());
@@ -204,12 +211,12 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let Some(mut story) = self.story.take() else { return };
-        self.client.end_with_target();
+        self.progress.end_with_target();
         if !story.is_complete {
-            story.break_off(&self.workplace, &self.client);
+            story.break_off(&self.workplace, &self.progress);
         }
         let (workplace, snapshot) = (Rc::clone(&self.workplace), Rc::clone(&self.snapshot));
-        self.client.push_ended(Ended { story, workplace, snapshot });
+        self.progress.push_ended(Ended { story, workplace, snapshot });
     }
 }
 
@@ -246,8 +253,8 @@ impl Story {
         }
     }
 
-    fn break_off(&mut self, workplace: &Workplace, client: &Client) {
-        self.error.get_or_insert(match client.expiry() {
+    fn break_off(&mut self, workplace: &Workplace, progress: &Progress) {
+        self.error.get_or_insert(match progress.expiry() {
             Some(expiry) => expiry.word(),
             None if workplace.cutting.get() => "cut",
             None => "client_gone",
@@ -275,24 +282,25 @@ impl Ended {
     }
 
     /// Notes that the connection ended before the last bytes had gone out.
-    pub fn break_off(&mut self, client: &Client) {
+    pub fn break_off(&mut self, progress: &Progress) {
         if !self.story.is_tunnel {
-            self.story.break_off(&self.workplace, client);
+            self.story.break_off(&self.workplace, progress);
         }
     }
 
     /// Writes it down as ended at this moment.
-    pub fn write_now(self, client: &Client) {
+    pub fn write_now(self, progress: &Progress) {
         self.workplace.begin_turn();
         let now = self.workplace.now();
-        self.write(client, now);
+        self.write(progress, now);
     }
 
     /// Writes it down. What went over the connection since the exchange before belongs to it.
-    pub fn write(self, client: &Client, now: Moment) {
+    pub fn write(self, progress: &Progress, now: Moment) {
+        let client = &*progress.client;
         let workplace = &*self.workplace;
         workplace.counters.exchanges.add_one();
-        let (received_bytes, sent_bytes) = client.take_traffic();
+        let (received_bytes, sent_bytes) = progress.take_traffic();
         let (story, snapshot) = (&*self.story, &**self.snapshot);
         let placement = story.placement.as_ref();
         let group = placement.map(|placement| &snapshot.groups[placement.group]);

@@ -3,9 +3,9 @@
 use super::answer::{self, Served};
 use super::attempt::{self, Attempted, Outgoing, Told};
 use super::body::{RequestBody, ResponseBody};
-use super::client::{Client, Phase};
 use super::exchange::Exchange;
 use super::failure::Failure;
+use super::progress::{Phase, Progress};
 use super::request::{self, Trust};
 use super::reroute;
 use super::respond;
@@ -33,11 +33,11 @@ use std::rc::Rc;
 /// Serves one request.
 pub fn handle(
     workplace: Rc<Workplace>,
-    client: Rc<Client>,
+    progress: Rc<Progress>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     // It begins here: where the client's end came with its request, hyper drops the future unasked.
-    answered(Exchange::begin(workplace, client, &request), request)
+    answered(Exchange::begin(workplace, progress, &request), request)
 }
 
 async fn answered(
@@ -49,7 +49,7 @@ async fn answered(
         Ok(Served::Here(response)) => {
             exchange.answer(response.status());
             if has_body {
-                exchange.client.linger();
+                exchange.progress.linger();
             }
             return Ok(own(response, exchange));
         }
@@ -67,19 +67,19 @@ async fn answered(
     exchange.fail(&failure);
     if has_body || failure.closes() {
         // Unread bytes may follow; should the connection close, they must not reset it.
-        exchange.client.linger();
+        exchange.progress.linger();
     }
     Ok(own(respond::failure(&failure), exchange))
 }
 
 fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<ResponseBody> {
     let (mut parts, bytes) = response.into_parts();
-    let listener = &exchange.snapshot.listeners[exchange.client.listener].settings;
+    let listener = &exchange.snapshot.listeners[exchange.client().listener].settings;
     listener.response_fields.write(&mut parts.headers, Origin::Own);
     if ends_connection(&exchange) {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    exchange.client.enter(Phase::Responding, exchange.workplace.now().monotonic, None);
+    exchange.progress.enter(Phase::Responding, exchange.workplace.now().monotonic, None);
     Response::from_parts(parts, ResponseBody::own(bytes, exchange))
 }
 
@@ -88,13 +88,13 @@ fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<Respons
 pub(super) fn ends_connection(exchange: &Exchange) -> bool {
     exchange.closes_both
         || exchange.workplace.draining.get()
-        || exchange.client.is_old(exchange.workplace.now())
+        || exchange.progress.is_old(exchange.workplace.now())
 }
 
 async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<Served, Failure> {
     let snapshot = exchange.snapshot.clone();
     let began = exchange.story().began;
-    let listener = &snapshot.listeners[exchange.client.listener].settings;
+    let listener = &snapshot.listeners[exchange.client().listener].settings;
     let trust = Trust::of(exchange, listener, incoming.headers());
     exchange.story().address = trust.address;
     exchange.workplace.note_request(began.unix_seconds());
@@ -115,7 +115,7 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     let admitted = seen.admit(&parts.method, &parts.uri, parts.version, &parts.headers);
     let authority = admitted.map_err(Failure::Head)?;
     let described = decide::Request {
-        listener: exchange.client.listener,
+        listener: exchange.client().listener,
         host: authority.host(),
         path: parts.uri.path(),
         query: parts.uri.query().unwrap_or_default(),
@@ -123,11 +123,11 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
         headers: &parts.headers,
         address: trust.address,
     };
-    let client = Rc::clone(&exchange.client);
+    let progress = Rc::clone(&exchange.progress);
     let decision = decide::decide(
         &described,
         &snapshot,
-        &AsItIs::of(&client.remembered, &snapshot),
+        &AsItIs::of(&progress.client.remembered, &snapshot),
         began.unix_seconds(),
         &mut *exchange.workplace.draw(),
     );
@@ -207,8 +207,8 @@ async fn forward(
             },
         };
         exchange.story().attempts += 1;
-        exchange.client.begin_with(&snapshot, placement.group, at);
-        let debug = snapshot.listeners[exchange.client.listener].settings.debug_headers;
+        exchange.progress.begin_with(&snapshot, placement.group, at);
+        let debug = snapshot.listeners[exchange.client().listener].settings.debug_headers;
         let told = Told {
             verdict: debug.then_some(placement.verdict),
             successor: successor(exchange, &placement, at, &snapshot),

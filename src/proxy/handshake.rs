@@ -1,7 +1,7 @@
 //! A client's handshake under its connection's deadlines: what it is waited for with, what is
 //! counted when it fails.
 
-use super::client::Client;
+use super::progress::Progress;
 use super::workplace::Workplace;
 use crate::net::stream::Stream;
 use crate::net::tls::acceptor::{self, ANSWERS_AT_ONCE};
@@ -34,7 +34,7 @@ impl Handshakes {
 /// be told so, or with nothing.
 pub(super) async fn shake_hands(
     workplace: &Rc<Workplace>,
-    client: &Rc<Client>,
+    progress: &Rc<Progress>,
     socket: TcpStream,
     handshakes: &Handshakes,
 ) -> Result<Stream, Option<TcpStream>> {
@@ -43,8 +43,8 @@ pub(super) async fn shake_hands(
         Box::pin(acceptor::accept(socket, &handshakes.certificates, &handshakes.turns));
     let done = poll_fn(|cx| {
         workplace.begin_turn();
-        client.remember_waker(cx.waker());
-        match client.expiry() {
+        progress.remember_waker(cx.waker());
+        match progress.expiry() {
             Some(_) => Poll::Ready(None),
             None => handshake.as_mut().poll(cx).map(Some),
         }
@@ -52,7 +52,7 @@ pub(super) async fn shake_hands(
     let refused = match done.await {
         Some(Ok((stream, session))) => {
             workplace.counters.handshakes.add_one();
-            client.secured(session);
+            progress.client.secured(session);
             return Ok(Stream::Tls(stream));
         }
         Some(Err(refused)) => refused,
@@ -61,6 +61,6 @@ pub(super) async fn shake_hands(
         None => HandshakeFault::TimedOut.into(),
     };
     workplace.counters.handshake_faults[refused.fault as usize].add_one();
-    tracing::debug!(peer = %client.peer, why = refused.fault.word(), "a handshake failed");
+    tracing::debug!(peer = %progress.client.peer, why = refused.fault.word(), "a handshake failed");
     Err(refused.plain)
 }

@@ -34,7 +34,7 @@ impl Trust {
         listener: &settings::Listener,
         headers: &HeaderMap,
     ) -> Self {
-        let peer = exchange.client.peer.ip();
+        let peer = exchange.client().peer.ip();
         let trusted = &listener.trusted_proxies;
         let peer_is_trusted = !trusted.is_empty() && trusted.contains(peer);
         Self {
@@ -42,7 +42,7 @@ impl Trust {
             peer_is_trusted,
             came_over_tls: match peer_is_trusted.then(|| forwarded::says_tls(headers)).flatten() {
                 Some(said) => said,
-                None => exchange.client.session().is_some(),
+                None => exchange.client().session().is_some(),
             },
         }
     }
@@ -55,7 +55,7 @@ pub(super) fn host(
     target: &Uri,
     authority: &Authority<'_>,
 ) -> Option<HeaderValue> {
-    let local = exchange.client.local;
+    let local = exchange.client().local;
     let own;
     let (text, is_as_sent) = match authority.text {
         // Where the target's own form names the authority, Host says the same.
@@ -82,18 +82,18 @@ pub(super) fn prepare(
     placement: &Placement,
 ) -> Result<hop_by_hop::Hop, Failure> {
     let snapshot = exchange.snapshot.clone();
-    let listener = &snapshot.listeners[exchange.client.listener].settings;
+    let listener = &snapshot.listeners[exchange.client().listener].settings;
     let headers = &mut parts.headers;
     let mut hop = hop_by_hop::strip_request(headers, names).map_err(Failure::Head)?;
     hop.websocket &= parts.version == Version::HTTP_11 && parts.method == http::Method::GET;
     let forwarding = Forwarding {
-        introduction: exchange.client.introduction(listener.client_port),
+        introduction: exchange.client().introduction(listener.client_port),
         peer_is_trusted: trust.peer_is_trusted,
         mode: listener.x_forwarded_for,
         names,
     };
     forwarded::write(headers, forwarding).map_err(Failure::Head)?;
-    if let Some(session) = exchange.client.session() {
+    if let Some(session) = exchange.client().session() {
         for (name, value) in &session.fields {
             headers.insert(name.clone(), value.clone());
         }
@@ -162,10 +162,10 @@ pub(super) fn outgoing(
     let upstream = &exchange.snapshot.groups[placement.group].settings.upstream;
     let response_timeout = upstream.response;
     let upload = (!body.is_end_stream()).then(|| {
-        let client = exchange.client.clone();
+        let progress = exchange.progress.clone();
         let counters = exchange.workplace.counters.clone();
         let limit = listener.limits.body_bytes;
-        Rc::new(Upload::new(body, limit, response_timeout, client, counters))
+        Rc::new(Upload::new(body, limit, response_timeout, progress, counters))
     });
     let began = exchange.story().began.monotonic;
     let mut headers = parts.headers;

@@ -2,8 +2,8 @@
 //! enough, both are silent for the listener's `idle`, or the process cuts.
 
 use super::body::Lease;
-use super::client::Phase;
 use super::exchange::Exchange;
+use super::progress::Phase;
 use crate::ground::clock::Moment;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -24,20 +24,20 @@ pub async fn carry(mut exchange: Exchange, switch: Switch) {
     let Switch { client: on_client, lease: Lease { connection, in_flight: _in_flight, .. } } =
         switch;
     let (mut target_side, first_bytes, _place) = connection.into_inner().into_tunnel();
-    let client = exchange.client.clone();
+    let progress = exchange.progress.clone();
     exchange.story().is_tunnel = true;
     // Until the 101 has gone out, the connection's own task is the one the tick wakes; where it
     // gives up, this ends as well.
     if let Ok(upgraded) = on_client.await {
-        client.enter(Phase::Tunnel, Moment::now().monotonic, None);
+        progress.enter(Phase::Tunnel, Moment::now().monotonic, None);
         let mut client_side = TokioIo::new(upgraded);
         let copied = async {
             client_side.write_all(&first_bytes).await?;
             copy_bidirectional(&mut client_side, &mut target_side).await
         };
         let expired = poll_fn(|cx| {
-            client.remember_waker(cx.waker());
-            client.expiry().map_or(Poll::Pending, Poll::Ready)
+            progress.remember_waker(cx.waker());
+            progress.expiry().map_or(Poll::Pending, Poll::Ready)
         });
         let error = tokio::select! {
             copied = copied => copied.is_err().then_some("tunnel_broke_off"),
@@ -48,5 +48,5 @@ pub async fn carry(mut exchange: Exchange, switch: Switch) {
         story.is_complete = true;
     }
     drop(exchange);
-    client.settle_all();
+    progress.settle_all();
 }
