@@ -20,7 +20,7 @@ use crate::policy::headers::hop_by_hop;
 use crate::policy::headers::response::Origin;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
 /// How a request is answered.
@@ -54,6 +54,10 @@ pub(super) fn answer(
     if switches && client_upgrade.is_none() {
         return Err(Failure::UnaskedUpgrade);
     }
+    // RFC 9110 section 15.5.22: it says to what, which an HTTP/1.1 client may then ask of us.
+    let wants_websocket = response.status() == StatusCode::UPGRADE_REQUIRED
+        && exchange.story().version == Version::HTTP_11
+        && hop_by_hop::asks_for_websocket(response.headers());
     let headers = response.headers_mut();
     hop_by_hop::strip_response(headers);
     remove_our_names(headers);
@@ -80,6 +84,8 @@ pub(super) fn answer(
     }
     if early || ends_connection(exchange) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    } else if wants_websocket {
+        hop_by_hop::write_websocket(response.headers_mut());
     }
     Ok(Served::ByTarget(response, lease))
 }
