@@ -137,7 +137,8 @@ impl Certificates {
             config.send_tls13_tickets = 0;
         }
         if self.settings.offers_http1 {
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            // The one machine speaks both, and a client of the old one (curl --http1.0) names no other.
+            config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         }
         Ok(config)
     }
