@@ -42,6 +42,8 @@ mod keyed;
 mod leaving;
 /// Targets known by host names: a restart, and a resolver that is silent.
 mod names;
+/// curl, openssl, a browser and Python's clients.
+mod real_clients;
 /// Conditions, redirects and rewrites, and what `explain` says of them.
 mod rules;
 /// What is never written down: tokens, and values of the application's cookies.
