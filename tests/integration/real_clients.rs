@@ -6,6 +6,8 @@ use crate::support::{Authority, World};
 use std::io::Write;
 use std::net::SocketAddr;
 
+/// Chromium: a page, its fetches and its WebSockets.
+mod chromium;
 /// curl in every version of HTTP it can be told to speak.
 mod curl;
 /// `openssl s_client`: names, protocols by ALPN, sessions, and plain HTTP where TLS is spoken.

@@ -5,17 +5,17 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const FAST: &str = "health = { interval = \"200ms\", timeout = \"150ms\", path = \"/\" }";
+pub(super) const FAST: &str = "health = { interval = \"200ms\", timeout = \"150ms\", path = \"/\" }";
 
 /// Two replicas that speak WebSocket.
-struct Replicas {
+pub(super) struct Replicas {
     python: &'static Path,
     targets: [Tool; 2],
     addresses: [SocketAddr; 2],
 }
 
 impl Replicas {
-    fn start() -> Option<Self> {
+    pub(super) fn start() -> Option<Self> {
         let python = python()?;
         let mut targets =
             ["a", "b"].map(|name| Tool::script(python, "websocket_target.py", &[name]));
@@ -23,7 +23,7 @@ impl Replicas {
         Some(Self { python, targets, addresses })
     }
 
-    fn before(&self, listener: &str, group: &str) -> (Authority, World) {
+    pub(super) fn before(&self, listener: &str, group: &str) -> (Authority, World) {
         before(self.addresses, listener, group)
     }
 

@@ -1,16 +1,18 @@
 """A replica that speaks WebSocket: websocket_target.py NAME
 
-Answers plain HTTP and health checks with its name and echoes every message; /who says its name,
-/bye closes with 4001. A line `drain` on standard input makes it ask to be drained, and `leave`
+Answers plain HTTP and health checks with its name, / with page.html, and echoes every message; /who
+says its name first, /bye closes with 4001. A line `drain` on standard input makes it ask to be drained, and `leave`
 closes every connection with 1001.
 """
 
 import asyncio
 import sys
+from pathlib import Path
 
 from websockets.asyncio.server import serve
 
 name = sys.argv[1]
+page = Path(__file__).with_name("page.html").read_text().replace("HOME", name)
 draining = False
 
 
@@ -18,7 +20,10 @@ def plain(connection, request):
     """Answers what is no handshake."""
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return None
-    response = connection.respond(200, name)
+    response = connection.respond(200, page if request.path == "/" else name)
+    if request.path == "/":
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "text/html; charset=utf-8"
     if draining and request.headers.get("User-Agent", "").startswith("ELB-HealthChecker"):
         response.headers["X-Stayput-Drain"] = "1"
     return response
