@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 mod chromium;
 /// curl in every version of HTTP it can be told to speak.
 mod curl;
+/// h2load: thousands of requests, none of which fails.
+mod h2load;
 /// `openssl s_client`: names, protocols by ALPN, sessions, and plain HTTP where TLS is spoken.
 mod openssl;
 /// Python's `websockets` at both ends.
@@ -34,7 +36,7 @@ impl Shop {
     fn with(listener: &str, group: &str) -> Self {
         let origins = [replica("a"), replica("b")];
         let addresses = [origins[0].address(), origins[1].address()];
-        let (authority, world) = before(addresses, listener, group);
+        let (authority, world) = before(&addresses, listener, group);
         Self { authority, origins, world }
     }
 
@@ -52,8 +54,8 @@ impl Shop {
     }
 }
 
-/// A balancer with listeners `plain` and `secure` before two replicas, and who signed for it.
-fn before(replicas: [SocketAddr; 2], listener: &str, group: &str) -> (Authority, World) {
+/// A balancer with listeners `plain` and `secure` before these replicas, and who signed for it.
+fn before(replicas: &[SocketAddr], listener: &str, group: &str) -> (Authority, World) {
     let authority = Authority::new();
     let entry = authority.sign("shop", &[NAME, "localhost"]).entry();
     let world = World::of_text(&text(replicas, &entry, listener, group));
@@ -61,16 +63,16 @@ fn before(replicas: [SocketAddr; 2], listener: &str, group: &str) -> (Authority,
 }
 
 /// Its file.
-fn text(replicas: [SocketAddr; 2], entry: &str, listener: &str, group: &str) -> String {
+fn text(replicas: &[SocketAddr], entry: &str, listener: &str, group: &str) -> String {
+    let target = |(id, address)| format!("{{ id = \"{id}\", address = \"{address}\" }}");
+    let targets = ('a'..).zip(replicas).map(target).collect::<Vec<_>>().join(", ");
     format!(
         "[runtime]\nworkers = 2\nstate_dir = \"state\"\ndrain_timeout = \"2s\"\n\
          [log]\naccess = {{ to = \"access.log\" }}\n\
          [listener.plain]\naddress = \"127.0.0.1:0\"\ndebug_headers = true\n{listener}\n\
          [listener.secure]\naddress = \"127.0.0.1:0\"\ndebug_headers = true\n{listener}\n\
          tls = {{ certificates = [{entry}] }}\n\
-         [target_group.app]\ntargets = [{{ id = \"a\", address = \"{}\" }}, \
-         {{ id = \"b\", address = \"{}\" }}]\n{group}\n",
-        replicas[0], replicas[1]
+         [target_group.app]\ntargets = [{targets}]\n{group}\n"
     )
 }
 
@@ -84,8 +86,8 @@ fn replica(name: &'static str) -> Origin {
     Origin::scripted(move |request, stream| {
         let body = if request.body.is_empty() { name.as_bytes() } else { &request.body };
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-        let _ = stream.write_all(head.as_bytes());
-        let _ = stream.write_all(body);
+        // In one piece: the second of two would wait for the first to be acknowledged.
+        let _ = stream.write_all(&[head.as_bytes(), body].concat());
         Then::KeepAlive
     })
 }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub(super) const FAST: &str = "health = { interval = \"200ms\", timeout = \"150ms\", path = \"/\" }";
+pub(super) const FAST: &str =
+    "health = { interval = \"200ms\", timeout = \"150ms\", path = \"/\" }";
 
 /// Two replicas that speak WebSocket.
 pub(super) struct Replicas {
@@ -24,7 +25,7 @@ impl Replicas {
     }
 
     pub(super) fn before(&self, listener: &str, group: &str) -> (Authority, World) {
-        before(self.addresses, listener, group)
+        before(&self.addresses, listener, group)
     }
 
     fn client(&self, scene: &str, address: SocketAddr) -> Tool {
@@ -108,7 +109,7 @@ fn sigterm_lets_a_connection_be_used_until_the_drain_is_over() {
     let Some(replicas) = Replicas::start() else { return };
     let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
     let entry = authority.sign("shop", &[super::NAME]).entry();
-    let program = Program::run(dir.path(), &text(replicas.addresses, &entry, "", FAST));
+    let program = Program::run(dir.path(), &text(&replicas.addresses, &entry, "", FAST));
     let mut client = replicas.client("stay", program.address());
     client.line("with");
     let asked = Instant::now();
