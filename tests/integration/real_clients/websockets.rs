@@ -60,7 +60,7 @@ fn a_client_that_comes_again_with_its_cookie_has_the_same_replica() {
 
 #[test]
 fn a_silent_connection_is_cut_and_one_that_pings_is_not() {
-    passes("idle", "timeouts = { idle = \"1s\" }");
+    passes("idle", "timeouts = { idle = \"2s\" }");
 }
 
 #[test]

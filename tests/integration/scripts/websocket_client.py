@@ -108,7 +108,7 @@ async def idle():
     async with opened("/") as silent, opened("/", open_timeout=20) as lively:
         begun = loop.time()
         cut = asyncio.create_task(closed(silent))
-        while loop.time() < begun + 3:
+        while loop.time() < begun + 4:
             await (await lively.ping())
             await asyncio.sleep(0.2)
         assert cut.done(), "the silent one is open still"
