@@ -10,6 +10,7 @@ use crate::policy::headers::http2::WebSocketKey;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::sync::oneshot;
@@ -67,7 +68,11 @@ where
         progress.expiry().map_or(Poll::Pending, Poll::Ready)
     });
     let error = tokio::select! {
-        copied = copied => copied.is_err().then_some("tunnel_broke_off"),
+        copied = copied => match copied {
+            // Browsers end a WebSocket in its own words, and then close without those of TLS.
+            Err(error) if error.kind() != ErrorKind::UnexpectedEof => Some("tunnel_broke_off"),
+            Ok(_) | Err(_) => None,
+        },
         expiry = expired => Some(expiry.word()),
     };
     let story = exchange.story();

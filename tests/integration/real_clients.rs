@@ -12,6 +12,8 @@ mod chromium;
 mod curl;
 /// h2load: thousands of requests, none of which fails.
 mod h2load;
+/// Python's `h2`: streams, crumbs of cookies, trailers, resets, the end of a connection.
+mod http2;
 /// `openssl s_client`: names, protocols by ALPN, sessions, and plain HTTP where TLS is spoken.
 mod openssl;
 /// Python's `websockets` at both ends.

@@ -1,15 +1,14 @@
 use super::websockets::{FAST, Replicas};
 use super::{NAME, listener};
-use crate::support::Tool;
 use crate::support::tool::has;
+use crate::support::{Authority, Tool};
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
 use std::process::Command;
 
 /// Opens `page.html` by HTTPS and gives back what its script wrote into it.
-fn seen(replicas: &Replicas, listener_settings: &str, options: &[&str]) -> serde_json::Value {
-    let (authority, world) = replicas.before(listener_settings, FAST);
-    let address = listener(&world, "secure");
+fn seen(authority: &Authority, address: SocketAddr, options: &[&str]) -> serde_json::Value {
     let profile = tempfile::tempdir().unwrap();
     // It believes this key and no other; the store of authorities is the whole machine's.
     let certificate = std::fs::read(authority.dir().join("shop.pem")).unwrap();
@@ -34,12 +33,13 @@ fn seen(replicas: &Replicas, listener_settings: &str, options: &[&str]) -> serde
 }
 
 /// A page, its fetches one by one and at once, and its WebSockets are all with one replica.
-fn stays(options: &[&str], protocol: &str) {
+fn stays(options: &[&str], protocol: &str, version: &str) {
     if !has(&["chromium"]) {
         return;
     }
     let Some(replicas) = Replicas::start() else { return };
-    let seen = seen(&replicas, "", options);
+    let (authority, world) = replicas.before("", FAST);
+    let seen = seen(&authority, listener(&world, "secure"), options);
     let home = &seen["home"];
     assert_eq!(seen["protocol"], protocol, "{seen}");
     for (list, length) in [("one_by_one", 5), ("at_once", 20)] {
@@ -53,9 +53,17 @@ fn stays(options: &[&str], protocol: &str) {
         assert_eq!(socket["heard"], serde_json::json!([home, said]), "{seen}");
         assert_eq!(socket["code"], 4000, "{seen}");
     }
+    let socket = world.record(|record| record["uri"] == "/who");
+    assert_eq!((&socket["type"], &socket["version"]), (&"wss".into(), &version.into()));
+    assert!(socket["sticky"] == "hit" && socket["error_reason"].is_null(), "{socket}");
 }
 
 #[test]
 fn a_browser_stays_over_http_1_1() {
-    stays(&["--disable-http2"], "http/1.1");
+    stays(&["--disable-http2"], "http/1.1", "HTTP/1.1");
+}
+
+#[test]
+fn a_browser_stays_over_http_2_with_its_websockets() {
+    stays(&[], "h2", "HTTP/2.0");
 }

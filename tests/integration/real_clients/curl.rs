@@ -108,3 +108,18 @@ fn curl_stays_over_http_1_1_and_tls() {
 fn curl_that_offers_an_upgrade_to_http_2_in_clear_text_is_served_by_http_1_1() {
     stays("http", &["--http2"], "1.1");
 }
+
+#[test]
+fn curl_stays_over_http_2_and_tls() {
+    stays("https", &["--http2"], "2");
+}
+
+#[test]
+fn curl_stays_over_http_2_by_prior_knowledge() {
+    stays("http", &["--http2-prior-knowledge"], "2");
+}
+
+#[test]
+fn curl_stays_over_http_2_by_prior_knowledge_and_tls() {
+    stays("https", &["--http2-prior-knowledge"], "2");
+}

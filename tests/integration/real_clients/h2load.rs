@@ -26,6 +26,16 @@ fn load(secure: bool, options: &[&str], protocol: &str) {
 }
 
 #[test]
+fn h2load_gets_an_answer_to_each_request_over_tls() {
+    load(true, &["-m", "10"], "h2");
+}
+
+#[test]
+fn h2load_gets_an_answer_to_each_request_by_prior_knowledge() {
+    load(false, &["-m", "100"], "h2c");
+}
+
+#[test]
 fn h2load_gets_an_answer_to_each_request_over_http_1_1() {
     load(true, &["--h1"], "http/1.1");
     load(false, &["--h1"], "http/1.1");
