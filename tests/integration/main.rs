@@ -36,6 +36,8 @@ mod forwarding;
 mod groups;
 /// Checks, passive marking, readiness, fail-open.
 mod health;
+/// Clients that speak HTTP/2: what crosses, what ends a stream, a connection, a WebSocket.
+mod http2;
 /// Clients known by a route in the application's cookie or by a header field.
 mod keyed;
 /// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.

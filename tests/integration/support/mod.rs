@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod certificates;
+pub mod http2;
 pub mod origin;
 pub mod program;
 pub mod secure;
