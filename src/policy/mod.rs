@@ -5,6 +5,7 @@ pub mod affinity;
 pub mod balance;
 pub mod headers;
 pub mod health;
+pub mod proxy_protocol;
 pub mod retry;
 pub mod routing;
 pub mod tls;
