@@ -1,10 +1,12 @@
 //! Asking a target whether it serves (AWS, "Health checks for your target groups").
 
 use crate::config::settings::{Health, HealthProtocol};
+use crate::net::proxy_protocol;
 use crate::net::shortage::is_our_shortage;
 use crate::net::tls::Connector;
 use crate::policy::health::progress::Failure;
 use crate::policy::health::wish::Wish;
+use crate::policy::proxy_protocol::{OnBehalfOf, Version};
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, USER_AGENT};
 use http::{HeaderValue, Request, Response};
@@ -33,6 +35,8 @@ pub struct Question {
     pub health: Health,
     /// Present where the question is asked over TLS.
     pub tls: Option<Connector>,
+    /// Present where the target wants a PROXY header first: one that says it is ourselves who ask.
+    pub announced: Option<Version>,
 }
 
 /// An answer in time, whatever it was.
@@ -70,7 +74,11 @@ impl From<Failure> for Trouble {
 /// Why there was no answer.
 pub async fn ask(question: &Question) -> Result<Answer, Trouble> {
     let answer = async {
-        let stream = connect(question.address).await?;
+        let mut stream = connect(question.address).await?;
+        if let Some(version) = question.announced {
+            let sent = proxy_protocol::send(&mut stream, version, &OnBehalfOf::Itself).await;
+            sent.map_err(|error| failed(&error))?;
+        }
         match (question.health.protocol, &question.tls) {
             (HealthProtocol::Tcp, _) => Ok(Answer::PASSED),
             (HealthProtocol::Http | HealthProtocol::Https, None) => {
@@ -178,7 +186,7 @@ mod tests {
         );
         let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
         let health = config.groups[0].health.clone();
-        Question { address: address.parse().unwrap(), health, tls: None }
+        Question { address: address.parse().unwrap(), health, tls: None, announced: None }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The whole life of a request on one screen: begin, judge the head, decide, forward or answer.
 
+use super::announcement;
 use super::answer::{self, Served};
 use super::attempt::{self, Attempted, Outgoing, Told};
 use super::body::{RequestBody, ResponseBody};
@@ -212,6 +213,7 @@ async fn forward(
         let told = Told {
             verdict: debug.then_some(placement.verdict),
             successor: successor(exchange, &placement, at, &snapshot),
+            announced: announcement::of(exchange, group),
         };
         expect_session(group, target, &placement);
         let attempted = attempt::attempt(outgoing, target, told, upstream.connect, exchange);
