@@ -88,8 +88,7 @@ fn a_connection_to_a_target_serves_the_one_client_it_was_announced_for() {
 #[test]
 fn a_client_behind_a_trusted_proxy_is_announced_by_its_own_address_without_a_port() {
     let origin = AnnouncedOrigin::plain();
-    let world =
-        world(origin.address(), "trusted_proxies = [\"127.0.0.1\"]", "send_proxy = \"v1\"");
+    let world = world(origin.address(), "trusted_proxies = [\"127.0.0.1\"]", "send_proxy = \"v1\"");
     // One connection of the proxy's, requests of two clients and then its own.
     let mut proxy = Visitor::of(world.address());
     for client in ["192.0.2.1", "192.0.2.2", "192.0.2.1", "2001:db8::1"] {
@@ -125,6 +124,21 @@ fn a_client_that_left_leaves_its_place_at_the_target_to_the_next_one() {
         assert_eq!(one.get("/").status, 200);
         assert_eq!(other.get("/").status, 200);
     }
+}
+
+#[test]
+fn connections_of_clients_that_left_do_not_keep_a_later_ones_from_being_kept() {
+    let origin = AnnouncedOrigin::plain();
+    let group = "send_proxy = \"v2\"\nupstream = { timeouts = { keep_alive = \"60s\" } }";
+    let world = world(origin.address(), "", group);
+    // More than are kept for one target.
+    for _ in 0..260 {
+        assert_eq!(Visitor::of(world.address()).get("/").status, 200);
+    }
+    let mut later = Visitor::of(world.address());
+    assert_eq!((later.get("/").status, later.get("/").status), (200, 200));
+    let [.., one, again] = &origin.heard()[..] else { panic!("two requests") };
+    assert_eq!(one.connection, again.connection);
 }
 
 #[test]
