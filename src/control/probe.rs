@@ -1,12 +1,11 @@
 //! Asking a target whether it serves (AWS, "Health checks for your target groups").
 
 use crate::config::settings::{Health, HealthProtocol};
-use crate::net::proxy_protocol;
 use crate::net::shortage::is_our_shortage;
 use crate::net::tls::Connector;
 use crate::policy::health::progress::Failure;
 use crate::policy::health::wish::Wish;
-use crate::policy::proxy_protocol::{OnBehalfOf, Version};
+use crate::policy::proxy_protocol::{self, OnBehalfOf, Version};
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, USER_AGENT};
 use http::{HeaderValue, Request, Response};
@@ -16,7 +15,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::net::SocketAddr;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// ALB's agent first, for applications that know it, then our name.
@@ -76,8 +75,8 @@ pub async fn ask(question: &Question) -> Result<Answer, Trouble> {
     let answer = async {
         let mut stream = connect(question.address).await?;
         if let Some(version) = question.announced {
-            let sent = proxy_protocol::send(&mut stream, version, &OnBehalfOf::Itself).await;
-            sent.map_err(|error| failed(&error))?;
+            let header = proxy_protocol::write(version, &OnBehalfOf::Itself);
+            stream.write_all(&header).await.map_err(|error| failed(&error))?;
         }
         match (question.health.protocol, &question.tls) {
             (HealthProtocol::Tcp, _) => Ok(Answer::PASSED),

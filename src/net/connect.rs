@@ -1,17 +1,17 @@
 //! Reaching a target.
 
 use super::http1::Connection;
-use super::proxy_protocol;
 use super::shortage::is_our_shortage;
 use super::target_stream::TargetStream;
 use super::tls::{self, Connector};
-use crate::policy::proxy_protocol::{Ends, OnBehalfOf, Version};
+use crate::policy::proxy_protocol::Announcement;
 use bytes::Bytes;
 use http_body::Body;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -85,14 +85,14 @@ pub async fn connect<B: Body<Data = Bytes> + Unpin>(
     timeout: Duration,
     place: Option<OwnedSemaphorePermit>,
     tls: Option<&Connector>,
-    announced: Option<(Version, Ends)>,
+    announced: Option<&Announcement>,
 ) -> Result<Box<Connection<B>>, ConnectError> {
     let ready = async {
         let mut stream = TcpStream::connect(address).await.map_err(ConnectError::Io)?;
         stream.set_nodelay(true).map_err(ConnectError::Io)?;
-        if let Some((version, ends)) = announced {
-            let client = OnBehalfOf::Client(ends);
-            proxy_protocol::send(&mut stream, version, &client).await.map_err(ConnectError::Io)?;
+        if let Some(announced) = announced {
+            let header = announced.header();
+            stream.write_all(&header).await.map_err(ConnectError::Io)?;
         }
         let Some(tls) = tls else { return Ok(TargetStream::Plain(stream)) };
         // Boxed: a handshake under way is large, and every exchange would have room for one.
@@ -105,5 +105,5 @@ pub async fn connect<B: Body<Data = Bytes> + Unpin>(
     };
     let stream =
         tokio::time::timeout(timeout, ready).await.map_err(|_| ConnectError::Timeout)??;
-    Ok(Box::new(Connection::new(stream, place).announcing(announced.map(|(_, ends)| ends))))
+    Ok(Box::new(Connection::new(stream, place).announcing(announced.map(|to| to.ends))))
 }

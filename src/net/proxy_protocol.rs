@@ -1,9 +1,8 @@
-//! PROXY headers on sockets: read to their last byte and not beyond, for what follows is another
+//! A PROXY header on a socket: read to its last byte and not beyond, for what follows is another
 //! protocol's.
 
-use crate::policy::proxy_protocol::{LONGEST, OnBehalfOf, ProxyFault, Version, parse, write};
+use crate::policy::proxy_protocol::{LONGEST, OnBehalfOf, ProxyFault, parse};
 use std::io;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 /// Takes a header off the socket. It has no time-out of its own: dropping it ends it.
@@ -35,16 +34,4 @@ pub async fn read(stream: &TcpStream) -> Result<OnBehalfOf, ProxyFault> {
             return Ok(on_behalf_of);
         }
     }
-}
-
-/// Sends a header as the first bytes of a connection.
-///
-/// # Errors
-/// When the connection is gone.
-pub async fn send(
-    stream: &mut TcpStream,
-    version: Version,
-    on_behalf_of: &OnBehalfOf,
-) -> io::Result<()> {
-    stream.write_all(&write(version, on_behalf_of)).await
 }

@@ -45,6 +45,22 @@ pub struct Ends {
     pub destination: SocketAddr,
 }
 
+/// What a target is told of the client a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// How.
+    pub version: Version,
+    /// Of whom.
+    pub ends: Ends,
+}
+
+impl Announcement {
+    /// The header it is made with.
+    pub fn header(&self) -> Vec<u8> {
+        write(self.version, &OnBehalfOf::Client(self.ends))
+    }
+}
+
 /// On whose behalf a proxy opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnBehalfOf {

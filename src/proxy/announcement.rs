@@ -6,7 +6,7 @@ use super::progress::Progress;
 use super::workplace::Workplace;
 use crate::model::snapshot::Group;
 use crate::net::proxy_protocol;
-use crate::policy::proxy_protocol::{Ends, ProxyFault, Version};
+use crate::policy::proxy_protocol::{Announcement, Ends, ProxyFault};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -54,12 +54,14 @@ pub fn refuse(workplace: &Workplace, peer: SocketAddr, fault: ProxyFault) {
 }
 
 /// What a group's targets are announced of the client, where they are: the address it is known by,
-/// with its port where that is the address it came from, and where it connected to.
-pub(super) fn of(exchange: &mut Exchange, group: &Group) -> Option<(Version, Ends)> {
+/// with its port where that is the address it came from, and where it connected to. Boxed, so that no
+/// other exchange has room for one.
+pub(super) fn of(exchange: &mut Exchange, group: &Group) -> Option<Box<Announcement>> {
     let version = group.settings.send_proxy?;
     let address = exchange.story().address;
     let Ends { source, destination } = exchange.client().ends();
     // The port of a client that X-Forwarded-For names is not known.
     let port = if address == source.ip() { source.port() } else { 0 };
-    Some((version, Ends { source: SocketAddr::new(address, port), destination }))
+    let ends = Ends { source: SocketAddr::new(address, port), destination };
+    Some(Box::new(Announcement { version, ends }))
 }

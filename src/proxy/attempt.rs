@@ -12,7 +12,7 @@ use crate::net::connect::{self, ConnectError};
 use crate::net::http1::send::{Outbound, write_field};
 use crate::net::http1::{Connection, Request, Trouble, Waiting};
 use crate::net::pool::Place;
-use crate::policy::proxy_protocol::{Ends, Version};
+use crate::policy::proxy_protocol::Announcement;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -51,7 +51,7 @@ pub struct Told<'a> {
     /// Who would have the client after it, with `announce_successor`.
     pub successor: Option<&'a str>,
     /// Who the client is, by the header the connection opens with, with `send_proxy`.
-    pub announced: Option<(Version, Ends)>,
+    pub announced: Option<&'a Announcement>,
 }
 
 const X_STAYPUT_SUCCESSOR: HeaderName = HeaderName::from_static("x-stayput-successor");
@@ -126,7 +126,7 @@ pub async fn attempt(
 ) -> Attempted {
     let now = exchange.workplace.now();
     let head = &*outgoing.head(told, target);
-    let own = told.announced.as_ref().map(|(_, ends)| ends);
+    let own = told.announced.map(|announced| &announced.ends);
     if let Some(connection) = exchange.workplace.pool.take(&target.live, own, now.monotonic) {
         exchange.story().dispatched = Some(now);
         match send(outgoing, head, connection, exchange, now.monotonic).await {
@@ -176,7 +176,7 @@ fn answered(
 /// A fresh connection, or one that came back while all were in use.
 async fn dial(
     target: &Target,
-    announced: Option<(Version, Ends)>,
+    announced: Option<&Announcement>,
     timeout: Duration,
     exchange: &mut Exchange,
 ) -> Result<Box<Connection<RequestBody>>, Attempted> {
@@ -185,7 +185,7 @@ async fn dial(
     let pool = &exchange.workplace.pool;
     let connected = async {
         let address = target.address.ok_or(ConnectError::Unresolved)?;
-        let own = announced.as_ref().map(|(_, ends)| ends);
+        let own = announced.map(|announced| &announced.ends);
         match pool.wait_for_place(&target.live, own, timeout, now).await? {
             Place::Idle(connection) => Ok(connection),
             Place::Dial(place) => {

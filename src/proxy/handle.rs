@@ -189,6 +189,7 @@ async fn forward(
     let snapshot = exchange.snapshot.clone();
     let group = &snapshot.groups[first.group];
     let upstream = &group.settings.upstream;
+    let announced = announcement::of(exchange, group);
     let mut placement = first;
     let mut tried = Tried::NOBODY;
     loop {
@@ -213,7 +214,7 @@ async fn forward(
         let told = Told {
             verdict: debug.then_some(placement.verdict),
             successor: successor(exchange, &placement, at, &snapshot),
-            announced: announcement::of(exchange, group),
+            announced: announced.as_deref(),
         };
         expect_session(group, target, &placement);
         let attempted = attempt::attempt(outgoing, target, told, upstream.connect, exchange);

@@ -2,6 +2,7 @@ use crate::support::{Authority, Browser, Daemon, Origin, Visitor, World, until};
 use stayput::policy::proxy_protocol::ProxyFault;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const BEHIND_ANYONE: &str = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\"]";
@@ -29,6 +30,10 @@ fn announced(world: &World, header: &[u8]) -> Visitor {
 fn faults(world: &World, fault: ProxyFault) -> u64 {
     let counters = world.server().counters();
     counters.iter().map(|own| own.proxy_faults[fault as usize].value()).sum()
+}
+
+fn accepted(world: &World) -> u64 {
+    world.server().counters().iter().map(|own| own.accepted.value()).sum()
 }
 
 #[test]
@@ -271,11 +276,15 @@ fn a_real_haproxy_announces_its_clients_in_either_version() {
         let file = |address: SocketAddr| {
             format!(
                 "defaults\n mode tcp\n timeout connect 5s\n timeout client 10s\n timeout server 10s\n\
-                 listen front\n bind {address}\n server lb {} source 127.0.0.3 {send}\n",
+                 listen front\n bind {address}\n server lb {} source 127.0.0.3 {send} \
+                 check check-send-proxy inter 100ms\n",
                 world.address()
             )
         };
         let Some(haproxy) = Daemon::haproxy(file) else { return };
+        // The checks of HAProxy's own, which say that they are nobody's, come first.
+        let before = accepted(&world);
+        until("HAProxy's checks", || (accepted(&world) >= before + 3).then_some(()));
         let mut visitor = Visitor::of(haproxy.address());
         assert_eq!(visitor.get(&format!("/{nth}")).status, 200);
         let heard = origin.heard().pop().unwrap();
@@ -285,6 +294,7 @@ fn a_real_haproxy_announces_its_clients_in_either_version() {
         assert_eq!(record["client"], "127.0.0.1");
         assert!(record["peer"].as_str().unwrap().starts_with("127.0.0.3:"), "{record}");
     }
+    assert_eq!(ProxyFault::ALL.map(|fault| faults(&world, fault)), [0; 6]);
 }
 
 #[test]
@@ -302,4 +312,23 @@ fn a_crowd_that_stops_within_its_headers_keeps_nobody_else_waiting() {
         assert_eq!(announced(&world, V1).get("/").status, 200);
     }
     drop(crowd);
+}
+
+#[test]
+fn check_refuses_a_listener_to_which_nobody_could_connect() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stayput.toml");
+    for (trusted, code) in [("", 1), ("trusted_proxies = []", 1), (BEHIND_ANYONE, 0)] {
+        let proxy_protocol = if code == 1 { "proxy_protocol = true\n" } else { "" };
+        let text = format!(
+            "[listener.web]\naddress = \"127.0.0.1:0\"\n{proxy_protocol}{trusted}\n\
+             [target_group.app]\ntargets = [\"127.0.0.1:1\"]\nsend_proxy = \"v1\"\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let mut check = Command::new(env!("CARGO_BIN_EXE_stayput"));
+        let output = check.args(["check", "-c"]).arg(&path).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert_eq!(told.contains("only trusted proxies may connect"), code == 1, "{told}");
+    }
 }
