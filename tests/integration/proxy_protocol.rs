@@ -2,6 +2,7 @@ use crate::support::{Authority, Browser, Daemon, Origin, Visitor, World, until};
 use stayput::policy::proxy_protocol::ProxyFault;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -136,6 +137,49 @@ fn tls_begins_right_behind_the_header() {
     }
     assert!(browser.get(world.address(), "/").is_err(), "a handshake without a header");
     until("a handshake is no header", || (faults(&world, ProxyFault::NoHeader) == 1).then_some(()));
+}
+
+/// What curl prints, asked with these arguments behind a PROXY header of its own.
+fn curl(world: &World, authority: &Authority, jar: &Path, arguments: &[&str], url: &str) -> String {
+    let port = world.address().port();
+    let output = Command::new("curl")
+        .args(["-sS", "--haproxy-protocol", "-w", " %{http_version}"])
+        .args(["--cacert", authority.path().to_str().unwrap()])
+        .args(["--resolve", &format!("shop.example:{port}:127.0.0.1")])
+        .args(["-b", jar.to_str().unwrap(), "-c", jar.to_str().unwrap()])
+        .args(arguments)
+        .arg(url.replace("PORT", &port.to_string()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments:?} {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+#[allow(clippy::print_stdout)]
+fn curl_is_sticky_behind_a_header_over_either_version_with_and_without_tls() {
+    if Command::new("curl").arg("--help").output().is_err() {
+        println!("skipped: there is no curl here");
+        return;
+    }
+    let (a, b, authority) = (Origin::named("a"), Origin::named("b"), Authority::new());
+    let shop = authority.sign("shop", &["shop.example"]);
+    let over_tls = format!("{BEHIND_ANYONE}\ntls = {{ certificates = [{}] }}", shop.entry());
+    let plain = World::new(&[&a, &b], BEHIND_ANYONE, "");
+    let secure = World::new(&[&a, &b], &over_tls, "");
+    for (world, arguments, url, version) in [
+        (&plain, "--http1.1", "http://shop.example:PORT/", "1.1"),
+        (&plain, "--http2-prior-knowledge", "http://shop.example:PORT/", "2"),
+        (&secure, "--http1.1", "https://shop.example:PORT/", "1.1"),
+        (&secure, "--http2", "https://shop.example:PORT/", "2"),
+    ] {
+        let jar = authority.dir().join(format!("jar {version} {}", world.address().port()));
+        let first = curl(world, &authority, &jar, &[arguments], url);
+        assert!(first == format!("a {version}") || first == format!("b {version}"), "{first}");
+        for _ in 0..3 {
+            assert_eq!(curl(world, &authority, &jar, &[arguments], url), first);
+        }
+    }
 }
 
 #[test]
