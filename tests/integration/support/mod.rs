@@ -3,8 +3,8 @@
 pub mod announced_origin;
 pub mod browser;
 pub mod certificates;
-pub mod http2;
 pub mod daemon;
+pub mod http2;
 pub mod origin;
 pub mod program;
 pub mod secure;
