@@ -7,6 +7,10 @@
 #[cfg(target_os = "linux")]
 mod balancers;
 #[cfg(target_os = "linux")]
+mod certificate;
+#[cfg(target_os = "linux")]
+mod client;
+#[cfg(target_os = "linux")]
 mod cores;
 #[cfg(target_os = "linux")]
 mod dying;
@@ -32,6 +36,10 @@ mod rounds;
 mod scenario;
 #[cfg(target_os = "linux")]
 mod system_calls;
+#[cfg(target_os = "linux")]
+mod tls;
+#[cfg(target_os = "linux")]
+mod tls_load;
 #[cfg(target_os = "linux")]
 mod visitor;
 #[cfg(target_os = "linux")]
@@ -68,7 +76,7 @@ fn main() -> ExitCode {
 #[cfg(target_os = "linux")]
 fn run(options: &options::Options) -> Result<bool, Box<dyn std::error::Error>> {
     let scenarios = scenario::chosen(options);
-    if scenarios.is_empty() && !scenario::SPECIAL.iter().any(|name| options.runs(name)) {
+    if scenarios.is_empty() && !scenario::specials().any(|name| options.runs(name)) {
         println!("throughput: no scenario has {:?} in its name", options.filter);
         return Ok(true);
     }

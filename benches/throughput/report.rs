@@ -10,7 +10,7 @@ use crate::balancers::{Lineup, STAYPUT};
 use crate::cores::Cores;
 use crate::dying::{Dying, RATE};
 use crate::idle::Idle;
-use crate::measure::Figures;
+use crate::measure::{Figures, Handshakes};
 use crate::options::Options;
 use crate::rounds::{Row, Table};
 use crate::scenario::{Against, Budget, Figure};
@@ -61,6 +61,12 @@ pub(crate) fn print_table(table: &Table, others: &[Table]) {
     );
     for row in &table.rows {
         print_row(row);
+    }
+    for Row { name, handshakes: Handshakes { made, resumed, tickets }, .. } in &table.rows {
+        if *made > 0 {
+            let each = *tickets as f64 / *made as f64;
+            println!("{name}: {made} handshakes, {resumed} resumed, {each:.2} tickets each");
+        }
     }
     println!("{}", verdict(table, others));
 }
@@ -123,11 +129,11 @@ pub(crate) fn print_second_opinions(opinions: &SecondOpinions) {
 }
 
 pub(crate) fn print_idle(figures: &[Idle]) {
-    for Idle { name, connections, base_kib, kib_each } in figures {
-        println!("idle-{connections}: {name:13} {kib_each:6.2} KiB each, {base_kib} KiB without");
+    for Idle { name, scenario, base_kib, kib_each, .. } in figures {
+        println!("{scenario}: {name:13} {kib_each:6.2} KiB each, {base_kib} KiB without");
     }
     if !figures.is_empty() {
-        println!("stayput must <= 20 KiB, aim 4 KiB");
+        println!("stayput must <= 20 KiB, aim 4 KiB, without TLS");
     }
 }
 
@@ -201,6 +207,7 @@ pub(crate) fn write_json(all: &All<'_>) -> io::Result<PathBuf> {
         "scenarios": tables.iter().map(|table| table_as_json(table, tables)).collect::<Vec<_>>(),
         "idle": idle.iter().map(|figure| json!({
             "name": figure.name,
+            "scenario": figure.scenario,
             "connections": figure.connections,
             "base_kib": figure.base_kib,
             "kib_each": figure.kib_each,
@@ -265,6 +272,11 @@ fn row_as_json(row: &Row) -> Value {
         "errors": row.errors,
         "moved": row.moved,
         "fresh_cookies": row.fresh_cookies,
+        "handshakes": {
+            "made": row.handshakes.made,
+            "resumed": row.handshakes.resumed,
+            "tickets": row.handshakes.tickets,
+        },
         "log_bytes": row.logged,
     })
 }
