@@ -43,27 +43,28 @@ pub(crate) fn run(options: &Options, lineup: &Lineup) -> io::Result<Vec<Idle>> {
             }
         }
     }
+    let count = if options.quick { 1_000 } else { COUNTS[0] };
     for (name, variant) in IDLE_OVER_TLS.into_iter().filter(|(name, _)| options.runs(name)) {
         for entrant in lineup.entrants.iter().filter(|entrant| entrant.is_set_up_as(variant)) {
             let before = entrant.memory_kib().unwrap_or(0);
             let round = figures.len() as u8;
-            let after = over_tls(entrant, variant, round).map_err(|error| {
+            let after = over_tls(entrant, variant, count, round).map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", entrant.name))
             })?;
-            figures.push(Idle::of(entrant, name.to_owned(), COUNTS[0], [before, after]));
+            figures.push(Idle::of(entrant, name.to_owned(), count, [before, after]));
         }
     }
     Ok(figures)
 }
 
-/// Memory with as many connections as the first count says, silent after an answer over TLS.
-fn over_tls(entrant: &Entrant, variant: Variant, round: u8) -> io::Result<u64> {
+/// Memory with so many connections, silent after an answer over TLS.
+fn over_tls(entrant: &Entrant, variant: Variant, count: usize, round: u8) -> io::Result<u64> {
     let scenario = SCENARIOS.iter().find(|scenario| scenario.variant == variant);
     let scenario = scenario.ok_or(ErrorKind::NotFound)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let (mut kept, mut streams) = (Vec::new(), Vec::new());
-        for (at, visitor) in (0..COUNTS[0]).zip(entrant.visitors.iter().cycle()) {
+        for (at, visitor) in (0..count).zip(entrant.visitors.iter().cycle()) {
             let source = Some(source([round, (at / FROM_ONE_ADDRESS) as u8]));
             let client = Client::new(entrant.address, scenario, visitor)?;
             if variant == Variant::Http2 {

@@ -35,6 +35,8 @@ mod rounds;
 #[cfg(target_os = "linux")]
 mod scenario;
 #[cfg(target_os = "linux")]
+mod second_opinions;
+#[cfg(target_os = "linux")]
 mod system_calls;
 #[cfg(target_os = "linux")]
 mod tls;
@@ -42,8 +44,6 @@ mod tls;
 mod tls_load;
 #[cfg(target_os = "linux")]
 mod visitor;
-#[cfg(target_os = "linux")]
-mod wrk;
 
 use std::process::ExitCode;
 
@@ -105,7 +105,7 @@ fn run(options: &options::Options) -> Result<bool, Box<dyn std::error::Error>> {
     report::print_system_calls(calls.as_deref());
     let dying = dying::run(options, &lineup, &origin)?;
     report::print_dying(&dying);
-    let second_opinions = wrk::second_opinions(options, &lineup);
+    let second_opinions = second_opinions::second_opinions(options, &lineup);
     report::print_second_opinions(&second_opinions);
     let path = report::write_json(&report::All {
         options,

@@ -265,7 +265,7 @@ pub(crate) const SPECIAL: [&str; 4] = ["idle-5000", "idle-15000", "system-calls"
 
 /// The same, over TLS.
 pub(crate) const IDLE_OVER_TLS: [(&str, Variant); 2] =
-    [("idle-tls-5000", Variant::Tls), ("idle-http2-5000", Variant::Http2)];
+    [("idle-tls", Variant::Tls), ("idle-http2", Variant::Http2)];
 
 /// All that is measured otherwise.
 pub(crate) fn specials() -> impl Iterator<Item = &'static str> {
