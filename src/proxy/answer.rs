@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::handle::{Forwarded, ends_connection};
 use super::progress::Phase;
 use super::request::Trust;
-use super::upgrade::Switch;
+use super::upgrade::{Switch, Upgrade};
 use crate::decide::Placement;
 use crate::decide::renewal::{Renewal, group_renewal, renewal, settled};
 use crate::ground::clock::Moment;
@@ -21,7 +21,6 @@ use crate::policy::headers::response::Origin;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, Response, StatusCode};
-use hyper::upgrade::OnUpgrade;
 
 /// How a request is answered.
 pub(super) enum Served {
@@ -39,7 +38,7 @@ pub(super) fn answer(
     forwarded: Forwarded,
     outgoing: &Outgoing,
     trust: &Trust,
-    client_upgrade: Option<OnUpgrade>,
+    client_upgrade: Option<Upgrade>,
 ) -> Result<Served, Failure> {
     let Forwarded { mut response, connection, placement, target, in_flight } = forwarded;
     let now = exchange.workplace.now();
@@ -53,6 +52,12 @@ pub(super) fn answer(
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switches && client_upgrade.is_none() {
         return Err(Failure::UnaskedUpgrade);
+    }
+    if switches
+        && let Some(Upgrade::Http2(_, key)) = &client_upgrade
+        && !key.is_answered_by(response.headers())
+    {
+        return Err(Failure::TargetMalformed);
     }
     let headers = response.headers_mut();
     hop_by_hop::strip_response(headers);

@@ -106,7 +106,8 @@ impl Said {
         let field = |name: HeaderName| {
             request.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default()
         };
-        let (host, user_agent) = (field(HOST), field(USER_AGENT));
+        let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+        let (host, user_agent) = (authority.unwrap_or_else(|| field(HOST)), field(USER_AGENT));
         let cut = |value: &'_ [u8]| value.len().min(LONGEST_USER_AGENT);
         let user_agent = &user_agent[..cut(user_agent)];
         let referer = if keeps_referer { field(REFERER) } else { &[] };
@@ -336,11 +337,13 @@ impl Ended {
         let (method, version) = match story.version {
             Version::HTTP_09 => ("-", "-"),
             Version::HTTP_10 => (story.method.as_str(), "HTTP/1.0"),
+            Version::HTTP_2 => (story.method.as_str(), "HTTP/2.0"),
             _ => (story.method.as_str(), "HTTP/1.1"),
         };
         let session = client.session();
         let record = Record {
             kind: match (story.is_tunnel, session.is_some()) {
+                (false, _) if story.version == Version::HTTP_2 => "h2",
                 (false, false) => "http",
                 (true, false) => "ws",
                 (false, true) => "https",
