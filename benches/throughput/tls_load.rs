@@ -141,10 +141,15 @@ impl Visits {
                 }
             });
         }
-        match asking.join_next().await {
-            Some(Ok(error)) => Err(error),
-            _ => Err(ErrorKind::Other.into()),
+        while let Some(ended) = asking.join_next().await {
+            match ended {
+                // The connection is to be renewed; the other streams have their answers first.
+                Ok(error) if is_goodbye(&error) => {}
+                Ok(error) => return Err(error),
+                Err(error) => return Err(io::Error::other(error)),
+            }
         }
+        Ok(())
     }
 
     fn record(&self, due: Instant, answer: &Answer) {
@@ -178,6 +183,12 @@ impl Count {
         }
         self.fault.set(Some(error));
     }
+}
+
+/// GOAWAY without an error, as after ten thousand requests.
+fn is_goodbye(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<h2::Error>());
+    error.is_some_and(|error| error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 /// Until dropped.
