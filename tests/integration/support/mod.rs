@@ -1,7 +1,10 @@
 //! What the scenes are built of.
 
+pub mod announced_origin;
 pub mod browser;
 pub mod certificates;
+pub mod daemon;
+pub mod http2;
 pub mod origin;
 pub mod program;
 pub mod secure;
@@ -13,8 +16,10 @@ pub mod visitor;
 pub mod wait;
 pub mod world;
 
+pub use announced_origin::AnnouncedOrigin;
 pub use browser::Browser;
 pub use certificates::Authority;
+pub use daemon::Daemon;
 pub use origin::Origin;
 pub use program::Program;
 pub use secure::SecureOrigin;
