@@ -14,12 +14,22 @@ use std::time::{Duration, Instant};
 /// How long one may run; far more than any takes on a busy machine.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// Where a program is; a scene that wants it says so where it is not.
+pub fn found(program: &str) -> Option<PathBuf> {
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    // Where systems keep servers, which need not be in everyone's PATH.
+    let places = std::env::split_paths(&directories).chain(["/usr/sbin".into()]);
+    let mut paths = places.map(|place| place.join(program));
+    let path = paths.find(|path| path.is_file());
+    if path.is_none() {
+        skipped(program);
+    }
+    path
+}
+
 /// Whether these can be had; a scene that wants one says so where it cannot.
 pub fn has(programs: &[&str]) -> bool {
-    let directories = std::env::var_os("PATH").unwrap_or_default();
-    let is_there =
-        |name: &str| std::env::split_paths(&directories).any(|place| place.join(name).is_file());
-    programs.iter().all(|name| is_there(name) || skipped(name))
+    programs.iter().all(|program| found(program).is_some())
 }
 
 /// A Python that has the modules of `scripts/requirements.txt`, if there is one: that of `.ci/run`,
@@ -42,10 +52,9 @@ pub fn python() -> Option<&'static Path> {
 
 /// Says that a scene is skipped, which is a failure where all clients should be there.
 #[allow(clippy::print_stdout)]
-fn skipped(what: &str) -> bool {
+fn skipped(what: &str) {
     assert!(std::env::var_os("STAYPUT_TEST_CLIENTS").is_none(), "{what} is not installed");
     println!("skipped: there is no {what} here");
-    false
 }
 
 /// A running program.
