@@ -46,8 +46,8 @@ fn cookies_in_several_fields_reach_the_target_in_one_and_hold_the_pin() {
     }
 }
 
-/// Repeats body and trailer in chunks at `/trailers`, ends never at `/endless`, waits at `/slow`
-/// for the gate, else says its name.
+/// Repeats body and trailer in chunks at `/trailers`, ends never at `/endless` and too early at
+/// `/half`, waits at `/slow` for the gate, else says its name.
 fn odd(gate: Arc<Mutex<()>>) -> Origin {
     Origin::scripted(move |request, stream| {
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n";
@@ -60,6 +60,10 @@ fn odd(gate: Arc<Mutex<()>>) -> Origin {
             "/endless" => {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
                 while stream.write_all(&[b'x'; 1_024]).is_ok() {}
+                return Then::Close;
+            }
+            "/half" => {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
                 return Then::Close;
             }
             "/slow" => {
@@ -94,6 +98,14 @@ fn a_stream_that_its_client_resets_is_reset_alone() {
     // The target is not read to the end of what nobody wants.
     until("its connection is closed", || (origin.open() <= 3).then_some(()));
     client.tell("end");
+    client.output();
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_reset_alone() {
+    let origin = odd(Arc::default());
+    let (_authority, world) = before(&[origin.address()], "", "");
+    let Some(client) = client("half", listener(&world, "plain"), None) else { return };
     client.output();
 }
 

@@ -31,6 +31,8 @@ fn openssl_agrees_on_a_name_a_version_and_a_protocol() {
         assert!(said.contains("ALPN protocol: http/1.1"), "{said}");
         assert!(said.contains(" 200 OK\r\n"), "{said}");
     }
+    let both = visit(&shop, &["-alpn", "http/1.1,h2"]);
+    assert!(both.output.contains("ALPN protocol: h2"), "the server chooses: {both:?}");
     // No ALPN at all is HTTP/1.1 as well.
     let done = visit(&shop, &[]);
     assert!(done.output.contains("No ALPN negotiated"), "{done:?}");

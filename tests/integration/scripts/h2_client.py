@@ -200,6 +200,17 @@ def reset():
     assert sys.stdin.readline().strip() == "end"
 
 
+def half():
+    """An answer that breaks off at its target is reset, and does not look whole."""
+    client = Client()
+    for _ in range(3):
+        stream = client.wait(client.begin("/half"))
+        # What had not gone out by then is taken back with the rest.
+        assert b"half".startswith(stream.body), stream.body
+        assert stream.reset == ErrorCodes.INTERNAL_ERROR and not stream.ended, stream.reset
+        assert client.get("/name").field(":status") == "200"
+
+
 def goaway():
     """Of the end of the connection: what is under way finishes, and the last stream is named."""
     client = Client()
@@ -223,6 +234,6 @@ def goaway():
     print("closed", number, flush=True)
 
 
-scenes = {scene.__name__: scene for scene in (streams, crumbs, trailers, reset, goaway)}
+scenes = {scene.__name__: scene for scene in (streams, crumbs, trailers, reset, half, goaway)}
 scenes[scene]()
 print("done")
