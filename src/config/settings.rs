@@ -203,6 +203,8 @@ pub struct FixedResponse {
 pub struct Group {
     /// Its name.
     pub name: Name,
+    /// What is spoken to targets.
+    pub protocol: Protocol,
     /// Who serves newcomers.
     pub algorithm: Algorithm,
     /// How often targets are compared by their failures; `None`: they are not.
@@ -233,6 +235,24 @@ pub struct Group {
     pub health: Health,
     /// `[target_group.NAME.upstream]`
     pub upstream: Upstream,
+}
+
+/// What is spoken to targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// HTTP/2, and gRPC over it.
+    Grpc,
+}
+
+impl Protocol {
+    /// Whether connections are HTTP/2.
+    pub fn is_http2(self) -> bool {
+        self != Self::Http1
+    }
 }
 
 /// Who serves a client that has no pin.
@@ -450,6 +470,9 @@ pub struct Health {
     pub connect_failures: Option<u32>,
 }
 
+/// The method of gRPC's own health checks ("GRPC Health Checking Protocol").
+pub const GRPC_HEALTH_PATH: &str = "/grpc.health.v1.Health/Check";
+
 /// How a target is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthProtocol {
@@ -457,6 +480,8 @@ pub enum HealthProtocol {
     Http,
     /// The same over TLS: as the group's `tls` says, or, where it has none, whatever the certificate.
     Https,
+    /// A gRPC call to `path`, over HTTP/2, and over TLS where the group has `tls`.
+    Grpc,
     /// Connecting is enough.
     Tcp,
 }

@@ -79,7 +79,8 @@ impl Failure {
                 ConnectError::Io(_)
                 | ConnectError::Unresolved
                 | ConnectError::Tls(_)
-                | ConnectError::Certificate(_),
+                | ConnectError::Certificate(_)
+                | ConnectError::NotHttp2,
             )
             | Failure::TargetLost
             | Failure::TargetMalformed

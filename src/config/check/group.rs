@@ -1,17 +1,14 @@
 //! Target groups: their targets, health checks and connections.
 
 use super::target_tls::target_tls;
-use super::{name, stickiness};
+use super::{health, name, stickiness};
 use crate::config::keys::host_and_port;
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
-use crate::config::quantity::duration_text;
 use crate::config::settings::{
-    Algorithm, DrainingPins, Group, Health, HealthProtocol, MinimumHealthy, Target, TargetAddress,
-    Upstream,
+    Algorithm, DrainingPins, Group, MinimumHealthy, Protocol, Target, TargetAddress, Upstream,
 };
 use crate::ground::name::Name;
-use crate::policy::health::matcher::Matcher;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -65,8 +62,14 @@ fn group(
     let minimum = table.table("minimum_healthy");
     let stickiness = stickiness::stickiness(table, problems);
     let algorithm = algorithm(table, stickiness.is_some(), problems);
+    let protocol = match table.text("protocol") {
+        "http2" => Protocol::Http2,
+        "grpc" => Protocol::Grpc,
+        _ => Protocol::Http1,
+    };
     Some(Group {
         name: Name::new(key)?,
+        protocol,
         algorithm,
         anomaly_mitigation: table.flag("anomaly_mitigation").then_some(MITIGATION_INTERVAL),
         slow_start: Some(table.duration("slow_start")).filter(|time| !time.is_zero()),
@@ -86,7 +89,7 @@ fn group(
         cross_zone,
         announce_successor: table.flag("announce_successor"),
         stickiness,
-        health: health(table.table("health"), problems)?,
+        health: health::health(table, protocol, problems)?,
         upstream: upstream(table.table("upstream")),
     })
 }
@@ -208,40 +211,6 @@ fn target(node: &Node, problems: &mut Problems) -> Option<(Target, Range<usize>,
         drain: table.text("state") == "drain",
     };
     Some((target, id.span.clone(), written.span.clone()))
-}
-
-fn health(table: &Table, problems: &mut Problems) -> Option<Health> {
-    let (interval, timeout) = (table.duration("interval"), table.duration("timeout"));
-    if let Some(written) = table.written("timeout").filter(|_| timeout > interval) {
-        let title = "a check may not take longer than the time between two";
-        let label = format!("at most `interval`, which is {}", duration_text(interval));
-        problems.push(Problem::at(written.span.clone(), title).label(label));
-    }
-    let matcher = Matcher::http(table.text("matcher"))?;
-    let drain_on_404 = table.flag("drain_on_404");
-    if let Some(written) = table.get("matcher").filter(|_| drain_on_404 && matcher.accepts(404)) {
-        let title = "404 cannot both pass a check and ask for a drain";
-        let problem = Problem::at(written.span.clone(), title);
-        problems.push(problem.help("leave 404 out of `matcher`, or `drain_on_404` out"));
-    }
-    Some(Health {
-        protocol: match table.text("protocol") {
-            "tcp" => HealthProtocol::Tcp,
-            "https" => HealthProtocol::Https,
-            _ => HealthProtocol::Http,
-        },
-        path: table.text("path").into(),
-        port: table.nonzero("port"),
-        interval,
-        timeout,
-        fast_interval: table.duration("fast_interval"),
-        healthy_threshold: table.number("healthy_threshold"),
-        unhealthy_threshold: table.number("unhealthy_threshold"),
-        matcher,
-        body: table.get("body").map(|body| body.text().into()),
-        drain_on_404,
-        connect_failures: table.table("passive").nonzero("connect_failures"),
-    })
 }
 
 fn upstream(table: &Table) -> Upstream {

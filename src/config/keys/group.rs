@@ -9,11 +9,12 @@ use std::time::Duration;
 pub(super) static GROUP: &[Key] = &[
     Key::new(
         "protocol",
-        Kind::Word(&[("http1", true), ("http2", false), ("grpc", false)]),
-        "What is spoken to targets.",
+        Kind::Word(&[("http1", true), ("http2", true), ("grpc", true)]),
+        "What is spoken to targets: HTTP/1.1, or HTTP/2, over TLS where the group has `tls`, else \
+         at once. With `http2` and `grpc` clients must speak HTTP/2 as well, `grpc` takes POST \
+         alone, and gRPC does not go to `http1`; anything else is answered 464, as by ALB.",
     )
-    .or("\"http1\"")
-    .later(),
+    .or("\"http1\""),
     Key::new(
         "tls",
         Kind::Table(TLS),
