@@ -2,13 +2,15 @@
 
 use super::answer::{self, Served};
 use super::attempt::{self, Attempted, Outgoing, Told};
-use super::body::{RequestBody, ResponseBody};
+use super::body::ResponseBody;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::progress::{Phase, Progress};
+use super::protocols;
 use super::request::{self, Trust};
 use super::reroute;
 use super::respond;
+use super::target_side::TargetSide;
 use super::upgrade;
 use super::workplace::{AsItIs, Workplace};
 use crate::config::settings::Algorithm;
@@ -17,7 +19,6 @@ use crate::decide::verdict::Verdict;
 use crate::decide::{self, Outcome, Placement};
 use crate::model::live::InFlight;
 use crate::model::snapshot::{Group, Snapshot, Target};
-use crate::net::http1::Connection;
 use crate::policy::headers::admission::Seen;
 use crate::policy::headers::desync::Treatment;
 use crate::policy::headers::head;
@@ -45,6 +46,7 @@ async fn answered(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let has_body = !request.body().is_end_stream();
+    let is_grpc = protocols::is_grpc(request.version(), request.headers());
     let failure = match serve(&mut exchange, request).await {
         Ok(Served::Here(response)) => {
             exchange.answer(response.status());
@@ -69,7 +71,11 @@ async fn answered(
         // Unread bytes may follow; should the connection close, they must not reset it.
         exchange.progress.linger();
     }
-    Ok(own(respond::failure(&failure), exchange))
+    let response = match is_grpc {
+        true => respond::failed_call(&failure),
+        false => respond::failure(&failure),
+    };
+    Ok(own(response, exchange))
 }
 
 fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<ResponseBody> {
@@ -148,6 +154,11 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
         Outcome::Forward(placement) => placement,
     };
     exchange.story().action = "forward";
+    let protocol = snapshot.groups[placement.group].settings.protocol;
+    let is_grpc = protocols::is_grpc(parts.version, &parts.headers);
+    if !protocols::fits(protocol, parts.version, &parts.method, is_grpc) {
+        return Err(Failure::ProtocolMismatch);
+    }
     if listener.limits.body_bytes.is_some_and(|limit| {
         head::content_length(&parts.headers).is_some_and(|length| length > limit)
     }) {
@@ -164,7 +175,7 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     }
     let hop = request::prepare(exchange, &mut parts, host, seen.names, &trust, &placement)?;
     let client_upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| hop.websocket);
-    let outgoing = request::outgoing(exchange, parts, body, listener, &placement);
+    let outgoing = request::outgoing(exchange, parts, body, listener, &placement)?;
     let forwarded = forward(exchange, &outgoing, placement).await?;
     answer::answer(exchange, forwarded, &outgoing, &trust, client_upgrade)
 }
@@ -172,7 +183,7 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
 /// A target's head, and what is held while its body is passed on.
 pub(super) struct Forwarded {
     pub(super) response: Response<()>,
-    pub(super) connection: Box<Connection<RequestBody>>,
+    pub(super) side: TargetSide,
     pub(super) placement: Placement,
     /// The index of the target that answered.
     pub(super) target: usize,
@@ -214,12 +225,12 @@ async fn forward(
             successor: successor(exchange, &placement, at, &snapshot),
         };
         expect_session(group, target, &placement);
-        let attempted = attempt::attempt(outgoing, target, told, upstream.connect, exchange);
+        let attempted = attempt::attempt(outgoing, target, told, upstream, exchange);
         let attempted = attempted.await;
         note_outcome(target, &attempted, exchange.workplace.worker);
         let failure = match attempted {
-            Attempted::Answered(response, connection) => {
-                return Ok(Forwarded { response, connection, placement, target: at, in_flight });
+            Attempted::Answered(response, side) => {
+                return Ok(Forwarded { response, side, placement, target: at, in_flight });
             }
             Attempted::Failed(failure) => return Err(failure),
             Attempted::TryAnother(failure) => failure,

@@ -105,7 +105,8 @@ impl Connections {
         tokio::time::timeout(patience, wait).await.unwrap_or_else(|_| Err(full()))
     }
 
-    fn room(&self, avoided: Option<&Rc<Connection>>) -> Option<Place> {
+    /// Room that there is now.
+    pub fn room(&self, avoided: Option<&Rc<Connection>>) -> Option<Place> {
         let list = self.list.borrow();
         let usable = |connection: &&Rc<Connection>| {
             let is_avoided = avoided.is_some_and(|avoided| Rc::ptr_eq(avoided, connection));
