@@ -13,7 +13,7 @@ use crate::observe::counters::Counters;
 use crate::proxy::client::{Client, Place};
 use crate::proxy::connection;
 use crate::proxy::handshake::Handshakes;
-use crate::proxy::progress::{Phase, Progress};
+use crate::proxy::progress::Progress;
 use crate::proxy::workplace::Workplace;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -165,11 +165,10 @@ impl Desk {
         self.under_way.borrow().iter().all(|progress| progress.strong_count() == 0)
     }
 
-    /// Connections on which something is under way.
+    /// Exchanges under way.
     fn busy(&self) -> usize {
         let under_way = self.under_way.borrow();
-        let phases = under_way.iter().filter_map(Weak::upgrade).map(|progress| progress.phase());
-        phases.filter(|phase| !matches!(phase, Phase::Fresh | Phase::Idle)).count()
+        under_way.iter().filter_map(Weak::upgrade).map(|progress| progress.exchanges()).sum()
     }
 }
 

@@ -7,6 +7,8 @@ use crate::server::{Server, level_filter};
 use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
 
 /// Connections were cut.
 const CUT: u8 = 3;
@@ -27,13 +29,16 @@ pub(super) fn run(path: &Path) -> Result<ExitCode, Failed> {
 }
 
 /// Sends the operator's log to standard error.
-pub(super) fn tell(level: tracing_subscriber::filter::LevelFilter, coloured: bool) {
+pub(super) fn tell(level: LevelFilter, coloured: bool) {
+    // The HTTP/2 library warns of frames that any client may send as often as it likes.
+    let library = level.min(LevelFilter::ERROR);
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
         .with_ansi(coloured)
         .with_target(false)
-        .finish();
+        .finish()
+        .with(Targets::new().with_default(level).with_target("h2", library));
     // A second call in one process keeps the first subscriber, which is as good.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

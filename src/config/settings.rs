@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use target_tls::TargetTls;
 
-pub use tls::{ClientAuth, ListenerTls, TlsVersion};
+pub use tls::{Alpn, ClientAuth, ListenerTls, TlsVersion};
 
 /// The whole file.
 #[derive(Clone, Debug)]
@@ -123,6 +123,8 @@ pub struct Limits {
     pub body_bytes: Option<u64>,
     /// Open client connections of this listener.
     pub connections: u32,
+    /// Requests under way at once on one HTTP/2 connection.
+    pub streams: u32,
 }
 
 /// `[[rule]]`

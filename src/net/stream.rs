@@ -6,13 +6,14 @@
 //! loads and stores cost what plain ones do.
 
 use super::tls::acceptor::ServerStream;
+use crate::config::settings::Alpn;
 use bytes::Bytes;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -29,6 +30,14 @@ impl Stream {
     /// Whether TLS is around it, so that its end can be said.
     pub fn is_tls(&self) -> bool {
         matches!(self, Stream::Tls(_))
+    }
+
+    /// Whether TLS is around it and agreed on HTTP/2 (RFC 9113 section 3.2).
+    pub fn agreed_on_http2(&self) -> bool {
+        match self {
+            Stream::Plain(_) => false,
+            Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(Alpn::Http2.id()),
+        }
     }
 
     /// Ready when there is something to read, the end or an error included.
@@ -142,6 +151,16 @@ impl Watch {
         self.note(&self.written, bytes);
     }
 
+    /// Counts bytes that came in past the stream, as they do where a connection has several.
+    pub fn note_read(&self, bytes: usize) {
+        self.note(&self.read, bytes);
+    }
+
+    /// Notes that all that was to be written had been.
+    pub fn note_flushed(&self) {
+        self.flushes.store(self.flushes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
     /// How often all that was to be written had been. hyper flushes its stream only then.
     pub fn flushes(&self) -> u64 {
         self.flushes.load(Ordering::Relaxed)
@@ -190,6 +209,33 @@ impl WatchedStream {
         }
     }
 
+    /// Whether what comes begins with this; decided as soon as it can be. Where the first bytes leave
+    /// it open, as few ever do, they are read and put back.
+    pub fn poll_begins_with(&mut self, cx: &mut Context<'_>, expected: &[u8]) -> Poll<bool> {
+        loop {
+            let known = self.first.len();
+            let mut bytes = [0; MOST_EXPECTED];
+            let mut buffer = ReadBuf::new(&mut bytes[..expected.len() - known]);
+            let Some(Stream::Plain(socket)) = &mut self.inner else { return Poll::Ready(false) };
+            let peeked = ready!(socket.poll_peek(cx, &mut buffer));
+            let came = buffer.filled();
+            if peeked.is_err() || came.is_empty() || !expected[known..].starts_with(came) {
+                return Poll::Ready(false);
+            }
+            if known + came.len() == expected.len() {
+                return Poll::Ready(true);
+            }
+            let mut read = ReadBuf::new(&mut bytes[..1]);
+            if ready!(Pin::new(socket).poll_read(cx, &mut read)).is_err() {
+                return Poll::Ready(false);
+            }
+            let mut first = self.first.to_vec();
+            first.extend_from_slice(read.filled());
+            self.first = first.into();
+            self.watch.note_read(1);
+        }
+    }
+
     fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
         self.inner.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -213,6 +259,9 @@ impl WatchedStream {
         self.stream()?.poll_write(cx, together.filled())
     }
 }
+
+/// The longest that is looked for.
+const MOST_EXPECTED: usize = 8;
 
 /// Bytes that are copied rather than gathered.
 const SMALL: usize = 2_048;
@@ -276,8 +325,7 @@ impl AsyncWrite for WatchedStream {
         let polled = self.stream()?.poll_flush(cx);
         // Records may still wait for room in the socket.
         if polled.is_ready() {
-            let flushes = &self.watch.flushes;
-            flushes.store(flushes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            self.watch.note_flushed();
         }
         polled
     }

@@ -32,6 +32,8 @@ pub struct Counters {
     pub records_dropped: Counter,
     /// Cookies sealed with a key this balancer lacks.
     pub unknown_keys: Counter,
+    /// HTTP/2 connections closed for what their client did with them.
+    pub abusive: Counter,
     /// Handshakes with clients that succeeded.
     pub handshakes: Counter,
     /// Those that failed, each under its [`HandshakeFault`].

@@ -3,6 +3,7 @@
 
 pub mod affinity;
 pub mod balance;
+pub mod conduct;
 pub mod headers;
 pub mod health;
 pub mod retry;

@@ -8,7 +8,7 @@ use super::handle::{Forwarded, ends_connection};
 use super::progress::Phase;
 use super::request::Trust;
 use super::target_side::TargetSide;
-use super::upgrade::Switch;
+use super::upgrade::{Switch, TargetEnd, Upgrade};
 use crate::decide::Placement;
 use crate::decide::renewal::{Renewal, group_renewal, renewal, settled};
 use crate::ground::clock::Moment;
@@ -22,7 +22,6 @@ use crate::policy::headers::response::Origin;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, Response, StatusCode};
-use hyper::upgrade::OnUpgrade;
 
 /// How a request is answered.
 pub(super) enum Served {
@@ -40,7 +39,7 @@ pub(super) fn answer(
     forwarded: Forwarded,
     outgoing: &Outgoing,
     trust: &Trust,
-    client_upgrade: Option<OnUpgrade>,
+    client_upgrade: Option<Upgrade>,
 ) -> Result<Served, Failure> {
     let Forwarded { mut response, side, placement, target, in_flight } = forwarded;
     let now = exchange.workplace.now();
@@ -55,6 +54,12 @@ pub(super) fn answer(
     if switches && client_upgrade.is_none() {
         return Err(Failure::UnaskedUpgrade);
     }
+    if switches
+        && let Some(Upgrade::Http2(_, key)) = &client_upgrade
+        && !key.is_answered_by(response.headers())
+    {
+        return Err(Failure::TargetMalformed);
+    }
     let headers = response.headers_mut();
     hop_by_hop::strip_response(headers);
     remove_our_names(headers);
@@ -67,7 +72,7 @@ pub(super) fn answer(
     let side = match (side, client_upgrade.filter(|_| switches)) {
         (TargetSide::Http1(connection), Some(client)) => {
             hop_by_hop::write_websocket(headers);
-            let switch = Switch { client, connection, in_flight };
+            let switch = Switch { client, target: TargetEnd { connection, in_flight } };
             return Ok(Served::Switched(response, Box::new(switch)));
         }
         (side, _) => Held::Alone(side),

@@ -2,6 +2,7 @@
 
 use super::exchange::Exchange;
 use super::failure::Failure;
+use super::http2::stream::StreamBody;
 use super::progress::{Phase, Progress};
 use super::target_side::TargetSide;
 use crate::ground::clock::Moment;
@@ -34,6 +35,39 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+/// A client's body as it comes.
+#[derive(Debug)]
+pub enum ClientBody {
+    /// Over HTTP/1.1, or none.
+    Http1(Incoming),
+    /// Over a stream of HTTP/2.
+    Http2(StreamBody),
+    /// None, whatever may come on the stream after it.
+    Empty,
+}
+
+impl ClientBody {
+    /// The next frame.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Self::Http1(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| Some(frame?.map_err(|_| Broken)))
+            }
+            Self::Http2(body) => body.poll_frame(cx),
+            Self::Empty => Poll::Ready(None),
+        }
+    }
+
+    /// Whether nothing of it is left.
+    pub fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+            Self::Empty => true,
+        }
+    }
+}
+
 /// The client's body on its way to a target. It can be taken back as long as no frame of it was
 /// read.
 #[derive(Debug)]
@@ -42,7 +76,7 @@ pub struct RequestBody(pub Rc<Upload>);
 /// A client's body on its way to a target.
 #[derive(Debug)]
 pub struct Upload {
-    incoming: RefCell<Incoming>,
+    incoming: RefCell<ClientBody>,
     state: Cell<UploadState>,
     passed: Cell<u64>,
     limit: Option<u64>,
@@ -69,7 +103,7 @@ pub enum UploadState {
 impl Upload {
     /// A client's body. When its last byte has gone, the target has `response_timeout` to answer.
     pub fn new(
-        incoming: Incoming,
+        incoming: ClientBody,
         limit: Option<u64>,
         response_timeout: Duration,
         progress: Rc<Progress>,
@@ -110,7 +144,7 @@ impl Upload {
 
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let body = &mut *self.incoming.borrow_mut();
-        let frame = match std::task::ready!(Pin::new(&mut *body).poll_frame(cx)) {
+        let frame = match std::task::ready!(body.poll_frame(cx)) {
             None => {
                 self.finish();
                 return Poll::Ready(None);

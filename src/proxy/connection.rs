@@ -4,6 +4,7 @@
 use super::exchange::Ended;
 use super::handle::handle;
 use super::handshake::{self, Handshakes};
+use super::http2;
 use super::progress::{Expiry, Phase, Progress};
 use super::respond;
 use super::workplace::Workplace;
@@ -63,7 +64,19 @@ pub async fn serve(
             }
         }
     };
+    let mut is_http2 = stream.agreed_on_http2();
+    let may_know = matches!(stream, Stream::Plain(_));
     let mut stream = WatchedStream::new(stream, Arc::clone(&progress.watch));
+    if may_know {
+        is_http2 = begins_http2(&workplace, &progress, &mut stream).await;
+    }
+    if is_http2 {
+        http2::serve(&workplace, &progress, stream, limits).await;
+        if let Some(stream) = progress.watch.take_stream() {
+            finish(&workplace, &progress, stream, End::Idle).await;
+        }
+        return;
+    }
     let end = loop {
         let waited = poll_fn(|cx| {
             workplace.begin_turn();
@@ -90,6 +103,28 @@ pub async fn serve(
         finish(&workplace, &progress, stream, end).await;
     }
 }
+
+/// Whether the client knows that HTTP/2 is spoken and begins with its preface (RFC 9113 section
+/// 3.3). Decided by the first bytes, which are looked at and left where they are; a client whose
+/// time is over has not begun.
+async fn begins_http2(
+    workplace: &Workplace,
+    progress: &Progress,
+    stream: &mut WatchedStream,
+) -> bool {
+    let begins = poll_fn(|cx| {
+        workplace.begin_turn();
+        progress.remember_waker(cx.waker());
+        match progress.expiry() {
+            Some(_) => Poll::Ready(false),
+            None => stream.poll_begins_with(cx, PREFACE),
+        }
+    });
+    begins.await
+}
+
+/// What no HTTP/1.1 request begins with: PRI is no method (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI";
 
 /// Speaks HTTP/1.1 until the connection ends or has been idle for a while; then the stream comes
 /// back.
@@ -118,9 +153,7 @@ async fn speak(
     let end = poll_fn(|cx| {
         workplace.begin_turn();
         progress.remember_waker(cx.waker());
-        if let Some(expiry) = progress.expiry()
-            && !is_for_the_exchange(expiry, progress.phase())
-        {
+        if let Some(expiry) = progress.unanswerable_expiry() {
             return Poll::Ready(End::Expired(expiry));
         }
         progress.poll_sending(cx);
@@ -146,15 +179,6 @@ async fn speak(
             None => (End::Idle, None),
         },
         (end, _) => (end, None),
-    }
-}
-
-/// Whether a time-out is answered by the exchange under way rather than here.
-fn is_for_the_exchange(expiry: Expiry, phase: Phase) -> bool {
-    match expiry {
-        Expiry::Request | Expiry::Response => true,
-        Expiry::Deregistered => matches!(phase, Phase::Upload | Phase::Waiting),
-        Expiry::Silent | Expiry::Head | Expiry::Stalled => false,
     }
 }
 

@@ -4,6 +4,7 @@
 use super::client::Client;
 use super::failure::Failure;
 use super::progress::{Phase, Progress};
+use super::protocols;
 use super::workplace::Workplace;
 use crate::config::settings::AccessFormat;
 use crate::decide::Placement;
@@ -86,6 +87,8 @@ pub struct Story {
     pub set_cookie: Option<&'static str>,
     /// Whether it became a tunnel.
     pub is_tunnel: bool,
+    /// Whether it is a gRPC call.
+    pub is_grpc: bool,
     /// Whether the whole answer was handed over for sending.
     pub is_complete: bool,
 }
@@ -106,7 +109,8 @@ impl Said {
         let field = |name: HeaderName| {
             request.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default()
         };
-        let (host, user_agent) = (field(HOST), field(USER_AGENT));
+        let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+        let (host, user_agent) = (authority.unwrap_or_else(|| field(HOST)), field(USER_AGENT));
         let cut = |value: &'_ [u8]| value.len().min(LONGEST_USER_AGENT);
         let user_agent = &user_agent[..cut(user_agent)];
         let referer = if keeps_referer { field(REFERER) } else { &[] };
@@ -161,8 +165,9 @@ impl Exchange {
         let began = workplace.now();
         progress.enter(Phase::Waiting, began.monotonic, None);
         let said = Said::of(request, workplace.keeps_referer);
-        let story =
-            Story::new(began, &progress.client, request.method().clone(), request.version(), said);
+        let (method, version) = (request.method().clone(), request.version());
+        let mut story = Story::new(began, &progress.client, method, version, said);
+        story.is_grpc = protocols::is_grpc(version, request.headers());
         let snapshot = workplace.snapshot();
         Self { workplace, progress, snapshot, closes_both: false, story: Some(Box::new(story)) }
     }
@@ -249,6 +254,7 @@ impl Story {
             classification: None,
             set_cookie: None,
             is_tunnel: false,
+            is_grpc: false,
             is_complete: false,
         }
     }
@@ -336,11 +342,14 @@ impl Ended {
         let (method, version) = match story.version {
             Version::HTTP_09 => ("-", "-"),
             Version::HTTP_10 => (story.method.as_str(), "HTTP/1.0"),
+            Version::HTTP_2 => (story.method.as_str(), "HTTP/2.0"),
             _ => (story.method.as_str(), "HTTP/1.1"),
         };
         let session = client.session();
         let record = Record {
             kind: match (story.is_tunnel, session.is_some()) {
+                (false, true) if story.is_grpc => "grpcs",
+                (false, _) if story.version == Version::HTTP_2 => "h2",
                 (false, false) => "http",
                 (true, false) => "ws",
                 (false, true) => "https",

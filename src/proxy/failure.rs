@@ -62,6 +62,7 @@ impl Failure {
                 Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
                 Refusal::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
                 Refusal::Expectation => StatusCode::EXPECTATION_FAILED,
+                Refusal::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 Refusal::Host
                 | Refusal::TargetForm
                 | Refusal::Method
@@ -125,6 +126,7 @@ impl Failure {
                 Refusal::UnknownCoding => "unknown_transfer_coding",
                 Refusal::Expectation => "unknown_expectation",
                 Refusal::ConnectionOption => "bad_connection_option",
+                Refusal::TooLarge => "head_too_large",
                 Refusal::ForwardingLoop => "forwarding_loop",
                 Refusal::Desync => "desync_mitigation",
             },

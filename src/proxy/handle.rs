@@ -2,7 +2,7 @@
 
 use super::answer::{self, Served};
 use super::attempt::{self, Attempted, Outgoing, Told};
-use super::body::ResponseBody;
+use super::body::{ClientBody, ResponseBody};
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::progress::{Phase, Progress};
@@ -11,7 +11,7 @@ use super::request::{self, Trust};
 use super::reroute;
 use super::respond;
 use super::target_side::TargetSide;
-use super::upgrade;
+use super::upgrade::{self, Upgrade};
 use super::workplace::{AsItIs, Workplace};
 use crate::config::settings::Algorithm;
 use crate::decide::candidates::Tried;
@@ -25,57 +25,72 @@ use crate::policy::headers::head;
 use crate::policy::headers::response::Origin;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
-use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use std::convert::Infallible;
 use std::rc::Rc;
 
-/// Serves one request.
+/// Serves one request of HTTP/1.1.
 pub fn handle(
     workplace: Rc<Workplace>,
     progress: Rc<Progress>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     // It begins here: where the client's end came with its request, hyper drops the future unasked.
-    answered(Exchange::begin(workplace, progress, &request), request)
+    let exchange = Exchange::begin(workplace, progress, &request);
+    async move {
+        let mut request = request.map(ClientBody::Http1);
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>().map(Upgrade::Http1);
+        Ok(answered(exchange, request, upgrade).await)
+    }
 }
 
-async fn answered(
+/// Serves one request, whatever it came over, to whose client belongs another protocol if it asks
+/// for one.
+pub(super) async fn answered(
     mut exchange: Exchange,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
+    request: Request<ClientBody>,
+    upgrade: Option<Upgrade>,
+) -> Response<ResponseBody> {
     let has_body = !request.body().is_end_stream();
-    let is_grpc = protocols::is_grpc(request.version(), request.headers());
-    let failure = match serve(&mut exchange, request).await {
+    let failure = match serve(&mut exchange, request, upgrade).await {
         Ok(Served::Here(response)) => {
             exchange.answer(response.status());
             if has_body {
                 exchange.progress.linger();
             }
-            return Ok(own(response, exchange));
+            return own(response, exchange);
         }
         Ok(Served::Switched(response, switch)) => {
             exchange.answer(response.status());
             tokio::task::spawn_local(upgrade::carry(exchange, *switch));
-            return Ok(response.map(|()| ResponseBody::of_switch()));
+            return response.map(|()| ResponseBody::of_switch());
         }
         Ok(Served::ByTarget(response, lease)) => {
             exchange.answer(response.status());
-            return Ok(response.map(|()| ResponseBody::of_target(lease, exchange)));
+            return response.map(|()| ResponseBody::of_target(lease, exchange));
         }
         Err(failure) => failure,
     };
+    refused(exchange, failure, has_body)
+}
+
+/// The answer to a request that came to nothing.
+pub(super) fn refused(
+    mut exchange: Exchange,
+    failure: Failure,
+    has_body: bool,
+) -> Response<ResponseBody> {
     exchange.fail(&failure);
     if has_body || failure.closes() {
         // Unread bytes may follow; should the connection close, they must not reset it.
         exchange.progress.linger();
     }
-    let response = match is_grpc {
+    let response = match exchange.story().is_grpc {
         true => respond::failed_call(&failure),
         false => respond::failure(&failure),
     };
-    Ok(own(response, exchange))
+    own(response, exchange)
 }
 
 fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<ResponseBody> {
@@ -97,7 +112,11 @@ pub(super) fn ends_connection(exchange: &Exchange) -> bool {
         || exchange.progress.is_old(exchange.workplace.now())
 }
 
-async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<Served, Failure> {
+async fn serve(
+    exchange: &mut Exchange,
+    incoming: Request<ClientBody>,
+    upgrade: Option<Upgrade>,
+) -> Result<Served, Failure> {
     let snapshot = exchange.snapshot.clone();
     let began = exchange.story().began;
     let listener = &snapshot.listeners[exchange.client().listener].settings;
@@ -155,8 +174,10 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
     };
     exchange.story().action = "forward";
     let protocol = snapshot.groups[placement.group].settings.protocol;
-    let is_grpc = protocols::is_grpc(parts.version, &parts.headers);
-    if !protocols::fits(protocol, parts.version, &parts.method, is_grpc) {
+    // HTTP/2 to its targets carries no WebSocket, as with ALB.
+    let is_tunnel = matches!(upgrade, Some(Upgrade::Http2(..)));
+    let fits = protocols::fits(protocol, parts.version, &parts.method, exchange.story().is_grpc);
+    if !fits || (is_tunnel && protocol.is_http2()) {
         return Err(Failure::ProtocolMismatch);
     }
     if listener.limits.body_bytes.is_some_and(|limit| {
@@ -174,7 +195,7 @@ async fn serve(exchange: &mut Exchange, incoming: Request<Incoming>) -> Result<S
         }
     }
     let hop = request::prepare(exchange, &mut parts, host, seen.names, &trust, &placement)?;
-    let client_upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| hop.websocket);
+    let client_upgrade = upgrade.filter(|_| hop.websocket);
     let outgoing = request::outgoing(exchange, parts, body, listener, &placement)?;
     let forwarded = forward(exchange, &outgoing, placement).await?;
     answer::answer(exchange, forwarded, &outgoing, &trust, client_upgrade)

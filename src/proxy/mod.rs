@@ -9,6 +9,7 @@ pub mod exchange;
 pub mod failure;
 pub mod handle;
 pub mod handshake;
+pub mod http2;
 pub mod progress;
 mod protocols;
 mod remembered;

@@ -38,6 +38,12 @@ pub enum Phase {
     Responding,
     /// Either side of a tunnel.
     Tunnel,
+    /// Another stream, on an HTTP/2 connection that has none.
+    NoStream,
+    /// What its streams wait for, each by itself.
+    Streams,
+    /// The client of an HTTP/2 connection to take what is ready to be sent.
+    Unsent,
 }
 
 /// Whose time is over, and so what is done.
@@ -95,6 +101,8 @@ pub struct Progress {
     /// The side of a target that takes the rest of a request already answered.
     sending: RefCell<Weak<RefCell<TargetSide>>>,
     ended: RefCell<Vec<Ended>>,
+    /// Those of an HTTP/2 connection's streams; as many as may be open.
+    streams: RefCell<Vec<Rc<Progress>>>,
     flushes_before: Cell<u64>,
     traffic_before: Cell<(u64, u64)>,
 }
@@ -118,9 +126,44 @@ impl Progress {
             must_linger: Cell::new(false),
             sending: RefCell::new(Weak::new()),
             ended: RefCell::new(Vec::new()),
+            streams: RefCell::new(Vec::new()),
             flushes_before: Cell::new(0),
             traffic_before: Cell::new((0, 0)),
         }
+    }
+
+    /// Of a stream that was opened on this connection, which is asked about together with it until
+    /// the stream is closed.
+    pub fn open_stream(&self) -> Rc<Self> {
+        let stream = Rc::new(Self::new(Rc::clone(&self.client), self.timeouts));
+        self.streams.borrow_mut().push(Rc::clone(&stream));
+        stream
+    }
+
+    /// Forgets a stream. What ended with it is written down when the last who knows it lets go.
+    pub fn close_stream(&self, stream: &Rc<Self>) {
+        let mut streams = self.streams.borrow_mut();
+        if let Some(at) = streams.iter().position(|known| Rc::ptr_eq(known, stream)) {
+            streams.swap_remove(at);
+        }
+        if streams.is_empty() {
+            self.wake();
+        }
+    }
+
+    /// Streams that are open.
+    pub fn open_streams(&self) -> usize {
+        self.streams.borrow().len()
+    }
+
+    /// Exchanges under way.
+    pub fn exchanges(&self) -> usize {
+        let streams: usize = self.streams.borrow().iter().map(|stream| stream.exchanges()).sum();
+        let idle = matches!(
+            self.phase.get(),
+            Phase::Fresh | Phase::Idle | Phase::NoStream | Phase::Streams | Phase::Unsent
+        );
+        streams + usize::from(!idle)
     }
 
     /// What it waits for.
@@ -231,6 +274,17 @@ impl Progress {
         self.expiry.get()
     }
 
+    /// The same where no exchange is there to answer it.
+    pub fn unanswerable_expiry(&self) -> Option<Expiry> {
+        let expiry = self.expiry.get()?;
+        let is_answered = match expiry {
+            Expiry::Request | Expiry::Response => true,
+            Expiry::Deregistered => matches!(self.phase.get(), Phase::Upload | Phase::Waiting),
+            Expiry::Silent | Expiry::Head | Expiry::Stalled => false,
+        };
+        (!is_answered).then_some(expiry)
+    }
+
     /// Hands over the sending of what is left of a request whose answer has begun. The answer's body
     /// is not asked for while the client takes none of it, and the client may take none of it
     /// before all of its request has gone.
@@ -268,9 +322,20 @@ impl Progress {
         {
             self.expiry.set(Some(expiry));
             self.wake();
-        } else if self.may_park(now) {
+        } else if self.may_park(now) || self.may_say_goodbye(now, leaving.is_some()) {
             self.wake();
         }
+        for stream in self.streams.borrow().iter() {
+            stream.tick(now, None);
+        }
+    }
+
+    /// Whether an HTTP/2 connection should take no more streams: HTTP/1.1 says so in an answer.
+    fn may_say_goodbye(&self, now: Instant, leaving: bool) -> bool {
+        let is_http2 = matches!(self.phase.get(), Phase::NoStream | Phase::Streams | Phase::Unsent);
+        let accepted = self.client.accepted.monotonic;
+        let old = |bound| now.saturating_duration_since(accepted) >= bound;
+        is_http2 && (leaving || self.timeouts.max_lifetime.is_some_and(old))
     }
 
     fn judge(&self, now: Instant, leaving: Option<(Instant, Duration)>) -> Option<Expiry> {
@@ -298,6 +363,15 @@ impl Progress {
                 });
                 (elapsed() >= bound || told_to_leave).then_some(Expiry::Silent)
             }
+            // What comes between streams (PING, SETTINGS, WINDOW_UPDATE) asks for nothing.
+            Phase::NoStream => {
+                let told_to_leave = leaving.is_some_and(|(from, grace)| {
+                    now.saturating_duration_since(from.max(self.since.get())) >= grace
+                });
+                (elapsed() >= self.timeouts.idle || told_to_leave).then_some(Expiry::Silent)
+            }
+            Phase::Streams => None,
+            Phase::Unsent => (elapsed() >= self.timeouts.idle).then_some(Expiry::Stalled),
             Phase::Head => (elapsed() >= self.timeouts.header_read).then_some(Expiry::Head),
             Phase::Upload => {
                 if active {

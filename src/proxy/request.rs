@@ -1,7 +1,7 @@
 //! What the target gets: the client's head made safe and true, and its body.
 
 use super::attempt::{self, Head, Outgoing};
-use super::body::Upload;
+use super::body::{ClientBody, Upload};
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::workplace::header_value;
@@ -12,13 +12,11 @@ use crate::policy::affinity::cookie;
 use crate::policy::headers::forwarded::{self, Forwarding};
 use crate::policy::headers::head::{self, Authority, Refusal};
 use crate::policy::headers::names::Names;
-use crate::policy::headers::{hop_by_hop, trace_id};
+use crate::policy::headers::{hop_by_hop, http2, trace_id};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderValue, TRAILER, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, Method, Uri, Version};
-use http_body::Body;
-use hyper::body::Incoming;
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -87,7 +85,8 @@ pub(super) fn prepare(
     let listener = &snapshot.listeners[exchange.client().listener].settings;
     let headers = &mut parts.headers;
     let mut hop = hop_by_hop::strip_request(headers, names).map_err(Failure::Head)?;
-    hop.websocket &= parts.version == Version::HTTP_11 && parts.method == http::Method::GET;
+    // Over HTTP/2 only an extended CONNECT can say Upgrade, and it was made a GET.
+    hop.websocket &= parts.version >= Version::HTTP_11 && parts.method == http::Method::GET;
     let forwarding = Forwarding {
         introduction: exchange.client().introduction(listener.client_port),
         peer_is_trusted: trust.peer_is_trusted,
@@ -106,7 +105,7 @@ pub(super) fn prepare(
     if let Some(host) = host {
         headers.insert(HOST, host);
     }
-    join_cookies(headers);
+    http2::join_crumbs(headers);
     let random = (exchange.workplace.random(), exchange.workplace.random() as u32);
     let seconds = exchange.story().began.unix_seconds();
     trace_id::write(headers, seconds, random);
@@ -122,18 +121,6 @@ pub(super) fn prepare(
         hop_by_hop::write_websocket(headers);
     }
     Ok(hop)
-}
-
-/// Several Cookie lines become one, in order (RFC 9113 section 8.2.3 says how).
-fn join_cookies(headers: &mut HeaderMap) {
-    let lines = headers.get_all(COOKIE);
-    if lines.iter().nth(1).is_none() {
-        return;
-    }
-    let lines: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
-        headers.insert(COOKIE, joined);
-    }
 }
 
 fn hide(headers: &mut HeaderMap, names: &[Box<str>]) {
@@ -160,7 +147,7 @@ const USUAL_HEAD: usize = 1_000;
 pub(super) fn outgoing(
     exchange: &mut Exchange,
     parts: http::request::Parts,
-    body: Incoming,
+    body: ClientBody,
     listener: &settings::Listener,
     placement: &Placement,
 ) -> Result<Outgoing, Failure> {

@@ -3,53 +3,84 @@
 
 use super::body::RequestBody;
 use super::exchange::Exchange;
+use super::http2::tunnel::StreamTunnel;
 use super::progress::Phase;
 use crate::ground::clock::Moment;
 use crate::model::live::InFlight;
 use crate::net::http1::Connection;
+use crate::policy::headers::http2::WebSocketKey;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::task::Poll;
-use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
+use tokio::sync::oneshot;
+
+/// A client that would speak another protocol.
+#[derive(Debug)]
+pub enum Upgrade {
+    /// It said so in an HTTP/1.1 request; resolves when the 101 has gone out.
+    Http1(OnUpgrade),
+    /// In an extended CONNECT; the stream comes when its 200 has gone out.
+    Http2(oneshot::Receiver<StreamTunnel>, WebSocketKey),
+}
 
 /// Both ends of a switch that is about to happen.
 pub struct Switch {
-    /// Resolves when the 101 has gone out to the client.
-    pub client: OnUpgrade,
+    /// The client's side, once it has been told.
+    pub client: Upgrade,
     /// The target's side.
+    pub target: TargetEnd,
+}
+
+/// A target that switched.
+pub struct TargetEnd {
+    /// Its connection.
     pub connection: Box<Connection<RequestBody>>,
-    /// The place under the target's cap, held until the tunnel ends.
+    /// The place under its cap, held until the tunnel ends.
     pub in_flight: Option<InFlight>,
 }
 
 /// Carries a tunnel to its end, then writes the exchange down: one record for all of it.
 pub async fn carry(mut exchange: Exchange, switch: Switch) {
-    let Switch { client: on_client, connection, in_flight: _in_flight } = switch;
-    let (mut target_side, first_bytes, _place) = connection.into_tunnel();
     let progress = exchange.progress.clone();
     exchange.story().is_tunnel = true;
-    // Until the 101 has gone out, the connection's own task is the one the tick wakes; where it
+    // Until the answer has gone out, the connection's own task is the one the tick wakes; where it
     // gives up, this ends as well.
-    if let Ok(upgraded) = on_client.await {
-        progress.enter(Phase::Tunnel, Moment::now().monotonic, None);
-        let mut client_side = TokioIo::new(upgraded);
-        let copied = async {
-            client_side.write_all(&first_bytes).await?;
-            copy_bidirectional(&mut client_side, &mut target_side).await
-        };
-        let expired = poll_fn(|cx| {
-            progress.remember_waker(cx.waker());
-            progress.expiry().map_or(Poll::Pending, Poll::Ready)
-        });
-        let error = tokio::select! {
-            copied = copied => copied.is_err().then_some("tunnel_broke_off"),
-            expiry = expired => Some(expiry.word()),
-        };
-        let story = exchange.story();
-        story.error = error;
-        story.is_complete = true;
+    match switch.client {
+        Upgrade::Http1(client) => match client.await {
+            Ok(client) => copy(exchange, TokioIo::new(client), switch.target).await,
+            Err(_) => drop(exchange),
+        },
+        Upgrade::Http2(client, _) => match client.await {
+            Ok(client) => copy(exchange, client, switch.target).await,
+            Err(_) => drop(exchange),
+        },
     }
-    drop(exchange);
     progress.settle_all();
+}
+
+async fn copy<S>(mut exchange: Exchange, mut client_side: S, target: TargetEnd)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let TargetEnd { connection, in_flight: _in_flight } = target;
+    let (mut target_side, first_bytes, _place) = connection.into_tunnel();
+    let progress = exchange.progress.clone();
+    progress.enter(Phase::Tunnel, Moment::now().monotonic, None);
+    let copied = async {
+        client_side.write_all(&first_bytes).await?;
+        copy_bidirectional(&mut client_side, &mut target_side).await
+    };
+    let expired = poll_fn(|cx| {
+        progress.remember_waker(cx.waker());
+        progress.expiry().map_or(Poll::Pending, Poll::Ready)
+    });
+    let error = tokio::select! {
+        copied = copied => copied.is_err().then_some("tunnel_broke_off"),
+        expiry = expired => Some(expiry.word()),
+    };
+    let story = exchange.story();
+    story.error = error;
+    story.is_complete = true;
 }

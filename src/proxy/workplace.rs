@@ -48,6 +48,7 @@ pub struct Workplace {
     budget: RefCell<RetryBudget>,
     reports: mpsc::Sender<Report>,
     date: RefCell<(u64, String)>,
+    today: RefCell<(u64, HeaderValue)>,
     scratch: RefCell<Box<[u8]>>,
 }
 
@@ -77,6 +78,7 @@ impl Workplace {
             budget: RefCell::default(),
             reports,
             date: RefCell::new((0, String::new())),
+            today: RefCell::new((0, HeaderValue::from_static(""))),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
         }
     }
@@ -143,6 +145,18 @@ impl Workplace {
     /// Room to read a target's head into. Borrowed for one call, never across a wait.
     pub fn scratch(&self) -> RefMut<'_, Box<[u8]>> {
         self.scratch.borrow_mut()
+    }
+
+    /// The moment as a Date field has it (RFC 9110 section 6.6.1), formatted once a second.
+    pub fn date(&self) -> HeaderValue {
+        let mut today = self.today.borrow_mut();
+        let now = self.now().unix_seconds();
+        if today.0 != now {
+            let text =
+                httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now.min(LAST_DATE)));
+            *today = (now, header_value(&text));
+        }
+        today.1.clone()
     }
 
     /// Hands the date of a cookie's `Expires` to `use_it`, formatted once a second.

@@ -270,15 +270,6 @@ fn bad_chunks_are_a_400_and_the_target_gets_no_whole_request() {
 }
 
 #[test]
-fn an_http_2_preface_is_told_505() {
-    let origin = Origin::named("a");
-    let world = World::new(&[&origin], "", NO_CHECKS);
-    let mut visitor = Visitor::of(world.address());
-    visitor.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    assert_eq!(visitor.read_answer(false).status, 505);
-}
-
-#[test]
 fn an_unasked_switch_of_protocols_is_a_502() {
     let origin = Origin::saying(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",

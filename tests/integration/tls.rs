@@ -31,29 +31,38 @@ fn curl_is_served_over_tls_and_target_cookie_and_log_know_it() {
     let shop = authority.sign("shop", &["shop.example"]);
     let world = world(&origin, &shop.entry(), "");
     let port = world.address().port();
-    let output = Command::new("curl")
-        .args(["-sSi", "--cacert", authority.path().to_str().unwrap()])
-        .args(["--resolve", &format!("shop.example:{port}:127.0.0.1")])
-        .args(["-H", "x-amzn-tls-version: SSLv2", "-H", "X-Amzn-Mtls-Clientcert: forged"])
-        .arg(format!("https://shop.example:{port}/cart"))
-        .output()
-        .unwrap();
-    let answer = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}{output:?}");
-    let cookies: Vec<&str> =
-        answer.lines().filter(|line| line.starts_with("set-cookie: ")).collect();
-    assert!(cookies.iter().all(|line| line.contains("; Secure")), "{cookies:?}");
-    assert!(cookies.iter().any(|line| line.contains(" AWSALBCORS=")), "{cookies:?}");
-    let heard = &origin.heard()[0];
-    assert_eq!(heard.field("x-forwarded-proto").as_deref(), Some("https"));
-    assert_eq!(heard.field("x-forwarded-port"), Some(port.to_string()));
-    for forged in ["x-amzn-tls-version", "x-amzn-mtls-clientcert"] {
-        assert_eq!(heard.field(forged), None);
+    for (nth, (version, first_line, path, kind)) in [
+        ("--http1.1", "HTTP/1.1 200 OK\r\n", "/cart", "https"),
+        ("--http2", "HTTP/2 200 \r\n", "/basket", "h2"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let output = Command::new("curl")
+            .args(["-sSi", version, "--cacert", authority.path().to_str().unwrap()])
+            .args(["--resolve", &format!("shop.example:{port}:127.0.0.1")])
+            .args(["-H", "x-amzn-tls-version: SSLv2", "-H", "X-Amzn-Mtls-Clientcert: forged"])
+            .arg(format!("https://shop.example:{port}{path}"))
+            .output()
+            .unwrap();
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(answer.starts_with(first_line), "{answer}{output:?}");
+        let cookies: Vec<&str> =
+            answer.lines().filter(|line| line.starts_with("set-cookie: ")).collect();
+        assert!(cookies.iter().all(|line| line.contains("; Secure")), "{cookies:?}");
+        assert!(cookies.iter().any(|line| line.contains(" AWSALBCORS=")), "{cookies:?}");
+        let heard = &origin.heard()[nth];
+        assert_eq!(heard.field("x-forwarded-proto").as_deref(), Some("https"));
+        assert_eq!(heard.field("x-forwarded-port"), Some(port.to_string()));
+        assert_eq!(heard.field("host"), Some(format!("shop.example:{port}")));
+        for forged in ["x-amzn-tls-version", "x-amzn-mtls-clientcert"] {
+            assert_eq!(heard.field(forged), None);
+        }
+        let record = world.record(|record| record["uri"] == path);
+        assert_eq!((&record["type"], &record["status"]), (&kind.into(), &200.into()));
+        assert_eq!(record["tls"]["version"], "TLSv1.3");
+        assert_eq!(record["tls"]["server_name"], "shop.example");
     }
-    let record = world.record(|record| record["uri"] == "/cart");
-    assert_eq!((&record["type"], &record["status"]), (&"https".into(), &200.into()));
-    assert_eq!(record["tls"]["version"], "TLSv1.3");
-    assert_eq!(record["tls"]["server_name"], "shop.example");
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn a_hundred_silent_and_a_hundred_unfinished_handshakes_stop_nobody() {
 #[test]
 fn what_the_two_have_not_in_common_is_counted_under_its_own_word() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
-    let world = world(&authority, &origin, "", ", min_version = \"1.3\"");
+    let world = world(&authority, &origin, "", ", min_version = \"1.3\", alpn = [\"http/1.1\"]");
     let old = Browser::with(&authority, &[&rustls::version::TLS12], None, |_| {});
     assert!(old.get(world.address(), "/").is_err());
     failed(&world, HandshakeFault::NoCommonVersion, 1);

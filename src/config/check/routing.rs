@@ -116,6 +116,7 @@ fn listener(
             headers: limits.number("headers"),
             body_bytes: limits.nonzero("body_bytes"),
             connections: limits.number("connections"),
+            streams: limits.number("streams"),
         },
         tls,
     }

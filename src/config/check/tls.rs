@@ -5,7 +5,7 @@ use crate::config::certificate_files::{self, CertificateFiles, Unreadable};
 use crate::config::keys::https_port;
 use crate::config::node::{Node, Table};
 use crate::config::problem::{Problem, Problems};
-use crate::config::settings::{ClientAuth, ListenerTls, TlsVersion};
+use crate::config::settings::{Alpn, ClientAuth, ListenerTls, TlsVersion};
 use crate::ground::clock::Moment;
 use crate::policy::tls::authorities::Authorities;
 use crate::policy::tls::certificate::Standing;
@@ -30,10 +30,17 @@ pub(super) fn tls(listener: &Table, base: &Path, problems: &mut Problems) -> Opt
             "1.3" => TlsVersion::V13,
             _ => TlsVersion::V12,
         },
-        offers_http1: table.list("alpn").iter().any(|protocol| protocol.text() == "http/1.1"),
+        alpn: table.list("alpn").iter().map(alpn).collect(),
         client_auth: client_auth(table, base, problems),
         tls_headers: table.flag("tls_headers"),
     })
+}
+
+fn alpn(protocol: &Node) -> Alpn {
+    match protocol.text() {
+        "h2" => Alpn::Http2,
+        _ => Alpn::Http1,
+    }
 }
 
 fn certificate(

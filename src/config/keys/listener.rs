@@ -148,6 +148,12 @@ static LIMITS: &[Key] = &[
     .or("\"0\""),
     Key::new("connections", Kind::Integer(1, 10_000_000), "Open client connections.").or("20000"),
     Key::new(
+        "streams",
+        Kind::Integer(1, 1_000),
+        "Requests under way at once on one HTTP/2 connection (ALB: 128).",
+    )
+    .or("128"),
+    Key::new(
         "connections_per_address",
         Kind::Integer(0, 10_000_000),
         "Of one client address; 0 is no limit.",
@@ -182,10 +188,11 @@ static TLS: &[Key] = &[
         .or("\"1.2\""),
     Key::new(
         "alpn",
-        Kind::List(&Kind::Word(&[("h2", false), ("http/1.1", true)])),
-        "The protocols offered by ALPN. Not yet: `h2`.",
+        Kind::List(&Kind::Word(&[("h2", true), ("http/1.1", true)])),
+        "The protocols offered by ALPN, the preferred one first. Without `h2` nobody gets HTTP/2 \
+         here.",
     )
-    .or("[\"http/1.1\"]"),
+    .or("[\"h2\", \"http/1.1\"]"),
     Key::new("client_auth", Kind::Table(CLIENT_AUTH), "Whether clients show a certificate.")
         .or("{}"),
     Key::new(

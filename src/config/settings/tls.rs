@@ -11,12 +11,31 @@ pub struct ListenerTls {
     pub certificates: Vec<(CertificateFiles, Pair)>,
     /// `min_version`
     pub min_version: TlsVersion,
-    /// `alpn`: whether `http/1.1` is offered; else no protocol is.
-    pub offers_http1: bool,
+    /// `alpn`: what is offered, the first that the client offers too is taken; empty is nothing.
+    pub alpn: Vec<Alpn>,
     /// `client_auth`
     pub client_auth: ClientAuth,
     /// Whether targets are told version and cipher.
     pub tls_headers: bool,
+}
+
+/// A protocol that TLS agrees on (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alpn {
+    /// `h2`
+    Http2,
+    /// `http/1.1`
+    Http1,
+}
+
+impl Alpn {
+    /// As it goes over the wire.
+    pub fn id(self) -> &'static [u8] {
+        match self {
+            Alpn::Http2 => b"h2",
+            Alpn::Http1 => b"http/1.1",
+        }
+    }
 }
 
 /// A version of TLS.

@@ -136,9 +136,7 @@ impl Certificates {
             // Each connection shows its certificate anew, as with ALB.
             config.send_tls13_tickets = 0;
         }
-        if self.settings.offers_http1 {
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        }
+        config.alpn_protocols = self.settings.alpn.iter().map(|alpn| alpn.id().to_vec()).collect();
         Ok(config)
     }
 }

@@ -27,6 +27,9 @@ pub enum Refusal {
     Expectation,
     /// Connection names a field that belongs to the whole way (RFC 9110 section 7.6.1).
     ConnectionOption,
+    /// More bytes or more fields than `limits` allows, where the head did not come through hyper's
+    /// parser.
+    TooLarge,
     /// More X-Forwarded-For entries than a way without a loop has.
     ForwardingLoop,
     /// It could be read in two ways, more so than `desync_mitigation` lets through.
@@ -84,7 +87,8 @@ pub fn origin_form(uri: &Uri) -> Cow<'_, str> {
 }
 
 /// Checks a head, whose names were looked at before, and finds its authority. The target's own, in
-/// absolute form, wins over Host.
+/// absolute form, wins over Host; over HTTP/2 `:authority` and Host must say the same (RFC 9113
+/// section 8.3.1).
 ///
 /// # Errors
 /// The first reason to refuse.
@@ -101,13 +105,18 @@ pub fn check<'h>(
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(Refusal::MethodNotAllowed);
     }
+    let is_http2 = version == Version::HTTP_2;
     let path = uri.path();
     let form_fits = path.starts_with('/') || (path == "*" && method == Method::OPTIONS);
     let visible = uri.path_and_query().is_some_and(|target| target.as_str().is_ascii());
     if !form_fits || !visible || (uri.authority().is_some() && uri.scheme().is_none()) {
         return Err(Refusal::TargetForm);
     }
-    let host = host(version, headers)?;
+    let host = match host(version, headers) {
+        Ok(host) => host,
+        Err(_) if is_http2 && uri.authority().is_some() && !headers.contains_key(HOST) => None,
+        Err(refusal) => return Err(refusal),
+    };
     if names.transfer_encoding {
         check_codings(headers)?;
     }
@@ -118,6 +127,12 @@ pub fn check<'h>(
         return Err(Refusal::Expectation);
     }
     let text = match uri.authority() {
+        Some(authority)
+            if is_http2
+                && host.is_some_and(|host| !host.eq_ignore_ascii_case(authority.as_str())) =>
+        {
+            return Err(Refusal::Host);
+        }
         Some(authority) if is_host(authority.as_str()) => Some(authority.as_str()),
         Some(_) => return Err(Refusal::Host),
         None => host,
@@ -214,6 +229,16 @@ mod tests {
 
     #[track_caller]
     fn check_case(method: &str, target: &str, fields: &[(&str, &str)]) -> Result<String, Refusal> {
+        check_version(Version::HTTP_11, method, target, fields)
+    }
+
+    #[track_caller]
+    fn check_version(
+        version: Version,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<String, Refusal> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -222,7 +247,7 @@ mod tests {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let uri = target.parse().unwrap();
         let names = Names::of(&headers);
-        let authority = check(&method, &uri, Version::HTTP_11, &headers, names)?;
+        let authority = check(&method, &uri, version, &headers, names)?;
         Ok(authority.host().to_owned())
     }
 
@@ -302,6 +327,25 @@ mod tests {
     fn an_absolute_target_wins_over_host() {
         let host = check_case("GET", "http://b.example:81/x", &[("host", "a.example")]);
         assert_eq!(host.as_deref(), Ok("b.example"));
+    }
+
+    #[test]
+    fn over_http2_authority_and_host_say_the_same_and_one_of_them_is_there() {
+        let of = |target, fields: &[_]| check_version(Version::HTTP_2, "GET", target, fields);
+        let with_authority = "https://a.example:81/x";
+        assert_eq!(of(with_authority, &[]).as_deref(), Ok("a.example"));
+        assert_eq!(of(with_authority, &[("host", "A.example:81")]).as_deref(), Ok("a.example"));
+        assert_eq!(of("/x", &[("host", "a.example")]).as_deref(), Ok("a.example"));
+        for (target, fields) in [
+            (with_authority, &[("host", "b.example:81")][..]),
+            (with_authority, &[("host", "a.example")]),
+            (with_authority, &[("host", "")]),
+            (with_authority, &[("host", "a.example:81"), ("host", "a.example:81")]),
+            ("https://user@a.example/x", &[]),
+            ("/x", &[]),
+        ] {
+            assert_eq!(of(target, fields), Err(Refusal::Host), "{target} {fields:?}");
+        }
     }
 
     #[test]

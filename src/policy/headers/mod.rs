@@ -6,6 +6,7 @@ pub mod desync;
 pub mod forwarded;
 pub mod head;
 pub mod hop_by_hop;
+pub mod http2;
 pub mod names;
 pub mod response;
 pub mod trace_id;

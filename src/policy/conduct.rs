@@ -1,0 +1,93 @@
+//! What an HTTP/2 client may make a connection do before it is told to calm down (RFC 9113 section
+//! 10.5). The library bounds each frame and each header block; what adds up is bounded here.
+
+use std::time::{Duration, Instant};
+
+/// Streams a client may reset at once: a page with as many pictures as streams, left at once.
+const MOST_RESETS: u32 = 200;
+/// How soon one more may be reset: a hundred a second, which no reader's clicking comes to.
+const FORGIVEN_EVERY: Duration = Duration::from_millis(10);
+/// Bytes that may carry nothing beyond eight times what does; nginx has the same two bounds.
+const IDLE_TALK: u64 = 1 << 20;
+const TALK_FOR_PAYLOAD: u64 = 8;
+
+/// How one connection has behaved so far.
+#[derive(Debug)]
+pub struct Conduct {
+    resets: u32,
+    forgiven_at: Instant,
+    payload: u64,
+}
+
+impl Conduct {
+    /// Of a connection that begins.
+    pub fn new(now: Instant) -> Self {
+        Self { resets: 0, forgiven_at: now, payload: 0 }
+    }
+
+    /// Notes that a stream was taken back before its answer was whole. A request costs its client
+    /// two small frames that way and a target all of its work (CVE-2023-44487).
+    pub fn note_reset(&mut self, now: Instant) {
+        let gone = now.saturating_duration_since(self.forgiven_at);
+        let forgiven = gone.as_millis() / FORGIVEN_EVERY.as_millis();
+        let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
+        if forgiven > 0 {
+            self.resets = self.resets.saturating_sub(forgiven);
+            self.forgiven_at = now;
+        }
+        self.resets += 1;
+    }
+
+    /// Notes bytes of heads and bodies, either way.
+    pub fn note_payload(&mut self, bytes: u64) {
+        self.payload = self.payload.saturating_add(bytes);
+    }
+
+    /// Whether the connection should end, given all bytes that went over it: too many streams
+    /// were taken back, or too much of it was frames that carry nothing (CVE-2019-9512, 9515 and
+    /// their kin: PING, SETTINGS, PRIORITY, empty frames).
+    pub fn is_abusive(&self, total: u64) -> bool {
+        let allowed = self.payload.saturating_add(IDLE_TALK).saturating_mul(TALK_FOR_PAYLOAD);
+        self.resets > MOST_RESETS || total > allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::clock::Moment;
+
+    #[test]
+    fn a_page_that_is_left_is_forgiven_and_a_flood_of_resets_is_not() {
+        let begin = Moment::now().monotonic;
+        let mut conduct = Conduct::new(begin);
+        for _ in 0..MOST_RESETS {
+            conduct.note_reset(begin);
+        }
+        assert!(!conduct.is_abusive(0));
+        conduct.note_reset(begin);
+        assert!(conduct.is_abusive(0));
+    }
+
+    #[test]
+    fn a_hundred_resets_a_second_go_on_for_ever_and_more_do_not() {
+        for (every, tolerated) in [(10, true), (11, true), (9, false), (1, false)] {
+            let begin = Moment::now().monotonic;
+            let mut conduct = Conduct::new(begin);
+            for at in 1..=10_000 {
+                conduct.note_reset(begin + Duration::from_millis(at * every));
+            }
+            assert_eq!(conduct.is_abusive(0), !tolerated, "every {every} ms");
+        }
+    }
+
+    #[test]
+    fn frames_that_carry_nothing_are_borne_in_proportion_to_what_is_carried() {
+        let mut conduct = Conduct::new(Moment::now().monotonic);
+        assert!(!conduct.is_abusive(8 << 20));
+        assert!(conduct.is_abusive((8 << 20) + 1));
+        conduct.note_payload(1 << 20);
+        assert!(!conduct.is_abusive(16 << 20));
+        assert!(conduct.is_abusive((16 << 20) + 1));
+    }
+}

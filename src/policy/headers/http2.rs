@@ -1,0 +1,157 @@
+//! What a request's head must be that came over HTTP/2, and what it is in HTTP/1.1 (RFC 9113 section
+//! 8). The library refuses upper-case names, fields of a connection, wrong pseudo-header fields and
+//! lengths that do not fit; what it lets through is refused here.
+
+use data_encoding::BASE64;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use sha1::{Digest, Sha1};
+
+/// Whether a head is malformed though the library took it: white space around a value (RFC 9113
+/// section 8.2.1), which an HTTP/1.1 target would not see, or a scheme that is not HTTP's.
+pub fn is_malformed(parts: &Parts) -> bool {
+    let padded = |value: &HeaderValue| {
+        let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        blank(value.as_bytes().first()) || blank(value.as_bytes().last())
+    };
+    let foreign = |scheme| scheme != "http" && scheme != "https";
+    parts.headers.values().any(padded) || parts.uri.scheme_str().is_some_and(foreign)
+}
+
+/// Bytes of a head as HTTP/1.1 has them, and its fields, those of one name each. What is compressed
+/// away on the wire is in our memory and goes to the target all the same.
+pub fn size(parts: &Parts) -> (usize, usize) {
+    let line = parts.method.as_str().len() + parts.uri.path().len() + REQUEST_LINE;
+    let line = line + parts.uri.query().map_or(0, |query| query.len() + 1);
+    let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
+    let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    let fields: usize = parts.headers.iter().map(field).sum();
+    (line + authority + fields, parts.headers.len())
+}
+
+/// What stands between method, target and the end of the line.
+const REQUEST_LINE: usize = "  HTTP/1.1\r\n".len();
+
+/// Joins several Cookie lines to one, in their order, as the crumbs are that a cookie may come in
+/// over HTTP/2 (RFC 9113 section 8.2.3).
+pub fn join_crumbs(headers: &mut HeaderMap) {
+    let crumbs = headers.get_all(COOKIE);
+    if crumbs.iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = crumbs.iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Makes an extended CONNECT (RFC 8441 section 4) the GET that opens a WebSocket over HTTP/1.1
+/// (RFC 6455 section 4.1). The key is the balancer's own: over HTTP/2 there is none.
+pub fn open_websocket(parts: &mut Parts, nonce: [u8; 16]) -> WebSocketKey {
+    let key = BASE64.encode(&nonce);
+    parts.method = Method::GET;
+    let headers = &mut parts.headers;
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(value) = HeaderValue::from_str(&key) {
+        headers.insert(SEC_WEBSOCKET_KEY, value);
+    }
+    WebSocketKey(key)
+}
+
+/// What a target proves with that it speaks WebSocket.
+#[derive(Clone, Debug)]
+pub struct WebSocketKey(String);
+
+impl WebSocketKey {
+    /// Whether a 101 is the answer to this key (RFC 6455 section 4.1).
+    pub fn is_answered_by(&self, headers: &HeaderMap) -> bool {
+        let expected = self.accept();
+        headers.get(SEC_WEBSOCKET_ACCEPT).is_some_and(|said| said.as_bytes() == expected.as_bytes())
+    }
+
+    fn accept(&self) -> String {
+        let digest = Sha1::new().chain_update(&self.0).chain_update(WEBSOCKET_GUID).finalize();
+        BASE64.encode(&digest)
+    }
+}
+
+/// RFC 6455 section 1.3.
+const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Takes out of an answer what HTTP/2 says in frames (RFC 9113 section 8.2.2), and of one that opens
+/// a WebSocket what only HTTP/1.1 says (RFC 8441 section 5).
+pub fn strip_answer(headers: &mut HeaderMap) {
+    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+    use http::header::HOST;
+
+    fn parts(uri: &str, fields: &[(&'static str, &str)]) -> Parts {
+        let mut request = Request::get(uri);
+        for (name, value) in fields {
+            request = request.header(*name, HeaderValue::from_str(value).unwrap());
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn white_space_around_a_value_and_foreign_schemes_make_a_head_malformed() {
+        for (uri, value, expected) in [
+            ("https://a/", "v", false),
+            ("http://a/", "a b", false),
+            ("http://a/", "", false),
+            ("https://a/", " v", true),
+            ("https://a/", "v\t", true),
+            ("ftp://a/", "v", true),
+        ] {
+            assert_eq!(is_malformed(&parts(uri, &[("x-a", value)])), expected, "{uri} {value:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_as_large_as_it_would_be_over_http1() {
+        let head = parts("https://shop.example/a?b=1", &[("x-a", "1"), ("x-a", "22")]);
+        let written = "GET /a?b=1 HTTP/1.1\r\nx-a: 1\r\nx-a: 22\r\n".len();
+        assert_eq!(size(&head), (written + "shop.example".len(), 2));
+    }
+
+    #[test]
+    fn crumbs_become_one_cookie_in_their_order() {
+        let mut head = parts("https://a/", &[("cookie", "a=1"), ("cookie", "AWSALB=x; b=2")]);
+        join_crumbs(&mut head.headers);
+        let lines: Vec<_> = head.headers.get_all(COOKIE).iter().collect();
+        assert_eq!(lines, ["a=1; AWSALB=x; b=2"]);
+    }
+
+    #[test]
+    fn an_extended_connect_asks_for_a_websocket_and_believes_only_the_answer_to_its_key() {
+        let mut head = parts("https://a/chat", &[("sec-websocket-version", "13")]);
+        head.method = Method::CONNECT;
+        head.headers.insert(HOST, HeaderValue::from_static("a"));
+        // The nonce of the example in RFC 6455 section 1.3.
+        let key = open_websocket(&mut head, *b"the sample nonce");
+        assert_eq!(head.method, Method::GET);
+        assert_eq!(head.headers[SEC_WEBSOCKET_KEY], "dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(head.headers[UPGRADE], "websocket");
+        assert_eq!(head.headers[CONNECTION], "upgrade");
+        for (said, expected) in
+            [("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", true), ("s3pPLMBiTxaQ9kYGzzhZRbK+xOp=", false)]
+        {
+            let answer = HeaderMap::from_iter([(SEC_WEBSOCKET_ACCEPT, said.parse().unwrap())]);
+            assert_eq!(key.is_answered_by(&answer), expected);
+        }
+        assert!(!key.is_answered_by(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,263 @@
+//! One HTTP/2 connection of a client: how it begins, which of its streams are served, when it is
+//! told to open no more, and what ends it. Each stream is served in a task of its own.
+
+mod outflow;
+mod paced;
+pub mod stream;
+pub mod tunnel;
+
+use super::progress::{Expiry, Phase, Progress};
+use super::workplace::Workplace;
+use crate::config::settings::Limits;
+use crate::net::stream::WatchedStream;
+use crate::policy::conduct::Conduct;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use outflow::{Outflow, Queued};
+use paced::{Paced, Turn};
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// What clients may send before a target takes it, of one stream and of all together. The library
+/// bounds small DATA frames by half of the second.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What the library may hold of one answer for a client that takes nothing.
+const MOST_QUEUED_OF_A_STREAM: usize = 64 << 10;
+/// Bytes a field costs in SETTINGS_MAX_HEADER_LIST_SIZE beside its name and value (RFC 9113 section
+/// 6.5.2).
+const FIELD_OVERHEAD: u32 = 32;
+/// Memory that heads of requests may take which no target has answered yet, over all streams.
+const HEADS: usize = 1 << 20;
+/// What a field takes in memory beside its name and value.
+const FIELD_IN_MEMORY: usize = 80;
+/// Streams whose client took them back before they were served. Each was work for the library
+/// alone; the rest is bounded by [`Conduct`].
+const MOST_UNSERVED_RESETS: usize = 20;
+/// Streams that the client's own errors made the library reset (CVE-2025-8671).
+const MOST_ERRONEOUS: usize = 100;
+/// Streams closed here on which frames may still come.
+const MOST_CLOSED: usize = 50;
+/// Requests after which a connection is renewed (ALB: 10,000).
+const MOST_REQUESTS: u32 = 10_000;
+/// How long the last frames may take to go out.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What a connection's streams share.
+pub(super) struct Shared {
+    workplace: Rc<Workplace>,
+    progress: Rc<Progress>,
+    limits: Limits,
+    outflow: Rc<Outflow>,
+    conduct: RefCell<Conduct>,
+    /// Memory that heads take.
+    heads: Cell<usize>,
+}
+
+/// Why a connection ended.
+enum End {
+    /// The client closed it, or broke the protocol, which it was told.
+    Done,
+    Expired(Expiry),
+    Abused,
+}
+
+/// Serves an HTTP/2 connection from its preface to its end. The socket is left with the watch.
+pub(super) async fn serve(
+    workplace: &Rc<Workplace>,
+    progress: &Rc<Progress>,
+    stream: WatchedStream,
+    limits: &Limits,
+) {
+    let turn = Rc::new(Turn::default());
+    let mut handshake =
+        Box::pin(builder(limits).handshake::<_, Queued>(Paced::new(stream, Rc::clone(&turn))));
+    let begun = poll_fn(|cx| {
+        begin_turn(workplace, progress, &turn, cx);
+        match progress.expiry() {
+            Some(_) => Poll::Ready(None),
+            None => handshake.as_mut().poll(cx).map(Result::ok),
+        }
+    });
+    let Some(mut connection) = begun.await else { return };
+    drop(handshake);
+    let now = workplace.now().monotonic;
+    progress.enter(Phase::NoStream, now, None);
+    let shared = Rc::new(Shared {
+        workplace: Rc::clone(workplace),
+        progress: Rc::clone(progress),
+        limits: *limits,
+        outflow: Rc::default(),
+        conduct: RefCell::new(Conduct::new(now)),
+        heads: Cell::new(0),
+    });
+    let mut requests = 0;
+    let mut said_goodbye = false;
+    let mut written = progress.watch.written();
+    let end = poll_fn(|cx| {
+        begin_turn(workplace, progress, &turn, cx);
+        if let Some(expiry) = progress.expiry() {
+            return Poll::Ready(End::Expired(expiry));
+        }
+        if !said_goodbye && shared.should_leave(requests) {
+            said_goodbye = true;
+            connection.graceful_shutdown();
+        }
+        loop {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    requests += 1;
+                    shared.open(request, respond);
+                }
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(End::Done),
+                Poll::Pending => break,
+            }
+        }
+        let total = progress.watch.read() + progress.watch.written();
+        if shared.conduct.borrow().is_abusive(total) {
+            return Poll::Ready(End::Abused);
+        }
+        shared.note_phase(&mut written);
+        Poll::Pending
+    });
+    match end.await {
+        End::Done => {}
+        End::Abused => {
+            workplace.counters.abusive.add_one();
+            tracing::debug!(peer = %progress.client.peer, "an HTTP/2 connection is abused");
+            progress.linger();
+            say_goodbye(connection, Reason::ENHANCE_YOUR_CALM, &turn).await;
+        }
+        End::Expired(Expiry::Silent) => say_goodbye(connection, Reason::NO_ERROR, &turn).await,
+        End::Expired(_) => {}
+    }
+}
+
+fn begin_turn(workplace: &Workplace, progress: &Progress, turn: &Turn, cx: &Context<'_>) {
+    workplace.begin_turn();
+    progress.remember_waker(cx.waker());
+    turn.begin();
+}
+
+fn builder(limits: &Limits) -> Builder {
+    let clamped = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let fields = clamped(limits.headers).saturating_mul(FIELD_OVERHEAD);
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.streams)
+        // Ours is the smaller bound, and the one that is logged.
+        .max_header_list_size(clamped(limits.header_bytes).saturating_add(fields))
+        .max_send_buffer_size(MOST_QUEUED_OF_A_STREAM)
+        .max_pending_accept_reset_streams(MOST_UNSERVED_RESETS)
+        .max_local_error_reset_streams(Some(MOST_ERRONEOUS))
+        .max_concurrent_reset_streams(MOST_CLOSED)
+        .enable_connect_protocol();
+    builder
+}
+
+/// Tells the client that this is the end, as far as it takes it.
+async fn say_goodbye(
+    mut connection: Connection<Paced<WatchedStream>, Queued>,
+    reason: Reason,
+    turn: &Turn,
+) {
+    connection.abrupt_shutdown(reason);
+    let closed = poll_fn(|cx| {
+        turn.begin();
+        connection.poll_closed(cx)
+    });
+    // Whoever takes nothing is not waited for.
+    let _ = tokio::time::timeout(GOODBYE, closed).await;
+}
+
+impl Shared {
+    /// Whether the client should open its next streams on another connection: the process leaves,
+    /// or this one has served for long enough.
+    fn should_leave(&self, requests: u32) -> bool {
+        requests >= MOST_REQUESTS
+            || self.workplace.draining.get()
+            || self.progress.is_old(self.workplace.now())
+    }
+
+    /// Serves a stream, or refuses it unseen, so that it can safely be sent again (RFC 9113 section
+    /// 8.7). The library counts streams until they are closed on the wire; here one counts until
+    /// nothing is done for it any more.
+    fn open(self: &Rc<Self>, request: Request<RecvStream>, mut respond: SendResponse<Queued>) {
+        let head = stream::memory(&request);
+        let is_full = self.progress.open_streams() >= self.limits.streams as usize;
+        if is_full || self.heads.get() + head > HEADS {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return;
+        }
+        self.conduct.borrow_mut().note_payload(head as u64);
+        let open = Open::new(Rc::clone(self), head);
+        tokio::task::spawn_local(Box::pin(stream::serve(open, request, respond)));
+    }
+
+    fn note_received(&self, progress: &Progress, bytes: usize) {
+        self.conduct.borrow_mut().note_payload(bytes as u64);
+        progress.watch.note_read(bytes);
+    }
+
+    /// Wakes who waits for room, and notes what the connection waits for.
+    fn note_phase(&self, written: &mut u64) {
+        self.outflow.wake_if_room();
+        let phase = match (self.outflow.is_empty(), self.progress.open_streams()) {
+            (false, _) => Phase::Unsent,
+            (true, 0) => Phase::NoStream,
+            (true, _) => Phase::Streams,
+        };
+        let written_now = self.progress.watch.written();
+        let goes_on = phase == Phase::Unsent && written_now != *written;
+        *written = written_now;
+        if goes_on || phase != self.progress.phase() {
+            self.progress.enter(phase, self.workplace.now().monotonic, None);
+        }
+    }
+}
+
+/// An open stream. Dropping it makes room for another.
+pub(super) struct Open {
+    shared: Rc<Shared>,
+    /// How far the stream is.
+    progress: Rc<Progress>,
+    head: Cell<usize>,
+}
+
+impl Open {
+    fn new(shared: Rc<Shared>, head: usize) -> Self {
+        shared.heads.set(shared.heads.get() + head);
+        let progress = shared.progress.open_stream();
+        Self { shared, progress, head: Cell::new(head) }
+    }
+
+    /// Notes that nobody needs the request's head any more.
+    fn forget_head(&self) {
+        self.shared.heads.set(self.shared.heads.get() - self.head.take());
+    }
+
+    fn note_payload(&self, bytes: usize) {
+        self.shared.conduct.borrow_mut().note_payload(bytes as u64);
+    }
+
+    /// Notes that the client took its request back.
+    fn note_reset(&self) {
+        let now = self.shared.workplace.now().monotonic;
+        self.shared.conduct.borrow_mut().note_reset(now);
+        // The connection's own task judges it.
+        self.shared.progress.wake();
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.forget_head();
+        self.shared.progress.close_stream(&self.progress);
+    }
+}

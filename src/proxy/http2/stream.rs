@@ -1,0 +1,333 @@
+//! One stream: its request in, its answer out. A deadline is looked at around all of it, for a body
+//! whose client takes nothing is never asked (and so could not look at one itself).
+
+use super::outflow::{Outflow, Queued};
+use super::tunnel::StreamTunnel;
+use super::{FIELD_IN_MEMORY, Open, Shared};
+use crate::policy::headers::head::Refusal;
+use crate::policy::headers::http2;
+use crate::proxy::body::{Broken, ClientBody, ResponseBody};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::failure::Failure;
+use crate::proxy::handle;
+use crate::proxy::progress::Progress;
+use crate::proxy::upgrade::Upgrade;
+use bytes::Bytes;
+use h2::ext::Protocol;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONTENT_LENGTH, DATE, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use tokio::sync::oneshot;
+
+/// Bytes that show a client to take its answer: fewer could be one at a time, for ever (a window
+/// update may be for a single byte, CVE-2019-9517).
+const SOME_PROGRESS: usize = 1_024;
+/// What is asked of the client's windows for one piece.
+const LARGEST_CLAIM: usize = 64 << 10;
+
+/// How a stream ended.
+enum End {
+    /// With all of its answer handed over.
+    Whole,
+    /// The client took it back, or is gone.
+    TakenBack,
+    /// By us, for this reason.
+    Reset(Reason),
+}
+
+/// Serves one.
+pub(super) async fn serve(
+    open: Open,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Queued>,
+) {
+    let (mut parts, body) = request.into_parts();
+    if http2::is_malformed(&parts) {
+        respond.send_reset(Reason::PROTOCOL_ERROR);
+        return;
+    }
+    let workplace = Rc::clone(&open.shared.workplace);
+    let progress = Rc::clone(&open.progress);
+    let (bytes, fields) = http2::size(&parts);
+    let limits = &open.shared.limits;
+    let is_too_large = bytes > limits.header_bytes || fields > limits.headers;
+    http2::join_crumbs(&mut parts.headers);
+    let wants_no_body = parts.method == Method::HEAD;
+    let mut tunnel = None;
+    let (body, upgrade) = match parts.extensions.remove::<Protocol>() {
+        Some(protocol) if protocol.as_str() == "websocket" => {
+            let (to_client, from_stream) = oneshot::channel();
+            let nonce = [workplace.random(), workplace.random()].map(u64::to_be_bytes);
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(nonce.as_flattened());
+            let key = http2::open_websocket(&mut parts, bytes);
+            tunnel = Some((to_client, body));
+            (ClientBody::Empty, Some(Upgrade::Http2(from_stream, key)))
+        }
+        _ => (ClientBody::Http2(StreamBody::new(body, &open)), None),
+    };
+    let request = Request::from_parts(parts, body);
+    let exchange = Exchange::begin(workplace.clone(), progress.clone(), &request);
+    progress.watch.note_read(bytes);
+    let response = async {
+        if is_too_large {
+            let has_body = !request.body().is_end_stream();
+            return handle::refused(exchange, Failure::Head(Refusal::TooLarge), has_body);
+        }
+        handle::answered(exchange, request, upgrade).await
+    };
+    let response = {
+        // The exchange's future is large, and most of an answer's life is after it.
+        let mut response = Box::pin(response);
+        poll_fn(|cx| {
+            workplace.begin_turn();
+            progress.remember_waker(cx.waker());
+            if progress.unanswerable_expiry().is_some() {
+                return Poll::Ready(Err(End::Reset(Reason::CANCEL)));
+            }
+            if respond.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(End::TakenBack));
+            }
+            response.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    };
+    open.forget_head();
+    let end = match (response, tunnel) {
+        (Ok(response), Some((to_client, body)))
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
+        {
+            let head = opened(response);
+            if let Ok(stream) = respond.send_response(head, false) {
+                let outflow = Rc::clone(&open.shared.outflow);
+                // Whoever carries the tunnel writes it down.
+                let _ = to_client.send(StreamTunnel::new(stream, body, outflow, open));
+            }
+            return;
+        }
+        (Ok(response), _) => answer(&open, response, wants_no_body, &mut respond).await,
+        (Err(end), _) => end,
+    };
+    match end {
+        End::Whole => progress.watch.note_flushed(),
+        End::TakenBack => open.note_reset(),
+        End::Reset(reason) => respond.send_reset(reason),
+    }
+    progress.settle_all();
+}
+
+/// The head that opens a WebSocket (RFC 8441 section 5).
+fn opened(response: Response<ResponseBody>) -> Response<()> {
+    let (parts, _) = response.into_parts();
+    let mut head = Response::new(());
+    *head.headers_mut() = parts.headers;
+    http2::strip_answer(head.headers_mut());
+    head
+}
+
+/// Sends an answer.
+async fn answer(
+    open: &Open,
+    response: Response<ResponseBody>,
+    wants_no_body: bool,
+    respond: &mut SendResponse<Queued>,
+) -> End {
+    let (mut parts, body) = response.into_parts();
+    let headers = &mut parts.headers;
+    http2::strip_answer(headers);
+    if !headers.contains_key(DATE) {
+        // As hyper adds it over HTTP/1.1 (RFC 9110 section 6.6.1).
+        headers.insert(DATE, open.shared.workplace.date());
+    }
+    let no_body = wants_no_body
+        || parts.status == StatusCode::NO_CONTENT
+        || parts.status == StatusCode::NOT_MODIFIED;
+    if !no_body
+        && !headers.contains_key(CONTENT_LENGTH)
+        && let Some(length) = body.size_hint().exact()
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let sent: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let is_all = no_body || body.is_end_stream();
+    let mut head = Response::new(());
+    *head.status_mut() = parts.status;
+    *head.headers_mut() = parts.headers;
+    let Ok(stream) = respond.send_response(head, is_all) else { return End::TakenBack };
+    open.note_payload(sent);
+    open.progress.watch.add_written(sent);
+    if is_all {
+        return End::Whole;
+    }
+    let outflow = &open.shared.outflow;
+    let mut sending = Sending { open, stream, outflow, chunk: Bytes::new(), unnoted: 0 };
+    let mut body = pin!(body);
+    poll_fn(|cx| {
+        open.shared.workplace.begin_turn();
+        open.progress.remember_waker(cx.waker());
+        open.progress.poll_sending(cx);
+        if open.progress.unanswerable_expiry().is_some() {
+            return Poll::Ready(End::Reset(Reason::CANCEL));
+        }
+        if sending.stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(End::TakenBack);
+        }
+        sending.poll(cx, body.as_mut())
+    })
+    .await
+}
+
+/// A body on its way out.
+struct Sending<'s> {
+    open: &'s Open,
+    stream: SendStream<Queued>,
+    outflow: &'s Rc<Outflow>,
+    /// What the client has not yet given room for.
+    chunk: Bytes,
+    /// What went out since it was last noted.
+    unnoted: usize,
+}
+
+impl Sending<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>, mut body: Pin<&mut ResponseBody>) -> Poll<End> {
+        loop {
+            // Nothing is taken from a target that cannot go out.
+            if self.outflow.is_full(cx) {
+                return Poll::Pending;
+            }
+            if !self.chunk.is_empty() {
+                let Ok(room) = ready!(poll_room(&mut self.stream, cx)) else {
+                    return Poll::Ready(End::TakenBack);
+                };
+                let piece = self.chunk.split_to(room.min(self.chunk.len()));
+                let is_last = self.chunk.is_empty() && body.is_end_stream();
+                self.note(piece.len());
+                let queued = Queued::new(piece, self.outflow);
+                if self.stream.send_data(queued, is_last).is_err() {
+                    return Poll::Ready(End::TakenBack);
+                }
+                if is_last {
+                    return Poll::Ready(End::Whole);
+                }
+                self.claim();
+                continue;
+            }
+            let sent = match ready!(body.as_mut().poll_frame(cx)) {
+                Some(Err(Broken)) => return Poll::Ready(End::Reset(Reason::INTERNAL_ERROR)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.chunk = data;
+                        self.claim();
+                        continue;
+                    }
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().unwrap_or_default();
+                        self.stream.send_trailers(trailers)
+                    }
+                },
+                None => self.stream.send_data(Queued::new(Bytes::new(), self.outflow), true),
+            };
+            return Poll::Ready(sent.map_or(End::TakenBack, |()| End::Whole));
+        }
+    }
+
+    /// Asks for room for what is at hand, and for no more: what one stream claims, others lack.
+    fn claim(&mut self) {
+        self.stream.reserve_capacity(self.chunk.len().min(LARGEST_CLAIM));
+    }
+
+    fn note(&mut self, bytes: usize) {
+        self.open.note_payload(bytes);
+        self.unnoted += bytes;
+        if self.unnoted >= SOME_PROGRESS || self.chunk.is_empty() {
+            self.open.progress.watch.add_written(std::mem::take(&mut self.unnoted));
+        }
+    }
+}
+
+/// How many bytes the client has room for, at least one; an error where it is gone.
+pub(super) fn poll_room(
+    stream: &mut SendStream<Queued>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, Broken>> {
+    loop {
+        match stream.capacity() {
+            0 => match ready!(stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(Broken)),
+            },
+            room => return Poll::Ready(Ok(room)),
+        }
+    }
+}
+
+/// A request's body as it comes over a stream.
+pub struct StreamBody {
+    stream: RecvStream,
+    shared: Rc<Shared>,
+    progress: Rc<Progress>,
+}
+
+impl fmt::Debug for StreamBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamBody").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+impl StreamBody {
+    fn new(stream: RecvStream, open: &Open) -> Self {
+        Self { stream, shared: Rc::clone(&open.shared), progress: Rc::clone(&open.progress) }
+    }
+
+    /// The next frame.
+    pub(in crate::proxy) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match ready!(poll_data(&mut self.stream, cx)) {
+            Some(data) => Poll::Ready(Some(data.map(|data| {
+                self.shared.note_received(&self.progress, data.len());
+                Frame::data(data)
+            }))),
+            None => {
+                let trailers = ready!(self.stream.poll_trailers(cx)).map_err(|_| Broken);
+                Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
+            }
+        }
+    }
+
+    /// Whether nothing is left of it.
+    pub(in crate::proxy) fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+}
+
+/// The next bytes, for which the client is given room again.
+pub(super) fn poll_data(
+    stream: &mut RecvStream,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes, Broken>>> {
+    let data = match ready!(stream.poll_data(cx)) {
+        None => return Poll::Ready(None),
+        Some(Err(_)) => return Poll::Ready(Some(Err(Broken))),
+        Some(Ok(data)) => data,
+    };
+    // It fails where the stream is gone, which the next read says.
+    let _ = stream.flow_control().release_capacity(data.len());
+    Poll::Ready(Some(Ok(data)))
+}
+
+/// Memory that a request's head takes.
+pub(super) fn memory<B>(request: &Request<B>) -> usize {
+    let headers: &HeaderMap = request.headers();
+    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    let target = request.uri().path().len() + request.uri().query().map_or(0, str::len);
+    fields.map(|field| field + FIELD_IN_MEMORY).sum::<usize>() + target
+}
