@@ -215,6 +215,30 @@ fn a_full_connection_gets_a_second_beside_it_and_where_none_may_be_its_room_is_a
     });
 }
 
+#[test]
+fn a_place_that_another_worker_waits_for_is_given_up_and_nothing_under_way_with_it() {
+    run(async {
+        let (address, came) = server(100, ok).await;
+        let here = Scene::new(address, Some(1));
+        let elsewhere = Scene {
+            connections: Rc::default(),
+            target: Arc::clone(&here.target),
+            address: here.address,
+        };
+        let mut held = here.begin(None).await;
+        let mut other = Box::pin(elsewhere.begin(None));
+        assert!(is_pending(&mut other));
+        let now = Moment::now().monotonic;
+        here.connections.sweep(now, &here.target);
+        assert!(is_pending(&mut other));
+        assert_eq!(answer(&mut held).await, Ok(StatusCode::OK));
+        drop(held);
+        here.connections.sweep(now, &here.target);
+        assert_eq!(answer(&mut other.await).await, Ok(StatusCode::OK));
+        assert_eq!(came.get(), 2);
+    });
+}
+
 fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
     future.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending()
 }

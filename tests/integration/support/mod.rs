@@ -2,6 +2,8 @@
 
 pub mod browser;
 pub mod certificates;
+pub mod http2;
+pub mod http2_origin;
 pub mod origin;
 pub mod program;
 pub mod secure;
@@ -14,6 +16,8 @@ pub mod world;
 
 pub use browser::Browser;
 pub use certificates::Authority;
+pub use http2::Http2;
+pub use http2_origin::Http2Origin;
 pub use origin::Origin;
 pub use program::Program;
 pub use secure::SecureOrigin;
