@@ -5,6 +5,7 @@ pub mod http1;
 pub mod http2;
 pub mod listen;
 pub mod pool;
+pub mod proxy_protocol;
 pub mod shortage;
 pub mod stream;
 pub mod target_stream;

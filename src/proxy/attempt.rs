@@ -16,6 +16,7 @@ use crate::net::connect::{self, ConnectError};
 use crate::net::http1::send::{Outbound, write_field};
 use crate::net::http1::{Connection, Request, Trouble, Waiting};
 use crate::net::pool::Place;
+use crate::policy::proxy_protocol::Announcement;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request as HttpRequest, Response};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -61,6 +62,8 @@ pub struct Told<'a> {
     pub verdict: Option<Verdict>,
     /// Who would have the client after it, with `announce_successor`.
     pub successor: Option<&'a str>,
+    /// Who the client is, by the header the connection opens with, with `send_proxy`.
+    pub announced: Option<&'a Announcement>,
 }
 
 const X_STAYPUT_SUCCESSOR: HeaderName = HeaderName::from_static("x-stayput-successor");
@@ -141,7 +144,8 @@ pub async fn attempt(
     match &outgoing.head {
         Head::Http1(head) => {
             let head = &*head_for(head, told, target);
-            attempt_http1(outgoing, head, target, upstream.connect, exchange).await
+            let connect_timeout = upstream.connect;
+            attempt_http1(outgoing, head, target, told.announced, connect_timeout, exchange).await
         }
         // Boxed: every exchange would have room for one.
         Head::Http2(request) => {
@@ -156,11 +160,13 @@ async fn attempt_http1(
     outgoing: &Outgoing,
     head: &[u8],
     target: &Target,
+    announced: Option<&Announcement>,
     connect_timeout: Duration,
     exchange: &mut Exchange,
 ) -> Attempted {
     let now = exchange.workplace.now();
-    if let Some(connection) = exchange.workplace.pool.take(&target.live, now.monotonic) {
+    let own = announced.map(|announced| &announced.ends);
+    if let Some(connection) = exchange.workplace.pool.take(&target.live, own, now.monotonic) {
         exchange.story().dispatched = Some(now);
         match send(outgoing, head, connection, exchange, now.monotonic).await {
             Sent::Answered(response, side) => return answered(response, side, target, exchange),
@@ -174,7 +180,7 @@ async fn attempt_http1(
             }
         }
     }
-    let connection = match dial(target, connect_timeout, exchange).await {
+    let connection = match dial(target, announced, connect_timeout, exchange).await {
         Ok(connection) => connection,
         Err(failure) => return failure,
     };
@@ -211,6 +217,7 @@ fn answered(
 /// A fresh connection, or one that came back while all were in use.
 async fn dial(
     target: &Target,
+    announced: Option<&Announcement>,
     timeout: Duration,
     exchange: &mut Exchange,
 ) -> Result<Box<Connection<RequestBody>>, Attempted> {
@@ -219,11 +226,12 @@ async fn dial(
     let pool = &exchange.workplace.pool;
     let connected = async {
         let address = target.address.ok_or(ConnectError::Unresolved)?;
-        match pool.wait_for_place(&target.live, timeout, now).await? {
+        let own = announced.map(|announced| &announced.ends);
+        match pool.wait_for_place(&target.live, own, timeout, now).await? {
             Place::Idle(connection) => Ok(connection),
             Place::Dial(place) => {
                 let tls = pool.connector(&target.live);
-                connect::connect(address, timeout, place, tls.as_ref()).await
+                connect::connect(address, timeout, place, tls.as_ref(), announced).await
             }
         }
     };

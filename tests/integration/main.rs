@@ -38,6 +38,8 @@ mod groups;
 mod grpc;
 /// Checks, passive marking, readiness, fail-open.
 mod health;
+/// Clients that speak HTTP/2: what crosses, what ends a stream, a connection, a WebSocket.
+mod http2;
 /// Targets that speak HTTP/2: what crosses, what is sent again, what holds back whom.
 mod http2_targets;
 /// Clients known by a route in the application's cookie or by a header field.
@@ -46,10 +48,14 @@ mod keyed;
 mod leaving;
 /// Targets known by host names: a restart, and a resolver that is silent.
 mod names;
+/// Clients whom a balancer in front announces, and who may announce anyone.
+mod proxy_protocol;
 /// Conditions, redirects and rewrites, and what `explain` says of them.
 mod rules;
 /// What is never written down: tokens, and values of the application's cookies.
 mod secrets;
+/// Targets to whom clients are announced, and whose connection is whose.
+mod send_proxy;
 /// A client stays, moves once, and its cookie says what it should.
 mod stickiness;
 /// Who is told whom a client would go to, and that it goes there.

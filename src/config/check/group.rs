@@ -9,6 +9,7 @@ use crate::config::settings::{
     Algorithm, DrainingPins, Group, MinimumHealthy, Protocol, Target, TargetAddress, Upstream,
 };
 use crate::ground::name::Name;
+use crate::policy::proxy_protocol::Version;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -67,6 +68,13 @@ fn group(
         "grpc" => Protocol::Grpc,
         _ => Protocol::Http1,
     };
+    if let Some(written) = table.written("send_proxy").filter(|_| protocol.is_http2())
+        && table.text("send_proxy") != "off"
+    {
+        let title = "an HTTP/2 connection carries many clients, and a PROXY header names one";
+        let problem = Problem::at(written.span.clone(), title);
+        problems.push(problem.help("leave it out: X-Forwarded-For names each request's client"));
+    }
     Some(Group {
         name: Name::new(key)?,
         protocol,
@@ -88,6 +96,11 @@ fn group(
         max_in_flight_per_target: table.nonzero("max_in_flight_per_target"),
         cross_zone,
         announce_successor: table.flag("announce_successor"),
+        send_proxy: match table.text("send_proxy") {
+            "v1" => Some(Version::V1),
+            "v2" => Some(Version::V2),
+            _ => None,
+        },
         stickiness,
         health: health::health(table, protocol, problems)?,
         upstream: upstream(table.table("upstream")),

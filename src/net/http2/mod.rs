@@ -148,7 +148,7 @@ async fn dial(
     began: Instant,
 ) -> Result<Rc<Connection>, ConnectError> {
     let ready = async {
-        let stream = connect::open(address, tls).await?;
+        let stream = connect::open(address, tls, None).await?;
         if let TargetStream::Tls(stream) = &stream
             && !tls::agreed_on_http2(stream)
         {

@@ -1,7 +1,9 @@
 //! What the scenes are built of.
 
+pub mod announced_origin;
 pub mod browser;
 pub mod certificates;
+pub mod daemon;
 pub mod http2;
 pub mod http2_origin;
 pub mod origin;
@@ -14,8 +16,10 @@ pub mod visitor;
 pub mod wait;
 pub mod world;
 
+pub use announced_origin::AnnouncedOrigin;
 pub use browser::Browser;
 pub use certificates::Authority;
+pub use daemon::Daemon;
 pub use http2::Http2;
 pub use http2_origin::Http2Origin;
 pub use origin::Origin;
