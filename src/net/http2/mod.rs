@@ -30,14 +30,22 @@ const MOST_STREAMS: usize = 128;
 /// What a target may send on one stream beyond what its client took; so much a client that takes
 /// nothing can make us hold, as with HTTP/1.1.
 const STREAM_WINDOW: u32 = 256 * 1_024;
-/// All streams' windows together: clients that stall must not hold up those who read. The library
-/// takes half of it for its guard against floods of small DATA frames, which gRPC is full of.
+/// All streams' windows together: clients that stall must not hold up those who read.
 const CONNECTION_WINDOW: u32 = MOST_STREAMS as u32 * STREAM_WINDOW;
+/// What DATA frames that wait for their clients may cost beside what is in them: the library counts
+/// small ones, of which gRPC is full, as 256 bytes, and closes the connection for more than this. It
+/// is a megabyte a stream, or a window full of messages of 50 bytes: clients that stall must not take
+/// the connection from those who read.
+const MOST_OVERHEAD: usize = MOST_STREAMS * (1 << 20);
 /// Of a request's body, what the library takes of one stream before it has gone out.
 const MOST_UNSENT: usize = 128 * 1_024;
 /// The bound of an answer's head. HTTP/2 counts 32 bytes more for each field (RFC 9113 section
 /// 6.5.2), and HTTP/1.1 takes a hundred fields.
 const LARGEST_HEADER_LIST: u32 = LARGEST_HEAD as u32 + 100 * 32;
+/// Streams that clients took back and whose late frames are known for what they are. Later ones
+/// are resets of the library's own, whose number it would close a connection for: any client could
+/// take that from all others.
+const MOST_CANCELLED: usize = 2 * MOST_STREAMS;
 /// No target can allow so many streams: it stands for "it has not said how many yet".
 const UNTOLD: usize = usize::MAX - 1;
 /// How long a connection that has nothing left to do may take to say goodbye.
@@ -202,7 +210,10 @@ fn builder() -> Builder {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(MOST_UNSENT)
         .max_header_list_size(LARGEST_HEADER_LIST)
+        .data_frame_budget(MOST_OVERHEAD)
         .initial_max_send_streams(UNTOLD)
+        .max_concurrent_reset_streams(MOST_CANCELLED)
+        .max_local_error_reset_streams(None)
         .enable_push(false);
     builder
 }

@@ -316,6 +316,40 @@ fn whoever_lets_go_of_an_exchange_cancels_it_and_nobody_else_s() {
     });
 }
 
+#[test]
+fn frames_that_cross_a_thousand_cancels_cost_nobody_the_connection() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scene = Scene::new(listener.local_addr().unwrap(), None);
+        // Sends on each stream that was reset, and answers the first one at the end.
+        const CANCELS: u32 = 2_000;
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+            stream.read_exact(&mut [0; 24]).await.unwrap();
+            let (mut head, mut left) = ([0; 9], CANCELS);
+            while stream.read_exact(&mut head).await.is_ok() {
+                let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+                stream.read_exact(&mut vec![0; length]).await.unwrap();
+                if head[3] == 3 && left > 0 {
+                    let late = [b"\0\0\x01\0\0", &head[5..], b"x"].concat();
+                    stream.write_all(&late).await.unwrap();
+                    left -= 1;
+                    if left == 0 {
+                        stream.write_all(b"\0\0\x01\x01\x05\0\0\0\x01\x88").await.unwrap();
+                    }
+                }
+            }
+        });
+        let mut first = scene.begin(None).await;
+        for _ in 0..CANCELS {
+            drop(scene.begin(None).await);
+            yield_now().await;
+        }
+        assert_eq!(answer(&mut first).await, Ok(StatusCode::OK));
+    });
+}
+
 const GOAWAY_ABOVE_NOTHING: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const REFUSED: &[u8] = b"\0\0\x04\x03\0____\0\0\0\x07";
 const INTERNAL_ERROR: &[u8] = b"\0\0\x04\x03\0____\0\0\0\x02";
@@ -445,6 +479,52 @@ fn clients_that_take_nothing_hold_back_their_own_streams_and_no_others() {
         // Whoever takes some gets more.
         for _ in 0..2 * STREAM_WINDOW / 16_384 {
             poll_fn(|cx| stalled[0].poll_frame(cx)).await.unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn nor_do_they_where_targets_send_small_messages() {
+    run(async {
+        const SMALL: usize = 50;
+        let sent = Rc::new(Cell::new(0));
+        let count = Rc::clone(&sent);
+        let (address, came) = server(1_000, move |request, mut respond| {
+            let count = Rc::clone(&count);
+            async move {
+                if request.uri().path() == "/" {
+                    return drop(respond.send_response(Response::new(()), true));
+                }
+                let mut way = respond.send_response(Response::new(()), false).unwrap();
+                loop {
+                    way.reserve_capacity(SMALL);
+                    let Some(Ok(_)) = poll_fn(|cx| way.poll_capacity(cx)).await else { return };
+                    if way.capacity() < SMALL {
+                        continue;
+                    }
+                    count.set(count.get() + SMALL);
+                    way.send_data(Bytes::from_static(&[1; SMALL]), false).unwrap();
+                }
+            }
+        })
+        .await;
+        let scene = Scene::new(address, None);
+        let mut stalled = Vec::new();
+        for _ in 0..32 {
+            let endless = Request::get("http://app.internal/endless").body(()).unwrap();
+            let place = scene.take(None).await.unwrap();
+            let mut stream = place.begin::<Frames>(endless, None).unwrap();
+            assert_eq!(answer(&mut stream).await, Ok(StatusCode::OK));
+            stalled.push(stream);
+        }
+        let most = stalled.len() * (STREAM_WINDOW as usize / SMALL * SMALL);
+        while sent.get() < most {
+            yield_now().await;
+        }
+        assert_eq!(answer(&mut scene.begin(None).await).await, Ok(StatusCode::OK));
+        assert_eq!(came.get(), 1);
+        for stream in &mut stalled {
+            assert!(poll_fn(|cx| stream.poll_frame(cx)).await.unwrap().is_ok());
         }
     });
 }
