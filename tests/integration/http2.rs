@@ -507,7 +507,7 @@ fn a_preface_in_pieces_begins_http2_and_other_first_letters_do_not() {
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         socket.write_all(first.as_bytes()).unwrap();
-        socket.write_all(preface[first.len()..].as_bytes()).unwrap();
+        socket.write_all(&preface.as_bytes()[first.len()..]).unwrap();
         socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
         let mut head = [0; 9];
         socket.read_exact(&mut head).unwrap();
