@@ -26,6 +26,7 @@ pub(super) fn check(file: &Table, base: &Path, problems: &mut Problems) -> Confi
     let listeners = routing::listeners(file, base, problems);
     let rules = routing::rules(file, problems);
     let groups = group::groups(file, runtime.zone.as_ref(), base, problems);
+    group::can_be_spoken_to(&listeners, file, problems);
     stickiness::agreement(file, problems);
     forward::agreement(&rules, file, problems);
     Config {

@@ -287,3 +287,23 @@ fn a_plain_target_that_speaks_http1_is_no_target_of_such_a_group() {
     let record = world.record(|record| record["status"] == 502);
     assert_eq!(record["error_reason"], "target_not_http2");
 }
+
+#[test]
+fn a_head_larger_than_albs_bound_is_no_answer_and_costs_no_other_its_connection() {
+    let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
+        let size = if exchange.request.uri().path() == "/large" { 40_000 } else { 30_000 };
+        let mut head = Response::new(());
+        head.headers_mut().insert("x-large", HeaderValue::try_from("y".repeat(size)).unwrap());
+        let _ = exchange.respond.send_response(head, true);
+    });
+    let world = http2(&origin);
+    let client = Http2::with(world.address(), |settings| {
+        settings.max_header_list_size(100_000);
+    });
+    assert_eq!(client.get("/").status.as_u16(), 200);
+    assert_eq!(client.get("/large").status.as_u16(), 502);
+    let record = world.record(|record| record["status"] == 502);
+    assert_eq!(record["error_reason"], "target_malformed");
+    assert_eq!(client.get("/").status.as_u16(), 200);
+    assert_eq!(origin.connections(), 1);
+}

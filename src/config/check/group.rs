@@ -6,7 +6,8 @@ use crate::config::keys::host_and_port;
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
 use crate::config::settings::{
-    Algorithm, DrainingPins, Group, MinimumHealthy, Protocol, Target, TargetAddress, Upstream,
+    Algorithm, Alpn, DrainingPins, Group, Listener, MinimumHealthy, Protocol, Target,
+    TargetAddress, Upstream,
 };
 use crate::ground::name::Name;
 use crate::policy::proxy_protocol::Version;
@@ -105,6 +106,25 @@ fn group(
         health: health::health(table, protocol, problems)?,
         upstream: upstream(table.table("upstream")),
     })
+}
+
+/// Notes groups that nobody can be sent to: clients must speak HTTP/2 for them, and no listener does.
+pub(super) fn can_be_spoken_to(listeners: &[Listener], file: &Table, problems: &mut Problems) {
+    let speaks = |listener: &Listener| {
+        let tls = listener.tls.as_ref();
+        !listener.only_named_rules && tls.is_none_or(|tls| tls.alpn.contains(&Alpn::Http2))
+    };
+    if listeners.iter().any(speaks) {
+        return;
+    }
+    for (_, group) in file.table("target_group").entries() {
+        let protocol = group.table().written("protocol");
+        if let Some(written) = protocol.filter(|protocol| protocol.text() != "http1") {
+            let title = "no listener speaks HTTP/2, and without it this group answers 464";
+            let problem = Problem::at(written.span.clone(), title);
+            problems.push(problem.help("write `\"h2\"` in a listener's `tls.alpn`").warning());
+        }
+    }
 }
 
 /// The algorithm, and whether what is written beside it fits it.
