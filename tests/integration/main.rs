@@ -34,10 +34,14 @@ mod faults;
 mod forwarding;
 /// Several groups behind one rule: their shares, the cookie that keeps a client with one, failover.
 mod groups;
+/// Calls of gRPC: the four kinds, failed ones, where they stay, and checks that are calls.
+mod grpc;
 /// Checks, passive marking, readiness, fail-open.
 mod health;
 /// Clients that speak HTTP/2: what crosses, what ends a stream, a connection, a WebSocket.
 mod http2;
+/// Targets that speak HTTP/2: what crosses, what is sent again, what holds back whom.
+mod http2_targets;
 /// Clients known by a route in the application's cookie or by a header field.
 mod keyed;
 /// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.
