@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 mod chromium;
 /// curl in every version of HTTP it can be told to speak.
 mod curl;
+/// Python's `grpcio` at both ends.
+mod grpc;
 /// h2load: thousands of requests, none of which fails.
 mod h2load;
 /// Python's `h2`: streams, crumbs of cookies, trailers, resets, the end of a connection.
