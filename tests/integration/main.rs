@@ -36,6 +36,8 @@ mod forwarding;
 mod groups;
 /// Checks, passive marking, readiness, fail-open.
 mod health;
+/// HTTP/2 clients that flood and take back what they asked for.
+mod http2_attacks;
 /// Clients known by a route in the application's cookie or by a header field.
 mod keyed;
 /// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.

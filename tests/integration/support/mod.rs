@@ -2,7 +2,9 @@
 
 pub mod browser;
 pub mod certificates;
+pub mod frames;
 pub mod origin;
+pub mod panics;
 pub mod program;
 pub mod secure;
 pub mod stack;
@@ -14,6 +16,7 @@ pub mod world;
 
 pub use browser::Browser;
 pub use certificates::Authority;
+pub use frames::Frames;
 pub use origin::Origin;
 pub use program::Program;
 pub use secure::SecureOrigin;
