@@ -10,11 +10,12 @@ use crate::net::listen::{AcceptFailure, sort_accept_error};
 use crate::net::tls::certificates::Certificates;
 use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
+use crate::policy::proxy_protocol::ProxyFault;
 use crate::proxy::client::{Client, Place};
-use crate::proxy::connection;
 use crate::proxy::handshake::Handshakes;
 use crate::proxy::progress::Progress;
 use crate::proxy::workplace::Workplace;
+use crate::proxy::{announcement, connection};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
@@ -232,10 +233,15 @@ impl Door {
         let snapshot = workplace.snapshot();
         let listener = &snapshot.listeners[self.listener].settings;
         let allowed = &listener.allow_from;
+        let is_announced = listener.proxy_protocol;
+        if is_announced && !listener.trusted_proxies.contains(peer.ip()) {
+            announcement::refuse(workplace, peer, ProxyFault::Untrusted);
+            return;
+        }
+        // Whom a PROXY header announces is judged once that is read.
+        let may_come = is_announced || allowed.is_everyone() || allowed.contains(peer.ip());
         let place = Place::take(&self.open, listener.limits.connections);
-        let (Some(place), true, Ok(local)) =
-            (place, allowed.is_everyone() || allowed.contains(peer.ip()), stream.local_addr())
-        else {
+        let (Some(place), true, Ok(local)) = (place, may_come, stream.local_addr()) else {
             workplace.counters.refused.add_one();
             return;
         };
@@ -250,6 +256,9 @@ impl Door {
         let handshakes = self.handshakes.clone();
         // Boxed: a task's future is moved four times, and this one has two thousand bytes.
         let serve = async move {
+            if is_announced && !announcement::hear(&workplace, &progress, &stream).await {
+                return;
+            }
             connection::serve(workplace, progress, stream, handshakes, &limits).await;
         };
         tokio::task::spawn_local(Box::pin(serve));

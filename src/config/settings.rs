@@ -15,6 +15,7 @@ use crate::policy::headers::desync::Mitigation;
 use crate::policy::headers::forwarded::ForwardedForMode;
 use crate::policy::headers::response::ResponseFields;
 use crate::policy::health::matcher::Matcher;
+use crate::policy::proxy_protocol;
 use crate::policy::routing::conditions::Conditions;
 use crate::policy::routing::redirect::Redirect;
 use crate::policy::routing::rewrite::Rewrite;
@@ -74,8 +75,10 @@ pub struct Listener {
     pub only_named_rules: bool,
     /// Who may connect.
     pub allow_from: AddressSet,
-    /// Whose X-Forwarded-* is believed.
+    /// Whose X-Forwarded-* is believed, and whose PROXY headers.
     pub trusted_proxies: AddressSet,
+    /// Whether connections open with a PROXY header; `trusted_proxies` is not empty then.
+    pub proxy_protocol: bool,
     /// What becomes of X-Forwarded-For.
     pub x_forwarded_for: ForwardedForMode,
     /// Whether the entry that is appended there has the client's port.
@@ -229,6 +232,8 @@ pub struct Group {
     pub cross_zone: bool,
     /// The target is told which target would have the client after it.
     pub announce_successor: bool,
+    /// How connections to targets say whose they are; `None`: not at all.
+    pub send_proxy: Option<proxy_protocol::Version>,
     /// `None` when stickiness is off.
     pub stickiness: Option<Stickiness>,
     /// `[target_group.NAME.health]`

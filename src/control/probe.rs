@@ -5,6 +5,7 @@ use crate::net::shortage::is_our_shortage;
 use crate::net::tls::Connector;
 use crate::policy::health::progress::Failure;
 use crate::policy::health::wish::Wish;
+use crate::policy::proxy_protocol::{self, OnBehalfOf, Version};
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, USER_AGENT};
 use http::{HeaderValue, Request, Response};
@@ -14,7 +15,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::net::SocketAddr;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// ALB's agent first, for applications that know it, then our name.
@@ -33,6 +34,8 @@ pub struct Question {
     pub health: Health,
     /// Present where the question is asked over TLS.
     pub tls: Option<Connector>,
+    /// Present where the target wants a PROXY header first: one that says it is ourselves who ask.
+    pub announced: Option<Version>,
 }
 
 /// An answer in time, whatever it was.
@@ -70,7 +73,11 @@ impl From<Failure> for Trouble {
 /// Why there was no answer.
 pub async fn ask(question: &Question) -> Result<Answer, Trouble> {
     let answer = async {
-        let stream = connect(question.address).await?;
+        let mut stream = connect(question.address).await?;
+        if let Some(version) = question.announced {
+            let header = proxy_protocol::write(version, &OnBehalfOf::Itself);
+            stream.write_all(&header).await.map_err(|error| failed(&error))?;
+        }
         match (question.health.protocol, &question.tls) {
             (HealthProtocol::Tcp, _) => Ok(Answer::PASSED),
             (HealthProtocol::Http | HealthProtocol::Https, None) => {
@@ -178,7 +185,7 @@ mod tests {
         );
         let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
         let health = config.groups[0].health.clone();
-        Question { address: address.parse().unwrap(), health, tls: None }
+        Question { address: address.parse().unwrap(), health, tls: None, announced: None }
     }
 
     #[test]

@@ -4,12 +4,14 @@ use super::http1::Connection;
 use super::shortage::is_our_shortage;
 use super::target_stream::TargetStream;
 use super::tls::{self, Connector};
+use crate::policy::proxy_protocol::Announcement;
 use bytes::Bytes;
 use http_body::Body;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -73,8 +75,8 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// Dials and, with `tls`, shakes hands, all within the time. `place` is held as long as the
-/// connection lives.
+/// Dials, sends a PROXY header where a client is announced and, with `tls`, shakes hands, all within
+/// the time. `place` is held as long as the connection lives.
 ///
 /// # Errors
 /// When the target refuses, cannot be reached, is not who it must be, or is not ready in time.
@@ -83,10 +85,15 @@ pub async fn connect<B: Body<Data = Bytes> + Unpin>(
     timeout: Duration,
     place: Option<OwnedSemaphorePermit>,
     tls: Option<&Connector>,
+    announced: Option<&Announcement>,
 ) -> Result<Box<Connection<B>>, ConnectError> {
     let ready = async {
-        let stream = TcpStream::connect(address).await.map_err(ConnectError::Io)?;
+        let mut stream = TcpStream::connect(address).await.map_err(ConnectError::Io)?;
         stream.set_nodelay(true).map_err(ConnectError::Io)?;
+        if let Some(announced) = announced {
+            let header = announced.header();
+            stream.write_all(&header).await.map_err(ConnectError::Io)?;
+        }
         let Some(tls) = tls else { return Ok(TargetStream::Plain(stream)) };
         // Boxed: a handshake under way is large, and every exchange would have room for one.
         let secured = Box::pin(tls.connect(stream)).await;
@@ -98,5 +105,5 @@ pub async fn connect<B: Body<Data = Bytes> + Unpin>(
     };
     let stream =
         tokio::time::timeout(timeout, ready).await.map_err(|_| ConnectError::Timeout)??;
-    Ok(Box::new(Connection::new(stream, place)))
+    Ok(Box::new(Connection::new(stream, place).announcing(announced.map(|to| to.ends))))
 }

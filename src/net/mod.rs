@@ -4,6 +4,7 @@ pub mod connect;
 pub mod http1;
 pub mod listen;
 pub mod pool;
+pub mod proxy_protocol;
 pub mod shortage;
 pub mod stream;
 pub mod target_stream;

@@ -6,6 +6,7 @@ use super::http1::Connection;
 use super::tls::{Connector, Connectors};
 use crate::ground::seldom::Seldom;
 use crate::model::live::TargetLive;
+use crate::policy::proxy_protocol::Ends;
 use bytes::Bytes;
 use http_body::Body;
 use std::cell::RefCell;
@@ -48,14 +49,23 @@ impl<B> Default for Pool<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
-    /// An idle connection that is still open and done with its last exchange.
-    pub fn take(&self, target: &TargetLive, now: Instant) -> Option<Box<Connection<B>>> {
+    /// An idle connection that is still open and done with its last exchange; where clients are
+    /// announced to the target, the client's own.
+    pub fn take(
+        &self,
+        target: &TargetLive,
+        client: Option<&Ends>,
+        now: Instant,
+    ) -> Option<Box<Connection<B>>> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(target.slot)?.as_mut()?;
         if !std::ptr::eq(slot.target.as_ptr(), target) {
             return None;
         }
-        while let Some(Idle { mut connection, until }) = slot.idle.pop() {
+        // The first that is looked at, but where clients are announced.
+        let own = |idle: &Idle<B>| idle.connection.is_for(client);
+        while let Some(at) = slot.idle.iter().rposition(own) {
+            let Idle { mut connection, until } = slot.idle.remove(at);
             if until > now && connection.is_quiet() {
                 return Some(connection);
             }
@@ -74,9 +84,14 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     ) {
         let mut slots = self.slots.borrow_mut();
         let slot = slot(&mut slots, target);
-        if slot.is_awaited_elsewhere(target) || slot.idle.len() >= MOST_IDLE {
+        let is_full = slot.idle.len() >= MOST_IDLE;
+        if slot.is_awaited_elsewhere(target) || is_full && connection.is_for(None) {
             connection.close();
             return;
+        }
+        if is_full {
+            // Its client may have left, and nobody else has a use for it.
+            slot.idle.remove(0).connection.close();
         }
         slot.idle.push(Idle { connection, until });
         slot.returned.notify_one();
@@ -125,6 +140,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     pub async fn wait_for_place(
         &self,
         target: &Arc<TargetLive>,
+        client: Option<&Ends>,
         timeout: Duration,
         now: Instant,
     ) -> Result<Place<B>, ConnectError> {
@@ -133,18 +149,30 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             return Ok(Place::Dial(Some(place)));
         }
         let _waiting = target.wait_in_line().ok_or(ConnectError::Full)?;
+        self.make_place(target);
         let returned = Rc::clone(&slot(&mut self.slots.borrow_mut(), target).returned);
         let wait = async {
             loop {
                 tokio::select! {
                     place = Arc::clone(places).acquire_owned() => return Place::Dial(place.ok()),
-                    () = returned.notified() => if let Some(connection) = self.take(target, now) {
-                        return Place::Idle(connection);
+                    () = returned.notified() => match self.take(target, client, now) {
+                        Some(connection) => return Place::Idle(connection),
+                        None => self.make_place(target),
                     },
                 }
             }
         };
         tokio::time::timeout(timeout, wait).await.map_err(|_| ConnectError::Full)
+    }
+
+    /// Closes the connection that has been idle longest, which is of no use to the client that
+    /// waits: it was announced to be another's.
+    fn make_place(&self, target: &Arc<TargetLive>) {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slot(&mut slots, target);
+        if !slot.idle.is_empty() {
+            slot.idle.remove(0).connection.close();
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is counted. Each worker has its own set and nobody else writes it; a reader adds them up.
 
+use crate::policy::proxy_protocol::ProxyFault;
 use crate::policy::tls::fault::HandshakeFault;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counters {
     /// Client connections accepted.
     pub accepted: Counter,
-    /// Client connections closed at accept: not in `allow_from`, over `limits.connections`, or
-    /// at the descriptors kept back.
+    /// Client connections closed at accept: not in `allow_from` (which with a PROXY header is known
+    /// once that was read), over `limits.connections`, or at the descriptors kept back.
     pub refused: Counter,
     /// Times accepting paused because descriptors had run out.
     pub accept_pauses: Counter,
@@ -38,6 +39,9 @@ pub struct Counters {
     pub handshakes: Counter,
     /// Those that failed, each under its [`HandshakeFault`].
     pub handshake_faults: [Counter; HandshakeFault::ALL.len()],
+    /// Connections closed for want of a PROXY header that is believed, each under its
+    /// [`ProxyFault`].
+    pub proxy_faults: [Counter; ProxyFault::ALL.len()],
 }
 
 /// A number that only goes up.

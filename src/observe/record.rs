@@ -29,8 +29,10 @@ pub struct Record<'x> {
     pub listener: &'x str,
     /// The client's address, as `trusted_proxies` make it.
     pub client: &'x str,
-    /// Who connected: address and port.
+    /// Who is at the other end of the socket: address and port.
     pub peer: &'x str,
+    /// Who connected, by the PROXY header where there is one: address and port.
+    pub source: &'x str,
     /// Where they connected to.
     pub local: SocketAddr,
     /// The connection's random id, where the format writes it.
@@ -143,6 +145,7 @@ mod tests {
             listener: "web",
             client: "192.0.2.1",
             peer: "192.0.2.1:2817",
+            source: "192.0.2.1:2817",
             local: "198.51.100.7:80".parse().unwrap(),
             connection: Some([0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210]),
             group: Some("app"),

@@ -6,6 +6,7 @@ pub mod balance;
 pub mod conduct;
 pub mod headers;
 pub mod health;
+pub mod proxy_protocol;
 pub mod retry;
 pub mod routing;
 pub mod tls;

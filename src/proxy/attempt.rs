@@ -12,6 +12,7 @@ use crate::net::connect::{self, ConnectError};
 use crate::net::http1::send::{Outbound, write_field};
 use crate::net::http1::{Connection, Request, Trouble, Waiting};
 use crate::net::pool::Place;
+use crate::policy::proxy_protocol::Announcement;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -49,6 +50,8 @@ pub struct Told<'a> {
     pub verdict: Option<Verdict>,
     /// Who would have the client after it, with `announce_successor`.
     pub successor: Option<&'a str>,
+    /// Who the client is, by the header the connection opens with, with `send_proxy`.
+    pub announced: Option<&'a Announcement>,
 }
 
 const X_STAYPUT_SUCCESSOR: HeaderName = HeaderName::from_static("x-stayput-successor");
@@ -123,7 +126,8 @@ pub async fn attempt(
 ) -> Attempted {
     let now = exchange.workplace.now();
     let head = &*outgoing.head(told, target);
-    if let Some(connection) = exchange.workplace.pool.take(&target.live, now.monotonic) {
+    let own = told.announced.map(|announced| &announced.ends);
+    if let Some(connection) = exchange.workplace.pool.take(&target.live, own, now.monotonic) {
         exchange.story().dispatched = Some(now);
         match send(outgoing, head, connection, exchange, now.monotonic).await {
             Sent::Answered(response, connection) => {
@@ -139,7 +143,7 @@ pub async fn attempt(
             }
         }
     }
-    let connection = match dial(target, connect_timeout, exchange).await {
+    let connection = match dial(target, told.announced, connect_timeout, exchange).await {
         Ok(connection) => connection,
         Err(failure) => return failure,
     };
@@ -172,6 +176,7 @@ fn answered(
 /// A fresh connection, or one that came back while all were in use.
 async fn dial(
     target: &Target,
+    announced: Option<&Announcement>,
     timeout: Duration,
     exchange: &mut Exchange,
 ) -> Result<Box<Connection<RequestBody>>, Attempted> {
@@ -180,11 +185,12 @@ async fn dial(
     let pool = &exchange.workplace.pool;
     let connected = async {
         let address = target.address.ok_or(ConnectError::Unresolved)?;
-        match pool.wait_for_place(&target.live, timeout, now).await? {
+        let own = announced.map(|announced| &announced.ends);
+        match pool.wait_for_place(&target.live, own, timeout, now).await? {
             Place::Idle(connection) => Ok(connection),
             Place::Dial(place) => {
                 let tls = pool.connector(&target.live);
-                connect::connect(address, timeout, place, tls.as_ref()).await
+                connect::connect(address, timeout, place, tls.as_ref(), announced).await
             }
         }
     };

@@ -5,6 +5,7 @@ use super::workplace::Workplace;
 use crate::ground::clock::Moment;
 use crate::net::tls::acceptor::Session;
 use crate::policy::headers::forwarded::Introduction;
+use crate::policy::proxy_protocol::{Ends, OnBehalfOf};
 use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,9 +14,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The client at the other end of one connection.
 #[derive(Debug)]
 pub struct Client {
-    /// Who connected.
+    /// Who is at the other end of the socket; [`Client::ends`] says who connected.
     pub peer: SocketAddr,
-    /// Where to.
+    /// Our own end of it.
     pub local: SocketAddr,
     /// The index of the listener.
     pub listener: usize,
@@ -23,10 +24,13 @@ pub struct Client {
     pub accepted: Moment,
     /// Its client's tokens.
     pub remembered: Remembered,
+    /// On whose behalf it was opened; empty without a PROXY header.
+    on_behalf_of: OnceCell<Box<OnBehalfOf>>,
     /// What was agreed on with it; empty without TLS.
     session: OnceCell<Box<Session>>,
     introduction: OnceCell<Introduction>,
     peer_text: OnceCell<Box<str>>,
+    source_text: OnceCell<Box<str>>,
     trace_id: OnceCell<[u64; 2]>,
     _place: Place,
 }
@@ -45,9 +49,11 @@ impl Client {
             listener,
             accepted,
             remembered: Remembered::default(),
+            on_behalf_of: OnceCell::new(),
             session: OnceCell::new(),
             introduction: OnceCell::new(),
             peer_text: OnceCell::new(),
+            source_text: OnceCell::new(),
             trace_id: OnceCell::new(),
             _place: place,
         }
@@ -57,8 +63,29 @@ impl Client {
     /// first request, for many connections never send one, and the same to the last.
     pub fn introduction(&self, client_port: bool) -> &Introduction {
         let is_tls = self.session().is_some();
-        let new = || Introduction::new(self.peer, self.local.port(), is_tls, client_port);
+        let Ends { source, destination } = self.ends();
+        let new = || Introduction::new(source, destination.port(), is_tls, client_port);
         self.introduction.get_or_init(new)
+    }
+
+    /// Notes what its PROXY header says.
+    pub fn announced(&self, on_behalf_of: OnBehalfOf) {
+        // There is one header.
+        let _ = self.on_behalf_of.set(Box::new(on_behalf_of));
+    }
+
+    /// Who connected and where to: as the PROXY header says, else as the socket does.
+    pub fn ends(&self) -> Ends {
+        match self.on_behalf_of.get().map(|on_behalf_of| &**on_behalf_of) {
+            Some(OnBehalfOf::Client(ends)) => *ends,
+            _ => Ends { source: self.peer, destination: self.local },
+        }
+    }
+
+    /// Whether it is known who speaks. A PROXY header may say that it is not: then the peer, trusted
+    /// as it may be, only passes on what someone else says.
+    pub fn is_known(&self) -> bool {
+        !matches!(self.on_behalf_of.get().map(|who| &**who), Some(OnBehalfOf::Someone))
     }
 
     /// Notes what was agreed on in the handshake.
@@ -75,6 +102,14 @@ impl Client {
     /// The peer's address and port as text, made with the first record.
     pub fn peer_text(&self) -> &str {
         self.peer_text.get_or_init(|| self.peer.to_string().into())
+    }
+
+    /// The same of whoever connected as a PROXY header says.
+    pub fn source_text(&self) -> &str {
+        match self.on_behalf_of.get() {
+            None => self.peer_text(),
+            Some(_) => self.source_text.get_or_init(|| self.ends().source.to_string().into()),
+        }
     }
 
     /// A random id of the connection, made when it is first asked for.

@@ -226,7 +226,7 @@ impl Story {
     fn new(began: Moment, client: &Client, method: Method, version: Version, said: Said) -> Self {
         Self {
             began,
-            address: client.peer.ip(),
+            address: client.ends().source.ip(),
             method,
             version,
             said,
@@ -329,8 +329,8 @@ impl Ended {
         let since = |later: Option<Moment>, earlier: Option<Moment>| -> Option<Duration> {
             Some(later?.since(earlier?))
         };
-        let address = if story.address == client.peer.ip() {
-            Cow::Borrowed(without_port(client.peer_text()))
+        let address = if story.address == client.ends().source.ip() {
+            Cow::Borrowed(without_port(client.source_text()))
         } else {
             Cow::Owned(story.address.to_string())
         };
@@ -360,7 +360,8 @@ impl Ended {
             listener: snapshot.listeners[client.listener].settings.name.as_str(),
             client: &address,
             peer: client.peer_text(),
-            local: client.local,
+            source: client.source_text(),
+            local: client.ends().destination,
             connection: (format == AccessFormat::Alb).then(|| client.trace_id(workplace)),
             group: group.map(|group| group.name()),
             target: served_by.map(|target| target.id.as_str()),

@@ -1,5 +1,6 @@
 //! The whole life of a request on one screen: begin, judge the head, decide, forward or answer.
 
+use super::announcement;
 use super::answer::{self, Served};
 use super::attempt::{self, Attempted, Outgoing, Told};
 use super::body::{ClientBody, RequestBody, ResponseBody};
@@ -208,6 +209,7 @@ async fn forward(
     let snapshot = exchange.snapshot.clone();
     let group = &snapshot.groups[first.group];
     let upstream = &group.settings.upstream;
+    let announced = announcement::of(exchange, group);
     let mut placement = first;
     let mut tried = Tried::NOBODY;
     loop {
@@ -232,6 +234,7 @@ async fn forward(
         let told = Told {
             verdict: debug.then_some(placement.verdict),
             successor: successor(exchange, &placement, at, &snapshot),
+            announced: announced.as_deref(),
         };
         expect_session(group, target, &placement);
         let attempted = attempt::attempt(outgoing, target, told, upstream.connect, exchange);

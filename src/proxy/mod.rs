@@ -1,5 +1,6 @@
 //! Layer 7: one exchange, from a request's head to the last byte of its answer.
 
+pub mod announcement;
 mod answer;
 pub mod attempt;
 pub mod body;

@@ -32,15 +32,18 @@ impl Trust {
         listener: &settings::Listener,
         headers: &HeaderMap,
     ) -> Self {
-        let peer = exchange.client().peer.ip();
-        let trusted = &listener.trusted_proxies;
-        let peer_is_trusted = !trusted.is_empty() && trusted.contains(peer);
+        let client = exchange.client();
+        let (peer, trusted) = (client.ends().source.ip(), &listener.trusted_proxies);
+        let peer_is_trusted = !trusted.is_empty() && client.is_known() && trusted.contains(peer);
         Self {
-            address: forwarded::client_address(peer, trusted, headers),
+            address: match peer_is_trusted {
+                true => forwarded::client_address(peer, trusted, headers),
+                false => peer,
+            },
             peer_is_trusted,
             came_over_tls: match peer_is_trusted.then(|| forwarded::says_tls(headers)).flatten() {
                 Some(said) => said,
-                None => exchange.client().session().is_some(),
+                None => client.session().is_some(),
             },
         }
     }
@@ -53,7 +56,7 @@ pub(super) fn host(
     target: &Uri,
     authority: &Authority<'_>,
 ) -> Option<HeaderValue> {
-    let local = exchange.client().local;
+    let local = exchange.client().ends().destination;
     let own;
     let (text, is_as_sent) = match authority.text {
         // Where the target's own form names the authority, Host says the same.

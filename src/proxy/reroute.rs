@@ -22,7 +22,7 @@ pub(super) fn redirect(
     trust: &Trust,
 ) -> Result<Response<Bytes>, Failure> {
     // HTTP/1.0 may come without Host (RFC 9112 section 3.3); then the client meant whom it reached.
-    let local = exchange.client().local;
+    let local = exchange.client().ends().destination;
     let (named, port) = match authority.text {
         Some(_) => (None, authority.port()),
         None => (Some(host_of(local.ip())), Some(local.port())),

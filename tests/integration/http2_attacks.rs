@@ -305,8 +305,11 @@ fn floods_the_library_counts_end_as_early_as_it_counts() {
     let mut small = begun();
     // A target that takes them lets them pass. One that cannot be reached leaves them here, where
     // 2 MiB of overhead are borne, 255 bytes each.
-    small.send(&frame(DATA, 0, 1, b"x").repeat(10_000));
-    small.is_answered();
+    until("a connection is made", || (origin.open() == 1).then_some(()));
+    for _ in 0..20 {
+        small.send(&frame(DATA, 0, 1, b"x").repeat(1_000));
+        small.is_answered();
+    }
     let deaf = Deaf::new();
     let unreachable = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\

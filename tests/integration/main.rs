@@ -36,18 +36,27 @@ mod forwarding;
 mod groups;
 /// Checks, passive marking, readiness, fail-open.
 mod health;
+<<<<<<< HEAD
 /// HTTP/2 clients that flood and take back what they asked for.
 mod http2_attacks;
+=======
+/// Clients that speak HTTP/2: what crosses, what ends a stream, a connection, a WebSocket.
+mod http2;
+>>>>>>> main
 /// Clients known by a route in the application's cookie or by a header field.
 mod keyed;
 /// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.
 mod leaving;
 /// Targets known by host names: a restart, and a resolver that is silent.
 mod names;
+/// Clients whom a balancer in front announces, and who may announce anyone.
+mod proxy_protocol;
 /// Conditions, redirects and rewrites, and what `explain` says of them.
 mod rules;
 /// What is never written down: tokens, and values of the application's cookies.
 mod secrets;
+/// Targets to whom clients are announced, and whose connection is whose.
+mod send_proxy;
 /// A client stays, moves once, and its cookie says what it should.
 mod stickiness;
 /// Who is told whom a client would go to, and that it goes there.

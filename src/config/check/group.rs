@@ -12,6 +12,7 @@ use crate::config::settings::{
 };
 use crate::ground::name::Name;
 use crate::policy::health::matcher::Matcher;
+use crate::policy::proxy_protocol::Version;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -85,6 +86,11 @@ fn group(
         max_in_flight_per_target: table.nonzero("max_in_flight_per_target"),
         cross_zone,
         announce_successor: table.flag("announce_successor"),
+        send_proxy: match table.text("send_proxy") {
+            "v1" => Some(Version::V1),
+            "v2" => Some(Version::V2),
+            _ => None,
+        },
         stickiness,
         health: health(table.table("health"), problems)?,
         upstream: upstream(table.table("upstream")),

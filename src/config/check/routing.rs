@@ -63,6 +63,7 @@ pub(super) fn listeners(file: &Table, base: &Path, problems: &mut Problems) -> V
         if let Some(redirect) = table.table("default").get("redirect") {
             tls::no_redirect_to_http(redirect, &[(name, table)], problems);
         }
+        believed_headers(table, problems);
         let fields = response_fields(table, problems);
         let tls = tls::tls(table, base, problems);
         listeners.extend(Name::new(name).map(|name| listener(name, table, default, fields, tls)));
@@ -90,6 +91,7 @@ fn listener(
         only_named_rules: table.get("redirect_to").is_some(),
         allow_from: addresses(table.list("allow_from")),
         trusted_proxies: addresses(table.list("trusted_proxies")),
+        proxy_protocol: table.flag("proxy_protocol"),
         x_forwarded_for: match table.text("x_forwarded_for") {
             "preserve" => ForwardedForMode::Preserve,
             "remove" => ForwardedForMode::Remove,
@@ -131,6 +133,19 @@ fn redirected(redirect_to: &Node, listener: &Table, problems: &mut Problems) -> 
         problems.push(problem.help("leave out `default`, or write a rule that names the listener"));
     }
     https_port(redirect_to.text()).map(|port| Action::Redirect(Redirect::to_https(port)))
+}
+
+/// With `proxy_protocol` nobody but a trusted proxy may connect.
+fn believed_headers(listener: &Table, problems: &mut Problems) {
+    if let Some(written) = listener.written("proxy_protocol")
+        && listener.flag("proxy_protocol")
+        && listener.list("trusted_proxies").is_empty()
+        && !listener.refused("trusted_proxies")
+    {
+        let title = "with `proxy_protocol` only trusted proxies may connect, and there are none";
+        let problem = Problem::at(written.key.clone(), title);
+        problems.push(problem.help("name the balancers in front in `trusted_proxies`"));
+    }
 }
 
 pub(super) fn addresses(list: &[Node]) -> AddressSet {

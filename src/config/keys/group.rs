@@ -113,11 +113,11 @@ pub(super) static GROUP: &[Key] = &[
     .or("false"),
     Key::new(
         "send_proxy",
-        Kind::Word(&[("off", true), ("v1", false), ("v2", false)]),
-        "Whether connections to targets begin with a PROXY header.",
+        Kind::Word(&[("off", true), ("v1", true), ("v2", true)]),
+        "Whether connections to targets, checks included, open with a PROXY header: text or binary. \
+         It names one client, so no other client's requests go over the connection.",
     )
-    .or("\"off\"")
-    .later(),
+    .or("\"off\""),
     Key::new("stickiness", Kind::Table(STICKINESS), "What keeps a client on its target.").or("{}"),
     Key::new("health", Kind::Table(HEALTH), "How targets are checked.").or("{}"),
     Key::new("upstream", Kind::Table(UPSTREAM), "Connections to targets.").or("{}"),

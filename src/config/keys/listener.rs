@@ -29,13 +29,14 @@ pub(super) static LISTENER: &[Key] = &[
     Key::new(
         "allow_from",
         Kind::List(&Kind::Text(&forms::RANGE)),
-        "Who may connect; others are closed at once.",
+        "Who may connect; others are closed at once. With `proxy_protocol` it is the client the \
+         header names that may or may not.",
     )
     .or("[\"0.0.0.0/0\", \"::/0\"]"),
     Key::new(
         "trusted_proxies",
         Kind::List(&Kind::Text(&forms::RANGE)),
-        "Whose X-Forwarded-* fields are believed.",
+        "Whose X-Forwarded-* fields and PROXY headers are believed.",
     )
     .or("[]"),
     Key::new(
@@ -44,9 +45,13 @@ pub(super) static LISTENER: &[Key] = &[
         "What becomes of X-Forwarded-For.",
     )
     .or("\"append\""),
-    Key::new("proxy_protocol", Kind::Bool, "Whether trusted proxies open with a PROXY header.")
-        .or("false")
-        .later(),
+    Key::new(
+        "proxy_protocol",
+        Kind::Bool,
+        "Whether every connection opens with a PROXY header, of version 1 or 2, before anything \
+         else. Only `trusted_proxies` may connect then; who sends no header is closed.",
+    )
+    .or("false"),
     Key::new(
         "desync_mitigation",
         Kind::Word(&[("monitor", true), ("defensive", true), ("strictest", true)]),

@@ -40,6 +40,9 @@ impl Target {
     ) -> Self {
         let health = &group.health;
         let question = target.address.map(|mut address| {
+            // Another port has another listener behind it, which sees no clients.
+            let announced =
+                group.send_proxy.filter(|_| health.port.is_none_or(|port| port == address.port()));
             if let Some(port) = health.port {
                 address.set_port(port);
             }
@@ -49,7 +52,7 @@ impl Target {
                 Some(peer) => connectors.whole(peer),
                 None => connectors.whole(&anyone()),
             });
-            Question { address, health: health.clone(), tls }
+            Question { address, health: health.clone(), tls, announced }
         });
         let progress = match question {
             Some(_) => Progress::default(),

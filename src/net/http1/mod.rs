@@ -9,6 +9,7 @@ pub mod head;
 pub mod send;
 
 use super::target_stream::TargetStream;
+use crate::policy::proxy_protocol::Ends;
 use bytes::{Buf, Bytes, BytesMut};
 use decode::Decoder;
 use head::Head;
@@ -67,6 +68,8 @@ pub struct Connection<B> {
     next_read: usize,
     keep_alive: bool,
     place: Option<OwnedSemaphorePermit>,
+    /// Whose it is, where its PROXY header said so. Boxed, for most have none.
+    announced: Option<Box<Ends>>,
 }
 
 impl<B> fmt::Debug for Connection<B> {
@@ -87,7 +90,18 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             next_read: FIRST_READ,
             keep_alive: true,
             place,
+            announced: None,
         }
+    }
+
+    /// The connection after a PROXY header that said this.
+    pub fn announcing(self, ends: Option<Ends>) -> Self {
+        Self { announced: ends.map(Box::new), ..self }
+    }
+
+    /// Whether requests of this client may go over it; `None` is anyone, where nobody is announced.
+    pub fn is_for(&self, client: Option<&Ends>) -> bool {
+        self.announced.as_deref() == client
     }
 
     /// Whether it can be used again, as far as the runtime was told; see

@@ -18,7 +18,7 @@ impl Record<'_> {
         put(line, " app/");
         named(line, self.listener);
         put(line, " ");
-        put(line, self.peer);
+        put(line, self.source);
         put(line, " ");
         put(line, self.target_address.unwrap_or("-"));
         put(line, " ");

@@ -314,14 +314,19 @@ pub(super) fn poll_data(
     stream: &mut RecvStream,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Bytes, Broken>>> {
-    let data = match ready!(stream.poll_data(cx)) {
-        None => return Poll::Ready(None),
-        Some(Err(_)) => return Poll::Ready(Some(Err(Broken))),
-        Some(Ok(data)) => data,
-    };
-    // It fails where the stream is gone, which the next read says.
-    let _ = stream.flow_control().release_capacity(data.len());
-    Poll::Ready(Some(Ok(data)))
+    loop {
+        match ready!(stream.poll_data(cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(_)) => return Poll::Ready(Some(Err(Broken))),
+            // An empty frame says that the stream ends, or nothing.
+            Some(Ok(data)) if data.is_empty() => {}
+            Some(Ok(data)) => {
+                // It fails where the stream is gone, which the next read says.
+                let _ = stream.flow_control().release_capacity(data.len());
+                return Poll::Ready(Some(Ok(data)));
+            }
+        }
+    }
 }
 
 /// Memory that a request's head takes.

@@ -59,7 +59,18 @@ impl Browser {
 
     /// Connects and shakes hands, asking for this name.
     pub fn connect(&self, address: SocketAddr, name: &str) -> io::Result<Secure> {
-        let socket = TcpStream::connect(address)?;
+        self.connect_behind(address, name, b"")
+    }
+
+    /// The same behind these bytes.
+    pub fn connect_behind(
+        &self,
+        address: SocketAddr,
+        name: &str,
+        first: &[u8],
+    ) -> io::Result<Secure> {
+        let mut socket = TcpStream::connect(address)?;
+        socket.write_all(first)?;
         socket.set_read_timeout(Some(Duration::from_secs(10)))?;
         socket.set_nodelay(true)?;
         let name = ServerName::try_from(name.to_owned()).unwrap();

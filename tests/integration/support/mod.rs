@@ -1,8 +1,11 @@
 //! What the scenes are built of.
 
+pub mod announced_origin;
 pub mod browser;
 pub mod certificates;
 pub mod frames;
+pub mod http2;
+pub mod daemon;
 pub mod origin;
 pub mod panics;
 pub mod program;
@@ -14,9 +17,11 @@ pub mod visitor;
 pub mod wait;
 pub mod world;
 
+pub use announced_origin::AnnouncedOrigin;
 pub use browser::Browser;
 pub use certificates::Authority;
 pub use frames::Frames;
+pub use daemon::Daemon;
 pub use origin::Origin;
 pub use program::Program;
 pub use secure::SecureOrigin;

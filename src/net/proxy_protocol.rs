@@ -1,0 +1,37 @@
+//! A PROXY header on a socket: read to its last byte and not beyond, for what follows is another
+//! protocol's.
+
+use crate::policy::proxy_protocol::{LONGEST, OnBehalfOf, ProxyFault, parse};
+use std::io;
+use tokio::net::TcpStream;
+
+/// Takes a header off the socket. It has no time-out of its own: dropping it ends it.
+///
+/// # Errors
+/// Why there is none.
+pub async fn read(stream: &TcpStream) -> Result<OnBehalfOf, ProxyFault> {
+    let mut header = [0; LONGEST];
+    let mut taken = 0;
+    loop {
+        // Looked at first: only then is it known how much of it is the header's.
+        let peeked = stream.peek(&mut header[taken..]).await;
+        let there = match peeked {
+            Ok(count) if count > 0 => taken + count,
+            Ok(_) | Err(_) => return Err(ProxyFault::PeerGone),
+        };
+        let parsed = parse(&header[..there])?;
+        let end = parsed.map_or(there, |(_, length)| length);
+        while taken < end {
+            match stream.try_read(&mut header[taken..end]) {
+                Ok(count) if count > 0 => taken += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok(_) | Err(_) => return Err(ProxyFault::PeerGone),
+            }
+        }
+        if let Some((on_behalf_of, length)) = parsed
+            && taken == length
+        {
+            return Ok(on_behalf_of);
+        }
+    }
+}

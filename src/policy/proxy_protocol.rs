@@ -1,0 +1,219 @@
+//! PROXY headers, versions 1 and 2 (HAProxy, "The PROXY protocol"): what one says of a connection, and
+//! how one is written.
+
+mod fault;
+#[cfg(test)]
+mod tests;
+
+pub use fault::ProxyFault;
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Bytes of a header. Both versions are made to fit the smallest TCP segment a host must take, so
+/// that a header comes whole ("The PROXY protocol" section 2); what is longer is refused.
+pub const LONGEST: usize = 536;
+/// Bytes of a header of version 1, its line end included (section 2.1).
+const LONGEST_TEXT: usize = 107;
+
+const TEXT: &[u8] = b"PROXY ";
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// Bytes before the addresses of a header of version 2 (section 2.2).
+const FIXED: usize = 16;
+
+const LOCAL: u8 = 0x20;
+const PROXY: u8 = 0x21;
+const UNSPEC: u8 = 0x00;
+const TCP4: u8 = 0x11;
+const TCP6: u8 = 0x21;
+const UNIX_STREAM: u8 = 0x31;
+
+/// How a header is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// Both ends of a client's connection, as whoever accepted it saw them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The client.
+    pub source: SocketAddr,
+    /// Where it connected to.
+    pub destination: SocketAddr,
+}
+
+/// What a target is told of the client a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// How.
+    pub version: Version,
+    /// Of whom.
+    pub ends: Ends,
+}
+
+impl Announcement {
+    /// The header it is made with.
+    pub fn header(&self) -> Vec<u8> {
+        write(self.version, &OnBehalfOf::Client(self.ends))
+    }
+}
+
+/// On whose behalf a proxy opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnBehalfOf {
+    /// Its own, to check whether we serve (LOCAL).
+    Itself,
+    /// Someone's of whom it does not say who it is (UNKNOWN, UNSPEC), as when a client's two
+    /// addresses are of different families.
+    Someone,
+    /// A client's. IPv4 addresses have their own form, not that within IPv6.
+    Client(Ends),
+}
+
+/// What a header says and its length in bytes; `None` while it is not whole.
+///
+/// # Errors
+/// What is wrong with it, as soon as no byte to come could put it right.
+pub fn parse(bytes: &[u8]) -> Result<Option<(OnBehalfOf, usize)>, ProxyFault> {
+    match bytes.first() {
+        None => Ok(None),
+        Some(b'P') => parse_text(bytes),
+        Some(b'\r') => parse_binary(bytes),
+        Some(_) => Err(ProxyFault::NoHeader),
+    }
+}
+
+fn parse_text(bytes: &[u8]) -> Result<Option<(OnBehalfOf, usize)>, ProxyFault> {
+    let known = bytes.len().min(TEXT.len());
+    if bytes[..known] != TEXT[..known] {
+        return Err(ProxyFault::NoHeader);
+    }
+    let within = &bytes[..bytes.len().min(LONGEST_TEXT)];
+    let Some(end) = memchr::memchr(b'\n', within) else {
+        return if within.len() == LONGEST_TEXT { Err(ProxyFault::TooLong) } else { Ok(None) };
+    };
+    let said = within[..end].strip_suffix(b"\r").and_then(|line| line.get(TEXT.len()..));
+    let said = said.ok_or(ProxyFault::Malformed)?;
+    let someone = said == b"UNKNOWN" || said.starts_with(b"UNKNOWN ");
+    let on_behalf_of = match someone {
+        true => OnBehalfOf::Someone,
+        false => OnBehalfOf::Client(text_ends(said).ok_or(ProxyFault::Malformed)?),
+    };
+    Ok(Some((on_behalf_of, end + 1)))
+}
+
+/// `TCP4 192.0.2.1 198.51.100.1 56324 443`, with single blanks.
+fn text_ends(said: &[u8]) -> Option<Ends> {
+    let mut words = std::str::from_utf8(said).ok()?.split(' ');
+    let is_v4 = match words.next()? {
+        "TCP4" => true,
+        "TCP6" => false,
+        _ => return None,
+    };
+    let mut address =
+        || words.next()?.parse().ok().filter(|address: &IpAddr| address.is_ipv4() == is_v4);
+    let (source, destination) = (address()?, address()?);
+    let (source_port, destination_port) = (port(words.next()?)?, port(words.next()?)?);
+    words.next().is_none().then(|| Ends {
+        source: SocketAddr::new(source.to_canonical(), source_port),
+        destination: SocketAddr::new(destination.to_canonical(), destination_port),
+    })
+}
+
+/// Digits without a sign or a zero in front.
+fn port(text: &str) -> Option<u16> {
+    let plain = text == "0" || text.starts_with(|first: char| matches!(first, '1'..='9'));
+    text.parse().ok().filter(|_| plain)
+}
+
+fn parse_binary(bytes: &[u8]) -> Result<Option<(OnBehalfOf, usize)>, ProxyFault> {
+    let known = bytes.len().min(SIGNATURE.len());
+    if bytes[..known] != SIGNATURE[..known] {
+        return Err(ProxyFault::NoHeader);
+    }
+    let Some(&[command, family, high, low]) = bytes.get(known..FIXED) else { return Ok(None) };
+    let end = FIXED + usize::from(u16::from_be_bytes([high, low]));
+    if end > LONGEST {
+        return Err(ProxyFault::TooLong);
+    }
+    let Some(rest) = bytes.get(FIXED..end) else { return Ok(None) };
+    // What follows the addresses (TLVs) is skipped, as the protocol allows.
+    let client = match (command, family) {
+        (LOCAL, _) => return Ok(Some((OnBehalfOf::Itself, end))),
+        (PROXY, UNSPEC | UNIX_STREAM) => return Ok(Some((OnBehalfOf::Someone, end))),
+        (PROXY, TCP4) => binary_ends::<4>(rest),
+        (PROXY, TCP6) => binary_ends::<16>(rest),
+        _ => None,
+    };
+    Ok(Some((OnBehalfOf::Client(client.ok_or(ProxyFault::Malformed)?), end)))
+}
+
+/// Source, destination, and their ports, of addresses of so many bytes.
+fn binary_ends<const SIZE: usize>(rest: &[u8]) -> Option<Ends>
+where
+    IpAddr: From<[u8; SIZE]>,
+{
+    let (source, rest) = rest.split_first_chunk::<SIZE>()?;
+    let (destination, rest) = rest.split_first_chunk::<SIZE>()?;
+    let &[a, b, c, d, ..] = rest else { return None };
+    let end = |address: [u8; SIZE], port| {
+        SocketAddr::new(IpAddr::from(address).to_canonical(), u16::from_be_bytes(port))
+    };
+    Some(Ends { source: end(*source, [a, b]), destination: end(*destination, [c, d]) })
+}
+
+/// A header. Version 1 has one word for a proxy's own connections and those of nobody known. Where
+/// the two addresses are of different families, the IPv4 one takes its form within IPv6 (RFC 4291
+/// section 2.5.5.2), for a header has one family.
+pub fn write(version: Version, on_behalf_of: &OnBehalfOf) -> Vec<u8> {
+    let (command, ends) = match on_behalf_of {
+        OnBehalfOf::Itself => (LOCAL, None),
+        OnBehalfOf::Someone => (PROXY, None),
+        OnBehalfOf::Client(ends) => (PROXY, Some(ends)),
+    };
+    match (version, ends) {
+        (Version::V1, None) => b"PROXY UNKNOWN\r\n".to_vec(),
+        (Version::V1, Some(ends)) => text(ends),
+        (Version::V2, None) => [SIGNATURE, &[command, UNSPEC, 0, 0]].concat(),
+        (Version::V2, Some(ends)) => binary(ends),
+    }
+}
+
+fn text(ends: &Ends) -> Vec<u8> {
+    let (source, destination) = of_one_family(ends);
+    let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
+    let ports = (ends.source.port(), ends.destination.port());
+    format!("PROXY {family} {source} {destination} {} {}\r\n", ports.0, ports.1).into_bytes()
+}
+
+fn binary(ends: &Ends) -> Vec<u8> {
+    let (family, addresses) = match of_one_family(ends) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            (TCP4, [source.octets(), destination.octets()].concat())
+        }
+        (source, destination) => {
+            (TCP6, [widened(source).octets(), widened(destination).octets()].concat())
+        }
+    };
+    let ports = [ends.source.port().to_be_bytes(), ends.destination.port().to_be_bytes()].concat();
+    // 12 or 36.
+    let length = (addresses.len() + ports.len()) as u8;
+    [SIGNATURE, &[PROXY, family, 0, length], &addresses, &ports].concat()
+}
+
+fn of_one_family(ends: &Ends) -> (IpAddr, IpAddr) {
+    match (ends.source.ip().to_canonical(), ends.destination.ip().to_canonical()) {
+        both @ (IpAddr::V4(_), IpAddr::V4(_)) => both,
+        (source, destination) => (widened(source).into(), widened(destination).into()),
+    }
+}
+
+fn widened(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
