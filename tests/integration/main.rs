@@ -36,13 +36,14 @@ mod forwarding;
 mod groups;
 /// Checks, passive marking, readiness, fail-open.
 mod health;
-<<<<<<< HEAD
-/// HTTP/2 clients that flood and take back what they asked for.
-mod http2_attacks;
-=======
 /// Clients that speak HTTP/2: what crosses, what ends a stream, a connection, a WebSocket.
 mod http2;
->>>>>>> main
+/// HTTP/2 clients that flood and take back what they asked for.
+mod http2_attacks;
+/// HTTP/2 clients whose requests no target may see, and what of others may cross.
+mod http2_smuggling;
+/// HTTP/2 clients that hold on to what they have: windows, heads, streams.
+mod http2_stalls;
 /// Clients known by a route in the application's cookie or by a header field.
 mod keyed;
 /// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.

@@ -135,7 +135,7 @@ impl Frame {
     }
 
     /// The status of an answer's head, which stands first, and in no table of ours.
-    fn status(&self) -> u16 {
+    pub fn status(&self) -> u16 {
         let mut block = &self.payload[..];
         while block[0] & 0xe0 == 0x20 {
             block = &block[1..];
