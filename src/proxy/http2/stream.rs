@@ -62,6 +62,7 @@ pub(super) async fn serve(
     let limits = &open.shared.limits;
     let is_too_large = bytes > limits.header_bytes || fields > limits.headers;
     http2::join_crumbs(&mut parts.headers);
+    http2::join_lengths(&mut parts.headers);
     let wants_no_body = parts.method == Method::HEAD;
     let mut tunnel = None;
     let (body, upgrade) = match parts.extensions.remove::<Protocol>() {
@@ -114,6 +115,10 @@ pub(super) async fn serve(
                 let _ = to_client.send(StreamTunnel::new(stream, body, outflow, open));
             }
             return;
+        }
+        // A rule's own answer; a target's was refused. It would say that the WebSocket is open.
+        (Ok(response), Some(_)) if response.status().is_success() => {
+            End::Reset(Reason::CONNECT_ERROR)
         }
         (Ok(response), _) => answer(&open, response, wants_no_body, &mut respond).await,
         (Err(end), _) => end,
