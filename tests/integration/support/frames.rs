@@ -2,7 +2,7 @@
 
 use super::browser::Secure;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Types of frames (RFC 9113 section 6).
@@ -25,13 +25,11 @@ pub const END_HEADERS: u8 = 4;
 /// Errors (RFC 9113 section 7).
 pub const NO_ERROR: u32 = 0;
 pub const PROTOCOL_ERROR: u32 = 1;
-pub const INTERNAL_ERROR: u32 = 2;
 pub const FLOW_CONTROL_ERROR: u32 = 3;
 pub const STREAM_CLOSED: u32 = 5;
 pub const FRAME_SIZE_ERROR: u32 = 6;
 pub const REFUSED_STREAM: u32 = 7;
 pub const CANCEL: u32 = 8;
-pub const COMPRESSION_ERROR: u32 = 9;
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// Settings.
@@ -227,11 +225,6 @@ impl Frames {
             assert!(sent < most, "a flood of {sent} bytes was borne");
         }
         sent
-    }
-
-    /// Half of the connection ends.
-    pub fn finish(&mut self) {
-        self.tcp().shutdown(Shutdown::Write).unwrap();
     }
 
     /// The socket below.
