@@ -287,17 +287,22 @@ fn each_protocol_is_spoken_only_where_it_was_agreed_on() {
         let browser = Browser::with(&authority, rustls::ALL_VERSIONS, None, |config| {
             config.alpn_protocols = vec![protocol];
         });
-        browser.connect(world.address(), "shop.example").unwrap()
+        browser.connect(world.address(), "shop.example").unwrap().stream
     };
-    let mut crossed = Frames::secure(agreed("h2"));
+    let http2 = || {
+        let stream = agreed("h2");
+        let socket = stream.sock.try_clone().unwrap();
+        Frames::within(stream, socket)
+    };
+    let mut crossed = http2();
     crossed.send(b"GET /crossed HTTP/1.1\r\nHost: shop.example\r\n\r\n");
     assert!(crossed.rest().iter().all(|frame| matches!(frame.kind, SETTINGS | GOAWAY | 8)));
     let mut crossed = agreed("http/1.1");
-    crossed.stream.write_all(PREFACE).unwrap();
+    crossed.write_all(PREFACE).unwrap();
     let mut said = [0; 12];
-    crossed.stream.read_exact(&mut said).unwrap();
+    crossed.read_exact(&mut said).unwrap();
     assert_eq!(&said, b"HTTP/1.1 505");
-    let mut proper = Frames::secure(agreed("h2"));
+    let mut proper = http2();
     proper.begin(&[]);
     let mut head = request("GET", "/proper", &[]);
     head.splice(..block(&[(":method", "GET"), (":scheme", "http")]).len(), block(&[(":method", "GET"), (":scheme", "https")]));

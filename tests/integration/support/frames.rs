@@ -1,7 +1,6 @@
 //! A hostile HTTP/2 client: it writes frames by hand, whole or not, and reads what is said to that.
 
-use super::browser::Secure;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -154,14 +153,15 @@ impl Frame {
     }
 }
 
-enum Socket {
-    Plain(TcpStream),
-    Tls(Box<Secure>),
-}
+/// What it writes to and reads from: a socket, or TLS on one.
+trait Duplex: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Duplex for T {}
 
 /// The client.
 pub struct Frames {
-    socket: Socket,
+    stream: Box<dyn Duplex>,
+    socket: TcpStream,
     buffer: Vec<u8>,
 }
 
@@ -171,12 +171,12 @@ impl Frames {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         socket.set_nodelay(true).unwrap();
-        Self { socket: Socket::Plain(socket), buffer: Vec::new() }
+        Self { stream: Box::new(socket.try_clone().unwrap()), socket, buffer: Vec::new() }
     }
 
-    /// One within TLS that has said nothing.
-    pub fn secure(secure: Secure) -> Self {
-        Self { socket: Socket::Tls(Box::new(secure)), buffer: Vec::new() }
+    /// One within TLS, on this socket, that has said nothing.
+    pub fn within(stream: impl Read + Write + Send + 'static, socket: TcpStream) -> Self {
+        Self { stream: Box::new(stream), socket, buffer: Vec::new() }
     }
 
     /// One that began as it should.
@@ -202,17 +202,7 @@ impl Frames {
 
     /// Sends bytes; whether the connection still took them.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
-        self.try_send(bytes).is_ok()
-    }
-
-    fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.socket {
-            Socket::Plain(socket) => socket.write_all(bytes),
-            Socket::Tls(secure) => {
-                secure.stream.write_all(bytes)?;
-                secure.stream.flush()
-            }
-        }
+        self.stream.write_all(bytes).and_then(|()| self.stream.flush()).is_ok()
     }
 
     /// Sends the same again and again, and reads nothing, until the connection takes no more;
@@ -229,10 +219,7 @@ impl Frames {
 
     /// The socket below.
     pub fn tcp(&mut self) -> &mut TcpStream {
-        match &mut self.socket {
-            Socket::Plain(socket) => socket,
-            Socket::Tls(secure) => &mut secure.stream.sock,
-        }
+        &mut self.socket
     }
 
     /// The next frame; `None` at the end, whichever it is.
@@ -240,11 +227,7 @@ impl Frames {
     pub fn read(&mut self) -> Option<Frame> {
         while self.buffer.len() < 9 || self.buffer.len() < 9 + length(&self.buffer) {
             let mut scratch = [0; 16_384];
-            let read = match &mut self.socket {
-                Socket::Plain(socket) => socket.read(&mut scratch),
-                Socket::Tls(secure) => secure.stream.read(&mut scratch),
-            };
-            match read {
+            match self.stream.read(&mut scratch) {
                 Ok(0) => return None,
                 Ok(count) => self.buffer.extend_from_slice(&scratch[..count]),
                 Err(error) => {
