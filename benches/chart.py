@@ -45,10 +45,15 @@ def tables(report):
                 f" | {min(costs):.1f}..{max(costs):.1f} | {median['requests_per_second']:,.0f}"
                 f" | {median['p50_us']:,.0f} | {median['p99_us']:,.0f} | {median['p999_us']:,.0f} |"
             )
+        for row in balancers(scenario):
+            shaken = row["handshakes"]
+            if shaken["made"]:
+                resumed, tickets = (shaken[what] / shaken["made"] for what in ("resumed", "tickets"))
+                print(f"\n{row['name']}: {resumed:.0%} of handshakes resumed, {tickets:.0f} tickets each.")
     if report["idle"]:
-        print("\n| idle connections | balancer | KiB each | KiB without |\n| --: | --- | --: | --: |")
+        print("\n| idle connections | | balancer | KiB each | KiB without |\n| --: | --- | --- | --: | --: |")
         for row in report["idle"]:
-            print(f"| {row['connections']:,} | {row['name']} | {row['kib_each']:.2f} | {row['base_kib']:,} |")
+            print(f"| {row['connections']:,} | {row['scenario']} | {row['name']} | {row['kib_each']:.2f} | {row['base_kib']:,} |")
     if report["system_calls"]:
         print("\n| balancer | system calls a request | of them |\n| --- | --: | --- |")
         for row in report["system_calls"]:

@@ -236,6 +236,19 @@ fn what_is_amiss_with_certificates_is_told_as_an_error_or_a_warning() {
         assert_eq!(taken, is_taken, "{said}");
         assert!(said.contains(words), "{said}");
     }
+    // A group of HTTP/2 where that is spoken with clients, and where it is not.
+    let parse_alpn = |alpn: &str| {
+        let text = format!(
+            "[listener.web]\naddress = '0.0.0.0:443'\n\
+             [listener.web.tls]\nalpn = [{alpn}]\n\
+             certificates = [{{ cert = 'good.pem', key = 'good.key' }}]\n\
+             [target_group.a]\ntargets = ['10.0.0.1:80']\nprotocol = 'http2'\n"
+        );
+        config::parse(&text, "test.toml", dir.path()).unwrap().warnings.render(false)
+    };
+    assert_eq!(parse_alpn("'h2', 'http/1.1'"), "");
+    let said = parse_alpn("'http/1.1'");
+    assert!(said.contains("no listener speaks HTTP/2"), "{said}");
     // A plain listener that leads to the port of this one, past it, or elsewhere.
     let plain = |port: u16, to: &str| {
         format!("[listener.plain]\naddress = '0.0.0.0:{port}'\nredirect_to = '{to}'\n")

@@ -7,13 +7,19 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
+use tokio::runtime::Builder;
+use tokio::task::LocalSet;
 
 use crate::balancers::{Entrant, Lineup};
+use crate::client::Client;
 use crate::options::Options;
+use crate::scenario::{IDLE_OVER_TLS, SCENARIOS, Variant};
 
 /// One balancer's figure.
 pub(crate) struct Idle {
     pub(crate) name: &'static str,
+    /// Of what was measured.
+    pub(crate) scenario: String,
     pub(crate) connections: usize,
     /// Of memory in all before the first, and more for each.
     pub(crate) base_kib: u64,
@@ -32,15 +38,67 @@ pub(crate) fn run(options: &Options, lineup: &Lineup) -> io::Result<Vec<Idle>> {
     for &count in counts.iter().filter(|count| options.runs(&format!("idle-{count}"))) {
         for entrant in lineup.entrants.iter().filter(|entrant| entrant.is_common()) {
             if let Some(before) = entrant.memory_kib() {
-                figures.push(measure(entrant, count, before, figures.len() as u8)?);
+                let scenario = format!("idle-{count}");
+                figures.push(measure(entrant, scenario, count, before, figures.len() as u8)?);
             }
+        }
+    }
+    let count = if options.quick { 1_000 } else { COUNTS[0] };
+    for (name, variant) in IDLE_OVER_TLS.into_iter().filter(|(name, _)| options.runs(name)) {
+        for entrant in lineup.entrants.iter().filter(|entrant| entrant.is_set_up_as(variant)) {
+            let before = entrant.memory_kib().unwrap_or(0);
+            let round = figures.len() as u8;
+            let after = over_tls(entrant, variant, count, round).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", entrant.name))
+            })?;
+            figures.push(Idle::of(entrant, name.to_owned(), count, [before, after]));
         }
     }
     Ok(figures)
 }
 
+/// Memory with so many connections, silent after an answer over TLS.
+fn over_tls(entrant: &Entrant, variant: Variant, count: usize, round: u8) -> io::Result<u64> {
+    let scenario = SCENARIOS.iter().find(|scenario| scenario.variant == variant);
+    let scenario = scenario.ok_or(ErrorKind::NotFound)?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let (mut kept, mut streams) = (Vec::new(), Vec::new());
+        for (at, visitor) in (0..count).zip(entrant.visitors.iter().cycle()) {
+            let source = Some(source([round, (at / FROM_ONE_ADDRESS) as u8]));
+            let client = Client::new(entrant.address, scenario, visitor)?;
+            if variant == Variant::Http2 {
+                let (connection, _) = client.open_streams(source).await?;
+                client.ask_by_stream(connection.requests.clone()).await?;
+                streams.push(connection);
+            } else {
+                let (mut connection, _) = client.open(source).await?;
+                client.ask(&mut connection).await?;
+                kept.push(connection);
+            }
+        }
+        // Whatever is still said on a connection, as to acknowledge settings, is said meanwhile.
+        tokio::time::sleep(SILENCE).await;
+        Ok(entrant.memory_kib().unwrap_or(0))
+    })
+}
+
+impl Idle {
+    fn of(entrant: &Entrant, scenario: String, connections: usize, kib: [u64; 2]) -> Self {
+        let [base_kib, after] = kib;
+        let kib_each = after.saturating_sub(base_kib) as f64 / connections as f64;
+        Self { name: entrant.name, scenario, connections, base_kib, kib_each }
+    }
+}
+
 /// `round` is a number no other measurement has.
-fn measure(entrant: &Entrant, count: usize, before: u64, round: u8) -> io::Result<Idle> {
+fn measure(
+    entrant: &Entrant,
+    scenario: String,
+    count: usize,
+    before: u64,
+    round: u8,
+) -> io::Result<Idle> {
     let request = format!("GET /100 HTTP/1.1\r\nHost: {}\r\n\r\n", entrant.address);
     let mut open = Vec::with_capacity(count);
     for at in 0..count {
@@ -55,16 +113,18 @@ fn measure(entrant: &Entrant, count: usize, before: u64, round: u8) -> io::Resul
     }
     sleep(SILENCE);
     let after = entrant.memory_kib().unwrap_or(before);
-    let kib_each = after.saturating_sub(before) as f64 / count as f64;
-    Ok(Idle { name: entrant.name, connections: count, base_kib: before, kib_each })
+    Ok(Idle::of(entrant, scenario, count, [before, after]))
 }
 
 /// Ports of connections that were closed stay taken for a minute, so each round has addresses of its
 /// own.
-fn connect(to: SocketAddr, [round, part]: [u8; 2]) -> io::Result<TcpStream> {
+fn source([round, part]: [u8; 2]) -> Ipv4Addr {
+    Ipv4Addr::new(127, 1, round, 1 + part)
+}
+
+fn connect(to: SocketAddr, at: [u8; 2]) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    let source = Ipv4Addr::new(127, 1, round, 1 + part);
-    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.bind(&SocketAddr::from((source(at), 0)).into())?;
     socket.connect(&to.into())?;
     Ok(socket.into())
 }

@@ -123,7 +123,7 @@ const ORIGIN: u64 = u64::MAX;
 /// Past so many wrong answers a run is not worth finishing.
 const ENOUGH_ERRORS: u64 = 1_000;
 /// A balancer that answers nothing for so long has stopped.
-const STALL: Duration = Duration::from_secs(5);
+pub(crate) const STALL: Duration = Duration::from_secs(5);
 
 impl<'a> Traffic<'a> {
     fn open(load: &'a Load<'a>, origin: Lent<'a>, began: Instant) -> io::Result<Self> {

@@ -7,6 +7,10 @@
 #[cfg(target_os = "linux")]
 mod balancers;
 #[cfg(target_os = "linux")]
+mod certificate;
+#[cfg(target_os = "linux")]
+mod client;
+#[cfg(target_os = "linux")]
 mod cores;
 #[cfg(target_os = "linux")]
 mod dying;
@@ -31,11 +35,15 @@ mod rounds;
 #[cfg(target_os = "linux")]
 mod scenario;
 #[cfg(target_os = "linux")]
+mod second_opinions;
+#[cfg(target_os = "linux")]
 mod system_calls;
 #[cfg(target_os = "linux")]
-mod visitor;
+mod tls;
 #[cfg(target_os = "linux")]
-mod wrk;
+mod tls_load;
+#[cfg(target_os = "linux")]
+mod visitor;
 
 use std::process::ExitCode;
 
@@ -68,7 +76,7 @@ fn main() -> ExitCode {
 #[cfg(target_os = "linux")]
 fn run(options: &options::Options) -> Result<bool, Box<dyn std::error::Error>> {
     let scenarios = scenario::chosen(options);
-    if scenarios.is_empty() && !scenario::SPECIAL.iter().any(|name| options.runs(name)) {
+    if scenarios.is_empty() && !scenario::specials().any(|name| options.runs(name)) {
         println!("throughput: no scenario has {:?} in its name", options.filter);
         return Ok(true);
     }
@@ -97,7 +105,7 @@ fn run(options: &options::Options) -> Result<bool, Box<dyn std::error::Error>> {
     report::print_system_calls(calls.as_deref());
     let dying = dying::run(options, &lineup, &origin)?;
     report::print_dying(&dying);
-    let second_opinions = wrk::second_opinions(options, &lineup);
+    let second_opinions = second_opinions::second_opinions(options, &lineup);
     report::print_second_opinions(&second_opinions);
     let path = report::write_json(&report::All {
         options,

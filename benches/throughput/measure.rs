@@ -16,6 +16,26 @@ pub(crate) struct Run {
     pub(crate) moved: u64,
     /// Answers that set a cookie.
     pub(crate) fresh_cookies: u64,
+    pub(crate) handshakes: Handshakes,
+}
+
+/// TLS handshakes that were completed. A connection that does not speak what its scenario asks for
+/// is an error and not among them.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Handshakes {
+    pub(crate) made: u64,
+    /// Of these, how many took up a session.
+    pub(crate) resumed: u64,
+    /// Tickets the balancer gave.
+    pub(crate) tickets: u64,
+}
+
+impl std::ops::AddAssign for Handshakes {
+    fn add_assign(&mut self, more: Self) {
+        self.made += more.made;
+        self.resumed += more.resumed;
+        self.tickets += more.tickets;
+    }
 }
 
 /// What one run, or the median of many, comes to.
@@ -43,6 +63,7 @@ impl Run {
             errors: 0,
             moved: 0,
             fresh_cookies: 0,
+            handshakes: Handshakes::default(),
         }
     }
 

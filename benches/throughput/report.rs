@@ -10,12 +10,12 @@ use crate::balancers::{Lineup, STAYPUT};
 use crate::cores::Cores;
 use crate::dying::{Dying, RATE};
 use crate::idle::Idle;
-use crate::measure::Figures;
+use crate::measure::{Figures, Handshakes};
 use crate::options::Options;
 use crate::rounds::{Row, Table};
 use crate::scenario::{Against, Budget, Figure};
+use crate::second_opinions::SecondOpinions;
 use crate::system_calls::SystemCalls;
-use crate::wrk::SecondOpinions;
 
 /// The machine, the settings of all who take part, and who does not.
 pub(crate) fn print_opening(cores: &Cores, lineup: &Lineup) {
@@ -61,6 +61,12 @@ pub(crate) fn print_table(table: &Table, others: &[Table]) {
     );
     for row in &table.rows {
         print_row(row);
+    }
+    for Row { name, handshakes: Handshakes { made, resumed, tickets }, .. } in &table.rows {
+        if *made > 0 {
+            let each = *tickets as f64 / *made as f64;
+            println!("{name}: {made} handshakes, {resumed} resumed, {each:.2} tickets each");
+        }
     }
     println!("{}", verdict(table, others));
 }
@@ -109,25 +115,25 @@ fn against_in_words(against: Against) -> String {
     }
 }
 
-pub(crate) fn print_second_opinions(opinions: &SecondOpinions) {
-    if !opinions.installed {
-        println!("\nwrk: skipped, not installed or not asked for");
-        return;
-    }
-    println!(
-        "\nrequests a second as wrk counts them, 64 connections that share one visitor's cookie:"
-    );
-    for (name, rate) in &opinions.requests_per_second {
-        println!("{name:13} {rate:9.0}");
+pub(crate) fn print_second_opinions(opinions: &[SecondOpinions]) {
+    for SecondOpinions { generator, about, requests_per_second } in opinions {
+        let Some(rates) = requests_per_second else {
+            println!("\n{generator}: skipped, not installed or not asked for");
+            continue;
+        };
+        println!("\nrequests a second as {generator} counts them, {about}:");
+        for (name, rate) in rates {
+            println!("{name:13} {rate:9.0}");
+        }
     }
 }
 
 pub(crate) fn print_idle(figures: &[Idle]) {
-    for Idle { name, connections, base_kib, kib_each } in figures {
-        println!("idle-{connections}: {name:13} {kib_each:6.2} KiB each, {base_kib} KiB without");
+    for Idle { name, scenario, base_kib, kib_each, .. } in figures {
+        println!("{scenario}: {name:13} {kib_each:6.2} KiB each, {base_kib} KiB without");
     }
     if !figures.is_empty() {
-        println!("stayput must <= 20 KiB, aim 4 KiB");
+        println!("stayput must <= 20 KiB, aim 4 KiB, without TLS");
     }
 }
 
@@ -163,7 +169,7 @@ pub(crate) struct All<'a> {
     pub(crate) cores: &'a Cores,
     pub(crate) lineup: &'a Lineup,
     pub(crate) tables: &'a [Table],
-    pub(crate) opinions: &'a SecondOpinions,
+    pub(crate) opinions: &'a [SecondOpinions],
     pub(crate) idle: &'a [Idle],
     pub(crate) calls: &'a [SystemCalls],
     pub(crate) dying: &'a [Dying],
@@ -183,12 +189,15 @@ pub(crate) fn write_json(all: &All<'_>) -> io::Result<PathBuf> {
         .iter()
         .map(|absent| json!({ "name": absent.name, "why": absent.why, "failed": absent.failed }))
         .collect();
-    let wrk: serde_json::Map<String, Value> = opinions
-        .requests_per_second
+    let rates = |opinions: &SecondOpinions| -> serde_json::Map<String, Value> {
+        let rates = opinions.requests_per_second.iter().flatten();
+        rates.map(|&(name, rate)| (name.to_owned(), json!(rate))).collect()
+    };
+    let opinions: serde_json::Map<String, Value> = opinions
         .iter()
-        .map(|&(name, rate)| (name.to_owned(), json!(rate)))
+        .map(|one| (format!("{}_requests_per_second", one.generator), json!(rates(one))))
         .collect();
-    let report = json!({
+    let mut report = json!({
         "quick": options.quick,
         "machine": {
             "cores": core_count(),
@@ -201,6 +210,7 @@ pub(crate) fn write_json(all: &All<'_>) -> io::Result<PathBuf> {
         "scenarios": tables.iter().map(|table| table_as_json(table, tables)).collect::<Vec<_>>(),
         "idle": idle.iter().map(|figure| json!({
             "name": figure.name,
+            "scenario": figure.scenario,
             "connections": figure.connections,
             "base_kib": figure.base_kib,
             "kib_each": figure.kib_each,
@@ -217,8 +227,10 @@ pub(crate) fn write_json(all: &All<'_>) -> io::Result<PathBuf> {
             "p99_us_before": figure.before.p99,
             "p99_us_after": figure.after.p99,
         })).collect::<Vec<_>>(),
-        "wrk_requests_per_second": wrk,
     });
+    if let Value::Object(report) = &mut report {
+        report.extend(opinions);
+    }
     // The program lies in <target>/<profile>/.
     let target = Path::new(env!("CARGO_BIN_EXE_stayput")).ancestors().nth(2);
     let folder = target.unwrap_or(Path::new("target")).join("bench");
@@ -265,6 +277,11 @@ fn row_as_json(row: &Row) -> Value {
         "errors": row.errors,
         "moved": row.moved,
         "fresh_cookies": row.fresh_cookies,
+        "handshakes": {
+            "made": row.handshakes.made,
+            "resumed": row.handshakes.resumed,
+            "tickets": row.handshakes.tickets,
+        },
         "log_bytes": row.logged,
     })
 }

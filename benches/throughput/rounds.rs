@@ -9,10 +9,10 @@ use stayput::ground::clock::Moment;
 
 use crate::balancers::{Entrant, Lineup};
 use crate::load::Load;
-use crate::measure::{Figures, Run, median};
+use crate::measure::{Figures, Handshakes, Run, median};
 use crate::options::Options;
 use crate::origin::Origin;
-use crate::scenario::{Against, Budget, Length, Offer, Scenario, Variant};
+use crate::scenario::{Against, Budget, Length, Offer, Protocol, Reuse, Scenario, Variant};
 
 /// What one scenario came to.
 pub(crate) struct Table {
@@ -20,6 +20,9 @@ pub(crate) struct Table {
     pub(crate) rate: Option<f64>,
     pub(crate) rows: Vec<Row>,
 }
+
+/// Fewer on one HTTP/2 connection would be a cost of their own; Stayput renews it after 10,000.
+const REQUESTS_A_CONNECTION: u64 = 1_000;
 
 /// One entrant's line of a table.
 pub(crate) struct Row {
@@ -31,6 +34,7 @@ pub(crate) struct Row {
     pub(crate) errors: u64,
     pub(crate) moved: u64,
     pub(crate) fresh_cookies: u64,
+    pub(crate) handshakes: Handshakes,
     /// Bytes in the access log.
     pub(crate) logged: u64,
 }
@@ -96,9 +100,12 @@ fn run_once(
 ) -> io::Result<Run> {
     entrant.empty_log()?;
     let Entrant { address, visitors, name, .. } = entrant;
-    Load { address: *address, scenario, visitors, rate }
-        .run(length, origin.lend(), || entrant.reading())
-        .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))
+    let load = Load { address: *address, scenario, visitors, rate };
+    let run = match scenario.protocol {
+        Protocol::Http1 => load.run(length, origin.lend(), || entrant.reading()),
+        _ => load.run_over_tls(length, origin.lend(), || entrant.reading()),
+    };
+    run.map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))
 }
 
 impl Row {
@@ -112,6 +119,7 @@ impl Row {
             errors: 0,
             moved: 0,
             fresh_cookies: 0,
+            handshakes: Handshakes::default(),
             logged: 0,
         }
     }
@@ -121,6 +129,7 @@ impl Row {
         self.errors += run.errors;
         self.moved += run.moved;
         self.fresh_cookies += run.fresh_cookies;
+        self.handshakes += run.handshakes;
         self.logged += run.used.logged;
         self.runs.push(run.figures());
     }
@@ -132,7 +141,26 @@ impl Row {
         let stays = self.moved == 0 || !scenario.returning;
         let sticky = stays && self.fresh_cookies == self.requests;
         let logged = self.logged > 0 || scenario.variant == Variant::NoLog;
-        whole && (!self.is_balancer || sticky && logged)
+        whole && self.handshakes_are_right(scenario) && (!self.is_balancer || sticky && logged)
+    }
+
+    /// As many as were called for, and of the kind that was.
+    fn handshakes_are_right(&self, scenario: &Scenario) -> bool {
+        let Handshakes { made, resumed, .. } = self.handshakes;
+        // Those under way as a run begins, or as it ends, have their request on the other side.
+        let one_a_request = made.abs_diff(self.requests) <= self.under_way(scenario);
+        match (scenario.protocol, scenario.reuse) {
+            // HTTP/2 says goodbye in good order, so that a connection can be renewed.
+            (Protocol::Http2(_), _) => made <= self.requests / REQUESTS_A_CONNECTION,
+            (Protocol::Http1, _) | (_, Reuse::Kept) => made == 0,
+            (_, Reuse::Fresh) => one_a_request && resumed == 0,
+            (_, Reuse::Resumed) => one_a_request && resumed == made,
+        }
+    }
+
+    /// The most that can be under way as the runs so far begin and end.
+    fn under_way(&self, scenario: &Scenario) -> u64 {
+        (self.runs.len() * scenario.connections) as u64
     }
 
     /// Lowest and highest CPU per request of all runs.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::certificate::SERVER_NAME;
 use crate::options::Options;
 
 /// One kind of traffic, put through every balancer in turn.
@@ -15,6 +16,7 @@ pub(crate) struct Scenario {
     /// Bytes in each request's body; none is a GET.
     pub(crate) upload: usize,
     pub(crate) connections: usize,
+    pub(crate) protocol: Protocol,
     pub(crate) reuse: Reuse,
     /// Whether visitors send the cookie they were given.
     pub(crate) returning: bool,
@@ -35,14 +37,30 @@ pub(crate) enum Variant {
     Targets(usize),
     /// So many rules of one exact host each; requests name the last one's.
     Rules(usize),
+    /// TLS with clients, HTTP/1.1 alone offered in it.
+    Tls,
+    /// TLS with clients, HTTP/2 and HTTP/1.1 offered in it.
+    Http2,
+}
+
+/// What is spoken with the balancer.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Protocol {
+    Http1,
+    /// HTTP/1.1 over TLS.
+    Https1,
+    /// HTTP/2 over TLS, with so many requests under way on each connection.
+    Http2(usize),
 }
 
 /// What becomes of a client connection after an answer.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Reuse {
     Kept,
-    /// `Connection: close`, and a new one for the next request.
+    /// `Connection: close`, and a new one for the next request; over TLS with a full handshake.
     Fresh,
+    /// The same, but the new one resumes the session of the one before.
+    Resumed,
 }
 
 /// How much is asked of a balancer.
@@ -102,13 +120,24 @@ pub(crate) const SMALL: Scenario = Scenario {
     body: 100,
     upload: 0,
     connections: CONNECTIONS,
+    protocol: Protocol::Http1,
     reuse: Reuse::Kept,
     returning: true,
     offer: Offer::Everything,
     budget: cpu(BOTH, 1.05, Some(0.8)),
 };
 
-const SCENARIOS: [Scenario; 14] = [
+/// The same over TLS, which is compared and has no budget.
+const TLS: Scenario = Scenario {
+    name: "tls-keep-alive",
+    about: "as small, over TLS 1.3",
+    variant: Variant::Tls,
+    protocol: Protocol::Https1,
+    budget: None,
+    ..SMALL
+};
+
+pub(crate) const SCENARIOS: [Scenario; 18] = [
     SMALL,
     Scenario {
         name: "equal-load",
@@ -207,10 +236,41 @@ const SCENARIOS: [Scenario; 14] = [
         budget: cpu(Against::Scenario("rules-10"), 1.1, None),
         ..SMALL
     },
+    TLS,
+    Scenario {
+        name: "tls-handshake-full",
+        about: "100-byte bodies, a new client connection with a full TLS 1.3 handshake for each request",
+        reuse: Reuse::Fresh,
+        ..TLS
+    },
+    Scenario {
+        name: "tls-handshake-resumed",
+        about: "the same, each handshake with a ticket of the connection before",
+        reuse: Reuse::Resumed,
+        ..TLS
+    },
+    Scenario {
+        name: "http2-10-streams",
+        about: "100-byte bodies over HTTP/2 and TLS 1.3, 10 streams at once on each kept connection",
+        variant: Variant::Http2,
+        protocol: Protocol::Http2(10),
+        // As many requests under way as the pools of all three keep connections for.
+        connections: 8,
+        ..TLS
+    },
 ];
 
 /// What is measured otherwise than by runs of a scenario, in the common setting.
 pub(crate) const SPECIAL: [&str; 4] = ["idle-5000", "idle-15000", "system-calls", "dying-target"];
+
+/// The same, over TLS.
+pub(crate) const IDLE_OVER_TLS: [(&str, Variant); 2] =
+    [("idle-tls", Variant::Tls), ("idle-http2", Variant::Http2)];
+
+/// All that is measured otherwise.
+pub(crate) fn specials() -> impl Iterator<Item = &'static str> {
+    SPECIAL.into_iter().chain(IDLE_OVER_TLS.map(|(name, _)| name))
+}
 
 /// The scenarios the command line left in.
 pub(crate) fn chosen(options: &Options) -> Vec<&'static Scenario> {
@@ -227,10 +287,7 @@ impl Scenario {
 
     /// The host requests name, where it matters.
     pub(crate) fn host(&self) -> Option<String> {
-        match self.variant {
-            Variant::Rules(count) => Some(host_of_rule(count - 1)),
-            _ => None,
-        }
+        self.variant.host()
     }
 }
 
@@ -251,11 +308,14 @@ impl Variant {
             Self::Targets(1_000),
             Self::Rules(10),
             Self::Rules(1_000),
+            Self::Tls,
+            Self::Http2,
         ];
         let special = SPECIAL.iter().any(|name| options.runs(name));
         let needed = |variant: &Self| {
             let taken = scenarios.iter().any(|scenario| scenario.takes(*variant));
-            taken || special && *variant == Self::Common
+            let mut idle = IDLE_OVER_TLS.iter().filter(|(name, _)| options.runs(name));
+            taken || special && *variant == Self::Common || idle.any(|(_, taken)| taken == variant)
         };
         all.into_iter().filter(needed).collect()
     }
@@ -266,6 +326,19 @@ impl Variant {
 
     pub(crate) fn workers(self) -> usize {
         if self == Self::TwoWorkers { 2 } else { 1 }
+    }
+
+    pub(crate) fn is_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::Http2)
+    }
+
+    /// The host requests name, where it matters.
+    pub(crate) fn host(self) -> Option<String> {
+        match self {
+            Self::Rules(count) => Some(host_of_rule(count - 1)),
+            Self::Tls | Self::Http2 => Some(SERVER_NAME.to_owned()),
+            _ => None,
+        }
     }
 
     pub(crate) fn logs(self) -> bool {

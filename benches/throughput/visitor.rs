@@ -2,10 +2,14 @@
 
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::response::read_head;
 use crate::scenario::{Reuse, Scenario};
+use crate::tls;
 
 /// One client: the cookie it was first given, and the replica that holds its session.
 pub(crate) struct Visitor {
@@ -14,10 +18,29 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    /// Makes first contact over a connection of its own.
-    pub(crate) fn arrive(address: SocketAddr, host: Option<&str>) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(address)?;
+    /// Makes first contact over a connection of its own, within TLS if so told.
+    pub(crate) fn arrive(
+        address: SocketAddr,
+        host: Option<&str>,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        match tls {
+            None => Self::ask(stream, address, host),
+            Some(config) => {
+                let session = ClientConnection::new(Arc::clone(config), tls::server_name());
+                let session = session.map_err(Error::other)?;
+                Self::ask(StreamOwned::new(session, stream), address, host)
+            }
+        }
+    }
+
+    fn ask(
+        mut stream: impl Read + Write,
+        address: SocketAddr,
+        host: Option<&str>,
+    ) -> io::Result<Self> {
         let first = Wanted { body: 0, upload: 0, reuse: Reuse::Fresh };
         stream.write_all(&head(address, host, &first, None))?;
         let mut bytes = Vec::new();
@@ -59,7 +82,7 @@ fn head(address: SocketAddr, host: Option<&str>, wanted: &Wanted, cookie: Option
     let cookie = cookie.map(|cookie| format!("Cookie: {cookie}\r\n")).unwrap_or_default();
     let connection = match reuse {
         Reuse::Kept => "",
-        Reuse::Fresh => "Connection: close\r\n",
+        Reuse::Fresh | Reuse::Resumed => "Connection: close\r\n",
     };
     let (method, length) = match upload {
         0 => ("GET", String::new()),

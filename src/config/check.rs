@@ -4,6 +4,7 @@ mod affinity;
 mod answers;
 mod forward;
 mod group;
+mod health;
 mod routing;
 mod rule;
 mod stickiness;
@@ -17,7 +18,6 @@ use super::settings::{AccessFormat, Config, Level, Log, LogTarget, Runtime};
 use crate::ground::name::Name;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 /// The configuration the file means; of use only where no error was noted. Paths in it are
 /// relative to `base`.
@@ -26,6 +26,7 @@ pub(super) fn check(file: &Table, base: &Path, problems: &mut Problems) -> Confi
     let listeners = routing::listeners(file, base, problems);
     let rules = routing::rules(file, problems);
     let groups = group::groups(file, runtime.zone.as_ref(), base, problems);
+    group::can_be_spoken_to(&listeners, file, problems);
     stickiness::agreement(file, problems);
     forward::agreement(&rules, file, problems);
     Config {
@@ -57,11 +58,9 @@ pub(super) fn derive(file: &mut Table) {
             stickiness::only_one_kind(stickiness);
         }
         let over_tls = group.get("tls").is_some();
+        let is_grpc = group.get("protocol").is_some_and(|protocol| protocol.text() == "grpc");
         for health in table_in(group, "health") {
-            let protocol = if over_tls { "https" } else { "http" };
-            fill(health, "protocol", Value::Word(protocol));
-            let timeout = health.duration("interval").min(Duration::from_secs(5));
-            fill(health, "timeout", Value::Duration(timeout));
+            health::derive(health, over_tls, is_grpc);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A checked file: every name resolved, every range held, every default filled in. What is written
 //! here needs no second look; how it is written in the file is in `keys.rs`.
 
+mod health;
 mod log;
 pub mod target_tls;
 mod tls;
@@ -14,11 +15,11 @@ use crate::policy::affinity::{
 use crate::policy::headers::desync::Mitigation;
 use crate::policy::headers::forwarded::ForwardedForMode;
 use crate::policy::headers::response::ResponseFields;
-use crate::policy::health::matcher::Matcher;
 use crate::policy::proxy_protocol;
 use crate::policy::routing::conditions::Conditions;
 use crate::policy::routing::redirect::Redirect;
 use crate::policy::routing::rewrite::Rewrite;
+pub use health::{GRPC_HEALTH_PATH, Health, HealthProtocol};
 use http::HeaderName;
 pub use log::{AccessFormat, Level, Log, LogTarget};
 use std::fmt;
@@ -208,6 +209,8 @@ pub struct FixedResponse {
 pub struct Group {
     /// Its name.
     pub name: Name,
+    /// What is spoken to targets.
+    pub protocol: Protocol,
     /// Who serves newcomers.
     pub algorithm: Algorithm,
     /// How often targets are compared by their failures; `None`: they are not.
@@ -240,6 +243,24 @@ pub struct Group {
     pub health: Health,
     /// `[target_group.NAME.upstream]`
     pub upstream: Upstream,
+}
+
+/// What is spoken to targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// HTTP/2, and gRPC over it.
+    Grpc,
+}
+
+impl Protocol {
+    /// Whether connections are HTTP/2.
+    pub fn is_http2(self) -> bool {
+        self != Self::Http1
+    }
 }
 
 /// Who serves a client that has no pin.
@@ -426,46 +447,6 @@ impl Default for CookieSettings {
             partitioned: false,
         }
     }
-}
-
-/// `[target_group.NAME.health]`
-#[derive(Clone, Debug)]
-pub struct Health {
-    /// How a target is asked.
-    pub protocol: HealthProtocol,
-    /// What is asked for, with its query.
-    pub path: String,
-    /// The port asked, if not the one that serves.
-    pub port: Option<u16>,
-    /// Time between two checks.
-    pub interval: Duration,
-    /// How long an answer may take.
-    pub timeout: Duration,
-    /// Time between two checks while the state is not settled.
-    pub fast_interval: Duration,
-    /// Passes in a row that bring a target back.
-    pub healthy_threshold: u32,
-    /// Failures in a row that take it out.
-    pub unhealthy_threshold: u32,
-    /// Accepted status codes.
-    pub matcher: Matcher,
-    /// Text the answer must contain.
-    pub body: Option<String>,
-    /// Whether 404 asks for a drain.
-    pub drain_on_404: bool,
-    /// Consecutive failed connections in traffic that take a target out; `None` is never.
-    pub connect_failures: Option<u32>,
-}
-
-/// How a target is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HealthProtocol {
-    /// `GET path`.
-    Http,
-    /// The same over TLS: as the group's `tls` says, or, where it has none, whatever the certificate.
-    Https,
-    /// Connecting is enough.
-    Tcp,
 }
 
 /// `[target_group.NAME.upstream]`

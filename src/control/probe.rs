@@ -1,16 +1,18 @@
 //! Asking a target whether it serves (AWS, "Health checks for your target groups").
 
+mod http2;
+
 use crate::config::settings::{Health, HealthProtocol};
 use crate::net::shortage::is_our_shortage;
-use crate::net::tls::Connector;
+use crate::net::tls::{self, Connector};
 use crate::policy::health::progress::Failure;
 use crate::policy::health::wish::Wish;
 use crate::policy::proxy_protocol::{self, OnBehalfOf, Version};
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, USER_AGENT};
 use http::{HeaderValue, Request, Response};
+use http_body::Body;
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::io;
@@ -34,6 +36,8 @@ pub struct Question {
     pub health: Health,
     /// Present where the question is asked over TLS.
     pub tls: Option<Connector>,
+    /// Whether it is asked over HTTP/2.
+    pub http2: bool,
     /// Present where the target wants a PROXY header first: one that says it is ourselves who ask.
     pub announced: Option<Version>,
 }
@@ -78,17 +82,15 @@ pub async fn ask(question: &Question) -> Result<Answer, Trouble> {
             let header = proxy_protocol::write(version, &OnBehalfOf::Itself);
             stream.write_all(&header).await.map_err(|error| failed(&error))?;
         }
-        match (question.health.protocol, &question.tls) {
-            (HealthProtocol::Tcp, _) => Ok(Answer::PASSED),
-            (HealthProtocol::Http | HealthProtocol::Https, None) => {
-                Ok(ask_http(stream, question).await?)
-            }
-            (HealthProtocol::Http | HealthProtocol::Https, Some(tls)) => {
-                let stream =
-                    tls.connect(stream).await.map_err(|error| failed(&format!("TLS: {error}")))?;
-                Ok(ask_http(stream, question).await?)
-            }
+        if question.health.protocol == HealthProtocol::Tcp {
+            return Ok(Answer::PASSED);
         }
+        let Some(tls) = &question.tls else { return Ok(ask_over(stream, question).await?) };
+        let stream = tls.connect(stream).await.map_err(|error| failed(&format!("TLS: {error}")))?;
+        if question.http2 && !tls::agreed_on_http2(&stream) {
+            return Err(failed(&"TLS: HTTP/2 was not agreed on").into());
+        }
+        Ok(ask_over(stream, question).await?)
     };
     let timeout = question.health.timeout;
     tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Failure::Timeout.into()))
@@ -103,6 +105,17 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Trouble> {
 
 fn failed(error: &dyn std::fmt::Display) -> Failure {
     Failure::FailedHealthChecks { cause: error.to_string() }
+}
+
+async fn ask_over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    question: &Question,
+) -> Result<Answer, Failure> {
+    match question.health.protocol {
+        HealthProtocol::Grpc => http2::call(stream, question).await,
+        _ if question.http2 => http2::get(stream, question).await,
+        _ => ask_http(stream, question).await,
+    }
 }
 
 async fn ask_http(
@@ -121,7 +134,10 @@ async fn ask_http(
     answer
 }
 
-async fn judge(response: Response<Incoming>, health: &Health) -> Answer {
+async fn judge<B>(response: Response<B>, health: &Health) -> Answer
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+{
     let wish = Wish::of(response.status(), response.headers(), health.drain_on_404);
     let got = response.status().as_u16();
     let judgement = match &health.body {
@@ -134,7 +150,10 @@ async fn judge(response: Response<Incoming>, health: &Health) -> Answer {
 }
 
 /// Reads until the word has come, the body has ended, or [`MOST_BODY`] is reached.
-async fn find(wanted: &[u8], mut body: Incoming) -> Result<(), Failure> {
+async fn find<B>(wanted: &[u8], mut body: B) -> Result<(), Failure>
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+{
     let mut read = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|error| failed(&error))?.into_data() else { continue };
@@ -152,16 +171,19 @@ async fn find(wanted: &[u8], mut body: Incoming) -> Result<(), Failure> {
     Err(Failure::ResponseStringMismatch)
 }
 
-fn request(question: &Question) -> Result<Request<Empty<Bytes>>, Failure> {
-    let mut request = Request::new(Empty::new());
-    *request.uri_mut() = question.health.path.parse().map_err(|error| failed(&error))?;
-    let address = question.address;
-    // ALB: the bare address on a default port.
-    let host = match address.port() {
+/// ALB: the bare address on a default port.
+fn host(address: SocketAddr) -> String {
+    match address.port() {
         80 | 443 if address.is_ipv6() => format!("[{}]", address.ip()),
         80 | 443 => address.ip().to_string(),
         _ => address.to_string(),
-    };
+    }
+}
+
+fn request(question: &Question) -> Result<Request<Empty<Bytes>>, Failure> {
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = question.health.path.parse().map_err(|error| failed(&error))?;
+    let host = host(question.address);
     let headers = request.headers_mut();
     headers.insert(HOST, HeaderValue::try_from(host).map_err(|error| failed(&error))?);
     headers.insert(USER_AGENT, AGENT);
@@ -185,7 +207,8 @@ mod tests {
         );
         let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
         let health = config.groups[0].health.clone();
-        Question { address: address.parse().unwrap(), health, tls: None, announced: None }
+        let address = address.parse().unwrap();
+        Question { address, health, tls: None, http2: false, announced: None }
     }
 
     #[test]

@@ -88,7 +88,7 @@ mod tests {
         };
         let held = at(&mut roster, 1);
         assert!(Arc::ptr_eq(&held, &at(&mut roster, 1)));
-        let tls = TargetTls::ANYONE.peer(None, [127, 0, 0, 1].into());
+        let tls = TargetTls::ANYONE.peer(None, [127, 0, 0, 1].into(), false);
         let over_tls =
             roster.target(&group, &id, Some(([127, 0, 0, 1], 1).into()), None, Some(tls));
         assert!(!Arc::ptr_eq(&held, &over_tls), "TLS and plain text share no pool");

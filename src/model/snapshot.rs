@@ -266,11 +266,10 @@ impl Group {
                     &id,
                     address,
                     settings.upstream.max_connections,
-                    settings
-                        .tls
-                        .as_ref()
-                        .zip(address)
-                        .map(|(tls, address)| tls.peer(target.address.host(), address.ip())),
+                    settings.tls.as_ref().zip(address).map(|(tls, address)| {
+                        let http2 = settings.protocol.is_http2();
+                        tls.peer(target.address.host(), address.ip(), http2)
+                    }),
                 ),
                 route: target.route.as_deref().unwrap_or(id.as_str()).into(),
                 id,

@@ -28,6 +28,9 @@ pub enum ConnectError {
     Tls(io::Error),
     /// Its certificate is not one it must have.
     Certificate(io::Error),
+    /// It was reached, and does not speak HTTP/2: TLS agreed on another protocol or on none, or
+    /// what it said first is no HTTP/2.
+    NotHttp2,
     /// As many connections as it may have, and none came free in time.
     Full,
 }
@@ -41,7 +44,8 @@ impl ConnectError {
             ConnectError::Unresolved
             | ConnectError::Timeout
             | ConnectError::Tls(_)
-            | ConnectError::Certificate(_) => true,
+            | ConnectError::Certificate(_)
+            | ConnectError::NotHttp2 => true,
         }
     }
 
@@ -57,7 +61,25 @@ impl ConnectError {
             ConnectError::Timeout => "target_connect_timeout",
             ConnectError::Tls(_) => "target_tls_failed",
             ConnectError::Certificate(_) => "target_certificate_refused",
+            ConnectError::NotHttp2 => "target_not_http2",
             ConnectError::Full => "target_connections_full",
+        }
+    }
+
+    /// The same for another who waited for the same connection.
+    pub fn again(&self) -> Self {
+        let copy = |error: &io::Error| match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(error.kind(), error.to_string()),
+        };
+        match self {
+            ConnectError::Io(error) => ConnectError::Io(copy(error)),
+            ConnectError::Tls(error) => ConnectError::Tls(copy(error)),
+            ConnectError::Certificate(error) => ConnectError::Certificate(copy(error)),
+            ConnectError::Unresolved => ConnectError::Unresolved,
+            ConnectError::Timeout => ConnectError::Timeout,
+            ConnectError::NotHttp2 => ConnectError::NotHttp2,
+            ConnectError::Full => ConnectError::Full,
         }
     }
 }
@@ -87,23 +109,33 @@ pub async fn connect<B: Body<Data = Bytes> + Unpin>(
     tls: Option<&Connector>,
     announced: Option<&Announcement>,
 ) -> Result<Box<Connection<B>>, ConnectError> {
-    let ready = async {
-        let mut stream = TcpStream::connect(address).await.map_err(ConnectError::Io)?;
-        stream.set_nodelay(true).map_err(ConnectError::Io)?;
-        if let Some(announced) = announced {
-            let header = announced.header();
-            stream.write_all(&header).await.map_err(ConnectError::Io)?;
-        }
-        let Some(tls) = tls else { return Ok(TargetStream::Plain(stream)) };
-        // Boxed: a handshake under way is large, and every exchange would have room for one.
-        let secured = Box::pin(tls.connect(stream)).await;
-        match secured {
-            Ok(stream) => Ok(TargetStream::Tls(Box::new(stream))),
-            Err(error) if tls::refuses_certificate(&error) => Err(ConnectError::Certificate(error)),
-            Err(error) => Err(ConnectError::Tls(error)),
-        }
-    };
-    let stream =
-        tokio::time::timeout(timeout, ready).await.map_err(|_| ConnectError::Timeout)??;
+    let stream = tokio::time::timeout(timeout, open(address, tls, announced))
+        .await
+        .map_err(|_| ConnectError::Timeout)??;
     Ok(Box::new(Connection::new(stream, place).announcing(announced.map(|to| to.ends))))
+}
+
+/// The bytes to and from a target, as soon as they may be HTTP.
+///
+/// # Errors
+/// When the target refuses, cannot be reached, or is not who it must be.
+pub async fn open(
+    address: SocketAddr,
+    tls: Option<&Connector>,
+    announced: Option<&Announcement>,
+) -> Result<TargetStream, ConnectError> {
+    let mut stream = TcpStream::connect(address).await.map_err(ConnectError::Io)?;
+    stream.set_nodelay(true).map_err(ConnectError::Io)?;
+    if let Some(announced) = announced {
+        let header = announced.header();
+        stream.write_all(&header).await.map_err(ConnectError::Io)?;
+    }
+    let Some(tls) = tls else { return Ok(TargetStream::Plain(stream)) };
+    // Boxed: a handshake under way is large, and every exchange would have room for one.
+    let secured = Box::pin(tls.connect(stream)).await;
+    match secured {
+        Ok(stream) => Ok(TargetStream::Tls(Box::new(stream))),
+        Err(error) if tls::refuses_certificate(&error) => Err(ConnectError::Certificate(error)),
+        Err(error) => Err(ConnectError::Tls(error)),
+    }
 }

@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod http1;
+pub mod http2;
 pub mod listen;
 pub mod pool;
 pub mod proxy_protocol;

@@ -1,8 +1,9 @@
-//! A worker's own idle connections, by target; the one that was used last goes out first. And what
-//! a target's next TLS handshake begins with.
+//! A worker's own idle connections, by target; the one that was used last goes out first. HTTP/2
+//! connections, idle or not. And what a target's next TLS handshake begins with.
 
 use super::connect::ConnectError;
 use super::http1::Connection;
+use super::http2::connections::Connections;
 use super::tls::{Connector, Connectors};
 use crate::ground::seldom::Seldom;
 use crate::model::live::TargetLive;
@@ -30,6 +31,8 @@ struct Slot<B> {
     /// Whose connections these are: the slot of a target that is gone may be another's later.
     target: Weak<TargetLive>,
     idle: Vec<Idle<B>>,
+    /// Where HTTP/2 is spoken.
+    http2: Option<Rc<Connections>>,
     returned: Rc<Notify>,
     /// Made for the first handshake.
     connector: Option<Connector>,
@@ -115,7 +118,16 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             {
                 idle.connection.close();
             }
+            if let Some(connections) = &slot.http2 {
+                connections.sweep(now, &target);
+            }
         }
+    }
+
+    /// The connections to a target that speaks HTTP/2.
+    pub fn http2(&self, target: &Arc<TargetLive>) -> Rc<Connections> {
+        let mut slots = self.slots.borrow_mut();
+        Rc::clone(slot(&mut slots, target).http2.get_or_insert_default())
     }
 
     /// What shakes hands with the target, where it is to; handshakes after the first resume.
@@ -203,6 +215,7 @@ fn slot<'s, B>(slots: &'s mut Vec<Option<Slot<B>>>, target: &Arc<TargetLive>) ->
     place.get_or_insert_with(|| Slot {
         target: Arc::downgrade(target),
         idle: Vec::new(),
+        http2: None,
         returned: Rc::new(Notify::new()),
         connector: None,
         failure_told: Seldom::default(),

@@ -168,7 +168,7 @@ mod tests {
                 done.blocking_send(()).unwrap();
             }
         });
-        let peer = TargetTls::ANYONE.peer(None, address.ip());
+        let peer = TargetTls::ANYONE.peer(None, address.ip(), false);
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let stream = Connectors::default().whole(&peer).connect(stream).await.unwrap();
         (TargetStream::Tls(Box::new(stream)), go, is_done)

@@ -56,44 +56,54 @@ pub fn refuses_certificate(error: &io::Error) -> bool {
     matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
+/// The name of HTTP/2 over TLS (RFC 9113 section 3.2).
+const HTTP2: &[u8] = b"h2";
+
+/// Whether HTTP/2 was agreed on. A target that agrees on nothing speaks something else.
+pub fn agreed_on_http2(stream: &TlsStream) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(HTTP2)
+}
+
 /// Makes connectors; what those of one trust have in common is made once.
 #[derive(Debug, Default)]
 pub struct Connectors {
     /// As many as there are different ones in the file, and some of the file before.
-    known: Vec<(Trust, Arc<ClientConfig>)>,
+    known: Vec<(Trust, bool, Arc<ClientConfig>)>,
 }
 
 impl Connectors {
     /// One whose every handshake is whole. Each check stands on its own: one that resumes would
     /// not see a key that is gone.
     pub fn whole(&mut self, peer: &TlsPeer) -> Connector {
-        let connector = TlsConnector::from(self.config(&peer.trust));
+        let connector = TlsConnector::from(self.config(peer));
         Connector { connector, name: peer.name.clone() }
     }
 
     /// One that begins where an earlier handshake left off, with this very target: another of its
     /// name would not know the ticket.
     pub fn resuming(&mut self, peer: &TlsPeer) -> Connector {
-        let mut config = (*self.config(&peer.trust)).clone();
+        let mut config = (*self.config(peer)).clone();
         config.resumption = Resumption::in_memory_sessions(MOST_TICKETS);
         Connector { connector: TlsConnector::from(Arc::new(config)), name: peer.name.clone() }
     }
 
-    fn config(&mut self, trust: &Trust) -> Arc<ClientConfig> {
-        if let Some((_, config)) = self.known.iter().find(|(known, _)| known == trust) {
+    fn config(&mut self, peer: &TlsPeer) -> Arc<ClientConfig> {
+        let is_known =
+            |(trust, http2, _): &&(Trust, bool, _)| (trust, *http2) == (&peer.trust, peer.http2);
+        if let Some((.., config)) = self.known.iter().find(is_known) {
             return Arc::clone(config);
         }
-        self.known.retain(|(known, _)| match known {
+        self.known.retain(|(known, ..)| match known {
             Trust::Authorities(certificates) => Arc::strong_count(certificates) > 1,
             Trust::Anyone | Trust::System => true,
         });
-        let config = Arc::new(config(trust));
-        self.known.push((trust.clone(), Arc::clone(&config)));
+        let config = Arc::new(config(&peer.trust, peer.http2));
+        self.known.push((peer.trust.clone(), peer.http2, Arc::clone(&config)));
         config
     }
 }
 
-fn config(trust: &Trust) -> ClientConfig {
+fn config(trust: &Trust, http2: bool) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     // It fails for a provider that lacks what TLS 1.2 and 1.3 need, and this one does not.
@@ -115,7 +125,8 @@ fn config(trust: &Trust) -> ClientConfig {
         }
     };
     let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let spoken: &[u8] = if http2 { HTTP2 } else { b"http/1.1" };
+    config.alpn_protocols = vec![spoken.to_vec()];
     config.resumption = Resumption::disabled();
     config
 }

@@ -7,7 +7,8 @@ use super::failure::Failure;
 use super::handle::{Forwarded, ends_connection};
 use super::progress::Phase;
 use super::request::Trust;
-use super::upgrade::{Switch, Upgrade};
+use super::target_side::TargetSide;
+use super::upgrade::{Switch, TargetEnd, Upgrade};
 use crate::decide::Placement;
 use crate::decide::renewal::{Renewal, group_renewal, renewal, settled};
 use crate::ground::clock::Moment;
@@ -20,13 +21,13 @@ use crate::policy::headers::hop_by_hop;
 use crate::policy::headers::response::Origin;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode, Version};
 
 /// How a request is answered.
 pub(super) enum Served {
     /// By the balancer.
     Here(Response<Bytes>),
-    /// By a target, on this connection.
+    /// By a target.
     ByTarget(Response<()>, Lease),
     /// With another protocol.
     Switched(Response<()>, Box<Switch>),
@@ -40,7 +41,7 @@ pub(super) fn answer(
     trust: &Trust,
     client_upgrade: Option<Upgrade>,
 ) -> Result<Served, Failure> {
-    let Forwarded { mut response, connection, placement, target, in_flight } = forwarded;
+    let Forwarded { mut response, side, placement, target, in_flight } = forwarded;
     let now = exchange.workplace.now();
     let snapshot = exchange.snapshot.clone();
     let group = &snapshot.groups[placement.group];
@@ -53,6 +54,10 @@ pub(super) fn answer(
     if switches && client_upgrade.is_none() {
         return Err(Failure::UnaskedUpgrade);
     }
+    // RFC 9110 section 15.5.22: it says to what, which an HTTP/1.1 client may then ask of us.
+    let wants_websocket = response.status() == StatusCode::UPGRADE_REQUIRED
+        && exchange.story().version == Version::HTTP_11
+        && hop_by_hop::asks_for_websocket(response.headers());
     if let Some(Upgrade::Http2(_, key)) = &client_upgrade {
         let opens = switches && key.is_answered_by(response.headers());
         // Over a stream any 2xx would say that the WebSocket is open (RFC 9113 section 8.5).
@@ -69,23 +74,27 @@ pub(super) fn answer(
     if listener.debug_headers {
         show(headers, placement.verdict, &group.targets[target]);
     }
-    let connection = Held::Alone(connection);
-    let mut lease = Lease { connection, group: placement.group, target, in_flight };
-    if switches && let Some(client_upgrade) = client_upgrade {
-        hop_by_hop::write_websocket(headers);
-        let switch = Switch { client: client_upgrade, lease };
-        return Ok(Served::Switched(response, Box::new(switch)));
-    }
+    let side = match (side, client_upgrade.filter(|_| switches)) {
+        (TargetSide::Http1(connection), Some(client)) => {
+            hop_by_hop::write_websocket(headers);
+            let switch = Switch { client, target: TargetEnd { connection, in_flight } };
+            return Ok(Served::Switched(response, Box::new(switch)));
+        }
+        (side, _) => Held::Alone(side),
+    };
+    let mut lease = Lease { side, group: placement.group, target, in_flight };
     let early =
         outgoing.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Finished);
     if early {
         exchange.progress.linger();
     }
-    if lease.connection.is_sending() {
-        lease.connection = lease.connection.share(&exchange.progress);
+    if lease.side.is_sending() {
+        lease.side = lease.side.share(&exchange.progress);
     }
     if early || ends_connection(exchange) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    } else if wants_websocket {
+        hop_by_hop::write_websocket(response.headers_mut());
     }
     Ok(Served::ByTarget(response, lease))
 }

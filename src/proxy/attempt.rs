@@ -1,10 +1,14 @@
 //! One try at one target, and what of it may be tried again.
 
+mod http2;
+
 use super::body::{RequestBody, Upload, UploadState};
 use super::exchange::Exchange;
 use super::failure::Failure;
-use super::progress::{Expiry, Phase, Progress};
+use super::progress::{Phase, Progress};
+use super::target_side::TargetSide;
 use super::workplace::header_value;
+use crate::config::settings::Upstream;
 use crate::decide::verdict::Verdict;
 use crate::model::report::Report;
 use crate::model::snapshot::Target;
@@ -13,11 +17,10 @@ use crate::net::http1::send::{Outbound, write_field};
 use crate::net::http1::{Connection, Request, Trouble, Waiting};
 use crate::net::pool::Place;
 use crate::policy::proxy_protocol::Announcement;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request as HttpRequest, Response};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -27,8 +30,8 @@ use std::time::{Duration, Instant};
 pub struct Outgoing {
     /// The method.
     pub method: Method,
-    /// The head as it goes over the wire, blank line included.
-    pub head: Vec<u8>,
+    /// The head.
+    pub head: Head,
     /// The client's body, if it has one.
     pub upload: Option<Rc<Upload>>,
     /// Whether the body goes in chunks, for its length was not announced.
@@ -41,6 +44,15 @@ pub struct Outgoing {
     pub response_timeout: Duration,
     /// The latest moment for the client's last byte.
     pub upload_deadline: Option<Instant>,
+}
+
+/// A head in the form its target's protocol has for it.
+#[derive(Debug)]
+pub enum Head {
+    /// As it goes over the wire, blank line included.
+    Http1(Vec<u8>),
+    /// Boxed: it is large, and most targets speak HTTP/1.1.
+    Http2(Box<HttpRequest<()>>),
 }
 
 /// What a target is told beside the client's request.
@@ -66,26 +78,6 @@ impl Outgoing {
         untouched && (unsent || self.method.is_idempotent())
     }
 
-    /// The head for this target, which is the same for all but where they are told something.
-    fn head(&self, told: Told<'_>, target: &Target) -> Cow<'_, [u8]> {
-        if told.verdict.is_none() && told.successor.is_none() {
-            return Cow::Borrowed(&self.head);
-        }
-        let mut fields = HeaderMap::new();
-        if let Some(verdict) = told.verdict {
-            show(&mut fields, verdict, target);
-        }
-        if let Some(successor) = told.successor {
-            fields.insert(X_STAYPUT_SUCCESSOR, header_value(successor));
-        }
-        let mut head = self.head[..self.head.len() - BLANK_LINE.len()].to_vec();
-        for (name, value) in &fields {
-            write_field(&mut head, name, value);
-        }
-        head.extend_from_slice(BLANK_LINE);
-        Cow::Owned(head)
-    }
-
     fn outbound(&self) -> Option<Outbound<RequestBody>> {
         let upload = self.upload.as_ref()?;
         let body = RequestBody(Rc::clone(upload));
@@ -93,13 +85,39 @@ impl Outgoing {
     }
 }
 
+impl Told<'_> {
+    fn write(&self, headers: &mut HeaderMap, target: &Target) {
+        if let Some(verdict) = self.verdict {
+            show(headers, verdict, target);
+        }
+        if let Some(successor) = self.successor {
+            headers.insert(X_STAYPUT_SUCCESSOR, header_value(successor));
+        }
+    }
+}
+
+/// The head for this target, which is the same for all but where they are told something.
+fn head_for<'h>(head: &'h [u8], told: Told<'_>, target: &Target) -> Cow<'h, [u8]> {
+    if told.verdict.is_none() && told.successor.is_none() {
+        return Cow::Borrowed(head);
+    }
+    let mut fields = HeaderMap::new();
+    told.write(&mut fields, target);
+    let mut head = head[..head.len() - BLANK_LINE.len()].to_vec();
+    for (name, value) in &fields {
+        write_field(&mut head, name, value);
+    }
+    head.extend_from_slice(BLANK_LINE);
+    Cow::Owned(head)
+}
+
 /// What ends a head.
 pub(super) const BLANK_LINE: &[u8] = b"\r\n";
 
 /// What came of it.
 pub enum Attempted {
-    /// The target's head, and the connection its body comes on.
-    Answered(Response<()>, Box<Connection<RequestBody>>),
+    /// The target's head, and where its body comes from.
+    Answered(Response<()>, TargetSide),
     /// Nothing reached the target, or nothing that counts: another may be tried.
     TryAnother(Failure),
     /// It ends here.
@@ -115,24 +133,43 @@ pub fn show(headers: &mut HeaderMap, verdict: Verdict, target: &Target) {
 const X_STAYPUT_VERDICT: HeaderName = HeaderName::from_static("x-stayput-verdict");
 const X_STAYPUT_TARGET: HeaderName = HeaderName::from_static("x-stayput-target");
 
-/// Sends to one target. A pooled connection that turns out to be dead is replaced by a fresh one,
-/// once and unnoticed; that is the only repetition here.
+/// Sends to one target.
 pub async fn attempt(
     outgoing: &Outgoing,
     target: &Target,
     told: Told<'_>,
+    upstream: &Upstream,
+    exchange: &mut Exchange,
+) -> Attempted {
+    match &outgoing.head {
+        Head::Http1(head) => {
+            let head = &*head_for(head, told, target);
+            let connect_timeout = upstream.connect;
+            attempt_http1(outgoing, head, target, told.announced, connect_timeout, exchange).await
+        }
+        // Boxed: every exchange would have room for one.
+        Head::Http2(request) => {
+            Box::pin(http2::attempt(outgoing, request, target, told, upstream, exchange)).await
+        }
+    }
+}
+
+/// Sends to one target. A pooled connection that turns out to be dead is replaced by a fresh one,
+/// once and unnoticed; that is the only repetition here.
+async fn attempt_http1(
+    outgoing: &Outgoing,
+    head: &[u8],
+    target: &Target,
+    announced: Option<&Announcement>,
     connect_timeout: Duration,
     exchange: &mut Exchange,
 ) -> Attempted {
     let now = exchange.workplace.now();
-    let head = &*outgoing.head(told, target);
-    let own = told.announced.map(|announced| &announced.ends);
+    let own = announced.map(|announced| &announced.ends);
     if let Some(connection) = exchange.workplace.pool.take(&target.live, own, now.monotonic) {
         exchange.story().dispatched = Some(now);
         match send(outgoing, head, connection, exchange, now.monotonic).await {
-            Sent::Answered(response, connection) => {
-                return answered(response, connection, target, exchange);
-            }
+            Sent::Answered(response, side) => return answered(response, side, target, exchange),
             Sent::Ended(failure) => return Attempted::Failed(failure),
             Sent::Lost { unsent } => {
                 if !outgoing.may_be_repeated(unsent)
@@ -143,34 +180,38 @@ pub async fn attempt(
             }
         }
     }
-    let connection = match dial(target, told.announced, connect_timeout, exchange).await {
+    let connection = match dial(target, announced, connect_timeout, exchange).await {
         Ok(connection) => connection,
         Err(failure) => return failure,
     };
     let now = exchange.workplace.now();
     exchange.story().dispatched = Some(now);
     match send(outgoing, head, connection, exchange, now.monotonic).await {
-        Sent::Answered(response, connection) => answered(response, connection, target, exchange),
+        Sent::Answered(response, side) => answered(response, side, target, exchange),
         Sent::Ended(failure) => Attempted::Failed(failure),
         // The target was reached: what it makes of a request is no word on whether it serves, or
         // any client could take it out with a request it hangs up on.
-        Sent::Lost { unsent } => match outgoing.may_be_repeated(unsent) {
-            true => Attempted::TryAnother(Failure::TargetLost),
-            false => Attempted::Failed(Failure::TargetLost),
-        },
+        Sent::Lost { unsent } => lost(outgoing.may_be_repeated(unsent)),
+    }
+}
+
+fn lost(may_be_repeated: bool) -> Attempted {
+    match may_be_repeated {
+        true => Attempted::TryAnother(Failure::TargetLost),
+        false => Attempted::Failed(Failure::TargetLost),
     }
 }
 
 fn answered(
     response: Response<()>,
-    connection: Box<Connection<RequestBody>>,
+    side: TargetSide,
     target: &Target,
     exchange: &Exchange,
 ) -> Attempted {
     if target.live.availability().suspect {
         exchange.workplace.report(Report::Answered(target.live.clone()));
     }
-    Attempted::Answered(response, connection)
+    Attempted::Answered(response, side)
 }
 
 /// A fresh connection, or one that came back while all were in use.
@@ -195,9 +236,7 @@ async fn dial(
         }
     };
     connected.await.map_err(|error| {
-        if let ConnectError::Tls(why) | ConnectError::Certificate(why) = &error {
-            tell_failed_handshake(target, why, exchange);
-        }
+        tell(target, &error, exchange);
         if error.is_the_targets() {
             exchange.workplace.report(Report::ConnectFailed(target.live.clone()));
         }
@@ -205,8 +244,18 @@ async fn dial(
     })
 }
 
-/// A line once a minute at most for each target and worker: every request would be one.
-fn tell_failed_handshake(target: &Target, why: &io::Error, exchange: &mut Exchange) {
+/// Says why a target was reached in vain, where the file may be to blame: a line once a minute at
+/// most for each target and worker, for every request would be one.
+fn tell(target: &Target, error: &ConnectError, exchange: &mut Exchange) {
+    let remedy = match error {
+        ConnectError::Tls(_) | ConnectError::Certificate(_) => {
+            "no TLS with a target: see its certificate, and target_group.*.tls"
+        }
+        ConnectError::NotHttp2 => {
+            "a target does not speak HTTP/2: see target_group.*.protocol and .tls"
+        }
+        _ => return,
+    };
     let now = exchange.workplace.now().monotonic;
     if !exchange.workplace.pool.may_tell_failure(&target.live, now) {
         return;
@@ -218,13 +267,13 @@ fn tell_failed_handshake(target: &Target, why: &io::Error, exchange: &mut Exchan
         group,
         target = target.id.as_str(),
         address = target.address_text.as_deref(),
-        error = %why,
-        "no TLS with a target: see its certificate, and target_group.*.tls"
+        error = %error,
+        "{remedy}"
     );
 }
 
 enum Sent {
-    Answered(Response<()>, Box<Connection<RequestBody>>),
+    Answered(Response<()>, TargetSide),
     /// The connection died before a byte of an answer came.
     Lost {
         /// Not a byte of the request went out.
@@ -265,19 +314,23 @@ async fn send(
             if let Some(reason) = head.reason {
                 response.extensions_mut().insert(reason);
             }
-            Sent::Answered(response, connection)
+            Sent::Answered(response, TargetSide::Http1(connection))
         }
-        Ok(Err(Trouble::Lost { unsent })) => Sent::Lost { unsent },
+        Ok(Err(trouble)) => ended(outgoing, trouble),
+        Err(expiry) => Sent::Ended(Failure::of_expiry(expiry)),
+    }
+}
+
+fn ended(outgoing: &Outgoing, trouble: Trouble) -> Sent {
+    match trouble {
+        Trouble::Lost { unsent } => Sent::Lost { unsent },
         // Once a byte of an answer came, nothing is sent again, whatever became of the rest.
-        Ok(Err(Trouble::Malformed)) => Sent::Ended(Failure::TargetMalformed),
-        Ok(Err(Trouble::BodyBroken)) => {
+        Trouble::Malformed => Sent::Ended(Failure::TargetMalformed),
+        Trouble::BodyBroken => {
             let upload = outgoing.upload.as_ref();
             let failure = upload.and_then(|upload| upload.failure());
             Sent::Ended(failure.unwrap_or(Failure::BodyMalformed))
         }
-        Err(Expiry::Deregistered) => Sent::Ended(Failure::TargetDeregistered),
-        Err(Expiry::Request) => Sent::Ended(Failure::RequestTimeout),
-        Err(_) => Sent::Ended(Failure::ResponseTimeout),
     }
 }
 

@@ -4,9 +4,10 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use super::http2::stream::StreamBody;
 use super::progress::{Phase, Progress};
+use super::target_side::TargetSide;
 use crate::ground::clock::Moment;
 use crate::model::live::InFlight;
-use crate::net::http1::{BrokenOff, Connection};
+use crate::net::http1::BrokenOff;
 use crate::observe::counters::Counters;
 use crate::policy::headers::hop_by_hop;
 use bytes::Bytes;
@@ -213,11 +214,11 @@ enum Source {
     Gone,
 }
 
-/// A target's connection while its answer is passed on, and what is given back after it.
+/// A target's side while its answer is passed on, and what is given back after it.
 #[derive(Debug)]
 pub struct Lease {
-    /// The connection.
-    pub connection: Held,
+    /// Where it comes from.
+    pub side: Held,
     /// To a target of the group of this index,
     pub group: usize,
     /// which is the one of this index.
@@ -226,13 +227,13 @@ pub struct Lease {
     pub in_flight: Option<InFlight>,
 }
 
-/// A target's connection, and who has a hand on it.
+/// A target's side, and who has a hand on it.
 #[derive(Debug)]
 pub enum Held {
     /// The answer's body alone.
-    Alone(Box<Connection<RequestBody>>),
+    Alone(TargetSide),
     /// The client's task too, which sends on what is left of the request.
-    Shared(Rc<RefCell<Box<Connection<RequestBody>>>>),
+    Shared(Rc<RefCell<TargetSide>>),
 }
 
 impl Held {
@@ -245,22 +246,22 @@ impl Held {
 
     /// Whether some of the request is left to be sent.
     pub(super) fn is_sending(&self) -> bool {
-        self.with(Connection::is_sending)
+        self.with(TargetSide::is_sending)
     }
 
-    /// The connection, in one hand again.
-    pub(super) fn into_inner(self) -> Box<Connection<RequestBody>> {
+    /// The side, in one hand again.
+    pub(super) fn into_inner(self) -> TargetSide {
         match self {
-            Self::Alone(connection) => connection,
+            Self::Alone(side) => side,
             // The client's task holds it weakly, but while it sends.
             #[allow(clippy::expect_used)]
             Self::Shared(shared) => Rc::try_unwrap(shared).expect("one holder").into_inner(),
         }
     }
 
-    fn with<R>(&self, ask: impl FnOnce(&Connection<RequestBody>) -> R) -> R {
+    fn with<R>(&self, ask: impl FnOnce(&TargetSide) -> R) -> R {
         match self {
-            Self::Alone(connection) => ask(connection),
+            Self::Alone(side) => ask(side),
             Self::Shared(shared) => ask(&shared.borrow()),
         }
     }
@@ -270,7 +271,7 @@ impl Held {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match self {
-            Self::Alone(connection) => connection.poll_frame(cx),
+            Self::Alone(side) => side.poll_frame(cx),
             Self::Shared(shared) => shared.borrow_mut().poll_frame(cx),
         }
     }
@@ -278,7 +279,8 @@ impl Held {
 
 impl Lease {
     fn give_back(self, exchange: &Exchange) {
-        let mut connection = self.connection.into_inner();
+        // A stream ends by itself.
+        let TargetSide::Http1(mut connection) = self.side.into_inner() else { return };
         if connection.rest() && !exchange.closes_both {
             let group = &exchange.snapshot.groups[self.group];
             let workplace = &exchange.workplace;
@@ -320,7 +322,7 @@ impl Body for ResponseBody {
             Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Gone => Poll::Ready(None),
             Source::Target(lease) => {
-                let polled = std::task::ready!(lease.connection.poll_frame(cx));
+                let polled = std::task::ready!(lease.side.poll_frame(cx));
                 let Some(exchange) = &mut this.exchange else {
                     return Poll::Ready(Some(Err(Broken)));
                 };
@@ -347,7 +349,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(bytes) => bytes.is_none(),
-            Source::Target(lease) => lease.connection.with(Connection::is_done),
+            Source::Target(lease) => lease.side.with(TargetSide::is_done),
             Source::Gone => true,
         }
     }
@@ -357,11 +359,9 @@ impl Body for ResponseBody {
             Source::Own(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Source::Target(lease) => lease
-                .connection
-                .with(Connection::left)
-                .map(SizeHint::with_exact)
-                .unwrap_or_default(),
+            Source::Target(lease) => {
+                lease.side.with(TargetSide::left).map(SizeHint::with_exact).unwrap_or_default()
+            }
             Source::Gone => SizeHint::with_exact(0),
         }
     }

@@ -4,6 +4,7 @@
 use super::client::Client;
 use super::failure::Failure;
 use super::progress::{Phase, Progress};
+use super::protocols;
 use super::workplace::Workplace;
 use crate::config::settings::AccessFormat;
 use crate::decide::Placement;
@@ -86,6 +87,8 @@ pub struct Story {
     pub set_cookie: Option<&'static str>,
     /// Whether it became a tunnel.
     pub is_tunnel: bool,
+    /// Whether it is a gRPC call.
+    pub is_grpc: bool,
     /// Whether the whole answer was handed over for sending.
     pub is_complete: bool,
 }
@@ -162,8 +165,9 @@ impl Exchange {
         let began = workplace.now();
         progress.enter(Phase::Waiting, began.monotonic, None);
         let said = Said::of(request, workplace.keeps_referer);
-        let story =
-            Story::new(began, &progress.client, request.method().clone(), request.version(), said);
+        let (method, version) = (request.method().clone(), request.version());
+        let mut story = Story::new(began, &progress.client, method, version, said);
+        story.is_grpc = protocols::is_grpc(version, request.headers());
         let snapshot = workplace.snapshot();
         Self { workplace, progress, snapshot, closes_both: false, story: Some(Box::new(story)) }
     }
@@ -250,6 +254,7 @@ impl Story {
             classification: None,
             set_cookie: None,
             is_tunnel: false,
+            is_grpc: false,
             is_complete: false,
         }
     }
@@ -343,6 +348,7 @@ impl Ended {
         let session = client.session();
         let record = Record {
             kind: match (story.is_tunnel, session.is_some()) {
+                (false, true) if story.is_grpc => "grpcs",
                 (false, _) if story.version == Version::HTTP_2 => "h2",
                 (false, false) => "http",
                 (true, false) => "ws",

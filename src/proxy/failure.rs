@@ -1,6 +1,7 @@
 //! What an exchange can die of, and the one table that turns it into a status code (AWS,
 //! "Troubleshoot your Application Load Balancers").
 
+use super::progress::Expiry;
 use crate::decide::verdict::Verdict;
 use crate::net::connect::ConnectError;
 use crate::policy::headers::head::Refusal;
@@ -40,10 +41,21 @@ pub enum Failure {
     ResponseTimeout,
     /// The target left the group, and its deregistration delay ended before it answered.
     TargetDeregistered,
+    /// What the client speaks is nothing for the group's targets.
+    ProtocolMismatch,
 }
 
 impl Failure {
-    /// What the client gets. Codes are the standard's.
+    /// Of a wait for a target's answer that took too long.
+    pub fn of_expiry(expiry: Expiry) -> Self {
+        match expiry {
+            Expiry::Deregistered => Failure::TargetDeregistered,
+            Expiry::Request => Failure::RequestTimeout,
+            _ => Failure::ResponseTimeout,
+        }
+    }
+
+    /// What the client gets. Codes are the standard's, but for ALB's own 464: no other says that.
     pub fn status(&self) -> StatusCode {
         match self {
             Failure::Head(refusal) => match refusal {
@@ -80,12 +92,17 @@ impl Failure {
                 ConnectError::Io(_)
                 | ConnectError::Unresolved
                 | ConnectError::Tls(_)
-                | ConnectError::Certificate(_),
+                | ConnectError::Certificate(_)
+                | ConnectError::NotHttp2,
             )
             | Failure::TargetLost
             | Failure::TargetMalformed
             | Failure::UnaskedUpgrade
             | Failure::TargetDeregistered => StatusCode::BAD_GATEWAY,
+            // Three digits are a status.
+            Failure::ProtocolMismatch => {
+                StatusCode::from_u16(464).unwrap_or(StatusCode::BAD_REQUEST)
+            }
         }
     }
 
@@ -131,6 +148,7 @@ impl Failure {
             Failure::UnaskedUpgrade => "unasked_upgrade",
             Failure::ResponseTimeout => "response_timeout",
             Failure::TargetDeregistered => "target_deregistered",
+            Failure::ProtocolMismatch => "protocol_mismatch",
         }
     }
 

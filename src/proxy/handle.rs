@@ -3,13 +3,15 @@
 use super::announcement;
 use super::answer::{self, Served};
 use super::attempt::{self, Attempted, Outgoing, Told};
-use super::body::{ClientBody, RequestBody, ResponseBody};
+use super::body::{ClientBody, ResponseBody};
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::progress::{Phase, Progress};
+use super::protocols;
 use super::request::{self, Trust};
 use super::reroute;
 use super::respond;
+use super::target_side::TargetSide;
 use super::upgrade::{self, Upgrade};
 use super::workplace::{AsItIs, Workplace};
 use crate::config::settings::Algorithm;
@@ -18,7 +20,6 @@ use crate::decide::verdict::Verdict;
 use crate::decide::{self, Outcome, Placement};
 use crate::model::live::InFlight;
 use crate::model::snapshot::{Group, Snapshot, Target};
-use crate::net::http1::Connection;
 use crate::policy::headers::admission::Seen;
 use crate::policy::headers::desync::Treatment;
 use crate::policy::headers::head;
@@ -86,7 +87,11 @@ pub(super) fn refused(
         // Unread bytes may follow; should the connection close, they must not reset it.
         exchange.progress.linger();
     }
-    own(respond::failure(&failure), exchange)
+    let response = match exchange.story().is_grpc {
+        true => respond::failed_call(&failure),
+        false => respond::failure(&failure),
+    };
+    own(response, exchange)
 }
 
 fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<ResponseBody> {
@@ -169,6 +174,13 @@ async fn serve(
         Outcome::Forward(placement) => placement,
     };
     exchange.story().action = "forward";
+    let protocol = snapshot.groups[placement.group].settings.protocol;
+    // HTTP/2 to its targets carries no WebSocket, as with ALB.
+    let is_tunnel = matches!(upgrade, Some(Upgrade::Http2(..)));
+    let fits = protocols::fits(protocol, parts.version, &parts.method, exchange.story().is_grpc);
+    if !fits || (is_tunnel && protocol.is_http2()) {
+        return Err(Failure::ProtocolMismatch);
+    }
     if listener.limits.body_bytes.is_some_and(|limit| {
         head::content_length(&parts.headers).is_some_and(|length| length > limit)
     }) {
@@ -185,7 +197,7 @@ async fn serve(
     }
     let hop = request::prepare(exchange, &mut parts, host, seen.names, &trust, &placement)?;
     let client_upgrade = upgrade.filter(|_| hop.websocket);
-    let outgoing = request::outgoing(exchange, parts, body, listener, &placement);
+    let outgoing = request::outgoing(exchange, parts, body, listener, &placement)?;
     let forwarded = forward(exchange, &outgoing, placement).await?;
     answer::answer(exchange, forwarded, &outgoing, &trust, client_upgrade)
 }
@@ -193,7 +205,7 @@ async fn serve(
 /// A target's head, and what is held while its body is passed on.
 pub(super) struct Forwarded {
     pub(super) response: Response<()>,
-    pub(super) connection: Box<Connection<RequestBody>>,
+    pub(super) side: TargetSide,
     pub(super) placement: Placement,
     /// The index of the target that answered.
     pub(super) target: usize,
@@ -237,12 +249,12 @@ async fn forward(
             announced: announced.as_deref(),
         };
         expect_session(group, target, &placement);
-        let attempted = attempt::attempt(outgoing, target, told, upstream.connect, exchange);
+        let attempted = attempt::attempt(outgoing, target, told, upstream, exchange);
         let attempted = attempted.await;
         note_outcome(target, &attempted, exchange.workplace.worker);
         let failure = match attempted {
-            Attempted::Answered(response, connection) => {
-                return Ok(Forwarded { response, connection, placement, target: at, in_flight });
+            Attempted::Answered(response, side) => {
+                return Ok(Forwarded { response, side, placement, target: at, in_flight });
             }
             Attempted::Failed(failure) => return Err(failure),
             Attempted::TryAnother(failure) => failure,

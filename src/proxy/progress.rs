@@ -6,15 +6,14 @@
 //! way since the last tick counts as having gone now, so a deadline may be late by two ticks and
 //! is never early.
 
-use super::body::RequestBody;
 use super::client::Client;
 use super::exchange::Ended;
+use super::target_side::TargetSide;
 use super::workplace::Workplace;
 use crate::config::settings::ListenerTimeouts;
 use crate::ground::clock::Moment;
 use crate::model::live::Drain;
 use crate::model::published::Picture;
-use crate::net::http1::Connection;
 use crate::net::stream::Watch;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -99,8 +98,8 @@ pub struct Progress {
     /// Whether hyper holds buffers for it.
     is_equipped: Cell<bool>,
     must_linger: Cell<bool>,
-    /// The connection to a target that takes the rest of a request already answered.
-    sending: RefCell<Weak<RefCell<Box<Connection<RequestBody>>>>>,
+    /// The side of a target that takes the rest of a request already answered.
+    sending: RefCell<Weak<RefCell<TargetSide>>>,
     ended: RefCell<Vec<Ended>>,
     /// Those of an HTTP/2 connection's streams; as many as may be open.
     streams: RefCell<Vec<Rc<Progress>>>,
@@ -289,14 +288,14 @@ impl Progress {
     /// Hands over the sending of what is left of a request whose answer has begun. The answer's body
     /// is not asked for while the client takes none of it, and the client may take none of it
     /// before all of its request has gone.
-    pub fn send_on(&self, connection: &Rc<RefCell<Box<Connection<RequestBody>>>>) {
-        *self.sending.borrow_mut() = Rc::downgrade(connection);
+    pub fn send_on(&self, side: &Rc<RefCell<TargetSide>>) {
+        *self.sending.borrow_mut() = Rc::downgrade(side);
     }
 
     /// Sends some of it.
     pub fn poll_sending(&self, cx: &mut Context<'_>) {
-        if let Some(connection) = self.sending.borrow().upgrade() {
-            connection.borrow_mut().poll_sending(cx);
+        if let Some(side) = self.sending.borrow().upgrade() {
+            side.borrow_mut().poll_sending(cx);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the target gets: the client's head made safe and true, and its body.
 
-use super::attempt::{self, Outgoing};
+use super::attempt::{self, Head, Outgoing};
 use super::body::{ClientBody, Upload};
 use super::exchange::Exchange;
 use super::failure::Failure;
@@ -10,11 +10,13 @@ use crate::decide::Placement;
 use crate::net::http1::send;
 use crate::policy::affinity::cookie;
 use crate::policy::headers::forwarded::{self, Forwarding};
-use crate::policy::headers::head::{self, Authority};
+use crate::policy::headers::head::{self, Authority, Refusal};
 use crate::policy::headers::names::Names;
 use crate::policy::headers::{hop_by_hop, http2, trace_id};
-use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderValue, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, Uri, Version};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderValue, TRAILER, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, Method, Uri, Version};
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -142,15 +144,19 @@ fn hide(headers: &mut HeaderMap, names: &[Box<str>]) {
 const USUAL_HEAD: usize = 1_000;
 
 /// The request as it goes to the target.
+///
+/// # Errors
+/// When the Host is none that HTTP/2 could say.
 pub(super) fn outgoing(
     exchange: &mut Exchange,
     parts: http::request::Parts,
     body: ClientBody,
     listener: &settings::Listener,
     placement: &Placement,
-) -> Outgoing {
-    let upstream = &exchange.snapshot.groups[placement.group].settings.upstream;
-    let response_timeout = upstream.response;
+) -> Result<Outgoing, Failure> {
+    let snapshot = exchange.snapshot.clone();
+    let group = &snapshot.groups[placement.group].settings;
+    let response_timeout = group.upstream.response;
     let upload = (!body.is_end_stream()).then(|| {
         let progress = exchange.progress.clone();
         let counters = exchange.workplace.counters.clone();
@@ -159,18 +165,27 @@ pub(super) fn outgoing(
     });
     let began = exchange.story().began.monotonic;
     let mut headers = parts.headers;
-    let chunked = upload.is_some() && !headers.contains_key(CONTENT_LENGTH);
-    if chunked {
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
     let target = head::origin_form(&parts.uri);
-    let mut head = Vec::with_capacity(USUAL_HEAD);
-    send::write_head(&mut head, &parts.method, &target, &headers);
-    head.extend_from_slice(attempt::BLANK_LINE);
-    let trailer = if chunked { headers.get(TRAILER).cloned() } else { None };
-    exchange.story().trace_id = headers.remove(trace_id::X_AMZN_TRACE_ID);
-    headers.clear();
-    Outgoing {
+    let (mut chunked, mut trailer) = (false, None);
+    let head = if group.protocol.is_http2() {
+        exchange.story().trace_id = headers.get(trace_id::X_AMZN_TRACE_ID).cloned();
+        let fields = std::mem::take(&mut headers);
+        let request = http2_head(parts.method.clone(), &target, fields, group.tls.is_some())?;
+        Head::Http2(Box::new(request))
+    } else {
+        chunked = upload.is_some() && !headers.contains_key(CONTENT_LENGTH);
+        if chunked {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        let mut head = Vec::with_capacity(USUAL_HEAD);
+        send::write_head(&mut head, &parts.method, &target, &headers);
+        head.extend_from_slice(attempt::BLANK_LINE);
+        trailer = if chunked { headers.get(TRAILER).cloned() } else { None };
+        exchange.story().trace_id = headers.remove(trace_id::X_AMZN_TRACE_ID);
+        headers.clear();
+        Head::Http1(head)
+    };
+    Ok(Outgoing {
         method: parts.method,
         head,
         upload,
@@ -179,5 +194,51 @@ pub(super) fn outgoing(
         fields: RefCell::new(headers),
         response_timeout,
         upload_deadline: listener.timeouts.request.map(|request| began + request),
+    })
+}
+
+/// The head in HTTP/2's form (RFC 9113 sections 8.2.2 and 8.3.1): Host becomes `:authority`, and
+/// nothing is said of the connection. TE stays, which is `trailers` if it is there.
+fn http2_head(
+    method: Method,
+    target: &str,
+    mut headers: HeaderMap,
+    is_tls: bool,
+) -> Result<http::Request<()>, Failure> {
+    let bad_host = || Failure::Head(Refusal::Host);
+    let host = headers.remove(HOST).ok_or_else(bad_host)?;
+    headers.remove(CONNECTION);
+    let uri = Uri::builder()
+        .scheme(if is_tls { "https" } else { "http" })
+        .authority(host.as_bytes())
+        .path_and_query(target)
+        .build()
+        .map_err(|_| bad_host())?;
+    let mut request = http::Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::header::TE;
+
+    #[test]
+    fn a_head_for_http2_names_its_authority_and_says_nothing_of_the_connection() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(HOST, "shop.example:8443"), (CONNECTION, "TE"), (TE, "trailers")] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let request = http2_head(Method::POST, "/a?b=c", headers, true).unwrap();
+        assert_eq!(request.uri(), "https://shop.example:8443/a?b=c");
+        let names: Vec<_> = request.headers().keys().collect();
+        assert_eq!(names, [TE]);
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("::1"));
+        assert!(http2_head(Method::GET, "/", headers, false).is_err());
     }
 }

@@ -23,6 +23,32 @@ pub fn failure(failure: &Failure) -> Response<Bytes> {
     response
 }
 
+/// The same for a gRPC call: without a page, which is no message ("gRPC over HTTP2": Trailers-Only).
+/// Clients that go by the status of HTTP come to the same code as those that read it here.
+pub fn failed_call(failure: &Failure) -> Response<Bytes> {
+    let status = failure.status();
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    let (code, message) = grpc_status(status);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static(code));
+    headers.insert("grpc-message", HeaderValue::from_static(message));
+    response
+}
+
+/// gRPC's code for a status ("HTTP to gRPC Status Code Mapping"), and its name; of 14 as ALB has it.
+fn grpc_status(status: StatusCode) -> (&'static str, &'static str) {
+    match status.as_u16() {
+        429 | 502..=504 => ("14", "unavailable"),
+        400 => ("13", "internal"),
+        401 => ("16", "unauthenticated"),
+        403 => ("7", "permission denied"),
+        404 => ("12", "unimplemented"),
+        _ => ("2", "unknown"),
+    }
+}
+
 /// A rule's `respond`.
 pub fn fixed(fixed: &FixedResponse) -> Response<Bytes> {
     let mut response = Response::new(Bytes::copy_from_slice(fixed.body.as_bytes()));
@@ -104,6 +130,23 @@ mod tests {
         assert_eq!(unavailable.body().len(), 162);
         assert!(!unavailable.headers().contains_key(CONNECTION));
         assert_eq!(failure(&Failure::TargetLost).body().len(), 122);
+    }
+
+    #[test]
+    fn a_failed_call_has_a_code_and_no_page() {
+        for (why, status, code) in [
+            (Failure::TargetLost, 502, "14"),
+            (Failure::Refused(Verdict::NoTarget), 503, "14"),
+            (Failure::ResponseTimeout, 504, "14"),
+            (Failure::NoRule, 404, "12"),
+            (Failure::ProtocolMismatch, 464, "2"),
+        ] {
+            let response = failed_call(&why);
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()["grpc-status"], code);
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/grpc");
+            assert!(response.body().is_empty());
+        }
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! Protocol switches: once the target has said 101, bytes go both ways until one side has had
 //! enough, both are silent for the listener's `idle`, or the process cuts.
 
-use super::body::Lease;
+use super::body::RequestBody;
 use super::exchange::Exchange;
 use super::http2::tunnel::StreamTunnel;
 use super::progress::Phase;
 use crate::ground::clock::Moment;
+use crate::model::live::InFlight;
+use crate::net::http1::Connection;
 use crate::policy::headers::http2::WebSocketKey;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::sync::oneshot;
@@ -27,8 +30,16 @@ pub enum Upgrade {
 pub struct Switch {
     /// The client's side, once it has been told.
     pub client: Upgrade,
-    /// The target's side, and its place under the cap, held until the tunnel ends.
-    pub lease: Lease,
+    /// The target's side.
+    pub target: TargetEnd,
+}
+
+/// A target that switched.
+pub struct TargetEnd {
+    /// Its connection.
+    pub connection: Box<Connection<RequestBody>>,
+    /// The place under its cap, held until the tunnel ends.
+    pub in_flight: Option<InFlight>,
 }
 
 /// Carries a tunnel to its end, then writes the exchange down: one record for all of it.
@@ -39,23 +50,23 @@ pub async fn carry(mut exchange: Exchange, switch: Switch) {
     // gives up, this ends as well.
     match switch.client {
         Upgrade::Http1(client) => match client.await {
-            Ok(client) => copy(exchange, TokioIo::new(client), switch.lease).await,
+            Ok(client) => copy(exchange, TokioIo::new(client), switch.target).await,
             Err(_) => drop(exchange),
         },
         Upgrade::Http2(client, _) => match client.await {
-            Ok(client) => copy(exchange, client, switch.lease).await,
+            Ok(client) => copy(exchange, client, switch.target).await,
             Err(_) => drop(exchange),
         },
     }
     progress.settle_all();
 }
 
-async fn copy<S>(mut exchange: Exchange, mut client_side: S, lease: Lease)
+async fn copy<S>(mut exchange: Exchange, mut client_side: S, target: TargetEnd)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Lease { connection, in_flight: _in_flight, .. } = lease;
-    let (mut target_side, first_bytes, _place) = connection.into_inner().into_tunnel();
+    let TargetEnd { connection, in_flight: _in_flight } = target;
+    let (mut target_side, first_bytes, _place) = connection.into_tunnel();
     let progress = exchange.progress.clone();
     progress.enter(Phase::Tunnel, Moment::now().monotonic, None);
     let copied = async {
@@ -67,7 +78,11 @@ where
         progress.expiry().map_or(Poll::Pending, Poll::Ready)
     });
     let error = tokio::select! {
-        copied = copied => copied.is_err().then_some("tunnel_broke_off"),
+        copied = copied => match copied {
+            // Browsers end a WebSocket in its own words, and then close without those of TLS.
+            Err(error) if error.kind() != ErrorKind::UnexpectedEof => Some("tunnel_broke_off"),
+            Ok(_) | Err(_) => None,
+        },
         expiry = expired => Some(expiry.word()),
     };
     let story = exchange.story();

@@ -141,6 +141,28 @@ fn bodies_and_trailers_cross_framed_as_http1_frames_them() {
 }
 
 #[test]
+fn a_client_that_expects_it_is_told_to_go_on_once_its_body_is_wanted() {
+    let origin = Origin::scripted(|request, stream| {
+        assert_eq!(request.field("expect"), None);
+        answer(stream, std::str::from_utf8(&request.body).unwrap())
+    });
+    let world = world(&origin, "limits = { body_bytes = \"1KiB\" }");
+    let client = Http2::to(world.address());
+    let head = |length: usize| {
+        let head = Request::post("http://shop.example/").header("expect", "100-continue");
+        head.header("content-length", length)
+    };
+    let mut asked = client.ask(head(5), false).unwrap();
+    let interim = client.wait(asked.interim()).unwrap();
+    assert_eq!(interim, StatusCode::CONTINUE);
+    asked.body.send_data("hello".into(), true).unwrap();
+    assert_eq!(client.reply(asked).unwrap().text(), "hello");
+    let refused = client.ask(head(2_000), false).unwrap();
+    assert_eq!(client.reply(refused).unwrap().status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(origin.heard().len(), 1);
+}
+
+#[test]
 fn answers_that_have_no_body_end_with_their_head() {
     let origin = Origin::scripted(|request, stream| {
         let head: &[u8] = match request.path() {
@@ -485,7 +507,7 @@ fn a_preface_in_pieces_begins_http2_and_other_first_letters_do_not() {
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         socket.write_all(first.as_bytes()).unwrap();
-        socket.write_all(preface[first.len()..].as_bytes()).unwrap();
+        socket.write_all(&preface.as_bytes()[first.len()..]).unwrap();
         socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
         let mut head = [0; 9];
         socket.read_exact(&mut head).unwrap();

@@ -34,6 +34,8 @@ mod faults;
 mod forwarding;
 /// Several groups behind one rule: their shares, the cookie that keeps a client with one, failover.
 mod groups;
+/// Calls of gRPC: the four kinds, failed ones, where they stay, and checks that are calls.
+mod grpc;
 /// Checks, passive marking, readiness, fail-open.
 mod health;
 /// Clients that speak HTTP/2: what crosses, what ends a stream, a connection, a WebSocket.
@@ -44,6 +46,8 @@ mod http2_attacks;
 mod http2_smuggling;
 /// HTTP/2 clients that hold on to what they have: windows, heads, streams.
 mod http2_stalls;
+/// Targets that speak HTTP/2: what crosses, what is sent again, what holds back whom.
+mod http2_targets;
 /// Clients known by a route in the application's cookie or by a header field.
 mod keyed;
 /// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.
@@ -52,6 +56,8 @@ mod leaving;
 mod names;
 /// Clients whom a balancer in front announces, and who may announce anyone.
 mod proxy_protocol;
+/// curl, openssl, a browser and Python's clients.
+mod real_clients;
 /// Conditions, redirects and rewrites, and what `explain` says of them.
 mod rules;
 /// What is never written down: tokens, and values of the application's cookies.
@@ -72,5 +78,7 @@ mod tls_clients;
 mod tls_faults;
 /// HTTPS to targets: whose certificates are taken, what a failed handshake costs, what crosses.
 mod tls_targets;
+/// Switches of protocols: who may ask, what waits, what outlives what.
+mod upgrades;
 /// Groups that keep to a zone, and how few healthy targets are too few.
 mod zones;

@@ -1,3 +1,4 @@
+use crate::support::tool::has;
 use crate::support::{Authority, Browser, Daemon, Origin, Visitor, World, until};
 use stayput::policy::proxy_protocol::ProxyFault;
 use std::io::{Read, Write};
@@ -156,10 +157,8 @@ fn curl(world: &World, authority: &Authority, jar: &Path, arguments: &[&str], ur
 }
 
 #[test]
-#[allow(clippy::print_stdout)]
 fn curl_is_sticky_behind_a_header_over_either_version_with_and_without_tls() {
-    if Command::new("curl").arg("--help").output().is_err() {
-        println!("skipped: there is no curl here");
+    if !has(&["curl"]) {
         return;
     }
     let (a, b, authority) = (Origin::named("a"), Origin::named("b"), Authority::new());

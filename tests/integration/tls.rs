@@ -1,9 +1,10 @@
 //! Clients that come over TLS: certificates, sessions, their own certificates.
 
 use crate::support::origin::Then;
+use crate::support::tool::has;
 use crate::support::{Authority, Browser, Origin, World};
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// A balancer with a listener `web` of these certificates, and `more` in its `tls`.
@@ -12,19 +13,9 @@ fn world(origin: &Origin, certificates: &str, more: &str) -> World {
     World::new(&[origin], &tls, "")
 }
 
-/// Whether a program can be had; a scene that wants it says so where it cannot.
-#[allow(clippy::print_stdout)]
-fn has(program: &str) -> bool {
-    let has = Command::new(program).arg("--help").output().is_ok();
-    if !has {
-        println!("skipped: there is no {program} here");
-    }
-    has
-}
-
 #[test]
 fn curl_is_served_over_tls_and_target_cookie_and_log_know_it() {
-    if !has("curl") {
+    if !has(&["curl"]) {
         return;
     }
     let (authority, origin) = (Authority::new(), Origin::named("a"));
@@ -123,41 +114,6 @@ fn a_session_is_resumed_by_its_ticket_on_whichever_worker_and_in_both_versions()
         }
     }
     world.record(|record| record["tls"]["certificate"] == "session-reused");
-}
-
-#[test]
-fn openssl_resumes_a_session_with_its_ticket() {
-    if !has("openssl") {
-        return;
-    }
-    let (authority, origin) = (Authority::new(), Origin::named("a"));
-    let shop = authority.sign("shop", &["shop.example"]);
-    let world = world(&origin, &shop.entry(), "");
-    let session = authority.dir().join("session");
-    let run = |version: &str, kept: &str| {
-        let mut child = Command::new("openssl")
-            .args(["s_client", "-connect", &world.address().to_string(), version, kept])
-            .arg(&session)
-            .args(["-servername", "shop.example", "-CAfile", authority.path().to_str().unwrap()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let request = b"GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n";
-        child.stdin.as_mut().unwrap().write_all(request).unwrap();
-        let mut said = String::new();
-        child.stdout.as_mut().unwrap().read_to_string(&mut said).unwrap();
-        child.wait().unwrap();
-        said
-    };
-    for version in ["-tls1_2", "-tls1_3"] {
-        let first = run(version, "-sess_out");
-        assert!(first.contains("\nNew, ") && first.contains(" 200 OK"), "{first}");
-        assert!(first.contains("Verify return code: 0 (ok)"), "{first}");
-        let again = run(version, "-sess_in");
-        assert!(again.contains("\nReused, ") && again.contains(" 200 OK"), "{version}: {again}");
-    }
 }
 
 #[test]

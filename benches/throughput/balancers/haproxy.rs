@@ -21,7 +21,7 @@ pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
 }
 
 fn configuration(place: &Place<'_>) -> String {
-    let Place { address, replicas, variant, .. } = place;
+    let Place { address, replicas, variant, certificate, .. } = place;
     let workers = variant.workers();
     let log = if variant.logs() { "  log stdout format raw local0\n" } else { "" };
     let httplog = if variant.logs() { "  log global\n  option httplog\n" } else { "" };
@@ -29,6 +29,14 @@ fn configuration(place: &Place<'_>) -> String {
     let splicing = match variant {
         Variant::Tuned => "  option splice-response\n  option splice-request\n",
         _ => "",
+    };
+    let both = certificate.both.display();
+    let (tls, scheme) = match variant {
+        Variant::Tls => (format!(" ssl crt {both} ssl-min-ver TLSv1.3 alpn http/1.1"), "https"),
+        Variant::Http2 => {
+            (format!(" ssl crt {both} ssl-min-ver TLSv1.3 alpn h2,http/1.1"), "https")
+        }
+        _ => (String::new(), "http"),
     };
     let mut rules = String::new();
     for (number, host) in variant.hosts().enumerate() {
@@ -53,8 +61,8 @@ fn configuration(place: &Place<'_>) -> String {
   timeout http-request 15s
   timeout http-keep-alive 60s
 frontend web
-  bind {address}
-  http-request set-header X-Forwarded-Proto http
+  bind {address}{tls}
+  http-request set-header X-Forwarded-Proto {scheme}
   http-request set-header X-Forwarded-Port %[dst_port]
 {rules}  default_backend app
 backend app

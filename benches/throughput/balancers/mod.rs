@@ -13,11 +13,13 @@ use std::time::Instant;
 
 use ::stayput::ground::clock::Moment;
 
+use crate::certificate::Certificate;
 use crate::cores::Cores;
 use crate::options::Options;
 use crate::origin::Origin;
 use crate::process::{Process, Reading, free_address};
-use crate::scenario::{CONNECTIONS, Scenario, Variant, host_of_rule};
+use crate::scenario::{CONNECTIONS, Protocol, Scenario, Variant};
+use crate::tls;
 use crate::visitor::Visitor;
 
 /// Who takes part, and who does not and why.
@@ -55,6 +57,8 @@ struct Place<'a> {
     replicas: &'a [SocketAddr],
     variant: Variant,
     room: &'a Path,
+    /// What clients are shown over TLS.
+    certificate: &'a Certificate,
 }
 
 /// How to start a balancer in its place, and what to print of it.
@@ -93,6 +97,7 @@ impl Lineup {
     ) -> io::Result<Self> {
         let now = Moment::now().monotonic;
         let mut lineup = Self { entrants: Vec::new(), absent: Vec::new(), cookies_given: now };
+        let certificate = Certificate::make(room)?;
         if options.wants(DIRECT) {
             lineup.entrants.push(Entrant::direct(origin));
         }
@@ -104,7 +109,9 @@ impl Lineup {
             let room = room.join(format!("{name}-{variant:?}"));
             fs::create_dir(&room)?;
             let replicas = &origin.replicas[..variant.targets()];
-            let place = Place { address: free_address()?, replicas, variant, room: &room };
+            let address = free_address()?;
+            let place =
+                Place { address, replicas, variant, room: &room, certificate: &certificate };
             match Entrant::start(name, cook, cores, &place) {
                 Ok(Some(entrant)) => lineup.entrants.push(entrant),
                 Ok(None) => lineup.absent.push(Absent {
@@ -149,11 +156,9 @@ impl Entrant {
         let said = place.room.join(SAID);
         let variant = place.variant;
         let process = Process::start(command, cores, variant.workers(), place.address, &said)?;
-        let host = match variant {
-            Variant::Rules(count) => Some(host_of_rule(count - 1)),
-            _ => None,
-        };
-        let arrive = |_| Visitor::arrive(place.address, host.as_deref());
+        let host = variant.host();
+        let tls = variant.is_tls().then(tls::arrivals);
+        let arrive = |_| Visitor::arrive(place.address, host.as_deref(), tls.as_ref());
         let arrivals = (0..CONNECTIONS).map(arrive);
         let visitors = arrivals.collect::<io::Result<Vec<_>>>()?;
         let address = place.address;
@@ -162,8 +167,17 @@ impl Entrant {
         Ok(Some(Self { name, address, visitors, settings, process, log, variant }))
     }
 
+    /// The origin speaks no TLS.
     pub(crate) fn takes_part_in(&self, scenario: &Scenario) -> bool {
-        !self.is_balancer() || scenario.takes(self.variant)
+        match self.is_balancer() {
+            true => scenario.takes(self.variant),
+            false => scenario.protocol == Protocol::Http1,
+        }
+    }
+
+    /// Whether it is a balancer that was set up so.
+    pub(crate) fn is_set_up_as(&self, variant: Variant) -> bool {
+        self.is_balancer() && self.variant == variant
     }
 
     /// Its settings, unless they are too long to be read: of a thousand targets or rules.

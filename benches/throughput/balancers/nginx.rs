@@ -24,7 +24,7 @@ pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
 }
 
 fn configuration(place: &Place<'_>) -> io::Result<String> {
-    let Place { address, replicas, variant, room } = place;
+    let Place { address, replicas, variant, room, certificate } = place;
     let workers = variant.workers();
     // Larger buffers than its own, and bodies passed on as they come, save it half of what a large
     // body costs it.
@@ -56,12 +56,25 @@ fn configuration(place: &Place<'_>) -> io::Result<String> {
         true => format!("access_log {room}/access.log line buffer=64k flush=100ms;"),
         false => "access_log off;".to_owned(),
     };
+    // Tickets it gives by default, as the others do.
+    let (listen, tls) = match variant {
+        Variant::Tls | Variant::Http2 => {
+            let (cert, key) = (certificate.chain.display(), certificate.key.display());
+            let protocol = if *variant == Variant::Http2 { " http2" } else { "" };
+            let tls = format!(
+                "ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.3; \
+                 ssl_session_tickets on;"
+            );
+            (format!("{address} ssl{protocol}"), tls)
+        }
+        _ => (address.to_string(), String::new()),
+    };
     let names: Vec<String> = variant.hosts().collect();
     let server = |names: &str| {
         format!(
             r#"
   server {{
-    listen {address};
+    listen {listen}; {tls}
     {names}
     keepalive_requests 1000000000;
     client_max_body_size 0;

@@ -6,6 +6,7 @@ use std::io;
 use std::process::Command;
 
 use super::{Place, Recipe, version};
+use crate::scenario::Variant;
 
 pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
     let program = env!("CARGO_BIN_EXE_stayput");
@@ -19,11 +20,27 @@ pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
 }
 
 fn configuration(place: &Place<'_>) -> String {
-    let Place { address, replicas, variant, room } = place;
+    let Place { address, replicas, variant, room, certificate } = place;
     let (room, workers) = (room.display(), variant.workers());
     let log = if variant.logs() { format!("{room}/access.log") } else { "off".to_owned() };
     let targets = replicas.iter().map(|replica| format!("\"{replica}\"")).collect::<Vec<_>>();
     let targets = targets.join(", ");
+    let tls = match variant {
+        Variant::Tls | Variant::Http2 => {
+            let (cert, key) = (certificate.chain.display(), certificate.key.display());
+            let alpn =
+                if *variant == Variant::Http2 { r#""h2", "http/1.1""# } else { r#""http/1.1""# };
+            format!(
+                r#"
+[listener.web.tls]
+certificates = [{{ cert = "{cert}", key = "{key}" }}]
+min_version = "1.3"
+alpn = [{alpn}]
+"#
+            )
+        }
+        _ => String::new(),
+    };
     let mut configuration = format!(
         r#"[runtime]
 workers = {workers}
@@ -36,7 +53,7 @@ access = {{ to = "{log}", format = "json" }}
 address = "{address}"
 default = "app"
 limits = {{ connections = 17000 }}
-
+{tls}
 [target_group.app]
 targets = [{targets}]
 "#

@@ -1,17 +1,15 @@
 //! Target groups: their targets, health checks and connections.
 
 use super::target_tls::target_tls;
-use super::{name, stickiness};
+use super::{health, name, stickiness};
 use crate::config::keys::host_and_port;
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
-use crate::config::quantity::duration_text;
 use crate::config::settings::{
-    Algorithm, DrainingPins, Group, Health, HealthProtocol, MinimumHealthy, Target, TargetAddress,
-    Upstream,
+    Algorithm, Alpn, DrainingPins, Group, Listener, MinimumHealthy, Protocol, Target,
+    TargetAddress, Upstream,
 };
 use crate::ground::name::Name;
-use crate::policy::health::matcher::Matcher;
 use crate::policy::proxy_protocol::Version;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -66,8 +64,21 @@ fn group(
     let minimum = table.table("minimum_healthy");
     let stickiness = stickiness::stickiness(table, problems);
     let algorithm = algorithm(table, stickiness.is_some(), problems);
+    let protocol = match table.text("protocol") {
+        "http2" => Protocol::Http2,
+        "grpc" => Protocol::Grpc,
+        _ => Protocol::Http1,
+    };
+    if let Some(written) = table.written("send_proxy").filter(|_| protocol.is_http2())
+        && table.text("send_proxy") != "off"
+    {
+        let title = "an HTTP/2 connection carries many clients, and a PROXY header names one";
+        let problem = Problem::at(written.span.clone(), title);
+        problems.push(problem.help("leave it out: X-Forwarded-For names each request's client"));
+    }
     Some(Group {
         name: Name::new(key)?,
+        protocol,
         algorithm,
         anomaly_mitigation: table.flag("anomaly_mitigation").then_some(MITIGATION_INTERVAL),
         slow_start: Some(table.duration("slow_start")).filter(|time| !time.is_zero()),
@@ -92,9 +103,28 @@ fn group(
             _ => None,
         },
         stickiness,
-        health: health(table.table("health"), problems)?,
+        health: health::health(table, protocol, problems)?,
         upstream: upstream(table.table("upstream")),
     })
+}
+
+/// Notes groups that nobody can be sent to: clients must speak HTTP/2 for them, and no listener does.
+pub(super) fn can_be_spoken_to(listeners: &[Listener], file: &Table, problems: &mut Problems) {
+    let speaks = |listener: &Listener| {
+        let tls = listener.tls.as_ref();
+        !listener.only_named_rules && tls.is_none_or(|tls| tls.alpn.contains(&Alpn::Http2))
+    };
+    if listeners.iter().any(speaks) {
+        return;
+    }
+    for (_, group) in file.table("target_group").entries() {
+        let protocol = group.table().written("protocol");
+        if let Some(written) = protocol.filter(|protocol| protocol.text() != "http1") {
+            let title = "no listener speaks HTTP/2, and without it this group answers 464";
+            let problem = Problem::at(written.span.clone(), title);
+            problems.push(problem.help("write `\"h2\"` in a listener's `tls.alpn`").warning());
+        }
+    }
 }
 
 /// The algorithm, and whether what is written beside it fits it.
@@ -214,40 +244,6 @@ fn target(node: &Node, problems: &mut Problems) -> Option<(Target, Range<usize>,
         drain: table.text("state") == "drain",
     };
     Some((target, id.span.clone(), written.span.clone()))
-}
-
-fn health(table: &Table, problems: &mut Problems) -> Option<Health> {
-    let (interval, timeout) = (table.duration("interval"), table.duration("timeout"));
-    if let Some(written) = table.written("timeout").filter(|_| timeout > interval) {
-        let title = "a check may not take longer than the time between two";
-        let label = format!("at most `interval`, which is {}", duration_text(interval));
-        problems.push(Problem::at(written.span.clone(), title).label(label));
-    }
-    let matcher = Matcher::http(table.text("matcher"))?;
-    let drain_on_404 = table.flag("drain_on_404");
-    if let Some(written) = table.get("matcher").filter(|_| drain_on_404 && matcher.accepts(404)) {
-        let title = "404 cannot both pass a check and ask for a drain";
-        let problem = Problem::at(written.span.clone(), title);
-        problems.push(problem.help("leave 404 out of `matcher`, or `drain_on_404` out"));
-    }
-    Some(Health {
-        protocol: match table.text("protocol") {
-            "tcp" => HealthProtocol::Tcp,
-            "https" => HealthProtocol::Https,
-            _ => HealthProtocol::Http,
-        },
-        path: table.text("path").into(),
-        port: table.nonzero("port"),
-        interval,
-        timeout,
-        fast_interval: table.duration("fast_interval"),
-        healthy_threshold: table.number("healthy_threshold"),
-        unhealthy_threshold: table.number("unhealthy_threshold"),
-        matcher,
-        body: table.get("body").map(|body| body.text().into()),
-        drain_on_404,
-        connect_failures: table.table("passive").nonzero("connect_failures"),
-    })
 }
 
 fn upstream(table: &Table) -> Upstream {

@@ -145,8 +145,9 @@ pub(super) static REQUEST_PATH: Form = Form {
 
 /// Accepted status codes.
 pub(super) static MATCHER: Form = Form {
-    what: "status codes from 100 to 499 such as \"200\", \"200,202\" or \"200-299\"",
-    fits: |text| Matcher::http(text).is_some(),
+    what: "status codes from 100 to 499, of gRPC from 0 to 99, such as \"200\", \"200,202\" or \
+           \"200-299\"",
+    fits: |text| Matcher::http(text).or_else(|| Matcher::grpc(text)).is_some(),
 };
 
 /// A cookie's name: a token of RFC 9110 section 5.6.2, as RFC 6265 section 4.1.1 wants it.

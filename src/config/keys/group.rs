@@ -9,11 +9,12 @@ use std::time::Duration;
 pub(super) static GROUP: &[Key] = &[
     Key::new(
         "protocol",
-        Kind::Word(&[("http1", true), ("http2", false), ("grpc", false)]),
-        "What is spoken to targets.",
+        Kind::Word(&[("http1", true), ("http2", true), ("grpc", true)]),
+        "What is spoken to targets: HTTP/1.1, or HTTP/2, over TLS where the group has `tls`, else \
+         at once. With `http2` and `grpc` clients must speak HTTP/2 as well, `grpc` takes POST \
+         alone, and gRPC does not go to `http1`; anything else is answered 464, as by ALB.",
     )
-    .or("\"http1\"")
-    .later(),
+    .or("\"http1\""),
     Key::new(
         "tls",
         Kind::Table(TLS),
@@ -115,7 +116,8 @@ pub(super) static GROUP: &[Key] = &[
         "send_proxy",
         Kind::Word(&[("off", true), ("v1", true), ("v2", true)]),
         "Whether connections to targets, checks included, open with a PROXY header: text or binary. \
-         It names one client, so no other client's requests go over the connection.",
+         It names one client, so no other client's requests go over the connection, and it cannot be had with \
+         HTTP/2, which shares them.",
     )
     .or("\"off\""),
     Key::new("stickiness", Kind::Table(STICKINESS), "What keeps a client on its target.").or("{}"),

@@ -5,14 +5,18 @@ use super::{Key, Kind, forms, millis};
 pub(super) static HEALTH: &[Key] = &[
     Key::new(
         "protocol",
-        Kind::Word(&[("http", true), ("https", true), ("grpc", false), ("tcp", true)]),
+        Kind::Word(&[("http", true), ("https", true), ("grpc", true), ("tcp", true)]),
         "How a target is asked. With `https` the group's `tls` holds for checks too; in a group \
          without, any certificate will do, as with ALB, and a host name is sent as SNI. With `tcp` \
-         connecting is enough.",
+         connecting is enough. In a group whose `protocol` is `http2` or `grpc` checks are HTTP/2 \
+         as well, and `grpc` is a call: a POST to `path` over the group's `tls`, or plain. To \
+         `/grpc.health.v1.Health/Check` it asks for the whole server, which must be SERVING.",
     )
-    .derived("`https` where the group has `tls`, else `http`")
+    .derived("`grpc` where that is the group's, `https` where the group has `tls`, else `http`")
     .eg("\"http\""),
-    Key::new("path", Kind::Text(&forms::REQUEST_PATH), "What is asked for.").or("\"/\""),
+    Key::new("path", Kind::Text(&forms::REQUEST_PATH), "What is asked for.")
+        .derived("`/AWS.ALB/healthcheck` with `protocol = \"grpc\"`, else `/`")
+        .eg("\"/\""),
     Key::new(
         "port",
         Kind::Either(&[Kind::Word(&[("traffic", true)]), Kind::Integer(1, 65_535)]),
@@ -38,7 +42,16 @@ pub(super) static HEALTH: &[Key] = &[
     .or("5"),
     Key::new("unhealthy_threshold", Kind::Integer(1, 10), "Failures in a row that take it out.")
         .or("2"),
-    Key::new("matcher", Kind::Text(&forms::MATCHER), "Accepted status codes.").or("\"200\""),
+    Key::new(
+        "matcher",
+        Kind::Text(&forms::MATCHER),
+        "Accepted status codes: of HTTP from 100 to 499, of gRPC from 0 to 99.",
+    )
+    .derived(
+        "12 (`UNIMPLEMENTED`) with `protocol = \"grpc\"`, and 0 (`OK`) where the path is \
+              `/grpc.health.v1.Health/Check`; else 200",
+    )
+    .eg("\"200\""),
     Key::new("body", Kind::Text(&forms::ANY), "Text the answer must contain.").eg("\"ok\""),
     Key::new(
         "drain_on_404",

@@ -8,7 +8,8 @@ pub(super) static UPSTREAM: &[Key] = &[
     Key::new(
         "max_connections",
         Kind::Integer(0, u32::MAX as u64),
-        "Per target and process; 0 is no bound.",
+        "Per target and process; 0 is no bound. With HTTP/2 each worker needs one, which carries up \
+         to 128 requests at a time, or as many as the target allows.",
     )
     .or("0"),
     Key::new("retries", Kind::Integer(0, 15), "How many other targets may be tried.").or("1"),
@@ -29,7 +30,8 @@ static TIMEOUTS: &[Key] = &[
             min: Duration::from_millis(100),
             max: Duration::from_secs(HOUR),
         }),
-        "How long an idle connection is kept; stay under the replica's own limit.",
+        "How long an idle connection is kept; stay under the replica's own limit. With HTTP/2 a \
+         minute if this is less: a close loses no request there.",
     )
     .or("\"4s\""),
 ];

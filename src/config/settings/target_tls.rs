@@ -33,20 +33,23 @@ pub struct TlsPeer {
     pub trust: Trust,
     /// The name or address its certificate must have; a name is sent as SNI (RFC 6066 section 3).
     pub name: ServerName<'static>,
+    /// Whether HTTP/2 is what must be agreed on (ALPN, RFC 7301), else HTTP/1.1 is.
+    pub http2: bool,
 }
 
 impl TargetTls {
     /// Any certificate, and each target's own name.
     pub const ANYONE: Self = Self { trust: Trust::Anyone, server_name: None };
 
-    /// Who must be at this address, which was found by this host name if by one.
-    pub fn peer(&self, host: Option<&str>, address: IpAddr) -> TlsPeer {
+    /// Who must be at this address, which was found by this host name if by one, and whether it
+    /// must speak HTTP/2.
+    pub fn peer(&self, host: Option<&str>, address: IpAddr, http2: bool) -> TlsPeer {
         let own = || {
             let named = host.and_then(server_name);
             named.unwrap_or_else(|| ServerName::from(address))
         };
         let name = self.server_name.clone().unwrap_or_else(own);
-        TlsPeer { trust: self.trust.clone(), name }
+        TlsPeer { trust: self.trust.clone(), name, http2 }
     }
 }
 
@@ -71,7 +74,7 @@ mod tests {
     fn a_target_is_asked_for_the_groups_name_else_its_own_else_its_address() {
         let named = |name: Option<&str>, host: Option<&str>| {
             let tls = TargetTls { trust: Trust::System, server_name: name.and_then(server_name) };
-            tls.peer(host, [192, 0, 2, 1].into()).name.to_str().into_owned()
+            tls.peer(host, [192, 0, 2, 1].into(), false).name.to_str().into_owned()
         };
         assert_eq!(named(Some("app.internal"), Some("db.example")), "app.internal");
         assert_eq!(named(Some("app.internal"), None), "app.internal");

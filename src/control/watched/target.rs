@@ -46,13 +46,19 @@ impl Target {
             if let Some(port) = health.port {
                 address.set_port(port);
             }
-            let over_tls = health.protocol == HealthProtocol::Https;
-            let anyone = || TargetTls::ANYONE.peer(target.host.as_deref(), address.ip());
+            let http2 = group.protocol.is_http2();
+            let over_tls = match health.protocol {
+                HealthProtocol::Https => true,
+                HealthProtocol::Grpc => group.tls.is_some(),
+                HealthProtocol::Http | HealthProtocol::Tcp => false,
+            };
+            let host = target.host.as_deref();
+            let anyone = || TargetTls::ANYONE.peer(host, address.ip(), http2);
             let tls = over_tls.then(|| match target.live.tls() {
                 Some(peer) => connectors.whole(peer),
                 None => connectors.whole(&anyone()),
             });
-            Question { address, health: health.clone(), tls, announced }
+            Question { address, health: health.clone(), tls, http2, announced }
         });
         let progress = match question {
             Some(_) => Progress::default(),
@@ -178,6 +184,7 @@ impl Target {
         let asked = match health.protocol {
             HealthProtocol::Http => format!("GET {}", health.path),
             HealthProtocol::Https => format!("GET {} over TLS", health.path),
+            HealthProtocol::Grpc => format!("a call of {}", health.path),
             HealthProtocol::Tcp => "a connection".to_owned(),
         };
         let told = match failure {

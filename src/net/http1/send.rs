@@ -141,36 +141,40 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     /// Takes the body's next frame, if there is one by now.
     fn fetch(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
         let Some(Outbound { body, chunked, trailer }) = &mut self.outbound else { return Ok(()) };
-        let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else { return Ok(()) };
-        let frame = frame.transpose().map_err(|_| Broken)?;
-        let line_end: &[u8] = if self.began_chunks { b"\r\n" } else { b"" };
-        match frame.map(Frame::into_data) {
-            Some(Ok(data)) => {
-                // An empty chunk would be the last one.
-                if *chunked && !data.is_empty() {
-                    self.line.extend_from_slice(line_end);
-                    // Writing to memory cannot fail.
-                    let _ = write!(self.line, "{:x}\r\n", data.len());
-                    self.began_chunks = true;
-                } else if !*chunked && body.is_end_stream() {
+        // An empty frame (over HTTP/2 the last DATA often is one) is nothing to send, and nobody
+        // would wake us for the one after it.
+        while self.state == State::Streaming && self.chunk.is_empty() {
+            let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else { return Ok(()) };
+            let frame = frame.transpose().map_err(|_| Broken)?;
+            let line_end: &[u8] = if self.began_chunks { b"\r\n" } else { b"" };
+            match frame.map(Frame::into_data) {
+                Some(Ok(data)) => {
+                    // An empty chunk would be the last one.
+                    if *chunked && !data.is_empty() {
+                        self.line.extend_from_slice(line_end);
+                        // Writing to memory cannot fail.
+                        let _ = write!(self.line, "{:x}\r\n", data.len());
+                        self.began_chunks = true;
+                    } else if !*chunked && body.is_end_stream() {
+                        self.state = State::Last;
+                    }
+                    self.chunk = data;
+                }
+                last => {
+                    let trailers =
+                        last.and_then(Result::err).and_then(|frame| frame.into_trailers().ok());
+                    if *chunked {
+                        self.line.extend_from_slice(line_end);
+                        self.line.extend_from_slice(b"0\r\n");
+                        for (name, value) in trailers.iter().flatten() {
+                            if trailer.as_ref().is_some_and(|trailer| names(trailer, name)) {
+                                write_field(&mut self.line, name, value);
+                            }
+                        }
+                        self.line.extend_from_slice(b"\r\n");
+                    }
                     self.state = State::Last;
                 }
-                self.chunk = data;
-            }
-            last => {
-                let trailers =
-                    last.and_then(Result::err).and_then(|frame| frame.into_trailers().ok());
-                if *chunked {
-                    self.line.extend_from_slice(line_end);
-                    self.line.extend_from_slice(b"0\r\n");
-                    for (name, value) in trailers.iter().flatten() {
-                        if trailer.as_ref().is_some_and(|trailer| names(trailer, name)) {
-                            write_field(&mut self.line, name, value);
-                        }
-                    }
-                    self.line.extend_from_slice(b"\r\n");
-                }
-                self.state = State::Last;
             }
         }
         Ok(())
@@ -198,4 +202,54 @@ pub fn write_field(head: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     head.extend_from_slice(b": ");
     head.extend_from_slice(value.as_bytes());
     head.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::task::Waker;
+
+    /// A body of these pieces, all of them at hand.
+    struct Pieces(VecDeque<&'static str>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece.into()))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+
+    #[test]
+    fn an_empty_piece_of_a_body_neither_ends_nor_delays_it() {
+        let cases: [&[&'static str]; 6] =
+            [&[], &[""], &["", "ab"], &["ab", ""], &["a", "", "", "b"], &["", "a", "", "b", ""]];
+        for (pieces, chunked) in cases.into_iter().flat_map(|case| [(case, true), (case, false)]) {
+            let body = Pieces(pieces.iter().copied().collect());
+            let mut sending = Sending::nothing();
+            sending.begin(Some(Outbound { body, chunked, trailer: None }));
+            let mut out = Vec::new();
+            let polled = sending.poll(&mut Context::from_waker(Waker::noop()), &mut out, b"HEAD");
+            assert!(matches!(polled, Poll::Ready(Ok(()))), "{pieces:?} waits for nothing");
+            let mut expected = "HEAD".to_owned();
+            for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+                match chunked {
+                    true => expected.push_str(&format!("{:x}\r\n{piece}\r\n", piece.len())),
+                    false => expected.push_str(piece),
+                }
+            }
+            expected.push_str(if chunked { "0\r\n\r\n" } else { "" });
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{pieces:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! A listener's certificates as they are served, and how they are replaced while it serves.
 
 use crate::config::certificate_files::{CertificateFiles, Unreadable};
-use crate::config::settings::{ClientAuth, ListenerTls, TlsVersion};
+use crate::config::settings::{Alpn, ClientAuth, ListenerTls, TlsVersion};
 use crate::policy::tls::certificate::Certificate;
 use crate::policy::tls::choice::{ByName, Choice};
 use crate::policy::tls::pair::Pair;
@@ -137,6 +137,10 @@ impl Certificates {
             config.send_tls13_tickets = 0;
         }
         config.alpn_protocols = self.settings.alpn.iter().map(|alpn| alpn.id().to_vec()).collect();
+        if self.settings.alpn.contains(&Alpn::Http1) {
+            // The one machine speaks both, and a client of the old one (curl --http1.0) names no other.
+            config.alpn_protocols.push(b"http/1.0".to_vec());
+        }
         Ok(config)
     }
 }

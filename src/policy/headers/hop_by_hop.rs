@@ -1,6 +1,6 @@
 //! What must not cross the hop, over all repeated lines (RFC 9110 section 7.6.1).
 
-use super::head::Refusal;
+use super::head::{self, Refusal};
 use super::names::{Names, belongs_to_the_hop};
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SET_COOKIE, TE, TRAILER,
@@ -20,7 +20,7 @@ const ALWAYS: [HeaderName; 5] = [
 /// What a message said about its own connection, taken out of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hop {
-    /// It asks to speak WebSocket from here on, and says so in Connection too.
+    /// It asks to speak WebSocket from here on, says so in Connection too, and has no body.
     pub websocket: bool,
     /// Its sender takes trailers.
     pub takes_trailers: bool,
@@ -50,9 +50,11 @@ pub fn strip_request(headers: &mut HeaderMap, names: Names) -> Result<Hop, Refus
         }
         headers.remove(CONNECTION);
     }
-    if let Some(upgrade) = headers.get(UPGRADE) {
-        hop.websocket = upgrades && upgrade.as_bytes().eq_ignore_ascii_case(b"websocket");
-    }
+    // A body would have to be over before the first byte of the other protocol (RFC 9110 section
+    // 7.8), and no handshake of WebSocket has one: such a request is a plain one.
+    let is_bodiless =
+        !names.transfer_encoding && head::content_length(headers).is_none_or(|length| length == 0);
+    hop.websocket = upgrades && is_bodiless && asks_for_websocket(headers);
     if headers.contains_key(TE) {
         hop.takes_trailers = headers.get_all(TE).iter().any(names_trailers);
         headers.remove(TE);
@@ -160,6 +162,13 @@ fn rebuild_trailer(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether Upgrade names WebSocket and nothing else.
+pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get(UPGRADE)
+        .is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
 /// Writes the fields with which a WebSocket handshake goes on to the target (RFC 6455 section 4.1).
 pub fn write_websocket(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -233,6 +242,19 @@ mod tests {
         assert!(hop("keep-alive, Upgrade", "WebSocket"));
         assert!(!hop("keep-alive", "websocket"));
         assert!(!hop("upgrade, http2-settings", "h2c"));
+    }
+
+    #[test]
+    fn a_request_with_a_body_asks_for_no_websocket() {
+        for (name, value, asks) in [
+            ("content-length", "0", true),
+            ("content-length", "1", false),
+            ("transfer-encoding", "chunked", false),
+        ] {
+            let upgrade = [("connection", "upgrade"), ("upgrade", "websocket"), (name, value)];
+            let hop = strip_request(&mut headers(&upgrade)).unwrap();
+            assert_eq!(hop.websocket, asks, "{name}: {value}");
+        }
     }
 
     #[test]

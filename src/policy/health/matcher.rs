@@ -11,9 +11,18 @@ impl Matcher {
     /// Reads the text. `None` for anything but codes from 100 to 499 and ranges of them; ALB never
     /// counts a 5xx as healthy (AWS, "Health checks for your target groups").
     pub fn http(text: &str) -> Option<Self> {
+        Self::of(text, 3..=3, 100..=499)
+    }
+
+    /// Reads the text. `None` for anything but gRPC's codes, from 0 to 99, and ranges of them.
+    pub fn grpc(text: &str) -> Option<Self> {
+        Self::of(text, 1..=2, 0..=99)
+    }
+
+    fn of(text: &str, digits: RangeInclusive<usize>, codes: RangeInclusive<u16>) -> Option<Self> {
         let code = |text: &str| -> Option<u16> {
-            let plain = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
-            text.parse().ok().filter(|code| plain && (100..=499).contains(code))
+            let plain = digits.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+            text.parse().ok().filter(|code| plain && codes.contains(code))
         };
         let ranges = text.split(',').map(|part| {
             let part = part.trim();
@@ -58,6 +67,17 @@ mod tests {
         assert_eq!(mixed.to_string(), "200,301-302");
         for bad in ["", "2xx", "200-", "500", "299-200", "200,,201", "0200", "-200"] {
             assert!(Matcher::http(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn grpcs_codes_are_one_digit_or_two_and_never_https() {
+        for (text, accepted) in [("12", "12"), ("0-99", "0-99"), ("0,12", "0,12")] {
+            assert_eq!(Matcher::grpc(text).unwrap().to_string(), accepted);
+            assert!(Matcher::http(text).is_none());
+        }
+        for bad in ["", "200", "0-100", "5-4", "-1", "012", "OK"] {
+            assert!(Matcher::grpc(bad).is_none(), "{bad:?}");
         }
     }
 }

@@ -191,7 +191,9 @@ impl Shared {
     fn open(self: &Rc<Self>, request: Request<RecvStream>, mut respond: SendResponse<Queued>) {
         let head = stream::memory(&request);
         let is_full = self.progress.open_streams() >= self.limits.streams as usize;
-        if is_full || self.heads.get() + head > HEADS {
+        // One is served however large it may be by `limits.header_bytes`.
+        let others = self.heads.get();
+        if is_full || (others > 0 && others + head > HEADS) {
             respond.send_reset(Reason::REFUSED_STREAM);
             return;
         }

@@ -16,9 +16,10 @@ use bytes::{Bytes, BytesMut};
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONTENT_LENGTH, DATE, HeaderValue};
+use http::header::{CONTENT_LENGTH, DATE, EXPECT, HeaderValue};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
+use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -64,6 +65,9 @@ pub(super) async fn serve(
     http2::join_crumbs(&mut parts.headers);
     http2::join_lengths(&mut parts.headers);
     let wants_no_body = parts.method == Method::HEAD;
+    // Whoever expects it is told to go on once the body is wanted (RFC 9110 section 10.1.1).
+    let mut awaits_continue = parts.headers.contains_key(EXPECT) && !body.is_end_stream();
+    let is_read = Rc::new(Cell::new(false));
     let mut tunnel = None;
     let (body, upgrade) = match parts.extensions.remove::<Protocol>() {
         Some(protocol) if protocol.as_str() == "websocket" => {
@@ -75,7 +79,7 @@ pub(super) async fn serve(
             tunnel = Some((to_client, body));
             (ClientBody::Empty, Some(Upgrade::Http2(from_stream, key)))
         }
-        _ => (ClientBody::Http2(StreamBody::new(body, &open)), None),
+        _ => (ClientBody::Http2(StreamBody::new(body, &open, Rc::clone(&is_read))), None),
     };
     let request = Request::from_parts(parts, body);
     let exchange = Exchange::begin(workplace.clone(), progress.clone(), &request);
@@ -99,7 +103,15 @@ pub(super) async fn serve(
             if respond.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(End::TakenBack));
             }
-            response.as_mut().poll(cx).map(Ok)
+            let polled = response.as_mut().poll(cx).map(Ok);
+            if awaits_continue && polled.is_pending() && is_read.get() {
+                awaits_continue = false;
+                let mut go_on = Response::new(());
+                *go_on.status_mut() = StatusCode::CONTINUE;
+                // It fails where the stream is gone, which the next turn sees.
+                let _ = respond.send_informational(go_on);
+            }
+            polled
         })
         .await
     };
@@ -279,6 +291,8 @@ pub(super) fn poll_room(
 /// A request's body as it comes over a stream.
 pub struct StreamBody {
     stream: RecvStream,
+    /// Whether anyone has asked for it.
+    is_read: Rc<Cell<bool>>,
     shared: Rc<Shared>,
     progress: Rc<Progress>,
 }
@@ -290,8 +304,9 @@ impl fmt::Debug for StreamBody {
 }
 
 impl StreamBody {
-    fn new(stream: RecvStream, open: &Open) -> Self {
-        Self { stream, shared: Rc::clone(&open.shared), progress: Rc::clone(&open.progress) }
+    fn new(stream: RecvStream, open: &Open, is_read: Rc<Cell<bool>>) -> Self {
+        let (shared, progress) = (Rc::clone(&open.shared), Rc::clone(&open.progress));
+        Self { stream, is_read, shared, progress }
     }
 
     /// The next frame.
@@ -299,6 +314,7 @@ impl StreamBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.is_read.set(true);
         match ready!(poll_data(&mut self.stream, cx)) {
             Some(data) => Poll::Ready(Some(data.map(|data| {
                 let data = self.gather(cx, data);

@@ -1,6 +1,6 @@
 //! Other people's servers, where they are installed, on ports of their own.
 
-use super::until;
+use super::{tool, until};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -32,27 +32,18 @@ impl Daemon {
         Self::start("haproxy", &["-db", "-q", "-f", "the.conf"], |address, _| file(address))
     }
 
-    #[allow(clippy::print_stdout)]
     fn start(
         program: &str,
         arguments: &[&str],
         file: impl Fn(SocketAddr, &Path) -> String,
     ) -> Option<Self> {
-        // Where systems keep them, which need not be in everyone's PATH.
-        let Some(program) = [program, &format!("/usr/sbin/{program}")]
-            .into_iter()
-            .find(|path| Command::new(path).arg("-v").output().is_ok())
-            .map(str::to_owned)
-        else {
-            println!("skipped: there is no {program} here");
-            return None;
-        };
+        let path = tool::found(program)?;
         // Someone else may take the port before it does.
         for _ in 0..5 {
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("the.conf"), file(address, dir.path())).unwrap();
-            let mut command = Command::new(&program);
+            let mut command = Command::new(&path);
             command.args(arguments).current_dir(dir.path());
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             let child = command.spawn().unwrap();

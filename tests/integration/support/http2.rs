@@ -57,6 +57,14 @@ pub struct Asked {
     pub body: SendStream<Bytes>,
 }
 
+impl Asked {
+    /// The status of the next interim answer.
+    pub async fn interim(&mut self) -> Option<StatusCode> {
+        let next = std::future::poll_fn(|cx| self.answer.poll_informational(cx)).await;
+        next.map(|interim| interim.unwrap().status())
+    }
+}
+
 impl Http2 {
     /// Connects, and waits until the balancer has said its settings.
     pub fn to(address: SocketAddr) -> Self {

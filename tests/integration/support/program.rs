@@ -1,6 +1,8 @@
 //! The real program, and all it says on standard error.
 
 use super::until;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -54,6 +56,12 @@ impl Program {
         let line = self.line(&["address="]);
         let (_, address) = line.split_once("address=").unwrap();
         address.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// Asks it to leave, as a service's supervisor would.
+    pub fn terminate(&self) {
+        let process = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill(process, Signal::SIGTERM).unwrap();
     }
 
     /// Ends it without warning, as a power cut would.

@@ -109,6 +109,19 @@ impl Terminator {
         origin: &Origin,
         issued: Issued,
     ) -> Self {
+        Self::speaking_before(versions, origin.address(), issued)
+    }
+
+    /// In front of whatever is at this address.
+    pub fn before(origin: SocketAddr, issued: Issued) -> Self {
+        Self::speaking_before(rustls::ALL_VERSIONS, origin, issued)
+    }
+
+    fn speaking_before(
+        versions: &[&'static SupportedProtocolVersion],
+        origin: SocketAddr,
+        issued: Issued,
+    ) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
@@ -121,7 +134,7 @@ impl Terminator {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let shaken: Arc<Mutex<Vec<_>>> = Arc::default();
-        let (keep, origin) = (shaken.clone(), origin.address());
+        let keep = shaken.clone();
         std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

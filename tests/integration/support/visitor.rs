@@ -198,6 +198,13 @@ impl Visitor {
         }
     }
 
+    /// So many bytes of what comes after a switch of protocols.
+    pub fn said(&mut self, count: usize) -> String {
+        let filled = self.fill_until(|buffer| (buffer.len() >= count).then_some(count));
+        assert_eq!(filled, Some(count), "the tunnel ended");
+        String::from_utf8(self.buffer.drain(..count).collect()).unwrap()
+    }
+
     /// Whether the balancer has closed the connection (waits for it).
     pub fn sees_close(&mut self) -> bool {
         self.fill_until(|_| None::<usize>).is_none()

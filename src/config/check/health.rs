@@ -1,0 +1,110 @@
+//! `[target_group.NAME.health]`: how targets are asked, and which answers pass.
+
+use super::fill;
+use crate::config::node::{Table, Value};
+use crate::config::problem::{Problem, Problems};
+use crate::config::quantity::duration_text;
+use crate::config::settings::{GRPC_HEALTH_PATH, Health, HealthProtocol, Protocol};
+use crate::policy::health::matcher::Matcher;
+use std::time::Duration;
+
+/// What gRPC checks ask for, and a code no call to it can have but where there is a gRPC server
+/// (AWS, "Health checks for your target groups").
+const GRPC_PATH: &str = "/AWS.ALB/healthcheck";
+const GRPC_MATCHER: &str = "12";
+
+/// Fills in the defaults that depend on the group.
+pub(super) fn derive(health: &mut Table, over_tls: bool, group_is_grpc: bool) {
+    let protocol = match (group_is_grpc, over_tls) {
+        (true, _) => "grpc",
+        (false, true) => "https",
+        (false, false) => "http",
+    };
+    fill(health, "protocol", Value::Word(protocol));
+    let is_grpc = health.text("protocol") == "grpc";
+    fill(health, "path", Value::Text(if is_grpc { GRPC_PATH } else { "/" }.to_owned()));
+    let matcher = match (is_grpc, health.text("path")) {
+        (false, _) => "200",
+        // What serves it answers OK, and says in its message how it is.
+        (true, GRPC_HEALTH_PATH) => "0",
+        (true, _) => GRPC_MATCHER,
+    };
+    fill(health, "matcher", Value::Text(matcher.to_owned()));
+    let timeout = health.duration("interval").min(Duration::from_secs(5));
+    fill(health, "timeout", Value::Duration(timeout));
+}
+
+/// The table of a group.
+pub(super) fn health(group: &Table, spoken: Protocol, problems: &mut Problems) -> Option<Health> {
+    let table = group.table("health");
+    let (interval, timeout) = (table.duration("interval"), table.duration("timeout"));
+    if let Some(written) = table.written("timeout").filter(|_| timeout > interval) {
+        let title = "a check may not take longer than the time between two";
+        let label = format!("at most `interval`, which is {}", duration_text(interval));
+        problems.push(Problem::at(written.span.clone(), title).label(label));
+    }
+    let protocol = match table.text("protocol") {
+        "tcp" => HealthProtocol::Tcp,
+        "https" => HealthProtocol::Https,
+        "grpc" => HealthProtocol::Grpc,
+        _ => HealthProtocol::Http,
+    };
+    if protocol == HealthProtocol::Grpc {
+        fits_grpc(table, spoken, problems);
+    }
+    let matcher = matcher(table, protocol, problems)?;
+    let drain_on_404 = table.flag("drain_on_404");
+    if let Some(written) = table.get("matcher").filter(|_| drain_on_404 && matcher.accepts(404)) {
+        let title = "404 cannot both pass a check and ask for a drain";
+        let problem = Problem::at(written.span.clone(), title);
+        problems.push(problem.help("leave 404 out of `matcher`, or `drain_on_404` out"));
+    }
+    Some(Health {
+        protocol,
+        path: table.text("path").into(),
+        port: table.nonzero("port"),
+        interval,
+        timeout,
+        fast_interval: table.duration("fast_interval"),
+        healthy_threshold: table.number("healthy_threshold"),
+        unhealthy_threshold: table.number("unhealthy_threshold"),
+        matcher,
+        body: table.get("body").map(|body| body.text().into()),
+        drain_on_404,
+        connect_failures: table.table("passive").nonzero("connect_failures"),
+    })
+}
+
+/// The codes that pass, if they are codes of what is spoken.
+fn matcher(table: &Table, protocol: HealthProtocol, problems: &mut Problems) -> Option<Matcher> {
+    let text = table.text("matcher");
+    let (read, other, codes) = match protocol {
+        HealthProtocol::Grpc => (Matcher::grpc(text), "http", "gRPC has status codes from 0 to 99"),
+        _ => (Matcher::http(text), "grpc", "HTTP has status codes from 100 to 499 that can pass"),
+    };
+    if let (None, Some(written)) = (&read, table.written("matcher")) {
+        let title = format!("these are no codes of `{}` checks", table.text("protocol"));
+        let problem = Problem::at(written.span.clone(), title).label(codes);
+        problems.push(problem.help(format!("write others, or `protocol = \"{other}\"`")));
+    }
+    read
+}
+
+/// Notes what is written for checks that are no calls.
+fn fits_grpc(table: &Table, spoken: Protocol, problems: &mut Problems) {
+    if let Some(written) = table.written("protocol").filter(|_| !spoken.is_http2()) {
+        let title = "gRPC goes over HTTP/2, and this group's targets are spoken to in HTTP/1.1";
+        let problem = Problem::at(written.span.clone(), title);
+        problems.push(problem.help("write `protocol = \"grpc\"` or \"http2\" in the group"));
+    }
+    let mut refuse = |key: &str, title: &str| {
+        if let Some(written) = table.written(key) {
+            let problem = Problem::at(written.span.clone(), title);
+            problems.push(problem.help("leave it out, or ask with `protocol = \"http\"`"));
+        }
+    };
+    refuse("body", "the answer to a call is judged by its code, and its message is no text");
+    if table.flag("drain_on_404") {
+        refuse("drain_on_404", "a call is answered with a code of gRPC's, and 404 is none");
+    }
+}

@@ -1,0 +1,222 @@
+//! HTTP/2 connections to targets (RFC 9113): one carries the exchanges of many clients, each on a
+//! stream of its own.
+
+pub mod connections;
+mod keepalive;
+mod send;
+pub mod stream;
+
+use super::connect::{self, ConnectError};
+use super::http1::head::LARGEST_HEAD;
+use super::target_stream::TargetStream;
+use super::tls::{self, Connector};
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use keepalive::{Keepalive, Step};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::task::AbortHandle;
+
+/// Streams on one connection, whatever the target allows: as many as ALB gives its clients (AWS,
+/// "Listeners for your Application Load Balancers").
+const MOST_STREAMS: usize = 128;
+/// What a target may send on one stream beyond what its client took; so much a client that takes
+/// nothing can make us hold, as with HTTP/1.1.
+const STREAM_WINDOW: u32 = 256 * 1_024;
+/// All streams' windows together: clients that stall must not hold up those who read.
+const CONNECTION_WINDOW: u32 = MOST_STREAMS as u32 * STREAM_WINDOW;
+/// What DATA frames that wait for their clients may cost beside what is in them: the library counts
+/// small ones, of which gRPC is full, as 256 bytes, and closes the connection for more than this. It
+/// is a megabyte a stream, or a window full of messages of 50 bytes: clients that stall must not take
+/// the connection from those who read.
+const MOST_OVERHEAD: usize = MOST_STREAMS * (1 << 20);
+/// Of a request's body, what the library takes of one stream before it has gone out.
+const MOST_UNSENT: usize = 128 * 1_024;
+/// The bound of an answer's head. HTTP/2 counts 32 bytes more for each field (RFC 9113 section
+/// 6.5.2), and HTTP/1.1 takes a hundred fields.
+const LARGEST_HEADER_LIST: u32 = LARGEST_HEAD as u32 + 100 * 32;
+/// Streams that clients took back and whose late frames are known for what they are. Later ones
+/// are resets of the library's own, whose number it would close a connection for: any client could
+/// take that from all others.
+const MOST_CANCELLED: usize = 2 * MOST_STREAMS;
+/// No target can allow so many streams: it stands for "it has not said how many yet".
+const UNTOLD: usize = usize::MAX - 1;
+/// How long a connection that has nothing left to do may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(10);
+
+/// A connection. Once nobody holds it and its last stream has ended, it says goodbye and closes.
+pub struct Connection {
+    /// `None` once it takes no more streams.
+    sender: RefCell<Option<SendRequest<Bytes>>>,
+    /// Streams under way.
+    open: Cell<usize>,
+    /// Whether it has answered anything yet.
+    has_answered: Cell<bool>,
+    /// Whether anything came on a stream since it was last looked at.
+    is_active: Cell<bool>,
+    /// Since when it has no streams, as far as it was looked at.
+    idle_since: Cell<Option<Instant>>,
+    keepalive: RefCell<(Keepalive, Option<h2::PingPong>)>,
+    let_go: Rc<Notify>,
+    driver: AbortHandle,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Whether another stream may begin.
+    fn has_room(&self) -> bool {
+        let sender = self.sender.borrow();
+        let Some(sender) = sender.as_ref() else { return false };
+        self.open.get() < sender.current_max_send_streams().min(MOST_STREAMS)
+    }
+
+    /// Takes no more streams; those under way go on.
+    fn retire(&self) {
+        *self.sender.borrow_mut() = None;
+    }
+
+    fn is_retired(&self) -> bool {
+        self.sender.borrow().is_none()
+    }
+
+    /// Whether it takes no more streams: it was retired, it is dead, or its target said so (GOAWAY).
+    fn is_going_away(&self) -> bool {
+        let ready = self.sender.borrow_mut().as_mut().map(|sender| {
+            let mut nobody = Context::from_waker(Waker::noop());
+            sender.poll_ready(&mut nobody)
+        });
+        // Nothing of ours is ever queued at it, so it is ready or it has failed.
+        if let Some(Poll::Ready(Err(_))) = ready {
+            self.retire();
+        }
+        self.is_retired()
+    }
+
+    /// Looks after it; whether it is to be kept. What has had no stream for `longest_idle` is not.
+    fn look_after(&self, now: Instant, longest_idle: Duration) -> bool {
+        if self.driver.is_finished() {
+            self.retire();
+            return false;
+        }
+        let going_away = self.is_going_away();
+        if self.open.get() == 0 {
+            let since = self.idle_since.get().unwrap_or(now);
+            self.idle_since.set(Some(since));
+            return !going_away && now.saturating_duration_since(since) < longest_idle;
+        }
+        let (keepalive, pings) = &mut *self.keepalive.borrow_mut();
+        let Some(pings) = pings else { return true };
+        let answered = pings.poll_pong(&mut Context::from_waker(Waker::noop())).is_ready();
+        match keepalive.step(now, self.is_active.replace(false), answered) {
+            Step::Nothing => true,
+            Step::Ask => {
+                // Fails while another is under way, which will do as well.
+                let _ = pings.send_ping(h2::Ping::opaque());
+                true
+            }
+            Step::GiveUp => {
+                self.retire();
+                // Its streams break off with it.
+                self.driver.abort();
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.let_go.notify_one();
+    }
+}
+
+/// Dials, and waits for what the target says first: how many streams it takes. `place` is held as
+/// long as the connection lives. Needs a local runtime, which drives it from then on.
+///
+/// # Errors
+/// When the target refuses, cannot be reached, is not who it must be, does not speak HTTP/2, or is
+/// not ready in time.
+async fn dial(
+    address: SocketAddr,
+    timeout: Duration,
+    place: Option<OwnedSemaphorePermit>,
+    tls: Option<&Connector>,
+    began: Instant,
+) -> Result<Rc<Connection>, ConnectError> {
+    let ready = async {
+        let stream = connect::open(address, tls, None).await?;
+        if let TargetStream::Tls(stream) = &stream
+            && !tls::agreed_on_http2(stream)
+        {
+            return Err(ConnectError::NotHttp2);
+        }
+        let not_http2 = |_| ConnectError::NotHttp2;
+        let (sender, mut driver) = builder().handshake(stream).await.map_err(not_http2)?;
+        poll_fn(|cx| {
+            let ended = Pin::new(&mut driver).poll(cx).is_ready();
+            match driver.max_concurrent_send_streams() {
+                // Where it ended it may have said something, and no stream can begin all the same.
+                _ if ended => Poll::Ready(Err(ConnectError::NotHttp2)),
+                UNTOLD => Poll::Pending,
+                _ => Poll::Ready(Ok(())),
+            }
+        })
+        .await?;
+        Ok((sender, driver))
+    };
+    let (sender, mut driver) =
+        tokio::time::timeout(timeout, ready).await.map_err(|_| ConnectError::Timeout)??;
+    let pings = driver.ping_pong();
+    let let_go = Rc::new(Notify::new());
+    let is_let_go = Rc::clone(&let_go);
+    let drive = async move {
+        let _place = place;
+        tokio::select! {
+            // What ends it reaches every stream.
+            _ = &mut driver => return,
+            () = is_let_go.notified() => {}
+        }
+        // Whoever does not even take a goodbye does not keep the socket.
+        let _ = tokio::time::timeout(GOODBYE, driver).await;
+    };
+    Ok(Rc::new(Connection {
+        sender: RefCell::new(Some(sender)),
+        open: Cell::new(0),
+        has_answered: Cell::new(false),
+        is_active: Cell::new(false),
+        idle_since: Cell::new(None),
+        keepalive: RefCell::new((Keepalive::new(began), pings)),
+        let_go,
+        driver: tokio::task::spawn_local(drive).abort_handle(),
+    }))
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(MOST_UNSENT)
+        .max_header_list_size(LARGEST_HEADER_LIST)
+        .data_frame_budget(MOST_OVERHEAD)
+        .initial_max_send_streams(UNTOLD)
+        .max_concurrent_reset_streams(MOST_CANCELLED)
+        .max_local_error_reset_streams(None)
+        .enable_push(false);
+    builder
+}
+
+#[cfg(test)]
+mod tests;

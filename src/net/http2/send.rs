@@ -1,0 +1,100 @@
+//! A request's body on its way out, as fast as the target takes it (RFC 9113 section 5.2).
+
+use bytes::Bytes;
+use h2::SendStream;
+use http_body::{Body, Frame};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// Where sending stands.
+#[derive(Debug)]
+pub(super) struct Sending<B> {
+    /// `None` once nothing more is sent.
+    way: Option<(SendStream<Bytes>, B)>,
+    /// Read of the body, and not yet taken.
+    chunk: Bytes,
+    is_last: bool,
+}
+
+/// The body broke off at its source.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
+    pub(super) fn nothing() -> Self {
+        Self { way: None, chunk: Bytes::new(), is_last: false }
+    }
+
+    pub(super) fn of(stream: SendStream<Bytes>, body: B) -> Self {
+        Self { way: Some((stream, body)), ..Self::nothing() }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.way.is_none()
+    }
+
+    /// Sends no more of it.
+    pub(super) fn give_up(&mut self) {
+        *self = Self::nothing();
+    }
+
+    /// Sends what can be sent. Ready when there is no more to send, or nobody who takes it.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        while let Some((stream, body)) = &mut self.way {
+            let taken = if self.chunk.is_empty() {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                match frame.transpose().map_err(|_| Broken)?.map(Frame::into_data) {
+                    Some(Ok(data)) => {
+                        self.chunk = data;
+                        self.is_last = body.is_end_stream();
+                        match self.chunk.is_empty() {
+                            true if self.is_last => self.end(None),
+                            _ => true,
+                        }
+                    }
+                    Some(Err(frame)) => self.end(frame.into_trailers().ok()),
+                    None => self.end(None),
+                }
+            } else {
+                ready!(poll_chunk(stream, &mut self.chunk, self.is_last, cx))
+                    && !(self.is_last && self.chunk.is_empty())
+            };
+            if !taken {
+                // It was the end, or the target takes no more; it may answer all the same.
+                self.give_up();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends the request, which fails only where nobody takes it any more.
+    fn end(&mut self, trailers: Option<http::HeaderMap>) -> bool {
+        if let Some((stream, _)) = &mut self.way {
+            let _ = match trailers {
+                Some(trailers) => stream.send_trailers(trailers),
+                None => stream.send_data(Bytes::new(), true),
+            };
+        }
+        false
+    }
+}
+
+/// Sends as much of the chunk as the target takes by now; whether it takes any. Room is asked for
+/// only when there is something to send: what is set aside for a stream is lost to all others.
+fn poll_chunk(
+    stream: &mut SendStream<Bytes>,
+    chunk: &mut Bytes,
+    is_last: bool,
+    cx: &mut Context<'_>,
+) -> Poll<bool> {
+    stream.reserve_capacity(chunk.len());
+    while stream.capacity() == 0 {
+        match ready!(stream.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Poll::Ready(false),
+        }
+    }
+    let piece = chunk.split_to(stream.capacity().min(chunk.len()));
+    let ends = is_last && chunk.is_empty();
+    Poll::Ready(stream.send_data(piece, ends).is_ok())
+}

@@ -1,0 +1,222 @@
+//! One exchange on a connection: a request, its answer, and both bodies with back-pressure.
+
+use super::Connection;
+use super::send::{Broken, Sending};
+use crate::net::http1::{BrokenOff, Trouble};
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, Request, StatusCode};
+use http_body::{Body, Frame};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use tokio::sync::Notify;
+
+/// Bytes of interim answers a target may send before its final head, as with HTTP/1.1.
+const MOST_INTERIM: usize = 1_024 * 1_024;
+
+/// Room for one stream on a connection, given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    pub(super) connection: Rc<Connection>,
+    freed: Rc<Notify>,
+}
+
+impl Place {
+    /// Takes room, if the connection has some. Whoever waits for room is told when it is back.
+    pub(super) fn take(connection: &Rc<Connection>, freed: &Rc<Notify>) -> Option<Self> {
+        if !connection.has_room() {
+            return None;
+        }
+        connection.open.set(connection.open.get() + 1);
+        if connection.idle_since.take().is_some() {
+            // Whatever it was silent for before, nothing was expected of it.
+            connection.is_active.set(true);
+        }
+        Some(Self { connection: Rc::clone(connection), freed: Rc::clone(freed) })
+    }
+
+    /// The connection it is on.
+    pub fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
+    /// Whether the connection has answered before, so that its loss may be its age.
+    pub fn is_proven(&self) -> bool {
+        self.connection.has_answered.get()
+    }
+
+    /// Begins an exchange: `request` is the head, in HTTP/2's form, `body` what follows it.
+    ///
+    /// # Errors
+    /// Where the connection takes no more; nothing was sent then.
+    pub fn begin<B: Body<Data = Bytes> + Unpin>(
+        self,
+        request: Request<()>,
+        body: Option<B>,
+    ) -> Result<Stream<B>, Trouble> {
+        let unsent = Trouble::Lost { unsent: true };
+        if self.connection.is_going_away() {
+            return Err(unsent);
+        }
+        let mut sender = self.connection.sender.borrow_mut();
+        let begun = sender.as_mut().map(|sender| sender.send_request(request, body.is_none()));
+        drop(sender);
+        let Some(Ok((response, way))) = begun else { return Err(unsent) };
+        Ok(Stream {
+            response,
+            sending: body.map_or_else(Sending::nothing, |body| Sending::of(way, body)),
+            body: None,
+            has_ended: false,
+            unreleased: 0,
+            left: None,
+            interim: 0,
+            place: self,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connection.open.set(self.connection.open.get() - 1);
+        self.freed.notify_one();
+    }
+}
+
+/// The exchange. Dropping it before its end tells the target that nobody waits any more (RFC 9113
+/// section 8.7: CANCEL), and leaves the connection to the others.
+pub struct Stream<B> {
+    response: ResponseFuture,
+    sending: Sending<B>,
+    /// From the final head on, until it breaks off.
+    body: Option<RecvStream>,
+    has_ended: bool,
+    /// Bytes of the last frame, for which the target gets no more until the client took them.
+    unreleased: usize,
+    left: Option<u64>,
+    interim: usize,
+    // Last: there is room on the connection once all of the above is gone.
+    place: Place,
+}
+
+impl<B> fmt::Debug for Stream<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
+    /// Sends, and waits for the final head, whose fields replace those in `headers`.
+    pub fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        headers: &mut HeaderMap,
+    ) -> Poll<Result<StatusCode, Trouble>> {
+        if let Poll::Ready(Err(Broken)) = self.sending.poll(cx) {
+            return Poll::Ready(Err(Trouble::BodyBroken));
+        }
+        while let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
+            let interim = interim.map_err(|error| self.trouble(&error))?;
+            self.interim += size(interim.headers());
+            if self.interim > MOST_INTERIM {
+                return Poll::Ready(Err(Trouble::Malformed));
+            }
+        }
+        let answer = ready!(Pin::new(&mut self.response).poll(cx));
+        let (head, body) = answer.map_err(|error| self.trouble(&error))?.into_parts();
+        self.place.connection.has_answered.set(true);
+        self.place.connection.is_active.set(true);
+        self.left = match body.is_end_stream() {
+            true => Some(0),
+            false => length(&head.headers),
+        };
+        self.body = Some(body);
+        *headers = head.headers;
+        Poll::Ready(Ok(head.status))
+    }
+
+    fn trouble(&self, error: &h2::Error) -> Trouble {
+        let refused = error.is_remote()
+            && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
+        if refused {
+            // It did nothing with it (RFC 9113 section 8.7), whatever the method.
+            return Trouble::Lost { unsent: true };
+        }
+        // What the library broke off was no answer; what it broke the connection off for may have
+        // been another's.
+        let is_malformed = error.is_library() && error.is_reset();
+        match is_malformed || self.interim > 0 {
+            true => Trouble::Malformed,
+            false => Trouble::Lost { unsent: false },
+        }
+    }
+
+    /// Whether some of the request is left to be sent.
+    pub fn is_sending(&self) -> bool {
+        !self.sending.is_over()
+    }
+
+    /// Sends on what is left of the request after its answer has begun.
+    pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(Err(Broken)) = self.sending.poll(cx) {
+            self.sending.give_up();
+        }
+    }
+
+    /// The next frame of the answer's body, or its trailers. Asking for it says that the one before
+    /// was taken: only then may the target send as much again.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        let Some(body) = &mut self.body else { return Poll::Ready(Some(Err(BrokenOff))) };
+        if self.unreleased > 0 {
+            // Fails for more than was received.
+            let _ = body.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
+        }
+        while let Some(data) = ready!(body.poll_data(cx)) {
+            let Ok(data) = data else {
+                self.body = None;
+                return Poll::Ready(Some(Err(BrokenOff)));
+            };
+            self.place.connection.is_active.set(true);
+            if data.is_empty() {
+                continue;
+            }
+            self.unreleased = data.len();
+            self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        let Ok(trailers) = ready!(body.poll_trailers(cx)) else {
+            self.body = None;
+            return Poll::Ready(Some(Err(BrokenOff)));
+        };
+        self.has_ended = true;
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    /// Whether all of the answer's body was taken, trailers included.
+    pub fn is_done(&self) -> bool {
+        self.has_ended || self.body.as_ref().is_some_and(RecvStream::is_end_stream)
+    }
+
+    /// How much of it is left, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        self.left
+    }
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn size(headers: &HeaderMap) -> usize {
+    // 32 for each field as RFC 9113 section 6.5.2 counts, and for the status.
+    32 + headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>()
+}

@@ -1,0 +1,579 @@
+//! Connections against servers in the same thread: the library's own, and some that misbehave frame
+//! by frame.
+
+use super::connections::{Connections, Unreached, Way};
+use super::stream::{Place, Stream};
+use super::{Connection, MOST_STREAMS, STREAM_WINDOW};
+use crate::ground::clock::Moment;
+use crate::ground::name::Name;
+use crate::model::live::TargetLive;
+use crate::model::roster::Roster;
+use crate::net::http1::Trouble;
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::{self, SendResponse};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::yield_now;
+
+/// Runs a scene, which must end by itself.
+fn run(scene: impl Future<Output = ()>) {
+    let options = tokio::runtime::LocalOptions::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(options);
+    runtime.unwrap().block_on(async {
+        let scene = tokio::time::timeout(Duration::from_secs(20), scene);
+        scene.await.expect("the scene stands still");
+    });
+}
+
+/// A body of given frames.
+#[derive(Debug, Default)]
+struct Frames(Vec<Frame<Bytes>>);
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready((!self.0.is_empty()).then(|| Ok(self.0.remove(0))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A target, and a worker's connections to it.
+struct Scene {
+    connections: Rc<Connections>,
+    target: Arc<TargetLive>,
+    address: SocketAddr,
+}
+
+impl Scene {
+    fn new(address: SocketAddr, max_connections: Option<u32>) -> Self {
+        let name = |text| Name::new(text).unwrap();
+        let (group, id) = (name("app"), name("a"));
+        let target = Roster::default().target(&group, &id, Some(address), max_connections, None);
+        Self { connections: Rc::default(), target, address }
+    }
+
+    async fn take(&self, avoided: Option<&Rc<Connection>>) -> Result<Place, Unreached> {
+        let timeout = Duration::from_millis(if avoided.is_some() { 200 } else { 5_000 });
+        let way = Way { address: self.address, timeout, tls: None, keep_alive: Duration::ZERO };
+        self.connections.take(way, &self.target, avoided).await
+    }
+
+    async fn begin(&self, body: Option<Frames>) -> Stream<Frames> {
+        self.take(None).await.unwrap().begin(get(), body).unwrap()
+    }
+}
+
+fn get() -> Request<()> {
+    Request::get("http://app.internal/").body(()).unwrap()
+}
+
+async fn answer(stream: &mut Stream<Frames>) -> Result<StatusCode, Trouble> {
+    let mut headers = HeaderMap::new();
+    poll_fn(|cx| stream.poll_answer(cx, &mut headers)).await
+}
+
+/// The whole body and its trailers; `Err` where it breaks off.
+async fn body(stream: &mut Stream<Frames>) -> Result<(Vec<u8>, HeaderMap), ()> {
+    let (mut data, mut trailers) = (Vec::new(), HeaderMap::new());
+    while let Some(frame) = poll_fn(|cx| stream.poll_frame(cx)).await {
+        match frame.map_err(drop)?.into_data() {
+            Ok(piece) => data.extend_from_slice(&piece),
+            Err(frame) => trailers = frame.into_trailers().unwrap(),
+        }
+    }
+    Ok((data, trailers))
+}
+
+/// A server; how many connections came to it.
+async fn server<F: Future<Output = ()> + 'static>(
+    most_streams: u32,
+    serve: impl Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> F + Clone + 'static,
+) -> (SocketAddr, Rc<Cell<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let came = Rc::new(Cell::new(0));
+    let count = Rc::clone(&came);
+    tokio::task::spawn_local(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            count.set(count.get() + 1);
+            let serve = serve.clone();
+            tokio::task::spawn_local(async move {
+                let mut builder = server::Builder::new();
+                builder.max_concurrent_streams(most_streams);
+                let mut connection = builder.handshake::<_, Bytes>(stream).await.unwrap();
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    tokio::task::spawn_local(serve(request, respond));
+                }
+            });
+        }
+    });
+    (address, came)
+}
+
+async fn ok(_: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>) {
+    let _ = respond.send_response(Response::new(()), true);
+}
+
+/// A server that reads the head of each request and answers with these bytes, the request's stream
+/// id in place of `____`.
+async fn raw(answer: &'static [u8], closes: bool) -> (SocketAddr, Rc<Cell<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let came = Rc::new(Cell::new(0));
+    let count = Rc::clone(&came);
+    tokio::task::spawn_local(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            count.set(count.get() + 1);
+            tokio::task::spawn_local(misbehave(stream, answer, closes));
+        }
+    });
+    (address, came)
+}
+
+async fn misbehave(mut stream: TcpStream, answer: &'static [u8], closes: bool) {
+    stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    stream.read_exact(&mut [0; 24]).await.unwrap();
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).await.is_ok() {
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+        if head[3] != 1 {
+            continue;
+        }
+        let mut answer = answer.to_vec();
+        while let Some(at) = answer.windows(4).position(|bytes| bytes == b"____") {
+            answer[at..at + 4].copy_from_slice(&head[5..]);
+        }
+        stream.write_all(&answer).await.unwrap();
+        if closes {
+            return;
+        }
+    }
+}
+
+#[test]
+fn ten_requests_at_once_to_a_cold_target_make_one_connection() {
+    run(async {
+        let (address, came) = server(100, ok).await;
+        let scene = Rc::new(Scene::new(address, None));
+        let all = (0..10).map(|_| {
+            let scene = Rc::clone(&scene);
+            tokio::task::spawn_local(async move {
+                let mut stream = scene.begin(None).await;
+                answer(&mut stream).await.unwrap()
+            })
+        });
+        for answered in all.collect::<Vec<_>>() {
+            assert_eq!(answered.await.unwrap(), 200);
+        }
+        assert_eq!(came.get(), 1);
+    });
+}
+
+#[test]
+fn a_full_connection_gets_a_second_beside_it_and_where_none_may_be_its_room_is_awaited() {
+    run(async {
+        let (address, came) = server(2, ok).await;
+        let scene = Scene::new(address, None);
+        let held = [scene.begin(None).await, scene.begin(None).await];
+        let third = scene.begin(None).await;
+        assert_eq!(came.get(), 2);
+        drop((held, third));
+
+        let (address, came) = server(2, ok).await;
+        let scene = Scene::new(address, Some(1));
+        let held = [scene.begin(None).await, scene.begin(None).await];
+        let mut third = Box::pin(scene.begin(None));
+        for _ in 0..20 {
+            assert!(is_pending(&mut third));
+            yield_now().await;
+        }
+        drop(held);
+        assert_eq!(answer(&mut third.await).await, Ok(StatusCode::OK));
+        assert_eq!(came.get(), 1);
+    });
+}
+
+#[test]
+fn a_place_that_another_worker_waits_for_is_given_up_and_nothing_under_way_with_it() {
+    run(async {
+        let (address, came) = server(100, ok).await;
+        let here = Scene::new(address, Some(1));
+        let elsewhere = Scene {
+            connections: Rc::default(),
+            target: Arc::clone(&here.target),
+            address: here.address,
+        };
+        let mut held = here.begin(None).await;
+        let mut other = Box::pin(elsewhere.begin(None));
+        assert!(is_pending(&mut other));
+        let now = Moment::now().monotonic;
+        here.connections.sweep(now, &here.target);
+        assert!(is_pending(&mut other));
+        assert_eq!(answer(&mut held).await, Ok(StatusCode::OK));
+        drop(held);
+        here.connections.sweep(now, &here.target);
+        assert_eq!(answer(&mut other.await).await, Ok(StatusCode::OK));
+        assert_eq!(came.get(), 2);
+    });
+}
+
+fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
+    future.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending()
+}
+
+#[test]
+fn bodies_and_trailers_go_both_ways() {
+    run(async {
+        let (address, _) = server(100, |mut request, mut respond| async move {
+            let mut way = respond.send_response(Response::new(()), false).unwrap();
+            while let Some(data) = request.body_mut().data().await {
+                let data = data.unwrap();
+                request.body_mut().flow_control().release_capacity(data.len()).unwrap();
+                way.send_data(data, false).unwrap();
+            }
+            let trailers = request.body_mut().trailers().await.unwrap();
+            way.send_trailers(trailers.unwrap_or_default()).unwrap();
+        })
+        .await;
+        let scene = Scene::new(address, None);
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        let large = Bytes::from(vec![7; 3 * STREAM_WINDOW as usize]);
+        let frames = [Frame::data(large.clone()), Frame::trailers(trailers.clone())];
+        let mut stream = scene.begin(Some(Frames(frames.into()))).await;
+        assert_eq!(answer(&mut stream).await, Ok(StatusCode::OK));
+        let (data, got) = {
+            let both = async {
+                let mut data = Vec::new();
+                loop {
+                    let frame = poll_fn(|cx| {
+                        stream.poll_sending(cx);
+                        stream.poll_frame(cx)
+                    });
+                    match frame.await.unwrap().unwrap().into_data() {
+                        Ok(piece) => data.extend_from_slice(&piece),
+                        Err(frame) => return (data, frame.into_trailers().unwrap()),
+                    }
+                }
+            };
+            both.await
+        };
+        assert!(data == large && got == trailers);
+        assert!(stream.is_done() && !stream.is_sending());
+    });
+}
+
+#[test]
+fn whoever_lets_go_of_an_exchange_cancels_it_and_nobody_else_s() {
+    run(async {
+        let reset = Rc::new(Cell::new(None));
+        let seen = Rc::clone(&reset);
+        let (address, came) = server(100, move |request, mut respond| {
+            let seen = Rc::clone(&seen);
+            async move {
+                if request.uri().path() == "/" {
+                    let _ = respond.send_response(Response::new(()), true);
+                    return;
+                }
+                seen.set(Some(poll_fn(|cx| respond.poll_reset(cx)).await.unwrap()));
+            }
+        })
+        .await;
+        let scene = Scene::new(address, None);
+        let slow = Request::get("http://app.internal/slow").body(()).unwrap();
+        let slow = scene.take(None).await.unwrap().begin::<Frames>(slow, None).unwrap();
+        let mut other = scene.begin(None).await;
+        assert_eq!(answer(&mut other).await, Ok(StatusCode::OK));
+        drop(slow);
+        while reset.get().is_none() {
+            yield_now().await;
+        }
+        assert_eq!(reset.get(), Some(Reason::CANCEL));
+        assert_eq!(answer(&mut scene.begin(None).await).await, Ok(StatusCode::OK));
+        assert_eq!(came.get(), 1);
+    });
+}
+
+#[test]
+fn frames_that_cross_a_thousand_cancels_cost_nobody_the_connection() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scene = Scene::new(listener.local_addr().unwrap(), None);
+        // Sends on each stream that was reset, and answers the first one at the end.
+        const CANCELS: u32 = 2_000;
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+            stream.read_exact(&mut [0; 24]).await.unwrap();
+            let (mut head, mut left) = ([0; 9], CANCELS);
+            while stream.read_exact(&mut head).await.is_ok() {
+                let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+                stream.read_exact(&mut vec![0; length]).await.unwrap();
+                if head[3] == 3 && left > 0 {
+                    let late = [b"\0\0\x01\0\0", &head[5..], b"x"].concat();
+                    stream.write_all(&late).await.unwrap();
+                    left -= 1;
+                    if left == 0 {
+                        stream.write_all(b"\0\0\x01\x01\x05\0\0\0\x01\x88").await.unwrap();
+                    }
+                }
+            }
+        });
+        let mut first = scene.begin(None).await;
+        for _ in 0..CANCELS {
+            drop(scene.begin(None).await);
+            yield_now().await;
+        }
+        assert_eq!(answer(&mut first).await, Ok(StatusCode::OK));
+    });
+}
+
+const GOAWAY_ABOVE_NOTHING: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+const REFUSED: &[u8] = b"\0\0\x04\x03\0____\0\0\0\x07";
+const INTERNAL_ERROR: &[u8] = b"\0\0\x04\x03\0____\0\0\0\x02";
+/// `:status: 200`, which goes on.
+const HEAD_OF_AN_ANSWER: &[u8] = b"\0\0\x01\x01\x04____\x88";
+
+#[test]
+fn what_a_target_did_nothing_with_is_told_from_what_it_may_have_done() {
+    for (bytes, closes, expected) in [
+        (GOAWAY_ABOVE_NOTHING, false, Trouble::Lost { unsent: true }),
+        (REFUSED, false, Trouble::Lost { unsent: true }),
+        (INTERNAL_ERROR, false, Trouble::Lost { unsent: false }),
+        (b"", true, Trouble::Lost { unsent: false }),
+        // `:path` in an answer.
+        (b"\0\0\x01\x01\x05____\x84", false, Trouble::Malformed),
+    ] {
+        run(async move {
+            let (address, _) = raw(bytes, closes).await;
+            let mut stream = Scene::new(address, None).begin(None).await;
+            assert_eq!(answer(&mut stream).await, Err(expected), "{bytes:?}");
+        });
+    }
+}
+
+#[test]
+fn after_goaway_new_requests_go_to_a_new_connection_and_a_refusal_leaves_the_old_one() {
+    run(async {
+        for (bytes, on_the_same) in [(GOAWAY_ABOVE_NOTHING, false), (REFUSED, true)] {
+            let (address, came) = raw(bytes, false).await;
+            let scene = Scene::new(address, None);
+            let place = scene.take(None).await.unwrap();
+            let first = Rc::clone(place.connection());
+            let mut stream = place.begin::<Frames>(get(), None).unwrap();
+            assert!(answer(&mut stream).await.is_err());
+            let next = scene.take(None).await.unwrap();
+            assert_eq!(Rc::ptr_eq(next.connection(), &first), on_the_same);
+            drop(next);
+            // Whoever was refused may ask for another.
+            let other = scene.take(Some(&first)).await.unwrap();
+            assert!(!Rc::ptr_eq(other.connection(), &first));
+            assert_eq!(came.get(), 2);
+        }
+        // Where there can be no other it is the same.
+        let (address, came) = raw(REFUSED, false).await;
+        let scene = Scene::new(address, Some(1));
+        let place = scene.take(None).await.unwrap();
+        let first = Rc::clone(place.connection());
+        let again = scene.take(Some(&first)).await.unwrap();
+        assert!(Rc::ptr_eq(again.connection(), &first));
+        assert_eq!(came.get(), 1);
+    });
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_never_done() {
+    run(async {
+        let (address, _) = raw(HEAD_OF_AN_ANSWER, true).await;
+        let mut stream = Scene::new(address, None).begin(None).await;
+        assert_eq!(answer(&mut stream).await, Ok(StatusCode::OK));
+        assert!(body(&mut stream).await.is_err());
+        assert!(!stream.is_done());
+    });
+}
+
+#[test]
+fn a_target_that_speaks_http1_is_none_and_ten_who_waited_hear_of_one_failure() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scene = Rc::new(Scene::new(listener.local_addr().unwrap(), None));
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        let news = Rc::new(RefCell::new(Vec::new()));
+        let all = (0..10).map(|_| {
+            let (scene, news) = (Rc::clone(&scene), Rc::clone(&news));
+            tokio::task::spawn_local(async move {
+                let unreached = scene.take(None).await.unwrap_err();
+                assert_eq!(unreached.error.word(), "target_not_http2");
+                news.borrow_mut().push(unreached.is_news);
+            })
+        });
+        for told in all.collect::<Vec<_>>() {
+            told.await.unwrap();
+        }
+        assert_eq!(news.borrow().iter().filter(|news| **news).count(), 1);
+    });
+}
+
+#[test]
+fn clients_that_take_nothing_hold_back_their_own_streams_and_no_others() {
+    run(async {
+        let sent = Rc::new(Cell::new(0));
+        let count = Rc::clone(&sent);
+        let (address, came) = server(1_000, move |request, mut respond| {
+            let count = Rc::clone(&count);
+            async move {
+                if request.uri().path() == "/" {
+                    return drop(respond.send_response(Response::new(()), true));
+                }
+                let mut way = respond.send_response(Response::new(()), false).unwrap();
+                loop {
+                    way.reserve_capacity(16_384);
+                    let Some(Ok(room)) = poll_fn(|cx| way.poll_capacity(cx)).await else { return };
+                    count.set(count.get() + room);
+                    way.send_data(Bytes::from(vec![1; room]), false).unwrap();
+                }
+            }
+        })
+        .await;
+        let scene = Scene::new(address, None);
+        let mut stalled = Vec::new();
+        for _ in 0..MOST_STREAMS - 1 {
+            let endless = Request::get("http://app.internal/endless").body(()).unwrap();
+            let place = scene.take(None).await.unwrap();
+            let mut stream = place.begin::<Frames>(endless, None).unwrap();
+            assert_eq!(answer(&mut stream).await, Ok(StatusCode::OK));
+            stalled.push(stream);
+        }
+        let most = (MOST_STREAMS - 1) * STREAM_WINDOW as usize;
+        while sent.get() < most {
+            yield_now().await;
+        }
+        assert_eq!(answer(&mut scene.begin(None).await).await, Ok(StatusCode::OK));
+        assert_eq!((sent.get(), came.get()), (most, 1));
+        // Whoever takes some gets more.
+        for _ in 0..2 * STREAM_WINDOW / 16_384 {
+            poll_fn(|cx| stalled[0].poll_frame(cx)).await.unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn nor_do_they_where_targets_send_small_messages() {
+    run(async {
+        const SMALL: usize = 50;
+        let sent = Rc::new(Cell::new(0));
+        let count = Rc::clone(&sent);
+        let (address, came) = server(1_000, move |request, mut respond| {
+            let count = Rc::clone(&count);
+            async move {
+                if request.uri().path() == "/" {
+                    return drop(respond.send_response(Response::new(()), true));
+                }
+                let mut way = respond.send_response(Response::new(()), false).unwrap();
+                loop {
+                    way.reserve_capacity(SMALL);
+                    let Some(Ok(_)) = poll_fn(|cx| way.poll_capacity(cx)).await else { return };
+                    if way.capacity() < SMALL {
+                        continue;
+                    }
+                    count.set(count.get() + SMALL);
+                    way.send_data(Bytes::from_static(&[1; SMALL]), false).unwrap();
+                }
+            }
+        })
+        .await;
+        let scene = Scene::new(address, None);
+        let mut stalled = Vec::new();
+        for _ in 0..32 {
+            let endless = Request::get("http://app.internal/endless").body(()).unwrap();
+            let place = scene.take(None).await.unwrap();
+            let mut stream = place.begin::<Frames>(endless, None).unwrap();
+            assert_eq!(answer(&mut stream).await, Ok(StatusCode::OK));
+            stalled.push(stream);
+        }
+        let most = stalled.len() * (STREAM_WINDOW as usize / SMALL * SMALL);
+        while sent.get() < most {
+            yield_now().await;
+        }
+        assert_eq!(answer(&mut scene.begin(None).await).await, Ok(StatusCode::OK));
+        assert_eq!(came.get(), 1);
+        for stream in &mut stalled {
+            assert!(poll_fn(|cx| stream.poll_frame(cx)).await.unwrap().is_ok());
+        }
+    });
+}
+
+#[test]
+fn interim_heads_without_end_are_no_answer() {
+    // `:status: 103` and a field of 16,000 bytes, more than a megabyte of them.
+    let mut interim = b"\x08\x03103\x00\x01x\x7f\x81\x7c".to_vec();
+    interim.extend([b'y'; 16_000]);
+    let length = interim.len();
+    let mut frame = vec![(length >> 16) as u8, (length >> 8) as u8, length as u8, 1, 4];
+    frame.extend_from_slice(b"____");
+    frame.extend(interim);
+    let flood: &'static [u8] = frame.repeat(70).leak();
+    run(async move {
+        let (address, _) = raw(flood, false).await;
+        let mut stream = Scene::new(address, None).begin(None).await;
+        assert_eq!(answer(&mut stream).await, Err(Trouble::Malformed));
+    });
+}
+
+#[test]
+fn idle_connections_end_and_dead_ones_take_their_streams_with_them() {
+    run(async {
+        let (address, came) = raw(b"", false).await;
+        let scene = Scene::new(address, None);
+        let began = Moment::now().monotonic;
+        let sweep = |second| {
+            scene.connections.sweep(began + Duration::from_secs(second), &scene.target);
+        };
+        let mut stream = scene.begin(None).await;
+        // This server answers no ping.
+        for second in 1..=45 {
+            sweep(second);
+            yield_now().await;
+        }
+        assert_eq!(answer(&mut stream).await, Err(Trouble::Lost { unsent: false }));
+        drop(stream);
+        drop(scene.take(None).await.unwrap());
+        assert_eq!(came.get(), 2);
+        for second in [100, 130, 159] {
+            sweep(second);
+        }
+        drop(scene.take(None).await.unwrap());
+        assert_eq!(came.get(), 2);
+        for second in [200, 260] {
+            sweep(second);
+        }
+        drop(scene.take(None).await.unwrap());
+        assert_eq!(came.get(), 3);
+    });
+}

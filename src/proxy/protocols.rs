@@ -1,0 +1,75 @@
+//! Which client may speak to which group (AWS, "Target groups for your Application Load Balancers":
+//! protocol version), and what is a gRPC call.
+
+use crate::config::settings::Protocol;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Version};
+
+/// Whether a request is a gRPC call ("gRPC over HTTP2": Content-Type). gRPC-Web is not: it is made
+/// for HTTP/1.1.
+pub(super) fn is_grpc(version: Version, headers: &HeaderMap) -> bool {
+    if version != Version::HTTP_2 {
+        return false;
+    }
+    let Some(content_type) = headers.get(CONTENT_TYPE) else { return false };
+    match content_type.as_bytes().split_at_checked(GRPC.len()) {
+        Some((begin, rest)) => {
+            begin.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';'))
+        }
+        None => false,
+    }
+}
+
+const GRPC: &[u8] = b"application/grpc";
+
+/// Whether targets of this protocol can be sent the request.
+pub(super) fn fits(group: Protocol, version: Version, method: &Method, is_grpc: bool) -> bool {
+    match group {
+        Protocol::Http1 => !is_grpc,
+        Protocol::Http2 => version == Version::HTTP_2,
+        Protocol::Grpc => version == Version::HTTP_2 && method == Method::POST,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_speak_to_whom_is_albs_table() {
+        let (one, two) = (Version::HTTP_11, Version::HTTP_2);
+        // HTTP/1.1, HTTP/2, HTTP/2 with POST, gRPC.
+        let clients = [
+            (one, Method::GET, false),
+            (two, Method::GET, false),
+            (two, Method::POST, false),
+            (two, Method::POST, true),
+        ];
+        for (group, expected) in [
+            (Protocol::Http1, [true, true, true, false]),
+            (Protocol::Http2, [false, true, true, true]),
+            (Protocol::Grpc, [false, false, true, true]),
+        ] {
+            let fit = clients
+                .each_ref()
+                .map(|(version, method, is_grpc)| fits(group, *version, method, *is_grpc));
+            assert_eq!(fit, expected, "{group:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_known_by_its_content_type_over_http2() {
+        let says = |version, content_type: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
+            is_grpc(version, &headers)
+        };
+        for calls in ["application/grpc", "application/grpc+proto", "Application/gRPC;a=b"] {
+            assert!(says(Version::HTTP_2, calls), "{calls}");
+            assert!(!says(Version::HTTP_11, calls), "{calls}");
+        }
+        for none in ["application/grpc-web", "application/grpc-web+proto", "application/json", ""] {
+            assert!(!says(Version::HTTP_2, none), "{none}");
+        }
+    }
+}
