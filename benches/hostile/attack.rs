@@ -38,7 +38,12 @@ fn larges() -> Vec<u8> {
 }
 
 pub const ATTACKS: &[Attack] = &[
-    Attack { name: "nothing but connections", first: Vec::new, again: |id| (vec![], id), reads: true },
+    Attack {
+        name: "nothing but connections",
+        first: Vec::new,
+        again: |id| (vec![], id),
+        reads: true,
+    },
     Attack {
         name: "PING",
         first: Vec::new,
@@ -109,7 +114,13 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "header bombs, refused",
-        first: || headers(1, END_STREAM, &[request("GET", "/hang", &[]), kept("x-a", &"x".repeat(3_900))].concat()),
+        first: || {
+            headers(
+                1,
+                END_STREAM,
+                &[request("GET", "/hang", &[]), kept("x-a", &"x".repeat(3_900))].concat(),
+            )
+        },
         again: |id| {
             let bomb = [request("GET", "/hang", &[]), vec![0xbe; 15]].concat();
             (odd(id, 100).flat_map(|id| headers(id, END_STREAM, &bomb)).collect(), id + 200)
@@ -118,7 +129,13 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "references that unfold past the limit",
-        first: || headers(1, END_STREAM, &[request("GET", "/hang", &[]), kept("x-a", &"x".repeat(3_900))].concat()),
+        first: || {
+            headers(
+                1,
+                END_STREAM,
+                &[request("GET", "/hang", &[]), kept("x-a", &"x".repeat(3_900))].concat(),
+            )
+        },
         again: |id| {
             let bomb = [request("GET", "/hang", &[]), vec![0xbe; 16_000]].concat();
             (headers(id, END_STREAM, &bomb), id + 2)

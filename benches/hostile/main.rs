@@ -37,7 +37,8 @@ fn main() {
         return println!("hostile: nothing to do; run it with: cargo bench --bench hostile");
     }
     let wanted = text.iter().find(|text| !text.starts_with("--")).copied().unwrap_or_default();
-    let (_, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    let (_, most) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, most, most).unwrap();
     memory::run(wanted);
     neighbours::run(wanted);

@@ -27,7 +27,9 @@ fn odd() -> impl Iterator<Item = u32> {
 
 fn all(address: SocketAddr, settings: &[(u16, u32)], each: impl Fn(u32) -> Vec<u8>) -> Frames {
     let mut client = Frames::begun_with(address, settings);
-    odd().for_each(|stream| drop(client.send(&each(stream))));
+    odd().for_each(|stream| {
+        client.send(&each(stream));
+    });
     client
 }
 
@@ -67,9 +69,8 @@ const CASES: &[Case] = &[
         connections: 10,
         heard: STREAMS as usize,
         open: |address| {
-            let mut client = all(address, &[(INITIAL_WINDOW_SIZE, 1 << 30)], |stream| {
-                get(stream, "/large")
-            });
+            let mut client =
+                all(address, &[(INITIAL_WINDOW_SIZE, 1 << 30)], |stream| get(stream, "/large"));
             client.send(&window_update(0, 1 << 30));
             client
         },
@@ -109,9 +110,8 @@ const CASES: &[Case] = &[
         connections: 10,
         heard: 0,
         open: |address| {
-            let mut client = all(address, &[], |stream| {
-                headers(stream, 0, &request("POST", "/deaf", &[]))
-            });
+            let mut client =
+                all(address, &[], |stream| headers(stream, 0, &request("POST", "/deaf", &[])));
             for _ in 0..255 {
                 odd().take(4).for_each(|stream| {
                     client.send(&frame(DATA, 0, stream, &[0; 4_096]));
@@ -125,10 +125,11 @@ const CASES: &[Case] = &[
         connections: 10,
         heard: 0,
         open: |address| {
-            let mut client = all(address, &[], |stream| {
-                headers(stream, 0, &request("POST", "/deaf", &[]))
+            let mut client =
+                all(address, &[], |stream| headers(stream, 0, &request("POST", "/deaf", &[])));
+            (0..8_000).for_each(|_| {
+                client.send(&frame(DATA, 0, 1, b"x"));
             });
-            (0..8_000).for_each(|_| drop(client.send(&frame(DATA, 0, 1, b"x"))));
             client
         },
     },
@@ -137,9 +138,8 @@ const CASES: &[Case] = &[
         connections: 10,
         heard: 0,
         open: |address| {
-            let mut client = all(address, &[], |stream| {
-                headers(stream, 0, &request("POST", "/deaf", &[]))
-            });
+            let mut client =
+                all(address, &[], |stream| headers(stream, 0, &request("POST", "/deaf", &[])));
             odd().for_each(|stream| {
                 let block = [kept("a", ""), vec![0xbe; 2_000]].concat();
                 client.send(&headers(stream, END_STREAM, &block));

@@ -41,18 +41,23 @@ async fn serve(mut stream: TcpStream, begun: Arc<AtomicUsize>) {
             }
         }
         begun.fetch_add(1, Ordering::Relaxed);
-        let answer = if buffer.starts_with(b"GET /well ") {
-            b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell".to_vec()
+        let head: &[u8] = if buffer.starts_with(b"GET /well ") {
+            b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell"
         } else if buffer.starts_with(b"GET /large ") {
-            let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n".to_vec();
-            answer.resize(answer.len() + (8 << 20), b'x');
-            answer
+            b"HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n"
         } else {
             // Until the balancer has had enough.
             let _ = stream.read_to_end(&mut buffer).await;
             return;
         };
-        if stream.write_all(&answer).await.is_err() {
+        let pieces = if head.ends_with(b"well") { 0 } else { 128 };
+        let mut sent = stream.write_all(head).await;
+        for _ in 0..pieces {
+            if sent.is_ok() {
+                sent = stream.write_all(&[b'x'; 65_536]).await;
+            }
+        }
+        if sent.is_err() {
             return;
         }
     }

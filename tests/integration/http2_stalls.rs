@@ -3,9 +3,9 @@
 
 use crate::http2_attacks::{NO_CHECKS, hanging, others_are_served};
 use crate::support::frames::{
-    CANCEL, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS,
-    INITIAL_WINDOW_SIZE, NO_ERROR, REFUSED_STREAM, RST_STREAM, block, frame, get,
-    headers, kept, request, reset, settings, window_update,
+    CANCEL, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE,
+    NO_ERROR, REFUSED_STREAM, RST_STREAM, block, frame, get, headers, kept, request, reset,
+    settings, window_update,
 };
 use crate::support::origin::Then;
 use crate::support::panics::Panics;
@@ -203,12 +203,15 @@ fn heads_under_way_take_a_mebibyte_of_a_connection_and_streams_past_it_are_refus
     let mut client = Frames::begun(world.address());
     // Sixty thousand bytes in memory each, of some thirty on the wire.
     let bomb = [request("GET", "/", &[]), vec![0xbe; 15]].concat();
-    client.send(&headers(1, END_STREAM, &[request("GET", "/", &[]), kept("x-a", &"x".repeat(3_900))].concat()));
+    client.send(&headers(
+        1,
+        END_STREAM,
+        &[request("GET", "/", &[]), kept("x-a", &"x".repeat(3_900))].concat(),
+    ));
     let more = (1..100).flat_map(|nth| headers(nth * 2 + 1, END_STREAM, &bomb));
     client.send(&more.collect::<Vec<u8>>());
-    let refused = (0..80).all(|_| {
-        client.next(|frame| frame.kind == RST_STREAM).error() == REFUSED_STREAM
-    });
+    let refused =
+        (0..80).all(|_| client.next(|frame| frame.kind == RST_STREAM).error() == REFUSED_STREAM);
     assert!(refused);
     client.is_answered();
     until("the others arrive", || (origin.heard().len() >= 15).then_some(()));
@@ -216,7 +219,11 @@ fn heads_under_way_take_a_mebibyte_of_a_connection_and_streams_past_it_are_refus
     // What is taken back makes room.
     client.send(&(0..18).flat_map(|nth| reset(nth * 2 + 1)).collect::<Vec<u8>>());
     until("the work ends", || (origin.open() <= 2).then_some(()));
-    client.send(&headers(301, END_STREAM, &[request("GET", "/well", &[]), vec![0xbe; 15]].concat()));
+    client.send(&headers(
+        301,
+        END_STREAM,
+        &[request("GET", "/well", &[]), vec![0xbe; 15]].concat(),
+    ));
     assert_eq!(client.status(301), 200);
     others_are_served(&world);
     assert_eq!(panics.so_far(), 0);

@@ -318,7 +318,7 @@ impl StreamBody {
         match ready!(poll_data(&mut self.stream, cx)) {
             Some(data) => Poll::Ready(Some(data.map(|data| {
                 let data = self.gather(cx, data);
-                self.shared.note_received(&self.progress, data.len());
+                self.progress.watch.note_read(data.len());
                 Frame::data(data)
             }))),
             None => {

@@ -65,20 +65,16 @@ pub fn window_update(stream: u32, more: u32) -> Vec<u8> {
 }
 
 pub fn settings(pairs: &[(u16, u32)]) -> Vec<u8> {
-    let pairs = pairs.iter().flat_map(|(id, value)| {
-        id.to_be_bytes().into_iter().chain(value.to_be_bytes())
-    });
+    let pairs = pairs
+        .iter()
+        .flat_map(|(id, value)| id.to_be_bytes().into_iter().chain(value.to_be_bytes()));
     frame(SETTINGS, 0, 0, &pairs.collect::<Vec<u8>>())
 }
 
 /// A request's block: the four pseudo-header fields, and these.
 pub fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
-    let pseudo = [
-        (":method", method),
-        (":scheme", "http"),
-        (":path", path),
-        (":authority", "shop.example"),
-    ];
+    let pseudo =
+        [(":method", method), (":scheme", "http"), (":path", path), (":authority", "shop.example")];
     block(&[&pseudo[..], fields].concat())
 }
 
@@ -138,10 +134,13 @@ impl Frame {
             block = &block[1..];
         }
         match block[0] {
-            indexed @ 0x88..=0x8e => [200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)],
+            indexed @ 0x88..=0x8e => {
+                [200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)]
+            }
             // By name: three digits as Huffman's codes have them (RFC 7541 appendix B).
             _ => {
-                let mut bits = block[2..].iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1));
+                let mut bits =
+                    block[2..].iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1));
                 let mut digit = || {
                     let code = (0..5).fold(0, |code, _| code * 2 + u16::from(bits.next().unwrap()));
                     // 0, 1 and 2 have five bits, the others six.
@@ -231,7 +230,8 @@ impl Frames {
                 Ok(0) => return None,
                 Ok(count) => self.buffer.extend_from_slice(&scratch[..count]),
                 Err(error) => {
-                    let stalls = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                    let stalls =
+                        matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
                     assert!(!stalls, "nothing within ten seconds");
                     return None;
                 }

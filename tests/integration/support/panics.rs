@@ -1,8 +1,8 @@
 //! Panics of the balancer's own threads: a task that panics ends in silence, and nobody would know.
 
 use std::panic;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 static SEEN: AtomicUsize = AtomicUsize::new(0);
