@@ -1,5 +1,5 @@
 //! A hundred connections that attack, in a process of their own: each sends as fast as it is read, and
-//! comes back when it is closed.
+//! comes back a second later when it is closed.
 
 use crate::balancer::pin;
 use crate::frames::{
@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 pub const CONNECTIONS: usize = 100;
 
@@ -91,6 +92,12 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "empty HEADERS",
+        first: Vec::new,
+        again: |id| (odd(id, 100).flat_map(|id| headers(id, END_STREAM, &[])).collect(), id + 200),
+        reads: true,
+    },
+    Attack {
+        name: "empty HEADERS, back at once",
         first: Vec::new,
         again: |id| (odd(id, 100).flat_map(|id| headers(id, END_STREAM, &[])).collect(), id + 200),
         reads: true,
@@ -181,13 +188,20 @@ struct Attacker {
     socket: TcpStream,
     unsent: Vec<u8>,
     stream: u32,
+    /// Closed, and not back yet.
+    is_closed: bool,
+    begun: Instant,
 }
+
+/// How soon one that was closed comes back: a hundred connections are meant, not as many as can be
+/// opened in a row. That is for limits of connections.
+const BACK_AFTER: Duration = Duration::from_secs(1);
 
 fn attacker(attack: &Attack, address: SocketAddr) -> Attacker {
     let socket = TcpStream::connect(address).unwrap();
     socket.set_nonblocking(true).unwrap();
     let first = [PREFACE, &settings(&[]), &(attack.first)()].concat();
-    Attacker { socket, unsent: first, stream: 201 }
+    Attacker { socket, unsent: first, stream: 201, is_closed: false, begun: Instant::now() }
 }
 
 /// Attacks until its process is ended, or its parent.
@@ -199,7 +213,10 @@ pub fn run(name: &str, address: SocketAddr) {
         (0..CONNECTIONS).map(|_| attacker(attack, address)).collect();
     while nix::unistd::getppid() == parent {
         for own in &mut attackers {
-            if own.turn(attack).is_err() {
+            own.is_closed = own.is_closed || own.turn(attack).is_err();
+            let back_after =
+                if attack.name.ends_with("back at once") { Duration::ZERO } else { BACK_AFTER };
+            if own.is_closed && own.begun.elapsed() >= back_after {
                 *own = attacker(attack, address);
             }
         }
@@ -209,8 +226,9 @@ pub fn run(name: &str, address: SocketAddr) {
             flags.set(PollFlags::POLLOUT, !own.unsent.is_empty());
             flags
         };
+        let open = attackers.iter().filter(|own| !own.is_closed);
         let mut waiting: Vec<PollFd<'_>> =
-            attackers.iter().map(|own| PollFd::new(own.socket.as_fd(), events(own))).collect();
+            open.map(|own| PollFd::new(own.socket.as_fd(), events(own))).collect();
         let _ = poll(&mut waiting, PollTimeout::from(20_u8));
     }
 }

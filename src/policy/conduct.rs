@@ -13,6 +13,9 @@ const IDLE_TALK: u64 = 64 << 10;
 const IDLE_TALK_A_SECOND: u64 = 128;
 const TALK_FOR_PAYLOAD: u64 = 8;
 
+/// Bytes that carry nothing before it is noticed: settings, windows and priorities of a beginning.
+const FIRST_WORDS: u64 = 8 << 10;
+
 /// How one connection has behaved so far.
 #[derive(Debug)]
 pub struct Conduct {
@@ -60,7 +63,7 @@ impl Conduct {
     /// Whether it should be listened to more slowly: most of it carried nothing. What ends it comes
     /// later, but until then others should not wait for it.
     pub fn is_talkative(&self, total: u64) -> bool {
-        total > self.payload.saturating_mul(2).saturating_add(IDLE_TALK)
+        total > self.payload.saturating_mul(2).saturating_add(FIRST_WORDS)
     }
 }
 
@@ -111,10 +114,10 @@ mod tests {
     #[test]
     fn who_carries_half_of_what_it_says_is_not_talkative() {
         let mut conduct = Conduct::new(Moment::now().monotonic);
-        assert!(!conduct.is_talkative(IDLE_TALK));
-        assert!(conduct.is_talkative(IDLE_TALK + 1));
+        assert!(!conduct.is_talkative(FIRST_WORDS));
+        assert!(conduct.is_talkative(FIRST_WORDS + 1));
         conduct.note_payload(1 << 20);
-        assert!(!conduct.is_talkative(IDLE_TALK + (2 << 20)));
-        assert!(conduct.is_talkative(IDLE_TALK + (2 << 20) + 1));
+        assert!(!conduct.is_talkative(FIRST_WORDS + (2 << 20)));
+        assert!(conduct.is_talkative(FIRST_WORDS + (2 << 20) + 1));
     }
 }

@@ -9,6 +9,7 @@ pub mod tunnel;
 use super::progress::{Expiry, Phase, Progress};
 use super::workplace::Workplace;
 use crate::config::settings::Limits;
+use crate::ground::clock::Moment;
 use crate::net::stream::WatchedStream;
 use crate::policy::conduct::Conduct;
 use h2::server::{Builder, Connection, SendResponse};
@@ -46,8 +47,11 @@ const MOST_ERRONEOUS: usize = 100;
 const MOST_CLOSED: usize = 50;
 /// Requests after which a connection is renewed (ALB: 10,000).
 const MOST_REQUESTS: u32 = 10_000;
-/// How long a talkative client is not listened to after each turn: 200 KiB a second remain to it.
-const PAUSE: Duration = Duration::from_millis(10);
+/// How long a talkative client is not listened to after each turn: five hundred times what the turn
+/// took, so that a hundred of them take a fifth of a worker.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_FOR_WORK: u32 = 500;
 /// How long the last frames may take to go out.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -106,8 +110,11 @@ pub(super) async fn serve(
     let mut said_goodbye = false;
     let mut written = progress.watch.written();
     let mut pause = None;
+    let mut is_talkative = false;
     let end = poll_fn(|cx| {
         begin_turn(workplace, progress, cx);
+        // Most never need to know.
+        let begun = is_talkative.then(|| Moment::now().monotonic);
         if is_over(&mut pause, cx) {
             turn.begin();
         } else {
@@ -137,8 +144,13 @@ pub(super) async fn serve(
             return Poll::Ready(End::Abused);
         }
         if pause.is_none() {
-            if turn.was_cut() && conduct.is_talkative(total) {
-                pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
+            is_talkative = turn.was_cut() && conduct.is_talkative(total);
+            if is_talkative {
+                let work = begun.map_or(Duration::ZERO, |begun| {
+                    Moment::now().monotonic.saturating_duration_since(begun)
+                });
+                let time = (work * PAUSE_FOR_WORK).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+                pause = Some(Box::pin(tokio::time::sleep(time)));
                 // Its timer begins now.
                 is_over(&mut pause, cx);
             } else {
