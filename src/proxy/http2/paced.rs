@@ -283,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_reads_a_large_frame_of_a_body_or_little_of_anything_else() {
-        let preface = vec![0; PREFACE];
+        let preface = [0; PREFACE];
         let bodies = [&preface[..], &frame(DATA, 16 << 10).repeat(10)].concat();
         let pings = [&preface[..], &frame(6, 8).repeat(10_000)].concat();
         let heads = [&preface[..], &frame(HEADERS, 16 << 10).repeat(10)].concat();
