@@ -33,6 +33,8 @@ pub struct Counters {
     pub records_dropped: Counter,
     /// Cookies sealed with a key this balancer lacks.
     pub unknown_keys: Counter,
+    /// Requests over HTTP/2 refused unseen: too many at once, or too large together.
+    pub refused_streams: Counter,
     /// HTTP/2 connections closed for what their client did with them.
     pub abusive: Counter,
     /// Handshakes with clients that succeeded.

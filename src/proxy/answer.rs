@@ -58,11 +58,12 @@ pub(super) fn answer(
     let wants_websocket = response.status() == StatusCode::UPGRADE_REQUIRED
         && exchange.story().version == Version::HTTP_11
         && hop_by_hop::asks_for_websocket(response.headers());
-    if switches
-        && let Some(Upgrade::Http2(_, key)) = &client_upgrade
-        && !key.is_answered_by(response.headers())
-    {
-        return Err(Failure::TargetMalformed);
+    if let Some(Upgrade::Http2(_, key)) = &client_upgrade {
+        let opens = switches && key.is_answered_by(response.headers());
+        // Over a stream any 2xx would say that the WebSocket is open (RFC 9113 section 8.5).
+        if !opens && (switches || response.status().is_success()) {
+            return Err(Failure::TargetMalformed);
+        }
     }
     let headers = response.headers_mut();
     hop_by_hop::strip_response(headers);

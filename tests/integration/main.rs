@@ -40,6 +40,12 @@ mod grpc;
 mod health;
 /// Clients that speak HTTP/2: what crosses, what ends a stream, a connection, a WebSocket.
 mod http2;
+/// HTTP/2 clients that flood and take back what they asked for.
+mod http2_attacks;
+/// HTTP/2 clients whose requests no target may see, and what of others may cross.
+mod http2_smuggling;
+/// HTTP/2 clients that hold on to what they have: windows, heads, streams.
+mod http2_stalls;
 /// Targets that speak HTTP/2: what crosses, what is sent again, what holds back whom.
 mod http2_targets;
 /// Clients known by a route in the application's cookie or by a header field.

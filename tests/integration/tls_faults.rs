@@ -207,3 +207,34 @@ fn an_idle_connection_is_closed_with_a_word_and_a_broken_answer_without_one() {
     let end = broken.stream.read(&mut [0; 16]);
     assert!(end.is_err(), "{end:?}");
 }
+
+#[test]
+fn a_hello_in_pieces_is_one_hello_and_ends_at_sixteen_kibibytes() {
+    let (authority, origin) = (Authority::new(), Origin::named("a"));
+    let world = world(&authority, &origin, "", "");
+    // Each byte in a record of its own.
+    let hello = hello(&authority);
+    let mut stream = connect(&world);
+    stream.set_nodelay(true).unwrap();
+    for byte in &hello[5..] {
+        stream.write_all(&[22, 3, 1, 0, 1, *byte]).unwrap();
+    }
+    let mut answer = [0; 1];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[0], 22, "a handshake goes on");
+    drop(stream);
+    failed(&world, HandshakeFault::ClientGone, 1);
+    // One that announces a little more than 16 KiB and comes in small records.
+    let mut stream = connect(&world);
+    let mut hello = vec![1, 0, 0x40, 0x10];
+    hello.resize(4 + 0x4010, 0);
+    for piece in hello.chunks(100) {
+        let length = u8::try_from(piece.len()).unwrap();
+        if stream.write_all(&[&[22, 3, 1, 0, length][..], piece].concat()).is_err() {
+            break;
+        }
+    }
+    rest(stream);
+    failed(&world, HandshakeFault::NotTls, 1);
+    assert!(Browser::trusting(&authority).get(world.address(), "/").unwrap().contains(" 200 OK"));
+}

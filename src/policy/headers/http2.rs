@@ -49,6 +49,16 @@ pub fn join_crumbs(headers: &mut HeaderMap) {
     }
 }
 
+/// Leaves one Content-Length of several. The library has refused those that differ; a target that
+/// read two would have to trust us that they do not.
+pub fn join_lengths(headers: &mut HeaderMap) {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if let (Some(first), Some(_)) = (lengths.next(), lengths.next()) {
+        let first = first.clone();
+        headers.insert(CONTENT_LENGTH, first);
+    }
+}
+
 /// Makes an extended CONNECT (RFC 8441 section 4) the GET that opens a WebSocket over HTTP/1.1
 /// (RFC 6455 section 4.1). The key is the balancer's own: over HTTP/2 there is none.
 pub fn open_websocket(parts: &mut Parts, nonce: [u8; 16]) -> WebSocketKey {
@@ -133,6 +143,20 @@ mod tests {
         join_crumbs(&mut head.headers);
         let lines: Vec<_> = head.headers.get_all(COOKIE).iter().collect();
         assert_eq!(lines, ["a=1; AWSALB=x; b=2"]);
+    }
+
+    #[test]
+    fn lengths_that_agree_become_one() {
+        for (fields, expected) in [
+            (&[][..], None),
+            (&[("content-length", "4")], Some("4")),
+            (&[("content-length", "4"), ("content-length", "04")], Some("4")),
+        ] {
+            let mut head = parts("https://a/", fields);
+            join_lengths(&mut head.headers);
+            let lines: Vec<_> = head.headers.get_all(CONTENT_LENGTH).iter().collect();
+            assert_eq!(lines, Vec::from_iter(expected));
+        }
     }
 
     #[test]

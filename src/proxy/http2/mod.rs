@@ -9,6 +9,7 @@ pub mod tunnel;
 use super::progress::{Expiry, Phase, Progress};
 use super::workplace::Workplace;
 use crate::config::settings::Limits;
+use crate::ground::clock::Moment;
 use crate::net::stream::WatchedStream;
 use crate::policy::conduct::Conduct;
 use h2::server::{Builder, Connection, SendResponse};
@@ -18,9 +19,11 @@ use outflow::{Outflow, Queued};
 use paced::{Paced, Turn};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::Sleep;
 
 /// What clients may send before a target takes it, of one stream and of all together. The library
 /// bounds small DATA frames by half of the second.
@@ -44,6 +47,11 @@ const MOST_ERRONEOUS: usize = 100;
 const MOST_CLOSED: usize = 50;
 /// Requests after which a connection is renewed (ALB: 10,000).
 const MOST_REQUESTS: u32 = 10_000;
+/// How long a talkative client is not listened to after each turn: five hundred times what the turn
+/// took, so that a hundred of them take a fifth of a worker.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_FOR_WORK: u32 = 500;
 /// How long the last frames may take to go out.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -77,11 +85,14 @@ pub(super) async fn serve(
     let mut handshake =
         Box::pin(builder(limits).handshake::<_, Queued>(Paced::new(stream, Rc::clone(&turn))));
     let begun = poll_fn(|cx| {
-        begin_turn(workplace, progress, &turn, cx);
-        match progress.expiry() {
+        begin_turn(workplace, progress, cx);
+        turn.begin();
+        let polled = match progress.expiry() {
             Some(_) => Poll::Ready(None),
             None => handshake.as_mut().poll(cx).map(Result::ok),
-        }
+        };
+        turn.ask_for_another(cx);
+        polled
     });
     let Some(mut connection) = begun.await else { return };
     drop(handshake);
@@ -98,8 +109,17 @@ pub(super) async fn serve(
     let mut requests = 0;
     let mut said_goodbye = false;
     let mut written = progress.watch.written();
+    let mut pause = None;
+    let mut is_talkative = false;
     let end = poll_fn(|cx| {
-        begin_turn(workplace, progress, &turn, cx);
+        begin_turn(workplace, progress, cx);
+        // Most never need to know.
+        let begun = is_talkative.then(|| Moment::now().monotonic);
+        if is_over(&mut pause, cx) {
+            turn.begin();
+        } else {
+            turn.begin_mute();
+        }
         if let Some(expiry) = progress.expiry() {
             return Poll::Ready(End::Expired(expiry));
         }
@@ -118,9 +138,26 @@ pub(super) async fn serve(
             }
         }
         let total = progress.watch.read() + progress.watch.written();
-        if shared.conduct.borrow().is_abusive(total) {
+        let mut conduct = shared.conduct.borrow_mut();
+        conduct.note_payload(turn.take_carried());
+        if conduct.is_abusive(total, workplace.now().monotonic) {
             return Poll::Ready(End::Abused);
         }
+        if pause.is_none() {
+            is_talkative = turn.was_cut() && conduct.is_talkative(total);
+            if is_talkative {
+                let work = begun.map_or(Duration::ZERO, |begun| {
+                    Moment::now().monotonic.saturating_duration_since(begun)
+                });
+                let time = (work * PAUSE_FOR_WORK).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+                pause = Some(Box::pin(tokio::time::sleep(time)));
+                // Its timer begins now.
+                is_over(&mut pause, cx);
+            } else {
+                turn.ask_for_another(cx);
+            }
+        }
+        drop(conduct);
         shared.note_phase(&mut written);
         Poll::Pending
     });
@@ -137,10 +174,20 @@ pub(super) async fn serve(
     }
 }
 
-fn begin_turn(workplace: &Workplace, progress: &Progress, turn: &Turn, cx: &Context<'_>) {
+fn begin_turn(workplace: &Workplace, progress: &Progress, cx: &Context<'_>) {
     workplace.begin_turn();
     progress.remember_waker(cx.waker());
-    turn.begin();
+}
+
+/// Whether nothing is waited for any more.
+fn is_over(pause: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    if let Some(sleep) = pause
+        && sleep.as_mut().poll(cx).is_pending()
+    {
+        return false;
+    }
+    *pause = None;
+    true
 }
 
 fn builder(limits: &Limits) -> Builder {
@@ -170,7 +217,9 @@ async fn say_goodbye(
     connection.abrupt_shutdown(reason);
     let closed = poll_fn(|cx| {
         turn.begin();
-        connection.poll_closed(cx)
+        let polled = connection.poll_closed(cx);
+        turn.ask_for_another(cx);
+        polled
     });
     // Whoever takes nothing is not waited for.
     let _ = tokio::time::timeout(GOODBYE, closed).await;
@@ -195,16 +244,17 @@ impl Shared {
         let others = self.heads.get();
         if is_full || (others > 0 && others + head > HEADS) {
             respond.send_reset(Reason::REFUSED_STREAM);
+            self.workplace.counters.refused_streams.add_one();
+            self.note_reset();
             return;
         }
-        self.conduct.borrow_mut().note_payload(head as u64);
         let open = Open::new(Rc::clone(self), head);
         tokio::task::spawn_local(Box::pin(stream::serve(open, request, respond)));
     }
 
-    fn note_received(&self, progress: &Progress, bytes: usize) {
-        self.conduct.borrow_mut().note_payload(bytes as u64);
-        progress.watch.note_read(bytes);
+    fn note_reset(&self) {
+        let now = self.workplace.now().monotonic;
+        self.conduct.borrow_mut().note_reset(now);
     }
 
     /// Wakes who waits for room, and notes what the connection waits for.
@@ -250,8 +300,7 @@ impl Open {
 
     /// Notes that the client took its request back.
     fn note_reset(&self) {
-        let now = self.shared.workplace.now().monotonic;
-        self.shared.conduct.borrow_mut().note_reset(now);
+        self.shared.note_reset();
         // The connection's own task judges it.
         self.shared.progress.wake();
     }

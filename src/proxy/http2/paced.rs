@@ -1,6 +1,9 @@
 //! Reading in turns: however fast a client sends, its connection's task hands the worker back after
-//! so many bytes. That bounds too what the library can make of them (heads above all, which unfold
-//! to many times their size) before anyone looks at it.
+//! so much. That bounds too what the library can make of it (heads above all, which unfold to many
+//! times their size) before anyone looks at it.
+//!
+//! Bytes are not alike: a body's are passed on, while each few of any other frame make the library
+//! work. So frames are followed here, by their heads alone.
 
 use std::cell::Cell;
 use std::io;
@@ -9,18 +12,50 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that are read in one turn: one full DATA frame and its header, and a little more. Made
-/// of references to one field they are 16,000 fields, a megabyte.
+/// Bytes of bodies that are read in one turn: one full DATA frame and a little more.
 const BYTES_A_TURN: usize = 17 << 10;
+/// What every other byte counts for: two kibibytes of them are a turn, some forty requests, a
+/// hundred PINGs, or two thousand references to one field.
+const COST: usize = 8;
+/// What is read at once where no body is under way.
+const SIP: usize = BYTES_A_TURN / COST;
 
-/// What is left of a turn.
+/// What is left of a turn, and what was read in all.
 #[derive(Debug, Default)]
-pub(super) struct Turn(Cell<usize>);
+pub(super) struct Turn {
+    left: Cell<usize>,
+    was_cut: Cell<bool>,
+    carried: Cell<u64>,
+}
 
 impl Turn {
     /// Begins another.
     pub(super) fn begin(&self) {
-        self.0.set(BYTES_A_TURN);
+        self.left.set(BYTES_A_TURN);
+        self.was_cut.set(false);
+    }
+
+    /// Begins one in which nothing is read.
+    pub(super) fn begin_mute(&self) {
+        self.left.set(0);
+        self.was_cut.set(true);
+    }
+
+    /// Begins another at once, after all others had theirs, if there may be more to read.
+    pub(super) fn ask_for_another(&self, cx: &Context<'_>) {
+        if self.was_cut.get() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Whether there may be more to read.
+    pub(super) fn was_cut(&self) -> bool {
+        self.was_cut.get()
+    }
+
+    /// Bytes of heads and bodies, since this was last asked.
+    pub(super) fn take_carried(&self) -> u64 {
+        self.carried.take()
     }
 }
 
@@ -29,11 +64,12 @@ impl Turn {
 pub(super) struct Paced<S> {
     inner: S,
     turn: Rc<Turn>,
+    frames: Frames,
 }
 
 impl<S> Paced<S> {
     pub(super) fn new(inner: S, turn: Rc<Turn>) -> Self {
-        Self { inner, turn }
+        Self { inner, turn, frames: Frames::default() }
     }
 }
 
@@ -43,17 +79,115 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let left = self.turn.0.get();
+        let this = &mut *self;
+        let left = this.turn.left.get();
         if left == 0 {
-            cx.waker().wake_by_ref();
+            // Who began the turn sees to it that there is another.
+            this.turn.was_cut.set(true);
             return Poll::Pending;
         }
+        let most = this.frames.left_of_body() + SIP;
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        self.turn.0.set(left.saturating_sub(buffer.filled().len() - before));
+        let polled = if buffer.remaining() <= most {
+            Pin::new(&mut this.inner).poll_read(cx, buffer)
+        } else {
+            let mut sip = ReadBuf::new(buffer.initialize_unfilled_to(most));
+            let polled = Pin::new(&mut this.inner).poll_read(cx, &mut sip);
+            let read = sip.filled().len();
+            buffer.advance(read);
+            polled
+        };
+        let read = &buffer.filled()[before..];
+        let tally = this.frames.follow(read);
+        let cost = tally.of_bodies + (read.len() - tally.of_bodies) * COST;
+        this.turn.left.set(left.saturating_sub(cost));
+        this.turn.carried.set(this.turn.carried.get() + (tally.of_bodies + tally.of_heads) as u64);
         polled
     }
 }
+
+/// Where in its frames a client is (RFC 9113 section 4.1).
+#[derive(Debug)]
+struct Frames {
+    /// Of the preface, or of the payload of the frame it is in.
+    left: usize,
+    payload: Payload,
+    /// Of the next frame's head.
+    head: [u8; HEAD],
+    known: usize,
+}
+
+/// Length, type, flags and stream.
+const HEAD: usize = 9;
+
+/// What a frame has behind its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Payload {
+    Body,
+    Head,
+    Other,
+}
+
+/// Bytes that carry something.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    of_bodies: usize,
+    of_heads: usize,
+}
+
+impl Default for Frames {
+    /// Before the preface, of which a listener without TLS may have read some already; the library
+    /// refuses everything that is none.
+    fn default() -> Self {
+        Self { left: PREFACE, payload: Payload::Other, head: [0; HEAD], known: 0 }
+    }
+}
+
+/// RFC 9113 section 3.4.
+const PREFACE: usize = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+
+impl Frames {
+    fn left_of_body(&self) -> usize {
+        if self.payload == Payload::Body { self.left } else { 0 }
+    }
+
+    fn follow(&mut self, mut bytes: &[u8]) -> Tally {
+        let mut tally = Tally::default();
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let count = self.left.min(bytes.len());
+                match self.payload {
+                    Payload::Body => tally.of_bodies += count,
+                    Payload::Head => tally.of_heads += count,
+                    Payload::Other => {}
+                }
+                self.left -= count;
+                bytes = &bytes[count..];
+                continue;
+            }
+            let count = (HEAD - self.known).min(bytes.len());
+            self.head[self.known..self.known + count].copy_from_slice(&bytes[..count]);
+            self.known += count;
+            bytes = &bytes[count..];
+            if self.known == HEAD {
+                let [high, middle, low, kind, ..] = self.head;
+                self.left = u32::from_be_bytes([0, high, middle, low]) as usize;
+                self.payload = match kind {
+                    DATA => Payload::Body,
+                    HEADERS | CONTINUATION => Payload::Head,
+                    _ => Payload::Other,
+                };
+                self.known = 0;
+            }
+        }
+        tally
+    }
+}
+
+/// Types of frames (RFC 9113 section 6).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(
@@ -82,5 +216,80 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(kind: u8, length: usize) -> Vec<u8> {
+        let length = u32::try_from(length).unwrap();
+        let [_, high, middle, low] = length.to_be_bytes();
+        let mut bytes = vec![high, middle, low, kind, 0, 0, 0, 0, 1];
+        bytes.resize(HEAD + length as usize, kind);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_followed_however_they_are_cut(
+            frames in prop::collection::vec((0_u8..11, 0_usize..300), 0..20),
+            cuts in prop::collection::vec(1_usize..100, 1..20),
+        ) {
+            let mut bytes = vec![0; PREFACE];
+            let (mut of_bodies, mut of_heads) = (0, 0);
+            for (kind, length) in frames {
+                bytes.extend(frame(kind, length));
+                match kind {
+                    DATA => of_bodies += length,
+                    HEADERS | CONTINUATION => of_heads += length,
+                    _ => {}
+                }
+            }
+            let (mut followed, mut seen) = (Frames::default(), Tally::default());
+            let mut rest = &bytes[..];
+            for cut in cuts.iter().cycle() {
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                let tally = followed.follow(piece);
+                seen.of_bodies += tally.of_bodies;
+                seen.of_heads += tally.of_heads;
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(seen, Tally { of_bodies, of_heads });
+            prop_assert_eq!(followed.left, 0);
+        }
+    }
+
+    /// What one turn reads of these bytes.
+    async fn read_in_a_turn(bytes: &[u8]) -> usize {
+        use tokio::io::AsyncReadExt;
+        let turn = Rc::new(Turn::default());
+        let mut paced = Paced::new(bytes, Rc::clone(&turn));
+        turn.begin();
+        let (mut read, mut scratch) = (0, vec![0; 32 << 10]);
+        while turn.left.get() > 0 {
+            match paced.read(&mut scratch).await.unwrap() {
+                0 => break,
+                count => read += count,
+            }
+        }
+        read
+    }
+
+    #[tokio::test]
+    async fn a_turn_reads_a_large_frame_of_a_body_or_little_of_anything_else() {
+        let preface = [0; PREFACE];
+        let bodies = [&preface[..], &frame(DATA, 16 << 10).repeat(10)].concat();
+        let pings = [&preface[..], &frame(6, 8).repeat(10_000)].concat();
+        let heads = [&preface[..], &frame(HEADERS, 16 << 10).repeat(10)].concat();
+        assert!((16 << 10..40 << 10).contains(&read_in_a_turn(&bodies).await));
+        for small in [pings, heads] {
+            assert!((SIP..=2 * SIP).contains(&read_in_a_turn(&small).await));
+        }
     }
 }

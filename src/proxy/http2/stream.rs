@@ -12,12 +12,12 @@ use crate::proxy::failure::Failure;
 use crate::proxy::handle;
 use crate::proxy::progress::Progress;
 use crate::proxy::upgrade::Upgrade;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, DATE, EXPECT, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use std::cell::Cell;
 use std::fmt;
@@ -30,6 +30,9 @@ use tokio::sync::oneshot;
 /// Bytes that show a client to take its answer: fewer could be one at a time, for ever (a window
 /// update may be for a single byte, CVE-2019-9517).
 const SOME_PROGRESS: usize = 1_024;
+/// Frames of a request's body below this are put together, to so many bytes.
+const SMALL_FRAME: usize = 1 << 10;
+const MOST_GATHERED: usize = 16 << 10;
 /// What is asked of the client's windows for one piece.
 const LARGEST_CLAIM: usize = 64 << 10;
 
@@ -60,6 +63,7 @@ pub(super) async fn serve(
     let limits = &open.shared.limits;
     let is_too_large = bytes > limits.header_bytes || fields > limits.headers;
     http2::join_crumbs(&mut parts.headers);
+    http2::join_lengths(&mut parts.headers);
     let wants_no_body = parts.method == Method::HEAD;
     // Whoever expects it is told to go on once the body is wanted (RFC 9110 section 10.1.1).
     let mut awaits_continue = parts.headers.contains_key(EXPECT) && !body.is_end_stream();
@@ -118,6 +122,10 @@ pub(super) async fn serve(
                 let _ = to_client.send(StreamTunnel::new(stream, body, outflow, open));
             }
             return;
+        }
+        // A rule's own answer; a target's was refused. It would say that the WebSocket is open.
+        (Ok(response), Some(_)) if response.status().is_success() => {
+            End::Reset(Reason::CONNECT_ERROR)
         }
         (Ok(response), _) => answer(&open, response, wants_no_body, &mut respond).await,
         (Err(end), _) => end,
@@ -304,14 +312,47 @@ impl StreamBody {
         self.is_read.set(true);
         match ready!(poll_data(&mut self.stream, cx)) {
             Some(data) => Poll::Ready(Some(data.map(|data| {
-                self.shared.note_received(&self.progress, data.len());
+                let data = self.gather(cx, data);
+                self.progress.watch.note_read(data.len());
                 Frame::data(data)
             }))),
             None => {
                 let trailers = ready!(self.stream.poll_trailers(cx)).map_err(|_| Broken);
-                Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
+                let fitting = trailers.and_then(|trailers| match trailers {
+                    Some(trailers) if self.are_too_large(&trailers) => Err(Broken),
+                    trailers => Ok(trailers),
+                });
+                Poll::Ready(fitting.transpose().map(|trailers| trailers.map(Frame::trailers)))
             }
         }
+    }
+
+    /// Puts a small frame together with those that have come after it. Each piece costs a call on
+    /// its way to the target; taken one by one they would pile up in the library, which ends a
+    /// connection with too many of them.
+    fn gather(&mut self, cx: &mut Context<'_>, first: Bytes) -> Bytes {
+        if first.len() >= SMALL_FRAME {
+            return first;
+        }
+        let mut gathered = BytesMut::new();
+        // An end or an error is met again by the next read.
+        while gathered.len() < MOST_GATHERED
+            && let Poll::Ready(Some(Ok(more))) = poll_data(&mut self.stream, cx)
+        {
+            if gathered.is_empty() {
+                gathered.extend_from_slice(&first);
+            }
+            gathered.extend_from_slice(&more);
+        }
+        if gathered.is_empty() { first } else { gathered.freeze() }
+    }
+
+    /// The library holds trailers to its own, larger limit, and drops what is beyond it.
+    fn are_too_large(&self, trailers: &HeaderMap) -> bool {
+        let limits = &self.shared.limits;
+        let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        trailers.len() > limits.headers
+            || trailers.iter().map(field).sum::<usize>() > limits.header_bytes
     }
 
     /// Whether nothing is left of it.

@@ -58,7 +58,7 @@ impl AsyncRead for StreamTunnel {
                 None => return Poll::Ready(Ok(())),
                 Some(Err(_)) => return Poll::Ready(Err(gone())),
                 Some(Ok(data)) => {
-                    this.open.shared.note_received(&this.open.progress, data.len());
+                    this.open.progress.watch.note_read(data.len());
                     this.first = data;
                 }
             }
