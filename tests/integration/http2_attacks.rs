@@ -130,6 +130,7 @@ fn requests_taken_back_in_the_same_breath_reach_no_target_and_end_the_connection
     let pair = |stream| [get(stream, "/"), reset(stream)].concat();
     client.send(&(0..1_000).flat_map(|nth| pair(nth * 2 + 1)).collect::<Vec<u8>>());
     assert_eq!(client.goaway(), ENHANCE_YOUR_CALM);
+    until("it is counted", || (abusive(&world) == 1).then_some(()));
     assert!(origin.heard().len() < 100, "{}", origin.heard().len());
     until("the work ends", || (origin.open() == 0).then_some(()));
     others_are_served(&world);
