@@ -15,6 +15,7 @@ use crate::model::published::Picture;
 use crate::observe::record::{LONGEST_USER_AGENT, Record, Tls};
 use crate::policy::affinity::token::Seed;
 use http::header::{HOST, HeaderName, REFERER, USER_AGENT};
+use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Version};
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -104,12 +105,12 @@ pub struct Said {
 }
 
 impl Said {
-    fn of<B>(request: &http::Request<B>, keeps_referer: bool) -> Self {
-        let target = request.uri().path_and_query().map_or("-", |target| target.as_str());
+    fn of(request: &Parts, keeps_referer: bool) -> Self {
+        let target = request.uri.path_and_query().map_or("-", |target| target.as_str());
         let field = |name: HeaderName| {
-            request.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default()
+            request.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default()
         };
-        let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+        let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());
         let (host, user_agent) = (authority.unwrap_or_else(|| field(HOST)), field(USER_AGENT));
         let cut = |value: &'_ [u8]| value.len().min(LONGEST_USER_AGENT);
         let user_agent = &user_agent[..cut(user_agent)];
@@ -157,19 +158,15 @@ pub struct Ended {
 
 impl Exchange {
     /// Begins one with the head of a request.
-    pub fn begin<B>(
-        workplace: Rc<Workplace>,
-        progress: Rc<Progress>,
-        request: &http::Request<B>,
-    ) -> Self {
+    pub fn begin(workplace: Rc<Workplace>, progress: Rc<Progress>, head: &Parts) -> Self {
         let began = workplace.now();
         progress.enter(Phase::Waiting, began.monotonic, None);
-        let said = Said::of(request, workplace.keeps_referer);
-        let (method, version) = (request.method().clone(), request.version());
-        let mut story = Story::new(began, &progress.client, method, version, said);
-        story.is_grpc = protocols::is_grpc(version, request.headers());
+        let said = Said::of(head, workplace.keeps_referer);
+        let (method, version) = (head.method.clone(), head.version);
+        let mut story = Box::new(Story::new(began, &progress.client, method, version, said));
+        story.is_grpc = protocols::is_grpc(version, &head.headers);
         let snapshot = workplace.snapshot();
-        Self { workplace, progress, snapshot, closes_both: false, story: Some(Box::new(story)) }
+        Self { workplace, progress, snapshot, closes_both: false, story: Some(story) }
     }
 
     /// Who it is with.

@@ -25,6 +25,7 @@ use crate::policy::headers::desync::Treatment;
 use crate::policy::headers::head;
 use crate::policy::headers::response::Origin;
 use http::header::{CONNECTION, HeaderValue};
+use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -38,42 +39,41 @@ pub fn handle(
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     // It begins here: where the client's end came with its request, hyper drops the future unasked.
-    let exchange = Exchange::begin(workplace, progress, &request);
-    async move {
-        let mut request = request.map(ClientBody::Http1);
-        let upgrade = request.extensions_mut().remove::<OnUpgrade>().map(Upgrade::Http1);
-        Ok(answered(exchange, request, upgrade).await)
-    }
+    let (mut head, body) = request.into_parts();
+    let exchange = Exchange::begin(workplace, progress, &head);
+    let upgrade = head.extensions.remove::<OnUpgrade>().map(Upgrade::Http1);
+    // No future around this one: it is large, and would be moved once more.
+    answered(exchange, head, ClientBody::Http1(body), upgrade)
 }
 
-/// Serves one request, whatever it came over, to whose client belongs another protocol if it asks
-/// for one.
+/// Serves one request, whatever it came over; with `upgrade` its client may ask for another protocol.
 pub(super) async fn answered(
     mut exchange: Exchange,
-    request: Request<ClientBody>,
+    head: Parts,
+    body: ClientBody,
     upgrade: Option<Upgrade>,
-) -> Response<ResponseBody> {
-    let has_body = !request.body().is_end_stream();
-    let failure = match serve(&mut exchange, request, upgrade).await {
+) -> Result<Response<ResponseBody>, Infallible> {
+    let has_body = !body.is_end_stream();
+    let failure = match serve(&mut exchange, head, body, upgrade).await {
         Ok(Served::Here(response)) => {
             exchange.answer(response.status());
             if has_body {
                 exchange.progress.linger();
             }
-            return own(response, exchange);
+            return Ok(own(response, exchange));
         }
         Ok(Served::Switched(response, switch)) => {
             exchange.answer(response.status());
             tokio::task::spawn_local(upgrade::carry(exchange, *switch));
-            return response.map(|()| ResponseBody::of_switch());
+            return Ok(response.map(|()| ResponseBody::of_switch()));
         }
         Ok(Served::ByTarget(response, lease)) => {
             exchange.answer(response.status());
-            return response.map(|()| ResponseBody::of_target(lease, exchange));
+            return Ok(response.map(|()| ResponseBody::of_target(lease, exchange)));
         }
         Err(failure) => failure,
     };
-    refused(exchange, failure, has_body)
+    Ok(refused(exchange, failure, has_body))
 }
 
 /// The answer to a request that came to nothing.
@@ -115,17 +115,17 @@ pub(super) fn ends_connection(exchange: &Exchange) -> bool {
 
 async fn serve(
     exchange: &mut Exchange,
-    incoming: Request<ClientBody>,
+    mut parts: Parts,
+    body: ClientBody,
     upgrade: Option<Upgrade>,
 ) -> Result<Served, Failure> {
     let snapshot = exchange.snapshot.clone();
     let began = exchange.story().began;
     let listener = &snapshot.listeners[exchange.client().listener].settings;
-    let trust = Trust::of(exchange, listener, incoming.headers());
+    let trust = Trust::of(exchange, listener, &parts.headers);
     exchange.story().address = trust.address;
     exchange.workplace.note_request(began.unix_seconds());
 
-    let (mut parts, body) = incoming.into_parts();
     let seen = Seen::of(
         &parts.method,
         parts.version,

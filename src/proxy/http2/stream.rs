@@ -81,19 +81,14 @@ pub(super) async fn serve(
         }
         _ => (ClientBody::Http2(StreamBody::new(body, &open, Rc::clone(&is_read))), None),
     };
-    let request = Request::from_parts(parts, body);
-    let exchange = Exchange::begin(workplace.clone(), progress.clone(), &request);
+    let exchange = Exchange::begin(workplace.clone(), progress.clone(), &parts);
     progress.watch.note_read(bytes);
-    let response = async {
-        if is_too_large {
-            let has_body = !request.body().is_end_stream();
-            return handle::refused(exchange, Failure::Head(Refusal::TooLarge), has_body);
-        }
-        handle::answered(exchange, request, upgrade).await
-    };
-    let response = {
-        // The exchange's future is large, and most of an answer's life is after it.
-        let mut response = Box::pin(response);
+    let response = if is_too_large {
+        let has_body = !body.is_end_stream();
+        Ok(handle::refused(exchange, Failure::Head(Refusal::TooLarge), has_body))
+    } else {
+        // Boxed: it is large, and most of an answer's life is after it.
+        let mut response = Box::pin(handle::answered(exchange, parts, body, upgrade));
         poll_fn(|cx| {
             workplace.begin_turn();
             progress.remember_waker(cx.waker());
@@ -103,7 +98,7 @@ pub(super) async fn serve(
             if respond.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(End::TakenBack));
             }
-            let polled = response.as_mut().poll(cx).map(Ok);
+            let polled = response.as_mut().poll(cx).map(|Ok(response)| Ok(response));
             if awaits_continue && polled.is_pending() && is_read.get() {
                 awaits_continue = false;
                 let mut go_on = Response::new(());
