@@ -10,7 +10,7 @@ const MOST_RESETS: u32 = 200;
 const FORGIVEN_EVERY: Duration = Duration::from_millis(10);
 /// Bytes that may carry nothing beyond eight times what does, and those that time adds to them: a
 /// PING a second is borne for ever. nginx has the same ratio, and a mebibyte.
-const IDLE_TALK: u64 = 64 << 10;
+const IDLE_TALK: u64 = 16 << 10;
 const IDLE_TALK_A_SECOND: u64 = 128;
 const TALK_FOR_PAYLOAD: u64 = 8;
 

@@ -48,11 +48,11 @@ const MOST_ERRONEOUS: usize = 100;
 const MOST_CLOSED: usize = 256;
 /// Requests after which a connection is renewed (ALB: 10,000).
 const MOST_REQUESTS: u32 = 10_000;
-/// How long a talkative client is not listened to after each turn: five hundred times what the turn
-/// took, so that a hundred of them take a fifth of a worker.
+/// How long a talkative client is not listened to after each turn: three hundred times what the turn
+/// took, so that a hundred of them take a third of a worker.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_FOR_WORK: u32 = 500;
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_FOR_WORK: u32 = 300;
 /// How long a client may take to hear that it should open no more streams, and how long the last
 /// frames may take to go out.
 const GOODBYE: Duration = Duration::from_secs(1);
