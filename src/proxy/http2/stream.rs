@@ -167,7 +167,7 @@ async fn drain(mut body: RecvStream) {
 
 /// How much and how long is read after an answer that came early.
 const DRAINED: usize = 1 << 20;
-const DRAINED_FOR: Duration = Duration::from_secs(1);
+const DRAINED_FOR: Duration = Duration::from_millis(300);
 
 /// The head that opens a WebSocket (RFC 8441 section 5).
 fn opened(response: Response<ResponseBody>) -> Response<()> {
