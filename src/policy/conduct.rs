@@ -15,7 +15,7 @@ const IDLE_TALK_A_SECOND: u64 = 128;
 const TALK_FOR_PAYLOAD: u64 = 8;
 
 /// Bytes that carry nothing before it is noticed: settings, windows and priorities of a beginning.
-const FIRST_WORDS: u64 = 8 << 10;
+const FIRST_WORDS: u64 = 2 << 10;
 
 /// How one connection has behaved so far.
 #[derive(Debug)]
