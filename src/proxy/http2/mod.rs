@@ -48,11 +48,11 @@ const MOST_ERRONEOUS: usize = 100;
 const MOST_CLOSED: usize = 256;
 /// Requests after which a connection is renewed (ALB: 10,000).
 const MOST_REQUESTS: u32 = 10_000;
-/// How long a talkative client is not listened to after each turn: three hundred times what the turn
-/// took, so that a hundred of them take a third of a worker.
+/// How long a talkative client is not listened to after each turn: a thousand times what the turn
+/// took, so that a hundred of them take a tenth of a worker.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-const PAUSE_FOR_WORK: u32 = 300;
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_FOR_WORK: u32 = 1_000;
 /// How long a client may take to hear that it should open no more streams, and how long the last
 /// frames may take to go out.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -119,10 +119,10 @@ pub(super) async fn serve(
         begin_turn(workplace, progress, cx);
         // Most never need to know.
         let begun = is_talkative.then(|| Moment::now().monotonic);
-        if is_over(&mut pause, cx) {
-            turn.begin();
-        } else {
-            turn.begin_mute();
+        match is_over(&mut pause, cx) {
+            true if is_talkative => turn.begin_short(),
+            true => turn.begin(),
+            false => turn.begin_mute(),
         }
         if let Some(expiry) = progress.expiry() {
             return Poll::Ready(End::Expired(expiry));
