@@ -48,11 +48,14 @@ const MOST_ERRONEOUS: usize = 100;
 const MOST_CLOSED: usize = 256;
 /// Requests after which a connection is renewed (ALB: 10,000).
 const MOST_REQUESTS: u32 = 10_000;
-/// How long a talkative client is not listened to after each turn: a thousand times what the turn
-/// took, so that a hundred of them take a tenth of a worker.
+/// How long a talkative client is not listened to after each turn: three hundred times what the turn
+/// took, so that a hundred of them take a third of a worker.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_FOR_WORK: u32 = 1_000;
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_FOR_WORK: u32 = 300;
+/// Such turns one after the other that carried nothing at all until it is enough: short ones, of
+/// four kibibytes together and a third of a second at least.
+const MOST_SHORT_TURNS: u32 = 30;
 /// How long a client may take to hear that it should open no more streams, and how long the last
 /// frames may take to go out.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -115,12 +118,13 @@ pub(super) async fn serve(
     let mut written = progress.watch.written();
     let mut pause = None;
     let mut is_talkative = false;
+    let mut short_turns = 0;
     let end = poll_fn(|cx| {
         begin_turn(workplace, progress, cx);
         // Most never need to know.
         let begun = is_talkative.then(|| Moment::now().monotonic);
         match is_over(&mut pause, cx) {
-            true if is_talkative => turn.begin_short(),
+            true if short_turns > 0 => turn.begin_short(),
             true => turn.begin(),
             false => turn.begin_mute(),
         }
@@ -153,12 +157,17 @@ pub(super) async fn serve(
         }
         let total = progress.watch.read() + progress.watch.written();
         let mut conduct = shared.conduct.borrow_mut();
-        conduct.note_payload(turn.take_carried());
+        let carried = turn.take_carried();
+        conduct.note_payload(carried);
         if conduct.is_abusive(total, workplace.now().monotonic) {
             return Poll::Ready(End::Abused);
         }
         if pause.is_none() {
             is_talkative = turn.was_cut() && conduct.is_talkative(total);
+            short_turns = if is_talkative && carried == 0 { short_turns + 1 } else { 0 };
+            if short_turns > MOST_SHORT_TURNS {
+                return Poll::Ready(End::Abused);
+            }
             if is_talkative {
                 let work = begun.map_or(Duration::ZERO, |begun| {
                     Moment::now().monotonic.saturating_duration_since(begun)
