@@ -1,6 +1,7 @@
 //! One exchange on a connection: a request, its answer, and both bodies with back-pressure.
 
 use super::Connection;
+use super::connections::Connections;
 use super::send::{Broken, Sending};
 use crate::net::http1::{BrokenOff, Trouble};
 use bytes::Bytes;
@@ -11,9 +12,8 @@ use http_body::{Body, Frame};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
-use tokio::sync::Notify;
 
 /// Bytes of interim answers a target may send before its final head, as with HTTP/1.1.
 const MOST_INTERIM: usize = 1_024 * 1_024;
@@ -22,12 +22,12 @@ const MOST_INTERIM: usize = 1_024 * 1_024;
 #[derive(Debug)]
 pub struct Place {
     pub(super) connection: Rc<Connection>,
-    freed: Rc<Notify>,
+    home: Weak<Connections>,
 }
 
 impl Place {
-    /// Takes room, if the connection has some. Whoever waits for room is told when it is back.
-    pub(super) fn take(connection: &Rc<Connection>, freed: &Rc<Notify>) -> Option<Self> {
+    /// Takes room, if the connection has some. Whoever waits for room at `home` gets it afterwards.
+    pub(super) fn take(connection: &Rc<Connection>, home: &Rc<Connections>) -> Option<Self> {
         if !connection.has_room() {
             return None;
         }
@@ -36,7 +36,7 @@ impl Place {
             // Whatever it was silent for before, nothing was expected of it.
             connection.is_active.set(true);
         }
-        Some(Self { connection: Rc::clone(connection), freed: Rc::clone(freed) })
+        Some(Self { connection: Rc::clone(connection), home: Rc::downgrade(home) })
     }
 
     /// The connection it is on.
@@ -82,7 +82,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.connection.open.set(self.connection.open.get() - 1);
-        self.freed.notify_one();
+        if let Some(home) = self.home.upgrade() {
+            home.serve();
+        }
     }
 }
 
