@@ -9,7 +9,6 @@ use crate::net::tls::Connector;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -253,19 +252,13 @@ async fn wait_for_place(target: &Arc<TargetLive>) -> Option<OwnedSemaphorePermit
     Arc::clone(places).acquire_owned().await.ok()
 }
 
-/// A connection that takes streams.
+/// A connection. A failure of the target's is told here, whoever else hears of it.
 async fn reach(
     way: &Way,
     place: Option<OwnedSemaphorePermit>,
 ) -> Result<Rc<Connection>, ConnectError> {
     let began = Moment::now().monotonic;
     let connected = dial(way.address, way.timeout, place, way.tls.as_ref(), began).await;
-    let connected = match connected {
-        Ok(connection) if connection.is_going_away() => {
-            Err(ConnectError::Io(io::ErrorKind::ConnectionReset.into()))
-        }
-        connected => connected,
-    };
     if connected.as_ref().is_err_and(ConnectError::is_the_targets) {
         (way.failed)();
     }

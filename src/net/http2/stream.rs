@@ -4,6 +4,7 @@ use super::Connection;
 use super::connections::Connections;
 use super::send::{Broken, Sending};
 use crate::net::http1::{BrokenOff, Trouble};
+use crate::policy::headers::head::content_length;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
@@ -133,7 +134,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         self.place.connection.is_active.set(true);
         self.left = match body.is_end_stream() {
             true => Some(0),
-            false => length(&head.headers),
+            false => content_length(&head.headers),
         };
         self.body = Some(body);
         *headers = head.headers;
@@ -150,8 +151,9 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         // What the library broke off was no answer; what it broke the connection off for may have
         // been another's.
         let is_malformed = error.is_library() && error.is_reset();
-        match is_malformed || self.interim > 0 {
-            true => Trouble::Malformed,
+        match error.is_remote() && error.is_reset() {
+            _ if is_malformed || self.interim > 0 => Trouble::Malformed,
+            true => Trouble::Reset,
             false => Trouble::Lost { unsent: false },
         }
     }
@@ -212,10 +214,6 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     pub fn left(&self) -> Option<u64> {
         self.left
     }
-}
-
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn size(headers: &HeaderMap) -> usize {

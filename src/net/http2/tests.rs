@@ -529,7 +529,7 @@ fn what_a_target_did_nothing_with_is_told_from_what_it_may_have_done() {
     for (bytes, closes, expected) in [
         (GOAWAY_ABOVE_NOTHING, false, Trouble::Lost { unsent: true }),
         (REFUSED, false, Trouble::Lost { unsent: true }),
-        (INTERNAL_ERROR, false, Trouble::Lost { unsent: false }),
+        (INTERNAL_ERROR, false, Trouble::Reset),
         (b"", true, Trouble::Lost { unsent: false }),
         // `:path` in an answer.
         (b"\0\0\x01\x01\x05____\x84", false, Trouble::Malformed),
@@ -592,6 +592,46 @@ fn a_target_that_speaks_http1_is_none_and_ten_who_waited_hear_of_one_failure() {
         }
         assert_eq!(scene.failures.get(), 1);
     });
+}
+
+#[test]
+fn a_target_that_closes_or_leaves_at_once_is_unreachable_and_no_word_on_its_protocol() {
+    const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+    let leaves = [SETTINGS, GOAWAY_ABOVE_NOTHING].concat();
+    for (first, closes, word) in [
+        (&b""[..], true, "target_unreachable"),
+        (SETTINGS, true, "target_unreachable"),
+        (&leaves, false, "target_unreachable"),
+        (&leaves, true, "target_unreachable"),
+        // SETTINGS on a stream.
+        (b"\0\0\0\x04\0\0\0\0\x01", false, "target_not_http2"),
+        (b"SSH-2.0-OpenSSH\r\n", true, "target_not_http2"),
+    ] {
+        let first = first.to_vec();
+        run(async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let scene = Scene::new(listener.local_addr().unwrap(), None);
+            let said = first.clone();
+            tokio::task::spawn_local(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.read_exact(&mut [0; 24]).await.unwrap();
+                stream.write_all(&said).await.unwrap();
+                if !closes {
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                }
+            });
+            let place = scene.take().await;
+            // What it says first may be there before its end is.
+            if let Ok(place) = place {
+                assert!(first.starts_with(SETTINGS) && word == "target_unreachable");
+                let mut stream = place.begin::<Frames>(get(), None).unwrap();
+                assert!(matches!(answer(&mut stream).await, Err(Trouble::Lost { .. })));
+                return;
+            }
+            assert_eq!(place.unwrap_err().word(), word, "{first:?} {closes}");
+            assert_eq!(scene.failures.get(), 1);
+        });
+    }
 }
 
 #[test]
