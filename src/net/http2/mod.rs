@@ -66,6 +66,8 @@ pub struct Connection {
     is_active: Cell<bool>,
     /// Since when it has no streams, as far as it was looked at.
     idle_since: Cell<Option<Instant>>,
+    /// The same of a connection that has streams again, until it is looked at.
+    resumed: Cell<Option<Instant>>,
     keepalive: RefCell<(Keepalive, Option<h2::PingPong>)>,
     let_go: Rc<Notify>,
     driver: AbortHandle,
@@ -117,11 +119,15 @@ impl Connection {
         if self.open.get() == 0 {
             let since = self.idle_since.get().unwrap_or(now);
             self.idle_since.set(Some(since));
+            self.resumed.set(None);
             return !going_away && now.saturating_duration_since(since) < longest_idle;
         }
         let (keepalive, pings) = &mut *self.keepalive.borrow_mut();
         let Some(pings) = pings else { return true };
         let answered = pings.poll_pong(&mut Context::from_waker(Waker::noop())).is_ready();
+        if let Some(idle_since) = self.resumed.take() {
+            keepalive.resume(now, now.saturating_duration_since(idle_since));
+        }
         match keepalive.step(now, self.is_active.replace(false), answered) {
             Step::Nothing => true,
             Step::Ask => {
@@ -207,6 +213,7 @@ async fn dial(
         has_answered: Cell::new(false),
         is_active: Cell::new(false),
         idle_since: Cell::new(None),
+        resumed: Cell::new(None),
         keepalive: RefCell::new((Keepalive::new(began), pings)),
         let_go,
         driver: tokio::task::spawn_local(drive).abort_handle(),

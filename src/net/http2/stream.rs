@@ -33,9 +33,8 @@ impl Place {
             return None;
         }
         connection.open.set(connection.open.get() + 1);
-        if connection.idle_since.take().is_some() {
-            // Whatever it was silent for before, nothing was expected of it.
-            connection.is_active.set(true);
+        if let Some(since) = connection.idle_since.take() {
+            connection.resumed.set(Some(since));
         }
         Some(Self { connection: Rc::clone(connection), home: Rc::downgrade(home) })
     }

@@ -759,15 +759,28 @@ fn idle_connections_end_and_dead_ones_take_their_streams_with_them() {
         drop(stream);
         drop(scene.take().await.unwrap());
         assert_eq!(came.get(), 2);
+        // One that died while it had no streams is found sooner.
+        for second in 46..=60 {
+            sweep(second);
+        }
+        let mut stream = scene.begin(None).await;
+        for second in 61..=71 {
+            sweep(second);
+            yield_now().await;
+        }
+        assert_eq!(answer(&mut stream).await, Err(Trouble::Lost { unsent: false }));
+        drop(stream);
+        drop(scene.take().await.unwrap());
+        assert_eq!(came.get(), 3);
         for second in [100, 130, 159] {
             sweep(second);
         }
         drop(scene.take().await.unwrap());
-        assert_eq!(came.get(), 2);
+        assert_eq!(came.get(), 3);
         for second in [200, 260] {
             sweep(second);
         }
         drop(scene.take().await.unwrap());
-        assert_eq!(came.get(), 3);
+        assert_eq!(came.get(), 4);
     });
 }
