@@ -3,32 +3,35 @@
 
 use std::time::{Duration, Instant};
 
-/// Streams a client may reset at once: a page with as many pictures as streams, left at once.
+/// Streams a client may reset at once: a page with as many pictures as streams, left at once; at
+/// least so many.
 const MOST_RESETS: u32 = 200;
 /// How soon one more may be reset: a hundred a second, which no reader's clicking comes to.
 const FORGIVEN_EVERY: Duration = Duration::from_millis(10);
 /// Bytes that may carry nothing beyond eight times what does, and those that time adds to them: a
 /// PING a second is borne for ever. nginx has the same ratio, and a mebibyte.
-const IDLE_TALK: u64 = 64 << 10;
+const IDLE_TALK: u64 = 16 << 10;
 const IDLE_TALK_A_SECOND: u64 = 128;
 const TALK_FOR_PAYLOAD: u64 = 8;
 
 /// Bytes that carry nothing before it is noticed: settings, windows and priorities of a beginning.
-const FIRST_WORDS: u64 = 8 << 10;
+const FIRST_WORDS: u64 = 2 << 10;
 
 /// How one connection has behaved so far.
 #[derive(Debug)]
 pub struct Conduct {
     resets: u32,
+    most_resets: u32,
     forgiven_at: Instant,
     begun: Instant,
     payload: u64,
 }
 
 impl Conduct {
-    /// Of a connection that begins.
-    pub fn new(now: Instant) -> Self {
-        Self { resets: 0, forgiven_at: now, begun: now, payload: 0 }
+    /// Of a connection that begins and may have so many streams.
+    pub fn new(now: Instant, streams: u32) -> Self {
+        let most_resets = MOST_RESETS.max(streams);
+        Self { resets: 0, most_resets, forgiven_at: now, begun: now, payload: 0 }
     }
 
     /// Notes that a stream was taken back before its answer was whole, or was refused. A request
@@ -57,7 +60,7 @@ impl Conduct {
         let seconds = now.saturating_duration_since(self.begun).as_secs();
         let idle = IDLE_TALK.saturating_add(seconds.saturating_mul(IDLE_TALK_A_SECOND));
         let allowed = self.payload.saturating_add(idle).saturating_mul(TALK_FOR_PAYLOAD);
-        self.resets > MOST_RESETS || total > allowed
+        self.resets > self.most_resets || total > allowed
     }
 
     /// Whether it should be listened to more slowly: most of it carried nothing. What ends it comes
@@ -75,20 +78,22 @@ mod tests {
     #[test]
     fn a_page_that_is_left_is_forgiven_and_a_flood_of_resets_is_not() {
         let begin = Moment::now().monotonic;
-        let mut conduct = Conduct::new(begin);
-        for _ in 0..MOST_RESETS {
+        for (streams, most) in [(1, MOST_RESETS), (128, MOST_RESETS), (1_000, 1_000)] {
+            let mut conduct = Conduct::new(begin, streams);
+            for _ in 0..most {
+                conduct.note_reset(begin);
+            }
+            assert!(!conduct.is_abusive(0, begin), "{streams}");
             conduct.note_reset(begin);
+            assert!(conduct.is_abusive(0, begin), "{streams}");
         }
-        assert!(!conduct.is_abusive(0, begin));
-        conduct.note_reset(begin);
-        assert!(conduct.is_abusive(0, begin));
     }
 
     #[test]
     fn a_hundred_resets_a_second_go_on_for_ever_and_more_do_not() {
         for (every, tolerated) in [(10, true), (11, true), (9, false), (1, false)] {
             let begin = Moment::now().monotonic;
-            let mut conduct = Conduct::new(begin);
+            let mut conduct = Conduct::new(begin, 128);
             for at in 1..=10_000 {
                 conduct.note_reset(begin + Duration::from_millis(at * every));
             }
@@ -99,7 +104,7 @@ mod tests {
     #[test]
     fn frames_that_carry_nothing_are_borne_in_proportion_to_what_is_carried_and_to_time() {
         let begin = Moment::now().monotonic;
-        let mut conduct = Conduct::new(begin);
+        let mut conduct = Conduct::new(begin, 128);
         let first = 8 * IDLE_TALK;
         assert!(!conduct.is_abusive(first, begin));
         assert!(conduct.is_abusive(first + 1, begin));
@@ -113,7 +118,7 @@ mod tests {
 
     #[test]
     fn who_carries_half_of_what_it_says_is_not_talkative() {
-        let mut conduct = Conduct::new(Moment::now().monotonic);
+        let mut conduct = Conduct::new(Moment::now().monotonic, 128);
         assert!(!conduct.is_talkative(FIRST_WORDS));
         assert!(conduct.is_talkative(FIRST_WORDS + 1));
         conduct.note_payload(1 << 20);

@@ -309,6 +309,13 @@ impl ResponseBody {
     }
 }
 
+impl ResponseBody {
+    /// Whether it is the answer to a gRPC call.
+    pub(super) fn is_of_call(&mut self) -> bool {
+        self.exchange.as_mut().is_some_and(|exchange| exchange.story().is_grpc)
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Broken;

@@ -98,6 +98,8 @@ pub struct Progress {
     /// Whether hyper holds buffers for it.
     is_equipped: Cell<bool>,
     must_linger: Cell<bool>,
+    /// Whether its client was told to open no more streams.
+    said_goodbye: Cell<bool>,
     /// The side of a target that takes the rest of a request already answered.
     sending: RefCell<Weak<RefCell<TargetSide>>>,
     ended: RefCell<Vec<Ended>>,
@@ -124,6 +126,7 @@ impl Progress {
             waker: RefCell::new(None),
             is_equipped: Cell::new(false),
             must_linger: Cell::new(false),
+            said_goodbye: Cell::new(false),
             sending: RefCell::new(Weak::new()),
             ended: RefCell::new(Vec::new()),
             streams: RefCell::new(Vec::new()),
@@ -156,12 +159,13 @@ impl Progress {
         self.streams.borrow().len()
     }
 
-    /// Exchanges under way.
+    /// Exchanges under way. What an HTTP/2 connection has not sent yet counts as one: the streams it
+    /// belongs to may be over.
     pub fn exchanges(&self) -> usize {
         let streams: usize = self.streams.borrow().iter().map(|stream| stream.exchanges()).sum();
         let idle = matches!(
             self.phase.get(),
-            Phase::Fresh | Phase::Idle | Phase::NoStream | Phase::Streams | Phase::Unsent
+            Phase::Fresh | Phase::Idle | Phase::NoStream | Phase::Streams
         );
         streams + usize::from(!idle)
     }
@@ -330,9 +334,15 @@ impl Progress {
         }
     }
 
+    /// Notes that its client was told to open no more streams.
+    pub fn said_goodbye(&self) {
+        self.said_goodbye.set(true);
+    }
+
     /// Whether an HTTP/2 connection should take no more streams: HTTP/1.1 says so in an answer.
     fn may_say_goodbye(&self, now: Instant, leaving: bool) -> bool {
-        let is_http2 = matches!(self.phase.get(), Phase::NoStream | Phase::Streams | Phase::Unsent);
+        let is_http2 = !self.said_goodbye.get()
+            && matches!(self.phase.get(), Phase::NoStream | Phase::Streams | Phase::Unsent);
         let accepted = self.client.accepted.monotonic;
         let old = |bound| now.saturating_duration_since(accepted) >= bound;
         is_http2 && (leaving || self.timeouts.max_lifetime.is_some_and(old))

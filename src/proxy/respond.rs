@@ -37,6 +37,16 @@ pub fn failed_call(failure: &Failure) -> Response<Bytes> {
     response
 }
 
+/// What ends a gRPC call whose target broke off after it had begun to answer: without it clients
+/// would go by the code of the reset, which says that they or we did wrong.
+pub fn broken_call() -> HeaderMap {
+    let (code, message) = grpc_status(StatusCode::BAD_GATEWAY);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static(code));
+    trailers.insert("grpc-message", HeaderValue::from_static(message));
+    trailers
+}
+
 /// gRPC's code for a status ("HTTP to gRPC Status Code Mapping"), and its name; of 14 as ALB has it.
 /// 408 is not in the mapping: nothing was called, and what comes again may fare better, as with 14.
 fn grpc_status(status: StatusCode) -> (&'static str, &'static str) {

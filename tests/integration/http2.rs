@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const NO_CHECKS: &str =
     "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\" }";
@@ -322,8 +322,9 @@ fn a_connection_past_its_lifetime_is_renewed_without_a_request_lost() {
     let origin = Origin::named("a");
     let world = world(&origin, "timeouts = { max_lifetime = \"1s\" }");
     let client = Http2::to(world.address());
-    let mut asked = 0;
+    let (mut asked, begun) = (0, Instant::now());
     while let Ok(request) = client.ask(Http2::head("/"), true) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it is never renewed");
         assert_eq!(client.reply(request).unwrap().status, 200);
         asked += 1;
     }
@@ -532,6 +533,7 @@ fn ten_thousand_requests_later_the_connection_is_renewed() {
         let asked: Result<Vec<_>, _> =
             (0..100).map(|_| client.ask(Http2::head("/"), true)).collect();
         let Ok(asked) = asked else { break };
+        assert!(served < 10_200, "it is never renewed");
         for asked in asked {
             assert_eq!(client.reply(asked).unwrap().status, 204);
             served += 1;

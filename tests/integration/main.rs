@@ -42,6 +42,8 @@ mod health;
 mod http2;
 /// HTTP/2 clients that flood and take back what they asked for.
 mod http2_attacks;
+/// What ends an exchange or a connection over HTTP/2 though nobody means harm.
+mod http2_ends;
 /// HTTP/2 clients whose requests no target may see, and what of others may cross.
 mod http2_smuggling;
 /// HTTP/2 clients that hold on to what they have: windows, heads, streams.

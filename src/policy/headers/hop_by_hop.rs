@@ -52,9 +52,10 @@ pub fn strip_request(headers: &mut HeaderMap, names: Names) -> Result<Hop, Refus
     }
     // A body would have to be over before the first byte of the other protocol (RFC 9110 section
     // 7.8), and no handshake of WebSocket has one: such a request is a plain one.
-    let is_bodiless =
-        !names.transfer_encoding && head::content_length(headers).is_none_or(|length| length == 0);
-    hop.websocket = upgrades && is_bodiless && asks_for_websocket(headers);
+    let is_bodiless = |headers: &HeaderMap| {
+        !names.transfer_encoding && head::content_length(headers).is_none_or(|length| length == 0)
+    };
+    hop.websocket = upgrades && asks_for_websocket(headers) && is_bodiless(headers);
     if headers.contains_key(TE) {
         hop.takes_trailers = headers.get_all(TE).iter().any(names_trailers);
         headers.remove(TE);
@@ -81,6 +82,8 @@ pub fn strip_response(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
+    // A request's alone; over HTTP/2 an answer with it could not be sent.
+    headers.remove(TE);
     strip_always(headers);
 }
 

@@ -22,7 +22,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
 /// What clients may send before a target takes it, of one stream and of all together. The library
@@ -43,16 +43,18 @@ const FIELD_IN_MEMORY: usize = 80;
 const MOST_UNSERVED_RESETS: usize = 20;
 /// Streams that the client's own errors made the library reset (CVE-2025-8671).
 const MOST_ERRONEOUS: usize = 100;
-/// Streams closed here on which frames may still come.
-const MOST_CLOSED: usize = 50;
+/// Streams reset here within a second on which frames may still come. Those of others count as
+/// errors of the client.
+const MOST_CLOSED: usize = 256;
 /// Requests after which a connection is renewed (ALB: 10,000).
 const MOST_REQUESTS: u32 = 10_000;
-/// How long a talkative client is not listened to after each turn: five hundred times what the turn
-/// took, so that a hundred of them take a fifth of a worker.
+/// How long a talkative client is not listened to after each turn: a thousand times what the turn
+/// took, so that a hundred of them take a tenth of a worker.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_FOR_WORK: u32 = 500;
-/// How long the last frames may take to go out.
+const PAUSE_FOR_WORK: u32 = 1_000;
+/// How long a client may take to hear that it should open no more streams, and how long the last
+/// frames may take to go out.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What a connection's streams share.
@@ -68,8 +70,10 @@ pub(super) struct Shared {
 
 /// Why a connection ended.
 enum End {
-    /// The client closed it, or broke the protocol, which it was told.
-    Done,
+    /// The client closed it, or the library did for what it says, and has told the client.
+    Done(Option<h2::Error>),
+    /// The client was told to leave, and has.
+    Left,
     Expired(Expiry),
     Abused,
 }
@@ -103,11 +107,11 @@ pub(super) async fn serve(
         progress: Rc::clone(progress),
         limits: *limits,
         outflow: Rc::default(),
-        conduct: RefCell::new(Conduct::new(now)),
+        conduct: RefCell::new(Conduct::new(now, limits.streams)),
         heads: Cell::new(0),
     });
     let mut requests = 0;
-    let mut said_goodbye = false;
+    let mut goodbye: Option<Instant> = None;
     let mut written = progress.watch.written();
     let mut pause = None;
     let mut is_talkative = false;
@@ -115,27 +119,37 @@ pub(super) async fn serve(
         begin_turn(workplace, progress, cx);
         // Most never need to know.
         let begun = is_talkative.then(|| Moment::now().monotonic);
-        if is_over(&mut pause, cx) {
-            turn.begin();
-        } else {
-            turn.begin_mute();
+        match is_over(&mut pause, cx) {
+            true if is_talkative => turn.begin_short(),
+            true => turn.begin(),
+            false => turn.begin_mute(),
         }
         if let Some(expiry) = progress.expiry() {
             return Poll::Ready(End::Expired(expiry));
         }
-        if !said_goodbye && shared.should_leave(requests) {
-            said_goodbye = true;
+        if goodbye.is_none() && shared.should_leave(requests) {
+            goodbye = Some(workplace.now().monotonic);
+            progress.said_goodbye();
             connection.graceful_shutdown();
         }
+        // The library goes on with whoever does not answer the PING that asks whether it has heard.
+        let has_heard = goodbye.is_some_and(|said| {
+            workplace.now().monotonic.saturating_duration_since(said) >= GOODBYE
+        });
         loop {
             match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((_, respond)))) if has_heard => shared.refuse(respond),
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     requests += 1;
                     shared.open(request, respond);
                 }
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(End::Done),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Done(Some(error))),
+                Poll::Ready(None) => return Poll::Ready(End::Done(None)),
                 Poll::Pending => break,
             }
+        }
+        if has_heard && progress.open_streams() == 0 && !connection.has_streams() {
+            return Poll::Ready(End::Left);
         }
         let total = progress.watch.read() + progress.watch.written();
         let mut conduct = shared.conduct.borrow_mut();
@@ -162,14 +176,17 @@ pub(super) async fn serve(
         Poll::Pending
     });
     match end.await {
-        End::Done => {}
+        End::Done(Some(error)) if error.is_library() => shared.note_error(&error),
+        End::Done(_) => {}
         End::Abused => {
             workplace.counters.abusive.add_one();
             tracing::debug!(peer = %progress.client.peer, "an HTTP/2 connection is abused");
             progress.linger();
             say_goodbye(connection, Reason::ENHANCE_YOUR_CALM, &turn).await;
         }
-        End::Expired(Expiry::Silent) => say_goodbye(connection, Reason::NO_ERROR, &turn).await,
+        End::Left | End::Expired(Expiry::Silent) => {
+            say_goodbye(connection, Reason::NO_ERROR, &turn).await
+        }
         End::Expired(_) => {}
     }
 }
@@ -198,7 +215,7 @@ fn builder(limits: &Limits) -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.streams)
-        // Ours is the smaller bound, and the one that is logged.
+        // Ours is the smaller bound, and logged; past this one the library answers 431 unseen.
         .max_header_list_size(clamped(limits.header_bytes).saturating_add(fields))
         .max_send_buffer_size(MOST_QUEUED_OF_A_STREAM)
         .max_pending_accept_reset_streams(MOST_UNSERVED_RESETS)
@@ -237,19 +254,32 @@ impl Shared {
     /// Serves a stream, or refuses it unseen, so that it can safely be sent again (RFC 9113 section
     /// 8.7). The library counts streams until they are closed on the wire; here one counts until
     /// nothing is done for it any more.
-    fn open(self: &Rc<Self>, request: Request<RecvStream>, mut respond: SendResponse<Queued>) {
+    fn open(self: &Rc<Self>, request: Request<RecvStream>, respond: SendResponse<Queued>) {
         let head = stream::memory(&request);
         let is_full = self.progress.open_streams() >= self.limits.streams as usize;
         // One is served however large it may be by `limits.header_bytes`.
         let others = self.heads.get();
         if is_full || (others > 0 && others + head > HEADS) {
-            respond.send_reset(Reason::REFUSED_STREAM);
-            self.workplace.counters.refused_streams.add_one();
-            self.note_reset();
-            return;
+            return self.refuse(respond);
         }
         let open = Open::new(Rc::clone(self), head);
         tokio::task::spawn_local(Box::pin(stream::serve(open, request, respond)));
+    }
+
+    fn refuse(&self, mut respond: SendResponse<Queued>) {
+        respond.send_reset(Reason::REFUSED_STREAM);
+        self.workplace.counters.refused_streams.add_one();
+        self.note_reset();
+    }
+
+    /// Notes why the library ended the connection.
+    fn note_error(&self, error: &h2::Error) {
+        let counters = &self.workplace.counters;
+        match error.reason() {
+            Some(Reason::ENHANCE_YOUR_CALM) => counters.abusive.add_one(),
+            _ => counters.unparsable.add_one(),
+        }
+        tracing::debug!(peer = %self.progress.client.peer, %error, "HTTP/2 that is none");
     }
 
     fn note_reset(&self) {

@@ -11,6 +11,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
 use crate::proxy::handle;
 use crate::proxy::progress::Progress;
+use crate::proxy::respond;
 use crate::proxy::upgrade::Upgrade;
 use bytes::{Bytes, BytesMut};
 use h2::ext::Protocol;
@@ -19,12 +20,13 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, DATE, EXPECT, HeaderValue};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Bytes that show a client to take its answer: fewer could be one at a time, for ever (a window
@@ -44,6 +46,8 @@ enum End {
     TakenBack,
     /// By us, for this reason.
     Reset(Reason),
+    /// With trailers that say so, after half of an answer.
+    CalledOff,
 }
 
 /// Serves one.
@@ -68,6 +72,7 @@ pub(super) async fn serve(
     // Whoever expects it is told to go on once the body is wanted (RFC 9110 section 10.1.1).
     let mut awaits_continue = parts.headers.contains_key(EXPECT) && !body.is_end_stream();
     let is_read = Rc::new(Cell::new(false));
+    let left_over = Rc::new(RefCell::new(None));
     let mut tunnel = None;
     let (body, upgrade) = match parts.extensions.remove::<Protocol>() {
         Some(protocol) if protocol.as_str() == "websocket" => {
@@ -79,7 +84,7 @@ pub(super) async fn serve(
             tunnel = Some((to_client, body));
             (ClientBody::Empty, Some(Upgrade::Http2(from_stream, key)))
         }
-        _ => (ClientBody::Http2(StreamBody::new(body, &open, Rc::clone(&is_read))), None),
+        _ => (ClientBody::Http2(StreamBody::new(body, &open, &is_read, &left_over)), None),
     };
     let exchange = Exchange::begin(workplace.clone(), progress.clone(), &parts);
     progress.watch.note_read(bytes);
@@ -130,13 +135,39 @@ pub(super) async fn serve(
         (Ok(response), _) => answer(&open, response, wants_no_body, &mut respond).await,
         (Err(end), _) => end,
     };
-    match end {
+    match &end {
         End::Whole => progress.watch.note_flushed(),
         End::TakenBack => open.note_reset(),
-        End::Reset(reason) => respond.send_reset(reason),
+        End::Reset(reason) => respond.send_reset(*reason),
+        End::CalledOff => {}
     }
     progress.settle_all();
+    let left_over = left_over.take();
+    if let (End::Whole, Some(body)) = (end, left_over) {
+        drain(body).await;
+    }
 }
+
+/// Reads on for a moment where the answer came before the request's end, as over HTTP/1.1: what is on
+/// its way to a stream that was reset looks like a client's mistake, of which each connection
+/// has few. Then the client is told that nobody listens (RFC 9113 section 8.1), by letting go.
+async fn drain(mut body: RecvStream) {
+    let mut left = DRAINED;
+    let read = poll_fn(|cx| {
+        while left > 0 {
+            match ready!(poll_data(&mut body, cx)) {
+                Some(Ok(data)) => left = left.saturating_sub(data.len()),
+                Some(Err(_)) | None => break,
+            }
+        }
+        Poll::Ready(())
+    });
+    let _ = tokio::time::timeout(DRAINED_FOR, read).await;
+}
+
+/// How much and how long is read after an answer that came early.
+const DRAINED: usize = 1 << 20;
+const DRAINED_FOR: Duration = Duration::from_millis(300);
 
 /// The head that opens a WebSocket (RFC 8441 section 5).
 fn opened(response: Response<ResponseBody>) -> Response<()> {
@@ -235,7 +266,7 @@ impl Sending<'_> {
                 continue;
             }
             let sent = match ready!(body.as_mut().poll_frame(cx)) {
-                Some(Err(Broken)) => return Poll::Ready(End::Reset(Reason::INTERNAL_ERROR)),
+                Some(Err(Broken)) => return Poll::Ready(self.call_off(&mut body)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         self.chunk = data;
@@ -251,6 +282,14 @@ impl Sending<'_> {
             };
             return Poll::Ready(sent.map_or(End::TakenBack, |()| End::Whole));
         }
+    }
+
+    /// Ends half of an answer, so that nobody takes it for the whole.
+    fn call_off(&mut self, body: &mut ResponseBody) -> End {
+        if body.is_of_call() && self.stream.send_trailers(respond::broken_call()).is_ok() {
+            return End::CalledOff;
+        }
+        End::Reset(Reason::INTERNAL_ERROR)
     }
 
     /// Asks for room for what is at hand, and for no more: what one stream claims, others lack.
@@ -285,7 +324,10 @@ pub(super) fn poll_room(
 
 /// A request's body as it comes over a stream.
 pub struct StreamBody {
-    stream: RecvStream,
+    /// Present until dropped.
+    stream: Option<RecvStream>,
+    /// Where the stream goes when nobody wants the rest of it.
+    left_over: Rc<RefCell<Option<RecvStream>>>,
     /// Whether anyone has asked for it.
     is_read: Rc<Cell<bool>>,
     shared: Rc<Shared>,
@@ -299,9 +341,19 @@ impl fmt::Debug for StreamBody {
 }
 
 impl StreamBody {
-    fn new(stream: RecvStream, open: &Open, is_read: Rc<Cell<bool>>) -> Self {
-        let (shared, progress) = (Rc::clone(&open.shared), Rc::clone(&open.progress));
-        Self { stream, is_read, shared, progress }
+    fn new(
+        stream: RecvStream,
+        open: &Open,
+        is_read: &Rc<Cell<bool>>,
+        left_over: &Rc<RefCell<Option<RecvStream>>>,
+    ) -> Self {
+        Self {
+            stream: Some(stream),
+            left_over: Rc::clone(left_over),
+            is_read: Rc::clone(is_read),
+            shared: Rc::clone(&open.shared),
+            progress: Rc::clone(&open.progress),
+        }
     }
 
     /// The next frame.
@@ -310,14 +362,15 @@ impl StreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         self.is_read.set(true);
-        match ready!(poll_data(&mut self.stream, cx)) {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
+        match ready!(poll_data(stream, cx)) {
             Some(data) => Poll::Ready(Some(data.map(|data| {
-                let data = self.gather(cx, data);
+                let data = gather(stream, cx, data);
                 self.progress.watch.note_read(data.len());
                 Frame::data(data)
             }))),
             None => {
-                let trailers = ready!(self.stream.poll_trailers(cx)).map_err(|_| Broken);
+                let trailers = ready!(stream.poll_trailers(cx)).map_err(|_| Broken);
                 let fitting = trailers.and_then(|trailers| match trailers {
                     Some(trailers) if self.are_too_large(&trailers) => Err(Broken),
                     trailers => Ok(trailers),
@@ -325,26 +378,6 @@ impl StreamBody {
                 Poll::Ready(fitting.transpose().map(|trailers| trailers.map(Frame::trailers)))
             }
         }
-    }
-
-    /// Puts a small frame together with those that have come after it. Each piece costs a call on
-    /// its way to the target; taken one by one they would pile up in the library, which ends a
-    /// connection with too many of them.
-    fn gather(&mut self, cx: &mut Context<'_>, first: Bytes) -> Bytes {
-        if first.len() >= SMALL_FRAME {
-            return first;
-        }
-        let mut gathered = BytesMut::new();
-        // An end or an error is met again by the next read.
-        while gathered.len() < MOST_GATHERED
-            && let Poll::Ready(Some(Ok(more))) = poll_data(&mut self.stream, cx)
-        {
-            if gathered.is_empty() {
-                gathered.extend_from_slice(&first);
-            }
-            gathered.extend_from_slice(&more);
-        }
-        if gathered.is_empty() { first } else { gathered.freeze() }
     }
 
     /// The library holds trailers to its own, larger limit, and drops what is beyond it.
@@ -357,7 +390,13 @@ impl StreamBody {
 
     /// Whether nothing is left of it.
     pub(in crate::proxy) fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        *self.left_over.borrow_mut() = self.stream.take().filter(|stream| !stream.is_end_stream());
     }
 }
 
@@ -379,6 +418,26 @@ pub(super) fn poll_data(
             }
         }
     }
+}
+
+/// Puts a small frame together with those that have come after it. Each piece costs a call on
+/// its way to the target; taken one by one they would pile up in the library, which ends a
+/// connection with too many of them.
+fn gather(stream: &mut RecvStream, cx: &mut Context<'_>, first: Bytes) -> Bytes {
+    if first.len() >= SMALL_FRAME {
+        return first;
+    }
+    let mut gathered = BytesMut::new();
+    // An end or an error is met again by the next read.
+    while gathered.len() < MOST_GATHERED
+        && let Poll::Ready(Some(Ok(more))) = poll_data(stream, cx)
+    {
+        if gathered.is_empty() {
+            gathered.extend_from_slice(&first);
+        }
+        gathered.extend_from_slice(&more);
+    }
+    if gathered.is_empty() { first } else { gathered.freeze() }
 }
 
 /// Memory that a request's head takes.
