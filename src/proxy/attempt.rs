@@ -324,6 +324,8 @@ async fn send(
 fn ended(outgoing: &Outgoing, trouble: Trouble) -> Sent {
     match trouble {
         Trouble::Lost { unsent } => Sent::Lost { unsent },
+        // It had the request, and said that this is all: another try is another's to ask for.
+        Trouble::Reset => Sent::Ended(Failure::TargetLost),
         // Once a byte of an answer came, nothing is sent again, whatever became of the rest.
         Trouble::Malformed => Sent::Ended(Failure::TargetMalformed),
         Trouble::BodyBroken => {

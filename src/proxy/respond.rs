@@ -48,9 +48,10 @@ pub fn broken_call() -> HeaderMap {
 }
 
 /// gRPC's code for a status ("HTTP to gRPC Status Code Mapping"), and its name; of 14 as ALB has it.
+/// 408 is not in the mapping: nothing was called, and what comes again may fare better, as with 14.
 fn grpc_status(status: StatusCode) -> (&'static str, &'static str) {
     match status.as_u16() {
-        429 | 502..=504 => ("14", "unavailable"),
+        408 | 429 | 502..=504 => ("14", "unavailable"),
         400 => ("13", "internal"),
         401 => ("16", "unauthenticated"),
         403 => ("7", "permission denied"),
@@ -148,6 +149,7 @@ mod tests {
             (Failure::TargetLost, 502, "14"),
             (Failure::Refused(Verdict::NoTarget), 503, "14"),
             (Failure::ResponseTimeout, 504, "14"),
+            (Failure::RequestTimeout, 408, "14"),
             (Failure::NoRule, 404, "12"),
             (Failure::ProtocolMismatch, 464, "2"),
         ] {

@@ -103,7 +103,7 @@ fn a_protocol_that_does_not_fit_the_group_is_464_and_no_target_hears_of_it() {
 }
 
 #[test]
-fn no_request_is_lost_to_a_target_that_leaves_its_connections_again_and_again() {
+fn no_bodiless_request_is_lost_to_a_target_that_leaves_its_connections_again_and_again() {
     let origin = Http2Origin::with(
         |_| {},
         3,
@@ -144,6 +144,74 @@ fn what_a_target_refuses_is_sent_again_whatever_the_method_unless_its_body_has_b
     let record = world.record(|record| record["status"] == 502);
     assert_eq!(record["error_reason"], "target_lost");
     assert_eq!(origin.heard().len(), 3);
+}
+
+#[test]
+fn what_a_target_resets_is_not_sent_again_and_costs_no_connection() {
+    let serve = |mut exchange: Exchange| async move {
+        if exchange.request.uri().path() == "/" {
+            return exchange.say("well");
+        }
+        exchange.respond.send_reset(Reason::INTERNAL_ERROR);
+    };
+    let origins = [Http2Origin::serving(serve), Http2Origin::serving(serve)];
+    let heard = || origins.iter().map(|origin| origin.heard().len()).sum::<usize>();
+    let connections = || origins.iter().map(Http2Origin::connections).sum::<usize>();
+    let group = format!("protocol = \"http2\"\n{NO_CHECKS}");
+    let world = world(&origins.each_ref().map(Http2Origin::address), "", &group);
+    let client = Http2::to(world.address());
+    for _ in 0..4 {
+        assert_eq!(client.get("/").text(), "well");
+    }
+    assert_eq!((heard(), connections()), (4, 2));
+    assert_eq!(client.get("/reset").status.as_u16(), 502);
+    let record = world.record(|record| record["status"] == 502);
+    assert_eq!(record["error_reason"], "target_lost");
+    assert_eq!(record["attempts"], 1);
+    assert_eq!((heard(), connections()), (5, 2));
+}
+
+#[test]
+fn a_target_that_takes_few_requests_on_its_only_connection_serves_all_who_wait_for_it() {
+    for (requests, streams, workers) in [(8, 128, 1), (20, 1, 1), (16, 1, 2)] {
+        let origin = Http2Origin::with(
+            move |settings| {
+                settings.max_concurrent_streams(streams);
+            },
+            2,
+            |mut exchange: Exchange| async move { exchange.say("here") },
+        );
+        let world = World::of_text(&format!(
+            "[runtime]\nworkers = {workers}\nstate_dir = \"state\"\n\
+             [log]\naccess = {{ to = \"access.log\" }}\n\
+             [listener.web]\naddress = \"127.0.0.1:0\"\n\
+             [target_group.app]\ntargets = [\"{}\"]\nprotocol = \"http2\"\n\
+             upstream = {{ max_connections = 1 }}\n{NO_CHECKS}\n",
+            origin.address()
+        ));
+        // Clients enough that both workers have some.
+        let clients: Vec<_> = (0..requests).map(|_| Http2::to(world.address())).collect();
+        let ask = |client: &Http2| client.ask(post("/"), true).unwrap();
+        let asked: Vec<_> = clients.iter().map(ask).collect();
+        for (client, asked) in clients.iter().zip(asked) {
+            assert_eq!(client.reply(asked).unwrap().text(), "here");
+        }
+    }
+}
+
+#[test]
+fn a_target_that_accepts_and_closes_is_unreachable() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            drop(stream);
+        }
+    });
+    let world = world(&[address], "", &format!("protocol = \"http2\"\n{NO_CHECKS}"));
+    assert_eq!(Http2::to(world.address()).get("/").status.as_u16(), 502);
+    let record = world.record(|record| record["status"] == 502);
+    assert_eq!(record["error_reason"], "target_unreachable");
 }
 
 #[test]

@@ -31,7 +31,8 @@ static TIMEOUTS: &[Key] = &[
             max: Duration::from_secs(HOUR),
         }),
         "How long an idle connection is kept; stay under the replica's own limit. With HTTP/2 a \
-         minute if this is less: a close loses no request there.",
+         minute if this is less: what crosses a close is sent again there, unless its body has \
+         begun.",
     )
     .or("\"4s\""),
 ];

@@ -2,6 +2,7 @@
 
 use super::{AGENT, Answer, MOST_BODY, Question, failed, host, judge};
 use crate::config::settings::{GRPC_HEALTH_PATH, Health};
+use crate::net::http2::LARGEST_HEADER_LIST;
 use crate::policy::health::progress::Failure;
 use crate::policy::health::wish::Wish;
 use bytes::{Buf, Bytes};
@@ -15,8 +16,6 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 
-/// The bound of an answer's head and of its trailers.
-const LARGEST_HEAD: u32 = 32 * 1_024;
 /// A message without fields: not compressed, no bytes. To gRPC's health check it means "the whole
 /// server".
 const EMPTY_MESSAGE: &[u8] = &[0; 5];
@@ -124,7 +123,7 @@ async fn exchange(
     message: Option<Bytes>,
 ) -> Result<(Response<Answered>, Driven), Failure> {
     let mut builder = h2::client::Builder::new();
-    builder.enable_push(false).max_header_list_size(LARGEST_HEAD);
+    builder.enable_push(false).max_header_list_size(LARGEST_HEADER_LIST);
     let (mut sender, connection) =
         builder.handshake(stream).await.map_err(|error| failed(&error))?;
     let driven = Driven(tokio::task::spawn_local(connection).abort_handle());

@@ -37,6 +37,8 @@ pub enum Trouble {
         /// Not a byte of the request went out.
         unsent: bool,
     },
+    /// The target ended the exchange, and not the connection, without an answer (HTTP/2 alone).
+    Reset,
     /// What came is no answer, or not all of one.
     Malformed,
     /// The request's body broke off at its source.

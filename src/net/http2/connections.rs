@@ -7,17 +7,20 @@ use crate::model::live::TargetLive;
 use crate::net::connect::ConnectError;
 use crate::net::tls::Connector;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::task::AbortHandle;
 
 /// Connections to one target, for targets that take few streams on each.
 const MOST_CONNECTIONS: usize = 64;
 /// How long one without streams is kept where `upstream.timeouts.keep_alive` is shorter. It may be
-/// longer than with HTTP/1.1: a target that closes says up to which stream it has served, so no
-/// request is lost to a close that crossed it.
+/// longer than with HTTP/1.1: a target that closes says up to which stream it has served, so what
+/// crossed a close is sent again, unless some of its body was.
 const LEAST_IDLE: Duration = Duration::from_secs(60);
 
 /// The connections.
@@ -25,48 +28,55 @@ const LEAST_IDLE: Duration = Duration::from_secs(60);
 pub struct Connections {
     list: RefCell<Vec<Rc<Connection>>>,
     dialling: RefCell<Option<Rc<Dial>>>,
-    /// There is room again on some connection.
-    freed: Rc<Notify>,
+    /// Who waits for room. Room goes to the first here as it comes free, and never past them to a
+    /// newcomer.
+    line: RefCell<VecDeque<Waiter>>,
+    waiters: Cell<u64>,
     longest_idle: Cell<Duration>,
-    /// Who waits for room here.
-    waiting: Cell<usize>,
 }
 
-/// A dial under way. It goes on without whoever asked for it first, for others may wait as well.
+/// One in line, with the number they go by.
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    way: Rc<Way>,
+    outcome: oneshot::Sender<Result<Place, ConnectError>>,
+}
+
+/// A dial, or the wait for a place under `max_connections` before it. It is one for all in line:
+/// each with a wait of their own, they would hand the place round among them. Once begun it goes on
+/// without whoever it began for.
 #[derive(Debug, Default)]
 struct Dial {
-    failure: RefCell<Option<ConnectError>>,
-    is_told: Cell<bool>,
-    is_over: Cell<bool>,
+    has_begun: Cell<bool>,
+    task: RefCell<Option<AbortHandle>>,
     over: Notify,
 }
 
 /// How a target is reached.
-#[derive(Debug)]
 pub struct Way {
     /// Where it is.
     pub address: SocketAddr,
-    /// Until a connection is ready, and until there is room on one.
+    /// Until there is room, and apart from that until a dial has a connection.
     pub timeout: Duration,
     /// Present where connections are TLS.
     pub tls: Option<Connector>,
     /// How long an idle connection may be kept.
     pub keep_alive: Duration,
+    /// Told of a dial that failed through the target's fault: once, however many wait for it, and
+    /// where nobody does any more.
+    pub failed: Box<dyn Fn()>,
 }
 
-/// No room on any connection.
-#[derive(Debug)]
-pub struct Unreached {
-    /// Why.
-    pub error: ConnectError,
-    /// Whether nobody else was told of this very failure: one dial that fails ten requests is one
-    /// failed dial.
-    pub is_news: bool,
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Way").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl Connections {
     /// Room for a stream: on a connection there is, or on one that is dialled, which is shared with
-    /// whoever else waits. Not on `avoided`, if there can be another.
+    /// whoever else waits.
     ///
     /// # Errors
     /// When the target cannot be reached, or nothing comes free in time.
@@ -74,143 +84,202 @@ impl Connections {
         self: &Rc<Self>,
         way: Way,
         target: &Arc<TargetLive>,
-        avoided: Option<&Rc<Connection>>,
-    ) -> Result<Place, Unreached> {
+    ) -> Result<Place, ConnectError> {
         self.longest_idle.set(way.keep_alive.max(LEAST_IDLE));
-        let full = || Unreached { error: ConnectError::Full, is_news: false };
-        let wait = async {
-            loop {
-                if let Some(place) = self.room(avoided) {
-                    return Ok(place);
-                }
-                let dial = self.dialling.borrow().clone();
-                let dial = match dial {
-                    Some(dial) => dial,
-                    None => match self.may_dial(target) {
-                        Some(permit) => self.dial(&way, permit),
-                        None => {
-                            if let Some(place) = self.room(None) {
-                                return Ok(place);
-                            }
-                            self.wait_for_room(target).await?;
-                            continue;
-                        }
-                    },
-                };
-                dial.wait().await?;
-            }
+        if let Some(place) = self.room() {
+            return Ok(place);
+        }
+        let timeout = way.timeout;
+        let (_in_line, mut outcome) = self.join(way);
+        self.tend(target);
+        let _counted = match self.dial_under_way() {
+            Some(_) => None,
+            None => Some(target.wait_in_line().ok_or(ConnectError::Full)?),
         };
-        // A dial has the same time, and says what became of it.
-        let patience = way.timeout * 2;
-        tokio::time::timeout(patience, wait).await.unwrap_or_else(|_| Err(full()))
+        // Nobody leaves the line without being told.
+        let told = |outcome: Result<_, _>| outcome.unwrap_or(Err(ConnectError::Full));
+        if let Ok(outcome) = tokio::time::timeout(timeout, &mut outcome).await {
+            return told(outcome);
+        }
+        // A dial has its own time, and says what becomes of it.
+        let dial = self.dial_under_way().ok_or(ConnectError::Full)?;
+        tokio::select! {
+            biased;
+            outcome = &mut outcome => told(outcome),
+            () = dial.over.notified() => outcome.try_recv().unwrap_or(Err(ConnectError::Full)),
+        }
     }
 
-    /// Room that there is now.
-    pub fn room(&self, avoided: Option<&Rc<Connection>>) -> Option<Place> {
+    /// Room that there is now, and that nobody in line has a claim to.
+    pub fn room(self: &Rc<Self>) -> Option<Place> {
+        self.serve();
+        self.free()
+    }
+
+    fn free(self: &Rc<Self>) -> Option<Place> {
         let list = self.list.borrow();
-        let usable = |connection: &&Rc<Connection>| {
-            let is_avoided = avoided.is_some_and(|avoided| Rc::ptr_eq(avoided, connection));
-            !is_avoided && !connection.is_going_away()
+        let usable = list.iter().filter(|connection| !connection.is_going_away());
+        usable.into_iter().find_map(|connection| Place::take(connection, self))
+    }
+
+    fn join(self: &Rc<Self>, way: Way) -> (InLine, oneshot::Receiver<Result<Place, ConnectError>>) {
+        let (outcome, hears) = oneshot::channel();
+        let number = self.waiters.get();
+        self.waiters.set(number + 1);
+        self.line.borrow_mut().push_back(Waiter { number, way: Rc::new(way), outcome });
+        (InLine { connections: Rc::clone(self), number }, hears)
+    }
+
+    /// Gives the room there is to those who wait for it.
+    pub(super) fn serve(self: &Rc<Self>) {
+        while !self.line.borrow().is_empty() {
+            let Some(place) = self.free() else { return };
+            let first = self.line.borrow_mut().pop_front();
+            if let Some(first) = first {
+                // Dropped where nobody hears of it, it serves the next.
+                let _ = first.outcome.send(Ok(place));
+            }
+            self.stop_asking();
+        }
+    }
+
+    /// Waits no longer for a place under `max_connections` if nobody here has a use for it.
+    fn stop_asking(&self) {
+        if !self.line.borrow().is_empty() {
+            return;
+        }
+        let asked = self.dialling.borrow_mut().take_if(|dial| !dial.has_begun.get());
+        if let Some(task) = asked.and_then(|dial| dial.task.take()) {
+            task.abort();
+        }
+    }
+
+    /// Serves those in line, and sees to another connection for those who are left.
+    fn tend(self: &Rc<Self>, target: &Arc<TargetLive>) {
+        self.serve();
+        let first = self.line.borrow().front().map(|first| Rc::clone(&first.way));
+        let Some(way) = first else { return };
+        if self.dialling.borrow().is_some() || !self.may_dial() {
+            return;
+        }
+        let place = match target.connections() {
+            None => Ok(None),
+            Some(places) => Arc::clone(places).try_acquire_owned().map(Some),
         };
-        list.iter().filter(usable).find_map(|connection| Place::take(connection, &self.freed))
-    }
-
-    /// What a dial holds, if another connection may be made: a place under `max_connections`, or
-    /// nothing where there is no such bound.
-    fn may_dial(&self, target: &Arc<TargetLive>) -> Option<Option<OwnedSemaphorePermit>> {
-        if self.list.borrow().len() >= MOST_CONNECTIONS {
-            return None;
-        }
-        match target.connections() {
-            None => Some(None),
-            Some(places) => Arc::clone(places).try_acquire_owned().ok().map(Some),
-        }
-    }
-
-    /// Until there may be room, here or for another connection.
-    async fn wait_for_room(&self, target: &Arc<TargetLive>) -> Result<(), Unreached> {
-        let full = || Unreached { error: ConnectError::Full, is_news: false };
-        let _in_line = target.wait_in_line().ok_or_else(full)?;
-        let _here = Waiting::new(&self.waiting);
-        match target.connections() {
-            Some(places) if self.list.borrow().len() < MOST_CONNECTIONS => tokio::select! {
-                // Given back at once, and taken again by whoever dials.
-                _ = places.acquire() => {}
-                () = self.freed.notified() => {}
-            },
-            _ => self.freed.notified().await,
-        }
-        Ok(())
-    }
-
-    fn dial(self: &Rc<Self>, way: &Way, permit: Option<OwnedSemaphorePermit>) -> Rc<Dial> {
-        let dialled = Rc::new(Dial::default());
-        *self.dialling.borrow_mut() = Some(Rc::clone(&dialled));
-        let (connections, outcome) = (Rc::downgrade(self), Rc::clone(&dialled));
-        let (address, timeout, tls) = (way.address, way.timeout, way.tls.clone());
-        tokio::task::spawn_local(async move {
-            let began = Moment::now().monotonic;
-            let connected = dial(address, timeout, permit, tls.as_ref(), began).await;
+        let dial = Rc::new(Dial { has_begun: Cell::new(place.is_ok()), ..Dial::default() });
+        *self.dialling.borrow_mut() = Some(Rc::clone(&dial));
+        let (connections, target) = (Rc::downgrade(self), Arc::clone(target));
+        let this = Rc::clone(&dial);
+        let task = tokio::task::spawn_local(async move {
+            let place = match place {
+                Ok(place) => place,
+                Err(_) => {
+                    let place = wait_for_place(&target).await;
+                    let Some(connections) = connections.upgrade() else { return };
+                    // There may be room meanwhile; the place is another's if that is enough.
+                    connections.serve();
+                    if connections.line.borrow().is_empty() {
+                        return connections.stop_asking();
+                    }
+                    place
+                }
+            };
+            this.has_begun.set(true);
+            let connected = reach(&way, place).await;
             if let Some(connections) = connections.upgrade() {
-                *connections.dialling.borrow_mut() = None;
-                match connected {
-                    Ok(connection) => connections.list.borrow_mut().push(connection),
-                    Err(error) => *outcome.failure.borrow_mut() = Some(error),
+                connections.dialled(connected, &target);
+            }
+            this.over.notify_waiters();
+        });
+        *dial.task.borrow_mut() = Some(task.abort_handle());
+    }
+
+    /// Whether another connection is of use. It is not where the target takes no streams on one that
+    /// has none: it would take none on the next.
+    fn may_dial(&self) -> bool {
+        let list = self.list.borrow();
+        let takes_none = |connection: &Rc<Connection>| {
+            connection.open.get() == 0 && !connection.is_going_away() && !connection.has_room()
+        };
+        list.len() < MOST_CONNECTIONS && !list.iter().any(takes_none)
+    }
+
+    fn dial_under_way(&self) -> Option<Rc<Dial>> {
+        self.dialling.borrow().clone().filter(|dial| dial.has_begun.get())
+    }
+
+    fn dialled(
+        self: &Rc<Self>,
+        connected: Result<Rc<Connection>, ConnectError>,
+        target: &Arc<TargetLive>,
+    ) {
+        *self.dialling.borrow_mut() = None;
+        match connected {
+            Ok(connection) => self.list.borrow_mut().push(connection),
+            Err(error) => {
+                for waiter in self.line.take() {
+                    // Who left meanwhile need not know.
+                    let _ = waiter.outcome.send(Err(error.again()));
                 }
             }
-            outcome.is_over.set(true);
-            outcome.over.notify_waiters();
-        });
-        dialled
+        }
+        self.tend(target);
     }
 
     /// Closes what has been idle too long, what is dead, and what its target leaves; and one
     /// connection where another worker waits for its place under `max_connections`. Called on the
-    /// worker's tick.
-    pub fn sweep(&self, now: Instant, target: &TargetLive) {
+    /// worker's tick, which is also when a target's new bound of streams is noticed.
+    pub fn sweep(self: &Rc<Self>, now: Instant, target: &Arc<TargetLive>) {
         let longest_idle = self.longest_idle.get();
-        let mut list = self.list.borrow_mut();
-        let before = list.len();
-        list.retain(|connection| connection.look_after(now, longest_idle));
+        self.list.borrow_mut().retain(|connection| connection.look_after(now, longest_idle));
         let is_bounded = target.connections().is_some();
-        let awaited_elsewhere = is_bounded && target.is_awaited() && self.waiting.get() == 0;
-        let retiring = list.iter().any(|connection| connection.is_retired());
-        if awaited_elsewhere
-            && !retiring
-            && let Some(quietest) = list.iter().min_by_key(|connection| connection.open.get())
-        {
-            quietest.retire();
+        if is_bounded && target.is_awaited() && self.line.borrow().is_empty() {
+            let list = self.list.borrow();
+            let retiring = list.iter().any(|connection| connection.is_retired());
+            let quietest = list.iter().min_by_key(|connection| connection.open.get());
+            if let Some(quietest) = quietest.filter(|_| !retiring) {
+                quietest.retire();
+            }
         }
-        if list.len() < before {
-            self.freed.notify_waiters();
-        }
+        self.tend(target);
     }
 }
 
-impl Dial {
-    async fn wait(&self) -> Result<(), Unreached> {
-        let over = self.over.notified();
-        if !self.is_over.get() {
-            over.await;
-        }
-        let failure = self.failure.borrow();
-        let Some(failure) = failure.as_ref() else { return Ok(()) };
-        Err(Unreached { error: failure.again(), is_news: !self.is_told.replace(true) })
-    }
+async fn wait_for_place(target: &Arc<TargetLive>) -> Option<OwnedSemaphorePermit> {
+    // Where the line is full, others are in it whom the worker that has the places hears of.
+    let _in_line = target.wait_in_line();
+    let places = target.connections()?;
+    Arc::clone(places).acquire_owned().await.ok()
 }
 
-/// Counts one who waits.
-struct Waiting<'c>(&'c Cell<usize>);
-
-impl<'c> Waiting<'c> {
-    fn new(count: &'c Cell<usize>) -> Self {
-        count.set(count.get() + 1);
-        Self(count)
+/// A connection. A failure of the target's is told here, whoever else hears of it.
+async fn reach(
+    way: &Way,
+    place: Option<OwnedSemaphorePermit>,
+) -> Result<Rc<Connection>, ConnectError> {
+    let began = Moment::now().monotonic;
+    let connected = dial(way.address, way.timeout, place, way.tls.as_ref(), began).await;
+    if connected.as_ref().is_err_and(ConnectError::is_the_targets) {
+        (way.failed)();
     }
+    connected
 }
 
-impl Drop for Waiting<'_> {
+/// A place in the line, given up when dropped.
+struct InLine {
+    connections: Rc<Connections>,
+    number: u64,
+}
+
+impl Drop for InLine {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        let mut line = self.connections.line.borrow_mut();
+        // In order of their numbers, for all joined at the end.
+        let at = line.binary_search_by_key(&self.number, |waiter| waiter.number);
+        let left = at.ok().and_then(|at| line.remove(at));
+        drop(line);
+        if left.is_some() {
+            self.connections.stop_asking();
+        }
     }
 }

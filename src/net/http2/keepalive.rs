@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 const FIRST: Duration = Duration::from_secs(30);
 /// Between one and the next in the same quiet: five minutes, and some for the way.
 const NEXT: Duration = Duration::from_secs(310);
+/// Without streams for longer than this it may have died in silence, behind a NAT that forgot it: it
+/// is asked as soon as it has one again.
+const LONG_IDLE: Duration = Duration::from_secs(10);
 /// For the answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -38,6 +41,16 @@ impl Keepalive {
     /// Of a connection just made.
     pub(super) fn new(now: Instant) -> Self {
         Self { quiet_since: now, asked: None, answered: None }
+    }
+
+    /// It has a stream again after having had none for so long: nothing was expected of it meanwhile.
+    pub(super) fn resume(&mut self, now: Instant, idle: Duration) {
+        // One ping, and not a second before anything came: see above.
+        let is_due = idle >= LONG_IDLE && self.answered.is_none();
+        let before = if is_due { FIRST } else { Duration::ZERO };
+        self.quiet_since = now.checked_sub(before).unwrap_or(now);
+        self.asked = None;
+        self.answered = None;
     }
 
     /// Says what to do now. `active`: something came on a stream since it was last asked;
@@ -110,5 +123,23 @@ mod tests {
         assert_eq!(asks(|_| false, |_| false), (vec![30], Some(40)));
         let (asked, end) = asks(|second| second == 35, |second| second > 60);
         assert_eq!((asked[..2].to_vec(), end), (vec![30, 65], None));
+    }
+
+    #[test]
+    fn one_taken_again_after_a_while_is_asked_at_once_and_not_twice_for_nothing() {
+        let began = Moment::now().monotonic + Duration::from_secs(60);
+        let at = |second| began + Duration::from_secs(second);
+        let mut keepalive = Keepalive::new(began);
+        keepalive.resume(at(9), Duration::from_secs(9));
+        assert_eq!(keepalive.step(at(9), false, false), Step::Nothing);
+        keepalive.resume(at(20), Duration::from_secs(10));
+        assert_eq!(keepalive.step(at(20), false, false), Step::Ask);
+        assert_eq!(keepalive.step(at(21), false, true), Step::Nothing);
+        keepalive.resume(at(40), Duration::from_secs(19));
+        assert_eq!(keepalive.step(at(40), false, false), Step::Nothing);
+        keepalive.step(at(41), true, false);
+        keepalive.resume(at(60), Duration::from_secs(19));
+        assert_eq!(keepalive.step(at(60), false, false), Step::Ask);
+        assert_eq!(keepalive.step(at(70), false, false), Step::GiveUp);
     }
 }

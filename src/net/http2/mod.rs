@@ -2,6 +2,7 @@
 //! stream of its own.
 
 pub mod connections;
+mod heard;
 mod keepalive;
 mod send;
 pub mod stream;
@@ -12,10 +13,12 @@ use super::target_stream::TargetStream;
 use super::tls::{self, Connector};
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
+use heard::Heard;
 use keepalive::{Keepalive, Step};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -39,9 +42,9 @@ const CONNECTION_WINDOW: u32 = MOST_STREAMS as u32 * STREAM_WINDOW;
 const MOST_OVERHEAD: usize = MOST_STREAMS * (1 << 20);
 /// Of a request's body, what the library takes of one stream before it has gone out.
 const MOST_UNSENT: usize = 128 * 1_024;
-/// The bound of an answer's head. HTTP/2 counts 32 bytes more for each field (RFC 9113 section
+/// The bound of an answer's head and of its trailers. HTTP/2 counts 32 bytes more for each field (RFC 9113 section
 /// 6.5.2), and HTTP/1.1 takes a hundred fields.
-const LARGEST_HEADER_LIST: u32 = LARGEST_HEAD as u32 + 100 * 32;
+pub const LARGEST_HEADER_LIST: u32 = LARGEST_HEAD as u32 + 100 * 32;
 /// Streams that clients took back and whose late frames are known for what they are. Later ones
 /// are resets of the library's own, whose number it would close a connection for: any client could
 /// take that from all others.
@@ -63,6 +66,8 @@ pub struct Connection {
     is_active: Cell<bool>,
     /// Since when it has no streams, as far as it was looked at.
     idle_since: Cell<Option<Instant>>,
+    /// The same of a connection that has streams again, until it is looked at.
+    resumed: Cell<Option<Instant>>,
     keepalive: RefCell<(Keepalive, Option<h2::PingPong>)>,
     let_go: Rc<Notify>,
     driver: AbortHandle,
@@ -114,11 +119,15 @@ impl Connection {
         if self.open.get() == 0 {
             let since = self.idle_since.get().unwrap_or(now);
             self.idle_since.set(Some(since));
+            self.resumed.set(None);
             return !going_away && now.saturating_duration_since(since) < longest_idle;
         }
         let (keepalive, pings) = &mut *self.keepalive.borrow_mut();
         let Some(pings) = pings else { return true };
         let answered = pings.poll_pong(&mut Context::from_waker(Waker::noop())).is_ready();
+        if let Some(idle_since) = self.resumed.take() {
+            keepalive.resume(now, now.saturating_duration_since(idle_since));
+        }
         match keepalive.step(now, self.is_active.replace(false), answered) {
             Step::Nothing => true,
             Step::Ask => {
@@ -146,8 +155,8 @@ impl Drop for Connection {
 /// long as the connection lives. Needs a local runtime, which drives it from then on.
 ///
 /// # Errors
-/// When the target refuses, cannot be reached, is not who it must be, does not speak HTTP/2, or is
-/// not ready in time.
+/// When the target refuses, cannot be reached, is not who it must be, does not speak HTTP/2, leaves
+/// at once, or is not ready in time.
 async fn dial(
     address: SocketAddr,
     timeout: Duration,
@@ -162,15 +171,22 @@ async fn dial(
         {
             return Err(ConnectError::NotHttp2);
         }
-        let not_http2 = |_| ConnectError::NotHttp2;
-        let (sender, mut driver) = builder().handshake(stream).await.map_err(not_http2)?;
+        let spoke = Rc::new(Cell::new(false));
+        let stream = Heard::new(stream, Rc::clone(&spoke));
+        let handshake = builder().handshake(stream).await;
+        let (sender, mut driver) = handshake.map_err(|error| unfit(error, false))?;
         poll_fn(|cx| {
-            let ended = Pin::new(&mut driver).poll(cx).is_ready();
-            match driver.max_concurrent_send_streams() {
-                // Where it ended it may have said something, and no stream can begin all the same.
-                _ if ended => Poll::Ready(Err(ConnectError::NotHttp2)),
-                UNTOLD => Poll::Pending,
-                _ => Poll::Ready(Ok(())),
+            let ended = Pin::new(&mut driver).poll(cx);
+            let settings = driver.max_concurrent_send_streams();
+            match ended {
+                // It may have said how many, and no stream can begin all the same.
+                Poll::Ready(Ok(())) => Poll::Ready(Err(left())),
+                Poll::Ready(Err(error)) => {
+                    let other = spoke.get() && settings == UNTOLD;
+                    Poll::Ready(Err(unfit(error, other)))
+                }
+                Poll::Pending if settings == UNTOLD => Poll::Pending,
+                Poll::Pending => Poll::Ready(Ok(())),
             }
         })
         .await?;
@@ -191,16 +207,34 @@ async fn dial(
         // Whoever does not even take a goodbye does not keep the socket.
         let _ = tokio::time::timeout(GOODBYE, driver).await;
     };
-    Ok(Rc::new(Connection {
+    let connection = Rc::new(Connection {
         sender: RefCell::new(Some(sender)),
         open: Cell::new(0),
         has_answered: Cell::new(false),
         is_active: Cell::new(false),
         idle_since: Cell::new(None),
+        resumed: Cell::new(None),
         keepalive: RefCell::new((Keepalive::new(began), pings)),
         let_go,
         driver: tokio::task::spawn_local(drive).abort_handle(),
-    }))
+    });
+    // Or whoever waits would dial again and again.
+    if connection.is_going_away() { Err(left()) } else { Ok(connection) }
+}
+
+/// What an error before the first stream says: where the library objects to something, or something
+/// came that was no SETTINGS (`other`), it is no HTTP/2. A target that closes or says GOAWAY may
+/// speak it, and be about to stop.
+fn unfit(error: h2::Error, other: bool) -> ConnectError {
+    if error.is_library() || other {
+        return ConnectError::NotHttp2;
+    }
+    error.into_io().map_or_else(left, ConnectError::Io)
+}
+
+/// As a connection that its target ends at once.
+fn left() -> ConnectError {
+    ConnectError::Io(io::ErrorKind::ConnectionReset.into())
 }
 
 fn builder() -> Builder {

@@ -1,8 +1,10 @@
 //! One exchange on a connection: a request, its answer, and both bodies with back-pressure.
 
 use super::Connection;
+use super::connections::Connections;
 use super::send::{Broken, Sending};
 use crate::net::http1::{BrokenOff, Trouble};
+use crate::policy::headers::head::content_length;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
@@ -11,9 +13,8 @@ use http_body::{Body, Frame};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
-use tokio::sync::Notify;
 
 /// Bytes of interim answers a target may send before its final head, as with HTTP/1.1.
 const MOST_INTERIM: usize = 1_024 * 1_024;
@@ -22,21 +23,20 @@ const MOST_INTERIM: usize = 1_024 * 1_024;
 #[derive(Debug)]
 pub struct Place {
     pub(super) connection: Rc<Connection>,
-    freed: Rc<Notify>,
+    home: Weak<Connections>,
 }
 
 impl Place {
-    /// Takes room, if the connection has some. Whoever waits for room is told when it is back.
-    pub(super) fn take(connection: &Rc<Connection>, freed: &Rc<Notify>) -> Option<Self> {
+    /// Takes room, if the connection has some. Whoever waits for room at `home` gets it afterwards.
+    pub(super) fn take(connection: &Rc<Connection>, home: &Rc<Connections>) -> Option<Self> {
         if !connection.has_room() {
             return None;
         }
         connection.open.set(connection.open.get() + 1);
-        if connection.idle_since.take().is_some() {
-            // Whatever it was silent for before, nothing was expected of it.
-            connection.is_active.set(true);
+        if let Some(since) = connection.idle_since.take() {
+            connection.resumed.set(Some(since));
         }
-        Some(Self { connection: Rc::clone(connection), freed: Rc::clone(freed) })
+        Some(Self { connection: Rc::clone(connection), home: Rc::downgrade(home) })
     }
 
     /// The connection it is on.
@@ -82,7 +82,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.connection.open.set(self.connection.open.get() - 1);
-        self.freed.notify_one();
+        if let Some(home) = self.home.upgrade() {
+            home.serve();
+        }
     }
 }
 
@@ -131,7 +133,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         self.place.connection.is_active.set(true);
         self.left = match body.is_end_stream() {
             true => Some(0),
-            false => length(&head.headers),
+            false => content_length(&head.headers),
         };
         self.body = Some(body);
         *headers = head.headers;
@@ -148,8 +150,9 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         // What the library broke off was no answer; what it broke the connection off for may have
         // been another's.
         let is_malformed = error.is_library() && error.is_reset();
-        match is_malformed || self.interim > 0 {
-            true => Trouble::Malformed,
+        match error.is_remote() && error.is_reset() {
+            _ if is_malformed || self.interim > 0 => Trouble::Malformed,
+            true => Trouble::Reset,
             false => Trouble::Lost { unsent: false },
         }
     }
@@ -210,10 +213,6 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     pub fn left(&self) -> Option<u64> {
         self.left
     }
-}
-
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn size(headers: &HeaderMap) -> usize {

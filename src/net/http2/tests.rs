@@ -1,20 +1,21 @@
 //! Connections against servers in the same thread: the library's own, and some that misbehave frame
 //! by frame.
 
-use super::connections::{Connections, Unreached, Way};
+use super::connections::{Connections, Way};
 use super::stream::{Place, Stream};
-use super::{Connection, MOST_STREAMS, STREAM_WINDOW};
+use super::{MOST_STREAMS, STREAM_WINDOW};
 use crate::ground::clock::Moment;
 use crate::ground::name::Name;
 use crate::model::live::TargetLive;
 use crate::model::roster::Roster;
+use crate::net::connect::ConnectError;
 use crate::net::http1::Trouble;
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::{self, SendResponse};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -61,6 +62,8 @@ struct Scene {
     connections: Rc<Connections>,
     target: Arc<TargetLive>,
     address: SocketAddr,
+    /// Dials that failed.
+    failures: Rc<Cell<usize>>,
 }
 
 impl Scene {
@@ -68,17 +71,33 @@ impl Scene {
         let name = |text| Name::new(text).unwrap();
         let (group, id) = (name("app"), name("a"));
         let target = Roster::default().target(&group, &id, Some(address), max_connections, None);
-        Self { connections: Rc::default(), target, address }
+        Self { connections: Rc::default(), target, address, failures: Rc::default() }
     }
 
-    async fn take(&self, avoided: Option<&Rc<Connection>>) -> Result<Place, Unreached> {
-        let timeout = Duration::from_millis(if avoided.is_some() { 200 } else { 5_000 });
-        let way = Way { address: self.address, timeout, tls: None, keep_alive: Duration::ZERO };
-        self.connections.take(way, &self.target, avoided).await
+    async fn take(&self) -> Result<Place, ConnectError> {
+        self.take_within(Duration::from_secs(5)).await
+    }
+
+    async fn take_within(&self, timeout: Duration) -> Result<Place, ConnectError> {
+        let failures = Rc::clone(&self.failures);
+        let failed = Box::new(move || failures.set(failures.get() + 1));
+        let (address, keep_alive) = (self.address, Duration::ZERO);
+        let way = Way { address, timeout, tls: None, keep_alive, failed };
+        self.connections.take(way, &self.target).await
+    }
+
+    /// The same target's connections in another worker.
+    fn elsewhere(&self) -> Self {
+        Self {
+            connections: Rc::default(),
+            target: Arc::clone(&self.target),
+            address: self.address,
+            failures: Rc::default(),
+        }
     }
 
     async fn begin(&self, body: Option<Frames>) -> Stream<Frames> {
-        self.take(None).await.unwrap().begin(get(), body).unwrap()
+        self.take().await.unwrap().begin(get(), body).unwrap()
     }
 }
 
@@ -220,11 +239,7 @@ fn a_place_that_another_worker_waits_for_is_given_up_and_nothing_under_way_with_
     run(async {
         let (address, came) = server(100, ok).await;
         let here = Scene::new(address, Some(1));
-        let elsewhere = Scene {
-            connections: Rc::default(),
-            target: Arc::clone(&here.target),
-            address: here.address,
-        };
+        let elsewhere = here.elsewhere();
         let mut held = here.begin(None).await;
         let mut other = Box::pin(elsewhere.begin(None));
         assert!(is_pending(&mut other));
@@ -236,6 +251,159 @@ fn a_place_that_another_worker_waits_for_is_given_up_and_nothing_under_way_with_
         here.connections.sweep(now, &here.target);
         assert_eq!(answer(&mut other.await).await, Ok(StatusCode::OK));
         assert_eq!(came.get(), 2);
+    });
+}
+
+/// A server that takes one stream on each connection, and leaves it then.
+async fn one_each() -> (SocketAddr, Rc<Cell<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let came = Rc::new(Cell::new(0));
+    let count = Rc::clone(&came);
+    tokio::task::spawn_local(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            count.set(count.get() + 1);
+            tokio::task::spawn_local(async move {
+                let mut builder = server::Builder::new();
+                builder.max_concurrent_streams(1);
+                let mut connection = builder.handshake::<_, Bytes>(stream).await.unwrap();
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    connection.graceful_shutdown();
+                    ok(request, respond).await;
+                }
+            });
+        }
+    });
+    (address, came)
+}
+
+#[test]
+fn all_who_wait_for_the_one_connection_a_target_may_have_get_it_in_turn_and_nobody_spins() {
+    run(async {
+        let (address, came) = one_each().await;
+        let here = Rc::new(Scene::new(address, Some(1)));
+        let elsewhere = Rc::new(here.elsewhere());
+        let served = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let mut all = Vec::new();
+        for number in 0..20 {
+            let scene = Rc::clone(if number % 2 == 0 { &here } else { &elsewhere });
+            let served = Rc::clone(&served);
+            all.push(tokio::task::spawn_local(async move {
+                let mut polls = 0;
+                let mut take = Box::pin(scene.take());
+                let place = poll_fn(|cx| {
+                    polls += 1;
+                    take.as_mut().poll(cx)
+                });
+                let place = place.await.unwrap();
+                served.borrow_mut().push(number);
+                let mut stream = place.begin::<Frames>(get(), None).unwrap();
+                assert_eq!(answer(&mut stream).await, Ok(StatusCode::OK));
+                polls
+            }));
+            yield_now().await;
+        }
+        for served in all {
+            let polls = served.await.unwrap();
+            assert!(polls <= 2, "{polls}");
+        }
+        for worker in 0..2 {
+            let served = served.borrow();
+            let served: Vec<_> = served.iter().filter(|number| *number % 2 == worker).collect();
+            assert!(served.len() == 10 && served.is_sorted(), "{served:?}");
+        }
+        assert_eq!(came.get(), 20);
+    });
+}
+
+#[test]
+fn room_goes_to_who_waits_longest_and_not_to_a_newcomer() {
+    run(async {
+        let (address, _) = server(1, ok).await;
+        let scene = Scene::new(address, Some(1));
+        let held = scene.take().await.unwrap();
+        let mut waits: Vec<_> = (0..3).map(|_| Box::pin(scene.take())).collect();
+        for wait in &mut waits {
+            assert!(is_pending(wait));
+        }
+        // One of them leaves before it is told, and its room goes on to the next.
+        drop(held);
+        assert!(scene.connections.room().is_none());
+        drop(waits.remove(0));
+        assert!(scene.connections.room().is_none());
+        assert!(is_pending(&mut waits[1]));
+        let place = waits.remove(0).await.unwrap();
+        drop(place);
+        drop(waits.remove(0).await.unwrap());
+        assert!(scene.connections.room().is_some());
+    });
+}
+
+#[test]
+fn a_target_that_takes_more_streams_than_it_said_gets_those_who_wait() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scene = Scene::new(listener.local_addr().unwrap(), Some(1));
+        let may = Rc::new(tokio::sync::Notify::new());
+        let more = Rc::clone(&may);
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x01").await.unwrap();
+            more.notified().await;
+            stream.write_all(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64").await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        let _held = scene.begin(None).await;
+        let mut second = Box::pin(scene.take());
+        assert!(is_pending(&mut second));
+        may.notify_one();
+        let sweep = async {
+            loop {
+                scene.connections.sweep(Moment::now().monotonic, &scene.target);
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            second = second => drop(second.unwrap()),
+            () = sweep => {}
+        }
+    });
+}
+
+#[test]
+fn waiting_for_room_is_bounded_and_a_target_that_takes_no_stream_gets_no_second_connection() {
+    run(async {
+        let timeout = Duration::from_millis(500);
+        for streams in [0, 1] {
+            let (address, came) = server(streams, ok).await;
+            let scene = Scene::new(address, (streams > 0).then_some(1));
+            let _held = if streams > 0 { Some(scene.take().await.unwrap()) } else { None };
+            let began = Moment::now().monotonic;
+            let waits = [scene.take_within(timeout), scene.take_within(timeout)];
+            for wait in waits.map(Box::pin) {
+                assert!(matches!(wait.await, Err(ConnectError::Full)));
+            }
+            // One after the other.
+            assert!(began.elapsed() >= 2 * timeout && began.elapsed() < 4 * timeout);
+            assert_eq!((came.get(), scene.failures.get()), (1, 0));
+        }
+    });
+}
+
+#[test]
+fn a_dial_that_fails_when_nobody_waits_any_more_is_told_all_the_same() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scene = Scene::new(listener.local_addr().unwrap(), None);
+        let mut take = Box::pin(scene.take());
+        assert!(is_pending(&mut take));
+        drop(take);
+        drop(listener.accept().await.unwrap());
+        while scene.failures.get() == 0 {
+            yield_now().await;
+        }
+        assert_eq!(scene.failures.get(), 1);
     });
 }
 
@@ -303,7 +471,7 @@ fn whoever_lets_go_of_an_exchange_cancels_it_and_nobody_else_s() {
         .await;
         let scene = Scene::new(address, None);
         let slow = Request::get("http://app.internal/slow").body(()).unwrap();
-        let slow = scene.take(None).await.unwrap().begin::<Frames>(slow, None).unwrap();
+        let slow = scene.take().await.unwrap().begin::<Frames>(slow, None).unwrap();
         let mut other = scene.begin(None).await;
         assert_eq!(answer(&mut other).await, Ok(StatusCode::OK));
         drop(slow);
@@ -361,7 +529,7 @@ fn what_a_target_did_nothing_with_is_told_from_what_it_may_have_done() {
     for (bytes, closes, expected) in [
         (GOAWAY_ABOVE_NOTHING, false, Trouble::Lost { unsent: true }),
         (REFUSED, false, Trouble::Lost { unsent: true }),
-        (INTERNAL_ERROR, false, Trouble::Lost { unsent: false }),
+        (INTERNAL_ERROR, false, Trouble::Reset),
         (b"", true, Trouble::Lost { unsent: false }),
         // `:path` in an answer.
         (b"\0\0\x01\x01\x05____\x84", false, Trouble::Malformed),
@@ -380,26 +548,15 @@ fn after_goaway_new_requests_go_to_a_new_connection_and_a_refusal_leaves_the_old
         for (bytes, on_the_same) in [(GOAWAY_ABOVE_NOTHING, false), (REFUSED, true)] {
             let (address, came) = raw(bytes, false).await;
             let scene = Scene::new(address, None);
-            let place = scene.take(None).await.unwrap();
+            let place = scene.take().await.unwrap();
             let first = Rc::clone(place.connection());
             let mut stream = place.begin::<Frames>(get(), None).unwrap();
             assert!(answer(&mut stream).await.is_err());
-            let next = scene.take(None).await.unwrap();
+            let next = scene.take().await.unwrap();
             assert_eq!(Rc::ptr_eq(next.connection(), &first), on_the_same);
             drop(next);
-            // Whoever was refused may ask for another.
-            let other = scene.take(Some(&first)).await.unwrap();
-            assert!(!Rc::ptr_eq(other.connection(), &first));
-            assert_eq!(came.get(), 2);
+            assert_eq!(came.get(), 1 + usize::from(!on_the_same));
         }
-        // Where there can be no other it is the same.
-        let (address, came) = raw(REFUSED, false).await;
-        let scene = Scene::new(address, Some(1));
-        let place = scene.take(None).await.unwrap();
-        let first = Rc::clone(place.connection());
-        let again = scene.take(Some(&first)).await.unwrap();
-        assert!(Rc::ptr_eq(again.connection(), &first));
-        assert_eq!(came.get(), 1);
     });
 }
 
@@ -424,20 +581,57 @@ fn a_target_that_speaks_http1_is_none_and_ten_who_waited_hear_of_one_failure() {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
             let _ = stream.read_to_end(&mut Vec::new()).await;
         });
-        let news = Rc::new(RefCell::new(Vec::new()));
         let all = (0..10).map(|_| {
-            let (scene, news) = (Rc::clone(&scene), Rc::clone(&news));
+            let scene = Rc::clone(&scene);
             tokio::task::spawn_local(async move {
-                let unreached = scene.take(None).await.unwrap_err();
-                assert_eq!(unreached.error.word(), "target_not_http2");
-                news.borrow_mut().push(unreached.is_news);
+                assert_eq!(scene.take().await.unwrap_err().word(), "target_not_http2");
             })
         });
         for told in all.collect::<Vec<_>>() {
             told.await.unwrap();
         }
-        assert_eq!(news.borrow().iter().filter(|news| **news).count(), 1);
+        assert_eq!(scene.failures.get(), 1);
     });
+}
+
+#[test]
+fn a_target_that_closes_or_leaves_at_once_is_unreachable_and_no_word_on_its_protocol() {
+    const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+    let leaves = [SETTINGS, GOAWAY_ABOVE_NOTHING].concat();
+    for (first, closes, word) in [
+        (&b""[..], true, "target_unreachable"),
+        (SETTINGS, true, "target_unreachable"),
+        (&leaves, false, "target_unreachable"),
+        (&leaves, true, "target_unreachable"),
+        // SETTINGS on a stream.
+        (b"\0\0\0\x04\0\0\0\0\x01", false, "target_not_http2"),
+        (b"SSH-2.0-OpenSSH\r\n", true, "target_not_http2"),
+    ] {
+        let first = first.to_vec();
+        run(async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let scene = Scene::new(listener.local_addr().unwrap(), None);
+            let said = first.clone();
+            tokio::task::spawn_local(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.read_exact(&mut [0; 24]).await.unwrap();
+                stream.write_all(&said).await.unwrap();
+                if !closes {
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                }
+            });
+            let place = scene.take().await;
+            // What it says first may be there before its end is.
+            if let Ok(place) = place {
+                assert!(first.starts_with(SETTINGS) && word == "target_unreachable");
+                let mut stream = place.begin::<Frames>(get(), None).unwrap();
+                assert!(matches!(answer(&mut stream).await, Err(Trouble::Lost { .. })));
+                return;
+            }
+            assert_eq!(place.unwrap_err().word(), word, "{first:?} {closes}");
+            assert_eq!(scene.failures.get(), 1);
+        });
+    }
 }
 
 #[test]
@@ -465,7 +659,7 @@ fn clients_that_take_nothing_hold_back_their_own_streams_and_no_others() {
         let mut stalled = Vec::new();
         for _ in 0..MOST_STREAMS - 1 {
             let endless = Request::get("http://app.internal/endless").body(()).unwrap();
-            let place = scene.take(None).await.unwrap();
+            let place = scene.take().await.unwrap();
             let mut stream = place.begin::<Frames>(endless, None).unwrap();
             assert_eq!(answer(&mut stream).await, Ok(StatusCode::OK));
             stalled.push(stream);
@@ -512,7 +706,7 @@ fn nor_do_they_where_targets_send_small_messages() {
         let mut stalled = Vec::new();
         for _ in 0..32 {
             let endless = Request::get("http://app.internal/endless").body(()).unwrap();
-            let place = scene.take(None).await.unwrap();
+            let place = scene.take().await.unwrap();
             let mut stream = place.begin::<Frames>(endless, None).unwrap();
             assert_eq!(answer(&mut stream).await, Ok(StatusCode::OK));
             stalled.push(stream);
@@ -563,17 +757,30 @@ fn idle_connections_end_and_dead_ones_take_their_streams_with_them() {
         }
         assert_eq!(answer(&mut stream).await, Err(Trouble::Lost { unsent: false }));
         drop(stream);
-        drop(scene.take(None).await.unwrap());
+        drop(scene.take().await.unwrap());
         assert_eq!(came.get(), 2);
+        // One that died while it had no streams is found sooner.
+        for second in 46..=60 {
+            sweep(second);
+        }
+        let mut stream = scene.begin(None).await;
+        for second in 61..=71 {
+            sweep(second);
+            yield_now().await;
+        }
+        assert_eq!(answer(&mut stream).await, Err(Trouble::Lost { unsent: false }));
+        drop(stream);
+        drop(scene.take().await.unwrap());
+        assert_eq!(came.get(), 3);
         for second in [100, 130, 159] {
             sweep(second);
         }
-        drop(scene.take(None).await.unwrap());
-        assert_eq!(came.get(), 2);
+        drop(scene.take().await.unwrap());
+        assert_eq!(came.get(), 3);
         for second in [200, 260] {
             sweep(second);
         }
-        drop(scene.take(None).await.unwrap());
-        assert_eq!(came.get(), 3);
+        drop(scene.take().await.unwrap());
+        assert_eq!(came.get(), 4);
     });
 }

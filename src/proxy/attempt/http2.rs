@@ -5,8 +5,7 @@ use crate::config::settings::Upstream;
 use crate::model::report::Report;
 use crate::model::snapshot::Target;
 use crate::net::connect::ConnectError;
-use crate::net::http2::Connection;
-use crate::net::http2::connections::{Unreached, Way};
+use crate::net::http2::connections::Way;
 use crate::net::http2::stream::Place;
 use crate::proxy::body::RequestBody;
 use crate::proxy::exchange::Exchange;
@@ -16,10 +15,11 @@ use crate::proxy::target_side::TargetSide;
 use http::{HeaderMap, Request, Response};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 /// Sends to one target. What it did nothing with, or what was lost with a connection that had
-/// answered before, goes to it once more over another connection, unnoticed.
+/// answered before, goes to it once more, unnoticed: over the same connection if that goes on.
 pub(super) async fn attempt(
     outgoing: &Outgoing,
     request: &Request<()>,
@@ -28,13 +28,13 @@ pub(super) async fn attempt(
     upstream: &Upstream,
     exchange: &mut Exchange,
 ) -> Attempted {
-    let mut lost_with: Option<Rc<Connection>> = None;
+    let mut is_repeated = false;
     loop {
-        let place = match place(target, upstream, lost_with.as_ref(), exchange).await {
+        let place = match place(target, upstream, exchange).await {
             Ok(place) => place,
             Err(failure) => return failure,
         };
-        let (connection, is_proven) = (Rc::clone(place.connection()), place.is_proven());
+        let is_proven = place.is_proven();
         exchange.story().dispatched = Some(exchange.workplace.now());
         let mut request = request.clone();
         told.write(request.headers_mut(), target);
@@ -43,14 +43,14 @@ pub(super) async fn attempt(
             Sent::Ended(failure) => return Attempted::Failed(failure),
             Sent::Lost { unsent } => {
                 let may_be_repeated = outgoing.may_be_repeated(unsent);
-                if lost_with.is_some() || !(unsent || is_proven) {
+                if is_repeated || !(unsent || is_proven) {
                     return lost(may_be_repeated);
                 }
                 let now = exchange.workplace.now();
                 if !may_be_repeated || !exchange.workplace.try_retry(now.unix_seconds()) {
                     return Attempted::Failed(Failure::TargetLost);
                 }
-                lost_with = Some(connection);
+                is_repeated = true;
             }
         }
     }
@@ -59,28 +59,30 @@ pub(super) async fn attempt(
 async fn place(
     target: &Target,
     upstream: &Upstream,
-    avoided: Option<&Rc<Connection>>,
     exchange: &mut Exchange,
 ) -> Result<Place, Attempted> {
     let pool = &exchange.workplace.pool;
     let connections = pool.http2(&target.live);
-    if let Some(place) = connections.room(avoided) {
+    if let Some(place) = connections.room() {
         return Ok(place);
     }
     exchange.progress.enter(Phase::Waiting, exchange.workplace.now().monotonic, None);
+    let workplace = Rc::clone(&exchange.workplace);
+    let live = Arc::clone(&target.live);
+    let failed = Box::new(move || workplace.report(Report::ConnectFailed(Arc::clone(&live))));
     let taken = match target.address {
-        None => Err(Unreached { error: ConnectError::Unresolved, is_news: true }),
+        None => {
+            failed();
+            Err(ConnectError::Unresolved)
+        }
         Some(address) => {
             let (timeout, keep_alive) = (upstream.connect, upstream.keep_alive);
-            let way = Way { address, timeout, tls: pool.connector(&target.live), keep_alive };
-            connections.take(way, &target.live, avoided).await
+            let tls = pool.connector(&target.live);
+            connections.take(Way { address, timeout, tls, keep_alive, failed }, &target.live).await
         }
     };
-    taken.map_err(|Unreached { error, is_news }| {
+    taken.map_err(|error| {
         tell(target, &error, exchange);
-        if is_news && error.is_the_targets() {
-            exchange.workplace.report(Report::ConnectFailed(target.live.clone()));
-        }
         Attempted::TryAnother(Failure::Connect(error))
     })
 }
