@@ -43,7 +43,7 @@ enum End {
 /// Serves a connection until it closes or becomes a tunnel.
 ///
 /// hyper's part of it, with its buffers, is there only while something is going on: an idle
-/// connection is a socket and a [`Client`].
+/// connection is a socket and a [`Progress`].
 pub async fn serve(
     workplace: Rc<Workplace>,
     progress: Rc<Progress>,
