@@ -49,13 +49,13 @@ const MOST_CLOSED: usize = 256;
 /// Requests after which a connection is renewed (ALB: 10,000).
 const MOST_REQUESTS: u32 = 10_000;
 /// How long a talkative client is not listened to after each turn: three hundred times what the turn
-/// took, so that a hundred of them take a third of a worker.
+/// took, so that a hundred of them take a third of a worker; where it carried nothing at all, a
+/// thousand times. That costs others less than closing, for whoever is closed comes again.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-const PAUSE_FOR_WORK: u32 = 300;
-/// Such turns one after the other that carried nothing at all until it is enough: short ones, of
-/// four kibibytes together and a third of a second at least.
-const MOST_SHORT_TURNS: u32 = 30;
+const PAUSE: (u32, Duration) = (300, Duration::from_millis(250));
+const PAUSE_FOR_NOTHING: (u32, Duration) = (1_000, Duration::from_secs(1));
+/// For how long a client may say nothing but that.
+const LONGEST_NOTHING: Duration = Duration::from_secs(10);
 /// How long a client may take to hear that it should open no more streams, and how long the last
 /// frames may take to go out.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -118,13 +118,13 @@ pub(super) async fn serve(
     let mut written = progress.watch.written();
     let mut pause = None;
     let mut is_talkative = false;
-    let mut short_turns = 0;
+    let mut nothing_since: Option<Instant> = None;
     let end = poll_fn(|cx| {
         begin_turn(workplace, progress, cx);
         // Most never need to know.
         let begun = is_talkative.then(|| Moment::now().monotonic);
         match is_over(&mut pause, cx) {
-            true if short_turns > 0 => turn.begin_short(),
+            true if nothing_since.is_some() => turn.begin_short(),
             true => turn.begin(),
             false => turn.begin_mute(),
         }
@@ -164,15 +164,19 @@ pub(super) async fn serve(
         }
         if pause.is_none() {
             is_talkative = turn.was_cut() && conduct.is_talkative(total);
-            short_turns = if is_talkative && carried == 0 { short_turns + 1 } else { 0 };
-            if short_turns > MOST_SHORT_TURNS {
+            let now = workplace.now().monotonic;
+            let says_nothing = is_talkative && carried == 0;
+            nothing_since = says_nothing.then(|| nothing_since.unwrap_or(now));
+            let over = |since| now.saturating_duration_since(since) >= LONGEST_NOTHING;
+            if nothing_since.is_some_and(over) {
                 return Poll::Ready(End::Abused);
             }
             if is_talkative {
                 let work = begun.map_or(Duration::ZERO, |begun| {
                     Moment::now().monotonic.saturating_duration_since(begun)
                 });
-                let time = (work * PAUSE_FOR_WORK).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+                let (times, longest) = if says_nothing { PAUSE_FOR_NOTHING } else { PAUSE };
+                let time = (work * times).clamp(SHORTEST_PAUSE, longest);
                 pause = Some(Box::pin(tokio::time::sleep(time)));
                 // Its timer begins now.
                 is_over(&mut pause, cx);
