@@ -115,8 +115,8 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
             Wake::Reported(Report::ConnectFailed(live)) => {
                 control.observe(live.generation, &Event::ConnectFailed, now);
             }
-            Wake::Reported(Report::Answered(live)) => {
-                control.observe(live.generation, &Event::Answered, now);
+            Wake::Reported(Report::Connected(live)) => {
+                control.observe(live.generation, &Event::Connected, now);
             }
             Wake::Resolved(resolved) => control.resolved(resolved, now),
             Wake::Stop => return,

@@ -35,6 +35,9 @@ pub trait Live {
     fn availability(&self, target: &Target) -> Availability;
     /// Whether it has `cap` requests in flight.
     fn at_cap(&self, target: &Target, cap: u32) -> bool;
+    /// Whether a dial of traffic to it failed within the last second. Asked of a target that
+    /// recovers, whose pinned clients then spill at once.
+    fn refused_lately(&self, target: &Target) -> bool;
     /// Whether too few targets of the group are healthy.
     fn fails_open(&self, group: &Group) -> bool;
     /// How many requests it has in flight. Asked where the algorithm compares them.
@@ -381,7 +384,12 @@ fn hold(
     let unavailable = match availability.health {
         // Nothing is known of it, and a silent resolver is no reason to move anyone for good.
         _ if target.address.is_none() => Some(Verdict::Spilled),
-        Health::Unhealthy if !candidates.fails_open() => Some(Verdict::MovedUnhealthy),
+        Health::Unhealthy if !candidates.fails_open() && !availability.recovering => {
+            Some(Verdict::MovedUnhealthy)
+        }
+        Health::Unhealthy if !candidates.fails_open() && live.refused_lately(target) => {
+            Some(Verdict::Spilled)
+        }
         _ if candidates.at_cap(target) => Some(Verdict::Spilled),
         _ => None,
     };

@@ -19,7 +19,9 @@ pub enum Health {
     Initial,
     /// It serves.
     Healthy,
-    /// It does not.
+    /// Its checks pass, but connections for traffic fail: new clients avoid it, pinned ones stay.
+    Suspect,
+    /// It does not serve.
     Unhealthy,
 }
 
@@ -41,33 +43,34 @@ pub struct Availability {
     pub health: Health,
     /// Whether it is leaving.
     pub drain: Drain,
-    /// Its latest connection in traffic failed; a worker that succeeds reports it. So success is
-    /// silent for every target that has done nothing wrong.
-    pub suspect: bool,
+    /// It is unhealthy, but its group recovers from an outage: pinned clients still go to it.
+    pub recovering: bool,
 }
 
 impl Availability {
     /// A target nothing is known of.
-    pub const UNKNOWN: Self = Self { health: Health::Initial, drain: Drain::No, suspect: false };
+    pub const UNKNOWN: Self = Self { health: Health::Initial, drain: Drain::No, recovering: false };
 
     fn to_word(self) -> u32 {
         let health = match self.health {
             Health::Initial => 0,
             Health::Healthy => 1,
-            Health::Unhealthy => 2,
+            Health::Suspect => 2,
+            Health::Unhealthy => 3,
         };
         let drain = match self.drain {
             Drain::No => 0,
             Drain::Running => 1,
             Drain::Over => 2,
         };
-        health | drain << 2 | u32::from(self.suspect) << 4
+        health | drain << 2 | u32::from(self.recovering) << 4
     }
 
     fn from_word(word: u32) -> Self {
         let health = match word & 3 {
             0 => Health::Initial,
             1 => Health::Healthy,
+            2 => Health::Suspect,
             _ => Health::Unhealthy,
         };
         let drain = match word >> 2 & 3 {
@@ -75,7 +78,7 @@ impl Availability {
             1 => Drain::Running,
             _ => Drain::Over,
         };
-        Self { health, drain, suspect: word >> 4 & 1 == 1 }
+        Self { health, drain, recovering: word >> 4 & 1 == 1 }
     }
 }
 
@@ -100,6 +103,7 @@ pub struct TargetLive {
 #[derive(Debug)]
 struct Told {
     availability: AtomicU32,
+    awaits_connect: AtomicBool,
     share: AtomicU16,
 }
 
@@ -119,6 +123,7 @@ impl TargetLive {
             tls,
             told: CachePadded::new(Told {
                 availability: AtomicU32::new(Availability::UNKNOWN.to_word()),
+                awaits_connect: AtomicBool::new(false),
                 share: AtomicU16::new(Share::WHOLE.parts()),
             }),
             in_flight: CachePadded::new(AtomicU32::new(0)),
@@ -143,6 +148,18 @@ impl TargetLive {
     /// Publishes its state. Only the control thread calls this.
     pub fn set_availability(&self, availability: Availability) {
         self.told.availability.store(availability.to_word(), Ordering::Relaxed);
+    }
+
+    /// Whether a worker that makes a fresh connection to it should report so: dials of traffic have
+    /// failed since one succeeded. So success is silent for every target that has done nothing
+    /// wrong.
+    pub fn awaits_connect(&self) -> bool {
+        self.told.awaits_connect.load(Ordering::Relaxed)
+    }
+
+    /// Publishes that. Only the control thread calls this.
+    pub fn set_awaits_connect(&self, awaits: bool) {
+        self.told.awaits_connect.store(awaits, Ordering::Relaxed);
     }
 
     /// How much of its weight it has for newcomers now.
@@ -274,10 +291,10 @@ mod tests {
 
     #[test]
     fn an_availability_survives_its_word() {
-        for health in [Health::Initial, Health::Healthy, Health::Unhealthy] {
+        for health in [Health::Initial, Health::Healthy, Health::Suspect, Health::Unhealthy] {
             for drain in [Drain::No, Drain::Running, Drain::Over] {
-                for suspect in [false, true] {
-                    let availability = Availability { health, drain, suspect };
+                for recovering in [false, true] {
+                    let availability = Availability { health, drain, recovering };
                     assert_eq!(Availability::from_word(availability.to_word()), availability);
                 }
             }

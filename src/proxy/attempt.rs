@@ -169,7 +169,7 @@ async fn attempt_http1(
     if let Some(connection) = exchange.workplace.pool.take(&target.live, own, now.monotonic) {
         exchange.story().dispatched = Some(now);
         match send(outgoing, head, connection, exchange, now.monotonic).await {
-            Sent::Answered(response, side) => return answered(response, side, target, exchange),
+            Sent::Answered(response, side) => return Attempted::Answered(response, side),
             Sent::Ended(failure) => return Attempted::Failed(failure),
             Sent::Lost { unsent } => {
                 if !outgoing.may_be_repeated(unsent)
@@ -187,7 +187,7 @@ async fn attempt_http1(
     let now = exchange.workplace.now();
     exchange.story().dispatched = Some(now);
     match send(outgoing, head, connection, exchange, now.monotonic).await {
-        Sent::Answered(response, side) => answered(response, side, target, exchange),
+        Sent::Answered(response, side) => Attempted::Answered(response, side),
         Sent::Ended(failure) => Attempted::Failed(failure),
         // The target was reached: what it makes of a request is no word on whether it serves, or
         // any client could take it out with a request it hangs up on.
@@ -200,18 +200,6 @@ fn lost(may_be_repeated: bool) -> Attempted {
         true => Attempted::TryAnother(Failure::TargetLost),
         false => Attempted::Failed(Failure::TargetLost),
     }
-}
-
-fn answered(
-    response: Response<()>,
-    side: TargetSide,
-    target: &Target,
-    exchange: &Exchange,
-) -> Attempted {
-    if target.live.availability().suspect {
-        exchange.workplace.report(Report::Answered(target.live.clone()));
-    }
-    Attempted::Answered(response, side)
 }
 
 /// A fresh connection, or one that came back while all were in use.
@@ -231,7 +219,12 @@ async fn dial(
             Place::Idle(connection) => Ok(connection),
             Place::Dial(place) => {
                 let tls = pool.connector(&target.live);
-                connect::connect(address, timeout, place, tls.as_ref(), announced).await
+                let dialled = connect::connect(address, timeout, place, tls.as_ref(), announced);
+                let connection = dialled.await?;
+                if target.live.awaits_connect() {
+                    exchange.workplace.report(Report::Connected(target.live.clone()));
+                }
+                Ok(connection)
             }
         }
     };

@@ -201,6 +201,10 @@ impl Live for AsItIs<'_> {
         target.live.in_flight() >= cap
     }
 
+    fn refused_lately(&self, _target: &Target) -> bool {
+        false
+    }
+
     fn fails_open(&self, group: &Group) -> bool {
         group.live.fails_open()
     }

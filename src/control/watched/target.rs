@@ -139,15 +139,17 @@ impl Target {
     pub(super) fn availability(&self, drain: Drain) -> Availability {
         let health = match self.progress.state() {
             State::Initial => Health::Initial,
+            State::Healthy if self.progress.is_suspect() => Health::Suspect,
             State::Healthy => Health::Healthy,
             State::Unhealthy => Health::Unhealthy,
         };
-        Availability { health, drain, suspect: self.progress.is_suspect() }
+        Availability { health, drain, recovering: false }
     }
 
     /// Writes what is known where workers read it, and tells a state that has changed.
     pub(super) fn publish(&mut self, drain: Drain) {
         self.live.set_availability(self.availability(drain));
+        self.live.set_awaits_connect(self.progress.is_suspect());
         let registration = match drain {
             Drain::No if self.last_check.is_none() => Registration::Registering,
             Drain::No => Registration::Registered,

@@ -74,8 +74,8 @@ pub enum Event {
     Waived,
     /// Traffic could not connect.
     ConnectFailed,
-    /// Traffic was answered.
-    Answered,
+    /// Traffic connected.
+    Connected,
 }
 
 /// Different status codes of failed checks that are remembered: as many as there can be failures
@@ -188,7 +188,7 @@ impl Progress {
                 self.remember(Failure::Traffic);
                 self.become_state(State::Unhealthy)
             }
-            Event::Answered => {
+            Event::Connected => {
                 self.connect_failures = 0;
                 false
             }

@@ -1,6 +1,6 @@
 //! One try at a target over HTTP/2.
 
-use super::{Attempted, Outgoing, Sent, Told, answered, begin_waiting, ended, lost, tell};
+use super::{Attempted, Outgoing, Sent, Told, begin_waiting, ended, lost, tell};
 use crate::config::settings::Upstream;
 use crate::model::report::Report;
 use crate::model::snapshot::Target;
@@ -39,7 +39,7 @@ pub(super) async fn attempt(
         let mut request = request.clone();
         told.write(request.headers_mut(), target);
         match send(outgoing, request, place, exchange).await {
-            Sent::Answered(response, side) => return answered(response, side, target, exchange),
+            Sent::Answered(response, side) => return Attempted::Answered(response, side),
             Sent::Ended(failure) => return Attempted::Failed(failure),
             Sent::Lost { unsent } => {
                 let may_be_repeated = outgoing.may_be_repeated(unsent);
@@ -70,6 +70,12 @@ async fn place(
     let workplace = Rc::clone(&exchange.workplace);
     let live = Arc::clone(&target.live);
     let failed = Box::new(move || workplace.report(Report::ConnectFailed(Arc::clone(&live))));
+    let (workplace, live) = (Rc::clone(&exchange.workplace), Arc::clone(&target.live));
+    let connected = Box::new(move || {
+        if live.awaits_connect() {
+            workplace.report(Report::Connected(Arc::clone(&live)));
+        }
+    });
     let taken = match target.address {
         None => {
             failed();
@@ -78,7 +84,9 @@ async fn place(
         Some(address) => {
             let (timeout, keep_alive) = (upstream.connect, upstream.keep_alive);
             let tls = pool.connector(&target.live);
-            connections.take(Way { address, timeout, tls, keep_alive, failed }, &target.live).await
+            connections
+                .take(Way { address, timeout, tls, keep_alive, failed, connected }, &target.live)
+                .await
         }
     };
     taken.map_err(|error| {

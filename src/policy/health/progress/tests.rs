@@ -72,7 +72,7 @@ fn event_of(letter: char) -> Event {
         '-' => Event::Failed(Failure::Timeout),
         'd' => Event::Waived,
         'x' => Event::ConnectFailed,
-        _ => Event::Answered,
+        _ => Event::Connected,
     }
 }
 
