@@ -11,7 +11,8 @@ use stayput::decide::explanation::{Assumed, Choice, Explained, Forwarded, explai
 use stayput::decide::verdict::{GroupVerdict, Verdict};
 use stayput::decide::{Live, Outcome, Placement, Request, decide};
 use stayput::ground::random::Random;
-use stayput::model::live::{Availability, Drain, Health, InFlight};
+use stayput::model::live::{Availability, Drain, Health};
+use stayput::model::places::InFlight;
 use stayput::model::snapshot::{Group, Snapshot};
 use stayput::policy::affinity::keys::Keyring;
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};

@@ -462,4 +462,8 @@ pub struct Upstream {
     pub max_connections: Option<u32>,
     /// How many other targets may be tried.
     pub retries: u32,
+    /// How long a pinned request tries its own target again that refuses; zero is not at all.
+    pub reconnect: Duration,
+    /// How long a pinned request waits for a place at its own target; zero is not at all.
+    pub queue: Duration,
 }

@@ -144,6 +144,8 @@ pub struct Placement {
     pub target: Option<usize>,
     /// The index of the target the client was pinned to, if it is still in the group.
     pub pinned: Option<usize>,
+    /// Whether only its cap keeps the request from the client's own target, where it may wait.
+    pub only_capped: bool,
     /// What the client's cookies said.
     pub claim: Claim,
 }
@@ -237,11 +239,16 @@ fn place(
             placing.by_value(request.headers.get(name).map(HeaderValue::as_bytes))
         }
     };
+    let only_capped = matches!(verdict, Verdict::Spilled | Verdict::StrictRefused)
+        && pinned.is_some_and(|at| {
+            let own = &group.targets[at];
+            own.address.is_some() && placing.candidates.at_cap(own)
+        });
     let verdict = match target {
         None if !verdict.is_refusal() => Verdict::NoTarget,
         _ => verdict,
     };
-    Placement { group: index, verdict, target, pinned, claim }
+    Placement { group: index, verdict, target, pinned, only_capped, claim }
 }
 
 /// One client being placed in one group.
@@ -428,6 +435,14 @@ pub fn next_after_failure(
         _ => verdict,
     };
     Placement { target, verdict, ..placement.clone() }
+}
+
+/// Where a request goes once there is a place for it at the client's own target, if only its cap keeps
+/// it from there.
+pub fn once_there_is_a_place(placement: &Placement) -> Option<Placement> {
+    let target = placement.pinned.filter(|_| placement.only_capped)?;
+    let verdict = Verdict::Hit;
+    Some(Placement { target: Some(target), verdict, only_capped: false, ..placement.clone() })
 }
 
 /// The seed whose ranking places this client; `None` where the algorithm does.

@@ -4,12 +4,16 @@
 //! reads them.
 
 use super::outcomes::Outcomes;
+use super::places::Places;
 use super::sessions::Sessions;
+use super::spills::RecentSpills;
 use crate::config::settings::target_tls::TlsPeer;
+use crate::policy::affinity::token::Seed;
 use crate::policy::balance::share::Share;
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 use tokio::sync::Semaphore;
 
 /// Whether a target can serve, as its checks and its traffic say.
@@ -92,11 +96,12 @@ pub struct TargetLive {
     pub generation: u64,
     tls: Option<TlsPeer>,
     told: CachePadded<Told>,
-    in_flight: CachePadded<AtomicU32>,
+    pub(super) places: CachePadded<Places>,
     connections: Option<Arc<Semaphore>>,
     waiting: AtomicU32,
     sessions: OnceLock<Box<Sessions>>,
     outcomes: OnceLock<Box<Outcomes>>,
+    spills: OnceLock<Box<RecentSpills>>,
 }
 
 /// What the control thread alone writes.
@@ -126,11 +131,12 @@ impl TargetLive {
                 awaits_connect: AtomicBool::new(false),
                 share: AtomicU16::new(Share::WHOLE.parts()),
             }),
-            in_flight: CachePadded::new(AtomicU32::new(0)),
+            places: CachePadded::default(),
             connections: max_connections.map(|bound| Arc::new(Semaphore::new(bound as usize))),
             waiting: AtomicU32::new(0),
             sessions: OnceLock::new(),
             outcomes: OnceLock::new(),
+            spills: OnceLock::new(),
         }
     }
 
@@ -195,18 +201,14 @@ impl TargetLive {
         self.outcomes.get_or_init(Box::default);
     }
 
-    /// Requests in flight, as far as they are counted.
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+    /// Notes that a spill moved this client's pin here.
+    pub fn note_spill(&self, client: Seed, now: Instant) {
+        self.spills.get_or_init(Box::default).note(client, now);
     }
 
-    /// Counts one more request if the cap allows it; the guard counts it off again. Two workers
-    /// cannot both take the last place.
-    pub fn enter(self: &Arc<Self>, cap: u32) -> Option<InFlight> {
-        let enter = |count| (count < cap).then_some(count + 1);
-        let entered =
-            self.in_flight.try_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok();
-        entered.then(|| InFlight(Arc::clone(self)))
+    /// Whether a spill moved this client's pin here within the last ten seconds.
+    pub fn took_spill_of(&self, client: Seed, now: Instant) -> bool {
+        self.spills.get().is_some_and(|spills| spills.contains(client, now))
     }
 
     /// The places for connections to this target, where there is a bound.
@@ -224,16 +226,6 @@ impl TargetLive {
     /// Whether any worker waits for a connection, so that an idle one must not be kept.
     pub fn is_awaited(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
-    }
-}
-
-/// One request in flight; counted off when dropped.
-#[derive(Debug)]
-pub struct InFlight(Arc<TargetLive>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -299,14 +291,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn the_last_place_under_a_cap_is_taken_once_and_given_back() {
-        let target = Arc::new(TargetLive::new(0, 0, None, None));
-        let first = target.enter(1);
-        assert!(first.is_some() && target.enter(1).is_none());
-        drop(first);
-        assert!(target.enter(1).is_some());
     }
 }

@@ -254,5 +254,7 @@ fn upstream(table: &Table) -> Upstream {
         keep_alive: timeouts.duration("keep_alive"),
         max_connections: table.nonzero("max_connections"),
         retries: table.number("retries"),
+        reconnect: table.duration("reconnect"),
+        queue: table.duration("queue"),
     }
 }

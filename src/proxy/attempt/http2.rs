@@ -11,6 +11,7 @@ use crate::proxy::body::RequestBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
 use crate::proxy::progress::Phase;
+use crate::proxy::reconnect;
 use crate::proxy::target_side::TargetSide;
 use http::{HeaderMap, Request, Response};
 use std::future::poll_fn;
@@ -64,12 +65,19 @@ async fn place(
     let pool = &exchange.workplace.pool;
     let connections = pool.http2(&target.live);
     if let Some(place) = connections.room() {
+        exchange.pass = None;
         return Ok(place);
+    }
+    if exchange.pass.is_none() && !exchange.workplace.reconnects.is_open(&target.live) {
+        return Err(Attempted::TryAnother(Failure::Connect(ConnectError::Refusing)));
     }
     exchange.progress.enter(Phase::Waiting, exchange.workplace.now().monotonic, None);
     let workplace = Rc::clone(&exchange.workplace);
     let live = Arc::clone(&target.live);
-    let failed = Box::new(move || workplace.report(Report::ConnectFailed(Arc::clone(&live))));
+    let failed = Box::new(move || {
+        workplace.counters.failed_dials.add_one();
+        workplace.report(Report::ConnectFailed(Arc::clone(&live)));
+    });
     let (workplace, live) = (Rc::clone(&exchange.workplace), Arc::clone(&target.live));
     let connected = Box::new(move || {
         if live.awaits_connect() {
@@ -82,13 +90,17 @@ async fn place(
             Err(ConnectError::Unresolved)
         }
         Some(address) => {
-            let (timeout, keep_alive) = (upstream.connect, upstream.keep_alive);
+            let (timeout, keep_alive) =
+                (reconnect::dial_timeout(&target.live, upstream), upstream.keep_alive);
             let tls = pool.connector(&target.live);
             connections
                 .take(Way { address, timeout, tls, keep_alive, failed, connected }, &target.live)
                 .await
         }
     };
+    if taken.is_ok() {
+        exchange.pass = None;
+    }
     taken.map_err(|error| {
         tell(target, &error, exchange);
         Attempted::TryAnother(Failure::Connect(error))
