@@ -227,6 +227,8 @@ pub struct Group {
     pub draining_pins: DrainingPins,
     /// Use all targets when too few are healthy.
     pub fail_open: bool,
+    /// How long clients keep their targets after an outage; zero: they do not.
+    pub recovery: Duration,
     /// How few healthy targets are too few.
     pub minimum_healthy: MinimumHealthy,
     /// Requests in flight a target may have; `None` is no cap.

@@ -90,6 +90,7 @@ fn group(
             _ => DrainingPins::Stay,
         },
         fail_open: table.flag("fail_open"),
+        recovery: table.duration("recovery"),
         minimum_healthy: MinimumHealthy {
             count: minimum.number("count"),
             percent: minimum.number("percent"),
