@@ -46,7 +46,10 @@ fn check_says_ok_or_every_error_and_exits_accordingly() {
     let dir = tempfile::tempdir().unwrap();
     let good = file(dir.path(), &Origin::refusing(), "");
     let output = stayput(&["check", "-c", &good]).output().unwrap();
-    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), format!("{good}: ok\n")));
+    let told = "cookie AWSALB: `secure = \"auto\"` is not Secure: clients of listener `web` may come \
+                over plain HTTP\n";
+    let expected = (Some(0), format!("{good}: ok\n{told}"));
+    assert_eq!((output.status.code(), text(&output.stdout)), expected);
     let bad = file(dir.path(), &Origin::refusing(), "fail_opne = true\nslow_strat = 1\n");
     let output = stayput(&["check", "-c", &bad]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
