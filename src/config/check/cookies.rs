@@ -103,7 +103,8 @@ pub(super) fn kept_and_sent(
     let mut found: Vec<Problem> = Vec::new();
     for writer in writers(cookies, ways, file) {
         let more = writer.prefix().into_iter().chain(writer.without_secure());
-        let more = more.chain(writer.over_plain_http()).chain(writer.domain());
+        let more = more.chain(writer.over_plain_http()).chain(writer.strict());
+        let more = more.chain(writer.domain());
         for problem in more.chain(writer.elsewhere()) {
             // A rule's cookie is written as its group's is.
             let known =
@@ -230,6 +231,18 @@ impl Writer<'_> {
         let help = "write `secure = \"auto\"`, give the plain listener `redirect_to`, or name the \
                     proxies that speak TLS in front of it in its `trusted_proxies`";
         Some(Problem::at(self.at("secure"), title).help(help))
+    }
+
+    /// A request that another site begins brings no such cookie (RFC 6265bis section 5.6.7.1), and
+    /// without a twin it brings none: it is placed anew, and its answer replaces the pin.
+    fn strict(&self) -> Option<Problem> {
+        if self.settings.same_site != SameSite::Strict || self.cookie.has_twin {
+            return None;
+        }
+        let title = "browsers send no such cookie where a link of another site is followed";
+        let help =
+            "such a client is placed anew, and loses its session: write `same_site = \"lax\"`";
+        Some(Problem::at(self.at("same_site"), title).help(help))
     }
 
     /// A `Domain` that is refused whichever host says it (RFC 6265bis sections 5.1.3 and 5.7).

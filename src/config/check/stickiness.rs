@@ -191,6 +191,7 @@ pub(super) fn agreement(file: &Table, problems: &mut Problems) {
         for key in SHARED.iter().filter(|key| table.get(key) != theirs.get(key)) {
             disagreement([(other, theirs), (group, table)], key, &cookie, problems);
         }
+        outlives_the_browser([(other, theirs), (group, table)], &cookie, problems);
     }
     for (group, table) in sticky() {
         let key = match kind(table) {
@@ -207,6 +208,26 @@ pub(super) fn agreement(file: &Table, problems: &mut Problems) {
             problems.push(Problem::at(name.span.clone(), title).help(help));
         }
     }
+}
+
+/// Warns where one group's answer makes of the cookie what ends with the browser, and with it pins
+/// that another group means to last.
+fn outlives_the_browser(
+    [(other, theirs), (group, table)]: [(&str, &Table); 2],
+    cookie: &str,
+    problems: &mut Problems,
+) {
+    let duration = |table: &Table| table.table(kind(table)).get("duration").cloned();
+    let (Some(ours), Some(first)) = (duration(table), duration(theirs)) else { return };
+    let is_session = |node: &Node| matches!(node.value, Value::Word(_));
+    if is_session(&ours) == is_session(&first) {
+        return;
+    }
+    let place = if ours.written { ours.span } else { first.span };
+    let title = format!("`{cookie}` ends with the browser for `{other}` or `{group}` alone");
+    let help = "each answer of that group ends the other's pins with the browser too: let both have a \
+                duration, or give one a name of its own";
+    problems.push(Problem::at(place, title).help(help).warning());
 }
 
 /// The name of the cookie that holds a group's pins, where one does.

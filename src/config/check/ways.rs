@@ -53,7 +53,7 @@ pub(super) fn reached_from(listener: &Listener) -> ReachedFrom {
     let trusted = &listener.trusted_proxies;
     match (&listener.tls, trusted.is_empty()) {
         (Some(_), true) => ReachedFrom::Tls,
-        // Whoever speaks PROXY passes the client's own bytes on, its TLS among them.
+        // A balancer that speaks PROXY passes the client's own bytes on, its TLS among them.
         (Some(_), false) if listener.proxy_protocol => ReachedFrom::Tls,
         (Some(_), false) => ReachedFrom::Proxies { only: true },
         (None, true) => ReachedFrom::Plain,

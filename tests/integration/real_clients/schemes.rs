@@ -15,7 +15,7 @@ const SCHEMES: [&str; 6] = ["https", "http", "http", "https", "http", "https"];
 /// Where each scheme is spoken.
 type Ports = Arc<OnceLock<[u16; 2]>>;
 
-/// Two replicas that lead clients along [`SCHEMES`] and note who met them with which verdict.
+/// Two replicas that lead clients along [`SCHEMES`] and note which replica was met with which verdict.
 struct Led {
     _replicas: [Origin; 2],
     authority: Authority,
@@ -89,7 +89,7 @@ fn led_on(name: &str, heard: &Heard, stream: &mut TcpStream, ports: &Ports) -> T
     Then::KeepAlive
 }
 
-/// Who met it in turn, and with which verdict.
+/// Which replica it met at each step, and with which verdict.
 fn steps(told: &str) -> Vec<(&str, &str)> {
     told.split_terminator('.').filter_map(|step| step.split_once('-')).collect()
 }

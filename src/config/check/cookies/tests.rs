@@ -196,6 +196,11 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
         // `Secure` over plain HTTP.
         (TLS, always, "", &[]),
         (PLAIN, always, "", &["no browser keeps this cookie", "`redirect_to`"]),
+        // Without the twin, which other sites' links bring.
+        (TLS, "same_site = 'strict'\n", "", &[]),
+        (TLS, "same_site = 'lax'\ncors_twin = 'never'\n", "", &[]),
+        (TLS, "same_site = 'strict'\ncors_twin = 'never'\n", "", &["a link of another site"]),
+        (TLS, "same_site = 'strict'\napp_cookie = { name = 'x' }\n", "", &["of another site"]),
         // Domains.
         (TLS, "domain = 'shop.example'\n", "", &[]),
         (TLS, "domain = '.shop.example'\n", "hosts = ['shop.example', '*.shop.example']", &[]),
@@ -261,6 +266,23 @@ fn a_rules_cookie_is_warned_of_as_its_groups_is_and_once() {
         let groups = if kind.starts_with("lb") { 2 } else { 1 };
         assert_eq!(count("does not hold host `other.test` of rule `r`"), groups, "{said}");
         assert_eq!(count("`path` holds no path of rule `r`"), groups, "{said}");
+    }
+}
+
+#[test]
+fn groups_that_share_a_cookie_agree_whether_it_outlives_the_browser() {
+    for (one, other, is_fine) in [
+        ("1d", "1h", true),
+        ("session", "session", true),
+        ("session", "1h", false),
+        ("1h", "session", false),
+    ] {
+        let with = |group: &str, duration: &str| {
+            format!("{group}stickiness = {{ lb_cookie = {{ duration = '{duration}' }} }}\n")
+        };
+        let (_, said) = told(&format!("{PLAIN}{}{}", with(APP, one), with(OTHER, other)));
+        assert_eq!(said.contains("`AWSALB` ends with the browser"), !is_fine, "{said}");
+        assert_eq!(said.is_empty(), is_fine, "{said}");
     }
 }
 
