@@ -6,23 +6,43 @@ use super::verdict::{GroupVerdict, Verdict};
 use crate::model::affinity::Cookie;
 use crate::model::forward::Forward;
 use crate::model::snapshot::Snapshot;
-use crate::policy::affinity::app_cookie::AppCookie;
 use crate::policy::affinity::claim::{self, Claim, PinState, Rewrite};
 use crate::policy::affinity::token::{Contents, GroupKey, Kind, Seed, TargetKey};
+use http::{Method, StatusCode};
 
 /// What is written into one cookie.
 #[derive(Clone, Debug)]
 pub struct Renewal {
-    /// The token to be sealed; `None` ends the cookie.
-    pub contents: Option<Contents>,
+    /// The token to be sealed.
+    pub contents: Contents,
     /// When it ends, in seconds since the Unix epoch: the latest expiry of the pins inside.
     pub expires: u64,
     /// Why it is written: a word for the access log.
     pub what: &'static str,
 }
 
-/// What to write into a group's cookie when `served_by` answered, if anything. `app` is what the
-/// answer did to the application's cookie, where the group's accompanies one. `fresh_seed` is used
+/// What an answer shows of what its target did for the client, and of what may become of the answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shown {
+    /// It sets the application's cookie, where the group's accompanies one.
+    pub sets_app_cookie: bool,
+    /// The target most likely keeps something of the client's now: [`wrote`].
+    pub wrote: bool,
+    /// A GET or HEAD was answered with what shared caches are told to keep.
+    pub is_fresh: bool,
+    /// The target is one that its clients may be leaving at this moment.
+    pub wavers: bool,
+}
+
+/// Whether an answer shows that its target changed state for the client: it is below 400 to a method
+/// that is not safe (RFC 9110 section 9.2.1), opens a tunnel (a 101; a 2xx to CONNECT, which is not
+/// safe), or sets a cookie. A 4xx changed nothing.
+pub fn wrote(method: &Method, status: StatusCode, sets_cookie: bool) -> bool {
+    let is_done = status.as_u16() < 400;
+    sets_cookie || status == StatusCode::SWITCHING_PROTOCOLS || is_done && !method.is_safe()
+}
+
+/// What to write into a group's cookie when `served_by` answered, if anything. `fresh_seed` is used
 /// where the client has none yet.
 pub fn renewal(
     placement: &Placement,
@@ -30,25 +50,21 @@ pub fn renewal(
     snapshot: &Snapshot,
     now: u64,
     fresh_seed: Seed,
-    app: AppCookie,
+    shown: Shown,
 ) -> Option<Renewal> {
     let group = &snapshot.groups[placement.group];
     let cookie = group.cookie()?;
     let target = group.targets[served_by].key;
-    let writing =
-        Writing { snapshot, cookie, claim: &placement.claim, key: group.key, now, fresh_seed };
+    let claim = &placement.claim;
+    let writing = Writing { snapshot, cookie, claim, key: group.key, now, fresh_seed, shown };
     if let Some(accompanied) = &cookie.accompanies {
-        match app {
-            AppCookie::Ended => return writing.without_pin(),
-            // One bad moment moves nobody: the pin stays, and so does what the cookie says. A pin in
-            // force is renewed as `refresh` says, for many stacks repeat their cookie in every answer.
-            AppCookie::Set if !matches!(placement.verdict, Verdict::Spilled | Verdict::Hit) => {
-                return Some(writing.with_pin(target, made(placement.verdict)));
-            }
-            AppCookie::Set | AppCookie::Untouched => {}
+        // A pin in force is renewed as `refresh` says, for many stacks repeat their cookie in every
+        // answer. A spill is judged below, as in the other mode.
+        let is_pinned = matches!(placement.verdict, Verdict::Spilled | Verdict::Hit);
+        if shown.sets_app_cookie && !is_pinned {
+            return Some(writing.with_pin(target, made(placement.verdict)));
         }
-        let was_made = matches!(placement.verdict, Verdict::Hit) || placement.verdict.is_move();
-        if !accompanied.adopt && !was_made {
+        if !accompanied.adopt && !is_pinned && !placement.verdict.is_move() {
             return None;
         }
     }
@@ -56,9 +72,14 @@ pub fn renewal(
         Verdict::Off
         | Verdict::AppCookieAbsent
         | Verdict::KeyAbsent
-        | Verdict::Spilled
         | Verdict::StrictRefused
         | Verdict::NoTarget => None,
+        // The pin follows the session: home knows nothing of what was written here. One bad moment
+        // that changed nothing moves no client.
+        Verdict::Spilled => shown.wrote.then(|| writing.with_pin(target, "moved")),
+        // Another answer of this client may have moved its pin meanwhile, or be about to. It must
+        // not be undone by this one, which may reach the client later.
+        Verdict::Hit if shown.wavers => None,
         Verdict::Hit => writing.again(target),
         Verdict::New
         | Verdict::Adopted
@@ -89,10 +110,11 @@ pub fn group_renewal(
     snapshot: &Snapshot,
     now: u64,
     fresh_seed: Seed,
+    shown: Shown,
 ) -> Option<Renewal> {
     let sticky = forward.sticky.as_ref()?;
     let (cookie, key, claim) = (&*sticky.cookie, sticky.key, &choice.claim);
-    let writing = Writing { snapshot, cookie, claim, key, now, fresh_seed };
+    let writing = Writing { snapshot, cookie, claim, key, now, fresh_seed, shown };
     let group = forward.shares[choice.share].key;
     match choice.verdict {
         GroupVerdict::Off | GroupVerdict::FailedOver => None,
@@ -115,17 +137,24 @@ struct Writing<'a> {
     key: GroupKey,
     now: u64,
     fresh_seed: Seed,
+    shown: Shown,
 }
 
 impl Writing<'_> {
     /// For a client that met what it is pinned to: as `refresh` says, and always where the key that
-    /// sealed is no longer the first.
+    /// sealed is no longer the first, or another node's clock is far ahead of ours. What shared caches
+    /// are told to keep is written into only where the pin would else grow too old: half its life is
+    /// time enough for an answer that is not.
     fn again(&self, target: TargetKey) -> Option<Renewal> {
-        let Claim::Opened { contents, first_key, pin: PinState::Held(pin) } = self.claim else {
+        let Claim::Opened { contents, first_key, pin: PinState::Held(pin), .. } = self.claim else {
             return None;
         };
         let (refresh, lifetime) = (self.cookie.settings.refresh, self.cookie.lifetime.seconds());
-        match claim::rewrite(refresh, *pin, *first_key, lifetime, self.now) {
+        if self.shown.is_fresh && !claim::is_half_used(*pin, lifetime, self.now) {
+            return None;
+        }
+        let outdated = !first_key || self.claim.clock_ahead().is_some();
+        match claim::rewrite(refresh, *pin, outdated, lifetime, self.now) {
             Rewrite::Renew => Some(self.with_pin(target, "renewed")),
             Rewrite::Reseal => Some(self.sealed(*contents, "resealed")),
             Rewrite::Leave => None,
@@ -139,24 +168,11 @@ impl Writing<'_> {
         self.sealed(contents, what)
     }
 
-    /// For a client whose session is over. Pins for other groups stay in the cookie; without any,
-    /// the cookie goes. Nothing is written to a client that brought none.
-    fn without_pin(&self) -> Option<Renewal> {
-        match self.claim {
-            Claim::None | Claim::Opened { pin: PinState::Absent, .. } => return None,
-            _ => {}
-        }
-        let left = self.claim.contents().and_then(|contents| contents.without(self.key));
-        let left = left.map(|contents| self.sealed(contents, "ended"));
-        Some(match left {
-            Some(renewal) if renewal.expires > self.now => renewal,
-            _ => Renewal { contents: None, expires: 0, what: "ended" },
-        })
-    }
-
-    fn sealed(&self, contents: Contents, what: &'static str) -> Renewal {
+    /// Nothing is sealed that is ahead of our clock, though it was set back since the decision.
+    fn sealed(&self, mut contents: Contents, what: &'static str) -> Renewal {
+        contents.keep_times_to(self.now);
         let expires = claim::latest_expiry(&contents, |key| self.lifetime_of(key), self.now);
-        Renewal { contents: Some(contents), expires, what }
+        Renewal { contents, expires, what }
     }
 
     fn lifetime_of(&self, key: GroupKey) -> Option<u32> {
@@ -169,8 +185,7 @@ impl Writing<'_> {
 /// one was written. One that is elsewhere for a moment counts where its pin is.
 pub fn settled(placement: &Placement, renewal: Option<&Renewal>) -> Option<Seed> {
     match (renewal, placement.verdict, &placement.claim) {
-        (Some(Renewal { what: "ended", .. }), ..) => None,
-        (Some(renewal), ..) => Some(renewal.contents?.seed()),
+        (Some(renewal), ..) => Some(renewal.contents.seed()),
         (None, Verdict::Hit, claim) => claim.seed(),
         // Nothing is ever written for these: what the client sends next names this target.
         (None, Verdict::New, Claim::Key(seed)) => Some(*seed),

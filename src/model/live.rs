@@ -90,6 +90,7 @@ pub struct TargetLive {
     tls: Option<TlsPeer>,
     told: CachePadded<Told>,
     in_flight: CachePadded<AtomicU32>,
+    lost_pin_at: AtomicU64,
     connections: Option<Arc<Semaphore>>,
     waiting: AtomicU32,
     sessions: OnceLock<Box<Sessions>>,
@@ -122,6 +123,7 @@ impl TargetLive {
                 share: AtomicU16::new(Share::WHOLE.parts()),
             }),
             in_flight: CachePadded::new(AtomicU32::new(0)),
+            lost_pin_at: AtomicU64::new(0),
             connections: max_connections.map(|bound| Arc::new(Semaphore::new(bound as usize))),
             waiting: AtomicU32::new(0),
             sessions: OnceLock::new(),
@@ -190,6 +192,17 @@ impl TargetLive {
         let entered =
             self.in_flight.try_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok();
         entered.then(|| InFlight(Arc::clone(self)))
+    }
+
+    /// Notes that a client's pin went from this target to the one that took a request for it, at this
+    /// second since 1970.
+    pub fn note_pin_lost(&self, now: u64) {
+        self.lost_pin_at.store(now, Ordering::Relaxed);
+    }
+
+    /// When that last happened; 0 where it never did.
+    pub fn lost_pin_at(&self) -> u64 {
+        self.lost_pin_at.load(Ordering::Relaxed)
     }
 
     /// The places for connections to this target, where there is a bound.
