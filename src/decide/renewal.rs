@@ -192,3 +192,146 @@ pub fn settled(placement: &Placement, renewal: Option<&Renewal>) -> Option<Seed>
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::model::roster::Roster;
+    use crate::model::snapshot::Resolutions;
+    use crate::policy::affinity::keys::{Key, Keyring};
+    use crate::policy::affinity::token::Pin;
+    use std::sync::Arc;
+
+    const NOW: u64 = 1_800_000_000;
+
+    #[test]
+    fn what_an_answer_shows_of_a_write() {
+        for (method, status, sets_cookie, expected) in [
+            ("GET", 200, false, false),
+            ("HEAD", 200, false, false),
+            ("OPTIONS", 204, false, false),
+            ("TRACE", 200, false, false),
+            ("GET", 302, false, false),
+            ("GET", 404, false, false),
+            ("GET", 101, false, true),
+            ("GET", 200, true, true),
+            ("GET", 401, true, true),
+            ("GET", 500, true, true),
+            ("POST", 200, false, true),
+            ("POST", 399, false, true),
+            ("POST", 400, false, false),
+            ("POST", 503, false, false),
+            ("POST", 404, true, true),
+            ("PUT", 201, false, true),
+            ("PATCH", 204, false, true),
+            ("DELETE", 303, false, true),
+            ("CONNECT", 200, false, true),
+            ("CONNECT", 204, false, true),
+            ("CONNECT", 101, false, true),
+            ("CONNECT", 403, false, false),
+            ("PURGE", 200, false, true),
+            ("get", 200, false, true),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(wrote(&method, status, sets_cookie), expected, "{method} {status}");
+        }
+    }
+
+    /// What is written for a client of target `a` of this group that was served by `b` where it was
+    /// spilled, and by `a` where not. Its pin has this age, another key may have sealed it.
+    fn what(
+        group: &str,
+        verdict: Verdict,
+        age: i64,
+        first_key: bool,
+        shown: Shown,
+    ) -> &'static str {
+        let text = format!(
+            "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+             targets = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n{group}\n"
+        );
+        let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
+        let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+        let (names, mut roster) = (Resolutions::new(), Roster::default());
+        let snapshot = Snapshot::build(&config, keyring, &names, &mut roster).unwrap();
+        let group = &snapshot.groups[0];
+        let issued_at = u32::try_from(NOW as i64 - age).unwrap();
+        let pin = Pin { group: group.key, target: group.targets[0].key, issued_at };
+        let mut contents = Contents::new(Seed(7), pin);
+        let ahead = contents.keep_times_to(NOW);
+        let pin = PinState::Held(contents.pins()[0]);
+        let claim = Claim::Opened { contents, first_key, ahead, pin };
+        let served_by = usize::from(verdict == Verdict::Spilled);
+        let placement =
+            Placement { group: 0, verdict, target: Some(served_by), pinned: Some(0), claim };
+        let Some(renewal) = renewal(&placement, served_by, &snapshot, NOW, Seed(9), shown) else {
+            return "-";
+        };
+        assert_eq!(renewal.contents.pins()[0].target, group.targets[served_by].key);
+        assert!(u64::from(renewal.contents.pins()[0].issued_at) <= NOW);
+        assert_eq!(renewal.contents.seed(), Seed(7));
+        renewal.what
+    }
+
+    #[test]
+    fn what_is_written_for_a_hit_follows_from_refresh_the_key_the_clock_and_the_answer() {
+        const DAY: i64 = 86_400;
+        let plain = Shown::default();
+        let fresh = Shown { is_fresh: true, ..plain };
+        let wavers = Shown { wavers: true, ..plain };
+        for (refresh, age, first_key, shown, expected) in [
+            ("each_response", 10, true, plain, "renewed"),
+            ("half_life", 10, true, plain, "-"),
+            ("half_life", DAY / 2, true, plain, "renewed"),
+            ("never", DAY - 1, true, plain, "-"),
+            ("never", 10, false, plain, "resealed"),
+            // Ahead of our clock: up to a minute is no reason to write.
+            ("never", -60, true, plain, "-"),
+            ("half_life", -60, true, plain, "-"),
+            ("never", -61, true, plain, "resealed"),
+            ("half_life", -61, true, plain, "resealed"),
+            ("each_response", -61, true, plain, "renewed"),
+            // Shared caches are told to keep it.
+            ("each_response", 10, true, fresh, "-"),
+            ("each_response", 10, false, fresh, "-"),
+            ("each_response", DAY / 2 - 1, true, fresh, "-"),
+            ("each_response", DAY / 2, true, fresh, "renewed"),
+            ("half_life", DAY / 2, true, fresh, "renewed"),
+            ("never", DAY / 2, true, fresh, "-"),
+            ("never", DAY / 2, false, fresh, "resealed"),
+            // A move may be on its way.
+            ("each_response", 10, true, wavers, "-"),
+            ("each_response", DAY - 1, false, wavers, "-"),
+        ] {
+            let group = format!("stickiness = {{ refresh = \"{refresh}\" }}");
+            let context = format!("{refresh} {age} {first_key} {shown:?}");
+            assert_eq!(what(&group, Verdict::Hit, age, first_key, shown), expected, "{context}");
+        }
+    }
+
+    #[test]
+    fn a_spill_moves_the_pin_by_what_was_written_alone() {
+        let wrote = Shown { wrote: true, ..Shown::default() };
+        let others = Shown { is_fresh: true, wavers: true, sets_app_cookie: true, wrote: false };
+        for group in [
+            "stickiness = {}",
+            "stickiness = { refresh = \"never\" }",
+            "stickiness = { app_cookie = { name = \"sid\" } }",
+            "stickiness = { app_cookie = { name = \"sid\", adopt = false } }",
+        ] {
+            for first_key in [true, false] {
+                let told = |shown| what(group, Verdict::Spilled, 10, first_key, shown);
+                assert_eq!(told(wrote), "moved", "{group}");
+                assert_eq!(told(Shown { is_fresh: true, ..wrote }), "moved", "{group}");
+                assert_eq!(told(others), "-", "{group}");
+            }
+        }
+        for group in
+            ["stickiness = { header = { name = \"x-id\" } }", "stickiness = { enabled = false }"]
+        {
+            assert_eq!(what(group, Verdict::Spilled, 10, true, wrote), "-", "{group}");
+        }
+    }
+}

@@ -258,3 +258,67 @@ fn write_cookie(
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::model::live::Availability;
+    use crate::model::roster::Roster;
+    use crate::model::snapshot::{Resolutions, Snapshot};
+    use crate::policy::affinity::keys::{Key, Keyring};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[test]
+    fn a_target_that_clients_may_be_leaving_is_told_from_one_that_is_only_busy() {
+        let picture = |cap: u32| {
+            let text = format!(
+                "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+                 targets = [\"127.0.0.1:1\"]\nmax_in_flight_per_target = {cap}\n"
+            );
+            let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
+            let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+            let (names, mut roster) = (Resolutions::new(), Roster::default());
+            let snapshot = Snapshot::build(&config, keyring, &names, &mut roster).unwrap();
+            let live = &snapshot.groups[0].targets[0].live;
+            live.set_availability(Availability {
+                health: Health::Healthy,
+                ..Availability::UNKNOWN
+            });
+            snapshot
+        };
+        let began = Moment::now();
+        let now = began.later(Duration::from_secs(5));
+        let wavers = |snapshot: &Snapshot| {
+            wavers(&snapshot.groups[0].targets[0], &snapshot.groups[0], began, now)
+        };
+        // The request that is answered holds a place itself.
+        for (cap, in_flight, expected) in
+            [(0, 9, false), (1, 1, false), (2, 1, false), (2, 2, true), (3, 2, false), (3, 3, true)]
+        {
+            let snapshot = picture(cap);
+            let live = &snapshot.groups[0].targets[0].live;
+            let places: Vec<_> = (0..in_flight).map(|_| live.enter(u32::MAX)).collect();
+            assert_eq!(wavers(&snapshot), expected, "{in_flight} of {cap}");
+            drop(places);
+        }
+        let snapshot = picture(1);
+        let (group, live) = (&snapshot.groups[0], &snapshot.groups[0].targets[0].live);
+        let healthy = live.availability();
+        live.set_availability(Availability { suspect: true, ..healthy });
+        assert!(wavers(&snapshot), "suspect");
+        live.set_availability(Availability { health: Health::Unhealthy, ..healthy });
+        assert!(wavers(&snapshot), "unhealthy");
+        group.live.set_fails_open(true);
+        assert!(!wavers(&snapshot), "health is not looked at, and pins must not grow old for it");
+        live.set_availability(healthy);
+        let began = began.unix_seconds();
+        for (lost_at, expected) in
+            [(began - 1, false), (began, true), (began + 5, true), (began + 6, false)]
+        {
+            live.note_pin_lost(lost_at);
+            assert_eq!(wavers(&snapshot), expected, "a pin went {lost_at}, it began {began}");
+        }
+    }
+}

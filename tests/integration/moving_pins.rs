@@ -128,6 +128,9 @@ fn check_spills(full: &Full, cookie: &str, kind: Kind, cases: &[(&str, &str, boo
         if moves {
             let home = pinned(&full.world, kind, &visitor.jar[cookie], "app", &["a", "b"]);
             assert_eq!(home, Some("b"), "{context}");
+            visitor
+                .jar
+                .extend(full.holder.jar.clone().into_iter().filter(|(name, _)| name != cookie));
             let next = visitor.get("/200/next");
             assert_eq!((verdict(&next), next.body.as_str()), ("hit", "b"), "{context}");
         }
