@@ -19,7 +19,7 @@ pub enum Verdict {
     Forged,
     /// The cookie was sealed with a key this balancer lacks.
     UnknownKey,
-    /// The pin is too old, or too far ahead.
+    /// The pin is too old.
     Expired,
     /// The target is not in the group any more.
     MovedRemoved,
@@ -29,7 +29,8 @@ pub enum Verdict {
     MovedZone,
     /// The target is unhealthy.
     MovedUnhealthy,
-    /// The target cannot serve just now; the pin stays as it was.
+    /// The target cannot serve just now, and its successor did. The pin stays, unless the answer shows
+    /// that something was written there: then it moves to the target that answered.
     Spilled,
     /// The target cannot serve, and the group prefers an error to moving.
     StrictRefused,
@@ -98,7 +99,7 @@ impl Verdict {
             Self::Malformed => "the cookie holds no token: it counts as absent and is replaced",
             Self::Forged => "no key of this balancer sealed the cookie: it counts as absent",
             Self::UnknownKey => "the cookie was sealed with a key this balancer lacks",
-            Self::Expired => "the pin is too old, or too far ahead of this clock",
+            Self::Expired => "the pin is too old",
             Self::MovedRemoved => "the pinned target is not in the group any more",
             Self::MovedDraining => {
                 "the pinned target is draining: its pins move, or its delay is over"
@@ -106,7 +107,8 @@ impl Verdict {
             Self::MovedZone => "the pinned target stands in another zone and cross_zone is false",
             Self::MovedUnhealthy => "the pinned target is unhealthy: the client moves for good",
             Self::Spilled => {
-                "the pinned target cannot serve just now: this request goes elsewhere, the pin stays"
+                "the pinned target cannot serve just now: this request goes elsewhere; the pin moves \
+                 with it if something is written there, else it stays"
             }
             Self::StrictRefused => {
                 "the pinned target cannot serve, and on_unavailable is strict: 503, the pin stays"
@@ -144,7 +146,7 @@ pub enum GroupVerdict {
     MovedRemoved,
     /// The pinned group cannot serve just now; the pin stays as it was.
     FailedOver,
-    /// The pin is too old, or too far ahead.
+    /// The pin is too old.
     Expired,
     /// The cookie holds no token.
     Malformed,
@@ -193,7 +195,7 @@ impl GroupVerdict {
             Self::FailedOver => {
                 "the pinned group cannot serve just now: this request goes to another, the pin stays"
             }
-            Self::Expired => "the pin to a group is too old, or too far ahead of this clock",
+            Self::Expired => "the pin to a group is too old",
             Self::Malformed => "the group's cookie holds no token: it is replaced",
             Self::Forged => "no key of this balancer sealed the group's cookie: it is replaced",
             Self::UnknownKey => "the group's cookie was sealed with a key this balancer lacks",

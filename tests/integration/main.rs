@@ -54,6 +54,8 @@ mod http2_targets;
 mod keyed;
 /// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.
 mod leaving;
+/// What moves a pin, what leaves it, and which of several counts: writes, clocks, shared caches.
+mod moving_pins;
 /// Targets known by host names: a restart, and a resolver that is silent.
 mod names;
 /// Clients whom a balancer in front announces, and who may announce anyone.
