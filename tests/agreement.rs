@@ -42,7 +42,7 @@ fn explain_says_what_the_balancer_does() {
         let mut numbers = Numbers(number);
         let world = World::random(&mut numbers);
         let (running, explained) = (world.snapshot(&mut numbers), world.snapshot(&mut numbers));
-        let described = world.live();
+        let described = world.live().without_refusals();
         let _in_flight = put_into_state(&running, &described);
         for _ in 0..REQUESTS {
             let (path, headers) = request(&world, &keys, &mut numbers);

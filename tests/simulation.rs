@@ -6,7 +6,7 @@
 mod worlds;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::COOKIE};
-use stayput::decide::candidates::{Candidates, Tried};
+use stayput::decide::candidates::{Candidates, Tier, Tried};
 use stayput::decide::renewal::{Shown, renewal, wrote};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Live, Outcome, Placement, decide, next_after_failure, successor};
@@ -101,6 +101,41 @@ fn the_chosen_target_is_a_candidate_or_the_pinned_one_and_refusals_are_earned() 
                 }
                 (None, verdict) => panic!("{verdict} went nowhere"),
             }
+        }
+    });
+}
+
+#[test]
+fn neither_traffic_nor_an_outage_moves_a_client() {
+    each_world(|mut world, numbers| {
+        world.groups[0].sticky = true;
+        let (snapshot, live) = (world.snapshot(numbers), world.live());
+        let group = &snapshot.groups[0];
+        for _ in 0..8 {
+            let client = Client::random(&world, numbers);
+            let placement = client.place(&snapshot, &live);
+            let Some(pinned) = placement.pinned else { continue };
+            let state = live.state(&group.targets[pinned]);
+            let availability = state.availability;
+            let doubted = availability.health == Health::Suspect
+                || availability.health == Health::Unhealthy && availability.recovering;
+            if doubted {
+                assert_ne!(placement.verdict, Verdict::MovedUnhealthy, "{client:?}");
+            }
+            // A cap apart, nothing but a refused dial sends it elsewhere for now.
+            if doubted && !state.refused_lately && world.groups[0].cap.is_none() {
+                let leaves = [Verdict::Spilled, Verdict::StrictRefused];
+                assert!(!leaves.contains(&placement.verdict), "{client:?} {placement:?}");
+            }
+        }
+        let candidates = Candidates::new(&snapshot, group, &live, &Tried::NOBODY);
+        let of_best = |health: Health| {
+            let is = |at: usize| live.availability(&group.targets[at]).health == health;
+            candidates.list().any(is)
+        };
+        if !candidates.fails_open() && of_best(Health::Healthy) {
+            let better = candidates.best_tier() == Some(Tier::Serving);
+            assert!(!better || !of_best(Health::Suspect), "new clients avoid a suspect target");
         }
     });
 }
