@@ -66,6 +66,8 @@ mod rules;
 mod secrets;
 /// Targets to whom clients are announced, and whose connection is whose.
 mod send_proxy;
+/// Logs that are not read, full or closed: what is written down never stops traffic.
+mod sinks;
 /// A client stays, moves once, and its cookie says what it should.
 mod stickiness;
 /// Who is told whom a client would go to, and that it goes there.

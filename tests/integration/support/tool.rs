@@ -52,7 +52,7 @@ pub fn python() -> Option<&'static Path> {
 
 /// Says that a scene is skipped, which is a failure where all clients should be there.
 #[allow(clippy::print_stdout)]
-fn skipped(what: &str) {
+pub fn skipped(what: &str) {
     assert!(std::env::var_os("STAYPUT_TEST_CLIENTS").is_none(), "{what} is not installed");
     println!("skipped: there is no {what} here");
 }
