@@ -10,3 +10,4 @@ pub mod proxy_protocol;
 pub mod retry;
 pub mod routing;
 pub mod tls;
+pub mod websocket;
