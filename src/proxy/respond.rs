@@ -184,7 +184,8 @@ mod tests {
         let call = failed_call(&Failure::Refused(Verdict::NoTarget));
         assert_eq!(call.headers()[RETRY_AFTER], "1");
         // What the file says is not ours to add to.
-        let fixed = fixed(&FixedResponse { status: 503, content_type: String::new(), body: String::new() });
+        let fixed =
+            fixed(&FixedResponse { status: 503, content_type: String::new(), body: String::new() });
         assert!(!fixed.headers().contains_key(RETRY_AFTER));
     }
 
