@@ -6,6 +6,8 @@
 // Scenes run in real time; what they wait for has a bound.
 #![allow(clippy::disallowed_methods)]
 
+#[path = "../skips/mod.rs"]
+mod skips;
 mod support;
 
 /// The access log in the formats that others read.
@@ -68,6 +70,8 @@ mod secrets;
 mod send_proxy;
 /// Logs that are not read, full or closed: what is written down never stops traffic.
 mod sinks;
+/// What is said of tests that did not run.
+mod skipping;
 /// A client stays, moves once, and its cookie says what it should.
 mod stickiness;
 /// Who is told whom a client would go to, and that it goes there.
