@@ -247,7 +247,7 @@ fn a_full_disk_glues_no_record_to_half_of_another_and_takes_what_waited_once_the
         Command::new(&unshare).args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"]),
     );
     let Done { code: Some(0), .. } = may_mount.done() else {
-        return tool::skipped("permission to mount a file system of its own (unshare -rm)");
+        return tool::not_allowed("permission to mount a file system of its own (unshare -rm)");
     };
     let (origin, dir) = (Origin::named("a"), tempfile::tempdir().unwrap());
     let disk = dir.path().join("disk");

@@ -49,7 +49,7 @@ pub fn take(directory: &Path, run: &str) -> String {
     let summary = summary(&fs::read_to_string(&own).unwrap_or_default());
     let _ = fs::remove_file(own);
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    for path in entries.map(|entry| entry.path()).filter(|path| is_abandoned(path)) {
+    for path in entries.map(|entry| entry.path()).filter(is_abandoned) {
         let _ = fs::remove_file(path);
     }
     summary
