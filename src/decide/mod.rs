@@ -9,6 +9,7 @@ pub mod explanation;
 pub mod group_choice;
 pub mod renewal;
 pub mod standing;
+pub mod tunnel;
 pub mod verdict;
 
 use crate::config::settings::{DrainingPins, FixedResponse};
