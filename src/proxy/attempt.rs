@@ -1,6 +1,7 @@
 //! One try at one target, and what of it may be tried again.
 
 mod http2;
+pub(super) mod kept;
 
 use super::body::{RequestBody, Upload, UploadState};
 use super::exchange::Exchange;
