@@ -185,6 +185,11 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         }
     }
 
+    /// Lets its connection take no more streams; those under way go on.
+    pub fn take_no_more(&self) {
+        self.place.connection.retire();
+    }
+
     /// Whether some of the request is left to be sent.
     pub fn is_sending(&self) -> bool {
         !self.sending.is_over()

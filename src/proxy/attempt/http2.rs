@@ -144,7 +144,12 @@ async fn send(
     let progress = &exchange.progress;
     begin_waiting(outgoing, progress, exchange.workplace.now().monotonic);
     let mut stream = match place.begin(request, body.clone()) {
-        Ok(stream) => Box::new(stream),
+        Ok(stream) => {
+            if exchange.is_private() {
+                stream.take_no_more();
+            }
+            Box::new(stream)
+        }
         Err(trouble) => return ended(outgoing, trouble),
     };
     let mut fields = HeaderMap::new();
