@@ -42,10 +42,13 @@ mod tests {
         fn availability(&self, target: &Target) -> Availability {
             match target.id.as_str() {
                 "a" => self.0,
-                _ => Availability { health: Health::Healthy, drain: Drain::No, suspect: false },
+                _ => Availability { health: Health::Healthy, drain: Drain::No, recovering: false },
             }
         }
         fn at_cap(&self, _: &Target, _: u32) -> bool {
+            true
+        }
+        fn refused_lately(&self, _: &Target) -> bool {
             true
         }
         fn fails_open(&self, _: &Group) -> bool {
@@ -99,12 +102,12 @@ mod tests {
             (only, "", Healthy, Over, None),
         ] {
             let snapshot = snapshot(targets, group);
-            let live = As(Availability { health, drain, suspect: false });
+            let live = As(Availability { health, drain, recovering: false });
             let moved = moved("app", "a", Seed(7), &snapshot, &live);
             assert_eq!(moved, expected, "{targets} {group} {health:?} {drain:?}");
         }
         let snapshot = snapshot(two, "");
-        let live = As(Availability { health: Unhealthy, drain: No, suspect: false });
+        let live = As(Availability { health: Unhealthy, drain: No, recovering: false });
         assert_eq!(moved("other", "a", Seed(7), &snapshot, &live), None);
     }
 }

@@ -46,6 +46,7 @@ mod http2;
 mod http2_attacks;
 /// What ends an exchange or a connection over HTTP/2 though nobody means harm.
 mod http2_ends;
+mod http2_limits;
 /// HTTP/2 clients whose requests no target may see, and what of others may cross.
 mod http2_smuggling;
 /// HTTP/2 clients that hold on to what they have: windows, heads, streams.
