@@ -393,7 +393,7 @@ fn a_write_is_followed_to_its_target_unless_the_verdict_says_why_not() {
         // The second node's clock is ahead of the first one's by up to five minutes.
         let ahead = numbers.below(300);
         let mut writer = Writer { cookie: None, wrote_at: None };
-        for step in 0..24 {
+        for step in 0..12 {
             if numbers.chance(40) {
                 let targets = &mut world.groups[0].targets;
                 let at = numbers.below(targets.len() as u64) as usize;
