@@ -11,8 +11,8 @@ use crate::policy::proxy_protocol::{Ends, OnBehalfOf};
 use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 /// The client at the other end of one connection.
 #[derive(Debug)]

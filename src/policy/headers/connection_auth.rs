@@ -35,8 +35,7 @@ pub fn is_in_answer(headers: &HeaderMap) -> bool {
 
 /// Whether a challenge is such a scheme and something after it.
 fn has_token(challenge: &[u8]) -> bool {
-    let mut words =
-        challenge.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let mut words = challenge.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     words.next().is_some_and(is_scheme) && words.next().is_some()
 }
 
