@@ -125,7 +125,7 @@ fn no_bodiless_request_is_lost_to_a_target_that_leaves_its_connections_again_and
 #[test]
 fn what_a_target_refuses_is_sent_again_whatever_the_method_unless_too_much_of_its_body_is_gone() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
-        let refuses = exchange.nth % 2 == 0;
+        let refuses = exchange.nth.is_multiple_of(2);
         let (large, mut length) = (exchange.request.uri().path() == "/large", 0);
         let most = if refuses && !large { 1 } else { usize::MAX };
         while length < most
