@@ -146,7 +146,7 @@ async fn serve(
     exchange.closes_both = seen.treatment == Treatment::ForwardAndClose;
     let admitted = seen.admit(&parts.method, &parts.uri, parts.version, &parts.headers);
     let authority = admitted.map_err(Failure::Head)?;
-    exchange.is_of_many |= trust.peer_is_trusted;
+    exchange.is_of_many |= trust.peer_is_trusted || !exchange.client().is_known();
     if seen.names.authorization && connection_auth::is_in_request(&parts.headers) {
         exchange.authenticate_connection();
     }

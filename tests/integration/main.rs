@@ -27,6 +27,7 @@ mod checks;
 /// The real program, its exit codes, and the demo's own curl lines.
 mod command_line;
 /// SIGTERM: what is in flight finishes, what stands still is cut.
+mod connection_auth;
 mod draining;
 /// Where a request would go, and the cookies that bring it there, by the real program.
 mod explain;
