@@ -94,7 +94,7 @@ fn the_chosen_target_is_a_candidate_or_the_pinned_one_and_refusals_are_earned() 
                     let pinned = &group.targets[placement.pinned.unwrap()];
                     let availability = live.availability(pinned);
                     let sick = availability.health == Health::Unhealthy
-                        && !(availability.recovering && !live.refused_lately(pinned));
+                        && (!availability.recovering || live.refused_lately(pinned));
                     assert!(world.groups[0].strict);
                     assert!(candidates.at_cap(pinned) || sick && !candidates.fails_open());
                 }
@@ -120,6 +120,10 @@ fn neither_traffic_nor_an_outage_moves_a_client() {
                 || availability.health == Health::Unhealthy && availability.recovering;
             if doubted {
                 assert_ne!(placement.verdict, Verdict::MovedUnhealthy, "{client:?}");
+            }
+            let sick = availability.health == Health::Unhealthy && !live.fails_open(group);
+            if sick && availability.recovering && state.refused_lately {
+                assert_ne!(placement.verdict, Verdict::Hit, "{client:?}");
             }
             // A cap apart, nothing but a refused dial sends it elsewhere for now.
             if doubted && !state.refused_lately && world.groups[0].cap.is_none() {
