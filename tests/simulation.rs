@@ -122,6 +122,10 @@ fn neither_traffic_nor_an_outage_moves_a_client() {
             if doubted {
                 assert_ne!(placement.verdict, Verdict::MovedUnhealthy, "{client:?}");
             }
+            let sick = availability.health == Health::Unhealthy && !live.fails_open(group);
+            if sick && availability.recovering && state.refused_lately {
+                assert_ne!(placement.verdict, Verdict::Hit, "{client:?}");
+            }
             // A cap apart, nothing but a refused dial sends it elsewhere for now.
             if doubted && !state.refused_lately && world.groups[0].cap.is_none() {
                 let leaves = [Verdict::Spilled, Verdict::StrictRefused];

@@ -197,7 +197,7 @@ fn run_under(shell: &str, path: &str) -> (Running, String, impl Iterator<Item = 
 fn a_crowd_leaves_descriptors_to_the_checks_and_no_target_is_blamed() {
     let dir = tempfile::tempdir().unwrap();
     let origin = Origin::named("a");
-    let more = "health = { interval = \"100ms\", unhealthy_threshold = 1 }\n\
+    let more = "health = { interval = \"1s\", unhealthy_threshold = 1 }\n\
                 [log]\naccess = { to = \"off\" }\n";
     let path = file(dir.path(), &origin, more);
     let (running, address, mut lines) = run_under("ulimit -n 64;", &path);
