@@ -8,7 +8,8 @@ use crate::model::snapshot::{Group, Snapshot};
 use crate::policy::affinity::claim::{self, Claim, Names, PinState};
 use crate::policy::affinity::token::{Defect, Seed};
 use crate::policy::balance::rendezvous::{self, Candidate};
-use crate::policy::balance::weighted_random;
+use crate::policy::balance::round::Turn;
+use crate::policy::balance::{round, weighted_random};
 
 /// What became of a client's pin to a group.
 #[derive(Clone, Debug)]
@@ -31,8 +32,9 @@ pub(super) fn choose(
     draw: &mut impl Draw,
 ) -> Option<GroupChoice> {
     let choice = Choosing { forward, snapshot, live };
+    let by_weight = |draw: &mut _| choice.by_weight(request.is_preflight(), draw);
     let Some(sticky) = &forward.sticky else {
-        let share = choice.by_weight(draw)?;
+        let share = by_weight(draw)?;
         return Some(GroupChoice { verdict: GroupVerdict::Off, share, claim: Claim::None });
     };
     let claim = claim::find(
@@ -45,12 +47,12 @@ pub(super) fn choose(
         now,
     );
     let (share, verdict) = match &claim {
-        Claim::None | Claim::Key(_) => (choice.by_weight(draw), GroupVerdict::New),
-        Claim::Unusable(Defect::Malformed) => (choice.by_weight(draw), GroupVerdict::Malformed),
-        Claim::Unusable(Defect::Forged) => (choice.by_weight(draw), GroupVerdict::Forged),
-        Claim::Unusable(Defect::UnknownKey) => (choice.by_weight(draw), GroupVerdict::UnknownKey),
+        Claim::None | Claim::Key(_) => (by_weight(draw), GroupVerdict::New),
+        Claim::Unusable(Defect::Malformed) => (by_weight(draw), GroupVerdict::Malformed),
+        Claim::Unusable(Defect::Forged) => (by_weight(draw), GroupVerdict::Forged),
+        Claim::Unusable(Defect::UnknownKey) => (by_weight(draw), GroupVerdict::UnknownKey),
         Claim::Opened { contents, pin, .. } => match pin {
-            PinState::Expired => (choice.by_weight(draw), GroupVerdict::Expired),
+            PinState::Expired => (by_weight(draw), GroupVerdict::Expired),
             PinState::Absent => (choice.ranked(contents.seed()), GroupVerdict::New),
             PinState::Held(pin) => match forward.share_of(pin.target) {
                 None => (choice.ranked(contents.seed()), GroupVerdict::MovedRemoved),
@@ -67,11 +69,7 @@ pub(super) fn takers<'s>(
     snapshot: &'s Snapshot,
     live: &'s impl Live,
 ) -> impl Iterator<Item = usize> + 's {
-    let choice = Choosing { forward, snapshot, live };
-    let weighs = |at: &usize| forward.shares[*at].weight > 0;
-    let all = 0..forward.shares.len();
-    let only_able = forward.failover && all.clone().any(|at| weighs(&at) && choice.can_serve(at));
-    all.filter(weighs).filter(move |&at| !only_able || choice.can_serve(at))
+    Choosing { forward, snapshot, live }.takers()
 }
 
 /// A rule's groups at one moment.
@@ -81,25 +79,37 @@ struct Choosing<'s, L> {
     live: &'s L,
 }
 
-impl<L: Live> Choosing<'_, L> {
-    /// The group whose turn it is. Under `failover` one that cannot serve gives its turns to the
-    /// others by their weights, a different one each round.
-    fn by_weight(&self, draw: &mut impl Draw) -> Option<usize> {
-        let shares = &self.forward.shares;
-        if let [Share { weight: 1.., .. }] = **shares {
+impl<L> Clone for Choosing<'_, L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for Choosing<'_, L> {}
+
+impl<'s, L: Live> Choosing<'s, L> {
+    /// The places of the groups that get newcomers. Under `failover` those that cannot serve are left
+    /// out, while another can.
+    fn takers(self) -> impl Iterator<Item = usize> + Clone + use<'s, L> {
+        let Self { forward, .. } = self;
+        let weighs = |at: &usize| forward.shares[*at].weight > 0;
+        let all = 0..forward.shares.len();
+        let only_able = forward.failover && all.clone().any(|at| weighs(&at) && self.can_serve(at));
+        all.filter(weighs).filter(move |&at| !only_able || self.can_serve(at))
+    }
+
+    /// The group whose turn it is; for a request that takes none, any, by the same weights.
+    fn by_weight(self, is_preflight: bool, draw: &mut impl Draw) -> Option<usize> {
+        let Self { forward, .. } = self;
+        if let [Share { weight: 1.., .. }] = *forward.shares {
             return Some(0);
         }
-        let (whose, substitute) = self.forward.cycle.at(draw.rule_turn(self.forward))?;
-        if !self.forward.failover || self.can_serve(whose) {
-            return Some(whose);
+        let takers = self.takers().map(|at| (at, forward.shares[at].weight));
+        if is_preflight {
+            let takers = takers.map(|(at, weight)| (at, u64::from(weight)));
+            return weighted_random::drawn(takers, draw.rule_random(forward));
         }
-        let able = || {
-            let shares = shares.iter().enumerate().filter(|(at, _)| self.can_serve(*at));
-            shares.map(|(at, share)| (at, u64::from(share.weight)))
-        };
-        let total: u64 = able().map(|(_, weight)| weight).sum();
-        let place = substitute.checked_rem(total).unwrap_or_default();
-        Some(weighted_random::placed(able(), place).unwrap_or(whose))
+        round::at(takers, draw.rule_turn(forward))
     }
 
     /// What becomes of a pin to a group the rule names. One whose group cannot serve stays: the
@@ -164,8 +174,8 @@ impl Draw for NoDraw {
         0
     }
 
-    fn rule_turn(&mut self, _: &Forward) -> u64 {
-        0
+    fn rule_turn(&mut self, _: &Forward) -> Turn {
+        Turn { number: 0, key: 0 }
     }
 
     fn random(&mut self) -> u64 {

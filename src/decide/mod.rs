@@ -19,12 +19,13 @@ use crate::model::snapshot::{Action, Group, Snapshot, Target};
 use crate::policy::affinity::claim::{self, Claim, Opener, PinState};
 use crate::policy::affinity::token::{Defect, Kind, Opened, Seed};
 use crate::policy::affinity::{OnUnavailable, cookie, route};
+use crate::policy::balance::round::Turn;
 use crate::policy::balance::share::Share;
 use crate::policy::routing::conditions::Subject;
 use crate::policy::routing::redirect::Redirect;
 use candidates::{Candidates, Tier, Tried};
 use group_choice::GroupChoice;
-use http::header::COOKIE;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, COOKIE, ORIGIN};
 use http::{HeaderMap, HeaderValue};
 use std::net::IpAddr;
 use verdict::Verdict;
@@ -70,9 +71,28 @@ pub trait Draw {
     /// The group's next turn.
     fn turn(&mut self, group: &Group) -> u64;
     /// The next turn among a rule's groups.
-    fn rule_turn(&mut self, forward: &Forward) -> u64;
+    fn rule_turn(&mut self, forward: &Forward) -> Turn;
     /// 64 random bits.
     fn random(&mut self) -> u64;
+    /// 64 random bits to choose among a rule's groups by.
+    fn rule_random(&mut self, _forward: &Forward) -> u64 {
+        self.random()
+    }
+}
+
+/// What a request that is placed anew may leave with. Turns are for those that leave with a pin: one
+/// taken by any other request makes the order fall into step with the clients' own, so that all who
+/// ask twice before they are pinned end on one target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// A pin, or it is of a group that keeps nobody: its turn is taken.
+    Pin,
+    /// A pin if the application makes one, as with the first half of a login: the algorithm decides
+    /// without a turn.
+    PerhapsNone,
+    /// None. A browser drops the cookies of an answer to a CORS preflight (Fetch, section 3.2.2: it
+    /// is made without credentials): chance decides, by weight.
+    Nothing,
 }
 
 /// What the decision looks at in a request.
@@ -95,6 +115,13 @@ pub struct Request<'r> {
 }
 
 impl<'r> Request<'r> {
+    /// Whether it only asks whether another may be made (Fetch, "CORS-preflight request").
+    pub fn is_preflight(&self) -> bool {
+        self.method == "OPTIONS"
+            && self.headers.contains_key(ORIGIN)
+            && self.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+    }
+
     /// What a rule's conditions look at.
     pub fn subject(&self) -> Subject<'r> {
         let Self { host, path, query, method, headers, address, .. } = *self;
@@ -143,6 +170,8 @@ pub struct Placement {
     pub pinned: Option<usize>,
     /// What the client's cookies said.
     pub claim: Claim,
+    /// What it may leave with, where it is placed anew.
+    pub keeps: Keeps,
 }
 
 /// Decides. `now` is in seconds since the Unix epoch.
@@ -221,7 +250,8 @@ fn place(
     let group = &snapshot.groups[index];
     let tried = Tried::NOBODY;
     let candidates = Candidates::new(snapshot, group, live, &tried);
-    let mut placing = Placing { candidates, group, live, draw };
+    let keeps = if request.is_preflight() { Keeps::Nothing } else { Keeps::Pin };
+    let mut placing = Placing { candidates, group, live, draw, keeps };
     let (claim, pinned, (target, verdict)) = match &group.affinity {
         None => (Claim::None, None, placing.by_algorithm(Verdict::Off)),
         Some(Affinity::Cookie(cookie)) => {
@@ -238,7 +268,7 @@ fn place(
         None if !verdict.is_refusal() => Verdict::NoTarget,
         _ => verdict,
     };
-    Placement { group: index, verdict, target, pinned, claim }
+    Placement { group: index, verdict, target, pinned, claim, keeps: placing.keeps }
 }
 
 /// One client being placed in one group.
@@ -247,6 +277,7 @@ struct Placing<'s, 'd, L, D> {
     group: &'s Group,
     live: &'s L,
     draw: &'d mut D,
+    keeps: Keeps,
 }
 
 /// The index of a target, and why it.
@@ -254,7 +285,15 @@ type Placed = (Option<usize>, Verdict);
 
 impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
     fn by_algorithm(&mut self, verdict: Verdict) -> Placed {
-        (self.candidates.by_algorithm(self.draw), verdict)
+        (self.candidates.by_algorithm(self.keeps, self.draw), verdict)
+    }
+
+    /// The same for a request whose answer may bring no pin.
+    fn in_passing(&mut self, verdict: Verdict) -> Placed {
+        if self.keeps == Keeps::Pin {
+            self.keeps = Keeps::PerhapsNone;
+        }
+        self.by_algorithm(verdict)
     }
 
     fn by_seed(&self, seed: Seed, verdict: Verdict) -> Placed {
@@ -270,11 +309,18 @@ impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
     ) -> (Option<usize>, Placed) {
         let accompanied = cookie.accompanies.as_ref();
         if accompanied.is_some_and(|app| !brings(request, &app.name)) {
-            return (None, self.by_algorithm(Verdict::AppCookieAbsent));
+            return (None, self.in_passing(Verdict::AppCookieAbsent));
         }
         let new = match accompanied {
             Some(app) if app.adopt => Verdict::Adopted,
-            _ => Verdict::New,
+            Some(_) => {
+                // Whether there will be a pin is for the application to say.
+                if self.keeps == Keeps::Pin {
+                    self.keeps = Keeps::PerhapsNone;
+                }
+                Verdict::New
+            }
+            None => Verdict::New,
         };
         let placed = match claim {
             Claim::None | Claim::Key(_) => self.by_algorithm(new),
@@ -413,7 +459,7 @@ pub fn next_after_failure(
             candidates.ranked(seed, placement.pinned),
             if pinned_client { Verdict::Spilled } else { placement.verdict },
         ),
-        None => (candidates.by_algorithm(draw), placement.verdict),
+        None => (candidates.by_algorithm(placement.keeps, draw), placement.verdict),
     };
     let verdict = match target {
         None if !verdict.is_refusal() => Verdict::NoTarget,

@@ -1,8 +1,8 @@
 //! What is written into the client's cookies once a target's final response head is there.
 
-use super::Placement;
 use super::group_choice::GroupChoice;
 use super::verdict::{GroupVerdict, Verdict};
+use super::{Keeps, Placement};
 use crate::model::affinity::Cookie;
 use crate::model::forward::Forward;
 use crate::model::snapshot::Snapshot;
@@ -169,6 +169,8 @@ impl Writing<'_> {
 /// one was written. One that is elsewhere for a moment counts where its pin is.
 pub fn settled(placement: &Placement, renewal: Option<&Renewal>) -> Option<Seed> {
     match (renewal, placement.verdict, &placement.claim) {
+        // Its cookie is written, as with ALB, and no browser keeps it.
+        _ if placement.keeps == Keeps::Nothing => None,
         (Some(Renewal { what: "ended", .. }), ..) => None,
         (Some(renewal), ..) => Some(renewal.contents?.seed()),
         (None, Verdict::Hit, claim) => claim.seed(),

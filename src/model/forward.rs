@@ -6,7 +6,6 @@ use super::roster::Roster;
 use crate::config::settings;
 use crate::ground::name::Name;
 use crate::policy::affinity::token::{GroupKey, TargetKey};
-use crate::policy::balance::round_robin::Cycle;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,8 +14,6 @@ use std::sync::Arc;
 pub struct Forward {
     /// The groups, sorted by name.
     pub shares: Box<[Share]>,
-    /// The precomputed order in which they take newcomers.
-    pub cycle: Cycle,
     /// A group with no usable target hands its share to the others.
     pub failover: bool,
     /// What keeps a client with its group.
@@ -56,10 +53,8 @@ impl Forward {
             let key = TargetKey::of(rule.as_str(), group.as_str());
             Some(Share { group: *index.get(group.as_str())?, key, weight: *weight })
         };
-        let weights: Vec<u16> = settings.groups.iter().map(|(_, weight)| *weight).collect();
         Some(Self {
             shares: settings.groups.iter().map(share).collect::<Option<_>>()?,
-            cycle: Cycle::new(&weights),
             failover: settings.failover,
             sticky: settings.stickiness.as_ref().map(|sticky| GroupSticky {
                 key: GroupKey::of(rule.as_str()),

@@ -6,8 +6,11 @@
 use super::outcomes::Outcomes;
 use super::sessions::Sessions;
 use crate::config::settings::target_tls::TlsPeer;
+use crate::policy::balance::round::Turn;
 use crate::policy::balance::share::Share;
 use crossbeam_utils::CachePadded;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
@@ -256,15 +259,25 @@ impl GroupLive {
 }
 
 /// The live half of a rule, known by its name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RuleLive {
     turn: CachePadded<AtomicU64>,
+    key: u64,
+}
+
+impl Default for RuleLive {
+    fn default() -> Self {
+        // What the standard library keys its tables with: different in each process, and for each
+        // rule. Nothing is kept secret by it; it only has to be unlike any client's own order.
+        let key = RandomState::new().hash_one(());
+        Self { turn: CachePadded::default(), key }
+    }
 }
 
 impl RuleLive {
     /// The next turn among its groups, shared by all workers.
-    pub fn take_turn(&self) -> u64 {
-        self.turn.fetch_add(1, Ordering::Relaxed)
+    pub fn take_turn(&self) -> Turn {
+        Turn { number: self.turn.fetch_add(1, Ordering::Relaxed), key: self.key }
     }
 }
 

@@ -17,7 +17,7 @@ use super::workplace::{AsItIs, Workplace};
 use crate::config::settings::Algorithm;
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
-use crate::decide::{self, Outcome, Placement};
+use crate::decide::{self, Keeps, Outcome, Placement};
 use crate::model::live::InFlight;
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::policy::headers::admission::Seen;
@@ -310,6 +310,7 @@ fn next(placement: &Placement, tried: &Tried, exchange: &Exchange) -> Placement 
 /// Counts a newcomer on its way where targets are compared by their sessions.
 fn expect_session(group: &Group, target: &Target, placement: &Placement) {
     if group.settings.algorithm == Algorithm::LeastSessions
+        && placement.keeps != Keeps::Nothing
         && decide::ranking_seed(placement).is_none()
         && let Some(sessions) = target.live.sessions()
     {

@@ -80,6 +80,8 @@ mod tls_clients;
 mod tls_faults;
 /// HTTPS to targets: whose certificates are taken, what a failed handshake costs, what crosses.
 mod tls_targets;
+/// Whose turn it is among targets and among groups.
+mod turns;
 /// Switches of protocols: who may ask, what waits, what outlives what.
 mod upgrades;
 /// Groups that keep to a zone, and how few healthy targets are too few.
