@@ -8,7 +8,7 @@ use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use stayput::ground::secret::Secret;
 use stayput::policy::affinity::SameSite;
 use stayput::policy::affinity::claim::{self, Names};
-use stayput::policy::affinity::cookie::{self, Attributes, SetCookieTemplate, values};
+use stayput::policy::affinity::cookie::{self, Attributes, Ending, SetCookieTemplate, values};
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{GroupKey, Kind};
 
@@ -44,14 +44,17 @@ fn scan(criterion: &mut Criterion) {
     });
     let template = SetCookieTemplate::new(Attributes {
         name: "AWSALB",
+        usual_age: 86_400,
         path: "/",
         domain: None,
+        secure: true,
         http_only: true,
         same_site: SameSite::Unset,
         partitioned: false,
     });
     group.bench_function("write", |b| {
-        b.iter(|| template.line(black_box(&token), Some("Fri, 02 Jan 2026 00:00:00 GMT"), true));
+        let ending = Ending { date: "Fri, 02 Jan 2026 00:00:00 GMT", max_age: 86_400 };
+        b.iter(|| template.line(black_box(&token), Some(black_box(ending))));
     });
     group.finish();
 }

@@ -29,7 +29,7 @@ fn world(targets: usize) -> Option<Snapshot> {
     let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).ok()?);
     let (names, mut roster) = (Resolutions::new(), Roster::default());
     let snapshot = Snapshot::build(&loaded.config, keyring, &names, &mut roster).ok()?;
-    let healthy = Availability { health: Health::Healthy, drain: Drain::No, suspect: false };
+    let healthy = Availability { health: Health::Healthy, drain: Drain::No, recovering: false };
     for target in &snapshot.groups[0].targets {
         target.live.set_availability(healthy);
     }
@@ -76,7 +76,7 @@ fn bench(criterion: &mut Criterion) {
         };
         run("hit", &with_pin(&snapshot, 3));
         run("newcomer", &HeaderMap::new());
-        let down = Availability { health: Health::Unhealthy, drain: Drain::No, suspect: false };
+        let down = Availability { health: Health::Unhealthy, drain: Drain::No, recovering: false };
         snapshot.groups[0].targets[4].live.set_availability(down);
         run("moved", &with_pin(&snapshot, 4));
     }

@@ -136,7 +136,7 @@ fn world() -> Option<(Snapshot, HeaderMap)> {
     let snapshot = Snapshot::build(&loaded.config, keyring, &names, &mut roster).ok()?;
     let group = &snapshot.groups[0];
     for target in &group.targets {
-        let healthy = Availability { health: Health::Healthy, drain: Drain::No, suspect: false };
+        let healthy = Availability { health: Health::Healthy, drain: Drain::No, recovering: false };
         target.live.set_availability(healthy);
     }
     let pin = Pin { group: group.key, target: group.targets[1].key, issued_at: NOW };

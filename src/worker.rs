@@ -151,6 +151,7 @@ impl Desk {
             true
         });
         self.workplace.pool.sweep(now);
+        self.workplace.reconnects.tick(now);
         self.workplace.access().hand_over();
     }
 

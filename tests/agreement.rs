@@ -11,7 +11,8 @@ use stayput::decide::explanation::{Assumed, Choice, Explained, Forwarded, explai
 use stayput::decide::verdict::{GroupVerdict, Verdict};
 use stayput::decide::{Live, Outcome, Placement, Request, decide};
 use stayput::ground::random::Random;
-use stayput::model::live::{Availability, Drain, Health, InFlight};
+use stayput::model::live::{Availability, Drain, Health};
+use stayput::model::places::InFlight;
 use stayput::model::snapshot::{Group, Snapshot};
 use stayput::policy::affinity::keys::Keyring;
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
@@ -245,6 +246,6 @@ fn explain_counts_only_the_targets_this_balancer_may_use_when_it_fails_open() {
     let world = Assumed::of(&snapshot, &["app/near".to_owned()], &[]).unwrap();
     assert!(world.fails_open(&snapshot.groups[0]));
     let near = &snapshot.groups[0].targets[snapshot.groups[0].target_named("near").unwrap()];
-    let sick = Availability { health: Health::Unhealthy, drain: Drain::No, suspect: false };
+    let sick = Availability { health: Health::Unhealthy, drain: Drain::No, recovering: false };
     assert_eq!(world.availability(near), sick);
 }

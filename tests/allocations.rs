@@ -130,7 +130,7 @@ fn a_decision_among_a_thousand_targets_allocates_nothing() {
 }
 
 fn a_decision_allocates_nothing(snapshot: &Snapshot) {
-    let healthy = Availability { health: Health::Healthy, drain: Drain::No, suspect: false };
+    let healthy = Availability { health: Health::Healthy, drain: Drain::No, recovering: false };
     for target in &snapshot.groups[0].targets {
         target.live.set_availability(healthy);
     }

@@ -60,6 +60,10 @@ impl Live for Told {
         false
     }
 
+    fn refused_lately(&self, _target: &Target) -> bool {
+        false
+    }
+
     fn fails_open(&self, _group: &Group) -> bool {
         false
     }

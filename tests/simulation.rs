@@ -92,7 +92,9 @@ fn the_chosen_target_is_a_candidate_or_the_pinned_one_and_refusals_are_earned() 
                 (None, Verdict::NoTarget) => assert!(list.is_empty(), "{list:?}"),
                 (None, Verdict::StrictRefused) => {
                     let pinned = &group.targets[placement.pinned.unwrap()];
-                    let sick = live.availability(pinned).health == Health::Unhealthy;
+                    let availability = live.availability(pinned);
+                    let sick = availability.health == Health::Unhealthy
+                        && !(availability.recovering && !live.refused_lately(pinned));
                     assert!(world.groups[0].strict);
                     assert!(candidates.at_cap(pinned) || sick && !candidates.fails_open());
                 }

@@ -3,7 +3,7 @@
 use super::terminal::{self, data, message};
 use super::{Failed, read_config};
 use crate::config;
-use crate::config::settings::Listener;
+use crate::config::settings::{Listener, WrittenCookie};
 use crate::ground::clock::Moment;
 use crate::model::roster::Roster;
 use crate::model::snapshot::{Resolutions, Snapshot};
@@ -27,6 +27,7 @@ pub(super) fn check(path: &Path, print: bool) -> Result<ExitCode, Failed> {
     } else {
         data(&format!("{}: ok", path.display()));
         loaded.config.listeners.iter().for_each(show_certificates);
+        loaded.config.cookies.iter().filter_map(WrittenCookie::told).for_each(|told| data(&told));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 
 mod affinity;
 mod answers;
+mod cookies;
 mod forward;
 mod group;
 mod health;
@@ -10,6 +11,7 @@ mod rule;
 mod stickiness;
 mod target_tls;
 mod tls;
+mod ways;
 
 use super::nearest::nearest;
 use super::node::{Node, Table, Value};
@@ -24,11 +26,18 @@ use std::path::Path;
 pub(super) fn check(file: &Table, base: &Path, problems: &mut Problems) -> Config {
     let runtime = runtime(file.table("runtime"), base);
     let listeners = routing::listeners(file, base, problems);
-    let rules = routing::rules(file, problems);
-    let groups = group::groups(file, runtime.zone.as_ref(), base, problems);
+    let mut rules = routing::rules(file, problems);
+    let mut groups = group::groups(file, runtime.zone.as_ref(), base, problems);
     group::can_be_spoken_to(&listeners, file, problems);
     stickiness::agreement(file, problems);
     forward::agreement(&rules, file, problems);
+    let cookies = {
+        let ways = ways::ways(&listeners, &rules);
+        let cookies = cookies::written(&ways, &rules, &groups);
+        cookies::kept_and_sent(&cookies, &ways, file, problems);
+        cookies
+    };
+    cookies::settle(&cookies, &mut rules, &mut groups);
     Config {
         keys: affinity::keys(file, base, problems),
         log: log(file.table("log"), base),
@@ -36,6 +45,7 @@ pub(super) fn check(file: &Table, base: &Path, problems: &mut Problems) -> Confi
         listeners,
         rules,
         groups,
+        cookies,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A checked file: every name resolved, every range held, every default filled in. What is written
 //! here needs no second look; how it is written in the file is in `keys.rs`.
 
+mod cookies;
 mod health;
 mod log;
 pub mod target_tls;
@@ -19,6 +20,7 @@ use crate::policy::proxy_protocol;
 use crate::policy::routing::conditions::Conditions;
 use crate::policy::routing::redirect::Redirect;
 use crate::policy::routing::rewrite::Rewrite;
+pub use cookies::{ReachedFrom, WrittenCookie};
 pub use health::{GRPC_HEALTH_PATH, Health, HealthProtocol};
 use http::HeaderName;
 pub use log::{AccessFormat, Level, Log, LogTarget};
@@ -46,6 +48,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// `[target_group.*]`, sorted by name, so that the order in the file changes nothing.
     pub groups: Vec<Group>,
+    /// The cookies that groups and rules write, each with all that writes it; sorted by name.
+    pub cookies: Vec<WrittenCookie>,
 }
 
 /// `[runtime]`
@@ -227,6 +231,8 @@ pub struct Group {
     pub draining_pins: DrainingPins,
     /// Use all targets when too few are healthy.
     pub fail_open: bool,
+    /// How long clients keep their targets after an outage; zero: they do not.
+    pub recovery: Duration,
     /// How few healthy targets are too few.
     pub minimum_healthy: MinimumHealthy,
     /// Requests in flight a target may have; `None` is no cap.
@@ -421,6 +427,8 @@ pub struct CookieSettings {
     pub cors_twin: CorsTwin,
     /// When `Secure` is written.
     pub secure: SecureAttribute,
+    /// What `secure` comes to, for everything that writes a cookie of this name.
+    pub is_secure: bool,
     /// Whether `HttpOnly` is written.
     pub http_only: bool,
     /// The `SameSite` of the main cookie.
@@ -440,6 +448,7 @@ impl Default for CookieSettings {
             refresh: Refresh::EachResponse,
             cors_twin: CorsTwin::Secure,
             secure: SecureAttribute::Auto,
+            is_secure: false,
             http_only: true,
             same_site: SameSite::Unset,
             path: "/".to_owned(),
@@ -462,4 +471,8 @@ pub struct Upstream {
     pub max_connections: Option<u32>,
     /// How many other targets may be tried.
     pub retries: u32,
+    /// How long a pinned request tries its own target again that refuses; zero is not at all.
+    pub reconnect: Duration,
+    /// How long a pinned request waits for a place at its own target; zero is not at all.
+    pub queue: Duration,
 }

@@ -18,7 +18,7 @@ use crate::model::snapshot::{Resolutions, Snapshot};
 use crate::net::tls::certificates::Certificates;
 use crate::observe::counters::Counters;
 use crate::policy::affinity::keys::Keyring;
-use crate::policy::health::progress::Event;
+use crate::policy::health::progress::{Event, Failure};
 use crate::policy::health::wish::Wish;
 use newcomers::Newcomers;
 use probe::{Answer, Trouble};
@@ -63,7 +63,12 @@ pub struct Parts {
 #[derive(Debug)]
 enum Wake {
     Tick,
-    Checked { generation: u64, outcome: Result<Answer, Trouble> },
+    Checked {
+        generation: u64,
+        outcome: Result<Answer, Trouble>,
+        /// What came of a dial of the traffic address beside it.
+        reached: Option<bool>,
+    },
     Reported(Report),
     Resolved(Resolved),
     Stop,
@@ -103,8 +108,8 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
         let now = Moment::now();
         match wake {
             Wake::Tick => control.tick(now),
-            Wake::Checked { generation, outcome } => match outcome {
-                Ok(answer) => control.answered(generation, answer, now),
+            Wake::Checked { generation, outcome, reached } => match outcome {
+                Ok(answer) => control.answered(generation, answer, reached, now),
                 Err(Trouble::Failed(failure)) => {
                     control.observe(generation, &Event::Failed(failure), now);
                 }
@@ -115,8 +120,8 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
             Wake::Reported(Report::ConnectFailed(live)) => {
                 control.observe(live.generation, &Event::ConnectFailed, now);
             }
-            Wake::Reported(Report::Answered(live)) => {
-                control.observe(live.generation, &Event::Answered, now);
+            Wake::Reported(Report::Connected(live)) => {
+                control.observe(live.generation, &Event::Connected, now);
             }
             Wake::Resolved(resolved) => control.resolved(resolved, now),
             Wake::Stop => return,
@@ -154,7 +159,7 @@ impl Control {
 
     /// Takes in an answer to a check: what it says of leaving first, for a target that comes with
     /// the wish must not be given newcomers for having passed.
-    fn answered(&mut self, generation: u64, answer: Answer, now: Moment) {
+    fn answered(&mut self, generation: u64, answer: Answer, reached: Option<bool>, now: Moment) {
         let Answer { judgement, wish } = answer;
         let wants_drain = wish.wants_drain(judgement.is_ok());
         if let Some((name, wants)) = self.watched.name(generation).zip(wants_drain)
@@ -162,16 +167,24 @@ impl Control {
         {
             self.publish(now);
         }
+        if reached == Some(true) || self.watched.is_checked_as_traffic(generation) {
+            self.observe(generation, &Event::Reached, now);
+        }
+        let is_refused = reached == Some(false) && self.watched.is_disputed(generation);
         let event = match judgement {
             _ if wish == Wish::DrainUnjudged => Event::Waived,
+            Ok(()) if is_refused => Event::Failed(Failure::Traffic),
             Ok(()) => Event::Passed,
             Err(failure) => Event::Failed(failure),
         };
         self.observe(generation, &event, now);
+        if reached == Some(false) {
+            self.observe(generation, &Event::ConnectFailed, now);
+        }
     }
 
     fn observe(&mut self, generation: u64, event: &Event, now: Moment) {
-        if self.watched.observe(generation, event) {
+        if self.watched.observe(generation, event, now.monotonic) {
             self.publish(now);
         }
         self.tell_if_ready();

@@ -115,7 +115,9 @@ impl Newcomers {
         let sample = |target: &Target| {
             // Taken in any case: what came of a target while it was ill says nothing of it when well.
             let sample = target.live.outcomes().map(|outcomes| outcomes.take());
-            sample.filter(|_| target.live.availability().health == Health::Healthy)
+            sample.filter(|_| {
+                matches!(target.live.availability().health, Health::Healthy | Health::Suspect)
+            })
         };
         let mut targets: Vec<_> = group
             .targets
@@ -172,11 +174,13 @@ impl Newcomers {
     }
 }
 
-/// Whether the clients of a target move away: it fails its checks and the group does not ignore that,
-/// or its drain is over.
+/// Whether the clients of a target move away: it fails its checks, and the group neither ignores that
+/// nor recovers from an outage; or its drain is over.
 fn lost_its_clients(group: &Group, target: &Target) -> bool {
     let availability = target.live.availability();
-    let is_down = availability.health == Health::Unhealthy && !group.live.fails_open();
+    let is_down = availability.health == Health::Unhealthy
+        && !availability.recovering
+        && !group.live.fails_open();
     is_down || availability.drain == Drain::Over
 }
 
@@ -198,7 +202,7 @@ fn name(group: &Group, target: &Target) -> String {
 fn state(health: Health) -> State {
     match health {
         Health::Initial => State::Initial,
-        Health::Healthy => State::Healthy,
+        Health::Healthy | Health::Suspect => State::Healthy,
         Health::Unhealthy => State::Unhealthy,
     }
 }

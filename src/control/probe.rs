@@ -17,6 +17,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -40,6 +41,21 @@ pub struct Question {
     pub http2: bool,
     /// Present where the target wants a PROXY header first: one that says it is ourselves who ask.
     pub announced: Option<Version>,
+}
+
+/// How traffic reaches a target.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// Where.
+    pub address: SocketAddr,
+    /// Present where connections are TLS.
+    pub tls: Option<Connector>,
+    /// Whether HTTP/2 must be agreed on there.
+    pub http2: bool,
+    /// Present where the target wants a PROXY header first.
+    pub announced: Option<Version>,
+    /// How long it may take.
+    pub timeout: Duration,
 }
 
 /// An answer in time, whatever it was.
@@ -77,23 +93,53 @@ impl From<Failure> for Trouble {
 /// Why there was no answer.
 pub async fn ask(question: &Question) -> Result<Answer, Trouble> {
     let answer = async {
-        let mut stream = connect(question.address).await?;
-        if let Some(version) = question.announced {
-            let header = proxy_protocol::write(version, &OnBehalfOf::Itself);
-            stream.write_all(&header).await.map_err(|error| failed(&error))?;
-        }
+        let stream = open(question.address, question.announced).await?;
         if question.health.protocol == HealthProtocol::Tcp {
             return Ok(Answer::PASSED);
         }
         let Some(tls) = &question.tls else { return Ok(ask_over(stream, question).await?) };
-        let stream = tls.connect(stream).await.map_err(|error| failed(&format!("TLS: {error}")))?;
-        if question.http2 && !tls::agreed_on_http2(&stream) {
-            return Err(failed(&"TLS: HTTP/2 was not agreed on").into());
-        }
-        Ok(ask_over(stream, question).await?)
+        Ok(ask_over(secure(stream, tls, question.http2).await?, question).await?)
     };
     let timeout = question.health.timeout;
     tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Failure::Timeout.into()))
+}
+
+/// Connects as traffic would, and no more; `None` where that could not be tried for want of something
+/// of ours.
+pub async fn reach(to: &Reach) -> Option<bool> {
+    let connected = async {
+        let stream = open(to.address, to.announced).await?;
+        if let Some(tls) = &to.tls {
+            secure(stream, tls, to.http2).await?;
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(to.timeout, connected).await {
+        Ok(Ok(())) => Some(true),
+        Ok(Err(Trouble::Shortage(_))) => None,
+        Ok(Err(Trouble::Failed(_))) | Err(_) => Some(false),
+    }
+}
+
+async fn open(address: SocketAddr, announced: Option<Version>) -> Result<TcpStream, Trouble> {
+    let mut stream = connect(address).await?;
+    if let Some(version) = announced {
+        let header = proxy_protocol::write(version, &OnBehalfOf::Itself);
+        stream.write_all(&header).await.map_err(|error| failed(&error))?;
+    }
+    Ok(stream)
+}
+
+async fn secure(
+    stream: TcpStream,
+    tls: &Connector,
+    http2: bool,
+) -> Result<tls::TlsStream, Failure> {
+    let stream = tls.connect(stream).await.map_err(|error| failed(&format!("TLS: {error}")))?;
+    match http2 && !tls::agreed_on_http2(&stream) {
+        true => Err(failed(&"TLS: HTTP/2 was not agreed on")),
+        false => Ok(stream),
+    }
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, Trouble> {

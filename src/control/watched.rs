@@ -6,11 +6,14 @@ mod target;
 use super::drain::Drains;
 use super::{Wake, probe};
 use crate::decide::standing::Standing;
+use crate::ground::name::Name;
 use crate::ground::seldom::Seldom;
 use crate::model::live::Drain;
 use crate::model::snapshot::{Group, Snapshot};
 use crate::net::tls::Connectors;
+use crate::policy::affinity::token::GroupKey;
 use crate::policy::health::progress::Event;
+use crate::policy::health::recovery::{self, Change, Recovery};
 use std::collections::HashMap;
 use std::io;
 use std::time::Instant;
@@ -27,6 +30,7 @@ pub(super) struct Watched {
     connectors: Connectors,
     answers: mpsc::Sender<Wake>,
     conditions: HashMap<String, Condition>,
+    recoveries: HashMap<GroupKey, Recovery>,
     skipped: u64,
     skipping_told: Seldom,
 }
@@ -55,6 +59,7 @@ impl Watched {
             connectors: Connectors::default(),
             answers,
             conditions: HashMap::new(),
+            recoveries: HashMap::new(),
             skipped: 0,
             skipping_told: Seldom::default(),
         }
@@ -63,6 +68,8 @@ impl Watched {
     /// Watches the targets of this picture and no others; those already watched keep their state,
     /// and those that are gone from it have their deregistration delay to finish.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, now: Instant) {
+        let is_there = |key: &GroupKey| snapshot.groups.iter().any(|group| group.key == *key);
+        self.recoveries.retain(|key, _| is_there(key));
         let mut before = std::mem::take(&mut self.targets);
         for group in &snapshot.groups {
             for target in &group.targets {
@@ -83,12 +90,16 @@ impl Watched {
     /// Starts the checks whose time has come. A check that is still running is not started twice.
     pub(super) fn check_what_is_due(&mut self, now: Instant) {
         for (&generation, target) in &mut self.targets {
-            let Some(question) = target.question_if_due(now) else { continue };
+            let Some((question, reach)) = target.question_if_due(now) else { continue };
             let answers = self.answers.clone();
             tokio::task::spawn_local(async move {
                 let outcome = probe::ask(&question).await;
+                let reached = match &reach {
+                    Some(reach) if outcome.is_ok() => probe::reach(reach).await,
+                    _ => None,
+                };
                 // The loop is gone only when the process is leaving.
-                let _ = answers.send(Wake::Checked { generation, outcome }).await;
+                let _ = answers.send(Wake::Checked { generation, outcome, reached }).await;
             });
         }
     }
@@ -99,8 +110,23 @@ impl Watched {
     }
 
     /// Takes in what happened to a target; true if that changed what is to be published.
-    pub(super) fn observe(&mut self, generation: u64, event: &Event) -> bool {
-        self.targets.get_mut(&generation).is_some_and(|target| target.observe(event))
+    pub(super) fn observe(&mut self, generation: u64, event: &Event, now: Instant) -> bool {
+        let Some(target) = self.targets.get_mut(&generation) else { return false };
+        let has_changed = target.observe(event, now);
+        if target.is_urgent() {
+            self.check_what_is_due(now);
+        }
+        has_changed
+    }
+
+    /// Whether a check of the target connects as traffic does.
+    pub(super) fn is_checked_as_traffic(&self, generation: u64) -> bool {
+        self.targets.get(&generation).is_some_and(Target::is_checked_as_traffic)
+    }
+
+    /// Whether traffic alone has taken the target out, while its checks pass.
+    pub(super) fn is_disputed(&self, generation: u64) -> bool {
+        self.targets.get(&generation).is_some_and(Target::is_disputed)
     }
 
     /// Takes in that a check could not be made for want of something of ours. It is made again when
@@ -136,6 +162,7 @@ impl Watched {
                     |known| known.availability(drains.state(group.name(), target)),
                 )
             });
+            self.recover(group, zone, drains, standing.fails_open(group), now);
             // A group opens before its last target is seen to fall, and closes after the first is seen
             // to serve: in between, a request would find nobody and get 503.
             let open = standing.fails_open(group);
@@ -154,6 +181,58 @@ impl Watched {
                 false => Condition::Usual,
             };
             self.tell(group, condition, standing);
+        }
+    }
+
+    /// Decides which of the group's targets that are down keep their clients.
+    fn recover(
+        &mut self,
+        group: &Group,
+        zone: Option<&Name>,
+        drains: &Drains,
+        fails_open: bool,
+        now: Instant,
+    ) {
+        let mut limits = None;
+        let mut seen = Vec::with_capacity(group.targets.len());
+        for target in &group.targets {
+            let may_be_used = group.settings.cross_zone || target.zone.as_ref() == zone;
+            let drain = drains.state(group.name(), target);
+            let Some(known) = self.targets.get(&target.live.generation) else { continue };
+            if may_be_used && drain != Drain::Over && target.address.is_some() {
+                limits = Some(known.recovery());
+                let drains = drain != Drain::No;
+                seen.push(recovery::Target {
+                    key: target.live.generation,
+                    seen: known.seen(),
+                    drains,
+                });
+            }
+        }
+        let Some(limits) = limits else { return };
+        let recovery = self.recoveries.entry(group.key).or_default();
+        let change = recovery.look(&seen, fails_open, limits, now);
+        for target in &group.targets {
+            let generation = target.live.generation;
+            if let Some(known) = self.targets.get_mut(&generation) {
+                known.is_recovering = recovery.has(generation);
+            }
+        }
+        let group = group.name();
+        match change {
+            Change::None => {}
+            Change::Begun(targets) => tracing::info!(
+                group,
+                targets,
+                "recovering: pinned clients keep their targets that are down until these pass their \
+                 checks or target_group.*.recovery is over"
+            ),
+            Change::Over(0) => tracing::info!(group, "recovered"),
+            Change::Over(down) => tracing::warn!(
+                group,
+                down,
+                "the recovery is over: clients of targets that are still down move"
+            ),
         }
     }
 

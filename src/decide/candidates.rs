@@ -14,6 +14,8 @@ use crate::policy::balance::{fewest, weighted_random};
 pub enum Tier {
     /// Healthy, or the group fails open.
     Serving,
+    /// Something speaks against it, such as connections for traffic that fail, but no check does.
+    Doubtful,
     /// Not yet known.
     Initial,
     /// Draining, its delay not over.
@@ -97,6 +99,7 @@ impl<'s, L: Live> Candidates<'s, L> {
             (Drain::Over, _) => return None,
             (_, Health::Unhealthy) if !self.fails_open => return None,
             (Drain::Running, _) => Tier::Draining,
+            (Drain::No, Health::Suspect) if !self.fails_open => Tier::Doubtful,
             (Drain::No, Health::Initial) if !self.fails_open => Tier::Initial,
             (Drain::No, _) => Tier::Serving,
         };
@@ -251,6 +254,10 @@ mod tests {
         }
 
         fn at_cap(&self, _: &Target, _: u32) -> bool {
+            false
+        }
+
+        fn refused_lately(&self, _: &Target) -> bool {
             false
         }
 

@@ -256,11 +256,16 @@ impl Live for Assumed {
         Availability {
             health: if is_down { Health::Unhealthy } else { Health::Healthy },
             drain: if drains { Drain::Running } else { Drain::No },
-            suspect: false,
+            recovering: false,
         }
     }
 
     fn at_cap(&self, _target: &Target, _cap: u32) -> bool {
+        false
+    }
+
+    // No traffic is assumed.
+    fn refused_lately(&self, _target: &Target) -> bool {
         false
     }
 

@@ -36,6 +36,9 @@ pub trait Live {
     fn availability(&self, target: &Target) -> Availability;
     /// Whether it has `cap` requests in flight.
     fn at_cap(&self, target: &Target, cap: u32) -> bool;
+    /// Whether a dial of traffic to it failed within the last second. Asked of a target that
+    /// recovers, whose pinned clients then spill at once.
+    fn refused_lately(&self, target: &Target) -> bool;
     /// Whether too few targets of the group are healthy.
     fn fails_open(&self, group: &Group) -> bool;
     /// How many requests it has in flight. Asked where the algorithm compares them.
@@ -168,6 +171,8 @@ pub struct Placement {
     pub target: Option<usize>,
     /// The index of the target the client was pinned to, if it is still in the group.
     pub pinned: Option<usize>,
+    /// Whether only its cap keeps the request from the client's own target, where it may wait.
+    pub only_capped: bool,
     /// What the client's cookies said.
     pub claim: Claim,
     /// What it may leave with, where it is placed anew.
@@ -264,11 +269,16 @@ fn place(
             placing.by_value(request.headers.get(name).map(HeaderValue::as_bytes))
         }
     };
+    let only_capped = matches!(verdict, Verdict::Spilled | Verdict::StrictRefused)
+        && pinned.is_some_and(|at| {
+            let own = &group.targets[at];
+            own.address.is_some() && placing.candidates.at_cap(own)
+        });
     let verdict = match target {
         None if !verdict.is_refusal() => Verdict::NoTarget,
         _ => verdict,
     };
-    Placement { group: index, verdict, target, pinned, claim, keeps: placing.keeps }
+    Placement { group: index, verdict, target, pinned, only_capped, claim, keeps: placing.keeps }
 }
 
 /// One client being placed in one group.
@@ -427,7 +437,12 @@ fn hold(
     let unavailable = match availability.health {
         // Nothing is known of it, and a silent resolver is no reason to move anyone for good.
         _ if target.address.is_none() => Some(Verdict::Spilled),
-        Health::Unhealthy if !candidates.fails_open() => Some(Verdict::MovedUnhealthy),
+        Health::Unhealthy if !candidates.fails_open() && !availability.recovering => {
+            Some(Verdict::MovedUnhealthy)
+        }
+        Health::Unhealthy if !candidates.fails_open() && live.refused_lately(target) => {
+            Some(Verdict::Spilled)
+        }
         _ if candidates.at_cap(target) => Some(Verdict::Spilled),
         _ => None,
     };
@@ -466,6 +481,14 @@ pub fn next_after_failure(
         _ => verdict,
     };
     Placement { target, verdict, ..placement.clone() }
+}
+
+/// Where a request goes once there is a place for it at the client's own target, if only its cap keeps
+/// it from there.
+pub fn once_there_is_a_place(placement: &Placement) -> Option<Placement> {
+    let target = placement.pinned.filter(|_| placement.only_capped)?;
+    let verdict = Verdict::Hit;
+    Some(Placement { target: Some(target), verdict, only_capped: false, ..placement.clone() })
 }
 
 /// The seed whose ranking places this client; `None` where the algorithm does.

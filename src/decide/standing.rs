@@ -13,7 +13,7 @@ pub struct Standing {
     pub registered: u32,
     /// Of these, those that are not known to be unhealthy.
     pub serving: u32,
-    /// Of these, those that are known to be healthy.
+    /// Of these, those that are known to be healthy, suspect ones included.
     pub healthy: u32,
     /// Those that drain and whose delay is not over.
     pub draining: u32,
@@ -37,7 +37,8 @@ impl Standing {
                 Drain::No => {
                     standing.registered += 1;
                     standing.serving += u32::from(availability.health != Health::Unhealthy);
-                    standing.healthy += u32::from(availability.health == Health::Healthy);
+                    standing.healthy +=
+                        u32::from(matches!(availability.health, Health::Healthy | Health::Suspect));
                 }
                 Drain::Running => {
                     standing.draining += 1;

@@ -20,6 +20,11 @@ impl AddressSet {
         self.0.iter().any(|range| range.contains(&address))
     }
 
+    /// Whether each range of `other` lies in one of these.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.0.iter().all(|inner| self.0.iter().any(|outer| outer.contains(inner)))
+    }
+
     /// True when there is no range, so that nobody is in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -47,6 +52,16 @@ mod tests {
         let set = set(&["192.0.2.0/24"]);
         assert!(set.contains("::ffff:192.0.2.7".parse().unwrap()));
         assert!(!set.contains("::ffff:192.0.3.7".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_set_covers_what_lies_in_its_ranges() {
+        let outer = set(&["10.0.0.0/8", "::1/128"]);
+        assert!(outer.covers(&set(&["10.1.0.0/16", "10.0.0.1/32"])));
+        assert!(outer.covers(&set(&[])));
+        assert!(!outer.covers(&set(&["10.0.0.0/8", "192.0.2.1/32"])));
+        assert!(!outer.covers(&set(&["0.0.0.0/0", "::/0"])));
+        assert!(!outer.covers(&set(&["10.0.0.0/7"])));
     }
 
     #[test]

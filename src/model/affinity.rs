@@ -1,10 +1,10 @@
 //! What tells a group's clients from one another, with every name and text prepared.
 
 use crate::config::settings::{Carrier, CookieSettings, GroupStickiness, Stickiness};
-use crate::policy::affinity::Lifetime;
 use crate::policy::affinity::app_cookie::companion_name;
 use crate::policy::affinity::cookie::{Attributes, SetCookieTemplate};
 use crate::policy::affinity::token::Kind;
+use crate::policy::affinity::{GROUP_COOKIE, Lifetime};
 use http::HeaderName;
 
 /// What tells a group's clients from one another.
@@ -72,9 +72,6 @@ impl Affinity {
     }
 }
 
-/// ALB's name for the cookie that keeps a client with its group.
-const GROUP_COOKIE: &str = "AWSALBTG";
-
 impl Cookie {
     pub(super) fn of_groups(sticky: &GroupStickiness) -> Self {
         Self::new(Kind::Group, GROUP_COOKIE, sticky.lifetime, &sticky.cookie, None)
@@ -94,8 +91,10 @@ impl Cookie {
             lifetime,
             template: SetCookieTemplate::new(Attributes {
                 name,
+                usual_age: lifetime.seconds(),
                 path: &settings.path,
                 domain: settings.domain.as_deref(),
+                secure: settings.is_secure,
                 http_only: settings.http_only,
                 same_site: settings.same_site,
                 partitioned: settings.partitioned,

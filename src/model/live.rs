@@ -4,8 +4,11 @@
 //! reads them.
 
 use super::outcomes::Outcomes;
+use super::places::Places;
 use super::sessions::Sessions;
+use super::spills::RecentSpills;
 use crate::config::settings::target_tls::TlsPeer;
+use crate::policy::affinity::token::Seed;
 use crate::policy::balance::round::Turn;
 use crate::policy::balance::share::Share;
 use crossbeam_utils::CachePadded;
@@ -13,6 +16,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 use tokio::sync::Semaphore;
 
 /// Whether a target can serve, as its checks and its traffic say.
@@ -22,7 +26,9 @@ pub enum Health {
     Initial,
     /// It serves.
     Healthy,
-    /// It does not.
+    /// Its checks pass, but connections for traffic fail: new clients avoid it, pinned ones stay.
+    Suspect,
+    /// It does not serve.
     Unhealthy,
 }
 
@@ -44,33 +50,34 @@ pub struct Availability {
     pub health: Health,
     /// Whether it is leaving.
     pub drain: Drain,
-    /// Its latest connection in traffic failed; a worker that succeeds reports it. So success is
-    /// silent for every target that has done nothing wrong.
-    pub suspect: bool,
+    /// It is unhealthy, but its group recovers from an outage: pinned clients still go to it.
+    pub recovering: bool,
 }
 
 impl Availability {
     /// A target nothing is known of.
-    pub const UNKNOWN: Self = Self { health: Health::Initial, drain: Drain::No, suspect: false };
+    pub const UNKNOWN: Self = Self { health: Health::Initial, drain: Drain::No, recovering: false };
 
     fn to_word(self) -> u32 {
         let health = match self.health {
             Health::Initial => 0,
             Health::Healthy => 1,
-            Health::Unhealthy => 2,
+            Health::Suspect => 2,
+            Health::Unhealthy => 3,
         };
         let drain = match self.drain {
             Drain::No => 0,
             Drain::Running => 1,
             Drain::Over => 2,
         };
-        health | drain << 2 | u32::from(self.suspect) << 4
+        health | drain << 2 | u32::from(self.recovering) << 4
     }
 
     fn from_word(word: u32) -> Self {
         let health = match word & 3 {
             0 => Health::Initial,
             1 => Health::Healthy,
+            2 => Health::Suspect,
             _ => Health::Unhealthy,
         };
         let drain = match word >> 2 & 3 {
@@ -78,7 +85,7 @@ impl Availability {
             1 => Drain::Running,
             _ => Drain::Over,
         };
-        Self { health, drain, suspect: word >> 4 & 1 == 1 }
+        Self { health, drain, recovering: word >> 4 & 1 == 1 }
     }
 }
 
@@ -92,17 +99,19 @@ pub struct TargetLive {
     pub generation: u64,
     tls: Option<TlsPeer>,
     told: CachePadded<Told>,
-    in_flight: CachePadded<AtomicU32>,
+    pub(super) places: CachePadded<Places>,
     connections: Option<Arc<Semaphore>>,
     waiting: AtomicU32,
     sessions: OnceLock<Box<Sessions>>,
     outcomes: OnceLock<Box<Outcomes>>,
+    spills: OnceLock<Box<RecentSpills>>,
 }
 
 /// What the control thread alone writes.
 #[derive(Debug)]
 struct Told {
     availability: AtomicU32,
+    awaits_connect: AtomicBool,
     share: AtomicU16,
 }
 
@@ -122,13 +131,15 @@ impl TargetLive {
             tls,
             told: CachePadded::new(Told {
                 availability: AtomicU32::new(Availability::UNKNOWN.to_word()),
+                awaits_connect: AtomicBool::new(false),
                 share: AtomicU16::new(Share::WHOLE.parts()),
             }),
-            in_flight: CachePadded::new(AtomicU32::new(0)),
+            places: CachePadded::default(),
             connections: max_connections.map(|bound| Arc::new(Semaphore::new(bound as usize))),
             waiting: AtomicU32::new(0),
             sessions: OnceLock::new(),
             outcomes: OnceLock::new(),
+            spills: OnceLock::new(),
         }
     }
 
@@ -146,6 +157,18 @@ impl TargetLive {
     /// Publishes its state. Only the control thread calls this.
     pub fn set_availability(&self, availability: Availability) {
         self.told.availability.store(availability.to_word(), Ordering::Relaxed);
+    }
+
+    /// Whether a worker that makes a fresh connection to it should report so: dials of traffic have
+    /// failed since one succeeded. So success is silent for every target that has done nothing
+    /// wrong.
+    pub fn awaits_connect(&self) -> bool {
+        self.told.awaits_connect.load(Ordering::Relaxed)
+    }
+
+    /// Publishes that. Only the control thread calls this.
+    pub fn set_awaits_connect(&self, awaits: bool) {
+        self.told.awaits_connect.store(awaits, Ordering::Relaxed);
     }
 
     /// How much of its weight it has for newcomers now.
@@ -181,18 +204,14 @@ impl TargetLive {
         self.outcomes.get_or_init(Box::default);
     }
 
-    /// Requests in flight, as far as they are counted.
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+    /// Notes that a spill moved this client's pin here.
+    pub fn note_spill(&self, client: Seed, now: Instant) {
+        self.spills.get_or_init(Box::default).note(client, now);
     }
 
-    /// Counts one more request if the cap allows it; the guard counts it off again. Two workers
-    /// cannot both take the last place.
-    pub fn enter(self: &Arc<Self>, cap: u32) -> Option<InFlight> {
-        let enter = |count| (count < cap).then_some(count + 1);
-        let entered =
-            self.in_flight.try_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok();
-        entered.then(|| InFlight(Arc::clone(self)))
+    /// Whether a spill moved this client's pin here within the last ten seconds.
+    pub fn took_spill_of(&self, client: Seed, now: Instant) -> bool {
+        self.spills.get().is_some_and(|spills| spills.contains(client, now))
     }
 
     /// The places for connections to this target, where there is a bound.
@@ -210,16 +229,6 @@ impl TargetLive {
     /// Whether any worker waits for a connection, so that an idle one must not be kept.
     pub fn is_awaited(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
-    }
-}
-
-/// One request in flight; counted off when dropped.
-#[derive(Debug)]
-pub struct InFlight(Arc<TargetLive>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -287,22 +296,13 @@ mod tests {
 
     #[test]
     fn an_availability_survives_its_word() {
-        for health in [Health::Initial, Health::Healthy, Health::Unhealthy] {
+        for health in [Health::Initial, Health::Healthy, Health::Suspect, Health::Unhealthy] {
             for drain in [Drain::No, Drain::Running, Drain::Over] {
-                for suspect in [false, true] {
-                    let availability = Availability { health, drain, suspect };
+                for recovering in [false, true] {
+                    let availability = Availability { health, drain, recovering };
                     assert_eq!(Availability::from_word(availability.to_word()), availability);
                 }
             }
         }
-    }
-
-    #[test]
-    fn the_last_place_under_a_cap_is_taken_once_and_given_back() {
-        let target = Arc::new(TargetLive::new(0, 0, None, None));
-        let first = target.enter(1);
-        assert!(first.is_some() && target.enter(1).is_none());
-        drop(first);
-        assert!(target.enter(1).is_some());
     }
 }

@@ -10,8 +10,8 @@ pub const LONGEST_QUEUE: usize = 1_024;
 /// One observation.
 #[derive(Clone, Debug)]
 pub enum Report {
-    /// No connection could be made, or a fresh one was lost before it answered anything.
+    /// One dial of traffic failed.
     ConnectFailed(Arc<TargetLive>),
-    /// A suspect target answered.
-    Answered(Arc<TargetLive>),
+    /// A fresh connection was made to the traffic address of a target at which dials have failed.
+    Connected(Arc<TargetLive>),
 }

@@ -31,6 +31,8 @@ pub enum ConnectError {
     /// It was reached, and does not speak HTTP/2: TLS agreed on another protocol or on none, or
     /// what it said first is no HTTP/2.
     NotHttp2,
+    /// It refused a moment ago, and is dialled by one at a time: this was not the one.
+    Refusing,
     /// As many connections as it may have, and none came free in time.
     Full,
 }
@@ -45,7 +47,21 @@ impl ConnectError {
             | ConnectError::Timeout
             | ConnectError::Tls(_)
             | ConnectError::Certificate(_)
-            | ConnectError::NotHttp2 => true,
+            | ConnectError::NotHttp2
+            | ConnectError::Refusing => true,
+        }
+    }
+
+    /// Whether the target may take a connection a moment later: it refused, did not answer, or hung up
+    /// on a handshake, as one does that is being started.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            ConnectError::Io(error) => !is_our_shortage(error),
+            ConnectError::Timeout | ConnectError::Tls(_) | ConnectError::Refusing => true,
+            ConnectError::Unresolved
+            | ConnectError::Certificate(_)
+            | ConnectError::NotHttp2
+            | ConnectError::Full => false,
         }
     }
 
@@ -56,6 +72,7 @@ impl ConnectError {
             ConnectError::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 "target_refused"
             }
+            ConnectError::Refusing => "target_refused",
             ConnectError::Io(error) if is_our_shortage(error) => "out_of_sockets",
             ConnectError::Io(_) => "target_unreachable",
             ConnectError::Timeout => "target_connect_timeout",
@@ -79,6 +96,7 @@ impl ConnectError {
             ConnectError::Unresolved => ConnectError::Unresolved,
             ConnectError::Timeout => ConnectError::Timeout,
             ConnectError::NotHttp2 => ConnectError::NotHttp2,
+            ConnectError::Refusing => ConnectError::Refusing,
             ConnectError::Full => ConnectError::Full,
         }
     }

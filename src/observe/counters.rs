@@ -23,6 +23,8 @@ pub struct Counters {
     pub not_compliant: Counter,
     /// Clients that moved to another target.
     pub moved: Counter,
+    /// Dials of traffic to targets that failed.
+    pub failed_dials: Counter,
     /// Requests sent again.
     pub retries: Counter,
     /// Trailers dropped because their name may not be one.

@@ -7,6 +7,7 @@ pub mod conduct;
 pub mod headers;
 pub mod health;
 pub mod proxy_protocol;
+pub mod reconnect;
 pub mod retry;
 pub mod routing;
 pub mod tls;

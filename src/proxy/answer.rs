@@ -16,6 +16,7 @@ use crate::model::affinity::Cookie;
 use crate::model::snapshot::Action;
 use crate::policy::affinity::Lifetime;
 use crate::policy::affinity::app_cookie::{self, AppCookie};
+use crate::policy::affinity::cookie::Ending;
 use crate::policy::affinity::token::Sealed;
 use crate::policy::headers::hop_by_hop;
 use crate::policy::headers::response::Origin;
@@ -127,7 +128,7 @@ fn write_cookies(
         && let Some(sticky) = &forward.sticky
         && let Some(renewal) = group_renewal(choice, forward, &snapshot, seconds, fresh_seed)
     {
-        write_cookie(exchange, headers, &sticky.cookie, &renewal, trust);
+        write_cookie(exchange, headers, &sticky.cookie, &renewal, trust, seconds);
         written = true;
     }
     let mut written_pin = None;
@@ -140,7 +141,7 @@ fn write_cookies(
             }
         };
         if let Some(renewal) = renewal(placement, target, &snapshot, seconds, fresh_seed, app) {
-            write_cookie(exchange, headers, cookie, &renewal, trust);
+            write_cookie(exchange, headers, cookie, &renewal, trust, seconds);
             exchange.story().set_cookie = Some(renewal.what);
             written = true;
             written_pin = Some(renewal);
@@ -164,24 +165,25 @@ fn write_cookie(
     cookie: &Cookie,
     renewal: &Renewal,
     trust: &Trust,
+    now: u64,
 ) {
     let (picture, remembered) = (&exchange.snapshot, &exchange.client().remembered);
     let seal = |contents| remembered.seal(picture, cookie.kind, &contents);
     let sealed = renewal.contents.map(seal);
     let token = sealed.as_ref().map_or("", Sealed::as_str);
-    let secure = cookie.settings.secure.due(trust.came_over_tls);
     let twin = cookie.twin.is_some() && cookie.settings.cors_twin.due(trust.came_over_tls);
     exchange.workplace.with_date(renewal.expires, |date| {
         let dated = sealed.is_none() || cookie.lifetime != Lifetime::Session;
-        let expires = dated.then_some(date);
+        let max_age = renewal.expires.saturating_sub(now);
+        let ending = dated.then_some(Ending { date, max_age });
         let mut append = |line: Vec<u8>| {
             if let Ok(line) = HeaderValue::try_from(line) {
                 headers.append(SET_COOKIE, line);
             }
         };
-        append(cookie.template.line(token, expires, secure));
+        append(cookie.template.line(token, ending));
         if twin {
-            append(cookie.template.twin_line(token, expires, secure));
+            append(cookie.template.twin_line(token, ending));
         }
     });
 }

@@ -6,6 +6,7 @@ use super::body::{RequestBody, Upload, UploadState};
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::progress::{Phase, Progress};
+use super::reconnect;
 use super::target_side::TargetSide;
 use super::workplace::header_value;
 use crate::config::settings::Upstream;
@@ -144,7 +145,7 @@ pub async fn attempt(
     match &outgoing.head {
         Head::Http1(head) => {
             let head = &*head_for(head, told, target);
-            let connect_timeout = upstream.connect;
+            let connect_timeout = reconnect::dial_timeout(&target.live, upstream);
             attempt_http1(outgoing, head, target, told.announced, connect_timeout, exchange).await
         }
         // Boxed: every exchange would have room for one.
@@ -168,12 +169,14 @@ async fn attempt_http1(
     let own = announced.map(|announced| &announced.ends);
     if let Some(connection) = exchange.workplace.pool.take(&target.live, own, now.monotonic) {
         exchange.story().dispatched = Some(now);
+        exchange.pass = None;
         match send(outgoing, head, connection, exchange, now.monotonic).await {
-            Sent::Answered(response, side) => return answered(response, side, target, exchange),
+            Sent::Answered(response, side) => return Attempted::Answered(response, side),
             Sent::Ended(failure) => return Attempted::Failed(failure),
             Sent::Lost { unsent } => {
+                // What was not sent costs no target anything.
                 if !outgoing.may_be_repeated(unsent)
-                    || !exchange.workplace.try_retry(now.unix_seconds())
+                    || !unsent && !exchange.workplace.try_retry(now.unix_seconds())
                 {
                     return Attempted::Failed(Failure::TargetLost);
                 }
@@ -187,7 +190,7 @@ async fn attempt_http1(
     let now = exchange.workplace.now();
     exchange.story().dispatched = Some(now);
     match send(outgoing, head, connection, exchange, now.monotonic).await {
-        Sent::Answered(response, side) => answered(response, side, target, exchange),
+        Sent::Answered(response, side) => Attempted::Answered(response, side),
         Sent::Ended(failure) => Attempted::Failed(failure),
         // The target was reached: what it makes of a request is no word on whether it serves, or
         // any client could take it out with a request it hangs up on.
@@ -202,18 +205,6 @@ fn lost(may_be_repeated: bool) -> Attempted {
     }
 }
 
-fn answered(
-    response: Response<()>,
-    side: TargetSide,
-    target: &Target,
-    exchange: &Exchange,
-) -> Attempted {
-    if target.live.availability().suspect {
-        exchange.workplace.report(Report::Answered(target.live.clone()));
-    }
-    Attempted::Answered(response, side)
-}
-
 /// A fresh connection, or one that came back while all were in use.
 async fn dial(
     target: &Target,
@@ -221,6 +212,9 @@ async fn dial(
     timeout: Duration,
     exchange: &mut Exchange,
 ) -> Result<Box<Connection<RequestBody>>, Attempted> {
+    if exchange.pass.is_none() && !exchange.workplace.reconnects.is_open(&target.live) {
+        return Err(Attempted::TryAnother(Failure::Connect(ConnectError::Refusing)));
+    }
     let now = exchange.workplace.now().monotonic;
     exchange.progress.enter(Phase::Waiting, now, None);
     let pool = &exchange.workplace.pool;
@@ -231,13 +225,23 @@ async fn dial(
             Place::Idle(connection) => Ok(connection),
             Place::Dial(place) => {
                 let tls = pool.connector(&target.live);
-                connect::connect(address, timeout, place, tls.as_ref(), announced).await
+                let dialled = connect::connect(address, timeout, place, tls.as_ref(), announced);
+                let connection = dialled.await?;
+                if target.live.awaits_connect() {
+                    exchange.workplace.report(Report::Connected(target.live.clone()));
+                }
+                Ok(connection)
             }
         }
     };
-    connected.await.map_err(|error| {
+    let connected = connected.await;
+    if connected.is_ok() {
+        exchange.pass = None;
+    }
+    connected.map_err(|error| {
         tell(target, &error, exchange);
         if error.is_the_targets() {
+            exchange.workplace.counters.failed_dials.add_one();
             exchange.workplace.report(Report::ConnectFailed(target.live.clone()));
         }
         Attempted::TryAnother(Failure::Connect(error))

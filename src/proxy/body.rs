@@ -6,7 +6,7 @@ use super::http2::stream::StreamBody;
 use super::progress::{Phase, Progress};
 use super::target_side::TargetSide;
 use crate::ground::clock::Moment;
-use crate::model::live::InFlight;
+use crate::model::places::InFlight;
 use crate::net::http1::BrokenOff;
 use crate::observe::counters::Counters;
 use crate::policy::headers::hop_by_hop;

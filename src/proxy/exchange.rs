@@ -5,6 +5,7 @@ use super::client::Client;
 use super::failure::Failure;
 use super::progress::{Phase, Progress};
 use super::protocols;
+use super::reconnect::Pass;
 use super::workplace::Workplace;
 use crate::config::settings::AccessFormat;
 use crate::decide::Placement;
@@ -33,6 +34,8 @@ pub struct Exchange {
     pub snapshot: Picture,
     /// Whether nothing may follow it, on the client's connection or the target's.
     pub closes_both: bool,
+    /// Leave to dial a target that others wait for.
+    pub pass: Option<Pass>,
     /// What is written down; taken when it ends.
     story: Option<Box<Story>>,
 }
@@ -166,7 +169,7 @@ impl Exchange {
         let mut story = Box::new(Story::new(began, &progress.client, method, version, said));
         story.is_grpc = protocols::is_grpc(version, &head.headers);
         let snapshot = workplace.snapshot();
-        Self { workplace, progress, snapshot, closes_both: false, story: Some(story) }
+        Self { workplace, progress, snapshot, closes_both: false, pass: None, story: Some(story) }
     }
 
     /// Who it is with.

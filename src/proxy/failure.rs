@@ -93,7 +93,8 @@ impl Failure {
                 | ConnectError::Unresolved
                 | ConnectError::Tls(_)
                 | ConnectError::Certificate(_)
-                | ConnectError::NotHttp2,
+                | ConnectError::NotHttp2
+                | ConnectError::Refusing,
             )
             | Failure::TargetLost
             | Failure::TargetMalformed

@@ -8,18 +8,20 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use super::progress::{Phase, Progress};
 use super::protocols;
+use super::reconnect::{self, Pass};
 use super::request::{self, Trust};
 use super::reroute;
 use super::respond;
 use super::target_side::TargetSide;
 use super::upgrade::{self, Upgrade};
 use super::workplace::{AsItIs, Workplace};
-use crate::config::settings::Algorithm;
+use crate::config::settings::{Algorithm, Upstream};
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
 use crate::decide::{self, Keeps, Outcome, Placement};
-use crate::model::live::InFlight;
+use crate::model::places::InFlight;
 use crate::model::snapshot::{Group, Snapshot, Target};
+use crate::net::connect::ConnectError;
 use crate::policy::headers::admission::Seen;
 use crate::policy::headers::desync::Treatment;
 use crate::policy::headers::head;
@@ -31,6 +33,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// Serves one request of HTTP/1.1.
 pub fn handle(
@@ -153,7 +156,7 @@ async fn serve(
     let decision = decide::decide(
         &described,
         &snapshot,
-        &AsItIs::of(&progress.client.remembered, &snapshot),
+        &AsItIs::of(&exchange.workplace, &progress.client.remembered, &snapshot),
         began.unix_seconds(),
         &mut *exchange.workplace.draw(),
     );
@@ -212,35 +215,55 @@ pub(super) struct Forwarded {
     pub(super) in_flight: Option<InFlight>,
 }
 
-/// Tries the chosen target and, where nothing reached it, the next ones.
+/// Tries the chosen target and, where nothing reached it, the next ones. A client's own target comes
+/// first for a while: at its cap the request waits for a place there, and where it refuses, for the
+/// dial that tries it again. Both waits together take no longer than the longer of the two.
 async fn forward(
     exchange: &mut Exchange,
     outgoing: &Outgoing,
     first: Placement,
 ) -> Result<Forwarded, Failure> {
     let snapshot = exchange.snapshot.clone();
+    let workplace = Rc::clone(&exchange.workplace);
     let group = &snapshot.groups[first.group];
     let upstream = &group.settings.upstream;
     let announced = announcement::of(exchange, group);
+    let began = workplace.now().monotonic;
     let mut placement = first;
     let mut tried = Tried::NOBODY;
+    let (mut latest, mut others) = (None, 0);
+    let mut in_flight = None;
+    if let Some(home) = decide::once_there_is_a_place(&placement) {
+        exchange.story().placement = Some(placement.clone());
+        let waiting = wait_for_place(&workplace, group, &home, began);
+        in_flight = Box::pin(waiting).await;
+        if in_flight.is_some() {
+            placement = home;
+        }
+    }
     loop {
         exchange.story().placement = Some(placement.clone());
         let Some(at) = placement.target else { return Err(Failure::Refused(placement.verdict)) };
         let target = &group.targets[at];
-        let in_flight = match group.settings.in_flight_bound() {
-            None => None,
-            Some(bound) => match target.live.enter(bound) {
-                Some(place) => Some(place),
-                None => {
-                    // Another worker took the last place since the decision: it is over its cap.
-                    tried.note(at);
-                    placement = next(&placement, &tried, exchange);
-                    continue;
-                }
-            },
-        };
-        exchange.story().attempts += 1;
+        if in_flight.is_none()
+            && let Some(bound) = group.settings.in_flight_bound()
+        {
+            in_flight = target.live.enter(bound);
+            if in_flight.is_none() && placement.verdict == Verdict::Hit {
+                let waiting = wait_for_place(&workplace, group, &placement, began);
+                in_flight = Box::pin(waiting).await;
+            }
+            if in_flight.is_none() {
+                // Another request took the last place since the decision: it is at its cap.
+                tried.note(at);
+                placement = next(&placement, &tried, exchange);
+                continue;
+            }
+        }
+        if latest.replace(at) != Some(at) {
+            exchange.story().attempts += 1;
+            expect_session(group, target, &placement);
+        }
         exchange.progress.begin_with(&snapshot, placement.group, at);
         let debug = snapshot.listeners[exchange.client().listener].settings.debug_headers;
         let told = Told {
@@ -248,10 +271,9 @@ async fn forward(
             successor: successor(exchange, &placement, at, &snapshot),
             announced: announced.as_deref(),
         };
-        expect_session(group, target, &placement);
         let attempted = attempt::attempt(outgoing, target, told, upstream, exchange);
         let attempted = attempted.await;
-        note_outcome(target, &attempted, exchange.workplace.worker);
+        note_outcome(target, &attempted, workplace.worker);
         let failure = match attempted {
             Attempted::Answered(response, side) => {
                 return Ok(Forwarded { response, side, placement, target: at, in_flight });
@@ -259,19 +281,76 @@ async fn forward(
             Attempted::Failed(failure) => return Err(failure),
             Attempted::TryAnother(failure) => failure,
         };
+        let refused = matches!(&failure, Failure::Connect(error) if error.may_pass());
+        if refused {
+            if let Some(pass) = exchange.pass.take() {
+                pass.refused();
+            }
+            if !matches!(failure, Failure::Connect(ConnectError::Refusing)) {
+                reconnect::note_refusal(&workplace, group, target);
+            }
+            let mut without = tried;
+            without.note(at);
+            let is_home = placement.verdict == Verdict::Hit;
+            if is_home || next(&placement, &without, exchange).target.is_none() {
+                let waiting = wait_for_connections(&workplace, target, upstream, &placement, began);
+                if let Some(pass) = Box::pin(waiting).await {
+                    exchange.pass = Some(pass);
+                    continue;
+                }
+            }
+        }
+        exchange.pass = None;
+        in_flight = None;
         tried.note(at);
         let after = next(&placement, &tried, exchange);
         let now = exchange.story().began.unix_seconds();
-        let spent = exchange.story().attempts > upstream.retries;
-        let refused = after.verdict == Verdict::StrictRefused;
-        let nobody = after.target.is_none();
-        if !refused && (nobody || spent || !exchange.workplace.try_retry(now)) {
-            // Nobody else is asked: what is written down is the attempt that failed last, under
+        // Nothing was sent to a target that refused, so the first spill costs none anything.
+        let is_free = refused && others == 0;
+        let spent = others >= upstream.retries;
+        others += 1;
+        let strict = after.verdict == Verdict::StrictRefused;
+        let none_left = after.target.is_none();
+        if !strict && (none_left || spent || !is_free && !workplace.try_retry(now)) {
+            // No other target is asked: what is written down is the attempt that failed last, under
             // the verdict it was made with.
             return Err(failure);
         }
         placement = after;
     }
+}
+
+/// Waits for a place at a client's own target, which is at its cap.
+async fn wait_for_place(
+    workplace: &Workplace,
+    group: &Group,
+    placement: &Placement,
+    began: Instant,
+) -> Option<InFlight> {
+    let target = &group.targets[placement.target?];
+    let now = workplace.now().monotonic;
+    let left = (began + group.settings.upstream.queue).saturating_duration_since(now);
+    let cap = group.settings.in_flight_bound().filter(|_| !left.is_zero())?;
+    let mut line = target.live.join_line(cap, spilled_here(target, placement, now))?;
+    tokio::time::timeout(left, line.place()).await.ok()?
+}
+
+/// Waits until a target that refused takes connections again; the pass allows one dial.
+async fn wait_for_connections(
+    workplace: &Rc<Workplace>,
+    target: &Target,
+    upstream: &Upstream,
+    placement: &Placement,
+    began: Instant,
+) -> Option<Pass> {
+    let in_any_case = spilled_here(target, placement, workplace.now().monotonic);
+    reconnect::wait(workplace, &target.live, upstream.reconnect, began, in_any_case).await
+}
+
+/// Whether another spill moved the client's pin to this target a moment ago.
+fn spilled_here(target: &Target, placement: &Placement, now: Instant) -> bool {
+    let seed = decide::ranking_seed(placement);
+    seed.is_some_and(|seed| target.live.took_spill_of(seed, now))
 }
 
 /// The id of the target that would have this client if `at` were gone, where the group wants its
@@ -292,7 +371,9 @@ fn successor<'s>(
         None if group.cookie().is_some() => exchange.fresh_seed(),
         None => return None,
     };
-    let successor = decide::successor(placement, at, seed, snapshot, &AsItIs::FOR_ANYONE)?;
+    let workplace = Rc::clone(&exchange.workplace);
+    let live = AsItIs::for_anyone(&workplace);
+    let successor = decide::successor(placement, at, seed, snapshot, &live)?;
     Some(group.targets[successor].id.as_str())
 }
 
@@ -302,7 +383,7 @@ fn next(placement: &Placement, tried: &Tried, exchange: &Exchange) -> Placement 
         placement,
         tried,
         &exchange.snapshot,
-        &AsItIs::FOR_ANYONE,
+        &AsItIs::for_anyone(&exchange.workplace),
         &mut *draw,
     )
 }

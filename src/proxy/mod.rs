@@ -13,6 +13,7 @@ pub mod handshake;
 pub mod http2;
 pub mod progress;
 mod protocols;
+pub mod reconnect;
 mod remembered;
 mod request;
 mod reroute;

@@ -6,7 +6,7 @@ use super::exchange::Exchange;
 use super::http2::tunnel::StreamTunnel;
 use super::progress::Phase;
 use crate::ground::clock::Moment;
-use crate::model::live::InFlight;
+use crate::model::places::InFlight;
 use crate::net::http1::Connection;
 use crate::policy::headers::http2::WebSocketKey;
 use hyper::upgrade::OnUpgrade;

@@ -2,6 +2,7 @@
 //! nobody else, so there are cells where there would be locks.
 
 use super::body::RequestBody;
+use super::reconnect::Reconnects;
 use super::remembered::Remembered;
 use crate::config::settings::AccessFormat;
 use crate::decide::{Draw, Live};
@@ -33,6 +34,8 @@ pub struct Workplace {
     pub worker: usize,
     /// Idle connections to targets.
     pub pool: Pool<RequestBody>,
+    /// Targets that refuse connections, and the requests that wait for them.
+    pub reconnects: Reconnects,
     /// What it counts.
     pub counters: Arc<Counters>,
     /// Whether the process is leaving: answers then end their connection.
@@ -67,6 +70,7 @@ impl Workplace {
         Self {
             worker,
             pool: Pool::default(),
+            reconnects: Reconnects::default(),
             counters,
             draining: Cell::new(false),
             cutting: Cell::new(false),
@@ -180,16 +184,26 @@ const LAST_DATE: u64 = 253_402_300_799;
 /// Targets and groups as they are, for the decision.
 #[derive(Clone, Copy, Debug)]
 pub struct AsItIs<'c> {
+    workplace: Option<&'c Workplace>,
     remembered: Option<(&'c Remembered, &'c Picture)>,
 }
 
 impl<'c> AsItIs<'c> {
+    /// With every token opened anew, and without what a worker knows of refusals.
+    pub const FOR_ANYONE: AsItIs<'static> = AsItIs { workplace: None, remembered: None };
+
     /// With every token opened anew.
-    pub const FOR_ANYONE: AsItIs<'static> = AsItIs { remembered: None };
+    pub(super) fn for_anyone(workplace: &'c Workplace) -> Self {
+        Self { workplace: Some(workplace), remembered: None }
+    }
 
     /// For a client whose connection remembers its tokens.
-    pub(super) fn of(remembered: &'c Remembered, picture: &'c Picture) -> Self {
-        Self { remembered: Some((remembered, picture)) }
+    pub(super) fn of(
+        workplace: &'c Workplace,
+        remembered: &'c Remembered,
+        picture: &'c Picture,
+    ) -> Self {
+        Self { workplace: Some(workplace), remembered: Some((remembered, picture)) }
     }
 }
 
@@ -199,7 +213,14 @@ impl Live for AsItIs<'_> {
     }
 
     fn at_cap(&self, target: &Target, cap: u32) -> bool {
-        target.live.in_flight() >= cap
+        target.live.is_at_cap(cap)
+    }
+
+    fn refused_lately(&self, target: &Target) -> bool {
+        self.workplace.is_some_and(|workplace| {
+            let now = workplace.now().monotonic;
+            workplace.reconnects.refused_lately(&target.live, now)
+        })
     }
 
     fn fails_open(&self, group: &Group) -> bool {

@@ -165,7 +165,10 @@ fn djangos_logout_ends_the_companion_and_the_next_login_makes_another() {
     let out = visitor.get("/logout");
     assert_eq!((verdict(&out), &out.body), ("hit", &home));
     let ended = out.all("set-cookie").last().unwrap();
-    assert_eq!(ended, "AWSALBAPP-0=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/; HttpOnly");
+    assert_eq!(
+        ended,
+        "AWSALBAPP-0=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; HttpOnly"
+    );
     assert!(visitor.jar.is_empty(), "{:?}", visitor.jar);
     world.record(|record| record["set_cookie"] == "ended");
     assert_eq!(verdict(&visitor.get("/")), "app_cookie_absent");
@@ -288,7 +291,7 @@ fn a_companion_has_no_cors_twin_even_where_twins_are_always_written() {
     let answer = visitor(&world, &[]).ask("GET", "/set", &["X-Forwarded-Proto: https"], "");
     assert_eq!(set(&answer), ["sid", COMPANION]);
     let line = answer.all("set-cookie").last().unwrap();
-    assert!(line.ends_with("; Path=/; Secure; HttpOnly"), "{line}");
+    assert!(line.ends_with("; Max-Age=86400; Path=/; HttpOnly"), "{line}");
     let mut visitor = visitor(&world, &[("sid", "1")]);
     visitor.jar.insert("AWSALBAPP-0CORS".into(), minted(&world, Kind::App, "app", "a", now()));
     visitor.get("/");

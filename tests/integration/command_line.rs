@@ -46,7 +46,25 @@ fn check_says_ok_or_every_error_and_exits_accordingly() {
     let dir = tempfile::tempdir().unwrap();
     let good = file(dir.path(), &Origin::refusing(), "");
     let output = stayput(&["check", "-c", &good]).output().unwrap();
-    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), format!("{good}: ok\n")));
+    let told = "cookie AWSALB: `secure = \"auto\"` is not Secure: clients of listener `web` may come \
+                over plain HTTP\n";
+    let expected = (Some(0), format!("{good}: ok\n{told}"));
+    assert_eq!((output.status.code(), text(&output.stdout)), expected);
+    let proxied = std::fs::read_to_string(&good).unwrap().replace(
+        "[target_group.app]",
+        "trusted_proxies = [\"10.0.0.1\"]\nallow_from = [\"10.0.0.1\"]\n[target_group.app]",
+    );
+    std::fs::write(&good, &proxied).unwrap();
+    let output = stayput(&["check", "-c", &good]).output().unwrap();
+    let told = text(&output.stdout);
+    assert!(told.contains("write `secure = \"always\"` if they take HTTPS alone"), "{told}");
+    assert_eq!(text(&output.stderr), "");
+    std::fs::write(&good, proxied + "stickiness = { secure = \"always\", domain = \"co.uk\" }\n")
+        .unwrap();
+    let output = stayput(&["check", "-c", &good]).output().unwrap();
+    let expected = (Some(0), format!("{good}: ok\n"));
+    assert_eq!((output.status.code(), text(&output.stdout)), expected);
+    assert!(text(&output.stderr).contains("warning: `domain` is a public suffix"));
     let bad = file(dir.path(), &Origin::refusing(), "fail_opne = true\nslow_strat = 1\n");
     let output = stayput(&["check", "-c", &bad]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -290,7 +290,8 @@ fn over_tls_the_group_cookie_has_its_twin_and_the_twin_counts_first() {
     let answer = visitor.ask("GET", "/", &["X-Forwarded-Proto: https"], "");
     assert_eq!(names(&answer), ["AWSALBTG", "AWSALBTGCORS", "AWSALB", "AWSALBCORS"]);
     let lines: Vec<_> = answer.all("set-cookie").collect();
-    assert!(lines[0].ends_with("; Path=/; Secure; HttpOnly"), "{}", lines[0]);
+    assert!(lines[0].ends_with("; Max-Age=3600; Path=/; HttpOnly"), "{}", lines[0]);
+    assert!(lines[1].contains("; Max-Age=3600; "), "{}", lines[1]);
     assert!(lines[1].ends_with("; Path=/; Secure; HttpOnly; SameSite=None"), "{}", lines[1]);
     assert_eq!(visitor.jar["AWSALBTG"], visitor.jar["AWSALBTGCORS"]);
     let other = minted(&world, Kind::Group, "split", "new", now());

@@ -1,5 +1,6 @@
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
+use stayput::model::live::Health;
 
 const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1";
 
@@ -41,21 +42,64 @@ fn a_group_without_a_healthy_target_fails_open_or_answers_503_as_it_is_told() {
 }
 
 #[test]
-fn connections_that_fail_in_traffic_take_a_target_out_before_its_next_check() {
+fn connections_that_fail_in_traffic_make_a_target_suspect_until_one_succeeds() {
     let (gone, alive) = (Origin::refusing(), Origin::named("b"));
     // Checks ask at a port that answers, so that nothing but traffic can tell.
     let port = alive.address().port();
-    let group =
-        format!("health = {{ interval = \"300s\", fast_interval = \"300s\", port = {port} }}");
+    let group = format!(
+        "health = {{ interval = \"300s\", timeout = \"5s\", fast_interval = \"100ms\", port = {port} }}"
+    );
     let world = World::new(&[&gone, &alive], "", &group);
     for _ in 0..12 {
         assert_eq!(Visitor::of(world.address()).get("/").body, "b", "nobody notices but the log");
     }
-    until("traffic has marked it down", || {
-        let health =
-            world.server().published().current().groups[0].targets[0].live.availability().health;
-        (health == stayput::model::live::Health::Unhealthy).then_some(())
+    let health = || world.availability(0).health;
+    until("traffic has made it suspect", || (health() == Health::Suspect).then_some(()));
+    let before = alive.checks().len();
+    // Each of them passes, and says nothing of the port of traffic: a dial beside it does.
+    until("it is checked more often", || (alive.checks().len() > before + 4).then_some(()));
+    assert_eq!(health(), Health::Suspect);
+    for _ in 0..6 {
+        assert_eq!(Visitor::of(world.address()).get("/").body, "b", "new clients avoid it");
+    }
+    let _listener = std::net::TcpListener::bind(gone.address()).unwrap();
+    until("a connection ends the suspicion", || (health() == Health::Healthy).then_some(()));
+}
+
+#[test]
+fn traffic_alone_makes_no_target_unhealthy_and_a_check_at_its_port_decides() {
+    use crate::support::program::Program;
+    let (gone, alive) = (Origin::refusing(), Origin::named("b"));
+    let dir = tempfile::tempdir().unwrap();
+    // No check would be due for long: the first is made at the start, and passes.
+    let listener = std::net::TcpListener::bind(gone.address()).unwrap();
+    let health =
+        "interval = \"300s\", timeout = \"5s\", fast_interval = \"100ms\", protocol = \"tcp\"";
+    let program = Program::run(
+        dir.path(),
+        &format!(
+            "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"off\" }}\n\
+             [listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+             stickiness = {{ enabled = false }}\nupstream = {{ timeouts = {{ connect = \"1s\" }} }}\n\
+             targets = [{{ id = \"a\", address = \"{}\" }}, {{ id = \"b\", address = \"{}\" }}]\n\
+             health = {{ {health} }}\n",
+            gone.address(),
+            alive.address()
+        ),
+    );
+    let address = program.address();
+    program.line(&["target=\"a\"", "to=\"healthy\""]);
+    drop(listener);
+    until("three connections were refused", || {
+        assert_eq!(Visitor::of(address).get("/").body, "b");
+        program.lines().iter().any(|line| line.contains("suspect: ")).then_some(())
     });
+    // The check that goes out at once, and the next, are refused as well.
+    let down = program.line(&["target=\"a\"", "from=\"healthy\" to=\"unhealthy\""]);
+    assert!(!down.contains("traffic"), "its checks took it out: {down}");
+    let lines = program.lines();
+    let at = |words: &str| lines.iter().position(|line| line.contains(words)).unwrap();
+    assert!(at("suspect: ") < at("to=\"unhealthy\""), "{lines:?}");
 }
 
 #[test]

@@ -60,6 +60,8 @@ mod names;
 mod proxy_protocol;
 /// curl, openssl, a browser and Python's clients.
 mod real_clients;
+/// A group that comes back from an outage, and what becomes of its targets' clients.
+mod recovery;
 /// Conditions, redirects and rewrites, and what `explain` says of them.
 mod rules;
 /// What is never written down: tokens, and values of the application's cookies.

@@ -18,6 +18,8 @@ mod h2load;
 mod http2;
 /// `openssl s_client`: names, protocols by ALPN, sessions, and plain HTTP where TLS is spoken.
 mod openssl;
+/// Chromium and curl, led from https to http and back, and Python with a clock that is wrong.
+mod schemes;
 /// Python's `websockets` at both ends.
 mod websockets;
 

@@ -1,4 +1,6 @@
 use crate::support::origin::Then;
+use crate::support::token::now;
+use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
 use std::io::Write;
 
@@ -37,7 +39,7 @@ fn the_cookie_has_albs_name_and_the_documented_form_and_changes_nothing_else() {
     assert_eq!(lines[..2], ["app=1; Path=/x", "app2=2"]);
     let parts: Vec<_> = lines[2].split("; ").collect();
     assert!(parts[0].starts_with("AWSALB=") && parts[1].starts_with("Expires="), "{}", lines[2]);
-    assert_eq!(parts[2..], ["Path=/", "HttpOnly"]);
+    assert_eq!(parts[2..], ["Max-Age=86400", "Path=/", "HttpOnly"]);
     assert_eq!(lines.len(), 3);
     assert_eq!(answer.field("x-app"), Some("yes"));
 }
@@ -229,26 +231,128 @@ fn two_groups_share_one_cookie_and_both_keep_their_client() {
 }
 
 #[test]
-fn a_trusted_proxy_that_speaks_tls_gets_secure_cookies_and_the_cors_twin() {
+fn a_trusted_proxy_that_speaks_tls_gets_the_cors_twin_and_a_cookie_that_plain_http_can_replace() {
     let origin = Origin::named("a");
-    let world = World::new(&[&origin], "trusted_proxies = [\"127.0.0.0/8\"]", "");
+    let trusted = "trusted_proxies = [\"127.0.0.0/8\"]";
+    for (secure, attributes) in [
+        ("auto", "; Path=/; HttpOnly"),
+        ("always", "; Path=/; Secure; HttpOnly"),
+        ("never", "; Path=/; HttpOnly"),
+    ] {
+        let world =
+            World::new(&[&origin], trusted, &format!("stickiness = {{ secure = \"{secure}\" }}"));
+        let mut visitor = Visitor::of(world.address());
+        let answer = visitor.ask("GET", "/", &["X-Forwarded-Proto: https"], "");
+        let lines: Vec<_> = answer.all("set-cookie").collect();
+        let [main, twin] = lines[..] else { panic!("{lines:?}") };
+        assert!(main.starts_with("AWSALB=") && main.ends_with(attributes), "{main}");
+        let attributes = "; Path=/; Secure; HttpOnly; SameSite=None";
+        assert!(twin.starts_with("AWSALBCORS=") && twin.ends_with(attributes), "{twin}");
+        assert_eq!(visitor.jar["AWSALB"], visitor.jar["AWSALBCORS"]);
+        let plain = Visitor::of(world.address()).get("/");
+        let lines: Vec<_> = plain.all("set-cookie").collect();
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0].contains("; Secure"), secure == "always", "{lines:?}");
+    }
+}
+
+#[test]
+fn a_browser_that_goes_from_https_to_http_through_a_trusted_proxy_keeps_its_pin() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let listener = "trusted_proxies = [\"127.0.0.0/8\"]\ndebug_headers = true";
+    let world = World::new(&[&a, &b], listener, "");
+    let mut browser = SecureJar::default();
+    let schemes = ["https", "http", "http", "https", "http"];
+    let bodies = schemes.map(|scheme| browser.ask(&world, scheme));
+    assert!(bodies.iter().all(|(body, _)| *body == bodies[0].0), "{bodies:?}");
+    assert!(bodies[1..].iter().all(|(_, verdict)| verdict == "hit"), "{bodies:?}");
+}
+
+/// A jar that does with `Secure` as browsers do (RFC 6265bis section 5.7).
+#[derive(Default)]
+struct SecureJar(std::collections::BTreeMap<String, (String, bool)>);
+
+impl SecureJar {
+    /// Asks as a proxy would that was asked so. The answer's body and verdict.
+    fn ask(&mut self, world: &World, scheme: &str) -> (String, String) {
+        let over_tls = scheme == "https";
+        let mut visitor = Visitor::of(world.address());
+        let sent = self.0.iter().filter(|(_, (_, secure))| over_tls || !secure);
+        visitor.jar.extend(sent.map(|(name, (value, _))| (name.clone(), value.clone())));
+        let answer = visitor.ask("GET", "/", &[&format!("X-Forwarded-Proto: {scheme}")], "");
+        for line in answer.all("set-cookie") {
+            let cookie = cookie::Cookie::parse(line).unwrap();
+            let secure = cookie.secure().unwrap_or(false);
+            let known = self.0.get(cookie.name()).is_some_and(|(_, secure)| *secure);
+            // Over plain HTTP `Secure` cookies are neither made nor replaced.
+            if over_tls || !secure && !known {
+                self.0.insert(cookie.name().into(), (cookie.value().into(), secure));
+            }
+        }
+        (answer.body.clone(), answer.field("x-stayput-verdict").unwrap_or_default().into())
+    }
+}
+
+#[test]
+fn every_cookie_says_its_age_beside_its_date_and_a_session_cookie_neither() {
+    let origin = Origin::named("a");
+    for (stickiness, ages) in [
+        ("{}", &[Some(86_400)][..]),
+        ("{ lb_cookie = { duration = \"1s\" } }", &[Some(1)]),
+        ("{ lb_cookie = { duration = \"7d\" } }", &[Some(604_800)]),
+        ("{ lb_cookie = { duration = \"session\" } }", &[None]),
+        ("{ lb_cookie = { duration = \"1h\" }, cors_twin = \"always\" }", &[Some(3_600); 2]),
+        ("{ lb_cookie = { duration = \"session\" }, cors_twin = \"always\" }", &[None; 2]),
+    ] {
+        let world = World::new(&[&origin], "", &format!("stickiness = {stickiness}"));
+        let mut visitor = Visitor::of(world.address());
+        for _ in 0..2 {
+            let before = now();
+            let answer = visitor.get("/");
+            assert_eq!(ages_of(&answer, before), ages, "{stickiness}");
+        }
+    }
+}
+
+/// The `Max-Age` of each cookie. Each is as far ahead of a moment between `before` and now as the
+/// line's `Expires`.
+fn ages_of(answer: &Answer, before: u64) -> Vec<Option<u64>> {
+    let age_of = |line: &str| {
+        let cookie = cookie::Cookie::parse(line.to_owned()).unwrap();
+        let age = cookie.max_age().map(|age| age.whole_seconds() as u64);
+        let expires = cookie.expires_datetime().map(|date| date.unix_timestamp() as u64);
+        assert_eq!(age.is_some(), expires.is_some(), "{line}");
+        if let (Some(age), Some(expires)) = (age, expires) {
+            // The balancer's clock and this one are read apart.
+            assert!((before - 1..=now() + 1).contains(&(expires - age)), "{line}");
+            let (date, behind) =
+                (line.find("; Expires=").unwrap(), line.find("; Max-Age=").unwrap());
+            assert!(date < behind && behind < line.find("; Path=").unwrap(), "{line}");
+        }
+        age
+    };
+    answer.all("set-cookie").map(age_of).collect()
+}
+
+#[test]
+fn a_cookie_that_holds_another_groups_longer_pin_lives_as_long_as_that() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\ndefault = \"app\"\n\
+         [[rule]]\npaths = [\"/api/*\"]\nforward = \"api\"\n\
+         [target_group.app]\ntargets = [\"{}\"]\nstickiness = {{ lb_cookie = {{ duration = \"2d\" }} }}\n\
+         [target_group.api]\ntargets = [\"{}\"]\nstickiness = {{ lb_cookie = {{ duration = \"1h\" }} }}\n",
+        a.address(),
+        b.address()
+    ));
     let mut visitor = Visitor::of(world.address());
-    let answer = visitor.ask("GET", "/", &["X-Forwarded-Proto: https"], "");
-    let lines: Vec<_> = answer.all("set-cookie").collect();
-    assert!(
-        lines[0].starts_with("AWSALB=") && lines[0].ends_with("; Path=/; Secure; HttpOnly"),
-        "{}",
-        lines[0]
-    );
-    assert!(
-        lines[1].starts_with("AWSALBCORS=")
-            && lines[1].ends_with("; Secure; HttpOnly; SameSite=None"),
-        "{}",
-        lines[1]
-    );
-    assert_eq!(visitor.jar["AWSALB"], visitor.jar["AWSALBCORS"]);
-    let plain = Visitor::of(world.address()).get("/");
-    assert!(plain.all("set-cookie").all(|line| !line.contains("Secure")));
+    let before = now();
+    assert_eq!(ages_of(&visitor.get("/api/x"), before), [Some(3_600)]);
+    assert_eq!(ages_of(&visitor.get("/"), before), [Some(172_800)]);
+    let ages = ages_of(&visitor.get("/api/x"), before);
+    let since = now() + 1 - before;
+    assert!((172_800 - since..=172_800).contains(&ages[0].unwrap()), "{ages:?}");
 }
 
 #[test]
@@ -415,5 +519,8 @@ fn a_cors_twin_that_is_always_wanted_comes_over_plain_http_too() {
     let lines: Vec<_> = answer.all("set-cookie").collect();
     let [main, twin] = lines[..] else { panic!("{lines:?}") };
     assert!(main.starts_with("AWSALB=") && main.ends_with("; Path=/"), "{main}");
-    assert!(twin.starts_with("AWSALBCORS=") && twin.ends_with("; Path=/; SameSite=None"), "{twin}");
+    assert!(
+        twin.starts_with("AWSALBCORS=") && twin.ends_with("; Path=/; Secure; SameSite=None"),
+        "{twin}"
+    );
 }

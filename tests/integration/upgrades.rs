@@ -320,7 +320,7 @@ fn who_comes_again_with_the_cookie_of_a_switch_has_the_same_target() {
 #[test]
 fn a_tunnel_stays_with_a_target_that_turns_unhealthy() {
     let (a, b) = (speaking("a"), speaking("b"));
-    let fast = "health = { interval = \"200ms\", timeout = \"150ms\", unhealthy_threshold = 2 }";
+    let fast = "health = { interval = \"200ms\", unhealthy_threshold = 2 }";
     let world = World::new(&[&a, &b], "", fast);
     let mut visitor = Visitor::of(world.address());
     let home = open(&mut visitor);

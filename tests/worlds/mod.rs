@@ -99,18 +99,21 @@ pub(crate) struct TargetPlan {
 pub(crate) struct State {
     pub(crate) availability: Availability,
     pub(crate) is_full: bool,
+    pub(crate) refused_lately: bool,
 }
 
 impl State {
     pub(crate) const FINE: Self = Self {
-        availability: Availability { health: Health::Healthy, drain: Drain::No, suspect: false },
+        availability: Availability { health: Health::Healthy, drain: Drain::No, recovering: false },
         is_full: false,
+        refused_lately: false,
     };
 
-    fn random(numbers: &mut Numbers, unhealthy: u64) -> Self {
+    fn random(numbers: &mut Numbers, unhealthy: u64, recovers: bool) -> Self {
         let health = match numbers.below(100) {
             roll if roll < unhealthy => Health::Unhealthy,
             roll if roll < unhealthy + 10 => Health::Initial,
+            roll if roll < unhealthy + 25 => Health::Suspect,
             _ => Health::Healthy,
         };
         let drain = match numbers.below(100) {
@@ -118,8 +121,9 @@ impl State {
             12..20 => Drain::Over,
             _ => Drain::No,
         };
-        let availability = Availability { health, drain, suspect: numbers.chance(10) };
-        Self { availability, is_full: numbers.chance(20) }
+        let availability =
+            Availability { health, drain, recovering: recovers && numbers.chance(80) };
+        Self { availability, is_full: numbers.chance(20), refused_lately: numbers.chance(30) }
     }
 }
 
@@ -217,12 +221,13 @@ impl GroupPlan {
         });
         // Now and then a group in which hardly anyone serves.
         let unhealthy = if numbers.chance(15) { 85 } else { 20 };
+        let recovers = numbers.chance(30);
         let count = 1 + numbers.below(12);
         let targets = (0..count).map(|at| TargetPlan {
             id: format!("t{at}"),
             weight: numbers.below(6),
             zone: [None, Some('a'), Some('b'), Some('c')][numbers.below(4) as usize],
-            state: State::random(numbers, unhealthy),
+            state: State::random(numbers, unhealthy, recovers),
         });
         Self {
             name: format!("g{at}"),
@@ -302,6 +307,10 @@ impl Live for Described {
 
     fn at_cap(&self, target: &Target, _cap: u32) -> bool {
         self.state(target).is_full
+    }
+
+    fn refused_lately(&self, target: &Target) -> bool {
+        self.state(target).refused_lately
     }
 
     // Any numbers that differ from target to target, and are the same each time.

@@ -90,6 +90,7 @@ fn group(
             _ => DrainingPins::Stay,
         },
         fail_open: table.flag("fail_open"),
+        recovery: table.duration("recovery"),
         minimum_healthy: MinimumHealthy {
             count: minimum.number("count"),
             percent: minimum.number("percent"),
@@ -254,5 +255,7 @@ fn upstream(table: &Table) -> Upstream {
         keep_alive: timeouts.duration("keep_alive"),
         max_connections: table.nonzero("max_connections"),
         retries: table.number("retries"),
+        reconnect: table.duration("reconnect"),
+        queue: table.duration("queue"),
     }
 }

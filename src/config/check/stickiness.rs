@@ -21,7 +21,6 @@ const SHARED: [&str; 7] =
 pub(super) fn stickiness(group: &Table, problems: &mut Problems) -> Option<Stickiness> {
     let table = group.table("stickiness");
     let carrier = carrier(table, problems);
-    attributes(table, problems);
     let stickiness = Stickiness {
         carrier: carrier?,
         cookie: cookie(table),
@@ -68,7 +67,7 @@ fn carrier(table: &Table, problems: &mut Problems) -> Option<Carrier> {
 }
 
 /// Which of the four kinds is written; `lb_cookie` where none is.
-fn kind(table: &Table) -> &'static str {
+pub(super) fn kind(table: &Table) -> &'static str {
     KINDS.into_iter().find(|kind| table.written(kind).is_some()).unwrap_or("lb_cookie")
 }
 
@@ -117,6 +116,8 @@ pub(super) fn cookie(table: &Table) -> CookieSettings {
             "never" => SecureAttribute::Never,
             _ => SecureAttribute::Auto,
         },
+        // Known once all that writes the cookie is.
+        is_secure: false,
         http_only: table.flag("http_only"),
         same_site: match table.text("same_site") {
             "lax" => SameSite::Lax,
@@ -167,22 +168,8 @@ fn not_the_balancers(name: &Node, problems: &mut Problems) {
     }
 }
 
-/// What browsers refuse to keep is worth a warning: it looks like stickiness that does not work.
-fn attributes(table: &Table, problems: &mut Problems) {
-    if table.text("secure") != "never" {
-        return;
-    }
-    let same_site = table.written("same_site").filter(|node| node.text() == "none");
-    let partitioned = table.written("partitioned").filter(|_| table.flag("partitioned"));
-    for node in same_site.into_iter().chain(partitioned) {
-        let title = "browsers drop such a cookie unless it is `Secure`";
-        let problem = Problem::at(node.span.clone(), title);
-        problems.push(problem.help("write `secure = \"auto\"` or \"always\"").warning());
-    }
-}
-
 /// Holds that groups whose cookies share a name agree about them, and that no application's cookie
-/// has the name of one of them.
+/// has the name of one of them, or of a twin: each answer would replace the session by a token.
 pub(super) fn agreement(file: &Table, problems: &mut Problems) {
     let mut first_of: BTreeMap<String, (&str, &Table)> = BTreeMap::new();
     let sticky = || {
@@ -204,10 +191,18 @@ pub(super) fn agreement(file: &Table, problems: &mut Problems) {
         for key in SHARED.iter().filter(|key| table.get(key) != theirs.get(key)) {
             disagreement([(other, theirs), (group, table)], key, &cookie, problems);
         }
+        outlives_the_browser([(other, theirs), (group, table)], &cookie, problems);
     }
-    for (group, table) in sticky().filter(|(_, table)| kind(table) == "app_cookie") {
-        let Some(name) = table.table("app_cookie").get("name") else { continue };
-        if let Some((other, _)) = first_of.get(name.text()) {
+    for (group, table) in sticky() {
+        let key = match kind(table) {
+            "app_cookie" => "name",
+            "route" => "cookie",
+            _ => continue,
+        };
+        let Some(name) = table.table(kind(table)).get(key) else { continue };
+        let twin_of = |main: &str| first_of.get(main).filter(|(_, of)| kind(of) == "lb_cookie");
+        let twin_of = || name.text().strip_suffix("CORS").and_then(twin_of);
+        if let Some((other, _)) = first_of.get(name.text()).or_else(twin_of) {
             let title = format!("the application's cookie of `{group}` is the cookie of `{other}`");
             let help = "name the cookie the application sets, or give the group's another name";
             problems.push(Problem::at(name.span.clone(), title).help(help));
@@ -215,8 +210,28 @@ pub(super) fn agreement(file: &Table, problems: &mut Problems) {
     }
 }
 
+/// Warns where one group's answer makes of the cookie what ends with the browser, and with it pins
+/// that another group means to last.
+fn outlives_the_browser(
+    [(other, theirs), (group, table)]: [(&str, &Table); 2],
+    cookie: &str,
+    problems: &mut Problems,
+) {
+    let duration = |table: &Table| table.table(kind(table)).get("duration").cloned();
+    let (Some(ours), Some(first)) = (duration(table), duration(theirs)) else { return };
+    let is_session = |node: &Node| matches!(node.value, Value::Word(_));
+    if is_session(&ours) == is_session(&first) {
+        return;
+    }
+    let place = if ours.written { ours.span } else { first.span };
+    let title = format!("`{cookie}` ends with the browser for `{other}` or `{group}` alone");
+    let help = "each answer of that group ends the other's pins with the browser too: let both have a \
+                duration, or give one a name of its own";
+    problems.push(Problem::at(place, title).help(help).warning());
+}
+
 /// The name of the cookie that holds a group's pins, where one does.
-fn cookie_name(table: &Table) -> Option<String> {
+pub(super) fn cookie_name(table: &Table) -> Option<String> {
     let name = match kind(table) {
         "lb_cookie" => table.table("lb_cookie").text("name").to_owned(),
         "app_cookie" => companion_name(table.table("app_cookie").text("companion")),

@@ -97,6 +97,20 @@ pub(super) static GROUP: &[Key] = &[
         "When too few are healthy: use all, as ALB does; false: 503.",
     )
     .or("true"),
+    Key::new(
+        "recovery",
+        Kind::Duration(Span {
+            zero: true,
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(3_600),
+        }),
+        "After an outage, which is when the group stops to fail open, or when two or more of its \
+         healthy targets, and at least half, turned unhealthy within 10s (or two intervals, if that \
+         is longer): pinned clients keep targets that are still unhealthy so long, counted from the \
+         first that passes a check, and spill where theirs refuses. New clients go to targets that \
+         passed. 0s: they move at once.",
+    )
+    .or("\"30s\""),
     Key::new("minimum_healthy", Kind::Table(MINIMUM_HEALTHY), "Fewer than either are too few.")
         .or("{}"),
     Key::new(

@@ -46,15 +46,15 @@ pub(super) static STICKINESS: &[Key] = &[
     Key::new(
         "cors_twin",
         Kind::Word(&[("secure", true), ("always", true), ("never", true)]),
-        "When the twin with SameSite=None is written: over TLS; always, as ALB does; \
-         never.",
+        "When the twin with SameSite=None is written, which is always Secure: over TLS; always, as \
+         ALB does; never.",
     )
     .or("\"secure\""),
     Key::new(
         "secure",
         Kind::Word(&[("auto", true), ("always", true), ("never", true)]),
-        "When the cookie says Secure; `auto`: when the client came over TLS, or a \
-         trusted proxy says so.",
+        "When the cookie says Secure; `auto`: where no client can come to anything that writes a \
+         cookie of this name over plain HTTP, redirects apart. `stayput check` says what it came to.",
     )
     .or("\"auto\""),
     Key::new(

@@ -3,12 +3,14 @@
 
 use crate::config::settings::target_tls::TargetTls;
 use crate::config::settings::{Group as GroupSettings, HealthProtocol};
-use crate::control::probe::Question;
+use crate::control::probe::{Question, Reach};
 use crate::ground::name::Name;
+use crate::ground::seldom::Seldom;
 use crate::model::live::{Availability, Drain, Health, TargetLive};
 use crate::model::snapshot;
 use crate::net::tls::Connectors;
-use crate::policy::health::progress::{Event, Failure, Progress, State, Thresholds};
+use crate::policy::health::progress::{Event, Failure, Progress, REFUSING_FOR, State, Thresholds};
+use crate::policy::health::recovery::{Limits, Seen};
 use crate::policy::health::target_health::{Reason, Registration, TargetHealth, TargetState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +24,18 @@ pub(super) struct Target {
     thresholds: Thresholds,
     /// `None` for a host name that has no address.
     question: Option<Question>,
+    /// How traffic reaches it, where its checks do not say whether that can be done: they ask at
+    /// another port, or not over TLS.
+    reach: Option<Reach>,
+    recovery: Limits,
+    /// It is down, and keeps its clients while its group recovers.
+    pub(super) is_recovering: bool,
+    /// It has become suspect, and no check has been made since.
+    is_urgent: bool,
+    last_urgent: Option<Instant>,
+    suspected_at: Option<Instant>,
+    suspicion: Seldom,
+    suspicion_told: bool,
     interval: Duration,
     fast_interval: Duration,
     pub(super) deregistration_delay: Duration,
@@ -43,6 +57,7 @@ impl Target {
             // Another port has another listener behind it, which sees no clients.
             let announced =
                 group.send_proxy.filter(|_| health.port.is_none_or(|port| port == address.port()));
+            let traffic = address;
             if let Some(port) = health.port {
                 address.set_port(port);
             }
@@ -58,8 +73,23 @@ impl Target {
                 Some(peer) => connectors.whole(peer),
                 None => connectors.whole(&anyone()),
             });
-            Question { address, health: health.clone(), tls, http2, announced }
+            let tells_of_traffic = address == traffic && over_tls == target.live.tls().is_some();
+            let reach = (!tells_of_traffic).then(|| Reach {
+                address: traffic,
+                tls: target.live.tls().map(|peer| connectors.whole(peer)),
+                http2,
+                announced: group.send_proxy,
+                timeout: health.timeout,
+            });
+            let question = Question { address, health: health.clone(), tls, http2, announced };
+            (question, reach)
         });
+        let (question, reach) = match question {
+            Some((question, reach)) => (Some(question), reach),
+            None => (None, None),
+        };
+        let fast = health.fast_interval.min(health.interval);
+        let to_be_healthy = fast.saturating_add(health.timeout) * health.healthy_threshold;
         let progress = match question {
             Some(_) => Progress::default(),
             // It cannot serve, and there is nothing to ask.
@@ -76,6 +106,14 @@ impl Target {
                 connect_failures: health.connect_failures,
             },
             question,
+            reach,
+            recovery: Limits::of(group.recovery, health.interval, to_be_healthy),
+            is_recovering: false,
+            is_urgent: false,
+            last_urgent: None,
+            suspected_at: None,
+            suspicion: Seldom::default(),
+            suspicion_told: false,
             interval: health.interval,
             fast_interval: health.fast_interval,
             deregistration_delay: group.deregistration_delay,
@@ -89,9 +127,21 @@ impl Target {
     /// This target as another picture has it: what is asked may differ, what happened does not. A
     /// check under way still answers for it, and the next is due when it was.
     pub(super) fn continued_as(self, fresh: Self) -> Self {
-        let Self { progress, last_check, is_being_checked, first_failure_told, .. } = self;
-        let state_told = self.state_told;
-        Self { progress, last_check, is_being_checked, first_failure_told, state_told, ..fresh }
+        let Self { question, reach, thresholds, interval, fast_interval, recovery, .. } = fresh;
+        let Self { group, id, live, deregistration_delay, .. } = fresh;
+        Self {
+            group,
+            id,
+            live,
+            question,
+            reach,
+            thresholds,
+            interval,
+            fast_interval,
+            recovery,
+            deregistration_delay,
+            ..self
+        }
     }
 
     /// This target, in a group again. A check that was under way when it went answered to nobody.
@@ -109,45 +159,107 @@ impl Target {
         self.question.is_none() || self.progress.is_checked()
     }
 
-    /// What is to be asked, if it is time. A check that is still running is not started twice.
-    pub(super) fn question_if_due(&mut self, now: Instant) -> Option<Question> {
+    /// What is to be asked, if it is time, and where else to dial. A check that is still running is
+    /// not started twice.
+    pub(super) fn question_if_due(&mut self, now: Instant) -> Option<(Question, Option<Reach>)> {
         let question = self.question.as_ref()?;
         let fast = self.fast_interval.min(self.interval);
-        let interval = if self.progress.is_unsettled() { fast } else { self.interval };
-        let due = self.last_check.is_none_or(|last| now >= last + interval);
+        let is_fast = self.progress.is_unsettled() || self.is_recovering;
+        let interval = if is_fast { fast } else { self.interval };
+        let due = self.is_urgent || self.last_check.is_none_or(|last| now >= last + interval);
         if !due || self.is_being_checked {
             return None;
         }
+        if std::mem::take(&mut self.is_urgent) {
+            self.last_urgent = Some(now);
+        }
         self.is_being_checked = true;
         self.last_check = Some(now);
-        Some(question.clone())
+        let reach = self.reach.clone().filter(|_| self.progress.wants_dial());
+        Some((question.clone(), reach))
+    }
+
+    /// Whether a check that was answered connected as traffic does.
+    pub(super) fn is_checked_as_traffic(&self) -> bool {
+        self.reach.is_none()
+    }
+
+    /// Whether traffic alone has taken it out.
+    pub(super) fn is_disputed(&self) -> bool {
+        self.progress.is_disputed()
     }
 
     /// Takes in what happened; true if that changed what is to be published.
-    pub(super) fn observe(&mut self, event: &Event) -> bool {
-        let was_suspect = self.progress.is_suspect();
+    pub(super) fn observe(&mut self, event: &Event, now: Instant) -> bool {
+        // A check that had connected before traffic could not says nothing about now.
+        let is_stale = self.suspected_at.zip(self.last_check).is_some_and(|(at, last)| at > last);
+        if matches!(event, Event::Reached) && is_stale {
+            return false;
+        }
+        let before = self.told();
+        let was_disputed = self.progress.is_disputed();
         if let Event::Passed | Event::Failed(_) | Event::Waived = event {
             self.is_being_checked = false;
         }
         if let Event::Failed(failure) = event {
             self.tell_first_failure(failure);
         }
-        self.progress.observe(event, self.thresholds) || was_suspect != self.progress.is_suspect()
+        let has_changed = self.progress.observe(event, self.thresholds, now);
+        if self.progress.is_suspect() && !before.0 {
+            self.suspected_at = Some(now);
+            // At most one more than those at the fast interval, however often it is suspected.
+            let fast = self.fast_interval.min(self.interval);
+            self.is_urgent = self.last_urgent.is_none_or(|last| now >= last + fast);
+        }
+        if self.progress.is_disputed() && !was_disputed {
+            self.tell_dispute();
+        }
+        has_changed || before != self.told()
+    }
+
+    /// What is published of its traffic.
+    fn told(&self) -> (bool, bool) {
+        (self.progress.is_suspect(), self.progress.awaits_connect())
+    }
+
+    /// Whether a check is to be made at once.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.is_urgent
+    }
+
+    /// What its group's recovery looks at.
+    pub(super) fn seen(&self) -> Seen {
+        match self.progress.state() {
+            State::Initial => Seen::Unknown,
+            State::Healthy if self.progress.is_failing() => Seen::Failing,
+            State::Healthy => Seen::Serving,
+            State::Unhealthy if self.progress.is_passing() => Seen::Passing,
+            State::Unhealthy => Seen::Down,
+        }
+    }
+
+    /// What bounds its group's recovery.
+    pub(super) fn recovery(&self) -> Limits {
+        self.recovery
     }
 
     /// What is known, with this drain.
     pub(super) fn availability(&self, drain: Drain) -> Availability {
         let health = match self.progress.state() {
             State::Initial => Health::Initial,
+            State::Healthy if self.progress.is_suspect() => Health::Suspect,
             State::Healthy => Health::Healthy,
             State::Unhealthy => Health::Unhealthy,
         };
-        Availability { health, drain, suspect: self.progress.is_suspect() }
+        let recovering = self.is_recovering && health == Health::Unhealthy;
+        Availability { health, drain, recovering }
     }
 
     /// Writes what is known where workers read it, and tells a state that has changed.
     pub(super) fn publish(&mut self, drain: Drain) {
         self.live.set_availability(self.availability(drain));
+        self.live.set_awaits_connect(self.progress.awaits_connect());
+        self.tell_suspicion();
         let registration = match drain {
             Drain::No if self.last_check.is_none() => Registration::Registering,
             Drain::No => Registration::Registered,
@@ -172,6 +284,43 @@ impl Target {
             }
             _ => tracing::info!(group, target, from, to, reason, description, "health"),
         }
+    }
+
+    /// Tells once a minute at most that it is suspect, and then that it is so no longer.
+    fn tell_suspicion(&mut self) {
+        let is_suspect = self.progress.is_suspect();
+        if is_suspect == self.suspicion_told {
+            return;
+        }
+        let (group, target) = (self.group.as_str(), self.id.as_str());
+        if !is_suspect {
+            self.suspicion_told = false;
+            tracing::info!(group, target, "suspect no longer");
+        } else if self.suspected_at.is_some_and(|at| self.suspicion.may(at)) {
+            self.suspicion_told = true;
+            tracing::warn!(
+                group,
+                target,
+                "suspect: connections for traffic fail; new clients avoid it, pinned ones stay, and \
+                 its checks decide"
+            );
+        }
+    }
+
+    fn tell_dispute(&self) {
+        let (group, target) = (self.group.as_str(), self.id.as_str());
+        let checked = self.question.as_ref().map(|question| question.address.to_string());
+        let traffic = self.reach.as_ref().map(|reach| reach.address.to_string());
+        tracing::warn!(
+            group,
+            target,
+            checked,
+            traffic,
+            refused_for = ?REFUSING_FOR,
+            "checks_and_traffic_disagree: its checks pass, but every connection for traffic failed; it \
+             counts as unhealthy. Let health.port, health.protocol and tls ask what traffic needs, and \
+             see what refuses: a listen queue that is full, a firewall, another process on the port"
+        );
     }
 
     /// Says once what was wanted and what came.

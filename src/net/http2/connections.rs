@@ -66,6 +66,8 @@ pub struct Way {
     /// Told of a dial that failed through the target's fault: once, however many wait for it, and
     /// where nobody does any more.
     pub failed: Box<dyn Fn()>,
+    /// Told of a dial that succeeded.
+    pub connected: Box<dyn Fn()>,
 }
 
 impl fmt::Debug for Way {
@@ -259,8 +261,10 @@ async fn reach(
 ) -> Result<Rc<Connection>, ConnectError> {
     let began = Moment::now().monotonic;
     let connected = dial(way.address, way.timeout, place, way.tls.as_ref(), began).await;
-    if connected.as_ref().is_err_and(ConnectError::is_the_targets) {
-        (way.failed)();
+    match &connected {
+        Ok(_) => (way.connected)(),
+        Err(error) if error.is_the_targets() => (way.failed)(),
+        Err(_) => {}
     }
     connected
 }

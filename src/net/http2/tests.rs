@@ -82,7 +82,8 @@ impl Scene {
         let failures = Rc::clone(&self.failures);
         let failed = Box::new(move || failures.set(failures.get() + 1));
         let (address, keep_alive) = (self.address, Duration::ZERO);
-        let way = Way { address, timeout, tls: None, keep_alive, failed };
+        let way =
+            Way { address, timeout, tls: None, keep_alive, failed, connected: Box::new(|| {}) };
         self.connections.take(way, &self.target).await
     }
 

@@ -6,7 +6,7 @@
 
 use memchr::memchr;
 
-use super::{CorsTwin, SameSite, SecureAttribute};
+use super::{CorsTwin, SameSite};
 
 /// The values of the cookies of this name, in the order in which they were sent.
 pub fn values<'a>(
@@ -87,10 +87,15 @@ fn trim_start(mut text: &[u8]) -> &[u8] {
 pub struct Attributes<'a> {
     /// The main cookie's name; the twin's is the same with `CORS` behind it.
     pub name: &'a str,
+    /// How many seconds the cookie lives in most answers.
+    pub usual_age: u32,
     /// `Path`.
     pub path: &'a str,
     /// `Domain`, if any.
     pub domain: Option<&'a str>,
+    /// Whether `Secure` is written in the main cookie. The twin's is: browsers drop what says
+    /// `SameSite=None` and not `Secure`.
+    pub secure: bool,
     /// Whether `HttpOnly` is written.
     pub http_only: bool,
     /// `SameSite` of the main cookie; the twin's is `None` always.
@@ -99,8 +104,19 @@ pub struct Attributes<'a> {
     pub partitioned: bool,
 }
 
+/// When a cookie ends, said twice: a client takes `Max-Age` where it knows it (RFC 6265 section
+/// 5.3), so that its own clock does not matter.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending<'a> {
+    /// `Expires`.
+    pub date: &'a str,
+    /// `Max-Age`: the seconds from now to that date.
+    pub max_age: u64,
+}
+
 /// The values of a group's `Set-Cookie` lines but for what differs from answer to answer, made once
-/// with the snapshot. The order is Expires, Path, Domain, Secure, HttpOnly, SameSite, Partitioned.
+/// with the snapshot. The order is Expires, Max-Age, Path, Domain, Secure, HttpOnly, SameSite,
+/// Partitioned.
 #[derive(Clone, Debug)]
 pub struct SetCookieTemplate {
     main: Line,
@@ -110,82 +126,88 @@ pub struct SetCookieTemplate {
 #[derive(Clone, Debug)]
 struct Line {
     name: Box<[u8]>,
-    before_secure: Box<[u8]>,
-    after_secure: Box<[u8]>,
+    /// `Max-Age` as it is in most answers, and all that stands behind it.
+    tail: Box<[u8]>,
+    usual_age: u64,
+    /// Where in `tail` the attributes behind `Max-Age` begin.
+    attributes_at: usize,
 }
+
+const EXPIRES: &[u8] = b"; Expires=";
+const MAX_AGE: &str = "; Max-Age=";
 
 impl SetCookieTemplate {
     /// What the attributes say, in bytes. They were checked with the configuration: a semicolon or
     /// control character in one of them would end up on the wire.
     pub fn new(attributes: Attributes<'_>) -> Self {
-        let Attributes { name, path, domain, http_only, same_site, partitioned } = attributes;
-        let line = |suffix: &str, same_site| {
+        let Attributes { name, usual_age, path, domain, secure, http_only, .. } = attributes;
+        let line = |suffix: &str, secure, same_site| {
             let domain = domain.map(|domain| format!("; Domain={domain}")).unwrap_or_default();
+            let secure = if secure { "; Secure" } else { "" };
             let http_only = if http_only { "; HttpOnly" } else { "" };
-            let partitioned = if partitioned { "; Partitioned" } else { "" };
+            let partitioned = if attributes.partitioned { "; Partitioned" } else { "" };
             let same_site = match same_site {
                 SameSite::Unset => "",
                 SameSite::Lax => "; SameSite=Lax",
                 SameSite::Strict => "; SameSite=Strict",
                 SameSite::None => "; SameSite=None",
             };
-            let bytes = |text: String| text.into_bytes().into_boxed_slice();
+            let age = format!("{MAX_AGE}{usual_age}");
+            let tail =
+                format!("{age}; Path={path}{domain}{secure}{http_only}{same_site}{partitioned}");
             Line {
-                name: bytes(format!("{name}{suffix}=")),
-                before_secure: bytes(format!("; Path={path}{domain}")),
-                after_secure: bytes(format!("{http_only}{same_site}{partitioned}")),
+                name: format!("{name}{suffix}=").into_bytes().into(),
+                tail: tail.into_bytes().into(),
+                usual_age: usual_age.into(),
+                attributes_at: age.len(),
             }
         };
-        Self { main: line("", same_site), twin: line("CORS", SameSite::None) }
+        Self {
+            main: line("", secure, attributes.same_site),
+            twin: line("CORS", true, SameSite::None),
+        }
     }
 
     /// The value of the main line.
-    pub fn line(&self, token: &str, expires: Option<&str>, secure: bool) -> Vec<u8> {
-        self.main.line(token, expires, secure)
+    pub fn line(&self, token: &str, ending: Option<Ending<'_>>) -> Vec<u8> {
+        self.main.line(token, ending)
     }
 
     /// The value of the CORS twin's line, which follows the main one.
-    pub fn twin_line(&self, token: &str, expires: Option<&str>, secure: bool) -> Vec<u8> {
-        self.twin.line(token, expires, secure)
+    pub fn twin_line(&self, token: &str, ending: Option<Ending<'_>>) -> Vec<u8> {
+        self.twin.line(token, ending)
     }
 }
 
 impl Line {
+    fn line(&self, token: &str, ending: Option<Ending<'_>>) -> Vec<u8> {
+        let attributes = &self.tail[self.attributes_at..];
+        match ending {
+            None => self.joined(token, [&[]; 4], attributes),
+            Some(Ending { date, max_age }) if max_age == self.usual_age => {
+                self.joined(token, [EXPIRES, date.as_bytes(), &[], &[]], &self.tail)
+            }
+            // Another group's pin in the cookie lives longer.
+            Some(Ending { date, max_age }) => {
+                let (mut digits, date) = (itoa::Buffer::new(), date.as_bytes());
+                let max_age = digits.format(max_age).as_bytes();
+                self.joined(token, [EXPIRES, date, MAX_AGE.as_bytes(), max_age], attributes)
+            }
+        }
+    }
+
     /// With no byte of room to spare: a field value made of it is then not copied.
-    fn line(&self, token: &str, expires: Option<&str>, secure: bool) -> Vec<u8> {
-        const EXPIRES: &[u8] = b"; Expires=";
-        const SECURE: &[u8] = b"; Secure";
-        let expires_length = expires.map_or(0, |date| EXPIRES.len() + date.len());
-        let secure_length = if secure { SECURE.len() } else { 0 };
-        let mut line =
-            Vec::with_capacity(self.length() + token.len() + expires_length + secure_length);
+    fn joined(&self, token: &str, ending: [&[u8]; 4], tail: &[u8]) -> Vec<u8> {
+        let ends: usize = ending.iter().map(|part| part.len()).sum();
+        let length = self.name.len() + token.len() + ends + tail.len();
+        let mut line = Vec::with_capacity(length);
         line.extend_from_slice(&self.name);
         line.extend_from_slice(token.as_bytes());
-        if let Some(date) = expires {
-            line.extend_from_slice(EXPIRES);
-            line.extend_from_slice(date.as_bytes());
+        for part in ending {
+            line.extend_from_slice(part);
         }
-        line.extend_from_slice(&self.before_secure);
-        if secure {
-            line.extend_from_slice(SECURE);
-        }
-        line.extend_from_slice(&self.after_secure);
+        line.extend_from_slice(tail);
         line
-    }
-
-    fn length(&self) -> usize {
-        self.name.len() + self.before_secure.len() + self.after_secure.len()
-    }
-}
-
-impl SecureAttribute {
-    /// Whether `Secure` is written to a client that came (or is believed to have come) over TLS.
-    pub fn due(self, over_tls: bool) -> bool {
-        match self {
-            Self::Auto => over_tls,
-            Self::Always => true,
-            Self::Never => false,
-        }
     }
 }
 

@@ -16,6 +16,9 @@ pub mod token;
 
 use std::time::Duration;
 
+/// ALB's name for the cookie that keeps a client with its group.
+pub const GROUP_COOKIE: &str = "AWSALBTG";
+
 /// How long a pin lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
@@ -53,7 +56,7 @@ pub enum Refresh {
 /// When the `CORS` twin cookie is written beside the main one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CorsTwin {
-    /// When the client came over TLS, for browsers take `SameSite=None` with `Secure` only.
+    /// When the client came over TLS, for browsers take a `Secure` cookie from nowhere else.
     Secure,
     /// Always, as ALB does.
     Always,
@@ -61,10 +64,11 @@ pub enum CorsTwin {
     Never,
 }
 
-/// When a cookie carries `Secure`.
+/// When a cookie carries `Secure`. The twin always does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecureAttribute {
-    /// When the client came over TLS, or a trusted proxy says so.
+    /// Where no client can come to it over plain HTTP: a browser refuses to replace a `Secure`
+    /// cookie by what an answer over plain HTTP says, and the client would lose its pin.
     Auto,
     /// Always.
     Always,

@@ -3,6 +3,14 @@
 //! [`super::target_health`].
 
 use std::fmt;
+use std::time::{Duration, Instant};
+
+/// A target that refused every dial of traffic for so long, while its checks pass, counts as failing;
+/// and it is back once its checks and a dial of its traffic address have succeeded for so long.
+pub const REFUSING_FOR: Duration = Duration::from_secs(30);
+/// Dials further apart than this are no run of refusals: one old refusal and then silence says
+/// nothing. At least four dials make up [`REFUSING_FOR`].
+const MAX_GAP: Duration = Duration::from_secs(10);
 
 /// What is known of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +66,7 @@ pub struct Thresholds {
     pub healthy: u32,
     /// Failures that take one out.
     pub unhealthy: u32,
-    /// Failed connections in traffic that take one out; `None` is never.
+    /// Failed dials in a row that make one suspect; `None` is never, and traffic tells nothing.
     pub connect_failures: Option<u32>,
 }
 
@@ -72,15 +80,34 @@ pub enum Event {
     /// A check was answered with the wish to be drained instead of a result: the target lives, and
     /// neither becomes healthy by it nor unhealthy.
     Waived,
-    /// Traffic could not connect.
+    /// A dial of the traffic address failed: by traffic, or beside a check.
     ConnectFailed,
-    /// Traffic was answered.
-    Answered,
+    /// A dial of traffic succeeded.
+    Connected,
+    /// A check, or a dial beside one, connected as traffic does: to the same address and port.
+    Reached,
 }
 
 /// Different status codes of failed checks that are remembered: as many as there can be failures
 /// before a target is unhealthy.
 const MOST_CODES: usize = 10;
+
+/// The dials that failed since one of traffic succeeded.
+#[derive(Clone, Copy, Debug)]
+struct Refusals {
+    first: Instant,
+    latest: Instant,
+    count: u32,
+    /// A check passed meanwhile.
+    passed: bool,
+}
+
+/// Checks pass, and traffic was refused for [`REFUSING_FOR`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Disagreement {
+    /// The first of the passes in a row.
+    passing_since: Option<Instant>,
+}
 
 /// A target's state and the run of results that may change it.
 #[derive(Clone, Debug)]
@@ -90,7 +117,10 @@ pub struct Progress {
     failures: u32,
     connect_failures: u32,
     checked: bool,
-    by_traffic: bool,
+    suspect: bool,
+    refusals: Option<Refusals>,
+    /// Traffic alone took it out, and since when what is tried passes.
+    disagreement: Option<Disagreement>,
     failure: Option<Failure>,
     codes: Vec<u16>,
 }
@@ -103,7 +133,9 @@ impl Default for Progress {
             failures: 0,
             connect_failures: 0,
             checked: false,
-            by_traffic: false,
+            suspect: false,
+            refusals: None,
+            disagreement: None,
             failure: None,
             codes: Vec::new(),
         }
@@ -136,63 +168,130 @@ impl Progress {
         &self.codes
     }
 
-    /// Whether traffic has failed since it last succeeded.
+    /// Whether it is healthy, and traffic speaks against it.
     pub fn is_suspect(&self) -> bool {
-        self.connect_failures > 0
+        self.suspect && self.state == State::Healthy
     }
 
-    /// Whether the state is not settled, so that the next check comes sooner: not known yet, marked
-    /// down by traffic, or on its way to another state.
+    /// Whether a dial of traffic that succeeds is news.
+    pub fn awaits_connect(&self) -> bool {
+        self.connect_failures > 0 || self.refusals.is_some()
+    }
+
+    /// Whether a check must tell more than it would by itself: whether the traffic address, where
+    /// the check asks at another, can be connected to. Nothing else might ever find out, since new
+    /// clients avoid a suspect target and all clients one that refused for long.
+    pub fn wants_dial(&self) -> bool {
+        self.suspect || self.disagreement.is_some()
+    }
+
+    /// Whether traffic alone took it out, while its checks pass.
+    pub fn is_disputed(&self) -> bool {
+        self.disagreement.is_some()
+    }
+
+    /// Whether its latest check failed, though not enough in a row to take it out.
+    pub fn is_failing(&self) -> bool {
+        self.state == State::Healthy && self.failures > 0
+    }
+
+    /// Whether its latest check passed, though not enough in a row to bring it back.
+    pub fn is_passing(&self) -> bool {
+        self.state == State::Unhealthy && self.passes > 0
+    }
+
+    /// Whether the state is not settled, so that the next check comes sooner: not known yet, doubted
+    /// or taken out by traffic, or on its way to another state.
     pub fn is_unsettled(&self) -> bool {
         match self.state {
             State::Initial => true,
-            State::Healthy => self.failures > 0 || self.connect_failures > 0,
-            State::Unhealthy => self.by_traffic || self.passes > 0,
+            State::Healthy => self.failures > 0 || self.suspect,
+            State::Unhealthy => self.disagreement.is_some() || self.passes > 0,
         }
     }
 
     /// Takes one event in; true if the state is another now.
-    pub fn observe(&mut self, event: &Event, thresholds: Thresholds) -> bool {
+    pub fn observe(&mut self, event: &Event, thresholds: Thresholds, now: Instant) -> bool {
         match event {
             Event::Passed => {
                 self.checked = true;
                 self.failures = 0;
                 self.codes.clear();
                 self.passes = self.passes.saturating_add(1);
+                if let Some(refusals) = &mut self.refusals {
+                    refusals.passed = true;
+                }
+                let is_back = self.disagreement.as_mut().is_none_or(|disagreement| {
+                    let since = *disagreement.passing_since.get_or_insert(now);
+                    now.saturating_duration_since(since) >= REFUSING_FOR
+                });
                 // The first pass makes a new target healthy, whatever the threshold.
                 let enough = self.state == State::Initial || self.passes >= thresholds.healthy;
-                enough && self.become_state(State::Healthy)
+                is_back && enough && self.become_state(State::Healthy)
             }
             Event::Failed(failure) => {
                 self.checked = true;
-                self.passes = 0;
+                self.break_passes();
                 self.failures = self.failures.saturating_add(1);
                 self.remember(failure.clone());
                 self.failures >= thresholds.unhealthy && self.become_state(State::Unhealthy)
             }
             Event::Waived => {
                 self.checked = true;
-                self.passes = 0;
+                self.break_passes();
                 self.failures = 0;
                 self.codes.clear();
                 false
             }
             Event::ConnectFailed => {
+                let Some(bound) = thresholds.connect_failures else { return false };
                 self.connect_failures = self.connect_failures.saturating_add(1);
-                let enough =
-                    thresholds.connect_failures.is_some_and(|bound| self.connect_failures >= bound);
-                if !enough || self.state == State::Unhealthy {
+                self.suspect |= self.connect_failures >= bound;
+                let refusals = self.refused(now);
+                let for_long = refusals.latest.saturating_duration_since(refusals.first);
+                let is_enough = refusals.count >= bound && for_long >= REFUSING_FOR;
+                let checks_pass =
+                    self.state == State::Healthy && self.failures == 0 && refusals.passed;
+                if !is_enough || !checks_pass {
                     return false;
                 }
-                self.by_traffic = true;
                 self.remember(Failure::Traffic);
+                self.disagreement = Some(Disagreement::default());
                 self.become_state(State::Unhealthy)
             }
-            Event::Answered => {
-                self.connect_failures = 0;
+            Event::Connected => {
+                self.refusals = None;
+                self.disagreement = None;
+                self.trust();
+                false
+            }
+            Event::Reached => {
+                self.trust();
                 false
             }
         }
+    }
+
+    fn trust(&mut self) {
+        self.connect_failures = 0;
+        self.suspect = false;
+    }
+
+    fn break_passes(&mut self) {
+        self.passes = 0;
+        if let Some(disagreement) = &mut self.disagreement {
+            disagreement.passing_since = None;
+        }
+    }
+
+    /// Counts one more failed dial.
+    fn refused(&mut self, now: Instant) -> Refusals {
+        let begun = Refusals { first: now, latest: now, count: 0, passed: false };
+        let in_a_row =
+            |refusals: &Refusals| now.saturating_duration_since(refusals.latest) <= MAX_GAP;
+        let before = self.refusals.filter(in_a_row).unwrap_or(begun);
+        let count = before.count.saturating_add(1);
+        *self.refusals.insert(Refusals { latest: now, count, ..before })
     }
 
     fn remember(&mut self, failure: Failure) {
@@ -211,8 +310,8 @@ impl Progress {
         }
         self.state = to;
         if to == State::Healthy {
-            self.by_traffic = false;
-            self.connect_failures = 0;
+            self.disagreement = None;
+            self.refusals = None;
             self.failure = None;
         }
         self.passes = 0;

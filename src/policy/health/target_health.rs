@@ -171,13 +171,17 @@ fn description(failure: &Failure, codes: &[u16]) -> String {
 mod tests {
     use super::super::progress::{Event, Thresholds};
     use super::*;
+    use crate::ground::clock::Moment;
+    use std::time::Duration;
 
     #[track_caller]
     fn check(registration: Registration, events: &[Event], told: [&str; 3]) {
         let thresholds = Thresholds { healthy: 2, unhealthy: 2, connect_failures: Some(1) };
         let mut progress = Progress::default();
+        let mut now = Moment::now().monotonic;
         for event in events {
-            progress.observe(event, thresholds);
+            now += Duration::from_secs(5);
+            progress.observe(event, thresholds, now);
         }
         let health = TargetHealth::of(registration, &progress);
         let reason = health.reason.map_or("", Reason::code);
@@ -220,7 +224,11 @@ mod tests {
             ["unhealthy", broken, "Health checks failed: refused"],
         );
         let traffic = "Health checks failed: connections for traffic failed";
-        check(Registered, &[Passed, ConnectFailed], ["unhealthy", broken, traffic]);
+        let refused = [&[Passed, ConnectFailed, Passed][..], &vec![ConnectFailed; 4]].concat();
+        // A suspect target is healthy: ALB has no other word, and a line of the log says it.
+        check(Registered, &refused, ["healthy", "", ""]);
+        let refused = [&refused[..], &[ConnectFailed]].concat();
+        check(Registered, &refused, ["unhealthy", broken, traffic]);
         let draining =
             ["draining", "Target.DeregistrationInProgress", "Target deregistration is in progress"];
         check(Deregistering, &[Passed], draining);

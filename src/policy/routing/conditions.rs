@@ -23,6 +23,30 @@ pub struct Conditions {
     pub headers: Vec<FieldCondition>,
 }
 
+impl Conditions {
+    /// Whether it is certain that these hold of every request of which `other` hold.
+    pub fn cover(&self, other: &Self) -> bool {
+        let patterns = |ours: &[Pattern], theirs: &[Pattern]| match (ours, theirs) {
+            ([], _) => true,
+            // Nothing is asked there: of paths, each begins with `/` or is `*`.
+            (_, []) => ours.iter().any(|one| one.to_string() == "*"),
+            _ => theirs.iter().all(|their| ours.iter().any(|our| our.covers(their))),
+        };
+        let methods = self.methods.is_empty()
+            || !other.methods.is_empty()
+                && other.methods.iter().all(|method| self.methods.contains(method));
+        let addresses = self.source_ips.is_empty()
+            || !other.source_ips.is_empty() && self.source_ips.covers(&other.source_ips);
+        let any_path = |path: &Pattern| path.to_string() == "/*";
+        (patterns(&self.hosts, &other.hosts))
+            && (patterns(&self.paths, &other.paths) || self.paths.iter().any(any_path))
+            && methods
+            && addresses
+            && (self.query.is_empty() || self.query == other.query)
+            && self.headers.iter().all(|field| other.headers.contains(field))
+    }
+}
+
 /// One of `query`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairCondition {

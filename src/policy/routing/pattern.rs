@@ -109,6 +109,43 @@ impl Pattern {
         pattern[p..].iter().all(|&rest| rest == ANY)
     }
 
+    /// Whether it is certain that this matches all that `other` matches: they are the same, or the
+    /// only wildcard here is a `*` at the end, or there is none in `other`.
+    pub fn covers(&self, other: &Self) -> bool {
+        let begins = match self.text.as_bytes() {
+            [start @ .., ANY] if !start.iter().any(|byte| [ANY, ONE].contains(byte)) => {
+                other.text.as_bytes().starts_with(start)
+            }
+            _ => false,
+        };
+        begins || self == other || other.exact().is_some_and(|text| self.matches(text))
+    }
+
+    /// Whether there is a text that both match. Of use where both treat letters' case alike.
+    pub fn meets(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.text.as_bytes(), other.text.as_bytes());
+        // What stands behind the places looked at: one row for each character of ours, from the
+        // last, and in it whether the rest of ours meets the rest of theirs.
+        let mut below: Vec<bool> = vec![false; theirs.len() + 1];
+        for i in (0..=ours.len()).rev() {
+            let mut row = vec![false; theirs.len() + 1];
+            for j in (0..=theirs.len()).rev() {
+                row[j] = match (ours.get(i), theirs.get(j)) {
+                    (None, None) => true,
+                    (Some(&ANY), Some(_)) => below[j] || row[j + 1],
+                    (Some(&ANY), None) => below[j],
+                    (_, Some(&ANY)) => row[j + 1] || i < ours.len() && below[j],
+                    (Some(&one), Some(&other)) => {
+                        (one == other || one == ONE || other == ONE) && below[j + 1]
+                    }
+                    (None, Some(_)) | (Some(_), None) => false,
+                };
+            }
+            below = row;
+        }
+        below[0]
+    }
+
     /// Whether the subject ends as what stands behind the last `*` says.
     fn ends(&self, subject: &[u8]) -> bool {
         let pattern = self.text.as_bytes();
@@ -158,6 +195,63 @@ pub(super) fn is_visible(byte: u8) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_is_certain_to_be_covered_and_what_can_meet() {
+        let path = |text| Pattern::path(text).unwrap();
+        for (one, other, covers, meets) in [
+            ("*", "/a", true, true),
+            ("/*", "/a/*", true, true),
+            ("/a/*", "/a", false, false),
+            ("/a*", "/a", true, true),
+            ("/a", "/a", true, true),
+            ("/a", "/a*", false, true),
+            ("/a?", "/ab", true, true),
+            ("/?", "/??", false, false),
+            ("/*.php", "/a/*", false, true),
+            ("/*.php", "/a/x.html", false, false),
+            ("/a*b", "/*ab", false, true),
+        ] {
+            assert_eq!(path(one).covers(&path(other)), covers, "{one} covers {other}");
+            assert_eq!(path(one).meets(&path(other)), meets, "{one} meets {other}");
+        }
+    }
+
+    fn short() -> impl Strategy<Value = String> {
+        proptest::string::string_regex("/[ab*?]{0,5}").unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_that_covers_another_matches_all_that_the_other_does(
+            one in short(), other in short(), subject in "/[ab]{0,6}",
+        ) {
+            let (one, other) = (Pattern::path(&one).unwrap(), Pattern::path(&other).unwrap());
+            if one.covers(&other) && other.matches(&subject) {
+                prop_assert!(one.matches(&subject));
+            }
+            if one.matches(&subject) && other.matches(&subject) {
+                prop_assert!(one.meets(&other) && other.meets(&one));
+            }
+        }
+
+        #[test]
+        fn patterns_meet_where_there_is_a_text_for_both(one in short(), other in short()) {
+            let (one, other) = (Pattern::path(&one).unwrap(), Pattern::path(&other).unwrap());
+            // Of two patterns of six characters each, the shortest text for both has no more than
+            // the two together have.
+            let mut texts = vec!["/".to_owned()];
+            let mut found = false;
+            for _ in 0..10 {
+                found |= texts.iter().any(|text| one.matches(text) && other.matches(text));
+                if found {
+                    break;
+                }
+                texts = texts.iter().flat_map(|text| ["a", "b"].map(|more| format!("{text}{more}"))).collect();
+            }
+            prop_assert_eq!(one.meets(&other), found);
+        }
+    }
 
     #[track_caller]
     fn check(pattern: Pattern, yes: &[&str], no: &[&str]) {

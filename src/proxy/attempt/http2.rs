@@ -1,6 +1,6 @@
 //! One try at a target over HTTP/2.
 
-use super::{Attempted, Outgoing, Sent, Told, answered, begin_waiting, ended, lost, tell};
+use super::{Attempted, Outgoing, Sent, Told, begin_waiting, ended, lost, tell};
 use crate::config::settings::Upstream;
 use crate::model::report::Report;
 use crate::model::snapshot::Target;
@@ -11,6 +11,7 @@ use crate::proxy::body::RequestBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
 use crate::proxy::progress::Phase;
+use crate::proxy::reconnect;
 use crate::proxy::target_side::TargetSide;
 use http::{HeaderMap, Request, Response};
 use std::future::poll_fn;
@@ -39,7 +40,7 @@ pub(super) async fn attempt(
         let mut request = request.clone();
         told.write(request.headers_mut(), target);
         match send(outgoing, request, place, exchange).await {
-            Sent::Answered(response, side) => return answered(response, side, target, exchange),
+            Sent::Answered(response, side) => return Attempted::Answered(response, side),
             Sent::Ended(failure) => return Attempted::Failed(failure),
             Sent::Lost { unsent } => {
                 let may_be_repeated = outgoing.may_be_repeated(unsent);
@@ -64,23 +65,42 @@ async fn place(
     let pool = &exchange.workplace.pool;
     let connections = pool.http2(&target.live);
     if let Some(place) = connections.room() {
+        exchange.pass = None;
         return Ok(place);
+    }
+    if exchange.pass.is_none() && !exchange.workplace.reconnects.is_open(&target.live) {
+        return Err(Attempted::TryAnother(Failure::Connect(ConnectError::Refusing)));
     }
     exchange.progress.enter(Phase::Waiting, exchange.workplace.now().monotonic, None);
     let workplace = Rc::clone(&exchange.workplace);
     let live = Arc::clone(&target.live);
-    let failed = Box::new(move || workplace.report(Report::ConnectFailed(Arc::clone(&live))));
+    let failed = Box::new(move || {
+        workplace.counters.failed_dials.add_one();
+        workplace.report(Report::ConnectFailed(Arc::clone(&live)));
+    });
+    let (workplace, live) = (Rc::clone(&exchange.workplace), Arc::clone(&target.live));
+    let connected = Box::new(move || {
+        if live.awaits_connect() {
+            workplace.report(Report::Connected(Arc::clone(&live)));
+        }
+    });
     let taken = match target.address {
         None => {
             failed();
             Err(ConnectError::Unresolved)
         }
         Some(address) => {
-            let (timeout, keep_alive) = (upstream.connect, upstream.keep_alive);
+            let (timeout, keep_alive) =
+                (reconnect::dial_timeout(&target.live, upstream), upstream.keep_alive);
             let tls = pool.connector(&target.live);
-            connections.take(Way { address, timeout, tls, keep_alive, failed }, &target.live).await
+            connections
+                .take(Way { address, timeout, tls, keep_alive, failed, connected }, &target.live)
+                .await
         }
     };
+    if taken.is_ok() {
+        exchange.pass = None;
+    }
     taken.map_err(|error| {
         tell(target, &error, exchange);
         Attempted::TryAnother(Failure::Connect(error))

@@ -9,6 +9,13 @@ use std::process::Command;
 
 /// Opens `page.html` by HTTPS and gives back what its script wrote into it.
 fn seen(authority: &Authority, address: SocketAddr, options: &[&str]) -> serde_json::Value {
+    let page = opened(authority, &format!("https://{NAME}:{}/", address.port()), options);
+    let result = result(&page);
+    serde_json::from_str(&result).unwrap_or_else(|_| panic!("{page}"))
+}
+
+/// Opens a URL of the shop and gives back the page as it is then.
+pub(super) fn opened(authority: &Authority, url: &str, options: &[&str]) -> String {
     let profile = tempfile::tempdir().unwrap();
     // It believes this key and no other; the store of authorities is the whole machine's.
     let certificate = std::fs::read(authority.dir().join("shop.pem")).unwrap();
@@ -19,17 +26,23 @@ fn seen(authority: &Authority, address: SocketAddr, options: &[&str]) -> serde_j
     command
         .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         .args(["--no-first-run", "--disable-background-networking", "--disable-extensions"])
+        // It would make https of a URL that says http.
+        .arg("--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable")
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(format!("--host-resolver-rules=MAP {NAME} 127.0.0.1"))
         .arg(format!("--ignore-certificate-errors-spki-list={key}"))
         .arg("--dump-dom")
         .args(options)
-        .arg(format!("https://{NAME}:{}/", address.port()));
+        .arg(url);
     let done = Tool::start(&mut command).done();
-    let page = &done.output;
+    assert!(done.output.contains("id=\"result\""), "{done:?}");
+    done.output
+}
+
+/// What a page of the shop has as its result.
+pub(super) fn result(page: &str) -> String {
     let result = page.split_once("<pre id=\"result\">").and_then(|(_, rest)| rest.split_once('<'));
-    let (result, _) = result.unwrap_or_else(|| panic!("{done:?}"));
-    serde_json::from_str(result).unwrap_or_else(|_| panic!("{done:?}"))
+    result.unwrap_or_else(|| panic!("{page}")).0.to_owned()
 }
 
 /// A page, its fetches one by one and at once, and its WebSockets are all with one replica.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What is checked is the process: an unknown method is `UNIMPLEMENTED`, which is taken for alive.
-const GRPC: &str = "protocol = \"grpc\"\nhealth = { interval = \"200ms\", timeout = \"150ms\" }";
+const GRPC: &str = "protocol = \"grpc\"\nhealth = { interval = \"200ms\" }";
 
 /// Two replicas that speak gRPC.
 struct Replicas {

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub(super) const FAST: &str =
-    "health = { interval = \"200ms\", timeout = \"150ms\", path = \"/\" }";
+pub(super) const FAST: &str = "health = { interval = \"200ms\", path = \"/\" }";
 
 /// Two replicas that speak WebSocket.
 pub(super) struct Replicas {

@@ -81,28 +81,36 @@ proptest! {
 
 const DATE: &str = "Fri, 02 Jan 2026 00:00:00 GMT";
 
+const DAY: u64 = 86_400;
+
 const DEFAULTS: Attributes<'_> = Attributes {
     name: "AWSALB",
+    usual_age: DAY as u32,
     path: "/",
     domain: None,
+    secure: false,
     http_only: true,
     same_site: SameSite::Unset,
     partitioned: false,
 };
 
-fn written(attributes: Attributes<'_>, expires: Option<&str>, secure: bool) -> [String; 2] {
+fn written(attributes: Attributes<'_>, max_age: Option<u64>) -> [String; 2] {
     let template = SetCookieTemplate::new(attributes);
-    let main = template.line("tok-en_1", expires, secure);
-    let twin = template.twin_line("tok-en_1", expires, secure);
+    let ending = max_age.map(|max_age| Ending { date: DATE, max_age });
+    let main = template.line("tok-en_1", ending);
+    let twin = template.twin_line("tok-en_1", ending);
     assert_eq!((main.len(), twin.len()), (main.capacity(), twin.capacity()));
     [main, twin].map(|line| String::from_utf8(line).unwrap())
 }
 
 #[test]
-fn the_defaults_are_written_as_alb_writes_them_and_http_only() {
-    let [main, twin] = written(DEFAULTS, Some(DATE), false);
-    assert_eq!(main, format!("AWSALB=tok-en_1; Expires={DATE}; Path=/; HttpOnly"));
-    let expected = format!("AWSALBCORS=tok-en_1; Expires={DATE}; Path=/; HttpOnly; SameSite=None");
+fn the_defaults_are_written_as_alb_writes_them_with_an_age_and_http_only() {
+    let [main, twin] = written(DEFAULTS, Some(DAY));
+    let expected = format!("AWSALB=tok-en_1; Expires={DATE}; Max-Age=86400; Path=/; HttpOnly");
+    assert_eq!(main, expected);
+    let expected = format!(
+        "AWSALBCORS=tok-en_1; Expires={DATE}; Max-Age=86400; Path=/; Secure; HttpOnly; SameSite=None"
+    );
     assert_eq!(twin, expected);
 }
 
@@ -111,32 +119,52 @@ fn every_attribute_is_written_in_its_place() {
     let all = Attributes {
         path: "/shop",
         domain: Some("shop.example"),
+        secure: true,
         same_site: SameSite::Strict,
         partitioned: true,
         ..DEFAULTS
     };
-    let [main, _] = written(all, Some(DATE), true);
+    let [main, _] = written(all, Some(DAY));
     let expected = format!(
-        "AWSALB=tok-en_1; Expires={DATE}; Path=/shop; Domain=shop.example; Secure; HttpOnly; \
-         SameSite=Strict; Partitioned"
+        "AWSALB=tok-en_1; Expires={DATE}; Max-Age=86400; Path=/shop; Domain=shop.example; Secure; \
+         HttpOnly; SameSite=Strict; Partitioned"
     );
     assert_eq!(main, expected);
 }
 
 #[test]
+fn an_age_that_is_not_the_usual_one_is_written_in_its_place_and_a_session_has_neither() {
+    for (max_age, expected) in [
+        (Some(DAY), format!("; Expires={DATE}; Max-Age=86400")),
+        (Some(DAY - 1), format!("; Expires={DATE}; Max-Age=86399")),
+        (Some(7 * DAY), format!("; Expires={DATE}; Max-Age=604800")),
+        (Some(0), format!("; Expires={DATE}; Max-Age=0")),
+        (Some(u64::MAX), format!("; Expires={DATE}; Max-Age=18446744073709551615")),
+        (None, String::new()),
+    ] {
+        let [main, twin] = written(DEFAULTS, max_age);
+        assert_eq!(main, format!("AWSALB=tok-en_1{expected}; Path=/; HttpOnly"));
+        let attributes = "; Path=/; Secure; HttpOnly; SameSite=None";
+        assert_eq!(twin, format!("AWSALBCORS=tok-en_1{expected}{attributes}"));
+    }
+}
+
+#[test]
 fn the_cookie_crate_reads_every_combination_as_it_was_meant() {
     let sites = [SameSite::Unset, SameSite::Lax, SameSite::Strict, SameSite::None];
-    for bits in 0..64_usize {
+    for bits in 0..128_usize {
         let on = |bit: usize| bits & 1 << bit != 0;
         let attributes = Attributes {
             path: if on(0) { "/a b" } else { "/" },
             domain: on(1).then_some("shop.example"),
             http_only: on(2),
             partitioned: on(3),
+            secure: on(5),
             same_site: sites[bits % 4],
             ..DEFAULTS
         };
-        let [main, twin] = written(attributes, on(4).then_some(DATE), on(5));
+        let max_age = if on(6) { DAY } else { 17 };
+        let [main, twin] = written(attributes, on(4).then_some(max_age));
         for (line, name) in [(main, "AWSALB"), (twin, "AWSALBCORS")] {
             let read = Cookie::parse(line).unwrap();
             assert_eq!(read.name_value(), (name, "tok-en_1"));
@@ -145,7 +173,9 @@ fn the_cookie_crate_reads_every_combination_as_it_was_meant() {
             assert_eq!(read.http_only().unwrap_or(false), on(2));
             assert_eq!(read.partitioned().unwrap_or(false), on(3));
             assert_eq!(read.expires().is_some(), on(4));
-            assert_eq!(read.secure().unwrap_or(false), on(5));
+            let age = read.max_age().map(|age| age.whole_seconds() as u64);
+            assert_eq!(age, on(4).then_some(max_age));
+            assert_eq!(read.secure().unwrap_or(false), on(5) || name == "AWSALBCORS");
             let expected = match (name, attributes.same_site) {
                 ("AWSALBCORS", _) | (_, SameSite::None) => Some(cookie::SameSite::None),
                 (_, SameSite::Lax) => Some(cookie::SameSite::Lax),

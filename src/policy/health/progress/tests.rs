@@ -3,19 +3,22 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ground::clock::Moment;
 
 const THRESHOLDS: Thresholds = Thresholds { healthy: 3, unhealthy: 2, connect_failures: Some(3) };
 
-/// `+` a pass, `-` a failure, `d` a wish to drain instead of either, `x` a failed connection, `o` an
-/// answer; the states after each.
+/// `+` a pass, `-` a failure, `d` a wish to drain instead of either, `x` a failed dial, `o` one of
+/// traffic that succeeded, `r` one beside a check; the states after each, a second apart.
 #[track_caller]
 fn check(events: &str, states: &str) {
     let mut progress = Progress::default();
-    let mut got = String::new();
+    let (mut got, mut now) = (String::new(), Moment::now().monotonic);
     for event in events.chars() {
-        progress.observe(&event_of(event), THRESHOLDS);
+        now += Duration::from_secs(1);
+        progress.observe(&event_of(event), THRESHOLDS, now);
         got.push(match progress.state() {
             State::Initial => 'i',
+            State::Healthy if progress.is_suspect() => 's',
             State::Healthy => 'h',
             State::Unhealthy => 'u',
         });
@@ -51,18 +54,18 @@ fn a_target_that_flaps_below_its_threshold_stays_as_it_is() {
 
 #[test]
 fn codes_are_remembered_each_once_and_no_more_than_there_is_room_for() {
-    let mut progress = Progress::default();
+    let (mut progress, now) = (Progress::default(), Moment::now().monotonic);
     for got in (500..530).chain(500..530) {
         let event = Event::Failed(Failure::ResponseCodeMismatch { got });
-        progress.observe(&event, THRESHOLDS);
+        progress.observe(&event, THRESHOLDS, now);
     }
     assert_eq!(progress.codes(), (500..510).collect::<Vec<_>>());
-    progress.observe(&Event::Passed, THRESHOLDS);
+    progress.observe(&Event::Passed, THRESHOLDS, now);
     assert!(progress.codes().is_empty());
 }
 
 fn histories() -> impl Strategy<Value = Vec<char>> {
-    let event = prop_oneof![Just('+'), Just('-'), Just('d'), Just('x'), Just('o')];
+    let event = prop_oneof![Just('+'), Just('-'), Just('d'), Just('x'), Just('o'), Just('r')];
     proptest::collection::vec(event, 0..60)
 }
 
@@ -72,7 +75,8 @@ fn event_of(letter: char) -> Event {
         '-' => Event::Failed(Failure::Timeout),
         'd' => Event::Waived,
         'x' => Event::ConnectFailed,
-        _ => Event::Answered,
+        'r' => Event::Reached,
+        _ => Event::Connected,
     }
 }
 
@@ -92,26 +96,29 @@ proptest! {
         connect_failures in proptest::option::of(1_u32..=5),
     ) {
         let thresholds = Thresholds { healthy, unhealthy, connect_failures };
-        let mut progress = Progress::default();
+        let (mut progress, mut now) = (Progress::default(), Moment::now().monotonic);
         for end in 1..=history.len() {
             let (history, before) = (&history[..end], progress.state());
-            let changed = progress.observe(&event_of(history[end - 1]), thresholds);
+            // All of it within less than a target must refuse before that alone takes it out.
+            now += Duration::from_millis(400);
+            let changed = progress.observe(&event_of(history[end - 1]), thresholds, now);
             let after = progress.state();
             prop_assert_eq!(changed, before != after);
             let passes = run(history, '+', "+-d");
             let failures = run(history, '-', "+-d");
-            let lost = run(history, 'x', "xo");
+            let lost = run(history, 'x', "xor");
             let reached = |run: usize, bound: u32| run >= bound as usize;
             match (before, after) {
                 (State::Initial, State::Healthy) => prop_assert!(passes == 1),
                 (State::Unhealthy, State::Healthy) => prop_assert!(reached(passes, healthy)),
                 (State::Initial | State::Healthy, State::Unhealthy) => {
-                    let by_traffic = connect_failures.is_some_and(|bound| reached(lost, bound));
-                    prop_assert!(reached(failures, unhealthy) || by_traffic);
+                    prop_assert!(reached(failures, unhealthy));
                     prop_assert!(progress.failure().is_some());
                 }
                 (before, after) => prop_assert_eq!(before, after),
             }
+            let doubted = connect_failures.is_some_and(|bound| reached(lost, bound));
+            prop_assert_eq!(progress.is_suspect(), doubted && after == State::Healthy);
             // What is well known cannot be missed either.
             if history[end - 1] == '+' && before == State::Initial {
                 prop_assert_eq!(after, State::Healthy);
@@ -125,13 +132,13 @@ proptest! {
     /// A wish to drain instead of a result never changes a state, whatever came before it.
     #[test]
     fn a_wish_instead_of_a_result_changes_no_state(history in histories()) {
-        let mut progress = Progress::default();
+        let (mut progress, now) = (Progress::default(), Moment::now().monotonic);
         for letter in history {
-            progress.observe(&event_of(letter), THRESHOLDS);
+            progress.observe(&event_of(letter), THRESHOLDS, now);
         }
         let before = progress.state();
         for _ in 0..20 {
-            prop_assert!(!progress.observe(&Event::Waived, THRESHOLDS));
+            prop_assert!(!progress.observe(&Event::Waived, THRESHOLDS, now));
         }
         prop_assert_eq!(progress.state(), before);
         prop_assert!(progress.is_checked());
@@ -139,17 +146,90 @@ proptest! {
 }
 
 #[test]
-fn three_failed_connections_take_a_target_out_and_only_checks_bring_it_back() {
-    check("+xxoxxx", "hhhhhhu");
-    check("+xxxoo+++", "hhhuuuuuh");
+fn failed_dials_make_a_target_suspect_and_only_failed_checks_take_it_out() {
+    check("+xxoxxxxxx", "hhhhhhssss");
+    check("+xxx+++--", "hhhsssssu");
+    // A dial that succeeds ends it, of traffic or beside a check; a check at another port does not.
+    check("+xxxo", "hhhsh");
+    check("+xxxr+", "hhhshh");
+    check("+xxx+-+", "hhhssss");
+    // A target that comes back from its checks is as suspect as before until a dial succeeds.
+    check("+xxx--+++r", "hhhssuuush");
+    // One that is not known yet is no better for being suspect.
+    check("xxx+", "iiis");
+}
+
+/// A target after these events, so many seconds apart.
+fn after(seconds: u64, events: &str) -> Progress {
+    let (mut progress, mut now) = (Progress::default(), Moment::now().monotonic);
+    for event in events.chars() {
+        now += Duration::from_secs(seconds);
+        progress.observe(&event_of(event), THRESHOLDS, now);
+    }
+    progress
+}
+
+#[test]
+fn a_target_that_refuses_for_long_while_its_checks_pass_counts_as_failing() {
+    let state = |seconds, events: &str| {
+        let progress = after(seconds, events);
+        assert_eq!(progress.is_disputed(), progress.state() == State::Unhealthy);
+        progress.state()
+    };
+    for (seconds, events, expected) in [
+        (5, "+x+x+x+x", State::Unhealthy),
+        (5, "+x+x+x+", State::Healthy),
+        // A check that connects does not end it, a dial of traffic does.
+        (5, "+x+xr+x+", State::Healthy),
+        (3, "+xr+xr+xr+xr+x", State::Unhealthy),
+        (5, "+x+x+o+x", State::Healthy),
+        // No check has passed meanwhile, or the last has failed.
+        (5, "+xxxxxxxx", State::Healthy),
+        (5, "+x+x+x-x", State::Healthy),
+        // One old refusal, and silence.
+        (20, "+x+x+x+x", State::Healthy),
+        (40, "+xx+x", State::Healthy),
+    ] {
+        assert_eq!(state(seconds, events), expected, "{events}");
+    }
+}
+
+#[test]
+fn a_disputed_target_is_back_when_all_that_is_tried_succeeds_for_as_long_as_it_refused() {
+    let disputed = "+x+x+x+x";
+    for (events, expected) in [
+        ("++++++", State::Unhealthy),
+        ("+++++++", State::Healthy),
+        ("++++-+++++++", State::Healthy),
+        ("++++-++++++", State::Unhealthy),
+        // Refused dials meanwhile change nothing: the check beside them is told as failed.
+        ("x-x-x-", State::Unhealthy),
+        // Traffic itself says that it serves: the threshold is enough.
+        ("o+++", State::Healthy),
+        ("o++", State::Unhealthy),
+    ] {
+        assert_eq!(after(5, &format!("{disputed}{events}")).state(), expected, "{events}");
+    }
+}
+
+#[test]
+fn traffic_tells_nothing_where_it_is_not_to() {
+    let deaf = Thresholds { connect_failures: None, ..THRESHOLDS };
+    let (mut progress, mut now) = (Progress::default(), Moment::now().monotonic);
+    for event in "+x+x+x+x+x+x+x+xxxxx".chars() {
+        now += Duration::from_secs(5);
+        progress.observe(&event_of(event), deaf, now);
+        assert!(!progress.is_suspect() && !progress.awaits_connect() && !progress.wants_dial());
+    }
+    assert_eq!(progress.state(), State::Healthy);
 }
 
 #[test]
 fn a_state_that_may_be_changing_is_checked_sooner() {
     let after = |events: &[Event]| {
-        let mut progress = Progress::default();
+        let (mut progress, now) = (Progress::default(), Moment::now().monotonic);
         for event in events {
-            progress.observe(event, THRESHOLDS);
+            progress.observe(event, THRESHOLDS, now);
         }
         progress.is_unsettled()
     };

@@ -163,3 +163,81 @@ proptest! {
         prop_assert_eq!(unmet(&any_value, &query, &[]).is_none(), has_pairs);
     }
 }
+
+#[test]
+fn conditions_cover_what_they_are_certain_to_hold_of() {
+    let of = |hosts: &[&str], paths: &[&str]| Conditions {
+        hosts: hosts.iter().map(|one| Pattern::host(one).unwrap()).collect(),
+        paths: paths.iter().map(|one| Pattern::path(one).unwrap()).collect(),
+        ..Conditions::default()
+    };
+    let get = Conditions { methods: vec!["GET".into()], ..Conditions::default() };
+    let asks = |query: &[PairCondition], headers: &[FieldCondition]| Conditions {
+        query: query.to_vec(),
+        headers: headers.to_vec(),
+        ..Conditions::default()
+    };
+    let beta = || asks(&[], &[field("x-beta", &["yes"])]);
+    let from = |range: &str| Conditions {
+        source_ips: AddressSet::new(vec![range.parse().unwrap()]),
+        ..Conditions::default()
+    };
+    let any = Conditions::default();
+    for (one, other, expected) in [
+        (&any, &of(&["a.example"], &["/x"]), true),
+        (&of(&["*"], &["/*"]), &any, true),
+        (&of(&["*"], &["*"]), &any, true),
+        (&of(&["a.example"], &[]), &any, false),
+        (&of(&[], &["/a/*"]), &any, false),
+        (&of(&["*.example"], &[]), &of(&["a.example", "b.example"], &["/x"]), true),
+        (&of(&["*.example"], &[]), &of(&["a.example", "a.test"], &[]), false),
+        (&of(&["a.example"], &["/a"]), &of(&["a.example"], &[]), false),
+        (&get, &any, false),
+        (&any, &get, true),
+        (&get, &get, true),
+        (&beta(), &any, false),
+        (&beta(), &beta(), true),
+        (&asks(&[pair(None, "1")], &[]), &any, false),
+        (&asks(&[pair(None, "1")], &[]), &asks(&[pair(None, "1")], &[]), true),
+        (&from("10.0.0.0/8"), &from("10.1.0.0/16"), true),
+        (&from("10.0.0.0/8"), &any, false),
+    ] {
+        assert_eq!(one.cover(other), expected, "{one:?} {other:?}");
+    }
+}
+
+fn few() -> impl Strategy<Value = Conditions> {
+    let hosts = prop::collection::vec("(\\*|a|b)(\\.c)?", 0..3);
+    let paths = prop::collection::vec("/[ab*?]{0,2}", 0..3);
+    let methods = prop::collection::vec(prop_oneof![Just("GET"), Just("PUT")], 0..2);
+    let addresses = prop::option::of(prop_oneof![Just("10.0.0.0/8"), Just("10.1.0.0/16")]);
+    (hosts, paths, methods, addresses).prop_map(|(hosts, paths, methods, addresses)| Conditions {
+        hosts: hosts.iter().filter_map(|one| Pattern::host(one)).collect(),
+        paths: paths.iter().filter_map(|one| Pattern::path(one)).collect(),
+        methods: methods.into_iter().map(Into::into).collect(),
+        source_ips: AddressSet::new(
+            addresses.into_iter().map(|one| one.parse().unwrap()).collect(),
+        ),
+        ..Conditions::default()
+    })
+}
+
+proptest! {
+    #[test]
+    fn conditions_that_cover_others_hold_wherever_the_others_do(
+        one in few(),
+        other in few(),
+        host in "[ab](\\.c)?",
+        path in "/[ab]{0,2}",
+        method in prop_oneof![Just("GET"), Just("PUT")],
+        address in prop_oneof![Just("10.1.0.1"), Just("10.2.0.1"), Just("192.0.2.1")],
+    ) {
+        let headers = HeaderMap::new();
+        let address = address.parse().unwrap();
+        let (host, path) = (host.as_str(), path.as_str());
+        let subject = Subject { host, path, query: "", method, headers: &headers, address };
+        if one.cover(&other) && other.unmet(&subject).is_none() {
+            prop_assert!(one.unmet(&subject).is_none());
+        }
+    }
+}

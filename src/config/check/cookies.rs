@@ -1,0 +1,309 @@
+//! What browsers make of the balancer's cookies: what `secure = "auto"` comes to for each of them, and
+//! which settings make a cookie that no browser keeps or sends. That is worth a warning: it looks
+//! like stickiness that does not work.
+
+use super::stickiness::{self, cookie_name, kind};
+use super::ways::{Way, reached_from};
+use crate::config::node::{Node, Table};
+use crate::config::problem::{Problem, Problems};
+use crate::config::settings::{
+    Action, Carrier, CookieSettings, Forward, Group, ReachedFrom, Rule, WrittenCookie,
+};
+use crate::policy::affinity::app_cookie::companion_name;
+use crate::policy::affinity::{CorsTwin, GROUP_COOKIE, SameSite, SecureAttribute};
+use crate::policy::routing::pattern::Pattern;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::Range;
+
+/// Every cookie that a group or a rule writes, sorted by name.
+pub(super) fn written(ways: &[Way<'_>], rules: &[Rule], groups: &[Group]) -> Vec<WrittenCookie> {
+    let mut cookies: BTreeMap<String, WrittenCookie> = BTreeMap::new();
+    let mut add = |name: &str, has_twin: bool, settings: &CookieSettings| {
+        cookies.entry(name.to_owned()).or_insert_with(|| WrittenCookie {
+            name: name.to_owned(),
+            has_twin: has_twin && settings.cors_twin != CorsTwin::Never,
+            settings: settings.clone(),
+            reached_from: Vec::new(),
+        });
+    };
+    let mut names = BTreeMap::new();
+    for group in groups {
+        let Some((name, has_twin, settings)) = cookie_of(group) else { continue };
+        add(&name, has_twin, settings);
+        names.insert(&group.name, name);
+    }
+    for rule in rules {
+        if let Action::Forward(Forward { stickiness: Some(sticky), .. }) = &rule.action {
+            add(GROUP_COOKIE, true, &sticky.cookie);
+        }
+    }
+    for way in ways {
+        let of_groups = way.forward.groups.iter().filter_map(|(group, _)| names.get(group));
+        let of_rule = way.forward.stickiness.as_ref().map(|_| GROUP_COOKIE);
+        for name in of_groups.map(String::as_str).chain(of_rule) {
+            let Some(cookie) = cookies.get_mut(name) else { continue };
+            let listener = way.listener;
+            if cookie.reached_from.iter().all(|(known, _)| *known != listener.name) {
+                cookie.reached_from.push((listener.name.clone(), reached_from(listener)));
+            }
+        }
+    }
+    cookies.into_values().collect()
+}
+
+/// The cookie a group writes, whether it has a twin, and how it is written.
+fn cookie_of(group: &Group) -> Option<(String, bool, &CookieSettings)> {
+    let stickiness = group.stickiness.as_ref()?;
+    let (name, has_twin) = match &stickiness.carrier {
+        Carrier::LbCookie { name, .. } => (name.clone(), true),
+        Carrier::AppCookie { companion, .. } => (companion_name(companion), false),
+        Carrier::Route { .. } | Carrier::Header(_) => return None,
+    };
+    Some((name, has_twin, &stickiness.cookie))
+}
+
+/// Tells groups and rules what `secure` comes to for their cookie.
+pub(super) fn settle(cookies: &[WrittenCookie], rules: &mut [Rule], groups: &mut [Group]) {
+    let is_secure = |name: &str| {
+        cookies.iter().find(|cookie| cookie.name == name).is_some_and(WrittenCookie::is_secure)
+    };
+    for group in groups {
+        let settled = cookie_of(group).map(|(name, ..)| is_secure(&name));
+        if let (Some(settled), Some(stickiness)) = (settled, &mut group.stickiness) {
+            stickiness.cookie.is_secure = settled;
+        }
+    }
+    for rule in rules {
+        if let Action::Forward(Forward { stickiness: Some(sticky), .. }) = &mut rule.action {
+            sticky.cookie.is_secure = is_secure(GROUP_COOKIE);
+        }
+    }
+}
+
+/// What writes a cookie, and where the file says how.
+struct Writer<'f> {
+    cookie: &'f WrittenCookie,
+    /// What this group says of it. Where groups disagree, the file is refused for that.
+    settings: CookieSettings,
+    /// The group as it is written, and its `stickiness`.
+    group: &'f Node,
+    table: &'f Table,
+    /// The rules that lead to it.
+    rules: Vec<&'f Rule>,
+}
+
+/// Warns of what no browser keeps, or sends where it is wanted.
+pub(super) fn kept_and_sent(
+    cookies: &[WrittenCookie],
+    ways: &[Way<'_>],
+    file: &Table,
+    problems: &mut Problems,
+) {
+    let mut found: Vec<Problem> = Vec::new();
+    for writer in writers(cookies, ways, file) {
+        let more = writer.prefix().into_iter().chain(writer.without_secure());
+        let more = more.chain(writer.over_plain_http()).chain(writer.strict());
+        let more = more.chain(writer.domain());
+        for problem in more.chain(writer.elsewhere()) {
+            // A rule's cookie is written as its group's is.
+            let known =
+                |other: &Problem| (&other.span, &other.title) == (&problem.span, &problem.title);
+            if !found.iter().any(known) {
+                found.push(problem);
+            }
+        }
+    }
+    for problem in found {
+        problems.push(problem.warning());
+    }
+}
+
+fn writers<'f>(cookies: &'f [WrittenCookie], ways: &[Way<'f>], file: &'f Table) -> Vec<Writer<'f>> {
+    let cookie = |name: &str| cookies.iter().find(|cookie| cookie.name == name);
+    let groups = file.table("target_group");
+    let sticky =
+        |group: &'f Node| Some(group.table().table("stickiness")).filter(|t| t.flag("enabled"));
+    let mut rules_to: BTreeMap<&str, Vec<&Rule>> = BTreeMap::new();
+    let mut of_rules: BTreeMap<&str, Vec<&Rule>> = BTreeMap::new();
+    for way in ways {
+        let Some(rule) = way.rule else { continue };
+        let named = || way.forward.groups.iter().map(|(group, _)| group.as_str());
+        for group in named() {
+            rules_to.entry(group).or_default().push(rule);
+        }
+        let first = || named().find(|group| groups.get(group).and_then(sticky).is_some());
+        if let Some(group) = way.forward.stickiness.as_ref().and_then(|_| first()) {
+            of_rules.entry(group).or_default().push(rule);
+        }
+    }
+    let mut writers = Vec::new();
+    for (name, group) in groups.entries() {
+        let Some(table) = sticky(group) else { continue };
+        let settings = stickiness::cookie(table);
+        if let Some(cookie) = cookie_name(table).and_then(|name| cookie(&name)) {
+            let rules = rules_to.remove(name).unwrap_or_default();
+            writers.push(Writer { cookie, settings: settings.clone(), group, table, rules });
+        }
+        if let (Some(cookie), Some(rules)) = (cookie(GROUP_COOKIE), of_rules.remove(name)) {
+            writers.push(Writer { cookie, settings, group, table, rules });
+        }
+    }
+    writers
+}
+
+impl Writer<'_> {
+    fn at(&self, key: &str) -> Range<usize> {
+        self.table.written(key).map_or(&self.group.key, |node| &node.span).clone()
+    }
+
+    /// What a name that begins so promises (RFC 6265bis section 4.1.3, and Chromium's `__Http-`). A
+    /// browser looks at it in any case.
+    fn prefix(&self) -> Option<Problem> {
+        let (cookie, settings) = (self.cookie, &self.settings);
+        let is = |prefix: &&str| {
+            cookie.name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        let prefix = ["__Host-Http-", "__Http-", "__Host-", "__Secure-"].into_iter().find(is)?;
+        let mut missing = Vec::new();
+        if !cookie.is_secure() {
+            missing.push("`secure = \"always\"`");
+        }
+        if prefix.contains("Host") && settings.path != "/" {
+            missing.push("`path = \"/\"`");
+        }
+        if prefix.contains("Host") && settings.domain.is_some() {
+            missing.push("no `domain`");
+        }
+        if prefix.contains("Http") && !settings.http_only {
+            missing.push("`http_only = true`");
+        }
+        if missing.is_empty() {
+            return None;
+        }
+        let kind = self.table.table(kind(self.table));
+        let name = kind.written("name").filter(|node| node.text() == cookie.name);
+        let name = name.or_else(|| kind.written("companion")).map_or(&self.group.key, |n| &n.span);
+        let title =
+            format!("browsers drop `{}`: a name with `{prefix}` promises more", cookie.name);
+        let help = format!("it needs {}; or give it another name", missing.join(" and "));
+        Some(Problem::at(name.clone(), title).help(help))
+    }
+
+    /// `SameSite=None` and `Partitioned`, which go with `Secure` alone (RFC 6265bis section 5.7).
+    fn without_secure(&self) -> impl Iterator<Item = Problem> {
+        let (is_secure, settings) = (self.cookie.is_secure(), &self.settings);
+        let same_site = (settings.same_site == SameSite::None).then_some("same_site");
+        let partitioned = settings.partitioned.then_some("partitioned");
+        let keys = same_site.into_iter().chain(partitioned).filter(move |_| !is_secure);
+        let auto = settings.secure == SecureAttribute::Auto;
+        keys.map(move |key| {
+            let title = "browsers drop such a cookie unless it is `Secure`";
+            let problem = Problem::at(self.at(key), title);
+            if auto {
+                let label = "`secure = \"auto\"` is not Secure: clients may come over plain HTTP";
+                problem
+                    .label(label)
+                    .help("write `secure = \"always\"`, and let browsers come over TLS")
+            } else {
+                problem.help("write `secure = \"auto\"` or \"always\"")
+            }
+        })
+    }
+
+    /// `Secure` where it cannot be kept (RFC 6265bis section 5.7: not from a response over plain
+    /// HTTP).
+    fn over_plain_http(&self) -> Option<Problem> {
+        let from = &self.cookie.reached_from;
+        let (plain, _) = from.iter().find(|(_, from)| *from == ReachedFrom::Plain)?;
+        if self.settings.secure != SecureAttribute::Always {
+            return None;
+        }
+        let title = match from.iter().all(|(_, from)| *from == ReachedFrom::Plain) {
+            true => {
+                "no browser keeps this cookie: it is `Secure`, and it comes over plain HTTP alone"
+                    .into()
+            }
+            false => {
+                format!("browsers keep no `Secure` cookie of listener `{plain}`: it is plain HTTP")
+            }
+        };
+        let help = "write `secure = \"auto\"`, give the plain listener `redirect_to`, or name the \
+                    proxies that speak TLS in front of it in its `trusted_proxies`";
+        Some(Problem::at(self.at("secure"), title).help(help))
+    }
+
+    /// A request that another site begins brings no such cookie (RFC 6265bis section 5.6.7.1), and
+    /// without a twin it brings none: it is placed anew, and its answer replaces the pin.
+    fn strict(&self) -> Option<Problem> {
+        if self.settings.same_site != SameSite::Strict || self.cookie.has_twin {
+            return None;
+        }
+        let title = "browsers send no such cookie where a link of another site is followed";
+        let help =
+            "such a client is placed anew, and loses its session: write `same_site = \"lax\"`";
+        Some(Problem::at(self.at("same_site"), title).help(help))
+    }
+
+    /// A `Domain` that is refused whichever host says it (RFC 6265bis sections 5.1.3 and 5.7).
+    fn domain(&self) -> Option<Problem> {
+        let domain = self.settings.domain.as_deref()?;
+        let name = domain.strip_prefix('.').unwrap_or(domain).to_ascii_lowercase();
+        let is_suffix = |name: &str| psl::suffix(name.as_bytes()).is_some_and(|all| all == name);
+        let title = if name.parse::<IpAddr>().is_ok() {
+            "`domain` is an address: browsers keep cookies of a domain for names alone"
+        } else if name.ends_with('.') {
+            "`domain` ends in a dot: browsers find no host in it"
+        } else if is_suffix(&name) {
+            "`domain` is a public suffix: browsers keep no cookie for all that is under it"
+        } else {
+            return None;
+        };
+        let help = "leave `domain` out, and the cookie is the host's own";
+        Some(Problem::at(self.at("domain"), title).help(help))
+    }
+
+    /// A `Domain` or `Path` that rules which lead here cannot have.
+    fn elsewhere(&self) -> impl Iterator<Item = Problem> {
+        let settings = &self.settings;
+        let domain =
+            settings.domain.as_deref().map(|domain| domain.strip_prefix('.').unwrap_or(domain));
+        let inside = domain.and_then(|domain| {
+            Some([Pattern::host(domain)?, Pattern::host(&format!("*.{domain}"))?])
+        });
+        let path = settings.path.as_str();
+        let below = format!("{}/*", path.strip_suffix('/').unwrap_or(path));
+        let below =
+            Pattern::path(path).zip(Pattern::path(&below)).map(|(here, below)| [here, below]);
+        self.rules.iter().flat_map(move |rule| {
+            let meets = |places: &[Pattern; 2], one: &Pattern| places.iter().any(|p| p.meets(one));
+            let outside = inside.as_ref().and_then(|inside| {
+                let host = rule.conditions.hosts.iter().find(|host| !meets(inside, host))?;
+                let title = format!("`domain` does not hold host `{host}` of rule `{}`", rule.name);
+                let problem = Problem::at(self.at("domain"), title);
+                Some(
+                    problem
+                        .label("browsers drop the cookie there")
+                        .help("write a domain that its hosts are in, or leave `domain` out"),
+                )
+            });
+            let unsent = below.as_ref().and_then(|below| {
+                let paths = &rule.conditions.paths;
+                if paths.is_empty() || paths.iter().any(|path| meets(below, path)) {
+                    return None;
+                }
+                let title = format!("`path` holds no path of rule `{}`", rule.name);
+                let problem = Problem::at(self.at("path"), title);
+                Some(
+                    problem
+                        .label("browsers do not send the cookie there")
+                        .help("write a path that is in front of all of the rule's, such as \"/\""),
+                )
+            });
+            outside.into_iter().chain(unsent)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

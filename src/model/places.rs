@@ -1,0 +1,257 @@
+//! The places a target has for requests under its cap: how many are taken, and the line of requests
+//! that wait for one. Places go to the line first, in the order in which the requests joined it, on
+//! whichever worker they are.
+
+use super::live::TargetLive;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// Requests that may wait for a place at one target, over all workers. At the default
+/// `upstream.queue` of 1 s, a target that ends fewer than 1,000 requests a second cannot serve more.
+pub const MAX_WAITING: u32 = 1_024;
+/// The same for requests that wait in any case: those whose pin another spill made a moment ago.
+const MAX_WAITING_IN_ANY_CASE: u32 = 4 * MAX_WAITING;
+
+/// Places taken, and the line.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    taken: AtomicU32,
+    /// Length of the line, read with every request that enters or leaves; the line itself is locked
+    /// only where this is not 0.
+    waiting: AtomicU32,
+    line: Mutex<Line>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    tickets: VecDeque<Ticket>,
+    next_number: u64,
+}
+
+#[derive(Debug)]
+struct Ticket {
+    number: u64,
+    cap: u32,
+    place: oneshot::Sender<InFlight>,
+}
+
+impl Places {
+    pub(super) fn taken(&self) -> u32 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    fn take(&self, cap: u32) -> bool {
+        let enter = |taken| (taken < cap).then_some(taken + 1);
+        self.taken.try_update(Ordering::SeqCst, Ordering::Relaxed, enter).is_ok()
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        // No code that can panic runs under the lock.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first ticket, if there is a place for it; the place is taken.
+    fn next_served(&self) -> Option<Ticket> {
+        let mut line = self.line();
+        let cap = line.tickets.front()?.cap;
+        if !self.take(cap) {
+            return None;
+        }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        line.tickets.pop_front()
+    }
+}
+
+impl TargetLive {
+    /// Requests in flight, as far as they are counted.
+    pub fn in_flight(&self) -> u32 {
+        self.places.taken()
+    }
+
+    /// Whether it has no place for another request: `cap` are in flight, or one waits already.
+    pub fn is_at_cap(&self, cap: u32) -> bool {
+        self.places.taken() >= cap || self.places.is_awaited()
+    }
+
+    /// Whether requests wait for a place.
+    pub fn has_line(&self) -> bool {
+        self.places.is_awaited()
+    }
+
+    /// Counts one more request if the cap allows it and none waits; the guard counts it off again.
+    /// Two workers cannot both take the last place.
+    pub fn enter(self: &Arc<Self>, cap: u32) -> Option<InFlight> {
+        (!self.places.is_awaited() && self.places.take(cap)).then(|| InFlight(Arc::clone(self)))
+    }
+
+    /// Joins the line for a place; `None` where it is too long. `in_any_case` allows a longer one.
+    pub fn join_line(self: &Arc<Self>, cap: u32, in_any_case: bool) -> Option<PlaceInLine> {
+        let bound = if in_any_case { MAX_WAITING_IN_ANY_CASE } else { MAX_WAITING };
+        let join = |waiting| (waiting < bound).then_some(waiting + 1);
+        // Before the first look at the places: a request that leaves looks here after it gave its
+        // place back, so one of the two sees the other.
+        self.places.waiting.try_update(Ordering::SeqCst, Ordering::SeqCst, join).ok()?;
+        let (place, given) = oneshot::channel();
+        let mut line = self.places.line();
+        let number = line.next_number;
+        line.next_number += 1;
+        line.tickets.push_back(Ticket { number, cap, place });
+        drop(line);
+        self.serve_line();
+        Some(PlaceInLine { target: Arc::clone(self), number, given })
+    }
+
+    /// Gives the places that are free to the first in line.
+    fn serve_line(self: &Arc<Self>) {
+        while let Some(ticket) = self.places.next_served() {
+            // A request that left the line at this moment gives its place back as it is dropped.
+            drop(ticket.place.send(InFlight(Arc::clone(self))));
+        }
+    }
+}
+
+/// One request in flight; counted off when dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<TargetLive>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.places.taken.fetch_sub(1, Ordering::SeqCst);
+        if self.0.places.is_awaited() {
+            self.0.serve_line();
+        }
+    }
+}
+
+/// One request in line; it leaves the line when this is dropped.
+#[derive(Debug)]
+pub struct PlaceInLine {
+    target: Arc<TargetLive>,
+    number: u64,
+    given: oneshot::Receiver<InFlight>,
+}
+
+impl PlaceInLine {
+    /// Waits for the place.
+    pub async fn place(&mut self) -> Option<InFlight> {
+        (&mut self.given).await.ok()
+    }
+}
+
+impl Drop for PlaceInLine {
+    fn drop(&mut self) {
+        let mut line = self.target.places.line();
+        // In order of their numbers, for all joined at the end.
+        let at = line.tickets.binary_search_by_key(&self.number, |ticket| ticket.number);
+        let left = at.ok().and_then(|at| line.tickets.remove(at));
+        drop(line);
+        if left.is_some() {
+            self.target.places.waiting.fetch_sub(1, Ordering::SeqCst);
+            // The next one's cap may be higher, where a reload changed it.
+            self.target.serve_line();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    impl PlaceInLine {
+        fn blocking_place(&mut self) -> Option<InFlight> {
+            let (_, closed) = oneshot::channel();
+            std::mem::replace(&mut self.given, closed).blocking_recv().ok()
+        }
+    }
+
+    fn target() -> Arc<TargetLive> {
+        Arc::new(TargetLive::new(0, 0, None, None))
+    }
+
+    #[test]
+    fn the_last_place_under_a_cap_is_taken_once_and_given_back() {
+        let target = target();
+        let first = target.enter(1);
+        assert!(first.is_some() && target.enter(1).is_none());
+        drop(first);
+        assert!(target.enter(1).is_some());
+    }
+
+    #[test]
+    fn places_go_to_the_line_in_its_order_and_past_it_to_no_other_request() {
+        let target = target();
+        let held = target.enter(1).unwrap();
+        let mut line: Vec<_> = (0..3).map(|_| target.join_line(1, false).unwrap()).collect();
+        drop(held);
+        for left in (0..3).rev() {
+            assert!(target.is_at_cap(1) && target.enter(1).is_none());
+            let mut first = line.remove(0);
+            let place = first.given.try_recv().unwrap();
+            assert!(line.iter_mut().all(|next| next.given.try_recv().is_err()), "{left} left");
+            assert_eq!((line.len(), target.in_flight()), (left, 1));
+            drop(place);
+        }
+        assert!(!target.has_line() && target.in_flight() == 0);
+        assert!(target.enter(1).is_some());
+    }
+
+    #[test]
+    fn a_request_that_leaves_the_line_loses_no_place() {
+        let target = target();
+        let held = target.enter(1).unwrap();
+        let (gone, mut next) =
+            (target.join_line(1, false).unwrap(), target.join_line(1, false).unwrap());
+        drop(gone);
+        assert_eq!(next.given.try_recv().unwrap_err(), TryRecvError::Empty);
+        drop(held);
+        // This one leaves with the place in its hand.
+        drop(next);
+        assert!(!target.has_line() && target.in_flight() == 0);
+    }
+
+    #[test]
+    fn the_line_has_a_bound_and_another_for_those_that_wait_in_any_case() {
+        let target = target();
+        let _held = target.enter(1).unwrap();
+        let mut line: Vec<_> =
+            (0..MAX_WAITING).map(|_| target.join_line(1, false).unwrap()).collect();
+        assert!(target.join_line(1, false).is_none());
+        while let Some(next) = target.join_line(1, true) {
+            line.push(next);
+        }
+        assert_eq!(line.len(), MAX_WAITING_IN_ANY_CASE as usize);
+        drop(line);
+        assert!(!target.has_line());
+    }
+
+    #[test]
+    fn under_many_threads_the_cap_holds_and_every_request_in_line_gets_its_place() {
+        let (target, over) = (target(), AtomicU32::new(0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let (target, over) = (&target, &over);
+                    for _ in 0..2_000 {
+                        let place = target.enter(2).or_else(|| {
+                            let mut line = target.join_line(2, false)?;
+                            line.blocking_place()
+                        });
+                        if target.in_flight() > 2 || place.is_none() {
+                            over.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(over.into_inner(), 0);
+        assert!(!target.has_line() && target.in_flight() == 0);
+    }
+}

@@ -1,0 +1,65 @@
+//! The clients whose pin a spill moved to a target a moment ago. Such a client is not sent on at
+//! once when this target refuses too, or its writes would go to and fro between two half-dead
+//! replicas.
+
+use crate::policy::affinity::token::Seed;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a spill is remembered.
+pub const REMEMBERED_FOR: Duration = Duration::from_secs(10);
+/// Clients remembered at one target, some 100 KiB. Those beyond are treated as any other.
+const MAX_CLIENTS: usize = 4_096;
+
+/// Seeds of clients, and when their pin came.
+#[derive(Debug, Default)]
+pub struct RecentSpills(Mutex<HashMap<Seed, Instant>>);
+
+impl RecentSpills {
+    /// Notes that a spill moved this client's pin here.
+    pub fn note(&self, client: Seed, now: Instant) {
+        let mut clients = self.clients();
+        if clients.len() >= MAX_CLIENTS && !clients.contains_key(&client) {
+            clients.retain(|_, since| is_recent(*since, now));
+            if clients.len() >= MAX_CLIENTS {
+                return;
+            }
+        }
+        clients.insert(client, now);
+    }
+
+    /// Whether one did so within the last ten seconds.
+    pub fn contains(&self, client: Seed, now: Instant) -> bool {
+        self.clients().get(&client).is_some_and(|since| is_recent(*since, now))
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<Seed, Instant>> {
+        // No code that can panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_recent(since: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(since) < REMEMBERED_FOR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::clock::Moment;
+
+    #[test]
+    fn a_spill_is_remembered_for_ten_seconds_and_the_table_has_a_bound() {
+        let (spills, now) = (RecentSpills::default(), Moment::now().monotonic);
+        spills.note(Seed(7), now);
+        let later = |ms| now + Duration::from_millis(ms);
+        assert!(spills.contains(Seed(7), later(9_999)) && !spills.contains(Seed(8), now));
+        assert!(!spills.contains(Seed(7), later(10_000)));
+        (0..2 * MAX_CLIENTS as u64).for_each(|client| spills.note(Seed(client), later(5_000)));
+        assert_eq!(spills.clients().len(), MAX_CLIENTS);
+        spills.note(Seed(u64::MAX), later(20_000));
+        assert!(spills.contains(Seed(u64::MAX), later(20_000)));
+        assert_eq!(spills.clients().len(), 1);
+    }
+}

@@ -1,0 +1,202 @@
+//! A group that comes back from an outage gives its clients back: which of its targets that are down
+//! keep their clients meanwhile.
+//!
+//! A target that falls alone loses its clients. Where many fall together the cause is seldom theirs:
+//! a network, a host, a pause. They come back one by one, with their sessions, and the first to pass
+//! a check must not take the others' clients for good. So a group *recovers*
+//!
+//! * from the moment it leaves fail-open: all of its targets that are down, or
+//! * from the moment at least half of those that served, and two or more, fell within the window:
+//!   those that fell. A target whose latest check failed counts as falling as well, so that the first
+//!   to reach its threshold does not lose its clients a moment before the second does.
+//!
+//! A target leaves when it serves again, drains no more or is gone, and all leave when the time is
+//! over. That runs from the first of them that passes a check; where none does, from the fall,
+//! provided that others serve: clients of a target that hangs must not wait for it without end. While
+//! nothing serves, nothing could take the clients, and no time runs.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// What bounds a recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long it lasts; zero is none.
+    pub recovery: Duration,
+    /// Falls within so long are one outage.
+    pub window: Duration,
+    /// What a target that passes its checks when the time is over still has to pass the rest of them.
+    pub grace: Duration,
+}
+
+impl Limits {
+    /// The limits of a group with this recovery and these checks.
+    pub fn of(recovery: Duration, interval: Duration, to_be_healthy: Duration) -> Self {
+        let window = MIN_WINDOW.max(interval.saturating_mul(2));
+        Self { recovery, window, grace: to_be_healthy }
+    }
+}
+
+/// Targets are checked at different moments, and not all notice an outage at once.
+const MIN_WINDOW: Duration = Duration::from_secs(10);
+
+/// How a target is seen at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing is known of it.
+    Unknown,
+    /// It serves.
+    Serving,
+    /// It serves, and its latest check failed.
+    Failing,
+    /// It is down.
+    Down,
+    /// It is down, and its latest check passed.
+    Passing,
+}
+
+impl Seen {
+    fn serves(self) -> bool {
+        matches!(self, Self::Serving | Self::Failing)
+    }
+
+    fn is_down(self) -> bool {
+        matches!(self, Self::Down | Self::Passing)
+    }
+}
+
+/// One target at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Which it is. Another address is another target.
+    pub key: u64,
+    /// How it is seen.
+    pub seen: Seen,
+    /// It is being drained: that it falls is no outage.
+    pub drains: bool,
+}
+
+/// What became of a group's recovery at a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// None.
+    None,
+    /// So many of its targets recover from now on.
+    Begun(usize),
+    /// None of them recovers any more; so many are still down and lose their clients.
+    Over(usize),
+}
+
+/// A group's recovery.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    fails_open: bool,
+    serving: HashSet<u64>,
+    /// Those that fell and are down, and when. Not those of an outage already taken in.
+    falls: HashMap<u64, Instant>,
+    /// Those that recover.
+    members: HashSet<u64>,
+    /// Those that fell, while others only seem to fall.
+    presumed: HashSet<u64>,
+    /// Since when the time runs.
+    since: Option<Instant>,
+    has_passed: bool,
+}
+
+impl Recovery {
+    /// Whether a target that is down keeps its clients.
+    pub fn has(&self, key: u64) -> bool {
+        self.members.contains(&key) || self.presumed.contains(&key)
+    }
+
+    /// Looks at the group: all of its targets that this balancer may use and whose deregistration
+    /// delay is not over.
+    pub fn look(
+        &mut self,
+        targets: &[Target],
+        fails_open: bool,
+        limits: Limits,
+        now: Instant,
+    ) -> Change {
+        let recovered = !self.members.is_empty();
+        let down: HashMap<u64, Seen> = targets
+            .iter()
+            .filter(|target| target.seen.is_down())
+            .map(|target| (target.key, target.seen))
+            .collect();
+        let is_down = |key: &u64| down.contains_key(key);
+        let serves_again =
+            |target: &Target| target.seen.serves() && self.members.contains(&target.key);
+        let mut has_passed_now = targets.iter().any(serves_again);
+        let left_fail_open = self.fails_open && !fails_open;
+        self.fails_open = fails_open;
+        self.falls
+            .retain(|key, at| is_down(key) && now.saturating_duration_since(*at) <= limits.window);
+        self.members.retain(is_down);
+        self.presumed.clear();
+        for target in targets.iter().filter(|target| target.seen.is_down() && !target.drains) {
+            if self.serving.contains(&target.key) {
+                self.falls.insert(target.key, now);
+                if recovered {
+                    self.members.insert(target.key);
+                }
+            }
+        }
+        let count = |is: &dyn Fn(&Target) -> bool| {
+            targets.iter().filter(|target| !target.drains && is(target)).count()
+        };
+        let serving = count(&|target| target.seen.serves());
+        let failing = count(&|target| target.seen == Seen::Failing);
+        self.serving.clear();
+        self.serving
+            .extend(targets.iter().filter(|target| target.seen.serves()).map(|target| target.key));
+        if limits.recovery.is_zero() {
+            self.members.clear();
+            return Change::None;
+        }
+        if left_fail_open {
+            self.members.extend(down.keys());
+            self.falls.clear();
+            (self.since, self.has_passed) = (Some(now), true);
+        } else if is_outage(self.falls.len(), serving) {
+            self.members.extend(self.falls.drain().map(|(key, _)| key));
+            (self.since, self.has_passed) = (None, false);
+        } else if !self.falls.is_empty() && is_outage(self.falls.len() + failing, serving - failing)
+        {
+            self.presumed.extend(self.falls.keys());
+        }
+        if self.members.is_empty() {
+            (self.since, self.has_passed) = (None, false);
+            return if recovered { Change::Over(0) } else { Change::None };
+        }
+        let passing = |key: &u64| down.get(key) == Some(&Seen::Passing);
+        if fails_open || (serving == 0 && !self.has_passed) {
+            self.since = None;
+        } else if self.since.is_none() {
+            self.since = Some(now);
+        }
+        has_passed_now |= self.members.iter().any(passing);
+        if !self.has_passed && has_passed_now {
+            (self.since, self.has_passed) = (Some(now), true);
+        }
+        let elapsed = self.since.map(|since| now.saturating_duration_since(since));
+        if elapsed.is_some_and(|elapsed| elapsed >= limits.recovery + limits.grace) {
+            self.members.clear();
+        } else if elapsed.is_some_and(|elapsed| elapsed >= limits.recovery) {
+            self.members.retain(passing);
+        }
+        match (recovered, self.members.len()) {
+            (false, count @ 1..) => Change::Begun(count),
+            (true, 0) => Change::Over(down.len()),
+            _ => Change::None,
+        }
+    }
+}
+
+/// Whether so many that fell, beside so many that serve, are an outage.
+fn is_outage(fell: usize, serving: usize) -> bool {
+    fell >= 2 && fell >= serving
+}
+
+#[cfg(test)]
+mod tests;

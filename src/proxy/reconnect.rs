@@ -1,0 +1,315 @@
+//! A worker's requests that wait for a target that refuses connections. One dial at a time tries it for
+//! all of them; once it takes connections again they are let go in batches.
+
+use super::workplace::Workplace;
+use crate::config::settings::{Protocol, Upstream};
+use crate::model::live::{Drain, Health, TargetLive};
+use crate::model::report::Report;
+use crate::model::snapshot::{Group, Target};
+use crate::net::connect::{self, ConnectError};
+use crate::policy::reconnect::Reconnect;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+/// Requests of one worker that may wait for one target. Those beyond spill at once.
+const MAX_WAITING: usize = 1_024;
+/// The same for requests that wait in any case.
+const MAX_WAITING_IN_ANY_CASE: usize = 4 * MAX_WAITING;
+/// How long a target is dialled that no request wanted, unless it is suspect: suspicion ends with a
+/// connect that succeeds.
+const UNWANTED_AFTER: Duration = Duration::from_secs(10);
+
+/// Targets of one worker that refuse, by the slot of their live half.
+#[derive(Debug, Default)]
+pub struct Reconnects {
+    targets: RefCell<HashMap<usize, Refusing>>,
+    /// Whether there are any: read with every dial.
+    any: Cell<bool>,
+}
+
+#[derive(Debug)]
+struct Refusing {
+    target: Weak<TargetLive>,
+    state: Reconnect,
+    waiting: VecDeque<oneshot::Sender<Pass>>,
+    wanted: Instant,
+    /// Whether a task dials it.
+    is_dialled: bool,
+}
+
+/// How a target is dialled, apart from any request.
+#[derive(Debug)]
+struct Way {
+    address: SocketAddr,
+    timeout: Duration,
+    keep_alive: Duration,
+    /// Whether the connection serves any client's next request: not where it opens with a PROXY
+    /// header that names a client, nor over HTTP/2, whose connections have a list of their own.
+    is_for_the_pool: bool,
+}
+
+/// How long a dial of traffic may take. A suspect target gets `reconnect`: where it is a black hole,
+/// a request that waited for `connect` would be the first to learn it.
+pub(super) fn dial_timeout(target: &TargetLive, upstream: &Upstream) -> Duration {
+    let is_suspect = target.availability().health == Health::Suspect;
+    match is_suspect && !upstream.reconnect.is_zero() {
+        true => upstream.connect.min(upstream.reconnect),
+        false => upstream.connect,
+    }
+}
+
+impl Reconnects {
+    /// Whether a request without a [`Pass`] may dial this target.
+    pub(super) fn is_open(&self, target: &TargetLive) -> bool {
+        !self.any.get() || self.of(target, |refusing| refusing.state.is_open()).unwrap_or(true)
+    }
+
+    /// Whether a dial of this worker's to it failed within the last second.
+    pub(super) fn refused_lately(&self, target: &TargetLive, now: Instant) -> bool {
+        let lately = |refusing: &mut Refusing| refusing.state.refused_lately(now);
+        self.any.get() && self.of(target, lately).unwrap_or(false)
+    }
+
+    fn of<R>(&self, target: &TargetLive, ask: impl FnOnce(&mut Refusing) -> R) -> Option<R> {
+        let mut targets = self.targets.borrow_mut();
+        let refusing = targets.get_mut(&target.slot)?;
+        std::ptr::eq(refusing.target.as_ptr(), target).then(|| ask(refusing))
+    }
+
+    /// Ends the waiting for targets that checks have declared unhealthy, and forgets those at which
+    /// nothing was refused lately. Called on the worker's tick.
+    pub fn tick(&self, now: Instant) {
+        if !self.any.get() {
+            return;
+        }
+        // Dropped when nothing is borrowed: a request that is given up runs code of its own.
+        let mut given_up = Vec::new();
+        let mut targets = self.targets.borrow_mut();
+        targets.retain(|_, refusing| {
+            let Some(target) = refusing.target.upgrade() else {
+                given_up.extend(refusing.waiting.drain(..));
+                return false;
+            };
+            if !may_be_dialled(&target) {
+                refusing.state.give_up();
+            }
+            if refusing.state.is_open() {
+                given_up.extend(refusing.waiting.drain(..));
+            }
+            refusing.is_dialled || !refusing.state.is_open() || refusing.state.refused_lately(now)
+        });
+        self.any.set(!targets.is_empty());
+        drop(targets);
+        drop(given_up);
+    }
+}
+
+/// Whether dials go on: not once a check has declared it unhealthy or its drain is over.
+fn may_be_dialled(target: &TargetLive) -> bool {
+    let availability = target.availability();
+    availability.health != Health::Unhealthy && availability.drain != Drain::Over
+}
+
+/// Notes that a dial of a request's own to this target was refused, and begins to dial it again apart
+/// from any request.
+pub(super) fn note_refusal(workplace: &Rc<Workplace>, group: &Group, target: &Target) {
+    let (settings, upstream) = (&group.settings, &group.settings.upstream);
+    let Some(address) = target.address.filter(|_| !upstream.reconnect.is_zero()) else { return };
+    let (live, now) = (&target.live, workplace.now().monotonic);
+    let goes_on = may_be_dialled(live);
+    let way = Way {
+        address,
+        timeout: upstream.connect.min(upstream.reconnect),
+        keep_alive: upstream.keep_alive,
+        is_for_the_pool: settings.protocol == Protocol::Http1 && settings.send_proxy.is_none(),
+    };
+    // Requests that wait for a target whose slot this one has now; dropped when nothing is borrowed.
+    let replaced;
+    let mut targets = workplace.reconnects.targets.borrow_mut();
+    let begin = || Refusing {
+        target: Arc::downgrade(live),
+        state: Reconnect::begin(now),
+        waiting: VecDeque::new(),
+        wanted: now,
+        is_dialled: false,
+    };
+    let refusing = targets.entry(live.slot).or_insert_with(begin);
+    if std::ptr::eq(refusing.target.as_ptr(), &**live) {
+        replaced = None;
+    } else {
+        replaced = Some(std::mem::replace(refusing, begin()));
+    }
+    refusing.state.note_refusal(now, goes_on);
+    refusing.wanted = now;
+    let begins = goes_on && !std::mem::replace(&mut refusing.is_dialled, goes_on);
+    workplace.reconnects.any.set(true);
+    drop(targets);
+    drop(replaced);
+    if begins {
+        tokio::task::spawn_local(dial_again(Rc::clone(workplace), Arc::downgrade(live), way));
+    }
+}
+
+/// Dials a target until it takes connections and all that waited for it have gone, or until nothing is
+/// to be gained from it any more.
+async fn dial_again(workplace: Rc<Workplace>, target: Weak<TargetLive>, way: Way) {
+    let ask = |ask: &mut dyn FnMut(&mut Refusing)| {
+        let target = target.upgrade()?;
+        workplace.reconnects.of(&target, |refusing| ask(refusing))?;
+        Some(target)
+    };
+    loop {
+        let mut pause = Duration::ZERO;
+        let random = workplace.random();
+        if ask(&mut |refusing| pause = refusing.state.pause(random)).is_none() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        workplace.begin_turn();
+        let now = workplace.now().monotonic;
+        let (mut ends, mut dials) = (false, false);
+        let known = ask(&mut |refusing| {
+            let is_unwanted = now.saturating_duration_since(refusing.wanted) >= UNWANTED_AFTER;
+            let is_suspect =
+                |target: &Arc<TargetLive>| target.availability().health == Health::Suspect;
+            if is_unwanted && !refusing.target.upgrade().as_ref().is_some_and(is_suspect) {
+                refusing.state.give_up();
+            }
+            ends = refusing.state.is_open();
+            dials = refusing.state.is_refusing();
+            refusing.is_dialled = !ends;
+        });
+        let Some(known) = known.filter(|_| !ends) else { return };
+        if dials {
+            let connected = dial(&workplace, &known, &way).await;
+            workplace.begin_turn();
+            let now = workplace.now().monotonic;
+            workplace.reconnects.of(&known, |refusing| match connected {
+                true => refusing.state.dial_succeeded(),
+                false => refusing.state.dial_refused(now),
+            });
+        }
+        let_go(&workplace, &known);
+    }
+}
+
+/// One dial; true if the target takes connections. It tells the control thread of either outcome.
+async fn dial(workplace: &Rc<Workplace>, target: &Arc<TargetLive>, way: &Way) -> bool {
+    let dialled = match way.is_for_the_pool {
+        true => {
+            let place =
+                match target.connections().map(|places| Arc::clone(places).try_acquire_owned()) {
+                    None => None,
+                    Some(Ok(place)) => Some(place),
+                    // All are in use, so there are connections.
+                    Some(Err(_)) => return true,
+                };
+            let tls = workplace.pool.connector(target);
+            let dialled =
+                connect::connect(way.address, way.timeout, place, tls.as_ref(), None).await;
+            workplace.begin_turn();
+            dialled.map(|connection| {
+                let until = workplace.now().monotonic + way.keep_alive;
+                workplace.pool.give_back(target, connection, until);
+            })
+        }
+        false => match tokio::time::timeout(way.timeout, TcpStream::connect(way.address)).await {
+            Ok(connected) => connected.map(drop).map_err(ConnectError::Io),
+            Err(_) => Err(ConnectError::Timeout),
+        },
+    };
+    match dialled {
+        Ok(()) => {
+            if target.awaits_connect() {
+                workplace.report(Report::Connected(Arc::clone(target)));
+            }
+            true
+        }
+        Err(error) => {
+            if error.is_the_targets() {
+                workplace.counters.failed_dials.add_one();
+                workplace.report(Report::ConnectFailed(Arc::clone(target)));
+            }
+            false
+        }
+    }
+}
+
+/// Waits until this target takes connections again, for at most `reconnect` from `since` on; the pass
+/// allows one dial. `None`: the request goes elsewhere. `in_any_case` makes it wait where so many wait
+/// or the target has refused for so long that others do not.
+pub(super) async fn wait(
+    workplace: &Rc<Workplace>,
+    target: &Arc<TargetLive>,
+    reconnect: Duration,
+    since: Instant,
+    in_any_case: bool,
+) -> Option<Pass> {
+    let now = workplace.now().monotonic;
+    let left = (since + reconnect).saturating_duration_since(now);
+    if left.is_zero() || !may_be_dialled(target) {
+        return None;
+    }
+    let joined = workplace.reconnects.of(target, |refusing| {
+        let bound = if in_any_case { MAX_WAITING_IN_ANY_CASE } else { MAX_WAITING };
+        let goes_on = !refusing.state.is_open()
+            && refusing.waiting.len() < bound
+            && (in_any_case || !refusing.state.is_lasting(now, reconnect));
+        refusing.wanted = now;
+        goes_on.then(|| {
+            let (pass, given) = oneshot::channel();
+            refusing.waiting.push_back(pass);
+            given
+        })
+    });
+    let given = joined.flatten()?;
+    tokio::time::timeout(left, given).await.ok()?.ok()
+}
+
+/// Lets those go whose turn it is.
+fn let_go(workplace: &Rc<Workplace>, target: &Arc<TargetLive>) {
+    let going = workplace.reconnects.of(target, |refusing| {
+        // A request that has left meanwhile takes no place in a batch.
+        refusing.waiting.retain(|waiting| !waiting.is_closed());
+        let going = refusing.state.let_go(refusing.waiting.len());
+        refusing.waiting.drain(..going).collect::<Vec<_>>()
+    });
+    for waiting in going.into_iter().flatten() {
+        let (workplace, target) = (Rc::clone(workplace), Arc::clone(target));
+        // One that leaves at this moment tells so as its pass is dropped.
+        drop(waiting.send(Pass { workplace, target, connected: true }));
+    }
+}
+
+/// Leave to dial a target once that others wait for. Dropping it says that there is a connection, or
+/// that none was needed.
+#[derive(Debug)]
+pub struct Pass {
+    workplace: Rc<Workplace>,
+    target: Arc<TargetLive>,
+    connected: bool,
+}
+
+impl Pass {
+    /// The dial was refused.
+    pub(super) fn refused(mut self) {
+        self.connected = false;
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let (connected, now) = (self.connected, self.workplace.now().monotonic);
+        let reconnects = &self.workplace.reconnects;
+        let outcome = |refusing: &mut Refusing| refusing.state.outcome(connected, now);
+        if reconnects.of(&self.target, outcome).unwrap_or(false) {
+            let_go(&self.workplace, &self.target);
+        }
+    }
+}
