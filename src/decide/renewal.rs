@@ -3,6 +3,7 @@
 use super::group_choice::GroupChoice;
 use super::verdict::{GroupVerdict, Verdict};
 use super::{Keeps, Placement};
+use crate::config::settings::Failback;
 use crate::model::affinity::Cookie;
 use crate::model::forward::Forward;
 use crate::model::snapshot::Snapshot;
@@ -95,7 +96,15 @@ pub fn group_renewal(
     let writing = Writing { snapshot, cookie, claim, key, now, fresh_seed };
     let group = forward.shares[choice.share].key;
     match choice.verdict {
-        GroupVerdict::Off | GroupVerdict::FailedOver => None,
+        GroupVerdict::Off => None,
+        GroupVerdict::FailedOver if forward.failback == Failback::Stay => {
+            Some(writing.with_pin(group, "moved"))
+        }
+        GroupVerdict::FailedOver => {
+            let home = forward.shares[choice.home.unwrap_or(choice.share)].key;
+            writing.with_stand_in(home, (sticky.stand_in, group))
+        }
+        GroupVerdict::FailedBack => Some(writing.without_stand_in(sticky.stand_in, group)),
         GroupVerdict::Hit => writing.again(group),
         GroupVerdict::MovedRemoved => Some(writing.with_pin(group, "moved")),
         GroupVerdict::New
@@ -129,6 +138,46 @@ impl Writing<'_> {
             Rewrite::Renew => Some(self.with_pin(target, "renewed")),
             Rewrite::Reseal => Some(self.sealed(*contents, "resealed")),
             Rewrite::Leave => None,
+        }
+    }
+
+    /// For a client of a group that another stands in for: what is remembered of it, and the pin
+    /// itself where it is due, so that both live as long as the client keeps coming.
+    fn with_stand_in(&self, home: TargetKey, other: (GroupKey, TargetKey)) -> Option<Renewal> {
+        let (old, lifetime) = (self.claim.contents(), self.cookie.lifetime.seconds());
+        let refresh = self.cookie.settings.refresh;
+        let lifetime_of = |key| self.lifetime_of(key);
+        let is_due = |pin| claim::due(refresh, pin, lifetime, self.now);
+        let own = self.claim.held().filter(|pin| pin.target == home);
+        let known = old.and_then(|old| old.pin(other.0)).filter(|pin| pin.target == other.1);
+        if own.is_some_and(|pin| !is_due(pin)) && known.is_some_and(|pin| !is_due(pin)) {
+            return self.again(home);
+        }
+        let renew = |old: Option<&Contents>, (group, target)| {
+            claim::renew(old, self.fresh_seed, group, target, self.now, lifetime_of)
+        };
+        let mut contents = renew(old, other);
+        if own.is_none_or(is_due) {
+            contents = renew(Some(&contents), (self.key, home));
+        }
+        Some(self.sealed(contents, "moved"))
+    }
+
+    /// For a client that is back with its group.
+    fn without_stand_in(&self, stand_in: GroupKey, home: TargetKey) -> Renewal {
+        let left = self.claim.contents().and_then(|contents| contents.without(stand_in));
+        let (refresh, lifetime) = (self.cookie.settings.refresh, self.cookie.lifetime.seconds());
+        match (left, self.claim.held().filter(|pin| pin.target == home)) {
+            (Some(left), Some(pin)) if !claim::due(refresh, pin, lifetime, self.now) => {
+                self.sealed(left, "resealed")
+            }
+            (left, _) => {
+                let lifetime_of = |key| self.lifetime_of(key);
+                let seed = self.fresh_seed;
+                let contents =
+                    claim::renew(left.as_ref(), seed, self.key, home, self.now, lifetime_of);
+                self.sealed(contents, "renewed")
+            }
         }
     }
 

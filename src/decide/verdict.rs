@@ -144,6 +144,8 @@ pub enum GroupVerdict {
     MovedRemoved,
     /// The pinned group cannot serve just now; the pin stays as it was.
     FailedOver,
+    /// The client is back with the pinned group, which can serve again.
+    FailedBack,
     /// The pin is too old, or too far ahead.
     Expired,
     /// The cookie holds no token.
@@ -156,12 +158,13 @@ pub enum GroupVerdict {
 
 impl GroupVerdict {
     /// Every verdict, for tables and tests.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Off,
         Self::New,
         Self::Hit,
         Self::MovedRemoved,
         Self::FailedOver,
+        Self::FailedBack,
         Self::Expired,
         Self::Malformed,
         Self::Forged,
@@ -176,6 +179,7 @@ impl GroupVerdict {
             Self::Hit => "hit",
             Self::MovedRemoved => "moved_removed",
             Self::FailedOver => "failed_over",
+            Self::FailedBack => "failed_back",
             Self::Expired => "expired",
             Self::Malformed => "malformed",
             Self::Forged => "forged",
@@ -191,8 +195,9 @@ impl GroupVerdict {
             Self::Hit => "the client is pinned to this group",
             Self::MovedRemoved => "the rule does not name the pinned group any more",
             Self::FailedOver => {
-                "the pinned group cannot serve just now: this request goes to another, the pin stays"
+                "the client's group cannot serve just now: another does until it can, or for good with failback = \"stay\""
             }
+            Self::FailedBack => "the pinned group serves again: the client is back with it",
             Self::Expired => "the pin to a group is too old, or too far ahead of this clock",
             Self::Malformed => "the group's cookie holds no token: it is replaced",
             Self::Forged => "no key of this balancer sealed the group's cookie: it is replaced",

@@ -7,7 +7,7 @@ use super::affinity::{Affinity, Cookie};
 use super::forward::{Forward, GroupSticky};
 use super::live::{GroupLive, TargetLive};
 use super::roster::Roster;
-use crate::config::settings::{self, Algorithm, Config, FixedResponse, TargetAddress};
+use crate::config::settings::{self, Algorithm, Config, Failback, FixedResponse, TargetAddress};
 use crate::ground::name::Name;
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::affinity::token::{GroupKey, Kind, TargetKey};
@@ -161,7 +161,7 @@ impl Snapshot {
         };
         // A checked configuration forwards to groups that exist; a rule that could not be resolved
         // would be left out here rather than bring the process down.
-        let rules: Box<[Rule]> = config
+        let mut rules: Box<[Rule]> = config
             .rules
             .iter()
             .filter_map(|rule| {
@@ -169,6 +169,14 @@ impl Snapshot {
                 Some(Rule { settings: rule.clone(), action })
             })
             .collect();
+        let mut forwards: Vec<_> = rules
+            .iter_mut()
+            .filter_map(|rule| match &mut rule.action {
+                Action::Forward(forward) => Some((&rule.settings.name, forward)),
+                Action::Respond(_) | Action::Redirect(_) => None,
+            })
+            .collect();
+        Forward::agree(&mut forwards);
         let listeners = config.listeners.iter().map(|listener| Listener {
             settings: listener.clone(),
             rules: rules_of(&rules, listener),
@@ -233,10 +241,26 @@ fn lifetimes(groups: &[Group], rules: &[Rule]) -> Result<Lifetimes, Collision> {
         if let Some(other) = names.insert(sticky.key, name) {
             return Err(Collision { one: other.into(), other: name.into() });
         }
-        lifetimes.push(((Kind::Group, sticky.key), sticky.cookie.lifetime.seconds()));
+        // A stand-in lives as long as what it stands in for; where none is remembered any more, its
+        // pin is the first to go.
+        let lifetime = sticky.cookie.lifetime.seconds();
+        lifetimes.push(((Kind::Group, sticky.key), lifetime));
+        if remembers_stand_in(rule) {
+            if let Some(other) = names.insert(sticky.stand_in, name) {
+                return Err(Collision { one: other.into(), other: name.into() });
+            }
+            lifetimes.push(((Kind::Group, sticky.stand_in), lifetime));
+        }
     }
     lifetimes.sort_unstable();
     Ok(lifetimes.into())
+}
+
+fn remembers_stand_in(rule: &Rule) -> bool {
+    match &rule.action {
+        Action::Forward(forward) => forward.failover && forward.failback == Failback::Return,
+        Action::Respond(_) | Action::Redirect(_) => false,
+    }
 }
 
 impl Rule {

@@ -4,7 +4,7 @@
 use super::{resolved, stickiness};
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
-use crate::config::settings::{Action, CookieSettings, Forward, GroupStickiness, Rule};
+use crate::config::settings::{Action, CookieSettings, Failback, Forward, GroupStickiness, Rule};
 use crate::ground::name::Name;
 use crate::policy::affinity::Lifetime;
 use std::time::Duration;
@@ -40,7 +40,11 @@ pub(super) fn forward(rule: &Node, file: &Table, problems: &mut Problems) -> Opt
     }
     let names: Vec<&str> = groups.iter().map(|(name, _)| name.as_str()).collect();
     let stickiness = group_stickiness(rule, &names, file, problems);
-    Some(Forward { stickiness, groups, failover: table.flag("failover") })
+    let failback = match table.text("failback") {
+        "stay" => Failback::Stay,
+        _ => Failback::Return,
+    };
+    Some(Forward { stickiness, groups, failover: table.flag("failover"), failback })
 }
 
 /// What keeps a client with its group. Where several groups are named and one of them is sticky it

@@ -320,6 +320,12 @@ impl GroupKey {
     pub fn of(name: &str) -> Self {
         Self(u32::from_be_bytes(first_bytes(&hash_of_names(&[name]))))
     }
+
+    /// Under which the group that stands in for a rule's own is remembered. No rule has it: its name
+    /// is hashed together with another.
+    pub fn of_stand_in(rule: &str) -> Self {
+        Self(u32::from_be_bytes(first_bytes(&hash_of_names(&[rule, "stand-in"]))))
+    }
 }
 
 /// What stands for a target (or a rule's group) in a token: part of the hash of its full name.
