@@ -1,7 +1,7 @@
 //! Which of a rule's groups a request goes to: the one its client is pinned to, else by weight.
 
 use super::candidates::{Candidates, Tier, Tried};
-use super::verdict::{GroupVerdict, Verdict};
+use super::verdict::GroupVerdict;
 use super::{Draw, Live, Opening, Request, cookie_lines, place};
 use crate::model::affinity::Affinity;
 use crate::model::forward::{Forward, GroupSticky, Share};
@@ -260,7 +260,7 @@ impl<'s, L: Live> Choosing<'s, L> {
     fn keeps(&self, at: usize, request: &Request<'_>, now: u64) -> bool {
         let group = self.forward.shares[at].group;
         let placed = || place(request, self.snapshot, group, self.live, now, &mut NoDraw);
-        !self.live.fails_open(&self.snapshot.groups[group]) && placed().verdict == Verdict::Hit
+        !self.live.fails_open(&self.snapshot.groups[group]) && placed().verdict.is_at_home()
     }
 
     /// The first group of the seed's ranking, the same on every worker and node.

@@ -17,7 +17,7 @@ use crate::model::forward::{Forward, Share as GroupShare};
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
 use crate::policy::affinity::claim::{self, Claim, Opener, PinState};
-use crate::policy::affinity::token::{Defect, Kind, Opened, Seed};
+use crate::policy::affinity::token::{Defect, Kind, MAX_PINS, Opened, Pin, Seed};
 use crate::policy::affinity::{OnUnavailable, cookie, route};
 use crate::policy::balance::round::Turn;
 use crate::policy::balance::share::Share;
@@ -177,6 +177,8 @@ pub struct Placement {
     pub claim: Claim,
     /// What it may leave with, where it is placed anew.
     pub keeps: Keeps,
+    /// The seed a client without one was placed by: its cookies are made with it.
+    pub seed: Option<Seed>,
 }
 
 /// Decides. `now` is in seconds since the Unix epoch.
@@ -256,7 +258,7 @@ fn place(
     let tried = Tried::NOBODY;
     let candidates = Candidates::new(snapshot, group, live, &tried);
     let keeps = if request.is_preflight() { Keeps::Nothing } else { Keeps::Pin };
-    let mut placing = Placing { candidates, group, live, draw, keeps };
+    let mut placing = Placing { candidates, group, live, draw, keeps, seed: None };
     let (claim, pinned, (target, verdict)) = match &group.affinity {
         None => (Claim::None, None, placing.by_algorithm(Verdict::Off)),
         Some(Affinity::Cookie(cookie)) => {
@@ -278,7 +280,16 @@ fn place(
         None if !verdict.is_refusal() => Verdict::NoTarget,
         _ => verdict,
     };
-    Placement { group: index, verdict, target, pinned, only_capped, claim, keeps: placing.keeps }
+    Placement {
+        group: index,
+        verdict,
+        target,
+        pinned,
+        only_capped,
+        claim,
+        keeps: placing.keeps,
+        seed: placing.seed,
+    }
 }
 
 /// One client being placed in one group.
@@ -288,6 +299,7 @@ struct Placing<'s, 'd, L, D> {
     live: &'s L,
     draw: &'d mut D,
     keeps: Keeps,
+    seed: Option<Seed>,
 }
 
 /// The index of a target, and why it.
@@ -295,7 +307,13 @@ type Placed = (Option<usize>, Verdict);
 
 impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
     fn by_algorithm(&mut self, verdict: Verdict) -> Placed {
-        (self.candidates.by_algorithm(self.keeps, self.draw), verdict)
+        if !self.group.is_crowded {
+            return (self.candidates.by_algorithm(self.keeps, self.draw), verdict);
+        }
+        // Its pin may be pushed out, and is then made again where the seed says: so it is from the
+        // first.
+        let seed = *self.seed.get_or_insert_with(|| Seed(self.draw.random()));
+        self.by_seed(seed, verdict)
     }
 
     /// The same for a request whose answer may bring no pin.
@@ -338,11 +356,18 @@ impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
             Claim::Unusable(Defect::Forged) => self.by_algorithm(Verdict::Forged),
             Claim::Unusable(Defect::UnknownKey) => self.by_algorithm(Verdict::UnknownKey),
             Claim::Opened { contents, pin, .. } => match pin {
+                PinState::Absent if contents.pins().len() == MAX_PINS => {
+                    self.by_seed(contents.seed(), Verdict::Evicted)
+                }
                 PinState::Absent => self.by_seed(contents.seed(), Verdict::New),
+                PinState::Expired if self.group.is_crowded => {
+                    self.by_seed(contents.seed(), Verdict::Expired)
+                }
                 PinState::Expired => self.by_algorithm(Verdict::Expired),
                 PinState::Held(pin) => {
                     let pinned = self.group.target_of(pin.target);
-                    return (pinned, self.hold(contents.seed(), pinned));
+                    let placed = self.hold(contents.seed(), pinned);
+                    return (pinned, self.at_address(placed, *pin));
                 }
             },
         };
@@ -384,6 +409,20 @@ impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
             return (Claim::Key(seed), None, (None, Verdict::NoTarget));
         };
         (Claim::Key(seed), Some(home), self.hold(seed, Some(home)))
+    }
+
+    /// A pin that is older than its target's address leads to a machine that knows nothing of it.
+    fn at_address(&self, placed: Placed, pin: Pin) -> Placed {
+        match placed {
+            (Some(at), Verdict::Hit)
+                if self.group.targets[at]
+                    .address_since
+                    .is_some_and(|since| u64::from(pin.issued_at) < since) =>
+            {
+                (Some(at), Verdict::MovedAddress)
+            }
+            placed => placed,
+        }
     }
 
     /// Rows 7 to 12: what becomes of a good pin.
@@ -467,7 +506,7 @@ pub fn next_after_failure(
     let group = &snapshot.groups[placement.group];
     let candidates = Candidates::new(snapshot, group, live, tried);
     let seed = ranking_seed(placement);
-    let pinned_client = matches!(placement.verdict, Verdict::Hit | Verdict::Spilled);
+    let pinned_client = placement.verdict.is_at_home() || placement.verdict == Verdict::Spilled;
     let (target, verdict) = match seed {
         _ if pinned_client && is_strict(group) => (None, Verdict::StrictRefused),
         Some(seed) => (
@@ -499,7 +538,7 @@ pub fn ranking_seed(placement: &Placement) -> Option<Seed> {
             Some(contents.seed())
         }
         Claim::Key(seed) => Some(*seed),
-        _ => None,
+        _ => placement.seed,
     }
 }
 

@@ -62,6 +62,8 @@ pub fn renewal(
         | Verdict::NoTarget => None,
         Verdict::Hit => writing.again(target),
         Verdict::New
+        | Verdict::Evicted
+        | Verdict::MovedAddress
         | Verdict::Adopted
         | Verdict::Malformed
         | Verdict::Forged

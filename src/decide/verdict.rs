@@ -11,6 +11,8 @@ pub enum Verdict {
     AppCookieAbsent,
     /// The client has no pin for this group yet.
     New,
+    /// The client's token is full: a pin it had for this group may have been pushed out.
+    Evicted,
     /// A pin was made for an application cookie that came without one.
     Adopted,
     /// The cookie holds no token.
@@ -23,6 +25,8 @@ pub enum Verdict {
     Expired,
     /// The target is not in the group any more.
     MovedRemoved,
+    /// The target is another machine: its name has got another address since the pin was written.
+    MovedAddress,
     /// The target is draining, and its pins move or its delay is over.
     MovedDraining,
     /// The target stands in a zone this balancer may not use.
@@ -43,16 +47,18 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, for tables and tests.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Off,
         Self::AppCookieAbsent,
         Self::New,
+        Self::Evicted,
         Self::Adopted,
         Self::Malformed,
         Self::Forged,
         Self::UnknownKey,
         Self::Expired,
         Self::MovedRemoved,
+        Self::MovedAddress,
         Self::MovedDraining,
         Self::MovedZone,
         Self::MovedUnhealthy,
@@ -69,12 +75,14 @@ impl Verdict {
             Self::Off => "off",
             Self::AppCookieAbsent => "app_cookie_absent",
             Self::New => "new",
+            Self::Evicted => "evicted",
             Self::Adopted => "adopted",
             Self::Malformed => "malformed",
             Self::Forged => "forged",
             Self::UnknownKey => "unknown_key",
             Self::Expired => "expired",
             Self::MovedRemoved => "moved_removed",
+            Self::MovedAddress => "moved_address",
             Self::MovedDraining => "moved_draining",
             Self::MovedZone => "moved_zone",
             Self::MovedUnhealthy => "moved_unhealthy",
@@ -94,12 +102,18 @@ impl Verdict {
                 "the request lacks the application's cookie: the algorithm decides"
             }
             Self::New => "the client has no pin for this group yet",
+            Self::Evicted => {
+                "the token is full: a pin for this group may have been pushed out, the seed decides"
+            }
             Self::Adopted => "a pin is made for the application cookie the request brought",
             Self::Malformed => "the cookie holds no token: it counts as absent and is replaced",
             Self::Forged => "no key of this balancer sealed the cookie: it counts as absent",
             Self::UnknownKey => "the cookie was sealed with a key this balancer lacks",
             Self::Expired => "the pin is too old, or too far ahead of this clock",
             Self::MovedRemoved => "the pinned target is not in the group any more",
+            Self::MovedAddress => {
+                "the pinned target's name has another address since: the pin holds, the machine is new"
+            }
             Self::MovedDraining => {
                 "the pinned target is draining: its pins move, or its delay is over"
             }
@@ -121,8 +135,17 @@ impl Verdict {
     pub fn is_move(self) -> bool {
         matches!(
             self,
-            Self::MovedRemoved | Self::MovedDraining | Self::MovedZone | Self::MovedUnhealthy
+            Self::MovedRemoved
+                | Self::MovedAddress
+                | Self::MovedDraining
+                | Self::MovedZone
+                | Self::MovedUnhealthy
         )
+    }
+
+    /// Whether the request goes to the target that the client's pin names.
+    pub fn is_at_home(self) -> bool {
+        matches!(self, Self::Hit | Self::MovedAddress)
     }
 
     /// Whether the request is refused instead of sent anywhere.

@@ -10,7 +10,7 @@ use super::roster::Roster;
 use crate::config::settings::{self, Algorithm, Config, Failback, FixedResponse, TargetAddress};
 use crate::ground::name::Name;
 use crate::policy::affinity::keys::Keyring;
-use crate::policy::affinity::token::{GroupKey, Kind, TargetKey};
+use crate::policy::affinity::token::{GroupKey, Kind, MAX_PINS, TargetKey};
 use crate::policy::balance::round_robin::Cycle;
 use crate::policy::routing::host_table::HostTable;
 use crate::policy::routing::redirect::Redirect;
@@ -87,6 +87,8 @@ pub struct Group {
     /// A name of it that is to be expanded has never had an address, so that a pin to a target that
     /// is not here may be a pin to one of that name's.
     pub awaits_names: bool,
+    /// More groups than a token holds pins share its cookie, so that a pin may be pushed out.
+    pub is_crowded: bool,
     by_key: Box<[(TargetKey, usize)]>,
     by_route: Box<[(Box<str>, usize)]>,
 }
@@ -100,6 +102,9 @@ pub struct Target {
     pub key: TargetKey,
     /// Where it is; `None` while its host name has never had an address.
     pub address: Option<SocketAddr>,
+    /// When this process saw its host name get another address, in seconds since 1970; pins that are
+    /// older were made by another machine.
+    pub address_since: Option<u64>,
     /// The same as text, for the log.
     pub address_text: Option<Box<str>>,
     /// The host name that stands in the file for it.
@@ -149,7 +154,8 @@ impl Snapshot {
         roster: &mut Roster,
     ) -> Result<Self, Collision> {
         let groups = config.groups.iter().map(|group| Group::build(group, resolutions, roster));
-        let groups = groups.collect::<Result<Box<[_]>, _>>()?;
+        let mut groups = groups.collect::<Result<Box<[_]>, _>>()?;
+        note_crowds(&mut groups);
         let index: HashMap<&str, usize> =
             groups.iter().enumerate().map(|(at, group)| (group.name(), at)).collect();
         let mut action = |action: &settings::Action, rule: &Name| match action {
@@ -213,6 +219,18 @@ impl Snapshot {
     /// The index of the group of this name.
     pub fn group_named(&self, name: &str) -> Option<usize> {
         self.groups.iter().position(|group| group.name() == name)
+    }
+}
+
+/// Notes which groups share their cookie with more than a token has pins for.
+fn note_crowds(groups: &mut [Group]) {
+    let mut sharing: BTreeMap<(Kind, Box<str>), usize> = BTreeMap::new();
+    for cookie in groups.iter().filter_map(Group::cookie) {
+        *sharing.entry((cookie.kind, cookie.name.clone())).or_default() += 1;
+    }
+    for group in groups {
+        let of = |cookie: &Cookie| sharing[&(cookie.kind, cookie.name.clone())];
+        group.is_crowded = group.cookie().map(of).is_some_and(|count| count > MAX_PINS);
     }
 }
 
@@ -298,6 +316,7 @@ impl Group {
                 route: target.route.as_deref().unwrap_or(id.as_str()).into(),
                 id,
                 address,
+                address_since: None,
                 address_text: address.map(|address| address.to_string().into()),
                 host: target.address.host().map(Into::into),
                 weight: target.weight,
@@ -338,6 +357,7 @@ impl Group {
             affinity: settings.stickiness.as_ref().map(Affinity::of),
             live: roster.group(&settings.name),
             awaits_names,
+            is_crowded: false,
             targets: targets.into(),
             by_key: by_key.into_iter().collect(),
             settings: settings.clone(),

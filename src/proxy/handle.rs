@@ -249,7 +249,7 @@ async fn forward(
             && let Some(bound) = group.settings.in_flight_bound()
         {
             in_flight = target.live.enter(bound);
-            if in_flight.is_none() && placement.verdict == Verdict::Hit {
+            if in_flight.is_none() && placement.verdict.is_at_home() {
                 let waiting = wait_for_place(&workplace, group, &placement, began);
                 in_flight = Box::pin(waiting).await;
             }
@@ -291,7 +291,7 @@ async fn forward(
             }
             let mut without = tried;
             without.note(at);
-            let is_home = placement.verdict == Verdict::Hit;
+            let is_home = placement.verdict.is_at_home();
             if is_home || next(&placement, &without, exchange).target.is_none() {
                 let waiting = wait_for_connections(&workplace, target, upstream, &placement, began);
                 if let Some(pass) = Box::pin(waiting).await {
