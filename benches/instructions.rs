@@ -10,13 +10,12 @@
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue};
 use stayput::config;
-use stayput::decide::renewal::renewal;
+use stayput::decide::renewal::{Shown, renewal};
 use stayput::decide::{Outcome, Request, decide};
 use stayput::ground::random::Random;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
-use stayput::policy::affinity::app_cookie::AppCookie;
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
 use stayput::proxy::workplace::AsItIs;
@@ -119,10 +118,9 @@ fn decisions(count: u32) {
         let Outcome::Forward(placement) = decision.outcome else { return };
         let served_by = placement.target.unwrap_or(0);
         if let Some(renewal) =
-            renewal(&placement, served_by, &snapshot, now, Seed(1), AppCookie::Untouched)
-            && let Some(contents) = renewal.contents
+            renewal(&placement, served_by, &snapshot, now, Seed(1), Shown::default())
         {
-            black_box(snapshot.keyring.seal(Kind::Lb, &contents));
+            black_box(snapshot.keyring.seal(Kind::Lb, &renewal.contents));
         }
     }
 }

@@ -77,6 +77,7 @@ pub struct Server {
     stop_control: watch::Sender<bool>,
     ready: watch::Receiver<bool>,
     left: mpsc::Receiver<usize>,
+    failed: mpsc::Receiver<()>,
     threads: Vec<thread::JoinHandle<()>>,
     access_log: Option<AccessLog>,
     counters: Vec<Arc<Counters>>,
@@ -111,6 +112,7 @@ impl Server {
         let (ready, is_ready) = watch::channel(false);
         let (reports, reported) = mpsc::channel(report::LONGEST_QUEUE);
         let (leave, left) = mpsc::channel(workers);
+        let (fail, failed) = mpsc::channel(1);
         let counters: Vec<Arc<Counters>> = (0..workers).map(|_| Arc::default()).collect();
         let drains = Drains::begin(state_dir, &published.current(), Moment::now());
         let mut threads = Vec::new();
@@ -129,7 +131,7 @@ impl Server {
                 first_reserved,
             };
             let leave = leave.clone();
-            threads.push(spawn(format!("worker-{worker}"), move |runtime| {
+            threads.push(spawn(format!("worker-{worker}"), fail.clone(), move |runtime| {
                 let cut = runtime.block_on(worker::run(parts));
                 drop(runtime);
                 let cut = cut.unwrap_or_else(|error| {
@@ -154,7 +156,7 @@ impl Server {
             certificates: certificates.iter().flatten().cloned().collect(),
             ready,
         };
-        threads.push(spawn("control".to_owned(), move |runtime| {
+        threads.push(spawn("control".to_owned(), fail, move |runtime| {
             runtime.block_on(control::run(parts, control_stops));
             // A resolver that hangs must not hold the process up.
             runtime.shutdown_background();
@@ -165,6 +167,7 @@ impl Server {
             stop_control,
             ready: is_ready,
             left,
+            failed,
             threads,
             access_log: Some(access_log),
             counters,
@@ -195,10 +198,20 @@ impl Server {
         &self.published
     }
 
-    /// Waits until every target's first check has had its result or its time-out.
-    pub async fn ready(&mut self) {
-        // The control thread is gone only when the server is leaving.
-        let _ = self.ready.wait_for(|ready| *ready).await;
+    /// Waits until every target's first check has had its result or its time-out; false where the
+    /// control thread ended before.
+    pub async fn ready(&mut self) -> bool {
+        self.ready.wait_for(|ready| *ready).await.is_ok()
+    }
+
+    /// Waits until one of its threads has failed: a worker that panicked serves no more, and without
+    /// the control thread no check changes a state. What is left serves on, and should be drained and
+    /// replaced by another process.
+    pub async fn failed(&mut self) {
+        if self.failed.recv().await.is_none() {
+            // Every thread has ended as it should.
+            std::future::pending().await
+        }
     }
 
     /// Leaves: accepts for `pre_drain_delay` more, finishes what is under way for `drain_timeout`,
@@ -253,10 +266,12 @@ fn cores() -> usize {
 
 fn spawn(
     name: String,
+    fail: mpsc::Sender<()>,
     work: impl FnOnce(LocalRuntime) + Send + 'static,
 ) -> Result<thread::JoinHandle<()>, StartError> {
-    let builder = thread::Builder::new().name(name);
+    let builder = thread::Builder::new().name(name.clone());
     let begin = move || {
+        let _failing = Failing { name, fail };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build_local(tokio::runtime::LocalOptions::default());
@@ -266,6 +281,22 @@ fn spawn(
         }
     };
     builder.spawn(begin).map_err(StartError::System)
+}
+
+/// Says so where the thread that holds it panics.
+struct Failing {
+    name: String,
+    fail: mpsc::Sender<()>,
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!(thread = self.name, "a thread of the balancer has ended");
+            // Another one's failure that is not yet taken in says the same.
+            let _ = self.fail.try_send(());
+        }
+    }
 }
 
 type BoundSockets = (Vec<Vec<Socket>>, Vec<(Name, SocketAddr)>);
@@ -362,5 +393,21 @@ pub fn level_filter(level: Level) -> tracing_subscriber::filter::LevelFilter {
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_a_failure_and_one_that_ends_is_none() {
+        let (fail, mut failed) = mpsc::channel(1);
+        let join = |thread: thread::JoinHandle<()>| thread.join().is_ok();
+        assert!(join(spawn("test".to_owned(), fail.clone(), drop).unwrap()));
+        assert_eq!(failed.try_recv(), Err(mpsc::error::TryRecvError::Empty));
+        let panics = |_| panic!("as the test wants it");
+        assert!(!join(spawn("test".to_owned(), fail.clone(), panics).unwrap()));
+        assert_eq!(failed.try_recv(), Ok(()));
     }
 }

@@ -252,7 +252,7 @@ fn nobody_among_the_candidates_has_fewer_for_its_weight_than_the_chosen_one() {
 fn chances_that_are_explained_are_what_many_newcomers_meet() {
     const TURNS: u64 = 10_000;
     let mut compared = 0;
-    for number in 0..80 {
+    for number in 0..120 {
         let mut numbers = Numbers(number);
         let world = World::random(&mut numbers);
         let (snapshot, live) = (world.snapshot(&mut numbers), world.live());

@@ -187,6 +187,12 @@ fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
             ),
             Some("browsers drop"),
         ),
+        (
+            format!(
+                "{head}[target_group.a]\ntargets = ['10.0.0.1:80']\ntunnels_follow = true\nstickiness = {{ enabled = false }}\n"
+            ),
+            Some("this group pins nobody"),
+        ),
     ] {
         let warnings =
             config::parse(&text, "test.toml", Path::new("")).unwrap().warnings.render(false);

@@ -226,6 +226,18 @@ fn nothing_is_put_off_and_nothing_points_outside() {
 }
 
 #[test]
+fn what_did_not_run_is_said_last() {
+    // Cargo runs test targets in the order of their names.
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let entries = fs::read_dir(tests).unwrap().map(|entry| entry.unwrap().path());
+    let targets = entries.filter(|path| is_rs(path) || path.join("main.rs").is_file());
+    let mut names: Vec<_> =
+        targets.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort();
+    assert_eq!(names.last().map(String::as_str), Some("what_did_not_run"), "{names:?}");
+}
+
+#[test]
 fn both_forms_of_naming_a_room_are_seen() {
     assert_eq!(rooms_named("use crate::net::pool::Pool;"), ["net"]);
     assert_eq!(rooms_named("use crate::{proxy, cli::run};"), ["proxy", "cli"]);

@@ -7,12 +7,11 @@
 mod worlds;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use stayput::decide::renewal::renewal;
+use stayput::decide::renewal::{Shown, renewal};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Outcome, Placement, decide};
 use stayput::model::live::{Drain, Health};
 use stayput::model::snapshot::Snapshot;
-use stayput::policy::affinity::app_cookie::AppCookie;
 use stayput::policy::affinity::token::{Kind, Seed};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -197,8 +196,8 @@ impl Browser {
         let serves = usize::from(numbers.chance(50));
         let (placement, node) = (&placed[serves], &nodes[serves]);
         let (seed, at) = (Seed(numbers.next()), placement.target.unwrap());
-        if let Some(renewal) = renewal(placement, at, node, now, seed, AppCookie::Untouched) {
-            let sealed = node.keyring.seal(Kind::Lb, &renewal.contents.unwrap());
+        if let Some(renewal) = renewal(placement, at, node, now, seed, Shown::default()) {
+            let sealed = node.keyring.seal(Kind::Lb, &renewal.contents);
             self.cookie = Some(format!("AWSALB={}", sealed.as_str()));
         }
     }

@@ -5,8 +5,9 @@
 
 mod worlds;
 
-use http::{HeaderMap, HeaderValue, header::COOKIE};
-use stayput::decide::candidates::{Candidates, Tried};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header::COOKIE};
+use stayput::decide::candidates::{Candidates, Tier, Tried};
+use stayput::decide::renewal::{Shown, renewal, wrote};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Live, Outcome, Placement, decide, next_after_failure, successor};
 use stayput::model::live::{Drain, Health};
@@ -93,13 +94,48 @@ fn the_chosen_target_is_a_candidate_or_the_pinned_one_and_refusals_are_earned() 
                 (None, Verdict::StrictRefused) => {
                     let pinned = &group.targets[placement.pinned.unwrap()];
                     let availability = live.availability(pinned);
-                    let sick = availability.health == Health::Unhealthy
-                        && !(availability.recovering && !live.refused_lately(pinned));
+                    let keeps = availability.recovering && !live.refused_lately(pinned);
+                    let sick = availability.health == Health::Unhealthy && !keeps;
                     assert!(world.groups[0].strict);
                     assert!(candidates.at_cap(pinned) || sick && !candidates.fails_open());
                 }
                 (None, verdict) => panic!("{verdict} went nowhere"),
             }
+        }
+    });
+}
+
+#[test]
+fn neither_traffic_nor_an_outage_moves_a_client() {
+    each_world(|mut world, numbers| {
+        world.groups[0].sticky = true;
+        let (snapshot, live) = (world.snapshot(numbers), world.live());
+        let group = &snapshot.groups[0];
+        for _ in 0..8 {
+            let client = Client::random(&world, numbers);
+            let placement = client.place(&snapshot, &live);
+            let Some(pinned) = placement.pinned else { continue };
+            let state = live.state(&group.targets[pinned]);
+            let availability = state.availability;
+            let doubted = availability.health == Health::Suspect
+                || availability.health == Health::Unhealthy && availability.recovering;
+            if doubted {
+                assert_ne!(placement.verdict, Verdict::MovedUnhealthy, "{client:?}");
+            }
+            // A cap apart, nothing but a refused dial sends it elsewhere for now.
+            if doubted && !state.refused_lately && world.groups[0].cap.is_none() {
+                let leaves = [Verdict::Spilled, Verdict::StrictRefused];
+                assert!(!leaves.contains(&placement.verdict), "{client:?} {placement:?}");
+            }
+        }
+        let candidates = Candidates::new(&snapshot, group, &live, &Tried::NOBODY);
+        let of_best = |health: Health| {
+            let is = |at: usize| live.availability(&group.targets[at]).health == health;
+            candidates.list().any(is)
+        };
+        if !candidates.fails_open() && of_best(Health::Healthy) {
+            let better = candidates.best_tier() == Some(Tier::Serving);
+            assert!(!better || !of_best(Health::Suspect), "new clients avoid a suspect target");
         }
     });
 }
@@ -275,6 +311,114 @@ fn who_is_announced_is_who_gets_the_client_when_its_target_goes() {
             }
         }
     });
+}
+
+/// A client that sends one request at a time to two nodes whose clocks differ: what it was last given,
+/// and which target keeps what it last wrote.
+struct Writer {
+    cookie: Option<String>,
+    wrote_at: Option<String>,
+}
+
+impl Writer {
+    /// One request: decided, refused by some targets, answered, and the cookie of the answer kept.
+    fn ask(
+        &mut self,
+        node: &Snapshot,
+        live: &Described,
+        now: u64,
+        numbers: &mut Numbers,
+    ) -> Verdict {
+        let mut headers = HeaderMap::new();
+        if let Some(cookie) = &self.cookie {
+            headers.append(COOKIE, HeaderValue::from_str(&format!("AWSALB={cookie}")).unwrap());
+        }
+        let mut turn = Turn(numbers.next());
+        let outcome = decide(&asked("/g0/", &headers), node, live, now, &mut turn).outcome;
+        let Outcome::Forward(mut placement) = outcome else { panic!("{outcome:?}") };
+        let mut tried = Tried::NOBODY;
+        while let Some(at) = placement.target
+            && numbers.chance(15)
+        {
+            tried.note(at);
+            placement = next_after_failure(&placement, &tried, node, live, &mut turn);
+        }
+        let (Some(at), verdict) = (placement.target, placement.verdict) else {
+            return placement.verdict;
+        };
+        let served_by = id(&node.groups[0], Some(at)).unwrap().to_owned();
+        if let Some(home) = self.wrote_at.as_ref().filter(|home| **home != served_by) {
+            assert!(
+                verdict == Verdict::Spilled || verdict.is_move(),
+                "{verdict} went to {served_by}, and what was written is at {home}"
+            );
+        }
+        let method = [Method::GET, Method::POST, Method::DELETE][numbers.below(3) as usize].clone();
+        let status = [200, 204, 303, 404, 409, 500][numbers.below(6) as usize];
+        let sets_cookie = numbers.chance(15);
+        let status = StatusCode::from_u16(status).unwrap();
+        let shown = Shown {
+            wrote: wrote(&method, status, sets_cookie),
+            is_fresh: method == Method::GET && numbers.chance(30),
+            wavers: numbers.chance(20),
+            ..Shown::default()
+        };
+        let has_written =
+            shown.wrote && (!method.is_safe() && status.as_u16() < 400 || sets_cookie);
+        let seed = Seed(numbers.next());
+        if let Some(renewal) = renewal(&placement, at, node, now, seed, shown) {
+            assert!(renewal.contents.pins().iter().all(|pin| u64::from(pin.issued_at) <= now));
+            let is_move = verdict == Verdict::Spilled || verdict.is_move();
+            assert_eq!(renewal.what == "moved", is_move, "{verdict}");
+            self.cookie = Some(node.keyring.seal(Kind::Lb, &renewal.contents).as_str().to_owned());
+        } else {
+            assert!(!(has_written && verdict == Verdict::Spilled), "a write left its pin behind");
+        }
+        if has_written {
+            self.wrote_at = Some(served_by);
+        } else if verdict.is_move() {
+            // It said that the session is lost; what follows is the new one's.
+            self.wrote_at = None;
+        }
+        verdict
+    }
+}
+
+#[test]
+fn a_write_is_followed_to_its_target_unless_the_verdict_says_why_not() {
+    let met = std::cell::RefCell::new(HashMap::<Verdict, u32>::new());
+    each_world(|mut world, numbers| {
+        (world.groups[0].sticky, world.groups[0].strict) = (true, false);
+        let nodes = [world.snapshot(numbers), world.snapshot(numbers)];
+        // The second node's clock is ahead of the first one's by up to five minutes.
+        let ahead = numbers.below(300);
+        let mut writer = Writer { cookie: None, wrote_at: None };
+        for step in 0..24 {
+            if numbers.chance(40) {
+                let targets = &mut world.groups[0].targets;
+                let at = numbers.below(targets.len() as u64) as usize;
+                let state = &mut targets[at].state;
+                state.is_full = numbers.chance(30);
+                state.availability.recovering = numbers.chance(30);
+                state.availability.health = match numbers.below(5) {
+                    0 => Health::Unhealthy,
+                    1 => Health::Suspect,
+                    _ => Health::Healthy,
+                };
+            }
+            let node = numbers.below(2) as usize;
+            let now = NOW + step * 7 + [0, ahead][node];
+            let verdict = writer.ask(&nodes[node], &world.live(), now, numbers);
+            *met.borrow_mut().entry(verdict).or_default() += 1;
+        }
+    });
+    let met = met.into_inner();
+    if std::env::var("WORLD").is_err() {
+        for verdict in [Verdict::Hit, Verdict::Spilled, Verdict::MovedUnhealthy, Verdict::New] {
+            assert!(met.get(&verdict).is_some_and(|count| *count > 100), "{verdict}: {met:?}");
+        }
+    }
+    assert_eq!(met.get(&Verdict::Expired), None, "clocks alone end no pin");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! `stayput demo`: the whole story on one machine, with curl.
 
 use super::replica::Fleet;
-use super::terminal::{data, message};
+use super::terminal::data;
 use super::{Failed, echo, run};
 use crate::config;
+use crate::observe::messages::Messages;
 use crate::policy::affinity::keys::Key;
 use crate::server::Server;
 use std::fs;
@@ -18,6 +19,10 @@ use std::thread;
 const MOST_PORTS: u16 = 200;
 
 pub(super) fn demo(port: u16) -> Result<ExitCode, Failed> {
+    run::told_by_thread(|messages| begin(port, messages))
+}
+
+fn begin(port: u16, messages: &Messages) -> Result<ExitCode, Failed> {
     let mut free = FreePorts { next: port };
     let balancer = free.take()?;
     let addresses = [free.take()?, free.take()?, free.take()?];
@@ -26,10 +31,11 @@ pub(super) fn demo(port: u16) -> Result<ExitCode, Failed> {
     let home = Home::make()?;
     let file = home.write(balancer, &replicas)?;
     let loaded = config::load(&file).map_err(|problems| Failed(problems.render(false)))?;
-    run::tell(tracing_subscriber::filter::LevelFilter::WARN, false);
+    run::tell(messages, tracing_subscriber::filter::LevelFilter::WARN, false);
+    let for_replicas = messages.clone();
     thread::Builder::new().name("replicas".into()).spawn(move || {
         if let Err(error) = echo::serve(fleet) {
-            message(&format!("stayput: the replicas ended: {error}"));
+            for_replicas.say(&format!("stayput: the replicas ended: {error}"));
         }
     })?;
     let server = Server::start(loaded.config)?;

@@ -50,6 +50,14 @@ pub(super) struct Arguments {
     /// Assume that this target is down, as GROUP/TARGET; may be given again.
     #[arg(long, value_name = "G/T")]
     down: Vec<String>,
+    /// Assume that this target is suspect, as GROUP/TARGET: traffic cannot connect, and no check has
+    /// failed; may be given again.
+    #[arg(long, value_name = "G/T")]
+    suspect: Vec<String>,
+    /// Assume that this target is down, as GROUP/TARGET, in a group that recovers from an outage; may
+    /// be given again.
+    #[arg(long, value_name = "G/T")]
+    recovering: Vec<String>,
     /// Assume that this target drains, as GROUP/TARGET; may be given again.
     #[arg(long, value_name = "G/T")]
     drain: Vec<String>,
@@ -93,7 +101,10 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
         headers: &headers,
         address: forwarded::client_address(arguments.from, trusted, &headers),
     };
-    let world = Assumed::of(&snapshot, &arguments.down, &arguments.drain).map_err(|name| {
+    let world = Assumed::of(&snapshot, &arguments.down, &arguments.drain);
+    let Arguments { suspect, recovering, .. } = arguments;
+    let world = world.and_then(|world| world.doubting(&snapshot, suspect, recovering));
+    let world = world.map_err(|name| {
         Failed(format!("stayput: there is no target `{name}`: write GROUP/TARGET"))
     })?;
     let explanation = explained(&request, &snapshot, &world, now);
@@ -233,7 +244,12 @@ fn time(text: &str) -> Option<u64> {
 
 fn assumption(arguments: &Arguments) -> String {
     let mut text = "assumed: every target healthy".to_owned();
-    for (names, what) in [(&arguments.down, "down"), (&arguments.drain, "draining")] {
+    for (names, what) in [
+        (&arguments.down, "down"),
+        (&arguments.suspect, "suspect"),
+        (&arguments.recovering, "down and recovering"),
+        (&arguments.drain, "draining"),
+    ] {
         if !names.is_empty() {
             text.push_str(&format!(", {} {what}", names.join(", ")));
         }

@@ -1,8 +1,10 @@
 //! `stayput run`: start, tell, wait for a signal, leave.
 
 use super::Failed;
-use super::terminal::{self, message};
+use super::terminal;
 use crate::config::{self, Loaded};
+use crate::observe::messages::{self, Messages};
+use crate::observe::sink::Place;
 use crate::server::{Server, level_filter};
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,28 +15,51 @@ use tracing_subscriber::layer::SubscriberExt;
 /// Connections were cut.
 const CUT: u8 = 3;
 
+/// What was to go on serving did not; a supervisor starts it anew.
+const FAILED: u8 = 1;
+
 pub(super) fn run(path: &Path) -> Result<ExitCode, Failed> {
-    let coloured = terminal::messages_are_coloured();
-    let loaded = config::load(path).map_err(|problems| Failed(problems.render(coloured)))?;
-    let Loaded { config, warnings, .. } = loaded;
-    if !warnings.is_empty() {
-        message(&warnings.render(coloured));
-    }
-    tell(level_filter(config.log.level), coloured);
-    let server = Server::start(config)?;
-    for (listener, address) in server.addresses() {
-        tracing::info!(%listener, %address, "listening");
-    }
-    until_signalled(server)
+    told_by_thread(|messages| {
+        let coloured = terminal::messages_are_coloured();
+        let loaded = config::load(path).map_err(|problems| Failed(problems.render(coloured)))?;
+        let Loaded { config, warnings, .. } = loaded;
+        if !warnings.is_empty() {
+            messages.say(&warnings.render(coloured));
+        }
+        tell(messages, level_filter(config.log.level), coloured);
+        let server = Server::start(config)?;
+        for (listener, address) in server.addresses() {
+            tracing::info!(target: messages::UNLIMITED, %listener, %address, "listening");
+        }
+        until_signalled(server)
+    })
+}
+
+/// Does this with messages written by a thread of their own: standard error that is not read must
+/// hold neither the start nor the exit.
+pub(super) fn told_by_thread(
+    work: impl FnOnce(&Messages) -> Result<ExitCode, Failed>,
+) -> Result<ExitCode, Failed> {
+    let messages = Messages::start(Place::Stderr)?;
+    messages.take_panics();
+    let done = work(&messages);
+    let code = done.unwrap_or_else(|failure| {
+        messages.say(&failure.0);
+        ExitCode::from(FAILED)
+    });
+    messages.finish();
+    Ok(code)
 }
 
 /// Sends the operator's log to standard error.
-pub(super) fn tell(level: LevelFilter, coloured: bool) {
+pub(super) fn tell(messages: &Messages, level: LevelFilter, coloured: bool) {
     // The HTTP/2 library warns of frames that any client may send as often as it likes.
     let library = level.min(LevelFilter::ERROR);
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(messages.clone())
+        // It would write to standard error itself, and panic where that cannot be written.
+        .log_internal_errors(false)
         .with_ansi(coloured)
         .with_target(false)
         .finish()
@@ -43,28 +68,42 @@ pub(super) fn tell(level: LevelFilter, coloured: bool) {
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// Serves until SIGTERM or SIGINT, then drains; a second one cuts.
+/// Serves until SIGTERM or SIGINT, or until a thread of the balancer fails, then drains; a second
+/// signal cuts.
 pub(super) fn until_signalled(mut server: Server) -> Result<ExitCode, Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let cut = runtime.block_on(async {
+    let (cut, has_failed) = runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        tokio::select! {
-            () = server.ready() => {
-                tracing::info!("ready: every target has been asked");
-                signals.next().await;
-            }
-            () = signals.next() => {}
+        let has_failed = tokio::select! {
+            has_failed = serve(&mut server) => has_failed,
+            () = signals.next() => false,
+        };
+        match has_failed {
+            false => tracing::info!("draining: a second signal cuts"),
+            true => tracing::error!("draining, and then leaving for another process to begin"),
         }
-        tracing::info!("draining: a second signal cuts");
         let cut = server.drain(async { signals.next().await }).await;
-        Ok::<_, std::io::Error>(cut)
+        Ok::<_, std::io::Error>((cut, has_failed))
     })?;
     if cut > 0 {
         tracing::warn!(cut, "exchanges were cut");
-        return Ok(ExitCode::from(CUT));
+    } else {
+        tracing::info!("drained");
     }
-    tracing::info!("drained");
-    Ok(ExitCode::SUCCESS)
+    Ok(match (has_failed, cut) {
+        (true, _) => ExitCode::from(FAILED),
+        (false, 1..) => ExitCode::from(CUT),
+        (false, 0) => ExitCode::SUCCESS,
+    })
+}
+
+/// Serves until a thread of the balancer fails.
+async fn serve(server: &mut Server) -> bool {
+    if server.ready().await {
+        tracing::info!("ready: every target has been asked");
+    }
+    server.failed().await;
+    true
 }
 
 struct Signals {

@@ -253,6 +253,8 @@ pub struct Group {
     pub cross_zone: bool,
     /// The target is told which target would have the client after it.
     pub announce_successor: bool,
+    /// A tunnel ends when its client's pin has moved.
+    pub tunnels_follow: bool,
     /// How connections to targets say whose they are; `None`: not at all.
     pub send_proxy: Option<proxy_protocol::Version>,
     /// `None` when stickiness is off.

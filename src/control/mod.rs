@@ -2,6 +2,7 @@
 //! publishes snapshots; everything that can wake it is in one enum, and one match serves it.
 
 mod certificates;
+mod clocks;
 mod drain;
 mod newcomers;
 pub mod probe;
@@ -20,6 +21,7 @@ use crate::observe::counters::Counters;
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::health::progress::{Event, Failure};
 use crate::policy::health::wish::Wish;
+use clocks::Clocks;
 use newcomers::Newcomers;
 use probe::{Answer, Trouble};
 use resolve::Resolved;
@@ -87,6 +89,7 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
         resolutions,
         names: resolve::Names::of(&config, answers),
         strangers: Strangers::default(),
+        clocks: Clocks::default(),
         expiry: certificates::Expiry::new(certificates, Moment::now()),
         config,
         keyring,
@@ -140,6 +143,7 @@ struct Control {
     newcomers: Newcomers,
     names: resolve::Names,
     strangers: Strangers,
+    clocks: Clocks,
     expiry: certificates::Expiry,
     counters: Vec<Arc<Counters>>,
     ready: watch::Sender<bool>,
@@ -153,6 +157,7 @@ impl Control {
         self.watched.check_what_is_due(now.monotonic);
         self.publish(now);
         self.strangers.look(&self.counters, now);
+        self.clocks.look(&self.counters, now);
         self.expiry.look(now);
         self.tell_if_ready();
     }

@@ -218,10 +218,13 @@ impl Draw for Noticing {
     }
 }
 
-/// A world in which every target is healthy, but for those that are said to be down or draining.
+/// A world in which every target is healthy, but for those that are said to be down, suspect,
+/// recovering or draining.
 #[derive(Clone, Debug, Default)]
 pub struct Assumed {
     down: HashSet<usize>,
+    suspect: HashSet<usize>,
+    recovering: HashSet<usize>,
     draining: HashSet<usize>,
     zone: Option<Name>,
 }
@@ -232,31 +235,55 @@ impl Assumed {
     /// # Errors
     /// The name that no target has.
     pub fn of(snapshot: &Snapshot, down: &[String], draining: &[String]) -> Result<Self, String> {
-        let slot = |name: &String| -> Result<usize, String> {
-            let found = name.split_once('/').and_then(|(group, id)| {
-                let group = &snapshot.groups[snapshot.group_named(group)?];
-                Some(group.targets[group.target_named(id)?].live.slot)
-            });
-            found.ok_or_else(|| name.clone())
-        };
+        let slot = |name: &String| slot(snapshot, name);
         let targets = snapshot.groups.iter().flat_map(|group| &group.targets);
         let written = targets.filter(|target| target.drain).map(|target| Ok(target.live.slot));
         Ok(Self {
             down: down.iter().map(slot).collect::<Result<_, _>>()?,
             draining: draining.iter().map(slot).chain(written).collect::<Result<_, _>>()?,
             zone: snapshot.zone.clone(),
+            ..Self::default()
         })
     }
+
+    /// The same with these targets suspect, and these down in a group that recovers.
+    ///
+    /// # Errors
+    /// The name that no target has.
+    pub fn doubting(
+        mut self,
+        snapshot: &Snapshot,
+        suspect: &[String],
+        recovering: &[String],
+    ) -> Result<Self, String> {
+        let slot = |name: &String| slot(snapshot, name);
+        self.suspect = suspect.iter().map(slot).collect::<Result<_, _>>()?;
+        self.recovering = recovering.iter().map(slot).collect::<Result<_, _>>()?;
+        Ok(self)
+    }
+}
+
+/// The slot of the target of this name.
+fn slot(snapshot: &Snapshot, name: &str) -> Result<usize, String> {
+    let found = name.split_once('/').and_then(|(group, id)| {
+        let group = &snapshot.groups[snapshot.group_named(group)?];
+        Some(group.targets[group.target_named(id)?].live.slot)
+    });
+    found.ok_or_else(|| name.to_owned())
 }
 
 impl Live for Assumed {
     fn availability(&self, target: &Target) -> Availability {
-        let is_down = self.down.contains(&target.live.slot);
-        let drains = self.draining.contains(&target.live.slot);
+        let is_one_of = |slots: &HashSet<usize>| slots.contains(&target.live.slot);
+        let recovering = is_one_of(&self.recovering);
         Availability {
-            health: if is_down { Health::Unhealthy } else { Health::Healthy },
-            drain: if drains { Drain::Running } else { Drain::No },
-            recovering: false,
+            health: match () {
+                () if recovering || is_one_of(&self.down) => Health::Unhealthy,
+                () if is_one_of(&self.suspect) => Health::Suspect,
+                () => Health::Healthy,
+            },
+            drain: if is_one_of(&self.draining) { Drain::Running } else { Drain::No },
+            recovering,
         }
     }
 

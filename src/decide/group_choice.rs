@@ -182,6 +182,10 @@ impl<'s, L: Live> Choosing<'s, L> {
         };
         let lifetime = sticky.cookie.lifetime.seconds();
         let own = in_force(contents, sticky.stand_in, lifetime, now);
+        // One that is older than the pin itself is of an absence that is over: a cookie that could not
+        // be written again still brings it.
+        let pinned_at = claim.held().map_or(0, |pin| pin.issued_at);
+        let own = own.filter(|pin| pin.issued_at >= pinned_at);
         let own = own.and_then(|pin| self.forward.share_of(pin.target));
         let of_kin = || {
             let pins = sticky.kin.iter().filter_map(|kin| {

@@ -9,6 +9,7 @@ pub mod explanation;
 pub mod group_choice;
 pub mod renewal;
 pub mod standing;
+pub mod tunnel;
 pub mod verdict;
 
 use crate::config::settings::{DrainingPins, FixedResponse};
@@ -17,7 +18,7 @@ use crate::model::forward::{Forward, Share as GroupShare};
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
 use crate::policy::affinity::claim::{self, Claim, Opener, PinState};
-use crate::policy::affinity::token::{Defect, Kind, MAX_PINS, Opened, Pin, Seed};
+use crate::policy::affinity::token::{Defect, GroupKey, Kind, MAX_PINS, Opened, Pin, Seed};
 use crate::policy::affinity::{OnUnavailable, cookie, route};
 use crate::policy::balance::round::Turn;
 use crate::policy::balance::share::Share;
@@ -56,7 +57,7 @@ pub trait Live {
     }
 }
 
-/// Opens tokens as the one who is asked about targets does.
+/// Opens tokens as what is asked about targets does.
 struct Opening<'a, L> {
     snapshot: &'a Snapshot,
     live: &'a L,
@@ -65,6 +66,10 @@ struct Opening<'a, L> {
 impl<L: Live> Opener for Opening<'_, L> {
     fn open(&self, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
         self.live.open(self.snapshot, kind, text)
+    }
+
+    fn lifetime_of(&self, kind: Kind, group: GroupKey) -> Option<u32> {
+        self.snapshot.lifetime_of(kind, group)
     }
 }
 
@@ -494,8 +499,9 @@ fn hold(
 /// Where a request goes whose target could not be connected to: the next in the successor ranking,
 /// or in the algorithm's order for a newcomer. `tried` holds every target that failed.
 ///
-/// A pinned client is `spilled`: its pin stays, one bad moment moves nobody for good. A client that
-/// was being placed anyway keeps its verdict, and its pin will name whoever answers.
+/// A pinned client is `spilled`: its pin stays unless the answer shows that something was written
+/// ([`renewal::wrote`]). A client that was being placed anyway keeps its verdict, and its pin will
+/// name the target that answers.
 pub fn next_after_failure(
     placement: &Placement,
     tried: &Tried,
@@ -556,7 +562,7 @@ pub fn successor(
     tried.note(serving);
     let candidates = Candidates::new(snapshot, group, live, &tried);
     match (&group.affinity, placement.pinned.filter(|&pinned| pinned != serving)) {
-        // The pin stays, so this is where the next request goes.
+        // Unless something is written the pin stays, so this is where the next request goes.
         (_, Some(pinned)) if placement.verdict == Verdict::Spilled => Some(pinned),
         // A client known by a value remains its own target's, whoever serves it meanwhile.
         (Some(Affinity::Header(_)), Some(home)) => {

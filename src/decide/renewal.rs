@@ -7,23 +7,43 @@ use crate::config::settings::Failback;
 use crate::model::affinity::Cookie;
 use crate::model::forward::Forward;
 use crate::model::snapshot::Snapshot;
-use crate::policy::affinity::app_cookie::AppCookie;
 use crate::policy::affinity::claim::{self, Claim, PinState, Rewrite};
 use crate::policy::affinity::token::{Contents, GroupKey, Kind, Seed, TargetKey};
+use http::{Method, StatusCode};
 
 /// What is written into one cookie.
 #[derive(Clone, Debug)]
 pub struct Renewal {
-    /// The token to be sealed; `None` ends the cookie.
-    pub contents: Option<Contents>,
+    /// The token to be sealed.
+    pub contents: Contents,
     /// When it ends, in seconds since the Unix epoch: the latest expiry of the pins inside.
     pub expires: u64,
     /// Why it is written: a word for the access log.
     pub what: &'static str,
 }
 
-/// What to write into a group's cookie when `served_by` answered, if anything. `app` is what the
-/// answer did to the application's cookie, where the group's accompanies one. `fresh_seed` is used
+/// What an answer shows of what its target did for the client, and of what may become of the answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shown {
+    /// It sets the application's cookie, where the group's accompanies one.
+    pub sets_app_cookie: bool,
+    /// The target most likely keeps something of the client's now: [`wrote`].
+    pub wrote: bool,
+    /// A GET or HEAD was answered with what shared caches are told to keep.
+    pub is_fresh: bool,
+    /// The target is one that its clients may be leaving at this moment.
+    pub wavers: bool,
+}
+
+/// Whether an answer shows that its target changed state for the client: it is below 400 to a method
+/// that is not safe (RFC 9110 section 9.2.1), opens a tunnel (a 101; a 2xx to CONNECT, which is not
+/// safe), or sets a cookie. A 4xx changed nothing.
+pub fn wrote(method: &Method, status: StatusCode, sets_cookie: bool) -> bool {
+    let is_done = status.as_u16() < 400;
+    sets_cookie || status == StatusCode::SWITCHING_PROTOCOLS || is_done && !method.is_safe()
+}
+
+/// What to write into a group's cookie when `served_by` answered, if anything. `fresh_seed` is used
 /// where the client has none yet.
 pub fn renewal(
     placement: &Placement,
@@ -31,25 +51,21 @@ pub fn renewal(
     snapshot: &Snapshot,
     now: u64,
     fresh_seed: Seed,
-    app: AppCookie,
+    shown: Shown,
 ) -> Option<Renewal> {
     let group = &snapshot.groups[placement.group];
     let cookie = group.cookie()?;
     let target = group.targets[served_by].key;
-    let writing =
-        Writing { snapshot, cookie, claim: &placement.claim, key: group.key, now, fresh_seed };
+    let claim = &placement.claim;
+    let writing = Writing { snapshot, cookie, claim, key: group.key, now, fresh_seed, shown };
     if let Some(accompanied) = &cookie.accompanies {
-        match app {
-            AppCookie::Ended => return writing.without_pin(),
-            // One bad moment moves nobody: the pin stays, and so does what the cookie says. A pin in
-            // force is renewed as `refresh` says, for many stacks repeat their cookie in every answer.
-            AppCookie::Set if !matches!(placement.verdict, Verdict::Spilled | Verdict::Hit) => {
-                return Some(writing.with_pin(target, made(placement.verdict)));
-            }
-            AppCookie::Set | AppCookie::Untouched => {}
+        // A pin in force is renewed as `refresh` says, for many stacks repeat their cookie in every
+        // answer. A spill is judged below, as in the other mode.
+        let is_pinned = matches!(placement.verdict, Verdict::Spilled | Verdict::Hit);
+        if shown.sets_app_cookie && !is_pinned {
+            return Some(writing.with_pin(target, made(placement.verdict)));
         }
-        let was_made = matches!(placement.verdict, Verdict::Hit) || placement.verdict.is_move();
-        if !accompanied.adopt && !was_made {
+        if !accompanied.adopt && !is_pinned && !placement.verdict.is_move() {
             return None;
         }
     }
@@ -57,9 +73,14 @@ pub fn renewal(
         Verdict::Off
         | Verdict::AppCookieAbsent
         | Verdict::KeyAbsent
-        | Verdict::Spilled
         | Verdict::StrictRefused
         | Verdict::NoTarget => None,
+        // The pin follows the session: home knows nothing of what was written here. One bad moment
+        // that changed nothing moves no client.
+        Verdict::Spilled => shown.wrote.then(|| writing.with_pin(target, "moved")),
+        // Another answer of this client may have moved its pin meanwhile, or be about to. It must
+        // not be undone by this one, which may reach the client later.
+        Verdict::Hit if shown.wavers => None,
         Verdict::Hit => writing.again(target),
         Verdict::New
         | Verdict::Evicted
@@ -92,10 +113,11 @@ pub fn group_renewal(
     snapshot: &Snapshot,
     now: u64,
     fresh_seed: Seed,
+    shown: Shown,
 ) -> Option<Renewal> {
     let sticky = forward.sticky.as_ref()?;
     let (cookie, key, claim) = (&*sticky.cookie, sticky.key, &choice.claim);
-    let writing = Writing { snapshot, cookie, claim, key, now, fresh_seed };
+    let writing = Writing { snapshot, cookie, claim, key, now, fresh_seed, shown };
     let group = forward.shares[choice.share].key;
     match choice.verdict {
         GroupVerdict::Off => None,
@@ -126,17 +148,24 @@ struct Writing<'a> {
     key: GroupKey,
     now: u64,
     fresh_seed: Seed,
+    shown: Shown,
 }
 
 impl Writing<'_> {
     /// For a client that met what it is pinned to: as `refresh` says, and always where the key that
-    /// sealed is no longer the first.
+    /// sealed is no longer the first, or another node's clock is far ahead of ours. What shared caches
+    /// are told to keep is written into only where the pin would else grow too old: half its life is
+    /// time enough for an answer that is not.
     fn again(&self, target: TargetKey) -> Option<Renewal> {
-        let Claim::Opened { contents, first_key, pin: PinState::Held(pin) } = self.claim else {
+        let Claim::Opened { contents, first_key, pin: PinState::Held(pin), .. } = self.claim else {
             return None;
         };
         let (refresh, lifetime) = (self.cookie.settings.refresh, self.cookie.lifetime.seconds());
-        match claim::rewrite(refresh, *pin, *first_key, lifetime, self.now) {
+        if self.shown.is_fresh && !claim::is_half_used(*pin, lifetime, self.now) {
+            return None;
+        }
+        let outdated = !first_key || self.claim.clock_ahead().is_some();
+        match claim::rewrite(refresh, *pin, outdated, lifetime, self.now) {
             Rewrite::Renew => Some(self.with_pin(target, "renewed")),
             Rewrite::Reseal => Some(self.sealed(*contents, "resealed")),
             Rewrite::Leave => None,
@@ -190,24 +219,11 @@ impl Writing<'_> {
         self.sealed(contents, what)
     }
 
-    /// For a client whose session is over. Pins for other groups stay in the cookie; without any,
-    /// the cookie goes. Nothing is written to a client that brought none.
-    fn without_pin(&self) -> Option<Renewal> {
-        match self.claim {
-            Claim::None | Claim::Opened { pin: PinState::Absent, .. } => return None,
-            _ => {}
-        }
-        let left = self.claim.contents().and_then(|contents| contents.without(self.key));
-        let left = left.map(|contents| self.sealed(contents, "ended"));
-        Some(match left {
-            Some(renewal) if renewal.expires > self.now => renewal,
-            _ => Renewal { contents: None, expires: 0, what: "ended" },
-        })
-    }
-
-    fn sealed(&self, contents: Contents, what: &'static str) -> Renewal {
+    /// Nothing is sealed that is ahead of our clock, though it was set back since the decision.
+    fn sealed(&self, mut contents: Contents, what: &'static str) -> Renewal {
+        contents.keep_times_to(self.now);
         let expires = claim::latest_expiry(&contents, |key| self.lifetime_of(key), self.now);
-        Renewal { contents: Some(contents), expires, what }
+        Renewal { contents, expires, what }
     }
 
     fn lifetime_of(&self, key: GroupKey) -> Option<u32> {
@@ -222,11 +238,159 @@ pub fn settled(placement: &Placement, renewal: Option<&Renewal>) -> Option<Seed>
     match (renewal, placement.verdict, &placement.claim) {
         // Its cookie is written, as with ALB, and no browser keeps it.
         _ if placement.keeps == Keeps::Nothing => None,
-        (Some(Renewal { what: "ended", .. }), ..) => None,
-        (Some(renewal), ..) => Some(renewal.contents?.seed()),
+        (Some(renewal), ..) => Some(renewal.contents.seed()),
         (None, Verdict::Hit, claim) => claim.seed(),
         // Nothing is ever written for these: what the client sends next names this target.
         (None, Verdict::New, Claim::Key(seed)) => Some(*seed),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::model::roster::Roster;
+    use crate::model::snapshot::Resolutions;
+    use crate::policy::affinity::keys::{Key, Keyring};
+    use crate::policy::affinity::token::Pin;
+    use std::sync::Arc;
+
+    const NOW: u64 = 1_800_000_000;
+
+    #[test]
+    fn what_an_answer_shows_of_a_write() {
+        for (method, status, sets_cookie, expected) in [
+            ("GET", 200, false, false),
+            ("HEAD", 200, false, false),
+            ("OPTIONS", 204, false, false),
+            ("TRACE", 200, false, false),
+            ("GET", 302, false, false),
+            ("GET", 404, false, false),
+            ("GET", 101, false, true),
+            ("GET", 200, true, true),
+            ("GET", 401, true, true),
+            ("GET", 500, true, true),
+            ("POST", 200, false, true),
+            ("POST", 399, false, true),
+            ("POST", 400, false, false),
+            ("POST", 503, false, false),
+            ("POST", 404, true, true),
+            ("PUT", 201, false, true),
+            ("PATCH", 204, false, true),
+            ("DELETE", 303, false, true),
+            ("CONNECT", 200, false, true),
+            ("CONNECT", 204, false, true),
+            ("CONNECT", 101, false, true),
+            ("CONNECT", 403, false, false),
+            ("PURGE", 200, false, true),
+            ("get", 200, false, true),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(wrote(&method, status, sets_cookie), expected, "{method} {status}");
+        }
+    }
+
+    /// What is written for a client of target `a` of this group that was served by `b` where it was
+    /// spilled, and by `a` where not. Its pin has this age, another key may have sealed it.
+    fn what(
+        group: &str,
+        verdict: Verdict,
+        age: i64,
+        first_key: bool,
+        shown: Shown,
+    ) -> &'static str {
+        let text = format!(
+            "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+             targets = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n{group}\n"
+        );
+        let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
+        let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+        let (names, mut roster) = (Resolutions::new(), Roster::default());
+        let snapshot = Snapshot::build(&config, keyring, &names, &mut roster).unwrap();
+        let group = &snapshot.groups[0];
+        let issued_at = u32::try_from(NOW as i64 - age).unwrap();
+        let pin = Pin { group: group.key, target: group.targets[0].key, issued_at };
+        let mut contents = Contents::new(Seed(7), pin);
+        let ahead = contents.keep_times_to(NOW);
+        let pin = PinState::Held(contents.pins()[0]);
+        let claim = Claim::Opened { contents, first_key, ahead, pin };
+        let served_by = usize::from(verdict == Verdict::Spilled);
+        let placement = Placement {
+            group: 0,
+            verdict,
+            target: Some(served_by),
+            pinned: Some(0),
+            only_capped: false,
+            claim,
+        };
+        let Some(renewal) = renewal(&placement, served_by, &snapshot, NOW, Seed(9), shown) else {
+            return "-";
+        };
+        assert_eq!(renewal.contents.pins()[0].target, group.targets[served_by].key);
+        assert!(u64::from(renewal.contents.pins()[0].issued_at) <= NOW);
+        assert_eq!(renewal.contents.seed(), Seed(7));
+        renewal.what
+    }
+
+    #[test]
+    fn what_is_written_for_a_hit_follows_from_refresh_the_key_the_clock_and_the_answer() {
+        const DAY: i64 = 86_400;
+        let plain = Shown::default();
+        let fresh = Shown { is_fresh: true, ..plain };
+        let wavers = Shown { wavers: true, ..plain };
+        for (refresh, age, first_key, shown, expected) in [
+            ("each_response", 10, true, plain, "renewed"),
+            ("half_life", 10, true, plain, "-"),
+            ("half_life", DAY / 2, true, plain, "renewed"),
+            ("never", DAY - 1, true, plain, "-"),
+            ("never", 10, false, plain, "resealed"),
+            // Ahead of our clock: up to a minute is no reason to write.
+            ("never", -60, true, plain, "-"),
+            ("half_life", -60, true, plain, "-"),
+            ("never", -61, true, plain, "resealed"),
+            ("half_life", -61, true, plain, "resealed"),
+            ("each_response", -61, true, plain, "renewed"),
+            // Shared caches are told to keep it.
+            ("each_response", 10, true, fresh, "-"),
+            ("each_response", 10, false, fresh, "-"),
+            ("each_response", DAY / 2 - 1, true, fresh, "-"),
+            ("each_response", DAY / 2, true, fresh, "renewed"),
+            ("half_life", DAY / 2, true, fresh, "renewed"),
+            ("never", DAY / 2, true, fresh, "-"),
+            ("never", DAY / 2, false, fresh, "resealed"),
+            // A move may be on its way.
+            ("each_response", 10, true, wavers, "-"),
+            ("each_response", DAY - 1, false, wavers, "-"),
+        ] {
+            let group = format!("stickiness = {{ refresh = \"{refresh}\" }}");
+            let context = format!("{refresh} {age} {first_key} {shown:?}");
+            assert_eq!(what(&group, Verdict::Hit, age, first_key, shown), expected, "{context}");
+        }
+    }
+
+    #[test]
+    fn a_spill_moves_the_pin_by_what_was_written_alone() {
+        let wrote = Shown { wrote: true, ..Shown::default() };
+        let others = Shown { is_fresh: true, wavers: true, sets_app_cookie: true, wrote: false };
+        for group in [
+            "stickiness = {}",
+            "stickiness = { refresh = \"never\" }",
+            "stickiness = { app_cookie = { name = \"sid\" } }",
+            "stickiness = { app_cookie = { name = \"sid\", adopt = false } }",
+        ] {
+            for first_key in [true, false] {
+                let told = |shown| what(group, Verdict::Spilled, 10, first_key, shown);
+                assert_eq!(told(wrote), "moved", "{group}");
+                assert_eq!(told(Shown { is_fresh: true, ..wrote }), "moved", "{group}");
+                assert_eq!(told(others), "-", "{group}");
+            }
+        }
+        for group in
+            ["stickiness = { header = { name = \"x-id\" } }", "stickiness = { enabled = false }"]
+        {
+            assert_eq!(what(group, Verdict::Spilled, 10, true, wrote), "-", "{group}");
+        }
     }
 }

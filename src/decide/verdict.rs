@@ -21,7 +21,7 @@ pub enum Verdict {
     Forged,
     /// The cookie was sealed with a key this balancer lacks.
     UnknownKey,
-    /// The pin is too old, or too far ahead.
+    /// The pin is too old.
     Expired,
     /// The target is not in the group any more.
     MovedRemoved,
@@ -33,7 +33,8 @@ pub enum Verdict {
     MovedZone,
     /// The target is unhealthy.
     MovedUnhealthy,
-    /// The target cannot serve just now; the pin stays as it was.
+    /// The target cannot serve just now, and its successor did. The pin stays, unless the answer shows
+    /// that something was written there: then it moves to the target that answered.
     Spilled,
     /// The target cannot serve, and the group prefers an error to moving.
     StrictRefused,
@@ -109,7 +110,7 @@ impl Verdict {
             Self::Malformed => "the cookie holds no token: it counts as absent and is replaced",
             Self::Forged => "no key of this balancer sealed the cookie: it counts as absent",
             Self::UnknownKey => "the cookie was sealed with a key this balancer lacks",
-            Self::Expired => "the pin is too old, or too far ahead of this clock",
+            Self::Expired => "the pin is too old",
             Self::MovedRemoved => "the pinned target is not in the group any more",
             Self::MovedAddress => {
                 "the pinned target's name has another address since: the pin holds, the machine is new"
@@ -120,7 +121,8 @@ impl Verdict {
             Self::MovedZone => "the pinned target stands in another zone and cross_zone is false",
             Self::MovedUnhealthy => "the pinned target is unhealthy: the client moves for good",
             Self::Spilled => {
-                "the pinned target cannot serve just now: this request goes elsewhere, the pin stays"
+                "the pinned target cannot serve just now: this request goes elsewhere; the pin moves \
+                 with it if something is written there, else it stays"
             }
             Self::StrictRefused => {
                 "the pinned target cannot serve, and on_unavailable is strict: 503, the pin stays"
@@ -169,7 +171,7 @@ pub enum GroupVerdict {
     FailedOver,
     /// The client is back with the pinned group, which can serve again.
     FailedBack,
-    /// The pin is too old, or too far ahead.
+    /// The pin is too old.
     Expired,
     /// The cookie holds no token.
     Malformed,
@@ -221,7 +223,7 @@ impl GroupVerdict {
                 "the client's group cannot serve just now: another does until it can, or for good with failback = \"stay\""
             }
             Self::FailedBack => "the pinned group serves again: the client is back with it",
-            Self::Expired => "the pin to a group is too old, or too far ahead of this clock",
+            Self::Expired => "the pin to a group is too old",
             Self::Malformed => "the group's cookie holds no token: it is replaced",
             Self::Forged => "no key of this balancer sealed the group's cookie: it is replaced",
             Self::UnknownKey => "the group's cookie was sealed with a key this balancer lacks",

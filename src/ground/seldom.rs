@@ -1,4 +1,5 @@
-//! What may be said only now and then, however often there is cause.
+//! What may be said only now and then, however often there is cause: [`Seldom`] for a line that one
+//! place gives once a minute, [`Limit`] for lines of one kind that may come in numbers.
 
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,116 @@ impl Seldom {
     }
 }
 
+/// Lines of one kind that may come at once: a rack of targets that changes its state is told in full.
+const BURST: u32 = 100;
+/// The time in which one more line is allowed: at most ten a second of each kind, some 2 kB/s.
+const REFILL: Duration = Duration::from_millis(100);
+
+/// A token bucket for lines of one kind that counts what it withholds, exactly.
+///
+/// While lines are withheld, further ones are withheld as well, so that what is told next says how
+/// many: the caller asks [`Limit::reopen`] on a timer.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    tokens: u32,
+    refilled: Instant,
+    withheld: u64,
+}
+
+impl Limit {
+    /// With all of its tokens.
+    pub fn new(now: Instant) -> Self {
+        Self { tokens: BURST, refilled: now, withheld: 0 }
+    }
+
+    /// Whether a line may be told; else it is withheld and counted.
+    pub fn may(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        if self.withheld == 0 && self.tokens > 0 {
+            self.tokens -= 1;
+            return true;
+        }
+        self.withheld += 1;
+        false
+    }
+
+    /// Lines withheld since the last that was told.
+    pub fn withheld(&self) -> u64 {
+        self.withheld
+    }
+
+    /// How many lines were withheld, where that may be told now; it then counts as told.
+    pub fn reopen(&mut self, now: Instant) -> Option<u64> {
+        self.refill(now);
+        if self.withheld == 0 || self.tokens == 0 {
+            return None;
+        }
+        self.tokens -= 1;
+        Some(std::mem::take(&mut self.withheld))
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.refilled).as_millis() / REFILL.as_millis();
+        let missing = BURST - self.tokens;
+        if passed >= u128::from(missing) {
+            (self.tokens, self.refilled) = (BURST, self.refilled.max(now));
+        } else if let Ok(passed) = u32::try_from(passed) {
+            // The rest of an interval counts towards the next token.
+            self.tokens += passed;
+            self.refilled += REFILL * passed;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ground::clock::Moment;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_line_is_told_or_counted_once_and_no_more_are_told_than_allowed(
+            steps in proptest::collection::vec((0_u64..400, 0_usize..40, any::<bool>()), 1..200)
+        ) {
+            let begun = Moment::now().monotonic;
+            let (mut now, mut limit) = (begun, Limit::new(begun));
+            let (mut asked, mut told, mut counted, mut summaries) = (0_u64, 0_u64, 0_u64, 0_u64);
+            for (wait, lines, asks_to_reopen) in steps {
+                now += Duration::from_millis(wait);
+                for _ in 0..lines {
+                    asked += 1;
+                    told += u64::from(limit.may(now));
+                }
+                if asks_to_reopen && let Some(withheld) = limit.reopen(now) {
+                    prop_assert!(withheld > 0);
+                    counted += withheld;
+                    summaries += 1;
+                }
+                prop_assert_eq!(told + counted + limit.withheld(), asked);
+                let allowed = u128::from(BURST) + (now - begun).as_millis() / REFILL.as_millis();
+                prop_assert!(u128::from(told + summaries) <= allowed);
+            }
+            // Whatever was withheld is told once there is time.
+            let later = now + REFILL;
+            let last = limit.reopen(later).unwrap_or(0);
+            prop_assert_eq!(told + counted + last, asked);
+            prop_assert_eq!(limit.withheld(), 0);
+        }
+    }
+
+    #[test]
+    fn a_burst_is_told_then_a_line_a_tenth_of_a_second_and_all_of_it_after_a_rest() {
+        let now = Moment::now().monotonic;
+        let mut limit = Limit::new(now);
+        assert_eq!((0..1_000).filter(|_| limit.may(now)).count(), 100);
+        assert_eq!(limit.reopen(now), None, "there is no token yet");
+        assert_eq!(limit.reopen(now + REFILL), Some(900));
+        assert!(!limit.may(now + REFILL), "the summary took the token");
+        assert_eq!(limit.reopen(now + 2 * REFILL), Some(1));
+        let rested = now + REFILL * 200;
+        assert_eq!((0..1_000).filter(|_| limit.may(rested)).count(), 100);
+    }
 
     #[test]
     fn it_is_said_once_a_minute() {

@@ -100,6 +100,7 @@ pub struct TargetLive {
     tls: Option<TlsPeer>,
     told: CachePadded<Told>,
     pub(super) places: CachePadded<Places>,
+    lost_pin_at: AtomicU64,
     connections: Option<Arc<Semaphore>>,
     waiting: AtomicU32,
     sessions: OnceLock<Box<Sessions>>,
@@ -135,6 +136,7 @@ impl TargetLive {
                 share: AtomicU16::new(Share::WHOLE.parts()),
             }),
             places: CachePadded::default(),
+            lost_pin_at: AtomicU64::new(0),
             connections: max_connections.map(|bound| Arc::new(Semaphore::new(bound as usize))),
             waiting: AtomicU32::new(0),
             sessions: OnceLock::new(),
@@ -212,6 +214,17 @@ impl TargetLive {
     /// Whether a spill moved this client's pin here within the last ten seconds.
     pub fn took_spill_of(&self, client: Seed, now: Instant) -> bool {
         self.spills.get().is_some_and(|spills| spills.contains(client, now))
+    }
+
+    /// Notes that a client's pin went from this target to the one that took a request for it, at this
+    /// second since 1970.
+    pub fn note_pin_lost(&self, now: u64) {
+        self.lost_pin_at.store(now, Ordering::Relaxed);
+    }
+
+    /// When that last happened; 0 where it never did.
+    pub fn lost_pin_at(&self) -> u64 {
+        self.lost_pin_at.load(Ordering::Relaxed)
     }
 
     /// The places for connections to this target, where there is a bound.

@@ -1,17 +1,21 @@
 //! The access log: each worker formats into a buffer of its own, one thread writes.
 //!
 //! A buffer is handed over when it is full or every 100 ms. Nothing waits: when the writer is
-//! behind by more than 64 buffers, records are dropped and counted. A sink that is closed
-//! (`stayput run | head`) ends the log, not the balancer.
+//! behind by more than 64 buffers, records are dropped and counted. A sink that does not take writes
+//! (a full disk, a FIFO that nothing reads, `stayput run | head`) is tried again every second; what
+//! was dropped meanwhile is told once it takes them.
 
 use super::counters::Counters;
 use super::record::{Record, Seconds};
+use super::sink::{Place, Sink};
+use super::writer::{self, Shared, Writer};
 use crate::config::settings::{AccessFormat, LogTarget};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use crate::ground::clock::Moment;
+use crate::ground::seldom::Seldom;
+use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 
 /// Bytes after which a buffer is handed over: sixteen pages, some 130 records.
 const FULL: usize = 64 * 1_024;
@@ -25,28 +29,30 @@ const QUEUE: usize = 64;
 #[derive(Debug)]
 pub struct AccessLog {
     format: AccessFormat,
+    shared: Arc<Shared>,
     sender: Option<SyncSender<Full>>,
-    writer: Option<thread::JoinHandle<()>>,
+    writer: Option<Writer>,
 }
 
 impl AccessLog {
-    /// Opens the sink and starts the writer; with [`LogTarget::Off`] there is neither.
+    /// Opens the sink and starts the writer; with [`LogTarget::Off`] there is neither. A FIFO that
+    /// nothing reads yet is opened once something does.
     ///
     /// # Errors
     /// When the file cannot be opened for appending, or no thread can be started.
     pub fn start(to: &LogTarget, format: AccessFormat) -> io::Result<Self> {
-        let sink = match to {
-            LogTarget::Off => return Ok(Self { format, sender: None, writer: None }),
-            LogTarget::Stdout => Sink::Stdout,
-            LogTarget::Stderr => Sink::Stderr,
-            LogTarget::File(path) => {
-                Sink::File(OpenOptions::new().create(true).append(true).open(path)?)
-            }
+        let shared = Arc::<Shared>::default();
+        let place = match to {
+            LogTarget::Off => return Ok(Self { format, shared, sender: None, writer: None }),
+            LogTarget::Stdout => Place::Stdout,
+            LogTarget::Stderr => Place::Stderr,
+            LogTarget::File(path) => Place::File(path.clone()),
         };
         let (sender, receiver) = sync_channel(QUEUE);
-        let builder = thread::Builder::new().name("access-log".into());
-        let writer = builder.spawn(move || write_all(sink, &receiver))?;
-        Ok(Self { format, sender: Some(sender), writer: Some(writer) })
+        let known = Arc::clone(&shared);
+        let writer =
+            Writer::start("access-log", place, move |sink| write_all(sink, &receiver, &known))?;
+        Ok(Self { format, shared, sender: Some(sender), writer: Some(writer) })
     }
 
     /// A worker's end.
@@ -54,6 +60,7 @@ impl AccessLog {
         let (give_back, emptied) = sync_channel(EMPTIED);
         AccessBuffer {
             format: self.format,
+            shared: Arc::clone(&self.shared),
             sender: self.sender.clone(),
             lines: Vec::new(),
             records: 0,
@@ -64,43 +71,74 @@ impl AccessLog {
         }
     }
 
-    /// Waits until all that was handed over is written. Every [`AccessBuffer`] must be gone, or it
-    /// waits for them.
+    /// Waits until all that was handed over is written, one second at most.
     pub fn finish(mut self) {
         self.sender = None;
-        if let Some(writer) = self.writer.take() {
-            // The writer's panic was printed when it happened; there is nothing to add.
-            let _ = writer.join();
+        let Some(writer) = self.writer.take() else { return };
+        writer.finish(&self.shared);
+        let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
+        let records = dropped + self.shared.waiting.load(Ordering::Relaxed);
+        if records > 0 {
+            tracing::warn!(records, "access records are lost: their sink did not take them");
         }
     }
 }
 
-enum Sink {
-    Stdout,
-    Stderr,
-    File(File),
-}
-
 /// A buffer on its way to the writer, and the way back.
+#[derive(Debug)]
 struct Full {
     lines: Vec<u8>,
+    records: u64,
     give_back: SyncSender<Vec<u8>>,
 }
 
-fn write_all(mut sink: Sink, receiver: &Receiver<Full>) {
-    while let Ok(Full { mut lines, give_back }) = receiver.recv() {
-        let written = match &mut sink {
-            Sink::Stdout => io::stdout().write_all(&lines).and_then(|()| io::stdout().flush()),
-            Sink::Stderr => io::stderr().write_all(&lines),
-            Sink::File(file) => file.write_all(&lines),
+fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &Shared) {
+    let mut told = Seldom::default();
+    let mut dropped_told = Seldom::default();
+    let mut refusal_told = false;
+    loop {
+        let full = match shared.is_leaving() {
+            true => receiver.try_recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => receiver.recv_timeout(writer::TICK),
         };
-        if let Err(error) = written {
-            tracing::warn!(%error, "the access log ends here: its sink does not take writes");
+        let Full { mut lines, records, give_back } = match full {
+            Ok(full) => full,
+            Err(RecvTimeoutError::Timeout) => {
+                tell_dropped(shared, &mut dropped_told);
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let written = writer::write(&mut sink, &lines, shared, |error| {
+            // Once a minute while it lasts, for a sink may come and go.
+            if told.may(Moment::now().monotonic) {
+                tracing::warn!(%error, "the access log does not take records; it is tried again");
+                refusal_told = true;
+            }
+        });
+        if written < lines.len() {
+            // The process leaves; what waits is told as lost.
+            shared.waiting.fetch_sub(writer::count(&lines[..written]), Ordering::Relaxed);
             return;
         }
+        shared.waiting.fetch_sub(records, Ordering::Relaxed);
+        if std::mem::take(&mut refusal_told) {
+            tracing::info!("the access log takes records again");
+            // Its loss is told with its end.
+            dropped_told = Seldom::default();
+        }
+        tell_dropped(shared, &mut dropped_told);
         lines.clear();
         // A worker that has enough, or is gone, lets it be freed.
         let _ = give_back.try_send(lines);
+    }
+}
+
+/// Says how many records were dropped since that was last said.
+fn tell_dropped(shared: &Shared, told: &mut Seldom) {
+    if shared.dropped.load(Ordering::Relaxed) > 0 && told.may(Moment::now().monotonic) {
+        let records = shared.dropped.swap(0, Ordering::Relaxed);
+        tracing::warn!(records, "access records were dropped: their sink was behind");
     }
 }
 
@@ -108,6 +146,7 @@ fn write_all(mut sink: Sink, receiver: &Receiver<Full>) {
 #[derive(Debug)]
 pub struct AccessBuffer {
     format: AccessFormat,
+    shared: Arc<Shared>,
     sender: Option<SyncSender<Full>>,
     lines: Vec<u8>,
     records: u64,
@@ -144,14 +183,18 @@ impl AccessBuffer {
         let empty = self.emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(FULL + 1_024));
         let lines = std::mem::replace(&mut self.lines, empty);
         let records = std::mem::take(&mut self.records);
-        match sender.try_send(Full { lines, give_back: self.give_back.clone() }) {
-            Ok(()) => {}
-            Err(TrySendError::Full(Full { lines, .. })) => {
-                self.counters.records_dropped.add(records);
-                self.lines = lines;
-                self.lines.clear();
-            }
-            Err(TrySendError::Disconnected(_)) => self.sender = None,
+        self.shared.waiting.fetch_add(records, Ordering::Relaxed);
+        let full = Full { lines, records, give_back: self.give_back.clone() };
+        // Disconnected where the writer has ended, which it does only with the process: counted all
+        // the same.
+        if let Err(TrySendError::Full(full) | TrySendError::Disconnected(full)) =
+            sender.try_send(full)
+        {
+            self.shared.waiting.fetch_sub(records, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(records, Ordering::Relaxed);
+            self.counters.records_dropped.add(records);
+            self.lines = full.lines;
+            self.lines.clear();
         }
     }
 }

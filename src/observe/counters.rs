@@ -35,6 +35,10 @@ pub struct Counters {
     pub records_dropped: Counter,
     /// Cookies sealed with a key this balancer lacks.
     pub unknown_keys: Counter,
+    /// Answers to clients whose pin another node made while its clock was far ahead of ours.
+    pub clocks_ahead: Counter,
+    /// By how many seconds, the last time.
+    pub clock_ahead_by: Latest,
     /// Requests over HTTP/2 refused unseen: too many at once, or too large together.
     pub refused_streams: Counter,
     /// HTTP/2 connections closed for what their client did with them.
@@ -46,6 +50,22 @@ pub struct Counters {
     /// Connections closed for want of a PROXY header that is believed, each under its
     /// [`ProxyFault`].
     pub proxy_faults: [Counter; ProxyFault::ALL.len()],
+}
+
+/// The latest of the values there were.
+#[derive(Debug, Default)]
+pub struct Latest(AtomicU64);
+
+impl Latest {
+    /// Takes the place of the one before. Only its owner writes.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// What it is; 0 before there was one.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// A number that only goes up.

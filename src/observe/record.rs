@@ -93,7 +93,7 @@ pub struct Record<'x> {
     pub classification: Option<(&'static str, &'static str)>,
     /// What became of the pin.
     pub sticky: Option<Verdict>,
-    /// What was written into the cookie: `new`, `adopted`, `renewed`, `resealed`, `moved`, `ended`.
+    /// What was written into the cookie: `new`, `adopted`, `renewed`, `resealed`, `moved`.
     pub set_cookie: Option<&'static str>,
     /// The id of the target a moved or spilled client was pinned to, if it is still in the group.
     pub from: Option<&'x str>,

@@ -11,3 +11,4 @@ pub mod reconnect;
 pub mod retry;
 pub mod routing;
 pub mod tls;
+pub mod websocket;

@@ -2,7 +2,7 @@
 
 use super::attempt::{Outgoing, show};
 use super::body::{Held, Lease, UploadState};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Story};
 use super::failure::Failure;
 use super::handle::{Forwarded, ends_connection};
 use super::progress::Phase;
@@ -10,19 +10,21 @@ use super::request::Trust;
 use super::target_side::TargetSide;
 use super::upgrade::{Switch, TargetEnd, Upgrade};
 use crate::decide::Placement;
-use crate::decide::renewal::{Renewal, group_renewal, renewal, settled};
+use crate::decide::renewal::{Renewal, Shown, group_renewal, renewal, settled, wrote};
+use crate::decide::verdict::Verdict;
 use crate::ground::clock::Moment;
 use crate::model::affinity::Cookie;
-use crate::model::snapshot::Action;
+use crate::model::live::Health;
+use crate::model::snapshot::{Action, Group, Target};
 use crate::policy::affinity::Lifetime;
-use crate::policy::affinity::app_cookie::{self, AppCookie};
+use crate::policy::affinity::app_cookie;
 use crate::policy::affinity::cookie::Ending;
-use crate::policy::affinity::token::Sealed;
 use crate::policy::headers::hop_by_hop;
 use crate::policy::headers::response::Origin;
+use crate::policy::headers::shared_cache::{self, SharedCache};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
-use http::{HeaderMap, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Response, StatusCode, Version};
 
 /// How a request is answered.
 pub(super) enum Served {
@@ -51,7 +53,8 @@ pub(super) fn answer(
     story.target_status = Some(response.status());
     exchange.progress.enter(Phase::Responding, now.monotonic, None);
 
-    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let status = response.status();
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
     if switches && client_upgrade.is_none() {
         return Err(Failure::UnaskedUpgrade);
     }
@@ -71,7 +74,8 @@ pub(super) fn answer(
     remove_our_names(headers);
     let listener = &snapshot.listeners[exchange.client().listener].settings;
     listener.response_fields.write(headers, Origin::Target);
-    write_cookies(exchange, headers, &placement, target, trust, now);
+    let answered = Answered { status, trust, now };
+    write_cookies(exchange, headers, &placement, target, &answered);
     if listener.debug_headers {
         show(headers, placement.verdict, &group.targets[target]);
     }
@@ -108,44 +112,63 @@ fn remove_our_names(headers: &mut HeaderMap) {
     }
 }
 
+/// What is known of an answer besides its fields.
+struct Answered<'a> {
+    status: StatusCode,
+    trust: &'a Trust,
+    now: Moment,
+}
+
 /// Adds the cookies that are due: the one that keeps the client with its group, then the group's.
 fn write_cookies(
     exchange: &mut Exchange,
     headers: &mut HeaderMap,
     placement: &Placement,
     target: usize,
-    trust: &Trust,
-    now: Moment,
+    answered: &Answered<'_>,
 ) {
     let snapshot = exchange.snapshot.clone();
     let group = &snapshot.groups[placement.group];
-    let seconds = now.unix_seconds();
+    let seconds = answered.now.unix_seconds();
     let fresh_seed = exchange.fresh_seed();
     let mut written = false;
     let story = exchange.story();
+    // An answer that can be given no cookie need not be read for its caches.
+    let cached = (group.cookie().is_some() || story.group.is_some())
+        .then(|| shared_cache::read(&story.method, answered.status, headers, seconds));
+    let cache = cached.map_or(SharedCache::MayNotStore, |cached| cached.cache);
+    let shown = shown(story, headers, &snapshot.cookie_names, placement, group, target, answered);
+    let is_read = matches!(story.method, Method::GET | Method::HEAD);
+    let shown = Shown { is_fresh: is_read && cache == SharedCache::IsFresh, ..shown };
+    let ahead = placement.claim.clock_ahead();
+    let ahead = ahead.max(story.group.as_ref().and_then(|choice| choice.claim.clock_ahead()));
     if let (Some(choice), Some(Action::Forward(forward))) =
         (&story.group, story.rule.map(|rule| &snapshot.rules[rule].action))
         && let Some(sticky) = &forward.sticky
-        && let Some(renewal) = group_renewal(choice, forward, &snapshot, seconds, fresh_seed)
+        && let Some(renewal) = group_renewal(choice, forward, &snapshot, seconds, fresh_seed, shown)
     {
-        write_cookie(exchange, headers, &sticky.cookie, &renewal, trust, seconds);
+        write_cookie(exchange, headers, &sticky.cookie, &renewal, answered.trust, seconds);
         written = true;
     }
+    if let Some(ahead) = ahead {
+        exchange.workplace.counters.clocks_ahead.add_one();
+        exchange.workplace.counters.clock_ahead_by.set(u64::from(ahead));
+    }
     let mut written_pin = None;
-    if let Some(cookie) = group.cookie() {
-        let app = match &cookie.accompanies {
-            None => AppCookie::Untouched,
-            Some(app) => {
-                let lines = headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes);
-                app_cookie::read(lines, &app.name, seconds)
-            }
-        };
-        if let Some(renewal) = renewal(placement, target, &snapshot, seconds, fresh_seed, app) {
-            write_cookie(exchange, headers, cookie, &renewal, trust, seconds);
-            exchange.story().set_cookie = Some(renewal.what);
-            written = true;
-            written_pin = Some(renewal);
+    if let Some(cookie) = group.cookie()
+        && let Some(renewal) = renewal(placement, target, &snapshot, seconds, fresh_seed, shown)
+    {
+        write_cookie(exchange, headers, cookie, &renewal, answered.trust, seconds);
+        exchange.story().set_cookie = Some(renewal.what);
+        written = true;
+        if placement.verdict == Verdict::Spilled
+            && let Some(home) = placement.pinned
+        {
+            group.targets[home].live.note_pin_lost(seconds);
+            let seed = renewal.contents.seed();
+            group.targets[target].live.note_spill(seed, answered.now.monotonic);
         }
+        written_pin = Some(renewal);
     }
     if let Some(sessions) = group.targets[target].live.sessions()
         && let Some(seed) = settled(placement, written_pin.as_ref())
@@ -153,9 +176,64 @@ fn write_cookies(
         sessions.note(seed);
     }
     let stickiness = group.settings.stickiness.as_ref();
-    if written && stickiness.is_none_or(|stickiness| stickiness.guard_cache) {
-        guard_cache(headers);
+    let may_be_kept =
+        cache != SharedCache::MayNotStore && cached.is_some_and(|cached| !cached.is_guarded);
+    if written && may_be_kept && stickiness.is_none_or(|stickiness| stickiness.guard_cache) {
+        headers.append(CACHE_CONTROL, HeaderValue::from_static(shared_cache::GUARD));
     }
+}
+
+/// What an answer shows that decides about its cookie. Asked only what its verdict needs: most answers
+/// are hits of clients whose target is well.
+fn shown(
+    story: &Story,
+    headers: &HeaderMap,
+    cookie_names: &[Box<str>],
+    placement: &Placement,
+    group: &Group,
+    target: usize,
+    answered: &Answered<'_>,
+) -> Shown {
+    let Some(cookie) = group.cookie() else { return Shown::default() };
+    let seconds = answered.now.unix_seconds();
+    let lines = || headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes);
+    let app_cookie = cookie.accompanies.as_ref();
+    match placement.verdict {
+        Verdict::Hit => {
+            let wavers = wavers(&group.targets[target], group, story.began, answered.now);
+            Shown { wavers, ..Shown::default() }
+        }
+        Verdict::Spilled => {
+            let sets_cookie = match app_cookie {
+                Some(app) => app_cookie::sets(lines(), &app.name, seconds),
+                None => app_cookie::sets_other(lines(), cookie_names, seconds),
+            };
+            let wrote = wrote(&story.method, answered.status, sets_cookie);
+            Shown { wrote, ..Shown::default() }
+        }
+        _ => {
+            let sets = |name: &str| app_cookie::sets(lines(), name, seconds);
+            let sets_app_cookie = app_cookie.is_some_and(|app| sets(&app.name));
+            Shown { sets_app_cookie, ..Shown::default() }
+        }
+    }
+}
+
+/// Whether a client of this target may be leaving it at this moment, so that an answer to a request
+/// that came at `began` and is answered now must write no cookie that could undo that.
+///
+/// A request holds one of the places under `max_in_flight_per_target` itself. Where there is but one,
+/// that it is taken says nothing of other requests.
+fn wavers(target: &Target, group: &Group, began: Moment, now: Moment) -> bool {
+    let availability = target.live.availability();
+    let is_unhealthy = availability.health == Health::Unhealthy && !group.live.fails_open();
+    let cap = group.settings.max_in_flight_per_target;
+    let is_full =
+        cap.is_some_and(|cap| target.live.has_line() || cap > 1 && target.live.in_flight() >= cap);
+    availability.health == Health::Suspect
+        || is_unhealthy
+        || is_full
+        || (began.unix_seconds()..=now.unix_seconds()).contains(&target.live.lost_pin_at())
 }
 
 /// Adds one cookie, and its twin where due.
@@ -168,12 +246,11 @@ fn write_cookie(
     now: u64,
 ) {
     let (picture, remembered) = (&exchange.snapshot, &exchange.client().remembered);
-    let seal = |contents| remembered.seal(picture, cookie.kind, &contents);
-    let sealed = renewal.contents.map(seal);
-    let token = sealed.as_ref().map_or("", Sealed::as_str);
+    let sealed = remembered.seal(picture, cookie.kind, &renewal.contents);
+    let token = sealed.as_str();
     let twin = cookie.twin.is_some() && cookie.settings.cors_twin.due(trust.came_over_tls);
     exchange.workplace.with_date(renewal.expires, |date| {
-        let dated = sealed.is_none() || cookie.lifetime != Lifetime::Session;
+        let dated = cookie.lifetime != Lifetime::Session;
         let max_age = renewal.expires.saturating_sub(now);
         let ending = dated.then_some(Ending { date, max_age });
         let mut append = |line: Vec<u8>| {
@@ -188,17 +265,66 @@ fn write_cookie(
     });
 }
 
-/// Tells shared caches not to keep our Set-Cookie where the response says they may keep the rest
-/// (RFC 9111 section 5.2.2.4).
-fn guard_cache(headers: &mut HeaderMap) {
-    let is_shared = |line: &HeaderValue| {
-        line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).any(|directive| {
-            let name = directive.split(|&byte| byte == b'=').next().unwrap_or_default();
-            name.eq_ignore_ascii_case(b"public") || name.eq_ignore_ascii_case(b"s-maxage")
-        })
-    };
-    if headers.get_all(CACHE_CONTROL).iter().any(is_shared) {
-        let guard = HeaderValue::from_static("no-cache=\"set-cookie\"");
-        headers.append(CACHE_CONTROL, guard);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::model::live::Availability;
+    use crate::model::roster::Roster;
+    use crate::model::snapshot::{Resolutions, Snapshot};
+    use crate::policy::affinity::keys::{Key, Keyring};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[test]
+    fn a_target_that_clients_may_be_leaving_is_told_from_one_that_is_only_busy() {
+        let picture = |cap: u32| {
+            let text = format!(
+                "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+                 targets = [\"127.0.0.1:1\"]\nmax_in_flight_per_target = {cap}\n"
+            );
+            let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
+            let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+            let (names, mut roster) = (Resolutions::new(), Roster::default());
+            let snapshot = Snapshot::build(&config, keyring, &names, &mut roster).unwrap();
+            let live = &snapshot.groups[0].targets[0].live;
+            live.set_availability(Availability {
+                health: Health::Healthy,
+                ..Availability::UNKNOWN
+            });
+            snapshot
+        };
+        let began = Moment::now();
+        let now = began.later(Duration::from_secs(5));
+        let wavers = |snapshot: &Snapshot| {
+            wavers(&snapshot.groups[0].targets[0], &snapshot.groups[0], began, now)
+        };
+        // The request that is answered holds a place itself.
+        for (cap, in_flight, expected) in
+            [(0, 9, false), (1, 1, false), (2, 1, false), (2, 2, true), (3, 2, false), (3, 3, true)]
+        {
+            let snapshot = picture(cap);
+            let live = &snapshot.groups[0].targets[0].live;
+            let places: Vec<_> = (0..in_flight).map(|_| live.enter(u32::MAX)).collect();
+            assert_eq!(wavers(&snapshot), expected, "{in_flight} of {cap}");
+            drop(places);
+        }
+        let snapshot = picture(1);
+        let (group, live) = (&snapshot.groups[0], &snapshot.groups[0].targets[0].live);
+        let healthy = live.availability();
+        live.set_availability(Availability { health: Health::Suspect, ..healthy });
+        assert!(wavers(&snapshot), "suspect");
+        live.set_availability(Availability { health: Health::Unhealthy, ..healthy });
+        assert!(wavers(&snapshot), "unhealthy");
+        group.live.set_fails_open(true);
+        assert!(!wavers(&snapshot), "health is not looked at, and pins must not grow old for it");
+        live.set_availability(healthy);
+        let began = began.unix_seconds();
+        for (lost_at, expected) in
+            [(began - 1, false), (began, true), (began + 5, true), (began + 6, false)]
+        {
+            live.note_pin_lost(lost_at);
+            assert_eq!(wavers(&snapshot), expected, "a pin went {lost_at}, it began {began}");
+        }
     }
 }

@@ -322,7 +322,7 @@ impl Ended {
                 workplace.counters.unknown_keys.add_one();
             }
             // Where nothing is stored with the client, each of its requests is moved anew.
-            if verdict.is_move() && story.set_cookie == Some("moved") {
+            if story.set_cookie == Some("moved") {
                 workplace.counters.moved.add_one();
                 tracing::info!(
                     group = group.name(),

@@ -8,6 +8,7 @@ pub mod client;
 pub mod connection;
 pub mod exchange;
 pub mod failure;
+mod follow;
 pub mod handle;
 pub mod handshake;
 pub mod http2;

@@ -6,9 +6,13 @@ use crate::net::http1::send::write_field;
 use crate::policy::headers::response::{Origin, ResponseFields};
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use http::{HeaderMap, Response, StatusCode};
+
+/// When a client may come again where nothing served it (RFC 9110 section 10.2.3): a whole second is
+/// the least that can be said, and checks find a target that is back about as soon.
+const SOON: HeaderValue = HeaderValue::from_static("1");
 
 /// The page of a failure.
 pub fn failure(failure: &Failure) -> Response<Bytes> {
@@ -17,6 +21,9 @@ pub fn failure(failure: &Failure) -> Response<Bytes> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     describe_page(headers);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, SOON);
+    }
     if failure.closes() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -34,6 +41,11 @@ pub fn failed_call(failure: &Failure) -> Response<Bytes> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from_static(code));
     headers.insert("grpc-message", HeaderValue::from_static(message));
+    // Clients of gRPC see it as metadata and retry as their own policy says; proxies before us read
+    // it. grpc-retry-pushback-ms would bind the clients to it, also where another node could serve.
+    if code == UNAVAILABLE {
+        headers.insert(RETRY_AFTER, SOON);
+    }
     response
 }
 
@@ -47,11 +59,14 @@ pub fn broken_call() -> HeaderMap {
     trailers
 }
 
+/// gRPC's code for what may work when it is tried again.
+const UNAVAILABLE: &str = "14";
+
 /// gRPC's code for a status ("HTTP to gRPC Status Code Mapping"), and its name; of 14 as ALB has it.
 /// 408 is not in the mapping: nothing was called, and what comes again may fare better, as with 14.
 fn grpc_status(status: StatusCode) -> (&'static str, &'static str) {
     match status.as_u16() {
-        408 | 429 | 502..=504 => ("14", "unavailable"),
+        408 | 429 | 502..=504 => (UNAVAILABLE, "unavailable"),
         400 => ("13", "internal"),
         401 => ("16", "unauthenticated"),
         403 => ("7", "permission denied"),
@@ -133,6 +148,8 @@ pub fn raw(status: StatusCode, fields: &ResponseFields) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::decide::verdict::Verdict;
+    use crate::net::connect::ConnectError;
+    use crate::policy::headers::head::Refusal;
     use crate::policy::headers::response::ServerField;
 
     #[test]
@@ -141,6 +158,35 @@ mod tests {
         assert_eq!(unavailable.body().len(), 162);
         assert!(!unavailable.headers().contains_key(CONNECTION));
         assert_eq!(failure(&Failure::TargetLost).body().len(), 122);
+    }
+
+    #[test]
+    fn who_is_refused_for_the_moment_is_told_when_to_come_again_and_nobody_else() {
+        let refused = [Failure::NoShare, Failure::Connect(ConnectError::Full)]
+            .into_iter()
+            .chain(Verdict::ALL.map(Failure::Refused));
+        for why in refused {
+            assert_eq!(failure(&why).headers()[RETRY_AFTER], "1", "{}", why.word());
+        }
+        for why in [
+            Failure::NoRule,
+            Failure::TargetLost,
+            Failure::ResponseTimeout,
+            Failure::RequestTimeout,
+            Failure::Head(Refusal::Desync),
+            Failure::ProtocolMismatch,
+        ] {
+            assert!(!failure(&why).headers().contains_key(RETRY_AFTER), "{}", why.word());
+            let call = failed_call(&why);
+            let unavailable = call.headers()["grpc-status"] == "14";
+            assert_eq!(call.headers().contains_key(RETRY_AFTER), unavailable, "{}", why.word());
+        }
+        let call = failed_call(&Failure::Refused(Verdict::NoTarget));
+        assert_eq!(call.headers()[RETRY_AFTER], "1");
+        // What the file says is not ours to add to.
+        let fixed =
+            fixed(&FixedResponse { status: 503, content_type: String::new(), body: String::new() });
+        assert!(!fixed.headers().contains_key(RETRY_AFTER));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::body::RequestBody;
 use super::exchange::Exchange;
+use super::follow::{self, Followed};
 use super::http2::tunnel::StreamTunnel;
 use super::progress::Phase;
 use crate::ground::clock::Moment;
@@ -69,6 +70,12 @@ where
     let (mut target_side, first_bytes, _place) = connection.into_tunnel();
     let progress = exchange.progress.clone();
     progress.enter(Phase::Tunnel, Moment::now().monotonic, None);
+    if let Some(followed) = Followed::by(&mut exchange) {
+        // Boxed: only these tunnels keep room for it.
+        let carried = follow::carry(client_side, target_side, first_bytes, &progress, followed);
+        let error = Box::pin(carried).await;
+        return finish(exchange, error);
+    }
     let copied = async {
         client_side.write_all(&first_bytes).await?;
         copy_bidirectional(&mut client_side, &mut target_side).await
@@ -85,6 +92,10 @@ where
         },
         expiry = expired => Some(expiry.word()),
     };
+    finish(exchange, error);
+}
+
+fn finish(mut exchange: Exchange, error: Option<&'static str>) {
     let story = exchange.story();
     story.error = error;
     story.is_complete = true;

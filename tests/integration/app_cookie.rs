@@ -154,7 +154,7 @@ fn a_cookie_that_rails_repeats_does_not_overrule_refresh() {
 }
 
 #[test]
-fn djangos_logout_ends_the_companion_and_the_next_login_makes_another() {
+fn djangos_logout_ends_no_companion_and_the_next_login_makes_one_for_where_it_was() {
     let (a, b) = (django("a"), django("b"));
     let world = world([&a, &b], &sticky("sessionid", ""));
     let mut visitor = visitor(&world, &[]);
@@ -164,31 +164,46 @@ fn djangos_logout_ends_the_companion_and_the_next_login_makes_another() {
     let home = visitor.get("/").body;
     let out = visitor.get("/logout");
     assert_eq!((verdict(&out), &out.body), ("hit", &home));
-    let ended = out.all("set-cookie").last().unwrap();
-    assert_eq!(
-        ended,
-        "AWSALBAPP-0=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; HttpOnly"
-    );
-    assert!(visitor.jar.is_empty(), "{:?}", visitor.jar);
-    world.record(|record| record["set_cookie"] == "ended");
-    assert_eq!(verdict(&visitor.get("/")), "app_cookie_absent");
-    assert_eq!(set(&visitor.get("/login")), ["sessionid", COMPANION]);
+    assert_eq!(set(&out), ["sessionid", COMPANION], "renewed as by any answer");
+    world.record(|record| record["uri"] == "/logout" && record["set_cookie"] == "renewed");
+    assert_eq!(visitor.jar.keys().collect::<Vec<_>>(), [COMPANION]);
+    assert_eq!(verdict(&visitor.get("/")), "app_cookie_absent", "it means nothing by itself");
+    let again = visitor.get("/login");
+    assert_eq!(set(&again), ["sessionid", COMPANION]);
+    assert_eq!(visitor.get("/").body, again.body);
 }
 
 #[test]
-fn a_logout_of_one_who_has_no_companion_writes_none() {
-    let (a, b) = (django("a"), django("b"));
-    let world = world([&a, &b], &sticky("sessionid", ""));
-    for jar in [&[][..], &[("sessionid", "old")], &[("sessionid", "old"), (COMPANION, "_remove_")]]
-    {
-        assert_eq!(set(&visitor(&world, jar).get("/logout")), ["sessionid"], "{jar:?}");
+fn a_logout_in_one_context_leaves_the_session_that_another_has_under_the_same_name() {
+    let (a, b) = (told("a"), told("b"));
+    let world = world([&a, &b], &sticky("sid", ""));
+    let token = minted(&world, Kind::App, "app", "b", now());
+    let mut visitor = visitor(&world, &[("sid", "of-another-path"), (COMPANION, &token)]);
+    for path in ["/end", "/set-end", "/end-set"] {
+        let answer = visitor.get(path);
+        assert_eq!((verdict(&answer), answer.body.as_str()), ("hit", "b"), "{path}");
+        visitor.jar.insert("sid".into(), "of-another-path".into());
     }
-    let answer = visitor(&world, &[("sessionid", "old"), (COMPANION, "junk")]).get("/logout");
-    assert_eq!(set(&answer), ["sessionid", COMPANION], "what cannot be used goes");
+    assert_eq!((verdict(&visitor.get("/")), visitor.get("/").body.as_str()), ("hit", "b"));
 }
 
 #[test]
-fn a_companion_is_made_by_any_answer_that_leaves_the_browser_with_the_cookie() {
+fn a_logout_of_a_client_without_a_companion_is_an_answer_like_any_other() {
+    let (a, b) = (django("a"), django("b"));
+    for (adopt, adopted) in
+        [("", &["sessionid", COMPANION][..]), (", adopt = false", &["sessionid"])]
+    {
+        let world = world([&a, &b], &sticky("sessionid", adopt));
+        assert_eq!(set(&visitor(&world, &[]).get("/logout")), ["sessionid"]);
+        for companion in ["_remove_", "junk"] {
+            let jar = [("sessionid", "old"), (COMPANION, companion)];
+            assert_eq!(set(&visitor(&world, &jar).get("/logout")), adopted, "{companion}");
+        }
+    }
+}
+
+#[test]
+fn a_companion_is_made_by_any_answer_that_sets_the_cookie_whatever_else_it_clears() {
     let (a, b) = (told("a"), told("b"));
     let world = world([&a, &b], &sticky("sid", ""));
     for (path, expected) in [
@@ -196,7 +211,7 @@ fn a_companion_is_made_by_any_answer_that_leaves_the_browser_with_the_cookie() {
         ("/304", &["sid", COMPANION]),
         ("/500", &["sid", COMPANION]),
         ("/end-set", &["sid", "sid", COMPANION]),
-        ("/set-end", &["sid", "sid"]),
+        ("/set-end", &["sid", "sid", COMPANION]),
         ("/end", &["sid"]),
         ("/theme", &["theme"]),
     ] {
@@ -204,18 +219,6 @@ fn a_companion_is_made_by_any_answer_that_leaves_the_browser_with_the_cookie() {
         assert_eq!(set(&visitor.get(path)), expected, "{path}");
         let kept = visitor.jar.get(COMPANION).is_some_and(|token| !token.is_empty());
         assert_eq!(kept, expected.contains(&COMPANION), "{path}");
-    }
-}
-
-#[test]
-fn of_a_cookie_set_and_ended_in_one_answer_the_last_line_counts_for_the_pin_too() {
-    let (a, b) = (told("a"), told("b"));
-    let world = world([&a, &b], &sticky("sid", ""));
-    for (path, stays) in [("/end-set", true), ("/set-end", false), ("/end", false)] {
-        let mut visitor = visitor(&world, &[]);
-        visitor.get("/set");
-        visitor.get(path);
-        assert_eq!(visitor.jar.contains_key(COMPANION), stays, "{path}");
     }
 }
 
@@ -329,10 +332,10 @@ fn a_logout_from_one_group_leaves_the_other_groups_pin_in_the_companion_they_sha
     let out = visitor.get("/blog/logout");
     assert_eq!((out.body.as_str(), set(&out)), ("blog", vec!["sessionid", COMPANION]));
     let left = opened(&world, Kind::App, &visitor.jar[COMPANION]);
-    assert_eq!(left.pins(), [both.pin(GroupKey::of("shop")).unwrap()]);
+    assert_eq!(left.pin(GroupKey::of("shop")), both.pin(GroupKey::of("shop")));
     assert_eq!(verdict(&visitor.get("/")), "hit");
     visitor.get("/end");
-    assert!(!visitor.jar.contains_key(COMPANION), "with the last pin the cookie goes");
+    assert!(visitor.jar.contains_key(COMPANION), "a clear ends nothing");
 }
 
 #[test]
@@ -357,7 +360,7 @@ fn under_a_weighted_rule_both_cookies_are_written_and_both_are_hidden_from_targe
 }
 
 #[test]
-fn a_spilled_client_is_given_no_companion_even_where_the_application_sets_its_cookie() {
+fn a_spilled_client_for_which_the_application_sets_its_cookie_moves_with_it() {
     let (gone, other) = (Origin::refusing(), tomcat("b"));
     let group = "stickiness = { app_cookie = { name = \"JSESSIONID\" } }\nhealth = { protocol = \"tcp\", \
                  interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
@@ -365,8 +368,11 @@ fn a_spilled_client_is_given_no_companion_even_where_the_application_sets_its_co
     let token = minted(&world, Kind::App, "app", "a", now());
     let mut visitor = visitor(&world, &[("JSESSIONID", "at-a"), (COMPANION, &token)]);
     let answer = visitor.get("/");
-    assert_eq!((verdict(&answer), set(&answer)), ("spilled", vec!["JSESSIONID"]));
-    assert_eq!(visitor.jar[COMPANION], token);
+    assert_eq!((verdict(&answer), set(&answer)), ("spilled", vec!["JSESSIONID", COMPANION]));
+    assert_eq!(pinned(&world, Kind::App, &visitor.jar[COMPANION], "app", &["b"]), Some("b"));
+    world.record(|record| record["sticky"] == "spilled" && record["set_cookie"] == "moved");
+    let next = visitor.get("/");
+    assert_eq!((verdict(&next), set(&next)), ("hit", vec![COMPANION]), "and keeps its session");
 }
 
 #[test]

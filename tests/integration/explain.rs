@@ -174,6 +174,17 @@ fn an_application_cookies_companion_is_explained_with_and_without_it() {
         ],
     );
     assert_eq!((&down["pinned"], &down["target"]), (&"a1".into(), &"a2".into()));
+    for (state, word) in [("--suspect", "suspect"), ("--recovering", "down and recovering")] {
+        let assumed = format!(
+            "assumed: every target healthy, app/a1 {word}; the running balancer is not asked"
+        );
+        let stays = ["--cookie", &both, state, "app/a1"];
+        let stays = scene.explain("/app/", &stays, &[&assumed, "target    a1  10.0.1.1:80"]);
+        assert_eq!((&stays["verdict"], &stays["target"]), (&"hit".into(), &"a1".into()));
+        let newcomer = scene.explain("/app/", &[state, "app/a1"], &[]);
+        let candidates = newcomer["candidates"].as_array().unwrap();
+        assert!(candidates.iter().all(|candidate| candidate["target"] != "a1"), "{newcomer}");
+    }
     let all = ["--cookie", &both, "--down", "app/a1", "--down", "app/a2"];
     let open = "health    ignored, for too few targets are healthy (fail_open)";
     assert_eq!(scene.explain("/app/", &all, &[open])["fails_open"], true);

@@ -367,7 +367,12 @@ fn a_group_cookie_is_guarded_from_shared_caches_and_not_set_by_answers_of_the_ba
     let rule = format!("{}\ngroup_stickiness = {{}}", forward(1, 1));
     let checks = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
     let world = world(&[&old], &dead, &rule, &format!("{UNPINNED}\n{checks}"));
-    let answer = pinned_to(&world, "old").get("/");
+    // Half of its hour is used: until then such an answer carries no cookie.
+    let half = minted(&world, Kind::Group, "split", "old", now() - 1_801);
+    let mut visitor = pinned_to(&world, "old");
+    assert_eq!(names(&visitor.get("/")), Vec::<&str>::new());
+    visitor.jar.insert("AWSALBTG".into(), half);
+    let answer = visitor.get("/");
     assert_eq!(names(&answer), ["AWSALBTG"]);
     assert!(answer.all("cache-control").any(|line| line == "no-cache=\"set-cookie\""));
     let failed = pinned_to(&world, "new").get("/");

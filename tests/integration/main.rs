@@ -6,6 +6,8 @@
 // Scenes run in real time; what they wait for has a bound.
 #![allow(clippy::disallowed_methods)]
 
+#[path = "../skips/mod.rs"]
+mod skips;
 mod support;
 
 /// The access log in the formats that others read.
@@ -54,6 +56,8 @@ mod http2_targets;
 mod keyed;
 /// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.
 mod leaving;
+/// What moves a pin, what leaves it, and which of several counts: writes, clocks, shared caches.
+mod moving_pins;
 /// Targets known by host names: a restart, and a resolver that is silent.
 mod names;
 /// Clients whom a balancer in front announces, and who may announce anyone.
@@ -68,6 +72,10 @@ mod rules;
 mod secrets;
 /// Targets to whom clients are announced, and whose connection is whose.
 mod send_proxy;
+/// Logs that are not read, full or closed: what is written down never stops traffic.
+mod sinks;
+/// What is said of tests that did not run.
+mod skipping;
 /// A client stays, moves once, and its cookie says what it should.
 mod stickiness;
 /// Who is told whom a client would go to, and that it goes there.
@@ -82,6 +90,8 @@ mod tls_clients;
 mod tls_faults;
 /// HTTPS to targets: whose certificates are taken, what a failed handshake costs, what crosses.
 mod tls_targets;
+/// WebSockets whose clients' pins move.
+mod tunnels_follow;
 /// Whose turn it is among targets and among groups.
 mod turns;
 /// Switches of protocols: who may ask, what waits, what outlives what.

@@ -27,11 +27,12 @@ fn world(dir: &Path, origins: &[Origin], draining: &[&str], group: &str) -> Worl
         format!("{{ id = \"{id}\", address = \"{}\", state = \"{state}\" }}", origin.address())
     });
     let targets = targets.collect::<Vec<_>>().join(", ");
+    // Targets fall one after the other here, which is no outage that their clients should sit out.
     World::of_text(&format!(
         "[runtime]\nworkers = 2\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
          [affinity]\nkeys = [{{ id = 1, file = \"{}\" }}]\n\
          [listener.web]\naddress = \"127.0.0.1:0\"\ndebug_headers = true\n\
-         [target_group.app]\ntargets = [{targets}]\ndraining_pins = \"move\"\n\
+         [target_group.app]\ntargets = [{targets}]\ndraining_pins = \"move\"\nrecovery = \"0s\"\n\
          health = {{ interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1 }}\n\
          announce_successor = true\n{group}\n",
         key.display()

@@ -291,6 +291,12 @@ pub(crate) struct Described {
 }
 
 impl Described {
+    /// The same where no dial was refused lately, which a worker alone knows of.
+    pub(crate) fn without_refusals(mut self) -> Self {
+        self.states.values_mut().for_each(|state| state.refused_lately = false);
+        self
+    }
+
     pub(crate) fn of(&self, target: TargetKey) -> Option<State> {
         self.states.get(&target).copied()
     }

@@ -98,6 +98,7 @@ fn group(
         max_in_flight_per_target: table.nonzero("max_in_flight_per_target"),
         cross_zone,
         announce_successor: table.flag("announce_successor"),
+        tunnels_follow: tunnels_follow(table, stickiness.is_some(), problems),
         send_proxy: match table.text("send_proxy") {
             "v1" => Some(Version::V1),
             "v2" => Some(Version::V2),
@@ -126,6 +127,17 @@ pub(super) fn can_be_spoken_to(listeners: &[Listener], file: &Table, problems: &
             problems.push(problem.help("write `\"h2\"` in a listener's `tls.alpn`").warning());
         }
     }
+}
+
+/// Whether tunnels follow pins, and whether there are any.
+fn tunnels_follow(group: &Table, is_sticky: bool, problems: &mut Problems) -> bool {
+    let follows = group.flag("tunnels_follow");
+    if let Some(written) = group.written("tunnels_follow").filter(|_| follows && !is_sticky) {
+        let title = "`tunnels_follow` goes by pins, and this group pins nobody";
+        let problem = Problem::at(written.span.clone(), title);
+        problems.push(problem.help("turn stickiness on, or leave `tunnels_follow` out").warning());
+    }
+    follows
 }
 
 /// The algorithm, and whether what is written beside it fits it.

@@ -127,6 +127,14 @@ pub(super) static GROUP: &[Key] = &[
     )
     .or("false"),
     Key::new(
+        "tunnels_follow",
+        Kind::Bool,
+        "Whether a WebSocket is closed with 1001, so that the client connects again, once the pin of \
+         its client has moved: its target is unhealthy, leaves or has left. False: it stays where it \
+         is.",
+    )
+    .or("false"),
+    Key::new(
         "send_proxy",
         Kind::Word(&[("off", true), ("v1", true), ("v2", true)]),
         "Whether connections to targets, checks included, open with a PROXY header: text or binary. \

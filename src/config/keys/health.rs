@@ -66,6 +66,8 @@ pub(super) static HEALTH: &[Key] = &[
 static PASSIVE: &[Key] = &[Key::new(
     "connect_failures",
     Kind::Integer(0, 1_000),
-    "Failed connections in a row that take a target out; only checks bring it back. 0 is never.",
+    "Failed connections of traffic in a row that make a target suspect, on any worker: new clients \
+     avoid it, pinned ones stay, a check goes out at once, and only failed checks take it out; or \
+     30s in which every connection failed while the checks passed. 0: traffic tells nothing.",
 )
 .or("3")];

@@ -16,8 +16,8 @@ pub(super) static STICKINESS: &[Key] = &[
     Key::new(
         "app_cookie",
         Kind::Table(APP_COOKIE),
-        "A companion of the application's cookie, made when the application sets it and ended when \
-         the application ends it. Without its cookie a client is not sticky.",
+        "A companion of the application's cookie, made when an answer sets that one. Without the \
+         application's cookie a client is not sticky.",
     )
     .eg("{ name = \"JSESSIONID\" }"),
     Key::new(

@@ -1,19 +1,8 @@
-//! The application's own cookie, as a response treats it: whether it is set or ended. The name is
+//! Cookies that are not ours, as a response treats them: above all the application's own. The name is
 //! compared; the value is never decoded, logged or compared (AWS, "Sticky sessions for your
 //! Application Load Balancer": the balancer checks the name only).
 
 use super::cookie_date;
-
-/// What a response does to the application's cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AppCookie {
-    /// Nothing.
-    Untouched,
-    /// It sets it.
-    Set,
-    /// It expires it: the session is over.
-    Ended,
-}
 
 /// What our cookie beside the application's is called: as the first of ALB's four shards. A token
 /// fits into one, so the others are neither written nor read.
@@ -21,30 +10,45 @@ pub fn companion_name(companion: &str) -> String {
     format!("{companion}-0")
 }
 
-/// What the `Set-Cookie` lines of a response do to the cookie of this name. Of several lines the
-/// last counts, for it is the one a browser is left with (RFC 6265 section 5.3 step 11). `now` is in
-/// seconds since 1970.
-pub fn read<'a>(lines: impl Iterator<Item = &'a [u8]>, name: &str, now: u64) -> AppCookie {
-    let attributes = lines.filter_map(|line| attributes_of(line, name)).last();
-    match attributes {
-        None => AppCookie::Untouched,
-        Some(attributes) if is_over(attributes, now) => AppCookie::Ended,
-        Some(_) => AppCookie::Set,
-    }
+/// Whether the `Set-Cookie` lines of a response set the cookie of this name. A line that clears it
+/// counts for nothing, before or after one that sets it: frameworks clear an old path behind the new
+/// cookie, and another context may have a session under the same name. `now` is in seconds since 1970.
+pub fn sets<'a>(lines: impl Iterator<Item = &'a [u8]>, name: &str, now: u64) -> bool {
+    sets_any(lines, |found| found == name.as_bytes(), now)
 }
 
-/// What follows the value, if the line sets the cookie of this name (RFC 6265 section 5.2: up to the
-/// first `;`, name and value parted at the first `=`, both trimmed of spaces and tabs).
-fn attributes_of<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+/// Whether the `Set-Cookie` lines of a response set any cookie but those of these names, which are
+/// the balancer's own.
+pub fn sets_other<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+    ours: &[impl AsRef<str>],
+    now: u64,
+) -> bool {
+    sets_any(lines, |found| ours.iter().all(|name| found != name.as_ref().as_bytes()), now)
+}
+
+fn sets_any<'a>(
+    mut lines: impl Iterator<Item = &'a [u8]>,
+    is_wanted: impl Fn(&[u8]) -> bool,
+    now: u64,
+) -> bool {
+    lines.any(|line| {
+        parted(line).is_some_and(|(name, attributes)| is_wanted(name) && !clears(attributes, now))
+    })
+}
+
+/// The name of the cookie a line is about, and what follows its value (RFC 6265 section 5.2: up to
+/// the first `;`, name and value parted at the first `=`, both trimmed of spaces and tabs).
+fn parted(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b';', line).unwrap_or(line.len());
     let pair = &line[..end];
     let equals = memchr::memchr(b'=', pair)?;
-    (pair[..equals].trim_ascii() == name.as_bytes()).then_some(&line[end..])
+    Some((pair[..equals].trim_ascii(), &line[end..]))
 }
 
 /// Whether the attributes put an end to the cookie. `Max-Age` counts before `Expires`, and of each
 /// the last one that can be read (RFC 6265 sections 5.2 and 5.3 step 3).
-fn is_over(attributes: &[u8], now: u64) -> bool {
+fn clears(attributes: &[u8], now: u64) -> bool {
     let (mut lives, mut date) = (None, None);
     for attribute in attributes.split(|&byte| byte == b';') {
         let Some(equals) = memchr::memchr(b'=', attribute) else { continue };
@@ -78,62 +82,97 @@ mod tests {
 
     const NOW: u64 = 1_800_000_000;
 
-    fn of(lines: &[&str]) -> AppCookie {
-        read(lines.iter().map(|line| line.as_bytes()), "JSESSIONID", NOW)
+    fn of(lines: &[&str]) -> bool {
+        sets(lines.iter().map(|line| line.as_bytes()), "JSESSIONID", NOW)
     }
 
     #[test]
     fn what_real_stacks_write_is_read_for_what_it_does() {
-        use AppCookie::{Ended, Set, Untouched};
+        const SETS: bool = true;
+        const CLEARS: bool = false;
+        const IS_OF_ANOTHER: bool = false;
         for (line, means) in [
-            ("JSESSIONID=5AC6268DD8D4D5D1.s1; Path=/shop; HttpOnly", Set),
-            ("JSESSIONID=node01k; Max-Age=1800; Expires=Fri, 15-Jan-2027 08:30:00 GMT", Set),
-            ("JSESSIONID=; Max-Age=0; Expires=Thu, 01-Jan-1970 00:00:10 GMT; Path=/", Ended),
-            ("JSESSIONID=; expires=Thu, 01 Jan 1970 00:00:00 GMT; path=/; HttpOnly", Ended),
-            ("JSESSIONID=deleted; expires=Thu, 01-Jan-1970 00:00:01 GMT; Max-Age=0; path=/", Ended),
-            ("JSESSIONID=\"\"; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/", Ended),
-            ("JSESSIONID=x; MAX-AGE=-1", Ended),
-            ("JSESSIONID=x; Max-Age=00", Ended),
-            ("JSESSIONID=x; Max-Age=99999999999999999999", Set),
-            ("JSESSIONID=x; Max-Age=60; Max-Age=0", Ended),
-            ("JSESSIONID=x; Max-Age=0; Max-Age=soon", Ended),
-            ("JSESSIONID=x; Max-Age=", Set),
-            ("JSESSIONID=x; Max-Age=-", Set),
-            ("JSESSIONID=x; Expires=Thu, 1 Jan 1970 00:00:00 GMT", Ended),
-            ("JSESSIONID=x; Expires=Thu, 01 Jan 1970 00:00:00 -0000", Ended),
-            ("JSESSIONID=x; Expires=0", Set),
-            ("JSESSIONID=x; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=60", Set),
-            ("JSESSIONID=x; Max-Age=soon", Set),
-            ("JSESSIONID=x; Expires=never", Set),
-            ("JSESSIONID=x; Expires=Fri, 15 Jan 2027 08:00:00 GMT", Ended),
-            ("JSESSIONID=x; Expires=Fri, 15 Jan 2027 08:00:01 GMT", Set),
-            ("JSESSIONID=", Set),
-            ("JSESSIONID=a=b; Path=/", Set),
-            (" JSESSIONID = x", Set),
-            ("jsessionid=x", Untouched),
-            ("JSESSIONIDX=x", Untouched),
-            ("X=JSESSIONID=x", Untouched),
-            ("JSESSIONID; Path=/", Untouched),
-            ("other=1; JSESSIONID=x", Untouched),
-            ("", Untouched),
+            ("JSESSIONID=5AC6268DD8D4D5D1.s1; Path=/shop; HttpOnly", SETS),
+            ("JSESSIONID=node01k; Max-Age=1800; Expires=Fri, 15-Jan-2027 08:30:00 GMT", SETS),
+            ("JSESSIONID=; Max-Age=0; Expires=Thu, 01-Jan-1970 00:00:10 GMT; Path=/", CLEARS),
+            ("JSESSIONID=; expires=Thu, 01 Jan 1970 00:00:00 GMT; path=/; HttpOnly", CLEARS),
+            (
+                "JSESSIONID=deleted; expires=Thu, 01-Jan-1970 00:00:01 GMT; Max-Age=0; path=/",
+                CLEARS,
+            ),
+            ("JSESSIONID=\"\"; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/", CLEARS),
+            ("JSESSIONID=x; MAX-AGE=-1", CLEARS),
+            ("JSESSIONID=x; Max-Age=00", CLEARS),
+            ("JSESSIONID=x; Max-Age=99999999999999999999", SETS),
+            ("JSESSIONID=x; Max-Age=60; Max-Age=0", CLEARS),
+            ("JSESSIONID=x; Max-Age=0; Max-Age=soon", CLEARS),
+            ("JSESSIONID=x; Max-Age=", SETS),
+            ("JSESSIONID=x; Max-Age=-", SETS),
+            ("JSESSIONID=x; Expires=Thu, 1 Jan 1970 00:00:00 GMT", CLEARS),
+            ("JSESSIONID=x; Expires=Thu, 01 Jan 1970 00:00:00 -0000", CLEARS),
+            ("JSESSIONID=x; Expires=0", SETS),
+            ("JSESSIONID=x; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=60", SETS),
+            ("JSESSIONID=x; Max-Age=soon", SETS),
+            ("JSESSIONID=x; Expires=never", SETS),
+            ("JSESSIONID=x; Expires=Fri, 15 Jan 2027 08:00:00 GMT", CLEARS),
+            ("JSESSIONID=x; Expires=Fri, 15 Jan 2027 08:00:01 GMT", SETS),
+            ("JSESSIONID=", SETS),
+            ("JSESSIONID=a=b; Path=/", SETS),
+            (" JSESSIONID = x", SETS),
+            ("jsessionid=x", IS_OF_ANOTHER),
+            ("JSESSIONIDX=x", IS_OF_ANOTHER),
+            ("X=JSESSIONID=x", IS_OF_ANOTHER),
+            ("JSESSIONID; Path=/", IS_OF_ANOTHER),
+            ("other=1; JSESSIONID=x", IS_OF_ANOTHER),
+            ("", IS_OF_ANOTHER),
         ] {
             assert_eq!(of(&[line]), means, "{line}");
         }
     }
 
     #[test]
-    fn of_several_lines_the_last_of_that_name_counts() {
-        let (set, end) = ("JSESSIONID=x; Path=/", "JSESSIONID=; Max-Age=0");
-        assert_eq!(of(&[set, end]), AppCookie::Ended);
-        assert_eq!(of(&[end, set]), AppCookie::Set);
-        assert_eq!(of(&[end, set, "theme=; Max-Age=0"]), AppCookie::Set);
-        assert_eq!(of(&[]), AppCookie::Untouched);
+    fn a_line_that_sets_counts_whatever_other_lines_clear_and_in_whichever_order() {
+        let (set, clear) = ("JSESSIONID=x; Path=/", "JSESSIONID=; Max-Age=0; Path=/old");
+        for (lines, expected) in [
+            (&[][..], false),
+            (&[set], true),
+            (&[clear], false),
+            (&[clear, clear], false),
+            (&[set, clear], true),
+            (&[clear, set], true),
+            (&[clear, set, clear], true),
+            (&[clear, "theme=dark"], false),
+            (&[set, "theme=; Max-Age=0"], true),
+        ] {
+            assert_eq!(of(lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_of_the_target_is_told_from_one_of_ours_and_from_one_that_is_cleared() {
+        let ours = ["AWSALB", "AWSALBCORS"];
+        for (lines, expected) in [
+            (&[][..], false),
+            (&["cart=7"], true),
+            (&["AWSALB=x; Path=/", "AWSALBCORS=x"], false),
+            (&["AWSALB=x", "cart=7; Max-Age=60"], true),
+            (&["cart=; Max-Age=0"], false),
+            (&["awsalb=x"], true),
+            (&["no cookie"], false),
+        ] {
+            let bytes = lines.iter().map(|line| line.as_bytes());
+            assert_eq!(sets_other(bytes, &ours, NOW), expected, "{lines:?}");
+        }
     }
 
     #[test]
     fn a_value_that_is_no_text_is_not_looked_at() {
-        let line = b"JSESSIONID=\xff\xfe; Max-Age=0".as_slice();
-        assert_eq!(read([line].into_iter(), "JSESSIONID", NOW), AppCookie::Ended);
+        for (line, expected) in [
+            (b"JSESSIONID=\xff\xfe; Max-Age=0".as_slice(), false),
+            (b"JSESSIONID=\xff\xfe; Max-Age=1", true),
+        ] {
+            assert_eq!(sets([line].into_iter(), "JSESSIONID", NOW), expected);
+        }
     }
 
     proptest! {
@@ -141,9 +180,11 @@ mod tests {
         fn whatever_a_target_writes_is_read_without_a_panic(line in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut named = b"JSESSIONID=".to_vec();
             named.extend_from_slice(&line);
-            let told = read([named.as_slice()].into_iter(), "JSESSIONID", NOW);
-            prop_assert_ne!(told, AppCookie::Untouched);
-            read([line.as_slice()].into_iter(), "JSESSIONID", NOW);
+            let told = sets([named.as_slice()].into_iter(), "JSESSIONID", NOW);
+            // What follows the name's own line changes nothing.
+            let lines = [named.as_slice(), b"JSESSIONID=; Max-Age=0"];
+            prop_assert_eq!(sets(lines.into_iter(), "JSESSIONID", NOW), told);
+            sets([line.as_slice()].into_iter(), "JSESSIONID", NOW);
         }
     }
 }

@@ -7,12 +7,13 @@ use super::cookie::{pieces, value_of};
 use super::keys::Keyring;
 use super::token::{Contents, Defect, GroupKey, Kind, MAX_PINS, Opened, Pin, Seed, TargetKey};
 
-/// How many tokens of one request are opened. A browser sends two; more are leftovers of other
-/// paths and domains, or someone who wants to see us hash.
-pub const MOST_OPENED: usize = 4;
+/// How many different tokens of one request are opened. A browser sends two, which are most often
+/// equal; more are leftovers of other paths and domains, or a client that wants to see us hash.
+pub const MAX_OPENED: usize = 4;
 
-/// How far ahead a pin may have been written by a node whose clock is fast.
-pub const MOST_AHEAD: u64 = 60;
+/// How many seconds a pin may be ahead of our clock before it is written again whatever `refresh`
+/// says, and the difference is told: what clocks that are kept by NTP never reach.
+pub const MAX_AHEAD: u32 = 60;
 
 /// What ALB writes in place of a shard it does not need; it is no pin and no defect either.
 const REMOVED: &[u8] = b"_remove_";
@@ -22,18 +23,24 @@ const REMOVED: &[u8] = b"_remove_";
 pub struct Names<'a> {
     /// The cookie itself.
     pub main: &'a str,
-    /// Its CORS twin, where one is written. It counts first, for it is the one a browser sends in
-    /// every context.
+    /// Its CORS twin, where one is written. Of pins that are equally new the twin's counts, for it is
+    /// the one a browser sends in every context.
     pub twin: Option<&'a str>,
 }
 
-/// Who opens tokens: a keyring, or one who remembers what it opened.
+/// What opens tokens: a keyring, or what remembers the tokens it opened.
 pub trait Opener {
     /// Opens a token.
     ///
     /// # Errors
     /// As [`Keyring::open`].
     fn open(&self, kind: Kind, text: &[u8]) -> Result<Opened, Defect>;
+
+    /// How long the pins of a group (a rule) live; `None` where no such group is known, as to a
+    /// keyring alone. Asked where several tokens hold more pins than one can.
+    fn lifetime_of(&self, _kind: Kind, _group: GroupKey) -> Option<u32> {
+        None
+    }
 }
 
 impl Opener for Keyring {
@@ -49,12 +56,16 @@ pub enum Claim {
     None,
     /// There are tokens, none opens, and the first has this defect.
     Unusable(Defect),
-    /// A token opened.
+    /// A token opened, or several did and this one decides.
     Opened {
-        /// All that is in it, for the other groups' pins are kept.
+        /// The seed of the one that decides, and of every group the newest pin of all that opened: at
+        /// most [`MAX_PINS`], the least missed left out. No time in it is ahead of our clock.
         contents: Contents,
-        /// Whether it was sealed with the key that seals now.
+        /// Whether the one that decides was sealed with the key that seals now.
         first_key: bool,
+        /// By how many seconds the furthest of all pins was ahead of our clock, before it was read as
+        /// now.
+        ahead: u32,
         /// What it holds for this group.
         pin: PinState,
     },
@@ -80,11 +91,20 @@ impl Claim {
         }
     }
 
-    /// All that was in the token that opened.
+    /// All that was in the tokens that opened.
     pub fn contents(&self) -> Option<&Contents> {
         match self {
             Self::Opened { contents, .. } => Some(contents),
             Self::None | Self::Unusable(_) | Self::Key(_) => None,
+        }
+    }
+
+    /// By how many seconds another node's clock is ahead of ours, where that is more than
+    /// [`MAX_AHEAD`].
+    pub fn clock_ahead(&self) -> Option<u32> {
+        match self {
+            Self::Opened { ahead, .. } if *ahead > MAX_AHEAD => Some(*ahead),
+            _ => None,
         }
     }
 }
@@ -96,13 +116,14 @@ pub enum PinState {
     Absent,
     /// A pin that is in force.
     Held(Pin),
-    /// A pin that is too old, or too far ahead of our clock.
+    /// A pin that is too old.
     Expired,
 }
 
 /// Reads a group's claim from the `Cookie` lines of a request. Candidates are the twin's values in
-/// order, then the main name's. The first that opens and holds a pin in force wins; else the first
-/// that opens; else the defect of the first counts.
+/// order, then the main name's, equal ones once. Of those that open and hold a pin in force, the one
+/// whose pin was issued last decides, the first of equally new ones; else the first that opens; else
+/// the defect of the first counts.
 pub fn find<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
     names: Names<'_>,
@@ -112,25 +133,67 @@ pub fn find<'a>(
     lifetime: u32,
     now: u64,
 ) -> Claim {
-    let mut best = Claim::None;
-    for text in candidates(lines, names, kind).iter().flat_map(Candidates::texts).take(MOST_OPENED)
-    {
+    let [twins, mains] = candidates(lines, names, kind);
+    let texts = twins.texts().chain(mains.texts().filter(|text| !twins.has(text)));
+    let mut found = Claim::None;
+    for text in texts.take(MAX_OPENED) {
         match opener.open(kind, text) {
-            Ok(Opened { contents, first_key }) => {
+            Ok(Opened { mut contents, first_key }) => {
+                let ahead = contents.keep_times_to(now);
                 let pin = state(contents.pin(group), lifetime, now);
-                let opened = Claim::Opened { contents, first_key, pin };
-                if let PinState::Held(_) = pin {
-                    return opened;
-                }
-                if !matches!(best, Claim::Opened { .. }) {
-                    best = opened;
-                }
+                let opened = Claim::Opened { contents, first_key, ahead, pin };
+                found = match found {
+                    Claim::Opened { .. } => {
+                        joined(found, opened, group, now, |key| opener.lifetime_of(kind, key))
+                    }
+                    _ => opened,
+                };
             }
-            Err(defect) if best == Claim::None => best = Claim::Unusable(defect),
+            Err(defect) if found == Claim::None => found = Claim::Unusable(defect),
             Err(_) => {}
         }
     }
-    best
+    found
+}
+
+/// What two tokens of one request say to `group` together; `earlier` stood first.
+// Out of the way of the clients that bring one token, or the same twice.
+#[cold]
+fn joined(
+    earlier: Claim,
+    later: Claim,
+    group: GroupKey,
+    now: u64,
+    lifetime_of: impl Fn(GroupKey) -> Option<u32>,
+) -> Claim {
+    let issued_at = |claim: &Claim| claim.held().map(|pin| pin.issued_at);
+    let later_decides = issued_at(&later) > issued_at(&earlier);
+    let (mut decides, other) = if later_decides { (later, earlier) } else { (earlier, later) };
+    if let (
+        Claim::Opened { contents, ahead, .. },
+        Claim::Opened { contents: others, ahead: others_ahead, .. },
+    ) = (&mut decides, other)
+    {
+        *ahead = others_ahead.max(*ahead);
+        let is_newer = |pin: Pin, held: Pin| match later_decides {
+            true => pin.issued_at >= held.issued_at,
+            false => pin.issued_at > held.issued_at,
+        };
+        // What there is to say of `group` the deciding token has said.
+        for &pin in others.pins().iter().filter(|pin| pin.group != group) {
+            if contents.pin(pin.group).is_some_and(|held| !is_newer(pin, held)) {
+                continue;
+            }
+            if let Err(pin) = contents.put(pin) {
+                let missed = |pin: &Pin| missed(pin, now, &lifetime_of);
+                let place = least_missed(contents, group, now, &lifetime_of);
+                if missed(&pin) > missed(&contents.pins()[place]) {
+                    contents.put_instead_of(place, pin);
+                }
+            }
+        }
+    }
+    decides
 }
 
 /// What a token that holds this pin for a group says now.
@@ -142,15 +205,20 @@ pub fn state(pin: Option<Pin>, lifetime: u32, now: u64) -> PinState {
     }
 }
 
-/// The first texts under one name.
+/// The first different texts under one name.
 #[derive(Default)]
-struct Candidates<'a>([Option<&'a [u8]>; MOST_OPENED]);
+struct Candidates<'a>([Option<&'a [u8]>; MAX_OPENED]);
 
 impl<'a> Candidates<'a> {
     fn add(&mut self, text: &'a [u8]) {
-        if let Some(free) = self.0.iter_mut().find(|place| place.is_none()) {
-            *free = Some(text);
+        let place = self.0.iter_mut().find(|place| place.is_none_or(|held| held == text));
+        if let Some(place) = place {
+            *place = Some(text);
         }
+    }
+
+    fn has(&self, text: &[u8]) -> bool {
+        self.texts().any(|held| held == text)
     }
 
     fn texts(&self) -> impl Iterator<Item = &'a [u8]> {
@@ -181,22 +249,27 @@ fn candidates<'a>(
     [twins, mains]
 }
 
-/// How old a pin is; `None` when it is too far ahead of our clock to be believed.
-fn age(pin: Pin, now: u64) -> Option<u64> {
-    let issued_at = u64::from(pin.issued_at);
-    (issued_at <= now.saturating_add(MOST_AHEAD)).then(|| now.saturating_sub(issued_at))
+/// How old a pin is. A time ahead of our clock is read as now: the pin is authentic, so that it is
+/// another node's clock that is ahead, or ours that is behind.
+fn age(pin: Pin, now: u64) -> u64 {
+    now.saturating_sub(u64::from(pin.issued_at))
 }
 
 /// Age gets no tolerance: a pin of one second is gone after one second.
 fn in_force(pin: Pin, lifetime: u32, now: u64) -> bool {
-    age(pin, now).is_some_and(|age| age < u64::from(lifetime))
+    age(pin, now) < u64::from(lifetime)
+}
+
+/// Whether half of a pin's life is used.
+pub fn is_half_used(pin: Pin, lifetime: u32, now: u64) -> bool {
+    age(pin, now) * 2 >= u64::from(lifetime)
 }
 
 /// Whether a pin in force is due to be written again, with a new time.
 pub fn due(refresh: Refresh, pin: Pin, lifetime: u32, now: u64) -> bool {
     match refresh {
         Refresh::EachResponse => true,
-        Refresh::HalfLife => age(pin, now).is_none_or(|age| age * 2 >= u64::from(lifetime)),
+        Refresh::HalfLife => is_half_used(pin, lifetime, now),
         Refresh::Never => false,
     }
 }
@@ -206,19 +279,21 @@ pub fn due(refresh: Refresh, pin: Pin, lifetime: u32, now: u64) -> bool {
 pub enum Rewrite {
     /// Nothing is written.
     Leave,
-    /// The same contents are sealed again with the key that seals now. Times stay, so that a
-    /// rotation of keys lengthens no pin's life, whatever `refresh` says.
+    /// The same contents are sealed again with the key that seals now. Times stay but for those that
+    /// were ahead of our clock, so that a rotation of keys lengthens no pin's life, whatever `refresh`
+    /// says.
     Reseal,
     /// The pin gets a new time: [`renew`].
     Renew,
 }
 
-/// What is due for a pin in force that was found under `first_key` or another.
-pub fn rewrite(refresh: Refresh, pin: Pin, first_key: bool, lifetime: u32, now: u64) -> Rewrite {
-    match (due(refresh, pin, lifetime, now), first_key) {
+/// What is due for a pin in force. `outdated` says that its token must not stay as it is: another key
+/// sealed it, or a pin in it is more than [`MAX_AHEAD`] ahead of our clock.
+pub fn rewrite(refresh: Refresh, pin: Pin, outdated: bool, lifetime: u32, now: u64) -> Rewrite {
+    match (due(refresh, pin, lifetime, now), outdated) {
         (true, _) => Rewrite::Renew,
-        (false, false) => Rewrite::Reseal,
-        (false, true) => Rewrite::Leave,
+        (false, true) => Rewrite::Reseal,
+        (false, false) => Rewrite::Leave,
     }
 }
 
@@ -235,23 +310,29 @@ pub fn renew(
     let pin = Pin { group, target, issued_at: u32::try_from(now).unwrap_or(u32::MAX) };
     let Some(mut contents) = contents.copied() else { return Contents::new(fresh_seed, pin) };
     if let Err(pin) = contents.put(pin) {
-        let place = least_missed(&contents, now, lifetime_of);
+        let place = least_missed(&contents, group, now, lifetime_of);
         contents.put_instead_of(place, pin);
     }
     contents
 }
 
-/// Which of eight other groups' pins goes: the oldest of those that serve nobody, because they
-/// expired or their group is unknown, else the oldest.
+/// Which of eight pins goes: the oldest of those that serve no request, because they expired or their
+/// group is unknown, else the oldest. The pin for `asked`, if there is one, is not looked at.
 fn least_missed(
     contents: &Contents,
+    asked: GroupKey,
     now: u64,
     lifetime_of: impl Fn(GroupKey) -> Option<u32>,
 ) -> usize {
-    let serves = |pin: &Pin| lifetime_of(pin.group).is_some_and(|life| in_force(*pin, life, now));
-    let pins = contents.pins().iter().enumerate();
-    pins.min_by_key(|(_, pin)| (serves(pin), pin.issued_at))
+    let pins = contents.pins().iter().enumerate().filter(|(_, pin)| pin.group != asked);
+    pins.min_by_key(|(_, pin)| missed(pin, now, &lifetime_of))
         .map_or(MAX_PINS - 1, |(place, _)| place)
+}
+
+/// How much a pin would be missed: whether it serves, then how new it is.
+fn missed(pin: &Pin, now: u64, lifetime_of: impl Fn(GroupKey) -> Option<u32>) -> (bool, u32) {
+    let serves = lifetime_of(pin.group).is_some_and(|life| in_force(*pin, life, now));
+    (serves, pin.issued_at)
 }
 
 /// When the last of the pins inside ends: the cookie's `Expires`. A pin that expired, or whose
@@ -263,7 +344,7 @@ pub fn latest_expiry(
 ) -> u64 {
     let ends = contents.pins().iter().filter_map(|&pin| {
         let lifetime = lifetime_of(pin.group)?;
-        Some(now - age(pin, now)? + u64::from(lifetime))
+        Some(now.saturating_sub(age(pin, now)) + u64::from(lifetime))
     });
     ends.fold(now, u64::max)
 }

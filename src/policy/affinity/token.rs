@@ -236,6 +236,17 @@ impl Contents {
         self.pins[self.count - 1] = pin;
     }
 
+    /// Reads every time ahead of `now` as `now`. By how many seconds the furthest was ahead.
+    pub fn keep_times_to(&mut self, now: u64) -> u32 {
+        let now = u32::try_from(now).unwrap_or(u32::MAX);
+        let mut furthest = 0;
+        for pin in &mut self.pins[..self.count] {
+            furthest = pin.issued_at.saturating_sub(now).max(furthest);
+            pin.issued_at = pin.issued_at.min(now);
+        }
+        furthest
+    }
+
     /// The same without the pin for this group; `None` when nothing is left to be carried.
     pub fn without(&self, group: GroupKey) -> Option<Self> {
         let mut left = self.pins().iter().copied().filter(|pin| pin.group != group);

@@ -9,4 +9,5 @@ pub mod hop_by_hop;
 pub mod http2;
 pub mod names;
 pub mod response;
+pub mod shared_cache;
 pub mod trace_id;

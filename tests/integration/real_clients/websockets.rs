@@ -88,6 +88,31 @@ fn a_connection_outlives_the_drain_of_its_replica_by_the_delay_and_moves_when_it
 }
 
 #[test]
+fn a_connection_that_follows_its_pin_is_closed_with_1001_and_moves_when_it_comes_again() {
+    for (pins, over_tls) in
+        [("draining_pins = \"move\"", true), ("deregistration_delay = \"1s\"", false)]
+    {
+        let Some(mut replicas) = Replicas::start() else { return };
+        let group = format!("tunnels_follow = true\n{pins}\n{FAST}");
+        let (authority, world) = replicas.before("", &group);
+        let mut client = match over_tls {
+            true => replicas.secure_client("stay", listener(&world, "secure"), &authority),
+            false => replicas.client("stay", listener(&world, "plain")),
+        };
+        let home = client.line("with");
+        client.tell("speak");
+        client.line("spoke");
+        replicas.targets[usize::from(home == "b")].tell("drain");
+        assert_eq!(client.line("closed"), "1001");
+        client.tell("again");
+        let other = if home == "a" { "b" } else { "a" };
+        assert_eq!(client.line("again"), format!("{other} moved_draining"));
+        client.output();
+        world.record(|record| record["error_reason"] == "pin_moved");
+    }
+}
+
+#[test]
 fn a_replica_that_leaves_says_so_itself() {
     let Some(mut replicas) = Replicas::start() else { return };
     let (_authority, world) = replicas.before("", FAST);

@@ -53,7 +53,7 @@ pub fn tomcat(name: &'static str) -> Origin {
     })
 }
 
-/// Django: the session's cookie with a date at `/login`, ended at `/logout`, else untouched.
+/// Django: the session's cookie with a date at `/login`, cleared at `/logout`, else untouched.
 pub fn django(name: &'static str) -> Origin {
     replica(name, |heard| match heard.path().rsplit('/').next() {
         Some("login") => {
@@ -79,7 +79,7 @@ pub fn rails(name: &'static str) -> Origin {
     })
 }
 
-/// A replica that sets and ends `sid` as the table says of the path.
+/// A replica that sets and clears `sid` as the table says of the path.
 pub fn told(name: &'static str) -> Origin {
     replica(name, |heard| {
         let lines: &[&str] = match heard.path() {

@@ -1,6 +1,7 @@
 //! Programs of others, as clients or targets: each ends with the scene that began it, or when its
 //! time is over.
 
+use crate::skips;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::io::{Read, Write};
@@ -50,11 +51,16 @@ pub fn python() -> Option<&'static Path> {
     found.as_deref()
 }
 
-/// Says that a scene is skipped, which is a failure where all clients should be there.
-#[allow(clippy::print_stdout)]
+/// Says that a scene is skipped, which is a failure where all clients should be there. The run's last
+/// line counts it.
 fn skipped(what: &str) {
     assert!(std::env::var_os("STAYPUT_TEST_CLIENTS").is_none(), "{what} is not installed");
-    println!("skipped: there is no {what} here");
+    skips::note(skips::directory(), &skips::run(), what);
+}
+
+/// Says that a scene is skipped because this machine does not allow it, whatever is installed.
+pub fn not_allowed(what: &str) {
+    skips::note(skips::directory(), &skips::run(), what);
 }
 
 /// A running program.

@@ -205,6 +205,13 @@ impl Visitor {
         String::from_utf8(self.buffer.drain(..count).collect()).unwrap()
     }
 
+    /// The same where it need not be text.
+    pub fn said_bytes(&mut self, count: usize) -> Vec<u8> {
+        let filled = self.fill_until(|buffer| (buffer.len() >= count).then_some(count));
+        assert_eq!(filled, Some(count), "the tunnel ended");
+        self.buffer.drain(..count).collect()
+    }
+
     /// Whether the balancer has closed the connection (waits for it).
     pub fn sees_close(&mut self) -> bool {
         self.fill_until(|_| None::<usize>).is_none()

@@ -1,5 +1,7 @@
 //! Which token counts, when a pin is over, and which pins a cookie keeps.
 
+use std::cell::Cell;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -58,9 +60,20 @@ fn the_token_that_counts_is_the_one_the_order_says() {
     check(String::new(), "none");
     check("b=1; AWSALB2=x; xAWSALB=y".into(), "none");
     check(format!("AWSALB={a}"), "held 1");
+    // Pins that are equally new: the twin's, then the first in the line.
     check(format!("AWSALB={a}; AWSALBCORS={b}"), "held 2");
     check(format!("AWSALBCORS={b}; AWSALB={a}"), "held 2");
     check(format!("AWSALB={a}; AWSALB={b}"), "held 1");
+    check(format!("AWSALBCORS={b}; AWSALBCORS={a}"), "held 2");
+    // Else the newer, wherever it stands.
+    let (newer, newest) = (token(pin(1, 3, 9)), token(pin(1, 4, 8)));
+    check(format!("AWSALB={newer}; AWSALBCORS={b}"), "held 3");
+    check(format!("AWSALBCORS={b}; AWSALB={newer}"), "held 3");
+    check(format!("AWSALB={newer}; AWSALB={a}"), "held 3");
+    check(format!("AWSALB={a}; AWSALB={newer}"), "held 3");
+    check(format!("AWSALBCORS={newer}; AWSALB={a}"), "held 3");
+    check(format!("AWSALB={a}; AWSALBCORS={b}; AWSALB={newest}; AWSALBCORS={newer}"), "held 4");
+    check(format!("AWSALB={newest}; AWSALBCORS={other}; AWSALB={old}; AWSALB={newer}"), "held 4");
     check(format!("AWSALB={a}; AWSALBCORS={old}"), "held 1");
     check(format!("AWSALB={a}; AWSALBCORS={other}"), "held 1");
     check(format!("AWSALB={a}; AWSALBCORS=junk; AWSALBCORS={forged}"), "held 1");
@@ -72,6 +85,9 @@ fn the_token_that_counts_is_the_one_the_order_says() {
     check(format!("AWSALB=junk; AWSALBCORS={foreign}"), "UnknownKey");
     check(format!("AWSALB=\"{a}\""), "Malformed");
     check("AWSALB=".into(), "Malformed");
+    // Equal ones are one, so that duplicates push none out.
+    check(format!("{}AWSALB={newer}", format!("AWSALB={a}; ").repeat(4)), "held 3");
+    check(format!("{}AWSALB={newer}", format!("AWSALBCORS={a}; ").repeat(4)), "held 3");
     // Four are opened, the twin's first; a fifth is not looked at.
     check(format!("AWSALB={a}; AWSALBCORS=1; AWSALBCORS=2; AWSALBCORS=3"), "held 1");
     check(
@@ -101,7 +117,105 @@ fn an_unused_shard_of_a_companion_is_no_token() {
 }
 
 #[test]
-fn a_pin_ends_to_the_second_and_may_be_a_minute_ahead() {
+fn equal_texts_are_opened_once() {
+    struct Counting(Keyring, Cell<u32>);
+    impl Opener for Counting {
+        fn open(&self, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
+            self.1.set(self.1.get() + 1);
+            self.0.open(kind, text)
+        }
+    }
+    let (a, b) = (token(pin(1, 1, 10)), token(pin(1, 2, 10)));
+    for (line, expected) in [
+        (format!("AWSALB={a}"), 1),
+        (format!("AWSALB={a}; AWSALBCORS={a}"), 1),
+        (format!("AWSALBCORS={a}; AWSALB={a}; AWSALB={a}; AWSALBCORS={a}"), 1),
+        (format!("AWSALB={a}; AWSALBCORS={b}; AWSALB={b}; AWSALBCORS={a}"), 2),
+        ("AWSALB=junk; AWSALBCORS=junk; AWSALB=junk".to_owned(), 1),
+        ("AWSALB=1; AWSALB=2; AWSALBCORS=3; AWSALBCORS=4; AWSALB=5".to_owned(), 4),
+    ] {
+        let opener = Counting(ring(&[1]), Cell::new(0));
+        find([line.as_bytes()].into_iter(), NAMES, &opener, Kind::Lb, HERE, DAY, NOW);
+        assert_eq!(opener.1.get(), expected, "{line}");
+    }
+}
+
+/// A token with this seed and these pins.
+fn token_of(seed: u64, pins: &[Pin]) -> String {
+    let mut contents = Contents::new(Seed(seed), pins[0]);
+    pins[1..].iter().for_each(|pin| contents.put(*pin).unwrap());
+    ring(&[1]).seal(Kind::Lb, &contents).as_str().to_owned()
+}
+
+/// The seed of the claim of these tokens, and the target and age of each pin in it.
+fn joined_from(tokens: &[String]) -> (u64, Vec<(u32, u64, u64)>) {
+    let line: Vec<_> = tokens.iter().map(|token| format!("AWSALB={token}")).collect();
+    let Claim::Opened { contents, .. } = claim(&[&line.join("; ")]) else { panic!("not opened") };
+    let of = |pin: &Pin| (pin.group.0, pin.target.0, NOW - u64::from(pin.issued_at));
+    let mut pins: Vec<_> = contents.pins().iter().map(of).collect();
+    pins.sort_unstable();
+    (contents.seed().0, pins)
+}
+
+#[test]
+fn what_is_written_again_holds_the_newest_pin_of_each_group_and_the_seed_of_what_decided() {
+    let check = |tokens: &[&String], seed, pins: &[(u32, u64, u64)]| {
+        let tokens: Vec<String> = tokens.iter().map(|token| (*token).clone()).collect();
+        assert_eq!(joined_from(&tokens), (seed, pins.to_vec()), "{tokens:?}");
+    };
+    let a = token_of(1, &[pin(1, 1, 10), pin(2, 20, 50), pin(3, 30, 5)]);
+    let b = token_of(2, &[pin(1, 2, 9), pin(2, 21, 40), pin(4, 40, 70)]);
+    let all = [(1, 2, 9), (2, 21, 40), (3, 30, 5), (4, 40, 70)];
+    check(&[&a, &b], 2, &all);
+    check(&[&b, &a], 2, &all);
+    check(&[&a], 1, &[(1, 1, 10), (2, 20, 50), (3, 30, 5)]);
+    // Pins that are equally new: the first in the line, whichever token decides.
+    let c = token_of(3, &[pin(1, 3, 8), pin(2, 22, 40), pin(5, 50, 1)]);
+    check(&[&b, &c], 3, &[(1, 3, 8), (2, 21, 40), (4, 40, 70), (5, 50, 1)]);
+    check(&[&c, &b], 3, &[(1, 3, 8), (2, 22, 40), (4, 40, 70), (5, 50, 1)]);
+    check(&[&a, &b, &c], 3, &[(1, 3, 8), (2, 21, 40), (3, 30, 5), (4, 40, 70), (5, 50, 1)]);
+    // One without a pin for the group gives what it has.
+    let d = token_of(4, &[pin(6, 60, 1)]);
+    check(&[&d, &a], 1, &[(1, 1, 10), (2, 20, 50), (3, 30, 5), (6, 60, 1)]);
+    // Where none decides by a pin in force, the first that opens does.
+    let e = token_of(5, &[pin(1, 5, 100_000), pin(7, 70, 1)]);
+    check(&[&d, &e], 4, &[(6, 60, 1), (7, 70, 1)]);
+}
+
+#[test]
+fn of_more_pins_than_a_token_holds_the_least_missed_are_left_out() {
+    struct Knowing(Keyring);
+    impl Opener for Knowing {
+        fn open(&self, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
+            self.0.open(kind, text)
+        }
+
+        fn lifetime_of(&self, _: Kind, group: GroupKey) -> Option<u32> {
+            (group.0 != 14).then_some(DAY)
+        }
+    }
+    // For this group the oldest pin of all, which stays all the same.
+    let mut first = vec![pin(1, 1, 80_000)];
+    first.extend((11..18).map(|group| pin(group, 1, i64::from(group))));
+    let second: Vec<_> =
+        [(21, 3), (22, 90_000), (23, 4), (24, 50), (16, 2)].map(|(g, age)| pin(g, 2, age)).into();
+    let (first, second) = (token_of(1, &first), token_of(2, &second));
+    for line in
+        [format!("AWSALB={first}; AWSALB={second}"), format!("AWSALB={second}; AWSALB={first}")]
+    {
+        let lines = [line.as_bytes()].into_iter();
+        let claim = find(lines, NAMES, &Knowing(ring(&[1])), Kind::Lb, HERE, DAY, NOW);
+        let mut kept = groups(claim.contents().unwrap());
+        kept.sort_unstable();
+        // 14 is unknown, 22 expired, 24 and then 17 the oldest.
+        assert_eq!(kept, [1, 11, 12, 13, 15, 16, 21, 23]);
+        assert_eq!(claim.contents().unwrap().pin(GroupKey(16)), Some(pin(16, 2, 2)));
+        assert_eq!(claim.held(), Some(pin(1, 1, 80_000)));
+    }
+}
+
+#[test]
+fn a_pin_ends_to_the_second_and_one_that_is_ahead_was_issued_now() {
     let check = |age: i64, expected: &str| {
         let line = format!("AWSALB={}", token(pin(1, 5, age)));
         assert_eq!(outcome(claim(&[&line])), expected, "{age}");
@@ -109,8 +223,47 @@ fn a_pin_ends_to_the_second_and_may_be_a_minute_ahead() {
     check(0, "held 5");
     check(i64::from(DAY) - 1, "held 5");
     check(i64::from(DAY), "Expired 5");
-    check(-60, "held 5");
-    check(-61, "Expired 5");
+    for ahead in [1, 60, 61, 90, 86_400, 2_000_000_000] {
+        check(-ahead, "held 5");
+        let line = format!("AWSALB={}", token(pin(1, 5, -ahead)));
+        assert_eq!(claim(&[&line]).held(), Some(pin(1, 5, 0)), "{ahead}");
+    }
+}
+
+#[test]
+fn every_time_ahead_is_read_as_now_and_the_furthest_is_told_beyond_a_minute() {
+    let told = |tokens: &[&[Pin]]| {
+        let line: Vec<_> =
+            tokens.iter().map(|pins| format!("AWSALB={}", token_of(1, pins))).collect();
+        let claim = claim(&[&line.join("; ")]);
+        let times = claim.contents().unwrap().pins().iter().map(|pin| u64::from(pin.issued_at));
+        assert!(times.max() <= Some(NOW), "{claim:?}");
+        claim.clock_ahead()
+    };
+    assert_eq!(told(&[&[pin(1, 1, 0)]]), None);
+    assert_eq!(told(&[&[pin(1, 1, -60)]]), None);
+    assert_eq!(told(&[&[pin(1, 1, -61)]]), Some(61));
+    assert_eq!(told(&[&[pin(1, 1, 5), pin(2, 1, -90)]]), Some(90), "another group's pin");
+    assert_eq!(told(&[&[pin(2, 1, -90)]]), Some(90), "without a pin for this group");
+    assert_eq!(told(&[&[pin(1, 1, 5)], &[pin(1, 2, 4), pin(2, 1, -90), pin(3, 1, -80)]]), Some(90));
+    assert_eq!(told(&[&[pin(1, 1, -200)], &[pin(1, 2, -90)]]), Some(200));
+    assert_eq!(claim(&["AWSALB=junk"]).clock_ahead(), None);
+}
+
+#[test]
+fn two_pins_that_are_ahead_are_equally_new() {
+    let line = |one: i64, other: i64| {
+        format!("AWSALB={}; AWSALB={}", token(pin(1, 1, one)), token(pin(1, 2, other)))
+    };
+    for (one, other, expected) in [
+        (-90, -70, "held 1"),
+        (-70, -90, "held 1"),
+        (-5, 0, "held 1"),
+        (0, -5, "held 1"),
+        (1, -5, "held 2"),
+    ] {
+        assert_eq!(outcome(claim(&[&line(one, other)])), expected, "{one} {other}");
+    }
 }
 
 #[test]
@@ -127,18 +280,18 @@ fn the_key_that_opened_is_told() {
 fn a_pin_is_rewritten_as_refresh_says_and_resealed_for_the_key_alone() {
     use Refresh::{EachResponse, HalfLife, Never};
     use Rewrite::{Leave, Renew, Reseal};
-    let check = |refresh, age, first_key, expected| {
-        let done = rewrite(refresh, pin(1, 1, age), first_key, 100, NOW);
-        assert_eq!(done, expected, "{refresh:?} {age} {first_key}");
+    let check = |refresh, age, outdated, expected| {
+        let done = rewrite(refresh, pin(1, 1, age), outdated, 100, NOW);
+        assert_eq!(done, expected, "{refresh:?} {age} {outdated}");
     };
-    check(EachResponse, 0, true, Renew);
-    check(HalfLife, 49, true, Leave);
-    check(HalfLife, 50, true, Renew);
-    check(HalfLife, -60, true, Leave);
-    check(Never, 99, true, Leave);
     check(EachResponse, 0, false, Renew);
-    check(HalfLife, 49, false, Reseal);
-    check(Never, 99, false, Reseal);
+    check(HalfLife, 49, false, Leave);
+    check(HalfLife, 50, false, Renew);
+    check(HalfLife, -60, false, Leave);
+    check(Never, 99, false, Leave);
+    check(EachResponse, 0, true, Renew);
+    check(HalfLife, 49, true, Reseal);
+    check(Never, 99, true, Reseal);
 }
 
 fn known(_: GroupKey) -> Option<u32> {
@@ -172,7 +325,7 @@ fn a_ninth_pin_takes_the_place_of_the_least_missed() {
     check([1, 2, 3, 9, 5, 6, 7, 8], &[11], 11);
     check([1, 2, 3, 9, 5, 6, 7, 8], &[11, 17], 17);
     check([1, 2, 100_000, 200_000, 5, 6, 7, 8], &[11], 13);
-    check([1, 2, 3, 9, 5, 6, 7, -100], &[], 17);
+    check([1, 2, 3, 9, 5, 6, 7, -100], &[], 13);
 }
 
 #[test]
@@ -207,9 +360,9 @@ fn the_cookie_lives_as_long_as_the_last_pin_that_anyone_knows() {
     check([0, 450, 0, 0, 0, 0, 0, 0], 100);
     check([0, 600, 0, 0, 0, 0, 0, 0], 100);
     check([900, 900, 0, 0, 0, 0, 0, 0], 0);
-    // A minute ahead counts as now, further ahead not at all.
+    // What is ahead was issued now.
     check([0, -60, 0, 0, 0, 0, 0, 0], 500);
-    check([0, -61, 0, 0, 0, 0, 0, 0], 100);
+    check([0, -9_000, 0, 0, 0, 0, 0, 0], 500);
 }
 
 proptest! {
@@ -258,6 +411,48 @@ proptest! {
             let Claim::Opened { pin, .. } = open(&jar, group, NOW + 101) else { panic!() };
             prop_assert!(matches!(pin, PinState::Held(pin) if pin.target == home(group)));
         }
+    }
+
+    /// Tokens of any ages, some of nodes whose clocks are ahead, in any order and under both names.
+    #[test]
+    fn whatever_tokens_come_the_newest_pin_decides_and_no_newer_pin_is_lost(
+        tokens in prop::collection::vec(
+            (any::<bool>(), prop::collection::vec((0..6u32, 0..4u64, -200..200_000i64), 1..4)),
+            1..=MAX_OPENED,
+        ),
+    ) {
+        let mut pins: Vec<Pin> = Vec::new();
+        let mut line = String::new();
+        for (seed, (is_twin, held)) in (0..).zip(&tokens) {
+            let mut own: Vec<Pin> = Vec::new();
+            for &(group, target, age) in held {
+                if own.iter().all(|other| other.group.0 != group) {
+                    own.push(pin(group, target, age));
+                }
+            }
+            let name = if *is_twin { "AWSALBCORS" } else { "AWSALB" };
+            line.push_str(&format!("{name}={}; ", token_of(seed, &own)));
+            pins.extend(own.into_iter().map(|mut pin| {
+                pin.issued_at = pin.issued_at.min(NOW as u32);
+                pin
+            }));
+        }
+        let claim = claim(&[&line]);
+        let newest = |group: GroupKey| {
+            pins.iter().filter(|pin| pin.group == group).map(|pin| pin.issued_at).max()
+        };
+        let in_force = newest(HERE).filter(|at| NOW - u64::from(*at) < u64::from(DAY));
+        prop_assert_eq!(claim.held().map(|pin| pin.issued_at), in_force, "{}", line);
+        let contents = claim.contents().unwrap();
+        for group in (0..6).map(GroupKey).filter(|group| *group != HERE) {
+            let held = contents.pin(group);
+            prop_assert_eq!(held.map(|pin| pin.issued_at), newest(group), "{}", line);
+            prop_assert!(held.is_none_or(|held| pins.contains(&held)));
+        }
+        let made = renew(Some(contents), Seed(99), HERE, TargetKey(5), NOW, known);
+        prop_assert_eq!(made.pin(HERE), Some(pin(1, 5, 0)));
+        prop_assert_eq!(made.seed(), contents.seed());
+        prop_assert!(made.pins().iter().all(|pin| u64::from(pin.issued_at) <= NOW));
     }
 
     #[test]

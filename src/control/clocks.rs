@@ -1,0 +1,82 @@
+//! Says that nodes which share a key differ in their clocks. Workers count what they meet; the line is
+//! written here, so that it is one for the process however many workers meet it.
+
+use crate::ground::clock::Moment;
+use crate::observe::counters::Counters;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long after a line the next may follow: a client can bring such a pin with every request.
+const MIN_PAUSE: Duration = Duration::from_mins(1);
+
+/// Watches for pins made by a node whose clock is far ahead of this one's.
+#[derive(Default)]
+pub(super) struct Clocks {
+    told: Option<Moment>,
+    /// What each worker had counted when that was last looked at.
+    before: Vec<u64>,
+}
+
+impl Clocks {
+    /// Writes the line that is due.
+    pub(super) fn look(&mut self, counters: &[Arc<Counters>], now: Moment) {
+        if let Some((seconds, answers)) = self.due(counters, now) {
+            tracing::warn!(
+                seconds,
+                answers,
+                "clock_ahead: the clock of another node with this key is ahead of this node's clock: \
+                 pins it made are read as made now; compare both clocks (NTP)"
+            );
+        }
+    }
+
+    /// By how many seconds a clock is ahead, and how many answers met that since the line before, if
+    /// it may be said again.
+    fn due(&mut self, counters: &[Arc<Counters>], now: Moment) -> Option<(u64, u64)> {
+        if self.told.is_some_and(|told| now.since(told) < MIN_PAUSE) {
+            return None;
+        }
+        self.before.resize(counters.len(), 0);
+        let mut due = None;
+        for (own, before) in counters.iter().zip(&mut self.before) {
+            let count = own.clocks_ahead.value();
+            let more = count.wrapping_sub(std::mem::replace(before, count));
+            if more > 0 {
+                let (seconds, answers) = due.unwrap_or_default();
+                due = Some((own.clock_ahead_by.value().max(seconds), answers + more));
+            }
+        }
+        if due.is_some() {
+            self.told = Some(now);
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_difference_is_told_at_once_and_then_once_a_minute_whichever_worker_meets_it() {
+        let counters = [Arc::new(Counters::default()), Arc::default()];
+        let meet = |worker: usize, seconds| {
+            counters[worker].clocks_ahead.add_one();
+            counters[worker].clock_ahead_by.set(seconds);
+        };
+        let begin = Moment::now();
+        let mut clocks = Clocks::default();
+        let mut due = |after| clocks.due(&counters, begin.later(Duration::from_secs(after)));
+        assert_eq!(due(0), None, "none was met");
+        meet(0, 90);
+        assert_eq!(due(1), Some((90, 1)));
+        assert_eq!(due(2), None, "it was told");
+        (0..500).for_each(|_| meet(1, 75));
+        meet(0, 70);
+        assert_eq!(due(60), None, "not a minute has passed");
+        assert_eq!(due(61), Some((75, 501)), "of both workers, the larger difference");
+        assert_eq!(due(200), None, "none was met since");
+        meet(1, 61);
+        assert_eq!(due(201), Some((61, 1)), "the difference of an hour ago is not told again");
+    }
+}

@@ -1,0 +1,110 @@
+//! Whether the client of a tunnel has moved meanwhile: its next request would go elsewhere, and stay
+//! there.
+
+use super::candidates::{Candidates, Tried};
+use super::verdict::Verdict;
+use super::{Live, hold};
+use crate::model::snapshot::Snapshot;
+use crate::policy::affinity::token::Seed;
+
+/// What moved a client that is pinned to this target of this group, by name; `None` while it is not
+/// moved, which includes that no other target could take it.
+pub fn moved(
+    group: &str,
+    target: &str,
+    seed: Seed,
+    snapshot: &Snapshot,
+    live: &impl Live,
+) -> Option<Verdict> {
+    let group = &snapshot.groups[snapshot.group_named(group)?];
+    // Where nothing pins, nothing moves.
+    group.affinity.as_ref()?;
+    let candidates = Candidates::new(snapshot, group, live, &Tried::NOBODY);
+    let (to, verdict) = hold(&candidates, group, live, seed, group.target_named(target));
+    (verdict.is_move() && to.is_some()).then_some(verdict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::model::live::{Availability, Drain, Health};
+    use crate::model::roster::Roster;
+    use crate::model::snapshot::{Group, Resolutions, Target};
+    use crate::policy::affinity::keys::{Key, Keyring};
+    use crate::policy::balance::share::Share;
+    use std::sync::Arc;
+
+    /// The first target is like this, the others are healthy.
+    struct As(Availability);
+
+    impl Live for As {
+        fn availability(&self, target: &Target) -> Availability {
+            match target.id.as_str() {
+                "a" => self.0,
+                _ => Availability { health: Health::Healthy, drain: Drain::No, suspect: false },
+            }
+        }
+        fn at_cap(&self, _: &Target, _: u32) -> bool {
+            true
+        }
+        fn fails_open(&self, _: &Group) -> bool {
+            false
+        }
+        fn in_flight(&self, _: &Target) -> u32 {
+            0
+        }
+        fn sessions(&self, _: &Target) -> u32 {
+            0
+        }
+        fn share(&self, _: &Target) -> Share {
+            Share::WHOLE
+        }
+    }
+
+    fn snapshot(targets: &str, group: &str) -> Snapshot {
+        let text = format!(
+            "[runtime]\nzone = \"x\"\n[listener.web]\naddress = \"127.0.0.1:0\"\n\
+             [target_group.app]\ntargets = [{targets}]\n{group}\n"
+        );
+        let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
+        let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+        Snapshot::build(&config, keyring, &Resolutions::new(), &mut Roster::default()).unwrap()
+    }
+
+    #[test]
+    fn a_tunnel_is_moved_by_what_moves_a_pin_and_by_nothing_else() {
+        let two = "{ id = \"a\", address = \"10.0.0.1:1\", zone = \"y\" }, \
+                   { id = \"b\", address = \"10.0.0.2:1\", zone = \"x\" }";
+        let only = "{ id = \"a\", address = \"10.0.0.1:1\" }";
+        let gone = "{ id = \"b\", address = \"10.0.0.2:1\" }";
+        use Drain::{No, Over, Running};
+        use Health::{Healthy, Initial, Unhealthy};
+        use Verdict::{MovedDraining, MovedRemoved, MovedUnhealthy, MovedZone};
+        for (targets, group, health, drain, expected) in [
+            (two, "", Healthy, No, None),
+            (two, "", Initial, No, None),
+            (two, "", Unhealthy, No, Some(MovedUnhealthy)),
+            (two, "", Healthy, Running, None),
+            (two, "draining_pins = \"move\"", Healthy, Running, Some(MovedDraining)),
+            (two, "", Healthy, Over, Some(MovedDraining)),
+            (two, "cross_zone = false", Healthy, No, Some(MovedZone)),
+            (gone, "", Healthy, No, Some(MovedRemoved)),
+            // It is at its cap as long as it has this tunnel, which moves nothing.
+            (two, "max_in_flight_per_target = 2", Healthy, No, None),
+            (two, "stickiness = { on_unavailable = \"strict\" }", Unhealthy, No, None),
+            (two, "stickiness = { enabled = false }", Unhealthy, No, None),
+            // Nothing else is there to take it.
+            (only, "", Unhealthy, No, None),
+            (only, "", Healthy, Over, None),
+        ] {
+            let snapshot = snapshot(targets, group);
+            let live = As(Availability { health, drain, suspect: false });
+            let moved = moved("app", "a", Seed(7), &snapshot, &live);
+            assert_eq!(moved, expected, "{targets} {group} {health:?} {drain:?}");
+        }
+        let snapshot = snapshot(two, "");
+        let live = As(Availability { health: Unhealthy, drain: No, suspect: false });
+        assert_eq!(moved("other", "a", Seed(7), &snapshot, &live), None);
+    }
+}

@@ -1,0 +1,376 @@
+//! Messages for the operator: whatever `tracing` is given, and what the program says itself, goes
+//! through one bounded queue to one thread that writes standard error. Nothing that serves waits for
+//! it or ends with it; what is lost is counted and said once it is read again.
+//!
+//! Most messages are caused by what clients and targets do, as often as they like. So lines of one
+//! kind, which is one place in the code, are limited; those withheld are one line that ends in
+//! `and N more`.
+
+use super::sink::{Place, Sink};
+use super::writer::{self, Shared, Writer};
+use crate::ground::clock::Moment;
+use crate::ground::seldom::Limit;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::io::{self, Write};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tracing::Metadata;
+use tracing::callsite::Identifier;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Messages that may wait for the writer: a burst of ten kinds.
+const QUEUE: usize = 1_024;
+/// Bytes a message may have, which bounds what waits to 16 MiB; the longest is a page of problems
+/// with the file.
+const MAX_MESSAGE: usize = 16 * 1_024;
+/// The `target` of messages that the start of the process causes, and nothing else: they are bounded
+/// by the file, and each is wanted.
+pub const UNLIMITED: &str = "stayput::start";
+
+/// The writer's end of the operator's messages. Copies are the same.
+#[derive(Clone, Debug)]
+pub struct Messages {
+    shared: Arc<Shared>,
+    sender: SyncSender<Vec<u8>>,
+    kinds: Arc<Mutex<Kinds<Identifier>>>,
+    writer: Arc<Mutex<Option<Writer>>>,
+}
+
+impl Messages {
+    /// Starts the writer.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(place: Place) -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let shared = Arc::<Shared>::default();
+        let kinds = Arc::<Mutex<Kinds<Identifier>>>::default();
+        let work = Work { shared: Arc::clone(&shared), kinds: Arc::clone(&kinds) };
+        let writer = Writer::start("messages", place, move |sink| work.run(sink, &receiver))?;
+        Ok(Self { shared, sender, kinds, writer: Arc::new(Mutex::new(Some(writer))) })
+    }
+
+    /// Says something that neither a client nor a target causes.
+    pub fn say(&self, text: &str) {
+        self.hand_over(text.as_bytes().to_vec());
+    }
+
+    /// Makes a panic of any thread a message. The usual hook writes to standard error itself, and so
+    /// would hold the thread where that is not read.
+    pub fn take_panics(&self) {
+        let messages = self.clone();
+        let limit = Mutex::new(Limit::new(Moment::now().monotonic));
+        std::panic::set_hook(Box::new(move |panic| {
+            let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Moment::now().monotonic;
+            let more = limit.reopen(now).map(|more| format!(" (and {more} more)"));
+            if more.is_none() && !limit.may(now) {
+                return;
+            }
+            drop(limit);
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or("unnamed");
+            let backtrace = std::backtrace::Backtrace::capture();
+            let backtrace = match backtrace.status() {
+                std::backtrace::BacktraceStatus::Captured => format!("\n{backtrace}"),
+                _ => String::new(),
+            };
+            let more = more.unwrap_or_default();
+            messages.say(&format!("ERROR thread '{name}': {panic}{more}{backtrace}"));
+        }));
+    }
+
+    /// Waits until what is queued is written, one second at most.
+    pub fn finish(&self) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = writer.take() {
+            // What is lost cannot be told: this is where it would be.
+            let _ = writer.finish(&self.shared);
+        }
+    }
+
+    fn hand_over(&self, mut message: Vec<u8>) {
+        if message.len() > MAX_MESSAGE {
+            message.truncate(MAX_MESSAGE);
+            message.extend_from_slice("...".as_bytes());
+        }
+        if message.last() != Some(&b'\n') {
+            message.push(b'\n');
+        }
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.sender.try_send(message)
+        {
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Messages {
+    type Writer = Message<'a>;
+
+    fn make_writer(&'a self) -> Message<'a> {
+        Message { messages: self, text: Vec::new(), fate: Fate::Told }
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Message<'a> {
+        let fate = match meta.target() {
+            UNLIMITED => Fate::Told,
+            _ => {
+                let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+                kinds.ask(meta.callsite(), Moment::now().monotonic)
+            }
+        };
+        Message { messages: self, text: Vec::new(), fate }
+    }
+}
+
+/// What becomes of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fate<K = Identifier> {
+    Told,
+    /// The first one withheld: it stands for the others when they are told.
+    Kept(K),
+    Counted,
+}
+
+/// The kinds of lines there have been.
+#[derive(Debug)]
+struct Kinds<K>(HashMap<K, Kind>);
+
+impl<K> Default for Kinds<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+#[derive(Debug)]
+struct Kind {
+    limit: Limit,
+    /// The first line withheld, once it was written.
+    kept: Option<Vec<u8>>,
+}
+
+impl<K: Clone + Eq + Hash> Kinds<K> {
+    fn ask(&mut self, kind: K, now: Instant) -> Fate<K> {
+        let known = self.0.entry(kind.clone());
+        let known = known.or_insert_with(|| Kind { limit: Limit::new(now), kept: None });
+        match known.limit.may(now) {
+            true => Fate::Told,
+            false if known.limit.withheld() == 1 => Fate::Kept(kind),
+            false => Fate::Counted,
+        }
+    }
+
+    fn keep(&mut self, kind: &K, line: Vec<u8>) {
+        if let Some(known) = self.0.get_mut(kind) {
+            known.kept = Some(line);
+        }
+    }
+
+    /// Lines that stand for those withheld and may be told now; all of them where the process leaves.
+    fn reopened(&mut self, now: Instant, is_leaving: bool) -> Vec<Vec<u8>> {
+        let mut lines = Vec::new();
+        // Without the line that stands for them, which is being written, they wait for the next time.
+        for kind in self.0.values_mut().filter(|kind| kind.kept.is_some()) {
+            let withheld = match is_leaving {
+                true => Some(kind.limit.withheld()),
+                false => kind.limit.reopen(now),
+            };
+            let Some(withheld) = withheld else { continue };
+            if let Some(mut line) = kind.kept.take() {
+                if let Some(more) = withheld.checked_sub(1).filter(|more| *more > 0) {
+                    line.truncate(line.trim_ascii_end().len());
+                    line.extend_from_slice(format!(" and {more} more\n").as_bytes());
+                }
+                lines.push(line);
+            }
+        }
+        lines
+    }
+}
+
+/// One message while it is formatted.
+#[derive(Debug)]
+pub struct Message<'a> {
+    messages: &'a Messages,
+    text: Vec<u8>,
+    fate: Fate,
+}
+
+impl Write for Message<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.fate != Fate::Counted {
+            self.text.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Message<'_> {
+    fn drop(&mut self) {
+        let text = std::mem::take(&mut self.text);
+        match &self.fate {
+            Fate::Told if text.is_empty() => {}
+            Fate::Told => self.messages.hand_over(text),
+            Fate::Kept(kind) => {
+                let kinds = &self.messages.kinds;
+                kinds.lock().unwrap_or_else(PoisonError::into_inner).keep(kind, text);
+            }
+            Fate::Counted => {}
+        }
+    }
+}
+
+struct Work {
+    shared: Arc<Shared>,
+    kinds: Arc<Mutex<Kinds<Identifier>>>,
+}
+
+impl Work {
+    fn run(self, mut sink: Sink, receiver: &Receiver<Vec<u8>>) {
+        let mut last = Moment::now().monotonic;
+        loop {
+            let message = match self.shared.is_leaving() {
+                true => receiver.try_recv().ok(),
+                false => match receiver.recv_timeout(writer::TICK / 4) {
+                    Ok(message) => Some(message),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                },
+            };
+            let is_last = message.is_none() && self.shared.is_leaving();
+            if let Some(message) = message {
+                let written = self.write(&mut sink, &message);
+                self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+                if written {
+                    self.tell_dropped(&mut sink);
+                } else if !self.shared.goes_on() {
+                    return;
+                }
+            }
+            let now = Moment::now().monotonic;
+            if is_last || now >= last + writer::TICK {
+                last = now;
+                let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+                let lines = kinds.reopened(now, is_last);
+                drop(kinds);
+                for line in lines {
+                    self.write(&mut sink, &line);
+                }
+                self.tell_dropped(&mut sink);
+            }
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    fn write(&self, sink: &mut Sink, message: &[u8]) -> bool {
+        writer::write(sink, message, &self.shared, |_| {}) == message.len()
+    }
+
+    fn tell_dropped(&self, sink: &mut Sink) {
+        let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let line = format!(
+                "WARN {dropped} messages were dropped here: standard error did not take them\n"
+            );
+            if !self.write(sink, line.as_bytes()) {
+                self.shared.dropped.fetch_add(dropped, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::sink::Place;
+    use proptest::prelude::*;
+    use std::fs;
+    use std::time::Duration;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    fn heard(say: impl FnOnce(&Messages)) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("messages");
+        let messages = Messages::start(Place::File(path.clone())).unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(messages.clone())
+            .with_ansi(false)
+            .finish()
+            .with(tracing_subscriber::filter::LevelFilter::INFO);
+        tracing::subscriber::with_default(subscriber, || say(&messages));
+        messages.finish();
+        fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn a_kind_is_limited_and_says_how_many_more_and_others_are_told_meanwhile() {
+        let text = heard(|_| {
+            for nth in 0..1_000 {
+                tracing::info!(nth, "a client moved");
+            }
+            tracing::warn!("something else");
+            for nth in 0..1_000 {
+                tracing::info!(target: UNLIMITED, nth, "listening");
+            }
+        });
+        let told = text.lines().filter(|line| line.contains("a client moved"));
+        let (last, others): (Vec<_>, Vec<_>) = told.partition(|line| line.contains(" more"));
+        let [last] = *last.as_slice() else { panic!("{text}") };
+        let more: usize = last.split(' ').nth_back(1).unwrap().parse().unwrap();
+        assert_eq!(others.len() + 1 + more, 1_000, "{last}");
+        assert!((100..120).contains(&others.len()), "{}", others.len());
+        assert_eq!(text.matches("something else").count(), 1);
+        assert_eq!(text.matches("listening").count(), 1_000);
+    }
+
+    #[test]
+    fn a_message_is_one_line_at_least_and_is_cut_where_it_is_too_long() {
+        let text = heard(|messages| {
+            messages.say("a page\nof problems");
+            messages.say(&"x".repeat(MAX_MESSAGE + 5));
+        });
+        assert_eq!(text, format!("a page\nof problems\n{}...\n", "x".repeat(MAX_MESSAGE)));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_when_each_line_is_told_or_counted_once(
+            steps in proptest::collection::vec((0_u64..3_000, 0_u8..4, 0_usize..300), 1..60)
+        ) {
+            let mut now = Moment::now().monotonic;
+            let mut kinds = Kinds::<u8>::default();
+            let (mut asked, mut told) = (0_u64, 0_u64);
+            let stands_for = |line: &[u8]| {
+                let line = String::from_utf8(line.to_vec()).unwrap();
+                let more = line.trim_end().strip_prefix("line and ");
+                more.map_or(1, |more| 1 + more.strip_suffix(" more").unwrap().parse::<u64>().unwrap())
+            };
+            for (wait, kind, lines) in steps {
+                now += Duration::from_millis(wait);
+                told += kinds.reopened(now, false).iter().map(|line| stands_for(line)).sum::<u64>();
+                for _ in 0..lines {
+                    asked += 1;
+                    match kinds.ask(kind, now) {
+                        Fate::Told => told += 1,
+                        Fate::Kept(kind) => kinds.keep(&kind, b"line\n".to_vec()),
+                        Fate::Counted => {}
+                    }
+                }
+            }
+            told += kinds.reopened(now, true).iter().map(|line| stands_for(line)).sum::<u64>();
+            prop_assert_eq!(told, asked);
+        }
+    }
+}

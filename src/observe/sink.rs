@@ -1,0 +1,319 @@
+//! Where lines go: a file, a FIFO, one of the standard streams. Each sink belongs to one thread that
+//! does nothing else, because a write to any of them may block.
+//!
+//! A refused write (a full disk, a reader that is gone) loses nothing by itself: what was refused is
+//! still the caller's, from the last whole line on, and a half line is taken back or ended, so that
+//! no line is glued to it.
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+/// Bytes that a pipe takes whole or not at all (POSIX: at least 512; Linux: 4,096). Lines are written
+/// to pipes in pieces of no more, so that two writers of one pipe do not cut each other's lines.
+const PIPE_BUF: usize = 4_096;
+/// How long a full pipe is waited for before the caller is asked whether to go on.
+const WAIT_MS: u16 = 100;
+
+/// Which sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file, appended to; it may be a FIFO.
+    File(PathBuf),
+}
+
+/// What a sink did not take.
+#[derive(Debug)]
+pub struct Refused {
+    /// Bytes it took before: whole lines.
+    pub written: usize,
+    /// Why no more.
+    pub error: io::Error,
+}
+
+/// A sink.
+#[derive(Debug)]
+pub struct Sink {
+    place: Place,
+    /// `None` while a FIFO has no reader, and for a standard stream that is closed.
+    file: Option<File>,
+    is_pipe: bool,
+    /// Half a line stands at its end.
+    is_broken: bool,
+}
+
+impl Sink {
+    /// Opens it. A FIFO that has no reader yet is opened by a later write.
+    ///
+    /// # Errors
+    /// When the file cannot be opened for appending.
+    pub fn open(place: Place) -> io::Result<Self> {
+        let mut sink = Self { place, file: None, is_pipe: false, is_broken: false };
+        match sink.reopen() {
+            Err(error) if is_absent_reader(&error) => {
+                // A socket and a device say the same, and no reader will come for those.
+                let Place::File(path) = &sink.place else { return Err(error) };
+                match path.metadata()?.file_type().is_fifo() {
+                    true => Ok(sink),
+                    false => Err(error),
+                }
+            }
+            // A standard stream that is closed is no reason not to start.
+            Err(_) if !matches!(sink.place, Place::File(_)) => Ok(sink),
+            other => other.map(|()| sink),
+        }
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        let file = match &self.place {
+            Place::Stdout => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+            Place::Stderr => File::from(io::stderr().as_fd().try_clone_to_owned()?),
+            Place::File(path) => {
+                let mut options = OpenOptions::new();
+                // Not blocking: a FIFO that nothing reads would hold the open, and then every write.
+                options.create(true).append(true).custom_flags(libc::O_NONBLOCK);
+                let file = options.open(path)?;
+                if file.metadata()?.is_file() {
+                    self.is_broken = ends_within_a_line(path).unwrap_or(false);
+                }
+                file
+            }
+        };
+        let kind = file.metadata()?.file_type();
+        self.is_pipe = kind.is_fifo() || kind.is_socket();
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Writes whole lines. While a full pipe takes nothing, `goes_on` is asked some ten times a
+    /// second whether to wait on.
+    ///
+    /// # Errors
+    /// When the sink takes no more; it may again later.
+    pub fn write(&mut self, lines: &[u8], goes_on: impl Fn() -> bool) -> Result<(), Refused> {
+        if self.file.is_none()
+            && let Err(error) = self.reopen()
+        {
+            return Err(Refused { written: 0, error });
+        }
+        if self.is_broken {
+            self.write_piece(b"\n", &goes_on)
+                .map_err(|(_, error)| Refused { written: 0, error })?;
+            self.is_broken = false;
+        }
+        let mut written = 0;
+        while written < lines.len() {
+            let rest = &lines[written..];
+            let piece = if self.is_pipe { piece(rest) } else { rest };
+            match self.write_piece(piece, &goes_on) {
+                Ok(()) => written += piece.len(),
+                Err((count, error)) => {
+                    let whole = memchr::memrchr(b'\n', &piece[..count]).map_or(0, |at| at + 1);
+                    self.mend((count - whole) as u64, &error);
+                    return Err(Refused { written: written + whole, error });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes this, or says how much of it was written.
+    fn write_piece(
+        &mut self,
+        piece: &[u8],
+        goes_on: &impl Fn() -> bool,
+    ) -> Result<(), (usize, io::Error)> {
+        let Some(file) = &mut self.file else { return Err((0, ErrorKind::NotConnected.into())) };
+        let mut written = 0;
+        while written < piece.len() {
+            match file.write(&piece[written..]) {
+                Ok(0) => return Err((written, ErrorKind::WriteZero.into())),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && goes_on() => {
+                    let room = PollFd::new(file.as_fd(), PollFlags::POLLOUT);
+                    // Whatever it says, the next write knows better.
+                    let _ = poll(&mut [room], PollTimeout::from(WAIT_MS));
+                }
+                Err(error) => return Err((written, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Deals with so many bytes of a line whose rest was refused.
+    fn mend(&mut self, half: u64, error: &io::Error) {
+        if half > 0 && !self.take_back(half) {
+            self.is_broken = true;
+        }
+        // A FIFO's next reader begins with a pipe of its own, and so with a whole line.
+        if error.kind() == ErrorKind::BrokenPipe && matches!(self.place, Place::File(_)) {
+            (self.file, self.is_broken) = (None, false);
+        }
+    }
+
+    /// Cuts so many bytes off the end of a file, if they are its end: another process may append
+    /// to it too.
+    fn take_back(&mut self, half: u64) -> bool {
+        let Some(file) = self.file.as_mut().filter(|_| matches!(self.place, Place::File(_))) else {
+            return false;
+        };
+        let length = match (file.metadata(), file.stream_position()) {
+            (Ok(known), Ok(end)) if known.is_file() && known.len() == end => end.checked_sub(half),
+            _ => None,
+        };
+        length.is_some_and(|length| file.set_len(length).is_ok())
+    }
+}
+
+/// As many whole lines as a pipe takes at once, or the one line that is longer.
+fn piece(lines: &[u8]) -> &[u8] {
+    let window = &lines[..lines.len().min(PIPE_BUF)];
+    let end = match memchr::memrchr(b'\n', window) {
+        Some(at) => at + 1,
+        None => memchr::memchr(b'\n', lines).map_or(lines.len(), |at| at + 1),
+    };
+    &lines[..end]
+}
+
+/// Whether it says that nothing has opened a FIFO for reading (open(2): ENXIO).
+fn is_absent_reader(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENXIO)
+}
+
+/// Whether a file's last line has no end: the process before this one could not write the rest.
+fn ends_within_a_line(path: &PathBuf) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+    use proptest::prelude::*;
+    use std::fs;
+
+    const NEVER: fn() -> bool = || false;
+
+    fn fifo() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        (dir, path)
+    }
+
+    fn reader(path: &PathBuf) -> File {
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
+    }
+
+    fn all_in(reader: &mut File) -> String {
+        let mut text = Vec::new();
+        let ended = reader.read_to_end(&mut text);
+        assert!(ended.is_ok_and(|_| true) || !text.is_empty());
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn a_fifo_is_opened_without_a_reader_and_written_once_there_is_one() {
+        let (_dir, path) = fifo();
+        let mut sink = Sink::open(Place::File(path.clone())).unwrap();
+        let refused = sink.write(b"one\n", NEVER).unwrap_err();
+        assert!(refused.written == 0 && is_absent_reader(&refused.error));
+        let mut first = reader(&path);
+        sink.write(b"one\n", NEVER).unwrap();
+        assert_eq!(all_in(&mut first), "one\n");
+        drop(first);
+        assert_eq!(sink.write(b"two\n", NEVER).unwrap_err().error.kind(), ErrorKind::BrokenPipe);
+        let mut second = reader(&path);
+        sink.write(b"two\n", NEVER).unwrap();
+        assert_eq!(all_in(&mut second), "two\n");
+    }
+
+    #[test]
+    fn what_a_full_pipe_took_is_whole_lines_and_the_rest_is_the_callers() {
+        let (_dir, path) = fifo();
+        let mut sink = Sink::open(Place::File(path.clone())).unwrap();
+        let mut reader = reader(&path);
+        let lines: String = (0..50_000).map(|nth| format!("{nth}\n")).collect();
+        let refused = sink.write(lines.as_bytes(), NEVER).unwrap_err();
+        assert_eq!(refused.error.kind(), ErrorKind::WouldBlock);
+        assert!(refused.written > 0);
+        assert_eq!(all_in(&mut reader), lines[..refused.written]);
+    }
+
+    #[test]
+    fn half_a_line_at_the_end_of_a_file_is_ended_before_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        for (before, after) in [("", "one\n"), ("whole\n", "whole\none\n"), ("ha", "ha\none\n")] {
+            fs::write(&path, before).unwrap();
+            let mut sink = Sink::open(Place::File(path.clone())).unwrap();
+            sink.write(b"one\n", NEVER).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), after);
+        }
+    }
+
+    #[test]
+    fn half_a_line_is_taken_back_unless_something_else_was_appended_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut sink = Sink::open(Place::File(path.clone())).unwrap();
+        let full = || io::Error::from_raw_os_error(libc::ENOSPC);
+        sink.write(b"one\nhal", NEVER).unwrap();
+        sink.mend(3, &full());
+        sink.write(b"half\n", NEVER).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\nhalf\n");
+        sink.write(b"hal", NEVER).unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"other").unwrap();
+        sink.mend(3, &full());
+        sink.write(b"half\n", NEVER).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\nhalf\nhalother\nhalf\n");
+    }
+
+    #[test]
+    fn a_device_that_is_full_takes_nothing_and_is_asked_again() {
+        let mut sink = Sink::open(Place::File("/dev/full".into())).unwrap();
+        for _ in 0..3 {
+            let refused = sink.write(b"one\n", NEVER).unwrap_err();
+            assert_eq!((refused.written, refused.error.kind()), (0, ErrorKind::StorageFull));
+        }
+        assert!(Sink::open(Place::File("/nowhere/log".into())).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_whole_lines_that_a_pipe_takes_at_once_and_together_are_all(
+            lengths in proptest::collection::vec(0_usize..6_000, 1..30)
+        ) {
+            let lines: Vec<u8> = lengths
+                .iter()
+                .flat_map(|&length| [vec![b'x'; length], b"\n".to_vec()].concat())
+                .collect();
+            let mut at = 0;
+            while at < lines.len() {
+                let piece = piece(&lines[at..]);
+                prop_assert_eq!(piece.last(), Some(&b'\n'));
+                let count = piece.iter().filter(|&&byte| byte == b'\n').count();
+                prop_assert!(piece.len() <= PIPE_BUF || count == 1);
+                at += piece.len();
+            }
+            prop_assert_eq!(at, lines.len());
+        }
+    }
+}

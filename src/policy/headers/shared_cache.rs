@@ -1,0 +1,342 @@
+//! Whether a shared cache may keep an answer, and the pin we write into it with it (RFC 9111). Values
+//! in, an opinion out; what is done about it is decided where cookies are written.
+
+use crate::policy::affinity::cookie_date;
+use http::header::{CACHE_CONTROL, DATE, EXPIRES};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+/// What tells shared caches to keep an answer without our cookie (RFC 9111 section 5.2.2.4).
+pub const GUARD: &str = "no-cache=\"set-cookie\"";
+
+/// What an answer says to shared caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// What one may do with it.
+    pub cache: SharedCache,
+    /// Whether it says already that our cookie is not to be kept.
+    pub is_guarded: bool,
+}
+
+/// What a shared cache may do with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedCache {
+    /// It must not keep it, or does not: `no-store`, `private`, or nothing that lets it.
+    MayNotStore,
+    /// It may, by its own guess at how long (RFC 9111 section 4.2.2) or to ask again each time.
+    MayStore,
+    /// It may, and the answer says that it is fresh for a while: a site that says so wants it kept.
+    IsFresh,
+}
+
+/// What a shared cache may do with the answer to a request of this method (RFC 9111 section 3).
+/// `now` is in seconds since 1970. `Authorization` is not looked at (section 3.5): a cache that leaves
+/// such an answer out loses nothing by what is done for one that keeps it.
+pub fn read(method: &Method, status: StatusCode, headers: &HeaderMap, now: u64) -> Read {
+    let said = Said::of(headers);
+    Read { cache: said.to(method, status, headers, now), is_guarded: said.guarded }
+}
+
+/// The statuses a cache may keep without being told how long (RFC 9110 section 15.1), and 304, whose
+/// fields it puts into the answer it keeps (RFC 9111 section 3.2).
+fn is_kept_by_guess(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200 | 203 | 204 | 206 | 300 | 301 | 304 | 308 | 404 | 405 | 410 | 414 | 501
+    )
+}
+
+/// What `Cache-Control` says to a shared cache.
+#[derive(Default)]
+struct Said {
+    public: bool,
+    private: bool,
+    no_store: bool,
+    must_understand: bool,
+    s_maxage: bool,
+    guarded: bool,
+    /// Whether there is a `max-age`, and whether it is above 0.
+    max_age: Option<bool>,
+}
+
+impl Said {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut said = Self::default();
+        for line in headers.get_all(CACHE_CONTROL) {
+            for (name, value) in directives(line.as_bytes()) {
+                said.note(name, value);
+            }
+        }
+        said
+    }
+
+    fn to(
+        &self,
+        method: &Method,
+        status: StatusCode,
+        headers: &HeaderMap,
+        now: u64,
+    ) -> SharedCache {
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        // RFC 9110 section 9.3.3 and RFC 5789 section 2: these two with explicit freshness alone.
+        if !is_read && !matches!(*method, Method::POST | Method::PATCH) || status.is_informational()
+        {
+            return SharedCache::MayNotStore;
+        }
+        if self.private || self.no_store && !self.must_understand {
+            return SharedCache::MayNotStore;
+        }
+        let expires = headers.contains_key(EXPIRES);
+        let is_fresh = self.public
+            || self.s_maxage
+            || self.max_age.unwrap_or_else(|| expires && expires_ahead(headers, now));
+        if is_fresh {
+            SharedCache::IsFresh
+        } else if self.max_age.is_some() || expires || is_read && is_kept_by_guess(status) {
+            SharedCache::MayStore
+        } else {
+            SharedCache::MayNotStore
+        }
+    }
+
+    fn note(&mut self, name: &[u8], value: Option<&[u8]>) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        if is("public") {
+            self.public = true;
+        } else if is("private") {
+            // With a list of fields it keeps these out of shared caches, and nothing else.
+            self.private |= value.is_none_or(<[u8]>::is_empty);
+        } else if is("no-store") {
+            self.no_store = true;
+        } else if is("must-understand") {
+            // A cache that knows the status then ignores `no-store` (RFC 9111 section 5.2.2.3).
+            self.must_understand = true;
+        } else if is("no-cache") {
+            let mut fields = value.unwrap_or_default().split(|byte| *byte == b',');
+            self.guarded |=
+                fields.any(|field| field.trim_ascii().eq_ignore_ascii_case(b"set-cookie"));
+        } else if is("s-maxage") {
+            self.s_maxage = true;
+        } else if is("max-age") {
+            // Of several, a cache takes the first or none (section 4.2.1). Any above 0 counts here.
+            let above_zero = value.is_some_and(is_above_zero);
+            self.max_age = Some(above_zero || self.max_age == Some(true));
+        }
+    }
+}
+
+/// Whether a delta-seconds is above 0; one that is no number is stale (RFC 9111 section 4.2.1).
+fn is_above_zero(value: &[u8]) -> bool {
+    value.iter().all(u8::is_ascii_digit) && value.iter().any(|digit| *digit != b'0')
+}
+
+/// Whether `Expires` is later than the answer's own `Date`, or than now where it has none (RFC 9111
+/// section 4.2.1): the difference is how long a cache keeps it, whatever both clocks say.
+fn expires_ahead(headers: &HeaderMap, now: u64) -> bool {
+    let date = |line: &HeaderValue| cookie_date::read(line.as_bytes());
+    let made = headers.get(DATE).and_then(date).unwrap_or(now);
+    headers.get_all(EXPIRES).iter().any(|line| date(line).is_some_and(|end| end > made))
+}
+
+/// The directives of a line, each with its argument, unquoted (RFC 9111 section 5.2: a token or a
+/// quoted string, whichever the directive is defined with).
+fn directives(line: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let mut quoted = false;
+        let mut escaped = false;
+        let end = line.iter().position(|&byte| {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                _ => return byte == b',' && !quoted,
+            }
+            false
+        });
+        rest = end.map(|end| &line[end + 1..]);
+        let piece = &line[..end.unwrap_or(line.len())];
+        Some(match piece.iter().position(|&byte| byte == b'=') {
+            None => (piece.trim_ascii(), None),
+            Some(equals) => {
+                let value = piece[equals + 1..].trim_ascii();
+                let value = value.strip_prefix(b"\"").unwrap_or(value);
+                let value = value.strip_suffix(b"\"").unwrap_or(value);
+                (piece[..equals].trim_ascii(), Some(value))
+            }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SharedCache::{IsFresh, MayNotStore, MayStore};
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: u64 = 784_111_777; // Sun, 06 Nov 1994 08:49:37 GMT
+
+    fn fields(lines: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let (name, value) = line.split_once(": ").unwrap();
+            let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn of(method: &str, status: u16, lines: &[&str]) -> SharedCache {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        read(&method, StatusCode::from_u16(status).unwrap(), &fields(lines), NOW).cache
+    }
+
+    #[test]
+    fn what_the_fields_of_a_get_say_decides() {
+        for (lines, expected) in [
+            (&[][..], MayStore),
+            (&["cache-control: no-store"], MayNotStore),
+            (&["cache-control: NO-STORE, max-age=60"], MayNotStore),
+            (&["cache-control: max-age=60", "cache-control: no-store"], MayNotStore),
+            (&["cache-control: private"], MayNotStore),
+            (&["cache-control: private, max-age=60"], MayNotStore),
+            (&["cache-control: public, private"], MayNotStore),
+            (&["cache-control: private=\"set-cookie\""], MayStore),
+            (&["cache-control: private=\"x-user, x-cart\", max-age=60"], IsFresh),
+            (&["cache-control: private=\"\""], MayNotStore),
+            (&["cache-control: no-store, must-understand"], MayStore),
+            (&["cache-control: must-understand, no-store, max-age=60"], IsFresh),
+            (&["cache-control: public"], IsFresh),
+            (&["cache-control: Public , max-age=0"], IsFresh),
+            (&["cache-control: s-maxage=60"], IsFresh),
+            (&["cache-control: max-age=0, s-maxage=\"60\""], IsFresh),
+            (&["cache-control: max-age=1"], IsFresh),
+            (&["cache-control: max-age=\"60\""], IsFresh),
+            (&["cache-control: max-age=99999999999999999999999"], IsFresh),
+            (&["cache-control: max-age=0"], MayStore),
+            (&["cache-control: max-age=000"], MayStore),
+            (&["cache-control: max-age"], MayStore),
+            (&["cache-control: max-age=-1"], MayStore),
+            (&["cache-control: max-age=soon"], MayStore),
+            (&["cache-control: max-age=0", "cache-control: max-age=60"], IsFresh),
+            (&["cache-control: no-cache"], MayStore),
+            (&["cache-control: no-cache=\"set-cookie\""], MayStore),
+            // What stands in quotes is no directive.
+            (&["cache-control: no-cache=\"private, no-store\""], MayStore),
+            (&["cache-control: x=\"\\\", no-store\", max-age=5"], IsFresh),
+            (&["cache-control: x=\"no-store"], MayStore),
+            (&["cache-control: publicity, max-ages=9"], MayStore),
+            (&["expires: Sun, 06 Nov 1994 08:49:38 GMT"], IsFresh),
+            (&["expires: Sun, 06 Nov 1994 08:49:37 GMT"], MayStore),
+            (&["expires: 0"], MayStore),
+            // The target's clock is hours behind: what counts is how long after its own Date.
+            (
+                &["date: Sun, 06 Nov 1994 02:00:00 GMT", "expires: Sun, 06 Nov 1994 02:01:00 GMT"],
+                IsFresh,
+            ),
+            (
+                &["date: Sun, 06 Nov 1994 10:00:00 GMT", "expires: Sun, 06 Nov 1994 10:00:00 GMT"],
+                MayStore,
+            ),
+            // `max-age` overrides `Expires` (section 5.3).
+            (&["cache-control: max-age=0", "expires: Sun, 06 Nov 2094 08:49:38 GMT"], MayStore),
+        ] {
+            assert_eq!(of("GET", 200, lines), expected, "{lines:?}");
+            assert_eq!(of("HEAD", 200, lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_word_of_freshness_the_method_and_the_status_decide() {
+        let fresh = &["cache-control: max-age=60"][..];
+        for status in [200, 203, 204, 206, 300, 301, 304, 308, 404, 405, 410, 414, 501] {
+            assert_eq!(of("GET", status, &[]), MayStore, "{status}");
+            assert_eq!(of("POST", status, &[]), MayNotStore, "{status}");
+        }
+        for status in [201, 202, 302, 303, 307, 400, 401, 403, 418, 500, 502, 503] {
+            assert_eq!(of("GET", status, &[]), MayNotStore, "{status}");
+            assert_eq!(of("GET", status, &["cache-control: max-age=0"]), MayStore, "{status}");
+            assert_eq!(of("GET", status, fresh), IsFresh, "{status}");
+        }
+        for (method, expected) in [
+            ("POST", IsFresh),
+            ("PATCH", IsFresh),
+            ("PUT", MayNotStore),
+            ("DELETE", MayNotStore),
+            ("OPTIONS", MayNotStore),
+            ("CONNECT", MayNotStore),
+            ("PROPFIND", MayNotStore),
+        ] {
+            assert_eq!(of(method, 200, fresh), expected, "{method}");
+        }
+        assert_eq!(of("GET", 101, fresh), MayNotStore);
+    }
+
+    fn is_guarded(headers: &HeaderMap) -> bool {
+        read(&Method::GET, StatusCode::OK, headers, NOW).is_guarded
+    }
+
+    #[test]
+    fn a_guard_the_target_wrote_is_found_in_each_of_its_forms() {
+        for (line, expected) in [
+            ("no-cache=\"set-cookie\"", true),
+            ("public, No-Cache=\"Set-Cookie\", max-age=60", true),
+            ("no-cache=\"x-user, set-cookie\"", true),
+            ("no-cache=set-cookie", true),
+            ("no-cache", false),
+            ("no-cache=\"x-user\"", false),
+            ("no-cache=\"set-cookie2\"", false),
+            ("private=\"set-cookie\"", false),
+            ("x=\"no-cache=set-cookie\"", false),
+        ] {
+            let headers = fields(&[&format!("cache-control: {line}")]);
+            assert_eq!(is_guarded(&headers), expected, "{line}");
+        }
+        assert!(!is_guarded(&HeaderMap::new()));
+        assert!(is_guarded(&fields(&[
+            "cache-control: public",
+            "cache-control: no-cache=\"set-cookie\""
+        ])));
+        let mut guarded = HeaderMap::new();
+        guarded.append(CACHE_CONTROL, HeaderValue::from_static(GUARD));
+        assert!(is_guarded(&guarded), "ours is one");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_target_writes_is_read_without_a_panic(line in prop::collection::vec(32..=255u8, 0..100)) {
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = HeaderValue::from_bytes(&line) {
+                headers.append(CACHE_CONTROL, value.clone());
+                headers.append(EXPIRES, value);
+            }
+            read(&Method::GET, StatusCode::OK, &headers, NOW);
+        }
+
+        /// However it is written and whatever stands beside it.
+        #[test]
+        fn an_answer_that_must_not_be_kept_is_never_taken_for_one_that_may(
+            upper in any::<bool>(),
+            forbids in prop_oneof![Just("no-store"), Just("private")],
+            others in prop::collection::vec(
+                prop_oneof![
+                    Just("public"), Just("max-age=60"), Just("s-maxage=9"), Just("x=\"a, b\""),
+                    Just("no-cache=\"set-cookie\""), Just("private=\"x-a\""), Just(""),
+                ],
+                0..4,
+            ),
+            at in 0..5usize,
+            in_lines in any::<bool>(),
+        ) {
+            let forbids = if upper { forbids.to_ascii_uppercase() } else { forbids.to_owned() };
+            let mut all: Vec<&str> = others;
+            all.insert(at.min(all.len()), &forbids);
+            let lines: Vec<String> = match in_lines {
+                true => all.iter().map(|one| format!("cache-control: {one}")).collect(),
+                false => vec![format!("cache-control: {}", all.join(","))],
+            };
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            prop_assert_eq!(of("GET", 200, &lines), MayNotStore);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! A WebSocket that follows its client's pin (`tunnels_follow`): once the client has moved to another
+//! target, both ends are told so by a close frame, between two frames of what they say, and the
+//! tunnel ends. The client connects again, and meets the target that has its session now.
+
+use super::exchange::Exchange;
+use super::progress::{Expiry, Progress};
+use super::workplace::{AsItIs, Workplace};
+use crate::decide::tunnel;
+use crate::policy::affinity::token::Seed;
+use crate::policy::websocket::{Frames, clients_close, servers_close};
+use bytes::{Buf, Bytes};
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// How often it is looked whether the client has moved.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long the ends have for the rest of the frames that have begun, for the close frame, and for
+/// closing; then the tunnel is cut.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// Whose pin a tunnel follows.
+pub(super) struct Followed {
+    workplace: Rc<Workplace>,
+    group: Box<str>,
+    target: Box<str>,
+    seed: Seed,
+}
+
+impl Followed {
+    /// Of a tunnel that was just opened; `None` where its group does not want that.
+    pub(super) fn by(exchange: &mut Exchange) -> Option<Self> {
+        let snapshot = exchange.snapshot.clone();
+        let placement = exchange.story().placement.as_ref()?;
+        let group = &snapshot.groups[placement.group];
+        if !group.settings.tunnels_follow {
+            return None;
+        }
+        // The seed ranks the others, and here it only matters whether there is one.
+        let seed = placement.claim.seed().unwrap_or(Seed(0));
+        let target = &group.targets[placement.target?];
+        Some(Self {
+            workplace: Rc::clone(&exchange.workplace),
+            group: group.name().into(),
+            target: target.id.as_str().into(),
+            seed,
+        })
+    }
+
+    fn has_moved(&self) -> bool {
+        let snapshot = self.workplace.snapshot();
+        let live = &AsItIs::FOR_ANYONE;
+        tunnel::moved(&self.group, &self.target, self.seed, &snapshot, live).is_some()
+    }
+}
+
+/// Carries what both say until one has had enough, its time is over, or the client has moved. The word
+/// for the access log, where it did not end by itself.
+pub(super) async fn carry(
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    target: impl AsyncRead + AsyncWrite + Unpin,
+    first_bytes: Bytes,
+    progress: &Progress,
+    followed: Followed,
+) -> Option<&'static str> {
+    let moved = Rc::new(Cell::new(false));
+    let mask = (followed.workplace.random() as u32).to_ne_bytes();
+    let mut client = Framed::new(client, Bytes::new(), &moved, &clients_close(mask));
+    let mut target = Framed::new(target, first_bytes, &moved, &servers_close());
+    let ended = {
+        // What the target says goes first, so that a target that is gone does not keep its client
+        // from being told.
+        let mut copied = pin!(copy_bidirectional(&mut target, &mut client));
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut over = pin!(sleep(Duration::ZERO));
+        loop {
+            let expired = poll_fn(|cx| {
+                progress.remember_waker(cx.waker());
+                match progress.expiry() {
+                    // It has left the group, which moves its clients.
+                    None => Poll::Pending,
+                    Some(_) if moved.get() => Poll::Pending,
+                    Some(expiry) => Poll::Ready(expiry),
+                }
+            });
+            let has_moved = tokio::select! {
+                copied = &mut copied => break copied.map(drop),
+                () = &mut over, if moved.get() => return Some("pin_moved"),
+                expiry = expired => match expiry {
+                    Expiry::Deregistered => true,
+                    _ => return Some(expiry.word()),
+                },
+                _ = look.tick(), if !moved.get() => followed.has_moved(),
+            };
+            if has_moved {
+                moved.set(true);
+                over.set(sleep(CLOSING));
+            }
+        }
+    };
+    if moved.get() {
+        // Closed with bytes unread, a connection is reset, and what was sent last is lost with it.
+        let rest = async { tokio::join!(read_out(&mut client.end), read_out(&mut target.end)) };
+        let _ = tokio::time::timeout(CLOSING, rest).await;
+        return Some("pin_moved");
+    }
+    match ended {
+        // Browsers end a WebSocket in its own words, and then close without those of TLS.
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => Some("tunnel_broke_off"),
+        _ => None,
+    }
+}
+
+/// Reads until the end comes.
+async fn read_out(end: &mut (impl AsyncRead + Unpin)) {
+    let mut scratch = [0; 1_024];
+    while let Ok(1..) = end.read(&mut scratch).await {}
+}
+
+/// One end of a tunnel. It knows where the frames it says end; once the client has moved it says no
+/// more than the rest of the one that has begun, then the farewell, and then it has ended.
+struct Framed<S> {
+    end: S,
+    /// Received before the tunnel began, and not yet read.
+    first: Bytes,
+    frames: Frames,
+    moved: Rc<Cell<bool>>,
+    farewell: Bytes,
+}
+
+impl<S: AsyncRead + Unpin> Framed<S> {
+    fn new(end: S, first: Bytes, moved: &Rc<Cell<bool>>, farewell: &[u8]) -> Self {
+        let (moved, farewell) = (Rc::clone(moved), Bytes::copy_from_slice(farewell));
+        Self { end, first, frames: Frames::default(), moved, farewell }
+    }
+
+    /// Reads what the end says, into all of this buffer or the begin of it.
+    fn poll_end(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if self.first.is_empty() {
+            ready!(Pin::new(&mut self.end).poll_read(cx, buffer))?;
+        } else {
+            let count = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first[..count]);
+            self.first.advance(count);
+        }
+        self.frames.pass(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        // One that has said its own close frame may say nothing after it.
+        if !this.moved.get() || this.frames.has_closed() && !this.farewell.is_empty() {
+            return this.poll_end(cx, buffer);
+        }
+        let missing = usize::try_from(this.frames.missing()).unwrap_or(usize::MAX);
+        if missing > 0 {
+            let mut scratch = [0; 4_096];
+            let most = missing.min(scratch.len()).min(buffer.remaining());
+            let mut rest = ReadBuf::new(&mut scratch[..most]);
+            ready!(this.poll_end(cx, &mut rest))?;
+            buffer.put_slice(rest.filled());
+            return Poll::Ready(Ok(()));
+        }
+        let count = this.farewell.len().min(buffer.remaining());
+        buffer.put_slice(&this.farewell[..count]);
+        this.farewell.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.end).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.end).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.end).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,41 @@
+use crate::skips;
+use std::fs;
+
+#[test]
+fn tests_that_did_not_run_are_counted_once_each_with_why_and_how_they_would() {
+    let dir = tempfile::tempdir().unwrap();
+    let note = |what: &'static str, test: &str| {
+        let noted = dir.path().to_owned();
+        let thread = std::thread::Builder::new().name(test.to_owned());
+        let begun = thread.spawn(move || skips::note(&noted, "7-1", what)).unwrap();
+        begun.join().unwrap();
+    };
+    for (what, test) in
+        [("nginx", "one"), ("nginx", "two"), ("nginx", "one"), ("curl", "three"), ("curl", "one")]
+    {
+        note(what, test);
+    }
+    // Another run's, which this one's last line does not count.
+    skips::note(dir.path(), "7-2", "haproxy");
+    assert_eq!(
+        skips::take(dir.path(), "7-1"),
+        "stayput: 3 tests did not run for want of curl (1): apt-get install curl; \
+         nginx (2): apt-get install nginx-light"
+    );
+    let nothing = "stayput: every test that was asked for ran";
+    assert_eq!(skips::take(dir.path(), "7-1"), nothing, "it is forgotten");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the other run's is kept");
+    note("Python with all", "main");
+    note("Python with all", "main");
+    assert_eq!(
+        skips::take(dir.path(), "7-1"),
+        "stayput: 2 tests did not run for want of Python with all (2): run .ci/run once"
+    );
+}
+
+#[test]
+fn the_run_is_the_process_that_began_the_test_programs() {
+    assert_eq!(skips::run(), skips::run());
+    let parent = std::os::unix::process::parent_id().to_string();
+    assert!(skips::run().starts_with(&format!("{parent}-")));
+}

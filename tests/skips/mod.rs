@@ -1,0 +1,102 @@
+//! Tests that did not run for want of a program: each says so in a file of this run, and the last of
+//! the test targets, `what_did_not_run`, reads it.
+//!
+//! The test harness knows no test that is skipped while it runs, and counts it as passed.
+
+#![allow(dead_code, reason = "one target writes, another reads")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What a file's name begins with; the run follows.
+const PREFIX: &str = "skipped-";
+/// How old another run's file must be to be taken for one that was left behind.
+const ABANDONED: Duration = Duration::from_secs(24 * 3_600);
+
+/// Where files of all runs are.
+pub fn directory() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// This run: all its test programs have one parent, cargo, which is known by its number and, as
+/// numbers come again, by when it began.
+pub fn run() -> String {
+    let parent = std::os::unix::process::parent_id();
+    let stat = fs::read_to_string(format!("/proc/{parent}/stat")).unwrap_or_default();
+    // What stands before may hold blanks (proc(5): the 2nd field); the beginning is the 22nd.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let began = after_name.split_ascii_whitespace().nth(19).unwrap_or("0");
+    format!("{parent}-{began}")
+}
+
+/// Writes down that the test of this thread does not run.
+pub fn note(directory: &Path, run: &str, what: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("main");
+    let path = directory.join(format!("{PREFIX}{run}"));
+    // One write, so that the lines of two threads do not mix.
+    let line = format!("{what}\t{test}\n");
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| file.write_all(line.as_bytes())).expect("target/tmp can be written");
+}
+
+/// What is to be said of this run, and forgets it, and what runs that broke off left behind.
+pub fn take(directory: &Path, run: &str) -> String {
+    let own = directory.join(format!("{PREFIX}{run}"));
+    let summary = summary(&fs::read_to_string(&own).unwrap_or_default());
+    let _ = fs::remove_file(own);
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()).filter(is_abandoned) {
+        let _ = fs::remove_file(path);
+    }
+    summary
+}
+
+fn is_abandoned(path: &PathBuf) -> bool {
+    let is_one = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+    let age = fs::metadata(path).and_then(|it| it.modified()).map(|it| it.elapsed());
+    is_one && age.is_ok_and(|age| age.is_ok_and(|age| age > ABANDONED))
+}
+
+/// One line: how many, for want of what, and how to have it.
+pub fn summary(noted: &str) -> String {
+    let mut tests: BTreeMap<&str, BTreeSet<(&str, usize)>> = BTreeMap::new();
+    let mut all = BTreeSet::new();
+    for (at, line) in noted.lines().enumerate() {
+        let (what, test) = line.split_once('\t').unwrap_or((line, "main"));
+        // With one thread all tests are `main`, and each line is one.
+        let test = (test, if test == "main" { at } else { 0 });
+        // A test that lacks two programs is told with the first.
+        if all.insert(test) {
+            tests.entry(what).or_default().insert(test);
+        }
+    }
+    let why = tests.iter().map(|(what, tests)| {
+        let remedy = remedy(what).map(|remedy| format!(": {remedy}")).unwrap_or_default();
+        format!("{what} ({}){remedy}", tests.len())
+    });
+    match all.len() {
+        0 => "stayput: every test that was asked for ran".to_owned(),
+        1 => format!("stayput: 1 test did not run for want of {}", why.collect::<String>()),
+        count => {
+            let why = why.collect::<Vec<_>>().join("; ");
+            format!("stayput: {count} tests did not run for want of {why}")
+        }
+    }
+}
+
+/// How a program is had on Debian, as `.ci/run` does.
+fn remedy(what: &str) -> Option<String> {
+    let package = match what {
+        "nginx" => "nginx-light",
+        "h2load" => "nghttp2-client",
+        "curl" | "haproxy" | "openssl" | "chromium" => what,
+        "unshare" => "util-linux",
+        what if what.starts_with("Python ") => return Some("run .ci/run once".to_owned()),
+        _ => return None,
+    };
+    Some(format!("apt-get install {package}"))
+}
