@@ -239,6 +239,8 @@ pub struct Group {
     pub targets: Vec<Target>,
     /// How long a drained or removed target may finish.
     pub deregistration_delay: Duration,
+    /// How long an address its name lists no more is held, before it drains.
+    pub hold: Duration,
     /// What pinned clients of a draining target do.
     pub draining_pins: DrainingPins,
     /// Use all targets when too few are healthy.

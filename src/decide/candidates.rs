@@ -99,8 +99,10 @@ impl<'s, L: Live> Candidates<'s, L> {
             (Drain::Over, _) => return None,
             (_, Health::Unhealthy) if !self.fails_open => return None,
             (Drain::Running, _) => Tier::Draining,
+            (Drain::No | Drain::Held, Health::Initial) if !self.fails_open => Tier::Initial,
+            // Held even where health is ignored: it may be gone, and another is not.
+            (Drain::Held, _) => Tier::Doubtful,
             (Drain::No, Health::Suspect) if !self.fails_open => Tier::Doubtful,
-            (Drain::No, Health::Initial) if !self.fails_open => Tier::Initial,
             (Drain::No, _) => Tier::Serving,
         };
         (!self.at_cap(target)).then_some(tier)

@@ -464,7 +464,7 @@ fn hold(
     let target = &group.targets[at];
     let availability = live.availability(target);
     let leaves = match availability.drain {
-        Drain::No => false,
+        Drain::No | Drain::Held => false,
         Drain::Over => true,
         // Where nobody but draining targets is left, moving would lose the session for nothing.
         Drain::Running => {

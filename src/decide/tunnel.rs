@@ -42,7 +42,7 @@ mod tests {
         fn availability(&self, target: &Target) -> Availability {
             match target.id.as_str() {
                 "a" => self.0,
-                _ => Availability { health: Health::Healthy, drain: Drain::No, suspect: false },
+                _ => Availability { health: Health::Healthy, drain: Drain::No, recovering: false },
             }
         }
         fn at_cap(&self, _: &Target, _: u32) -> bool {

@@ -37,6 +37,8 @@ pub enum Health {
 pub enum Drain {
     /// It is not.
     No,
+    /// Its name lists its address no more: it takes newcomers only where no better target does.
+    Held,
     /// It takes no newcomers; its deregistration delay runs.
     Running,
     /// The delay is over.
@@ -69,6 +71,7 @@ impl Availability {
             Drain::No => 0,
             Drain::Running => 1,
             Drain::Over => 2,
+            Drain::Held => 3,
         };
         health | drain << 2 | u32::from(self.recovering) << 4
     }
@@ -83,7 +86,8 @@ impl Availability {
         let drain = match word >> 2 & 3 {
             0 => Drain::No,
             1 => Drain::Running,
-            _ => Drain::Over,
+            2 => Drain::Over,
+            _ => Drain::Held,
         };
         Self { health, drain, recovering: word >> 4 & 1 == 1 }
     }
@@ -310,7 +314,7 @@ mod tests {
     #[test]
     fn an_availability_survives_its_word() {
         for health in [Health::Initial, Health::Healthy, Health::Suspect, Health::Unhealthy] {
-            for drain in [Drain::No, Drain::Running, Drain::Over] {
+            for drain in [Drain::No, Drain::Held, Drain::Running, Drain::Over] {
                 for recovering in [false, true] {
                     let availability = Availability { health, drain, recovering };
                     assert_eq!(Availability::from_word(availability.to_word()), availability);

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The picture.
 #[derive(Debug)]
@@ -117,12 +118,34 @@ pub struct Target {
     pub route: Box<str>,
     /// The file says `state = "drain"`.
     pub drain: bool,
+    /// Its name lists its address no more: it is held until then, since 1970, and drains from then on.
+    pub held_until: Option<Duration>,
     /// What changes about it.
     pub live: Arc<TargetLive>,
 }
 
 /// The addresses host names have now; the first one is the one in use.
-pub type Resolutions = BTreeMap<(String, u16), Vec<SocketAddr>>;
+pub type Resolutions = BTreeMap<(String, u16), Resolution>;
+
+/// What a host name stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolution {
+    /// The address in use, then the others.
+    pub addresses: Vec<Listed>,
+    /// When this process saw the address in use change, in seconds since 1970.
+    pub changed_at: Option<u64>,
+}
+
+/// An address of a name each of whose addresses may be a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The address.
+    pub address: SocketAddr,
+    /// Since when the name lists it no more, since 1970.
+    pub unlisted_since: Option<Duration>,
+    /// The groups in which it did not answer since then.
+    pub gone_from: Vec<Name>,
+}
 
 /// Two names whose truncated hashes are equal, so that a token could not tell them apart.
 #[derive(Debug, PartialEq, Eq)]
@@ -301,7 +324,7 @@ impl Group {
             .targets
             .iter()
             .flat_map(|target| targets_of(settings, target, resolutions))
-            .map(|(id, address, target)| Target {
+            .map(|Meant { id, address, target, held_until, since }| Target {
                 key: TargetKey::of(settings.name.as_str(), id.as_str()),
                 live: roster.target(
                     &settings.name,
@@ -316,12 +339,13 @@ impl Group {
                 route: target.route.as_deref().unwrap_or(id.as_str()).into(),
                 id,
                 address,
-                address_since: None,
+                address_since: since,
                 address_text: address.map(|address| address.to_string().into()),
                 host: target.address.host().map(Into::into),
                 weight: target.weight,
                 zone: target.zone.clone(),
                 drain: target.drain,
+                held_until,
             })
             .collect();
         for target in &targets {
@@ -395,30 +419,49 @@ impl Group {
     }
 }
 
+/// A target as one entry of `targets` makes it.
+struct Meant<'t> {
+    id: Name,
+    address: Option<SocketAddr>,
+    target: &'t settings::Target,
+    held_until: Option<Duration>,
+    since: Option<u64>,
+}
+
 /// What one entry of `targets` stands for now: itself, one address of its host name, or, with
 /// `expand`, each of them under an id of its own.
 fn targets_of<'t>(
     group: &settings::Group,
     target: &'t settings::Target,
     resolutions: &Resolutions,
-) -> Vec<(Name, Option<SocketAddr>, &'t settings::Target)> {
+) -> Vec<Meant<'t>> {
+    let meant = |id, address, held_until, since| Meant { id, address, target, held_until, since };
     let (host, port, expand) = match &target.address {
         TargetAddress::Socket(address) => {
-            return vec![(target.id.clone(), Some(*address), target)];
+            return vec![meant(target.id.clone(), Some(*address), None, None)];
         }
         TargetAddress::Host { host, port, expand } => (host, *port, *expand),
     };
-    let addresses = resolutions.get(&(host.clone(), port)).map_or(&[][..], Vec::as_slice);
+    let resolution = resolutions.get(&(host.clone(), port));
+    let addresses = resolution.map_or(&[][..], |resolution| &resolution.addresses);
     if expand && !addresses.is_empty() {
         let written = |address: &SocketAddr| {
             let taken = TargetAddress::Socket(*address);
             group.targets.iter().any(|other| other.address == taken)
         };
         // An address that also stands in the file under its own id is that target.
-        let own = addresses.iter().filter(|address| !written(address));
+        let own = addresses
+            .iter()
+            .filter(|listed| !written(&listed.address) && !listed.gone_from.contains(&group.name));
         return own
-            .map(|&address| (Name::expanded(target.id.as_str(), address), Some(address), target))
+            .map(|listed| {
+                let id = Name::expanded(target.id.as_str(), listed.address);
+                let held_until = listed.unlisted_since.map(|since| since + group.hold);
+                meant(id, Some(listed.address), held_until, None)
+            })
             .collect();
     }
-    vec![(target.id.clone(), addresses.first().copied(), target)]
+    let address = addresses.first().map(|listed| listed.address);
+    let since = resolution.and_then(|resolution| resolution.changed_at);
+    vec![meant(target.id.clone(), address, None, since)]
 }
