@@ -277,4 +277,19 @@ mod tests {
         drains.advance(&active, Moment::now());
         assert_eq!(state(&drains, &active), Drain::Running);
     }
+
+    #[test]
+    fn what_its_name_lists_no_more_is_held_and_then_drains_as_any() {
+        let (mut drains, mut held) = (Drains::load(None), snapshot("active"));
+        let begun = Moment::now();
+        held.groups[0].targets[0].held_until = Some(begun.wall + Duration::from_secs(30));
+        let mut at = |seconds| {
+            let now = begun.later(Duration::from_secs(seconds));
+            drains.advance(&held, now);
+            state(&drains, &held)
+        };
+        assert_eq!((at(0), at(29)), (Drain::Held, Drain::Held));
+        assert_eq!(at(30), Drain::Running);
+        assert_eq!(at(30 + DELAY.as_secs() + 1), Drain::Over);
+    }
 }

@@ -278,4 +278,57 @@ mod tests {
             assert_eq!(take_in(&mut each, resolved(&addresses), true, Moment::now()), changes_each);
         }
     }
+
+    #[test]
+    fn an_address_that_is_listed_no_more_is_kept_until_it_does_not_answer_or_its_time_is_over() {
+        let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+                    targets = [{ address = \"app.internal:80\", id = \"n\", expand = true }]\n\
+                    hold = \"30s\"\nderegistration_delay = \"60s\"\n";
+        let config = crate::config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
+        let (mut known, begun) = (Resolutions::new(), Moment::now());
+        let later = |seconds| begun.later(Duration::from_secs(seconds));
+        let mut hear = |known: &mut Resolutions, addresses: &[&str], at: u64| {
+            take_in(known, resolved(addresses), true, later(at));
+            let all = &known.values().next().unwrap().addresses;
+            let told = all.iter().map(|known| (known.address.to_string(), known.unlisted_since));
+            told.collect::<BTreeMap<_, _>>()
+        };
+        let (a, b, c) = ("10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80");
+        assert_eq!(hear(&mut known, &[a, b], 0).len(), 2);
+        let partly = hear(&mut known, &[b, c], 10);
+        assert_eq!((partly[a], partly[b]), (Some(later(10).wall), None));
+        assert_eq!(
+            hear(&mut known, &[c], 20)[a],
+            Some(later(10).wall),
+            "not since it was asked again"
+        );
+        assert_eq!(hear(&mut known, &[a, c], 25)[a], None, "listed again");
+        let group = &config.groups[0].name;
+        let address = |text: &str| text.parse().unwrap();
+        assert!(!forget(&mut known, group, address(a)), "it is listed");
+        assert!(forget(&mut known, group, address(b)) && !forget(&mut known, group, address(b)));
+        // Held for 30 s, then draining for 60.
+        assert!(!forget_the_left(&mut known, &config, later(109)));
+        assert!(forget_the_left(&mut known, &config, later(110)));
+        assert_eq!(known.values().next().unwrap().addresses.len(), 2);
+        let many: Vec<_> = (0..100).map(|at| format!("10.0.1.{at}:80")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        hear(&mut known, &many, 200);
+        assert_eq!(hear(&mut known, &[a], 210).len(), 1 + MAX_UNLISTED);
+    }
+
+    #[test]
+    fn when_the_one_address_of_a_name_changed_is_known_and_the_first_answer_is_no_change() {
+        let (mut known, begun) = (Resolutions::new(), Moment::now());
+        let mut changed = |address: &str, after: u64| {
+            let now = begun.later(Duration::from_secs(after));
+            take_in(&mut known, resolved(&[address]), false, now);
+            known.values().next().unwrap().changed_at
+        };
+        assert_eq!(changed("10.0.0.1:80", 0), None);
+        assert_eq!(changed("10.0.0.1:80", 10), None);
+        let then = begun.later(Duration::from_secs(20)).unix_seconds();
+        assert_eq!(changed("10.0.0.2:80", 20), Some(then));
+        assert_eq!(changed("10.0.0.2:80", 30), Some(then));
+    }
 }
