@@ -14,6 +14,7 @@ use stayput::ground::random::Random;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::places::InFlight;
 use stayput::model::snapshot::{Group, Snapshot};
+use stayput::policy::affinity::claim;
 use stayput::policy::affinity::keys::Keyring;
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 use stayput::proxy::workplace::AsItIs;
@@ -41,7 +42,10 @@ fn explain_says_what_the_balancer_does() {
     for number in 0..WORLDS {
         let mut numbers = Numbers(number);
         let world = World::random(&mut numbers);
-        let (running, explained) = (world.snapshot(&mut numbers), world.snapshot(&mut numbers));
+        let (mut running, mut explained) =
+            (world.snapshot(&mut numbers), world.snapshot(&mut numbers));
+        give_other_addresses(&mut running);
+        give_other_addresses(&mut explained);
         let described = world.live().without_refusals();
         let _in_flight = put_into_state(&running, &described);
         for _ in 0..REQUESTS {
@@ -129,6 +133,14 @@ fn same(
 
 fn id(group: &Group, at: Option<usize>) -> Option<&str> {
     at.map(|at| group.targets[at].id.as_str())
+}
+
+/// Some targets' names got another address half a day ago.
+fn give_other_addresses(snapshot: &mut Snapshot) {
+    let targets = snapshot.groups.iter_mut().flat_map(|group| group.targets.iter_mut());
+    for target in targets.filter(|target| target.key.0.is_multiple_of(4)) {
+        target.address_since = Some(NOW - DAY / 2);
+    }
 }
 
 /// Does to a snapshot's targets what checks and traffic would; the guards are the traffic.
@@ -225,6 +237,32 @@ fn any_token(
         22..24 => sealed(&keys.ours, group, target, NOW + 61 + numbers.below(DAY)),
         24..28 => sealed(&keys.ours, group, "gone", fresh),
         28..32 => sealed(&keys.ours, "elsewhere", target, fresh),
+        32..35 => {
+            // A full token, without a pin for this group.
+            let pin = |at: u64| Pin {
+                group: GroupKey(at as u32),
+                target: TargetKey(at),
+                issued_at: fresh as u32,
+            };
+            let mut contents = Contents::new(Seed(seed), pin(0));
+            for at in 1..8 {
+                let Pin { group, target, .. } = pin(at);
+                contents = claim::renew(Some(&contents), Seed(0), group, target, fresh, |_| None);
+            }
+            Some(keys.ours.seal(kind, &contents).as_str().to_owned())
+        }
+        35..50 if kind == Kind::Group => {
+            // Another group stands in, or did.
+            let own = Pin {
+                group: GroupKey::of(group),
+                target: TargetKey::of(group, target),
+                issued_at: fresh as u32,
+            };
+            let (stand_in, other) = (GroupKey::of_stand_in(group), TargetKey::of(group, "g1"));
+            let contents = Contents::new(Seed(seed), own);
+            let contents = claim::renew(Some(&contents), Seed(0), stand_in, other, fresh, |_| None);
+            Some(keys.ours.seal(kind, &contents).as_str().to_owned())
+        }
         _ => sealed(&keys.ours, group, target, fresh),
     }
 }

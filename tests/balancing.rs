@@ -11,12 +11,13 @@ use stayput::config::settings::Algorithm;
 use stayput::decide::candidates::{Candidates, Tried};
 use stayput::decide::explanation::{Choice, Explained, Forwarded, explain};
 use stayput::decide::verdict::Verdict;
-use stayput::decide::{Draw, Live, Outcome, decide};
+use stayput::decide::{Draw, Keeps, Live, Outcome, decide};
 use stayput::model::forward::Forward;
 use stayput::model::live::{Availability, Health};
 use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Group, Resolutions, Snapshot, Target};
 use stayput::policy::affinity::token::Seed;
+use stayput::policy::balance::round::Turn;
 use stayput::policy::balance::share::Share;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -91,8 +92,8 @@ impl Draw for Given {
         self.turn
     }
 
-    fn rule_turn(&mut self, _forward: &Forward) -> u64 {
-        self.turn
+    fn rule_turn(&mut self, _forward: &Forward) -> Turn {
+        Turn { number: self.turn, key: 7 }
     }
 
     fn random(&mut self) -> u64 {
@@ -233,7 +234,8 @@ fn nobody_among_the_candidates_has_fewer_for_its_weight_than_the_chosen_one() {
         };
         let candidates = Candidates::new(&snapshot, group, &live, &Tried::NOBODY);
         for turn in 0..20 {
-            let Some(chosen) = candidates.by_algorithm(&mut Given { turn, random: 0 }) else {
+            let Some(chosen) = candidates.by_algorithm(Keeps::Pin, &mut Given { turn, random: 0 })
+            else {
                 continue;
             };
             let load = |at| Some(f64::from(count(at)?) / f64::from(group.targets[at].weight));
@@ -268,7 +270,8 @@ fn chances_that_are_explained_are_what_many_newcomers_meet() {
         let mut counts = vec![0.0; group.targets.len()];
         for turn in 0..TURNS {
             let random = ((u128::from(turn) << 64) / u128::from(TURNS)) as u64;
-            counts[candidates.by_algorithm(&mut Given { turn, random }).unwrap()] += 1.0;
+            counts[candidates.by_algorithm(Keeps::Pin, &mut Given { turn, random }).unwrap()] +=
+                1.0;
         }
         let all: f64 = chances.iter().filter_map(|(_, chance)| *chance).sum();
         assert!((all - 1.0).abs() < 1e-9, "world {number}: {chances:?}");

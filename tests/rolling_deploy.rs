@@ -135,7 +135,7 @@ fn due(world: &World, home: &str) -> Verdict {
     match target.map(|target| target.state.availability.drain) {
         None => Verdict::MovedRemoved,
         Some(Drain::Running) if moves && somebody_stays(world) => Verdict::MovedDraining,
-        Some(Drain::No | Drain::Running) => Verdict::Hit,
+        Some(Drain::No | Drain::Held | Drain::Running) => Verdict::Hit,
         Some(Drain::Over) => Verdict::MovedDraining,
     }
 }
@@ -152,7 +152,7 @@ fn may_take_over(world: &World, id: &str) -> bool {
     match target.state.availability.drain {
         _ if target.weight == 0 => false,
         Drain::No => true,
-        Drain::Running => !somebody_stays(world),
+        Drain::Held | Drain::Running => !somebody_stays(world),
         Drain::Over => false,
     }
 }

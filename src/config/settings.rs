@@ -170,7 +170,16 @@ pub enum Action {
     Redirect(Redirect),
 }
 
-/// `forward`, `group_stickiness` and `failover`.
+/// `failback`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failback {
+    /// A client is back with its own group as soon as that serves.
+    Return,
+    /// It stays where it was sent.
+    Stay,
+}
+
+/// `forward`, `group_stickiness`, `failover` and `failback`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     /// The groups, which exist, each with its share, 0 to 999; sorted by name, never empty.
@@ -179,12 +188,15 @@ pub struct Forward {
     pub stickiness: Option<GroupStickiness>,
     /// A group with no usable target hands its share to the others.
     pub failover: bool,
+    /// What becomes of those it handed over, once it has one again.
+    pub failback: Failback,
 }
 
 impl Forward {
     /// To one group.
     pub fn to(group: Name) -> Self {
-        Self { groups: vec![(group, 1)], stickiness: None, failover: false }
+        let groups = vec![(group, 1)];
+        Self { groups, stickiness: None, failover: false, failback: Failback::Return }
     }
 }
 
@@ -227,6 +239,8 @@ pub struct Group {
     pub targets: Vec<Target>,
     /// How long a drained or removed target may finish.
     pub deregistration_delay: Duration,
+    /// How long an address its name lists no more is held, before it drains.
+    pub hold: Duration,
     /// What pinned clients of a draining target do.
     pub draining_pins: DrainingPins,
     /// Use all targets when too few are healthy.

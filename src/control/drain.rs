@@ -16,6 +16,8 @@ const FILE: &str = "drains.json";
 #[derive(Debug)]
 pub struct Drains {
     clocks: BTreeMap<String, Clock>,
+    /// The moment that was last looked at, since 1970.
+    now: Duration,
     state_dir: Option<StateDir>,
 }
 
@@ -60,7 +62,7 @@ impl Drains {
                 BTreeMap::new()
             })
         });
-        Self { clocks: clocks.unwrap_or_default(), state_dir }
+        Self { clocks: clocks.unwrap_or_default(), now: Duration::ZERO, state_dir }
     }
 
     /// Takes in whether a target wishes to be drained; true if that changes anything.
@@ -82,6 +84,7 @@ impl Drains {
 
     /// Starts clocks, stops those of targets that stay after all, and notes whose delay is over.
     pub(super) fn advance(&mut self, snapshot: &Snapshot, now: Moment) {
+        self.now = now.wall;
         let (mut kept, mut changed) = (BTreeMap::new(), false);
         for group in &snapshot.groups {
             let delay = group.settings.deregistration_delay;
@@ -121,6 +124,7 @@ impl Drains {
     /// Whether a target drains.
     pub(super) fn state(&self, group: &str, target: &Target) -> Drain {
         match self.name_if_draining(group, target) {
+            None if target.held_until.is_some() => Drain::Held,
             None => Drain::No,
             Some(name) if self.clocks.get(&name).is_some_and(|clock| clock.is_over) => Drain::Over,
             Some(_) => Drain::Running,
@@ -129,12 +133,13 @@ impl Drains {
 
     /// The name of a target that drains. Most groups have none at most times, and no text is made.
     fn name_if_draining(&self, group: &str, target: &Target) -> Option<String> {
-        if self.clocks.is_empty() && !target.drain {
+        let leaves = target.drain || target.held_until.is_some_and(|until| self.now >= until);
+        if self.clocks.is_empty() && !leaves {
             return None;
         }
         let name = format!("{group}/{}", target.id);
         let wished = self.clocks.get(&name).is_some_and(|clock| clock.wished);
-        (target.drain || wished).then_some(name)
+        (leaves || wished).then_some(name)
     }
 
     fn save(&self) {
@@ -271,5 +276,20 @@ mod tests {
         drains.clocks = read(&last).unwrap();
         drains.advance(&active, Moment::now());
         assert_eq!(state(&drains, &active), Drain::Running);
+    }
+
+    #[test]
+    fn what_its_name_lists_no_more_is_held_and_then_drains_as_any() {
+        let (mut drains, mut held) = (Drains::load(None), snapshot("active"));
+        let begun = Moment::now();
+        held.groups[0].targets[0].held_until = Some(begun.wall + Duration::from_secs(30));
+        let mut at = |seconds| {
+            let now = begun.later(Duration::from_secs(seconds));
+            drains.advance(&held, now);
+            state(&drains, &held)
+        };
+        assert_eq!((at(0), at(29)), (Drain::Held, Drain::Held));
+        assert_eq!(at(30), Drain::Running);
+        assert_eq!(at(30 + DELAY.as_secs() + 1), Drain::Over);
     }
 }

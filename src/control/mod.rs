@@ -154,6 +154,9 @@ impl Control {
         let snapshot = self.published.current();
         self.names.ask_if_due(now.monotonic);
         self.drains.advance(&snapshot, now);
+        if resolve::forget_the_left(&mut self.resolutions, &self.config, now) {
+            self.build_anew(now);
+        }
         self.watched.check_what_is_due(now.monotonic);
         self.publish(now);
         self.strangers.look(&self.counters, now);
@@ -192,6 +195,9 @@ impl Control {
         if self.watched.observe(generation, event, now.monotonic) {
             self.publish(now);
         }
+        if let Event::ConnectFailed | Event::Failed(_) = event {
+            self.forget_if_unlisted(generation, now);
+        }
         self.tell_if_ready();
     }
 
@@ -212,9 +218,30 @@ impl Control {
     /// Takes in what a host name stands for now, and publishes another picture if that changed.
     fn resolved(&mut self, resolved: Resolved, now: Moment) {
         self.names.note_asked(&resolved);
-        if !self.names.take_in(&mut self.resolutions, resolved) {
-            return;
+        if self.names.take_in(&mut self.resolutions, resolved, now) {
+            self.build_anew(now);
         }
+    }
+
+    /// Forgets an address that is not listed any more once it does not answer: it is gone.
+    fn forget_if_unlisted(&mut self, generation: u64, now: Moment) {
+        let snapshot = self.published.current();
+        let unlisted = snapshot.groups.iter().find_map(|group| {
+            let mut targets = group.targets.iter();
+            let target = targets.find(|target| {
+                target.live.generation == generation && target.held_until.is_some()
+            })?;
+            Some((&group.settings.name, target.address?))
+        });
+        if let Some((group, address)) = unlisted
+            && resolve::forget(&mut self.resolutions, group, address)
+        {
+            tracing::info!(group = group.as_str(), %address, "an address its name lists no more does not answer: forgotten");
+            self.build_anew(now);
+        }
+    }
+
+    fn build_anew(&mut self, now: Moment) {
         let keyring = Arc::clone(&self.keyring);
         match Snapshot::build(&self.config, keyring, &self.resolutions, &mut self.roster) {
             Ok(snapshot) => {

@@ -2,8 +2,11 @@
 //! has nothing to say.
 
 use super::{LONGEST_QUEUE, Wake};
-use crate::config::settings::{Config, TargetAddress};
-use crate::model::snapshot::Resolutions;
+use crate::config::settings::{Config, Target, TargetAddress};
+use crate::ground::clock::Moment;
+use crate::ground::name::Name;
+use crate::model::snapshot::{Listed, Resolution, Resolutions};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -75,9 +78,14 @@ impl Names {
     }
 
     /// Takes an answer in; true if another picture is needed for it.
-    pub(super) fn take_in(&self, resolutions: &mut Resolutions, resolved: Resolved) -> bool {
+    pub(super) fn take_in(
+        &self,
+        resolutions: &mut Resolutions,
+        resolved: Resolved,
+        now: Moment,
+    ) -> bool {
         let expands = self.names.get(&resolved.name).copied().unwrap_or_default();
-        take_in(resolutions, resolved, expands)
+        take_in(resolutions, resolved, expands, now)
     }
 
     /// Notes that an answer came, and tells the operator once what it means.
@@ -123,7 +131,7 @@ pub fn first(config: &Config) -> io::Result<Resolutions> {
             tokio::time::timeout(FIRST_WAIT, async {
                 while let Some(answer) = answers.join_next().await {
                     if let Ok(resolved) = answer {
-                        take_in(&mut resolutions, resolved, true);
+                        take_in(&mut resolutions, resolved, true, Moment::now());
                     }
                 }
             })
@@ -158,26 +166,80 @@ async fn ask(name: HostPort) -> Resolved {
     Resolved { name, addresses }
 }
 
+/// The most addresses of a name that are kept though it lists them no more.
+const MAX_UNLISTED: usize = 64;
+
 /// Takes an answer in; true if the address in use changed, or any where each is a target. The
 /// address in use stays first while the name still lists it; else the lowest is. An empty answer
 /// changes nothing.
-fn take_in(resolutions: &mut Resolutions, resolved: Resolved, expands: bool) -> bool {
+fn take_in(resolutions: &mut Resolutions, resolved: Resolved, expands: bool, now: Moment) -> bool {
     let Resolved { name, mut addresses } = resolved;
     if addresses.is_empty() {
         return false;
     }
-    let before = resolutions.get(&name).map_or(&[][..], Vec::as_slice);
-    let in_use = before.first();
-    if let Some(place) = addresses.iter().position(|address| Some(address) == in_use) {
+    let before = resolutions.get(&name).cloned().unwrap_or_default();
+    let in_use = before.addresses.first().map(|listed| listed.address);
+    if let Some(place) = addresses.iter().position(|address| Some(*address) == in_use) {
         // The others keep their order, so that a list that only says the same is the same.
         addresses[..=place].rotate_right(1);
     }
-    let changed = match expands {
-        true => before != addresses,
-        false => in_use != addresses.first(),
+    let is_other = in_use != addresses.first().copied();
+    let changed_at = match in_use {
+        Some(_) if is_other => Some(now.unix_seconds()),
+        _ => before.changed_at,
     };
-    resolutions.insert(name, addresses);
+    let listed = |address| Listed { address, unlisted_since: None, gone_from: Vec::new() };
+    let mut all: Vec<_> = addresses.iter().copied().map(listed).collect();
+    if expands {
+        let left = before.addresses.iter().filter(|known| !addresses.contains(&known.address));
+        let mut left: Vec<_> = left.cloned().collect();
+        for known in &mut left {
+            known.unlisted_since.get_or_insert(now.wall);
+        }
+        // The longest unlisted go first; of equal ones the highest, so that it is the same each time.
+        left.sort_by_key(|known| (Reverse(known.unlisted_since), known.address));
+        left.truncate(MAX_UNLISTED);
+        all.extend(left);
+    }
+    let resolution = Resolution { addresses: all, changed_at };
+    let changed = match expands {
+        true => before != resolution,
+        false => is_other,
+    };
+    resolutions.insert(name, resolution);
     changed
+}
+
+/// Forgets, in one group, an address that does not answer and is not listed; true if it was known.
+pub(super) fn forget(resolutions: &mut Resolutions, group: &Name, address: SocketAddr) -> bool {
+    let all = resolutions.values_mut().flat_map(|resolution| &mut resolution.addresses);
+    let left = all.filter(|known| known.address == address && known.unlisted_since.is_some());
+    let mut forgotten = false;
+    for known in left.filter(|known| !known.gone_from.contains(group)) {
+        known.gone_from.push(group.clone());
+        forgotten = true;
+    }
+    forgotten
+}
+
+/// Forgets addresses whose hold and drain are over in every group of their name.
+pub(super) fn forget_the_left(resolutions: &mut Resolutions, config: &Config, now: Moment) -> bool {
+    let mut forgotten = false;
+    for ((host, port), resolution) in resolutions {
+        let is_of = |target: &Target| {
+            matches!(&target.address, TargetAddress::Host { host: own, port: at, .. }
+                if own == host && at == port)
+        };
+        let groups = config.groups.iter().filter(|group| group.targets.iter().any(is_of));
+        let most = groups.map(|group| group.hold + group.deregistration_delay).max();
+        let most = most.unwrap_or_default();
+        let before = resolution.addresses.len();
+        resolution.addresses.retain(|known| {
+            known.unlisted_since.is_none_or(|since| now.wall.saturating_sub(since) < most)
+        });
+        forgotten |= resolution.addresses.len() != before;
+    }
+    forgotten
 }
 
 #[cfg(test)]
@@ -193,8 +255,8 @@ mod tests {
     fn the_address_in_use_stays_while_it_is_listed_and_silence_changes_nothing() {
         let mut known = Resolutions::new();
         let mut in_use = |addresses: &[&str]| {
-            take_in(&mut known, resolved(addresses), false);
-            known.values().next().unwrap()[0].to_string()
+            take_in(&mut known, resolved(addresses), false, Moment::now());
+            known.values().next().unwrap().addresses[0].address.to_string()
         };
         assert_eq!(in_use(&["10.0.0.2:80", "10.0.0.3:80"]), "10.0.0.2:80");
         assert_eq!(in_use(&["10.0.0.1:80", "10.0.0.2:80"]), "10.0.0.2:80");
@@ -212,8 +274,61 @@ mod tests {
         ];
         let (mut one, mut each) = (Resolutions::new(), Resolutions::new());
         for (addresses, changes_one, changes_each) in answers {
-            assert_eq!(take_in(&mut one, resolved(&addresses), false), changes_one);
-            assert_eq!(take_in(&mut each, resolved(&addresses), true), changes_each);
+            assert_eq!(take_in(&mut one, resolved(&addresses), false, Moment::now()), changes_one);
+            assert_eq!(take_in(&mut each, resolved(&addresses), true, Moment::now()), changes_each);
         }
+    }
+
+    #[test]
+    fn an_address_that_is_listed_no_more_is_kept_until_it_does_not_answer_or_its_time_is_over() {
+        let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+                    targets = [{ address = \"app.internal:80\", id = \"n\", expand = true }]\n\
+                    hold = \"30s\"\nderegistration_delay = \"60s\"\n";
+        let config = crate::config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
+        let (mut known, begun) = (Resolutions::new(), Moment::now());
+        let later = |seconds| begun.later(Duration::from_secs(seconds));
+        let hear = |known: &mut Resolutions, addresses: &[&str], at: u64| {
+            take_in(known, resolved(addresses), true, later(at));
+            let all = &known.values().next().unwrap().addresses;
+            let told = all.iter().map(|known| (known.address.to_string(), known.unlisted_since));
+            told.collect::<BTreeMap<_, _>>()
+        };
+        let (a, b, c) = ("10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80");
+        assert_eq!(hear(&mut known, &[a, b], 0).len(), 2);
+        let partly = hear(&mut known, &[b, c], 10);
+        assert_eq!((partly[a], partly[b]), (Some(later(10).wall), None));
+        assert_eq!(
+            hear(&mut known, &[c], 20)[a],
+            Some(later(10).wall),
+            "not since it was asked again"
+        );
+        assert_eq!(hear(&mut known, &[a, c], 25)[a], None, "listed again");
+        let group = &config.groups[0].name;
+        let address = |text: &str| text.parse().unwrap();
+        assert!(!forget(&mut known, group, address(a)), "it is listed");
+        assert!(forget(&mut known, group, address(b)) && !forget(&mut known, group, address(b)));
+        // Held for 30 s, then draining for 60.
+        assert!(!forget_the_left(&mut known, &config, later(109)));
+        assert!(forget_the_left(&mut known, &config, later(110)));
+        assert_eq!(known.values().next().unwrap().addresses.len(), 2);
+        let many: Vec<_> = (0..100).map(|at| format!("10.0.1.{at}:80")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        hear(&mut known, &many, 200);
+        assert_eq!(hear(&mut known, &[a], 210).len(), 1 + MAX_UNLISTED);
+    }
+
+    #[test]
+    fn when_the_one_address_of_a_name_changed_is_known_and_the_first_answer_is_no_change() {
+        let (mut known, begun) = (Resolutions::new(), Moment::now());
+        let mut changed = |address: &str, after: u64| {
+            let now = begun.later(Duration::from_secs(after));
+            take_in(&mut known, resolved(&[address]), false, now);
+            known.values().next().unwrap().changed_at
+        };
+        assert_eq!(changed("10.0.0.1:80", 0), None);
+        assert_eq!(changed("10.0.0.1:80", 10), None);
+        let then = begun.later(Duration::from_secs(20)).unix_seconds();
+        assert_eq!(changed("10.0.0.2:80", 20), Some(then));
+        assert_eq!(changed("10.0.0.2:80", 30), Some(then));
     }
 }

@@ -201,7 +201,7 @@ impl Watched {
             let Some(known) = self.targets.get(&target.live.generation) else { continue };
             if may_be_used && drain != Drain::Over && target.address.is_some() {
                 limits = Some(known.recovery());
-                let drains = drain != Drain::No;
+                let drains = drain == Drain::Running;
                 seen.push(recovery::Target {
                     key: target.live.generation,
                     seen: known.seen(),

@@ -1,6 +1,6 @@
 //! Who may take a client that its own target cannot keep, or that has none.
 
-use super::{Draw, Live};
+use super::{Draw, Keeps, Live};
 use crate::config::settings::Algorithm;
 use crate::model::live::{Drain, Health};
 use crate::model::snapshot::{Group, Snapshot, Target};
@@ -99,8 +99,10 @@ impl<'s, L: Live> Candidates<'s, L> {
             (Drain::Over, _) => return None,
             (_, Health::Unhealthy) if !self.fails_open => return None,
             (Drain::Running, _) => Tier::Draining,
+            (Drain::No | Drain::Held, Health::Initial) if !self.fails_open => Tier::Initial,
+            // Held even where health is ignored: it may be gone, and another is not.
+            (Drain::Held, _) => Tier::Doubtful,
             (Drain::No, Health::Suspect) if !self.fails_open => Tier::Doubtful,
-            (Drain::No, Health::Initial) if !self.fails_open => Tier::Initial,
             (Drain::No, _) => Tier::Serving,
         };
         (!self.at_cap(target)).then_some(tier)
@@ -158,16 +160,26 @@ impl<'s, L: Live> Candidates<'s, L> {
     }
 
     /// Whom the group's algorithm chooses.
-    pub fn by_algorithm(&self, draw: &mut impl Draw) -> Option<usize> {
-        match self.group.settings.algorithm {
-            Algorithm::RoundRobin => self.round_robin(draw.turn(self.group)),
-            Algorithm::WeightedRandom => weighted_random::drawn(self.weighted(), draw.random()),
-            Algorithm::LeastOutstandingRequests => {
-                self.fewest(draw.turn(self.group), |target| self.live.in_flight(target))
+    pub fn by_algorithm(&self, keeps: Keeps, draw: &mut impl Draw) -> Option<usize> {
+        let by_chance = |draw: u64| weighted_random::drawn(self.weighted(), draw);
+        match (self.group.settings.algorithm, keeps) {
+            (_, Keeps::Nothing) | (Algorithm::WeightedRandom, _) => by_chance(draw.random()),
+            (Algorithm::RoundRobin, Keeps::PerhapsNone) => by_chance(draw.random()),
+            (Algorithm::RoundRobin, Keeps::Pin) => self.round_robin(draw.turn(self.group)),
+            (Algorithm::LeastOutstandingRequests, keeps) => {
+                self.fewest(self.first(keeps, draw), |target| self.live.in_flight(target))
             }
-            Algorithm::LeastSessions => {
-                self.fewest(draw.turn(self.group), |target| self.live.sessions(target))
+            (Algorithm::LeastSessions, keeps) => {
+                self.fewest(self.first(keeps, draw), |target| self.live.sessions(target))
             }
+        }
+    }
+
+    /// Which of equal targets is looked at first: the one whose turn it is, or any.
+    fn first(&self, keeps: Keeps, draw: &mut impl Draw) -> u64 {
+        match keeps {
+            Keeps::Pin => draw.turn(self.group),
+            Keeps::PerhapsNone | Keeps::Nothing => draw.random(),
         }
     }
 
@@ -283,7 +295,11 @@ mod tests {
             let candidates = Candidates::new(&snapshot, group, &one, &Tried::NOBODY);
             assert_eq!(candidates.ranked(Seed(7), None), Some(0), "{reads}");
             let candidates = Candidates::new(&snapshot, group, &other, &Tried::NOBODY);
-            assert_eq!(candidates.by_algorithm(&mut Random::from_seed(1)), Some(0), "{reads}");
+            assert_eq!(
+                candidates.by_algorithm(Keeps::Pin, &mut Random::from_seed(1)),
+                Some(0),
+                "{reads}"
+            );
         }
     }
 }

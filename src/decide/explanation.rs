@@ -4,12 +4,13 @@ use super::candidates::{Candidates, Tried};
 use super::group_choice::takers;
 use super::standing::Standing;
 use super::verdict::{GroupVerdict, Verdict};
-use super::{Draw, Live, Outcome, Placement, Request, decide, place};
+use super::{Draw, Keeps, Live, Outcome, Placement, Request, decide, place};
 use crate::config::settings::Algorithm;
 use crate::ground::name::Name;
 use crate::model::forward::Forward;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
+use crate::policy::balance::round::Turn;
 use crate::policy::balance::share::Share;
 use crate::policy::routing::redirect::Redirect;
 use std::collections::HashSet;
@@ -89,7 +90,7 @@ pub fn explain(
     live: &impl Live,
     now: u64,
 ) -> Explanation {
-    let mut draw = Noticing { drawn: false, rule_drawn: false };
+    let mut draw = Noticing::default();
     let decision = decide(request, snapshot, live, now, &mut draw);
     let pinned_group = decision.group.as_ref().and_then(|choice| {
         let Action::Forward(forward) = &snapshot.rules[decision.rule?].action else { return None };
@@ -105,7 +106,7 @@ pub fn explain(
             Some(Action::Forward(forward)) if draw.rule_drawn => {
                 let each = takers(forward, snapshot, live).map(|at| {
                     let share = &forward.shares[at];
-                    let mut draw = Noticing { drawn: false, rule_drawn: false };
+                    let mut draw = Noticing::default();
                     let placement = place(request, snapshot, share.group, live, now, &mut draw);
                     (share.weight, forwarded(placement, draw.drawn, snapshot, live))
                 });
@@ -142,7 +143,7 @@ fn forwarded(
     let choice = match placement.target {
         None => Choice::Nobody,
         Some(_) if drawn && candidates.list().nth(1).is_some() => {
-            Choice::OneOf(chances(&candidates, group))
+            Choice::OneOf(chances(&candidates, group, placement.keeps))
         }
         Some(at) => Choice::One(at),
     };
@@ -152,13 +153,23 @@ fn forwarded(
 }
 
 /// The candidates, and how often each is chosen.
-fn chances(candidates: &Candidates<'_, impl Live>, group: &Group) -> Vec<(usize, Option<f64>)> {
+fn chances(
+    candidates: &Candidates<'_, impl Live>,
+    group: &Group,
+    keeps: Keeps,
+) -> Vec<(usize, Option<f64>)> {
     let list: Vec<usize> = candidates.list().collect();
     let weight = |at: usize| f64::from(group.targets[at].weight);
     let share =
         |at: usize| f64::from(candidates.share(at).parts()) / f64::from(Share::WHOLE.parts());
     let sum = |part: &dyn Fn(usize) -> f64| list.iter().map(|&at| part(at)).sum::<f64>();
-    let chance: &dyn Fn(usize) -> Option<f64> = match group.settings.algorithm {
+    let algorithm = match (group.settings.algorithm, keeps) {
+        (_, Keeps::Nothing) | (Algorithm::RoundRobin, Keeps::PerhapsNone) => {
+            Algorithm::WeightedRandom
+        }
+        (algorithm, _) => algorithm,
+    };
+    let chance: &dyn Fn(usize) -> Option<f64> = match algorithm {
         Algorithm::LeastOutstandingRequests | Algorithm::LeastSessions => &|_| None,
         Algorithm::WeightedRandom => {
             let all = sum(&|at| weight(at) * share(at));
@@ -179,6 +190,7 @@ fn chances(candidates: &Candidates<'_, impl Live>, group: &Group) -> Vec<(usize,
 }
 
 /// Notices whether the algorithm was asked, and whether the weights were.
+#[derive(Default)]
 struct Noticing {
     drawn: bool,
     rule_drawn: bool,
@@ -190,13 +202,18 @@ impl Draw for Noticing {
         0
     }
 
-    fn rule_turn(&mut self, _forward: &Forward) -> u64 {
+    fn rule_turn(&mut self, _forward: &Forward) -> Turn {
         self.rule_drawn = true;
-        0
+        Turn { number: 0, key: 0 }
     }
 
     fn random(&mut self) -> u64 {
         self.drawn = true;
+        0
+    }
+
+    fn rule_random(&mut self, _forward: &Forward) -> u64 {
+        self.rule_drawn = true;
         0
     }
 }

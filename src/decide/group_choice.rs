@@ -1,14 +1,17 @@
 //! Which of a rule's groups a request goes to: the one its client is pinned to, else by weight.
 
 use super::candidates::{Candidates, Tier, Tried};
-use super::verdict::{GroupVerdict, Verdict};
+use super::verdict::GroupVerdict;
 use super::{Draw, Live, Opening, Request, cookie_lines, place};
-use crate::model::forward::{Forward, Share};
+use crate::model::affinity::Affinity;
+use crate::model::forward::{Forward, GroupSticky, Share};
 use crate::model::snapshot::{Group, Snapshot};
 use crate::policy::affinity::claim::{self, Claim, Names, PinState};
-use crate::policy::affinity::token::{Defect, Seed};
+use crate::policy::affinity::route;
+use crate::policy::affinity::token::{Contents, Defect, GroupKey, Pin, Seed};
 use crate::policy::balance::rendezvous::{self, Candidate};
-use crate::policy::balance::weighted_random;
+use crate::policy::balance::round::Turn;
+use crate::policy::balance::{round, weighted_random};
 
 /// What became of a client's pin to a group.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub struct GroupChoice {
     pub verdict: GroupVerdict,
     /// The place among the rule's shares of the group that was chosen.
     pub share: usize,
+    /// The place of the group the client belongs to, where that is another: it cannot serve.
+    pub home: Option<usize>,
     /// What the client's cookies said.
     pub claim: Claim,
 }
@@ -31,9 +36,15 @@ pub(super) fn choose(
     draw: &mut impl Draw,
 ) -> Option<GroupChoice> {
     let choice = Choosing { forward, snapshot, live };
+    let by_weight = |draw: &mut _| choice.by_weight(request.is_preflight(), draw);
     let Some(sticky) = &forward.sticky else {
-        let share = choice.by_weight(draw)?;
-        return Some(GroupChoice { verdict: GroupVerdict::Off, share, claim: Claim::None });
+        let share = by_weight(draw)?;
+        return Some(GroupChoice {
+            verdict: GroupVerdict::Off,
+            share,
+            home: None,
+            claim: Claim::None,
+        });
     };
     let claim = claim::find(
         cookie_lines(request),
@@ -44,21 +55,42 @@ pub(super) fn choose(
         sticky.cookie.lifetime.seconds(),
         now,
     );
-    let (share, verdict) = match &claim {
-        Claim::None | Claim::Key(_) => (choice.by_weight(draw), GroupVerdict::New),
-        Claim::Unusable(Defect::Malformed) => (choice.by_weight(draw), GroupVerdict::Malformed),
-        Claim::Unusable(Defect::Forged) => (choice.by_weight(draw), GroupVerdict::Forged),
-        Claim::Unusable(Defect::UnknownKey) => (choice.by_weight(draw), GroupVerdict::UnknownKey),
-        Claim::Opened { contents, pin, .. } => match pin {
-            PinState::Expired => (choice.by_weight(draw), GroupVerdict::Expired),
-            PinState::Absent => (choice.ranked(contents.seed()), GroupVerdict::New),
-            PinState::Held(pin) => match forward.share_of(pin.target) {
-                None => (choice.ranked(contents.seed()), GroupVerdict::MovedRemoved),
-                Some(at) => choice.hold(at, contents.seed(), request, now),
-            },
-        },
+    let (own, seed) = (choice.own(&claim), claim.seed());
+    let kin = || choice.of_kin(sticky, &claim, now);
+    // A group the client belongs to, by a pin or by what it sends anyway.
+    let belongs = match own {
+        Some(at) => Some(at),
+        None => kin().or_else(|| choice.by_route(request)),
     };
-    Some(GroupChoice { verdict, share: share?, claim })
+    let verdict = match &claim {
+        Claim::None | Claim::Key(_) => GroupVerdict::New,
+        Claim::Unusable(Defect::Malformed) => GroupVerdict::Malformed,
+        Claim::Unusable(Defect::Forged) => GroupVerdict::Forged,
+        Claim::Unusable(Defect::UnknownKey) => GroupVerdict::UnknownKey,
+        Claim::Opened { pin: PinState::Absent, .. } => GroupVerdict::New,
+        Claim::Opened { pin: PinState::Expired, .. } => GroupVerdict::Expired,
+        Claim::Opened { pin: PinState::Held(_), .. } if own.is_none() => GroupVerdict::MovedRemoved,
+        Claim::Opened { pin: PinState::Held(_), .. } => GroupVerdict::Hit,
+    };
+    if let Some(home) = belongs {
+        let seed = seed.or_else(|| choice.key_of(request)).unwrap_or(Seed(0));
+        let stand_in = choice.stand_in(sticky, &claim, now);
+        let (share, met) = choice.hold(home, stand_in, seed, request, now);
+        let verdict = match met {
+            GroupVerdict::Hit => verdict,
+            met => met,
+        };
+        let home = (share != home).then_some(home);
+        return Some(GroupChoice { verdict, share, home, claim });
+    }
+    let share = match (choice.key_of(request), &claim) {
+        (Some(key), _) => choice.ranked(key),
+        (None, Claim::Opened { contents, pin: PinState::Absent | PinState::Held(_), .. }) => {
+            choice.ranked(contents.seed())
+        }
+        (None, _) => by_weight(draw),
+    };
+    Some(GroupChoice { verdict, share: share?, home: None, claim })
 }
 
 /// The places among a rule's shares of the groups that get newcomers just now.
@@ -67,11 +99,23 @@ pub(super) fn takers<'s>(
     snapshot: &'s Snapshot,
     live: &'s impl Live,
 ) -> impl Iterator<Item = usize> + 's {
-    let choice = Choosing { forward, snapshot, live };
-    let weighs = |at: &usize| forward.shares[*at].weight > 0;
-    let all = 0..forward.shares.len();
-    let only_able = forward.failover && all.clone().any(|at| weighs(&at) && choice.can_serve(at));
-    all.filter(weighs).filter(move |&at| !only_able || choice.can_serve(at))
+    Choosing { forward, snapshot, live }.takers()
+}
+
+/// The pin of a token for this group, if it is in force.
+fn in_force(contents: &Contents, group: GroupKey, lifetime: u32, now: u64) -> Option<Pin> {
+    match claim::state(contents.pin(group), lifetime, now) {
+        PinState::Held(pin) => Some(pin),
+        PinState::Absent | PinState::Expired => None,
+    }
+}
+
+/// What a token remembers of a group that stands in.
+#[derive(Clone, Copy, Default)]
+struct StandIn {
+    /// This rule's cookie says so.
+    is_own: bool,
+    share: Option<usize>,
 }
 
 /// A rule's groups at one moment.
@@ -81,42 +125,137 @@ struct Choosing<'s, L> {
     live: &'s L,
 }
 
-impl<L: Live> Choosing<'_, L> {
-    /// The group whose turn it is. Under `failover` one that cannot serve gives its turns to the
-    /// others by their weights, a different one each round.
-    fn by_weight(&self, draw: &mut impl Draw) -> Option<usize> {
-        let shares = &self.forward.shares;
-        if let [Share { weight: 1.., .. }] = **shares {
-            return Some(0);
-        }
-        let (whose, substitute) = self.forward.cycle.at(draw.rule_turn(self.forward))?;
-        if !self.forward.failover || self.can_serve(whose) {
-            return Some(whose);
-        }
-        let able = || {
-            let shares = shares.iter().enumerate().filter(|(at, _)| self.can_serve(*at));
-            shares.map(|(at, share)| (at, u64::from(share.weight)))
-        };
-        let total: u64 = able().map(|(_, weight)| weight).sum();
-        let place = substitute.checked_rem(total).unwrap_or_default();
-        Some(weighted_random::placed(able(), place).unwrap_or(whose))
+impl<L> Clone for Choosing<'_, L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for Choosing<'_, L> {}
+
+impl<'s, L: Live> Choosing<'s, L> {
+    /// The places of the groups that get newcomers. Under `failover` those that cannot serve are left
+    /// out, while another can.
+    fn takers(self) -> impl Iterator<Item = usize> + Clone + use<'s, L> {
+        let Self { forward, .. } = self;
+        let weighs = |at: &usize| forward.shares[*at].weight > 0;
+        let all = 0..forward.shares.len();
+        let only_able = forward.failover && all.clone().any(|at| weighs(&at) && self.can_serve(at));
+        all.filter(weighs).filter(move |&at| !only_able || self.can_serve(at))
     }
 
-    /// What becomes of a pin to a group the rule names. One whose group cannot serve stays: the
-    /// client is back with it as soon as it can.
+    /// The group whose turn it is; for a request that takes none, any, by the same weights.
+    fn by_weight(self, is_preflight: bool, draw: &mut impl Draw) -> Option<usize> {
+        let Self { forward, .. } = self;
+        if let [Share { weight: 1.., .. }] = *forward.shares {
+            return Some(0);
+        }
+        let takers = self.takers().map(|at| (at, forward.shares[at].weight));
+        if is_preflight {
+            let takers = takers.map(|(at, weight)| (at, u64::from(weight)));
+            return weighted_random::drawn(takers, draw.rule_random(forward));
+        }
+        round::at(takers, draw.rule_turn(forward))
+    }
+
+    /// The group the rule's own pin names.
+    fn own(self, claim: &Claim) -> Option<usize> {
+        self.forward.share_of(claim.held()?.target)
+    }
+
+    /// The group of the newest pin in force of another rule that names the same groups.
+    fn of_kin(self, sticky: &GroupSticky, claim: &Claim, now: u64) -> Option<usize> {
+        let contents = claim.contents()?;
+        let pins = sticky.kin.iter().filter_map(|kin| {
+            let pin = in_force(contents, kin.key, kin.lifetime, now)?;
+            let at = kin.shares.iter().position(|share| *share == pin.target)?;
+            Some((pin.issued_at, at))
+        });
+        pins.max_by_key(|(issued_at, _)| *issued_at).map(|(_, at)| at)
+    }
+
+    /// The group that stands in for the client's own, by this rule's cookie or by another's that
+    /// names the same groups.
+    fn stand_in(self, sticky: &GroupSticky, claim: &Claim, now: u64) -> StandIn {
+        let Some(contents) = claim.contents().filter(|_| self.forward.failover) else {
+            return StandIn::default();
+        };
+        let lifetime = sticky.cookie.lifetime.seconds();
+        let own = in_force(contents, sticky.stand_in, lifetime, now);
+        // One that is older than the pin itself is of an absence that is over: a cookie that could not
+        // be written again still brings it.
+        let pinned_at = claim.held().map_or(0, |pin| pin.issued_at);
+        let own = own.filter(|pin| pin.issued_at >= pinned_at);
+        let own = own.and_then(|pin| self.forward.share_of(pin.target));
+        let of_kin = || {
+            let pins = sticky.kin.iter().filter_map(|kin| {
+                let pin = in_force(contents, kin.stand_in, kin.lifetime, now)?;
+                let at = kin.shares.iter().position(|share| *share == pin.target)?;
+                Some((pin.issued_at, at))
+            });
+            pins.max_by_key(|(issued_at, _)| *issued_at).map(|(_, at)| at)
+        };
+        StandIn { is_own: own.is_some(), share: own.or_else(of_kin) }
+    }
+
+    /// The group that has the target the request's route names: there is the client's session.
+    fn by_route(self, request: &Request<'_>) -> Option<usize> {
+        self.forward.shares.iter().position(|share| {
+            let group = &self.snapshot.groups[share.group];
+            let Some(Affinity::Route { cookie, separator }) = &group.affinity else { return false };
+            let mut sessions =
+                route::sessions(cookie_lines(request), request.path, cookie, separator);
+            sessions.any(|session| {
+                session.route.and_then(|route| group.target_of_route(route)).is_some()
+            })
+        })
+    }
+
+    /// The key a request brings to groups that know clients by what they send: a header's value,
+    /// else the session's id whose route is unknown.
+    fn key_of(self, request: &Request<'_>) -> Option<Seed> {
+        let groups = || self.forward.shares.iter().map(|share| &self.snapshot.groups[share.group]);
+        let by_header = groups().find_map(|group| match &group.affinity {
+            Some(Affinity::Header(name)) => {
+                let value = request.headers.get(name)?.as_bytes();
+                (!value.is_empty()).then(|| Seed::of_value(value))
+            }
+            _ => None,
+        });
+        let by_session = || {
+            groups().find_map(|group| match &group.affinity {
+                Some(Affinity::Route { cookie, separator }) => {
+                    let lines = cookie_lines(request);
+                    let mut sessions = route::sessions(lines, request.path, cookie, separator);
+                    sessions.next().map(|session| session.seed())
+                }
+                _ => None,
+            })
+        };
+        by_header.or_else(by_session)
+    }
+
+    /// What becomes of a client that belongs to a group the rule names. While that cannot serve,
+    /// another does, the same one as long as it can.
     fn hold(
-        &self,
-        at: usize,
+        self,
+        home: usize,
+        stand_in: StandIn,
         seed: Seed,
         request: &Request<'_>,
         now: u64,
-    ) -> (Option<usize>, GroupVerdict) {
-        if !self.forward.failover || self.can_serve(at) || self.keeps(at, request, now) {
-            return (Some(at), GroupVerdict::Hit);
+    ) -> (usize, GroupVerdict) {
+        let is_back = || match stand_in.is_own && stand_in.share != Some(home) {
+            true => GroupVerdict::FailedBack,
+            false => GroupVerdict::Hit,
+        };
+        if !self.forward.failover || self.can_serve(home) || self.keeps(home, request, now) {
+            return (home, is_back());
         }
-        match self.best_ranked(seed, |other| self.can_serve(other)) {
-            Some(other) => (Some(other), GroupVerdict::FailedOver),
-            None => (Some(at), GroupVerdict::Hit),
+        let same = stand_in.share.filter(|&at| at != home && self.can_serve(at));
+        match same.or_else(|| self.best_ranked(seed, |other| self.can_serve(other))) {
+            Some(other) => (other, GroupVerdict::FailedOver),
+            None => (home, is_back()),
         }
     }
 
@@ -125,7 +264,7 @@ impl<L: Live> Choosing<'_, L> {
     fn keeps(&self, at: usize, request: &Request<'_>, now: u64) -> bool {
         let group = self.forward.shares[at].group;
         let placed = || place(request, self.snapshot, group, self.live, now, &mut NoDraw);
-        !self.live.fails_open(&self.snapshot.groups[group]) && placed().verdict == Verdict::Hit
+        !self.live.fails_open(&self.snapshot.groups[group]) && placed().verdict.is_at_home()
     }
 
     /// The first group of the seed's ranking, the same on every worker and node.
@@ -139,12 +278,12 @@ impl<L: Live> Choosing<'_, L> {
         let shares = self.forward.shares.iter().enumerate();
         let candidates = shares.filter(|(at, share)| share.weight > 0 && wanted(*at));
         let candidates = candidates.map(|(at, share)| Candidate {
-            key: share.key,
+            key: share.ranked_as,
             id: self.snapshot.groups[share.group].name(),
             weight: share.weight,
             item: at,
         });
-        rendezvous::best(seed, sticky.key, candidates)
+        rendezvous::best(seed, sticky.ranked_as, candidates)
     }
 
     /// Whether a group has a target for newcomers. Failing open is a last resort, and not taken while
@@ -164,8 +303,8 @@ impl Draw for NoDraw {
         0
     }
 
-    fn rule_turn(&mut self, _: &Forward) -> u64 {
-        0
+    fn rule_turn(&mut self, _: &Forward) -> Turn {
+        Turn { number: 0, key: 0 }
     }
 
     fn random(&mut self) -> u64 {

@@ -18,14 +18,15 @@ use crate::model::forward::{Forward, Share as GroupShare};
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
 use crate::policy::affinity::claim::{self, Claim, Opener, PinState};
-use crate::policy::affinity::token::{Defect, GroupKey, Kind, Opened, Seed};
+use crate::policy::affinity::token::{Defect, GroupKey, Kind, MAX_PINS, Opened, Pin, Seed};
 use crate::policy::affinity::{OnUnavailable, cookie, route};
+use crate::policy::balance::round::Turn;
 use crate::policy::balance::share::Share;
 use crate::policy::routing::conditions::Subject;
 use crate::policy::routing::redirect::Redirect;
 use candidates::{Candidates, Tier, Tried};
 use group_choice::GroupChoice;
-use http::header::COOKIE;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, COOKIE, ORIGIN};
 use http::{HeaderMap, HeaderValue};
 use std::net::IpAddr;
 use verdict::Verdict;
@@ -78,9 +79,28 @@ pub trait Draw {
     /// The group's next turn.
     fn turn(&mut self, group: &Group) -> u64;
     /// The next turn among a rule's groups.
-    fn rule_turn(&mut self, forward: &Forward) -> u64;
+    fn rule_turn(&mut self, forward: &Forward) -> Turn;
     /// 64 random bits.
     fn random(&mut self) -> u64;
+    /// 64 random bits to choose among a rule's groups by.
+    fn rule_random(&mut self, _forward: &Forward) -> u64 {
+        self.random()
+    }
+}
+
+/// What a request that is placed anew may leave with. Turns are for those that leave with a pin: one
+/// taken by any other request makes the order fall into step with the clients' own, so that all who
+/// ask twice before they are pinned end on one target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// A pin, or it is of a group that keeps nobody: its turn is taken.
+    Pin,
+    /// A pin if the application makes one, as with the first half of a login: the algorithm decides
+    /// without a turn.
+    PerhapsNone,
+    /// None. A browser drops the cookies of an answer to a CORS preflight (Fetch, section 3.2.2: it
+    /// is made without credentials): chance decides, by weight.
+    Nothing,
 }
 
 /// What the decision looks at in a request.
@@ -103,6 +123,13 @@ pub struct Request<'r> {
 }
 
 impl<'r> Request<'r> {
+    /// Whether it only asks whether another may be made (Fetch, "CORS-preflight request").
+    pub fn is_preflight(&self) -> bool {
+        self.method == "OPTIONS"
+            && self.headers.contains_key(ORIGIN)
+            && self.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+    }
+
     /// What a rule's conditions look at.
     pub fn subject(&self) -> Subject<'r> {
         let Self { host, path, query, method, headers, address, .. } = *self;
@@ -153,6 +180,10 @@ pub struct Placement {
     pub only_capped: bool,
     /// What the client's cookies said.
     pub claim: Claim,
+    /// What it may leave with, where it is placed anew.
+    pub keeps: Keeps,
+    /// The seed a client without one was placed by: its cookies are made with it.
+    pub seed: Option<Seed>,
 }
 
 /// Decides. `now` is in seconds since the Unix epoch.
@@ -231,7 +262,8 @@ fn place(
     let group = &snapshot.groups[index];
     let tried = Tried::NOBODY;
     let candidates = Candidates::new(snapshot, group, live, &tried);
-    let mut placing = Placing { candidates, group, live, draw };
+    let keeps = if request.is_preflight() { Keeps::Nothing } else { Keeps::Pin };
+    let mut placing = Placing { candidates, group, live, draw, keeps, seed: None };
     let (claim, pinned, (target, verdict)) = match &group.affinity {
         None => (Claim::None, None, placing.by_algorithm(Verdict::Off)),
         Some(Affinity::Cookie(cookie)) => {
@@ -253,7 +285,16 @@ fn place(
         None if !verdict.is_refusal() => Verdict::NoTarget,
         _ => verdict,
     };
-    Placement { group: index, verdict, target, pinned, only_capped, claim }
+    Placement {
+        group: index,
+        verdict,
+        target,
+        pinned,
+        only_capped,
+        claim,
+        keeps: placing.keeps,
+        seed: placing.seed,
+    }
 }
 
 /// One client being placed in one group.
@@ -262,6 +303,8 @@ struct Placing<'s, 'd, L, D> {
     group: &'s Group,
     live: &'s L,
     draw: &'d mut D,
+    keeps: Keeps,
+    seed: Option<Seed>,
 }
 
 /// The index of a target, and why it.
@@ -269,7 +312,21 @@ type Placed = (Option<usize>, Verdict);
 
 impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
     fn by_algorithm(&mut self, verdict: Verdict) -> Placed {
-        (self.candidates.by_algorithm(self.draw), verdict)
+        if !self.group.is_crowded {
+            return (self.candidates.by_algorithm(self.keeps, self.draw), verdict);
+        }
+        // Its pin may be pushed out, and is then made again where the seed says: so it is from the
+        // first.
+        let seed = *self.seed.get_or_insert_with(|| Seed(self.draw.random()));
+        self.by_seed(seed, verdict)
+    }
+
+    /// The same for a request whose answer may bring no pin.
+    fn in_passing(&mut self, verdict: Verdict) -> Placed {
+        if self.keeps == Keeps::Pin {
+            self.keeps = Keeps::PerhapsNone;
+        }
+        self.by_algorithm(verdict)
     }
 
     fn by_seed(&self, seed: Seed, verdict: Verdict) -> Placed {
@@ -285,11 +342,18 @@ impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
     ) -> (Option<usize>, Placed) {
         let accompanied = cookie.accompanies.as_ref();
         if accompanied.is_some_and(|app| !brings(request, &app.name)) {
-            return (None, self.by_algorithm(Verdict::AppCookieAbsent));
+            return (None, self.in_passing(Verdict::AppCookieAbsent));
         }
         let new = match accompanied {
             Some(app) if app.adopt => Verdict::Adopted,
-            _ => Verdict::New,
+            Some(_) => {
+                // Whether there will be a pin is for the application to say.
+                if self.keeps == Keeps::Pin {
+                    self.keeps = Keeps::PerhapsNone;
+                }
+                Verdict::New
+            }
+            None => Verdict::New,
         };
         let placed = match claim {
             Claim::None | Claim::Key(_) => self.by_algorithm(new),
@@ -297,11 +361,18 @@ impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
             Claim::Unusable(Defect::Forged) => self.by_algorithm(Verdict::Forged),
             Claim::Unusable(Defect::UnknownKey) => self.by_algorithm(Verdict::UnknownKey),
             Claim::Opened { contents, pin, .. } => match pin {
+                PinState::Absent if contents.pins().len() == MAX_PINS => {
+                    self.by_seed(contents.seed(), Verdict::Evicted)
+                }
                 PinState::Absent => self.by_seed(contents.seed(), Verdict::New),
+                PinState::Expired if self.group.is_crowded => {
+                    self.by_seed(contents.seed(), Verdict::Expired)
+                }
                 PinState::Expired => self.by_algorithm(Verdict::Expired),
                 PinState::Held(pin) => {
                     let pinned = self.group.target_of(pin.target);
-                    return (pinned, self.hold(contents.seed(), pinned));
+                    let placed = self.hold(contents.seed(), pinned);
+                    return (pinned, self.at_address(placed, *pin));
                 }
             },
         };
@@ -345,6 +416,13 @@ impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
         (Claim::Key(seed), Some(home), self.hold(seed, Some(home)))
     }
 
+    fn at_address(&self, placed: Placed, pin: Pin) -> Placed {
+        match placed {
+            (Some(at), Verdict::Hit) => (Some(at), at_home(&self.group.targets[at], Some(pin))),
+            placed => placed,
+        }
+    }
+
     /// Rows 7 to 12: what becomes of a good pin.
     fn hold(&self, seed: Seed, pinned: Option<usize>) -> Placed {
         hold(&self.candidates, self.group, self.live, seed, pinned)
@@ -379,7 +457,7 @@ fn hold(
     let target = &group.targets[at];
     let availability = live.availability(target);
     let leaves = match availability.drain {
-        Drain::No => false,
+        Drain::No | Drain::Held => false,
         Drain::Over => true,
         // Where nobody but draining targets is left, moving would lose the session for nothing.
         Drain::Running => {
@@ -427,14 +505,14 @@ pub fn next_after_failure(
     let group = &snapshot.groups[placement.group];
     let candidates = Candidates::new(snapshot, group, live, tried);
     let seed = ranking_seed(placement);
-    let pinned_client = matches!(placement.verdict, Verdict::Hit | Verdict::Spilled);
+    let pinned_client = placement.verdict.is_at_home() || placement.verdict == Verdict::Spilled;
     let (target, verdict) = match seed {
         _ if pinned_client && is_strict(group) => (None, Verdict::StrictRefused),
         Some(seed) => (
             candidates.ranked(seed, placement.pinned),
             if pinned_client { Verdict::Spilled } else { placement.verdict },
         ),
-        None => (candidates.by_algorithm(draw), placement.verdict),
+        None => (candidates.by_algorithm(placement.keeps, draw), placement.verdict),
     };
     let verdict = match target {
         None if !verdict.is_refusal() => Verdict::NoTarget,
@@ -443,11 +521,22 @@ pub fn next_after_failure(
     Placement { target, verdict, ..placement.clone() }
 }
 
+/// What a client's request at its own target is told. A pin that is older than the target's address
+/// leads to a machine that knows nothing of it.
+fn at_home(target: &Target, pin: Option<Pin>) -> Verdict {
+    let is_older = |since| pin.is_some_and(|pin| u64::from(pin.issued_at) < since);
+    match target.address_since.is_some_and(is_older) {
+        true => Verdict::MovedAddress,
+        false => Verdict::Hit,
+    }
+}
+
 /// Where a request goes once there is a place for it at the client's own target, if only its cap keeps
 /// it from there.
-pub fn once_there_is_a_place(placement: &Placement) -> Option<Placement> {
+pub fn once_there_is_a_place(placement: &Placement, snapshot: &Snapshot) -> Option<Placement> {
     let target = placement.pinned.filter(|_| placement.only_capped)?;
-    let verdict = Verdict::Hit;
+    let own = &snapshot.groups[placement.group].targets[target];
+    let verdict = at_home(own, placement.claim.held());
     Some(Placement { target: Some(target), verdict, only_capped: false, ..placement.clone() })
 }
 
@@ -459,7 +548,7 @@ pub fn ranking_seed(placement: &Placement) -> Option<Seed> {
             Some(contents.seed())
         }
         Claim::Key(seed) => Some(*seed),
-        _ => None,
+        _ => placement.seed,
     }
 }
 

@@ -1,8 +1,9 @@
 //! What is written into the client's cookies once a target's final response head is there.
 
-use super::Placement;
 use super::group_choice::GroupChoice;
 use super::verdict::{GroupVerdict, Verdict};
+use super::{Keeps, Placement};
+use crate::config::settings::Failback;
 use crate::model::affinity::Cookie;
 use crate::model::forward::Forward;
 use crate::model::snapshot::Snapshot;
@@ -82,6 +83,8 @@ pub fn renewal(
         Verdict::Hit if shown.wavers => None,
         Verdict::Hit => writing.again(target),
         Verdict::New
+        | Verdict::Evicted
+        | Verdict::MovedAddress
         | Verdict::Adopted
         | Verdict::Malformed
         | Verdict::Forged
@@ -117,7 +120,15 @@ pub fn group_renewal(
     let writing = Writing { snapshot, cookie, claim, key, now, fresh_seed, shown };
     let group = forward.shares[choice.share].key;
     match choice.verdict {
-        GroupVerdict::Off | GroupVerdict::FailedOver => None,
+        GroupVerdict::Off => None,
+        GroupVerdict::FailedOver if forward.failback == Failback::Stay => {
+            Some(writing.with_pin(group, "moved"))
+        }
+        GroupVerdict::FailedOver => {
+            let home = forward.shares[choice.home.unwrap_or(choice.share)].key;
+            writing.with_stand_in(home, (sticky.stand_in, group))
+        }
+        GroupVerdict::FailedBack => Some(writing.without_stand_in(sticky.stand_in, group)),
         GroupVerdict::Hit => writing.again(group),
         GroupVerdict::MovedRemoved => Some(writing.with_pin(group, "moved")),
         GroupVerdict::New
@@ -161,6 +172,46 @@ impl Writing<'_> {
         }
     }
 
+    /// For a client of a group that another stands in for: what is remembered of it, and the pin
+    /// itself where it is due, so that both live as long as the client keeps coming.
+    fn with_stand_in(&self, home: TargetKey, other: (GroupKey, TargetKey)) -> Option<Renewal> {
+        let (old, lifetime) = (self.claim.contents(), self.cookie.lifetime.seconds());
+        let refresh = self.cookie.settings.refresh;
+        let lifetime_of = |key| self.lifetime_of(key);
+        let is_due = |pin| claim::due(refresh, pin, lifetime, self.now);
+        let own = self.claim.held().filter(|pin| pin.target == home);
+        let known = old.and_then(|old| old.pin(other.0)).filter(|pin| pin.target == other.1);
+        if own.is_some_and(|pin| !is_due(pin)) && known.is_some_and(|pin| !is_due(pin)) {
+            return self.again(home);
+        }
+        let renew = |old: Option<&Contents>, (group, target)| {
+            claim::renew(old, self.fresh_seed, group, target, self.now, lifetime_of)
+        };
+        let mut contents = renew(old, other);
+        if own.is_none_or(is_due) {
+            contents = renew(Some(&contents), (self.key, home));
+        }
+        Some(self.sealed(contents, "moved"))
+    }
+
+    /// For a client that is back with its group.
+    fn without_stand_in(&self, stand_in: GroupKey, home: TargetKey) -> Renewal {
+        let left = self.claim.contents().and_then(|contents| contents.without(stand_in));
+        let (refresh, lifetime) = (self.cookie.settings.refresh, self.cookie.lifetime.seconds());
+        match (left, self.claim.held().filter(|pin| pin.target == home)) {
+            (Some(left), Some(pin)) if !claim::due(refresh, pin, lifetime, self.now) => {
+                self.sealed(left, "resealed")
+            }
+            (left, _) => {
+                let lifetime_of = |key| self.lifetime_of(key);
+                let seed = self.fresh_seed;
+                let contents =
+                    claim::renew(left.as_ref(), seed, self.key, home, self.now, lifetime_of);
+                self.sealed(contents, "renewed")
+            }
+        }
+    }
+
     fn with_pin(&self, target: TargetKey, what: &'static str) -> Renewal {
         let old = self.claim.contents();
         let lifetime_of = |key| self.lifetime_of(key);
@@ -185,6 +236,8 @@ impl Writing<'_> {
 /// one was written. One that is elsewhere for a moment counts where its pin is.
 pub fn settled(placement: &Placement, renewal: Option<&Renewal>) -> Option<Seed> {
     match (renewal, placement.verdict, &placement.claim) {
+        // Its cookie is written, as with ALB, and no browser keeps it.
+        _ if placement.keeps == Keeps::Nothing => None,
         (Some(renewal), ..) => Some(renewal.contents.seed()),
         (None, Verdict::Hit, claim) => claim.seed(),
         // Nothing is ever written for these: what the client sends next names this target.
@@ -195,6 +248,7 @@ pub fn settled(placement: &Placement, renewal: Option<&Renewal>) -> Option<Seed>
 
 #[cfg(test)]
 mod tests {
+    use super::super::Keeps;
     use super::*;
     use crate::config;
     use crate::model::roster::Roster;
@@ -271,6 +325,8 @@ mod tests {
             pinned: Some(0),
             only_capped: false,
             claim,
+            keeps: Keeps::Pin,
+            seed: None,
         };
         let Some(renewal) = renewal(&placement, served_by, &snapshot, NOW, Seed(9), shown) else {
             return "-";

@@ -34,7 +34,7 @@ impl Standing {
         for target in group.targets.iter().filter(may_be_used) {
             let availability = availability(target);
             match availability.drain {
-                Drain::No => {
+                Drain::No | Drain::Held => {
                     standing.registered += 1;
                     standing.serving += u32::from(availability.health != Health::Unhealthy);
                     standing.healthy +=

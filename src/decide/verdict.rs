@@ -11,6 +11,8 @@ pub enum Verdict {
     AppCookieAbsent,
     /// The client has no pin for this group yet.
     New,
+    /// The client's token is full: a pin it had for this group may have been pushed out.
+    Evicted,
     /// A pin was made for an application cookie that came without one.
     Adopted,
     /// The cookie holds no token.
@@ -23,6 +25,8 @@ pub enum Verdict {
     Expired,
     /// The target is not in the group any more.
     MovedRemoved,
+    /// The target is another machine: its name has got another address since the pin was written.
+    MovedAddress,
     /// The target is draining, and its pins move or its delay is over.
     MovedDraining,
     /// The target stands in a zone this balancer may not use.
@@ -44,16 +48,18 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, for tables and tests.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Off,
         Self::AppCookieAbsent,
         Self::New,
+        Self::Evicted,
         Self::Adopted,
         Self::Malformed,
         Self::Forged,
         Self::UnknownKey,
         Self::Expired,
         Self::MovedRemoved,
+        Self::MovedAddress,
         Self::MovedDraining,
         Self::MovedZone,
         Self::MovedUnhealthy,
@@ -70,12 +76,14 @@ impl Verdict {
             Self::Off => "off",
             Self::AppCookieAbsent => "app_cookie_absent",
             Self::New => "new",
+            Self::Evicted => "evicted",
             Self::Adopted => "adopted",
             Self::Malformed => "malformed",
             Self::Forged => "forged",
             Self::UnknownKey => "unknown_key",
             Self::Expired => "expired",
             Self::MovedRemoved => "moved_removed",
+            Self::MovedAddress => "moved_address",
             Self::MovedDraining => "moved_draining",
             Self::MovedZone => "moved_zone",
             Self::MovedUnhealthy => "moved_unhealthy",
@@ -95,12 +103,18 @@ impl Verdict {
                 "the request lacks the application's cookie: the algorithm decides"
             }
             Self::New => "the client has no pin for this group yet",
+            Self::Evicted => {
+                "the token is full: a pin for this group may have been pushed out, the seed decides"
+            }
             Self::Adopted => "a pin is made for the application cookie the request brought",
             Self::Malformed => "the cookie holds no token: it counts as absent and is replaced",
             Self::Forged => "no key of this balancer sealed the cookie: it counts as absent",
             Self::UnknownKey => "the cookie was sealed with a key this balancer lacks",
             Self::Expired => "the pin is too old",
             Self::MovedRemoved => "the pinned target is not in the group any more",
+            Self::MovedAddress => {
+                "the pinned target's name has another address since: the pin holds, the machine is new"
+            }
             Self::MovedDraining => {
                 "the pinned target is draining: its pins move, or its delay is over"
             }
@@ -123,8 +137,17 @@ impl Verdict {
     pub fn is_move(self) -> bool {
         matches!(
             self,
-            Self::MovedRemoved | Self::MovedDraining | Self::MovedZone | Self::MovedUnhealthy
+            Self::MovedRemoved
+                | Self::MovedAddress
+                | Self::MovedDraining
+                | Self::MovedZone
+                | Self::MovedUnhealthy
         )
+    }
+
+    /// Whether the request goes to the target that the client's pin names.
+    pub fn is_at_home(self) -> bool {
+        matches!(self, Self::Hit | Self::MovedAddress)
     }
 
     /// Whether the request is refused instead of sent anywhere.
@@ -146,6 +169,8 @@ pub enum GroupVerdict {
     MovedRemoved,
     /// The pinned group cannot serve just now; the pin stays as it was.
     FailedOver,
+    /// The client is back with the pinned group, which can serve again.
+    FailedBack,
     /// The pin is too old.
     Expired,
     /// The cookie holds no token.
@@ -158,12 +183,13 @@ pub enum GroupVerdict {
 
 impl GroupVerdict {
     /// Every verdict, for tables and tests.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Off,
         Self::New,
         Self::Hit,
         Self::MovedRemoved,
         Self::FailedOver,
+        Self::FailedBack,
         Self::Expired,
         Self::Malformed,
         Self::Forged,
@@ -178,6 +204,7 @@ impl GroupVerdict {
             Self::Hit => "hit",
             Self::MovedRemoved => "moved_removed",
             Self::FailedOver => "failed_over",
+            Self::FailedBack => "failed_back",
             Self::Expired => "expired",
             Self::Malformed => "malformed",
             Self::Forged => "forged",
@@ -193,8 +220,9 @@ impl GroupVerdict {
             Self::Hit => "the client is pinned to this group",
             Self::MovedRemoved => "the rule does not name the pinned group any more",
             Self::FailedOver => {
-                "the pinned group cannot serve just now: this request goes to another, the pin stays"
+                "the client's group cannot serve just now: another does until it can, or for good with failback = \"stay\""
             }
+            Self::FailedBack => "the pinned group serves again: the client is back with it",
             Self::Expired => "the pin to a group is too old",
             Self::Malformed => "the group's cookie holds no token: it is replaced",
             Self::Forged => "no key of this balancer sealed the group's cookie: it is replaced",

@@ -9,8 +9,11 @@ use super::sessions::Sessions;
 use super::spills::RecentSpills;
 use crate::config::settings::target_tls::TlsPeer;
 use crate::policy::affinity::token::Seed;
+use crate::policy::balance::round::Turn;
 use crate::policy::balance::share::Share;
 use crossbeam_utils::CachePadded;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -34,6 +37,8 @@ pub enum Health {
 pub enum Drain {
     /// It is not.
     No,
+    /// Its name lists its address no more: it takes newcomers only where no better target does.
+    Held,
     /// It takes no newcomers; its deregistration delay runs.
     Running,
     /// The delay is over.
@@ -66,6 +71,7 @@ impl Availability {
             Drain::No => 0,
             Drain::Running => 1,
             Drain::Over => 2,
+            Drain::Held => 3,
         };
         health | drain << 2 | u32::from(self.recovering) << 4
     }
@@ -80,7 +86,8 @@ impl Availability {
         let drain = match word >> 2 & 3 {
             0 => Drain::No,
             1 => Drain::Running,
-            _ => Drain::Over,
+            2 => Drain::Over,
+            _ => Drain::Held,
         };
         Self { health, drain, recovering: word >> 4 & 1 == 1 }
     }
@@ -278,15 +285,25 @@ impl GroupLive {
 }
 
 /// The live half of a rule, known by its name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RuleLive {
     turn: CachePadded<AtomicU64>,
+    key: u64,
+}
+
+impl Default for RuleLive {
+    fn default() -> Self {
+        // What the standard library keys its tables with: different in each process, and for each
+        // rule. Nothing is kept secret by it; it only has to be unlike any client's own order.
+        let key = RandomState::new().hash_one(());
+        Self { turn: CachePadded::default(), key }
+    }
 }
 
 impl RuleLive {
     /// The next turn among its groups, shared by all workers.
-    pub fn take_turn(&self) -> u64 {
-        self.turn.fetch_add(1, Ordering::Relaxed)
+    pub fn take_turn(&self) -> Turn {
+        Turn { number: self.turn.fetch_add(1, Ordering::Relaxed), key: self.key }
     }
 }
 
@@ -297,7 +314,7 @@ mod tests {
     #[test]
     fn an_availability_survives_its_word() {
         for health in [Health::Initial, Health::Healthy, Health::Suspect, Health::Unhealthy] {
-            for drain in [Drain::No, Drain::Running, Drain::Over] {
+            for drain in [Drain::No, Drain::Held, Drain::Running, Drain::Over] {
                 for recovering in [false, true] {
                     let availability = Availability { health, drain, recovering };
                     assert_eq!(Availability::from_word(availability.to_word()), availability);

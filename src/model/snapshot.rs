@@ -7,10 +7,10 @@ use super::affinity::{Affinity, Cookie};
 use super::forward::{Forward, GroupSticky};
 use super::live::{GroupLive, TargetLive};
 use super::roster::Roster;
-use crate::config::settings::{self, Algorithm, Config, FixedResponse, TargetAddress};
+use crate::config::settings::{self, Algorithm, Config, Failback, FixedResponse, TargetAddress};
 use crate::ground::name::Name;
 use crate::policy::affinity::keys::Keyring;
-use crate::policy::affinity::token::{GroupKey, Kind, TargetKey};
+use crate::policy::affinity::token::{GroupKey, Kind, MAX_PINS, TargetKey};
 use crate::policy::balance::round_robin::Cycle;
 use crate::policy::routing::host_table::HostTable;
 use crate::policy::routing::redirect::Redirect;
@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The picture.
 #[derive(Debug)]
@@ -87,6 +88,8 @@ pub struct Group {
     /// A name of it that is to be expanded has never had an address, so that a pin to a target that
     /// is not here may be a pin to one of that name's.
     pub awaits_names: bool,
+    /// More groups than a token holds pins share its cookie, so that a pin may be pushed out.
+    pub is_crowded: bool,
     by_key: Box<[(TargetKey, usize)]>,
     by_route: Box<[(Box<str>, usize)]>,
 }
@@ -100,6 +103,9 @@ pub struct Target {
     pub key: TargetKey,
     /// Where it is; `None` while its host name has never had an address.
     pub address: Option<SocketAddr>,
+    /// When this process saw its host name get another address, in seconds since 1970; pins that are
+    /// older were made by another machine.
+    pub address_since: Option<u64>,
     /// The same as text, for the log.
     pub address_text: Option<Box<str>>,
     /// The host name that stands in the file for it.
@@ -112,12 +118,34 @@ pub struct Target {
     pub route: Box<str>,
     /// The file says `state = "drain"`.
     pub drain: bool,
+    /// Its name lists its address no more: it is held until then, since 1970, and drains from then on.
+    pub held_until: Option<Duration>,
     /// What changes about it.
     pub live: Arc<TargetLive>,
 }
 
 /// The addresses host names have now; the first one is the one in use.
-pub type Resolutions = BTreeMap<(String, u16), Vec<SocketAddr>>;
+pub type Resolutions = BTreeMap<(String, u16), Resolution>;
+
+/// What a host name stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolution {
+    /// The address in use, then the others.
+    pub addresses: Vec<Listed>,
+    /// When this process saw the address in use change, in seconds since 1970.
+    pub changed_at: Option<u64>,
+}
+
+/// An address of a name each of whose addresses may be a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The address.
+    pub address: SocketAddr,
+    /// Since when the name lists it no more, since 1970.
+    pub unlisted_since: Option<Duration>,
+    /// The groups in which it did not answer since then.
+    pub gone_from: Vec<Name>,
+}
 
 /// Two names whose truncated hashes are equal, so that a token could not tell them apart.
 #[derive(Debug, PartialEq, Eq)]
@@ -149,7 +177,8 @@ impl Snapshot {
         roster: &mut Roster,
     ) -> Result<Self, Collision> {
         let groups = config.groups.iter().map(|group| Group::build(group, resolutions, roster));
-        let groups = groups.collect::<Result<Box<[_]>, _>>()?;
+        let mut groups = groups.collect::<Result<Box<[_]>, _>>()?;
+        note_crowds(&mut groups);
         let index: HashMap<&str, usize> =
             groups.iter().enumerate().map(|(at, group)| (group.name(), at)).collect();
         let mut action = |action: &settings::Action, rule: &Name| match action {
@@ -161,7 +190,7 @@ impl Snapshot {
         };
         // A checked configuration forwards to groups that exist; a rule that could not be resolved
         // would be left out here rather than bring the process down.
-        let rules: Box<[Rule]> = config
+        let mut rules: Box<[Rule]> = config
             .rules
             .iter()
             .filter_map(|rule| {
@@ -169,6 +198,14 @@ impl Snapshot {
                 Some(Rule { settings: rule.clone(), action })
             })
             .collect();
+        let mut forwards: Vec<_> = rules
+            .iter_mut()
+            .filter_map(|rule| match &mut rule.action {
+                Action::Forward(forward) => Some((&rule.settings.name, forward)),
+                Action::Respond(_) | Action::Redirect(_) => None,
+            })
+            .collect();
+        Forward::agree(&mut forwards);
         let listeners = config.listeners.iter().map(|listener| Listener {
             settings: listener.clone(),
             rules: rules_of(&rules, listener),
@@ -208,6 +245,18 @@ impl Snapshot {
     }
 }
 
+/// Notes which groups share their cookie with more than a token has pins for.
+fn note_crowds(groups: &mut [Group]) {
+    let mut sharing: BTreeMap<(Kind, Box<str>), usize> = BTreeMap::new();
+    for cookie in groups.iter().filter_map(Group::cookie) {
+        *sharing.entry((cookie.kind, cookie.name.clone())).or_default() += 1;
+    }
+    for group in groups {
+        let of = |cookie: &Cookie| sharing[&(cookie.kind, cookie.name.clone())];
+        group.is_crowded = group.cookie().map(of).is_some_and(|count| count > MAX_PINS);
+    }
+}
+
 fn rules_of(rules: &[Rule], listener: &settings::Listener) -> HostTable {
     let rules = rules.iter().enumerate().filter(|(_, rule)| rule.settings.holds_for(listener));
     HostTable::new(rules.map(|(at, rule)| (at, rule.settings.conditions.hosts.as_slice())))
@@ -233,10 +282,26 @@ fn lifetimes(groups: &[Group], rules: &[Rule]) -> Result<Lifetimes, Collision> {
         if let Some(other) = names.insert(sticky.key, name) {
             return Err(Collision { one: other.into(), other: name.into() });
         }
-        lifetimes.push(((Kind::Group, sticky.key), sticky.cookie.lifetime.seconds()));
+        // A stand-in lives as long as what it stands in for; where none is remembered any more, its
+        // pin is the first to go.
+        let lifetime = sticky.cookie.lifetime.seconds();
+        lifetimes.push(((Kind::Group, sticky.key), lifetime));
+        if remembers_stand_in(rule) {
+            if let Some(other) = names.insert(sticky.stand_in, name) {
+                return Err(Collision { one: other.into(), other: name.into() });
+            }
+            lifetimes.push(((Kind::Group, sticky.stand_in), lifetime));
+        }
     }
     lifetimes.sort_unstable();
     Ok(lifetimes.into())
+}
+
+fn remembers_stand_in(rule: &Rule) -> bool {
+    match &rule.action {
+        Action::Forward(forward) => forward.failover && forward.failback == Failback::Return,
+        Action::Respond(_) | Action::Redirect(_) => false,
+    }
 }
 
 impl Rule {
@@ -259,7 +324,7 @@ impl Group {
             .targets
             .iter()
             .flat_map(|target| targets_of(settings, target, resolutions))
-            .map(|(id, address, target)| Target {
+            .map(|Meant { id, address, target, held_until, since }| Target {
                 key: TargetKey::of(settings.name.as_str(), id.as_str()),
                 live: roster.target(
                     &settings.name,
@@ -274,11 +339,13 @@ impl Group {
                 route: target.route.as_deref().unwrap_or(id.as_str()).into(),
                 id,
                 address,
+                address_since: since,
                 address_text: address.map(|address| address.to_string().into()),
                 host: target.address.host().map(Into::into),
                 weight: target.weight,
                 zone: target.zone.clone(),
                 drain: target.drain,
+                held_until,
             })
             .collect();
         for target in &targets {
@@ -314,6 +381,7 @@ impl Group {
             affinity: settings.stickiness.as_ref().map(Affinity::of),
             live: roster.group(&settings.name),
             awaits_names,
+            is_crowded: false,
             targets: targets.into(),
             by_key: by_key.into_iter().collect(),
             settings: settings.clone(),
@@ -351,30 +419,49 @@ impl Group {
     }
 }
 
+/// A target as one entry of `targets` makes it.
+struct Meant<'t> {
+    id: Name,
+    address: Option<SocketAddr>,
+    target: &'t settings::Target,
+    held_until: Option<Duration>,
+    since: Option<u64>,
+}
+
 /// What one entry of `targets` stands for now: itself, one address of its host name, or, with
 /// `expand`, each of them under an id of its own.
 fn targets_of<'t>(
     group: &settings::Group,
     target: &'t settings::Target,
     resolutions: &Resolutions,
-) -> Vec<(Name, Option<SocketAddr>, &'t settings::Target)> {
+) -> Vec<Meant<'t>> {
+    let meant = |id, address, held_until, since| Meant { id, address, target, held_until, since };
     let (host, port, expand) = match &target.address {
         TargetAddress::Socket(address) => {
-            return vec![(target.id.clone(), Some(*address), target)];
+            return vec![meant(target.id.clone(), Some(*address), None, None)];
         }
         TargetAddress::Host { host, port, expand } => (host, *port, *expand),
     };
-    let addresses = resolutions.get(&(host.clone(), port)).map_or(&[][..], Vec::as_slice);
+    let resolution = resolutions.get(&(host.clone(), port));
+    let addresses = resolution.map_or(&[][..], |resolution| &resolution.addresses);
     if expand && !addresses.is_empty() {
         let written = |address: &SocketAddr| {
             let taken = TargetAddress::Socket(*address);
             group.targets.iter().any(|other| other.address == taken)
         };
         // An address that also stands in the file under its own id is that target.
-        let own = addresses.iter().filter(|address| !written(address));
+        let own = addresses
+            .iter()
+            .filter(|listed| !written(&listed.address) && !listed.gone_from.contains(&group.name));
         return own
-            .map(|&address| (Name::expanded(target.id.as_str(), address), Some(address), target))
+            .map(|listed| {
+                let id = Name::expanded(target.id.as_str(), listed.address);
+                let held_until = listed.unlisted_since.map(|since| since + group.hold);
+                meant(id, Some(listed.address), held_until, None)
+            })
             .collect();
     }
-    vec![(target.id.clone(), addresses.first().copied(), target)]
+    let address = addresses.first().map(|listed| listed.address);
+    let since = resolution.and_then(|resolution| resolution.changed_at);
+    vec![meant(target.id.clone(), address, None, since)]
 }

@@ -215,7 +215,10 @@ impl Exchange {
     /// The seed this client is given if it has none, the same for all its cookies.
     pub fn fresh_seed(&mut self) -> Seed {
         let workplace = Rc::clone(&self.workplace);
-        *self.story().fresh_seed.get_or_insert_with(|| Seed(workplace.random()))
+        let story = self.story();
+        let placed_by = story.placement.as_ref().and_then(|placement| placement.seed);
+        let fresh = || placed_by.unwrap_or_else(|| Seed(workplace.random()));
+        *story.fresh_seed.get_or_insert_with(fresh)
     }
 
     /// Notes that the balancer answers itself because of this.

@@ -19,7 +19,7 @@ use super::workplace::{AsItIs, Workplace};
 use crate::config::settings::{Algorithm, Upstream};
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
-use crate::decide::{self, Outcome, Placement};
+use crate::decide::{self, Keeps, Outcome, Placement};
 use crate::model::live::Health;
 use crate::model::places::InFlight;
 use crate::model::snapshot::{Group, Snapshot, Target};
@@ -252,7 +252,7 @@ async fn forward(
     let mut tried = Tried::NOBODY;
     let (mut latest, mut others) = (None, 0);
     let mut in_flight = None;
-    if let Some(home) = decide::once_there_is_a_place(&placement) {
+    if let Some(home) = decide::once_there_is_a_place(&placement, &snapshot) {
         exchange.story().placement = Some(placement.clone());
         let waiting = wait_for_place(&workplace, group, &home, began);
         in_flight = Box::pin(waiting).await;
@@ -268,7 +268,7 @@ async fn forward(
             && let Some(bound) = group.settings.in_flight_bound()
         {
             in_flight = target.live.enter(bound);
-            if in_flight.is_none() && placement.verdict == Verdict::Hit {
+            if in_flight.is_none() && placement.verdict.is_at_home() {
                 let waiting = wait_for_place(&workplace, group, &placement, began);
                 in_flight = Box::pin(waiting).await;
             }
@@ -310,7 +310,7 @@ async fn forward(
             }
             let mut without = tried;
             without.note(at);
-            let is_home = placement.verdict == Verdict::Hit;
+            let is_home = placement.verdict.is_at_home();
             if is_home || next(&placement, &without, exchange).target.is_none() {
                 let waiting = wait_for_connections(&workplace, target, upstream, &placement, began);
                 if let Some(pass) = Box::pin(waiting).await {
@@ -410,6 +410,7 @@ fn next(placement: &Placement, tried: &Tried, exchange: &Exchange) -> Placement 
 /// Counts a newcomer on its way where targets are compared by their sessions.
 fn expect_session(group: &Group, target: &Target, placement: &Placement) {
     if group.settings.algorithm == Algorithm::LeastSessions
+        && placement.keeps != Keeps::Nothing
         && decide::ranking_seed(placement).is_none()
         && let Some(sessions) = target.live.sessions()
     {

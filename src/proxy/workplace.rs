@@ -18,6 +18,7 @@ use crate::net::pool::Pool;
 use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
 use crate::policy::affinity::token::{Defect, Kind, Opened};
+use crate::policy::balance::round::Turn;
 use crate::policy::balance::share::Share;
 use crate::policy::retry::RetryBudget;
 use http::HeaderValue;
@@ -251,7 +252,7 @@ impl Draw for Random {
         group.live.take_turn()
     }
 
-    fn rule_turn(&mut self, forward: &Forward) -> u64 {
+    fn rule_turn(&mut self, forward: &Forward) -> Turn {
         forward.live.take_turn()
     }
 

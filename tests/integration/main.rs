@@ -94,6 +94,8 @@ mod tls_faults;
 mod tls_targets;
 /// WebSockets whose clients' pins move.
 mod tunnels_follow;
+/// Whose turn it is among targets and among groups.
+mod turns;
 /// Switches of protocols: who may ask, what waits, what outlives what.
 mod upgrades;
 /// Groups that keep to a zone, and how few healthy targets are too few.

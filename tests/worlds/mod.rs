@@ -14,6 +14,7 @@ use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Group, Resolutions, Snapshot, Target};
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::TargetKey;
+use stayput::policy::balance::round::Turn as RuleTurn;
 use stayput::policy::balance::share::Share;
 use stayput::policy::health::progress;
 use std::collections::HashMap;
@@ -366,8 +367,8 @@ impl Draw for Turn {
         self.0
     }
 
-    fn rule_turn(&mut self, _forward: &Forward) -> u64 {
-        self.0
+    fn rule_turn(&mut self, _forward: &Forward) -> RuleTurn {
+        RuleTurn { number: self.0, key: 7 }
     }
 
     fn random(&mut self) -> u64 {

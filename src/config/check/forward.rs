@@ -4,9 +4,10 @@
 use super::{resolved, stickiness};
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
-use crate::config::settings::{Action, CookieSettings, Forward, GroupStickiness, Rule};
+use crate::config::settings::{Action, CookieSettings, Failback, Forward, GroupStickiness, Rule};
 use crate::ground::name::Name;
 use crate::policy::affinity::Lifetime;
+use crate::policy::affinity::token::MAX_PINS;
 use std::time::Duration;
 
 /// Where a rule sends its requests.
@@ -40,7 +41,11 @@ pub(super) fn forward(rule: &Node, file: &Table, problems: &mut Problems) -> Opt
     }
     let names: Vec<&str> = groups.iter().map(|(name, _)| name.as_str()).collect();
     let stickiness = group_stickiness(rule, &names, file, problems);
-    Some(Forward { stickiness, groups, failover: table.flag("failover") })
+    let failback = match table.text("failback") {
+        "stay" => Failback::Stay,
+        _ => Failback::Return,
+    };
+    Some(Forward { stickiness, groups, failover: table.flag("failover"), failback })
 }
 
 /// What keeps a client with its group. Where several groups are named and one of them is sticky it
@@ -88,6 +93,23 @@ const USUAL: Duration = Duration::from_hours(1);
 /// Holds that the rules which keep clients with their groups write one `AWSALBTG`, for a browser
 /// keeps one cookie of a name.
 pub(super) fn agreement(rules: &[Rule], file: &Table, problems: &mut Problems) {
+    let pins = rules.iter().filter_map(|rule| match &rule.action {
+        Action::Forward(Forward { stickiness: Some(_), failover, failback, .. }) => {
+            // While another group stands in, that is remembered too.
+            Some(1 + usize::from(*failover && *failback == Failback::Return))
+        }
+        _ => None,
+    });
+    let pins: usize = pins.sum();
+    if pins > MAX_PINS {
+        let title = format!(
+            "the rules that keep clients with their groups write up to {pins} pins into `AWSALBTG`, \
+             and a token holds {MAX_PINS}: clients of more rules than that lose some"
+        );
+        let help = "let rules that differ in their conditions alone be one rule, or turn \
+                    `group_stickiness` off where groups share their sessions";
+        problems.push(Problem::anywhere(title).help(help).warning());
+    }
     let mut first: Option<(&str, &CookieSettings)> = None;
     for rule in rules {
         let Action::Forward(Forward { stickiness: Some(stickiness), .. }) = &rule.action else {

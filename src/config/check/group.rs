@@ -85,6 +85,7 @@ fn group(
         tls: target_tls(table, &targets, base, problems),
         targets,
         deregistration_delay: table.duration("deregistration_delay"),
+        hold: table.duration("hold"),
         draining_pins: match table.text("draining_pins") {
             "move" => DrainingPins::Move,
             _ => DrainingPins::Stay,

@@ -4,6 +4,7 @@ use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
 use crate::config::settings::{Carrier, CookieSettings, Stickiness};
 use crate::policy::affinity::app_cookie::companion_name;
+use crate::policy::affinity::token::MAX_PINS;
 use crate::policy::affinity::{
     CorsTwin, Lifetime, OnUnavailable, Refresh, SameSite, SecureAttribute,
 };
@@ -177,8 +178,10 @@ pub(super) fn agreement(file: &Table, problems: &mut Problems) {
         let tables = groups.map(|(group, node)| (group, node.table().table("stickiness")));
         tables.filter(|(_, table)| table.flag("enabled"))
     };
+    let mut sharing: BTreeMap<String, usize> = BTreeMap::new();
     for (group, table) in sticky() {
         let Some(cookie) = cookie_name(table) else { continue };
+        *sharing.entry(cookie.clone()).or_default() += 1;
         let (other, theirs) = *first_of.entry(cookie.clone()).or_insert((group, table));
         if kind(table) != kind(theirs) {
             let place = table.get(kind(table)).map_or(0..0, |node| node.key.clone());
@@ -207,6 +210,15 @@ pub(super) fn agreement(file: &Table, problems: &mut Problems) {
             let help = "name the cookie the application sets, or give the group's another name";
             problems.push(Problem::at(name.span.clone(), title).help(help));
         }
+    }
+    for (cookie, count) in sharing.iter().filter(|(_, count)| **count > MAX_PINS) {
+        let title = format!(
+            "{count} groups share the cookie `{cookie}`, and a token holds {MAX_PINS} pins: clients of \
+             more groups than that lose some (`evicted`)"
+        );
+        let help = "give some of them a name of their own with `lb_cookie = { name = \"...\" }` or \
+                    `app_cookie = { companion = \"...\" }`";
+        problems.push(Problem::anywhere(title).help(help).warning());
     }
 }
 

@@ -85,6 +85,19 @@ pub(super) static GROUP: &[Key] = &[
     )
     .or("\"300s\""),
     Key::new(
+        "hold",
+        Kind::Duration(Span {
+            zero: true,
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(3_600),
+        }),
+        "With `expand = true`: how long an address that its name lists no more is held, for a resolver \
+         may answer in part. New clients avoid it, pinned ones stay; then it drains as with \
+         `state = \"drain\"`. It is forgotten at once where it refuses or a check fails meanwhile. At \
+         most 64 such addresses a name.",
+    )
+    .or("\"30s\""),
+    Key::new(
         "draining_pins",
         Kind::Word(&[("stay", true), ("move", true)]),
         "`stay`: pinned clients of a draining target stay until the delay is over; \

@@ -96,6 +96,12 @@ pub(super) static RULE: &[Key] = &[
          group that fails open is not usable here as long as another one is. Pins to a group stay.",
     )
     .or("false"),
+    Key::new(
+        "failback",
+        Kind::Word(&[("return", true), ("stay", true)]),
+        "What becomes of a client that `failover` sent to another group, when its own serves again.          `return`: it is back, once (`failed_back`). `stay`: its pin went with it.",
+    )
+    .or("\"return\""),
 ];
 
 static SHARE: &[Key] = &[Key::new("weight", Kind::Integer(0, 999), "Its share.").or("1")];

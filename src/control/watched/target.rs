@@ -261,8 +261,8 @@ impl Target {
         self.live.set_awaits_connect(self.progress.awaits_connect());
         self.tell_suspicion();
         let registration = match drain {
-            Drain::No if self.last_check.is_none() => Registration::Registering,
-            Drain::No => Registration::Registered,
+            Drain::No | Drain::Held if self.last_check.is_none() => Registration::Registering,
+            Drain::No | Drain::Held => Registration::Registered,
             Drain::Running => Registration::Deregistering,
             Drain::Over => Registration::Deregistered,
         };

@@ -247,6 +247,17 @@ impl Contents {
         furthest
     }
 
+    /// The same without the pin for this group; `None` when nothing is left to be carried.
+    pub fn without(&self, group: GroupKey) -> Option<Self> {
+        let mut left = self.pins().iter().copied().filter(|pin| pin.group != group);
+        let mut contents = Self::new(self.seed, left.next()?);
+        for pin in left {
+            contents.pins[contents.count] = pin;
+            contents.count += 1;
+        }
+        Some(contents)
+    }
+
     fn from_plain(plain: &[u8]) -> Option<Self> {
         let (seed, pins) = plain.split_first_chunk::<SEED>()?;
         let mut pins = pins.as_chunks::<PIN>().0.iter().map(Pin::from_plain);
@@ -319,6 +330,12 @@ impl GroupKey {
     /// The key of the group (or rule) of this name.
     pub fn of(name: &str) -> Self {
         Self(u32::from_be_bytes(first_bytes(&hash_of_names(&[name]))))
+    }
+
+    /// Under which the group that stands in for a rule's own is remembered. No rule has it: its name
+    /// is hashed together with another.
+    pub fn of_stand_in(rule: &str) -> Self {
+        Self(u32::from_be_bytes(first_bytes(&hash_of_names(&[rule, "stand-in"]))))
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod anomaly;
 pub mod fewest;
 pub mod rendezvous;
+pub mod round;
 pub mod round_robin;
 pub mod sessions;
 pub mod share;
