@@ -349,7 +349,9 @@ fn the_recipes_for_deploys_pass_with_the_groups_they_name() {
             }
         }
         if !recipe.contains("[[rule]]") {
-            file.push_str("[[rule]]\nforward = 'stable'\n");
+            let named =
+                recipe.split("[target_group.").nth(1).and_then(|rest| rest.split(']').next());
+            file.push_str(&format!("[[rule]]\nforward = '{}'\n", named.unwrap_or("stable")));
         }
         let loaded = config::parse(&file, "operating.md", Path::new(""));
         let loaded = loaded.unwrap_or_else(|problems| panic!("{}", problems.render(false)));

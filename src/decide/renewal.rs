@@ -324,6 +324,8 @@ mod tests {
             pinned: Some(0),
             only_capped: false,
             claim,
+            keeps: Keeps::Pin,
+            seed: None,
         };
         let Some(renewal) = renewal(&placement, served_by, &snapshot, NOW, Seed(9), shown) else {
             return "-";

@@ -48,6 +48,9 @@ mod tests {
         fn at_cap(&self, _: &Target, _: u32) -> bool {
             true
         }
+        fn refused_lately(&self, _: &Target) -> bool {
+            true
+        }
         fn fails_open(&self, _: &Group) -> bool {
             false
         }
@@ -99,12 +102,12 @@ mod tests {
             (only, "", Healthy, Over, None),
         ] {
             let snapshot = snapshot(targets, group);
-            let live = As(Availability { health, drain, suspect: false });
+            let live = As(Availability { health, drain, recovering: false });
             let moved = moved("app", "a", Seed(7), &snapshot, &live);
             assert_eq!(moved, expected, "{targets} {group} {health:?} {drain:?}");
         }
         let snapshot = snapshot(two, "");
-        let live = As(Availability { health: Unhealthy, drain: No, suspect: false });
+        let live = As(Availability { health: Unhealthy, drain: No, recovering: false });
         assert_eq!(moved("other", "a", Seed(7), &snapshot, &live), None);
     }
 }

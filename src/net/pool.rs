@@ -11,7 +11,7 @@ use crate::policy::proxy_protocol::Ends;
 use bytes::Bytes;
 use http_body::Body;
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak as LocalWeak};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -41,8 +41,25 @@ struct Slot<B> {
 
 #[derive(Debug)]
 struct Idle<B> {
+    /// Whose it is, where it was authenticated (RFC 4559 section 6): no other's ever.
+    owner: Option<LocalWeak<Owner>>,
     connection: Box<Connection<B>>,
     until: Instant,
+}
+
+/// A client connection that has target connections of its own, closed when it is.
+#[derive(Debug, Default)]
+pub struct Owner;
+
+impl<B> Idle<B> {
+    fn is_of(&self, owner: Option<&Rc<Owner>>) -> bool {
+        let own = self.owner.as_ref().map(LocalWeak::as_ptr);
+        own == owner.map(Rc::as_ptr)
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.strong_count() == 0)
+    }
 }
 
 impl<B> Default for Pool<B> {
@@ -53,11 +70,13 @@ impl<B> Default for Pool<B> {
 
 impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     /// An idle connection that is still open and done with its last exchange; where clients are
-    /// announced to the target, the client's own.
+    /// announced to the target, the client's own; and where the client connection has some of its
+    /// own, one of those first.
     pub fn take(
         &self,
         target: &TargetLive,
         client: Option<&Ends>,
+        owner: Option<&Rc<Owner>>,
         now: Instant,
     ) -> Option<Box<Connection<B>>> {
         let mut slots = self.slots.borrow_mut();
@@ -66,23 +85,27 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             return None;
         }
         // The first that is looked at, but where clients are announced.
-        let own = |idle: &Idle<B>| idle.connection.is_for(client);
-        while let Some(at) = slot.idle.iter().rposition(own) {
-            let Idle { mut connection, until } = slot.idle.remove(at);
+        let find = |idle: &[Idle<B>], owner| {
+            idle.iter().rposition(|idle| idle.connection.is_for(client) && idle.is_of(owner))
+        };
+        loop {
+            let own = owner.and_then(|_| find(&slot.idle, owner));
+            let at = own.or_else(|| find(&slot.idle, None))?;
+            let Idle { mut connection, until, .. } = slot.idle.remove(at);
             if until > now && connection.is_quiet() {
                 return Some(connection);
             }
             connection.close();
         }
-        None
     }
 
-    /// Keeps a connection for the next request, until its time is over or someone else, on
+    /// Keeps a connection for the next request, of its owner alone where it has one, until its time is over or someone else, on
     /// whichever worker, waits for its place.
     pub fn give_back(
         &self,
         target: &Arc<TargetLive>,
         connection: Box<Connection<B>>,
+        owner: Option<&Rc<Owner>>,
         until: Instant,
     ) {
         let mut slots = self.slots.borrow_mut();
@@ -96,7 +119,8 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             // Its client may have left, and nobody else has a use for it.
             slot.idle.remove(0).connection.close();
         }
-        slot.idle.push(Idle { connection, until });
+        let owner = owner.map(Rc::downgrade);
+        slot.idle.push(Idle { connection, until, owner });
         slot.returned.notify_one();
     }
 
@@ -109,7 +133,9 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
                 *place = None;
                 continue;
             };
-            let over = |idle: &mut Idle<B>| idle.until <= now || !idle.connection.is_quiet();
+            let over = |idle: &mut Idle<B>| {
+                idle.until <= now || idle.is_abandoned() || !idle.connection.is_quiet()
+            };
             for idle in slot.idle.extract_if(.., over) {
                 idle.connection.close();
             }
@@ -153,6 +179,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         &self,
         target: &Arc<TargetLive>,
         client: Option<&Ends>,
+        owner: Option<&Rc<Owner>>,
         timeout: Duration,
         now: Instant,
     ) -> Result<Place<B>, ConnectError> {
@@ -167,7 +194,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             loop {
                 tokio::select! {
                     place = Arc::clone(places).acquire_owned() => return Place::Dial(place.ok()),
-                    () = returned.notified() => match self.take(target, client, now) {
+                    () = returned.notified() => match self.take(target, client, owner, now) {
                         Some(connection) => return Place::Idle(connection),
                         None => self.make_place(target),
                     },

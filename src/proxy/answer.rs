@@ -179,7 +179,7 @@ fn write_cookies(
     let may_be_kept =
         cache != SharedCache::MayNotStore && cached.is_some_and(|cached| !cached.is_guarded);
     if written && may_be_kept && stickiness.is_none_or(|stickiness| stickiness.guard_cache) {
-        headers.append(CACHE_CONTROL, HeaderValue::from_static(shared_cache::GUARD));
+        headers.append(CACHE_CONTROL, shared_cache::GUARD);
     }
 }
 

@@ -1,6 +1,7 @@
 //! One try at one target, and what of it may be tried again.
 
 mod http2;
+pub(super) mod kept;
 
 use super::body::{RequestBody, Upload, UploadState};
 use super::exchange::Exchange;
@@ -17,6 +18,7 @@ use crate::net::connect::{self, ConnectError};
 use crate::net::http1::send::{Outbound, write_field};
 use crate::net::http1::{Connection, Request, Trouble, Waiting};
 use crate::net::pool::Place;
+use crate::policy::headers::connection_auth;
 use crate::policy::proxy_protocol::Announcement;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request as HttpRequest, Response};
 use std::borrow::Cow;
@@ -167,11 +169,13 @@ async fn attempt_http1(
 ) -> Attempted {
     let now = exchange.workplace.now();
     let own = announced.map(|announced| &announced.ends);
-    if let Some(connection) = exchange.workplace.pool.take(&target.live, own, now.monotonic) {
+    let owner = exchange.client().owner();
+    let pool = &exchange.workplace.pool;
+    if let Some(connection) = pool.take(&target.live, own, owner, now.monotonic) {
         exchange.story().dispatched = Some(now);
         exchange.pass = None;
         match send(outgoing, head, connection, exchange, now.monotonic).await {
-            Sent::Answered(response, side) => return Attempted::Answered(response, side),
+            Sent::Answered(response, side) => return answered(response, side, target, exchange),
             Sent::Ended(failure) => return Attempted::Failed(failure),
             Sent::Lost { unsent } => {
                 // What was not sent costs no target anything.
@@ -190,7 +194,7 @@ async fn attempt_http1(
     let now = exchange.workplace.now();
     exchange.story().dispatched = Some(now);
     match send(outgoing, head, connection, exchange, now.monotonic).await {
-        Sent::Answered(response, side) => Attempted::Answered(response, side),
+        Sent::Answered(response, side) => answered(response, side, target, exchange),
         Sent::Ended(failure) => Attempted::Failed(failure),
         // The target was reached: what it makes of a request is no word on whether it serves, or
         // any client could take it out with a request it hangs up on.
@@ -203,6 +207,26 @@ fn lost(may_be_repeated: bool) -> Attempted {
         true => Attempted::TryAnother(Failure::TargetLost),
         false => Attempted::Failed(Failure::TargetLost),
     }
+}
+
+fn answered(
+    response: Response<()>,
+    side: TargetSide,
+    target: &Target,
+    exchange: &mut Exchange,
+) -> Attempted {
+    // What ends with another status follows credentials, which were noticed.
+    let is_challenge = matches!(response.status().as_u16(), 401 | 407);
+    if is_challenge && connection_auth::is_in_answer(response.headers()) {
+        exchange.authenticate_connection();
+    }
+    if exchange.is_private() {
+        match &side {
+            TargetSide::Http1(_) => exchange.client().stay_with(&target.live),
+            TargetSide::Http2(stream) => stream.take_no_more(),
+        }
+    }
+    Attempted::Answered(response, side)
 }
 
 /// A fresh connection, or one that came back while all were in use.
@@ -221,7 +245,8 @@ async fn dial(
     let connected = async {
         let address = target.address.ok_or(ConnectError::Unresolved)?;
         let own = announced.map(|announced| &announced.ends);
-        match pool.wait_for_place(&target.live, own, timeout, now).await? {
+        let owner = exchange.progress.client.owner();
+        match pool.wait_for_place(&target.live, own, owner, timeout, now).await? {
             Place::Idle(connection) => Ok(connection),
             Place::Dial(place) => {
                 let tls = pool.connector(&target.live);

@@ -281,12 +281,13 @@ impl Lease {
     fn give_back(self, exchange: &Exchange) {
         // A stream ends by itself.
         let TargetSide::Http1(mut connection) = self.side.into_inner() else { return };
-        if connection.rest() && !exchange.closes_both {
+        if connection.rest() && !exchange.closes_both && !exchange.closes_target {
             let group = &exchange.snapshot.groups[self.group];
             let workplace = &exchange.workplace;
             let until = workplace.now().monotonic + group.settings.upstream.keep_alive;
             let target = &group.targets[self.target].live;
-            workplace.pool.give_back(target, connection, until);
+            let owner = exchange.client().owner();
+            workplace.pool.give_back(target, connection, owner, until);
         }
     }
 }

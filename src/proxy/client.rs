@@ -3,13 +3,16 @@
 use super::remembered::Remembered;
 use super::workplace::Workplace;
 use crate::ground::clock::Moment;
+use crate::model::live::TargetLive;
+use crate::net::pool::Owner;
 use crate::net::tls::acceptor::Session;
 use crate::policy::headers::forwarded::Introduction;
 use crate::policy::proxy_protocol::{Ends, OnBehalfOf};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 /// The client at the other end of one connection.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub struct Client {
     on_behalf_of: OnceCell<Box<OnBehalfOf>>,
     /// What was agreed on with it; empty without TLS.
     session: OnceCell<Box<Session>>,
+    /// Empty unless a target's connection is authenticated as its own.
+    owner: OnceCell<(Rc<Owner>, RefCell<Weak<TargetLive>>)>,
     introduction: OnceCell<Introduction>,
     peer_text: OnceCell<Box<str>>,
     source_text: OnceCell<Box<str>>,
@@ -51,6 +56,7 @@ impl Client {
             remembered: Remembered::default(),
             on_behalf_of: OnceCell::new(),
             session: OnceCell::new(),
+            owner: OnceCell::new(),
             introduction: OnceCell::new(),
             peer_text: OnceCell::new(),
             source_text: OnceCell::new(),
@@ -86,6 +92,29 @@ impl Client {
     /// as it may be, only passes on what someone else says.
     pub fn is_known(&self) -> bool {
         !matches!(self.on_behalf_of.get().map(|who| &**who), Some(OnBehalfOf::Someone))
+    }
+
+    /// From now on the target connections it uses are its own.
+    pub fn own_connections(&self) {
+        self.owner.get_or_init(Default::default);
+    }
+
+    /// Whose target connections are its own, where it has some.
+    pub fn owner(&self) -> Option<&Rc<Owner>> {
+        self.owner.get().map(|(owner, _)| owner)
+    }
+
+    /// Notes with which target its own connection is.
+    pub fn stay_with(&self, target: &Arc<TargetLive>) {
+        if let Some((_, at)) = self.owner.get() {
+            *at.borrow_mut() = Arc::downgrade(target);
+        }
+    }
+
+    /// Whether its own connection is with this target.
+    pub fn stays_with(&self, target: &Arc<TargetLive>) -> bool {
+        let own = self.owner.get();
+        own.is_some_and(|(_, at)| std::ptr::eq(at.borrow().as_ptr(), Arc::as_ptr(target)))
     }
 
     /// Notes what was agreed on in the handshake.

@@ -36,6 +36,10 @@ pub struct Exchange {
     pub closes_both: bool,
     /// Leave to dial a target that others wait for.
     pub pass: Option<Pass>,
+    /// Whether many people may share the client's connection: HTTP/2, or a trusted proxy's.
+    pub is_of_many: bool,
+    /// Whether nothing may follow it on the target's connection.
+    pub closes_target: bool,
     /// What is written down; taken when it ends.
     story: Option<Box<Story>>,
 }
@@ -169,7 +173,31 @@ impl Exchange {
         let mut story = Box::new(Story::new(began, &progress.client, method, version, said));
         story.is_grpc = protocols::is_grpc(version, &head.headers);
         let snapshot = workplace.snapshot();
-        Self { workplace, progress, snapshot, closes_both: false, pass: None, story: Some(story) }
+        let is_of_many = head.version == Version::HTTP_2;
+        Self {
+            workplace,
+            progress,
+            snapshot,
+            closes_both: false,
+            is_of_many,
+            closes_target: false,
+            pass: None,
+            story: Some(story),
+        }
+    }
+
+    /// Notes that a target's connection is authenticated by this exchange (RFC 4559 section 6): it is
+    /// the client connection's own from now on, or ends with the exchange.
+    pub fn authenticate_connection(&mut self) {
+        match self.is_of_many {
+            true => self.closes_target = true,
+            false => self.client().own_connections(),
+        }
+    }
+
+    /// Whether a target's connection that it goes over may serve no other client.
+    pub fn is_private(&self) -> bool {
+        self.closes_target || self.client().owner().is_some()
     }
 
     /// Who it is with.

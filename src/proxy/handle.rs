@@ -4,6 +4,7 @@ use super::announcement;
 use super::answer::{self, Served};
 use super::attempt::{self, Attempted, Outgoing, Told};
 use super::body::{ClientBody, ResponseBody};
+use super::client::Client;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::progress::{Phase, Progress};
@@ -19,10 +20,12 @@ use crate::config::settings::{Algorithm, Upstream};
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
 use crate::decide::{self, Keeps, Outcome, Placement};
+use crate::model::live::Health;
 use crate::model::places::InFlight;
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::net::connect::ConnectError;
 use crate::policy::headers::admission::Seen;
+use crate::policy::headers::connection_auth;
 use crate::policy::headers::desync::Treatment;
 use crate::policy::headers::head;
 use crate::policy::headers::response::Origin;
@@ -143,6 +146,10 @@ async fn serve(
     exchange.closes_both = seen.treatment == Treatment::ForwardAndClose;
     let admitted = seen.admit(&parts.method, &parts.uri, parts.version, &parts.headers);
     let authority = admitted.map_err(Failure::Head)?;
+    exchange.is_of_many |= trust.peer_is_trusted || !exchange.client().is_known();
+    if seen.names.authorization && connection_auth::is_in_request(&parts.headers) {
+        exchange.authenticate_connection();
+    }
     let described = decide::Request {
         listener: exchange.client().listener,
         host: authority.host(),
@@ -174,7 +181,7 @@ async fn serve(
             return reroute::redirect(exchange, redirect, &described, &authority, &trust)
                 .map(Served::Here);
         }
-        Outcome::Forward(placement) => placement,
+        Outcome::Forward(placement) => stay(placement, &progress.client, &snapshot),
     };
     exchange.story().action = "forward";
     let protocol = snapshot.groups[placement.group].settings.protocol;
@@ -213,6 +220,18 @@ pub(super) struct Forwarded {
     /// The index of the target that answered.
     pub(super) target: usize,
     pub(super) in_flight: Option<InFlight>,
+}
+
+/// The target with which the client has a connection of its own, where it has no pin: a handshake of
+/// NTLM goes on over the connection it began on, and not every client that speaks it keeps cookies.
+fn stay(mut placement: Placement, client: &Client, snapshot: &Snapshot) -> Placement {
+    if client.owner().is_some() && placement.pinned.is_none() && placement.target.is_some() {
+        let targets = &snapshot.groups[placement.group].targets;
+        let own = targets.iter().position(|target| client.stays_with(&target.live));
+        let is_healthy = |at: &usize| targets[*at].live.availability().health == Health::Healthy;
+        placement.target = own.filter(is_healthy).or(placement.target);
+    }
+    placement
 }
 
 /// Tries the chosen target and, where nothing reached it, the next ones. A client's own target comes

@@ -216,7 +216,7 @@ async fn dial(workplace: &Rc<Workplace>, target: &Arc<TargetLive>, way: &Way) ->
             workplace.begin_turn();
             dialled.map(|connection| {
                 let until = workplace.now().monotonic + way.keep_alive;
-                workplace.pool.give_back(target, connection, until);
+                workplace.pool.give_back(target, connection, None, until);
             })
         }
         false => match tokio::time::timeout(way.timeout, TcpStream::connect(way.address)).await {

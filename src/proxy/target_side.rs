@@ -1,5 +1,6 @@
 //! Where an answer comes from: an HTTP/1.1 connection, or a stream of an HTTP/2 one.
 
+use super::attempt::kept::KeptBody;
 use super::body::RequestBody;
 use crate::net::http1::{BrokenOff, Connection};
 use crate::net::http2::stream::Stream;
@@ -13,7 +14,7 @@ pub enum TargetSide {
     /// A connection of the exchange's own.
     Http1(Box<Connection<RequestBody>>),
     /// A stream on a connection it shares.
-    Http2(Box<Stream<RequestBody>>),
+    Http2(Box<Stream<KeptBody>>),
 }
 
 impl TargetSide {

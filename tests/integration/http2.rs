@@ -1,5 +1,6 @@
 use crate::support::http2::{Http2, reset};
 use crate::support::origin::{Heard, Then};
+use crate::support::token::{minted, now, pinned};
 use crate::support::{Origin, Visitor, World, until};
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -7,6 +8,7 @@ use h2::Reason;
 use h2::ext::Protocol;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use sha1::{Digest, Sha1};
+use stayput::policy::affinity::token::Kind;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc;
@@ -435,6 +437,21 @@ fn a_websocket_over_a_stream_reaches_an_http1_target_sticks_and_is_one_record() 
             (&"ws".into(), &101.into(), &sticky.into(), &serde_json::Value::Null)
         );
     }
+}
+
+#[test]
+fn a_websocket_over_a_stream_that_spilled_takes_its_clients_pin_with_it() {
+    let (gone, b) = (Origin::refusing(), shouting());
+    let world = World::new(&[&gone, &b], "debug_headers = true", NO_CHECKS);
+    let home = minted(&world, Kind::Lb, "app", "a", now());
+    let client = Http2::to(world.address());
+    let head = websocket("/chat").header("cookie", format!("AWSALB={home}"));
+    let (response, _up) = client.begun(client.ask(head, false).unwrap()).unwrap();
+    let headers = response.headers();
+    assert_eq!(headers.get("x-stayput-verdict").unwrap(), "spilled");
+    let line = headers.get("set-cookie").unwrap().to_str().unwrap();
+    let token = line.strip_prefix("AWSALB=").unwrap().split(';').next().unwrap();
+    assert_eq!(pinned(&world, Kind::Lb, token, "app", &["a", "b"]), Some("b"));
 }
 
 #[test]

@@ -123,27 +123,38 @@ fn no_bodiless_request_is_lost_to_a_target_that_leaves_its_connections_again_and
 }
 
 #[test]
-fn what_a_target_refuses_is_sent_again_whatever_the_method_unless_its_body_has_begun() {
+fn what_a_target_refuses_is_sent_again_whatever_the_method_unless_too_much_of_its_body_is_gone() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
-        if exchange.nth % 2 == 1 {
-            return exchange.say("second");
+        let refuses = exchange.nth.is_multiple_of(2);
+        let (large, mut length) = (exchange.request.uri().path() == "/large", 0);
+        let most = if refuses && !large { 1 } else { usize::MAX };
+        while length < most
+            && let Some(data) = exchange.data().await
+        {
+            length += data.len();
         }
-        if exchange.request.method() == Method::PUT {
-            exchange.data().await;
+        match refuses {
+            true => exchange.refuse(),
+            false => exchange.say(if length == 5 { "five" } else { "none" }),
         }
-        exchange.refuse();
     });
     let world = http2(&origin);
     let client = Http2::to(world.address());
-    assert_eq!(client.send(post("/")).unwrap().text(), "second");
+    assert_eq!(client.send(post("/")).unwrap().text(), "none");
     let record = world.record(|record| record["status"] == 200);
     assert_eq!(record["attempts"], 1);
+    // What was read of a body is kept, and the rest of it comes when it comes.
     let mut asked = client.ask(post("/").method(Method::PUT), false).unwrap();
-    asked.body.send_data(Bytes::from_static(b"begun"), false).unwrap();
+    asked.body.send_data(Bytes::from_static(b"beg"), false).unwrap();
+    until("it is sent again", || (origin.heard().len() == 4).then_some(()));
+    asked.body.send_data(Bytes::from_static(b"un"), true).unwrap();
+    assert_eq!(client.reply(asked).unwrap().text(), "five");
+    let mut asked = client.ask(post("/large"), false).unwrap();
+    asked.body.send_data(Bytes::from(vec![b'x'; 66_000]), true).unwrap();
     assert_eq!(client.reply(asked).unwrap().status.as_u16(), 502);
     let record = world.record(|record| record["status"] == 502);
     assert_eq!(record["error_reason"], "target_lost");
-    assert_eq!(origin.heard().len(), 3);
+    assert_eq!(origin.heard().len(), 5);
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod checks;
 /// The real program, its exit codes, and the demo's own curl lines.
 mod command_line;
 /// SIGTERM: what is in flight finishes, what stands still is cut.
+mod connection_auth;
 mod draining;
 /// Where a request would go, and the cookies that bring it there, by the real program.
 mod explain;
@@ -46,6 +47,7 @@ mod http2;
 mod http2_attacks;
 /// What ends an exchange or a connection over HTTP/2 though nobody means harm.
 mod http2_ends;
+mod http2_limits;
 /// HTTP/2 clients whose requests no target may see, and what of others may cross.
 mod http2_smuggling;
 /// HTTP/2 clients that hold on to what they have: windows, heads, streams.

@@ -5,6 +5,7 @@ use crate::support::{Origin, Program, Visitor, World, until};
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 use std::io::Write;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 
@@ -406,6 +407,28 @@ fn nodes_whose_clocks_differ_move_no_client_that_alternates_between_them() {
         let lines = nodes[1].lines().iter().filter(|line| line.contains("clock_ahead")).count();
         assert_eq!(lines, 1, "a line a minute at most");
     }
+}
+
+#[test]
+fn a_pin_that_is_ahead_is_alive_and_inspect_says_by_how_much() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Key::generate([7; 32]).to_base64_line();
+    std::fs::write(dir.path().join("one.key"), key.as_bytes()).unwrap();
+    let path = dir.path().join("stayput.toml");
+    let text = "[affinity]\nkeys = [{ id = 1, file = \"one.key\" }]\n[listener.web]\n\
+                address = \"127.0.0.1:0\"\n[target_group.app]\n\
+                targets = [{ id = \"a\", address = \"127.0.0.1:1\" }]\n";
+    std::fs::write(&path, text).unwrap();
+    let inspected = |issued_at: u64| {
+        let token = sealed(1, "a", issued_at);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stayput"));
+        command.args(["cookie", "inspect", "-c"]).arg(&path).arg(token);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let ahead = inspected(now() + 7_200);
+    assert!(ahead.contains("ahead of this clock by 7") && ahead.contains("  alive"), "{ahead}");
+    let behind = inspected(now() - 60);
+    assert!(behind.contains("  age 6") && behind.contains("  alive"), "{behind}");
 }
 
 fn issued_at(token: &str) -> u64 {

@@ -3,7 +3,7 @@ use crate::support::stack::tomcat;
 use crate::support::{Visitor, until};
 use std::io::Write;
 
-const HEALTH: &str = "health = { interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1 }";
+const HEALTH: &str = "health = { interval = \"1s\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1 }";
 
 #[test]
 fn no_token_and_no_cookies_value_is_ever_written_down_at_any_level_in_any_format() {

@@ -1,6 +1,6 @@
 //! A worker's connections to one target: as few as its streams need.
 
-use super::stream::Place;
+use super::stream::{Place, Turn};
 use super::{Connection, dial};
 use crate::ground::clock::Moment;
 use crate::model::live::TargetLive;
@@ -31,14 +31,15 @@ pub struct Connections {
     /// Who waits for room. Room goes to the first here as it comes free, and never past them to a
     /// newcomer.
     line: RefCell<VecDeque<Waiter>>,
-    waiters: Cell<u64>,
+    /// Requests that came for room so far.
+    turns: Cell<u64>,
     longest_idle: Cell<Duration>,
 }
 
-/// One in line, with the number they go by.
+/// One in line.
 #[derive(Debug)]
 struct Waiter {
-    number: u64,
+    turn: Turn,
     way: Rc<Way>,
     outcome: oneshot::Sender<Result<Place, ConnectError>>,
 }
@@ -78,7 +79,7 @@ impl fmt::Debug for Way {
 
 impl Connections {
     /// Room for a stream: on a connection there is, or on one that is dialled, which is shared with
-    /// whoever else waits.
+    /// whoever else waits. A request that had room, and was refused, comes again with the `turn` it had.
     ///
     /// # Errors
     /// When the target cannot be reached, or nothing comes free in time.
@@ -86,13 +87,17 @@ impl Connections {
         self: &Rc<Self>,
         way: Way,
         target: &Arc<TargetLive>,
+        turn: Option<Turn>,
     ) -> Result<Place, ConnectError> {
         self.longest_idle.set(way.keep_alive.max(LEAST_IDLE));
-        if let Some(place) = self.room() {
+        if turn.is_none()
+            && let Some(place) = self.room()
+        {
             return Ok(place);
         }
         let timeout = way.timeout;
-        let (_in_line, mut outcome) = self.join(way);
+        let turn = turn.unwrap_or_else(|| self.turn());
+        let (_in_line, mut outcome) = self.join(way, turn);
         self.tend(target);
         let _counted = match self.dial_under_way() {
             Some(_) => None,
@@ -115,27 +120,40 @@ impl Connections {
     /// Room that there is now, and that nobody in line has a claim to.
     pub fn room(self: &Rc<Self>) -> Option<Place> {
         self.serve();
-        self.free()
+        self.free(self.turn())
     }
 
-    fn free(self: &Rc<Self>) -> Option<Place> {
+    fn turn(&self) -> Turn {
+        let turn = self.turns.get();
+        self.turns.set(turn + 1);
+        Turn(turn)
+    }
+
+    fn free(self: &Rc<Self>, turn: Turn) -> Option<Place> {
         let list = self.list.borrow();
         let usable = list.iter().filter(|connection| !connection.is_going_away());
-        usable.into_iter().find_map(|connection| Place::take(connection, self))
+        usable.into_iter().find_map(|connection| Place::take(connection, self, turn))
     }
 
-    fn join(self: &Rc<Self>, way: Way) -> (InLine, oneshot::Receiver<Result<Place, ConnectError>>) {
+    fn join(
+        self: &Rc<Self>,
+        way: Way,
+        turn: Turn,
+    ) -> (InLine, oneshot::Receiver<Result<Place, ConnectError>>) {
         let (outcome, hears) = oneshot::channel();
-        let number = self.waiters.get();
-        self.waiters.set(number + 1);
-        self.line.borrow_mut().push_back(Waiter { number, way: Rc::new(way), outcome });
-        (InLine { connections: Rc::clone(self), number }, hears)
+        let mut line = self.line.borrow_mut();
+        let at = line.partition_point(|waiter| waiter.turn < turn);
+        line.insert(at, Waiter { turn, way: Rc::new(way), outcome });
+        drop(line);
+        (InLine { connections: Rc::clone(self), turn }, hears)
     }
 
     /// Gives the room there is to those who wait for it.
     pub(super) fn serve(self: &Rc<Self>) {
-        while !self.line.borrow().is_empty() {
-            let Some(place) = self.free() else { return };
+        loop {
+            let first = self.line.borrow().front().map(|first| first.turn);
+            let Some(turn) = first else { return };
+            let Some(place) = self.free(turn) else { return };
             let first = self.line.borrow_mut().pop_front();
             if let Some(first) = first {
                 // Dropped where nobody hears of it, it serves the next.
@@ -197,13 +215,14 @@ impl Connections {
     }
 
     /// Whether another connection is of use. It is not where the target takes no streams on one that
-    /// has none: it would take none on the next.
+    /// has none: it would take none on the next. Nor is it for the moment after it refused one.
     fn may_dial(&self) -> bool {
         let list = self.list.borrow();
         let takes_none = |connection: &Rc<Connection>| {
             connection.open.get() == 0 && !connection.is_going_away() && !connection.has_room()
         };
-        list.len() < MOST_CONNECTIONS && !list.iter().any(takes_none)
+        let waits = |connection: &Rc<Connection>| connection.rests() || takes_none(connection);
+        list.len() < MOST_CONNECTIONS && !list.iter().any(waits)
     }
 
     fn dial_under_way(&self) -> Option<Rc<Dial>> {
@@ -272,14 +291,13 @@ async fn reach(
 /// A place in the line, given up when dropped.
 struct InLine {
     connections: Rc<Connections>,
-    number: u64,
+    turn: Turn,
 }
 
 impl Drop for InLine {
     fn drop(&mut self) {
         let mut line = self.connections.line.borrow_mut();
-        // In order of their numbers, for all joined at the end.
-        let at = line.binary_search_by_key(&self.number, |waiter| waiter.number);
+        let at = line.binary_search_by_key(&self.turn, |waiter| waiter.turn);
         let left = at.ok().and_then(|at| line.remove(at));
         drop(line);
         if left.is_some() {

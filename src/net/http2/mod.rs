@@ -12,6 +12,7 @@ use super::http1::head::LARGEST_HEAD;
 use super::target_stream::TargetStream;
 use super::tls::{self, Connector};
 use bytes::Bytes;
+use connections::Connections;
 use h2::client::{Builder, SendRequest};
 use heard::Heard;
 use keepalive::{Keepalive, Step};
@@ -21,7 +22,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -51,6 +52,11 @@ pub const LARGEST_HEADER_LIST: u32 = LARGEST_HEAD as u32 + 100 * 32;
 const MOST_CANCELLED: usize = 2 * MOST_STREAMS;
 /// No target can allow so many streams: it stands for "it has not said how many yet".
 const UNTOLD: usize = usize::MAX - 1;
+/// How long a connection takes no stream after its target refused one, doubled with each further one:
+/// a target on the same machine needs a millisecond or two, one that is overloaded more.
+const REST: Duration = Duration::from_millis(2);
+/// Up to a quarter of a second.
+const MAX_RESTS_DOUBLED: u32 = 7;
 /// How long a connection that has nothing left to do may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(10);
 
@@ -60,6 +66,10 @@ pub struct Connection {
     sender: RefCell<Option<SendRequest<Bytes>>>,
     /// Streams under way.
     open: Cell<usize>,
+    /// Whether it takes no stream for a moment, for its target refused one.
+    rests: Cell<bool>,
+    /// Streams its target refused since it last answered one.
+    refusals: Cell<u32>,
     /// Whether it has answered anything yet.
     has_answered: Cell<bool>,
     /// Whether anything came on a stream since it was last looked at.
@@ -84,7 +94,34 @@ impl Connection {
     fn has_room(&self) -> bool {
         let sender = self.sender.borrow();
         let Some(sender) = sender.as_ref() else { return false };
-        self.open.get() < sender.current_max_send_streams().min(MOST_STREAMS)
+        !self.rests.get() && self.open.get() < sender.current_max_send_streams().min(MOST_STREAMS)
+    }
+
+    /// Takes no stream until one of those under way ends, or a moment has passed. A target that
+    /// refuses a stream below its limit has not noticed yet that another has ended, as gRPC's C core
+    /// has not before its write of the last frame is reported back, or it will take fewer from now on.
+    fn rest(self: &Rc<Self>, home: &Weak<Connections>) {
+        let refusals = self.refusals.get();
+        self.refusals.set(refusals + 1);
+        if self.rests.replace(true) {
+            return;
+        }
+        let moment = REST * 2_u32.pow(refusals.min(MAX_RESTS_DOUBLED));
+        let (this, home) = (Rc::downgrade(self), Weak::clone(home));
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(moment).await;
+            if let Some(this) = this.upgrade() {
+                this.rests.set(false);
+            }
+            if let Some(home) = home.upgrade() {
+                home.serve();
+            }
+        });
+    }
+
+    /// Whether it takes no stream because its target refused one a moment ago.
+    pub fn rests(&self) -> bool {
+        self.rests.get()
     }
 
     /// Takes no more streams; those under way go on.
@@ -210,6 +247,8 @@ async fn dial(
     let connection = Rc::new(Connection {
         sender: RefCell::new(Some(sender)),
         open: Cell::new(0),
+        rests: Cell::new(false),
+        refusals: Cell::new(0),
         has_answered: Cell::new(false),
         is_active: Cell::new(false),
         idle_since: Cell::new(None),

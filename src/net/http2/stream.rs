@@ -10,6 +10,7 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, StatusCode};
 use http_body::{Body, Frame};
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -24,11 +25,22 @@ const MOST_INTERIM: usize = 1_024 * 1_024;
 pub struct Place {
     pub(super) connection: Rc<Connection>,
     home: Weak<Connections>,
+    turn: Turn,
+    /// Whether the target refused what came over it, so that its end says nothing of room.
+    is_refused: Cell<bool>,
 }
+
+/// When a request came for room, before or after the others of its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn(pub(super) u64);
 
 impl Place {
     /// Takes room, if the connection has some. Whoever waits for room at `home` gets it afterwards.
-    pub(super) fn take(connection: &Rc<Connection>, home: &Rc<Connections>) -> Option<Self> {
+    pub(super) fn take(
+        connection: &Rc<Connection>,
+        home: &Rc<Connections>,
+        turn: Turn,
+    ) -> Option<Self> {
         if !connection.has_room() {
             return None;
         }
@@ -36,12 +48,18 @@ impl Place {
         if let Some(since) = connection.idle_since.take() {
             connection.resumed.set(Some(since));
         }
-        Some(Self { connection: Rc::clone(connection), home: Rc::downgrade(home) })
+        let (connection, home) = (Rc::clone(connection), Rc::downgrade(home));
+        Some(Self { connection, home, turn, is_refused: Cell::new(false) })
     }
 
     /// The connection it is on.
     pub fn connection(&self) -> &Rc<Connection> {
         &self.connection
+    }
+
+    /// The turn with which to come again where the target refuses the request.
+    pub fn turn(&self) -> Turn {
+        self.turn
     }
 
     /// Whether the connection has answered before, so that its loss may be its age.
@@ -62,9 +80,11 @@ impl Place {
         if self.connection.is_going_away() {
             return Err(unsent);
         }
-        let mut sender = self.connection.sender.borrow_mut();
-        let begun = sender.as_mut().map(|sender| sender.send_request(request, body.is_none()));
-        drop(sender);
+        // A sender that has begun a stream waits with it, in place of what waits with that stream
+        // already: its body. So each stream has a sender of its own, and the one that is asked whether
+        // the connection goes on has begun none.
+        let sender = self.connection.sender.borrow().clone();
+        let begun = sender.map(|mut sender| sender.send_request(request, body.is_none()));
         let Some(Ok((response, way))) = begun else { return Err(unsent) };
         Ok(Stream {
             response,
@@ -82,6 +102,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.connection.open.set(self.connection.open.get() - 1);
+        if !self.is_refused.get() {
+            self.connection.rests.set(false);
+        }
         if let Some(home) = self.home.upgrade() {
             home.serve();
         }
@@ -130,6 +153,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         let answer = ready!(Pin::new(&mut self.response).poll(cx));
         let (head, body) = answer.map_err(|error| self.trouble(&error))?.into_parts();
         self.place.connection.has_answered.set(true);
+        self.place.connection.refusals.set(0);
         self.place.connection.is_active.set(true);
         self.left = match body.is_end_stream() {
             true => Some(0),
@@ -144,6 +168,10 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         let refused = error.is_remote()
             && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
         if refused {
+            if error.is_reset() {
+                self.place.is_refused.set(true);
+                self.place.connection.rest(&self.place.home);
+            }
             // It did nothing with it (RFC 9113 section 8.7), whatever the method.
             return Trouble::Lost { unsent: true };
         }
@@ -155,6 +183,11 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
             true => Trouble::Reset,
             false => Trouble::Lost { unsent: false },
         }
+    }
+
+    /// Lets its connection take no more streams; those under way go on.
+    pub fn take_no_more(&self) {
+        self.place.connection.retire();
     }
 
     /// Whether some of the request is left to be sent.

@@ -57,6 +57,22 @@ impl Body for Frames {
     }
 }
 
+/// A body of which nothing comes.
+#[derive(Debug)]
+struct Endless;
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Pending
+    }
+}
+
 /// A target, and a worker's connections to it.
 struct Scene {
     connections: Rc<Connections>,
@@ -78,13 +94,16 @@ impl Scene {
         self.take_within(Duration::from_secs(5)).await
     }
 
-    async fn take_within(&self, timeout: Duration) -> Result<Place, ConnectError> {
+    fn way(&self, timeout: Duration) -> Way {
         let failures = Rc::clone(&self.failures);
         let failed = Box::new(move || failures.set(failures.get() + 1));
         let (address, keep_alive) = (self.address, Duration::ZERO);
-        let way =
-            Way { address, timeout, tls: None, keep_alive, failed, connected: Box::new(|| {}) };
-        self.connections.take(way, &self.target).await
+        Way { address, timeout, tls: None, keep_alive, failed, connected: Box::new(|| {}) }
+    }
+
+    async fn take_within(&self, timeout: Duration) -> Result<Place, ConnectError> {
+        let way = self.way(timeout);
+        self.connections.take(way, &self.target, None).await
     }
 
     /// The same target's connections in another worker.
@@ -369,6 +388,126 @@ fn a_target_that_takes_more_streams_than_it_said_gets_those_who_wait() {
             second = second => drop(second.unwrap()),
             () = sweep => {}
         }
+    });
+}
+
+#[test]
+fn a_body_at_the_limit_goes_out_whoever_asks_for_room_meanwhile() {
+    run(async {
+        for streams in [1, 2, 3] {
+            let serve = |mut request: Request<h2::RecvStream>, respond| async move {
+                while let Some(Ok(_)) = request.body_mut().data().await {}
+                ok(request, respond).await;
+            };
+            let (address, _) = server(streams, serve).await;
+            let scene = Scene::new(address, Some(1));
+            let mut others = Vec::new();
+            for _ in 1..streams {
+                // Its body does not end.
+                let place = scene.take().await.unwrap();
+                others.push(place.begin(get(), Some(Endless)).unwrap());
+                yield_now().await;
+            }
+            let data = Frames(vec![Frame::data(Bytes::from_static(b"body"))]);
+            let mut stream = scene.begin(Some(data)).await;
+            let (mut headers, mut polls) = (HeaderMap::new(), 0);
+            let answer = poll_fn(|cx| {
+                let answer = stream.poll_answer(cx, &mut headers);
+                // Before the stream has gone out.
+                polls += 1;
+                assert!(polls > 1 || scene.connections.room().is_none());
+                answer
+            });
+            assert_eq!(answer.await, Ok(StatusCode::OK), "{streams}");
+        }
+    });
+}
+
+#[test]
+fn a_target_that_takes_no_streams_for_a_while_gets_those_who_wait_later() {
+    run(async {
+        const LIMITS: [&[u8]; 3] = [
+            b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x03",
+            b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\0",
+            b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x02",
+        ];
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scene = Scene::new(listener.local_addr().unwrap(), Some(1));
+        let next = Rc::new(tokio::sync::Notify::new());
+        let step = Rc::clone(&next);
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for limit in LIMITS {
+                stream.write_all(limit).await.unwrap();
+                step.notified().await;
+            }
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        let held = scene.begin(None).await;
+        let sweep = || scene.connections.sweep(Moment::now().monotonic, &scene.target);
+        next.notify_one();
+        while scene.connections.room().is_some() {
+            yield_now().await;
+        }
+        // Nor does its end make room.
+        drop(held);
+        let mut waits: Vec<_> = (0..3).map(|_| Box::pin(scene.take())).collect();
+        for wait in &mut waits {
+            sweep();
+            assert!(is_pending(wait));
+        }
+        next.notify_one();
+        let sweeps = async {
+            loop {
+                sweep();
+                yield_now().await;
+            }
+        };
+        let first = tokio::select! {
+            first = waits.remove(0) => first.unwrap(),
+            () = sweeps => return,
+        };
+        // Two have room, in their order, and the third waits for one of them.
+        let _second = waits.remove(0).await.unwrap();
+        assert!(is_pending(&mut waits[0]));
+        drop(first);
+        drop(waits.remove(0).await.unwrap());
+    });
+}
+
+#[test]
+fn what_was_refused_comes_again_before_those_who_came_after_it() {
+    run(async {
+        let refuses = Rc::new(Cell::new(true));
+        let (address, came) = server(1, move |request, mut respond| {
+            let refuses = Rc::clone(&refuses);
+            async move {
+                match refuses.replace(false) {
+                    true => respond.send_reset(Reason::REFUSED_STREAM),
+                    false => ok(request, respond).await,
+                }
+            }
+        })
+        .await;
+        let scene = Scene::new(address, None);
+        let place = scene.take().await.unwrap();
+        let (first, turn) = (Rc::clone(place.connection()), place.turn());
+        let mut stream = place.begin::<Frames>(get(), None).unwrap();
+        assert_eq!(answer(&mut stream).await, Err(Trouble::Lost { unsent: true }));
+        drop(stream);
+        assert!(first.rests() && scene.connections.room().is_none());
+        let mut later = Box::pin(scene.take());
+        assert!(is_pending(&mut later));
+        let way = scene.way(Duration::from_secs(5));
+        let mut again = Box::pin(scene.connections.take(way, &scene.target, Some(turn)));
+        assert!(is_pending(&mut again));
+        let place = again.await.unwrap();
+        assert!(is_pending(&mut later));
+        let mut stream = place.begin::<Frames>(get(), None).unwrap();
+        assert_eq!(answer(&mut stream).await, Ok(StatusCode::OK));
+        drop(stream);
+        assert!(Rc::ptr_eq(later.await.unwrap().connection(), &first));
+        assert_eq!(came.get(), 1);
     });
 }
 

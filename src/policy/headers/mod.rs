@@ -2,6 +2,7 @@
 //! the balancer says of the client.
 
 pub mod admission;
+pub mod connection_auth;
 pub mod desync;
 pub mod forwarded;
 pub mod head;

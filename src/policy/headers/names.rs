@@ -15,6 +15,8 @@ pub struct Names {
     pub suspicious: bool,
     /// Something that belongs to this connection alone.
     pub of_the_hop: bool,
+    /// Credentials, of which some are the connection's.
+    pub authorization: bool,
     /// X-Forwarded-For.
     pub forwarded_for: bool,
     /// What only a trusted proxy may say of the way so far.
@@ -42,6 +44,7 @@ impl Names {
                 self.transfer_encoding = true;
                 self.of_the_hop = true;
             }
+            "authorization" | "proxy-authorization" => self.authorization = true,
             "x-forwarded-for" => self.forwarded_for = true,
             "x-forwarded-host" | "forwarded" | "x-real-ip" => self.of_the_way = true,
             other if belongs_to_the_hop(other) => self.of_the_hop = true,
@@ -136,6 +139,9 @@ mod tests {
             check(&[name], Names { of_the_hop: true, ..none });
         }
         check(&["x-forwarded-for"], Names { forwarded_for: true, ..none });
+        for name in ["authorization", "proxy-authorization"] {
+            check(&[name], Names { authorization: true, ..none });
+        }
         for name in ["x-forwarded-host", "forwarded", "x-real-ip"] {
             check(&[name], Names { of_the_way: true, ..none });
         }

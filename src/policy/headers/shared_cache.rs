@@ -6,7 +6,7 @@ use http::header::{CACHE_CONTROL, DATE, EXPIRES};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 /// What tells shared caches to keep an answer without our cookie (RFC 9111 section 5.2.2.4).
-pub const GUARD: &str = "no-cache=\"set-cookie\"";
+pub const GUARD: HeaderValue = HeaderValue::from_static("no-cache=\"set-cookie\"");
 
 /// What an answer says to shared caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,7 +298,7 @@ mod tests {
             "cache-control: no-cache=\"set-cookie\""
         ])));
         let mut guarded = HeaderMap::new();
-        guarded.append(CACHE_CONTROL, HeaderValue::from_static(GUARD));
+        guarded.append(CACHE_CONTROL, GUARD);
         assert!(is_guarded(&guarded), "ours is one");
     }
 

@@ -1,13 +1,13 @@
 //! One try at a target over HTTP/2.
 
-use super::{Attempted, Outgoing, Sent, Told, begin_waiting, ended, lost, tell};
+use super::kept::KeptBody;
+use super::{Attempted, Outgoing, Sent, Told, answered, begin_waiting, ended, lost, tell};
 use crate::config::settings::Upstream;
 use crate::model::report::Report;
 use crate::model::snapshot::Target;
 use crate::net::connect::ConnectError;
 use crate::net::http2::connections::Way;
-use crate::net::http2::stream::Place;
-use crate::proxy::body::RequestBody;
+use crate::net::http2::stream::{Place, Turn};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
 use crate::proxy::progress::Phase;
@@ -18,9 +18,18 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
-/// Sends to one target. What it did nothing with, or what was lost with a connection that had
-/// answered before, goes to it once more, unnoticed: over the same connection if that goes on.
+/// How long what a target refused is sent to it again. It is as long as a refused connect is tried
+/// again where `upstream.reconnect` is as it comes.
+const MAX_REFUSED: Duration = Duration::from_secs(1);
+/// How often a request goes to another connection because its target left the one it was on, and had
+/// done nothing with it.
+const MAX_LEFT: u32 = 3;
+
+/// Sends to one target. What it did nothing with goes to it again, over the same connection if that
+/// goes on, and spends nothing of the retry budget: nothing was asked of the target. What was lost
+/// with a connection that had answered before goes to it once more, unnoticed.
 pub(super) async fn attempt(
     outgoing: &Outgoing,
     request: &Request<()>,
@@ -29,42 +38,79 @@ pub(super) async fn attempt(
     upstream: &Upstream,
     exchange: &mut Exchange,
 ) -> Attempted {
-    let mut is_repeated = false;
+    let body = outgoing.upload.as_ref().map(KeptBody::of);
+    let mut again = Again { left: 0, was_lost: false, refused: None };
+    let mut turn = None;
     loop {
-        let place = match place(target, upstream, exchange).await {
+        let place = match place(target, upstream, turn, exchange).await {
             Ok(place) => place,
             Err(failure) => return failure,
         };
-        let is_proven = place.is_proven();
+        let (is_proven, connection) = (place.is_proven(), Rc::clone(place.connection()));
+        turn = Some(place.turn());
         exchange.story().dispatched = Some(exchange.workplace.now());
         let mut request = request.clone();
         told.write(request.headers_mut(), target);
-        match send(outgoing, request, place, exchange).await {
-            Sent::Answered(response, side) => return Attempted::Answered(response, side),
+        let unsent = match send(outgoing, request, body.clone(), place, exchange).await {
+            Sent::Answered(response, side) => return answered(response, side, target, exchange),
             Sent::Ended(failure) => return Attempted::Failed(failure),
-            Sent::Lost { unsent } => {
-                let may_be_repeated = outgoing.may_be_repeated(unsent);
-                if is_repeated || !(unsent || is_proven) {
-                    return lost(may_be_repeated);
-                }
-                let now = exchange.workplace.now();
-                if !may_be_repeated || !exchange.workplace.try_retry(now.unix_seconds()) {
-                    return Attempted::Failed(Failure::TargetLost);
-                }
-                is_repeated = true;
+            Sent::Lost { unsent } => unsent,
+        };
+        let now = exchange.workplace.now();
+        if unsent {
+            let is_whole = body.as_ref().is_none_or(KeptBody::is_whole);
+            if !is_whole || !again.may_be_sent(connection.rests(), now.monotonic) {
+                return lost(outgoing.may_be_repeated(true));
             }
+            if let Some(body) = &body {
+                body.rewind();
+            }
+            continue;
         }
+        let may_be_repeated = outgoing.may_be_repeated(false);
+        if again.was_lost || !is_proven {
+            return lost(may_be_repeated);
+        }
+        if !may_be_repeated || !exchange.workplace.try_retry(now.unix_seconds()) {
+            return Attempted::Failed(Failure::TargetLost);
+        }
+        again.was_lost = true;
+    }
+}
+
+/// How often a request was sent to this target again, and why.
+struct Again {
+    /// With connections their target left, having done nothing with it.
+    left: u32,
+    /// With a connection that died.
+    was_lost: bool,
+    /// When it was first refused.
+    refused: Option<Instant>,
+}
+
+impl Again {
+    /// Whether what the target did nothing with may be sent once more: it refused it, or left.
+    fn may_be_sent(&mut self, was_refused: bool, now: Instant) -> bool {
+        if was_refused {
+            let since = *self.refused.get_or_insert(now);
+            return now.saturating_duration_since(since) < MAX_REFUSED;
+        }
+        self.left += 1;
+        self.left <= MAX_LEFT
     }
 }
 
 async fn place(
     target: &Target,
     upstream: &Upstream,
+    turn: Option<Turn>,
     exchange: &mut Exchange,
 ) -> Result<Place, Attempted> {
     let pool = &exchange.workplace.pool;
     let connections = pool.http2(&target.live);
-    if let Some(place) = connections.room() {
+    if turn.is_none()
+        && let Some(place) = connections.room()
+    {
         exchange.pass = None;
         return Ok(place);
     }
@@ -93,9 +139,8 @@ async fn place(
             let (timeout, keep_alive) =
                 (reconnect::dial_timeout(&target.live, upstream), upstream.keep_alive);
             let tls = pool.connector(&target.live);
-            connections
-                .take(Way { address, timeout, tls, keep_alive, failed, connected }, &target.live)
-                .await
+            let way = Way { address, timeout, tls, keep_alive, failed, connected };
+            connections.take(way, &target.live, turn).await
         }
     };
     if taken.is_ok() {
@@ -110,14 +155,19 @@ async fn place(
 async fn send(
     outgoing: &Outgoing,
     request: Request<()>,
+    body: Option<KeptBody>,
     place: Place,
     exchange: &Exchange,
 ) -> Sent {
     let progress = &exchange.progress;
     begin_waiting(outgoing, progress, exchange.workplace.now().monotonic);
-    let body = outgoing.upload.as_ref().map(|upload| RequestBody(Rc::clone(upload)));
-    let mut stream = match place.begin(request, body) {
-        Ok(stream) => Box::new(stream),
+    let mut stream = match place.begin(request, body.clone()) {
+        Ok(stream) => {
+            if exchange.is_private() {
+                stream.take_no_more();
+            }
+            Box::new(stream)
+        }
         Err(trouble) => return ended(outgoing, trouble),
     };
     let mut fields = HeaderMap::new();
@@ -128,6 +178,9 @@ async fn send(
     });
     match answer.await {
         Ok(Ok(status)) => {
+            if let Some(body) = body {
+                body.forget();
+            }
             let mut response = Response::new(());
             *response.status_mut() = status;
             *response.headers_mut() = fields;

@@ -1,4 +1,6 @@
-"""A replica that speaks gRPC: grpc_target.py NAME
+"""A replica that speaks gRPC: grpc_target.py NAME [STREAMS]
+
+With STREAMS, so many calls at once on a connection.
 
 Messages are bytes as they are. A line on standard output for each call that hangs and each that its
 client gave up.
@@ -11,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-name = sys.argv[1]
+name, *streams = sys.argv[1:]
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -78,6 +80,7 @@ methods = {
 server = grpc.server(
     ThreadPoolExecutor(40),
     handlers=[grpc.method_handlers_generic_handler("shop.Cart", methods)],
+    options=[("grpc.max_concurrent_streams", int(most)) for most in streams],
 )
 port = server.add_insecure_port("127.0.0.1:0")
 server.start()

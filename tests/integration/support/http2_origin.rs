@@ -63,6 +63,8 @@ impl Http2Origin {
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).unwrap();
                 while let Ok((stream, _)) = listener.accept().await {
+                    // As servers do: an answer's head waits for no acknowledgement of what was before.
+                    let _ = stream.set_nodelay(true);
                     let (serve, heard, builder) = (serve.clone(), heard.clone(), builder.clone());
                     let connections = connections.clone();
                     tokio::spawn(async move {

@@ -1,0 +1,105 @@
+//! Authentication of a connection: with NTLM, and Negotiate where a server takes it so, what a client
+//! proved holds for whatever follows on the connection (RFC 4559 section 6). A target's connection
+//! over which this happened must serve no other client.
+
+use http::HeaderMap;
+use http::header::{
+    AUTHORIZATION, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE,
+};
+
+/// The schemes that are of the connection.
+const SCHEMES: [&[u8]; 2] = [b"ntlm", b"negotiate"];
+const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
+
+/// Whether a request authenticates the connection it goes over: its credentials are of such a scheme.
+pub fn is_in_request(headers: &HeaderMap) -> bool {
+    let values = [AUTHORIZATION, PROXY_AUTHORIZATION];
+    values.iter().flat_map(|name| headers.get_all(name)).any(|value| {
+        let value = value.as_bytes().trim_ascii_start();
+        let end = value.iter().position(|byte| !is_token(*byte)).unwrap_or(value.len());
+        is_scheme(&value[..end])
+    })
+}
+
+/// Whether an answer goes on with it: it carries a token after such a scheme. A bare offer of the
+/// scheme does not count.
+pub fn is_in_answer(headers: &HeaderMap) -> bool {
+    let names =
+        [WWW_AUTHENTICATE, PROXY_AUTHENTICATE, AUTHENTICATION_INFO, PROXY_AUTHENTICATION_INFO];
+    let mut values = names.iter().flat_map(|name| headers.get_all(name));
+    // Challenges and their parameters are both separated by commas (RFC 9110 section 11.6.1); a token
+    // and a scheme have none in them. One in a quoted string is rather taken for a token than missed.
+    values.any(|value| value.as_bytes().split(|byte| *byte == b',').any(has_token))
+}
+
+/// Whether a challenge is such a scheme and something after it.
+fn has_token(challenge: &[u8]) -> bool {
+    let mut words = challenge.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    words.next().is_some_and(is_scheme) && words.next().is_some()
+}
+
+fn is_scheme(word: &[u8]) -> bool {
+    SCHEMES.iter().any(|scheme| scheme.eq_ignore_ascii_case(word))
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        lines.iter().map(line).collect()
+    }
+
+    #[test]
+    fn credentials_of_a_connection_are_told_from_those_of_a_request() {
+        for (lines, expected) in [
+            (&[("authorization", "NTLM TlRMTVNTUAAB")][..], true),
+            (&[("authorization", "ntlm TlRMTVNTUAAB")], true),
+            (&[("authorization", "Negotiate YII=")], true),
+            (&[("authorization", "  NEGOTIATE\tYII=")], true),
+            (&[("authorization", "Negotiate")], true),
+            (&[("proxy-authorization", "NTLM TlRM")], true),
+            (&[("authorization", "Basic eA=="), ("authorization", "NTLM TlRM")], true),
+            (&[("authorization", "Basic TlRMTQ==")], false),
+            (&[("authorization", "Bearer NTLM")], false),
+            (&[("authorization", "NTLMv2 x")], false),
+            (&[("authorization", "Digest username=\"NTLM x\"")], false),
+            (&[("x-authorization", "NTLM x")], false),
+            (&[], false),
+        ] {
+            assert_eq!(is_in_request(&headers(lines)), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_told_from_an_offer() {
+        for (lines, expected) in [
+            (&[("www-authenticate", "NTLM TlRMTVNTUAAC")][..], true),
+            (&[("www-authenticate", "negotiate oYG2==")], true),
+            (&[("www-authenticate", "Negotiate"), ("www-authenticate", "NTLM TlRM")], true),
+            (&[("www-authenticate", "Basic realm=\"x\", NTLM TlRM")], true),
+            (&[("www-authenticate", "Negotiate, NTLM TlRM, Basic realm=\"x\"")], true),
+            (&[("proxy-authenticate", "NTLM TlRM")], true),
+            (&[("authentication-info", "Negotiate oYG2")], true),
+            (&[("proxy-authentication-info", "Negotiate oYG2")], true),
+            (&[("www-authenticate", "NTLM")], false),
+            (&[("www-authenticate", "Negotiate , NTLM ")], false),
+            (&[("www-authenticate", "Negotiate"), ("www-authenticate", "NTLM")], false),
+            (&[("www-authenticate", "Basic realm=\"NTLM x\"")], false),
+            (&[("www-authenticate", "Digest nonce=\"x\", qop=\"auth\"")], false),
+            (&[("authentication-info", "nextnonce=\"x\"")], false),
+            (&[], false),
+        ] {
+            assert_eq!(is_in_answer(&headers(lines)), expected, "{lines:?}");
+        }
+    }
+}
