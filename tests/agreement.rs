@@ -251,7 +251,7 @@ fn any_token(
             }
             Some(keys.ours.seal(kind, &contents).as_str().to_owned())
         }
-        35..50 if kind == Kind::Group => {
+        35..75 if kind == Kind::Group => {
             // Another group stands in, or did.
             let own = Pin {
                 group: GroupKey::of(group),
