@@ -8,6 +8,7 @@
 use super::tls::acceptor::ServerStream;
 use crate::config::settings::Alpn;
 use bytes::Bytes;
+use socket2::SockRef;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -37,6 +38,39 @@ impl Stream {
         match self {
             Stream::Plain(_) => false,
             Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(Alpn::Http2.id()),
+        }
+    }
+
+    /// Closes it with a reset, so that its end is not taken for the end of what was said. What was not
+    /// sent by now is lost.
+    pub fn reset(self) {
+        let socket = self.into_socket();
+        // It fails on no socket that is open; the close would be a plain one.
+        let _ = socket.set_zero_linger();
+    }
+
+    /// The same after the kernel has sent what it holds, and the peer has confirmed all but some 3 KiB
+    /// of it. What is left is counted by no call that is safe; but a socket whose buffer is as small as
+    /// it can be (4,608 bytes with overhead), and which takes nothing beside unsent bytes, is
+    /// writable just then (tcp(7), TCP_NOTSENT_LOWAT; `sk_stream_is_writeable`).
+    ///
+    /// # Errors
+    /// Where the socket is no longer one. It is reset all the same, as it is where this is dropped.
+    pub async fn reset_once_sent(self) -> io::Result<()> {
+        let socket = self.into_socket();
+        socket.set_zero_linger()?;
+        let options = SockRef::from(&socket);
+        options.set_tcp_notsent_lowat(1)?;
+        options.set_send_buffer_size(0)?;
+        // Registered anew, for the runtime keeps in mind that it was writable before.
+        let socket = TcpStream::from_std(socket.into_std()?)?;
+        socket.writable().await
+    }
+
+    fn into_socket(self) -> TcpStream {
+        match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.into_inner().0,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::net::http1::BrokenOff;
 use crate::observe::counters::Counters;
 use crate::policy::headers::hop_by_hop;
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderName, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::cell::{Cell, RefCell};
@@ -211,6 +211,8 @@ pub struct ResponseBody {
 enum Source {
     Own(Option<Bytes>),
     Target(Lease),
+    /// It broke off when so many times all that was to be written had been.
+    Broken(u64),
     Gone,
 }
 
@@ -304,7 +306,12 @@ impl ResponseBody {
     }
 
     /// A target's body, passed on.
-    pub fn of_target(lease: Lease, exchange: Exchange) -> Self {
+    pub fn of_target(lease: Lease, mut exchange: Exchange) -> Self {
+        if exchange.story().version == Version::HTTP_10
+            && lease.side.with(TargetSide::left).is_none()
+        {
+            exchange.progress.ends_by_close(true);
+        }
         Self { source: Source::Target(lease), exchange: Some(exchange) }
     }
 }
@@ -328,6 +335,10 @@ impl Body for ResponseBody {
         match &mut this.source {
             Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Gone => Poll::Ready(None),
+            Source::Broken(flushes) => match &this.exchange {
+                Some(exchange) if exchange.progress.watch.flushes() == *flushes => Poll::Pending,
+                _ => Poll::Ready(Some(Err(Broken))),
+            },
             Source::Target(lease) => {
                 let polled = std::task::ready!(lease.side.poll_frame(cx));
                 let Some(exchange) = &mut this.exchange else {
@@ -342,7 +353,13 @@ impl Body for ResponseBody {
                         // The client must see that the answer is not whole: hyper closes without
                         // a last chunk, or short of the length.
                         exchange.story().error = Some("target_broke_off");
-                        Poll::Ready(Some(Err(Broken)))
+                        exchange.progress.linger();
+                        // hyper throws away what it has not written yet: it hears of this after
+                        // that. It asks again once all of it has been written.
+                        let flushes = exchange.progress.watch.flushes();
+                        let is_http2 = exchange.story().version == Version::HTTP_2;
+                        this.source = Source::Broken(flushes);
+                        if is_http2 { Poll::Ready(Some(Err(Broken))) } else { Poll::Pending }
                     }
                     None => {
                         exchange.story().is_complete = true;
@@ -357,6 +374,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Own(bytes) => bytes.is_none(),
             Source::Target(lease) => lease.side.with(TargetSide::is_done),
+            Source::Broken(_) => false,
             Source::Gone => true,
         }
     }
@@ -369,6 +387,7 @@ impl Body for ResponseBody {
             Source::Target(lease) => {
                 lease.side.with(TargetSide::left).map(SizeHint::with_exact).unwrap_or_default()
             }
+            Source::Broken(_) => SizeHint::default(),
             Source::Gone => SizeHint::with_exact(0),
         }
     }

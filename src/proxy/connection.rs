@@ -219,6 +219,12 @@ async fn finish(workplace: &Rc<Workplace>, progress: &Progress, mut stream: Stre
         progress.linger();
         Ended::unread(Rc::clone(workplace), &progress.client, status, why).write_now(progress);
     }
+    if progress.must_reset() {
+        // What was sent before is to arrive before the reset does.
+        let _ = tokio::time::timeout(LONGEST_SEND, stream.reset_once_sent()).await;
+        progress.ends_by_close(false);
+        return;
+    }
     if progress.must_linger() {
         progress.enter(Phase::Responding, Moment::now().monotonic, None);
         linger(&mut stream, broke_off).await;
@@ -237,6 +243,9 @@ fn answered_by_hyper(error: &hyper::Error) -> (StatusCode, &'static str) {
         false => (StatusCode::BAD_REQUEST, "malformed_head"),
     }
 }
+
+/// How long a client may take to take what was sent before a reset.
+const LONGEST_SEND: Duration = Duration::from_secs(1);
 
 /// How long, and how much, is read and thrown away after the last answer.
 const LINGER: Duration = Duration::from_secs(1);

@@ -98,6 +98,8 @@ pub struct Progress {
     /// Whether hyper holds buffers for it.
     is_equipped: Cell<bool>,
     must_linger: Cell<bool>,
+    /// Whether the answer under way ends with the connection, so that a plain end says it is whole.
+    ends_by_close: Cell<bool>,
     /// Whether its client was told to open no more streams.
     said_goodbye: Cell<bool>,
     /// The side of a target that takes the rest of a request already answered.
@@ -126,6 +128,7 @@ impl Progress {
             waker: RefCell::new(None),
             is_equipped: Cell::new(false),
             must_linger: Cell::new(false),
+            ends_by_close: Cell::new(false),
             said_goodbye: Cell::new(false),
             sending: RefCell::new(Weak::new()),
             ended: RefCell::new(Vec::new()),
@@ -235,6 +238,16 @@ impl Progress {
         self.must_linger.get()
     }
 
+    /// Notes whether the answer under way ends with the connection and is not whole yet.
+    pub fn ends_by_close(&self, does: bool) {
+        self.ends_by_close.set(does);
+    }
+
+    /// Whether a plain end would make half an answer look whole.
+    pub fn must_reset(&self) -> bool {
+        self.ends_by_close.get()
+    }
+
     /// Keeps what is to be written down of an exchange until its last bytes have gone out.
     pub fn push_ended(&self, ended: Ended) {
         self.flushes_before.set(self.watch.flushes());
@@ -251,6 +264,9 @@ impl Progress {
             self.enter(Phase::Idle, now.monotonic, None);
         }
         for ended in self.ended.borrow_mut().drain(..) {
+            if ended.is_complete() {
+                self.ends_by_close.set(false);
+            }
             ended.write(self, now);
         }
     }
@@ -404,6 +420,11 @@ impl Drop for Progress {
     fn drop(&mut self) {
         // Where the process cut what was under way.
         self.settle_all();
+        if self.must_reset()
+            && let Some(stream) = self.watch.take_stream()
+        {
+            stream.reset();
+        }
     }
 }
 

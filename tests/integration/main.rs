@@ -20,6 +20,8 @@ mod attributes;
 mod bad_input;
 /// Who serves newcomers: each algorithm, a slow start, a failing target.
 mod balancing;
+/// Targets that fail in the middle of an answer: what came before arrives, and that it broke off shows.
+mod broken_answers;
 /// What a health check asks, over what, and which answers it takes.
 mod checks;
 /// The real program, its exit codes, and the demo's own curl lines.

@@ -4,7 +4,7 @@
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::{Body, Frame};
-use std::io::{IoSlice, Write};
+use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
@@ -30,6 +30,7 @@ pub(super) struct Sending<B> {
     /// Of the head.
     head_sent: usize,
     began_chunks: bool,
+    was_reset: bool,
     state: State,
 }
 
@@ -55,6 +56,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             chunk: Bytes::new(),
             head_sent: 0,
             began_chunks: false,
+            was_reset: false,
             state: State::Sent,
         }
     }
@@ -81,6 +83,12 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
 
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Sent | State::Refused)
+    }
+
+    /// Whether the target reset the connection, and this is where that was said: the kernel says it
+    /// once, and to reads an end afterwards.
+    pub(super) fn was_reset(&self) -> bool {
+        self.was_reset
     }
 
     /// Sends no more of it.
@@ -123,7 +131,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             };
             match std::task::ready!(written) {
                 Ok(count) if count > 0 => self.advance(count, head.len()),
-                Ok(_) | Err(_) => self.give_up(),
+                Ok(_) => self.give_up(),
+                Err(error) => {
+                    self.was_reset = error.kind() == io::ErrorKind::ConnectionReset;
+                    self.give_up();
+                }
             }
         }
         Poll::Ready(Ok(()))

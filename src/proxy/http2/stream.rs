@@ -1,7 +1,7 @@
 //! One stream: its request in, its answer out. A deadline is looked at around all of it, for a body
 //! whose client takes nothing is never asked (and so could not look at one itself).
 
-use super::outflow::{Outflow, Queued};
+use super::outflow::{Outflow, Pieces, Queued};
 use super::tunnel::StreamTunnel;
 use super::{FIELD_IN_MEMORY, Open, Shared};
 use crate::policy::headers::head::Refusal;
@@ -213,7 +213,16 @@ async fn answer(
         return End::Whole;
     }
     let outflow = &open.shared.outflow;
-    let mut sending = Sending { open, stream, outflow, chunk: Bytes::new(), unnoted: 0 };
+    let mut sending = Sending {
+        open,
+        stream,
+        outflow,
+        pieces: Pieces::default(),
+        chunk: Bytes::new(),
+        unnoted: 0,
+        began: false,
+        broke_off: false,
+    };
     let mut body = pin!(body);
     poll_fn(|cx| {
         open.shared.workplace.begin_turn();
@@ -235,15 +244,24 @@ struct Sending<'s> {
     open: &'s Open,
     stream: SendStream<Queued>,
     outflow: &'s Rc<Outflow>,
+    /// Those handed over and not sent.
+    pieces: Pieces,
     /// What the client has not yet given room for.
     chunk: Bytes,
     /// What went out since it was last noted.
     unnoted: usize,
+    /// Whether a frame of the body was handed over.
+    began: bool,
+    /// Whether the body did.
+    broke_off: bool,
 }
 
 impl Sending<'_> {
     fn poll(&mut self, cx: &mut Context<'_>, mut body: Pin<&mut ResponseBody>) -> Poll<End> {
         loop {
+            if self.broke_off {
+                return self.poll_end(cx);
+            }
             // Nothing is taken from a target that cannot go out.
             if self.outflow.is_full(cx) {
                 return Poll::Pending;
@@ -255,7 +273,8 @@ impl Sending<'_> {
                 let piece = self.chunk.split_to(room.min(self.chunk.len()));
                 let is_last = self.chunk.is_empty() && body.is_end_stream();
                 self.note(piece.len());
-                let queued = Queued::new(piece, self.outflow);
+                let queued = Queued::new(piece, self.outflow, &self.pieces);
+                self.began = true;
                 if self.stream.send_data(queued, is_last).is_err() {
                     return Poll::Ready(End::TakenBack);
                 }
@@ -266,7 +285,12 @@ impl Sending<'_> {
                 continue;
             }
             let sent = match ready!(body.as_mut().poll_frame(cx)) {
-                Some(Err(Broken)) => return Poll::Ready(self.call_off(&mut body)),
+                Some(Err(Broken)) => {
+                    if let Some(end) = self.call_off(&mut body) {
+                        return Poll::Ready(end);
+                    }
+                    continue;
+                }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         self.chunk = data;
@@ -278,18 +302,39 @@ impl Sending<'_> {
                         self.stream.send_trailers(trailers)
                     }
                 },
-                None => self.stream.send_data(Queued::new(Bytes::new(), self.outflow), true),
+                None => {
+                    let end = Queued::new(Bytes::new(), self.outflow, &self.pieces);
+                    self.stream.send_data(end, true)
+                }
             };
             return Poll::Ready(sent.map_or(End::TakenBack, |()| End::Whole));
         }
     }
 
-    /// Ends half of an answer, so that nobody takes it for the whole.
-    fn call_off(&mut self, body: &mut ResponseBody) -> End {
+    /// Begins to end half of an answer, so that it is not taken for the whole.
+    fn call_off(&mut self, body: &mut ResponseBody) -> Option<End> {
         if body.is_of_call() && self.stream.send_trailers(respond::broken_call()).is_ok() {
-            return End::CalledOff;
+            return Some(End::CalledOff);
         }
-        End::Reset(Reason::INTERNAL_ERROR)
+        self.broke_off = true;
+        // A reset throws away what the library holds of the stream: a head alone too, which nothing
+        // tells of but a frame behind it.
+        if !self.began {
+            let mark = Queued::new(Bytes::new(), self.outflow, &self.pieces);
+            if self.stream.send_data(mark, false).is_err() {
+                return Some(End::TakenBack);
+            }
+        }
+        None
+    }
+
+    /// Resets the stream once the frames before it have gone out.
+    fn poll_end(&mut self, cx: &Context<'_>) -> Poll<End> {
+        if self.pieces.are_out() {
+            return Poll::Ready(End::Reset(Reason::INTERNAL_ERROR));
+        }
+        self.outflow.wait(cx);
+        Poll::Pending
     }
 
     /// Asks for room for what is at hand, and for no more: what one stream claims, others lack.
