@@ -158,6 +158,7 @@ pub struct Watch {
     read: AtomicU64,
     written: AtomicU64,
     flushes: AtomicU64,
+    ends: AtomicBool,
     left_behind: Mutex<Option<Stream>>,
 }
 
@@ -193,6 +194,12 @@ impl Watch {
     /// Notes that all that was to be written had been.
     pub fn note_flushed(&self) {
         self.flushes.store(self.flushes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Has the stream's sending half ended when next all was written that was to be: the answer is the
+    /// last, and its request goes on.
+    pub fn end_when_flushed(&self) {
+        self.ends.store(true, Ordering::Relaxed);
     }
 
     /// How often all that was to be written had been. hyper flushes its stream only then.
@@ -360,6 +367,12 @@ impl AsyncWrite for WatchedStream {
         // Records may still wait for room in the socket.
         if polled.is_ready() {
             self.watch.note_flushed();
+            // Where it waits, it is tried again with the next flush, or the stream is closed.
+            if self.watch.ends.load(Ordering::Relaxed)
+                && self.stream()?.poll_shutdown(cx).is_ready()
+            {
+                self.watch.ends.store(false, Ordering::Relaxed);
+            }
         }
         polled
     }

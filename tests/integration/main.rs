@@ -28,6 +28,8 @@ mod checks;
 mod command_line;
 /// SIGTERM: what is in flight finishes, what stands still is cut.
 mod draining;
+/// Answers that come before the end of their request, and whose fault it is where that stands still.
+mod early_answers;
 /// Where a request would go, and the cookies that bring it there, by the real program.
 mod explain;
 /// Targets that refuse, hang, reset and answer garbage; clients that stall, lie and leave.

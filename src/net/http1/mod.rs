@@ -179,6 +179,11 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         !self.sending.is_over()
     }
 
+    /// Bytes of the request that the target took, and whether what is at hand waits for it.
+    pub fn taken(&self) -> (u64, bool) {
+        self.sending.taken()
+    }
+
     /// Sends on what is left of the request after its answer has begun.
     pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
         if !self.sending.is_over()

@@ -31,6 +31,9 @@ pub(super) struct Sending<B> {
     head_sent: usize,
     began_chunks: bool,
     was_reset: bool,
+    /// Bytes that the target took, and whether it takes no more by now.
+    taken: u64,
+    is_blocked: bool,
     state: State,
 }
 
@@ -57,6 +60,8 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             head_sent: 0,
             began_chunks: false,
             was_reset: false,
+            taken: 0,
+            is_blocked: false,
             state: State::Sent,
         }
     }
@@ -74,6 +79,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     /// Whether a head of this length went out.
     pub(super) fn has_sent(&self, head: usize) -> bool {
         self.head_sent >= head
+    }
+
+    /// Bytes that the target took, and whether what is at hand waits for it to take more.
+    pub(super) fn taken(&self) -> (u64, bool) {
+        (self.taken, self.is_blocked)
     }
 
     /// Whether all of it went out.
@@ -104,6 +114,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
         stream: &mut S,
         head: &[u8],
     ) -> Poll<Result<(), Broken>> {
+        self.is_blocked = false;
         while !self.is_over() {
             if self.line.is_empty() && self.chunk.is_empty() && self.state == State::Streaming {
                 self.fetch(cx)?;
@@ -112,7 +123,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             let total = head.len() + self.line.len() + self.chunk.len();
             if total == 0 {
                 // TLS may still hold what it took; a plain stream never does.
-                if std::task::ready!(Pin::new(&mut *stream).poll_flush(cx)).is_err() {
+                let Poll::Ready(flushed) = Pin::new(&mut *stream).poll_flush(cx) else {
+                    self.is_blocked = true;
+                    return Poll::Pending;
+                };
+                if flushed.is_err() {
                     self.give_up();
                     break;
                 }
@@ -129,7 +144,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                 let parts = [head, &self.line, &self.chunk].map(IoSlice::new);
                 Pin::new(&mut *stream).poll_write_vectored(cx, &parts)
             };
-            match std::task::ready!(written) {
+            let Poll::Ready(written) = written else {
+                self.is_blocked = true;
+                return Poll::Pending;
+            };
+            match written {
                 Ok(count) if count > 0 => self.advance(count, head.len()),
                 Ok(_) => self.give_up(),
                 Err(error) => {
@@ -142,6 +161,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     }
 
     fn advance(&mut self, mut count: usize, head_left: usize) {
+        self.taken += count as u64;
         let of_head = count.min(head_left);
         self.head_sent += of_head;
         count -= of_head;

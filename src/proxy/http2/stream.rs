@@ -6,7 +6,7 @@ use super::tunnel::StreamTunnel;
 use super::{FIELD_IN_MEMORY, Open, Shared};
 use crate::policy::headers::head::Refusal;
 use crate::policy::headers::http2;
-use crate::proxy::body::{Broken, ClientBody, ResponseBody};
+use crate::proxy::body::{Broken, ClientBody, Fault, ResponseBody};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
 use crate::proxy::handle;
@@ -89,8 +89,7 @@ pub(super) async fn serve(
     let exchange = Exchange::begin(workplace.clone(), progress.clone(), &parts);
     progress.watch.note_read(bytes);
     let response = if is_too_large {
-        let has_body = !body.is_end_stream();
-        Ok(handle::refused(exchange, Failure::Head(Refusal::TooLarge), has_body))
+        Ok(handle::refused(exchange, Failure::Head(Refusal::TooLarge)))
     } else {
         // Boxed: it is large, and most of an answer's life is after it.
         let mut response = Box::pin(handle::answered(exchange, parts, body, upgrade));
@@ -142,6 +141,21 @@ pub(super) async fn serve(
         End::CalledOff => {}
     }
     progress.settle_all();
+    if progress.is_keeping() {
+        // The target goes on reading what the client goes on sending.
+        progress.begin_lingering(workplace.now().monotonic);
+        poll_fn(|cx| {
+            workplace.begin_turn();
+            progress.remember_waker(cx.waker());
+            progress.poll_sending(cx);
+            match progress.expiry().is_some() || !progress.is_keeping() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+        progress.let_go();
+    }
     let left_over = left_over.take();
     if let (End::Whole, Some(body)) = (end, left_over) {
         drain(body).await;
@@ -405,19 +419,19 @@ impl StreamBody {
     pub(in crate::proxy) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         self.is_read.set(true);
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
         match ready!(poll_data(stream, cx)) {
-            Some(data) => Poll::Ready(Some(data.map(|data| {
+            Some(data) => Poll::Ready(Some(data.map_err(|Broken| Fault::Gone).map(|data| {
                 let data = gather(stream, cx, data);
                 self.progress.watch.note_read(data.len());
                 Frame::data(data)
             }))),
             None => {
-                let trailers = ready!(stream.poll_trailers(cx)).map_err(|_| Broken);
+                let trailers = ready!(stream.poll_trailers(cx)).map_err(|_| Fault::Gone);
                 let fitting = trailers.and_then(|trailers| match trailers {
-                    Some(trailers) if self.are_too_large(&trailers) => Err(Broken),
+                    Some(trailers) if self.are_too_large(&trailers) => Err(Fault::Malformed),
                     trailers => Ok(trailers),
                 });
                 Poll::Ready(fitting.transpose().map(|trailers| trailers.map(Frame::trailers)))
