@@ -166,7 +166,21 @@ async fn speak(
             Poll::Pending => Poll::Pending,
         }
     });
-    match (end.await, *connection) {
+    let end = end.await;
+    if matches!(end, End::Done(Ok(()))) {
+        // hyper is done with a request that it has read; the target may not have taken all of it.
+        poll_fn(|cx| {
+            workplace.begin_turn();
+            progress.remember_waker(cx.waker());
+            progress.poll_sending(cx);
+            match progress.is_keeping() && progress.expiry().is_none() {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+    match (end, *connection) {
         (End::Idle, connection) => match connection.into_parts() {
             Some(parts) => {
                 let mut stream = parts.io.into_inner();
