@@ -17,6 +17,7 @@ mod remembered;
 mod request;
 mod reroute;
 pub mod respond;
+mod taking;
 pub mod target_side;
 pub mod upgrade;
 pub mod workplace;

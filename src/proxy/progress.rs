@@ -9,6 +9,7 @@
 use super::body::Lease;
 use super::client::Client;
 use super::exchange::Ended;
+use super::taking::{Look, Taking};
 use super::target_side::TargetSide;
 use super::workplace::{Lingering, Workplace};
 use crate::config::settings::ListenerTimeouts;
@@ -108,13 +109,8 @@ pub struct Progress {
     must_linger: Cell<bool>,
     /// Whether some of the request under way was not read.
     request_left: Cell<bool>,
-    /// Bytes of a request that a target has taken, and whether it takes no more by now.
-    sent: Cell<(u64, bool)>,
-    /// The first of these when the target was last seen to take any, and since when it takes none.
-    taken_before: Cell<u64>,
-    blocked_since: Cell<Option<Instant>>,
-    /// How long a target may take nothing.
-    response_timeout: Cell<Duration>,
+    /// Whether the target takes what there is of it.
+    taking: Taking,
     /// The side of a target that goes on reading a request after its answer has gone out.
     kept: RefCell<Option<(Lease, Lingering)>>,
     /// Whether the answer under way ends with the connection, so that a plain end says it is whole.
@@ -148,10 +144,7 @@ impl Progress {
             is_equipped: Cell::new(false),
             must_linger: Cell::new(false),
             request_left: Cell::new(false),
-            sent: Cell::new((0, false)),
-            taken_before: Cell::new(0),
-            blocked_since: Cell::new(None),
-            response_timeout: Cell::new(Duration::MAX),
+            taking: Taking::default(),
             kept: RefCell::new(None),
             ends_by_close: Cell::new(false),
             said_goodbye: Cell::new(false),
@@ -280,16 +273,13 @@ impl Progress {
     /// Waits for the rest of a request's body, and for a target to take it: for so long.
     pub fn enter_upload(&self, now: Instant, deadline: Option<Instant>, response: Duration) {
         self.enter(Phase::Upload, now, deadline);
-        self.response_timeout.set(response);
-        self.sent.set((0, false));
-        self.taken_before.set(0);
-        self.blocked_since.set(None);
+        self.taking.begin(response);
     }
 
     /// Notes how much a target has taken, and whether what is at hand waits for it to take more. As
     /// long as it does, nothing is asked of the client.
     pub fn note_sent(&self, taken: u64, is_blocked: bool) {
-        self.sent.set((taken, is_blocked));
+        self.taking.note(taken, is_blocked);
     }
 
     /// Reads on after the last byte of the answer; the bounds run from there.
@@ -489,22 +479,15 @@ impl Progress {
                 if active {
                     self.since.set(now);
                 }
-                let (taken, is_blocked) = self.sent.get();
-                let before = self.taken_before.replace(taken);
-                if !is_blocked {
-                    if self.blocked_since.take().is_some() {
-                        // The client was not waited for until now.
-                        self.since.set(now);
+                match self.taking.look(now) {
+                    Look::Blocked { too_long } => (overdue || too_long).then_some(Expiry::Response),
+                    Look::Takes { resumed } => {
+                        if resumed {
+                            self.since.set(now);
+                        }
+                        (overdue || elapsed() >= self.timeouts.idle).then_some(Expiry::Request)
                     }
-                    return (overdue || elapsed() >= self.timeouts.idle).then_some(Expiry::Request);
                 }
-                let since = match self.blocked_since.get() {
-                    Some(since) if taken == before => since,
-                    _ => now,
-                };
-                self.blocked_since.set(Some(since));
-                let elapsed = now.saturating_duration_since(since);
-                (overdue || elapsed >= self.response_timeout.get()).then_some(Expiry::Response)
             }
             Phase::Waiting => overdue.then_some(Expiry::Response),
             Phase::Lingering => {

@@ -1,6 +1,7 @@
 //! One stream: its request in, its answer out. A deadline is looked at around all of it, for a body
 //! whose client takes nothing is never asked (and so could not look at one itself).
 
+use super::incoming::{gather, poll_data};
 use super::outflow::{Outflow, Pieces, Queued};
 use super::tunnel::StreamTunnel;
 use super::{FIELD_IN_MEMORY, Open, Shared};
@@ -13,7 +14,7 @@ use crate::proxy::handle;
 use crate::proxy::progress::Progress;
 use crate::proxy::respond;
 use crate::proxy::upgrade::Upgrade;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -32,9 +33,6 @@ use tokio::sync::oneshot;
 /// Bytes that show a client to take its answer: fewer could be one at a time, for ever (a window
 /// update may be for a single byte, CVE-2019-9517).
 const SOME_PROGRESS: usize = 1_024;
-/// Frames of a request's body below this are put together, to so many bytes.
-const SMALL_FRAME: usize = 1 << 10;
-const MOST_GATHERED: usize = 16 << 10;
 /// What is asked of the client's windows for one piece.
 const LARGEST_CLAIM: usize = 64 << 10;
 
@@ -457,46 +455,6 @@ impl Drop for StreamBody {
     fn drop(&mut self) {
         *self.left_over.borrow_mut() = self.stream.take().filter(|stream| !stream.is_end_stream());
     }
-}
-
-/// The next bytes, for which the client is given room again.
-pub(super) fn poll_data(
-    stream: &mut RecvStream,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Bytes, Broken>>> {
-    loop {
-        match ready!(stream.poll_data(cx)) {
-            None => return Poll::Ready(None),
-            Some(Err(_)) => return Poll::Ready(Some(Err(Broken))),
-            // An empty frame says that the stream ends, or nothing.
-            Some(Ok(data)) if data.is_empty() => {}
-            Some(Ok(data)) => {
-                // It fails where the stream is gone, which the next read says.
-                let _ = stream.flow_control().release_capacity(data.len());
-                return Poll::Ready(Some(Ok(data)));
-            }
-        }
-    }
-}
-
-/// Puts a small frame together with those that have come after it. Each piece costs a call on
-/// its way to the target; taken one by one they would pile up in the library, which ends a
-/// connection with too many of them.
-fn gather(stream: &mut RecvStream, cx: &mut Context<'_>, first: Bytes) -> Bytes {
-    if first.len() >= SMALL_FRAME {
-        return first;
-    }
-    let mut gathered = BytesMut::new();
-    // An end or an error is met again by the next read.
-    while gathered.len() < MOST_GATHERED
-        && let Poll::Ready(Some(Ok(more))) = poll_data(stream, cx)
-    {
-        if gathered.is_empty() {
-            gathered.extend_from_slice(&first);
-        }
-        gathered.extend_from_slice(&more);
-    }
-    if gathered.is_empty() { first } else { gathered.freeze() }
 }
 
 /// Memory that a request's head takes.

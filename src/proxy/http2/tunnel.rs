@@ -1,8 +1,9 @@
 //! A stream that carries another protocol's bytes both ways (RFC 8441 section 5).
 
 use super::Open;
+use super::incoming::poll_data;
 use super::outflow::{Outflow, Pieces, Queued};
-use super::stream::{poll_data, poll_room};
+use super::stream::poll_room;
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
 use std::fmt;
