@@ -7,6 +7,7 @@ pub mod body;
 pub mod client;
 pub mod connection;
 pub mod exchange;
+pub mod expiry;
 pub mod failure;
 pub mod handle;
 pub mod handshake;
