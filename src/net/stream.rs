@@ -8,6 +8,7 @@
 use super::tls::acceptor::ServerStream;
 use crate::config::settings::Alpn;
 use bytes::Bytes;
+use socket2::SockRef;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -37,6 +38,39 @@ impl Stream {
         match self {
             Stream::Plain(_) => false,
             Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(Alpn::Http2.id()),
+        }
+    }
+
+    /// Closes it with a reset, so that its end is not taken for the end of what was said. What was not
+    /// sent by now is lost.
+    pub fn reset(self) {
+        let socket = self.into_socket();
+        // It fails on no socket that is open; the close would be a plain one.
+        let _ = socket.set_zero_linger();
+    }
+
+    /// The same after the kernel has sent what it holds, and the peer has confirmed all but some 3 KiB
+    /// of it. What is left is counted by no call that is safe; but a socket whose buffer is as small as
+    /// it can be (4,608 bytes with overhead), and which takes nothing beside unsent bytes, is
+    /// writable just then (tcp(7), TCP_NOTSENT_LOWAT; `sk_stream_is_writeable`).
+    ///
+    /// # Errors
+    /// Where the socket is no longer one. It is reset all the same, as it is where this is dropped.
+    pub async fn reset_once_sent(self) -> io::Result<()> {
+        let socket = self.into_socket();
+        socket.set_zero_linger()?;
+        let options = SockRef::from(&socket);
+        options.set_tcp_notsent_lowat(1)?;
+        options.set_send_buffer_size(0)?;
+        // Registered anew, for the runtime keeps in mind that it was writable before.
+        let socket = TcpStream::from_std(socket.into_std()?)?;
+        socket.writable().await
+    }
+
+    fn into_socket(self) -> TcpStream {
+        match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.into_inner().0,
         }
     }
 
@@ -124,6 +158,7 @@ pub struct Watch {
     read: AtomicU64,
     written: AtomicU64,
     flushes: AtomicU64,
+    ends: AtomicBool,
     left_behind: Mutex<Option<Stream>>,
 }
 
@@ -159,6 +194,12 @@ impl Watch {
     /// Notes that all that was to be written had been.
     pub fn note_flushed(&self) {
         self.flushes.store(self.flushes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Has the stream's sending half ended when next all was written that was to be: the answer is the
+    /// last, and its request goes on.
+    pub fn end_when_flushed(&self) {
+        self.ends.store(true, Ordering::Relaxed);
     }
 
     /// How often all that was to be written had been. hyper flushes its stream only then.
@@ -326,6 +367,12 @@ impl AsyncWrite for WatchedStream {
         // Records may still wait for room in the socket.
         if polled.is_ready() {
             self.watch.note_flushed();
+            // Where it waits, it is tried again with the next flush, or the stream is closed.
+            if self.watch.ends.load(Ordering::Relaxed)
+                && self.stream()?.poll_shutdown(cx).is_ready()
+            {
+                self.watch.ends.store(false, Ordering::Relaxed);
+            }
         }
         polled
     }

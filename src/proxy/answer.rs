@@ -91,7 +91,8 @@ pub(super) fn answer(
     let early =
         outgoing.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Finished);
     if early {
-        exchange.progress.linger();
+        // Both ways are under way: what bounds the request bounds it still.
+        exchange.progress.enter(Phase::Responding, now.monotonic, outgoing.upload_deadline);
     }
     if lease.side.is_sending() {
         lease.side = lease.side.share(&exchange.progress);

@@ -12,6 +12,7 @@ use super::target_side::TargetSide;
 use super::workplace::header_value;
 use crate::config::settings::Upstream;
 use crate::decide::verdict::Verdict;
+use crate::ground::clock::Moment;
 use crate::model::report::Report;
 use crate::model::snapshot::Target;
 use crate::net::connect::{self, ConnectError};
@@ -328,6 +329,7 @@ async fn send(
     let answer = poll_fn(|cx| {
         let scratch = &mut *exchange.workplace.scratch();
         let answer = connection.poll_answer(cx, request, &mut waiting, scratch, &mut fields);
+        note_sent(outgoing, progress, connection.taken(), connection.is_sending());
         match (answer, progress.expiry()) {
             (Poll::Ready(answer), _) => Poll::Ready(Ok(answer)),
             (Poll::Pending, Some(expiry)) => Poll::Ready(Err(expiry)),
@@ -365,10 +367,23 @@ fn ended(outgoing: &Outgoing, trouble: Trouble) -> Sent {
     }
 }
 
+/// Notes how far a request's body is; once all of it was taken, or no more is, its answer is awaited.
+fn note_sent(outgoing: &Outgoing, progress: &Progress, taken: (u64, bool), is_sending: bool) {
+    if outgoing.upload.is_none() || progress.phase() != Phase::Upload {
+        return;
+    }
+    if is_sending {
+        progress.note_sent(taken.0, taken.1);
+    } else {
+        let now = Moment::now().monotonic;
+        progress.enter(Phase::Waiting, now, Some(now + outgoing.response_timeout));
+    }
+}
+
 fn begin_waiting(outgoing: &Outgoing, progress: &Progress, now: Instant) {
     match &outgoing.upload {
         Some(upload) if upload.state() != UploadState::Finished => {
-            progress.enter(Phase::Upload, now, outgoing.upload_deadline);
+            progress.enter_upload(now, outgoing.upload_deadline, outgoing.response_timeout);
         }
         _ => progress.enter(Phase::Waiting, now, Some(now + outgoing.response_timeout)),
     }

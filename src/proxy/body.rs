@@ -3,24 +3,25 @@
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::http2::stream::StreamBody;
-use super::progress::{Phase, Progress};
+use super::progress::Progress;
 use super::target_side::TargetSide;
-use crate::ground::clock::Moment;
 use crate::model::places::InFlight;
 use crate::net::http1::BrokenOff;
 use crate::observe::counters::Counters;
 use crate::policy::headers::hop_by_hop;
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderName, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::cell::{Cell, RefCell};
+use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 /// A body that broke off. Whoever reads it only needs to know that it did; why stands with the
 /// exchange.
@@ -35,6 +36,31 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+/// What ended a client's body before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The client left.
+    Gone,
+    /// It is not framed as it says, or its trailers are too large.
+    Malformed,
+}
+
+impl Fault {
+    /// Of a body over HTTP/1.1: what could not be read is the connection's fault, what could not be
+    /// understood the client's.
+    fn of(error: &hyper::Error) -> Self {
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        match source.map(io::Error::kind) {
+            Some(ErrorKind::InvalidInput | ErrorKind::InvalidData) => Self::Malformed,
+            _ => Self::Gone,
+        }
+    }
+}
+
+/// Bytes of a request without use that are read so that the connection can go on, if they are there:
+/// some four turns of reading.
+const MAX_UNWANTED: usize = 64 * 1_024;
+
 /// A client's body as it comes.
 #[derive(Debug)]
 pub enum ClientBody {
@@ -48,14 +74,46 @@ pub enum ClientBody {
 
 impl ClientBody {
     /// The next frame.
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match self {
             Self::Http1(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| Some(frame?.map_err(|_| Broken)))
+                let polled = Pin::new(body).poll_frame(cx);
+                polled.map(|frame| Some(frame?.map_err(|error| Fault::of(&error))))
             }
             Self::Http2(body) => body.poll_frame(cx),
             Self::Empty => Poll::Ready(None),
         }
+    }
+
+    /// Reads what is there of a body without use; whether that was all. Over HTTP/2 nothing hangs on
+    /// that, for no other stream waits for the rest.
+    pub async fn is_read_at_once(&mut self) -> bool {
+        let Self::Http1(body) = self else { return self.is_end_stream() };
+        let mut left = MAX_UNWANTED;
+        // hyper reads once it was asked, and is asked once more for that.
+        let mut asked = false;
+        poll_fn(|cx| {
+            loop {
+                match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Ready(None) => return Poll::Ready(true),
+                    Poll::Ready(Some(Ok(frame))) => {
+                        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                        asked = false;
+                        if left == 0 {
+                            return Poll::Ready(body.is_end_stream());
+                        }
+                    }
+                    Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                    Poll::Pending if asked => return Poll::Ready(false),
+                    Poll::Pending => {
+                        asked = true;
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+            }
+        })
+        .await
     }
 
     /// Whether nothing of it is left.
@@ -80,7 +138,6 @@ pub struct Upload {
     state: Cell<UploadState>,
     passed: Cell<u64>,
     limit: Option<u64>,
-    response_timeout: Duration,
     progress: Rc<Progress>,
     counters: Arc<Counters>,
 }
@@ -96,16 +153,17 @@ pub enum UploadState {
     Finished,
     /// It is larger than the limit.
     TooLarge,
-    /// The client broke off, or framed it badly.
+    /// The client framed it badly.
     Malformed,
+    /// The client left.
+    Abandoned,
 }
 
 impl Upload {
-    /// A client's body. When its last byte has gone, the target has `response_timeout` to answer.
+    /// A client's body.
     pub fn new(
         incoming: ClientBody,
         limit: Option<u64>,
-        response_timeout: Duration,
         progress: Rc<Progress>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -114,7 +172,6 @@ impl Upload {
             state: Cell::new(UploadState::Untouched),
             passed: Cell::new(0),
             limit,
-            response_timeout,
             progress,
             counters,
         }
@@ -130,16 +187,14 @@ impl Upload {
         match self.state.get() {
             UploadState::TooLarge => Some(Failure::BodyTooLarge),
             UploadState::Malformed => Some(Failure::BodyMalformed),
+            UploadState::Abandoned => Some(Failure::ClientGone),
             UploadState::Untouched | UploadState::Begun | UploadState::Finished => None,
         }
     }
 
     fn finish(&self) {
         self.state.set(UploadState::Finished);
-        if self.progress.phase() == Phase::Upload {
-            let now = Moment::now().monotonic;
-            self.progress.enter(Phase::Waiting, now, Some(now + self.response_timeout));
-        }
+        self.progress.request_left(false);
     }
 
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
@@ -149,8 +204,11 @@ impl Upload {
                 self.finish();
                 return Poll::Ready(None);
             }
-            Some(Err(_)) => {
-                self.state.set(UploadState::Malformed);
+            Some(Err(fault)) => {
+                self.state.set(match fault {
+                    Fault::Malformed => UploadState::Malformed,
+                    Fault::Gone => UploadState::Abandoned,
+                });
                 return Poll::Ready(Some(Err(Broken)));
             }
             Some(Ok(frame)) => frame,
@@ -211,6 +269,8 @@ pub struct ResponseBody {
 enum Source {
     Own(Option<Bytes>),
     Target(Lease),
+    /// It broke off when so many times all that was to be written had been.
+    Broken(u64),
     Gone,
 }
 
@@ -305,7 +365,12 @@ impl ResponseBody {
     }
 
     /// A target's body, passed on.
-    pub fn of_target(lease: Lease, exchange: Exchange) -> Self {
+    pub fn of_target(lease: Lease, mut exchange: Exchange) -> Self {
+        if exchange.story().version == Version::HTTP_10
+            && lease.side.with(TargetSide::left).is_none()
+        {
+            exchange.progress.ends_by_close(true);
+        }
         Self { source: Source::Target(lease), exchange: Some(exchange) }
     }
 }
@@ -329,6 +394,10 @@ impl Body for ResponseBody {
         match &mut this.source {
             Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Gone => Poll::Ready(None),
+            Source::Broken(flushes) => match &this.exchange {
+                Some(exchange) if exchange.progress.watch.flushes() == *flushes => Poll::Pending,
+                _ => Poll::Ready(Some(Err(Broken))),
+            },
             Source::Target(lease) => {
                 let polled = std::task::ready!(lease.side.poll_frame(cx));
                 let Some(exchange) = &mut this.exchange else {
@@ -343,7 +412,13 @@ impl Body for ResponseBody {
                         // The client must see that the answer is not whole: hyper closes without
                         // a last chunk, or short of the length.
                         exchange.story().error = Some("target_broke_off");
-                        Poll::Ready(Some(Err(Broken)))
+                        exchange.progress.linger();
+                        // hyper throws away what it has not written yet: it hears of this after
+                        // that. It asks again once all of it has been written.
+                        let flushes = exchange.progress.watch.flushes();
+                        let is_http2 = exchange.story().version == Version::HTTP_2;
+                        this.source = Source::Broken(flushes);
+                        if is_http2 { Poll::Ready(Some(Err(Broken))) } else { Poll::Pending }
                     }
                     None => {
                         exchange.story().is_complete = true;
@@ -358,6 +433,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Own(bytes) => bytes.is_none(),
             Source::Target(lease) => lease.side.with(TargetSide::is_done),
+            Source::Broken(_) => false,
             Source::Gone => true,
         }
     }
@@ -370,6 +446,7 @@ impl Body for ResponseBody {
             Source::Target(lease) => {
                 lease.side.with(TargetSide::left).map(SizeHint::with_exact).unwrap_or_default()
             }
+            Source::Broken(_) => SizeHint::default(),
             Source::Gone => SizeHint::with_exact(0),
         }
     }
@@ -387,7 +464,14 @@ impl Drop for ResponseBody {
             && let Source::Target(lease) = std::mem::replace(&mut self.source, Source::Gone)
             && let Some(exchange) = &self.exchange
         {
-            lease.give_back(exchange);
+            let place = match lease.side.is_sending() {
+                true => exchange.workplace.linger(),
+                false => None,
+            };
+            match place {
+                Some(place) => exchange.progress.keep(lease, place),
+                None => lease.give_back(exchange),
+            }
         }
     }
 }

@@ -150,6 +150,7 @@ async fn speak(
     // Boxed, so that a parked connection does not keep the room.
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = Box::new(connection.with_upgrades());
+    let _until_the_end = LetGo(progress);
     let end = poll_fn(|cx| {
         workplace.begin_turn();
         progress.remember_waker(cx.waker());
@@ -165,7 +166,21 @@ async fn speak(
             Poll::Pending => Poll::Pending,
         }
     });
-    match (end.await, *connection) {
+    let end = end.await;
+    if matches!(end, End::Done(Ok(()))) {
+        // hyper is done with a request that it has read; the target may not have taken all of it.
+        poll_fn(|cx| {
+            workplace.begin_turn();
+            progress.remember_waker(cx.waker());
+            progress.poll_sending(cx);
+            match progress.is_keeping() && progress.expiry().is_none() {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+    match (end, *connection) {
         (End::Idle, connection) => match connection.into_parts() {
             Some(parts) => {
                 let mut stream = parts.io.into_inner();
@@ -179,6 +194,15 @@ async fn speak(
             None => (End::Idle, None),
         },
         (end, _) => (end, None),
+    }
+}
+
+/// Lets go of what a connection's progress keeps, which keeps the progress itself.
+struct LetGo<'p>(&'p Progress);
+
+impl Drop for LetGo<'_> {
+    fn drop(&mut self) {
+        self.0.let_go();
     }
 }
 
@@ -212,16 +236,21 @@ async fn finish(workplace: &Rc<Workplace>, progress: &Progress, mut stream: Stre
             let listener = &snapshot.listeners[progress.client.listener].settings;
             let answer = respond::raw(status, &listener.response_fields);
             // Best effort: the socket's buffer takes so few bytes at once, or the client is gone.
-            if let Ok(Ok(())) = tokio::time::timeout(LINGER, stream.write_all(&answer)).await {
+            if let Ok(Ok(())) = tokio::time::timeout(LAST_WORD, stream.write_all(&answer)).await {
                 progress.watch.add_written(answer.len());
             }
         }
         progress.linger();
         Ended::unread(Rc::clone(workplace), &progress.client, status, why).write_now(progress);
     }
+    if progress.must_reset() {
+        // What was sent before is to arrive before the reset does.
+        let _ = tokio::time::timeout(LONGEST_SEND, stream.reset_once_sent()).await;
+        progress.ends_by_close(false);
+        return;
+    }
     if progress.must_linger() {
-        progress.enter(Phase::Responding, Moment::now().monotonic, None);
-        linger(&mut stream, broke_off).await;
+        linger(workplace, progress, &mut stream, broke_off).await;
     } else if is_silent && stream.is_tls() {
         // At once or not at all: the socket's buffer has room, or the client is gone.
         let _ = tokio::time::timeout(Duration::ZERO, stream.shutdown()).await;
@@ -238,26 +267,36 @@ fn answered_by_hyper(error: &hyper::Error) -> (StatusCode, &'static str) {
     }
 }
 
-/// How long, and how much, is read and thrown away after the last answer.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 1024 * 1024;
+/// How long a client may take to take what was sent before a reset.
+const LONGEST_SEND: Duration = Duration::from_secs(1);
 
-/// Reads on for a moment: a socket closed with unread bytes resets the connection, and the reset
-/// may overtake the answer (RFC 9112 section 9.6).
-async fn linger(stream: &mut Stream, broke_off: bool) {
+/// How long the last answer to a head that could not be read may take to go out.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Reads on after the last byte of the answer: a socket closed with unread bytes resets the connection,
+/// and the reset may overtake the answer (RFC 9112 section 9.6).
+async fn linger(workplace: &Workplace, progress: &Progress, stream: &mut Stream, broke_off: bool) {
+    let Some(_place) = workplace.linger() else { return };
+    progress.begin_lingering(Moment::now().monotonic);
     let drain = async {
         let _ = match &mut *stream {
             Stream::Tls(stream) if broke_off => stream.get_mut().0.shutdown().await,
             whole => whole.shutdown().await,
         };
         let mut scratch = [0; 4_096];
-        let mut left = LINGER_BYTES;
-        while left > 0 {
-            match stream.read(&mut scratch).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => left = left.saturating_sub(count),
-            }
+        while let Ok(count) = stream.read(&mut scratch).await
+            && count > 0
+        {
+            progress.watch.note_read(count);
         }
     };
-    let _ = tokio::time::timeout(LINGER, drain).await;
+    let mut drain = Box::pin(drain);
+    poll_fn(|cx| {
+        progress.remember_waker(cx.waker());
+        match progress.expiry() {
+            Some(_) if progress.phase() == Phase::Lingering => Poll::Ready(()),
+            _ => drain.as_mut().poll(cx),
+        }
+    })
+    .await;
 }

@@ -318,6 +318,11 @@ impl Ended {
         Self { story: Box::new(story), workplace, snapshot }
     }
 
+    /// Whether the whole answer was handed over for sending.
+    pub fn is_complete(&self) -> bool {
+        self.story.is_complete
+    }
+
     /// Notes that the connection ended before the last bytes had gone out.
     pub fn break_off(&mut self, progress: &Progress) {
         if !self.story.is_tunnel {

@@ -27,6 +27,8 @@ pub enum Failure {
     BodyTooLarge,
     /// The body is not framed as it says.
     BodyMalformed,
+    /// The client left before its request was whole.
+    ClientGone,
     /// The body did not come in time.
     RequestTimeout,
     /// No connection to any target that was tried.
@@ -83,7 +85,8 @@ impl Failure {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Failure::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Failure::BodyMalformed => StatusCode::BAD_REQUEST,
+            // It may have closed its half alone, and read what is said to that.
+            Failure::BodyMalformed | Failure::ClientGone => StatusCode::BAD_REQUEST,
             Failure::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Failure::Connect(ConnectError::Timeout) | Failure::ResponseTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
@@ -107,10 +110,11 @@ impl Failure {
         }
     }
 
-    /// What the log says: the status, but for ALB's own 463.
+    /// What the log says: the status, but for ALB's own 460 and 463.
     pub fn logged_status(&self) -> u16 {
         match self {
             Failure::Head(Refusal::ForwardingLoop) => 463,
+            Failure::ClientGone => 460,
             other => other.status().as_u16(),
         }
     }
@@ -142,6 +146,7 @@ impl Failure {
             Failure::Refused(verdict) => verdict.word(),
             Failure::BodyTooLarge => "body_too_large",
             Failure::BodyMalformed => "body_malformed",
+            Failure::ClientGone => "client_gone",
             Failure::RequestTimeout => "request_timeout",
             Failure::Connect(error) => error.word(),
             Failure::TargetLost => "target_lost",
@@ -161,6 +166,7 @@ impl Failure {
             Failure::Head(_)
                 | Failure::BodyTooLarge
                 | Failure::BodyMalformed
+                | Failure::ClientGone
                 | Failure::RequestTimeout
         )
     }

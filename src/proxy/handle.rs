@@ -29,7 +29,7 @@ use crate::policy::headers::connection_auth;
 use crate::policy::headers::desync::Treatment;
 use crate::policy::headers::head;
 use crate::policy::headers::response::Origin;
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -59,13 +59,20 @@ pub(super) async fn answered(
     body: ClientBody,
     upgrade: Option<Upgrade>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let has_body = !body.is_end_stream();
-    let failure = match serve(&mut exchange, head, body, upgrade).await {
+    exchange.progress.request_left(!body.is_end_stream());
+    let awaits_continue = head.headers.contains_key(EXPECT);
+    let mut body = Some(body);
+    let served = serve(&mut exchange, head, &mut body, upgrade).await;
+    if let Some(body) = &mut body
+        && !awaits_continue
+        && !served.as_ref().is_err_and(Failure::closes)
+    {
+        // Nothing took it: where all of it is here, the connection goes on.
+        exchange.progress.request_left(!body.is_read_at_once().await);
+    }
+    let failure = match served {
         Ok(Served::Here(response)) => {
             exchange.answer(response.status());
-            if has_body {
-                exchange.progress.linger();
-            }
             return Ok(own(response, exchange));
         }
         Ok(Served::Switched(response, switch)) => {
@@ -79,17 +86,13 @@ pub(super) async fn answered(
         }
         Err(failure) => failure,
     };
-    Ok(refused(exchange, failure, has_body))
+    Ok(refused(exchange, failure))
 }
 
 /// The answer to a request that came to nothing.
-pub(super) fn refused(
-    mut exchange: Exchange,
-    failure: Failure,
-    has_body: bool,
-) -> Response<ResponseBody> {
+pub(super) fn refused(mut exchange: Exchange, failure: Failure) -> Response<ResponseBody> {
     exchange.fail(&failure);
-    if has_body || failure.closes() {
+    if failure.closes() {
         // Unread bytes may follow; should the connection close, they must not reset it.
         exchange.progress.linger();
     }
@@ -104,7 +107,7 @@ fn own(response: Response<bytes::Bytes>, exchange: Exchange) -> Response<Respons
     let (mut parts, bytes) = response.into_parts();
     let listener = &exchange.snapshot.listeners[exchange.client().listener].settings;
     listener.response_fields.write(&mut parts.headers, Origin::Own);
-    if ends_connection(&exchange) {
+    if ends_connection(&exchange) || exchange.progress.has_request_left() {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     exchange.progress.enter(Phase::Responding, exchange.workplace.now().monotonic, None);
@@ -122,7 +125,7 @@ pub(super) fn ends_connection(exchange: &Exchange) -> bool {
 async fn serve(
     exchange: &mut Exchange,
     mut parts: Parts,
-    body: ClientBody,
+    body: &mut Option<ClientBody>,
     upgrade: Option<Upgrade>,
 ) -> Result<Served, Failure> {
     let snapshot = exchange.snapshot.clone();
@@ -207,6 +210,7 @@ async fn serve(
     }
     let hop = request::prepare(exchange, &mut parts, host, seen.names, &trust, &placement)?;
     let client_upgrade = upgrade.filter(|_| hop.websocket);
+    let body = body.take().unwrap_or(ClientBody::Empty);
     let outgoing = request::outgoing(exchange, parts, body, listener, &placement)?;
     let forwarded = forward(exchange, &outgoing, placement).await?;
     answer::answer(exchange, forwarded, &outgoing, &trust, client_upgrade)

@@ -6,10 +6,13 @@
 //! way since the last tick counts as having gone now, so a deadline may be late by two ticks and
 //! is never early.
 
+use super::body::Lease;
 use super::client::Client;
 use super::exchange::Ended;
+pub use super::expiry::Expiry;
+use super::taking::{Look, Taking};
 use super::target_side::TargetSide;
-use super::workplace::Workplace;
+use super::workplace::{Lingering, Workplace};
 use crate::config::settings::ListenerTimeouts;
 use crate::ground::clock::Moment;
 use crate::model::live::Drain;
@@ -38,6 +41,8 @@ pub enum Phase {
     Responding,
     /// Either side of a tunnel.
     Tunnel,
+    /// The rest of a request whose answer has gone out.
+    Lingering,
     /// Another stream, on an HTTP/2 connection that has none.
     NoStream,
     /// What its streams wait for, each by itself.
@@ -46,38 +51,15 @@ pub enum Phase {
     Unsent,
 }
 
-/// Whose time is over, and so what is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiry {
-    /// Nothing was asked: a silent close.
-    Silent,
-    /// A head was begun: 408.
-    Head,
-    /// A body was awaited: 408.
-    Request,
-    /// The target's answer was: 504.
-    Response,
-    /// An answer or a tunnel stood still: cut.
-    Stalled,
-    /// The target has left the group, its deregistration delay too: 502 where its answer was
-    /// awaited, else cut (AWS, "Edit target group attributes": deregistration delay).
-    Deregistered,
-}
-
-impl Expiry {
-    /// The word for the access log where an answer or a tunnel was cut.
-    pub fn word(self) -> &'static str {
-        match self {
-            Expiry::Deregistered => "target_deregistered",
-            _ => "stalled",
-        }
-    }
-}
-
 /// How long a connection is idle before hyper's buffers for it are given back. They are some 16 KiB;
 /// to have them again costs a twentieth of a small request, on connections with fewer than ten of
 /// those a second.
 const PARK_AFTER: Duration = Duration::from_millis(100);
+
+/// How long, in all and between reads, the rest of a request is read after the last byte of its
+/// answer (RFC 9112 section 9.6; nginx: `lingering_time`, `lingering_timeout`).
+const LINGERS: Duration = Duration::from_secs(30);
+const LINGERS_SILENT: Duration = Duration::from_secs(5);
 
 /// How far it is.
 #[derive(Debug)]
@@ -98,6 +80,14 @@ pub struct Progress {
     /// Whether hyper holds buffers for it.
     is_equipped: Cell<bool>,
     must_linger: Cell<bool>,
+    /// Whether some of the request under way was not read.
+    request_left: Cell<bool>,
+    /// Whether the target takes what there is of it.
+    taking: Taking,
+    /// The side of a target that goes on reading a request after its answer has gone out.
+    kept: RefCell<Option<(Lease, Lingering)>>,
+    /// Whether the answer under way ends with the connection, so that a plain end says it is whole.
+    ends_by_close: Cell<bool>,
     /// Whether its client was told to open no more streams.
     said_goodbye: Cell<bool>,
     /// The side of a target that takes the rest of a request already answered.
@@ -126,6 +116,10 @@ impl Progress {
             waker: RefCell::new(None),
             is_equipped: Cell::new(false),
             must_linger: Cell::new(false),
+            request_left: Cell::new(false),
+            taking: Taking::default(),
+            kept: RefCell::new(None),
+            ends_by_close: Cell::new(false),
             said_goodbye: Cell::new(false),
             sending: RefCell::new(Weak::new()),
             ended: RefCell::new(Vec::new()),
@@ -165,7 +159,7 @@ impl Progress {
         let streams: usize = self.streams.borrow().iter().map(|stream| stream.exchanges()).sum();
         let idle = matches!(
             self.phase.get(),
-            Phase::Fresh | Phase::Idle | Phase::NoStream | Phase::Streams
+            Phase::Fresh | Phase::Idle | Phase::NoStream | Phase::Streams | Phase::Lingering
         );
         streams + usize::from(!idle)
     }
@@ -232,7 +226,67 @@ impl Progress {
 
     /// Whether that was noted.
     pub fn must_linger(&self) -> bool {
-        self.must_linger.get()
+        self.must_linger.get() || self.request_left.get()
+    }
+
+    /// Notes whether some of the request under way is still to be read.
+    pub fn request_left(&self, is_left: bool) {
+        self.request_left.set(is_left);
+        if !is_left && self.phase.get() == Phase::Responding {
+            // The bound was the request's.
+            self.deadline.set(None);
+        }
+    }
+
+    /// Whether it is.
+    pub fn has_request_left(&self) -> bool {
+        self.request_left.get()
+    }
+
+    /// Waits for the rest of a request's body, and for a target to take it: for so long.
+    pub fn enter_upload(&self, now: Instant, deadline: Option<Instant>, response: Duration) {
+        self.enter(Phase::Upload, now, deadline);
+        self.taking.begin(response);
+    }
+
+    /// Notes how much a target has taken, and whether what is at hand waits for it to take more. As
+    /// long as it does, nothing is asked of the client.
+    pub fn note_sent(&self, taken: u64, is_blocked: bool) {
+        self.taking.note(taken, is_blocked);
+    }
+
+    /// Reads on after the last byte of the answer; the bounds run from there.
+    pub fn begin_lingering(&self, now: Instant) {
+        if self.phase.get() != Phase::Lingering {
+            self.enter(Phase::Lingering, now, Some(now + LINGERS));
+        }
+    }
+
+    /// Keeps a target's side that goes on reading.
+    pub fn keep(&self, lease: Lease, place: Lingering) {
+        self.watch.end_when_flushed();
+        *self.kept.borrow_mut() = Some((lease, place));
+    }
+
+    /// Whether there is one.
+    pub fn is_keeping(&self) -> bool {
+        self.kept.borrow().is_some()
+    }
+
+    /// Lets go of it.
+    pub fn let_go(&self) {
+        let kept = self.kept.take();
+        drop(kept);
+    }
+
+    /// Notes whether the answer under way ends with the connection and is not whole yet.
+    pub fn ends_by_close(&self, does: bool) {
+        self.ends_by_close.set(does);
+    }
+
+    /// Whether a plain end would make half an answer look whole.
+    pub fn must_reset(&self) -> bool {
+        self.ends_by_close.get()
     }
 
     /// Keeps what is to be written down of an exchange until its last bytes have gone out.
@@ -248,9 +302,15 @@ impl Progress {
         }
         let now = workplace.now();
         if self.phase.get() == Phase::Responding {
-            self.enter(Phase::Idle, now.monotonic, None);
+            match self.is_keeping() {
+                true => self.begin_lingering(now.monotonic),
+                false => self.enter(Phase::Idle, now.monotonic, None),
+            }
         }
         for ended in self.ended.borrow_mut().drain(..) {
+            if ended.is_complete() {
+                self.ends_by_close.set(false);
+            }
             ended.write(self, now);
         }
     }
@@ -298,8 +358,13 @@ impl Progress {
 
     /// Sends some of it.
     pub fn poll_sending(&self, cx: &mut Context<'_>) {
-        if let Some(side) = self.sending.borrow().upgrade() {
-            side.borrow_mut().poll_sending(cx);
+        let side = self.sending.borrow().upgrade();
+        let Some(side) = side else { return };
+        side.borrow_mut().poll_sending(cx);
+        let is_over = !side.borrow().is_sending();
+        drop(side);
+        if is_over && self.is_keeping() {
+            self.let_go();
         }
     }
 
@@ -387,9 +452,23 @@ impl Progress {
                 if active {
                     self.since.set(now);
                 }
-                (overdue || elapsed() >= self.timeouts.idle).then_some(Expiry::Request)
+                match self.taking.look(now) {
+                    Look::Blocked { too_long } => (overdue || too_long).then_some(Expiry::Response),
+                    Look::Takes { resumed } => {
+                        if resumed {
+                            self.since.set(now);
+                        }
+                        (overdue || elapsed() >= self.timeouts.idle).then_some(Expiry::Request)
+                    }
+                }
             }
             Phase::Waiting => overdue.then_some(Expiry::Response),
+            Phase::Lingering => {
+                if active {
+                    self.since.set(now);
+                }
+                (overdue || elapsed() >= LINGERS_SILENT).then_some(Expiry::Silent)
+            }
             Phase::Responding | Phase::Tunnel => {
                 if active {
                     self.since.set(now);
@@ -404,6 +483,11 @@ impl Drop for Progress {
     fn drop(&mut self) {
         // Where the process cut what was under way.
         self.settle_all();
+        if self.must_reset()
+            && let Some(stream) = self.watch.take_stream()
+        {
+            stream.reset();
+        }
     }
 }
 
@@ -456,6 +540,48 @@ mod tests {
         check(Phase::Waiting, None, 3_600, None);
         check(Phase::Responding, None, 60, Some(Expiry::Stalled));
         check(Phase::Tunnel, None, 60, Some(Expiry::Stalled));
+        check(Phase::Lingering, None, 5, Some(Expiry::Silent));
+        check(Phase::Lingering, Some(3), 3, Some(Expiry::Silent));
+    }
+
+    #[test]
+    fn an_upload_that_stands_still_is_the_fault_of_the_side_that_is_waited_for() {
+        let response = Duration::from_secs(20);
+        for (is_blocked, deadline, over, expected) in [
+            (false, None, 60, Expiry::Request),
+            (false, Some(10), 10, Expiry::Request),
+            (true, None, 21, Expiry::Response),
+            (true, Some(10), 10, Expiry::Response),
+        ] {
+            let (progress, now) = accepted();
+            let later = |seconds| now + Duration::from_secs(seconds);
+            progress.enter_upload(now, deadline.map(later), response);
+            progress.note_sent(1, is_blocked);
+            // Once it takes something, once it is seen to take no more.
+            progress.tick(later(1), None);
+            progress.tick(later(over) - Duration::from_millis(1), None);
+            assert_eq!(progress.expiry(), None, "{is_blocked} {deadline:?} was early");
+            progress.tick(later(over), None);
+            assert_eq!(progress.expiry(), Some(expected), "{is_blocked} {deadline:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_takes_a_little_is_waited_for_and_the_clients_clock_begins_after_it() {
+        let (progress, now) = accepted();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        progress.enter_upload(now, None, Duration::from_secs(20));
+        for taken in 1..20 {
+            progress.note_sent(taken, true);
+            progress.tick(later(taken * 15), None);
+            assert_eq!(progress.expiry(), None, "{taken}");
+        }
+        progress.note_sent(20, false);
+        progress.tick(later(300), None);
+        progress.tick(later(359), None);
+        assert_eq!(progress.expiry(), None);
+        progress.tick(later(360), None);
+        assert_eq!(progress.expiry(), Some(Expiry::Request));
     }
 
     #[test]

@@ -161,7 +161,7 @@ pub(super) fn outgoing(
         let progress = exchange.progress.clone();
         let counters = exchange.workplace.counters.clone();
         let limit = listener.limits.body_bytes;
-        Rc::new(Upload::new(body, limit, response_timeout, progress, counters))
+        Rc::new(Upload::new(body, limit, progress, counters))
     });
     let began = exchange.story().began.monotonic;
     let mut headers = parts.headers;

@@ -23,6 +23,7 @@ use crate::policy::balance::share::Share;
 use crate::policy::retry::RetryBudget;
 use http::HeaderValue;
 use std::cell::{Cell, RefCell, RefMut};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -44,6 +45,7 @@ pub struct Workplace {
     pub cutting: Cell<bool>,
     /// Whether Referer is written down.
     pub keeps_referer: bool,
+    lingering: Rc<Cell<usize>>,
     turn: Cell<Moment>,
     clock: Cell<Moment>,
     snapshots: RefCell<(Reader, Option<Picture>)>,
@@ -75,6 +77,7 @@ impl Workplace {
             draining: Cell::new(false),
             cutting: Cell::new(false),
             keeps_referer: access.format() == Some(AccessFormat::Combined),
+            lingering: Rc::default(),
             turn: Cell::new(now),
             clock: Cell::new(now),
             snapshots: RefCell::new((snapshots, None)),
@@ -109,6 +112,13 @@ impl Workplace {
     pub fn tick(&self, now: Moment) {
         self.clock.set(now);
         self.turn.set(now);
+    }
+
+    /// A place for a client that is read on after its answer, if there is one left.
+    pub fn linger(&self) -> Option<Lingering> {
+        let lingering = Lingering(Rc::clone(&self.lingering));
+        self.lingering.set(self.lingering.get() + 1);
+        (self.lingering.get() <= MAX_LINGERING).then_some(lingering)
     }
 
     /// 64 random bits.
@@ -172,6 +182,20 @@ impl Workplace {
             *date = (unix_seconds, httpdate::fmt_http_date(time));
         }
         use_it(&date.1)
+    }
+}
+
+/// Clients of a worker that are read on after their answer. Each holds a descriptor for up to half a
+/// minute and is of no use but to itself; beyond these it is closed at once.
+const MAX_LINGERING: usize = 1_024;
+
+/// One of a worker's places for clients that are read on after their answer; given back when dropped.
+#[derive(Debug)]
+pub struct Lingering(Rc<Cell<usize>>);
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 

@@ -22,6 +22,8 @@ mod attributes;
 mod bad_input;
 /// Who serves newcomers: each algorithm, a slow start, a failing target.
 mod balancing;
+/// Targets that fail in the middle of an answer: what came before arrives, and that it broke off shows.
+mod broken_answers;
 /// What a health check asks, over what, and which answers it takes.
 mod checks;
 /// The real program, its exit codes, and the demo's own curl lines.
@@ -29,6 +31,8 @@ mod command_line;
 /// SIGTERM: what is in flight finishes, what stands still is cut.
 mod connection_auth;
 mod draining;
+/// Answers that come before the end of their request, and whose fault it is where that stands still.
+mod early_answers;
 /// Where a request would go, and the cookies that bring it there, by the real program.
 mod explain;
 /// Targets that refuse, hang, reset and answer garbage; clients that stall, lie and leave.

@@ -43,6 +43,7 @@ pub struct Decoder {
     /// The part of a line that came so far: a chunk's size and extension, or the trailers.
     line: Vec<u8>,
     extension: usize,
+    lost_trailers: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +68,18 @@ impl Decoder {
             Framing::Chunked => State::ChunkSize,
             Framing::UntilClose => State::UntilClose,
         };
-        Self { state, line: Vec::new(), extension: 0 }
+        Self { state, line: Vec::new(), extension: 0, lost_trailers: false }
     }
 
     /// Whether the body has ended.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// Whether trailers were more than is read, so that what follows them is not known. The body
+    /// itself is whole.
+    pub fn has_lost_trailers(&self) -> bool {
+        self.lost_trailers
     }
 
     /// How many bytes are left, where that is known.
@@ -122,11 +129,16 @@ impl Decoder {
                     }
                 }
                 State::Trailers => {
-                    if self.take_line(input, MOST_TRAILER)?
-                        && (self.line == b"\r\n" || self.line.ends_with(b"\r\n\r\n"))
-                    {
+                    let Ok(is_line) = self.take_line(input, MOST_TRAILER) else {
+                        self.lose_trailers(input);
+                        return Ok(None);
+                    };
+                    if is_line && (self.line == b"\r\n" || self.line.ends_with(b"\r\n\r\n")) {
+                        let Some(trailers) = fields(&std::mem::take(&mut self.line))? else {
+                            self.lose_trailers(input);
+                            return Ok(None);
+                        };
                         self.state = State::Done;
-                        let trailers = fields(&std::mem::take(&mut self.line))?;
                         return Ok(Some(trailers).filter(|t| !t.is_empty()).map(Frame::trailers));
                     }
                 }
@@ -147,6 +159,14 @@ impl Decoder {
             }
             _ => Err(Malformed),
         }
+    }
+
+    /// Ends the body, of which everything came, without its trailers.
+    fn lose_trailers(&mut self, input: &mut Bytes) {
+        self.state = State::Done;
+        self.lost_trailers = true;
+        self.line = Vec::new();
+        input.clear();
     }
 
     /// Moves input to the end of a line into `line`; whether it is there.
@@ -188,7 +208,8 @@ fn take(input: &mut Bytes, left: u64) -> (Bytes, u64) {
     (input.split_to(length), left - length as u64)
 }
 
-fn fields(lines: &[u8]) -> Result<HeaderMap, Malformed> {
+/// The fields in these lines; `None` where they are more than is taken.
+fn fields(lines: &[u8]) -> Result<Option<HeaderMap>, Malformed> {
     let mut headers = HeaderMap::new();
     let mut room = [httparse::EMPTY_HEADER; MOST_FIELDS];
     match httparse::parse_headers(lines, &mut room) {
@@ -198,8 +219,9 @@ fn fields(lines: &[u8]) -> Result<HeaderMap, Malformed> {
                 let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed)?;
                 headers.append(name, value);
             }
-            Ok(headers)
+            Ok(Some(headers))
         }
+        Err(httparse::Error::TooManyHeaders) => Ok(None),
         _ => Err(Malformed),
     }
 }
@@ -281,11 +303,42 @@ mod tests {
     }
 
     #[test]
-    fn extensions_and_trailers_without_end_are_refused() {
+    fn extensions_without_end_are_refused() {
         let extension = format!("1;{}\r\na\r\n", "e".repeat(1_000)).repeat(17);
         chunked(&extension, None);
-        chunked(&format!("0\r\n{}", "x: y\r\n".repeat(4_000)), None);
         chunked(&"1".repeat(MOST_EXTENSION + 100), None);
+    }
+
+    #[test]
+    fn trailers_over_a_bound_cost_the_trailers_and_not_the_body() {
+        let long = format!("x: {}\r\n", "y".repeat(1_000));
+        for (trailers, kept) in [
+            ("x: y\r\n".repeat(MOST_FIELDS), true),
+            ("x: y\r\n".repeat(MOST_FIELDS + 1), false),
+            (long.repeat(16), true),
+            (long.repeat(17), false),
+            // Without an end, too.
+            ("x".repeat(MOST_TRAILER + 1), false),
+        ] {
+            let wire = format!("2\r\nab\r\n0\r\n{trailers}\r\n");
+            for size in [1, 1_000, wire.len()] {
+                let pieces: Vec<&[u8]> = wire.as_bytes().chunks(size).collect();
+                let mut decoder = Decoder::new(Framing::Chunked);
+                let (mut body, mut fields) = (Vec::new(), 0);
+                for piece in pieces {
+                    let mut input = Bytes::copy_from_slice(piece);
+                    while let Some(frame) = decoder.decode(&mut input).unwrap() {
+                        match frame.into_data() {
+                            Ok(data) => body.extend_from_slice(&data),
+                            Err(frame) => fields = frame.into_trailers().unwrap().len(),
+                        }
+                    }
+                }
+                assert!(decoder.is_done());
+                assert_eq!(body, b"ab");
+                assert_eq!((fields > 0, decoder.has_lost_trailers()), (kept, !kept), "{size}");
+            }
+        }
     }
 
     #[test]

@@ -179,6 +179,11 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         !self.sending.is_over()
     }
 
+    /// Bytes of the request that the target took, and whether what is at hand waits for it.
+    pub fn taken(&self) -> (u64, bool) {
+        self.sending.taken()
+    }
+
     /// Sends on what is left of the request after its answer has begun.
     pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
         if !self.sending.is_over()
@@ -204,6 +209,8 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             let read = ready!(pin!(self.stream.read_buf(&mut self.room)).poll(cx));
             match read {
                 Err(_) => return Poll::Ready(Some(Err(BrokenOff))),
+                // A write was told of the reset, so that a read sees an end: it is none.
+                Ok(0) if self.sending.was_reset() => return Poll::Ready(Some(Err(BrokenOff))),
                 Ok(0) => {
                     let closed = self.decoder.close().map_err(|decode::Malformed| BrokenOff);
                     return Poll::Ready(closed.err().map(Err));
@@ -235,7 +242,10 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
     /// where they said, and nothing came after them.
     pub fn rest(&mut self) -> bool {
         self.room = BytesMut::new();
-        let ended = self.decoder.is_done() && self.sending.is_sent() && self.input.is_empty();
+        let ended = self.decoder.is_done()
+            && !self.decoder.has_lost_trailers()
+            && self.sending.is_sent()
+            && self.input.is_empty();
         self.input = Bytes::new();
         ended && self.keep_alive
     }

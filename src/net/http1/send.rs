@@ -4,7 +4,7 @@
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::{Body, Frame};
-use std::io::{IoSlice, Write};
+use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
@@ -30,6 +30,10 @@ pub(super) struct Sending<B> {
     /// Of the head.
     head_sent: usize,
     began_chunks: bool,
+    was_reset: bool,
+    /// Bytes that the target took, and whether it takes no more by now.
+    taken: u64,
+    is_blocked: bool,
     state: State,
 }
 
@@ -55,6 +59,9 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             chunk: Bytes::new(),
             head_sent: 0,
             began_chunks: false,
+            was_reset: false,
+            taken: 0,
+            is_blocked: false,
             state: State::Sent,
         }
     }
@@ -74,6 +81,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
         self.head_sent >= head
     }
 
+    /// Bytes that the target took, and whether what is at hand waits for it to take more.
+    pub(super) fn taken(&self) -> (u64, bool) {
+        (self.taken, self.is_blocked)
+    }
+
     /// Whether all of it went out.
     pub(super) fn is_sent(&self) -> bool {
         self.state == State::Sent
@@ -81,6 +93,12 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
 
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Sent | State::Refused)
+    }
+
+    /// Whether the target reset the connection, and this is where that was said: the kernel says it
+    /// once, and to reads an end afterwards.
+    pub(super) fn was_reset(&self) -> bool {
+        self.was_reset
     }
 
     /// Sends no more of it.
@@ -96,6 +114,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
         stream: &mut S,
         head: &[u8],
     ) -> Poll<Result<(), Broken>> {
+        self.is_blocked = false;
         while !self.is_over() {
             if self.line.is_empty() && self.chunk.is_empty() && self.state == State::Streaming {
                 self.fetch(cx)?;
@@ -104,7 +123,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             let total = head.len() + self.line.len() + self.chunk.len();
             if total == 0 {
                 // TLS may still hold what it took; a plain stream never does.
-                if std::task::ready!(Pin::new(&mut *stream).poll_flush(cx)).is_err() {
+                let Poll::Ready(flushed) = Pin::new(&mut *stream).poll_flush(cx) else {
+                    self.is_blocked = true;
+                    return Poll::Pending;
+                };
+                if flushed.is_err() {
                     self.give_up();
                     break;
                 }
@@ -121,15 +144,24 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                 let parts = [head, &self.line, &self.chunk].map(IoSlice::new);
                 Pin::new(&mut *stream).poll_write_vectored(cx, &parts)
             };
-            match std::task::ready!(written) {
+            let Poll::Ready(written) = written else {
+                self.is_blocked = true;
+                return Poll::Pending;
+            };
+            match written {
                 Ok(count) if count > 0 => self.advance(count, head.len()),
-                Ok(_) | Err(_) => self.give_up(),
+                Ok(_) => self.give_up(),
+                Err(error) => {
+                    self.was_reset = error.kind() == io::ErrorKind::ConnectionReset;
+                    self.give_up();
+                }
             }
         }
         Poll::Ready(Ok(()))
     }
 
     fn advance(&mut self, mut count: usize, head_left: usize) {
+        self.taken += count as u64;
         let of_head = count.min(head_left);
         self.head_sent += of_head;
         count -= of_head;

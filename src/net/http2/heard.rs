@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The stream to and from it.
@@ -14,12 +14,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct Heard {
     stream: TargetStream,
     anything: Rc<Cell<bool>>,
+    is_deaf: bool,
 }
 
 impl Heard {
-    /// Sets `anything` with the first byte that comes.
+    /// Sets `anything` with the first byte that comes. What can no longer be written is thrown away,
+    /// for the library ends with the first write that fails, and what the target sent before would
+    /// be lost with it: reading goes on to the end that a dead connection always has.
     pub(super) fn new(stream: TargetStream, anything: Rc<Cell<bool>>) -> Self {
-        Self { stream, anything }
+        Self { stream, anything, is_deaf: false }
     }
 }
 
@@ -44,7 +47,12 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        if self.is_deaf {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        self.is_deaf = written.is_err();
+        Poll::Ready(Ok(written.unwrap_or(bytes.len())))
     }
 
     fn poll_write_vectored(
@@ -52,7 +60,13 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let all = slices.iter().map(|slice| slice.len()).sum();
+        if self.is_deaf {
+            return Poll::Ready(Ok(all));
+        }
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
+        self.is_deaf = written.is_err();
+        Poll::Ready(Ok(written.unwrap_or(all)))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -60,7 +74,10 @@ impl AsyncWrite for Heard {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if !self.is_deaf {
+            self.is_deaf = ready!(Pin::new(&mut self.stream).poll_flush(cx)).is_err();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

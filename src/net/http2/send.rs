@@ -14,6 +14,7 @@ pub(super) struct Sending<B> {
     /// Read of the body, and not yet taken.
     chunk: Bytes,
     is_last: bool,
+    taken: u64,
 }
 
 /// The body broke off at its source.
@@ -22,7 +23,7 @@ pub(super) struct Broken;
 
 impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     pub(super) fn nothing() -> Self {
-        Self { way: None, chunk: Bytes::new(), is_last: false }
+        Self { way: None, chunk: Bytes::new(), is_last: false, taken: 0 }
     }
 
     pub(super) fn of(stream: SendStream<Bytes>, body: B) -> Self {
@@ -31,6 +32,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
 
     pub(super) fn is_over(&self) -> bool {
         self.way.is_none()
+    }
+
+    /// Bytes for which the target made room, and whether what is at hand waits for it to make more.
+    pub(super) fn taken(&self) -> (u64, bool) {
+        (self.taken, !self.chunk.is_empty())
     }
 
     /// Sends no more of it.
@@ -56,8 +62,10 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                     None => self.end(None),
                 }
             } else {
-                ready!(poll_chunk(stream, &mut self.chunk, self.is_last, cx))
-                    && !(self.is_last && self.chunk.is_empty())
+                let before = self.chunk.len();
+                let goes_on = ready!(poll_chunk(stream, &mut self.chunk, self.is_last, cx));
+                self.taken += (before - self.chunk.len()) as u64;
+                goes_on && !(self.is_last && self.chunk.is_empty())
             };
             if !taken {
                 // It was the end, or the target takes no more; it may answer all the same.

@@ -195,6 +195,11 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         !self.sending.is_over()
     }
 
+    /// Bytes of the request for which the target made room, and whether what is at hand waits for it.
+    pub fn taken(&self) -> (u64, bool) {
+        self.sending.taken()
+    }
+
     /// Sends on what is left of the request after its answer has begun.
     pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(Err(Broken)) = self.sending.poll(cx) {

@@ -1,7 +1,9 @@
 //! One try at a target over HTTP/2.
 
 use super::kept::KeptBody;
-use super::{Attempted, Outgoing, Sent, Told, answered, begin_waiting, ended, lost, tell};
+use super::{
+    Attempted, Outgoing, Sent, Told, answered, begin_waiting, ended, lost, note_sent, tell,
+};
 use crate::config::settings::Upstream;
 use crate::model::report::Report;
 use crate::model::snapshot::Target;
@@ -171,10 +173,14 @@ async fn send(
         Err(trouble) => return ended(outgoing, trouble),
     };
     let mut fields = HeaderMap::new();
-    let answer = poll_fn(|cx| match (stream.poll_answer(cx, &mut fields), progress.expiry()) {
-        (Poll::Ready(answer), _) => Poll::Ready(Ok(answer)),
-        (Poll::Pending, Some(expiry)) => Poll::Ready(Err(expiry)),
-        (Poll::Pending, None) => Poll::Pending,
+    let answer = poll_fn(|cx| {
+        let answer = stream.poll_answer(cx, &mut fields);
+        note_sent(outgoing, progress, stream.taken(), stream.is_sending());
+        match (answer, progress.expiry()) {
+            (Poll::Ready(answer), _) => Poll::Ready(Ok(answer)),
+            (Poll::Pending, Some(expiry)) => Poll::Ready(Err(expiry)),
+            (Poll::Pending, None) => Poll::Pending,
+        }
     });
     match answer.await {
         Ok(Ok(status)) => {

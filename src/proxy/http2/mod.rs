@@ -1,6 +1,7 @@
 //! One HTTP/2 connection of a client: how it begins, which of its streams are served, when it is
 //! told to open no more, and what ends it. Each stream is served in a task of its own.
 
+mod incoming;
 mod outflow;
 mod paced;
 pub mod stream;

@@ -23,12 +23,17 @@ impl Outflow {
     pub(super) fn is_full(&self, cx: &Context<'_>) -> bool {
         let is_full = self.queued.get() >= MOST;
         if is_full {
-            let mut waiting = self.waiting.borrow_mut();
-            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
+            self.wait(cx);
         }
         is_full
+    }
+
+    /// Has a task woken after the connection's next turn in which there is room.
+    pub(super) fn wait(&self, cx: &Context<'_>) {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -47,12 +52,24 @@ impl Outflow {
 pub(super) struct Queued {
     bytes: Bytes,
     outflow: Rc<Outflow>,
+    _of: Pieces,
+}
+
+/// The pieces of one stream, counted by their number of holders.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pieces(Rc<()>);
+
+impl Pieces {
+    /// Whether none waits any more, neither here nor in the library.
+    pub(super) fn are_out(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
+    }
 }
 
 impl Queued {
-    pub(super) fn new(bytes: Bytes, outflow: &Rc<Outflow>) -> Self {
+    pub(super) fn new(bytes: Bytes, outflow: &Rc<Outflow>, of: &Pieces) -> Self {
         outflow.queued.set(outflow.queued.get() + bytes.len());
-        Self { bytes, outflow: Rc::clone(outflow) }
+        Self { bytes, outflow: Rc::clone(outflow), _of: of.clone() }
     }
 }
 
@@ -91,11 +108,13 @@ mod tests {
     fn what_was_sent_or_dropped_makes_room() {
         let outflow = Rc::new(Outflow::default());
         let cx = Context::from_waker(Waker::noop());
-        let mut first = Queued::new(Bytes::from(vec![0; MOST]), &outflow);
+        let pieces = Pieces::default();
+        let mut first = Queued::new(Bytes::from(vec![0; MOST]), &outflow, &pieces);
         assert!(outflow.is_full(&cx));
         first.advance(1);
         assert!(!outflow.is_full(&cx) && !outflow.is_empty());
+        assert!(!pieces.are_out());
         drop(first);
-        assert!(outflow.is_empty());
+        assert!(outflow.is_empty() && pieces.are_out());
     }
 }

@@ -1,19 +1,20 @@
 //! One stream: its request in, its answer out. A deadline is looked at around all of it, for a body
 //! whose client takes nothing is never asked (and so could not look at one itself).
 
-use super::outflow::{Outflow, Queued};
+use super::incoming::{gather, poll_data};
+use super::outflow::{Outflow, Pieces, Queued};
 use super::tunnel::StreamTunnel;
 use super::{FIELD_IN_MEMORY, Open, Shared};
 use crate::policy::headers::head::Refusal;
 use crate::policy::headers::http2;
-use crate::proxy::body::{Broken, ClientBody, ResponseBody};
+use crate::proxy::body::{Broken, ClientBody, Fault, ResponseBody};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
 use crate::proxy::handle;
 use crate::proxy::progress::Progress;
 use crate::proxy::respond;
 use crate::proxy::upgrade::Upgrade;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -32,9 +33,6 @@ use tokio::sync::oneshot;
 /// Bytes that show a client to take its answer: fewer could be one at a time, for ever (a window
 /// update may be for a single byte, CVE-2019-9517).
 const SOME_PROGRESS: usize = 1_024;
-/// Frames of a request's body below this are put together, to so many bytes.
-const SMALL_FRAME: usize = 1 << 10;
-const MOST_GATHERED: usize = 16 << 10;
 /// What is asked of the client's windows for one piece.
 const LARGEST_CLAIM: usize = 64 << 10;
 
@@ -89,8 +87,7 @@ pub(super) async fn serve(
     let exchange = Exchange::begin(workplace.clone(), progress.clone(), &parts);
     progress.watch.note_read(bytes);
     let response = if is_too_large {
-        let has_body = !body.is_end_stream();
-        Ok(handle::refused(exchange, Failure::Head(Refusal::TooLarge), has_body))
+        Ok(handle::refused(exchange, Failure::Head(Refusal::TooLarge)))
     } else {
         // Boxed: it is large, and most of an answer's life is after it.
         let mut response = Box::pin(handle::answered(exchange, parts, body, upgrade));
@@ -142,6 +139,21 @@ pub(super) async fn serve(
         End::CalledOff => {}
     }
     progress.settle_all();
+    if progress.is_keeping() {
+        // The target goes on reading what the client goes on sending.
+        progress.begin_lingering(workplace.now().monotonic);
+        poll_fn(|cx| {
+            workplace.begin_turn();
+            progress.remember_waker(cx.waker());
+            progress.poll_sending(cx);
+            match progress.expiry().is_some() || !progress.is_keeping() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+        progress.let_go();
+    }
     let left_over = left_over.take();
     if let (End::Whole, Some(body)) = (end, left_over) {
         drain(body).await;
@@ -213,7 +225,16 @@ async fn answer(
         return End::Whole;
     }
     let outflow = &open.shared.outflow;
-    let mut sending = Sending { open, stream, outflow, chunk: Bytes::new(), unnoted: 0 };
+    let mut sending = Sending {
+        open,
+        stream,
+        outflow,
+        pieces: Pieces::default(),
+        chunk: Bytes::new(),
+        unnoted: 0,
+        began: false,
+        broke_off: false,
+    };
     let mut body = pin!(body);
     poll_fn(|cx| {
         open.shared.workplace.begin_turn();
@@ -235,15 +256,24 @@ struct Sending<'s> {
     open: &'s Open,
     stream: SendStream<Queued>,
     outflow: &'s Rc<Outflow>,
+    /// Those handed over and not sent.
+    pieces: Pieces,
     /// What the client has not yet given room for.
     chunk: Bytes,
     /// What went out since it was last noted.
     unnoted: usize,
+    /// Whether a frame of the body was handed over.
+    began: bool,
+    /// Whether the body did.
+    broke_off: bool,
 }
 
 impl Sending<'_> {
     fn poll(&mut self, cx: &mut Context<'_>, mut body: Pin<&mut ResponseBody>) -> Poll<End> {
         loop {
+            if self.broke_off {
+                return self.poll_end(cx);
+            }
             // Nothing is taken from a target that cannot go out.
             if self.outflow.is_full(cx) {
                 return Poll::Pending;
@@ -255,7 +285,8 @@ impl Sending<'_> {
                 let piece = self.chunk.split_to(room.min(self.chunk.len()));
                 let is_last = self.chunk.is_empty() && body.is_end_stream();
                 self.note(piece.len());
-                let queued = Queued::new(piece, self.outflow);
+                let queued = Queued::new(piece, self.outflow, &self.pieces);
+                self.began = true;
                 if self.stream.send_data(queued, is_last).is_err() {
                     return Poll::Ready(End::TakenBack);
                 }
@@ -266,7 +297,12 @@ impl Sending<'_> {
                 continue;
             }
             let sent = match ready!(body.as_mut().poll_frame(cx)) {
-                Some(Err(Broken)) => return Poll::Ready(self.call_off(&mut body)),
+                Some(Err(Broken)) => {
+                    if let Some(end) = self.call_off(&mut body) {
+                        return Poll::Ready(end);
+                    }
+                    continue;
+                }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         self.chunk = data;
@@ -278,18 +314,39 @@ impl Sending<'_> {
                         self.stream.send_trailers(trailers)
                     }
                 },
-                None => self.stream.send_data(Queued::new(Bytes::new(), self.outflow), true),
+                None => {
+                    let end = Queued::new(Bytes::new(), self.outflow, &self.pieces);
+                    self.stream.send_data(end, true)
+                }
             };
             return Poll::Ready(sent.map_or(End::TakenBack, |()| End::Whole));
         }
     }
 
-    /// Ends half of an answer, so that nobody takes it for the whole.
-    fn call_off(&mut self, body: &mut ResponseBody) -> End {
+    /// Begins to end half of an answer, so that it is not taken for the whole.
+    fn call_off(&mut self, body: &mut ResponseBody) -> Option<End> {
         if body.is_of_call() && self.stream.send_trailers(respond::broken_call()).is_ok() {
-            return End::CalledOff;
+            return Some(End::CalledOff);
         }
-        End::Reset(Reason::INTERNAL_ERROR)
+        self.broke_off = true;
+        // A reset throws away what the library holds of the stream: a head alone too, which nothing
+        // tells of but a frame behind it.
+        if !self.began {
+            let mark = Queued::new(Bytes::new(), self.outflow, &self.pieces);
+            if self.stream.send_data(mark, false).is_err() {
+                return Some(End::TakenBack);
+            }
+        }
+        None
+    }
+
+    /// Resets the stream once the frames before it have gone out.
+    fn poll_end(&mut self, cx: &Context<'_>) -> Poll<End> {
+        if self.pieces.are_out() {
+            return Poll::Ready(End::Reset(Reason::INTERNAL_ERROR));
+        }
+        self.outflow.wait(cx);
+        Poll::Pending
     }
 
     /// Asks for room for what is at hand, and for no more: what one stream claims, others lack.
@@ -360,19 +417,19 @@ impl StreamBody {
     pub(in crate::proxy) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         self.is_read.set(true);
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
         match ready!(poll_data(stream, cx)) {
-            Some(data) => Poll::Ready(Some(data.map(|data| {
+            Some(data) => Poll::Ready(Some(data.map_err(|Broken| Fault::Gone).map(|data| {
                 let data = gather(stream, cx, data);
                 self.progress.watch.note_read(data.len());
                 Frame::data(data)
             }))),
             None => {
-                let trailers = ready!(stream.poll_trailers(cx)).map_err(|_| Broken);
+                let trailers = ready!(stream.poll_trailers(cx)).map_err(|_| Fault::Gone);
                 let fitting = trailers.and_then(|trailers| match trailers {
-                    Some(trailers) if self.are_too_large(&trailers) => Err(Broken),
+                    Some(trailers) if self.are_too_large(&trailers) => Err(Fault::Malformed),
                     trailers => Ok(trailers),
                 });
                 Poll::Ready(fitting.transpose().map(|trailers| trailers.map(Frame::trailers)))
@@ -398,46 +455,6 @@ impl Drop for StreamBody {
     fn drop(&mut self) {
         *self.left_over.borrow_mut() = self.stream.take().filter(|stream| !stream.is_end_stream());
     }
-}
-
-/// The next bytes, for which the client is given room again.
-pub(super) fn poll_data(
-    stream: &mut RecvStream,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Bytes, Broken>>> {
-    loop {
-        match ready!(stream.poll_data(cx)) {
-            None => return Poll::Ready(None),
-            Some(Err(_)) => return Poll::Ready(Some(Err(Broken))),
-            // An empty frame says that the stream ends, or nothing.
-            Some(Ok(data)) if data.is_empty() => {}
-            Some(Ok(data)) => {
-                // It fails where the stream is gone, which the next read says.
-                let _ = stream.flow_control().release_capacity(data.len());
-                return Poll::Ready(Some(Ok(data)));
-            }
-        }
-    }
-}
-
-/// Puts a small frame together with those that have come after it. Each piece costs a call on
-/// its way to the target; taken one by one they would pile up in the library, which ends a
-/// connection with too many of them.
-fn gather(stream: &mut RecvStream, cx: &mut Context<'_>, first: Bytes) -> Bytes {
-    if first.len() >= SMALL_FRAME {
-        return first;
-    }
-    let mut gathered = BytesMut::new();
-    // An end or an error is met again by the next read.
-    while gathered.len() < MOST_GATHERED
-        && let Poll::Ready(Some(Ok(more))) = poll_data(stream, cx)
-    {
-        if gathered.is_empty() {
-            gathered.extend_from_slice(&first);
-        }
-        gathered.extend_from_slice(&more);
-    }
-    if gathered.is_empty() { first } else { gathered.freeze() }
 }
 
 /// Memory that a request's head takes.

@@ -1,8 +1,9 @@
 //! A stream that carries another protocol's bytes both ways (RFC 8441 section 5).
 
 use super::Open;
-use super::outflow::{Outflow, Queued};
-use super::stream::{poll_data, poll_room};
+use super::incoming::poll_data;
+use super::outflow::{Outflow, Pieces, Queued};
+use super::stream::poll_room;
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
 use std::fmt;
@@ -19,6 +20,7 @@ pub struct StreamTunnel {
     /// Received and not yet read.
     first: Bytes,
     outflow: Rc<Outflow>,
+    pieces: Pieces,
     open: Open,
 }
 
@@ -35,7 +37,7 @@ impl StreamTunnel {
         outflow: Rc<Outflow>,
         open: Open,
     ) -> Self {
-        Self { sender, receiver, first: Bytes::new(), outflow, open }
+        Self { sender, receiver, first: Bytes::new(), outflow, pieces: Pieces::default(), open }
     }
 }
 
@@ -89,7 +91,8 @@ impl AsyncWrite for StreamTunnel {
         this.sender.reserve_capacity(bytes.len().min(LARGEST_PIECE));
         let room = ready!(poll_room(&mut this.sender, cx)).map_err(|_| gone())?;
         let count = room.min(bytes.len()).min(LARGEST_PIECE);
-        let piece = Queued::new(Bytes::copy_from_slice(&bytes[..count]), &this.outflow);
+        let piece =
+            Queued::new(Bytes::copy_from_slice(&bytes[..count]), &this.outflow, &this.pieces);
         this.sender.send_data(piece, false).map_err(|_| gone())?;
         this.open.note_payload(count);
         this.open.progress.watch.add_written(count);
@@ -103,7 +106,7 @@ impl AsyncWrite for StreamTunnel {
 
     /// The end of a tunnel's one direction is the end of the stream's.
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let end = Queued::new(Bytes::new(), &self.outflow);
+        let end = Queued::new(Bytes::new(), &self.outflow, &self.pieces);
         // It fails where the stream is gone: then its end was said otherwise.
         let _ = self.sender.send_data(end, true);
         Poll::Ready(Ok(()))

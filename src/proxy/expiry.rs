@@ -1,0 +1,29 @@
+//! Whose time is over, and the word for it.
+
+/// Whose time is over, and so what is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Nothing was asked: a silent close.
+    Silent,
+    /// A head was begun: 408.
+    Head,
+    /// A body was awaited: 408.
+    Request,
+    /// The target's answer was: 504.
+    Response,
+    /// An answer or a tunnel stood still: cut.
+    Stalled,
+    /// The target has left the group, its deregistration delay too: 502 where its answer was
+    /// awaited, else cut (AWS, "Edit target group attributes": deregistration delay).
+    Deregistered,
+}
+
+impl Expiry {
+    /// The word for the access log where an answer or a tunnel was cut.
+    pub fn word(self) -> &'static str {
+        match self {
+            Expiry::Deregistered => "target_deregistered",
+            _ => "stalled",
+        }
+    }
+}

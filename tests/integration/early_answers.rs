@@ -1,0 +1,252 @@
+use crate::support::http2_origin::Exchange;
+use crate::support::{Http2, Http2Origin, Origin, Visitor, World, until};
+use bytes::Bytes;
+use http::Method;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const NO_CHECKS: &str = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
+
+/// What a client sends without a look at what is said to it meanwhile.
+const LARGE: usize = 10_000_000;
+
+/// A target of one kind of answer, which it gives as soon as it has a head: then it reads on to the end,
+/// counting, or not at all.
+fn hasty(reads_on: bool) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&read);
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let read = Arc::clone(&counted);
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut byte) {
+                        Ok(1) => head.push(byte[0]),
+                        _ => return,
+                    }
+                }
+                let answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno";
+                stream.write_all(answer).unwrap();
+                let mut scratch = vec![0; 65_536];
+                while reads_on
+                    && let Ok(count) = stream.read(&mut scratch)
+                    && count > 0
+                {
+                    read.fetch_add(count, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    (address, read)
+}
+
+fn world(target: SocketAddr, listener: &str, group: &str) -> World {
+    World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\ndrain_timeout = \"5s\"\n\
+         [log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\n{listener}\n\
+         [target_group.app]\ntargets = [\"{target}\"]\n{group}\n{NO_CHECKS}\n"
+    ))
+}
+
+/// Sends all of a request, and only then reads: all that was said, and whether all could be sent.
+fn upload(address: SocketAddr, size: usize) -> (String, bool) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let is_sent = stream.write_all(&vec![b'y'; size]).is_ok();
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    (String::from_utf8(all).unwrap(), is_sent)
+}
+
+#[test]
+fn a_refusal_of_ours_reaches_a_client_that_sends_all_before_it_reads() {
+    let origin = Origin::named("a");
+    let world = world(origin.address(), "limits = { body_bytes = \"1MB\" }", "");
+    for _ in 0..40 {
+        let (answer, is_sent) = upload(world.address(), LARGE);
+        assert!(is_sent && answer.starts_with("HTTP/1.1 413 "), "{is_sent} {answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    }
+    let record = world.record(|record| record["status"] == 413);
+    assert_eq!(record["error_reason"], "body_too_large");
+    assert!(record["sent_bytes"].as_u64().unwrap() > 100, "{record}");
+}
+
+#[test]
+fn a_targets_early_answer_reaches_it_too_and_the_target_gets_what_it_goes_on_reading() {
+    let (address, read) = hasty(true);
+    let world = world(address, "", "");
+    for _ in 0..20 {
+        let before = read.load(Ordering::SeqCst);
+        let (answer, is_sent) = upload(world.address(), LARGE);
+        assert!(is_sent && answer.starts_with("HTTP/1.1 403 "), "{is_sent} {answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n") && answer.ends_with("no"), "{answer}");
+        until("all of it is with the target", || {
+            (read.load(Ordering::SeqCst) - before == LARGE).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_target_that_answers_and_closes_at_once_costs_no_answer_that_came() {
+    let (address, _) = hasty(false);
+    let world = world(address, "", "");
+    // What its kernel throws away with the reset is the target's; that the balancer says something
+    // whole is not.
+    for _ in 0..20 {
+        let (answer, is_sent) = upload(world.address(), LARGE);
+        assert!(is_sent && answer.contains("\r\nconnection: close\r\n"), "{is_sent} {answer}");
+        assert!(answer.starts_with("HTTP/1.1 403 ") || answer.starts_with("HTTP/1.1 502 "));
+    }
+}
+
+#[test]
+fn the_connection_goes_on_after_a_refusal_whose_body_is_there() {
+    let origin = Origin::named("a");
+    let world = World::of_text(&format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\n\
+         [[rule]]\nname = \"no\"\npaths = [\"/no\"]\nrespond = {{ status = 403 }}\n\
+         [target_group.app]\ntargets = [\"{}\"]\n{NO_CHECKS}\n",
+        origin.address()
+    ));
+    let mut visitor = Visitor::of(world.address());
+    for _ in 0..3 {
+        let answer = visitor.ask("POST", "/no", &[], "small");
+        assert_eq!((answer.status, answer.field("connection")), (403, None));
+        assert_eq!(visitor.get("/").body, "a");
+    }
+    // Of what is not there nothing is awaited.
+    visitor.send("POST /no HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+    let answer = visitor.read_answer(false);
+    assert_eq!((answer.status, answer.field("connection")), (403, Some("close")));
+}
+
+#[test]
+fn the_answer_ends_before_the_request_does() {
+    let (address, _) = hasty(true);
+    let world = world(address, "", "");
+    let mut client = TcpStream::connect(world.address()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nsome").unwrap();
+    let mut all = String::new();
+    client.read_to_string(&mut all).expect("an end, while the request is open");
+    assert!(all.ends_with("no"), "{all}");
+    // And it is taken further.
+    client.write_all(b"more").unwrap();
+    let record = world.record(|record| record["status"] == 403);
+    assert_eq!(record["error_reason"], serde_json::Value::Null, "{record}");
+}
+
+#[test]
+fn a_stream_is_ended_and_then_told_to_stop() {
+    let origin = Http2Origin::serving(|mut exchange: Exchange| async move { exchange.say("no") });
+    for (address, group) in [(hasty(true).0, ""), (origin.address(), "protocol = \"http2\"")] {
+        let world = world(address, "", group);
+        let client = Http2::to(world.address());
+        let mut asked = client.ask(Http2::head("/").method(Method::POST), false).unwrap();
+        asked.body.send_data(Bytes::from_static(b"some"), false).unwrap();
+        let reply = client.reply(asked).unwrap();
+        assert_eq!(reply.text(), "no");
+        assert_eq!(client.get("/").text(), "no", "the connection goes on");
+    }
+}
+
+#[test]
+fn an_upload_that_the_target_does_not_take_is_its_time_out_and_one_that_stops_the_clients() {
+    // Its kernel accepts, and takes what its buffers hold.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let world = world(
+        address,
+        "timeouts = { idle = \"1s\" }",
+        "upstream = { timeouts = { response = \"2s\" } }",
+    );
+    let chunk = format!("{:x}\r\n{}\r\n", 65_536, "y".repeat(65_536)).repeat(300);
+    for (fields, body) in [
+        (format!("Content-Length: {}", 2 * LARGE), "y".repeat(2 * LARGE)),
+        ("Transfer-Encoding: chunked".to_owned(), format!("{chunk}0\r\n\r\n")),
+        (
+            "Trailer: x\r\nTransfer-Encoding: chunked".to_owned(),
+            format!("{chunk}0\r\nx: y\r\n\r\n"),
+        ),
+    ] {
+        let mut client = TcpStream::connect(world.address()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let head = format!("POST /ready HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
+        let mut sender = client.try_clone().unwrap();
+        std::thread::spawn(move || {
+            let _ = sender.write_all(head.as_bytes());
+            let _ = sender.write_all(body.as_bytes());
+        });
+        let mut status = [0; 12];
+        client.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 504", "{fields}");
+    }
+    let http2 = Http2::to(world.address());
+    let mut asked = http2.ask(Http2::head("/ready").method(Method::POST), false).unwrap();
+    let mut left = 2 * LARGE;
+    while left > 0 && asked.body.capacity() < left {
+        asked.body.send_data(Bytes::from(vec![b'y'; 1 << 16]), false).unwrap();
+        left = left.saturating_sub(1 << 16);
+    }
+    assert_eq!(http2.reply(asked).unwrap().status, 504);
+    let record = world.record(|record| record["uri"] == "/ready");
+    assert_eq!(record["error_reason"], "response_timeout");
+    let mut visitor = Visitor::of(world.address());
+    visitor.send("POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+    assert_eq!(visitor.read_answer(false).status, 408);
+    let record = world.record(|record| record["uri"] == "/slow");
+    assert_eq!(record["error_reason"], "request_timeout");
+}
+
+#[test]
+fn a_client_that_leaves_is_460_in_whatever_phase() {
+    // Its kernel accepts, and nothing reads.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let worlds = [
+        world(listener.local_addr().unwrap(), "", ""),
+        world(listener.local_addr().unwrap(), "", "protocol = \"http2\""),
+    ];
+    for (at, world) in worlds.iter().enumerate() {
+        // A group of HTTP/2 targets takes no HTTP/1.1.
+        let is_http2 = at == 1;
+        for (path, rest) in [
+            ("/length", "Content-Length: 10\r\n\r\nhalf"),
+            ("/chunked", "Transfer-Encoding: chunked\r\n\r\n5\r\nhalf"),
+            ("/between", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"),
+            ("/trailers", "Transfer-Encoding: chunked\r\n\r\n0\r\nx: y\r\n"),
+            ("/whole", "Content-Length: 4\r\n\r\nhalf"),
+            ("/none", "\r\n"),
+        ]
+        .into_iter()
+        .filter(|_| !is_http2)
+        {
+            let mut visitor = Visitor::of(world.address());
+            visitor.send(&format!("POST {path} HTTP/1.1\r\nHost: a\r\n{rest}"));
+            visitor.leave();
+            let record = world.record(|record| record["uri"] == path);
+            assert_eq!(record["status"], 460, "{record}");
+            assert_eq!(record["error_reason"], "client_gone", "{record}");
+        }
+        let client = Http2::to(world.address());
+        let mut asked = client.ask(Http2::head("/stream").method(Method::POST), false).unwrap();
+        asked.body.send_data(Bytes::from_static(b"some"), false).unwrap();
+        asked.body.send_reset(h2::Reason::CANCEL);
+        let record = world.record(|record| record["uri"] == "/stream");
+        assert_eq!(
+            (&record["status"], &record["error_reason"]),
+            (&460.into(), &"client_gone".into())
+        );
+    }
+}
