@@ -84,6 +84,11 @@ impl TargetLive {
         self.places.is_awaited()
     }
 
+    /// Requests that wait for a place.
+    pub fn waiting(&self) -> u32 {
+        self.places.waiting.load(Ordering::Relaxed)
+    }
+
     /// Counts one more request if the cap allows it and none waits; the guard counts it off again.
     /// Two workers cannot both take the last place.
     pub fn enter(self: &Arc<Self>, cap: u32) -> Option<InFlight> {

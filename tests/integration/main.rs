@@ -102,5 +102,7 @@ mod tunnels_follow;
 mod turns;
 /// Switches of protocols: who may ask, what waits, what outlives what.
 mod upgrades;
+/// Pinned requests that wait for their own target: one that refuses, one at its cap.
+mod waiting;
 /// Groups that keep to a zone, and how few healthy targets are too few.
 mod zones;

@@ -75,7 +75,9 @@ impl Full {
             Then::KeepAlive
         });
         let b = told("b");
-        let group = format!("max_in_flight_per_target = 1\n{group}\n{NO_CHECKS}");
+        let group = format!(
+            "max_in_flight_per_target = 1\nupstream = {{ queue = \"0s\" }}\n{group}\n{NO_CHECKS}"
+        );
         let world = World::new(&[&a, &b], "debug_headers = true", &group);
         let mut holder = Visitor::of(world.address());
         holder.jar.extend(jar.iter().map(|(name, value)| ((*name).into(), (*value).into())));

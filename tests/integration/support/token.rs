@@ -11,13 +11,25 @@ pub fn now() -> u64 {
 
 /// A token that holds one pin: of a group and a target, or of a rule and a group.
 pub fn minted(world: &World, kind: Kind, group: &str, target: &str, issued_at: u64) -> String {
+    minted_for(world, kind, group, target, issued_at, Seed(1))
+}
+
+/// The same of the client with this seed.
+pub fn minted_for(
+    world: &World,
+    kind: Kind,
+    group: &str,
+    target: &str,
+    issued_at: u64,
+    client: Seed,
+) -> String {
     let pin = Pin {
         group: GroupKey::of(group),
         target: TargetKey::of(group, target),
         issued_at: u32::try_from(issued_at).unwrap(),
     };
     let keyring = &world.server().published().current().keyring;
-    keyring.seal(kind, &Contents::new(Seed(1), pin)).as_str().to_owned()
+    keyring.seal(kind, &Contents::new(client, pin)).as_str().to_owned()
 }
 
 /// What a token holds; fails the scene where it does not open.
