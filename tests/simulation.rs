@@ -419,7 +419,7 @@ fn a_write_is_followed_to_its_target_unless_the_verdict_says_why_not() {
     let met = met.into_inner();
     if std::env::var("WORLD").is_err() {
         for verdict in [Verdict::Hit, Verdict::Spilled, Verdict::MovedUnhealthy, Verdict::New] {
-            assert!(met.get(&verdict).is_some_and(|count| *count > 100), "{verdict}: {met:?}");
+            assert!(met.get(&verdict).is_some_and(|count| *count > 50), "{verdict}: {met:?}");
         }
     }
     assert_eq!(met.get(&Verdict::Expired), None, "clocks alone end no pin");
