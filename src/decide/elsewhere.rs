@@ -1,10 +1,11 @@
 //! Where a request goes that its first target does not serve, and where its client would go next.
 
 use super::candidates::{Candidates, Tried};
-use super::hold::{at_home, hold, is_strict};
+use super::hold::{Obstacle, at_home, hold, is_strict, obstacle};
 use super::verdict::Verdict;
 use super::{Draw, Live, Placement};
 use crate::model::affinity::Affinity;
+use crate::model::live::Drain;
 use crate::model::snapshot::Snapshot;
 use crate::policy::affinity::claim::{Claim, PinState};
 use crate::policy::affinity::token::Seed;
@@ -48,6 +49,30 @@ pub fn once_there_is_a_place(placement: &Placement, snapshot: &Snapshot) -> Opti
     let own = &snapshot.groups[placement.group].targets[target];
     let verdict = at_home(own, placement.claim.held());
     Some(Placement { target: Some(target), verdict, only_capped: false, ..placement.clone() })
+}
+
+/// Whether the client's own target may still serve a request that has waited for its place, whatever
+/// became of that target meanwhile: its cap is not looked at.
+pub fn may_go_home(placement: &Placement, snapshot: &Snapshot, live: &impl Live) -> bool {
+    let group = &snapshot.groups[placement.group];
+    let candidates = Candidates::new(snapshot, group, live, &Tried::NOBODY);
+    placement.target.is_some_and(|own| {
+        let own = &group.targets[own];
+        let obstacle = obstacle(&candidates, live, own);
+        live.availability(own).drain != Drain::Over
+            && matches!(obstacle, None | Some(Obstacle::Capped))
+    })
+}
+
+/// Whether there is another target for a request that some did not serve.
+pub fn has_another(
+    placement: &Placement,
+    tried: &Tried,
+    snapshot: &Snapshot,
+    live: &impl Live,
+) -> bool {
+    let group = &snapshot.groups[placement.group];
+    Candidates::new(snapshot, group, live, tried).best_tier().is_some()
 }
 
 /// The seed whose ranking places this client; `None` where the algorithm does.

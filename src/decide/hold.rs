@@ -46,21 +46,44 @@ pub(super) fn hold(
     if !candidates.zone_allows(target) {
         return successor(Verdict::MovedZone);
     }
-    let unavailable = match availability.health {
-        // Nothing is known of it, and a silent resolver is no reason to move anyone for good.
-        _ if target.address.is_none() => Some(Verdict::Spilled),
-        Health::Unhealthy if !candidates.fails_open() && !availability.recovering => {
-            Some(Verdict::MovedUnhealthy)
-        }
-        Health::Unhealthy if !candidates.fails_open() && live.refused_lately(target) => {
-            Some(Verdict::Spilled)
-        }
-        _ if candidates.at_cap(target) => Some(Verdict::Spilled),
-        _ => None,
-    };
-    match unavailable {
+    match obstacle(candidates, live, target) {
         None => (Some(at), Verdict::Hit),
-        Some(verdict) => for_now(verdict),
+        Some(Obstacle::Unhealthy) => for_now(Verdict::MovedUnhealthy),
+        // Nothing is known of a name without an address, and a silent resolver is no reason to move
+        // a client for good.
+        Some(Obstacle::Unresolved | Obstacle::Refuses | Obstacle::Capped) => {
+            for_now(Verdict::Spilled)
+        }
+    }
+}
+
+/// What keeps a request from its client's own target, which is in the group and not leaving it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// Its host name has no address.
+    Unresolved,
+    /// Its checks say so.
+    Unhealthy,
+    /// It recovers from an outage, and refused a moment ago.
+    Refuses,
+    /// It is at its cap.
+    Capped,
+}
+
+/// The first of them there is.
+pub(super) fn obstacle(
+    candidates: &Candidates<'_, impl Live>,
+    live: &impl Live,
+    target: &Target,
+) -> Option<Obstacle> {
+    let availability = live.availability(target);
+    let is_down = availability.health == Health::Unhealthy && !candidates.fails_open();
+    match () {
+        () if target.address.is_none() => Some(Obstacle::Unresolved),
+        () if is_down && !availability.recovering => Some(Obstacle::Unhealthy),
+        () if is_down && live.refused_lately(target) => Some(Obstacle::Refuses),
+        () if candidates.at_cap(target) => Some(Obstacle::Capped),
+        () => None,
     }
 }
 

@@ -27,9 +27,11 @@ use crate::policy::balance::share::Share;
 use crate::policy::routing::conditions::Subject;
 use crate::policy::routing::redirect::Redirect;
 use candidates::{Candidates, Tried};
-pub use elsewhere::{next_after_failure, once_there_is_a_place, ranking_seed, successor};
+pub use elsewhere::{
+    has_another, may_go_home, next_after_failure, once_there_is_a_place, ranking_seed, successor,
+};
 use group_choice::GroupChoice;
-use hold::{at_home, hold};
+use hold::{Obstacle, at_home, hold, obstacle};
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, COOKIE, ORIGIN};
 use http::{HeaderMap, HeaderValue};
 use std::net::IpAddr;
@@ -283,7 +285,7 @@ fn place(
     let only_capped = matches!(verdict, Verdict::Spilled | Verdict::StrictRefused)
         && pinned.is_some_and(|at| {
             let own = &group.targets[at];
-            own.address.is_some() && placing.candidates.at_cap(own)
+            obstacle(&placing.candidates, live, own) == Some(Obstacle::Capped)
         });
     let verdict = match target {
         None if !verdict.is_refusal() => Verdict::NoTarget,
