@@ -84,6 +84,14 @@ fn the_chosen_target_is_a_candidate_or_the_pinned_one_and_refusals_are_earned() 
         for _ in 0..8 {
             let client = Client::random(&world, numbers);
             let placement = client.place(&snapshot, &live);
+            if placement.only_capped {
+                let own = &group.targets[placement.pinned.unwrap()];
+                let availability = live.availability(own);
+                let keeps = availability.recovering && !live.refused_lately(own);
+                let sick = availability.health == Health::Unhealthy && !keeps;
+                assert!(candidates.at_cap(own), "nothing to wait for");
+                assert!(!sick || candidates.fails_open(), "a place there is of no use");
+            }
             match (placement.target, placement.verdict) {
                 (Some(at), Verdict::Hit) => assert_eq!(id(group, Some(at)), client.pin.as_deref()),
                 (Some(at), verdict) => {
