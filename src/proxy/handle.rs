@@ -20,7 +20,7 @@ use crate::config::settings::{Algorithm, Upstream};
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
 use crate::decide::{self, Keeps, Outcome, Placement};
-use crate::model::live::Health;
+use crate::model::live::{Drain, Health};
 use crate::model::places::InFlight;
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::net::connect::ConnectError;
@@ -232,8 +232,11 @@ fn stay(mut placement: Placement, client: &Client, snapshot: &Snapshot) -> Place
     if client.owner().is_some() && placement.pinned.is_none() && placement.target.is_some() {
         let targets = &snapshot.groups[placement.group].targets;
         let own = targets.iter().position(|target| client.stays_with(&target.live));
-        let is_healthy = |at: &usize| targets[*at].live.availability().health == Health::Healthy;
-        placement.target = own.filter(is_healthy).or(placement.target);
+        let serves = |at: &usize| {
+            let availability = targets[*at].live.availability();
+            availability.health == Health::Healthy && availability.drain == Drain::No
+        };
+        placement.target = own.filter(serves).or(placement.target);
     }
     placement
 }
