@@ -24,7 +24,7 @@ use crate::policy::health::wish::Wish;
 use clocks::Clocks;
 use newcomers::Newcomers;
 use probe::{Answer, Trouble};
-use resolve::Resolved;
+use resolve::{Resolved, Resolver};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -47,6 +47,8 @@ pub struct Parts {
     pub published: Published,
     /// What host names stood for when that one was built.
     pub resolutions: Resolutions,
+    /// What is asked for them.
+    pub resolver: Resolver,
     /// The live halves of that one.
     pub roster: Roster,
     /// What workers say about targets.
@@ -79,7 +81,7 @@ enum Wake {
 /// Runs until `stop` is told `true`. Needs a local runtime.
 pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
     let Parts { config, keyring, published, resolutions, roster, .. } = parts;
-    let Parts { mut reports, counters, certificates, drains, ready, .. } = parts;
+    let Parts { mut reports, counters, certificates, drains, ready, resolver, .. } = parts;
     let (answers, mut answered) = mpsc::channel(LONGEST_QUEUE);
     let snapshot = published.current();
     let mut control = Control {
@@ -87,7 +89,7 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
         drains,
         newcomers: Newcomers::default(),
         resolutions,
-        names: resolve::Names::of(&config, answers),
+        names: resolve::Names::of(&config, resolver, answers),
         strangers: Strangers::default(),
         clocks: Clocks::default(),
         expiry: certificates::Expiry::new(certificates, Moment::now()),

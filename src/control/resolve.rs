@@ -8,10 +8,10 @@ use crate::ground::name::Name;
 use crate::model::snapshot::{Listed, Resolution, Resolutions};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::SocketAddr;
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fmt, io, thread};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -23,6 +23,56 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 
 type HostPort = (String, u16);
+
+/// What is asked for the addresses of host names, and how often.
+#[derive(Clone)]
+pub struct Resolver {
+    /// `None` is the system's.
+    table: Option<Arc<Table>>,
+    interval: Duration,
+}
+
+/// Answers of a caller's own, for a host and its port.
+type Table = dyn Fn(&str, u16) -> Vec<SocketAddr> + Send + Sync;
+
+impl Resolver {
+    /// The system's resolver.
+    pub fn of_system() -> Self {
+        Self { table: None, interval: INTERVAL }
+    }
+
+    /// Answers that the caller makes, asked for this often. They are had on the spot, so they must
+    /// not block.
+    pub fn of(
+        interval: Duration,
+        table: impl Fn(&str, u16) -> Vec<SocketAddr> + Send + Sync + 'static,
+    ) -> Self {
+        Self { table: Some(Arc::new(table)), interval }
+    }
+
+    /// Asks once.
+    async fn ask(self, name: HostPort) -> Resolved {
+        let (host, port) = (name.0.as_str(), name.1);
+        let mut addresses = match &self.table {
+            Some(table) => table(host, port),
+            None => {
+                let found = tokio::net::lookup_host((host, port)).await;
+                found.map(Iterator::collect).unwrap_or_default()
+            }
+        };
+        addresses.sort_unstable();
+        addresses.dedup();
+        Resolved { name, addresses }
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of_system = self.table.is_none();
+        let mut told = f.debug_struct("Resolver");
+        told.field("of_system", &of_system).field("interval", &self.interval).finish()
+    }
+}
 
 /// What the resolver said of one name.
 #[derive(Debug)]
@@ -38,11 +88,12 @@ pub(super) struct Names {
     under_way: BTreeSet<HostPort>,
     told: BTreeSet<HostPort>,
     last: Option<Instant>,
+    resolver: Resolver,
     answers: mpsc::Sender<Wake>,
 }
 
 impl Names {
-    pub(super) fn of(config: &Config, answers: mpsc::Sender<Wake>) -> Self {
+    pub(super) fn of(config: &Config, resolver: Resolver, answers: mpsc::Sender<Wake>) -> Self {
         debug_assert!(answers.max_capacity() == LONGEST_QUEUE);
         Self {
             names: names_of(config),
@@ -50,6 +101,7 @@ impl Names {
             under_way: BTreeSet::new(),
             told: BTreeSet::new(),
             last: None,
+            resolver,
             answers,
         }
     }
@@ -61,7 +113,7 @@ impl Names {
 
     /// Asks for all names when it is time; a name whose answer is still awaited is not asked twice.
     pub(super) fn ask_if_due(&mut self, now: Instant) {
-        if self.last.is_some_and(|last| now < last + INTERVAL) {
+        if self.last.is_some_and(|last| now < last + self.resolver.interval) {
             return;
         }
         self.last = Some(now);
@@ -70,9 +122,10 @@ impl Names {
                 continue;
             }
             let (name, answers) = (name.clone(), self.answers.clone());
+            let resolver = self.resolver.clone();
             tokio::task::spawn_local(async move {
                 // The loop is gone only when the process is leaving.
-                let _ = answers.send(Wake::Resolved(ask(name).await)).await;
+                let _ = answers.send(Wake::Resolved(resolver.ask(name).await)).await;
             });
         }
     }
@@ -118,16 +171,18 @@ impl Names {
 ///
 /// # Errors
 /// When the system gives no thread or no runtime.
-pub fn first(config: &Config) -> io::Result<Resolutions> {
+pub fn first(config: &Config, resolver: &Resolver) -> io::Result<Resolutions> {
     let names = names_of(config);
     if names.is_empty() {
         return Ok(Resolutions::new());
     }
+    let resolver = resolver.clone();
     let collect = move || -> io::Result<Resolutions> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let mut resolutions = Resolutions::new();
         let _in_time = runtime.block_on(async {
-            let mut answers: JoinSet<_> = names.into_keys().map(ask).collect();
+            let mut answers: JoinSet<_> =
+                names.into_keys().map(|name| resolver.clone().ask(name)).collect();
             tokio::time::timeout(FIRST_WAIT, async {
                 while let Some(answer) = answers.join_next().await {
                     if let Ok(resolved) = answer {
@@ -155,15 +210,6 @@ fn names_of(config: &Config) -> BTreeMap<HostPort, bool> {
         }
     }
     names
-}
-
-/// Asks the system's resolver once.
-async fn ask(name: HostPort) -> Resolved {
-    let found = tokio::net::lookup_host((name.0.as_str(), name.1)).await;
-    let mut addresses: Vec<_> = found.map(Iterator::collect).unwrap_or_default();
-    addresses.sort_unstable();
-    addresses.dedup();
-    Resolved { name, addresses }
 }
 
 /// The most addresses of a name that are kept though it lists them no more.
