@@ -53,16 +53,14 @@ impl Resolver {
     /// Asks once.
     async fn ask(self, name: HostPort) -> Resolved {
         let (host, port) = (name.0.as_str(), name.1);
-        let mut addresses = match &self.table {
+        let addresses = match &self.table {
             Some(table) => table(host, port),
             None => {
                 let found = tokio::net::lookup_host((host, port)).await;
                 found.map(Iterator::collect).unwrap_or_default()
             }
         };
-        addresses.sort_unstable();
-        addresses.dedup();
-        Resolved { name, addresses }
+        Resolved::of(name, addresses)
     }
 }
 
@@ -79,6 +77,15 @@ impl fmt::Debug for Resolver {
 pub(super) struct Resolved {
     name: HostPort,
     addresses: Vec<SocketAddr>,
+}
+
+impl Resolved {
+    /// The order of an answer means nothing, and resolvers turn it.
+    pub(super) fn of(name: HostPort, mut addresses: Vec<SocketAddr>) -> Self {
+        addresses.sort_unstable();
+        addresses.dedup();
+        Self { name, addresses }
+    }
 }
 
 /// The names to ask for.
@@ -231,7 +238,9 @@ fn take_in(resolutions: &mut Resolutions, resolved: Resolved, expands: bool, now
     }
     let is_other = in_use != addresses.first().copied();
     let changed_at = match in_use {
-        Some(_) if is_other => Some(now.unix_seconds()),
+        // The next whole second: pins carry whole seconds, and one of this very second may have been
+        // made before. A move that is told once too often costs less than a session lost in silence.
+        Some(_) if is_other => Some(now.unix_seconds() + 1),
         _ => before.changed_at,
     };
     let listed = |address| Listed { address, unlisted_since: None, gone_from: Vec::new() };
@@ -240,7 +249,8 @@ fn take_in(resolutions: &mut Resolutions, resolved: Resolved, expands: bool, now
         let left = before.addresses.iter().filter(|known| !addresses.contains(&known.address));
         let mut left: Vec<_> = left.cloned().collect();
         for known in &mut left {
-            known.unlisted_since.get_or_insert(now.wall);
+            // A wall clock that was set back must not make a hold endless.
+            known.unlisted_since = Some(known.unlisted_since.unwrap_or(now.wall).min(now.wall));
         }
         // The longest unlisted go first; of equal ones the highest, so that it is the same each time.
         left.sort_by_key(|known| (Reverse(known.unlisted_since), known.address));
@@ -364,6 +374,17 @@ mod tests {
     }
 
     #[test]
+    fn a_wall_clock_that_was_set_back_makes_no_hold_longer() {
+        let (mut known, begun) = (Resolutions::new(), Moment::now());
+        let ahead = begun.later(Duration::from_hours(1));
+        take_in(&mut known, resolved(&["10.0.0.1:80", "10.0.0.2:80"]), true, ahead);
+        take_in(&mut known, resolved(&["10.0.0.2:80"]), true, ahead);
+        assert!(take_in(&mut known, resolved(&["10.0.0.2:80"]), true, begun));
+        let left = known.values().next().unwrap().addresses[1].clone();
+        assert_eq!(left.unlisted_since, Some(begun.wall));
+    }
+
+    #[test]
     fn when_the_one_address_of_a_name_changed_is_known_and_the_first_answer_is_no_change() {
         let (mut known, begun) = (Resolutions::new(), Moment::now());
         let mut changed = |address: &str, after: u64| {
@@ -374,7 +395,12 @@ mod tests {
         assert_eq!(changed("10.0.0.1:80", 0), None);
         assert_eq!(changed("10.0.0.1:80", 10), None);
         let then = begun.later(Duration::from_secs(20)).unix_seconds();
-        assert_eq!(changed("10.0.0.2:80", 20), Some(then));
-        assert_eq!(changed("10.0.0.2:80", 30), Some(then));
+        let after = changed("10.0.0.2:80", 20).unwrap();
+        assert!(
+            then < after,
+            "a pin of the second in which it changed may be older than the change"
+        );
+        assert!(then + 1 >= after, "one of the next second is not");
+        assert_eq!(changed("10.0.0.2:80", 30), Some(after));
     }
 }
