@@ -461,6 +461,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_listed_is_held_and_drains_for_one_delay_and_then_it_has_left() {
+        in_a_runtime(|| {
+            let begun = Moment::now();
+            let mut control = control(true, begun);
+            let [live_half, _] = live(&control, HELD).map(Option::unwrap);
+            // Held for 30 s, then draining for 300. Ticks are late by different times.
+            let mut seen = Vec::new();
+            for tick in 0..9_000_u64 {
+                let late = Duration::from_millis(50 * tick + tick * 7 % 40);
+                control.tick(begun.later(late));
+                let drain = live_half.availability().drain;
+                if seen.last().is_none_or(|(last, _)| *last != drain) {
+                    seen.push((drain, late.as_secs()));
+                }
+            }
+            let expected = [(Drain::Held, 0), (Drain::Running, 30), (Drain::Over, 330)];
+            assert_eq!(seen, expected, "what is under way there is cut once, and not later");
+            assert!(live(&control, HELD)[0].is_none() && live(&control, LISTED)[0].is_some());
+        });
+    }
+
+    #[test]
     fn a_machine_that_was_replaced_makes_no_pins_of_the_seconds_after_until_it_is_back() {
         in_a_runtime(|| {
             let begun = Moment::now();

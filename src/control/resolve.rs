@@ -278,22 +278,34 @@ pub(super) fn forget(resolutions: &mut Resolutions, group: &Name, address: Socke
     forgotten
 }
 
-/// Forgets addresses whose hold and drain are over in every group of their name.
+/// How much longer an address is known than its hold and its drain last. A drain begins with the tick
+/// that sees its hold end, and that it is over must be told before the target is in no group: else what
+/// it still has under way would be given another delay.
+const KNOWN_AFTERWARDS: Duration = Duration::from_secs(1);
+
+/// Forgets addresses whose hold and drain are over in every group of their name; true if a group had
+/// one of them.
 pub(super) fn forget_the_left(resolutions: &mut Resolutions, config: &Config, now: Moment) -> bool {
     let mut forgotten = false;
     for ((host, port), resolution) in resolutions {
+        if resolution.addresses.iter().all(|known| known.unlisted_since.is_none()) {
+            continue;
+        }
         let is_of = |target: &Target| {
             matches!(&target.address, TargetAddress::Host { host: own, port: at, .. }
                 if own == host && at == port)
         };
         let groups = config.groups.iter().filter(|group| group.targets.iter().any(is_of));
-        let most = groups.map(|group| group.hold + group.deregistration_delay).max();
-        let most = most.unwrap_or_default();
-        let before = resolution.addresses.len();
+        let most = groups.clone().map(|group| group.hold + group.deregistration_delay).max();
+        let most = most.unwrap_or_default() + KNOWN_AFTERWARDS;
         resolution.addresses.retain(|known| {
-            known.unlisted_since.is_none_or(|since| now.wall.saturating_sub(since) < most)
+            let Some(since) = known.unlisted_since else { return true };
+            // One that no group has takes none of the places for those that are held.
+            let has_gone = groups.clone().all(|group| known.gone_from.contains(&group.name));
+            let has_left = now.wall.saturating_sub(since) >= most;
+            forgotten |= has_left && !has_gone;
+            !has_left && !has_gone
         });
-        forgotten |= resolution.addresses.len() != before;
     }
     forgotten
 }
@@ -363,10 +375,14 @@ mod tests {
         let address = |text: &str| text.parse().unwrap();
         assert!(!forget(&mut known, group, address(a)), "it is listed");
         assert!(forget(&mut known, group, address(b)) && !forget(&mut known, group, address(b)));
-        // Held for 30 s, then draining for 60.
-        assert!(!forget_the_left(&mut known, &config, later(109)));
-        assert!(forget_the_left(&mut known, &config, later(110)));
+        // What no group has any more takes no place, and its going is no news.
+        hear(&mut known, &[c], 26);
+        assert!(!forget_the_left(&mut known, &config, later(26)));
         assert_eq!(known.values().next().unwrap().addresses.len(), 2);
+        // Held for 30 s, then draining for 60, and known for one more.
+        assert!(!forget_the_left(&mut known, &config, later(26 + 90)));
+        assert!(forget_the_left(&mut known, &config, later(26 + 91)));
+        assert_eq!(known.values().next().unwrap().addresses.len(), 1);
         let many: Vec<_> = (0..100).map(|at| format!("10.0.1.{at}:80")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         hear(&mut known, &many, 200);
