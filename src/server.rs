@@ -3,8 +3,9 @@
 //! Everything that can fail fails before the first worker runs: keys, names, sockets, log.
 
 use crate::config::settings::{Config, Level, Listener};
+use crate::control::resolve::{self, Resolver};
 use crate::control::state_dir::{StateDir, Unwritable};
-use crate::control::{self, Drains, resolve};
+use crate::control::{self, Drains};
 use crate::ground::clock::Moment;
 use crate::ground::name::Name;
 use crate::ground::random::Random;
@@ -93,12 +94,20 @@ impl Server {
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_asking(config, Resolver::of_system())
+    }
+
+    /// Starts, and asks this resolver for what host names stand for.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running then.
+    pub fn start_asking(config: Config, resolver: Resolver) -> Result<Self, StartError> {
         let (keyring, state_dir) = keys(&config)?;
         tls::load_authorities(&config.groups).map_err(StartError::Trust)?;
         let workers = config.runtime.workers.unwrap_or_else(cores);
         let certificates = certificates(&config)?;
         let (sockets, addresses) = bind_all(&config, &certificates, workers)?;
-        let resolutions = resolve::first(&config).map_err(StartError::System)?;
+        let resolutions = resolve::first(&config, &resolver).map_err(StartError::System)?;
         let mut roster = Roster::default();
         let snapshot = Snapshot::build(&config, keyring.clone(), &resolutions, &mut roster)
             .map_err(StartError::Collision)?;
@@ -149,6 +158,7 @@ impl Server {
             keyring,
             published: published.clone(),
             resolutions,
+            resolver,
             roster,
             reports: reported,
             counters: counters.clone(),

@@ -325,22 +325,106 @@ fn who_is_announced_is_who_gets_the_client_when_its_target_goes() {
     });
 }
 
-/// A client that sends one request at a time to two nodes whose clocks differ: what it was last given,
-/// and which target keeps what it last wrote.
+/// A target's id and which machine is behind it: the first, or what came with another address.
+type Machine = (String, u32);
+
+/// One of two balancers: what it knows of the targets, by its own checks and its own resolver.
+struct Node {
+    world: World,
+    snapshot: Snapshot,
+    /// Targets whose names list them no more, and that did not answer.
+    forgotten: Vec<TargetPlan>,
+    /// When it saw another address, by the target's id.
+    address_since: HashMap<String, u64>,
+    /// How far its clock is ahead of the other's.
+    ahead: u64,
+}
+
+impl Node {
+    fn new(world: &World, ahead: u64, numbers: &mut Numbers) -> Self {
+        let snapshot = world.snapshot(numbers);
+        let (forgotten, address_since) = (Vec::new(), HashMap::new());
+        Self { world: world.clone(), snapshot, forgotten, address_since, ahead }
+    }
+
+    fn change_a_state(&mut self, numbers: &mut Numbers) {
+        let targets = &mut self.world.groups[0].targets;
+        let at = numbers.below(targets.len() as u64) as usize;
+        let state = &mut targets[at].state;
+        state.is_full = numbers.chance(30);
+        state.availability.recovering = numbers.chance(30);
+        state.availability.health = match numbers.below(5) {
+            0 => Health::Unhealthy,
+            1 => Health::Suspect,
+            _ => Health::Healthy,
+        };
+    }
+
+    /// A name server's next answer, or what comes of an earlier one: an address that is listed no more
+    /// is held, then drains, or is forgotten where it does not answer; and any may be listed again.
+    fn hear_of_names(&mut self, numbers: &mut Numbers) {
+        if numbers.chance(30)
+            && let Some(plan) = self.forgotten.pop()
+        {
+            self.world.groups[0].targets.push(TargetPlan { state: State::FINE, ..plan });
+            return self.build(numbers);
+        }
+        let targets = &mut self.world.groups[0].targets;
+        let at = numbers.below(targets.len() as u64) as usize;
+        let drain = &mut targets[at].state.availability.drain;
+        let next = match (*drain, numbers.below(3)) {
+            (Drain::No, _) => Some(Drain::Held),
+            (Drain::Held | Drain::Running, 0) => Some(Drain::No),
+            (Drain::Held, 1) => Some(Drain::Running),
+            (Drain::Running, 1) => Some(Drain::Over),
+            _ => None,
+        };
+        if let Some(next) = next {
+            *drain = next;
+        } else if targets.len() > 1 {
+            self.forgotten.push(targets.remove(at));
+            self.build(numbers);
+        }
+    }
+
+    /// The name of this target has another address from this second on.
+    fn see_another_address(&mut self, id: &str, since: u64) {
+        self.address_since.insert(id.to_owned(), since);
+        self.date_addresses();
+    }
+
+    fn build(&mut self, numbers: &mut Numbers) {
+        self.snapshot = self.world.snapshot(numbers);
+        self.date_addresses();
+    }
+
+    fn date_addresses(&mut self) {
+        for target in &mut self.snapshot.groups[0].targets {
+            target.address_since = self.address_since.get(target.id.as_str()).copied();
+        }
+    }
+}
+
+/// A client that sends one request at a time to two nodes: what it was last given, and which machine
+/// keeps what it last wrote.
+#[derive(Default)]
 struct Writer {
     cookie: Option<String>,
-    wrote_at: Option<String>,
+    wrote_at: Option<Machine>,
+    /// Where it was last told of another address, and when.
+    told_of: Option<(Machine, u64)>,
 }
 
 impl Writer {
     /// One request: decided, refused by some targets, answered, and the cookie of the answer kept.
     fn ask(
         &mut self,
-        node: &Snapshot,
-        live: &Described,
+        node: &Node,
+        machines: &HashMap<String, u32>,
         now: u64,
         numbers: &mut Numbers,
     ) -> Verdict {
+        let (node, live) = (&node.snapshot, &node.world.live());
         let mut headers = HeaderMap::new();
         if let Some(cookie) = &self.cookie {
             headers.append(COOKIE, HeaderValue::from_str(&format!("AWSALB={cookie}")).unwrap());
@@ -358,12 +442,19 @@ impl Writer {
         let (Some(at), verdict) = (placement.target, placement.verdict) else {
             return placement.verdict;
         };
-        let served_by = id(&node.groups[0], Some(at)).unwrap().to_owned();
+        let served_by = id(&node.groups[0], Some(at)).unwrap();
+        let served_by = (served_by.to_owned(), machines.get(served_by).copied().unwrap_or(0));
         if let Some(home) = self.wrote_at.as_ref().filter(|home| **home != served_by) {
             assert!(
                 verdict == Verdict::Spilled || verdict.is_move(),
-                "{verdict} went to {served_by}, and what was written is at {home}"
+                "{verdict} went to {served_by:?}, and what was written is at {home:?}"
             );
+        }
+        if verdict == Verdict::MovedAddress {
+            let since = node.groups[0].targets[at].address_since.unwrap();
+            let again = |(machine, at): &(Machine, u64)| *machine == served_by && *at >= since;
+            assert!(!self.told_of.as_ref().is_some_and(again), "told twice of {served_by:?}");
+            self.told_of = Some((served_by.clone(), now));
         }
         let method = [Method::GET, Method::POST, Method::DELETE][numbers.below(3) as usize].clone();
         let status = [200, 204, 303, 404, 409, 500][numbers.below(6) as usize];
@@ -401,32 +492,50 @@ fn a_write_is_followed_to_its_target_unless_the_verdict_says_why_not() {
     let met = std::cell::RefCell::new(HashMap::<Verdict, u32>::new());
     each_world(|mut world, numbers| {
         (world.groups[0].sticky, world.groups[0].strict) = (true, false);
-        let nodes = [world.snapshot(numbers), world.snapshot(numbers)];
-        // The second node's clock is ahead of the first one's by up to five minutes.
-        let ahead = numbers.below(300);
-        let mut writer = Writer { cookie: None, wrote_at: None };
-        for step in 0..12 {
-            if numbers.chance(40) {
-                let targets = &mut world.groups[0].targets;
-                let at = numbers.below(targets.len() as u64) as usize;
-                let state = &mut targets[at].state;
-                state.is_full = numbers.chance(30);
-                state.availability.recovering = numbers.chance(30);
-                state.availability.health = match numbers.below(5) {
-                    0 => Health::Unhealthy,
-                    1 => Health::Suspect,
-                    _ => Health::Healthy,
-                };
+        // The second node's clock is ahead of the first one's by up to five minutes, or addresses
+        // change. Not both: a pin says when it was written by the clock of the node that wrote it.
+        let addresses_change = numbers.chance(40);
+        let ahead = if addresses_change { 0 } else { numbers.below(300) };
+        let mut nodes = [0, ahead].map(|ahead| Node::new(&world, ahead, numbers));
+        let mut machines = HashMap::new();
+        let (mut writer, mut time) = (Writer::default(), NOW);
+        for _ in 0..16 {
+            // More may happen within one second, which is all that a pin tells.
+            time += numbers.below(8);
+            for node in &mut nodes {
+                if numbers.chance(30) {
+                    node.change_a_state(numbers);
+                }
+                if numbers.chance(25) {
+                    node.hear_of_names(numbers);
+                }
             }
-            let node = numbers.below(2) as usize;
-            let now = NOW + step * 7 + [0, ahead][node];
-            let verdict = writer.ask(&nodes[node], &world.live(), now, numbers);
+            if addresses_change && numbers.chance(20) {
+                let targets = &world.groups[0].targets;
+                let id = &targets[numbers.below(targets.len() as u64) as usize].id;
+                *machines.entry(id.clone()).or_default() += 1;
+                // Both see it at once: a node that has not asked yet goes on with the old machine,
+                // and no verdict can say what it does not know.
+                for node in &mut nodes {
+                    node.see_another_address(id, time + 1);
+                }
+            }
+            let node = &nodes[numbers.below(2) as usize];
+            let verdict = writer.ask(node, &machines, time + node.ahead, numbers);
             *met.borrow_mut().entry(verdict).or_default() += 1;
         }
     });
     let met = met.into_inner();
     if std::env::var("WORLD").is_err() {
-        for verdict in [Verdict::Hit, Verdict::Spilled, Verdict::MovedUnhealthy, Verdict::New] {
+        for verdict in [
+            Verdict::Hit,
+            Verdict::New,
+            Verdict::Spilled,
+            Verdict::MovedUnhealthy,
+            Verdict::MovedRemoved,
+            Verdict::MovedDraining,
+            Verdict::MovedAddress,
+        ] {
             assert!(met.get(&verdict).is_some_and(|count| *count > 50), "{verdict}: {met:?}");
         }
     }

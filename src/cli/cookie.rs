@@ -3,7 +3,7 @@
 use super::terminal::data;
 use super::{ConfigArgument, Failed, read_config, words};
 use crate::config::Loaded;
-use crate::control::resolve;
+use crate::control::resolve::{self, Resolver};
 use crate::control::state_dir::StateDir;
 use crate::ground::clock::Moment;
 use crate::model::affinity::Cookie;
@@ -72,7 +72,7 @@ pub(super) fn picture(loaded: &Loaded) -> Result<Snapshot, Failed> {
         ));
     }
     let keyring = Arc::new(Keyring::new(&keys)?);
-    let names = resolve::first(&loaded.config)?;
+    let names = resolve::first(&loaded.config, &Resolver::of_system())?;
     Ok(Snapshot::build(&loaded.config, keyring, &names, &mut Roster::default())?)
 }
 

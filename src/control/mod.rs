@@ -15,7 +15,7 @@ use crate::ground::clock::Moment;
 use crate::model::published::Published;
 use crate::model::report::Report;
 use crate::model::roster::Roster;
-use crate::model::snapshot::{Resolutions, Snapshot};
+use crate::model::snapshot::{Group, Resolutions, Snapshot};
 use crate::net::tls::certificates::Certificates;
 use crate::observe::counters::Counters;
 use crate::policy::affinity::keys::Keyring;
@@ -24,7 +24,7 @@ use crate::policy::health::wish::Wish;
 use clocks::Clocks;
 use newcomers::Newcomers;
 use probe::{Answer, Trouble};
-use resolve::Resolved;
+use resolve::{Resolved, Resolver};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -47,6 +47,8 @@ pub struct Parts {
     pub published: Published,
     /// What host names stood for when that one was built.
     pub resolutions: Resolutions,
+    /// What is asked for them.
+    pub resolver: Resolver,
     /// The live halves of that one.
     pub roster: Roster,
     /// What workers say about targets.
@@ -79,7 +81,7 @@ enum Wake {
 /// Runs until `stop` is told `true`. Needs a local runtime.
 pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
     let Parts { config, keyring, published, resolutions, roster, .. } = parts;
-    let Parts { mut reports, counters, certificates, drains, ready, .. } = parts;
+    let Parts { mut reports, counters, certificates, drains, ready, resolver, .. } = parts;
     let (answers, mut answered) = mpsc::channel(LONGEST_QUEUE);
     let snapshot = published.current();
     let mut control = Control {
@@ -87,7 +89,7 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
         drains,
         newcomers: Newcomers::default(),
         resolutions,
-        names: resolve::Names::of(&config, answers),
+        names: resolve::Names::of(&config, resolver, answers),
         strangers: Strangers::default(),
         clocks: Clocks::default(),
         expiry: certificates::Expiry::new(certificates, Moment::now()),
@@ -246,6 +248,7 @@ impl Control {
         match Snapshot::build(&self.config, keyring, &self.resolutions, &mut self.roster) {
             Ok(snapshot) => {
                 let snapshot = Arc::new(snapshot);
+                note_replaced(&self.published.current(), &snapshot);
                 self.watched.follow(&snapshot, now.monotonic);
                 self.watched.publish(&snapshot, &self.drains, now.monotonic);
                 self.newcomers.follow(&snapshot);
@@ -253,6 +256,27 @@ impl Control {
                 self.roster.forget_the_gone();
             }
             Err(collision) => tracing::error!(%collision, "the new addresses are not used"),
+        }
+    }
+}
+
+/// Tells machines that another has their name now, so that what they still answer makes no pin that
+/// looks like the other's.
+fn note_replaced(before: &Snapshot, after: &Snapshot) {
+    let is_one = |group: &&Group| group.targets.iter().any(|target| target.address_since.is_some());
+    for group in after.groups.iter().filter(is_one) {
+        let Some(known) = before.groups.iter().find(|known| known.key == group.key) else {
+            continue;
+        };
+        for target in &group.targets {
+            let Some(since) = target.address_since else { continue };
+            // It may have been replaced before, and be the one again.
+            target.live.note_replaced(u64::MAX);
+            if let Some(at) = known.target_of(target.key)
+                && known.targets[at].live.generation != target.live.generation
+            {
+                known.targets[at].live.note_replaced(since);
+            }
         }
     }
 }
@@ -285,5 +309,203 @@ impl Strangers {
             self.told = true;
         }
         (self.since, self.before) = (Some(now), totals);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::model::live::{Drain, TargetLive};
+    use crate::model::snapshot::{Listed, Resolution, Target};
+    use crate::policy::affinity::keys::Key;
+    use std::net::SocketAddr;
+
+    const HELD: &str = "127.0.0.1:1";
+    const LISTED: &str = "127.0.0.1:2";
+
+    fn name() -> (String, u16) {
+        ("app.internal".to_owned(), 80)
+    }
+
+    fn listed(addresses: &[&str]) -> Vec<Listed> {
+        let listed = |address: &&str| Listed {
+            address: address.parse().unwrap(),
+            unlisted_since: None,
+            gone_from: Vec::new(),
+        };
+        addresses.iter().map(listed).collect()
+    }
+
+    /// Two groups of one name that lists one of its two addresses no more. Nothing is asked: what
+    /// happens is what a test says.
+    fn control(expand: bool, now: Moment) -> Control {
+        let text = format!(
+            "[listener.web]\naddress = \"127.0.0.1:0\"\ndefault = \"app\"\n\
+             [target_group.app]\n\
+             targets = [{{ id = \"n\", address = \"app.internal:80\", expand = {expand} }}]\n\
+             [target_group.other]\n\
+             targets = [{{ id = \"n\", address = \"app.internal:80\", expand = {expand} }}]\n"
+        );
+        let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
+        let mut addresses = listed(&[LISTED, HELD]);
+        addresses[1].unlisted_since = Some(now.wall);
+        let resolution = Resolution { addresses, changed_at: None };
+        let resolutions = Resolutions::from([(name(), resolution)]);
+        let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+        let mut roster = Roster::default();
+        let snapshot = Snapshot::build(&config, keyring.clone(), &resolutions, &mut roster);
+        let snapshot = Arc::new(snapshot.unwrap());
+        // The test keeps no other end: what is answered goes nowhere.
+        let (answers, _) = mpsc::channel(LONGEST_QUEUE);
+        let mut control = Control {
+            watched: Watched::new(answers.clone()),
+            drains: Drains::begin(None, &snapshot, now),
+            newcomers: Newcomers::default(),
+            resolutions,
+            names: resolve::Names::of(&config, Resolver::of_system(), answers),
+            strangers: Strangers::default(),
+            clocks: Clocks::default(),
+            expiry: certificates::Expiry::new(Vec::new(), now),
+            config,
+            keyring,
+            published: Published::new(snapshot.clone()),
+            roster,
+            counters: Vec::new(),
+            ready: watch::channel(false).0,
+        };
+        control.watched.follow(&snapshot, now.monotonic);
+        control.publish(now);
+        control
+    }
+
+    /// What the published picture says of an address, per group.
+    fn live(control: &Control, address: &str) -> [Option<Arc<TargetLive>>; 2] {
+        let address: SocketAddr = address.parse().unwrap();
+        let snapshot = control.published.current();
+        ["app", "other"].map(|name| {
+            let group = snapshot.groups.iter().find(|group| group.name() == name)?;
+            let is_it = |target: &&Target| target.address == Some(address);
+            group.targets.iter().find(is_it).map(|target| Arc::clone(&target.live))
+        })
+    }
+
+    /// Checks that become due are tasks of a local runtime.
+    fn in_a_runtime(test: impl FnOnce()) {
+        let local = tokio::runtime::LocalOptions::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(local);
+        runtime.unwrap().block_on(async { test() });
+    }
+
+    #[test]
+    fn what_does_not_answer_and_is_not_listed_is_forgotten_in_its_own_group_and_nothing_else_is() {
+        let failed = |failure| Event::Failed(failure);
+        let events = [
+            (Event::ConnectFailed, true),
+            (failed(Failure::Timeout), true),
+            (failed(Failure::FailedHealthChecks { cause: "refused".into() }), true),
+            (failed(Failure::ResponseCodeMismatch { got: 503 }), true),
+            (failed(Failure::Traffic), true),
+            (Event::Passed, false),
+            (Event::Waived, false),
+            (Event::Reached, false),
+            (Event::Connected, false),
+        ];
+        in_a_runtime(|| {
+            for (event, forgets) in events {
+                let now = Moment::now();
+                let mut control = control(true, now);
+                let [of_app, of_other] = live(&control, HELD).map(Option::unwrap);
+                assert_eq!(of_app.availability().drain, Drain::Held);
+                let [listed, _] = live(&control, LISTED).map(Option::unwrap);
+                control.observe(listed.generation, &event, now);
+                assert!(live(&control, LISTED)[0].is_some(), "{event:?}: it is listed");
+                control.observe(u64::MAX, &event, now);
+                control.observe(of_app.generation, &event, now);
+                let [in_app, in_other] = live(&control, HELD);
+                assert_eq!(in_app.is_none(), forgets, "{event:?}");
+                let stays = in_other.is_some_and(|live| live.generation == of_other.generation);
+                assert!(stays, "{event:?}: the other group may reach what this one cannot");
+                assert_eq!(
+                    control.watched.name(of_app.generation).is_none(),
+                    forgets,
+                    "{event:?}: what is forgotten is asked no more"
+                );
+                // Its exchanges under way end as those of any target that has gone.
+                let drain = if forgets { Drain::Running } else { Drain::Held };
+                assert_eq!(of_app.availability().drain, drain, "{event:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_forgotten_address_is_back_once_it_is_listed_and_then_it_is_forgotten_no_more() {
+        in_a_runtime(|| {
+            let now = Moment::now();
+            let mut control = control(true, now);
+            let [forgotten, _] = live(&control, HELD).map(Option::unwrap);
+            control.observe(forgotten.generation, &Event::ConnectFailed, now);
+            let answer = |addresses: &[&str]| {
+                let addresses = addresses.iter().map(|address| address.parse().unwrap());
+                Resolved::of(name(), addresses.collect())
+            };
+            // An answer that is no other changes nothing about it.
+            control.resolved(answer(&[LISTED]), now);
+            assert!(live(&control, HELD)[0].is_none());
+            control.resolved(answer(&[HELD, LISTED]), now);
+            let [back, _] = live(&control, HELD).map(Option::unwrap);
+            assert_eq!(back.availability().drain, Drain::No);
+            control.observe(back.generation, &Event::ConnectFailed, now);
+            assert!(live(&control, HELD)[0].is_some());
+        });
+    }
+
+    #[test]
+    fn what_is_not_listed_is_held_and_drains_for_one_delay_and_then_it_has_left() {
+        in_a_runtime(|| {
+            let begun = Moment::now();
+            let mut control = control(true, begun);
+            let [live_half, _] = live(&control, HELD).map(Option::unwrap);
+            // Held for 30 s, then draining for 300. Ticks are late by different times.
+            let mut seen = Vec::new();
+            for tick in 0..9_000_u64 {
+                let late = Duration::from_millis(50 * tick + tick * 7 % 40);
+                control.tick(begun.later(late));
+                let drain = live_half.availability().drain;
+                if seen.last().is_none_or(|(last, _)| *last != drain) {
+                    seen.push((drain, late.as_secs()));
+                }
+            }
+            let expected = [(Drain::Held, 0), (Drain::Running, 30), (Drain::Over, 330)];
+            assert_eq!(seen, expected, "what is under way there is cut once, and not later");
+            assert!(live(&control, HELD)[0].is_none() && live(&control, LISTED)[0].is_some());
+        });
+    }
+
+    #[test]
+    fn a_machine_that_was_replaced_makes_no_pins_of_the_seconds_after_until_it_is_back() {
+        in_a_runtime(|| {
+            let begun = Moment::now();
+            let mut control = control(false, begun);
+            let mut move_to = |address: &str, after: u64| {
+                let [before, _] = live(&control, LISTED);
+                let before = before.or_else(|| live(&control, HELD)[0].clone()).unwrap();
+                let now = begun.later(Duration::from_secs(after));
+                control.resolved(Resolved::of(name(), vec![address.parse().unwrap()]), now);
+                let snapshot = control.published.current();
+                let target = &snapshot.groups[0].targets[0];
+                assert_eq!(target.address_text.as_deref(), Some(address));
+                (before, Arc::clone(&target.live), target.address_since, now.unix_seconds())
+            };
+            for (address, after) in [(HELD, 10), (LISTED, 20), (HELD, 30)] {
+                let (old, new, since, now) = move_to(address, after);
+                let since = since.unwrap();
+                for later in 0..100 {
+                    assert!(old.second_of_pin(now + later) < since, "the old machine's, {later}");
+                    assert_eq!(new.second_of_pin(now + later), now + later);
+                }
+                assert!(old.second_of_pin(now - 5) == now - 5);
+            }
+        });
     }
 }

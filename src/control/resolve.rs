@@ -8,10 +8,10 @@ use crate::ground::name::Name;
 use crate::model::snapshot::{Listed, Resolution, Resolutions};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::SocketAddr;
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fmt, io, thread};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -24,11 +24,68 @@ const FIRST_WAIT: Duration = Duration::from_secs(5);
 
 type HostPort = (String, u16);
 
+/// What is asked for the addresses of host names, and how often.
+#[derive(Clone)]
+pub struct Resolver {
+    /// `None` is the system's.
+    table: Option<Arc<Table>>,
+    interval: Duration,
+}
+
+/// Answers of a caller's own, for a host and its port.
+type Table = dyn Fn(&str, u16) -> Vec<SocketAddr> + Send + Sync;
+
+impl Resolver {
+    /// The system's resolver.
+    pub fn of_system() -> Self {
+        Self { table: None, interval: INTERVAL }
+    }
+
+    /// Answers that the caller makes, asked for this often. They are had on the spot, so they must
+    /// not block.
+    pub fn of(
+        interval: Duration,
+        table: impl Fn(&str, u16) -> Vec<SocketAddr> + Send + Sync + 'static,
+    ) -> Self {
+        Self { table: Some(Arc::new(table)), interval }
+    }
+
+    /// Asks once.
+    async fn ask(self, name: HostPort) -> Resolved {
+        let (host, port) = (name.0.as_str(), name.1);
+        let addresses = match &self.table {
+            Some(table) => table(host, port),
+            None => {
+                let found = tokio::net::lookup_host((host, port)).await;
+                found.map(Iterator::collect).unwrap_or_default()
+            }
+        };
+        Resolved::of(name, addresses)
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of_system = self.table.is_none();
+        let mut told = f.debug_struct("Resolver");
+        told.field("of_system", &of_system).field("interval", &self.interval).finish()
+    }
+}
+
 /// What the resolver said of one name.
 #[derive(Debug)]
 pub(super) struct Resolved {
     name: HostPort,
     addresses: Vec<SocketAddr>,
+}
+
+impl Resolved {
+    /// The order of an answer means nothing, and resolvers turn it.
+    pub(super) fn of(name: HostPort, mut addresses: Vec<SocketAddr>) -> Self {
+        addresses.sort_unstable();
+        addresses.dedup();
+        Self { name, addresses }
+    }
 }
 
 /// The names to ask for.
@@ -38,11 +95,12 @@ pub(super) struct Names {
     under_way: BTreeSet<HostPort>,
     told: BTreeSet<HostPort>,
     last: Option<Instant>,
+    resolver: Resolver,
     answers: mpsc::Sender<Wake>,
 }
 
 impl Names {
-    pub(super) fn of(config: &Config, answers: mpsc::Sender<Wake>) -> Self {
+    pub(super) fn of(config: &Config, resolver: Resolver, answers: mpsc::Sender<Wake>) -> Self {
         debug_assert!(answers.max_capacity() == LONGEST_QUEUE);
         Self {
             names: names_of(config),
@@ -50,6 +108,7 @@ impl Names {
             under_way: BTreeSet::new(),
             told: BTreeSet::new(),
             last: None,
+            resolver,
             answers,
         }
     }
@@ -61,7 +120,7 @@ impl Names {
 
     /// Asks for all names when it is time; a name whose answer is still awaited is not asked twice.
     pub(super) fn ask_if_due(&mut self, now: Instant) {
-        if self.last.is_some_and(|last| now < last + INTERVAL) {
+        if self.last.is_some_and(|last| now < last + self.resolver.interval) {
             return;
         }
         self.last = Some(now);
@@ -70,9 +129,10 @@ impl Names {
                 continue;
             }
             let (name, answers) = (name.clone(), self.answers.clone());
+            let resolver = self.resolver.clone();
             tokio::task::spawn_local(async move {
                 // The loop is gone only when the process is leaving.
-                let _ = answers.send(Wake::Resolved(ask(name).await)).await;
+                let _ = answers.send(Wake::Resolved(resolver.ask(name).await)).await;
             });
         }
     }
@@ -118,16 +178,18 @@ impl Names {
 ///
 /// # Errors
 /// When the system gives no thread or no runtime.
-pub fn first(config: &Config) -> io::Result<Resolutions> {
+pub fn first(config: &Config, resolver: &Resolver) -> io::Result<Resolutions> {
     let names = names_of(config);
     if names.is_empty() {
         return Ok(Resolutions::new());
     }
+    let resolver = resolver.clone();
     let collect = move || -> io::Result<Resolutions> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let mut resolutions = Resolutions::new();
         let _in_time = runtime.block_on(async {
-            let mut answers: JoinSet<_> = names.into_keys().map(ask).collect();
+            let mut answers: JoinSet<_> =
+                names.into_keys().map(|name| resolver.clone().ask(name)).collect();
             tokio::time::timeout(FIRST_WAIT, async {
                 while let Some(answer) = answers.join_next().await {
                     if let Ok(resolved) = answer {
@@ -157,15 +219,6 @@ fn names_of(config: &Config) -> BTreeMap<HostPort, bool> {
     names
 }
 
-/// Asks the system's resolver once.
-async fn ask(name: HostPort) -> Resolved {
-    let found = tokio::net::lookup_host((name.0.as_str(), name.1)).await;
-    let mut addresses: Vec<_> = found.map(Iterator::collect).unwrap_or_default();
-    addresses.sort_unstable();
-    addresses.dedup();
-    Resolved { name, addresses }
-}
-
 /// The most addresses of a name that are kept though it lists them no more.
 const MAX_UNLISTED: usize = 64;
 
@@ -185,7 +238,9 @@ fn take_in(resolutions: &mut Resolutions, resolved: Resolved, expands: bool, now
     }
     let is_other = in_use != addresses.first().copied();
     let changed_at = match in_use {
-        Some(_) if is_other => Some(now.unix_seconds()),
+        // The next whole second: pins carry whole seconds, and one of this very second may have been
+        // made before. A move that is told once too often costs less than a session lost in silence.
+        Some(_) if is_other => Some(now.unix_seconds() + 1),
         _ => before.changed_at,
     };
     let listed = |address| Listed { address, unlisted_since: None, gone_from: Vec::new() };
@@ -194,7 +249,8 @@ fn take_in(resolutions: &mut Resolutions, resolved: Resolved, expands: bool, now
         let left = before.addresses.iter().filter(|known| !addresses.contains(&known.address));
         let mut left: Vec<_> = left.cloned().collect();
         for known in &mut left {
-            known.unlisted_since.get_or_insert(now.wall);
+            // A wall clock that was set back must not make a hold endless.
+            known.unlisted_since = Some(known.unlisted_since.unwrap_or(now.wall).min(now.wall));
         }
         // The longest unlisted go first; of equal ones the highest, so that it is the same each time.
         left.sort_by_key(|known| (Reverse(known.unlisted_since), known.address));
@@ -222,22 +278,34 @@ pub(super) fn forget(resolutions: &mut Resolutions, group: &Name, address: Socke
     forgotten
 }
 
-/// Forgets addresses whose hold and drain are over in every group of their name.
+/// How much longer an address is known than its hold and its drain last. A drain begins with the tick
+/// that sees its hold end, and that it is over must be told before the target is in no group: else what
+/// it still has under way would be given another delay.
+const KNOWN_AFTERWARDS: Duration = Duration::from_secs(1);
+
+/// Forgets addresses whose hold and drain are over in every group of their name; true if a group had
+/// one of them.
 pub(super) fn forget_the_left(resolutions: &mut Resolutions, config: &Config, now: Moment) -> bool {
     let mut forgotten = false;
     for ((host, port), resolution) in resolutions {
+        if resolution.addresses.iter().all(|known| known.unlisted_since.is_none()) {
+            continue;
+        }
         let is_of = |target: &Target| {
             matches!(&target.address, TargetAddress::Host { host: own, port: at, .. }
                 if own == host && at == port)
         };
         let groups = config.groups.iter().filter(|group| group.targets.iter().any(is_of));
-        let most = groups.map(|group| group.hold + group.deregistration_delay).max();
-        let most = most.unwrap_or_default();
-        let before = resolution.addresses.len();
+        let most = groups.clone().map(|group| group.hold + group.deregistration_delay).max();
+        let most = most.unwrap_or_default() + KNOWN_AFTERWARDS;
         resolution.addresses.retain(|known| {
-            known.unlisted_since.is_none_or(|since| now.wall.saturating_sub(since) < most)
+            let Some(since) = known.unlisted_since else { return true };
+            // One that no group has takes none of the places for those that are held.
+            let has_gone = groups.clone().all(|group| known.gone_from.contains(&group.name));
+            let has_left = now.wall.saturating_sub(since) >= most;
+            forgotten |= has_left && !has_gone;
+            !has_left && !has_gone
         });
-        forgotten |= resolution.addresses.len() != before;
     }
     forgotten
 }
@@ -307,14 +375,29 @@ mod tests {
         let address = |text: &str| text.parse().unwrap();
         assert!(!forget(&mut known, group, address(a)), "it is listed");
         assert!(forget(&mut known, group, address(b)) && !forget(&mut known, group, address(b)));
-        // Held for 30 s, then draining for 60.
-        assert!(!forget_the_left(&mut known, &config, later(109)));
-        assert!(forget_the_left(&mut known, &config, later(110)));
+        // What no group has any more takes no place, and its going is no news.
+        hear(&mut known, &[c], 26);
+        assert!(!forget_the_left(&mut known, &config, later(26)));
         assert_eq!(known.values().next().unwrap().addresses.len(), 2);
+        // Held for 30 s, then draining for 60, and known for one more.
+        assert!(!forget_the_left(&mut known, &config, later(26 + 90)));
+        assert!(forget_the_left(&mut known, &config, later(26 + 91)));
+        assert_eq!(known.values().next().unwrap().addresses.len(), 1);
         let many: Vec<_> = (0..100).map(|at| format!("10.0.1.{at}:80")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         hear(&mut known, &many, 200);
         assert_eq!(hear(&mut known, &[a], 210).len(), 1 + MAX_UNLISTED);
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_back_makes_no_hold_longer() {
+        let (mut known, begun) = (Resolutions::new(), Moment::now());
+        let ahead = begun.later(Duration::from_hours(1));
+        take_in(&mut known, resolved(&["10.0.0.1:80", "10.0.0.2:80"]), true, ahead);
+        take_in(&mut known, resolved(&["10.0.0.2:80"]), true, ahead);
+        assert!(take_in(&mut known, resolved(&["10.0.0.2:80"]), true, begun));
+        let left = known.values().next().unwrap().addresses[1].clone();
+        assert_eq!(left.unlisted_since, Some(begun.wall));
     }
 
     #[test]
@@ -328,7 +411,12 @@ mod tests {
         assert_eq!(changed("10.0.0.1:80", 0), None);
         assert_eq!(changed("10.0.0.1:80", 10), None);
         let then = begun.later(Duration::from_secs(20)).unix_seconds();
-        assert_eq!(changed("10.0.0.2:80", 20), Some(then));
-        assert_eq!(changed("10.0.0.2:80", 30), Some(then));
+        let after = changed("10.0.0.2:80", 20).unwrap();
+        assert!(
+            then < after,
+            "a pin of the second in which it changed may be older than the change"
+        );
+        assert!(then + 1 >= after, "one of the next second is not");
+        assert_eq!(changed("10.0.0.2:80", 30), Some(after));
     }
 }

@@ -49,6 +49,8 @@ enum Condition {
 struct Gone {
     target: Target,
     since: Instant,
+    /// Its delay was over before it went.
+    has_left: bool,
 }
 
 impl Watched {
@@ -84,7 +86,10 @@ impl Watched {
             }
         }
         let gone = before.into_iter();
-        self.gone.extend(gone.map(|(at, target)| (at, Gone { target, since: now })));
+        self.gone.extend(gone.map(|(at, target)| {
+            let has_left = target.has_left();
+            (at, Gone { target, since: now, has_left })
+        }));
     }
 
     /// Starts the checks whose time has come. A check that is still running is not started twice.
@@ -149,7 +154,7 @@ impl Watched {
     /// Writes what is known where workers read it, and tells what has changed.
     pub(super) fn publish(&mut self, snapshot: &Snapshot, drains: &Drains, now: Instant) {
         self.gone.retain(|_, gone| {
-            let is_over = now >= gone.since + gone.target.deregistration_delay;
+            let is_over = gone.has_left || now >= gone.since + gone.target.deregistration_delay;
             gone.target.publish(if is_over { Drain::Over } else { Drain::Running });
             !is_over
         });

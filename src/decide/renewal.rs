@@ -80,7 +80,7 @@ pub fn renewal(
         Verdict::Spilled => shown.wrote.then(|| writing.with_pin(target, "moved")),
         // Another answer of this client may have moved its pin meanwhile, or be about to. It must
         // not be undone by this one, which may reach the client later.
-        Verdict::Hit | Verdict::MovedAddress if shown.wavers => None,
+        Verdict::Hit if shown.wavers => None,
         Verdict::Hit => writing.again(target),
         Verdict::New
         | Verdict::Evicted

@@ -105,6 +105,7 @@ pub struct TargetLive {
     told: CachePadded<Told>,
     pub(super) places: CachePadded<Places>,
     lost_pin_at: AtomicU64,
+    replaced_at: AtomicU64,
     connections: Option<Arc<Semaphore>>,
     waiting: AtomicU32,
     sessions: OnceLock<Box<Sessions>>,
@@ -141,6 +142,7 @@ impl TargetLive {
             }),
             places: CachePadded::default(),
             lost_pin_at: AtomicU64::new(0),
+            replaced_at: AtomicU64::new(u64::MAX),
             connections: max_connections.map(|bound| Arc::new(Semaphore::new(bound as usize))),
             waiting: AtomicU32::new(0),
             sessions: OnceLock::new(),
@@ -234,6 +236,18 @@ impl TargetLive {
     /// Whether a spill moved this client's pin here after this moment, as far as is remembered.
     pub fn took_spill_after(&self, client: Seed, moment: Instant) -> bool {
         self.spills.get().is_some_and(|spills| spills.came_after(client, moment))
+    }
+
+    /// Notes that another machine has this target's name: from this second, since 1970, pins to it are
+    /// the other's. Only the control thread calls this.
+    pub fn note_replaced(&self, at: u64) {
+        self.replaced_at.store(at, Ordering::Relaxed);
+    }
+
+    /// The second a pin carries that is written now and leads to this machine: one that was replaced
+    /// while it worked on its answer must not look like the machine that replaced it.
+    pub fn second_of_pin(&self, now: u64) -> u64 {
+        now.min(self.replaced_at.load(Ordering::Relaxed).saturating_sub(1))
     }
 
     /// The places for connections to this target, where there is a bound.

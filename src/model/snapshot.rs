@@ -103,8 +103,8 @@ pub struct Target {
     pub key: TargetKey,
     /// Where it is; `None` while its host name has never had an address.
     pub address: Option<SocketAddr>,
-    /// When this process saw its host name get another address, in seconds since 1970; pins that are
-    /// older were made by another machine.
+    /// The first second, since 1970, that is wholly after this process saw its host name get another
+    /// address; pins that are older may have been made by another machine.
     pub address_since: Option<u64>,
     /// The same as text, for the log.
     pub address_text: Option<Box<str>>,
@@ -132,7 +132,7 @@ pub type Resolutions = BTreeMap<(String, u16), Resolution>;
 pub struct Resolution {
     /// The address in use, then the others.
     pub addresses: Vec<Listed>,
-    /// When this process saw the address in use change, in seconds since 1970.
+    /// The first second, since 1970, that is wholly after this process saw the address in use change.
     pub changed_at: Option<u64>,
 }
 

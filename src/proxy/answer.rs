@@ -156,8 +156,10 @@ fn write_cookies(
         exchange.workplace.counters.clock_ahead_by.set(u64::from(ahead));
     }
     let mut written_pin = None;
+    let second_of_pin = group.targets[target].live.second_of_pin(seconds);
     if let Some(cookie) = group.cookie()
-        && let Some(renewal) = renewal(placement, target, &snapshot, seconds, fresh_seed, shown)
+        && let Some(renewal) =
+            renewal(placement, target, &snapshot, second_of_pin, fresh_seed, shown)
     {
         write_cookie(exchange, headers, cookie, &renewal, answered.trust, seconds);
         exchange.story().set_cookie = Some(renewal.what);
@@ -200,7 +202,7 @@ fn shown(
     let lines = || headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes);
     let app_cookie = cookie.accompanies.as_ref();
     match placement.verdict {
-        Verdict::Hit | Verdict::MovedAddress => {
+        Verdict::Hit => {
             let wavers = wavers(&group.targets[target], group, story.began, answered.now);
             Shown { wavers, ..Shown::default() }
         }

@@ -255,6 +255,11 @@ impl Target {
         Availability { health, drain, recovering }
     }
 
+    /// Whether it is published that its deregistration delay is over.
+    pub(super) fn has_left(&self) -> bool {
+        self.live.availability().drain == Drain::Over
+    }
+
     /// Writes what is known where workers read it, and tells a state that has changed.
     pub(super) fn publish(&mut self, drain: Drain) {
         self.live.set_availability(self.availability(drain));

@@ -1,8 +1,9 @@
 //! A target whose behaviour is a script: what it does with each request it reads, byte by byte.
 
+use super::until;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -54,6 +55,7 @@ pub struct Origin {
     check_answer: Arc<Mutex<String>>,
     open: Arc<AtomicUsize>,
     accepted: Arc<AtomicUsize>,
+    has_stopped: Arc<AtomicBool>,
 }
 
 impl Origin {
@@ -86,14 +88,18 @@ impl Origin {
             check_answer: Arc::new(Mutex::new(check_answer("200 OK"))),
             open: Arc::default(),
             accepted: Arc::default(),
+            has_stopped: Arc::default(),
         };
         let script: Arc<Script> = Arc::new(script);
         let (heard, check_answer, open) =
             (origin.heard.clone(), origin.check_answer.clone(), origin.open.clone());
-        let accepted = origin.accepted.clone();
+        let (accepted, has_stopped) = (origin.accepted.clone(), origin.has_stopped.clone());
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
+                if has_stopped.load(Ordering::SeqCst) {
+                    return;
+                }
                 let (script, heard, check_answer, open) =
                     (script.clone(), heard.clone(), check_answer.clone(), open.clone());
                 accepted.fetch_add(1, Ordering::SeqCst);
@@ -118,11 +124,18 @@ impl Origin {
             check_answer: Arc::default(),
             open: Arc::default(),
             accepted: Arc::default(),
+            has_stopped: Arc::default(),
         }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Refuses connections from now on; those that are open stay.
+    pub fn stop(&self) {
+        self.has_stopped.store(true, Ordering::SeqCst);
+        until("a target that refuses", || TcpStream::connect(self.address).is_err().then_some(()));
     }
 
     /// Whether checks pass from now on.

@@ -3,6 +3,7 @@
 use super::Origin;
 use stayput::config;
 use stayput::config::settings::{Config, Health};
+use stayput::control::resolve::Resolver;
 use stayput::model::live::Availability;
 use stayput::server::Server;
 use std::net::SocketAddr;
@@ -49,13 +50,22 @@ impl World {
 
     /// Whatever the text says, with what no file may say: times that a test cannot wait for.
     pub fn of_config(text: &str, change: impl FnOnce(&mut Config)) -> Self {
+        Self::asking(text, change, Resolver::of_system())
+    }
+
+    /// Whatever the text says, where this resolver says what host names stand for.
+    pub fn of_names(text: &str, resolver: Resolver) -> Self {
+        Self::asking(text, |_| {}, resolver)
+    }
+
+    fn asking(text: &str, change: impl FnOnce(&mut Config), resolver: Resolver) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config::parse(text, "test.toml", dir.path())
             .unwrap_or_else(|problems| panic!("{}", problems.render(false)))
             .config;
         config.groups.iter_mut().for_each(|group| be_patient(&mut group.health));
         change(&mut config);
-        let mut server = Server::start(config).unwrap();
+        let mut server = Server::start_asking(config, resolver).unwrap();
         let address = server.addresses()[0].1;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(server.ready());
