@@ -84,7 +84,7 @@ fn framing(
     headers: &mut HeaderMap,
 ) -> Result<(Framing, bool), BadHead> {
     let length = content_length(headers)?;
-    let codings = headers.contains_key(TRANSFER_ENCODING);
+    let codings = has(headers, &TRANSFER_ENCODING);
     if codings && !is_chunked(headers) {
         // We never said that we take another coding (RFC 9112 section 7.4).
         return Err(BadHead);
@@ -134,7 +134,15 @@ fn is_chunked(headers: &HeaderMap) -> bool {
     first && lines.next().is_none()
 }
 
+/// Whether a name is there. Comparing the few names of an answer costs less than hashing this one.
+fn has(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.keys().any(|key| key == name)
+}
+
 fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
+    if !has(headers, &CONNECTION) {
+        return version == Version::HTTP_11;
+    }
     let options = || {
         let lines = headers.get_all(CONNECTION).iter();
         lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)

@@ -183,9 +183,9 @@ impl Line {
     fn line(&self, token: &str, ending: Option<Ending<'_>>) -> Vec<u8> {
         let attributes = &self.tail[self.attributes_at..];
         match ending {
-            None => self.joined(token, [&[]; 4], attributes),
+            None => self.joined(token, [], attributes),
             Some(Ending { date, max_age }) if max_age == self.usual_age => {
-                self.joined(token, [EXPIRES, date.as_bytes(), &[], &[]], &self.tail)
+                self.joined(token, [EXPIRES, date.as_bytes()], &self.tail)
             }
             // Another group's pin in the cookie lives longer.
             Some(Ending { date, max_age }) => {
@@ -197,7 +197,7 @@ impl Line {
     }
 
     /// With no byte of room to spare: a field value made of it is then not copied.
-    fn joined(&self, token: &str, ending: [&[u8]; 4], tail: &[u8]) -> Vec<u8> {
+    fn joined<const N: usize>(&self, token: &str, ending: [&[u8]; N], tail: &[u8]) -> Vec<u8> {
         let ends: usize = ending.iter().map(|part| part.len()).sum();
         let length = self.name.len() + token.len() + ends + tail.len();
         let mut line = Vec::with_capacity(length);

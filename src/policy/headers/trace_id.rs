@@ -38,10 +38,11 @@ pub fn write(headers: &mut HeaderMap, unix_seconds: u64, random: (u64, u32)) {
 /// times what their digits do.
 fn hexadecimal<const N: usize>(text: &mut Vec<u8>, bytes: [u8; N]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        let [high, low] = [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
-        text.extend_from_slice(&[high, low]);
+    let mut digits = [[0; 2]; N];
+    for (place, byte) in digits.iter_mut().zip(bytes) {
+        *place = [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
     }
+    text.extend_from_slice(digits.as_flattened());
 }
 
 #[cfg(test)]
