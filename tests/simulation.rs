@@ -84,6 +84,14 @@ fn the_chosen_target_is_a_candidate_or_the_pinned_one_and_refusals_are_earned() 
         for _ in 0..8 {
             let client = Client::random(&world, numbers);
             let placement = client.place(&snapshot, &live);
+            if placement.only_capped {
+                let own = &group.targets[placement.pinned.unwrap()];
+                let availability = live.availability(own);
+                let keeps = availability.recovering && !live.refused_lately(own);
+                let sick = availability.health == Health::Unhealthy && !keeps;
+                assert!(candidates.at_cap(own), "nothing to wait for");
+                assert!(!sick || candidates.fails_open(), "a place there is of no use");
+            }
             match (placement.target, placement.verdict) {
                 (Some(at), Verdict::Hit) => assert_eq!(id(group, Some(at)), client.pin.as_deref()),
                 (Some(at), verdict) => {
@@ -442,12 +450,6 @@ impl Writer {
                 "{verdict} went to {served_by:?}, and what was written is at {home:?}"
             );
         }
-        if verdict == Verdict::MovedAddress {
-            let since = node.groups[0].targets[at].address_since.unwrap();
-            let again = |(machine, at): &(Machine, u64)| *machine == served_by && *at >= since;
-            assert!(!self.told_of.as_ref().is_some_and(again), "told twice of {served_by:?}");
-            self.told_of = Some((served_by.clone(), now));
-        }
         let method = [Method::GET, Method::POST, Method::DELETE][numbers.below(3) as usize].clone();
         let status = [200, 204, 303, 404, 409, 500][numbers.below(6) as usize];
         let sets_cookie = numbers.chance(15);
@@ -458,6 +460,15 @@ impl Writer {
             wavers: numbers.chance(20),
             ..Shown::default()
         };
+        if verdict == Verdict::MovedAddress {
+            let since = node.groups[0].targets[at].address_since.unwrap();
+            let again = |(machine, at): &(Machine, u64)| *machine == served_by && *at >= since;
+            assert!(!self.told_of.as_ref().is_some_and(again), "told twice of {served_by:?}");
+            // An answer that must write no cookie leaves it to the next.
+            if !shown.wavers {
+                self.told_of = Some((served_by.clone(), now));
+            }
+        }
         let has_written =
             shown.wrote && (!method.is_safe() && status.as_u16() < 400 || sets_cookie);
         let seed = Seed(numbers.next());

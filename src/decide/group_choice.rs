@@ -5,6 +5,7 @@ use super::verdict::GroupVerdict;
 use super::{Draw, Live, Opening, Request, cookie_lines, place};
 use crate::model::affinity::Affinity;
 use crate::model::forward::{Forward, GroupSticky, Share};
+use crate::model::live::Health;
 use crate::model::snapshot::{Group, Snapshot};
 use crate::policy::affinity::claim::{self, Claim, Names, PinState};
 use crate::policy::affinity::route;
@@ -262,9 +263,17 @@ impl<'s, L: Live> Choosing<'s, L> {
     /// Whether a group that takes no newcomers still has this client's own target: one of weight 0,
     /// or the last below its cap.
     fn keeps(&self, at: usize, request: &Request<'_>, now: u64) -> bool {
-        let group = self.forward.shares[at].group;
-        let placed = || place(request, self.snapshot, group, self.live, now, &mut NoDraw);
-        !self.live.fails_open(&self.snapshot.groups[group]) && placed().verdict.is_at_home()
+        let (index, group) =
+            (self.forward.shares[at].group, &self.snapshot.groups[self.forward.shares[at].group]);
+        if self.live.fails_open(group) {
+            return false;
+        }
+        let placed = place(request, self.snapshot, index, self.live, now, &mut NoDraw);
+        // One that recovers serves again at some time; another group serves now.
+        placed.verdict.is_at_home()
+            && placed.target.is_some_and(|own| {
+                self.live.availability(&group.targets[own]).health != Health::Unhealthy
+            })
     }
 
     /// The first group of the seed's ranking, the same on every worker and node.

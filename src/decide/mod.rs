@@ -5,27 +5,33 @@
 //! what the operator is told cannot differ from what happens. It allocates nothing.
 
 pub mod candidates;
+mod elsewhere;
 pub mod explanation;
 pub mod group_choice;
+mod hold;
 pub mod renewal;
 pub mod standing;
 pub mod tunnel;
 pub mod verdict;
 
-use crate::config::settings::{DrainingPins, FixedResponse};
+use crate::config::settings::FixedResponse;
 use crate::model::affinity::{Affinity, Cookie};
 use crate::model::forward::{Forward, Share as GroupShare};
-use crate::model::live::{Availability, Drain, Health};
+use crate::model::live::Availability;
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
 use crate::policy::affinity::claim::{self, Claim, Opener, PinState};
 use crate::policy::affinity::token::{Defect, GroupKey, Kind, MAX_PINS, Opened, Pin, Seed};
-use crate::policy::affinity::{OnUnavailable, cookie, route};
+use crate::policy::affinity::{cookie, route};
 use crate::policy::balance::round::Turn;
 use crate::policy::balance::share::Share;
 use crate::policy::routing::conditions::Subject;
 use crate::policy::routing::redirect::Redirect;
-use candidates::{Candidates, Tier, Tried};
+use candidates::{Candidates, Tried};
+pub use elsewhere::{
+    has_another, may_go_home, next_after_failure, once_there_is_a_place, ranking_seed, successor,
+};
 use group_choice::GroupChoice;
+use hold::{Obstacle, at_home, hold, obstacle};
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, COOKIE, ORIGIN};
 use http::{HeaderMap, HeaderValue};
 use std::net::IpAddr;
@@ -279,7 +285,7 @@ fn place(
     let only_capped = matches!(verdict, Verdict::Spilled | Verdict::StrictRefused)
         && pinned.is_some_and(|at| {
             let own = &group.targets[at];
-            own.address.is_some() && placing.candidates.at_cap(own)
+            obstacle(&placing.candidates, live, own) == Some(Obstacle::Capped)
         });
     let verdict = match target {
         None if !verdict.is_refusal() => Verdict::NoTarget,
@@ -432,151 +438,4 @@ impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
 /// Whether the request brings a cookie of this name, with whatever value.
 fn brings(request: &Request<'_>, name: &str) -> bool {
     cookie::values(cookie_lines(request), name).next().is_some()
-}
-
-/// Rows 7 to 12: what becomes of a good pin.
-fn hold(
-    candidates: &Candidates<'_, impl Live>,
-    group: &Group,
-    live: &impl Live,
-    seed: Seed,
-    pinned: Option<usize>,
-) -> Placed {
-    let successor = |verdict| (candidates.ranked(seed, pinned), verdict);
-    let for_now = |verdict| match is_strict(group) {
-        true => (None, Verdict::StrictRefused),
-        false => successor(verdict),
-    };
-    let Some(at) = pinned else {
-        // A target whose name has not been answered for yet is not known to be gone.
-        return match group.awaits_names {
-            true => for_now(Verdict::Spilled),
-            false => successor(Verdict::MovedRemoved),
-        };
-    };
-    let target = &group.targets[at];
-    let availability = live.availability(target);
-    let leaves = match availability.drain {
-        Drain::No | Drain::Held => false,
-        Drain::Over => true,
-        // Where nobody but draining targets is left, moving would lose the session for nothing.
-        Drain::Running => {
-            group.settings.draining_pins == DrainingPins::Move
-                && candidates.best_tier().is_some_and(|best| best < Tier::Draining)
-        }
-    };
-    if leaves {
-        return successor(Verdict::MovedDraining);
-    }
-    if !candidates.zone_allows(target) {
-        return successor(Verdict::MovedZone);
-    }
-    let unavailable = match availability.health {
-        // Nothing is known of it, and a silent resolver is no reason to move anyone for good.
-        _ if target.address.is_none() => Some(Verdict::Spilled),
-        Health::Unhealthy if !candidates.fails_open() && !availability.recovering => {
-            Some(Verdict::MovedUnhealthy)
-        }
-        Health::Unhealthy if !candidates.fails_open() && live.refused_lately(target) => {
-            Some(Verdict::Spilled)
-        }
-        _ if candidates.at_cap(target) => Some(Verdict::Spilled),
-        _ => None,
-    };
-    match unavailable {
-        None => (Some(at), Verdict::Hit),
-        Some(verdict) => for_now(verdict),
-    }
-}
-
-/// Where a request goes whose target could not be connected to: the next in the successor ranking,
-/// or in the algorithm's order for a newcomer. `tried` holds every target that failed.
-///
-/// A pinned client is `spilled`: its pin stays unless the answer shows that something was written
-/// ([`renewal::wrote`]). A client that was being placed anyway keeps its verdict, and its pin will
-/// name the target that answers.
-pub fn next_after_failure(
-    placement: &Placement,
-    tried: &Tried,
-    snapshot: &Snapshot,
-    live: &impl Live,
-    draw: &mut impl Draw,
-) -> Placement {
-    let group = &snapshot.groups[placement.group];
-    let candidates = Candidates::new(snapshot, group, live, tried);
-    let seed = ranking_seed(placement);
-    let pinned_client = placement.verdict.is_at_home() || placement.verdict == Verdict::Spilled;
-    let (target, verdict) = match seed {
-        _ if pinned_client && is_strict(group) => (None, Verdict::StrictRefused),
-        Some(seed) => (
-            candidates.ranked(seed, placement.pinned),
-            if pinned_client { Verdict::Spilled } else { placement.verdict },
-        ),
-        None => (candidates.by_algorithm(placement.keeps, draw), placement.verdict),
-    };
-    let verdict = match target {
-        None if !verdict.is_refusal() => Verdict::NoTarget,
-        _ => verdict,
-    };
-    Placement { target, verdict, ..placement.clone() }
-}
-
-/// What a client's request at its own target is told. A pin that is older than the target's address
-/// leads to a machine that knows nothing of it.
-fn at_home(target: &Target, pin: Option<Pin>) -> Verdict {
-    let is_older = |since| pin.is_some_and(|pin| u64::from(pin.issued_at) < since);
-    match target.address_since.is_some_and(is_older) {
-        true => Verdict::MovedAddress,
-        false => Verdict::Hit,
-    }
-}
-
-/// Where a request goes once there is a place for it at the client's own target, if only its cap keeps
-/// it from there.
-pub fn once_there_is_a_place(placement: &Placement, snapshot: &Snapshot) -> Option<Placement> {
-    let target = placement.pinned.filter(|_| placement.only_capped)?;
-    let own = &snapshot.groups[placement.group].targets[target];
-    let verdict = at_home(own, placement.claim.held());
-    Some(Placement { target: Some(target), verdict, only_capped: false, ..placement.clone() })
-}
-
-/// The seed whose ranking places this client; `None` where the algorithm does.
-pub fn ranking_seed(placement: &Placement) -> Option<Seed> {
-    match &placement.claim {
-        _ if placement.verdict == Verdict::AppCookieAbsent => None,
-        Claim::Opened { contents, pin: PinState::Absent | PinState::Held(_), .. } => {
-            Some(contents.seed())
-        }
-        Claim::Key(seed) => Some(*seed),
-        _ => placement.seed,
-    }
-}
-
-/// Which target would have this client if `serving` were gone, as things stand: the same on every
-/// worker and node. `seed` is the client's.
-pub fn successor(
-    placement: &Placement,
-    serving: usize,
-    seed: Seed,
-    snapshot: &Snapshot,
-    live: &impl Live,
-) -> Option<usize> {
-    let group = &snapshot.groups[placement.group];
-    let mut tried = Tried::NOBODY;
-    tried.note(serving);
-    let candidates = Candidates::new(snapshot, group, live, &tried);
-    match (&group.affinity, placement.pinned.filter(|&pinned| pinned != serving)) {
-        // Unless something is written the pin stays, so this is where the next request goes.
-        (_, Some(pinned)) if placement.verdict == Verdict::Spilled => Some(pinned),
-        // A client known by a value remains its own target's, whoever serves it meanwhile.
-        (Some(Affinity::Header(_)), Some(home)) => {
-            hold(&candidates, group, live, seed, Some(home)).0
-        }
-        _ => candidates.ranked(seed, Some(serving)),
-    }
-}
-
-fn is_strict(group: &Group) -> bool {
-    let stickiness = group.settings.stickiness.as_ref();
-    stickiness.is_some_and(|stickiness| stickiness.on_unavailable == OnUnavailable::Strict)
 }

@@ -80,7 +80,7 @@ pub fn renewal(
         Verdict::Spilled => shown.wrote.then(|| writing.with_pin(target, "moved")),
         // Another answer of this client may have moved its pin meanwhile, or be about to. It must
         // not be undone by this one, which may reach the client later.
-        Verdict::Hit if shown.wavers => None,
+        Verdict::Hit | Verdict::MovedAddress if shown.wavers => None,
         Verdict::Hit => writing.again(target),
         Verdict::New
         | Verdict::Evicted
@@ -188,7 +188,8 @@ impl Writing<'_> {
             claim::renew(old, self.fresh_seed, group, target, self.now, lifetime_of)
         };
         let mut contents = renew(old, other);
-        if own.is_none_or(is_due) {
+        // Of a full token the other's pin may have pushed this one out.
+        if own.is_none_or(is_due) || contents.pin(self.key).is_none() {
             contents = renew(Some(&contents), (self.key, home));
         }
         Some(self.sealed(contents, "moved"))

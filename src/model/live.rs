@@ -245,6 +245,11 @@ impl TargetLive {
         now.min(self.replaced_at.load(Ordering::Relaxed).saturating_sub(1))
     }
 
+    /// Whether a spill moved this client's pin here after this moment, as far as is remembered.
+    pub fn took_spill_after(&self, client: Seed, moment: Instant) -> bool {
+        self.spills.get().is_some_and(|spills| spills.came_after(client, moment))
+    }
+
     /// The places for connections to this target, where there is a bound.
     pub fn connections(&self) -> Option<&Arc<Semaphore>> {
         self.connections.as_ref()

@@ -34,6 +34,11 @@ impl RecentSpills {
         self.clients().get(&client).is_some_and(|since| is_recent(*since, now))
     }
 
+    /// Whether one did so after this moment, and is still remembered.
+    pub fn came_after(&self, client: Seed, moment: Instant) -> bool {
+        self.clients().get(&client).is_some_and(|since| *since >= moment)
+    }
+
     fn clients(&self) -> MutexGuard<'_, HashMap<Seed, Instant>> {
         // No code that can panic runs under the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -56,6 +61,7 @@ mod tests {
         let later = |ms| now + Duration::from_millis(ms);
         assert!(spills.contains(Seed(7), later(9_999)) && !spills.contains(Seed(8), now));
         assert!(!spills.contains(Seed(7), later(10_000)));
+        assert!(spills.came_after(Seed(7), now) && !spills.came_after(Seed(7), later(1)));
         (0..2 * MAX_CLIENTS as u64).for_each(|client| spills.note(Seed(client), later(5_000)));
         assert_eq!(spills.clients().len(), MAX_CLIENTS);
         spills.note(Seed(u64::MAX), later(20_000));

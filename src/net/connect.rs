@@ -4,7 +4,7 @@ use super::http1::Connection;
 use super::shortage::is_our_shortage;
 use super::target_stream::TargetStream;
 use super::tls::{self, Connector};
-use crate::policy::proxy_protocol::Announcement;
+use crate::policy::proxy_protocol::{self, Announcement, OnBehalfOf};
 use bytes::Bytes;
 use http_body::Body;
 use std::fmt;
@@ -41,14 +41,14 @@ impl ConnectError {
     /// Whether it says something of the target, rather than of what this process has run out of.
     pub fn is_the_targets(&self) -> bool {
         match self {
-            ConnectError::Full => false,
+            // Nothing was dialled.
+            ConnectError::Full | ConnectError::Refusing => false,
             ConnectError::Io(error) => !is_our_shortage(error),
             ConnectError::Unresolved
             | ConnectError::Timeout
             | ConnectError::Tls(_)
             | ConnectError::Certificate(_)
-            | ConnectError::NotHttp2
-            | ConnectError::Refusing => true,
+            | ConnectError::NotHttp2 => true,
         }
     }
 
@@ -133,6 +133,22 @@ pub async fn connect<B: Body<Data = Bytes> + Unpin>(
     Ok(Box::new(Connection::new(stream, place).announcing(announced.map(|to| to.ends))))
 }
 
+/// Dials and closes again, having said in a PROXY header that it is for no client, and shaken hands
+/// with `tls`, all within the time.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn reach(
+    address: SocketAddr,
+    timeout: Duration,
+    tls: Option<&Connector>,
+    version: proxy_protocol::Version,
+) -> Result<(), ConnectError> {
+    let header = proxy_protocol::write(version, &OnBehalfOf::Itself);
+    let opened = open_behind(address, tls, Some(header));
+    tokio::time::timeout(timeout, opened).await.map_err(|_| ConnectError::Timeout)?.map(drop)
+}
+
 /// The bytes to and from a target, as soon as they may be HTTP.
 ///
 /// # Errors
@@ -142,10 +158,17 @@ pub async fn open(
     tls: Option<&Connector>,
     announced: Option<&Announcement>,
 ) -> Result<TargetStream, ConnectError> {
+    open_behind(address, tls, announced.map(Announcement::header)).await
+}
+
+async fn open_behind(
+    address: SocketAddr,
+    tls: Option<&Connector>,
+    header: Option<Vec<u8>>,
+) -> Result<TargetStream, ConnectError> {
     let mut stream = TcpStream::connect(address).await.map_err(ConnectError::Io)?;
     stream.set_nodelay(true).map_err(ConnectError::Io)?;
-    if let Some(announced) = announced {
-        let header = announced.header();
+    if let Some(header) = header {
         stream.write_all(&header).await.map_err(ConnectError::Io)?;
     }
     let Some(tls) = tls else { return Ok(TargetStream::Plain(stream)) };

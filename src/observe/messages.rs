@@ -321,7 +321,8 @@ mod tests {
                 tracing::info!(nth, "a client moved");
             }
             tracing::warn!("something else");
-            for nth in 0..1_000 {
+            // All of these fit into the queue, however late the thread that writes them is.
+            for nth in 0..800 {
                 tracing::info!(target: UNLIMITED, nth, "listening");
             }
         });
@@ -332,7 +333,7 @@ mod tests {
         assert_eq!(others.len() + 1 + more, 1_000, "{last}");
         assert!((100..120).contains(&others.len()), "{}", others.len());
         assert_eq!(text.matches("something else").count(), 1);
-        assert_eq!(text.matches("listening").count(), 1_000);
+        assert_eq!(text.matches("listening").count(), 800);
     }
 
     #[test]

@@ -76,10 +76,12 @@ impl Reconnect {
     }
 
     /// The pause before the next dial: doubled with each, a quarter more or less, so that workers
-    /// and nodes do not dial together. `random` is 64 random bits.
+    /// and nodes do not dial together; the first one between batches. `random` is 64 random bits.
     pub fn pause(&mut self, random: u64) -> Duration {
         let pause = self.pause;
-        self.pause = (pause * 2).min(MAX_PAUSE);
+        if self.stage == Stage::Refusing {
+            self.pause = (pause * 2).min(MAX_PAUSE);
+        }
         // 0.75 to 1.25, in steps of a 512th.
         pause * (384 + (random % 257) as u32) / 512
     }
@@ -91,6 +93,7 @@ impl Reconnect {
 
     /// The dial succeeded.
     pub fn dial_succeeded(&mut self) {
+        self.pause = FIRST_PAUSE;
         self.stage = Stage::Opening { batch: 1, outstanding: 0, refused: false };
     }
 
@@ -167,7 +170,10 @@ mod tests {
         let now = Moment::now().monotonic;
         let mut reconnect = Reconnect::begin(now);
         assert_eq!(reconnect.let_go(100), 0, "while it refuses none goes");
+        (0..5).for_each(|_| assert!(reconnect.pause(0) < MAX_PAUSE));
         reconnect.dial_succeeded();
+        let between = [reconnect.pause(128), reconnect.pause(128)];
+        assert_eq!(between, [FIRST_PAUSE; 2], "a batch does not wait as long as a dial");
         let mut sizes = Vec::new();
         for refused in [false, false, false, true, true, false] {
             let size = reconnect.let_go(100);

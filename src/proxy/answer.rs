@@ -202,7 +202,7 @@ fn shown(
     let lines = || headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes);
     let app_cookie = cookie.accompanies.as_ref();
     match placement.verdict {
-        Verdict::Hit => {
+        Verdict::Hit | Verdict::MovedAddress => {
             let wavers = wavers(&group.targets[target], group, story.began, answered.now);
             Shown { wavers, ..Shown::default() }
         }

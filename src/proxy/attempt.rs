@@ -13,7 +13,6 @@ use super::workplace::header_value;
 use crate::config::settings::Upstream;
 use crate::decide::verdict::Verdict;
 use crate::ground::clock::Moment;
-use crate::model::report::Report;
 use crate::model::snapshot::Target;
 use crate::net::connect::{self, ConnectError};
 use crate::net::http1::send::{Outbound, write_field};
@@ -253,9 +252,7 @@ async fn dial(
                 let tls = pool.connector(&target.live);
                 let dialled = connect::connect(address, timeout, place, tls.as_ref(), announced);
                 let connection = dialled.await?;
-                if target.live.awaits_connect() {
-                    exchange.workplace.report(Report::Connected(target.live.clone()));
-                }
+                reconnect::note_connected(&exchange.workplace, &target.live);
                 Ok(connection)
             }
         }
@@ -267,8 +264,7 @@ async fn dial(
     connected.map_err(|error| {
         tell(target, &error, exchange);
         if error.is_the_targets() {
-            exchange.workplace.counters.failed_dials.add_one();
-            exchange.workplace.report(Report::ConnectFailed(target.live.clone()));
+            reconnect::note_failed(&exchange.workplace, &target.live);
         }
         Attempted::TryAnother(Failure::Connect(error))
     })

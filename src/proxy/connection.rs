@@ -284,9 +284,12 @@ async fn linger(workplace: &Workplace, progress: &Progress, stream: &mut Stream,
             whole => whole.shutdown().await,
         };
         let mut scratch = [0; 4_096];
+        let mut left = progress.lingering_bytes();
         while let Ok(count) = stream.read(&mut scratch).await
             && count > 0
+            && count <= left
         {
+            left -= count;
             progress.watch.note_read(count);
         }
     };

@@ -6,6 +6,7 @@ use super::exchange::Exchange;
 use super::progress::{Expiry, Progress};
 use super::workplace::{AsItIs, Workplace};
 use crate::decide::tunnel;
+use crate::model::snapshot::Snapshot;
 use crate::policy::affinity::token::Seed;
 use crate::policy::websocket::{Frames, clients_close, servers_close};
 use bytes::{Buf, Bytes};
@@ -15,7 +16,7 @@ use std::io::{self, ErrorKind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -31,6 +32,7 @@ pub(super) struct Followed {
     group: Box<str>,
     target: Box<str>,
     seed: Seed,
+    opened: Instant,
 }
 
 impl Followed {
@@ -42,14 +44,15 @@ impl Followed {
         if !group.settings.tunnels_follow {
             return None;
         }
-        // The seed ranks the others, and here it only matters whether there is one.
-        let seed = placement.claim.seed().unwrap_or(Seed(0));
-        let target = &group.targets[placement.target?];
+        let (target, known) = (&group.targets[placement.target?], placement.claim.seed());
+        // A client without a token has one with this seed since the tunnel's own answer.
+        let seed = known.unwrap_or_else(|| exchange.fresh_seed());
         Some(Self {
             workplace: Rc::clone(&exchange.workplace),
             group: group.name().into(),
             target: target.id.as_str().into(),
             seed,
+            opened: exchange.workplace.now().monotonic,
         })
     }
 
@@ -57,6 +60,17 @@ impl Followed {
         let snapshot = self.workplace.snapshot();
         let live = &AsItIs::FOR_ANYONE;
         tunnel::moved(&self.group, &self.target, self.seed, &snapshot, live).is_some()
+            || self.was_spilled_away(&snapshot)
+    }
+
+    /// Whether a spilled request of the client's took its pin to another target meanwhile.
+    fn was_spilled_away(&self, snapshot: &Snapshot) -> bool {
+        let group = snapshot.group_named(&self.group).map(|at| &snapshot.groups[at]);
+        let mut others = group
+            .into_iter()
+            .flat_map(|group| &group.targets)
+            .filter(|target| target.id.as_str() != &*self.target);
+        others.any(|target| target.live.took_spill_after(self.seed, self.opened))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::config::settings::{Algorithm, Upstream};
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
 use crate::decide::{self, Keeps, Outcome, Placement};
-use crate::model::live::Health;
+use crate::model::live::{Drain, Health};
 use crate::model::places::InFlight;
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::net::connect::ConnectError;
@@ -36,7 +36,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Serves one request of HTTP/1.1.
 pub fn handle(
@@ -232,8 +232,11 @@ fn stay(mut placement: Placement, client: &Client, snapshot: &Snapshot) -> Place
     if client.owner().is_some() && placement.pinned.is_none() && placement.target.is_some() {
         let targets = &snapshot.groups[placement.group].targets;
         let own = targets.iter().position(|target| client.stays_with(&target.live));
-        let is_healthy = |at: &usize| targets[*at].live.availability().health == Health::Healthy;
-        placement.target = own.filter(is_healthy).or(placement.target);
+        let serves = |at: &usize| {
+            let availability = targets[*at].live.availability();
+            availability.health == Health::Healthy && availability.drain == Drain::No
+        };
+        placement.target = own.filter(serves).or(placement.target);
     }
     placement
 }
@@ -258,11 +261,16 @@ async fn forward(
     let mut in_flight = None;
     if let Some(home) = decide::once_there_is_a_place(&placement, &snapshot) {
         exchange.story().placement = Some(placement.clone());
-        let waiting = wait_for_place(&workplace, group, &home, began);
+        let waiting = wait_for_place(&workplace, &snapshot, &home, began);
         in_flight = Box::pin(waiting).await;
-        if in_flight.is_some() {
-            placement = home;
-        }
+        placement = match (in_flight.is_some(), home.target) {
+            (true, _) | (_, None) => home,
+            // What was decided before the wait is not what holds after it.
+            (false, Some(own)) => {
+                tried.note(own);
+                next(&home, &tried, exchange)
+            }
+        };
     }
     loop {
         exchange.story().placement = Some(placement.clone());
@@ -273,7 +281,7 @@ async fn forward(
         {
             in_flight = target.live.enter(bound);
             if in_flight.is_none() && placement.verdict.is_at_home() {
-                let waiting = wait_for_place(&workplace, group, &placement, began);
+                let waiting = wait_for_place(&workplace, &snapshot, &placement, began);
                 in_flight = Box::pin(waiting).await;
             }
             if in_flight.is_none() {
@@ -315,7 +323,8 @@ async fn forward(
             let mut without = tried;
             without.note(at);
             let is_home = placement.verdict.is_at_home();
-            if is_home || next(&placement, &without, exchange).target.is_none() {
+            let live = AsItIs::for_anyone(&workplace);
+            if is_home || !decide::has_another(&placement, &without, &snapshot, &live) {
                 let waiting = wait_for_connections(&workplace, target, upstream, &placement, began);
                 if let Some(pass) = Box::pin(waiting).await {
                     exchange.pass = Some(pass);
@@ -343,20 +352,36 @@ async fn forward(
     }
 }
 
-/// Waits for a place at a client's own target, which is at its cap.
+/// Waits for a place at a client's own target, which is at its cap. It ends early where that target
+/// cannot serve any more.
 async fn wait_for_place(
     workplace: &Workplace,
-    group: &Group,
+    snapshot: &Snapshot,
     placement: &Placement,
     began: Instant,
 ) -> Option<InFlight> {
+    let group = &snapshot.groups[placement.group];
     let target = &group.targets[placement.target?];
     let now = workplace.now().monotonic;
-    let left = (began + group.settings.upstream.queue).saturating_duration_since(now);
-    let cap = group.settings.in_flight_bound().filter(|_| !left.is_zero())?;
+    let ends = began + group.settings.upstream.queue;
+    let cap = group.settings.in_flight_bound().filter(|_| ends > now)?;
     let mut line = target.live.join_line(cap, spilled_here(target, placement, now))?;
-    tokio::time::timeout(left, line.place()).await.ok()?
+    loop {
+        let left = ends.saturating_duration_since(workplace.now().monotonic);
+        let place = tokio::time::timeout(left.min(LOOKED_AT), line.place()).await;
+        let may_go_home = decide::may_go_home(placement, snapshot, &AsItIs::for_anyone(workplace));
+        match place {
+            _ if !may_go_home => return None,
+            Ok(place) => return place,
+            Err(_) if left <= LOOKED_AT => return None,
+            Err(_) => workplace.begin_turn(),
+        }
+    }
 }
+
+/// How often a request in line looks whether its target can still serve: a few times in the default
+/// `upstream.queue`.
+const LOOKED_AT: Duration = Duration::from_millis(250);
 
 /// Waits until a target that refused takes connections again; the pass allows one dial.
 async fn wait_for_connections(

@@ -60,6 +60,10 @@ const PARK_AFTER: Duration = Duration::from_millis(100);
 /// answer (RFC 9112 section 9.6; nginx: `lingering_time`, `lingering_timeout`).
 const LINGERS: Duration = Duration::from_secs(30);
 const LINGERS_SILENT: Duration = Duration::from_secs(5);
+/// The same after a client's abuse, which is no request whose answer could be lost: so long, and so
+/// much, for the last word to arrive.
+const LINGERS_AFTER_ABUSE: Duration = Duration::from_secs(1);
+const BYTES_AFTER_ABUSE: usize = 1 << 20;
 
 /// How far it is.
 #[derive(Debug)]
@@ -80,6 +84,8 @@ pub struct Progress {
     /// Whether hyper holds buffers for it.
     is_equipped: Cell<bool>,
     must_linger: Cell<bool>,
+    /// Whether the connection ends for what its client did with it.
+    was_abused: Cell<bool>,
     /// Whether some of the request under way was not read.
     request_left: Cell<bool>,
     /// Whether the target takes what there is of it.
@@ -116,6 +122,7 @@ impl Progress {
             waker: RefCell::new(None),
             is_equipped: Cell::new(false),
             must_linger: Cell::new(false),
+            was_abused: Cell::new(false),
             request_left: Cell::new(false),
             taking: Taking::default(),
             kept: RefCell::new(None),
@@ -224,6 +231,17 @@ impl Progress {
         self.must_linger.set(true);
     }
 
+    /// Notes that the connection ends for what its client did with it: only the last word is to arrive.
+    pub fn linger_after_abuse(&self) {
+        self.was_abused.set(true);
+        self.linger();
+    }
+
+    /// Bytes that may be read while it lingers.
+    pub fn lingering_bytes(&self) -> usize {
+        if self.was_abused.get() { BYTES_AFTER_ABUSE } else { usize::MAX }
+    }
+
     /// Whether that was noted.
     pub fn must_linger(&self) -> bool {
         self.must_linger.get() || self.request_left.get()
@@ -258,7 +276,8 @@ impl Progress {
     /// Reads on after the last byte of the answer; the bounds run from there.
     pub fn begin_lingering(&self, now: Instant) {
         if self.phase.get() != Phase::Lingering {
-            self.enter(Phase::Lingering, now, Some(now + LINGERS));
+            let longest = if self.was_abused.get() { LINGERS_AFTER_ABUSE } else { LINGERS };
+            self.enter(Phase::Lingering, now, Some(now + longest));
         }
     }
 

@@ -7,6 +7,8 @@ use crate::model::live::{Drain, Health, TargetLive};
 use crate::model::report::Report;
 use crate::model::snapshot::{Group, Target};
 use crate::net::connect::{self, ConnectError};
+use crate::net::http2::connections;
+use crate::policy::proxy_protocol::Version;
 use crate::policy::reconnect::Reconnect;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -14,7 +16,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 /// Requests of one worker that may wait for one target. Those beyond spill at once.
@@ -49,9 +50,39 @@ struct Way {
     address: SocketAddr,
     timeout: Duration,
     keep_alive: Duration,
-    /// Whether the connection serves any client's next request: not where it opens with a PROXY
-    /// header that names a client, nor over HTTP/2, whose connections have a list of their own.
-    is_for_the_pool: bool,
+    protocol: Protocol,
+    /// The PROXY header its connections open with. This one is for no client, and serves none.
+    send_proxy: Option<Version>,
+}
+
+/// How a worker's connections to a target that speaks HTTP/2 are made, and what the control thread is
+/// told of them.
+pub(super) fn http2_way(
+    workplace: &Rc<Workplace>,
+    target: &Arc<TargetLive>,
+    address: SocketAddr,
+    timeout: Duration,
+    keep_alive: Duration,
+) -> connections::Way {
+    let (own, live) = (Rc::clone(workplace), Arc::clone(target));
+    let failed = Box::new(move || note_failed(&own, &live));
+    let (own, live) = (Rc::clone(workplace), Arc::clone(target));
+    let connected = Box::new(move || note_connected(&own, &live));
+    let tls = workplace.pool.connector(target);
+    connections::Way { address, timeout, tls, keep_alive, failed, connected }
+}
+
+/// Tells the control thread of a dial that failed through the target's fault.
+pub(super) fn note_failed(workplace: &Workplace, target: &Arc<TargetLive>) {
+    workplace.counters.failed_dials.add_one();
+    workplace.report(Report::ConnectFailed(Arc::clone(target)));
+}
+
+/// Tells the control thread of a dial that succeeded, where that is news.
+pub(super) fn note_connected(workplace: &Workplace, target: &Arc<TargetLive>) {
+    if target.awaits_connect() {
+        workplace.report(Report::Connected(Arc::clone(target)));
+    }
 }
 
 /// How long a dial of traffic may take. A suspect target gets `reconnect`: where it is a black hole,
@@ -127,7 +158,8 @@ pub(super) fn note_refusal(workplace: &Rc<Workplace>, group: &Group, target: &Ta
         address,
         timeout: upstream.connect.min(upstream.reconnect),
         keep_alive: upstream.keep_alive,
-        is_for_the_pool: settings.protocol == Protocol::Http1 && settings.send_proxy.is_none(),
+        protocol: settings.protocol,
+        send_proxy: settings.send_proxy,
     };
     // Requests that wait for a target whose slot this one has now; dropped when nothing is borrowed.
     let replaced;
@@ -196,45 +228,59 @@ async fn dial_again(workplace: Rc<Workplace>, target: Weak<TargetLive>, way: Way
             });
         }
         let_go(&workplace, &known);
+        // Where none waits it is open now, and its next refusal begins anew.
+        let ends = |refusing: &mut Refusing| {
+            refusing.is_dialled = !refusing.state.is_open();
+            !refusing.is_dialled
+        };
+        if workplace.reconnects.of(&known, ends).unwrap_or(true) {
+            return;
+        }
     }
 }
 
-/// One dial; true if the target takes connections. It tells the control thread of either outcome.
+/// One dial, as far as traffic's own go: through TLS and to HTTP/2's first words. True if the target
+/// takes connections. The control thread is told of either outcome.
 async fn dial(workplace: &Rc<Workplace>, target: &Arc<TargetLive>, way: &Way) -> bool {
-    let dialled = match way.is_for_the_pool {
-        true => {
-            let place =
-                match target.connections().map(|places| Arc::clone(places).try_acquire_owned()) {
-                    None => None,
-                    Some(Ok(place)) => Some(place),
-                    // All are in use, so there are connections.
-                    Some(Err(_)) => return true,
-                };
-            let tls = workplace.pool.connector(target);
-            let dialled =
-                connect::connect(way.address, way.timeout, place, tls.as_ref(), None).await;
-            workplace.begin_turn();
-            dialled.map(|connection| {
-                let until = workplace.now().monotonic + way.keep_alive;
-                workplace.pool.give_back(target, connection, None, until);
-            })
-        }
-        false => match tokio::time::timeout(way.timeout, TcpStream::connect(way.address)).await {
-            Ok(connected) => connected.map(drop).map_err(ConnectError::Io),
-            Err(_) => Err(ConnectError::Timeout),
-        },
+    let Way { address, timeout, keep_alive, .. } = *way;
+    if way.protocol.is_http2() {
+        let connections = workplace.pool.http2(target);
+        let way = http2_way(workplace, target, address, timeout, keep_alive);
+        // Its place is given back at once; the connection stays in the list.
+        let taken = connections.take(way, target, None).await;
+        return match taken {
+            Ok(_) => true,
+            // All of its connections are in use, so there are some.
+            Err(error) => matches!(error, ConnectError::Full),
+        };
+    }
+    let place = match target.connections().map(|places| Arc::clone(places).try_acquire_owned()) {
+        None => None,
+        Some(Ok(place)) => Some(place),
+        Some(Err(_)) => return true,
     };
+    let tls = workplace.pool.connector(target);
+    let dialled = match way.send_proxy {
+        None => connect::connect(address, timeout, place, tls.as_ref(), None).await.map(Some),
+        Some(version) => {
+            let dialled = connect::reach(address, timeout, tls.as_ref(), version).await;
+            drop(place);
+            dialled.map(|()| None)
+        }
+    };
+    workplace.begin_turn();
     match dialled {
-        Ok(()) => {
-            if target.awaits_connect() {
-                workplace.report(Report::Connected(Arc::clone(target)));
+        Ok(connection) => {
+            if let Some(connection) = connection {
+                let until = workplace.now().monotonic + keep_alive;
+                workplace.pool.give_back(target, connection, None, until);
             }
+            note_connected(workplace, target);
             true
         }
         Err(error) => {
             if error.is_the_targets() {
-                workplace.counters.failed_dials.add_one();
-                workplace.report(Report::ConnectFailed(Arc::clone(target)));
+                note_failed(workplace, target);
             }
             false
         }

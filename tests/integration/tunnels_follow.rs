@@ -128,6 +128,21 @@ fn what_moves_a_pin_ends_its_tunnel_between_two_frames_and_both_ends_are_told_10
 }
 
 #[test]
+fn a_write_that_another_target_took_ends_the_tunnel_of_its_client() {
+    let ((a, told), b) = (halving(), Origin::named("b"));
+    let full = "tunnels_follow = true\nmax_in_flight_per_target = 1\nupstream = { queue = \"0s\" }";
+    let world = world(&a, &b, full);
+    let mut visitor = begin(&world);
+    let mut same = Visitor::of(world.address());
+    same.jar = visitor.jar.clone();
+    // The tunnel has the one place at its target.
+    assert_eq!(same.get("/read").body, "b");
+    hears_nothing(&mut visitor);
+    assert_eq!(same.ask("POST", "/write", &[], "").body, "b");
+    ends_well(visitor, &told, &world);
+}
+
+#[test]
 fn a_tunnel_stays_where_nothing_moves_its_client_or_nothing_may() {
     for (why, group) in [
         ("as by default", "fail_open = false"),

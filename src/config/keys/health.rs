@@ -30,8 +30,8 @@ pub(super) static HEALTH: &[Key] = &[
     Key::new(
         "fast_interval",
         millis(10, 300_000),
-        "Time between two checks while a target is new, was marked down by traffic, or \
-         is changing state.",
+        "Time between two checks while a target is new, suspect, recovering, or \
+         changing state.",
     )
     .or("\"1s\""),
     Key::new(

@@ -99,7 +99,8 @@ pub(super) static RULE: &[Key] = &[
     Key::new(
         "failback",
         Kind::Word(&[("return", true), ("stay", true)]),
-        "What becomes of a client that `failover` sent to another group, when its own serves again.          `return`: it is back, once (`failed_back`). `stay`: its pin went with it.",
+        "What becomes of a client that `failover` sent to another group, when its own serves \
+         again. `return`: it is back, once (`failed_back`). `stay`: its pin went with it.",
     )
     .or("\"return\""),
 ];

@@ -39,6 +39,9 @@ impl Names {
 
     fn note(&mut self, name: &str) {
         match name {
+            // What nearly every request has, and nothing to look at letter by letter.
+            "host" | "user-agent" | "accept" | "accept-encoding" | "accept-language" | "cookie"
+            | "referer" | "origin" | "content-type" | "cache-control" => {}
             "content-length" => self.content_length = true,
             "transfer-encoding" => {
                 self.transfer_encoding = true;

@@ -32,7 +32,14 @@ pub enum SharedCache {
 /// `now` is in seconds since 1970. `Authorization` is not looked at (section 3.5): a cache that leaves
 /// such an answer out loses nothing by what is done for one that keeps it.
 pub fn read(method: &Method, status: StatusCode, headers: &HeaderMap, now: u64) -> Read {
-    let said = Said::of(headers);
+    // One walk over the names: most answers have neither, and two look-ups cost more.
+    let (mut speaks, mut expires) = (false, false);
+    for name in headers.keys() {
+        speaks |= *name == CACHE_CONTROL;
+        expires |= *name == EXPIRES;
+    }
+    let said = if speaks { Said::of(headers) } else { Said::default() };
+    let said = Said { expires, ..said };
     Read { cache: said.to(method, status, headers, now), is_guarded: said.guarded }
 }
 
@@ -54,6 +61,8 @@ struct Said {
     must_understand: bool,
     s_maxage: bool,
     guarded: bool,
+    /// Whether there is an `Expires`, which says the same in a field of its own.
+    expires: bool,
     /// Whether there is a `max-age`, and whether it is above 0.
     max_age: Option<bool>,
 }
@@ -85,7 +94,7 @@ impl Said {
         if self.private || self.no_store && !self.must_understand {
             return SharedCache::MayNotStore;
         }
-        let expires = headers.contains_key(EXPIRES);
+        let expires = self.expires;
         let is_fresh = self.public
             || self.s_maxage
             || self.max_age.unwrap_or_else(|| expires && expires_ahead(headers, now));

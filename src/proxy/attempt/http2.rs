@@ -5,10 +5,8 @@ use super::{
     Attempted, Outgoing, Sent, Told, answered, begin_waiting, ended, lost, note_sent, tell,
 };
 use crate::config::settings::Upstream;
-use crate::model::report::Report;
 use crate::model::snapshot::Target;
 use crate::net::connect::ConnectError;
-use crate::net::http2::connections::Way;
 use crate::net::http2::stream::{Place, Turn};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
@@ -18,7 +16,6 @@ use crate::proxy::target_side::TargetSide;
 use http::{HeaderMap, Request, Response};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -120,29 +117,17 @@ async fn place(
         return Err(Attempted::TryAnother(Failure::Connect(ConnectError::Refusing)));
     }
     exchange.progress.enter(Phase::Waiting, exchange.workplace.now().monotonic, None);
-    let workplace = Rc::clone(&exchange.workplace);
-    let live = Arc::clone(&target.live);
-    let failed = Box::new(move || {
-        workplace.counters.failed_dials.add_one();
-        workplace.report(Report::ConnectFailed(Arc::clone(&live)));
-    });
-    let (workplace, live) = (Rc::clone(&exchange.workplace), Arc::clone(&target.live));
-    let connected = Box::new(move || {
-        if live.awaits_connect() {
-            workplace.report(Report::Connected(Arc::clone(&live)));
-        }
-    });
+    let workplace = &exchange.workplace;
     let taken = match target.address {
         None => {
-            failed();
+            reconnect::note_failed(workplace, &target.live);
             Err(ConnectError::Unresolved)
         }
         Some(address) => {
-            let (timeout, keep_alive) =
-                (reconnect::dial_timeout(&target.live, upstream), upstream.keep_alive);
-            let tls = pool.connector(&target.live);
-            let way = Way { address, timeout, tls, keep_alive, failed, connected };
-            connections.take(way, &target.live, turn).await
+            let timeout = reconnect::dial_timeout(&target.live, upstream);
+            let live = &target.live;
+            let way = reconnect::http2_way(workplace, live, address, timeout, upstream.keep_alive);
+            connections.take(way, live, turn).await
         }
     };
     if taken.is_ok() {

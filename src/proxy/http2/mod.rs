@@ -195,7 +195,7 @@ pub(super) async fn serve(
         End::Abused => {
             workplace.counters.abusive.add_one();
             tracing::debug!(peer = %progress.client.peer, "an HTTP/2 connection is abused");
-            progress.linger();
+            progress.linger_after_abuse();
             say_goodbye(connection, Reason::ENHANCE_YOUR_CALM, &turn).await;
         }
         End::Left | End::Expired(Expiry::Silent) => {

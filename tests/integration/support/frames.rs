@@ -168,7 +168,7 @@ impl Frames {
     /// One that has connected and said nothing.
     pub fn bare(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         socket.set_nodelay(true).unwrap();
         Self { stream: Box::new(socket.try_clone().unwrap()), socket, buffer: Vec::new() }
     }
@@ -232,7 +232,7 @@ impl Frames {
                 Err(error) => {
                     let stalls =
                         matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
-                    assert!(!stalls, "nothing within ten seconds");
+                    assert!(!stalls, "nothing within thirty seconds");
                     return None;
                 }
             }
