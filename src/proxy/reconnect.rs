@@ -247,7 +247,7 @@ async fn dial(workplace: &Rc<Workplace>, target: &Arc<TargetLive>, way: &Way) ->
         let connections = workplace.pool.http2(target);
         let way = http2_way(workplace, target, address, timeout, keep_alive);
         // Its place is given back at once; the connection stays in the list.
-        let taken = connections.take(way, target, None).await;
+        let taken = connections.take(way, target, None, false).await;
         return match taken {
             Ok(_) => true,
             // All of its connections are in use, so there are some.

@@ -179,6 +179,54 @@ fn a_connection_over_http2_takes_no_streams_after_it() {
     }
 }
 
+/// Asks for all of these at once on one client connection; the statuses.
+fn at_once(client: &Http2, heads: impl Iterator<Item = http::request::Builder>) -> Vec<u16> {
+    let asked: Vec<_> = heads.map(|head| client.ask(head, true).unwrap()).collect();
+    asked.into_iter().map(|asked| client.reply(asked).unwrap().status.as_u16()).collect()
+}
+
+#[test]
+fn many_at_once_over_http2_all_get_a_connection_of_their_own_and_others_get_their_answers() {
+    // To a cold target, so that all of them wait for its first connection.
+    for every in [1, 2, 5, 29] {
+        let origin = Http2Origin::named("a");
+        let world = world(&[origin.address()], "", &format!("protocol = \"http2\"\n{NO_CHECKS}"));
+        let client = Http2::to(world.address());
+        let heads = (0..30).map(|number| match number % every {
+            0 => Http2::head("/").header("authorization", "Negotiate YII="),
+            _ => Http2::head("/"),
+        });
+        assert_eq!(at_once(&client, heads), [200; 30], "{every}");
+        assert!(origin.connections() >= 30 / every, "{every}");
+        assert_eq!(client.get("/").status.as_u16(), 200);
+    }
+}
+
+#[test]
+fn slow_private_streams_over_http2_take_the_target_from_nobody_else() {
+    let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
+        match exchange.request.uri().path() {
+            "/slow" => drop(exchange.until_reset().await),
+            _ => exchange.say("a"),
+        }
+    });
+    let world = world(&[origin.address()], "", &format!("protocol = \"http2\"\n{NO_CHECKS}"));
+    let client = Http2::to(world.address());
+    let private = |path: &str| Http2::head(path).header("authorization", "Negotiate YII=");
+    let mut slow = Vec::new();
+    for number in 1..=64 {
+        slow.push(client.ask(private("/slow"), true).unwrap());
+        until("it has its connection", || (origin.heard().len() == number).then_some(()));
+    }
+    assert_eq!(client.get("/").status.as_u16(), 200);
+    assert_eq!(client.send(private("/")).unwrap().status.as_u16(), 503);
+    assert_eq!(client.get("/").status.as_u16(), 200);
+    drop(slow.pop());
+    until("one of them has ended", || {
+        (client.send(private("/")).unwrap().status.as_u16() == 200).then_some(())
+    });
+}
+
 #[test]
 fn curl_authenticates_with_ntlm_with_a_cookie_jar_and_without() {
     let Some(curl) = found("curl") else { return };

@@ -16,8 +16,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
 
-/// Connections to one target, for targets that take few streams on each.
-const MOST_CONNECTIONS: usize = 64;
+/// Connections to one target that take streams, for targets that take few on each. Those that take
+/// no more are not among them, or slow streams would take the target from all other requests: each of
+/// them has at least one stream.
+pub(super) const MOST_CONNECTIONS: usize = 64;
+/// Private connections to one target that have streams: as many as of the others. A request that would
+/// need one more is refused, and no other request is.
+pub(super) const MAX_PRIVATE: usize = 64;
 /// How long one without streams is kept where `upstream.timeouts.keep_alive` is shorter. It may be
 /// longer than with HTTP/1.1: a target that closes says up to which stream it has served, so what
 /// crossed a close is sent again, unless some of its body was.
@@ -40,6 +45,7 @@ pub struct Connections {
 #[derive(Debug)]
 struct Waiter {
     turn: Turn,
+    is_private: bool,
     way: Rc<Way>,
     outcome: oneshot::Sender<Result<Place, ConnectError>>,
 }
@@ -80,32 +86,59 @@ impl fmt::Debug for Way {
 impl Connections {
     /// Room for a stream: on a connection there is, or on one that is dialled, which is shared with
     /// whoever else waits. A request that had room, and was refused, comes again with the `turn` it had.
+    /// One that authenticates its connection has it alone from then on (`is_private`).
     ///
     /// # Errors
-    /// When the target cannot be reached, or nothing comes free in time.
+    /// When the target cannot be reached, nothing comes free in time, or there are as many private
+    /// connections as there may be.
     pub async fn take(
         self: &Rc<Self>,
         way: Way,
         target: &Arc<TargetLive>,
         turn: Option<Turn>,
+        is_private: bool,
     ) -> Result<Place, ConnectError> {
         self.longest_idle.set(way.keep_alive.max(LEAST_IDLE));
         if turn.is_none()
-            && let Some(place) = self.room()
+            && let Some(place) = self.room(is_private)
         {
             return Ok(place);
         }
-        let timeout = way.timeout;
+        let until = tokio::time::Instant::now() + way.timeout;
         let turn = turn.unwrap_or_else(|| self.turn());
-        let (_in_line, mut outcome) = self.join(way, turn);
+        let way = Rc::new(way);
+        loop {
+            let place = self.wait(&way, target, turn, is_private, until).await?;
+            // The connection may have stopped to take streams after the place was given and before
+            // this heard of it. Nothing was sent, so the turn is kept.
+            if !place.connection().is_going_away() {
+                return Ok(place);
+            }
+        }
+    }
+
+    /// Room, once those with an earlier turn have some.
+    async fn wait(
+        self: &Rc<Self>,
+        way: &Rc<Way>,
+        target: &Arc<TargetLive>,
+        turn: Turn,
+        is_private: bool,
+        until: tokio::time::Instant,
+    ) -> Result<Place, ConnectError> {
+        let (_in_line, mut outcome) = self.join(way, turn, is_private);
         self.tend(target);
+        // What was served at once does not wait, however many do.
+        if let Ok(outcome) = outcome.try_recv() {
+            return outcome;
+        }
         let _counted = match self.dial_under_way() {
             Some(_) => None,
             None => Some(target.wait_in_line().ok_or(ConnectError::Full)?),
         };
         // Nobody leaves the line without being told.
         let told = |outcome: Result<_, _>| outcome.unwrap_or(Err(ConnectError::Full));
-        if let Ok(outcome) = tokio::time::timeout(timeout, &mut outcome).await {
+        if let Ok(outcome) = tokio::time::timeout_at(until, &mut outcome).await {
             return told(outcome);
         }
         // A dial has its own time, and says what becomes of it.
@@ -118,9 +151,14 @@ impl Connections {
     }
 
     /// Room that there is now, and that nobody in line has a claim to.
-    pub fn room(self: &Rc<Self>) -> Option<Place> {
+    pub fn room(self: &Rc<Self>, is_private: bool) -> Option<Place> {
         self.serve();
-        self.free(self.turn())
+        // Who is left in line may have a claim to it: a private request to a connection on which no
+        // other stream is about to begin.
+        if !self.line.borrow().is_empty() || is_private && self.is_private_full() {
+            return None;
+        }
+        self.free(self.turn(), is_private)
     }
 
     fn turn(&self) -> Turn {
@@ -129,21 +167,29 @@ impl Connections {
         Turn(turn)
     }
 
-    fn free(self: &Rc<Self>, turn: Turn) -> Option<Place> {
+    fn free(self: &Rc<Self>, turn: Turn, is_private: bool) -> Option<Place> {
         let list = self.list.borrow();
         let usable = list.iter().filter(|connection| !connection.is_going_away());
-        usable.into_iter().find_map(|connection| Place::take(connection, self, turn))
+        usable.into_iter().find_map(|connection| Place::take(connection, self, turn, is_private))
+    }
+
+    fn is_private_full(&self) -> bool {
+        let list = self.list.borrow();
+        let in_use =
+            |connection: &&Rc<Connection>| connection.is_private.get() && connection.open.get() > 0;
+        list.iter().filter(in_use).count() >= MAX_PRIVATE
     }
 
     fn join(
         self: &Rc<Self>,
-        way: Way,
+        way: &Rc<Way>,
         turn: Turn,
+        is_private: bool,
     ) -> (InLine, oneshot::Receiver<Result<Place, ConnectError>>) {
         let (outcome, hears) = oneshot::channel();
         let mut line = self.line.borrow_mut();
         let at = line.partition_point(|waiter| waiter.turn < turn);
-        line.insert(at, Waiter { turn, way: Rc::new(way), outcome });
+        line.insert(at, Waiter { turn, is_private, way: Rc::clone(way), outcome });
         drop(line);
         (InLine { connections: Rc::clone(self), turn }, hears)
     }
@@ -151,13 +197,20 @@ impl Connections {
     /// Gives the room there is to those who wait for it.
     pub(super) fn serve(self: &Rc<Self>) {
         loop {
-            let first = self.line.borrow().front().map(|first| first.turn);
-            let Some(turn) = first else { return };
-            let Some(place) = self.free(turn) else { return };
+            let first = self.line.borrow().front().map(|first| (first.turn, first.is_private));
+            let Some((turn, is_private)) = first else { return };
+            let outcome = match is_private && self.is_private_full() {
+                // It would keep those behind it from room that they may have.
+                true => Err(ConnectError::Full),
+                false => {
+                    let Some(place) = self.free(turn, is_private) else { return };
+                    Ok(place)
+                }
+            };
             let first = self.line.borrow_mut().pop_front();
             if let Some(first) = first {
-                // Dropped where nobody hears of it, it serves the next.
-                let _ = first.outcome.send(Ok(place));
+                // A place dropped where nobody hears of it serves the next.
+                let _ = first.outcome.send(outcome);
             }
             self.stop_asking();
         }
@@ -179,6 +232,10 @@ impl Connections {
         self.serve();
         let first = self.line.borrow().front().map(|first| Rc::clone(&first.way));
         let Some(way) = first else { return };
+        // What takes no streams and has none is of no use, and its place may be.
+        let is_of_use =
+            |connection: &Rc<Connection>| connection.open.get() > 0 || !connection.is_retired();
+        self.list.borrow_mut().retain(is_of_use);
         if self.dialling.borrow().is_some() || !self.may_dial() {
             return;
         }
@@ -222,7 +279,8 @@ impl Connections {
             connection.open.get() == 0 && !connection.is_going_away() && !connection.has_room()
         };
         let waits = |connection: &Rc<Connection>| connection.rests() || takes_none(connection);
-        list.len() < MOST_CONNECTIONS && !list.iter().any(waits)
+        let is_bounded = |connection: &&Rc<Connection>| !connection.is_retired();
+        !list.iter().any(waits) && list.iter().filter(is_bounded).count() < MOST_CONNECTIONS
     }
 
     fn dial_under_way(&self) -> Option<Rc<Dial>> {

@@ -64,8 +64,13 @@ const GOODBYE: Duration = Duration::from_secs(10);
 pub struct Connection {
     /// `None` once it takes no more streams.
     sender: RefCell<Option<SendRequest<Bytes>>>,
-    /// Streams under way.
+    /// Streams under way, and places for those to come.
     open: Cell<usize>,
+    /// Of these, places whose streams have not begun.
+    promised: Cell<usize>,
+    /// Whether it is one exchange's that authenticates it (RFC 4559 section 6), or was promised to
+    /// one: no other stream may begin on it.
+    is_private: Cell<bool>,
     /// Whether it takes no stream for a moment, for its target refused one.
     rests: Cell<bool>,
     /// Streams its target refused since it last answered one.
@@ -94,7 +99,8 @@ impl Connection {
     fn has_room(&self) -> bool {
         let sender = self.sender.borrow();
         let Some(sender) = sender.as_ref() else { return false };
-        !self.rests.get() && self.open.get() < sender.current_max_send_streams().min(MOST_STREAMS)
+        let is_open = !self.rests.get() && !self.is_private.get();
+        is_open && self.open.get() < sender.current_max_send_streams().min(MOST_STREAMS)
     }
 
     /// Takes no stream until one of those under way ends, or a moment has passed. A target that
@@ -247,6 +253,8 @@ async fn dial(
     let connection = Rc::new(Connection {
         sender: RefCell::new(Some(sender)),
         open: Cell::new(0),
+        promised: Cell::new(0),
+        is_private: Cell::new(false),
         rests: Cell::new(false),
         refusals: Cell::new(0),
         has_answered: Cell::new(false),

@@ -26,6 +26,9 @@ pub struct Place {
     pub(super) connection: Rc<Connection>,
     home: Weak<Connections>,
     turn: Turn,
+    /// Whether no other stream may begin on the connection.
+    is_private: bool,
+    has_begun: bool,
     /// Whether the target refused what came over it, so that its end says nothing of room.
     is_refused: Cell<bool>,
 }
@@ -35,21 +38,29 @@ pub struct Place {
 pub struct Turn(pub(super) u64);
 
 impl Place {
-    /// Takes room, if the connection has some. Whoever waits for room at `home` gets it afterwards.
+    /// Takes room, if the connection has some. Whoever waits for room at `home` gets it afterwards. Where
+    /// `is_private`, no other place is given there from now on, and none may have been given whose
+    /// stream has yet to begin: it would come to an authenticated connection.
     pub(super) fn take(
         connection: &Rc<Connection>,
         home: &Rc<Connections>,
         turn: Turn,
+        is_private: bool,
     ) -> Option<Self> {
-        if !connection.has_room() {
+        if !connection.has_room() || is_private && connection.promised.get() > 0 {
             return None;
         }
         connection.open.set(connection.open.get() + 1);
+        connection.promised.set(connection.promised.get() + 1);
+        if is_private {
+            connection.is_private.set(true);
+        }
         if let Some(since) = connection.idle_since.take() {
             connection.resumed.set(Some(since));
         }
         let (connection, home) = (Rc::clone(connection), Rc::downgrade(home));
-        Some(Self { connection, home, turn, is_refused: Cell::new(false) })
+        let is_refused = Cell::new(false);
+        Some(Self { connection, home, turn, is_private, has_begun: false, is_refused })
     }
 
     /// The connection it is on.
@@ -72,7 +83,7 @@ impl Place {
     /// # Errors
     /// Where the connection takes no more; nothing was sent then.
     pub fn begin<B: Body<Data = Bytes> + Unpin>(
-        self,
+        mut self,
         request: Request<()>,
         body: Option<B>,
     ) -> Result<Stream<B>, Trouble> {
@@ -86,6 +97,17 @@ impl Place {
         let sender = self.connection.sender.borrow().clone();
         let begun = sender.map(|mut sender| sender.send_request(request, body.is_none()));
         let Some(Ok((response, way))) = begun else { return Err(unsent) };
+        self.has_begun = true;
+        let promised = self.connection.promised.get() - 1;
+        self.connection.promised.set(promised);
+        if self.is_private {
+            self.connection.retire();
+        } else if promised == 0
+            && let Some(home) = self.home.upgrade()
+        {
+            // A private request may wait for this.
+            home.serve();
+        }
         Ok(Stream {
             response,
             sending: body.map_or_else(Sending::nothing, |body| Sending::of(way, body)),
@@ -102,6 +124,12 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.connection.open.set(self.connection.open.get() - 1);
+        if !self.has_begun {
+            self.connection.promised.set(self.connection.promised.get() - 1);
+            if self.is_private {
+                self.connection.is_private.set(false);
+            }
+        }
         if !self.is_refused.get() {
             self.connection.rests.set(false);
         }
@@ -185,8 +213,9 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         }
     }
 
-    /// Lets its connection take no more streams; those under way go on.
+    /// Lets its connection take no more streams, for this one authenticated it; those under way go on.
     pub fn take_no_more(&self) {
+        self.place.connection.is_private.set(true);
         self.place.connection.retire();
     }
 

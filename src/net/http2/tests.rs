@@ -1,7 +1,7 @@
 //! Connections against servers in the same thread: the library's own, and some that misbehave frame
 //! by frame.
 
-use super::connections::{Connections, Way};
+use super::connections::{Connections, MAX_PRIVATE, MOST_CONNECTIONS, Way};
 use super::stream::{Place, Stream};
 use super::{MOST_STREAMS, STREAM_WINDOW};
 use crate::ground::clock::Moment;
@@ -103,7 +103,7 @@ impl Scene {
 
     async fn take_within(&self, timeout: Duration) -> Result<Place, ConnectError> {
         let way = self.way(timeout);
-        self.connections.take(way, &self.target, None).await
+        self.connections.take(way, &self.target, None, false).await
     }
 
     /// The same target's connections in another worker.
@@ -349,14 +349,14 @@ fn room_goes_to_who_waits_longest_and_not_to_a_newcomer() {
         }
         // One of them leaves before it is told, and its room goes on to the next.
         drop(held);
-        assert!(scene.connections.room().is_none());
+        assert!(scene.connections.room(false).is_none());
         drop(waits.remove(0));
-        assert!(scene.connections.room().is_none());
+        assert!(scene.connections.room(false).is_none());
         assert!(is_pending(&mut waits[1]));
         let place = waits.remove(0).await.unwrap();
         drop(place);
         drop(waits.remove(0).await.unwrap());
-        assert!(scene.connections.room().is_some());
+        assert!(scene.connections.room(false).is_some());
     });
 }
 
@@ -415,7 +415,7 @@ fn a_body_at_the_limit_goes_out_whoever_asks_for_room_meanwhile() {
                 let answer = stream.poll_answer(cx, &mut headers);
                 // Before the stream has gone out.
                 polls += 1;
-                assert!(polls > 1 || scene.connections.room().is_none());
+                assert!(polls > 1 || scene.connections.room(false).is_none());
                 answer
             });
             assert_eq!(answer.await, Ok(StatusCode::OK), "{streams}");
@@ -446,7 +446,7 @@ fn a_target_that_takes_no_streams_for_a_while_gets_those_who_wait_later() {
         let held = scene.begin(None).await;
         let sweep = || scene.connections.sweep(Moment::now().monotonic, &scene.target);
         next.notify_one();
-        while scene.connections.room().is_some() {
+        while scene.connections.room(false).is_some() {
             yield_now().await;
         }
         // Nor does its end make room.
@@ -495,11 +495,11 @@ fn what_was_refused_comes_again_before_those_who_came_after_it() {
         let mut stream = place.begin::<Frames>(get(), None).unwrap();
         assert_eq!(answer(&mut stream).await, Err(Trouble::Lost { unsent: true }));
         drop(stream);
-        assert!(first.rests() && scene.connections.room().is_none());
+        assert!(first.rests() && scene.connections.room(false).is_none());
         let mut later = Box::pin(scene.take());
         assert!(is_pending(&mut later));
         let way = scene.way(Duration::from_secs(5));
-        let mut again = Box::pin(scene.connections.take(way, &scene.target, Some(turn)));
+        let mut again = Box::pin(scene.connections.take(way, &scene.target, Some(turn), false));
         assert!(is_pending(&mut again));
         let place = again.await.unwrap();
         assert!(is_pending(&mut later));
@@ -508,6 +508,148 @@ fn what_was_refused_comes_again_before_those_who_came_after_it() {
         drop(stream);
         assert!(Rc::ptr_eq(later.await.unwrap().connection(), &first));
         assert_eq!(came.get(), 1);
+    });
+}
+
+/// Takes a place for a request that authenticates its connection.
+async fn take_private(scene: &Scene) -> Result<Place, ConnectError> {
+    scene.connections.take(scene.way(Duration::from_secs(5)), &scene.target, None, true).await
+}
+
+#[test]
+fn a_private_stream_is_the_last_to_begin_on_its_connection_and_costs_no_other_its_place() {
+    run(async {
+        // Whether the first that waits is private, the last is, and so on.
+        for privates in [0b1, 0b10, 0b1010_1010, 0b0101_0101, 0x3fff_ffff, 0x2000_0000_u32] {
+            let (address, _) = server(100, ok).await;
+            let scene = Rc::new(Scene::new(address, None));
+            let begun = Rc::new(std::cell::RefCell::new(Vec::new()));
+            let all = (0..30).map(|number| {
+                let (scene, begun) = (Rc::clone(&scene), Rc::clone(&begun));
+                let is_private = privates >> number & 1 == 1;
+                tokio::task::spawn_local(async move {
+                    let place = match is_private {
+                        true => take_private(&scene).await,
+                        false => scene.take().await,
+                    };
+                    let place = place.unwrap();
+                    begun.borrow_mut().push((Rc::clone(place.connection()), is_private));
+                    let mut stream = place.begin::<Frames>(get(), None).unwrap();
+                    assert_eq!(answer(&mut stream).await, Ok(StatusCode::OK));
+                })
+            });
+            for answered in all.collect::<Vec<_>>() {
+                answered.await.unwrap();
+            }
+            let begun = begun.borrow();
+            assert_eq!(begun.len(), 30);
+            for (at, (connection, is_private)) in begun.iter().enumerate() {
+                let later = begun[at + 1..].iter().any(|(other, _)| Rc::ptr_eq(connection, other));
+                assert!(!(later && *is_private), "{privates:b} {at}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_private_place_that_is_not_used_leaves_the_connection_to_others() {
+    run(async {
+        let (address, came) = server(100, ok).await;
+        let scene = Scene::new(address, None);
+        let place = take_private(&scene).await.unwrap();
+        assert!(scene.connections.room(false).is_none());
+        drop(place);
+        // Nor is one given beside a place whose stream may yet begin.
+        let ordinary = scene.connections.room(false).unwrap();
+        assert!(scene.connections.room(true).is_none());
+        let _under_way = ordinary.begin::<Frames>(get(), None).unwrap();
+        let private = scene.connections.room(true).unwrap();
+        let _private = private.begin::<Frames>(get(), None).unwrap();
+        assert!(scene.connections.room(false).is_none());
+        assert_eq!(came.get(), 1);
+    });
+}
+
+#[test]
+fn a_place_whose_connection_stopped_before_it_was_heard_of_is_taken_again_with_its_turn() {
+    run(async {
+        let (address, came) = server(1, ok).await;
+        let scene = Scene::new(address, None);
+        let held = scene.take().await.unwrap();
+        let connection = Rc::clone(held.connection());
+        // The first of them is given what comes free.
+        let mut waits: Vec<_> = (0..2).map(|_| Box::pin(scene.take())).collect();
+        for wait in &mut waits {
+            assert!(is_pending(wait));
+        }
+        drop(held);
+        connection.retire();
+        let place = waits.remove(0).await.unwrap();
+        assert!(!Rc::ptr_eq(place.connection(), &connection));
+        assert!(is_pending(&mut waits[0]));
+        drop(place);
+        drop(waits.remove(0).await.unwrap());
+        assert_eq!(came.get(), 2);
+    });
+}
+
+#[test]
+fn slow_private_streams_are_bounded_and_take_a_target_from_no_ordinary_request() {
+    run(async {
+        let (address, came) = server(100, ok).await;
+        let scene = Scene::new(address, None);
+        let mut held = Vec::new();
+        for _ in 0..MAX_PRIVATE {
+            let place = take_private(&scene).await.unwrap();
+            held.push(place.begin::<Frames>(get(), None).unwrap());
+        }
+        assert_eq!(came.get(), MAX_PRIVATE);
+        for _ in 0..2 {
+            assert!(matches!(take_private(&scene).await, Err(ConnectError::Full)));
+            let mut ordinary = scene.begin(None).await;
+            assert_eq!(answer(&mut ordinary).await, Ok(StatusCode::OK));
+        }
+        drop(held.pop());
+        let place = take_private(&scene).await.unwrap();
+        held.push(place.begin::<Frames>(get(), None).unwrap());
+        assert!(matches!(take_private(&scene).await, Err(ConnectError::Full)));
+        drop(scene.take().await.unwrap());
+    });
+}
+
+#[test]
+fn connections_that_take_streams_are_bounded_whatever_has_retired() {
+    run(async {
+        let (address, came) = server(1, ok).await;
+        let scene = Scene::new(address, None);
+        let mut held = Vec::new();
+        for _ in 0..MOST_CONNECTIONS {
+            held.push(scene.begin(None).await);
+        }
+        let short = Duration::from_millis(50);
+        assert!(matches!(scene.take_within(short).await, Err(ConnectError::Full)));
+        held[0].take_no_more();
+        held.push(scene.begin(None).await);
+        assert!(matches!(scene.take_within(short).await, Err(ConnectError::Full)));
+        assert_eq!(came.get(), MOST_CONNECTIONS + 1);
+    });
+}
+
+#[test]
+fn what_is_served_at_once_does_not_wait_however_many_do() {
+    run(async {
+        let (address, _) = server(1, ok).await;
+        let scene = Scene::new(address, Some(1));
+        let place = scene.take().await.unwrap();
+        let turn = place.turn();
+        let elsewhere: Vec<_> = std::iter::from_fn(|| scene.target.wait_in_line()).collect();
+        let again = || {
+            let way = scene.way(Duration::from_secs(5));
+            scene.connections.take(way, &scene.target, Some(turn), false)
+        };
+        assert!(matches!(again().await, Err(ConnectError::Full)));
+        drop(place);
+        assert!(!elsewhere.is_empty() && again().await.is_ok());
     });
 }
 

@@ -105,10 +105,11 @@ async fn place(
     turn: Option<Turn>,
     exchange: &mut Exchange,
 ) -> Result<Place, Attempted> {
+    let is_private = exchange.is_private();
     let pool = &exchange.workplace.pool;
     let connections = pool.http2(&target.live);
     if turn.is_none()
-        && let Some(place) = connections.room()
+        && let Some(place) = connections.room(is_private)
     {
         exchange.pass = None;
         return Ok(place);
@@ -127,7 +128,7 @@ async fn place(
             let timeout = reconnect::dial_timeout(&target.live, upstream);
             let live = &target.live;
             let way = reconnect::http2_way(workplace, live, address, timeout, upstream.keep_alive);
-            connections.take(way, live, turn).await
+            connections.take(way, live, turn, is_private).await
         }
     };
     if taken.is_ok() {
@@ -149,12 +150,7 @@ async fn send(
     let progress = &exchange.progress;
     begin_waiting(outgoing, progress, exchange.workplace.now().monotonic);
     let mut stream = match place.begin(request, body.clone()) {
-        Ok(stream) => {
-            if exchange.is_private() {
-                stream.take_no_more();
-            }
-            Box::new(stream)
-        }
+        Ok(stream) => Box::new(stream),
         Err(trouble) => return ended(outgoing, trouble),
     };
     let mut fields = HeaderMap::new();
