@@ -244,7 +244,7 @@ fn without_adopt_a_companion_waits_until_the_application_sets_its_cookie() {
     let world = world([&a, &b], &sticky("sid", ", adopt = false"));
     let mut visitor = visitor(&world, &[("sid", "old")]);
     let mut met = HashSet::new();
-    for _ in 0..4 {
+    for _ in 0..32 {
         let answer = visitor.get("/");
         assert_eq!((verdict(&answer), set(&answer)), ("new", vec!["theme"]));
         met.insert(answer.body);
@@ -412,7 +412,8 @@ fn a_request_without_the_applications_cookie_is_not_sticky_though_it_brings_the_
     let world = world([&a, &b], &sticky("sid", ""));
     let token = minted(&world, Kind::App, "app", "b", now());
     let mut visitor = visitor(&world, &[(COMPANION, &token)]);
-    let answers: Vec<_> = (0..4).map(|_| visitor.get("/")).collect();
+    // Placed by chance: 32 draws all miss one of two targets once in two thousand million times.
+    let answers: Vec<_> = (0..32).map(|_| visitor.get("/")).collect();
     assert!(answers.iter().all(|answer| verdict(answer) == "app_cookie_absent"));
     assert!(answers.iter().all(|answer| set(answer) == ["theme"]), "and is not renewed");
     let met: HashSet<_> = answers.into_iter().map(|answer| answer.body).collect();

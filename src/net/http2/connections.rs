@@ -104,7 +104,7 @@ impl Connections {
         {
             return Ok(place);
         }
-        let until = tokio::time::Instant::now() + way.timeout;
+        let until = Moment::now().monotonic + way.timeout;
         let turn = turn.unwrap_or_else(|| self.turn());
         let way = Rc::new(way);
         loop {
@@ -124,7 +124,7 @@ impl Connections {
         target: &Arc<TargetLive>,
         turn: Turn,
         is_private: bool,
-        until: tokio::time::Instant,
+        until: Instant,
     ) -> Result<Place, ConnectError> {
         let (_in_line, mut outcome) = self.join(way, turn, is_private);
         self.tend(target);
@@ -138,7 +138,7 @@ impl Connections {
         };
         // Nobody leaves the line without being told.
         let told = |outcome: Result<_, _>| outcome.unwrap_or(Err(ConnectError::Full));
-        if let Ok(outcome) = tokio::time::timeout_at(until, &mut outcome).await {
+        if let Ok(outcome) = tokio::time::timeout_at(until.into(), &mut outcome).await {
             return told(outcome);
         }
         // A dial has its own time, and says what becomes of it.
@@ -315,8 +315,11 @@ impl Connections {
         if is_bounded && target.is_awaited() && self.line.borrow().is_empty() {
             let list = self.list.borrow();
             let retiring = list.iter().any(|connection| connection.is_retired());
+            // A request of this worker's that was just given a place counts as waiting until it hears
+            // of it.
+            let is_ours = list.iter().any(|connection| connection.promised.get() > 0);
             let quietest = list.iter().min_by_key(|connection| connection.open.get());
-            if let Some(quietest) = quietest.filter(|_| !retiring) {
+            if let Some(quietest) = quietest.filter(|_| !retiring && !is_ours) {
                 quietest.retire();
             }
         }
