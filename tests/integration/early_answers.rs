@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::Method;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 const NO_CHECKS: &str = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
@@ -249,4 +249,71 @@ fn a_client_that_leaves_is_460_in_whatever_phase() {
             (&460.into(), &"client_gone".into())
         );
     }
+}
+
+/// A target with little room for what it has not read. It reads a head, answers when told to, and reads
+/// no more before it is told again.
+fn cramped() -> (SocketAddr, mpsc::Sender<()>) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(16).unwrap();
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().unwrap();
+    let (told, orders) = mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+                head.push(byte[0]);
+            }
+            // The one health check asks for nothing.
+            if head.is_empty() {
+                continue;
+            }
+            if orders.recv().is_err() {
+                return;
+            }
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+            if orders.recv().is_err() {
+                return;
+            }
+        }
+    });
+    (address, told)
+}
+
+#[test]
+fn a_connection_that_is_not_said_to_end_takes_another_request_wherever_its_upload_stands() {
+    let (address, told) = cramped();
+    let turn = "[[rule]]\nname = \"turn\"\npaths = [\"/turn\"]\nrespond = { status = 204 }";
+    let world = world(address, turn, "");
+    let mut said = Vec::new();
+    // From what fits into the buffers to what does not; between, the last piece of the upload is with
+    // the balancer and not yet with the target.
+    for size in (1..80).map(|step| step << 16) {
+        let stream = TcpStream::connect(world.address()).unwrap();
+        let mut sender = stream.try_clone().unwrap();
+        let mut client = Visitor::over(stream);
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n");
+        client.send(&head);
+        let sent = std::thread::spawn(move || sender.write_all(&vec![b'y'; size]));
+        // The one worker has its turns, in which it takes what is there.
+        let mut other = Visitor::of(world.address());
+        (0..60).for_each(|_| assert_eq!(other.get("/turn").status, 204));
+        told.send(()).unwrap();
+        let answer = client.read_answer(false);
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok"), "{size}");
+        let ends = answer.field("connection") == Some("close");
+        said.push(ends);
+        if !ends {
+            sent.join().unwrap().unwrap();
+            client.send("GET /turn HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(client.read_answer(false).status, 204, "after {size}");
+        }
+        told.send(()).unwrap();
+    }
+    assert!(!said[0] && said[said.len() - 1], "{said:?}");
 }
