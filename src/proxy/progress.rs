@@ -498,6 +498,16 @@ impl Progress {
     }
 }
 
+/// Lets go at its end of what a progress keeps. That holds the progress in turn, so that without this
+/// neither were freed where the task is dropped, as at the end of the process.
+pub(super) struct LetGo<'p>(pub &'p Progress);
+
+impl Drop for LetGo<'_> {
+    fn drop(&mut self) {
+        self.0.let_go();
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         // Where the process cut what was under way.

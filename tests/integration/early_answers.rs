@@ -317,3 +317,52 @@ fn a_connection_that_is_not_said_to_end_takes_another_request_wherever_its_uploa
     }
     assert!(!said[0] && said[said.len() - 1], "{said:?}");
 }
+
+/// A target that answers as soon as it has a head and reads on, and tells when its connection ended.
+fn reading_on() -> (SocketAddr, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (ended, ends) = mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let ended = ended.clone();
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut byte) {
+                        Ok(1) => head.push(byte[0]),
+                        _ => return,
+                    }
+                }
+                stream.write_all(b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno").unwrap();
+                while matches!(stream.read(&mut byte), Ok(1)) {}
+                let _ = ended.send(());
+            });
+        }
+    });
+    (address, ends)
+}
+
+#[test]
+fn a_process_that_ends_while_a_target_reads_on_waits_for_nothing_and_lets_go_of_it() {
+    let (address, ends) = reading_on();
+    let mut http1 = world(address, "", "");
+    let mut client = TcpStream::connect(http1.address()).unwrap();
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nsome").unwrap();
+    let mut all = String::new();
+    client.read_to_string(&mut all).unwrap();
+    assert!(all.ends_with("no"), "{all}");
+    assert_eq!(http1.drain(), 0);
+    ends.recv_timeout(Duration::from_secs(10)).expect("the target's connection is closed");
+
+    let mut http2 = world(address, "", "");
+    let client = Http2::to(http2.address());
+    let mut asked = client.ask(Http2::head("/").method(Method::POST), false).unwrap();
+    asked.body.send_data(Bytes::from_static(b"some"), false).unwrap();
+    let (response, _upload) = client.begun(asked).unwrap();
+    let mut body = response.into_body();
+    client.wait(async { while body.data().await.is_some() {} });
+    assert_eq!(http2.drain(), 0);
+    ends.recv_timeout(Duration::from_secs(10)).expect("the target's connection is closed");
+}

@@ -11,7 +11,7 @@ use crate::proxy::body::{Broken, ClientBody, Fault, ResponseBody};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
 use crate::proxy::handle;
-use crate::proxy::progress::Progress;
+use crate::proxy::progress::{LetGo, Progress};
 use crate::proxy::respond;
 use crate::proxy::upgrade::Upgrade;
 use bytes::Bytes;
@@ -61,6 +61,8 @@ pub(super) async fn serve(
     }
     let workplace = Rc::clone(&open.shared.workplace);
     let progress = Rc::clone(&open.progress);
+    // Dropped after the answer, which may leave a side behind.
+    let _until_the_end = LetGo(&progress);
     let (bytes, fields) = http2::size(&parts);
     let limits = &open.shared.limits;
     let is_too_large = bytes > limits.header_bytes || fields > limits.headers;
