@@ -264,7 +264,7 @@ impl Progress {
     /// Waits for the rest of a request's body, and for a target to take it: for so long.
     pub fn enter_upload(&self, now: Instant, deadline: Option<Instant>, response: Duration) {
         self.enter(Phase::Upload, now, deadline);
-        self.taking.begin(response);
+        self.taking.begin(now, response);
     }
 
     /// Notes how much a target has taken, and whether what is at hand waits for it to take more. As
@@ -471,13 +471,18 @@ impl Progress {
                 if active {
                     self.since.set(now);
                 }
-                match self.taking.look(now) {
-                    Look::Blocked { too_long } => (overdue || too_long).then_some(Expiry::Response),
+                let look = self.taking.look(now);
+                if overdue {
+                    let blames_target = self.taking.is_to_blame();
+                    return Some(if blames_target { Expiry::Response } else { Expiry::Request });
+                }
+                match look {
+                    Look::Blocked { too_long } => too_long.then_some(Expiry::Response),
                     Look::Takes { resumed } => {
                         if resumed {
                             self.since.set(now);
                         }
-                        (overdue || elapsed() >= self.timeouts.idle).then_some(Expiry::Request)
+                        (elapsed() >= self.timeouts.idle).then_some(Expiry::Request)
                     }
                 }
             }
@@ -593,6 +598,44 @@ mod tests {
             progress.tick(later(over), None);
             assert_eq!(progress.expiry(), Some(expected), "{is_blocked} {deadline:?}");
         }
+    }
+
+    #[test]
+    fn time_for_all_of_an_upload_is_the_fault_of_the_side_that_was_waited_for_longer() {
+        // In which seconds of ten the target is blocked.
+        let cases: [(&[u64], Expiry); 8] = [
+            (&[], Expiry::Request),
+            (&[10], Expiry::Request),
+            (&[1, 10], Expiry::Request),
+            (&[6, 7, 8, 9, 10], Expiry::Request),
+            (&[5, 6, 7, 8, 9, 10], Expiry::Response),
+            (&[1, 2, 3, 4, 5, 6, 7, 8, 9], Expiry::Response),
+            (&[1, 3, 5, 7, 8, 9], Expiry::Response),
+            (&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], Expiry::Response),
+        ];
+        for (takes, (blocked, expected)) in
+            cases.into_iter().flat_map(|case| [(false, case), (true, case)])
+        {
+            let (progress, now) = accepted();
+            let later = |seconds| now + Duration::from_secs(seconds);
+            progress.enter_upload(now, Some(later(10)), Duration::from_secs(20));
+            for second in 1..=10 {
+                assert_eq!(progress.expiry(), None, "{blocked:?} was early");
+                let taken = if takes { second } else { 1 };
+                progress.note_sent(taken, blocked.contains(&second));
+                progress.tick(later(second), None);
+            }
+            assert_eq!(progress.expiry(), Some(expected), "{blocked:?} {takes}");
+        }
+        // Another attempt is another target, which is not to blame for the one before.
+        let (progress, now) = accepted();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        progress.enter_upload(now, Some(later(10)), Duration::from_secs(20));
+        progress.note_sent(1, true);
+        progress.tick(later(8), None);
+        progress.enter_upload(later(8), Some(later(10)), Duration::from_secs(20));
+        progress.tick(later(10), None);
+        assert_eq!(progress.expiry(), Some(Expiry::Request));
     }
 
     #[test]
