@@ -366,3 +366,57 @@ fn a_process_that_ends_while_a_target_reads_on_waits_for_nothing_and_lets_go_of_
     assert_eq!(http2.drain(), 0);
     ends.recv_timeout(Duration::from_secs(10)).expect("the target's connection is closed");
 }
+
+/// A target that never answers and tells when it has read `half`. An HTTP/2 one says its settings.
+fn silent(is_http2: bool) -> (SocketAddr, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (has_read, reads) = mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let has_read = has_read.clone();
+            std::thread::spawn(move || {
+                if is_http2 {
+                    let _ = stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+                }
+                let mut read = Vec::new();
+                let mut byte = [0];
+                while let Ok(1) = stream.read(&mut byte) {
+                    read.push(byte[0]);
+                    if read.ends_with(b"half") {
+                        let _ = has_read.send(());
+                    }
+                }
+            });
+        }
+    });
+    (address, reads)
+}
+
+#[test]
+fn a_stream_whose_body_is_not_what_it_says_is_its_clients_mistake_and_no_leaving() {
+    for (is_http2, group) in [(false, ""), (true, "protocol = \"http2\"")] {
+        let (address, reads) = silent(is_http2);
+        let world = world(address, "", group);
+        // What follows the half, and whether the stream ends with it.
+        for (path, rest, status, reason) in [
+            ("/short", Some((&b"less"[..], true)), 400, "body_malformed"),
+            ("/long", Some((&b"more than was said"[..], false)), 400, "body_malformed"),
+            ("/left", None, 460, "client_gone"),
+        ] {
+            let client = Http2::to(world.address());
+            let head = Http2::head(path).method(Method::POST).header("content-length", 12);
+            let mut asked = client.ask(head, false).unwrap();
+            asked.body.send_data(Bytes::from_static(b"half"), false).unwrap();
+            reads.recv_timeout(Duration::from_secs(10)).expect("half of it is with the target");
+            match rest {
+                Some((rest, ends)) => asked.body.send_data(rest.into(), ends).unwrap(),
+                None => asked.body.send_reset(h2::Reason::CANCEL),
+            }
+            let record = world
+                .record(|record| record["uri"].as_str().is_some_and(|uri| uri.ends_with(path)));
+            assert_eq!(record["status"], status, "{record}");
+            assert_eq!(record["error_reason"], reason, "{record}");
+        }
+    }
+}
