@@ -1,5 +1,5 @@
 use crate::support::http2_origin::Exchange;
-use crate::support::{Http2, Http2Origin, Origin, Visitor, World, until};
+use crate::support::{Authority, Browser, Http2, Http2Origin, Origin, Visitor, World, until};
 use bytes::Bytes;
 use http::Method;
 use std::io::{Read, Write};
@@ -419,4 +419,24 @@ fn a_stream_whose_body_is_not_what_it_says_is_its_clients_mistake_and_no_leaving
             assert_eq!(record["error_reason"], reason, "{record}");
         }
     }
+}
+
+#[test]
+fn over_tls_the_answers_end_is_said_and_the_request_goes_on() {
+    let (address, read) = hasty(true);
+    let authority = Authority::new();
+    let shop = authority.sign("shop", &["shop.example"]);
+    let world = world(address, &format!("tls = {{ certificates = [{}] }}", shop.entry()), "");
+    let browser = Browser::trusting(&authority);
+    let mut client = browser.connect(world.address(), "shop.example").unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nsome";
+    client.stream.write_all(head).unwrap();
+    let mut all = String::new();
+    // Without TLS's own word for the end (close_notify) this is an error.
+    client.stream.read_to_string(&mut all).unwrap();
+    assert!(all.contains("\r\nconnection: close\r\n") && all.ends_with("no"), "{all}");
+    assert_eq!(client.stream.sock.read(&mut [0]).unwrap(), 0, "the sending half ends behind it");
+    client.stream.write_all(b"more").unwrap();
+    client.stream.flush().unwrap();
+    until("the target has both pieces", || (read.load(Ordering::SeqCst) == 8).then_some(()));
 }
