@@ -6,22 +6,25 @@
 //! way since the last tick counts as having gone now, so a deadline may be late by two ticks and
 //! is never early.
 
+pub mod lingering;
+
 use super::body::Lease;
 use super::client::Client;
 use super::exchange::Ended;
 pub use super::expiry::Expiry;
 use super::taking::{Look, Taking};
 use super::target_side::TargetSide;
-use super::workplace::{Lingering, Workplace};
+use super::workplace::Workplace;
 use crate::config::settings::ListenerTimeouts;
 use crate::ground::clock::Moment;
 use crate::model::live::Drain;
 use crate::model::published::Picture;
 use crate::net::stream::Watch;
+use lingering::{LINGERS_SILENT, Lingering};
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 /// What a connection is waiting for.
@@ -55,15 +58,6 @@ pub enum Phase {
 /// to have them again costs a twentieth of a small request, on connections with fewer than ten of
 /// those a second.
 const PARK_AFTER: Duration = Duration::from_millis(100);
-
-/// How long, in all and between reads, the rest of a request is read after the last byte of its
-/// answer (RFC 9112 section 9.6; nginx: `lingering_time`, `lingering_timeout`).
-const LINGERS: Duration = Duration::from_secs(30);
-const LINGERS_SILENT: Duration = Duration::from_secs(5);
-/// The same after a client's abuse, which is no request whose answer could be lost: so long, and so
-/// much, for the last word to arrive.
-const LINGERS_AFTER_ABUSE: Duration = Duration::from_secs(1);
-const BYTES_AFTER_ABUSE: usize = 1 << 20;
 
 /// How far it is.
 #[derive(Debug)]
@@ -225,28 +219,6 @@ impl Progress {
             && now.saturating_duration_since(self.since.get()) >= PARK_AFTER
     }
 
-    /// Notes that unread bytes of a request may still be coming after the last answer, so that
-    /// closing at once would reset the connection and lose it.
-    pub fn linger(&self) {
-        self.must_linger.set(true);
-    }
-
-    /// Notes that the connection ends for what its client did with it: only the last word is to arrive.
-    pub fn linger_after_abuse(&self) {
-        self.was_abused.set(true);
-        self.linger();
-    }
-
-    /// Bytes that may be read while it lingers.
-    pub fn lingering_bytes(&self) -> usize {
-        if self.was_abused.get() { BYTES_AFTER_ABUSE } else { usize::MAX }
-    }
-
-    /// Whether that was noted.
-    pub fn must_linger(&self) -> bool {
-        self.must_linger.get() || self.request_left.get()
-    }
-
     /// Notes whether some of the request under way is still to be read.
     pub fn request_left(&self, is_left: bool) {
         self.request_left.set(is_left);
@@ -271,31 +243,6 @@ impl Progress {
     /// long as it does, nothing is asked of the client.
     pub fn note_sent(&self, taken: u64, is_blocked: bool) {
         self.taking.note(taken, is_blocked);
-    }
-
-    /// Reads on after the last byte of the answer; the bounds run from there.
-    pub fn begin_lingering(&self, now: Instant) {
-        if self.phase.get() != Phase::Lingering {
-            let longest = if self.was_abused.get() { LINGERS_AFTER_ABUSE } else { LINGERS };
-            self.enter(Phase::Lingering, now, Some(now + longest));
-        }
-    }
-
-    /// Keeps a target's side that goes on reading.
-    pub fn keep(&self, lease: Lease, place: Lingering) {
-        self.watch.end_when_flushed();
-        *self.kept.borrow_mut() = Some((lease, place));
-    }
-
-    /// Whether there is one.
-    pub fn is_keeping(&self) -> bool {
-        self.kept.borrow().is_some()
-    }
-
-    /// Lets go of it.
-    pub fn let_go(&self) {
-        let kept = self.kept.take();
-        drop(kept);
     }
 
     /// Notes whether the answer under way ends with the connection and is not whole yet.
@@ -366,25 +313,6 @@ impl Progress {
             Expiry::Silent | Expiry::Head | Expiry::Stalled => false,
         };
         (!is_answered).then_some(expiry)
-    }
-
-    /// Hands over the sending of what is left of a request whose answer has begun. The answer's body
-    /// is not asked for while the client takes none of it, and the client may take none of it
-    /// before all of its request has gone.
-    pub fn send_on(&self, side: &Rc<RefCell<TargetSide>>) {
-        *self.sending.borrow_mut() = Rc::downgrade(side);
-    }
-
-    /// Sends some of it.
-    pub fn poll_sending(&self, cx: &mut Context<'_>) {
-        let side = self.sending.borrow().upgrade();
-        let Some(side) = side else { return };
-        side.borrow_mut().poll_sending(cx);
-        let is_over = !side.borrow().is_sending();
-        drop(side);
-        if is_over && self.is_keeping() {
-            self.let_go();
-        }
     }
 
     /// Remembers whom the tick wakes.
@@ -500,16 +428,6 @@ impl Progress {
                 (overdue || elapsed() >= self.timeouts.idle).then_some(Expiry::Stalled)
             }
         }
-    }
-}
-
-/// Lets go at its end of what a progress keeps. That holds the progress in turn, so that without this
-/// neither were freed where the task is dropped, as at the end of the process.
-pub(super) struct LetGo<'p>(pub &'p Progress);
-
-impl Drop for LetGo<'_> {
-    fn drop(&mut self) {
-        self.0.let_go();
     }
 }
 
