@@ -94,10 +94,13 @@ pub(super) fn answer(
         // Both ways are under way: what bounds the request bounds it still.
         exchange.progress.enter(Phase::Responding, now.monotonic, outgoing.upload_deadline);
     }
-    if lease.side.is_sending() {
+    // All of it may have been read and the last piece not be taken: the client's side is ended behind
+    // the answer then too (see `Progress::keep`), which has to be said in its head.
+    let is_sending = lease.side.is_sending();
+    if is_sending {
         lease.side = lease.side.share(&exchange.progress);
     }
-    if early || ends_connection(exchange) {
+    if early || is_sending || ends_connection(exchange) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     } else if wants_websocket {
         hop_by_hop::write_websocket(response.headers_mut());

@@ -5,6 +5,7 @@ use super::exchange::Ended;
 use super::handle::handle;
 use super::handshake::{self, Handshakes};
 use super::http2;
+use super::progress::lingering::LetGo;
 use super::progress::{Expiry, Phase, Progress};
 use super::respond;
 use super::workplace::Workplace;
@@ -147,10 +148,11 @@ async fn speak(
     if limits.headers != FIELDS_ON_THE_STACK {
         builder.max_headers(limits.headers);
     }
+    // Dropped after the connection, for an answer that is dropped with it may leave a side behind.
+    let _until_the_end = LetGo(progress);
     // Boxed, so that a parked connection does not keep the room.
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = Box::new(connection.with_upgrades());
-    let _until_the_end = LetGo(progress);
     let end = poll_fn(|cx| {
         workplace.begin_turn();
         progress.remember_waker(cx.waker());
@@ -194,15 +196,6 @@ async fn speak(
             None => (End::Idle, None),
         },
         (end, _) => (end, None),
-    }
-}
-
-/// Lets go of what a connection's progress keeps, which keeps the progress itself.
-struct LetGo<'p>(&'p Progress);
-
-impl Drop for LetGo<'_> {
-    fn drop(&mut self) {
-        self.0.let_go();
     }
 }
 

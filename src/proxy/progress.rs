@@ -6,22 +6,25 @@
 //! way since the last tick counts as having gone now, so a deadline may be late by two ticks and
 //! is never early.
 
+pub mod lingering;
+
 use super::body::Lease;
 use super::client::Client;
 use super::exchange::Ended;
 pub use super::expiry::Expiry;
 use super::taking::{Look, Taking};
 use super::target_side::TargetSide;
-use super::workplace::{Lingering, Workplace};
+use super::workplace::Workplace;
 use crate::config::settings::ListenerTimeouts;
 use crate::ground::clock::Moment;
 use crate::model::live::Drain;
 use crate::model::published::Picture;
 use crate::net::stream::Watch;
+use lingering::{LINGERS_SILENT, Lingering};
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 /// What a connection is waiting for.
@@ -55,15 +58,6 @@ pub enum Phase {
 /// to have them again costs a twentieth of a small request, on connections with fewer than ten of
 /// those a second.
 const PARK_AFTER: Duration = Duration::from_millis(100);
-
-/// How long, in all and between reads, the rest of a request is read after the last byte of its
-/// answer (RFC 9112 section 9.6; nginx: `lingering_time`, `lingering_timeout`).
-const LINGERS: Duration = Duration::from_secs(30);
-const LINGERS_SILENT: Duration = Duration::from_secs(5);
-/// The same after a client's abuse, which is no request whose answer could be lost: so long, and so
-/// much, for the last word to arrive.
-const LINGERS_AFTER_ABUSE: Duration = Duration::from_secs(1);
-const BYTES_AFTER_ABUSE: usize = 1 << 20;
 
 /// How far it is.
 #[derive(Debug)]
@@ -225,28 +219,6 @@ impl Progress {
             && now.saturating_duration_since(self.since.get()) >= PARK_AFTER
     }
 
-    /// Notes that unread bytes of a request may still be coming after the last answer, so that
-    /// closing at once would reset the connection and lose it.
-    pub fn linger(&self) {
-        self.must_linger.set(true);
-    }
-
-    /// Notes that the connection ends for what its client did with it: only the last word is to arrive.
-    pub fn linger_after_abuse(&self) {
-        self.was_abused.set(true);
-        self.linger();
-    }
-
-    /// Bytes that may be read while it lingers.
-    pub fn lingering_bytes(&self) -> usize {
-        if self.was_abused.get() { BYTES_AFTER_ABUSE } else { usize::MAX }
-    }
-
-    /// Whether that was noted.
-    pub fn must_linger(&self) -> bool {
-        self.must_linger.get() || self.request_left.get()
-    }
-
     /// Notes whether some of the request under way is still to be read.
     pub fn request_left(&self, is_left: bool) {
         self.request_left.set(is_left);
@@ -264,38 +236,13 @@ impl Progress {
     /// Waits for the rest of a request's body, and for a target to take it: for so long.
     pub fn enter_upload(&self, now: Instant, deadline: Option<Instant>, response: Duration) {
         self.enter(Phase::Upload, now, deadline);
-        self.taking.begin(response);
+        self.taking.begin(now, response);
     }
 
     /// Notes how much a target has taken, and whether what is at hand waits for it to take more. As
     /// long as it does, nothing is asked of the client.
     pub fn note_sent(&self, taken: u64, is_blocked: bool) {
         self.taking.note(taken, is_blocked);
-    }
-
-    /// Reads on after the last byte of the answer; the bounds run from there.
-    pub fn begin_lingering(&self, now: Instant) {
-        if self.phase.get() != Phase::Lingering {
-            let longest = if self.was_abused.get() { LINGERS_AFTER_ABUSE } else { LINGERS };
-            self.enter(Phase::Lingering, now, Some(now + longest));
-        }
-    }
-
-    /// Keeps a target's side that goes on reading.
-    pub fn keep(&self, lease: Lease, place: Lingering) {
-        self.watch.end_when_flushed();
-        *self.kept.borrow_mut() = Some((lease, place));
-    }
-
-    /// Whether there is one.
-    pub fn is_keeping(&self) -> bool {
-        self.kept.borrow().is_some()
-    }
-
-    /// Lets go of it.
-    pub fn let_go(&self) {
-        let kept = self.kept.take();
-        drop(kept);
     }
 
     /// Notes whether the answer under way ends with the connection and is not whole yet.
@@ -366,25 +313,6 @@ impl Progress {
             Expiry::Silent | Expiry::Head | Expiry::Stalled => false,
         };
         (!is_answered).then_some(expiry)
-    }
-
-    /// Hands over the sending of what is left of a request whose answer has begun. The answer's body
-    /// is not asked for while the client takes none of it, and the client may take none of it
-    /// before all of its request has gone.
-    pub fn send_on(&self, side: &Rc<RefCell<TargetSide>>) {
-        *self.sending.borrow_mut() = Rc::downgrade(side);
-    }
-
-    /// Sends some of it.
-    pub fn poll_sending(&self, cx: &mut Context<'_>) {
-        let side = self.sending.borrow().upgrade();
-        let Some(side) = side else { return };
-        side.borrow_mut().poll_sending(cx);
-        let is_over = !side.borrow().is_sending();
-        drop(side);
-        if is_over && self.is_keeping() {
-            self.let_go();
-        }
     }
 
     /// Remembers whom the tick wakes.
@@ -471,13 +399,18 @@ impl Progress {
                 if active {
                     self.since.set(now);
                 }
-                match self.taking.look(now) {
-                    Look::Blocked { too_long } => (overdue || too_long).then_some(Expiry::Response),
+                let look = self.taking.look(now);
+                if overdue {
+                    let blames_target = self.taking.is_to_blame();
+                    return Some(if blames_target { Expiry::Response } else { Expiry::Request });
+                }
+                match look {
+                    Look::Blocked { too_long } => too_long.then_some(Expiry::Response),
                     Look::Takes { resumed } => {
                         if resumed {
                             self.since.set(now);
                         }
-                        (overdue || elapsed() >= self.timeouts.idle).then_some(Expiry::Request)
+                        (elapsed() >= self.timeouts.idle).then_some(Expiry::Request)
                     }
                 }
             }
@@ -583,6 +516,44 @@ mod tests {
             progress.tick(later(over), None);
             assert_eq!(progress.expiry(), Some(expected), "{is_blocked} {deadline:?}");
         }
+    }
+
+    #[test]
+    fn time_for_all_of_an_upload_is_the_fault_of_the_side_that_was_waited_for_longer() {
+        // In which seconds of ten the target is blocked.
+        let cases: [(&[u64], Expiry); 8] = [
+            (&[], Expiry::Request),
+            (&[10], Expiry::Request),
+            (&[1, 10], Expiry::Request),
+            (&[6, 7, 8, 9, 10], Expiry::Request),
+            (&[5, 6, 7, 8, 9, 10], Expiry::Response),
+            (&[1, 2, 3, 4, 5, 6, 7, 8, 9], Expiry::Response),
+            (&[1, 3, 5, 7, 8, 9], Expiry::Response),
+            (&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], Expiry::Response),
+        ];
+        for (takes, (blocked, expected)) in
+            cases.into_iter().flat_map(|case| [(false, case), (true, case)])
+        {
+            let (progress, now) = accepted();
+            let later = |seconds| now + Duration::from_secs(seconds);
+            progress.enter_upload(now, Some(later(10)), Duration::from_secs(20));
+            for second in 1..=10 {
+                assert_eq!(progress.expiry(), None, "{blocked:?} was early");
+                let taken = if takes { second } else { 1 };
+                progress.note_sent(taken, blocked.contains(&second));
+                progress.tick(later(second), None);
+            }
+            assert_eq!(progress.expiry(), Some(expected), "{blocked:?} {takes}");
+        }
+        // Another attempt is another target, which is not to blame for the one before.
+        let (progress, now) = accepted();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        progress.enter_upload(now, Some(later(10)), Duration::from_secs(20));
+        progress.note_sent(1, true);
+        progress.tick(later(8), None);
+        progress.enter_upload(later(8), Some(later(10)), Duration::from_secs(20));
+        progress.tick(later(10), None);
+        assert_eq!(progress.expiry(), Some(Expiry::Request));
     }
 
     #[test]

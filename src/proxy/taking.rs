@@ -12,6 +12,10 @@ pub(super) struct Taking {
     /// The bytes when this was last looked at, and since when none were added.
     before: Cell<u64>,
     blocked_since: Cell<Option<Instant>>,
+    /// When this was last looked at.
+    looked: Cell<Option<Instant>>,
+    /// How long the target was waited for so far, and how long the client.
+    waited: Cell<(Duration, Duration)>,
     /// How long it may take nothing.
     bound: Cell<Duration>,
 }
@@ -36,6 +40,8 @@ impl Default for Taking {
             sent: Cell::new((0, false)),
             before: Cell::new(0),
             blocked_since: Cell::new(None),
+            looked: Cell::new(None),
+            waited: Cell::default(),
             bound: Cell::new(Duration::MAX),
         }
     }
@@ -43,7 +49,9 @@ impl Default for Taking {
 
 impl Taking {
     /// Begins with a body.
-    pub(super) fn begin(&self, bound: Duration) {
+    pub(super) fn begin(&self, now: Instant, bound: Duration) {
+        self.looked.set(Some(now));
+        self.waited.set((Duration::ZERO, Duration::ZERO));
         self.sent.set((0, false));
         self.before.set(0);
         self.blocked_since.set(None);
@@ -58,6 +66,7 @@ impl Taking {
     /// Looks at it on a tick. What it took since the last one counts as taken now.
     pub(super) fn look(&self, now: Instant) -> Look {
         let (taken, is_blocked) = self.sent.get();
+        self.note_wait(now, is_blocked);
         let before = self.before.replace(taken);
         if !is_blocked {
             return Look::Takes { resumed: self.blocked_since.take().is_some() };
@@ -68,5 +77,22 @@ impl Taking {
         };
         self.blocked_since.set(Some(since));
         Look::Blocked { too_long: now.saturating_duration_since(since) >= self.bound.get() }
+    }
+
+    /// Whether the target was waited for longer than the client: a time-out for all of a body is then
+    /// its fault, whatever it does at that moment.
+    pub(super) fn is_to_blame(&self) -> bool {
+        let (target, client) = self.waited.get();
+        target > client
+    }
+
+    fn note_wait(&self, now: Instant, is_blocked: bool) {
+        let Some(looked) = self.looked.replace(Some(now)) else { return };
+        let passed = now.saturating_duration_since(looked);
+        let (target, client) = self.waited.get();
+        self.waited.set(match is_blocked {
+            true => (target + passed, client),
+            false => (target, client + passed),
+        });
     }
 }

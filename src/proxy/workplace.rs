@@ -2,6 +2,7 @@
 //! nobody else, so there are cells where there would be locks.
 
 use super::body::RequestBody;
+use super::progress::lingering::{Lingering, Places};
 use super::reconnect::Reconnects;
 use super::remembered::Remembered;
 use crate::config::settings::AccessFormat;
@@ -23,7 +24,6 @@ use crate::policy::balance::share::Share;
 use crate::policy::retry::RetryBudget;
 use http::HeaderValue;
 use std::cell::{Cell, RefCell, RefMut};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -45,7 +45,7 @@ pub struct Workplace {
     pub cutting: Cell<bool>,
     /// Whether Referer is written down.
     pub keeps_referer: bool,
-    lingering: Rc<Cell<usize>>,
+    lingering: Places,
     turn: Cell<Moment>,
     clock: Cell<Moment>,
     snapshots: RefCell<(Reader, Option<Picture>)>,
@@ -77,7 +77,7 @@ impl Workplace {
             draining: Cell::new(false),
             cutting: Cell::new(false),
             keeps_referer: access.format() == Some(AccessFormat::Combined),
-            lingering: Rc::default(),
+            lingering: Places::default(),
             turn: Cell::new(now),
             clock: Cell::new(now),
             snapshots: RefCell::new((snapshots, None)),
@@ -116,9 +116,7 @@ impl Workplace {
 
     /// A place for a client that is read on after its answer, if there is one left.
     pub fn linger(&self) -> Option<Lingering> {
-        let lingering = Lingering(Rc::clone(&self.lingering));
-        self.lingering.set(self.lingering.get() + 1);
-        (self.lingering.get() <= MAX_LINGERING).then_some(lingering)
+        self.lingering.take()
     }
 
     /// 64 random bits.
@@ -182,20 +180,6 @@ impl Workplace {
             *date = (unix_seconds, httpdate::fmt_http_date(time));
         }
         use_it(&date.1)
-    }
-}
-
-/// Clients of a worker that are read on after their answer. Each holds a descriptor for up to half a
-/// minute and is of no use but to itself; beyond these it is closed at once.
-const MAX_LINGERING: usize = 1_024;
-
-/// One of a worker's places for clients that are read on after their answer; given back when dropped.
-#[derive(Debug)]
-pub struct Lingering(Rc<Cell<usize>>);
-
-impl Drop for Lingering {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }
 

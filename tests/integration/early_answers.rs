@@ -1,11 +1,11 @@
 use crate::support::http2_origin::Exchange;
-use crate::support::{Http2, Http2Origin, Origin, Visitor, World, until};
+use crate::support::{Authority, Browser, Http2, Http2Origin, Origin, Visitor, World, until};
 use bytes::Bytes;
 use http::Method;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 const NO_CHECKS: &str = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
@@ -249,4 +249,194 @@ fn a_client_that_leaves_is_460_in_whatever_phase() {
             (&460.into(), &"client_gone".into())
         );
     }
+}
+
+/// A target with little room for what it has not read. It reads a head, answers when told to, and reads
+/// no more before it is told again.
+fn cramped() -> (SocketAddr, mpsc::Sender<()>) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(16).unwrap();
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().unwrap();
+    let (told, orders) = mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+                head.push(byte[0]);
+            }
+            // The one health check asks for nothing.
+            if head.is_empty() {
+                continue;
+            }
+            if orders.recv().is_err() {
+                return;
+            }
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+            if orders.recv().is_err() {
+                return;
+            }
+        }
+    });
+    (address, told)
+}
+
+#[test]
+fn a_connection_that_is_not_said_to_end_takes_another_request_wherever_its_upload_stands() {
+    let (address, told) = cramped();
+    let turn = "[[rule]]\nname = \"turn\"\npaths = [\"/turn\"]\nrespond = { status = 204 }";
+    let world = world(address, turn, "");
+    let mut said = Vec::new();
+    // From what fits into the buffers to what does not; between, the last piece of the upload is with
+    // the balancer and not yet with the target.
+    for size in (1..80).map(|step| step << 16) {
+        let stream = TcpStream::connect(world.address()).unwrap();
+        let mut sender = stream.try_clone().unwrap();
+        let mut client = Visitor::over(stream);
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n");
+        client.send(&head);
+        let sent = std::thread::spawn(move || sender.write_all(&vec![b'y'; size]));
+        // The one worker has its turns, in which it takes what is there.
+        let mut other = Visitor::of(world.address());
+        (0..60).for_each(|_| assert_eq!(other.get("/turn").status, 204));
+        told.send(()).unwrap();
+        let answer = client.read_answer(false);
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok"), "{size}");
+        let ends = answer.field("connection") == Some("close");
+        said.push(ends);
+        if !ends {
+            sent.join().unwrap().unwrap();
+            client.send("GET /turn HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(client.read_answer(false).status, 204, "after {size}");
+        }
+        told.send(()).unwrap();
+    }
+    assert!(!said[0] && said[said.len() - 1], "{said:?}");
+}
+
+/// A target that answers as soon as it has a head and reads on, and tells when its connection ended.
+fn reading_on() -> (SocketAddr, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (ended, ends) = mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let ended = ended.clone();
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut byte) {
+                        Ok(1) => head.push(byte[0]),
+                        _ => return,
+                    }
+                }
+                stream.write_all(b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno").unwrap();
+                while matches!(stream.read(&mut byte), Ok(1)) {}
+                let _ = ended.send(());
+            });
+        }
+    });
+    (address, ends)
+}
+
+#[test]
+fn a_process_that_ends_while_a_target_reads_on_waits_for_nothing_and_lets_go_of_it() {
+    let (address, ends) = reading_on();
+    let mut http1 = world(address, "", "");
+    let mut client = TcpStream::connect(http1.address()).unwrap();
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nsome").unwrap();
+    let mut all = String::new();
+    client.read_to_string(&mut all).unwrap();
+    assert!(all.ends_with("no"), "{all}");
+    assert_eq!(http1.drain(), 0);
+    ends.recv_timeout(Duration::from_secs(10)).expect("the target's connection is closed");
+
+    let mut http2 = world(address, "", "");
+    let client = Http2::to(http2.address());
+    let mut asked = client.ask(Http2::head("/").method(Method::POST), false).unwrap();
+    asked.body.send_data(Bytes::from_static(b"some"), false).unwrap();
+    let (response, _upload) = client.begun(asked).unwrap();
+    let mut body = response.into_body();
+    client.wait(async { while body.data().await.is_some() {} });
+    assert_eq!(http2.drain(), 0);
+    ends.recv_timeout(Duration::from_secs(10)).expect("the target's connection is closed");
+}
+
+/// A target that never answers and tells when it has read `half`. An HTTP/2 one says its settings.
+fn silent(is_http2: bool) -> (SocketAddr, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (has_read, reads) = mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let has_read = has_read.clone();
+            std::thread::spawn(move || {
+                if is_http2 {
+                    let _ = stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+                }
+                let mut read = Vec::new();
+                let mut byte = [0];
+                while let Ok(1) = stream.read(&mut byte) {
+                    read.push(byte[0]);
+                    if read.ends_with(b"half") {
+                        let _ = has_read.send(());
+                    }
+                }
+            });
+        }
+    });
+    (address, reads)
+}
+
+#[test]
+fn a_stream_whose_body_is_not_what_it_says_is_its_clients_mistake_and_no_leaving() {
+    for (is_http2, group) in [(false, ""), (true, "protocol = \"http2\"")] {
+        let (address, reads) = silent(is_http2);
+        let world = world(address, "", group);
+        // What follows the half, and whether the stream ends with it.
+        for (path, rest, status, reason) in [
+            ("/short", Some((&b"less"[..], true)), 400, "body_malformed"),
+            ("/long", Some((&b"more than was said"[..], false)), 400, "body_malformed"),
+            ("/left", None, 460, "client_gone"),
+        ] {
+            let client = Http2::to(world.address());
+            let head = Http2::head(path).method(Method::POST).header("content-length", 12);
+            let mut asked = client.ask(head, false).unwrap();
+            asked.body.send_data(Bytes::from_static(b"half"), false).unwrap();
+            reads.recv_timeout(Duration::from_secs(10)).expect("half of it is with the target");
+            match rest {
+                Some((rest, ends)) => asked.body.send_data(rest.into(), ends).unwrap(),
+                None => asked.body.send_reset(h2::Reason::CANCEL),
+            }
+            let record = world
+                .record(|record| record["uri"].as_str().is_some_and(|uri| uri.ends_with(path)));
+            assert_eq!(record["status"], status, "{record}");
+            assert_eq!(record["error_reason"], reason, "{record}");
+        }
+    }
+}
+
+#[test]
+fn over_tls_the_answers_end_is_said_and_the_request_goes_on() {
+    let (address, read) = hasty(true);
+    let authority = Authority::new();
+    let shop = authority.sign("shop", &["shop.example"]);
+    let world = world(address, &format!("tls = {{ certificates = [{}] }}", shop.entry()), "");
+    let browser = Browser::trusting(&authority);
+    let mut client = browser.connect(world.address(), "shop.example").unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nsome";
+    client.stream.write_all(head).unwrap();
+    let mut all = String::new();
+    // Without TLS's own word for the end (close_notify) this is an error.
+    client.stream.read_to_string(&mut all).unwrap();
+    assert!(all.contains("\r\nconnection: close\r\n") && all.ends_with("no"), "{all}");
+    assert_eq!(client.stream.sock.read(&mut [0]).unwrap(), 0, "the sending half ends behind it");
+    client.stream.write_all(b"more").unwrap();
+    client.stream.flush().unwrap();
+    until("the target has both pieces", || (read.load(Ordering::SeqCst) == 8).then_some(()));
 }

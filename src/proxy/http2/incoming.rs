@@ -1,6 +1,6 @@
 //! The bytes of a request's body as they come over a stream.
 
-use crate::proxy::body::Broken;
+use crate::proxy::body::Fault;
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use std::task::{Context, Poll, ready};
@@ -13,11 +13,11 @@ const MOST_GATHERED: usize = 16 << 10;
 pub(super) fn poll_data(
     stream: &mut RecvStream,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<Bytes, Broken>>> {
+) -> Poll<Option<Result<Bytes, Fault>>> {
     loop {
         match ready!(stream.poll_data(cx)) {
             None => return Poll::Ready(None),
-            Some(Err(_)) => return Poll::Ready(Some(Err(Broken))),
+            Some(Err(error)) => return Poll::Ready(Some(Err(fault(&error)))),
             // An empty frame says that the stream ends, or nothing.
             Some(Ok(data)) if data.is_empty() => {}
             Some(Ok(data)) => {
@@ -27,6 +27,12 @@ pub(super) fn poll_data(
             }
         }
     }
+}
+
+/// What an error of a stream says of its client. What the library ends, it ends for what the client
+/// sent: a length that is not the one announced (RFC 9113 section 8.1.1), bytes beyond the window.
+pub(super) fn fault(error: &h2::Error) -> Fault {
+    if error.is_library() { Fault::Malformed } else { Fault::Gone }
 }
 
 /// Puts a small frame together with those that have come after it. Each piece costs a call on

@@ -1,7 +1,7 @@
 //! One stream: its request in, its answer out. A deadline is looked at around all of it, for a body
 //! whose client takes nothing is never asked (and so could not look at one itself).
 
-use super::incoming::{gather, poll_data};
+use super::incoming::{fault, gather, poll_data};
 use super::outflow::{Outflow, Pieces, Queued};
 use super::tunnel::StreamTunnel;
 use super::{FIELD_IN_MEMORY, Open, Shared};
@@ -12,6 +12,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
 use crate::proxy::handle;
 use crate::proxy::progress::Progress;
+use crate::proxy::progress::lingering::LetGo;
 use crate::proxy::respond;
 use crate::proxy::upgrade::Upgrade;
 use bytes::Bytes;
@@ -61,6 +62,8 @@ pub(super) async fn serve(
     }
     let workplace = Rc::clone(&open.shared.workplace);
     let progress = Rc::clone(&open.progress);
+    // Dropped after the answer, which may leave a side behind.
+    let _until_the_end = LetGo(&progress);
     let (bytes, fields) = http2::size(&parts);
     let limits = &open.shared.limits;
     let is_too_large = bytes > limits.header_bytes || fields > limits.headers;
@@ -97,7 +100,10 @@ pub(super) async fn serve(
             if progress.unanswerable_expiry().is_some() {
                 return Poll::Ready(Err(End::Reset(Reason::CANCEL)));
             }
-            if respond.poll_reset(cx).is_ready() {
+            let is_reset = respond.poll_reset(cx).is_ready();
+            // Where its body is being read, that says whether the client took it back or framed it
+            // badly.
+            if is_reset && !is_read.get() {
                 return Poll::Ready(Err(End::TakenBack));
             }
             let polled = response.as_mut().poll(cx).map(|Ok(response)| Ok(response));
@@ -108,7 +114,10 @@ pub(super) async fn serve(
                 // It fails where the stream is gone, which the next turn sees.
                 let _ = respond.send_informational(go_on);
             }
-            polled
+            match polled {
+                Poll::Pending if is_reset => Poll::Ready(Err(End::TakenBack)),
+                polled => polled,
+            }
         })
         .await
     };
@@ -421,13 +430,13 @@ impl StreamBody {
         self.is_read.set(true);
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
         match ready!(poll_data(stream, cx)) {
-            Some(data) => Poll::Ready(Some(data.map_err(|Broken| Fault::Gone).map(|data| {
+            Some(data) => Poll::Ready(Some(data.map(|data| {
                 let data = gather(stream, cx, data);
                 self.progress.watch.note_read(data.len());
                 Frame::data(data)
             }))),
             None => {
-                let trailers = ready!(stream.poll_trailers(cx)).map_err(|_| Fault::Gone);
+                let trailers = ready!(stream.poll_trailers(cx)).map_err(|error| fault(&error));
                 let fitting = trailers.and_then(|trailers| match trailers {
                     Some(trailers) if self.are_too_large(&trailers) => Err(Fault::Malformed),
                     trailers => Ok(trailers),

@@ -47,6 +47,13 @@ impl Visitor {
         Self { address, stream: None, buffer: Vec::new(), jar: BTreeMap::new() }
     }
 
+    /// The client at the other end of a connection.
+    pub fn over(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream: Some(stream.try_clone().unwrap()), ..Self::of(stream.peer_addr().unwrap()) }
+    }
+
     /// `GET path` with its cookies.
     pub fn get(&mut self, path: &str) -> Answer {
         self.ask("GET", path, &[], "")
