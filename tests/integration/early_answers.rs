@@ -90,7 +90,12 @@ fn a_targets_early_answer_reaches_it_too_and_the_target_gets_what_it_goes_on_rea
         let before = read.load(Ordering::SeqCst);
         let (answer, is_sent) = upload(world.address(), LARGE);
         assert!(is_sent && answer.starts_with("HTTP/1.1 403 "), "{is_sent} {answer}");
-        assert!(answer.contains("\r\nconnection: close\r\n") && answer.ends_with("no"), "{answer}");
+        assert!(answer.ends_with("no"), "{answer}");
+        // A target that keeps pace may have taken all of it before its answer is read here: the
+        // connection then goes on.
+        let taken = read.load(Ordering::SeqCst) - before;
+        let is_said = answer.contains("\r\nconnection: close\r\n");
+        assert!(is_said || taken == LARGE, "{taken} {answer}");
         until("all of it is with the target", || {
             (read.load(Ordering::SeqCst) - before == LARGE).then_some(())
         });

@@ -243,8 +243,12 @@ fn with_every_group_dead_all_get_503_and_nobody_loses_a_pin() {
     let world = world(&[&old], &new, &rule, &format!("{FAST}\n{STRICT_HEALTH}"));
     let mut visitor = pinned_to(&world, "old");
     visitor.get("/");
-    old.set_healthy(false);
+    // The other first, so that the client's requests never fail over to it.
     new.set_healthy(false);
+    until("the other is dead", || {
+        (newcomers(&world, 4) == [("old".into(), 4)].into()).then_some(())
+    });
+    old.set_healthy(false);
     until("all are dead", || (visitor.get("/").status == 503).then_some(()));
     assert_eq!(Visitor::of(world.address()).get("/").status, 503);
     old.set_healthy(true);
