@@ -2,7 +2,7 @@
 //! stream: its request was not processed (RFC 9113 section 8.7), but some of the body had gone out.
 
 use crate::proxy::body::{Broken, RequestBody, Upload, UploadState};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use std::cell::RefCell;
@@ -16,10 +16,32 @@ const MAX_KEPT: usize = 65_535;
 /// What each frame counts beside what is in it, so that many small ones are not kept for nothing.
 const OVERHEAD: usize = 64;
 
+/// Frames below this are copied together: each is a view of what was read with it, 8 KiB at least,
+/// which it would keep from being freed. Larger ones keep no more than twice themselves so.
+const MIN_SHARED: usize = 4_096;
+
+/// Some of what was read.
+#[derive(Debug)]
+enum Piece {
+    /// A frame as it came.
+    Shared(Bytes),
+    /// Small ones, one after the other.
+    Copied(BytesMut),
+}
+
+impl Piece {
+    fn bytes(&self) -> Bytes {
+        match self {
+            Piece::Shared(bytes) => bytes.clone(),
+            Piece::Copied(bytes) => Bytes::copy_from_slice(bytes),
+        }
+    }
+}
+
 /// What was read of a client's body, until its target answers.
 #[derive(Debug)]
 struct Kept {
-    data: Vec<Bytes>,
+    data: Vec<Piece>,
     trailers: Option<HeaderMap>,
     /// How many of both have been sent in this attempt.
     sent: usize,
@@ -63,7 +85,7 @@ impl KeptBody {
 impl Kept {
     fn next(&mut self) -> Option<Frame<Bytes>> {
         let at = self.sent;
-        let data = self.data.get(at).cloned().map(Frame::data);
+        let data = self.data.get(at).map(|piece| Frame::data(piece.bytes()));
         let last = (at == self.data.len()).then(|| self.trailers.clone().map(Frame::trailers));
         let frame = data.or_else(|| last.flatten())?;
         self.sent += 1;
@@ -88,10 +110,21 @@ impl Kept {
             return self.forget();
         }
         match (frame.data_ref(), frame.trailers_ref()) {
-            (Some(data), _) => self.data.push(data.clone()),
+            (Some(data), _) => self.keep(data),
             (None, trailers) => self.trailers = trailers.cloned(),
         }
-        self.sent += 1;
+        // All that was kept before it is sent as well: nothing is read until that is.
+        self.sent = self.data.len() + usize::from(self.trailers.is_some());
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        if data.len() >= MIN_SHARED {
+            return self.data.push(Piece::Shared(data.clone()));
+        }
+        match self.data.last_mut() {
+            Some(Piece::Copied(copied)) => copied.extend_from_slice(data),
+            _ => self.data.push(Piece::Copied(BytesMut::from(&data[..]))),
+        }
     }
 
     fn forget(&mut self) {
@@ -145,14 +178,15 @@ mod tests {
     #[test]
     fn what_was_read_is_sent_again_in_its_order_and_once() {
         let mut kept = kept();
-        for size in [3, 1, 2] {
+        for size in [1, 2, 5_000, 3, 4_095, 4_096] {
             kept.note(&data(size));
         }
         kept.note(&Frame::trailers(HeaderMap::new()));
         assert!(kept.is_sent() && kept.next().is_none());
         for _ in 0..2 {
             kept.sent = 0;
-            for size in [3, 1, 2] {
+            // Small ones in a row are one frame.
+            for size in [3, 5_000, 4_098, 4_096] {
                 assert!(!kept.is_sent());
                 assert_eq!(kept.next().unwrap().into_data().unwrap().len(), size);
             }
@@ -175,9 +209,47 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_drops_what_was_sent_and_not_what_has_yet_to_be_sent_again() {
+    fn small_frames_keep_nothing_of_what_they_were_read_with() {
+        // As it is read: many frames are views of one buffer.
+        for size in [1, 100, 4_095, 4_096] {
+            let (mut kept, mut expected) = (kept(), Vec::new());
+            for number in 0..8_u8 {
+                let read = Bytes::from(vec![number; 8_192]);
+                let frame = Frame::data(read.slice(..size));
+                kept.note(&frame);
+                drop(frame);
+                expected.extend_from_slice(&read[..size]);
+                // It is the only view of it, unless the frame is half of it.
+                assert_eq!(read.is_unique(), size < MIN_SHARED, "{size}");
+            }
+            kept.sent = 0;
+            let mut again = Vec::new();
+            while let Some(frame) = kept.next() {
+                again.extend_from_slice(&frame.into_data().unwrap());
+            }
+            assert_eq!(again, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_read_after_some_was_sent_again_follows_it() {
         let mut kept = kept();
         kept.note(&data(1));
+        for size in [2, 3] {
+            kept.sent = 0;
+            assert_eq!(kept.next().unwrap().into_data().unwrap().len(), size - 1);
+            assert!(kept.is_sent() && kept.next().is_none());
+            kept.note(&data(1));
+            assert!(kept.is_sent() && kept.next().is_none());
+        }
+        kept.sent = 0;
+        assert_eq!(kept.next().unwrap().into_data().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn an_answer_drops_what_was_sent_and_not_what_has_yet_to_be_sent_again() {
+        let mut kept = kept();
+        kept.note(&data(5_000));
         kept.note(&data(2));
         kept.sent = 0;
         assert!(kept.next().is_some());
