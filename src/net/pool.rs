@@ -110,14 +110,17 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     ) {
         let mut slots = self.slots.borrow_mut();
         let slot = slot(&mut slots, target);
-        let is_full = slot.idle.len() >= MOST_IDLE;
-        if slot.is_awaited_elsewhere(target) || is_full && connection.is_for(None) {
+        if slot.is_awaited_elsewhere(target) {
             connection.close();
             return;
         }
-        if is_full {
-            // Its client may have left, and nobody else has a use for it.
-            slot.idle.remove(0).connection.close();
+        if slot.idle.len() >= MOST_IDLE {
+            // One client alone has a use for a private one, so it is the first to go.
+            let private = slot.idle.iter().position(|idle| idle.owner.is_some());
+            // So it is where clients are announced, and that client may have left.
+            let longest = (!connection.is_for(None)).then_some(0);
+            let Some(at) = private.or(longest) else { return connection.close() };
+            slot.idle.remove(at).connection.close();
         }
         let owner = owner.map(Rc::downgrade);
         slot.idle.push(Idle { connection, until, owner });
@@ -247,4 +250,70 @@ fn slot<'s, B>(slots: &'s mut Vec<Option<Slot<B>>>, target: &Arc<TargetLive>) ->
         connector: None,
         failure_told: Seldom::default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::name::Name;
+    use crate::model::roster::Roster;
+    use crate::net::target_stream::TargetStream;
+    use http_body_util::Empty;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// What idle connections are left, in their order: which of them are private.
+    fn private(pool: &Pool<Empty<Bytes>>) -> Vec<bool> {
+        let slots = pool.slots.borrow();
+        let idle = slots.iter().flatten().flat_map(|slot| &slot.idle);
+        idle.map(|idle| idle.owner.is_some()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_full_pool_closes_its_oldest_private_connection_before_an_ordinary_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let name = |text| Name::new(text).unwrap();
+        let (group, id) = (name("app"), name("a"));
+        let target = Roster::default().target(&group, &id, Some(address), None, None);
+        let pool = Pool::default();
+        let owners = [Rc::new(Owner), Rc::new(Owner)];
+        let until = crate::ground::clock::Moment::now().monotonic + Duration::from_secs(60);
+        let give_back = async |owner| {
+            // Accepted one by one: the queue of a listener is short on some systems.
+            let (stream, _) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let stream = stream.unwrap();
+            let connection = Connection::new(TargetStream::Plain(stream), None);
+            pool.give_back(&target, Box::new(connection), owner, until);
+        };
+        give_back(None).await;
+        give_back(Some(&owners[0])).await;
+        for _ in 2..MOST_IDLE {
+            give_back(Some(&owners[1])).await;
+        }
+        assert_eq!(private(&pool), [&[false][..], &[true; MOST_IDLE - 1]].concat());
+        // The first owner's is the oldest, whether the next is private or not.
+        give_back(Some(&owners[1])).await;
+        let own = |owner| {
+            pool.slots.borrow()[target.slot]
+                .as_ref()
+                .unwrap()
+                .idle
+                .iter()
+                .filter(|idle| idle.is_of(owner))
+                .count()
+        };
+        assert_eq!(
+            (own(Some(&owners[0])), own(Some(&owners[1])), own(None)),
+            (0, MOST_IDLE - 1, 1)
+        );
+        for ordinary in 2..=MOST_IDLE {
+            give_back(None).await;
+            assert_eq!((own(Some(&owners[1])), own(None)), (MOST_IDLE - ordinary, ordinary));
+        }
+        // Where all are ordinary they are as good as what comes, and better if that is private.
+        for owner in [None, Some(&owners[0])] {
+            give_back(owner).await;
+            assert_eq!(private(&pool), [false; MOST_IDLE]);
+        }
+    }
 }
