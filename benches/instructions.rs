@@ -1,6 +1,6 @@
 //! Instructions, which callgrind counts the same on a busy machine as on an idle one: of opening,
 //! deciding and sealing, and of a whole exchange through the built program. Held against
-//! `benches/instructions.txt`; `.ci/run` fails when either grew by more than a twentieth.
+//! `benches/instructions.txt`; `.ci/run` fails when either grew by more than three in a hundred.
 //!
 //! valgrind knows no SHA instructions, so SHA-256 is done in software here: some 27,000 of a
 //! sticky exchange's instructions, which are a thousand cycles on a machine that has them.
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// By how much a count may grow.
-const ROOM: f64 = 1.05;
+const ROOM: f64 = 1.03;
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
 const NOW: u32 = 1_800_000_000;
 /// The word by which this program, under callgrind, is told to do the first thing so often.
