@@ -320,12 +320,14 @@ fn floods_the_library_counts_end_as_early_as_it_counts() {
     let mut empty = begun();
     empty.send(&frame(DATA, 0, 1, &[]).repeat(101));
     assert_eq!(empty.goaway(), ENHANCE_YOUR_CALM);
-    // What no target takes away lies here: 2 MiB of overhead are borne, 255 bytes a frame.
+    // What no target takes away lies here: 2 MiB of overhead are borne, 255 bytes a frame. They are
+    // read slowly, so the dial must outlast them.
     let deaf = Deaf::new();
     let unreachable = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
          [listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
-         targets = [{{ id = \"a\", address = \"{}\" }}]\n{NO_CHECKS}\n",
+         targets = [{{ id = \"a\", address = \"{}\" }}]\n\
+         upstream = {{ timeouts = {{ connect = \"300s\" }} }}\n{NO_CHECKS}\n",
         deaf.address
     ));
     let mut small = Frames::begun(unreachable.address());
