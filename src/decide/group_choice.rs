@@ -263,8 +263,8 @@ impl<'s, L: Live> Choosing<'s, L> {
     /// Whether a group that takes no newcomers still has this client's own target: one of weight 0,
     /// or the last below its cap.
     fn keeps(&self, at: usize, request: &Request<'_>, now: u64) -> bool {
-        let (index, group) =
-            (self.forward.shares[at].group, &self.snapshot.groups[self.forward.shares[at].group]);
+        let index = self.forward.shares[at].group;
+        let group = &self.snapshot.groups[index];
         if self.live.fails_open(group) {
             return false;
         }

@@ -191,33 +191,27 @@ pub(super) fn note_refusal(workplace: &Rc<Workplace>, group: &Group, target: &Ta
 /// Dials a target until it takes connections and all that waited for it have gone, or until nothing is
 /// to be gained from it any more.
 async fn dial_again(workplace: Rc<Workplace>, target: Weak<TargetLive>, way: Way) {
-    let ask = |ask: &mut dyn FnMut(&mut Refusing)| {
-        let target = target.upgrade()?;
-        workplace.reconnects.of(&target, |refusing| ask(refusing))?;
-        Some(target)
-    };
     loop {
-        let mut pause = Duration::ZERO;
+        // Held over no pause: a target that is gone must not live on for it.
+        let Some(known) = target.upgrade() else { return };
         let random = workplace.random();
-        if ask(&mut |refusing| pause = refusing.state.pause(random)).is_none() {
-            return;
-        }
+        let pause = workplace.reconnects.of(&known, |refusing| refusing.state.pause(random));
+        let Some(pause) = pause else { return };
+        drop(known);
         tokio::time::sleep(pause).await;
         workplace.begin_turn();
         let now = workplace.now().monotonic;
-        let (mut ends, mut dials) = (false, false);
-        let known = ask(&mut |refusing| {
+        let Some(known) = target.upgrade() else { return };
+        let is_suspect = known.availability().health == Health::Suspect;
+        let goes_on = workplace.reconnects.of(&known, |refusing| {
             let is_unwanted = now.saturating_duration_since(refusing.wanted) >= UNWANTED_AFTER;
-            let is_suspect =
-                |target: &Arc<TargetLive>| target.availability().health == Health::Suspect;
-            if is_unwanted && !refusing.target.upgrade().as_ref().is_some_and(is_suspect) {
+            if is_unwanted && !is_suspect {
                 refusing.state.give_up();
             }
-            ends = refusing.state.is_open();
-            dials = refusing.state.is_refusing();
-            refusing.is_dialled = !ends;
+            refusing.is_dialled = !refusing.state.is_open();
+            refusing.is_dialled.then(|| refusing.state.is_refusing())
         });
-        let Some(known) = known.filter(|_| !ends) else { return };
+        let Some(dials) = goes_on.flatten() else { return };
         if dials {
             let connected = dial(&workplace, &known, &way).await;
             workplace.begin_turn();
