@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod decide;
 pub mod ground;
+pub mod http1;
 pub mod model;
 pub mod net;
 pub mod observe;

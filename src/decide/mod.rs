@@ -16,6 +16,7 @@ pub mod verdict;
 
 use crate::config::settings::FixedResponse;
 use crate::model::affinity::{Affinity, Cookie};
+use crate::ground::random::Random;
 use crate::model::forward::{Forward, Share as GroupShare};
 use crate::model::live::Availability;
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
@@ -91,6 +92,20 @@ pub trait Draw {
     /// 64 random bits to choose among a rule's groups by.
     fn rule_random(&mut self, _forward: &Forward) -> u64 {
         self.random()
+    }
+}
+
+impl Draw for Random {
+    fn turn(&mut self, group: &Group) -> u64 {
+        group.live.take_turn()
+    }
+
+    fn rule_turn(&mut self, forward: &Forward) -> Turn {
+        forward.live.take_turn()
+    }
+
+    fn random(&mut self) -> u64 {
+        self.bits()
     }
 }
 

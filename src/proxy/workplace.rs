@@ -6,10 +6,9 @@ use super::progress::lingering::{Lingering, Places};
 use super::reconnect::Reconnects;
 use super::remembered::Remembered;
 use crate::config::settings::AccessFormat;
-use crate::decide::{Draw, Live};
+use crate::decide::Live;
 use crate::ground::clock::Moment;
 use crate::ground::random::Random;
-use crate::model::forward::Forward;
 use crate::model::live::Availability;
 use crate::model::published::{Picture, Reader};
 use crate::model::report::Report;
@@ -19,7 +18,6 @@ use crate::net::pool::Pool;
 use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
 use crate::policy::affinity::token::{Defect, Kind, Opened};
-use crate::policy::balance::round::Turn;
 use crate::policy::balance::share::Share;
 use crate::policy::retry::RetryBudget;
 use http::HeaderValue;
@@ -255,19 +253,6 @@ impl Live for AsItIs<'_> {
     }
 }
 
-impl Draw for Random {
-    fn turn(&mut self, group: &Group) -> u64 {
-        group.live.take_turn()
-    }
-
-    fn rule_turn(&mut self, forward: &Forward) -> Turn {
-        forward.live.take_turn()
-    }
-
-    fn random(&mut self) -> u64 {
-        self.bits()
-    }
-}
 
 /// A header value from text that was checked to be one; empty if it was not.
 pub(super) fn header_value(text: &str) -> HeaderValue {

@@ -1,5 +1,9 @@
-//! What of the bytes that follow a response's head is body, and where it ends (RFC 9112 sections 6
-//! and 7). Pure: bytes in, frames out, whatever the pieces they came in.
+//! What of the bytes that follow a head is body, and where it ends (RFC 9112 sections 6 and 7). Pure:
+//! bytes in, frames out, whatever the pieces they came in.
+
+use super::facts::Facts;
+use super::fields::Fields;
+use super::request::BadHead;
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -29,12 +33,24 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Bytes of chunk extensions in one body, and of trailers (hyper's own bounds for requests): both
-/// are read, and neither is worth memory.
-const MOST_EXTENSION: usize = 16 * 1_024;
-const MOST_TRAILER: usize = 16 * 1_024;
+/// Bytes of chunk extensions in one body, and of its trailers: both are read, and neither is worth
+/// memory. No client sends extensions; a body of them is an attack (CVE-2023-39326).
+const MAX_EXTENSION: usize = 1_024;
+const MAX_TRAILER: usize = 16 * 1_024;
 /// Trailer fields.
-const MOST_FIELDS: usize = 100;
+const MAX_FIELDS: usize = 100;
+
+/// The sender of a body, which decides what is borne of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// A client: trailers beyond their bound end the body, for the target would miss them.
+    Client {
+        /// Whether LF alone ends a chunk's line (`desync_mitigation = "monitor"`).
+        lone_lf: bool,
+    },
+    /// A target: the body is whole without trailers beyond their bound.
+    Target,
+}
 
 /// One body under way.
 #[derive(Debug)]
@@ -44,6 +60,7 @@ pub struct Decoder {
     line: Vec<u8>,
     extension: usize,
     lost_trailers: bool,
+    from: From,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,14 +78,14 @@ enum State {
 
 impl Decoder {
     /// A body that is about to begin.
-    pub fn new(framing: Framing) -> Self {
+    pub fn new(framing: Framing, from: From) -> Self {
         let state = match framing {
             Framing::Length(0) => State::Done,
             Framing::Length(left) => State::Length(left),
             Framing::Chunked => State::ChunkSize,
             Framing::UntilClose => State::UntilClose,
         };
-        Self { state, line: Vec::new(), extension: 0, lost_trailers: false }
+        Self { state, line: Vec::new(), extension: 0, lost_trailers: false, from }
     }
 
     /// Whether the body has ended.
@@ -113,15 +130,13 @@ impl Decoder {
                 }
                 State::ChunkEnd => {
                     if self.take_line(input, 2)? {
-                        if self.line != b"\r\n" {
-                            return Err(Malformed);
-                        }
+                        self.line_content().filter(|line| line.is_empty()).ok_or(Malformed)?;
                         self.line.clear();
                         self.state = State::ChunkSize;
                     }
                 }
                 State::ChunkSize => {
-                    if self.take_line(input, LONGEST_SIZE + MOST_EXTENSION)? {
+                    if self.take_line(input, MAX_SIZE + MAX_EXTENSION)? {
                         let size = self.chunk_size()?;
                         self.line.clear();
                         self.state =
@@ -129,13 +144,13 @@ impl Decoder {
                     }
                 }
                 State::Trailers => {
-                    let Ok(is_line) = self.take_line(input, MOST_TRAILER) else {
-                        self.lose_trailers(input);
+                    let Ok(is_line) = self.take_line(input, MAX_TRAILER) else {
+                        self.lose_trailers(input)?;
                         return Ok(None);
                     };
-                    if is_line && (self.line == b"\r\n" || self.line.ends_with(b"\r\n\r\n")) {
+                    if is_line && self.ends_with_empty_line() {
                         let Some(trailers) = fields(&std::mem::take(&mut self.line))? else {
-                            self.lose_trailers(input);
+                            self.lose_trailers(input)?;
                             return Ok(None);
                         };
                         self.state = State::Done;
@@ -161,12 +176,38 @@ impl Decoder {
         }
     }
 
+    /// Whether LF alone may end a line.
+    fn takes_lone_lf(&self) -> bool {
+        self.from == From::Client { lone_lf: true }
+    }
+
+    /// The line without its end.
+    fn line_content(&self) -> Option<&[u8]> {
+        let content = self.line.strip_suffix(b"\n")?;
+        match content.strip_suffix(b"\r") {
+            None if self.takes_lone_lf() => Some(content),
+            content => content,
+        }
+    }
+
+    /// Whether the trailers' empty line is there.
+    fn ends_with_empty_line(&self) -> bool {
+        let line = &self.line[..];
+        line == b"\r\n"
+            || line.ends_with(b"\n\r\n")
+            || self.takes_lone_lf() && (line == b"\n" || line.ends_with(b"\n\n"))
+    }
+
     /// Ends the body, of which everything came, without its trailers.
-    fn lose_trailers(&mut self, input: &mut Bytes) {
+    fn lose_trailers(&mut self, input: &mut Bytes) -> Result<(), Malformed> {
+        if self.from != From::Target {
+            return Err(Malformed);
+        }
         self.state = State::Done;
         self.lost_trailers = true;
         self.line = Vec::new();
         input.clear();
+        Ok(())
     }
 
     /// Moves input to the end of a line into `line`; whether it is there.
@@ -181,27 +222,28 @@ impl Decoder {
         Ok(end.is_some())
     }
 
-    /// The size in the line: digits, then nothing, blanks or an extension, which is ignored (RFC
-    /// 9112 section 7.1.1).
+    /// The size in the line: digits, then nothing, blanks or an extension, which is checked and
+    /// dropped (RFC 9112 section 7.1.1).
     fn chunk_size(&mut self) -> Result<u64, Malformed> {
-        let line = self.line.strip_suffix(b"\r\n").ok_or(Malformed)?;
-        let line_length = line.len();
+        let line = self.line_content().ok_or(Malformed)?;
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (digits, extension) = line.split_at(digits);
-        self.extension += line_length.saturating_sub(LONGEST_SIZE);
+        let beyond = line.len().saturating_sub(MAX_SIZE);
         let extends = extension.iter().find(|byte| !matches!(byte, b' ' | b'\t'));
-        let clean = !extension.contains(&b'\r') && extends.is_none_or(|&byte| byte == b';');
-        if !clean || self.extension > MOST_EXTENSION {
+        let is_text = |&byte: &u8| byte == b'\t' || byte >= 0x20 && byte != 0x7f;
+        let clean = extension.iter().all(is_text) && extends.is_none_or(|&byte| byte == b';');
+        let digits = std::str::from_utf8(digits).map_err(|_| Malformed)?.to_owned();
+        self.extension += beyond;
+        if !clean || self.extension > MAX_EXTENSION {
             return Err(Malformed);
         }
-        let digits = std::str::from_utf8(digits).map_err(|_| Malformed)?;
         // Refuses the empty line, and a size beyond 64 bits.
-        u64::from_str_radix(digits, 16).map_err(|_| Malformed)
+        u64::from_str_radix(&digits, 16).map_err(|_| Malformed)
     }
 }
 
 /// Sixteen digits are 64 bits; more are leading zeros, which count as an extension does.
-const LONGEST_SIZE: usize = 16;
+const MAX_SIZE: usize = 16;
 
 fn take(input: &mut Bytes, left: u64) -> (Bytes, u64) {
     let length = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -210,21 +252,24 @@ fn take(input: &mut Bytes, left: u64) -> (Bytes, u64) {
 
 /// The fields in these lines; `None` where they are more than is taken.
 fn fields(lines: &[u8]) -> Result<Option<HeaderMap>, Malformed> {
-    let mut headers = HeaderMap::new();
-    let mut room = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    match httparse::parse_headers(lines, &mut room) {
-        Ok(httparse::Status::Complete((_, fields))) => {
-            for field in fields {
-                let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed)?;
-                let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed)?;
-                headers.append(name, value);
-            }
-            Ok(Some(headers))
-        }
-        Err(httparse::Error::TooManyHeaders) => Ok(None),
-        _ => Err(Malformed),
+    let (mut read, mut facts) = (Fields::default(), Facts::NONE);
+    match read.read(lines, 0, MAX_FIELDS, &mut facts) {
+        Ok(Some(_)) if !facts.has(REFUSED) => {}
+        Err(BadHead::TooLarge) => return Ok(None),
+        _ => return Err(Malformed),
     }
+    let mut trailers = HeaderMap::new();
+    for (_, name, value) in read.iter() {
+        let name = HeaderName::from_bytes(name).map_err(|_| Malformed)?;
+        let value = HeaderValue::from_bytes(value).map_err(|_| Malformed)?;
+        trailers.append(name, value);
+    }
+    Ok(Some(trailers))
 }
+
+/// Spellings of trailers that are refused, whichever side they come from.
+const REFUSED: Facts =
+    Facts::FOLDED.and(Facts::BLANK_BEFORE_COLON).and(Facts::CONTROL_IN_VALUE);
 
 #[cfg(test)]
 mod tests {
@@ -236,7 +281,7 @@ mod tests {
         framing: Framing,
         pieces: &[&[u8]],
     ) -> Result<(Vec<u8>, HeaderMap, Vec<u8>), Malformed> {
-        let mut decoder = Decoder::new(framing);
+        let mut decoder = Decoder::new(framing, From::Target);
         let (mut body, mut trailers, mut rest) = (Vec::new(), HeaderMap::new(), Vec::new());
         for piece in pieces {
             let mut input = Bytes::copy_from_slice(piece);
@@ -306,24 +351,24 @@ mod tests {
     fn extensions_without_end_are_refused() {
         let extension = format!("1;{}\r\na\r\n", "e".repeat(1_000)).repeat(17);
         chunked(&extension, None);
-        chunked(&"1".repeat(MOST_EXTENSION + 100), None);
+        chunked(&"1".repeat(MAX_EXTENSION + 100), None);
     }
 
     #[test]
     fn trailers_over_a_bound_cost_the_trailers_and_not_the_body() {
         let long = format!("x: {}\r\n", "y".repeat(1_000));
         for (trailers, kept) in [
-            ("x: y\r\n".repeat(MOST_FIELDS), true),
-            ("x: y\r\n".repeat(MOST_FIELDS + 1), false),
+            ("x: y\r\n".repeat(MAX_FIELDS), true),
+            ("x: y\r\n".repeat(MAX_FIELDS + 1), false),
             (long.repeat(16), true),
             (long.repeat(17), false),
             // Without an end, too.
-            ("x".repeat(MOST_TRAILER + 1), false),
+            ("x".repeat(MAX_TRAILER + 1), false),
         ] {
             let wire = format!("2\r\nab\r\n0\r\n{trailers}\r\n");
             for size in [1, 1_000, wire.len()] {
                 let pieces: Vec<&[u8]> = wire.as_bytes().chunks(size).collect();
-                let mut decoder = Decoder::new(Framing::Chunked);
+                let mut decoder = Decoder::new(Framing::Chunked, From::Target);
                 let (mut body, mut fields) = (Vec::new(), 0);
                 for piece in pieces {
                     let mut input = Bytes::copy_from_slice(piece);

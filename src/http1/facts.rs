@@ -1,0 +1,100 @@
+//! Spellings of a head that parsers read differently, noted while it is read: what
+//! `policy/headers/desync` judges. A head with any of them is still one message; it goes on in the
+//! one spelling RFC 9112 gives it.
+
+/// Declares the facts, one bit each.
+macro_rules! facts {
+    ($($(#[$doc:meta])* $name:ident)*) => {
+        // Named as the constants are.
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        #[derive(Clone, Copy)]
+        #[repr(u8)]
+        enum Bit { $($name),* }
+
+        impl Facts {
+            $($(#[$doc])* pub const $name: Facts = Facts(1 << Bit::$name as u32);)*
+        }
+    };
+}
+
+/// A set of facts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts(u32);
+
+facts! {
+    /// A line of the head ends with LF alone (RFC 9112 section 2.2).
+    BARE_LF
+    /// Empty lines stand before the request line (RFC 9112 section 2.2).
+    LEADING_EMPTY_LINES
+    /// More than one blank, or a tab, parts the request line, or a blank ends it.
+    ODD_BLANKS
+    /// The request line has no version (HTTP/0.9).
+    NO_VERSION
+    /// The version is 1.2 to 1.9, read as 1.1 (RFC 9110 section 2.5).
+    MINOR_VERSION
+    /// The target holds `#`.
+    FRAGMENT
+    /// The target holds a byte that RFC 3986 allows in no URI, and this codec sends on as it came.
+    ODD_TARGET
+    /// The target holds a byte above 0x7e or a control byte.
+    BAD_TARGET
+    /// A blank stands between a name and its colon (RFC 9112 section 5.1).
+    BLANK_BEFORE_COLON
+    /// A line begins with a blank and goes on with the value of the line before (`obs-fold`).
+    FOLDED
+    /// A line has no colon.
+    NO_COLON
+    /// A name is empty.
+    EMPTY_NAME
+    /// A name holds a byte that no token has.
+    BAD_NAME
+    /// A value holds NUL, CR or another control byte.
+    CONTROL_IN_VALUE
+    /// A value holds a byte above 0x7f (`obs-text`).
+    OBS_TEXT
+    /// The method holds a byte that no token has.
+    BAD_METHOD
+    /// The version is none of HTTP/1.
+    BAD_VERSION
+}
+
+impl Facts {
+    /// No fact.
+    pub const NONE: Facts = Facts(0);
+
+    /// Adds those of `other`.
+    #[inline]
+    pub fn note(&mut self, other: Facts) {
+        self.0 |= other.0;
+    }
+
+    /// Whether one of those of `other` is here.
+    #[inline]
+    pub fn has(self, other: Facts) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Both sets together.
+    pub const fn and(self, other: Facts) -> Facts {
+        Facts(self.0 | other.0)
+    }
+
+    /// Whether none is here.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_what_was_noted_and_nothing_else() {
+        let mut facts = Facts::default();
+        assert!(facts.is_empty() && !facts.has(Facts::FOLDED));
+        facts.note(Facts::FOLDED);
+        assert!(facts.has(Facts::FOLDED) && facts.has(Facts::FOLDED.and(Facts::BARE_LF)));
+        assert!(!facts.has(Facts::BARE_LF) && !facts.is_empty());
+    }
+}

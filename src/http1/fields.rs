@@ -1,0 +1,422 @@
+//! The fields of one message: their lines as bytes, in the order they came, and a flat list of where
+//! each stands. Nothing is hashed, and nothing is copied to take a field out: it is marked, and the
+//! lines that stay are written in runs.
+
+use super::name::Name;
+use super::scan;
+use std::fmt;
+
+/// One field: a line of [`Fields::bytes`].
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    /// Where its line begins, and with it the name.
+    line: u32,
+    name_end: u32,
+    value: u32,
+    value_end: u32,
+    /// Behind the line's end.
+    end: u32,
+    name: Name,
+    is_removed: bool,
+    /// Whether the line may be written as it stands: name, colon, value, CRLF.
+    is_plain: bool,
+}
+
+/// Fields in the order they came. A value is any bytes but CR, LF and NUL.
+#[derive(Clone, Default)]
+pub struct Fields {
+    bytes: Vec<u8>,
+    list: Vec<Field>,
+    /// The known names that are here, and those that are here more than once. A name whose last
+    /// field was removed has no bit.
+    present: u64,
+    repeated: u64,
+    /// How many of the list came with the message; the rest was appended.
+    received: usize,
+}
+
+impl Fields {
+    /// Forgets everything and keeps the room.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.list.clear();
+        self.present = 0;
+        self.repeated = 0;
+        self.received = 0;
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.iter().filter(|field| !field.is_removed).count()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.list.iter().all(|field| field.is_removed)
+    }
+
+    /// Whether there is a field of this name.
+    #[inline]
+    pub fn has(&self, name: Name) -> bool {
+        self.present & name.bit() != 0
+    }
+
+    /// Whether there is a field of one of these names.
+    #[inline]
+    pub fn has_any(&self, names: NameSet) -> bool {
+        self.present & names.0 != 0
+    }
+
+    /// Whether several fields had this name; one of them may have been removed since.
+    #[inline]
+    pub fn is_repeated(&self, name: Name) -> bool {
+        self.repeated & name.bit() != 0
+    }
+
+    /// The value of the first field of this name.
+    #[inline]
+    pub fn get(&self, name: Name) -> Option<&[u8]> {
+        if !self.has(name) {
+            return None;
+        }
+        let field = self.list.iter().find(|field| field.name == name && !field.is_removed)?;
+        Some(self.value(field))
+    }
+
+    /// The values of all fields of this name, in order.
+    #[inline]
+    pub fn all(&self, name: Name) -> impl DoubleEndedIterator<Item = &[u8]> + Clone {
+        let list = if self.has(name) { &self.list[..] } else { &[] };
+        let fields = list.iter().filter(move |field| field.name == name && !field.is_removed);
+        fields.map(|field| self.value(field))
+    }
+
+    /// The value of the first field of this name, whether or not it has a number.
+    pub fn get_named(&self, name: &str) -> Option<&[u8]> {
+        self.all_named(name).next()
+    }
+
+    /// The values of all fields of this name, whether or not it has a number.
+    pub fn all_named(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let known = Name::of(name.as_bytes());
+        let is_it = move |field: &&Field| {
+            !field.is_removed
+                && field.name == known
+                && (known != Name::Other
+                    || self.name(field).eq_ignore_ascii_case(name.as_bytes()))
+        };
+        self.list.iter().filter(is_it).map(|field| self.value(field))
+    }
+
+    /// The first value of this name as it was received, whatever was removed or set since.
+    pub fn received(&self, name: Name) -> Option<&[u8]> {
+        let list = &self.list[..self.received];
+        list.iter().find(|field| field.name == name).map(|field| self.value(field))
+    }
+
+    /// All fields in order: the name's number, the name as it was sent, the value.
+    pub fn iter(&self) -> impl Iterator<Item = (Name, &[u8], &[u8])> {
+        let kept = self.list.iter().filter(|field| !field.is_removed);
+        kept.map(|field| (field.name, self.name(field), self.value(field)))
+    }
+
+    /// Removes all fields of this name.
+    #[inline]
+    pub fn remove(&mut self, name: Name) {
+        if !self.has(name) {
+            return;
+        }
+        self.present &= !name.bit();
+        self.repeated &= !name.bit();
+        for field in self.list.iter_mut().filter(|field| field.name == name) {
+            field.is_removed = true;
+        }
+    }
+
+    /// Removes all fields of this name, whether or not it has a number.
+    pub fn remove_named(&mut self, name: &str) {
+        match Name::of(name.as_bytes()) {
+            Name::Other => self.retain(|known, sent, _| {
+                known != Name::Other || !sent.eq_ignore_ascii_case(name.as_bytes())
+            }),
+            known => self.remove(known),
+        }
+    }
+
+    /// Keeps the fields about which `keep` says so; it gets the name's number, the name and the value.
+    pub fn retain(&mut self, mut keep: impl FnMut(Name, &[u8], &[u8]) -> bool) {
+        let Self { bytes, list, present, repeated, .. } = self;
+        let text = |from: u32, to: u32| &bytes[from as usize..to as usize];
+        let mut has = 0;
+        for field in list.iter_mut().filter(|field| !field.is_removed) {
+            let name = text(field.line, field.name_end);
+            field.is_removed = !keep(field.name, name, text(field.value, field.value_end));
+            if !field.is_removed {
+                has |= field.name.bit();
+            }
+        }
+        *present &= has | Name::Other.bit();
+        *repeated &= *present;
+    }
+
+    /// Adds a field behind all others. A value with CR, LF or NUL is no value, and is not added.
+    pub fn append(&mut self, name: Name, value: &[u8]) {
+        self.append_with(name, |line| line.extend_from_slice(value));
+    }
+
+    /// The same with a value that is written in place.
+    pub fn append_with(&mut self, name: Name, write: impl FnOnce(&mut Vec<u8>)) {
+        debug_assert!(name != Name::Other, "a name without a number has a text");
+        self.append_line(name, name.text().as_bytes(), write);
+    }
+
+    /// The same for any name, which must be a token.
+    pub fn append_named(&mut self, name: &str, value: &[u8]) {
+        let known = Name::of(name.as_bytes());
+        self.append_line(known, name.as_bytes(), |line| line.extend_from_slice(value));
+    }
+
+    /// Puts a field in the place of all others of its name, at the end.
+    pub fn set(&mut self, name: Name, value: &[u8]) {
+        self.remove(name);
+        self.append(name, value);
+    }
+
+    /// The same for any name, which must be a token.
+    pub fn set_named(&mut self, name: &str, value: &[u8]) {
+        self.remove_named(name);
+        self.append_named(name, value);
+    }
+
+    fn append_line(&mut self, name: Name, text: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        let line = self.bytes.len();
+        self.bytes.extend_from_slice(text);
+        let name_end = self.bytes.len();
+        self.bytes.extend_from_slice(b": ");
+        let value = self.bytes.len();
+        write(&mut self.bytes);
+        let value_end = self.bytes.len();
+        if text.is_empty() || scan::has_line_end(&self.bytes[value..]) {
+            debug_assert!(false, "a field that is none was to be written");
+            self.bytes.truncate(line);
+            return;
+        }
+        self.bytes.extend_from_slice(b"\r\n");
+        self.push(name, [line, name_end, value, value_end, self.bytes.len()], true);
+    }
+
+    fn push(&mut self, name: Name, at: [usize; 5], is_plain: bool) {
+        // A head is far below 4 GiB: `limits.header_bytes` bounds it.
+        let [line, name_end, value, value_end, end] = at.map(|at| at as u32);
+        let is_removed = false;
+        self.list.push(Field { line, name_end, value, value_end, end, name, is_removed, is_plain });
+        if name != Name::Other {
+            self.repeated |= self.present & name.bit();
+            self.present |= name.bit();
+        }
+    }
+
+    fn name(&self, field: &Field) -> &[u8] {
+        &self.bytes[field.line as usize..field.name_end as usize]
+    }
+
+    #[inline]
+    fn value(&self, field: &Field) -> &[u8] {
+        &self.bytes[field.value as usize..field.value_end as usize]
+    }
+
+    /// Writes all lines, in runs of those that stand together. No empty line follows.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let (mut from, mut to) = (0, 0);
+        for field in &self.list {
+            if field.is_removed {
+                continue;
+            }
+            if field.is_plain && field.line == to {
+                to = field.end;
+                continue;
+            }
+            out.extend_from_slice(&self.bytes[from as usize..to as usize]);
+            (from, to) = (field.line, field.end);
+            if !field.is_plain {
+                out.extend_from_slice(self.name(field));
+                out.extend_from_slice(b": ");
+                out.extend_from_slice(self.value(field));
+                out.extend_from_slice(b"\r\n");
+                from = to;
+            }
+        }
+        out.extend_from_slice(&self.bytes[from as usize..to as usize]);
+    }
+
+    /// Bytes of the lines that [`Fields::write`] writes, at most.
+    pub fn size(&self) -> usize {
+        let kept = self.list.iter().filter(|field| !field.is_removed);
+        kept.map(|field| (field.end - field.line) as usize + 2).sum()
+    }
+
+    /// Memory it holds.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.list.capacity() * size_of::<Field>()
+    }
+
+    // What the parsers of heads and trailers need.
+
+    /// Takes a copy of a head's bytes, of which positions in [`Fields::note_line`] are.
+    pub(super) fn begin(&mut self, bytes: &[u8]) {
+        self.clear();
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Takes a copy of the lines that were noted.
+    pub(super) fn take(&mut self, lines: &[u8]) {
+        self.bytes.extend_from_slice(lines);
+    }
+
+    /// Forgets lines that were noted, and whose bytes were not taken.
+    pub(super) fn forget_lines(&mut self) {
+        self.list.clear();
+        (self.present, self.repeated, self.received) = (0, 0, 0);
+    }
+
+    /// Puts a space in the place of every control byte of a value but the tab (RFC 9110 section 5.5),
+    /// line ends of folded lines included.
+    pub(super) fn blank_controls(&mut self) {
+        for field in self.list.iter().filter(|field| !field.is_plain) {
+            for byte in &mut self.bytes[field.value as usize..field.value_end as usize] {
+                if *byte != b'\t' && byte.is_ascii_control() {
+                    *byte = b' ';
+                }
+            }
+        }
+    }
+
+    /// Bytes that were taken, lines that are no fields included.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Notes a line that is a field: where it begins, where its name ends, where its value begins and
+    /// ends, and what is behind it.
+    #[inline]
+    pub(super) fn note_line(&mut self, name: Name, at: [usize; 5], is_plain: bool) {
+        self.push(name, at, is_plain);
+        self.received = self.list.len();
+    }
+
+    /// Joins what follows to the value of the last field, from which a folded line parts it. The line
+    /// end between them is blanked with the controls (RFC 9112 section 5.2).
+    pub(super) fn fold(&mut self, begins: usize, value_end: usize, end: usize) {
+        let Some(field) = self.list.last_mut() else { return };
+        if field.value == field.value_end {
+            field.value = begins as u32;
+        }
+        field.value_end = value_end as u32;
+        field.end = end as u32;
+        field.is_plain = false;
+    }
+}
+
+impl fmt::Debug for Fields {
+    /// Names alone: values may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.iter().map(|(_, name, _)| String::from_utf8_lossy(name));
+        f.debug_list().entries(names).finish()
+    }
+}
+
+/// A set of known names, to ask for at once.
+#[derive(Clone, Copy, Debug)]
+pub struct NameSet(u64);
+
+impl NameSet {
+    /// These names.
+    pub const fn of(names: &[Name]) -> Self {
+        let (mut set, mut at) = (0, 0);
+        while at < names.len() {
+            set |= names[at].bit();
+            at += 1;
+        }
+        Self(set)
+    }
+
+    /// Whether a name is one of them.
+    pub fn has(self, name: Name) -> bool {
+        self.0 & name.bit() != 0 && name != Name::Other
+    }
+}
+
+/// For tests and for messages made here: fields of these names and values.
+impl<'f, N: AsRef<str>, V: AsRef<[u8]> + 'f> FromIterator<(N, V)> for Fields {
+    fn from_iter<T: IntoIterator<Item = (N, V)>>(fields: T) -> Self {
+        let mut made = Self::default();
+        for (name, value) in fields {
+            made.append_named(name.as_ref(), value.as_ref());
+            made.received = made.list.len();
+        }
+        made
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(fields: &Fields) -> String {
+        let mut out = Vec::new();
+        fields.write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn fields() -> Fields {
+        [("Host", "a"), ("x-one", "1"), ("Cookie", "c=1"), ("X-Two", "2"), ("cookie", "d=2")]
+            .into_iter()
+            .collect()
+    }
+
+    #[test]
+    fn fields_are_found_by_number_and_by_name_in_any_case() {
+        let fields = fields();
+        assert_eq!(fields.get(Name::Host), Some(&b"a"[..]));
+        assert_eq!(fields.all(Name::Cookie).collect::<Vec<_>>(), [b"c=1", b"d=2"]);
+        assert_eq!(fields.get_named("x-two"), Some(&b"2"[..]));
+        assert_eq!(fields.all_named("COOKIE").count(), 2);
+        assert!(fields.is_repeated(Name::Cookie) && !fields.is_repeated(Name::Host));
+        assert!(!fields.has(Name::Te) && fields.get(Name::Te).is_none());
+        assert_eq!(fields.len(), 5);
+    }
+
+    #[test]
+    fn what_is_removed_is_not_written_and_what_is_appended_stands_last() {
+        let mut fields = fields();
+        fields.remove(Name::Cookie);
+        fields.set(Name::Host, b"b");
+        fields.remove_named("X-ONE");
+        fields.append_named("x-new", b"3");
+        assert_eq!(written(&fields), "X-Two: 2\r\nhost: b\r\nx-new: 3\r\n");
+        assert_eq!(fields.len(), 3);
+        assert_eq!(fields.received(Name::Host), Some(&b"a"[..]));
+        fields.set(Name::Cookie, b"e");
+        assert!(fields.has(Name::Cookie) && !fields.is_repeated(Name::Cookie));
+    }
+
+    #[test]
+    fn retaining_forgets_the_names_that_went() {
+        let mut fields = fields();
+        fields.retain(|name, _, value| name != Name::Cookie || value == b"d=2");
+        assert_eq!(fields.all(Name::Cookie).collect::<Vec<_>>(), [b"d=2"]);
+        fields.retain(|name, _, _| name != Name::Cookie);
+        assert!(!fields.has(Name::Cookie) && fields.has(Name::Host));
+        assert_eq!(written(&fields), "Host: a\r\nx-one: 1\r\nX-Two: 2\r\n");
+    }
+
+    #[test]
+    #[cfg(not(debug_assertions))]
+    fn a_value_with_a_line_end_is_not_added() {
+        for value in [&b"a\r\nb: c"[..], b"a\nb", b"a\0", b"a\r"] {
+            let mut fields = Fields::default();
+            fields.append(Name::Host, value);
+            assert!(fields.is_empty());
+        }
+    }
+}

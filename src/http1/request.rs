@@ -1,0 +1,293 @@
+//! The head of a request: parsed from HTTP/1.1's bytes, or put together from HTTP/2's fields.
+
+use super::facts::Facts;
+use super::fields::Fields;
+use super::scan;
+use super::target::{self, Form, Parts};
+use http::{Method, Version};
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+/// A request's head. All of it is in one buffer; what is made from it is not copied out of there.
+#[derive(Clone, Default)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// HTTP/1.0, HTTP/1.1 or HTTP/2.
+    pub version: Version,
+    /// The fields.
+    pub fields: Fields,
+    /// Spellings that are read differently elsewhere.
+    pub facts: Facts,
+    /// The target in the buffer, and its parts in the target.
+    target: Range<usize>,
+    parts: Parts,
+}
+
+/// Bounds of a head.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes, all lines together.
+    pub bytes: usize,
+    /// Fields.
+    pub fields: usize,
+}
+
+/// Why a head cannot be read as one message of RFC 9112.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadHead {
+    /// It is not written as RFC 9112 has it; [`Request::facts`] has what was seen.
+    Malformed,
+    /// More bytes, or more fields, than its bounds.
+    TooLarge,
+    /// The request line alone is more.
+    TargetTooLong,
+    /// It is the preface of HTTP/2 (RFC 9113 section 3.4).
+    Http2Preface,
+}
+
+impl Request {
+    /// Forgets everything and keeps the room.
+    pub fn clear(&mut self) {
+        self.method = Method::GET;
+        self.version = Version::HTTP_11;
+        self.fields.clear();
+        self.facts = Facts::NONE;
+        self.target = 0..0;
+        self.parts = Parts::default();
+    }
+
+    /// A head without fields.
+    pub fn new(method: Method, target: &str, version: Version) -> Self {
+        let mut made = Self::default();
+        made.begin(method, target, version);
+        made
+    }
+
+    /// Begins a head anew, without fields. `target` is visible ASCII.
+    pub fn begin(&mut self, method: Method, target: &str, version: Version) {
+        self.clear();
+        (self.method, self.version) = (method, version);
+        self.fields.begin(target.as_bytes());
+        self.target = 0..target.len();
+        self.parts = target::split(target.as_bytes(), &mut self.facts);
+    }
+
+    /// The target as it was sent.
+    pub fn target(&self) -> &str {
+        text(self.fields.bytes(), &self.target)
+    }
+
+    /// The target's form.
+    pub fn form(&self) -> Form {
+        self.parts.form
+    }
+
+    /// The authority that an absolute target names.
+    pub fn authority(&self) -> Option<&str> {
+        let authority = || &self.target()[self.parts.authority.clone()];
+        (self.parts.form == Form::Absolute).then(authority)
+    }
+
+    /// The scheme of an absolute target, as it was sent.
+    pub fn scheme(&self) -> Option<&str> {
+        let length = self.parts.authority.start.checked_sub("://".len())?;
+        (self.parts.form == Form::Absolute).then(|| &self.target()[..length])
+    }
+
+    /// The path, without the query; `/` where an absolute target has none.
+    pub fn path(&self) -> &str {
+        match &self.target()[self.parts.path.clone()] {
+            "" => "/",
+            path => path,
+        }
+    }
+
+    /// What stands behind the first `?`, as sent; empty where there is none.
+    pub fn query(&self) -> &str {
+        let query = self.parts.query.clone();
+        query.map_or("", |query| &self.target()[query])
+    }
+
+    /// Path and query as a target reads them. An absolute target without a path has the root (RFC 9112
+    /// section 3.2.1).
+    pub fn origin_form(&self) -> Cow<'_, str> {
+        let Parts { path, query, .. } = &self.parts;
+        let end = query.as_ref().map_or(path.end, |query| query.end);
+        let text = &self.target()[path.start..end];
+        if path.is_empty() { Cow::Owned(format!("/{text}")) } else { Cow::Borrowed(text) }
+    }
+
+    /// Reads one head off the front of `bytes`; how long it is, or `None` if it is not all there.
+    /// Empty lines before it are part of it (RFC 9112 section 2.2).
+    ///
+    /// # Errors
+    /// When it cannot be one. What was read until then is in `self`, for the log.
+    pub fn parse(&mut self, bytes: &[u8], bounds: Bounds) -> Result<Option<usize>, BadHead> {
+        let parsed = self.read(bytes, bounds);
+        match parsed {
+            Ok(Some(length)) if length > bounds.bytes => Err(BadHead::TooLarge),
+            Ok(None) if bytes.len() >= bounds.bytes => Err(match self.target.is_empty() {
+                true => BadHead::TargetTooLong,
+                false => BadHead::TooLarge,
+            }),
+            parsed => parsed,
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8], bounds: Bounds) -> Result<Option<usize>, BadHead> {
+        self.clear();
+        let mut begins = 0;
+        while let Some(b'\r' | b'\n') = bytes.get(begins) {
+            match &bytes[begins..] {
+                [b'\r', b'\n', ..] => begins += 2,
+                [b'\n', ..] => {
+                    self.facts.note(Facts::BARE_LF);
+                    begins += 1;
+                }
+                [b'\r'] => return Ok(None),
+                _ => return Err(BadHead::Malformed),
+            }
+            self.facts.note(Facts::LEADING_EMPTY_LINES);
+        }
+        let Some(first) = self.read_request_line(bytes, begins)? else { return Ok(None) };
+        self.fields.read(bytes, first, bounds.fields, &mut self.facts)
+    }
+
+    /// Reads the request line at `begins`; where the next line begins.
+    fn read_request_line(
+        &mut self,
+        bytes: &[u8],
+        begins: usize,
+    ) -> Result<Option<usize>, BadHead> {
+        let method_end = scan::token_end(bytes, begins);
+        let target_end = scan::visible_end(bytes, method_end + 1);
+        let method = &bytes[begins..method_end];
+        // The way nearly all come: one space, a target, one space, a version, CRLF.
+        let rest = bytes.get(target_end..).unwrap_or_default();
+        if bytes.get(method_end) == Some(&b' ')
+            && method_end > begins
+            && target_end > method_end + 1
+            && let Some(line_rest) = rest.first_chunk::<11>()
+            && line_rest.starts_with(b" HTTP/1.")
+            && line_rest.ends_with(b"\r\n")
+            && let Some(version) = version(&line_rest[1..9], &mut self.facts)
+        {
+            self.note_line(bytes, method, method_end + 1..target_end, version);
+            return Ok(Some(target_end + 11));
+        }
+        self.read_odd_line(bytes, begins)
+    }
+
+    fn note_line(&mut self, bytes: &[u8], method: &[u8], target: Range<usize>, version: Version) {
+        // A token of any length is a method; the longest that is served is the policy's to say.
+        self.method = Method::from_bytes(method).unwrap_or_default();
+        self.version = version;
+        let text = &bytes[target];
+        self.parts = target::split(text, &mut self.facts);
+        // Only the target is kept of the line: the fields' own lines follow it in the buffer.
+        self.fields.begin(text);
+        self.target = 0..text.len();
+    }
+
+    /// A request line that is none of the usual, or not all there.
+    #[cold]
+    fn read_odd_line(&mut self, bytes: &[u8], begins: usize) -> Result<Option<usize>, BadHead> {
+        let rest = &bytes[begins..];
+        if rest.starts_with(b"PRI * HTTP/2.0\r\n") {
+            return Err(BadHead::Http2Preface);
+        }
+        let method_end = scan::token_end(bytes, begins);
+        if bytes.get(method_end).is_some_and(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) {
+            // TLS or another protocol: nothing that comes later makes it HTTP.
+            self.facts.note(Facts::BAD_METHOD);
+            return Err(BadHead::Malformed);
+        }
+        let Some(found) = memchr::memchr(b'\n', rest) else { return Ok(None) };
+        let line = match rest[..found].strip_suffix(b"\r") {
+            Some(line) => line,
+            None => {
+                self.facts.note(Facts::BARE_LF);
+                &rest[..found]
+            }
+        };
+        let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+        let trimmed = line.trim_ascii();
+        let method_length = trimmed.iter().position(blank).unwrap_or(trimmed.len());
+        let (method, after) = trimmed.split_at(method_length);
+        let after = after.trim_ascii_start();
+        let version_begins = after.iter().rposition(blank).map_or(0, |at| at + 1);
+        let (target, last) = after.split_at(version_begins);
+        let target = target.trim_ascii_end();
+        if method.len() + target.len() + last.len() + 2 != line.len()
+            || line[method.len()] != b' '
+        {
+            self.facts.note(Facts::ODD_BLANKS);
+        }
+        if !scan::is_token(method) {
+            self.facts.note(Facts::BAD_METHOD);
+            return Err(BadHead::Malformed);
+        }
+        if target.is_empty() {
+            // One word behind the method: a target without a version, or none.
+            self.facts.note(Facts::NO_VERSION);
+            self.keep_target(last);
+            return Err(BadHead::Malformed);
+        }
+        if scan::visible_end(target, 0) != target.len() {
+            self.facts.note(Facts::BAD_TARGET);
+            self.keep_target(target);
+            return Err(BadHead::Malformed);
+        }
+        let Some(version) = version(last, &mut self.facts) else {
+            self.facts.note(Facts::BAD_VERSION);
+            self.keep_target(target);
+            return Err(BadHead::Malformed);
+        };
+        self.note_line(target, method, 0..target.len(), version);
+        Ok(Some(begins + found + 1))
+    }
+
+    /// Keeps as much of a target as can be shown, for the log.
+    fn keep_target(&mut self, target: &[u8]) {
+        let shown = &target[..scan::visible_end(target, 0)];
+        self.fields.begin(shown);
+        self.target = 0..shown.len();
+        self.parts = Parts::default();
+    }
+}
+
+/// `HTTP/1.0` and `HTTP/1.1`; later minor versions are read as the last known (RFC 9110 section 2.5).
+fn version(text: &[u8], facts: &mut Facts) -> Option<Version> {
+    match text.strip_prefix(b"HTTP/1.")? {
+        b"0" => Some(Version::HTTP_10),
+        b"1" => Some(Version::HTTP_11),
+        [b'2'..=b'9'] => {
+            facts.note(Facts::MINOR_VERSION);
+            Some(Version::HTTP_11)
+        }
+        _ => None,
+    }
+}
+
+/// Visible ASCII as text.
+fn text<'b>(bytes: &'b [u8], range: &Range<usize>) -> &'b str {
+    std::str::from_utf8(&bytes[range.clone()]).unwrap_or_default()
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, version, fields, .. } = self;
+        let path = self.path();
+        f.debug_struct("Request")
+            .field("method", method)
+            .field("path", &path)
+            .field("version", version)
+            .field("fields", fields)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+use super::*;
+use crate::http1::name::Name;
+use proptest::prelude::*;
+
+const BOUNDS: Bounds = Bounds { bytes: 4_096, fields: 10 };
+
+fn parse(text: &[u8]) -> (Request, Result<Option<usize>, BadHead>) {
+    let mut request = Request::default();
+    let parsed = request.parse(text, BOUNDS);
+    (request, parsed)
+}
+
+fn written(request: &Request) -> String {
+    let mut out = Vec::new();
+    request.fields.write(&mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[test]
+fn a_usual_head_is_read_and_its_lines_are_written_as_they_came() {
+    let text = b"POST /cart?item=1 HTTP/1.1\r\nHost: shop\r\nX-Odd_Case: a, b\r\nCookie: c=1\r\n\r\nbody";
+    let (request, parsed) = parse(text);
+    assert_eq!(parsed, Ok(Some(text.len() - 4)));
+    assert_eq!((request.method.as_str(), request.version), ("POST", Version::HTTP_11));
+    assert_eq!((request.target(), request.path(), request.query()), ("/cart?item=1", "/cart", "item=1"));
+    assert_eq!(request.fields.get(Name::Host), Some(&b"shop"[..]));
+    assert_eq!(request.fields.get_named("x-odd_case"), Some(&b"a, b"[..]));
+    assert!(request.facts.is_empty());
+    assert_eq!(written(&request), "Host: shop\r\nX-Odd_Case: a, b\r\nCookie: c=1\r\n");
+}
+
+#[test]
+fn odd_spellings_are_noted_and_written_as_rfc_9112_has_them() {
+    for (head, facts, fields) in [
+        ("GET / HTTP/1.1\nHost: a\n\n", Facts::BARE_LF, "Host: a\r\n"),
+        ("GET / HTTP/1.1\r\nHost: a\n\r\n", Facts::BARE_LF, "Host: a\r\n"),
+        ("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Facts::LEADING_EMPTY_LINES, "Host: a\r\n"),
+        ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
+        ("GET / HTTP/1.1 \r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
+        ("GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
+        ("GET / HTTP/1.5\r\nHost: a\r\n\r\n", Facts::MINOR_VERSION, "Host: a\r\n"),
+        ("GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", Facts::FRAGMENT, "Host: a\r\n"),
+        ("GET /<a> HTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_TARGET, "Host: a\r\n"),
+        ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", Facts::BLANK_BEFORE_COLON, "Host: a\r\n"),
+        ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", Facts::FOLDED, "A: b   c\r\n"),
+        ("GET / HTTP/1.1\r\nA:\r\n\tc\r\nB: d\r\n\r\n", Facts::FOLDED, "A: c\r\nB: d\r\n"),
+        ("GET / HTTP/1.1\r\nA: b\0c\x01d\re\r\n\r\n", Facts::CONTROL_IN_VALUE, "A: b c d e\r\n"),
+        ("GET / HTTP/1.1\r\nA: \u{e9}\r\n\r\n", Facts::OBS_TEXT, "A: \u{e9}\r\n"),
+        ("GET / HTTP/1.1\r\nA:  b \t\r\nC:\r\n\r\n", Facts::NONE, "A: b\r\nC:\r\n"),
+    ] {
+        let (request, parsed) = parse(head.as_bytes());
+        assert_eq!(parsed, Ok(Some(head.len())), "{head:?}");
+        assert_eq!(request.facts, facts, "{head:?}");
+        assert_eq!(written(&request), fields, "{head:?}");
+    }
+}
+
+#[test]
+fn what_is_no_message_of_rfc_9112_is_refused_with_what_was_seen() {
+    for (head, facts, target) in [
+        ("GET /\r\n", Facts::NO_VERSION, "/"),
+        ("GET\r\n", Facts::NO_VERSION, ""),
+        ("GET / HTTP/2.0\r\n\r\n", Facts::BAD_VERSION, "/"),
+        ("GET / http/1.1\r\n\r\n", Facts::BAD_VERSION, "/"),
+        ("GET / HTTP/1.10\r\n\r\n", Facts::BAD_VERSION, "/"),
+        ("GET /a b HTTP/1.1\r\n\r\n", Facts::BAD_TARGET, "/a"),
+        ("GET /\u{e9} HTTP/1.1\r\n\r\n", Facts::BAD_TARGET, "/"),
+        ("G(T / HTTP/1.1\r\n\r\n", Facts::BAD_METHOD, ""),
+        ("\x16\x03\x01", Facts::BAD_METHOD, ""),
+        ("GET / HTTP/1.1\r\nHost\r\n\r\n", Facts::NO_COLON, "/"),
+        ("GET / HTTP/1.1\r\n: a\r\n\r\n", Facts::EMPTY_NAME, "/"),
+        ("GET / HTTP/1.1\r\nA b: c\r\n\r\n", Facts::BAD_NAME, "/"),
+        ("GET / HTTP/1.1\r\n a: c\r\n\r\n", Facts::BAD_NAME, "/"),
+        ("GET / HTTP/1.1\r\nA(: c\r\n\r\n", Facts::BAD_NAME, "/"),
+    ] {
+        let (request, parsed) = parse(head.as_bytes());
+        assert_eq!(parsed, Err(BadHead::Malformed), "{head:?}");
+        assert!(request.facts.has(facts), "{head:?}");
+        assert_eq!(request.target(), target, "{head:?}");
+        assert!(request.fields.is_empty());
+    }
+    assert_eq!(parse(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").1, Err(BadHead::Http2Preface));
+}
+
+#[test]
+fn a_head_has_its_bounds() {
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(BOUNDS.bytes));
+    assert_eq!(parse(long[..BOUNDS.bytes].as_bytes()).1, Err(BadHead::TargetTooLong));
+    assert_eq!(parse(long.as_bytes()).1, Err(BadHead::TooLarge));
+    let long = format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(BOUNDS.bytes));
+    assert_eq!(parse(long.as_bytes()).1, Err(BadHead::TooLarge));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(BOUNDS.fields + 1));
+    assert_eq!(parse(many.as_bytes()).1, Err(BadHead::TooLarge));
+    let enough = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(BOUNDS.fields));
+    assert_eq!(parse(enough.as_bytes()).1, Ok(Some(enough.len())));
+}
+
+#[test]
+fn an_absolute_target_names_its_authority() {
+    let (request, _) = parse(b"GET http://shop:8080?x=1 HTTP/1.1\r\n\r\n");
+    assert_eq!(request.authority(), Some("shop:8080"));
+    assert_eq!(request.scheme(), Some("http"));
+    assert_eq!((request.path(), request.query()), ("/", "x=1"));
+    assert_eq!(request.origin_form(), "/?x=1");
+    let (request, _) = parse(b"GET /a?b#c HTTP/1.1\r\n\r\n");
+    assert_eq!((request.authority(), &*request.origin_form()), (None, "/a?b"));
+}
+
+proptest! {
+    /// However a head is cut, a part of it is not there yet or is refused as the whole is.
+    #[test]
+    fn a_head_cut_anywhere_is_not_there_yet(
+        head in "(GET|P!ST) /[a-z?<\u{e9} ]{0,4} HTTP/1.[0-9]\r?\n([a-zA-Z:]{1,3}[: ][ \ta-z\x01\r]{0,3}\r?\n){0,4}\r?\n",
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let head = head.as_bytes();
+        let (_, whole) = parse(head);
+        let cut = cut.index(head.len());
+        let (_, part) = parse(&head[..cut]);
+        match (whole, part) {
+            (Ok(Some(length)), Ok(Some(found))) => prop_assert_eq!(length, found),
+            (Ok(Some(length)), Ok(None)) => prop_assert!(cut < length),
+            (Ok(Some(_)), Err(bad)) => prop_assert!(false, "{:?}", bad),
+            (Err(whole), Err(part)) => prop_assert_eq!(whole, part),
+            (Err(_), part) => prop_assert!(part != Ok(Some(cut)) || cut > 0),
+            (Ok(None), part) => prop_assert!(part.is_ok()),
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(&bytes);
+        let mut text = b"GET / HTTP/1.1\r\n".to_vec();
+        text.extend_from_slice(&bytes);
+        let (request, _) = parse(&text);
+        let _ = written(&request);
+    }
+}

@@ -1,0 +1,231 @@
+//! The head of a response: parsed from a target's bytes, or put together from HTTP/2's fields or by
+//! the balancer; how its body ends, and whether the connection may be used again (RFC 9112 sections
+//! 4, 6.3 and 9.3).
+
+use super::decode::Framing;
+use super::facts::Facts;
+use super::fields::Fields;
+use super::name::Name;
+use super::request::BadHead;
+use http::{Method, StatusCode, Version};
+use std::fmt;
+
+/// A response's head. All of it is in one buffer.
+#[derive(Clone, Default)]
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// The fields.
+    pub fields: Fields,
+    /// The reason as it was sent, at the buffer's beginning; `None` is the usual one.
+    reason: Option<usize>,
+}
+
+/// A response's head (ALB: 32 K, else 502).
+pub const MAX_HEAD: usize = 32 * 1_024;
+/// Fields of one head, as many as hyper and nginx take by default.
+const MAX_FIELDS: usize = 100;
+
+/// `HTTP/1.1 200`
+const STATUS: usize = 12;
+
+/// Spellings that are refused in a response: two readers may read them differently, and the one who
+/// sends them is the operator's own.
+const REFUSED: Facts =
+    Facts::FOLDED.and(Facts::BLANK_BEFORE_COLON).and(Facts::CONTROL_IN_VALUE);
+
+/// A response that cannot be read as one message of RFC 9112, or is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadResponse;
+
+/// How a response goes on behind its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// How its body ends.
+    pub framing: Framing,
+    /// Whether another request may follow on the connection.
+    pub keep_alive: bool,
+}
+
+impl Response {
+    /// A head without fields, and with the usual reason.
+    pub fn new(status: StatusCode) -> Self {
+        let mut made = Self::default();
+        made.begin(status);
+        made
+    }
+
+    /// Begins a head anew, without fields, with the usual reason.
+    pub fn begin(&mut self, status: StatusCode) {
+        self.status = status;
+        self.version = Version::HTTP_11;
+        self.reason = None;
+        self.fields.clear();
+    }
+
+    /// The reason.
+    pub fn reason(&self) -> &[u8] {
+        match self.reason {
+            Some(length) => &self.fields.bytes()[..length],
+            None => self.status.canonical_reason().unwrap_or_default().as_bytes(),
+        }
+    }
+
+    /// Reads one head off the front of `bytes`; how long it is, or `None` if it is not all there.
+    ///
+    /// # Errors
+    /// When it is no head, or is too large.
+    pub fn parse(&mut self, bytes: &[u8]) -> Result<Option<usize>, BadResponse> {
+        self.begin(StatusCode::OK);
+        let parsed = self.read(bytes).map_err(|_: BadHead| BadResponse)?;
+        match parsed {
+            Some(length) if length > MAX_HEAD => Err(BadResponse),
+            None if bytes.len() > MAX_HEAD => Err(BadResponse),
+            parsed => Ok(parsed),
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> Result<Option<usize>, BadHead> {
+        let Some((line, rest)) = bytes.split_at_checked(STATUS) else {
+            // What cannot become a status line is none already.
+            let prefix = &b"HTTP/1."[..bytes.len().min(7)];
+            return if bytes.starts_with(prefix) { Ok(None) } else { Err(BadHead::Malformed) };
+        };
+        self.version = match &line[..9] {
+            b"HTTP/1.1 " => Version::HTTP_11,
+            b"HTTP/1.0 " => Version::HTTP_10,
+            _ => return Err(BadHead::Malformed),
+        };
+        self.status = StatusCode::from_bytes(&line[9..]).map_err(|_| BadHead::Malformed)?;
+        let Some(found) = memchr::memchr(b'\n', rest) else { return Ok(None) };
+        let reason = rest[..found].strip_suffix(b"\r").unwrap_or(&rest[..found]);
+        let reason = match reason {
+            [] => reason,
+            [b' ', reason @ ..] => reason,
+            _ => return Err(BadHead::Malformed),
+        };
+        let is_text = |&byte: &u8| byte == b'\t' || byte >= 0x20 && byte != 0x7f;
+        if self.status.canonical_reason().map(str::as_bytes) != Some(reason) {
+            if !reason.iter().all(is_text) {
+                return Err(BadHead::Malformed);
+            }
+            self.fields.begin(reason);
+            self.reason = Some(reason.len());
+        }
+        let mut facts = Facts::NONE;
+        let length = self.fields.read(bytes, STATUS + found + 1, MAX_FIELDS, &mut facts)?;
+        if facts.has(REFUSED) { Err(BadHead::Malformed) } else { Ok(length) }
+    }
+
+    /// How the body of this answer to a request of this method ends. Lengths that agree become one
+    /// field; one that does not count is removed.
+    ///
+    /// # Errors
+    /// When it is framed in a way two readers could read differently.
+    pub fn frame(&mut self, asked: &Method) -> Result<Rest, BadResponse> {
+        let codings = self.fields.has(Name::TransferEncoding);
+        if codings {
+            let mut lines = self.fields.all(Name::TransferEncoding);
+            let first = lines.next().is_some_and(|line| line.eq_ignore_ascii_case(b"chunked"));
+            // We never said that we take another coding (RFC 9112 section 7.4). A hop of HTTP/1.0 may
+            // have passed it on unread (section 6.1).
+            if !first || lines.next().is_some() || self.version == Version::HTTP_10 {
+                return Err(BadResponse);
+            }
+        }
+        let length = self.one_length()?;
+        let (framing, is_certain) = if *asked == Method::HEAD || is_bodiless(self.status) {
+            (Framing::Length(0), true)
+        } else if codings {
+            // With both, Transfer-Encoding counts, Content-Length must not go on, and a target that
+            // sends that is not asked again on this connection (RFC 9112 section 6.3).
+            self.fields.remove(Name::ContentLength);
+            (Framing::Chunked, length.is_none())
+        } else {
+            length.map_or((Framing::UntilClose, false), |length| (Framing::Length(length), true))
+        };
+        Ok(Rest { framing, keep_alive: is_certain && self.keeps_alive() })
+    }
+
+    /// The one length all of Content-Length agrees on. Several become one line.
+    fn one_length(&mut self) -> Result<Option<u64>, BadResponse> {
+        if !self.fields.has(Name::ContentLength) {
+            return Ok(None);
+        }
+        let mut length = None;
+        let mut count = 0;
+        for line in self.fields.all(Name::ContentLength) {
+            for text in line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                count += 1;
+                let said = number(text).ok_or(BadResponse)?;
+                if length.is_some_and(|length| length != said) {
+                    return Err(BadResponse);
+                }
+                length = Some(said);
+            }
+        }
+        if let Some(length) = length.filter(|_| count > 1) {
+            self.fields.set(Name::ContentLength, itoa::Buffer::new().format(length).as_bytes());
+        }
+        Ok(length)
+    }
+
+    fn keeps_alive(&self) -> bool {
+        let is_new = self.version == Version::HTTP_11;
+        if !self.fields.has(Name::Connection) {
+            return is_new;
+        }
+        let says = |option: &[u8]| list_has(self.fields.all(Name::Connection), option);
+        !says(b"close") && (is_new || says(b"keep-alive"))
+    }
+
+    /// Writes status line and fields as HTTP/1.1 has them. No empty line follows.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(self.status.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.reason());
+        out.extend_from_slice(b"\r\n");
+        self.fields.write(out);
+    }
+}
+
+/// Whether an answer of this status never has a body (RFC 9110 section 6.4.1).
+pub fn is_bodiless(status: StatusCode) -> bool {
+    status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Digits alone: `str::parse` takes a sign.
+pub fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}
+
+/// Whether comma-separated lists, one a line, have this member in any case.
+pub fn list_has<'l>(mut lines: impl Iterator<Item = &'l [u8]>, member: &[u8]) -> bool {
+    lines.any(|line| {
+        let members = line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        members.into_iter().any(|said| said.eq_ignore_ascii_case(member))
+    })
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, fields, .. } = self;
+        f.debug_struct("Response")
+            .field("status", status)
+            .field("fields", fields)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

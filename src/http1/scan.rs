@@ -1,0 +1,147 @@
+//! Finding the parts of a head: eight bytes at a time where it pays, by table elsewhere.
+
+/// Whether a value could end its line, or hold what ends strings elsewhere.
+pub(super) fn has_line_end(value: &[u8]) -> bool {
+    memchr::memchr3(b'\r', b'\n', 0, value).is_some()
+}
+
+/// Bytes of a token (RFC 9110 section 5.6.2).
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = matches!(byte as u8,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_'
+            | b'`' | b'|' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z');
+        byte += 1;
+    }
+    table
+};
+
+/// The index of the first byte at or behind `from` that is of no token; the length where all are.
+#[inline]
+pub(super) fn token_end(bytes: &[u8], from: usize) -> usize {
+    let rest = bytes.get(from..).unwrap_or_default();
+    let length = rest.iter().position(|&byte| !TOKEN[usize::from(byte)]);
+    from + length.unwrap_or(rest.len())
+}
+
+/// Whether all of it is one token.
+pub fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|&byte| TOKEN[usize::from(byte)])
+}
+
+const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// Marks the bytes of a word that are below `bound` (at most 0x80), are 0x7f, or have the top bit.
+#[inline]
+fn odd_bytes(word: u64, bound: u8) -> u64 {
+    let below = word.wrapping_sub(ONES * u64::from(bound));
+    let deleted = word ^ (ONES * 0x7f);
+    // A byte borrows from the next only where it is below the bound itself, so the lowest mark, the
+    // only one that is used, is never wrong.
+    (below | word | deleted.wrapping_sub(ONES)) & TOPS
+}
+
+/// The index of the first byte at or behind `from` that is below `bound`, 0x7f or above; the length
+/// where there is none.
+#[inline]
+fn first_odd(bytes: &[u8], from: usize, bound: u8) -> usize {
+    let mut at = from;
+    while let Some(eight) = bytes.get(at..at + 8).and_then(|eight| eight.first_chunk::<8>()) {
+        let odd = odd_bytes(u64::from_le_bytes(*eight), bound);
+        if odd != 0 {
+            return at + (odd.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    let found = rest.iter().position(|&byte| byte < bound || byte >= 0x7f);
+    at + found.unwrap_or(rest.len())
+}
+
+/// The index of the first byte that is not visible ASCII or a space.
+#[inline]
+pub(super) fn text_end(bytes: &[u8], from: usize) -> usize {
+    first_odd(bytes, from, 0x20)
+}
+
+/// The index of the first byte that is not visible ASCII.
+#[inline]
+pub(super) fn visible_end(bytes: &[u8], from: usize) -> usize {
+    first_odd(bytes, from, 0x21)
+}
+
+/// The index behind the blanks at `from`.
+#[inline]
+pub(super) fn skip_blanks(bytes: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while let Some(b' ' | b'\t') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+/// The index behind the head's last byte, its empty line included; searched from `from`, before which
+/// no head ends. An end within the last two bytes before `from` is found too.
+pub fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from.saturating_sub(2);
+    while let Some(found) = memchr::memchr(b'\n', bytes.get(at..)?) {
+        let next = at + found + 1;
+        match &bytes[next..] {
+            [b'\n', ..] => return Some(next + 1),
+            [b'\r', b'\n', ..] => return Some(next + 2),
+            _ => at = next,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn eight_bytes_at_a_time_find_what_one_byte_at_a_time_finds(
+            bytes in proptest::collection::vec(
+                prop_oneof![8 => 0x1e_u8..0x23, 8 => 0x7d_u8..0x82, 20 => 0x40_u8..0x60, 1 => any::<u8>()],
+                0..40,
+            ),
+            from in 0_usize..4,
+        ) {
+            for (bound, found) in [
+                (0x20, text_end as fn(&[u8], usize) -> usize),
+                (0x21, visible_end),
+            ] {
+                let slow = bytes.iter().enumerate().skip(from).find(|(_, byte)| {
+                    **byte < bound || **byte >= 0x7f
+                });
+                let from = from.min(bytes.len());
+                let expected = slow.map_or(bytes.len(), |(at, _)| at);
+                prop_assert_eq!(found(&bytes, from), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_ends_with_its_empty_line_wherever_the_search_begins() {
+        for (text, end) in [
+            ("GET / HTTP/1.1\r\na: b\r\n\r\nrest", Some(24)),
+            ("GET / HTTP/1.1\n\nrest", Some(16)),
+            ("GET / HTTP/1.1\r\n\nrest", Some(17)),
+            ("GET / HTTP/1.1\r\na: b\r\n", None),
+            ("GET / HTTP/1.1\r\na: b\r\n\r", None),
+        ] {
+            assert_eq!(head_end(text.as_bytes(), 0), end, "{text:?}");
+            // However it came in two pieces.
+            for cut in 0..text.len() {
+                let first = head_end(&text.as_bytes()[..cut], 0);
+                let found = first.or_else(|| head_end(text.as_bytes(), cut));
+                assert_eq!(found, end, "{text:?} cut at {cut}");
+            }
+        }
+    }
+}

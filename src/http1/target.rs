@@ -1,0 +1,131 @@
+//! A request's target in its parts (RFC 9112 section 3.2): byte ranges of the text as it was sent,
+//! for bytes that no URI has are sent on as they came.
+
+use super::facts::Facts;
+use std::ops::Range;
+
+/// The form of a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// `/path?query`
+    #[default]
+    Origin,
+    /// `http://host/path?query`
+    Absolute,
+    /// `*`
+    Asterisk,
+    /// Anything else, the form of CONNECT included, which the balancer takes no part in.
+    Other,
+}
+
+/// A target's parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Its form.
+    pub form: Form,
+    /// The authority of an absolute form.
+    pub authority: Range<usize>,
+    /// The path; empty where an absolute form has none.
+    pub path: Range<usize>,
+    /// The part between the first `?` and a fragment, where there is one.
+    pub query: Option<Range<usize>>,
+}
+
+/// Bytes of a URI (RFC 3986 section 2); among visible ones the others are `"<>\^` and
+/// backtick, `{|}`. A bit each: 1 is another byte, 2 is `?` or `#`.
+static KIND: [u8; 256] = {
+    let mut table = [1; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        table[byte] = match byte as u8 {
+            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => 1,
+            b'?' | b'#' => 2,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    table
+};
+
+/// Splits a target, and notes what is odd about it.
+pub fn split(target: &[u8], facts: &mut Facts) -> Parts {
+    let (form, authority, begins) = match target {
+        [b'/', ..] => (Form::Origin, 0..0, 0),
+        b"*" => (Form::Asterisk, 0..0, 0),
+        _ => match scheme_length(target) {
+            Some(length) => {
+                let rest = &target[length..];
+                let is_end = |byte: &u8| matches!(byte, b'/' | b'?' | b'#');
+                let end = length + rest.iter().position(is_end).unwrap_or(rest.len());
+                (Form::Absolute, length..end, end)
+            }
+            None => (Form::Other, 0..0, 0),
+        },
+    };
+    let mut query = None;
+    let mut end = target.len();
+    let mut is_odd = false;
+    for (at, &byte) in target.iter().enumerate().skip(begins) {
+        match KIND[usize::from(byte)] {
+            0 => {}
+            2 if byte == b'#' => {
+                facts.note(Facts::FRAGMENT);
+                end = at;
+                break;
+            }
+            2 => {
+                query.get_or_insert(at);
+            }
+            _ => is_odd = true,
+        }
+    }
+    if is_odd {
+        facts.note(Facts::ODD_TARGET);
+    }
+    let path = begins..query.unwrap_or(end);
+    Parts { form, authority, path, query: query.map(|at| at + 1..end) }
+}
+
+/// The length of `http://` or of another scheme with its `://` (RFC 3986 section 3.1).
+fn scheme_length(target: &[u8]) -> Option<usize> {
+    let colon = target.iter().position(|&byte| {
+        !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+    })?;
+    let is_scheme = target.first().is_some_and(u8::is_ascii_alphabetic);
+    (is_scheme && target[colon..].starts_with(b"://")).then_some(colon + 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(target: &str) -> (Form, &str, &str, Option<&str>, Facts) {
+        let mut facts = Facts::default();
+        let parts = split(target.as_bytes(), &mut facts);
+        let query = parts.query.map(|query| &target[query]);
+        (parts.form, &target[parts.authority], &target[parts.path], query, facts)
+    }
+
+    #[test]
+    fn a_target_is_split_as_it_was_sent() {
+        let none = Facts::NONE;
+        for (target, form, authority, path, query, facts) in [
+            ("/", Form::Origin, "", "/", None, none),
+            ("/a?b=c?d", Form::Origin, "", "/a", Some("b=c?d"), none),
+            ("/a?", Form::Origin, "", "/a", Some(""), none),
+            ("//a/b", Form::Origin, "", "//a/b", None, none),
+            ("*", Form::Asterisk, "", "*", None, none),
+            ("http://h", Form::Absolute, "h", "", None, none),
+            ("http://h?x=1", Form::Absolute, "h", "", Some("x=1"), none),
+            ("HTTPS://u@h:8/a?b", Form::Absolute, "u@h:8", "/a", Some("b"), none),
+            ("h:80", Form::Other, "", "h:80", None, none),
+            ("**", Form::Other, "", "**", None, none),
+            ("/a#b?c", Form::Origin, "", "/a", None, Facts::FRAGMENT),
+            ("/a?b#c", Form::Origin, "", "/a", Some("b"), Facts::FRAGMENT),
+            ("/\"<a>`", Form::Origin, "", "/\"<a>`", None, Facts::ODD_TARGET),
+            ("/{a}|b^\\", Form::Origin, "", "/{a}|b^\\", None, Facts::ODD_TARGET),
+        ] {
+            assert_eq!(parts(target), (form, authority, path, query, facts), "{target}");
+        }
+    }
+}
