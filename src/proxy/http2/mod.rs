@@ -12,6 +12,7 @@ use super::workplace::Workplace;
 use crate::config::settings::Limits;
 use crate::ground::clock::Moment;
 use crate::net::stream::WatchedStream;
+use crate::net::timer::{self, Sleep};
 use crate::policy::conduct::Conduct;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
@@ -24,7 +25,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::time::Sleep;
 
 /// What clients may send before a target takes it, of one stream and of all together. The library
 /// bounds small DATA frames by half of the second.
@@ -178,7 +178,7 @@ pub(super) async fn serve(
                 });
                 let (times, longest) = if says_nothing { PAUSE_FOR_NOTHING } else { PAUSE };
                 let time = (work * times).clamp(SHORTEST_PAUSE, longest);
-                pause = Some(Box::pin(tokio::time::sleep(time)));
+                pause = Some(timer::sleep(time));
                 // Its timer begins now.
                 is_over(&mut pause, cx);
             } else {
@@ -211,9 +211,9 @@ fn begin_turn(workplace: &Workplace, progress: &Progress, cx: &Context<'_>) {
 }
 
 /// Whether nothing is waited for any more.
-fn is_over(pause: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+fn is_over(pause: &mut Option<Sleep>, cx: &mut Context<'_>) -> bool {
     if let Some(sleep) = pause
-        && sleep.as_mut().poll(cx).is_pending()
+        && Pin::new(sleep).poll(cx).is_pending()
     {
         return false;
     }
@@ -253,7 +253,7 @@ async fn say_goodbye(
         polled
     });
     // Whoever takes nothing is not waited for.
-    let _ = tokio::time::timeout(GOODBYE, closed).await;
+    let _ = timer::timeout(GOODBYE, closed).await;
 }
 
 impl Shared {

@@ -5,6 +5,7 @@ use super::incoming::{fault, gather, poll_data};
 use super::outflow::{Outflow, Pieces, Queued};
 use super::tunnel::StreamTunnel;
 use super::{FIELD_IN_MEMORY, Open, Shared};
+use crate::net::timer;
 use crate::policy::headers::head::Refusal;
 use crate::policy::headers::http2;
 use crate::proxy::body::{Broken, ClientBody, Fault, ResponseBody};
@@ -183,7 +184,7 @@ async fn drain(mut body: RecvStream) {
         }
         Poll::Ready(())
     });
-    let _ = tokio::time::timeout(DRAINED_FOR, read).await;
+    let _ = timer::timeout(DRAINED_FOR, read).await;
 }
 
 /// How much and how long is read after an answer that came early.
