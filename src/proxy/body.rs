@@ -2,7 +2,7 @@
 
 use super::exchange::Exchange;
 use super::failure::Failure;
-use super::http2::stream::StreamBody;
+use super::http2::recv_body::StreamBody;
 use super::progress::Progress;
 use super::target_side::TargetSide;
 use crate::model::places::InFlight;
