@@ -7,6 +7,7 @@ use crate::ground::seldom::Seldom;
 use crate::model::published::Reader;
 use crate::model::report::Report;
 use crate::net::listen::{AcceptFailure, sort_accept_error};
+use crate::net::timer;
 use crate::net::tls::certificates::Certificates;
 use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
@@ -25,9 +26,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
-/// How often deadlines are looked at and the access log is handed over.
+/// How often deadlines are looked at and the access log is handed over, while there is something to
+/// look at.
 const TICK: Duration = Duration::from_millis(100);
 /// How long accepting pauses when descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -96,6 +98,8 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         under_way: RefCell::default(),
         first_reserved,
         shortage_told: Cell::default(),
+        rests: Cell::default(),
+        stirred: Notify::default(),
     });
     let turns = Handshakes::turns();
     for Socket { listener, socket, open, certificates } in sockets {
@@ -105,13 +109,11 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         let door = Door { desk: desk.clone(), listener, open, handshakes };
         tokio::task::spawn_local(door.accept_all(socket, stage.clone()));
     }
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tick = timer::interval(TICK);
     let mut leaving: Option<Instant> = None;
     loop {
         tokio::select! {
-            _ = tick.tick() => {
-                let now = Moment::now();
+            now = tick.tick(), if !desk.rests.get() => {
                 desk.workplace.tick(now);
                 let now = now.monotonic;
                 desk.tick(now, leaving);
@@ -119,7 +121,9 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
                 if leaving.is_some_and(|since| now > since) && desk.is_empty() {
                     return Ok(0);
                 }
+                desk.rests.set(leaving.is_none() && desk.has_nothing_to_tick_for());
             }
+            () = desk.stirred.notified(), if desk.rests.get() => {}
             changed = stage.changed() => {
                 let told = *stage.borrow_and_update();
                 if changed.is_err() || told == Stage::Cut {
@@ -127,6 +131,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
                     return Ok(desk.busy());
                 }
                 if told == Stage::Leaving {
+                    desk.stir();
                     desk.workplace.draining.set(true);
                     leaving = Some(Moment::now().monotonic);
                 }
@@ -141,6 +146,9 @@ struct Desk {
     under_way: RefCell<Vec<Weak<Progress>>>,
     first_reserved: RawFd,
     shortage_told: Cell<Seldom>,
+    /// Whether the tick has stopped, until a connection comes.
+    rests: Cell<bool>,
+    stirred: Notify,
 }
 
 impl Desk {
@@ -155,8 +163,27 @@ impl Desk {
         self.workplace.access().hand_over();
     }
 
+    /// Whether a tick would find nothing: no connections to or from anywhere, no target that refuses.
+    /// The access log was handed over with the tick that asks, and gets its next record from a
+    /// connection.
+    fn has_nothing_to_tick_for(&self) -> bool {
+        self.under_way.borrow().is_empty()
+            && self.workplace.pool.is_empty()
+            && self.workplace.reconnects.is_empty()
+    }
+
+    /// Ticks again, where it has stopped. Until then nothing runs here that asks for the time, and
+    /// then the clocks, which go on from the last tick, are set before anything does.
+    fn stir(&self) {
+        if self.rests.replace(false) {
+            self.workplace.tick(Moment::now());
+            self.stirred.notify_one();
+        }
+    }
+
     /// Whether a line about descriptors is due; a crowd would bring one with every connection.
     fn may_tell_shortage(&self) -> bool {
+        self.stir();
         let mut told = self.shortage_told.get();
         let may = told.may(self.workplace.now().monotonic);
         self.shortage_told.set(told);
@@ -205,14 +232,14 @@ impl Door {
                         if self.desk.may_tell_shortage() {
                             tracing::warn!(%error, "accepting pauses: descriptors have run out");
                         }
-                        tokio::time::sleep(PAUSE).await;
+                        timer::sleep(PAUSE).await;
                     }
                 },
             }
         }
         // Whoever the kernel has already greeted is served; then the socket closes.
         while let Ok(Some(Ok((stream, peer)))) =
-            tokio::time::timeout(Duration::ZERO, socket.accept()).await.map(Some)
+            timer::timeout(Duration::ZERO, socket.accept()).await.map(Some)
         {
             self.admit(stream, peer);
         }
@@ -220,6 +247,7 @@ impl Door {
 
     /// Begins to serve a connection, or closes it: it may not come, or there is no place.
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        self.desk.stir();
         let workplace = &self.desk.workplace;
         if stream.as_raw_fd() >= self.desk.first_reserved {
             workplace.counters.refused.add_one();

@@ -4,6 +4,7 @@
 use super::connect::ConnectError;
 use super::http1::Connection;
 use super::http2::connections::Connections;
+use super::timer;
 use super::tls::{Connector, Connectors};
 use crate::ground::seldom::Seldom;
 use crate::model::live::TargetLive;
@@ -153,6 +154,13 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         }
     }
 
+    /// Whether there is nothing that a tick would look after.
+    pub fn is_empty(&self) -> bool {
+        self.slots.borrow().iter().flatten().all(|slot| {
+            slot.idle.is_empty() && slot.http2.as_ref().is_none_or(|http2| http2.is_empty())
+        })
+    }
+
     /// The connections to a target that speaks HTTP/2.
     pub fn http2(&self, target: &Arc<TargetLive>) -> Rc<Connections> {
         let mut slots = self.slots.borrow_mut();
@@ -204,7 +212,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
                 }
             }
         };
-        tokio::time::timeout(timeout, wait).await.map_err(|_| ConnectError::Full)
+        timer::timeout(timeout, wait).await.map_err(|_| ConnectError::Full)
     }
 
     /// Closes the connection that has been idle longest, which is of no use to the client that

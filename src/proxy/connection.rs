@@ -12,6 +12,7 @@ use super::workplace::Workplace;
 use crate::config::settings::Limits;
 use crate::ground::clock::Moment;
 use crate::net::stream::{Stream, WatchedStream};
+use crate::net::timer;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -229,7 +230,7 @@ async fn finish(workplace: &Rc<Workplace>, progress: &Progress, mut stream: Stre
             let listener = &snapshot.listeners[progress.client.listener].settings;
             let answer = respond::raw(status, &listener.response_fields);
             // Best effort: the socket's buffer takes so few bytes at once, or the client is gone.
-            if let Ok(Ok(())) = tokio::time::timeout(LAST_WORD, stream.write_all(&answer)).await {
+            if let Ok(Ok(())) = timer::timeout(LAST_WORD, stream.write_all(&answer)).await {
                 progress.watch.add_written(answer.len());
             }
         }
@@ -238,7 +239,7 @@ async fn finish(workplace: &Rc<Workplace>, progress: &Progress, mut stream: Stre
     }
     if progress.must_reset() {
         // What was sent before is to arrive before the reset does.
-        let _ = tokio::time::timeout(LONGEST_SEND, stream.reset_once_sent()).await;
+        let _ = timer::timeout(LONGEST_SEND, stream.reset_once_sent()).await;
         progress.ends_by_close(false);
         return;
     }
@@ -246,7 +247,7 @@ async fn finish(workplace: &Rc<Workplace>, progress: &Progress, mut stream: Stre
         linger(workplace, progress, &mut stream, broke_off).await;
     } else if is_silent && stream.is_tls() {
         // At once or not at all: the socket's buffer has room, or the client is gone.
-        let _ = tokio::time::timeout(Duration::ZERO, stream.shutdown()).await;
+        let _ = timer::timeout(Duration::ZERO, stream.shutdown()).await;
     }
 }
 

@@ -7,6 +7,7 @@ use super::progress::{Expiry, Progress};
 use super::workplace::{AsItIs, Workplace};
 use crate::decide::tunnel;
 use crate::model::snapshot::Snapshot;
+use crate::net::timer::{self, interval, sleep};
 use crate::policy::affinity::token::Seed;
 use crate::policy::websocket::{Frames, clients_close, servers_close};
 use bytes::{Buf, Bytes};
@@ -18,7 +19,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, copy_bidirectional};
-use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// How often it is looked whether the client has moved.
 const LOOK: Duration = Duration::from_millis(500);
@@ -92,7 +92,6 @@ pub(super) async fn carry(
         // from being told.
         let mut copied = pin!(copy_bidirectional(&mut target, &mut client));
         let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut over = pin!(sleep(Duration::ZERO));
         loop {
             let expired = poll_fn(|cx| {
@@ -122,7 +121,7 @@ pub(super) async fn carry(
     if moved.get() {
         // Closed with bytes unread, a connection is reset, and what was sent last is lost with it.
         let rest = async { tokio::join!(read_out(&mut client.end), read_out(&mut target.end)) };
-        let _ = tokio::time::timeout(CLOSING, rest).await;
+        let _ = timer::timeout(CLOSING, rest).await;
         return Some("pin_moved");
     }
     match ended {

@@ -24,6 +24,7 @@ use crate::model::live::{Drain, Health};
 use crate::model::places::InFlight;
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::net::connect::ConnectError;
+use crate::net::timer;
 use crate::policy::headers::admission::Seen;
 use crate::policy::headers::connection_auth;
 use crate::policy::headers::desync::Treatment;
@@ -368,7 +369,7 @@ async fn wait_for_place(
     let mut line = target.live.join_line(cap, spilled_here(target, placement, now))?;
     loop {
         let left = ends.saturating_duration_since(workplace.now().monotonic);
-        let place = tokio::time::timeout(left.min(LOOKED_AT), line.place()).await;
+        let place = timer::timeout(left.min(LOOKED_AT), line.place()).await;
         let may_go_home = decide::may_go_home(placement, snapshot, &AsItIs::for_anyone(workplace));
         match place {
             _ if !may_go_home => return None,

@@ -8,6 +8,7 @@ use crate::model::report::Report;
 use crate::model::snapshot::{Group, Target};
 use crate::net::connect::{self, ConnectError};
 use crate::net::http2::connections;
+use crate::net::timer;
 use crate::policy::proxy_protocol::Version;
 use crate::policy::reconnect::Reconnect;
 use std::cell::{Cell, RefCell};
@@ -107,6 +108,11 @@ impl Reconnects {
         self.any.get() && self.of(target, lately).unwrap_or(false)
     }
 
+    /// Whether there are none, so that no tick is needed.
+    pub fn is_empty(&self) -> bool {
+        !self.any.get()
+    }
+
     fn of<R>(&self, target: &TargetLive, ask: impl FnOnce(&mut Refusing) -> R) -> Option<R> {
         let mut targets = self.targets.borrow_mut();
         let refusing = targets.get_mut(&target.slot)?;
@@ -198,7 +204,7 @@ async fn dial_again(workplace: Rc<Workplace>, target: Weak<TargetLive>, way: Way
         let pause = workplace.reconnects.of(&known, |refusing| refusing.state.pause(random));
         let Some(pause) = pause else { return };
         drop(known);
-        tokio::time::sleep(pause).await;
+        timer::sleep(pause).await;
         workplace.begin_turn();
         let now = workplace.now().monotonic;
         let Some(known) = target.upgrade() else { return };
@@ -309,7 +315,7 @@ pub(super) async fn wait(
         })
     });
     let given = joined.flatten()?;
-    tokio::time::timeout(left, given).await.ok()?.ok()
+    timer::timeout(left, given).await.ok()?.ok()
 }
 
 /// Lets those go whose turn it is.

@@ -10,6 +10,7 @@ pub mod stream;
 use super::connect::{self, ConnectError};
 use super::http1::head::LARGEST_HEAD;
 use super::target_stream::TargetStream;
+use super::timer;
 use super::tls::{self, Connector};
 use bytes::Bytes;
 use connections::Connections;
@@ -115,7 +116,7 @@ impl Connection {
         let moment = REST * 2_u32.pow(refusals.min(MAX_RESTS_DOUBLED));
         let (this, home) = (Rc::downgrade(self), Weak::clone(home));
         tokio::task::spawn_local(async move {
-            tokio::time::sleep(moment).await;
+            timer::sleep(moment).await;
             if let Some(this) = this.upgrade() {
                 this.rests.set(false);
             }
@@ -236,7 +237,7 @@ async fn dial(
         Ok((sender, driver))
     };
     let (sender, mut driver) =
-        tokio::time::timeout(timeout, ready).await.map_err(|_| ConnectError::Timeout)??;
+        timer::timeout(timeout, ready).await.map_err(|_| ConnectError::Timeout)??;
     let pings = driver.ping_pong();
     let let_go = Rc::new(Notify::new());
     let is_let_go = Rc::clone(&let_go);
@@ -248,7 +249,7 @@ async fn dial(
             () = is_let_go.notified() => {}
         }
         // Whoever does not even take a goodbye does not keep the socket.
-        let _ = tokio::time::timeout(GOODBYE, driver).await;
+        let _ = timer::timeout(GOODBYE, driver).await;
     };
     let connection = Rc::new(Connection {
         sender: RefCell::new(Some(sender)),

@@ -22,16 +22,38 @@ pub fn is_malformed(parts: &Parts) -> bool {
     parts.headers.values().any(padded) || parts.uri.scheme_str().is_some_and(foreign)
 }
 
-/// Bytes of a head as HTTP/1.1 has them, and its fields, those of one name each. What is compressed
-/// away on the wire is in our memory and goes to the target all the same.
+/// Bytes of a head as HTTP/1.1 has them, and its number of fields. Bytes that are compressed
+/// away on the wire take memory here and go to the target all the same. Crumbs of a cookie (RFC 9113
+/// section 8.2.3) are one field, the one they are joined to; until then each takes its name and value
+/// and [`CRUMB_OVERHEAD`], which bounds their number.
 pub fn size(parts: &Parts) -> (usize, usize) {
     let line = parts.method.as_str().len() + parts.uri.path().len() + REQUEST_LINE;
     let line = line + parts.uri.query().map_or(0, |query| query.len() + 1);
     let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
-    let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
-    let fields: usize = parts.headers.iter().map(field).sum();
-    (line + authority + fields, parts.headers.len())
+    let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    let fields: usize = parts.headers.iter().map(|line| field(line) + LINE_OVERHEAD).sum();
+    let more_crumbs = crumbs(&parts.headers).saturating_sub(1);
+    let of_crumbs = match more_crumbs {
+        0 => 0,
+        more => (more + 1) * (CRUMB_OVERHEAD - LINE_OVERHEAD),
+    };
+    (line + authority + fields + of_crumbs, parts.headers.len() - more_crumbs)
 }
+
+/// Number of Cookie lines. Most requests repeat no name: two numbers tell so without a look-up, and
+/// then the number is not counted.
+fn crumbs(headers: &HeaderMap) -> usize {
+    if headers.len() == headers.keys_len() {
+        return 0;
+    }
+    headers.get_all(COOKIE).iter().count()
+}
+
+/// Bytes a line takes beside name and value: the colon, a space and the end of the line.
+const LINE_OVERHEAD: usize = 4;
+/// Bytes a crumb takes beside name and value, as SETTINGS_MAX_HEADER_LIST_SIZE counts a field (RFC 9113
+/// section 6.5.2).
+const CRUMB_OVERHEAD: usize = 32;
 
 /// What stands between method, target and the end of the line.
 const REQUEST_LINE: usize = "  HTTP/1.1\r\n".len();
@@ -39,15 +61,10 @@ const REQUEST_LINE: usize = "  HTTP/1.1\r\n".len();
 /// Joins several Cookie lines to one, in their order, as the crumbs are that a cookie may come in
 /// over HTTP/2 (RFC 9113 section 8.2.3).
 pub fn join_crumbs(headers: &mut HeaderMap) {
-    // Most requests repeat no name: two numbers tell so without a look-up.
-    if headers.len() == headers.keys_len() {
+    if crumbs(headers) < 2 {
         return;
     }
-    let crumbs = headers.get_all(COOKIE);
-    if crumbs.iter().nth(1).is_none() {
-        return;
-    }
-    let crumbs: Vec<&[u8]> = crumbs.iter().map(HeaderValue::as_bytes).collect();
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(COOKIE, joined);
     }
@@ -139,6 +156,21 @@ mod tests {
         let head = parts("https://shop.example/a?b=1", &[("x-a", "1"), ("x-a", "22")]);
         let written = "GET /a?b=1 HTTP/1.1\r\nx-a: 1\r\nx-a: 22\r\n".len();
         assert_eq!(size(&head), (written + "shop.example".len(), 2));
+    }
+
+    #[test]
+    fn crumbs_are_one_field_and_each_takes_its_name_its_value_and_32_bytes() {
+        let none = size(&parts("https://a/", &[("x-a", "1"), ("x-a", "2")]));
+        for (crumbs, bytes, fields) in [
+            (&["a=1"][..], "cookie".len() + 3 + 4, 1),
+            (&["a=1", "b=22"], 2 * "cookie".len() + 3 + 4 + 2 * 32, 1),
+            (&["a=1"; 90], 90 * ("cookie".len() + 3 + 32), 1),
+        ] {
+            let crumbs: Vec<_> = crumbs.iter().map(|crumb| ("cookie", *crumb)).collect();
+            let others = [("x-a", "1"), ("x-a", "2")];
+            let head = parts("https://a/", &[&others[..], &crumbs].concat());
+            assert_eq!(size(&head), (none.0 + bytes, none.1 + fields), "{} crumbs", crumbs.len());
+        }
     }
 
     #[test]
