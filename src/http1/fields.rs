@@ -45,6 +45,16 @@ impl Fields {
         self.received = 0;
     }
 
+    /// Becomes a copy of these fields, in the room there is.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.list.clear();
+        self.list.extend_from_slice(&other.list);
+        let Self { present, repeated, received, .. } = other;
+        (self.present, self.repeated, self.received) = (*present, *repeated, *received);
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.list.iter().filter(|field| !field.is_removed).count()

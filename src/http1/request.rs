@@ -58,6 +58,15 @@ impl Request {
         self.parts = Parts::default();
     }
 
+    /// Becomes a copy of this head, in the room there is.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.method = other.method.clone();
+        (self.version, self.facts) = (other.version, other.facts);
+        self.fields.copy_from(&other.fields);
+        self.target = other.target.clone();
+        self.parts = other.parts.clone();
+    }
+
     /// A head without fields.
     pub fn new(method: Method, target: &str, version: Version) -> Self {
         let mut made = Self::default();

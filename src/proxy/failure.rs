@@ -1,7 +1,7 @@
 //! What an exchange can die of, and the one table that turns it into a status code (AWS,
 //! "Troubleshoot your Application Load Balancers").
 
-use super::progress::Expiry;
+use super::expiry::Expiry;
 use crate::decide::verdict::Verdict;
 use crate::net::connect::ConnectError;
 use crate::policy::headers::head::Refusal;

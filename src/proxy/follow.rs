@@ -4,7 +4,7 @@
 
 use super::exchange::Exchange;
 use super::progress::{Expiry, Progress};
-use super::workplace::{AsItIs, Workplace};
+use super::worker_ctx::{LiveView, WorkerCtx};
 use crate::decide::tunnel;
 use crate::model::snapshot::Snapshot;
 use crate::net::timer::{self, interval, sleep};
@@ -28,7 +28,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 
 /// Whose pin a tunnel follows.
 pub(super) struct Followed {
-    workplace: Rc<Workplace>,
+    worker: Rc<WorkerCtx>,
     group: Box<str>,
     target: Box<str>,
     seed: Seed,
@@ -39,7 +39,7 @@ impl Followed {
     /// Of a tunnel that was just opened; `None` where its group does not want that.
     pub(super) fn by(exchange: &mut Exchange) -> Option<Self> {
         let snapshot = exchange.snapshot.clone();
-        let placement = exchange.story().placement.as_ref()?;
+        let placement = exchange.log_mut().placement.as_ref()?;
         let group = &snapshot.groups[placement.group];
         if !group.settings.tunnels_follow {
             return None;
@@ -48,17 +48,17 @@ impl Followed {
         // A client without a token has one with this seed since the tunnel's own answer.
         let seed = known.unwrap_or_else(|| exchange.fresh_seed());
         Some(Self {
-            workplace: Rc::clone(&exchange.workplace),
+            worker: Rc::clone(&exchange.worker),
             group: group.name().into(),
             target: target.id.as_str().into(),
             seed,
-            opened: exchange.workplace.now().monotonic,
+            opened: exchange.worker.now().monotonic,
         })
     }
 
     fn has_moved(&self) -> bool {
-        let snapshot = self.workplace.snapshot();
-        let live = &AsItIs::FOR_ANYONE;
+        let snapshot = self.worker.snapshot();
+        let live = &LiveView::FOR_ANYONE;
         tunnel::moved(&self.group, &self.target, self.seed, &snapshot, live).is_some()
             || self.was_spilled_away(&snapshot)
     }
@@ -84,7 +84,7 @@ pub(super) async fn carry(
     followed: Followed,
 ) -> Option<&'static str> {
     let moved = Rc::new(Cell::new(false));
-    let mask = (followed.workplace.random() as u32).to_ne_bytes();
+    let mask = (followed.worker.random() as u32).to_ne_bytes();
     let mut client = Framed::new(client, Bytes::new(), &moved, &clients_close(mask));
     let mut target = Framed::new(target, first_bytes, &moved, &servers_close());
     let ended = {

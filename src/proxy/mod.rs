@@ -23,4 +23,4 @@ pub mod respond;
 mod taking;
 pub mod target_side;
 pub mod upgrade;
-pub mod workplace;
+pub mod worker;

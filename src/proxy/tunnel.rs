@@ -46,7 +46,7 @@ pub struct TargetEnd {
 /// Carries a tunnel to its end, then writes the exchange down: one record for all of it.
 pub async fn carry(mut exchange: Exchange, switch: Switch) {
     let progress = exchange.progress.clone();
-    exchange.story().is_tunnel = true;
+    exchange.log_mut().is_tunnel = true;
     // Until the answer has gone out, the connection's own task is the one the tick wakes; where it
     // gives up, this ends as well.
     match switch.client {
@@ -96,7 +96,7 @@ where
 }
 
 fn finish(mut exchange: Exchange, error: Option<&'static str>) {
-    let story = exchange.story();
+    let story = exchange.log_mut();
     story.error = error;
     story.is_complete = true;
 }

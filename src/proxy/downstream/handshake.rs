@@ -2,7 +2,7 @@
 //! counted when it fails.
 
 use super::progress::Progress;
-use super::workplace::Workplace;
+use super::worker_ctx::WorkerCtx;
 use crate::net::stream::Stream;
 use crate::net::tls::acceptor::{self, ANSWERS_AT_ONCE};
 use crate::net::tls::certificates::Certificates;
@@ -33,7 +33,7 @@ impl Handshakes {
 /// The stream that requests come by; `Err` with a connection that speaks HTTP without TLS and is to
 /// be told so, or with nothing.
 pub(super) async fn shake_hands(
-    workplace: &Rc<Workplace>,
+    worker: &Rc<WorkerCtx>,
     progress: &Rc<Progress>,
     socket: TcpStream,
     handshakes: &Handshakes,
@@ -42,7 +42,7 @@ pub(super) async fn shake_hands(
     let mut handshake =
         Box::pin(acceptor::accept(socket, &handshakes.certificates, &handshakes.turns));
     let done = poll_fn(|cx| {
-        workplace.begin_turn();
+        worker.begin_turn();
         progress.remember_waker(cx.waker());
         match progress.expiry() {
             Some(_) => Poll::Ready(None),
@@ -51,16 +51,16 @@ pub(super) async fn shake_hands(
     });
     let refused = match done.await {
         Some(Ok((stream, session))) => {
-            workplace.counters.handshakes.add_one();
+            worker.counters.handshakes.add_one();
             progress.client.secured(session);
             return Ok(Stream::Tls(stream));
         }
         Some(Err(refused)) => refused,
         // Nothing has failed where the process leaves and the client had not begun.
-        None if workplace.draining.get() => return Err(None),
+        None if worker.draining.get() => return Err(None),
         None => HandshakeFault::TimedOut.into(),
     };
-    workplace.counters.handshake_faults[refused.fault as usize].add_one();
+    worker.counters.handshake_faults[refused.fault as usize].add_one();
     tracing::debug!(peer = %progress.client.peer, why = refused.fault.word(), "a handshake failed");
     Err(refused.plain)
 }

@@ -2,7 +2,7 @@
 
 use super::kept::KeptBody;
 use super::{
-    Attempted, Outgoing, Sent, Told, answered, begin_waiting, ended, lost, note_sent, tell,
+    Attempted, Outgoing, Sent, TargetHeaders, answered, begin_waiting, ended, lost, note_sent, tell,
 };
 use crate::config::settings::Upstream;
 use crate::model::snapshot::Target;
@@ -12,7 +12,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
 use crate::proxy::progress::Phase;
 use crate::proxy::reconnect;
-use crate::proxy::target_side::TargetSide;
+use crate::proxy::upstream_response::UpstreamResponse;
 use http::{HeaderMap, Request, Response};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -33,7 +33,7 @@ pub(super) async fn attempt(
     outgoing: &Outgoing,
     request: &Request<()>,
     target: &Target,
-    told: Told<'_>,
+    told: TargetHeaders<'_>,
     upstream: &Upstream,
     exchange: &mut Exchange,
 ) -> Attempted {
@@ -47,7 +47,7 @@ pub(super) async fn attempt(
         };
         let (is_proven, connection) = (place.is_proven(), Rc::clone(place.connection()));
         turn = Some(place.turn());
-        exchange.story().dispatched = Some(exchange.workplace.now());
+        exchange.log_mut().dispatched = Some(exchange.worker.now());
         let mut request = request.clone();
         told.write(request.headers_mut(), target);
         let unsent = match send(outgoing, request, body.clone(), place, exchange).await {
@@ -55,7 +55,7 @@ pub(super) async fn attempt(
             Sent::Ended(failure) => return Attempted::Failed(failure),
             Sent::Lost { unsent } => unsent,
         };
-        let now = exchange.workplace.now();
+        let now = exchange.worker.now();
         if unsent {
             let is_whole = body.as_ref().is_none_or(KeptBody::is_whole);
             if !is_whole || !again.may_be_sent(connection.rests(), now.monotonic) {
@@ -70,7 +70,7 @@ pub(super) async fn attempt(
         if again.was_lost || !is_proven {
             return lost(may_be_repeated);
         }
-        if !may_be_repeated || !exchange.workplace.try_retry(now.unix_seconds()) {
+        if !may_be_repeated || !exchange.worker.try_retry(now.unix_seconds()) {
             return Attempted::Failed(Failure::TargetLost);
         }
         again.was_lost = true;
@@ -106,7 +106,7 @@ async fn place(
     exchange: &mut Exchange,
 ) -> Result<Place, Attempted> {
     let is_private = exchange.is_private();
-    let pool = &exchange.workplace.pool;
+    let pool = &exchange.worker.pool;
     let connections = pool.http2(&target.live);
     if turn.is_none()
         && let Some(place) = connections.room(is_private)
@@ -114,20 +114,20 @@ async fn place(
         exchange.pass = None;
         return Ok(place);
     }
-    if exchange.pass.is_none() && !exchange.workplace.reconnects.is_open(&target.live) {
+    if exchange.pass.is_none() && !exchange.worker.reconnects.is_open(&target.live) {
         return Err(Attempted::TryAnother(Failure::Connect(ConnectError::Refusing)));
     }
-    exchange.progress.enter(Phase::Waiting, exchange.workplace.now().monotonic, None);
-    let workplace = &exchange.workplace;
+    exchange.progress.enter(Phase::Waiting, exchange.worker.now().monotonic, None);
+    let worker = &exchange.worker;
     let taken = match target.address {
         None => {
-            reconnect::note_failed(workplace, &target.live);
+            reconnect::note_failed(worker, &target.live);
             Err(ConnectError::Unresolved)
         }
         Some(address) => {
             let timeout = reconnect::dial_timeout(&target.live, upstream);
             let live = &target.live;
-            let way = reconnect::http2_way(workplace, live, address, timeout, upstream.keep_alive);
+            let way = reconnect::http2_way(worker, live, address, timeout, upstream.keep_alive);
             connections.take(way, live, turn, is_private).await
         }
     };
@@ -148,7 +148,7 @@ async fn send(
     exchange: &Exchange,
 ) -> Sent {
     let progress = &exchange.progress;
-    begin_waiting(outgoing, progress, exchange.workplace.now().monotonic);
+    begin_waiting(outgoing, progress, exchange.worker.now().monotonic);
     let mut stream = match place.begin(request, body.clone()) {
         Ok(stream) => Box::new(stream),
         Err(trouble) => return ended(outgoing, trouble),
@@ -171,7 +171,7 @@ async fn send(
             let mut response = Response::new(());
             *response.status_mut() = status;
             *response.headers_mut() = fields;
-            Sent::Answered(response, TargetSide::Http2(stream))
+            Sent::Answered(response, UpstreamResponse::Http2(stream))
         }
         Ok(Err(trouble)) => ended(outgoing, trouble),
         Err(expiry) => Sent::Ended(Failure::of_expiry(expiry)),

@@ -8,8 +8,8 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use super::progress::{Phase, Progress};
 use super::reconnect;
-use super::target_side::TargetSide;
-use super::workplace::header_value;
+use super::upstream_response::UpstreamResponse;
+use super::worker_ctx::header_value;
 use crate::config::settings::Upstream;
 use crate::decide::verdict::Verdict;
 use crate::ground::clock::Moment;
@@ -60,7 +60,7 @@ pub enum Head {
 
 /// What a target is told beside the client's request.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct TargetHeaders<'a> {
     /// Why the request comes to it, with `debug_headers`.
     pub verdict: Option<Verdict>,
     /// Who would have the client after it, with `announce_successor`.
@@ -88,7 +88,7 @@ impl Outgoing {
     }
 }
 
-impl Told<'_> {
+impl TargetHeaders<'_> {
     fn write(&self, headers: &mut HeaderMap, target: &Target) {
         if let Some(verdict) = self.verdict {
             show(headers, verdict, target);
@@ -100,7 +100,7 @@ impl Told<'_> {
 }
 
 /// The head for this target, which is the same for all but where they are told something.
-fn head_for<'h>(head: &'h [u8], told: Told<'_>, target: &Target) -> Cow<'h, [u8]> {
+fn head_for<'h>(head: &'h [u8], told: TargetHeaders<'_>, target: &Target) -> Cow<'h, [u8]> {
     if told.verdict.is_none() && told.successor.is_none() {
         return Cow::Borrowed(head);
     }
@@ -120,7 +120,7 @@ pub(super) const BLANK_LINE: &[u8] = b"\r\n";
 /// What came of it.
 pub enum Attempted {
     /// The target's head, and where its body comes from.
-    Answered(Response<()>, TargetSide),
+    Answered(Response<()>, UpstreamResponse),
     /// Nothing reached the target, or nothing that counts: another may be tried.
     TryAnother(Failure),
     /// It ends here.
@@ -140,7 +140,7 @@ const X_STAYPUT_TARGET: HeaderName = HeaderName::from_static("x-stayput-target")
 pub async fn attempt(
     outgoing: &Outgoing,
     target: &Target,
-    told: Told<'_>,
+    told: TargetHeaders<'_>,
     upstream: &Upstream,
     exchange: &mut Exchange,
 ) -> Attempted {
@@ -167,12 +167,12 @@ async fn attempt_http1(
     connect_timeout: Duration,
     exchange: &mut Exchange,
 ) -> Attempted {
-    let now = exchange.workplace.now();
+    let now = exchange.worker.now();
     let own = announced.map(|announced| &announced.ends);
     let owner = exchange.client().owner();
-    let pool = &exchange.workplace.pool;
+    let pool = &exchange.worker.pool;
     if let Some(connection) = pool.take(&target.live, own, owner, now.monotonic) {
-        exchange.story().dispatched = Some(now);
+        exchange.log_mut().dispatched = Some(now);
         exchange.pass = None;
         match send(outgoing, head, connection, exchange, now.monotonic).await {
             Sent::Answered(response, side) => return answered(response, side, target, exchange),
@@ -180,7 +180,7 @@ async fn attempt_http1(
             Sent::Lost { unsent } => {
                 // What was not sent costs no target anything.
                 if !outgoing.may_be_repeated(unsent)
-                    || !unsent && !exchange.workplace.try_retry(now.unix_seconds())
+                    || !unsent && !exchange.worker.try_retry(now.unix_seconds())
                 {
                     return Attempted::Failed(Failure::TargetLost);
                 }
@@ -191,8 +191,8 @@ async fn attempt_http1(
         Ok(connection) => connection,
         Err(failure) => return failure,
     };
-    let now = exchange.workplace.now();
-    exchange.story().dispatched = Some(now);
+    let now = exchange.worker.now();
+    exchange.log_mut().dispatched = Some(now);
     match send(outgoing, head, connection, exchange, now.monotonic).await {
         Sent::Answered(response, side) => answered(response, side, target, exchange),
         Sent::Ended(failure) => Attempted::Failed(failure),
@@ -211,7 +211,7 @@ fn lost(may_be_repeated: bool) -> Attempted {
 
 fn answered(
     response: Response<()>,
-    side: TargetSide,
+    side: UpstreamResponse,
     target: &Target,
     exchange: &mut Exchange,
 ) -> Attempted {
@@ -222,8 +222,8 @@ fn answered(
     }
     if exchange.is_private() {
         match &side {
-            TargetSide::Http1(_) => exchange.client().stay_with(&target.live),
-            TargetSide::Http2(stream) => stream.take_no_more(),
+            UpstreamResponse::Http1(_) => exchange.client().stay_with(&target.live),
+            UpstreamResponse::Http2(stream) => stream.take_no_more(),
         }
     }
     Attempted::Answered(response, side)
@@ -236,12 +236,12 @@ async fn dial(
     timeout: Duration,
     exchange: &mut Exchange,
 ) -> Result<Box<Connection<RequestBody>>, Attempted> {
-    if exchange.pass.is_none() && !exchange.workplace.reconnects.is_open(&target.live) {
+    if exchange.pass.is_none() && !exchange.worker.reconnects.is_open(&target.live) {
         return Err(Attempted::TryAnother(Failure::Connect(ConnectError::Refusing)));
     }
-    let now = exchange.workplace.now().monotonic;
+    let now = exchange.worker.now().monotonic;
     exchange.progress.enter(Phase::Waiting, now, None);
-    let pool = &exchange.workplace.pool;
+    let pool = &exchange.worker.pool;
     let connected = async {
         let address = target.address.ok_or(ConnectError::Unresolved)?;
         let own = announced.map(|announced| &announced.ends);
@@ -252,7 +252,7 @@ async fn dial(
                 let tls = pool.connector(&target.live);
                 let dialled = connect::connect(address, timeout, place, tls.as_ref(), announced);
                 let connection = dialled.await?;
-                reconnect::note_connected(&exchange.workplace, &target.live);
+                reconnect::note_connected(&exchange.worker, &target.live);
                 Ok(connection)
             }
         }
@@ -264,7 +264,7 @@ async fn dial(
     connected.map_err(|error| {
         tell(target, &error, exchange);
         if error.is_the_targets() {
-            reconnect::note_failed(&exchange.workplace, &target.live);
+            reconnect::note_failed(&exchange.worker, &target.live);
         }
         Attempted::TryAnother(Failure::Connect(error))
     })
@@ -282,12 +282,12 @@ fn tell(target: &Target, error: &ConnectError, exchange: &mut Exchange) {
         }
         _ => return,
     };
-    let now = exchange.workplace.now().monotonic;
-    if !exchange.workplace.pool.may_tell_failure(&target.live, now) {
+    let now = exchange.worker.now().monotonic;
+    if !exchange.worker.pool.may_tell_failure(&target.live, now) {
         return;
     }
     let snapshot = exchange.snapshot.clone();
-    let placement = exchange.story().placement.as_ref();
+    let placement = exchange.log_mut().placement.as_ref();
     let group = placement.map_or("-", |placement| snapshot.groups[placement.group].name());
     tracing::warn!(
         group,
@@ -299,7 +299,7 @@ fn tell(target: &Target, error: &ConnectError, exchange: &mut Exchange) {
 }
 
 enum Sent {
-    Answered(Response<()>, TargetSide),
+    Answered(Response<()>, UpstreamResponse),
     /// The connection died before a byte of an answer came.
     Lost {
         /// Not a byte of the request went out.
@@ -323,7 +323,7 @@ async fn send(
     let mut fields = outgoing.fields.take();
     let mut waiting = Waiting::default();
     let answer = poll_fn(|cx| {
-        let scratch = &mut *exchange.workplace.scratch();
+        let scratch = &mut *exchange.worker.scratch();
         let answer = connection.poll_answer(cx, request, &mut waiting, scratch, &mut fields);
         note_sent(outgoing, progress, connection.taken(), connection.is_sending());
         match (answer, progress.expiry()) {
@@ -341,7 +341,7 @@ async fn send(
             if let Some(reason) = head.reason {
                 response.extensions_mut().insert(reason);
             }
-            Sent::Answered(response, TargetSide::Http1(connection))
+            Sent::Answered(response, UpstreamResponse::Http1(connection))
         }
         Ok(Err(trouble)) => ended(outgoing, trouble),
         Err(expiry) => Sent::Ended(Failure::of_expiry(expiry)),
