@@ -7,12 +7,11 @@
 // A bench speaks on standard output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use http::HeaderMap;
-use http::header::{COOKIE, HeaderValue};
 use stayput::config;
 use stayput::decide::renewal::{Shown, renewal};
 use stayput::decide::{Outcome, Request, decide};
 use stayput::ground::random::Random;
+use stayput::http1::fields::Fields;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
@@ -125,7 +124,7 @@ fn decisions(count: u32) {
     }
 }
 
-fn world() -> Option<(Snapshot, HeaderMap)> {
+fn world() -> Option<(Snapshot, Fields)> {
     let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
                 targets = [\"10.0.0.1:80\", \"10.0.0.2:80\", \"10.0.0.3:80\"]\n";
     let loaded = config::parse(text, "bench", Path::new("")).ok()?;
@@ -140,7 +139,7 @@ fn world() -> Option<(Snapshot, HeaderMap)> {
     let pin = Pin { group: group.key, target: group.targets[1].key, issued_at: NOW };
     let sealed = snapshot.keyring.seal(Kind::Lb, &Contents::new(Seed(42), pin));
     let line = format!("theme=dark; AWSALB={}", sealed.as_str());
-    let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::try_from(line).ok()?)]);
+    let headers = [("cookie", line)].into_iter().collect();
     Some((snapshot, headers))
 }
 

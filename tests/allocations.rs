@@ -6,12 +6,13 @@
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
-use http::{HeaderMap, HeaderValue, header::COOKIE};
 use stayput::config;
 use stayput::config::settings::{AccessFormat, LogTarget};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Outcome, Placement, Request, decide};
 use stayput::ground::random::Random;
+use stayput::http1::fields::Fields;
+use stayput::http1::name::Name;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::published::Published;
 use stayput::model::roster::Roster;
@@ -90,10 +91,10 @@ fn token(keyring: &Keyring, seed: u64, id: &str) -> String {
 
 #[track_caller]
 fn check(snapshot: &Snapshot, cookie: Option<&str>, expected: Verdict) {
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::default();
     if let Some(cookie) = cookie {
         let line = format!("theme=dark; AWSALB={cookie}; other=1");
-        headers.append(COOKIE, HeaderValue::from_str(&line).unwrap());
+        headers.append(Name::Cookie, line.as_bytes());
     }
     let request = Request {
         listener: 0,
