@@ -3,8 +3,10 @@
 //! tunnel ends. The client connects again, and meets the target that has its session now.
 
 use super::exchange::Exchange;
-use super::progress::{Expiry, Progress};
-use super::worker_ctx::{LiveView, WorkerCtx};
+use super::deadline::{Deadline, Expires};
+use super::expiry::Expiry;
+use super::live_view::LiveView;
+use super::worker_ctx::WorkerCtx;
 use crate::decide::tunnel;
 use crate::model::snapshot::Snapshot;
 use crate::net::timer::{self, interval, sleep};
@@ -38,8 +40,8 @@ pub(super) struct Followed {
 impl Followed {
     /// Of a tunnel that was just opened; `None` where its group does not want that.
     pub(super) fn by(exchange: &mut Exchange) -> Option<Self> {
-        let snapshot = exchange.snapshot.clone();
-        let placement = exchange.log_mut().placement.as_ref()?;
+        let snapshot = Rc::clone(&exchange.snapshot);
+        let placement = exchange.log().placement.as_ref()?;
         let group = &snapshot.groups[placement.group];
         if !group.settings.tunnels_follow {
             return None;
@@ -80,7 +82,7 @@ pub(super) async fn carry(
     client: impl AsyncRead + AsyncWrite + Unpin,
     target: impl AsyncRead + AsyncWrite + Unpin,
     first_bytes: Bytes,
-    progress: &Progress,
+    deadline: &Deadline,
     followed: Followed,
 ) -> Option<&'static str> {
     let moved = Rc::new(Cell::new(false));
@@ -95,8 +97,8 @@ pub(super) async fn carry(
         let mut over = pin!(sleep(Duration::ZERO));
         loop {
             let expired = poll_fn(|cx| {
-                progress.remember_waker(cx.waker());
-                match progress.expiry() {
+                deadline.waker().remember(cx.waker());
+                match deadline.expiry() {
                     // It has left the group, which moves its clients.
                     None => Poll::Pending,
                     Some(_) if moved.get() => Poll::Pending,

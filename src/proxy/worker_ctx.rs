@@ -4,7 +4,7 @@
 use super::linger::{Lingering, Places};
 use super::partial_heads::PartialHeads;
 use super::reconnect::Reconnects;
-use super::upstream::RequestBody;
+use super::upload::RequestBody;
 use crate::config::settings::AccessFormat;
 use crate::ground::clock::Moment;
 use crate::ground::random::Random;
@@ -37,6 +37,8 @@ pub struct WorkerCtx {
     pub draining: Cell<bool>,
     /// Whether it cuts what is still under way.
     pub cutting: Cell<bool>,
+    /// Whether exchanges are written down.
+    pub writes_log: bool,
     /// Whether Referer is written down.
     pub keeps_referer: bool,
     /// Heads of which a part has come.
@@ -78,6 +80,7 @@ impl WorkerCtx {
             counters,
             draining: Cell::new(false),
             cutting: Cell::new(false),
+            writes_log: access.format().is_some(),
             keeps_referer: access.format() == Some(AccessFormat::Combined),
             partial_heads: PartialHeads::default(),
             lingering: Places::default(),

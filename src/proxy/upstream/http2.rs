@@ -1,8 +1,8 @@
 //! One try at a target over HTTP/2.
 
-use super::kept::KeptBody;
+use super::kept_body::KeptBody;
 use super::{
-    Attempted, Outgoing, Sent, TargetHeaders, answered, begin_waiting, ended, lost, note_sent, tell,
+    Attempted, Outgoing, Sent, TargetHeaders, answered, begin_waiting, ended, expired, log_connect_error, lost, note_sent,
 };
 use crate::config::settings::Upstream;
 use crate::model::snapshot::Target;
@@ -10,10 +10,10 @@ use crate::net::connect::ConnectError;
 use crate::net::http2::stream::{Place, Turn};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
-use crate::proxy::progress::Phase;
+use crate::proxy::deadline::{Phase, race};
 use crate::proxy::reconnect;
 use crate::proxy::upstream_response::UpstreamResponse;
-use http::{HeaderMap, Request, Response};
+use http::Request;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -117,7 +117,7 @@ async fn place(
     if exchange.pass.is_none() && !exchange.worker.reconnects.is_open(&target.live) {
         return Err(Attempted::TryAnother(Failure::Connect(ConnectError::Refusing)));
     }
-    exchange.progress.enter(Phase::Waiting, exchange.worker.now().monotonic, None);
+    exchange.deadline.enter(Phase::Waiting, exchange.worker.now().monotonic, None);
     let worker = &exchange.worker;
     let taken = match target.address {
         None => {
@@ -135,7 +135,7 @@ async fn place(
         exchange.pass = None;
     }
     taken.map_err(|error| {
-        tell(target, &error, exchange);
+        log_connect_error(target, &error, exchange);
         Attempted::TryAnother(Failure::Connect(error))
     })
 }
@@ -145,35 +145,31 @@ async fn send(
     request: Request<()>,
     body: Option<KeptBody>,
     place: Place,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
 ) -> Sent {
-    let progress = &exchange.progress;
-    begin_waiting(outgoing, progress, exchange.worker.now().monotonic);
+    let deadline = Rc::clone(&exchange.deadline);
+    begin_waiting(outgoing, &deadline, exchange.worker.now().monotonic);
     let mut stream = match place.begin(request, body.clone()) {
         Ok(stream) => Box::new(stream),
         Err(trouble) => return ended(outgoing, trouble),
     };
-    let mut fields = HeaderMap::new();
-    let answer = poll_fn(|cx| {
-        let answer = stream.poll_answer(cx, &mut fields);
-        note_sent(outgoing, progress, stream.taken(), stream.is_sending());
-        match (answer, progress.expiry()) {
-            (Poll::Ready(answer), _) => Poll::Ready(Ok(answer)),
-            (Poll::Pending, Some(expiry)) => Poll::Ready(Err(expiry)),
-            (Poll::Pending, None) => Poll::Pending,
-        }
-    });
+    let mut response = exchange.worker.take_response();
+    let answer = race(
+        &*deadline,
+        poll_fn(|cx| {
+            let answer = stream.poll_answer(cx, &mut response);
+            note_sent(outgoing, &deadline, stream.taken(), stream.is_sending());
+            answer
+        }),
+    );
     match answer.await {
-        Ok(Ok(status)) => {
+        Ok(Ok(())) => {
             if let Some(body) = body {
                 body.forget();
             }
-            let mut response = Response::new(());
-            *response.status_mut() = status;
-            *response.headers_mut() = fields;
             Sent::Answered(response, UpstreamResponse::Http2(stream))
         }
         Ok(Err(trouble)) => ended(outgoing, trouble),
-        Err(expiry) => Sent::Ended(Failure::of_expiry(expiry)),
+        Err(expiry) => expired(expiry),
     }
 }
