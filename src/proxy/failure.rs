@@ -86,6 +86,7 @@ impl Failure {
                 Refusal::Host
                 | Refusal::TargetForm
                 | Refusal::Method
+                | Refusal::ContentLength
                 | Refusal::TransferEncoding
                 | Refusal::ConnectionOption
                 | Refusal::ForwardingLoop
@@ -154,6 +155,7 @@ impl Failure {
                 Refusal::TargetForm => "bad_target_form",
                 Refusal::Method => "bad_method",
                 Refusal::MethodNotAllowed => "method_not_allowed",
+                Refusal::ContentLength => "bad_content_length",
                 Refusal::TransferEncoding => "bad_transfer_encoding",
                 Refusal::UnknownCoding => "unknown_transfer_coding",
                 Refusal::Expectation => "unknown_expectation",
