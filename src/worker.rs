@@ -15,7 +15,7 @@ use crate::policy::proxy_protocol::ProxyFault;
 use crate::proxy::client::{Client, Place};
 use crate::proxy::handshake::Handshakes;
 use crate::proxy::progress::Progress;
-use crate::proxy::workplace::Workplace;
+use crate::proxy::worker_ctx::WorkerCtx;
 use crate::proxy::{announcement, connection};
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -92,9 +92,9 @@ pub struct Parts {
 pub async fn run(parts: Parts) -> io::Result<usize> {
     let Parts { worker, sockets, snapshots, random, access, counters, reports, .. } = parts;
     let Parts { mut stage, first_reserved, .. } = parts;
-    let workplace = Workplace::new(worker, snapshots, random, access, counters, reports);
+    let worker = WorkerCtx::new(worker, snapshots, random, access, counters, reports);
     let desk = Rc::new(Desk {
-        workplace: Rc::new(workplace),
+        worker: Rc::new(worker),
         under_way: RefCell::default(),
         first_reserved,
         shortage_told: Cell::default(),
@@ -114,7 +114,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
     loop {
         tokio::select! {
             now = tick.tick(), if !desk.rests.get() => {
-                desk.workplace.tick(now);
+                desk.worker.tick(now);
                 let now = now.monotonic;
                 desk.tick(now, leaving);
                 // The doors look first: what the kernel had accepted for us is served too.
@@ -127,12 +127,12 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
             changed = stage.changed() => {
                 let told = *stage.borrow_and_update();
                 if changed.is_err() || told == Stage::Cut {
-                    desk.workplace.cutting.set(true);
+                    desk.worker.cutting.set(true);
                     return Ok(desk.busy());
                 }
                 if told == Stage::Leaving {
                     desk.stir();
-                    desk.workplace.draining.set(true);
+                    desk.worker.draining.set(true);
                     leaving = Some(Moment::now().monotonic);
                 }
             }
@@ -142,7 +142,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
 
 /// A worker's connections.
 struct Desk {
-    workplace: Rc<Workplace>,
+    worker: Rc<WorkerCtx>,
     under_way: RefCell<Vec<Weak<Progress>>>,
     first_reserved: RawFd,
     shortage_told: Cell<Seldom>,
@@ -158,9 +158,9 @@ impl Desk {
             progress.tick(now, leaving.map(|since| (since, grace(&progress.client))));
             true
         });
-        self.workplace.pool.sweep(now);
-        self.workplace.reconnects.tick(now);
-        self.workplace.access().hand_over();
+        self.worker.pool.sweep(now);
+        self.worker.reconnects.tick(now);
+        self.worker.access().hand_over();
     }
 
     /// Whether a tick would find nothing: no connections to or from anywhere, no target that refuses.
@@ -168,15 +168,15 @@ impl Desk {
     /// connection.
     fn has_nothing_to_tick_for(&self) -> bool {
         self.under_way.borrow().is_empty()
-            && self.workplace.pool.is_empty()
-            && self.workplace.reconnects.is_empty()
+            && self.worker.pool.is_empty()
+            && self.worker.reconnects.is_empty()
     }
 
     /// Ticks again, where it has stopped. Until then nothing runs here that asks for the time, and
     /// then the clocks, which go on from the last tick, are set before anything does.
     fn stir(&self) {
         if self.rests.replace(false) {
-            self.workplace.tick(Moment::now());
+            self.worker.tick(Moment::now());
             self.stirred.notify_one();
         }
     }
@@ -185,7 +185,7 @@ impl Desk {
     fn may_tell_shortage(&self) -> bool {
         self.stir();
         let mut told = self.shortage_told.get();
-        let may = told.may(self.workplace.now().monotonic);
+        let may = told.may(self.worker.now().monotonic);
         self.shortage_told.set(told);
         may
     }
@@ -228,7 +228,7 @@ impl Door {
                 Err(error) => match sort_accept_error(&error) {
                     AcceptFailure::Connection => {}
                     AcceptFailure::Exhausted => {
-                        self.desk.workplace.counters.accept_pauses.add_one();
+                        self.desk.worker.counters.accept_pauses.add_one();
                         if self.desk.may_tell_shortage() {
                             tracing::warn!(%error, "accepting pauses: descriptors have run out");
                         }
@@ -248,9 +248,9 @@ impl Door {
     /// Begins to serve a connection, or closes it: it may not come, or there is no place.
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         self.desk.stir();
-        let workplace = &self.desk.workplace;
+        let worker = &self.desk.worker;
         if stream.as_raw_fd() >= self.desk.first_reserved {
-            workplace.counters.refused.add_one();
+            worker.counters.refused.add_one();
             if self.desk.may_tell_shortage() {
                 tracing::warn!(
                     "connections are refused: the last descriptors are kept for checks and \
@@ -259,36 +259,36 @@ impl Door {
             }
             return;
         }
-        let snapshot = workplace.snapshot();
+        let snapshot = worker.snapshot();
         let listener = &snapshot.listeners[self.listener].settings;
         let allowed = &listener.allow_from;
         let is_announced = listener.proxy_protocol;
         if is_announced && !listener.trusted_proxies.contains(peer.ip()) {
-            announcement::refuse(workplace, peer, ProxyFault::Untrusted);
+            announcement::refuse(worker, peer, ProxyFault::Untrusted);
             return;
         }
         // Whom a PROXY header announces is judged once that is read.
         let may_come = is_announced || allowed.is_everyone() || allowed.contains(peer.ip());
         let place = Place::take(&self.open, listener.limits.connections);
         let (Some(place), true, Ok(local)) = (place, may_come, stream.local_addr()) else {
-            workplace.counters.refused.add_one();
+            worker.counters.refused.add_one();
             return;
         };
-        workplace.counters.accepted.add_one();
-        workplace.begin_turn();
-        let now = workplace.now();
+        worker.counters.accepted.add_one();
+        worker.begin_turn();
+        let now = worker.now();
         let ends = (peer, local);
         let client = Rc::new(Client::new(ends, self.listener, now, place));
         let progress = Rc::new(Progress::new(client, listener.timeouts));
         self.desk.under_way.borrow_mut().push(Rc::downgrade(&progress));
-        let (workplace, limits) = (workplace.clone(), listener.limits);
+        let (worker, limits) = (worker.clone(), listener.limits);
         let handshakes = self.handshakes.clone();
         // Boxed: a task's future is moved four times, and this one has two thousand bytes.
         let serve = async move {
-            if is_announced && !announcement::hear(&workplace, &progress, &stream).await {
+            if is_announced && !announcement::hear(&worker, &progress, &stream).await {
                 return;
             }
-            connection::serve(workplace, progress, stream, handshakes, &limits).await;
+            connection::serve(worker, progress, stream, handshakes, &limits).await;
         };
         tokio::task::spawn_local(Box::pin(serve));
     }

@@ -152,9 +152,18 @@ pub struct IoCounters {
     active: Cell<bool>,
     read: Cell<u64>,
     written: Cell<u64>,
+    /// What was read and written when this was last asked for an exchange.
+    before: Cell<(u64, u64)>,
 }
 
 impl IoCounters {
+    /// Bytes read and written since this was last asked: those of one exchange.
+    pub fn take_traffic(&self) -> (u64, u64) {
+        let now = (self.read.get(), self.written.get());
+        let before = self.before.replace(now);
+        (now.0 - before.0, now.1 - before.1)
+    }
+
     /// Whether a byte went either way since this was last asked.
     pub fn take_active(&self) -> bool {
         self.active.replace(false)

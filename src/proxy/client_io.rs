@@ -54,6 +54,8 @@ pub struct ClientIo {
     continue_left: Cell<usize>,
     /// Whether the end was read.
     at_end: Cell<bool>,
+    /// Whether the answer under way ends with the connection, so that a plain end says it is whole.
+    ends_by_close: Cell<bool>,
     io: Rc<IoCounters>,
 }
 
@@ -68,6 +70,7 @@ impl ClientIo {
             decoder: RefCell::new(Decoder::new(Framing::Length(0), From::Target)),
             continue_left: Cell::new(0),
             at_end: Cell::new(false),
+            ends_by_close: Cell::new(false),
             io,
         }
     }
@@ -262,9 +265,33 @@ impl ClientIo {
         }
     }
 
+    /// Ends the sending half.
+    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self.stream.borrow_mut() {
+            Some(stream) => Pin::new(stream).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Notes whether the answer under way ends with the connection and is not whole yet.
+    pub fn ends_by_close(&self, does: bool) {
+        self.ends_by_close.set(does);
+    }
+
     /// The stream, for a tunnel or for its close. Nothing is read or written here any more.
     pub fn take_stream(&self) -> Option<Stream> {
         self.stream.borrow_mut().take()
+    }
+}
+
+impl Drop for ClientIo {
+    fn drop(&mut self) {
+        // Where the process cut an answer that a plain end would make look whole.
+        if self.ends_by_close.get()
+            && let Some(stream) = self.take_stream()
+        {
+            stream.reset();
+        }
     }
 }
 

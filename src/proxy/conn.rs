@@ -52,11 +52,11 @@ pub struct Conn {
     waker: WakerSlot,
     /// Those of its exchanges; as many as may be open.
     exchanges: RefCell<Vec<Rc<Deadline>>>,
+    is_http2: Cell<bool>,
     /// Whether an HTTP/2 client was told to open no more streams.
     sent_goaway: Cell<bool>,
     /// Whether it ends for what its client did with it.
     was_abused: Cell<bool>,
-    traffic_before: Cell<(u64, u64)>,
 }
 
 impl Conn {
@@ -74,9 +74,9 @@ impl Conn {
             expiry: Cell::new(None),
             waker: WakerSlot::default(),
             exchanges: RefCell::default(),
+            is_http2: Cell::new(false),
             sent_goaway: Cell::new(false),
             was_abused: Cell::new(false),
-            traffic_before: Cell::default(),
         }
     }
 
@@ -155,11 +155,14 @@ impl Conn {
         self.sent_goaway.set(true);
     }
 
-    /// Bytes from and to the client since this was last asked.
-    pub fn take_traffic(&self) -> (u64, u64) {
-        let now = (self.io.read(), self.io.written());
-        let before = self.traffic_before.replace(now);
-        (now.0 - before.0, now.1 - before.1)
+    /// Notes that its client speaks HTTP/2.
+    pub fn note_http2(&self) {
+        self.is_http2.set(true);
+    }
+
+    /// Whether a part of a head has come.
+    pub fn has_partial_head(&self) -> bool {
+        self.state.get() == ConnState::Head
     }
 
     /// Ends its time from outside: its partial head has to make room.

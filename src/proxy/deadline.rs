@@ -52,8 +52,15 @@ pub struct Deadline {
     taking: Taking,
     /// The snapshot with the indexes of the group and the target the exchange is with.
     target: RefCell<Option<(Picture, usize, usize)>>,
+    /// When the client's end was read while its answer was awaited.
+    half_closed: Cell<Option<Instant>>,
     waker: WakerSlot,
 }
+
+/// How long an answer is awaited whose client has ended its half of the connection. Such a client may
+/// read on (`nc -N`), or have left: TCP says the same of both. HAProxy waits for the whole
+/// answer, nginx not at all.
+const HALF_CLOSED: Duration = Duration::from_secs(3);
 
 impl Deadline {
     /// Of an exchange whose client's bytes are counted there.
@@ -66,8 +73,22 @@ impl Deadline {
             expiry: Cell::new(None),
             taking: Taking::default(),
             target: RefCell::new(None),
+            half_closed: Cell::new(None),
             waker: WakerSlot::default(),
         }
+    }
+
+    /// Notes that the client has ended its half of the connection.
+    pub fn note_half_closed(&self, now: Instant) {
+        if self.half_closed.get().is_none() {
+            self.half_closed.set(Some(now));
+        }
+    }
+
+    /// Whether its answer did not come soon after that.
+    fn is_client_gone(&self, now: Instant) -> bool {
+        let gone = |since| now.saturating_duration_since(since) >= HALF_CLOSED;
+        self.phase.get() == Phase::Waiting && self.half_closed.get().is_some_and(gone)
     }
 
     /// The phase.
@@ -82,6 +103,11 @@ impl Deadline {
         self.phase.set(phase);
         self.since.set(now);
         self.until.set(until);
+    }
+
+    /// Bytes from and to the client since this was last asked.
+    pub fn take_traffic(&self) -> (u64, u64) {
+        self.io.take_traffic()
     }
 
     /// Takes the latest moment away where the answer is under way: it was the request's.
@@ -123,6 +149,7 @@ impl Deadline {
     /// Ends the exchange's time.
     pub fn end(&self, now: Instant) {
         self.end_with_target();
+        self.half_closed.set(None);
         self.enter(Phase::Over, now, None);
     }
 
@@ -176,6 +203,7 @@ impl Deadline {
                     }
                 }
             }
+            Phase::Waiting if self.is_client_gone(now) => Some(Expiry::Gone),
             Phase::Waiting => overdue.then_some(Expiry::Response),
             Phase::Lingering => (overdue || silent(LINGERS_SILENT)).then_some(Expiry::Silent),
             Phase::Responding | Phase::Tunnel => {

@@ -2,51 +2,51 @@
 
 use super::failure::Failure;
 use crate::config::settings::FixedResponse;
-use crate::net::http1::send::write_field;
-use crate::policy::headers::response::{Origin, ResponseFields};
+use crate::http1::name::Name;
+use crate::http1::response::Response;
 use bytes::Bytes;
-use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER,
-};
-use http::{HeaderMap, Response, StatusCode};
+use http::header::HeaderValue;
+use http::{HeaderMap, StatusCode};
 
-/// When a client may come again where nothing served it (RFC 9110 section 10.2.3): a whole second is
+/// An answer with its body.
+#[derive(Debug)]
+pub struct Page {
+    /// The head.
+    pub head: Box<Response>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// When a client may come again where no target served it (RFC 9110 section 10.2.3): a whole second is
 /// the least that can be said, and checks find a target that is back about as soon.
-const SOON: HeaderValue = HeaderValue::from_static("1");
+const SOON: &[u8] = b"1";
 
 /// The page of a failure.
-pub fn failure(failure: &Failure) -> Response<Bytes> {
+pub fn failure(mut head: Box<Response>, failure: &Failure) -> Page {
     let status = failure.status();
-    let mut response = Response::new(page(status));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    describe_page(headers);
+    head.begin(status);
+    describe_page(&mut head);
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, SOON);
+        head.fields.append(Name::RetryAfter, SOON);
     }
-    if failure.closes() {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+    Page { head, body: page(status) }
 }
 
 /// The same for a gRPC call: without a page, which is no message ("gRPC over HTTP2": Trailers-Only).
 /// Clients that go by the status of HTTP come to the same code as those that read it here.
-pub fn failed_call(failure: &Failure) -> Response<Bytes> {
+pub fn failed_call(mut head: Box<Response>, failure: &Failure) -> Page {
     let status = failure.status();
-    let mut response = Response::new(Bytes::new());
-    *response.status_mut() = status;
+    head.begin(status);
     let (code, message) = grpc_status(status);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from_static(code));
-    headers.insert("grpc-message", HeaderValue::from_static(message));
+    head.fields.append(Name::ContentType, b"application/grpc");
+    head.fields.append(Name::GrpcStatus, code.as_bytes());
+    head.fields.append(Name::GrpcMessage, message.as_bytes());
     // Clients of gRPC see it as metadata and retry as their own policy says; proxies before us read
     // it. grpc-retry-pushback-ms would bind the clients to it, also where another node could serve.
     if code == UNAVAILABLE {
-        headers.insert(RETRY_AFTER, SOON);
+        head.fields.append(Name::RetryAfter, SOON);
     }
-    response
+    Page { head, body: Bytes::new() }
 }
 
 /// What ends a gRPC call whose target broke off after it had begun to answer: without it clients
@@ -76,30 +76,24 @@ fn grpc_status(status: StatusCode) -> (&'static str, &'static str) {
 }
 
 /// A rule's `respond`.
-pub fn fixed(fixed: &FixedResponse) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::copy_from_slice(fixed.body.as_bytes()));
-    // A checked configuration holds a status and a content type that are one; what is not would
-    // fall back to 500 and to no field.
+pub fn fixed(mut head: Box<Response>, fixed: &FixedResponse) -> Page {
+    // A checked configuration holds a status that is one; what is not falls back to 500.
     let status = StatusCode::from_u16(fixed.status);
-    *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if !fixed.body.is_empty()
-        && let Ok(content_type) = HeaderValue::from_str(&fixed.content_type)
-    {
-        response.headers_mut().insert(CONTENT_TYPE, content_type);
+    head.begin(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+    if !fixed.body.is_empty() && !fixed.content_type.is_empty() {
+        head.fields.append(Name::ContentType, fixed.content_type.as_bytes());
     }
-    response
+    Page { head, body: Bytes::copy_from_slice(fixed.body.as_bytes()) }
 }
 
-/// A redirect, with a page for those who do not follow it.
-pub fn redirect(status: u16, location: HeaderValue) -> Response<Bytes> {
+/// A redirect, with a page for clients that do not follow it.
+pub fn redirect(mut head: Box<Response>, status: u16, location: &str) -> Page {
     // A checked configuration holds a status that is one.
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
-    let mut response = Response::new(page(status));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
-    headers.insert(LOCATION, location);
-    response
+    head.begin(status);
+    head.fields.append(Name::ContentType, b"text/html");
+    head.fields.append(Name::Location, location.as_bytes());
+    Page { head, body: page(status) }
 }
 
 fn title(status: StatusCode) -> String {
@@ -113,9 +107,9 @@ fn title(status: StatusCode) -> String {
     format!("{} {reason}", status.as_str())
 }
 
-fn describe_page(headers: &mut HeaderMap) {
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+fn describe_page(head: &mut Response) {
+    head.fields.append(Name::ContentType, b"text/html");
+    head.fields.append(Name::CacheControl, b"no-store");
 }
 
 fn page(status: StatusCode) -> Bytes {
@@ -126,38 +120,21 @@ fn page(status: StatusCode) -> Bytes {
     ))
 }
 
-/// A whole answer for a connection that no HTTP machine drives any more: a head that was never
-/// finished, or another protocol. `fields` are those of every answer of its listener.
-pub fn raw(status: StatusCode, fields: &ResponseFields) -> Vec<u8> {
-    let page = page(status);
-    let mut headers = HeaderMap::new();
-    describe_page(&mut headers);
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(page.len()));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    fields.write(&mut headers, Origin::Own);
-    let mut answer = format!("HTTP/1.1 {}\r\n", title(status)).into_bytes();
-    for (name, value) in &headers {
-        write_field(&mut answer, name, value);
-    }
-    answer.extend_from_slice(b"\r\n");
-    answer.extend_from_slice(&page);
-    answer
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::decide::verdict::Verdict;
     use crate::net::connect::ConnectError;
     use crate::policy::headers::head::Refusal;
-    use crate::policy::headers::response::ServerField;
+
+    fn failed(why: &Failure) -> Page {
+        failure(Box::default(), why)
+    }
 
     #[test]
     fn pages_are_as_long_as_albs() {
-        let unavailable = failure(&Failure::Refused(Verdict::NoTarget));
-        assert_eq!(unavailable.body().len(), 162);
-        assert!(!unavailable.headers().contains_key(CONNECTION));
-        assert_eq!(failure(&Failure::TargetLost).body().len(), 122);
+        assert_eq!(failed(&Failure::Refused(Verdict::NoTarget)).body.len(), 162);
+        assert_eq!(failed(&Failure::TargetLost).body.len(), 122);
     }
 
     #[test]
@@ -166,7 +143,7 @@ mod tests {
             .into_iter()
             .chain(Verdict::ALL.map(Failure::Refused));
         for why in refused {
-            assert_eq!(failure(&why).headers()[RETRY_AFTER], "1", "{}", why.word());
+            assert_eq!(failed(&why).head.fields.get(Name::RetryAfter), Some(SOON), "{}", why.word());
         }
         for why in [
             Failure::NoRule,
@@ -176,17 +153,16 @@ mod tests {
             Failure::Head(Refusal::Desync),
             Failure::ProtocolMismatch,
         ] {
-            assert!(!failure(&why).headers().contains_key(RETRY_AFTER), "{}", why.word());
-            let call = failed_call(&why);
-            let unavailable = call.headers()["grpc-status"] == "14";
-            assert_eq!(call.headers().contains_key(RETRY_AFTER), unavailable, "{}", why.word());
+            assert!(!failed(&why).head.fields.has(Name::RetryAfter), "{}", why.word());
+            let call = failed_call(Box::default(), &why).head.fields;
+            let unavailable = call.get(Name::GrpcStatus) == Some(b"14");
+            assert_eq!(call.has(Name::RetryAfter), unavailable, "{}", why.word());
         }
-        let call = failed_call(&Failure::Refused(Verdict::NoTarget));
-        assert_eq!(call.headers()[RETRY_AFTER], "1");
+        let call = failed_call(Box::default(), &Failure::Refused(Verdict::NoTarget));
+        assert_eq!(call.head.fields.get(Name::RetryAfter), Some(SOON));
         // What the file says is not ours to add to.
-        let fixed =
-            fixed(&FixedResponse { status: 503, content_type: String::new(), body: String::new() });
-        assert!(!fixed.headers().contains_key(RETRY_AFTER));
+        let own = FixedResponse { status: 503, content_type: String::new(), body: String::new() };
+        assert!(!fixed(Box::default(), &own).head.fields.has(Name::RetryAfter));
     }
 
     #[test]
@@ -199,24 +175,11 @@ mod tests {
             (Failure::NoRule, 404, "12"),
             (Failure::ProtocolMismatch, 464, "2"),
         ] {
-            let response = failed_call(&why);
-            assert_eq!(response.status(), status);
-            assert_eq!(response.headers()["grpc-status"], code);
-            assert_eq!(response.headers()[CONTENT_TYPE], "application/grpc");
-            assert!(response.body().is_empty());
+            let Page { head, body } = failed_call(Box::default(), &why);
+            assert_eq!(head.status, status);
+            assert_eq!(head.fields.get(Name::GrpcStatus), Some(code.as_bytes()));
+            assert_eq!(head.fields.get(Name::ContentType), Some(&b"application/grpc"[..]));
+            assert!(body.is_empty());
         }
-    }
-
-    #[test]
-    fn a_raw_answer_announces_its_own_length_closes_and_has_the_listeners_fields() {
-        let frames = (http::header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-        let fields = ResponseFields::new([frames], ServerField::Own);
-        let text = String::from_utf8(raw(StatusCode::REQUEST_TIMEOUT, &fields)).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 408 "));
-        for field in ["x-frame-options: DENY", "server: stayput", "connection: close"] {
-            assert!(head.contains(&format!("\r\n{field}")), "{head}");
-        }
-        assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
     }
 }

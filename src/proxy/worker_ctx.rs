@@ -1,36 +1,32 @@
-//! What a worker owns and its exchanges share: everything here lives on one core and is touched by
-//! nobody else, so there are cells where there would be locks.
+//! What a worker owns and its exchanges share: everything here lives on one core and no other thread
+//! touches it, so there are cells where there would be locks.
 
-use super::body::RequestBody;
-use super::progress::lingering::{Lingering, Places};
+use super::linger::{Lingering, Places};
+use super::partial_heads::PartialHeads;
 use super::reconnect::Reconnects;
-use super::remembered::Remembered;
+use super::upload::RequestBody;
 use crate::config::settings::AccessFormat;
-use crate::decide::Live;
 use crate::ground::clock::Moment;
 use crate::ground::random::Random;
-use crate::model::live::Availability;
+use crate::http1::request::Request;
+use crate::http1::response::Response;
 use crate::model::published::{Picture, Reader};
 use crate::model::report::Report;
-use crate::model::sessions::Sessions;
-use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::net::pool::Pool;
 use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
-use crate::policy::affinity::token::{Defect, Kind, Opened};
-use crate::policy::balance::share::Share;
 use crate::policy::retry::RetryBudget;
-use http::HeaderValue;
 use std::cell::{Cell, RefCell, RefMut};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 /// One worker's own things.
 #[derive(Debug)]
-pub struct Workplace {
-    /// Which worker this is, from 0.
-    pub worker: usize,
+pub struct WorkerCtx {
+    /// The worker's index, from 0.
+    pub index: usize,
     /// Idle connections to targets.
     pub pool: Pool<RequestBody>,
     /// Targets that refuse connections, and the requests that wait for them.
@@ -41,8 +37,12 @@ pub struct Workplace {
     pub draining: Cell<bool>,
     /// Whether it cuts what is still under way.
     pub cutting: Cell<bool>,
+    /// Whether exchanges are written down.
+    pub writes_log: bool,
     /// Whether Referer is written down.
     pub keeps_referer: bool,
+    /// Heads of which a part has come.
+    pub partial_heads: PartialHeads,
     lingering: Places,
     turn: Cell<Moment>,
     clock: Cell<Moment>,
@@ -52,14 +52,20 @@ pub struct Workplace {
     budget: RefCell<RetryBudget>,
     reports: mpsc::Sender<Report>,
     date: RefCell<(u64, String)>,
-    today: RefCell<(u64, HeaderValue)>,
+    today: RefCell<(u64, String)>,
     scratch: RefCell<Box<[u8]>>,
+    requests: RefCell<Vec<Rc<Request>>>,
+    /// Stands where a head was given back.
+    no_request: Rc<Request>,
+    responses: RefCell<Vec<Box<Response>>>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    next_conn: Cell<u64>,
 }
 
-impl Workplace {
+impl WorkerCtx {
     /// Sets a worker up.
     pub fn new(
-        worker: usize,
+        index: usize,
         snapshots: Reader,
         random: Random,
         access: AccessBuffer,
@@ -68,13 +74,15 @@ impl Workplace {
     ) -> Self {
         let now = Moment::now();
         Self {
-            worker,
+            index,
             pool: Pool::default(),
             reconnects: Reconnects::default(),
             counters,
             draining: Cell::new(false),
             cutting: Cell::new(false),
+            writes_log: access.format().is_some(),
             keeps_referer: access.format() == Some(AccessFormat::Combined),
+            partial_heads: PartialHeads::default(),
             lingering: Places::default(),
             turn: Cell::new(now),
             clock: Cell::new(now),
@@ -84,8 +92,13 @@ impl Workplace {
             budget: RefCell::default(),
             reports,
             date: RefCell::new((0, String::new())),
-            today: RefCell::new((0, HeaderValue::from_static(""))),
+            today: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            requests: RefCell::default(),
+            no_request: Rc::default(),
+            responses: RefCell::default(),
+            buffers: RefCell::default(),
+            next_conn: Cell::new(0),
         }
     }
 
@@ -158,28 +171,89 @@ impl Workplace {
         self.scratch.borrow_mut()
     }
 
-    /// The moment as a Date field has it (RFC 9110 section 6.6.1), formatted once a second.
-    pub fn date(&self) -> HeaderValue {
-        let mut today = self.today.borrow_mut();
-        let now = self.now().unix_seconds();
-        if today.0 != now {
-            let text =
-                httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now.min(LAST_DATE)));
-            *today = (now, header_value(&text));
-        }
-        today.1.clone()
+    /// Hands the present moment as a Date field has it (RFC 9110 section 6.6.1) to `use_it`, formatted
+    /// once a second.
+    pub fn with_today<R>(&self, use_it: impl FnOnce(&str) -> R) -> R {
+        format_once(&self.today, self.now().unix_seconds(), use_it)
     }
 
     /// Hands the date of a cookie's `Expires` to `use_it`, formatted once a second.
     pub fn with_date<R>(&self, unix_seconds: u64, use_it: impl FnOnce(&str) -> R) -> R {
-        let mut date = self.date.borrow_mut();
-        if date.0 != unix_seconds || date.1.is_empty() {
-            let time = UNIX_EPOCH + Duration::from_secs(unix_seconds.min(LAST_DATE));
-            *date = (unix_seconds, httpdate::fmt_http_date(time));
+        format_once(&self.date, unix_seconds, use_it)
+    }
+
+    /// The number of a client connection that was just accepted.
+    pub fn next_conn(&self) -> u64 {
+        let next = self.next_conn.get();
+        self.next_conn.set(next + 1);
+        next
+    }
+
+    /// A request's head to read into; one that was used before, if there is one.
+    pub fn take_request(&self) -> Rc<Request> {
+        self.requests.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps a head for another request, where no other holder is left and it is not large. Another is
+    /// left in its place.
+    pub fn give_back_request(&self, request: &mut Rc<Request>) {
+        let is_small = request.fields.capacity() <= MAX_KEPT;
+        let mut kept = self.requests.borrow_mut();
+        if kept.len() < MAX_POOLED && is_small && Rc::get_mut(request).is_some() {
+            let request = std::mem::replace(request, Rc::clone(&self.no_request));
+            kept.push(request);
         }
-        use_it(&date.1)
+    }
+
+    /// A response's head to read into.
+    pub fn take_response(&self) -> Box<Response> {
+        self.responses.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps a head for another response.
+    pub fn give_back_response(&self, response: Box<Response>) {
+        let mut kept = self.responses.borrow_mut();
+        if kept.len() < MAX_POOLED && response.fields.capacity() <= MAX_KEPT {
+            kept.push(response);
+        }
+    }
+
+    /// An empty buffer for a head on its way out.
+    pub fn take_buffer(&self) -> Vec<u8> {
+        let kept = self.buffers.borrow_mut().pop();
+        kept.unwrap_or_else(|| Vec::with_capacity(USUAL_BUFFER))
+    }
+
+    /// Keeps a buffer for another head.
+    pub fn give_back_buffer(&self, mut buffer: Vec<u8>) {
+        let mut kept = self.buffers.borrow_mut();
+        if kept.len() < MAX_POOLED && (1..=MAX_KEPT).contains(&buffer.capacity()) {
+            buffer.clear();
+            kept.push(buffer);
+        }
     }
 }
+
+/// Hands the date of this second to `use_it`, formatted when the second is another than before.
+fn format_once<R>(
+    date: &RefCell<(u64, String)>,
+    unix_seconds: u64,
+    use_it: impl FnOnce(&str) -> R,
+) -> R {
+    let mut date = date.borrow_mut();
+    if date.0 != unix_seconds || date.1.is_empty() {
+        let time = UNIX_EPOCH + Duration::from_secs(unix_seconds.min(LAST_DATE));
+        *date = (unix_seconds, httpdate::fmt_http_date(time));
+    }
+    use_it(&date.1)
+}
+
+/// Heads and buffers that are kept for the next exchange: as many as exchanges come and go within one
+/// turn of a busy worker. A larger one than the second is freed.
+const MAX_POOLED: usize = 64;
+const MAX_KEPT: usize = 16 * 1_024;
+/// Room for a head and a small body.
+const USUAL_BUFFER: usize = 4 * 1_024;
 
 /// A head of the usual size and a small body at once. A read that fills it is followed by another.
 const SCRATCH: usize = 16 * 1_024;
@@ -187,74 +261,3 @@ const SCRATCH: usize = 16 * 1_024;
 /// The end of the year 9999, after which HTTP has no dates.
 const LAST_DATE: u64 = 253_402_300_799;
 
-/// Targets and groups as they are, for the decision.
-#[derive(Clone, Copy, Debug)]
-pub struct AsItIs<'c> {
-    workplace: Option<&'c Workplace>,
-    remembered: Option<(&'c Remembered, &'c Picture)>,
-}
-
-impl<'c> AsItIs<'c> {
-    /// With every token opened anew, and without what a worker knows of refusals.
-    pub const FOR_ANYONE: AsItIs<'static> = AsItIs { workplace: None, remembered: None };
-
-    /// With every token opened anew.
-    pub(super) fn for_anyone(workplace: &'c Workplace) -> Self {
-        Self { workplace: Some(workplace), remembered: None }
-    }
-
-    /// For a client whose connection remembers its tokens.
-    pub(super) fn of(
-        workplace: &'c Workplace,
-        remembered: &'c Remembered,
-        picture: &'c Picture,
-    ) -> Self {
-        Self { workplace: Some(workplace), remembered: Some((remembered, picture)) }
-    }
-}
-
-impl Live for AsItIs<'_> {
-    fn availability(&self, target: &Target) -> Availability {
-        target.live.availability()
-    }
-
-    fn at_cap(&self, target: &Target, cap: u32) -> bool {
-        target.live.is_at_cap(cap)
-    }
-
-    fn refused_lately(&self, target: &Target) -> bool {
-        self.workplace.is_some_and(|workplace| {
-            let now = workplace.now().monotonic;
-            workplace.reconnects.refused_lately(&target.live, now)
-        })
-    }
-
-    fn fails_open(&self, group: &Group) -> bool {
-        group.live.fails_open()
-    }
-
-    fn in_flight(&self, target: &Target) -> u32 {
-        target.live.in_flight()
-    }
-
-    fn sessions(&self, target: &Target) -> u32 {
-        target.live.sessions().map_or(0, Sessions::count)
-    }
-
-    fn share(&self, target: &Target) -> Share {
-        target.live.share()
-    }
-
-    fn open(&self, snapshot: &Snapshot, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
-        match self.remembered {
-            Some((remembered, picture)) => remembered.open(picture, kind, text),
-            None => snapshot.keyring.open(kind, text),
-        }
-    }
-}
-
-
-/// A header value from text that was checked to be one; empty if it was not.
-pub(super) fn header_value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
-}

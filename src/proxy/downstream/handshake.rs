@@ -1,16 +1,14 @@
-//! A client's handshake under its connection's deadlines: what it is waited for with, what is
-//! counted when it fails.
+//! A client's handshake under its connection's deadline, and what is counted where it fails.
 
-use super::progress::Progress;
-use super::workplace::Workplace;
 use crate::net::stream::Stream;
 use crate::net::tls::acceptor::{self, ANSWERS_AT_ONCE};
 use crate::net::tls::certificates::Certificates;
 use crate::policy::tls::fault::HandshakeFault;
-use std::future::{Future, poll_fn};
+use crate::proxy::conn::Conn;
+use crate::proxy::deadline::race;
+use crate::proxy::worker_ctx::WorkerCtx;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -20,47 +18,39 @@ pub struct Handshakes {
     /// The listener's.
     pub certificates: Arc<Certificates>,
     /// The worker's.
-    pub turns: Rc<Semaphore>,
+    pub permits: Rc<Semaphore>,
 }
 
 impl Handshakes {
-    /// The turns of a worker.
-    pub fn turns() -> Rc<Semaphore> {
+    /// The permits of a worker.
+    pub fn permits() -> Rc<Semaphore> {
         Rc::new(Semaphore::new(ANSWERS_AT_ONCE))
     }
 }
 
 /// The stream that requests come by; `Err` with a connection that speaks HTTP without TLS and is to
 /// be told so, or with nothing.
-pub(super) async fn shake_hands(
-    workplace: &Rc<Workplace>,
-    progress: &Rc<Progress>,
+pub(super) async fn tls_handshake(
+    worker: &WorkerCtx,
+    conn: &Conn,
     socket: TcpStream,
     handshakes: &Handshakes,
 ) -> Result<Stream, Option<TcpStream>> {
     // Boxed, so that a connection does not keep the room.
-    let mut handshake =
-        Box::pin(acceptor::accept(socket, &handshakes.certificates, &handshakes.turns));
-    let done = poll_fn(|cx| {
-        workplace.begin_turn();
-        progress.remember_waker(cx.waker());
-        match progress.expiry() {
-            Some(_) => Poll::Ready(None),
-            None => handshake.as_mut().poll(cx).map(Some),
-        }
-    });
-    let refused = match done.await {
-        Some(Ok((stream, session))) => {
-            workplace.counters.handshakes.add_one();
-            progress.client.secured(session);
+    let handshake =
+        Box::pin(acceptor::accept(socket, &handshakes.certificates, &handshakes.permits));
+    let refused = match race(conn, handshake).await {
+        Ok(Ok((stream, session))) => {
+            worker.counters.handshakes.add_one();
+            conn.info.secured(session);
             return Ok(Stream::Tls(stream));
         }
-        Some(Err(refused)) => refused,
+        Ok(Err(refused)) => refused,
         // Nothing has failed where the process leaves and the client had not begun.
-        None if workplace.draining.get() => return Err(None),
-        None => HandshakeFault::TimedOut.into(),
+        Err(_) if worker.draining.get() => return Err(None),
+        Err(_) => HandshakeFault::TimedOut.into(),
     };
-    workplace.counters.handshake_faults[refused.fault as usize].add_one();
-    tracing::debug!(peer = %progress.client.peer, why = refused.fault.word(), "a handshake failed");
+    worker.counters.handshake_faults[refused.fault as usize].add_one();
+    tracing::debug!(peer = %conn.info.peer, why = refused.fault.word(), "a handshake failed");
     Err(refused.plain)
 }

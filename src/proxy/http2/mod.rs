@@ -10,7 +10,7 @@ pub mod stream;
 pub mod tunnel;
 
 use super::progress::{Expiry, Phase, Progress};
-use super::workplace::Workplace;
+use super::worker_ctx::WorkerCtx;
 use crate::config::settings::Limits;
 use crate::ground::clock::Moment;
 use crate::net::stream::WatchedStream;
@@ -57,19 +57,19 @@ type H2Connection = Connection<BudgetedReader<WatchedStream>, BudgetedBuf>;
 
 /// Serves an HTTP/2 connection from its preface to its end. The socket is left with the watch.
 pub(super) async fn serve(
-    workplace: &Rc<Workplace>,
+    worker: &Rc<WorkerCtx>,
     progress: &Rc<Progress>,
     stream: WatchedStream,
     limits: &Limits,
 ) {
     let budget = Rc::new(ReadBudget::default());
     let reader = BudgetedReader::new(stream, Rc::clone(&budget));
-    let Some(connection) = handshake(workplace, progress, reader, &budget, limits).await else {
+    let Some(connection) = handshake(worker, progress, reader, &budget, limits).await else {
         return;
     };
-    progress.enter(Phase::NoStream, workplace.now().monotonic, None);
+    progress.enter(Phase::NoStream, worker.now().monotonic, None);
     let mut conn = ServerConn {
-        shared: Rc::new(Shared::new(workplace, progress, limits)),
+        shared: Rc::new(Shared::new(worker, progress, limits)),
         connection,
         budget,
         requests: 0,
@@ -87,7 +87,7 @@ pub(super) async fn serve(
 
 /// Waits for the client's preface and SETTINGS; nothing where its time ran out or it sent none.
 async fn handshake(
-    workplace: &Workplace,
+    worker: &WorkerCtx,
     progress: &Progress,
     reader: BudgetedReader<WatchedStream>,
     budget: &ReadBudget,
@@ -95,7 +95,7 @@ async fn handshake(
 ) -> Option<H2Connection> {
     let mut handshake = Box::pin(builder(limits).handshake::<_, BudgetedBuf>(reader));
     poll_fn(|cx| {
-        workplace.begin_turn();
+        worker.begin_turn();
         progress.remember_waker(cx.waker());
         budget.begin();
         let polled = match progress.expiry() {
@@ -152,7 +152,7 @@ struct ServerConn {
 impl ServerConn {
     /// One turn: the steps in their order.
     fn turn(&mut self, cx: &mut Context<'_>) -> ControlFlow<End> {
-        self.shared.workplace.begin_turn();
+        self.shared.worker.begin_turn();
         self.shared.progress.remember_waker(cx.waker());
         let began = self.begin_reading(cx);
         self.check_deadline()?;
@@ -190,12 +190,12 @@ impl ServerConn {
     /// Tells the client to open its next streams on another connection, once: where the process
     /// drains, or this connection has served for long enough.
     fn send_goaway_if_due(&mut self) {
-        let Shared { workplace, progress, .. } = &*self.shared;
+        let Shared { worker, progress, .. } = &*self.shared;
         let is_due = self.requests >= MAX_REQUESTS
-            || workplace.draining.get()
-            || progress.is_old(workplace.now());
+            || worker.draining.get()
+            || progress.is_old(worker.now());
         if is_due && self.goaway_sent.is_none() {
-            self.goaway_sent = Some(workplace.now().monotonic);
+            self.goaway_sent = Some(worker.now().monotonic);
             progress.said_goodbye();
             self.connection.graceful_shutdown();
         }
@@ -204,7 +204,7 @@ impl ServerConn {
     /// Whether the client has had its time to read GOAWAY. The library waits without a bound for
     /// the PING that confirms it.
     fn is_goaway_read(&self) -> bool {
-        let now = self.shared.workplace.now().monotonic;
+        let now = self.shared.worker.now().monotonic;
         let elapsed = |sent| now.saturating_duration_since(sent);
         self.goaway_sent.is_some_and(|sent| elapsed(sent) >= GOAWAY_GRACE)
     }
@@ -240,7 +240,7 @@ impl ServerConn {
 
     fn refuse(&self, mut respond: SendResponse<BudgetedBuf>) {
         respond.send_reset(Reason::REFUSED_STREAM);
-        self.shared.workplace.counters.refused_streams.add_one();
+        self.shared.worker.counters.refused_streams.add_one();
         self.shared.note_reset();
     }
 
@@ -250,7 +250,7 @@ impl ServerConn {
         let carried = self.budget.take_carried();
         let mut guard = self.shared.flood_guard.borrow_mut();
         guard.note_payload(carried);
-        if guard.is_abusive(self.total(), self.shared.workplace.now().monotonic) {
+        if guard.is_abusive(self.total(), self.shared.worker.now().monotonic) {
             return ControlFlow::Break(End::Abused);
         }
         ControlFlow::Continue(carried)
@@ -269,7 +269,7 @@ impl ServerConn {
         let elapsed = |began| Moment::now().monotonic.saturating_duration_since(began);
         let work = began.map_or(Duration::ZERO, elapsed);
         let turn = ReadTurn { carried, was_cut: self.budget.was_cut(), work };
-        let now = self.shared.workplace.now().monotonic;
+        let now = self.shared.worker.now().monotonic;
         let next = self.shared.flood_guard.borrow_mut().after_turn(self.total(), turn, now);
         match next {
             Next::Read | Next::ReadShort => self.budget.wake_if_cut(cx),
@@ -302,12 +302,12 @@ impl ServerConn {
 
     /// Counts the end, and tells the client of it.
     async fn finish(self, end: End) {
-        let Shared { workplace, progress, .. } = &*self.shared;
+        let Shared { worker, progress, .. } = &*self.shared;
         match end {
             End::Done(Some(error)) if error.is_library() => self.log_protocol_error(&error),
             End::Done(_) => {}
             End::Abused => {
-                workplace.counters.abusive.add_one();
+                worker.counters.abusive.add_one();
                 tracing::debug!(peer = %progress.client.peer, "HTTP/2 flood: connection closed");
                 progress.linger_after_abuse();
                 send_goaway(self.connection, Reason::ENHANCE_YOUR_CALM, &self.budget).await;
@@ -321,10 +321,10 @@ impl ServerConn {
 
     /// Counts and logs the error for which the library ended the connection.
     fn log_protocol_error(&self, error: &h2::Error) {
-        let Shared { workplace, progress, .. } = &*self.shared;
+        let Shared { worker, progress, .. } = &*self.shared;
         match error.reason() {
-            Some(Reason::ENHANCE_YOUR_CALM) => workplace.counters.abusive.add_one(),
-            _ => workplace.counters.unparsable.add_one(),
+            Some(Reason::ENHANCE_YOUR_CALM) => worker.counters.abusive.add_one(),
+            _ => worker.counters.unparsable.add_one(),
         }
         tracing::debug!(peer = %progress.client.peer, %error, "HTTP/2 protocol error");
     }

@@ -4,7 +4,7 @@ use super::send_budget::SendBudget;
 use crate::config::settings::Limits;
 use crate::policy::flood_guard::FloodGuard;
 use crate::proxy::progress::{Phase, Progress};
-use crate::proxy::workplace::Workplace;
+use crate::proxy::worker_ctx::WorkerCtx;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,7 +16,7 @@ const FIELD_IN_MEMORY: usize = 80;
 
 /// State that a connection's streams share.
 pub(super) struct Shared {
-    pub(super) workplace: Rc<Workplace>,
+    pub(super) worker: Rc<WorkerCtx>,
     pub(super) progress: Rc<Progress>,
     pub(super) limits: Limits,
     pub(super) send_budget: Rc<SendBudget>,
@@ -26,10 +26,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(workplace: &Rc<Workplace>, progress: &Rc<Progress>, limits: &Limits) -> Self {
-        let guard = FloodGuard::new(workplace.now().monotonic, limits.streams);
+    pub(super) fn new(worker: &Rc<WorkerCtx>, progress: &Rc<Progress>, limits: &Limits) -> Self {
+        let guard = FloodGuard::new(worker.now().monotonic, limits.streams);
         Self {
-            workplace: Rc::clone(workplace),
+            worker: Rc::clone(worker),
             progress: Rc::clone(progress),
             limits: *limits,
             send_budget: Rc::default(),
@@ -53,7 +53,7 @@ impl Shared {
 
     /// Notes that a stream was reset before its answer was whole, or was refused.
     pub(super) fn note_reset(&self) {
-        let now = self.workplace.now().monotonic;
+        let now = self.worker.now().monotonic;
         self.flood_guard.borrow_mut().note_reset(now);
     }
 
@@ -70,7 +70,7 @@ impl Shared {
         let goes_on = phase == Phase::Unsent && written_now != *written;
         *written = written_now;
         if goes_on || phase != self.progress.phase() {
-            self.progress.enter(phase, self.workplace.now().monotonic, None);
+            self.progress.enter(phase, self.worker.now().monotonic, None);
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::proxy::failure::Failure;
 use crate::proxy::handle;
 use crate::proxy::progress::lingering::LetGo;
 use crate::proxy::respond;
-use crate::proxy::upgrade::Upgrade;
-use crate::proxy::workplace::Workplace;
+use crate::proxy::tunnel::Upgrade;
+use crate::proxy::worker_ctx::WorkerCtx;
 use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
@@ -59,7 +59,7 @@ pub(super) async fn serve(
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     }
-    let workplace = Rc::clone(&slot.shared.workplace);
+    let worker = Rc::clone(&slot.shared.worker);
     let progress = Rc::clone(&slot.progress);
     // Dropped after the answer, which may leave a side behind.
     let _until_the_end = LetGo(&progress);
@@ -74,14 +74,14 @@ pub(super) async fn serve(
     let handle = BodyHandle::default();
     let mut tunnel = None;
     let (body, upgrade) = if opens_websocket(&mut parts) {
-        let (to_client, upgrade) = begin_websocket(&mut parts, &workplace);
+        let (to_client, upgrade) = begin_websocket(&mut parts, &worker);
         tunnel = Some((to_client, body));
         (ClientBody::Empty, Some(upgrade))
     } else {
         let body = StreamBody::new(body, limits, &progress.watch, &handle);
         (ClientBody::Http2(body), None)
     };
-    let exchange = Exchange::begin(workplace.clone(), progress.clone(), &parts);
+    let exchange = Exchange::begin(worker.clone(), progress.clone(), &parts);
     progress.watch.note_read(bytes);
     let response = if is_too_large {
         Ok(handle::refused(exchange, Failure::Head(Refusal::TooLarge)))
@@ -89,7 +89,7 @@ pub(super) async fn serve(
         // Boxed: it is large, and most of an answer's life is after it.
         let mut response = Box::pin(handle::answered(exchange, parts, body, upgrade));
         poll_fn(|cx| {
-            workplace.begin_turn();
+            worker.begin_turn();
             progress.remember_waker(cx.waker());
             if progress.unanswerable_expiry().is_some() {
                 return Poll::Ready(Err(End::Reset(Reason::CANCEL)));
@@ -144,9 +144,9 @@ pub(super) async fn serve(
     progress.settle_all();
     if progress.is_keeping() {
         // The target goes on reading what the client goes on sending.
-        progress.begin_lingering(workplace.now().monotonic);
+        progress.begin_lingering(worker.now().monotonic);
         poll_fn(|cx| {
-            workplace.begin_turn();
+            worker.begin_turn();
             progress.remember_waker(cx.waker());
             progress.poll_sending(cx);
             match progress.expiry().is_some() || !progress.is_keeping() {
@@ -173,10 +173,10 @@ fn opens_websocket(parts: &mut Parts) -> bool {
 /// tunnel gets the client's stream once the target has agreed.
 fn begin_websocket(
     parts: &mut Parts,
-    workplace: &Workplace,
+    worker: &WorkerCtx,
 ) -> (oneshot::Sender<StreamTunnel>, Upgrade) {
     let (to_client, from_stream) = oneshot::channel();
-    let nonce = [workplace.random(), workplace.random()].map(u64::to_be_bytes);
+    let nonce = [worker.random(), worker.random()].map(u64::to_be_bytes);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(nonce.as_flattened());
     let key = http2::open_websocket(parts, bytes);
@@ -225,7 +225,7 @@ async fn answer(
     http2::strip_answer(headers);
     if !headers.contains_key(DATE) {
         // As hyper adds it over HTTP/1.1 (RFC 9110 section 6.6.1).
-        headers.insert(DATE, slot.shared.workplace.date());
+        headers.insert(DATE, slot.shared.worker.date());
     }
     let no_body = wants_no_body
         || parts.status == StatusCode::NO_CONTENT
@@ -260,7 +260,7 @@ async fn answer(
     };
     let mut body = pin!(body);
     poll_fn(|cx| {
-        slot.shared.workplace.begin_turn();
+        slot.shared.worker.begin_turn();
         slot.progress.remember_waker(cx.waker());
         slot.progress.poll_sending(cx);
         if slot.progress.unanswerable_expiry().is_some() {
@@ -348,7 +348,7 @@ impl Sending<'_> {
 
     /// Begins to end half of an answer, so that it is not taken for the whole.
     fn call_off(&mut self, body: &mut ResponseBody) -> Option<End> {
-        if body.is_of_call() && self.stream.send_trailers(respond::broken_call()).is_ok() {
+        if body.is_of_call() && self.stream.send_trailers(local_response::broken_call()).is_ok() {
             return Some(End::CalledOff);
         }
         self.broke_off = true;

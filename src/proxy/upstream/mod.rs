@@ -1,32 +1,35 @@
 //! One try at one target, and what of it may be tried again.
 
+mod http1;
 mod http2;
-pub(super) mod kept;
+pub(super) mod kept_body;
 
-use super::body::{RequestBody, Upload, UploadState};
+use super::deadline::{Deadline, Phase};
 use super::exchange::Exchange;
+use super::expiry::Expiry;
 use super::failure::Failure;
-use super::progress::{Phase, Progress};
 use super::reconnect;
-use super::target_side::TargetSide;
-use super::workplace::header_value;
+use super::upload::{Upload, UploadState};
+use super::upstream_response::UpstreamResponse;
+use super::worker_ctx::WorkerCtx;
 use crate::config::settings::Upstream;
 use crate::decide::verdict::Verdict;
 use crate::ground::clock::Moment;
-use crate::model::snapshot::Target;
-use crate::net::connect::{self, ConnectError};
-use crate::net::http1::send::{Outbound, write_field};
-use crate::net::http1::{Connection, Request, Trouble, Waiting};
-use crate::net::pool::Place;
+use crate::http1::encode::write_field;
+use crate::http1::fields::Fields;
+use crate::http1::response::Response;
+use crate::model::snapshot::{Group, Target};
+use crate::net::connect::ConnectError;
+use crate::net::http1::Trouble;
 use crate::policy::headers::connection_auth;
-use crate::policy::proxy_protocol::Announcement;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request as HttpRequest, Response};
+use crate::policy::proxy_protocol::{Announcement, Ends};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request as HttpRequest};
 use std::borrow::Cow;
-use std::cell::RefCell;
-use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
+
+pub use super::upload::RequestBody;
 
 /// What is sent, kept as long as it may have to be sent again.
 #[derive(Debug)]
@@ -38,11 +41,7 @@ pub struct Outgoing {
     /// The client's body, if it has one.
     pub upload: Option<Rc<Upload>>,
     /// Whether the body goes in chunks, for its length was not announced.
-    pub chunked: bool,
-    /// The head's Trailer.
-    pub trailer: Option<HeaderValue>,
-    /// A map whose room is used again for the answer's fields.
-    pub fields: RefCell<HeaderMap>,
+    pub is_chunked: bool,
     /// How long the target may take to answer.
     pub response_timeout: Duration,
     /// The latest moment for the client's last byte.
@@ -60,7 +59,7 @@ pub enum Head {
 
 /// What a target is told beside the client's request.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct TargetHeaders<'a> {
     /// Why the request comes to it, with `debug_headers`.
     pub verdict: Option<Verdict>,
     /// Who would have the client after it, with `announce_successor`.
@@ -69,7 +68,9 @@ pub struct Told<'a> {
     pub announced: Option<&'a Announcement>,
 }
 
-const X_STAYPUT_SUCCESSOR: HeaderName = HeaderName::from_static("x-stayput-successor");
+const X_STAYPUT_SUCCESSOR: &str = "x-stayput-successor";
+const X_STAYPUT_VERDICT: &str = "x-stayput-verdict";
+const X_STAYPUT_TARGET: &str = "x-stayput-target";
 
 impl Outgoing {
     /// Whether it may be sent again after a connection was lost: nothing of the body is lost, and
@@ -81,66 +82,83 @@ impl Outgoing {
         untouched && (unsent || self.method.is_idempotent())
     }
 
-    fn outbound(&self) -> Option<Outbound<RequestBody>> {
-        let upload = self.upload.as_ref()?;
-        let body = RequestBody(Rc::clone(upload));
-        Some(Outbound { body, chunked: self.chunked, trailer: self.trailer.clone() })
+    /// Keeps its buffer for another request.
+    pub(super) fn give_back(self, worker: &WorkerCtx) {
+        if let Head::Http1(head) = self.head {
+            worker.give_back_buffer(head);
+        }
     }
 }
 
-impl Told<'_> {
-    fn write(&self, headers: &mut HeaderMap, target: &Target) {
+impl TargetHeaders<'_> {
+    /// Hands over each field and its value.
+    fn each(&self, target: &Target, mut field: impl FnMut(&'static str, &str)) {
         if let Some(verdict) = self.verdict {
-            show(headers, verdict, target);
+            field(X_STAYPUT_VERDICT, verdict.word());
+            field(X_STAYPUT_TARGET, target.id.as_str());
         }
         if let Some(successor) = self.successor {
-            headers.insert(X_STAYPUT_SUCCESSOR, header_value(successor));
+            field(X_STAYPUT_SUCCESSOR, successor);
         }
+    }
+
+    fn write(&self, headers: &mut HeaderMap, target: &Target) {
+        self.each(target, |name, value| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        });
     }
 }
 
 /// The head for this target, which is the same for all but where they are told something.
-fn head_for<'h>(head: &'h [u8], told: Told<'_>, target: &Target) -> Cow<'h, [u8]> {
+fn head_for<'h>(head: &'h [u8], told: TargetHeaders<'_>, target: &Target) -> Cow<'h, [u8]> {
     if told.verdict.is_none() && told.successor.is_none() {
         return Cow::Borrowed(head);
     }
-    let mut fields = HeaderMap::new();
-    told.write(&mut fields, target);
     let mut head = head[..head.len() - BLANK_LINE.len()].to_vec();
-    for (name, value) in &fields {
-        write_field(&mut head, name, value);
-    }
+    told.each(target, |name, value| write_field(&mut head, name.as_bytes(), value.as_bytes()));
     head.extend_from_slice(BLANK_LINE);
     Cow::Owned(head)
 }
 
 /// What ends a head.
-pub(super) const BLANK_LINE: &[u8] = b"\r\n";
+const BLANK_LINE: &[u8] = b"\r\n";
+
+/// What a group's targets are announced of the client, where they are: the address it is known by,
+/// with its port where that is the address it came from, and where it connected to. Boxed, so that no
+/// other exchange has room for one.
+pub(super) fn announcement(exchange: &Exchange, group: &Group) -> Option<Box<Announcement>> {
+    let version = group.settings.send_proxy?;
+    let address = exchange.log().address;
+    let Ends { source, destination } = exchange.info().ends();
+    // The port of a client that X-Forwarded-For names is not known.
+    let port = if address == source.ip() { source.port() } else { 0 };
+    let ends = Ends { source: SocketAddr::new(address, port), destination };
+    Some(Box::new(Announcement { version, ends }))
+}
 
 /// What came of it.
 pub enum Attempted {
     /// The target's head, and where its body comes from.
-    Answered(Response<()>, TargetSide),
+    Answered(Box<Response>, UpstreamResponse),
     /// Nothing reached the target, or nothing that counts: another may be tried.
     TryAnother(Failure),
     /// It ends here.
     Failed(Failure),
 }
 
-/// Says in a head who serves and why (`debug_headers`).
-pub fn show(headers: &mut HeaderMap, verdict: Verdict, target: &Target) {
-    headers.insert(X_STAYPUT_VERDICT, HeaderValue::from_static(verdict.word()));
-    headers.insert(X_STAYPUT_TARGET, header_value(target.id.as_str()));
+/// Says in a head which target serves, and why (`debug_headers`).
+pub fn show(fields: &mut Fields, verdict: Verdict, target: &Target) {
+    fields.set_named(X_STAYPUT_VERDICT, verdict.word().as_bytes());
+    fields.set_named(X_STAYPUT_TARGET, target.id.as_str().as_bytes());
 }
-
-const X_STAYPUT_VERDICT: HeaderName = HeaderName::from_static("x-stayput-verdict");
-const X_STAYPUT_TARGET: HeaderName = HeaderName::from_static("x-stayput-target");
 
 /// Sends to one target.
 pub async fn attempt(
     outgoing: &Outgoing,
     target: &Target,
-    told: Told<'_>,
+    told: TargetHeaders<'_>,
     upstream: &Upstream,
     exchange: &mut Exchange,
 ) -> Attempted {
@@ -148,57 +166,12 @@ pub async fn attempt(
         Head::Http1(head) => {
             let head = &*head_for(head, told, target);
             let connect_timeout = reconnect::dial_timeout(&target.live, upstream);
-            attempt_http1(outgoing, head, target, told.announced, connect_timeout, exchange).await
+            http1::attempt(outgoing, head, target, told.announced, connect_timeout, exchange).await
         }
         // Boxed: every exchange would have room for one.
         Head::Http2(request) => {
             Box::pin(http2::attempt(outgoing, request, target, told, upstream, exchange)).await
         }
-    }
-}
-
-/// Sends to one target. A pooled connection that turns out to be dead is replaced by a fresh one,
-/// once and unnoticed; that is the only repetition here.
-async fn attempt_http1(
-    outgoing: &Outgoing,
-    head: &[u8],
-    target: &Target,
-    announced: Option<&Announcement>,
-    connect_timeout: Duration,
-    exchange: &mut Exchange,
-) -> Attempted {
-    let now = exchange.workplace.now();
-    let own = announced.map(|announced| &announced.ends);
-    let owner = exchange.client().owner();
-    let pool = &exchange.workplace.pool;
-    if let Some(connection) = pool.take(&target.live, own, owner, now.monotonic) {
-        exchange.story().dispatched = Some(now);
-        exchange.pass = None;
-        match send(outgoing, head, connection, exchange, now.monotonic).await {
-            Sent::Answered(response, side) => return answered(response, side, target, exchange),
-            Sent::Ended(failure) => return Attempted::Failed(failure),
-            Sent::Lost { unsent } => {
-                // What was not sent costs no target anything.
-                if !outgoing.may_be_repeated(unsent)
-                    || !unsent && !exchange.workplace.try_retry(now.unix_seconds())
-                {
-                    return Attempted::Failed(Failure::TargetLost);
-                }
-            }
-        }
-    }
-    let connection = match dial(target, announced, connect_timeout, exchange).await {
-        Ok(connection) => connection,
-        Err(failure) => return failure,
-    };
-    let now = exchange.workplace.now();
-    exchange.story().dispatched = Some(now);
-    match send(outgoing, head, connection, exchange, now.monotonic).await {
-        Sent::Answered(response, side) => answered(response, side, target, exchange),
-        Sent::Ended(failure) => Attempted::Failed(failure),
-        // The target was reached: what it makes of a request is no word on whether it serves, or
-        // any client could take it out with a request it hangs up on.
-        Sent::Lost { unsent } => lost(outgoing.may_be_repeated(unsent)),
     }
 }
 
@@ -210,69 +183,28 @@ fn lost(may_be_repeated: bool) -> Attempted {
 }
 
 fn answered(
-    response: Response<()>,
-    side: TargetSide,
+    response: Box<Response>,
+    side: UpstreamResponse,
     target: &Target,
     exchange: &mut Exchange,
 ) -> Attempted {
     // What ends with another status follows credentials, which were noticed.
-    let is_challenge = matches!(response.status().as_u16(), 401 | 407);
-    if is_challenge && connection_auth::is_in_answer(response.headers()) {
+    let is_challenge = matches!(response.status.as_u16(), 401 | 407);
+    if is_challenge && connection_auth::is_in_answer(&response.fields) {
         exchange.authenticate_connection();
     }
     if exchange.is_private() {
         match &side {
-            TargetSide::Http1(_) => exchange.client().stay_with(&target.live),
-            TargetSide::Http2(stream) => stream.take_no_more(),
+            UpstreamResponse::Http1(_) => exchange.info().stay_with(&target.live),
+            UpstreamResponse::Http2(stream) => stream.take_no_more(),
         }
     }
     Attempted::Answered(response, side)
 }
 
-/// A fresh connection, or one that came back while all were in use.
-async fn dial(
-    target: &Target,
-    announced: Option<&Announcement>,
-    timeout: Duration,
-    exchange: &mut Exchange,
-) -> Result<Box<Connection<RequestBody>>, Attempted> {
-    if exchange.pass.is_none() && !exchange.workplace.reconnects.is_open(&target.live) {
-        return Err(Attempted::TryAnother(Failure::Connect(ConnectError::Refusing)));
-    }
-    let now = exchange.workplace.now().monotonic;
-    exchange.progress.enter(Phase::Waiting, now, None);
-    let pool = &exchange.workplace.pool;
-    let connected = async {
-        let address = target.address.ok_or(ConnectError::Unresolved)?;
-        let own = announced.map(|announced| &announced.ends);
-        let owner = exchange.progress.client.owner();
-        match pool.wait_for_place(&target.live, own, owner, timeout, now).await? {
-            Place::Idle(connection) => Ok(connection),
-            Place::Dial(place) => {
-                let tls = pool.connector(&target.live);
-                let dialled = connect::connect(address, timeout, place, tls.as_ref(), announced);
-                let connection = dialled.await?;
-                reconnect::note_connected(&exchange.workplace, &target.live);
-                Ok(connection)
-            }
-        }
-    };
-    let connected = connected.await;
-    if connected.is_ok() {
-        exchange.pass = None;
-    }
-    connected.map_err(|error| {
-        tell(target, &error, exchange);
-        if error.is_the_targets() {
-            reconnect::note_failed(&exchange.workplace, &target.live);
-        }
-        Attempted::TryAnother(Failure::Connect(error))
-    })
-}
-
 /// Says why a target was reached in vain, where the file may be to blame: a line once a minute at
 /// most for each target and worker, for every request would be one.
-fn tell(target: &Target, error: &ConnectError, exchange: &mut Exchange) {
+fn log_connect_error(target: &Target, error: &ConnectError, exchange: &Exchange) {
     let remedy = match error {
         ConnectError::Tls(_) | ConnectError::Certificate(_) => {
             "no TLS with a target: see its certificate, and target_group.*.tls"
@@ -282,13 +214,12 @@ fn tell(target: &Target, error: &ConnectError, exchange: &mut Exchange) {
         }
         _ => return,
     };
-    let now = exchange.workplace.now().monotonic;
-    if !exchange.workplace.pool.may_tell_failure(&target.live, now) {
+    let now = exchange.worker.now().monotonic;
+    if !exchange.worker.pool.may_tell_failure(&target.live, now) {
         return;
     }
-    let snapshot = exchange.snapshot.clone();
-    let placement = exchange.story().placement.as_ref();
-    let group = placement.map_or("-", |placement| snapshot.groups[placement.group].name());
+    let placement = exchange.log().placement.as_ref();
+    let group = placement.map_or("-", |placement| exchange.snapshot.groups[placement.group].name());
     tracing::warn!(
         group,
         target = target.id.as_str(),
@@ -299,7 +230,7 @@ fn tell(target: &Target, error: &ConnectError, exchange: &mut Exchange) {
 }
 
 enum Sent {
-    Answered(Response<()>, TargetSide),
+    Answered(Box<Response>, UpstreamResponse),
     /// The connection died before a byte of an answer came.
     Lost {
         /// Not a byte of the request went out.
@@ -307,45 +238,6 @@ enum Sent {
     },
     /// The client's fault, or the target's, or time is over.
     Ended(Failure),
-}
-
-async fn send(
-    outgoing: &Outgoing,
-    head: &[u8],
-    mut connection: Box<Connection<RequestBody>>,
-    exchange: &Exchange,
-    now: Instant,
-) -> Sent {
-    let progress = &exchange.progress;
-    begin_waiting(outgoing, progress, now);
-    connection.begin(outgoing.outbound());
-    let request = Request { method: &outgoing.method, head };
-    let mut fields = outgoing.fields.take();
-    let mut waiting = Waiting::default();
-    let answer = poll_fn(|cx| {
-        let scratch = &mut *exchange.workplace.scratch();
-        let answer = connection.poll_answer(cx, request, &mut waiting, scratch, &mut fields);
-        note_sent(outgoing, progress, connection.taken(), connection.is_sending());
-        match (answer, progress.expiry()) {
-            (Poll::Ready(answer), _) => Poll::Ready(Ok(answer)),
-            (Poll::Pending, Some(expiry)) => Poll::Ready(Err(expiry)),
-            (Poll::Pending, None) => Poll::Pending,
-        }
-    });
-    let answer = answer.await;
-    match answer {
-        Ok(Ok(head)) => {
-            let mut response = Response::new(());
-            *response.status_mut() = head.status;
-            *response.headers_mut() = fields;
-            if let Some(reason) = head.reason {
-                response.extensions_mut().insert(reason);
-            }
-            Sent::Answered(response, TargetSide::Http1(connection))
-        }
-        Ok(Err(trouble)) => ended(outgoing, trouble),
-        Err(expiry) => Sent::Ended(Failure::of_expiry(expiry)),
-    }
 }
 
 fn ended(outgoing: &Outgoing, trouble: Trouble) -> Sent {
@@ -363,24 +255,29 @@ fn ended(outgoing: &Outgoing, trouble: Trouble) -> Sent {
     }
 }
 
+/// The failure of a wait that took too long.
+fn expired(expiry: Expiry) -> Sent {
+    Sent::Ended(Failure::of_expiry(expiry))
+}
+
 /// Notes how far a request's body is; once all of it was taken, or no more is, its answer is awaited.
-fn note_sent(outgoing: &Outgoing, progress: &Progress, taken: (u64, bool), is_sending: bool) {
-    if outgoing.upload.is_none() || progress.phase() != Phase::Upload {
+fn note_sent(outgoing: &Outgoing, deadline: &Deadline, taken: (u64, bool), is_sending: bool) {
+    if outgoing.upload.is_none() || deadline.phase() != Phase::Upload {
         return;
     }
     if is_sending {
-        progress.note_sent(taken.0, taken.1);
+        deadline.note_sent(taken.0, taken.1);
     } else {
         let now = Moment::now().monotonic;
-        progress.enter(Phase::Waiting, now, Some(now + outgoing.response_timeout));
+        deadline.enter(Phase::Waiting, now, Some(now + outgoing.response_timeout));
     }
 }
 
-fn begin_waiting(outgoing: &Outgoing, progress: &Progress, now: Instant) {
+fn begin_waiting(outgoing: &Outgoing, deadline: &Deadline, now: Instant) {
     match &outgoing.upload {
         Some(upload) if upload.state() != UploadState::Finished => {
-            progress.enter_upload(now, outgoing.upload_deadline, outgoing.response_timeout);
+            deadline.enter_upload(now, outgoing.upload_deadline, outgoing.response_timeout);
         }
-        _ => progress.enter(Phase::Waiting, now, Some(now + outgoing.response_timeout)),
+        _ => deadline.enter(Phase::Waiting, now, Some(now + outgoing.response_timeout)),
     }
 }
