@@ -10,7 +10,7 @@ use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
-use stayput::proxy::workplace::AsItIs;
+use stayput::proxy::workplace::LiveView;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ fn bench(criterion: &mut Criterion) {
                     black_box(decide(
                         black_box(&request),
                         &snapshot,
-                        &AsItIs::FOR_ANYONE,
+                        &LiveView::FOR_ANYONE,
                         u64::from(NOW),
                         &mut draw,
                     ))

@@ -17,7 +17,7 @@ use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
-use stayput::proxy::workplace::AsItIs;
+use stayput::proxy::workplace::LiveView;
 use std::error::Error;
 use std::fs;
 use std::hint::black_box;
@@ -113,7 +113,8 @@ fn decisions(count: u32) {
     let mut draw = Random::from_seed(1);
     for _ in 0..count {
         let now = u64::from(NOW) + 5;
-        let decision = decide(black_box(&request), &snapshot, &AsItIs::FOR_ANYONE, now, &mut draw);
+        let decision =
+            decide(black_box(&request), &snapshot, &LiveView::FOR_ANYONE, now, &mut draw);
         let Outcome::Forward(placement) = decision.outcome else { return };
         let served_by = placement.target.unwrap_or(0);
         if let Some(renewal) =

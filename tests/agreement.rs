@@ -18,7 +18,7 @@ use stayput::model::snapshot::{Group, Snapshot};
 use stayput::policy::affinity::claim;
 use stayput::policy::affinity::keys::Keyring;
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
-use stayput::proxy::workplace::AsItIs;
+use stayput::proxy::workplace::LiveView;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use worlds::{Carried, Described, GroupPlan, Numbers, World, asked, keyring};
@@ -75,7 +75,7 @@ fn agree(
     described: &Described,
     context: &str,
 ) -> Vec<String> {
-    let done = decide(request, running, &AsItIs::FOR_ANYONE, NOW, &mut Random::from_seed(1));
+    let done = decide(request, running, &LiveView::FOR_ANYONE, NOW, &mut Random::from_seed(1));
     let told = explain(request, explained, described, NOW);
     assert_eq!(done.rule, told.rule, "{context}");
     // Every world has one listener, so that each rule before the one that took it was passed.

@@ -21,7 +21,7 @@ use stayput::observe::access_log::AccessLog;
 use stayput::observe::counters::Counters;
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
-use stayput::proxy::workplace::AsItIs;
+use stayput::proxy::workplace::LiveView;
 use stayput::worker::{self, Stage};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -107,7 +107,7 @@ fn check(snapshot: &Snapshot, cookie: Option<&str>, expected: Verdict) {
     };
     let mut draw = Random::from_seed(1);
     let before = ALLOCATIONS.get();
-    let decision = decide(&request, snapshot, &AsItIs::FOR_ANYONE, NOW, &mut draw);
+    let decision = decide(&request, snapshot, &LiveView::FOR_ANYONE, NOW, &mut draw);
     let allocated = ALLOCATIONS.get() - before;
     let Outcome::Forward(Placement { verdict, target, .. }) = decision.outcome else {
         panic!("{:?}", decision.outcome)

@@ -176,6 +176,11 @@ impl Fields {
         *repeated &= *present;
     }
 
+    /// Takes all that is there for received with the message.
+    pub fn note_received(&mut self) {
+        self.received = self.list.len();
+    }
+
     /// Adds a field behind all others. A value with CR, LF or NUL is no value, and is not added.
     pub fn append(&mut self, name: Name, value: &[u8]) {
         self.append_with(name, |line| line.extend_from_slice(value));

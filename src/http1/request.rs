@@ -189,11 +189,7 @@ impl Request {
     }
 
     /// Reads the request line at `begins`; where the next line begins.
-    fn read_request_line(
-        &mut self,
-        bytes: &[u8],
-        begins: usize,
-    ) -> Result<Option<usize>, BadHead> {
+    fn read_request_line(&mut self, bytes: &[u8], begins: usize) -> Result<Option<usize>, BadHead> {
         let method_end = scan::token_end(bytes, begins);
         let target_end = scan::visible_end(bytes, method_end + 1);
         let method = &bytes[begins..method_end];
@@ -253,8 +249,7 @@ impl Request {
         let version_begins = after.iter().rposition(blank).map_or(0, |at| at + 1);
         let (target, last) = after.split_at(version_begins);
         let target = target.trim_ascii_end();
-        if method.len() + target.len() + last.len() + 2 != line.len()
-            || line[method.len()] != b' '
+        if method.len() + target.len() + last.len() + 2 != line.len() || line[method.len()] != b' '
         {
             self.facts.note(Facts::ODD_BLANKS);
         }

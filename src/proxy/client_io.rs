@@ -130,7 +130,11 @@ impl ClientIo {
     }
 
     /// Reads into this vector, behind what is in it and up to its capacity.
-    pub fn poll_read_more(&self, cx: &mut Context<'_>, more: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+    pub fn poll_read_more(
+        &self,
+        cx: &mut Context<'_>,
+        more: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
         let from = more.len();
         // The capacity is small, and the bytes are written before they are read.
         more.resize(more.capacity(), 0);

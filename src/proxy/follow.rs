@@ -2,8 +2,8 @@
 //! target, both ends are told so by a close frame, between two frames of what they say, and the
 //! tunnel ends. The client connects again, and meets the target that has its session now.
 
-use super::exchange::Exchange;
 use super::deadline::{Deadline, Expires};
+use super::exchange::Exchange;
 use super::expiry::Expiry;
 use super::live_view::LiveView;
 use super::worker_ctx::WorkerCtx;

@@ -27,11 +27,7 @@ impl<'c> LiveView<'c> {
     }
 
     /// For a client whose connection remembers its tokens.
-    pub(super) fn of(
-        worker: &'c WorkerCtx,
-        tokens: &'c TokenCache,
-        picture: &'c Picture,
-    ) -> Self {
+    pub(super) fn of(worker: &'c WorkerCtx, tokens: &'c TokenCache, picture: &'c Picture) -> Self {
         Self { worker: Some(worker), tokens: Some((tokens, picture)) }
     }
 }

@@ -143,7 +143,12 @@ mod tests {
             .into_iter()
             .chain(Verdict::ALL.map(Failure::Refused));
         for why in refused {
-            assert_eq!(failed(&why).head.fields.get(Name::RetryAfter), Some(SOON), "{}", why.word());
+            assert_eq!(
+                failed(&why).head.fields.get(Name::RetryAfter),
+                Some(SOON),
+                "{}",
+                why.word()
+            );
         }
         for why in [
             Failure::NoRule,

@@ -248,7 +248,7 @@ impl LogEntry {
             set_cookie: self.set_cookie,
             from: pinned.map(|target| target.id.as_str()),
             attempts: self.attempts,
-            worker: worker.worker,
+            worker: worker.index,
         }
     }
 }

@@ -37,8 +37,7 @@ impl PartialHeads {
     pub fn begin(&self, conn: &Rc<Conn>, first: &[u8]) -> PartialHead {
         let mut bytes = Vec::with_capacity(first.len().max(FIRST));
         bytes.extend_from_slice(first);
-        let mut head =
-            PartialHead { bytes, searched: 0, counted: 0, all: Rc::clone(&self.bytes) };
+        let mut head = PartialHead { bytes, searched: 0, counted: 0, all: Rc::clone(&self.bytes) };
         self.oldest.borrow_mut().push_back(Rc::downgrade(conn));
         self.count(&mut head);
         head

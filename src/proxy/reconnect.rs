@@ -8,6 +8,7 @@ use crate::model::report::Report;
 use crate::model::snapshot::{Group, Target};
 use crate::net::connect::{self, ConnectError};
 use crate::net::http2::connections;
+use crate::net::pool::ConnId;
 use crate::net::timer;
 use crate::policy::proxy_protocol::Version;
 use crate::policy::reconnect::Reconnect;
@@ -272,8 +273,9 @@ async fn dial(worker: &Rc<WorkerCtx>, target: &Arc<TargetLive>, way: &Way) -> bo
     match dialled {
         Ok(connection) => {
             if let Some(connection) = connection {
-                let until = worker.now().monotonic + keep_alive;
-                worker.pool.give_back(target, connection, None, until);
+                let now = worker.now().monotonic;
+                let until = now + keep_alive;
+                worker.pool.give_back(target, connection, None, ConnId::NONE, until, now);
             }
             note_connected(worker, target);
             true

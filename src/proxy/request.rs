@@ -31,11 +31,7 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    pub(super) fn of(
-        client: &ConnInfo,
-        listener: &settings::Listener,
-        headers: &Fields,
-    ) -> Self {
+    pub(super) fn of(client: &ConnInfo, listener: &settings::Listener, headers: &Fields) -> Self {
         let (peer, trusted) = (client.ends().source.ip(), &listener.trusted_proxies);
         let peer_is_trusted = !trusted.is_empty() && client.is_known() && trusted.contains(peer);
         Self {
@@ -253,8 +249,7 @@ mod tests {
 
     fn sent(host: &str) -> Request {
         let mut sent = Request::new(Method::POST, "/a", Version::HTTP_11);
-        for (name, value) in
-            [(Name::Host, host), (Name::Connection, "TE"), (Name::Te, "trailers")]
+        for (name, value) in [(Name::Host, host), (Name::Connection, "TE"), (Name::Te, "trailers")]
         {
             sent.fields.append(name, value.as_bytes());
         }

@@ -95,7 +95,8 @@ pub(super) fn answer(
         }
         (side, _) => side,
     };
-    let early = outgoing.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Finished);
+    let early =
+        outgoing.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Finished);
     if early {
         // Both ways are under way: what bounds the request bounds it still.
         exchange.deadline.enter(Phase::Responding, now.monotonic, outgoing.upload_deadline);
@@ -150,7 +151,8 @@ fn write_cookies(
     let cached = (group.cookie().is_some() || log.group.is_some())
         .then(|| shared_cache::read(&request.method, answered.status, headers, seconds));
     let cache = cached.map_or(SharedCache::MayNotStore, |cached| cached.cache);
-    let shown = shown(log, &request, headers, &snapshot.cookie_names, placement, group, target, answered);
+    let shown =
+        shown(log, &request, headers, &snapshot.cookie_names, placement, group, target, answered);
     let is_read = matches!(request.method, Method::GET | Method::HEAD);
     let shown = Shown { is_fresh: is_read && cache == SharedCache::IsFresh, ..shown };
     let ahead = placement.claim.clock_ahead();
@@ -194,7 +196,7 @@ fn write_cookies(
     let may_be_kept =
         cache != SharedCache::MayNotStore && cached.is_some_and(|cached| !cached.is_guarded);
     if written && may_be_kept && stickiness.is_none_or(|stickiness| stickiness.guard_cache) {
-        headers.append(Name::CacheControl, shared_cache::GUARD);
+        headers.append(Name::CacheControl, shared_cache::GUARD.as_bytes());
     }
 }
 

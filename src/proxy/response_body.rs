@@ -90,8 +90,12 @@ impl ResponseBody {
     /// Gives the target's connection back, all of the answer having been taken.
     pub fn give_back(self, exchange: &Exchange) {
         // A stream ends by itself.
-        let Self::Target(Lease { side: UpstreamResponse::Http1(mut connection), group, target, .. }) =
-            self
+        let Self::Target(Lease {
+            side: UpstreamResponse::Http1(mut connection),
+            group,
+            target,
+            ..
+        }) = self
         else {
             return;
         };

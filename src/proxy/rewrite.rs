@@ -2,8 +2,8 @@
 
 use super::exchange::Exchange;
 use super::failure::Failure;
-use super::request::Trust;
 use super::local_response::{self, Page};
+use super::request::Trust;
 use crate::decide;
 use crate::http1::request::Request;
 use crate::policy::headers::head::Authority;

@@ -1,7 +1,7 @@
 //! Where an answer comes from: an HTTP/1.1 connection, or a stream of an HTTP/2 one.
 
-use super::upstream::kept_body::KeptBody;
 use super::upload::RequestBody;
+use super::upstream::kept_body::KeptBody;
 use crate::net::http1::{BrokenOff, Connection};
 use crate::net::http2::stream::Stream;
 use bytes::Bytes;

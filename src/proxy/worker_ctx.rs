@@ -17,8 +17,10 @@ use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
 use crate::policy::retry::RetryBudget;
 use std::cell::{Cell, RefCell, RefMut};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
@@ -189,6 +191,11 @@ impl WorkerCtx {
         next
     }
 
+    /// A task of this worker's.
+    pub fn turns<F: Future>(self: Rc<Self>, task: F) -> Turns<F> {
+        Turns { worker: self, task: Box::pin(task) }
+    }
+
     /// A request's head to read into; one that was used before, if there is one.
     pub fn take_request(&self) -> Rc<Request> {
         self.requests.borrow_mut().pop().unwrap_or_default()
@@ -234,6 +241,23 @@ impl WorkerCtx {
     }
 }
 
+/// A task, each turn of which begins with one reading of the clock.
+#[derive(Debug)]
+pub struct Turns<F> {
+    worker: Rc<WorkerCtx>,
+    /// Boxed: a task's future is moved four times.
+    task: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Turns<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.worker.begin_turn();
+        self.task.as_mut().poll(cx)
+    }
+}
+
 /// Hands the date of this second to `use_it`, formatted when the second is another than before.
 fn format_once<R>(
     date: &RefCell<(u64, String)>,
@@ -260,4 +284,3 @@ const SCRATCH: usize = 16 * 1_024;
 
 /// The end of the year 9999, after which HTTP has no dates.
 const LAST_DATE: u64 = 253_402_300_799;
-

@@ -165,7 +165,9 @@ impl Loop<'_> {
         match race(&***conn, read).await {
             Ok(read) => read,
             Err(Expiry::Head) => Err(NoHead::Failed(worker.take_request(), Failure::HeadTimeout)),
-            Err(Expiry::HeadsFull) => Err(NoHead::Failed(worker.take_request(), Failure::HeadsFull)),
+            Err(Expiry::HeadsFull) => {
+                Err(NoHead::Failed(worker.take_request(), Failure::HeadsFull))
+            }
             Err(_) => Err(NoHead::Silent),
         }
     }
@@ -185,11 +187,7 @@ impl Loop<'_> {
     }
 
     /// Reads a head off the front of these bytes; `None` where it is not all there.
-    fn parse(
-        &self,
-        bytes: &[u8],
-        bounds: Bounds,
-    ) -> Result<Option<(Rc<Request>, usize)>, NoHead> {
+    fn parse(&self, bytes: &[u8], bounds: Bounds) -> Result<Option<(Rc<Request>, usize)>, NoHead> {
         let mut request = self.worker.take_request();
         // A head that is taken has no other holder.
         let parsed = Rc::make_mut(&mut request).parse(bytes, bounds);

@@ -103,7 +103,8 @@ pub(super) async fn answer(
     client.ends_by_close(ends_by_close);
     let mut out = worker.take_buffer();
     write_head(worker, head, closes, terms, &mut out);
-    let mut sending = Sending { out, at: 0, chunk: Bytes::new(), mode, closes_chunk: false, end: None };
+    let mut sending =
+        Sending { out, at: 0, chunk: Bytes::new(), mode, closes_chunk: false, end: None };
     let end = poll_fn(|cx| {
         body.poll_sending(cx);
         let polled = sending.poll(cx, &mut body, client, &worker.counters);
@@ -246,7 +247,8 @@ impl Sending {
         if self.mode == Mode::Nothing {
             self.end = Some(End::Whole);
         }
-        while self.end.is_none() && self.chunk.is_empty() && self.out.len() - self.at < MAX_GATHERED {
+        while self.end.is_none() && self.chunk.is_empty() && self.out.len() - self.at < MAX_GATHERED
+        {
             match ready!(body.poll_frame(cx, counters)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.take(data, body),
@@ -311,7 +313,11 @@ impl Sending {
 
 /// Ends the answer's half of the connection, and sends on what is left of the request, until the target
 /// has it or time is over.
-pub(super) async fn end_and_upload(client: &ClientIo, deadline: &Deadline, body: &mut ResponseBody) {
+pub(super) async fn end_and_upload(
+    client: &ClientIo,
+    deadline: &Deadline,
+    body: &mut ResponseBody,
+) {
     let mut ended = false;
     let upload = poll_fn(|cx| {
         ended = ended || client.poll_shutdown(cx).is_ready();

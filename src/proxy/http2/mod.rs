@@ -9,11 +9,14 @@ mod slot;
 pub mod stream;
 pub mod tunnel;
 
-use super::progress::{Expiry, Phase, Progress};
+use super::conn::{Conn, ConnState};
+use super::deadline::{Expires, race};
+use super::expiry::Expiry;
 use super::worker_ctx::WorkerCtx;
 use crate::config::settings::Limits;
 use crate::ground::clock::Moment;
-use crate::net::stream::WatchedStream;
+use crate::net::stream::{CountedStream, Reclaimed, Stream};
+use crate::net::timer::{self, Sleep};
 use crate::policy::flood_guard::{Next, ReadTurn};
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
@@ -27,7 +30,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use crate::net::timer::{self, Sleep};
 
 /// Bytes clients may send before a target takes them, of one stream and of all together. The library
 /// bounds small DATA frames by half of the second.
@@ -53,59 +55,57 @@ const MAX_REQUESTS: u32 = 10_000;
 const GOAWAY_GRACE: Duration = Duration::from_secs(1);
 
 /// The library's half of a connection.
-type H2Connection = Connection<BudgetedReader<WatchedStream>, BudgetedBuf>;
+type H2Connection = Connection<BudgetedReader<CountedStream>, BudgetedBuf>;
 
-/// Serves an HTTP/2 connection from its preface to its end. The socket is left with the watch.
+/// Serves an HTTP/2 connection from its preface, of which `first` was read, to its end; gives the stream
+/// back.
 pub(super) async fn serve(
     worker: &Rc<WorkerCtx>,
-    progress: &Rc<Progress>,
-    stream: WatchedStream,
+    conn: &Rc<Conn>,
+    stream: Stream,
+    first: Vec<u8>,
     limits: &Limits,
-) {
+) -> Option<Stream> {
+    let reclaimed = Reclaimed::default();
+    let stream = CountedStream::new(stream, first, Rc::clone(&conn.io), Rc::clone(&reclaimed));
     let budget = Rc::new(ReadBudget::default());
     let reader = BudgetedReader::new(stream, Rc::clone(&budget));
-    let Some(connection) = handshake(worker, progress, reader, &budget, limits).await else {
-        return;
-    };
-    progress.enter(Phase::NoStream, worker.now().monotonic, None);
-    let mut conn = ServerConn {
-        shared: Rc::new(Shared::new(worker, progress, limits)),
-        connection,
-        budget,
-        requests: 0,
-        goaway_sent: None,
-        written: progress.watch.written(),
-        pause: None,
-    };
-    let end = poll_fn(|cx| match conn.turn(cx) {
-        ControlFlow::Continue(()) => Poll::Pending,
-        ControlFlow::Break(end) => Poll::Ready(end),
-    })
-    .await;
-    conn.finish(end).await;
+    if let Some(connection) = handshake(conn, reader, &budget, limits).await {
+        conn.enter(ConnState::NoStream, worker.now().monotonic);
+        let mut server = ServerConn {
+            shared: Rc::new(Shared::new(worker, conn, limits)),
+            connection,
+            budget,
+            requests: 0,
+            goaway_sent: None,
+            written: conn.io.written(),
+            pause: None,
+        };
+        let end = poll_fn(|cx| match server.turn(cx) {
+            ControlFlow::Continue(()) => Poll::Pending,
+            ControlFlow::Break(end) => Poll::Ready(end),
+        })
+        .await;
+        server.finish(end).await;
+    }
+    reclaimed.take()
 }
 
 /// Waits for the client's preface and SETTINGS; nothing where its time ran out or it sent none.
 async fn handshake(
-    worker: &WorkerCtx,
-    progress: &Progress,
-    reader: BudgetedReader<WatchedStream>,
+    conn: &Conn,
+    reader: BudgetedReader<CountedStream>,
     budget: &ReadBudget,
     limits: &Limits,
 ) -> Option<H2Connection> {
     let mut handshake = Box::pin(builder(limits).handshake::<_, BudgetedBuf>(reader));
-    poll_fn(|cx| {
-        worker.begin_turn();
-        progress.remember_waker(cx.waker());
+    let handshake = poll_fn(|cx| {
         budget.begin();
-        let polled = match progress.expiry() {
-            Some(_) => Poll::Ready(None),
-            None => handshake.as_mut().poll(cx).map(Result::ok),
-        };
+        let polled = handshake.as_mut().poll(cx);
         budget.wake_if_cut(cx);
         polled
-    })
-    .await
+    });
+    race(conn, handshake).await.ok()?.ok()
 }
 
 fn builder(limits: &Limits) -> Builder {
@@ -152,15 +152,14 @@ struct ServerConn {
 impl ServerConn {
     /// One turn: the steps in their order.
     fn turn(&mut self, cx: &mut Context<'_>) -> ControlFlow<End> {
-        self.shared.worker.begin_turn();
-        self.shared.progress.remember_waker(cx.waker());
+        self.shared.conn.waker().remember(cx.waker());
         let began = self.begin_reading(cx);
         self.check_deadline()?;
         self.send_goaway_if_due();
         self.accept(cx)?;
         let carried = self.judge_flood()?;
         self.throttle(carried, began, cx)?;
-        self.shared.note_phase(&mut self.written);
+        self.shared.note_state(&mut self.written);
         ControlFlow::Continue(())
     }
 
@@ -181,7 +180,7 @@ impl ServerConn {
     }
 
     fn check_deadline(&self) -> ControlFlow<End> {
-        match self.shared.progress.expiry() {
+        match self.shared.conn.expiry() {
             Some(expiry) => ControlFlow::Break(End::Expired(expiry)),
             None => ControlFlow::Continue(()),
         }
@@ -190,13 +189,12 @@ impl ServerConn {
     /// Tells the client to open its next streams on another connection, once: where the process
     /// drains, or this connection has served for long enough.
     fn send_goaway_if_due(&mut self) {
-        let Shared { worker, progress, .. } = &*self.shared;
-        let is_due = self.requests >= MAX_REQUESTS
-            || worker.draining.get()
-            || progress.is_old(worker.now());
+        let Shared { worker, conn, .. } = &*self.shared;
+        let is_due =
+            self.requests >= MAX_REQUESTS || worker.draining.get() || conn.is_old(worker.now());
         if is_due && self.goaway_sent.is_none() {
             self.goaway_sent = Some(worker.now().monotonic);
-            progress.said_goodbye();
+            conn.note_goaway();
             self.connection.graceful_shutdown();
         }
     }
@@ -224,7 +222,7 @@ impl ServerConn {
                 Poll::Pending => break,
             }
         }
-        let has_streams = self.shared.progress.open_streams() > 0 || self.connection.has_streams();
+        let has_streams = self.shared.conn.open_exchanges() > 0 || self.connection.has_streams();
         if takes_no_more && !has_streams {
             return ControlFlow::Break(End::Left);
         }
@@ -235,7 +233,8 @@ impl ServerConn {
     /// 8.7).
     fn open(&self, request: Request<RecvStream>, respond: SendResponse<BudgetedBuf>) {
         let Some(slot) = self.shared.slot(&request) else { return self.refuse(respond) };
-        tokio::task::spawn_local(Box::pin(stream::serve(slot, request, respond)));
+        let worker = Rc::clone(&self.shared.worker);
+        tokio::task::spawn_local(worker.turns(stream::serve(slot, request, respond)));
     }
 
     fn refuse(&self, mut respond: SendResponse<BudgetedBuf>) {
@@ -297,19 +296,19 @@ impl ServerConn {
 
     /// All bytes that went over the connection.
     fn total(&self) -> u64 {
-        self.shared.progress.watch.read() + self.shared.progress.watch.written()
+        self.shared.conn.io.read() + self.shared.conn.io.written()
     }
 
     /// Counts the end, and tells the client of it.
     async fn finish(self, end: End) {
-        let Shared { worker, progress, .. } = &*self.shared;
+        let Shared { worker, conn, .. } = &*self.shared;
         match end {
             End::Done(Some(error)) if error.is_library() => self.log_protocol_error(&error),
             End::Done(_) => {}
             End::Abused => {
                 worker.counters.abusive.add_one();
-                tracing::debug!(peer = %progress.client.peer, "HTTP/2 flood: connection closed");
-                progress.linger_after_abuse();
+                tracing::debug!(peer = %conn.info.peer, "HTTP/2 flood: connection closed");
+                conn.note_abuse();
                 send_goaway(self.connection, Reason::ENHANCE_YOUR_CALM, &self.budget).await;
             }
             End::Left | End::Expired(Expiry::Silent) => {
@@ -321,12 +320,12 @@ impl ServerConn {
 
     /// Counts and logs the error for which the library ended the connection.
     fn log_protocol_error(&self, error: &h2::Error) {
-        let Shared { worker, progress, .. } = &*self.shared;
+        let Shared { worker, conn, .. } = &*self.shared;
         match error.reason() {
             Some(Reason::ENHANCE_YOUR_CALM) => worker.counters.abusive.add_one(),
             _ => worker.counters.unparsable.add_one(),
         }
-        tracing::debug!(peer = %progress.client.peer, %error, "HTTP/2 protocol error");
+        tracing::debug!(peer = %conn.info.peer, %error, "HTTP/2 protocol error");
     }
 }
 

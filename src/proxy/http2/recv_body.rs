@@ -1,8 +1,8 @@
 //! A request's body as it comes over a stream.
 
 use crate::config::settings::Limits;
-use crate::net::stream::Watch;
-use crate::proxy::body::Fault;
+use crate::net::stream::IoCounters;
+use crate::proxy::client_io::Fault;
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -10,7 +10,6 @@ use http_body::Frame;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 /// Frames of a request's body below this are put together, to this many bytes.
@@ -24,7 +23,7 @@ pub struct StreamBody {
     state: Rc<State>,
     max_fields: usize,
     max_bytes: usize,
-    watch: Arc<Watch>,
+    io: Rc<IoCounters>,
 }
 
 /// The state of a body that its exchange reads, for the task of its stream.
@@ -62,11 +61,11 @@ impl fmt::Debug for StreamBody {
 }
 
 impl StreamBody {
-    /// The body of this stream; bytes of it are noted with `watch`, and `handle` shows its state.
+    /// The body of this stream; bytes of it are counted in `io`, and `handle` shows its state.
     pub(super) fn new(
         stream: RecvStream,
         limits: &Limits,
-        watch: &Arc<Watch>,
+        io: &Rc<IoCounters>,
         handle: &BodyHandle,
     ) -> Self {
         Self {
@@ -74,7 +73,7 @@ impl StreamBody {
             state: Rc::clone(&handle.0),
             max_fields: limits.headers,
             max_bytes: limits.header_bytes,
-            watch: Arc::clone(watch),
+            io: Rc::clone(io),
         }
     }
 
@@ -88,7 +87,7 @@ impl StreamBody {
         match ready!(poll_data(stream, cx)) {
             Some(data) => Poll::Ready(Some(data.map(|data| {
                 let data = gather(stream, cx, data);
-                self.watch.note_read(data.len());
+                self.io.add_read(data.len());
                 Frame::data(data)
             }))),
             None => {

@@ -3,7 +3,8 @@
 use super::send_budget::SendBudget;
 use crate::config::settings::Limits;
 use crate::policy::flood_guard::FloodGuard;
-use crate::proxy::progress::{Phase, Progress};
+use crate::proxy::conn::{Conn, ConnState};
+use crate::proxy::deadline::Deadline;
 use crate::proxy::worker_ctx::WorkerCtx;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use std::cell::{Cell, RefCell};
@@ -17,7 +18,7 @@ const FIELD_IN_MEMORY: usize = 80;
 /// State that a connection's streams share.
 pub(super) struct Shared {
     pub(super) worker: Rc<WorkerCtx>,
-    pub(super) progress: Rc<Progress>,
+    pub(super) conn: Rc<Conn>,
     pub(super) limits: Limits,
     pub(super) send_budget: Rc<SendBudget>,
     pub(super) flood_guard: RefCell<FloodGuard>,
@@ -26,11 +27,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(worker: &Rc<WorkerCtx>, progress: &Rc<Progress>, limits: &Limits) -> Self {
+    pub(super) fn new(worker: &Rc<WorkerCtx>, conn: &Rc<Conn>, limits: &Limits) -> Self {
         let guard = FloodGuard::new(worker.now().monotonic, limits.streams);
         Self {
             worker: Rc::clone(worker),
-            progress: Rc::clone(progress),
+            conn: Rc::clone(conn),
             limits: *limits,
             send_budget: Rc::default(),
             flood_guard: RefCell::new(guard),
@@ -42,7 +43,7 @@ impl Shared {
     /// streams until they are closed on the wire; here one counts until its task is done.
     pub(super) fn slot<B>(self: &Rc<Self>, request: &Request<B>) -> Option<StreamSlot> {
         let head = memory(request);
-        let is_full = self.progress.open_streams() >= self.limits.streams as usize;
+        let is_full = self.conn.open_exchanges() >= self.limits.streams as usize;
         // The first is served however large it may be by `limits.header_bytes`.
         let others = self.heads.get();
         if is_full || (others > 0 && others + head > MAX_HEADS) {
@@ -59,18 +60,18 @@ impl Shared {
 
     /// Wakes streams that wait for room, and notes what the connection waits for; `written` is
     /// how many bytes had gone out when this was last called.
-    pub(super) fn note_phase(&self, written: &mut u64) {
+    pub(super) fn note_state(&self, written: &mut u64) {
         self.send_budget.wake_if_room();
-        let phase = match (self.send_budget.is_empty(), self.progress.open_streams()) {
-            (false, _) => Phase::Unsent,
-            (true, 0) => Phase::NoStream,
-            (true, _) => Phase::Streams,
+        let state = match (self.send_budget.is_empty(), self.conn.open_exchanges()) {
+            (false, _) => ConnState::Unsent,
+            (true, 0) => ConnState::NoStream,
+            (true, _) => ConnState::Busy,
         };
-        let written_now = self.progress.watch.written();
-        let goes_on = phase == Phase::Unsent && written_now != *written;
+        let written_now = self.conn.io.written();
+        let goes_on = state == ConnState::Unsent && written_now != *written;
         *written = written_now;
-        if goes_on || phase != self.progress.phase() {
-            self.progress.enter(phase, self.worker.now().monotonic, None);
+        if goes_on || state != self.conn.state() {
+            self.conn.enter(state, self.worker.now().monotonic);
         }
     }
 }
@@ -78,16 +79,17 @@ impl Shared {
 /// The slot of an open stream. Dropping it makes room for another.
 pub(super) struct StreamSlot {
     pub(super) shared: Rc<Shared>,
-    /// How far the stream is.
-    pub(super) progress: Rc<Progress>,
+    /// That of its exchange.
+    pub(super) deadline: Rc<Deadline>,
     head: Cell<usize>,
 }
 
 impl StreamSlot {
     fn new(shared: Rc<Shared>, head: usize) -> Self {
         shared.heads.set(shared.heads.get() + head);
-        let progress = shared.progress.open_stream();
-        Self { shared, progress, head: Cell::new(head) }
+        let deadline = Rc::new(Deadline::new(Rc::default(), shared.worker.now().monotonic));
+        shared.conn.add(&deadline);
+        Self { shared, deadline, head: Cell::new(head) }
     }
 
     /// Gives back the memory of the request's head, once it is answered.
@@ -104,14 +106,14 @@ impl StreamSlot {
     pub(super) fn note_reset(&self) {
         self.shared.note_reset();
         // The connection's own task judges it.
-        self.shared.progress.wake();
+        self.shared.conn.wake();
     }
 }
 
 impl Drop for StreamSlot {
     fn drop(&mut self) {
         self.release_head();
-        self.shared.progress.close_stream(&self.progress);
+        self.shared.conn.remove(&self.deadline);
     }
 }
 

@@ -5,30 +5,32 @@ use super::recv_body::{BodyHandle, StreamBody, poll_data};
 use super::send_budget::{BudgetedBuf, Pieces, SendBudget, poll_room};
 use super::slot::StreamSlot;
 use super::tunnel::StreamTunnel;
+use crate::http1::name::Name;
+use crate::http1::response::{self, is_bodiless};
+use crate::net::timer;
 use crate::policy::headers::head::Refusal;
 use crate::policy::headers::http2;
-use crate::proxy::body::{Broken, ClientBody, ResponseBody};
+use crate::proxy::deadline::{Deadline, Expires, race};
 use crate::proxy::exchange::Exchange;
+use crate::proxy::expiry::Expiry;
 use crate::proxy::failure::Failure;
-use crate::proxy::handle;
-use crate::proxy::progress::lingering::LetGo;
-use crate::proxy::respond;
-use crate::proxy::tunnel::Upgrade;
+use crate::proxy::handle::{self, Answer, Rest, handle};
+use crate::proxy::local_response;
+use crate::proxy::recv_body::ClientBody;
+use crate::proxy::response_body::ResponseBody;
+use crate::proxy::tunnel::{self, Upgrade};
 use crate::proxy::worker_ctx::WorkerCtx;
 use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONTENT_LENGTH, DATE, EXPECT, HeaderValue};
+use http::header::EXPECT;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
-use http_body::Body;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// Bytes that show a client to take its answer: fewer could be one at a time, for ever (a window
 /// update may be for a single byte, CVE-2019-9517).
@@ -60,106 +62,116 @@ pub(super) async fn serve(
         return;
     }
     let worker = Rc::clone(&slot.shared.worker);
-    let progress = Rc::clone(&slot.progress);
-    // Dropped after the answer, which may leave a side behind.
-    let _until_the_end = LetGo(&progress);
+    let deadline = Rc::clone(&slot.deadline);
     let (bytes, fields) = http2::size(&parts);
     let limits = &slot.shared.limits;
     let is_too_large = bytes > limits.header_bytes || fields > limits.headers;
-    http2::join_crumbs(&mut parts.headers);
-    http2::join_lengths(&mut parts.headers);
     let wants_no_body = parts.method == Method::HEAD;
     // A client that expects it is told to go on once the body is wanted (RFC 9110 section 10.1.1).
-    let mut awaits_continue = parts.headers.contains_key(EXPECT) && !body.is_end_stream();
-    let handle = BodyHandle::default();
+    let awaits_continue = parts.headers.contains_key(EXPECT) && !body.is_end_stream();
+    let body_handle = BodyHandle::default();
     let mut tunnel = None;
     let (body, upgrade) = if opens_websocket(&mut parts) {
-        let (to_client, upgrade) = begin_websocket(&mut parts, &worker);
-        tunnel = Some((to_client, body));
-        (ClientBody::Empty, Some(upgrade))
+        let key = begin_websocket(&mut parts, &worker);
+        tunnel = Some(body);
+        (ClientBody::Empty, Some(Upgrade::Http2(key)))
     } else {
-        let body = StreamBody::new(body, limits, &progress.watch, &handle);
+        let body = StreamBody::new(body, limits, &deadline.io, &body_handle);
         (ClientBody::Http2(body), None)
     };
-    let exchange = Exchange::begin(worker.clone(), progress.clone(), &parts);
-    progress.watch.note_read(bytes);
-    let response = if is_too_large {
-        Ok(handle::refused(exchange, Failure::Head(Refusal::TooLarge)))
+    let mut head = worker.take_request();
+    // A head that is taken has no other holder.
+    http2::fill(Rc::make_mut(&mut head), &parts);
+    drop(parts);
+    let mut exchange = Exchange::begin(&worker, &slot.shared.conn, &deadline, head);
+    deadline.io.add_read(bytes);
+    let answered = if is_too_large {
+        Ok(handle::refused(&mut exchange, &Failure::Head(Refusal::TooLarge), false))
     } else {
         // Boxed: it is large, and most of an answer's life is after it.
-        let mut response = Box::pin(handle::answered(exchange, parts, body, upgrade));
-        poll_fn(|cx| {
-            worker.begin_turn();
-            progress.remember_waker(cx.waker());
-            if progress.unanswerable_expiry().is_some() {
-                return Poll::Ready(Err(End::Reset(Reason::CANCEL)));
-            }
-            let is_reset = respond.poll_reset(cx).is_ready();
-            // Where its body is being read, that says whether the client took it back or framed it
-            // badly.
-            if is_reset && !handle.is_read() {
-                return Poll::Ready(Err(End::TakenBack));
-            }
-            let polled = response.as_mut().poll(cx).map(|Ok(response)| Ok(response));
-            if awaits_continue && polled.is_pending() && handle.is_read() {
-                awaits_continue = false;
-                let mut go_on = Response::new(());
-                *go_on.status_mut() = StatusCode::CONTINUE;
-                // It fails where the stream is gone, which the next turn sees.
-                let _ = respond.send_informational(go_on);
-            }
-            match polled {
-                Poll::Pending if is_reset => Poll::Ready(Err(End::TakenBack)),
-                polled => polled,
-            }
-        })
-        .await
+        let handling = Box::pin(handle(&mut exchange, body, upgrade));
+        answer_of(handling, &deadline, &mut respond, &body_handle, awaits_continue).await
     };
     slot.release_head();
-    let end = match (response, tunnel) {
-        (Ok(response), Some((to_client, body)))
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
-        {
-            let head = opened(response);
-            if let Ok(stream) = respond.send_response(head, false) {
+    let (mut end, rest) = match (answered, tunnel) {
+        (Ok(Answer { head, rest: Rest::Switch(target), .. }), Some(body)) => {
+            if let Ok(stream) = respond.send_response(opened(head, &worker), false) {
                 let budget = Rc::clone(&slot.shared.send_budget);
-                // The task of the tunnel writes it down.
-                let _ = to_client.send(StreamTunnel::new(stream, body, budget, slot));
+                let client = StreamTunnel::new(stream, body, budget, slot);
+                tunnel::carry(exchange, client, target).await;
             }
             return;
         }
         // A rule's own answer; a target's was refused. It would say that the WebSocket is open.
-        (Ok(response), Some(_)) if response.status().is_success() => {
-            End::Reset(Reason::CONNECT_ERROR)
+        (Ok(Answer { head, .. }), Some(_)) if head.status.is_success() => {
+            (End::Reset(Reason::CONNECT_ERROR), None)
         }
-        (Ok(response), _) => answer(&slot, response, wants_no_body, &mut respond).await,
-        (Err(end), _) => end,
+        (Ok(Answer { head, rest: Rest::Body(body), .. }), _) => {
+            let answered = answer(&slot, &mut exchange, head, body, wants_no_body, &mut respond);
+            let (end, body) = answered.await;
+            (end, Some(body))
+        }
+        // A switch is answered to those alone that asked for it.
+        (Ok(_), _) => (End::Reset(Reason::INTERNAL_ERROR), None),
+        (Err(end), _) => (end, None),
     };
     match &end {
-        End::Whole => progress.watch.note_flushed(),
+        End::Whole => exchange.log_mut().is_complete = true,
         End::TakenBack => slot.note_reset(),
         End::Reset(reason) => respond.send_reset(*reason),
         End::CalledOff => {}
     }
-    progress.settle_all();
-    if progress.is_keeping() {
+    drop(exchange);
+    if let (End::Whole, Some(mut body)) = (&mut end, rest)
+        && body.is_sending()
+        && let Some(_place) = worker.linger()
+    {
         // The target goes on reading what the client goes on sending.
-        progress.begin_lingering(worker.now().monotonic);
-        poll_fn(|cx| {
-            worker.begin_turn();
-            progress.remember_waker(cx.waker());
-            progress.poll_sending(cx);
-            match progress.expiry().is_some() || !progress.is_keeping() {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        })
-        .await;
-        progress.let_go();
+        deadline.linger(worker.now().monotonic);
+        let upload = poll_fn(|cx| {
+            body.poll_sending(cx);
+            if body.is_sending() { Poll::Pending } else { Poll::Ready(()) }
+        });
+        let _ = race(&*deadline, upload).await;
     }
-    if let (End::Whole, Some(body)) = (end, handle.take_unread()) {
+    if let (End::Whole, Some(body)) = (end, body_handle.take_unread()) {
         drain(body).await;
     }
+}
+
+/// The answer of what handles a request, unless its client takes the request back.
+async fn answer_of(
+    mut handling: std::pin::Pin<Box<impl Future<Output = Answer>>>,
+    deadline: &Deadline,
+    respond: &mut SendResponse<BudgetedBuf>,
+    body: &BodyHandle,
+    mut awaits_continue: bool,
+) -> Result<Answer, End> {
+    poll_fn(|cx| {
+        deadline.waker().remember(cx.waker());
+        if deadline.expiry() == Some(Expiry::Stalled) {
+            return Poll::Ready(Err(End::Reset(Reason::CANCEL)));
+        }
+        let is_reset = respond.poll_reset(cx).is_ready();
+        // Where its body is being read, that says whether the client took it back or framed it
+        // badly.
+        if is_reset && !body.is_read() {
+            return Poll::Ready(Err(End::TakenBack));
+        }
+        let polled = handling.as_mut().poll(cx);
+        if awaits_continue && polled.is_pending() && body.is_read() {
+            awaits_continue = false;
+            let mut go_on = Response::new(());
+            *go_on.status_mut() = StatusCode::CONTINUE;
+            // It fails where the stream is gone, which the next turn sees.
+            let _ = respond.send_informational(go_on);
+        }
+        match polled {
+            Poll::Pending if is_reset => Poll::Ready(Err(End::TakenBack)),
+            polled => polled.map(Ok),
+        }
+    })
+    .await
 }
 
 /// Whether the request asks for a WebSocket by an extended CONNECT (RFC 8441 section 4). Without its
@@ -169,18 +181,12 @@ fn opens_websocket(parts: &mut Parts) -> bool {
     protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
 }
 
-/// Makes the request one that a target over HTTP/1.1 understands, and the channel through which the
-/// tunnel gets the client's stream once the target has agreed.
-fn begin_websocket(
-    parts: &mut Parts,
-    worker: &WorkerCtx,
-) -> (oneshot::Sender<StreamTunnel>, Upgrade) {
-    let (to_client, from_stream) = oneshot::channel();
+/// Makes the request one that a target over HTTP/1.1 understands; the key it answers with.
+fn begin_websocket(parts: &mut Parts, worker: &WorkerCtx) -> http2::WebSocketKey {
     let nonce = [worker.random(), worker.random()].map(u64::to_be_bytes);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(nonce.as_flattened());
-    let key = http2::open_websocket(parts, bytes);
-    (to_client, Upgrade::Http2(from_stream, key))
+    http2::open_websocket(parts, bytes)
 }
 
 /// Reads on for a moment where the answer came before the request's end, as over HTTP/1.1: what is on
@@ -205,47 +211,60 @@ const MAX_DRAINED: usize = 1 << 20;
 const DRAIN_TIME: Duration = Duration::from_millis(300);
 
 /// The head that opens a WebSocket (RFC 8441 section 5).
-fn opened(response: Response<ResponseBody>) -> Response<()> {
-    let (parts, _) = response.into_parts();
-    let mut head = Response::new(());
-    *head.headers_mut() = parts.headers;
-    http2::strip_answer(head.headers_mut());
-    head
+fn opened(mut head: Box<response::Response>, worker: &WorkerCtx) -> Response<()> {
+    head.status = StatusCode::OK;
+    to_library(head, worker).0
+}
+
+/// A head as the library has it, and the bytes of its fields.
+fn to_library(mut head: Box<response::Response>, worker: &WorkerCtx) -> (Response<()>, usize) {
+    http2::strip_answer(&mut head.fields);
+    let mut made = Response::new(());
+    *made.status_mut() = head.status;
+    let headers = made.headers_mut();
+    headers.reserve(head.fields.len() + 1);
+    let mut sent = 0;
+    for (_, name, value) in head.fields.iter() {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            sent += name.as_str().len() + value.len();
+            headers.append(name, value);
+        }
+    }
+    worker.give_back_response(head);
+    (made, sent)
 }
 
 /// Sends an answer.
 async fn answer(
     slot: &StreamSlot,
-    response: Response<ResponseBody>,
+    exchange: &mut Exchange,
+    mut head: Box<response::Response>,
+    mut body: ResponseBody,
     wants_no_body: bool,
     respond: &mut SendResponse<BudgetedBuf>,
-) -> End {
-    let (mut parts, body) = response.into_parts();
-    let headers = &mut parts.headers;
-    http2::strip_answer(headers);
-    if !headers.contains_key(DATE) {
-        // As hyper adds it over HTTP/1.1 (RFC 9110 section 6.6.1).
-        headers.insert(DATE, slot.shared.worker.date());
+) -> (End, ResponseBody) {
+    let worker = Rc::clone(&exchange.worker);
+    if !head.fields.has(Name::Date) {
+        // RFC 9110 section 6.6.1.
+        worker.with_today(|date| head.fields.append(Name::Date, date.as_bytes()));
     }
-    let no_body = wants_no_body
-        || parts.status == StatusCode::NO_CONTENT
-        || parts.status == StatusCode::NOT_MODIFIED;
-    if !no_body
-        && !headers.contains_key(CONTENT_LENGTH)
-        && let Some(length) = body.size_hint().exact()
-    {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let is_bodiless = is_bodiless(head.status);
+    let own = matches!(body, ResponseBody::Own(_));
+    let says_length =
+        !is_bodiless && (own || !wants_no_body) && !head.fields.has(Name::ContentLength);
+    if says_length && let Some(length) = body.left() {
+        let mut digits = itoa::Buffer::new();
+        head.fields.append(Name::ContentLength, digits.format(length).as_bytes());
     }
-    let sent: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let is_all = no_body || body.is_end_stream();
-    let mut head = Response::new(());
-    *head.status_mut() = parts.status;
-    *head.headers_mut() = parts.headers;
-    let Ok(stream) = respond.send_response(head, is_all) else { return End::TakenBack };
+    let is_all = wants_no_body || is_bodiless || body.is_done();
+    let (head, sent) = to_library(head, &worker);
+    let Ok(stream) = respond.send_response(head, is_all) else { return (End::TakenBack, body) };
     slot.note_payload(sent);
-    slot.progress.watch.add_written(sent);
+    slot.deadline.io.add_written(sent);
     if is_all {
-        return End::Whole;
+        return (End::Whole, body);
     }
     let budget = &slot.shared.send_budget;
     let mut sending = Sending {
@@ -257,21 +276,24 @@ async fn answer(
         unnoted: 0,
         began: false,
         broke_off: false,
+        is_grpc: exchange.log().is_grpc,
     };
-    let mut body = pin!(body);
-    poll_fn(|cx| {
-        slot.shared.worker.begin_turn();
-        slot.progress.remember_waker(cx.waker());
-        slot.progress.poll_sending(cx);
-        if slot.progress.unanswerable_expiry().is_some() {
+    let end = poll_fn(|cx| {
+        body.poll_sending(cx);
+        slot.deadline.waker().remember(cx.waker());
+        if slot.deadline.expiry().is_some() {
             return Poll::Ready(End::Reset(Reason::CANCEL));
         }
         if sending.stream.poll_reset(cx).is_ready() {
             return Poll::Ready(End::TakenBack);
         }
-        sending.poll(cx, body.as_mut())
+        sending.poll(cx, &mut body)
     })
-    .await
+    .await;
+    if sending.broke_off {
+        exchange.log_mut().error = Some("target_broke_off");
+    }
+    (end, body)
 }
 
 /// A body on its way out.
@@ -287,12 +309,13 @@ struct Sending<'s> {
     unnoted: usize,
     /// Whether a frame of the body was handed over.
     began: bool,
-    /// Whether the body did.
+    /// Whether the body broke off.
     broke_off: bool,
+    is_grpc: bool,
 }
 
 impl Sending<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>, mut body: Pin<&mut ResponseBody>) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>, body: &mut ResponseBody) -> Poll<End> {
         loop {
             if self.broke_off {
                 return self.poll_end(cx);
@@ -306,7 +329,7 @@ impl Sending<'_> {
                     return Poll::Ready(End::TakenBack);
                 };
                 let piece = self.chunk.split_to(room.min(self.chunk.len()));
-                let is_last = self.chunk.is_empty() && body.is_end_stream();
+                let is_last = self.chunk.is_empty() && body.is_done();
                 self.note(piece.len());
                 let queued = BudgetedBuf::new(piece, self.budget, &self.pieces);
                 self.began = true;
@@ -319,9 +342,9 @@ impl Sending<'_> {
                 self.claim();
                 continue;
             }
-            let sent = match ready!(body.as_mut().poll_frame(cx)) {
-                Some(Err(Broken)) => {
-                    if let Some(end) = self.call_off(&mut body) {
+            let sent = match ready!(body.poll_frame(cx, &self.slot.shared.worker.counters)) {
+                Some(Err(_)) => {
+                    if let Some(end) = self.call_off() {
                         return Poll::Ready(end);
                     }
                     continue;
@@ -347,11 +370,12 @@ impl Sending<'_> {
     }
 
     /// Begins to end half of an answer, so that it is not taken for the whole.
-    fn call_off(&mut self, body: &mut ResponseBody) -> Option<End> {
-        if body.is_of_call() && self.stream.send_trailers(local_response::broken_call()).is_ok() {
+    fn call_off(&mut self) -> Option<End> {
+        self.broke_off = true;
+        let trailers = local_response::broken_call();
+        if self.is_grpc && self.stream.send_trailers(trailers).is_ok() {
             return Some(End::CalledOff);
         }
-        self.broke_off = true;
         // A reset throws away what the library holds of the stream: a head alone too, which nothing
         // tells of but a frame behind it.
         if !self.began {
@@ -381,7 +405,7 @@ impl Sending<'_> {
         self.slot.note_payload(bytes);
         self.unnoted += bytes;
         if self.unnoted >= MIN_PROGRESS || self.chunk.is_empty() {
-            self.slot.progress.watch.add_written(std::mem::take(&mut self.unnoted));
+            self.slot.deadline.io.add_written(std::mem::take(&mut self.unnoted));
         }
     }
 }

@@ -59,7 +59,7 @@ impl AsyncRead for StreamTunnel {
                 None => return Poll::Ready(Ok(())),
                 Some(Err(_)) => return Poll::Ready(Err(gone())),
                 Some(Ok(data)) => {
-                    this.slot.progress.watch.note_read(data.len());
+                    this.slot.deadline.io.add_read(data.len());
                     this.first = data;
                 }
             }
@@ -94,7 +94,7 @@ impl AsyncWrite for StreamTunnel {
             BudgetedBuf::new(Bytes::copy_from_slice(&bytes[..count]), &this.budget, &this.pieces);
         this.sender.send_data(piece, false).map_err(|_| gone())?;
         this.slot.note_payload(count);
-        this.slot.progress.watch.add_written(count);
+        this.slot.deadline.io.add_written(count);
         Poll::Ready(Ok(count))
     }
 

@@ -125,7 +125,8 @@ async fn send(
         poll_fn(|cx| {
             loop {
                 let scratch = &mut *worker.scratch();
-                let answer = connection.poll_answer(cx, request, &mut waiting, scratch, &mut response);
+                let answer =
+                    connection.poll_answer(cx, request, &mut waiting, scratch, &mut response);
                 note_sent(outgoing, &deadline, connection.taken(), connection.is_sending());
                 match answer {
                     Poll::Ready(Ok(Answered::Interim)) => exchange.interim(&response),

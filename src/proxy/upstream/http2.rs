@@ -2,21 +2,21 @@
 
 use super::kept_body::KeptBody;
 use super::{
-    Attempted, Outgoing, Sent, TargetHeaders, answered, begin_waiting, ended, expired, log_connect_error, lost, note_sent,
+    Attempted, Outgoing, Sent, TargetHeaders, answered, begin_waiting, ended, expired,
+    log_connect_error, lost, note_sent,
 };
 use crate::config::settings::Upstream;
 use crate::model::snapshot::Target;
 use crate::net::connect::ConnectError;
 use crate::net::http2::stream::{Place, Turn};
+use crate::proxy::deadline::{Phase, race};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
-use crate::proxy::deadline::{Phase, race};
 use crate::proxy::reconnect;
 use crate::proxy::upstream_response::UpstreamResponse;
 use http::Request;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// How long what a target refused is sent to it again. It is as long as a refused connect is tried
