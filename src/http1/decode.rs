@@ -136,7 +136,7 @@ impl Decoder {
                     }
                 }
                 State::ChunkSize => {
-                    if self.take_line(input, MAX_SIZE + MAX_EXTENSION)? {
+                    if self.take_line(input, MAX_SIZE + MAX_EXTENSION + LINE_END)? {
                         let size = self.chunk_size()?;
                         self.line.clear();
                         self.state =
@@ -226,24 +226,27 @@ impl Decoder {
     /// dropped (RFC 9112 section 7.1.1).
     fn chunk_size(&mut self) -> Result<u64, Malformed> {
         let line = self.line_content().ok_or(Malformed)?;
-        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-        let (digits, extension) = line.split_at(digits);
-        let beyond = line.len().saturating_sub(MAX_SIZE);
-        let extends = extension.iter().find(|byte| !matches!(byte, b' ' | b'\t'));
-        let is_text = |&byte: &u8| byte == b'\t' || byte >= 0x20 && byte != 0x7f;
-        let clean = extension.iter().all(is_text) && extends.is_none_or(|&byte| byte == b';');
-        let digits = std::str::from_utf8(digits).map_err(|_| Malformed)?.to_owned();
-        self.extension += beyond;
-        if !clean || self.extension > MAX_EXTENSION {
-            return Err(Malformed);
-        }
+        let count = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let (digits, extension) = line.split_at(count);
         // Refuses the empty line, and a size beyond 64 bits.
-        u64::from_str_radix(&digits, 16).map_err(|_| Malformed)
+        let size = std::str::from_utf8(digits).map_err(|_| Malformed)?;
+        let size = u64::from_str_radix(size, 16).map_err(|_| Malformed)?;
+        let is_text = |&byte: &u8| byte == b'\t' || byte >= 0x20 && byte != 0x7f;
+        let extended = match extension.iter().find(|byte| !matches!(byte, b' ' | b'\t')) {
+            // Some senders pad every size with blanks to a fixed width.
+            None => line.len().saturating_sub(MAX_SIZE),
+            Some(b';') if extension.iter().all(is_text) => line.len() - count.min(MAX_SIZE),
+            Some(_) => return Err(Malformed),
+        };
+        self.extension += extended;
+        if self.extension > MAX_EXTENSION { Err(Malformed) } else { Ok(size) }
     }
 }
 
 /// Sixteen digits are 64 bits; more are leading zeros, which count as an extension does.
 const MAX_SIZE: usize = 16;
+/// CRLF.
+const LINE_END: usize = 2;
 
 fn take(input: &mut Bytes, left: u64) -> (Bytes, u64) {
     let length = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -352,6 +355,19 @@ mod tests {
         let extension = format!("1;{}\r\na\r\n", "e".repeat(1_000)).repeat(17);
         chunked(&extension, None);
         chunked(&"1".repeat(MAX_EXTENSION + 100), None);
+    }
+
+    #[test]
+    fn extensions_of_small_chunks_count_too_and_blanks_that_pad_a_size_do_not() {
+        // Four bytes each.
+        let fits = "1;e=f\r\na\r\n".repeat(MAX_EXTENSION / 4);
+        chunked(&format!("{fits}0\r\n\r\n"), Some(&"a".repeat(MAX_EXTENSION / 4)));
+        chunked(&format!("{fits}0;\r\n\r\n"), None);
+        let one = format!("1;{}\r\na\r\n0\r\n\r\n", "e".repeat(MAX_EXTENSION - 1));
+        chunked(&one, Some("a"));
+        chunked(&one.replacen('e', "ee", 1), None);
+        let padded = "1       \r\na\r\n".repeat(MAX_EXTENSION);
+        chunked(&format!("{padded}0\r\n\r\n"), Some(&"a".repeat(MAX_EXTENSION)));
     }
 
     #[test]
