@@ -149,7 +149,8 @@ impl Decoder {
                         return Ok(None);
                     };
                     if is_line && self.ends_with_empty_line() {
-                        let Some(trailers) = fields(&std::mem::take(&mut self.line))? else {
+                        let lines = std::mem::take(&mut self.line);
+                        let Some(trailers) = fields(&lines, self.takes_lone_lf())? else {
                             self.lose_trailers(input)?;
                             return Ok(None);
                         };
@@ -253,11 +254,13 @@ fn take(input: &mut Bytes, left: u64) -> (Bytes, u64) {
     (input.split_to(length), left - length as u64)
 }
 
-/// The fields in these lines; `None` where they are more than is taken.
-fn fields(lines: &[u8]) -> Result<Option<HeaderMap>, Malformed> {
+/// The fields in these lines, the empty one included; `None` where they are more than is taken.
+fn fields(lines: &[u8], lone_lf: bool) -> Result<Option<HeaderMap>, Malformed> {
     let (mut read, mut facts) = (Fields::default(), Facts::NONE);
+    let refused = if lone_lf { REFUSED } else { REFUSED.and(Facts::BARE_LF) };
     match read.read(lines, 0, MAX_FIELDS, &mut facts) {
-        Ok(Some(_)) if !facts.has(REFUSED) => {}
+        // An empty line in their middle would end them elsewhere.
+        Ok(Some(length)) if length == lines.len() && !facts.has(refused) => {}
         Err(BadHead::TooLarge) => return Ok(None),
         _ => return Err(Malformed),
     }
@@ -368,6 +371,26 @@ mod tests {
         chunked(&one.replacen('e', "ee", 1), None);
         let padded = "1       \r\na\r\n".repeat(MAX_EXTENSION);
         chunked(&format!("{padded}0\r\n\r\n"), Some(&"a".repeat(MAX_EXTENSION)));
+    }
+
+    #[test]
+    fn trailers_whose_lines_end_with_lf_alone_are_refused_unless_a_client_may_send_them() {
+        for (wire, lone_lf_ends_at) in [
+            ("0\r\nx: y\n\r\n", Some(10)),
+            // Read on to CRLF CRLF, the next request would pass for trailers.
+            ("0\r\nx: y\n\nGET / HTTP/1.1\r\n\r\n", Some(9)),
+        ] {
+            for from in [From::Client { lone_lf: false }, From::Target] {
+                let mut input = Bytes::copy_from_slice(wire.as_bytes());
+                let decoded = Decoder::new(Framing::Chunked, from).decode(&mut input);
+                assert!(decoded.is_err(), "{from:?} {wire:?}");
+            }
+            let mut input = Bytes::copy_from_slice(wire.as_bytes());
+            let mut decoder = Decoder::new(Framing::Chunked, From::Client { lone_lf: true });
+            let frame = decoder.decode(&mut input).unwrap().unwrap();
+            assert!(frame.is_trailers() && decoder.is_done());
+            assert_eq!(Some(wire.len() - input.len()), lone_lf_ends_at, "{wire:?}");
+        }
     }
 
     #[test]
