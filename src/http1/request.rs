@@ -213,16 +213,17 @@ impl Request {
             }
         };
         let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-        let trimmed = line.trim_ascii();
+        let trimmed = trim_blanks(line);
         let method_length = trimmed.iter().position(blank).unwrap_or(trimmed.len());
         let (method, after) = trimmed.split_at(method_length);
-        let after = after.trim_ascii_start();
+        let after = &after[scan::skip_blanks(after, 0)..];
         let version_begins = after.iter().rposition(blank).map_or(0, |at| at + 1);
         let (target, last) = after.split_at(version_begins);
-        let target = target.trim_ascii_end();
-        if method.len() + target.len() + last.len() + 2 != line.len()
-            || line[method.len()] != b' '
-        {
+        let target = trim_blanks(target);
+        let is_usual = line.len() == method.len() + target.len() + last.len() + 2
+            && line[method.len()] == b' '
+            && line[line.len() - last.len() - 1] == b' ';
+        if !is_usual {
             self.facts.note(Facts::ODD_BLANKS);
         }
         if !scan::is_token(method) {
@@ -269,6 +270,13 @@ fn version(text: &[u8], facts: &mut Facts) -> Option<Version> {
         }
         _ => None,
     }
+}
+
+/// Without the blanks around it. A bare CR, which RFC 9112 section 3 allows to read as one, is none.
+fn trim_blanks(text: &[u8]) -> &[u8] {
+    let text = &text[scan::skip_blanks(text, 0)..];
+    let behind = text.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    &text[..text.len() - behind]
 }
 
 /// Visible ASCII as text.
