@@ -47,6 +47,8 @@ fn odd_spellings_are_noted_and_written_as_rfc_9112_has_them() {
         ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", Facts::FOLDED, "A: b   c\r\n"),
         ("GET / HTTP/1.1\r\nA:\r\n\tc\r\nB: d\r\n\r\n", Facts::FOLDED, "A: c\r\nB: d\r\n"),
         ("GET / HTTP/1.1\r\nA: b\0c\x01d\re\r\n\r\n", Facts::CONTROL_IN_VALUE, "A: b c d e\r\n"),
+        ("GET / HTTP/1.1\r\nA: \x01b\0\r\n\r\n", Facts::CONTROL_IN_VALUE, "A: b\r\n"),
+        ("GET / HTTP/1.1\r\nA: b\r\n \r\n\r\n", Facts::FOLDED, "A: b\r\n"),
         ("GET / HTTP/1.1\r\nA: \u{e9}\r\n\r\n", Facts::OBS_TEXT, "A: \u{e9}\r\n"),
         ("GET / HTTP/1.1\r\nA:  b \t\r\nC:\r\n\r\n", Facts::NONE, "A: b\r\nC:\r\n"),
     ] {
