@@ -7,18 +7,17 @@
 // A bench speaks on standard output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use http::HeaderMap;
-use http::header::{COOKIE, HeaderValue};
 use stayput::config;
 use stayput::decide::renewal::{Shown, renewal};
 use stayput::decide::{Outcome, Request, decide};
 use stayput::ground::random::Random;
+use stayput::http1::fields::Fields;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
-use stayput::proxy::workplace::AsItIs;
+use stayput::proxy::workplace::LiveView;
 use std::error::Error;
 use std::fs;
 use std::hint::black_box;
@@ -114,7 +113,8 @@ fn decisions(count: u32) {
     let mut draw = Random::from_seed(1);
     for _ in 0..count {
         let now = u64::from(NOW) + 5;
-        let decision = decide(black_box(&request), &snapshot, &AsItIs::FOR_ANYONE, now, &mut draw);
+        let decision =
+            decide(black_box(&request), &snapshot, &LiveView::FOR_ANYONE, now, &mut draw);
         let Outcome::Forward(placement) = decision.outcome else { return };
         let served_by = placement.target.unwrap_or(0);
         if let Some(renewal) =
@@ -125,7 +125,7 @@ fn decisions(count: u32) {
     }
 }
 
-fn world() -> Option<(Snapshot, HeaderMap)> {
+fn world() -> Option<(Snapshot, Fields)> {
     let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
                 targets = [\"10.0.0.1:80\", \"10.0.0.2:80\", \"10.0.0.3:80\"]\n";
     let loaded = config::parse(text, "bench", Path::new("")).ok()?;
@@ -140,7 +140,7 @@ fn world() -> Option<(Snapshot, HeaderMap)> {
     let pin = Pin { group: group.key, target: group.targets[1].key, issued_at: NOW };
     let sealed = snapshot.keyring.seal(Kind::Lb, &Contents::new(Seed(42), pin));
     let line = format!("theme=dark; AWSALB={}", sealed.as_str());
-    let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::try_from(line).ok()?)]);
+    let headers = [("cookie", line)].into_iter().collect();
     Some((snapshot, headers))
 }
 

@@ -9,15 +9,18 @@ use crate::decide::explanation::{
 };
 use crate::ground::calendar::days_since_1970;
 use crate::ground::clock::Moment;
+use crate::http1::fields::Fields;
+use crate::http1::name::Name;
+use crate::http1::request;
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::policy::headers::admission::Seen;
 use crate::policy::headers::forwarded;
-use crate::policy::headers::head::{self, Refusal};
+use crate::policy::headers::head::{Authority, Refusal};
 use crate::policy::routing::redirect::Original;
 use crate::policy::routing::rewrite::Rewrite;
 use crate::proxy::failure::Failure;
-use http::header::{COOKIE, HOST, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Uri, Version};
+use http::header::{HeaderName, HeaderValue};
+use http::{Method, Uri, Version};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -77,14 +80,12 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
             ))
         })?,
     };
-    let mut headers = headers(arguments, now)?;
     let listener = listener(&snapshot, &arguments.url)?;
-    let target = origin_form(&arguments.url)?;
+    let mut head = head(arguments, now)?;
     let settings = &snapshot.listeners[listener].settings;
     let (mitigation, drop_invalid) = (settings.desync_mitigation, settings.drop_invalid_headers);
-    let version = Version::HTTP_11;
-    let seen = Seen::of(&arguments.method, version, &mut headers, mitigation, drop_invalid);
-    let authority = match seen.admit(&arguments.method, &target, version, &headers) {
+    let seen = Seen::of(&mut head, mitigation, drop_invalid);
+    let authority = match seen.admit(&head) {
         Ok(authority) => authority,
         Err(refusal) => {
             refused(&Failure::Head(refusal), &snapshot, listener, arguments);
@@ -95,11 +96,11 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
     let request = Request {
         listener,
         host: authority.host(),
-        path: target.path(),
-        query: target.query().unwrap_or_default(),
-        method: arguments.method.as_str(),
-        headers: &headers,
-        address: forwarded::client_address(arguments.from, trusted, &headers),
+        path: head.path(),
+        query: head.query(),
+        method: head.method.as_str(),
+        headers: &head.fields,
+        address: forwarded::client_address(arguments.from, trusted, &head.fields),
     };
     let world = Assumed::of(&snapshot, &arguments.down, &arguments.drain);
     let Arguments { suspect, recovering, .. } = arguments;
@@ -108,9 +109,10 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
         Failed(format!("stayput: there is no target `{name}`: write GROUP/TARGET"))
     })?;
     let explanation = explained(&request, &snapshot, &world, now);
-    let said = trusted.contains(arguments.from).then(|| forwarded::says_tls(&headers)).flatten();
+    let said = trusted.contains(arguments.from).then(|| forwarded::says_tls(&head.fields));
+    let said = said.flatten();
     let is_tls = said.unwrap_or(snapshot.listeners[listener].settings.tls.is_some());
-    let url = url_for(&explanation, &snapshot, &request, &authority, &target, is_tls);
+    let url = url_for(&explanation, &snapshot, &request, &authority, &head, is_tls);
     if arguments.output == "json" {
         data(&as_json(&snapshot, &request, &explanation, &url, arguments).to_string());
     } else {
@@ -135,8 +137,8 @@ fn url_for(
     explanation: &Explanation,
     snapshot: &Snapshot,
     request: &Request<'_>,
-    authority: &head::Authority<'_>,
-    target: &Uri,
+    authority: &Authority<'_>,
+    head: &request::Request,
     is_tls: bool,
 ) -> Url {
     let rewrite = explanation.rule.and_then(|at| snapshot.rules[at].settings.rewrite.as_ref());
@@ -150,7 +152,7 @@ fn url_for(
             }
         }
         (Explained::Forward(_) | Explained::ByWeight(_), rewrite) => {
-            match rewrite.map(|rewrite| rewritten(rewrite, authority, target)) {
+            match rewrite.map(|rewrite| rewritten(rewrite, authority, head)) {
                 Some(Url::Failed(failure)) => Url::Failed(failure),
                 _ if forwarded::is_loop(request.headers) => {
                     Url::Failed(Failure::Head(Refusal::ForwardingLoop))
@@ -162,18 +164,11 @@ fn url_for(
     }
 }
 
-fn rewritten(rewrite: &Rewrite, authority: &head::Authority<'_>, target: &Uri) -> Url {
-    match (rewrite.host(authority), rewrite.path(&head::origin_form(target))) {
+fn rewritten(rewrite: &Rewrite, authority: &Authority<'_>, head: &request::Request) -> Url {
+    match (rewrite.host(authority), rewrite.path(&head.origin_form())) {
         (Ok(host), Ok(target)) => Url::Rewritten(host, target.map(|target| target.to_string())),
         _ => Url::Failed(Failure::Rewrite),
     }
-}
-
-/// The URL as a client puts it into the request line: path and query.
-fn origin_form(url: &Uri) -> Result<Uri, Failed> {
-    let mut parts = http::uri::Parts::default();
-    parts.path_and_query = url.path_and_query().cloned();
-    Ok(Uri::from_parts(parts)?)
 }
 
 /// The listener the URL reaches: the one on its port, or the only one there is.
@@ -189,8 +184,19 @@ fn listener(snapshot: &Snapshot, url: &Uri) -> Result<usize, Failed> {
     }
 }
 
-fn headers(arguments: &Arguments, now: u64) -> Result<HeaderMap, Failed> {
-    let mut headers = HeaderMap::new();
+/// The head as a client sends it: the URL's path and query in the request line, its authority in
+/// Host where no `-H` names one.
+fn head(arguments: &Arguments, now: u64) -> Result<request::Request, Failed> {
+    let url = &arguments.url;
+    let target = url.path_and_query().map_or("/", |target| target.as_str());
+    let rooted = format!("/{target}");
+    let target = if target.starts_with('?') { &rooted } else { target };
+    let mut head = request::Request::new(arguments.method.clone(), target, Version::HTTP_11);
+    add_fields(&mut head.fields, arguments, now)?;
+    Ok(head)
+}
+
+fn add_fields(fields: &mut Fields, arguments: &Arguments, now: u64) -> Result<(), Failed> {
     for field in &arguments.headers {
         let parts = field.split_once(':').and_then(|(name, value)| {
             Some((
@@ -203,14 +209,14 @@ fn headers(arguments: &Arguments, now: u64) -> Result<HeaderMap, Failed> {
                 "stayput: `{field}` is no header field: write `name: value`"
             )));
         };
-        headers.append(name, value);
+        fields.append_named(name.as_str(), value.as_bytes());
     }
-    if let (false, Some(host)) = (headers.contains_key(HOST), arguments.url.host()) {
+    if let (false, Some(host)) = (fields.has(Name::Host), arguments.url.host()) {
         let text = match arguments.url.port_u16() {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         };
-        headers.insert(HOST, HeaderValue::try_from(text)?);
+        fields.append(Name::Host, text.as_bytes());
     }
     let cookies = match (&arguments.cookie, &arguments.cookie_jar) {
         (Some(cookies), _) => cookies.clone(),
@@ -220,9 +226,9 @@ fn headers(arguments: &Arguments, now: u64) -> Result<HeaderMap, Failed> {
     if !cookies.is_empty() {
         let value = HeaderValue::from_str(&cookies)
             .map_err(|_| Failed("stayput: the cookies hold characters no header may".to_owned()))?;
-        headers.append(COOKIE, value);
+        fields.append(Name::Cookie, value.as_bytes());
     }
-    Ok(headers)
+    Ok(())
 }
 
 /// Seconds since 1970.

@@ -274,8 +274,7 @@ fn fields(lines: &[u8], lone_lf: bool) -> Result<Option<HeaderMap>, Malformed> {
 }
 
 /// Spellings of trailers that are refused, whichever side they come from.
-const REFUSED: Facts =
-    Facts::FOLDED.and(Facts::BLANK_BEFORE_COLON).and(Facts::CONTROL_IN_VALUE);
+const REFUSED: Facts = Facts::FOLDED.and(Facts::BLANK_BEFORE_COLON).and(Facts::CONTROL_IN_VALUE);
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 use super::name::Name;
 use super::scan;
 use std::fmt;
+use std::ops::Range;
 
 /// One field: a line of [`Fields::bytes`].
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,16 @@ impl Fields {
         self.present = 0;
         self.repeated = 0;
         self.received = 0;
+    }
+
+    /// Becomes a copy of these fields, in the room there is.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.list.clear();
+        self.list.extend_from_slice(&other.list);
+        let Self { present, repeated, received, .. } = other;
+        (self.present, self.repeated, self.received) = (*present, *repeated, *received);
     }
 
     /// How many there are.
@@ -102,8 +113,7 @@ impl Fields {
         let is_it = move |field: &&Field| {
             !field.is_removed
                 && field.name == known
-                && (known != Name::Other
-                    || self.name(field).eq_ignore_ascii_case(name.as_bytes()))
+                && (known != Name::Other || self.name(field).eq_ignore_ascii_case(name.as_bytes()))
         };
         self.list.iter().filter(is_it).map(|field| self.value(field))
     }
@@ -118,6 +128,13 @@ impl Fields {
     pub fn iter(&self) -> impl Iterator<Item = (Name, &[u8], &[u8])> {
         let kept = self.list.iter().filter(|field| !field.is_removed);
         kept.map(|field| (field.name, self.name(field), self.value(field)))
+    }
+
+    /// The names without a number, as they were sent.
+    #[inline]
+    pub fn unknown_names(&self) -> impl Iterator<Item = &[u8]> {
+        let unknown = self.list.iter().filter(|field| field.name == Name::Other);
+        unknown.filter(|field| !field.is_removed).map(|field| self.name(field))
     }
 
     /// Removes all fields of this name.
@@ -159,6 +176,11 @@ impl Fields {
         *repeated &= *present;
     }
 
+    /// Takes all that is there for received with the message.
+    pub fn note_received(&mut self) {
+        self.received = self.list.len();
+    }
+
     /// Adds a field behind all others. A value with CR, LF or NUL is no value, and is not added.
     pub fn append(&mut self, name: Name, value: &[u8]) {
         self.append_with(name, |line| line.extend_from_slice(value));
@@ -182,6 +204,43 @@ impl Fields {
         self.append(name, value);
     }
 
+    /// Puts a field in the place of all others of its name, at the end. `write` adds its value to the
+    /// buffer, in which the first value of that name stands at the range it gets.
+    pub fn rewrite(&mut self, name: Name, write: impl FnOnce(&mut Vec<u8>, Option<Range<usize>>)) {
+        let mut list = self.list.iter();
+        let first = match self.has(name) {
+            true => list.find(|field| field.name == name && !field.is_removed),
+            false => None,
+        };
+        let first = first.map(|field| field.value as usize..field.value_end as usize);
+        self.remove(name);
+        self.append_with(name, |buffer| write(buffer, first));
+    }
+
+    /// Puts one field in the place of all of its name, at the end: their values with `between`
+    /// between them, less the empty ones, and what `write` adds; it learns whether something stands
+    /// before that.
+    pub fn join(&mut self, name: Name, between: &[u8], write: impl FnOnce(&mut Vec<u8>, bool)) {
+        let line = self.bytes.len();
+        self.bytes.extend_from_slice(name.text().as_bytes());
+        let name_end = self.bytes.len();
+        self.bytes.extend_from_slice(b": ");
+        let value = self.bytes.len();
+        let is_one = |field: &&Field| {
+            field.name == name && !field.is_removed && field.value < field.value_end
+        };
+        for field in self.list.iter().filter(is_one) {
+            if self.bytes.len() > value {
+                self.bytes.extend_from_slice(between);
+            }
+            self.bytes.extend_from_within(field.value as usize..field.value_end as usize);
+        }
+        self.remove(name);
+        let has_more = self.bytes.len() > value;
+        write(&mut self.bytes, has_more);
+        self.end_line(name, [line, name_end, value]);
+    }
+
     /// The same for any name, which must be a token.
     pub fn set_named(&mut self, name: &str, value: &[u8]) {
         self.remove_named(name);
@@ -195,8 +254,13 @@ impl Fields {
         self.bytes.extend_from_slice(b": ");
         let value = self.bytes.len();
         write(&mut self.bytes);
+        self.end_line(name, [line, name_end, value]);
+    }
+
+    /// Ends a line whose bytes from `line` on are in the buffer.
+    fn end_line(&mut self, name: Name, [line, name_end, value]: [usize; 3]) {
         let value_end = self.bytes.len();
-        if text.is_empty() || scan::has_line_end(&self.bytes[value..]) {
+        if name_end == line || scan::has_line_end(&self.bytes[value..]) {
             debug_assert!(false, "a field that is none was to be written");
             self.bytes.truncate(line);
             return;
@@ -413,6 +477,29 @@ mod tests {
         fields.retain(|name, _, _| name != Name::Cookie);
         assert!(!fields.has(Name::Cookie) && fields.has(Name::Host));
         assert_eq!(written(&fields), "Host: a\r\nx-one: 1\r\nX-Two: 2\r\n");
+    }
+
+    #[test]
+    fn values_are_joined_and_rewritten_in_the_buffer() {
+        let mut fields: Fields = [("Te", ""), ("cookie", "a=1"), ("Cookie", ""), ("cookie", "b=2")]
+            .into_iter()
+            .collect();
+        fields.join(Name::Cookie, b"; ", |line, has_more| {
+            line.extend_from_slice(if has_more { b"; c=3" } else { b"c=3" });
+        });
+        fields.join(Name::Te, b", ", |line, has_more| {
+            line.extend_from_slice(if has_more { b", d" } else { b"d" });
+        });
+        fields.rewrite(Name::Host, |line, first| {
+            assert_eq!(first, None);
+            line.extend_from_slice(b"shop");
+        });
+        fields.rewrite(Name::Host, |line, first| {
+            line.extend_from_slice(b"www.");
+            line.extend_from_within(first.unwrap());
+        });
+        assert_eq!(written(&fields), "cookie: a=1; b=2; c=3\r\nte: d\r\nhost: www.shop\r\n");
+        assert_eq!(fields.unknown_names().count(), 0);
     }
 
     #[test]

@@ -169,4 +169,3 @@ fn value_begins(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
     let end = scan::text_end(bytes, begins);
     (end > begins).then_some((begins, end))
 }
-

@@ -32,9 +32,9 @@ pub struct Parts {
 }
 
 /// Bytes of a URI (RFC 3986 section 2); among visible ones the others are `"<>\^` and
-/// backtick, `{|}`. A bit each: 1 is another byte, 2 is `?` or `#`.
+/// backtick, `{|}`: 1. `?` and `#` are 2, bytes that are not visible 3.
 static KIND: [u8; 256] = {
-    let mut table = [1; 256];
+    let mut table = [3; 256];
     let mut byte = 0x21;
     while byte < 0x7f {
         table[byte] = match byte as u8 {
@@ -64,7 +64,7 @@ pub fn split(target: &[u8], facts: &mut Facts) -> Parts {
     };
     let mut query = None;
     let mut end = target.len();
-    let mut is_odd = false;
+    let mut odd = Facts::NONE;
     for (at, &byte) in target.iter().enumerate().skip(begins) {
         match KIND[usize::from(byte)] {
             0 => {}
@@ -76,21 +76,20 @@ pub fn split(target: &[u8], facts: &mut Facts) -> Parts {
             2 => {
                 query.get_or_insert(at);
             }
-            _ => is_odd = true,
+            1 => odd.note(Facts::ODD_TARGET),
+            _ => odd.note(Facts::BAD_TARGET),
         }
     }
-    if is_odd {
-        facts.note(Facts::ODD_TARGET);
-    }
+    facts.note(odd);
     let path = begins..query.unwrap_or(end);
     Parts { form, authority, path, query: query.map(|at| at + 1..end) }
 }
 
 /// The length of `http://` or of another scheme with its `://` (RFC 3986 section 3.1).
 fn scheme_length(target: &[u8]) -> Option<usize> {
-    let colon = target.iter().position(|&byte| {
-        !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
-    })?;
+    let colon = target
+        .iter()
+        .position(|&byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')))?;
     let is_scheme = target.first().is_some_and(u8::is_ascii_alphabetic);
     (is_scheme && target[colon..].starts_with(b"://")).then_some(colon + 3)
 }

@@ -17,7 +17,7 @@ pub struct Counters {
     pub accept_pauses: Counter,
     /// Exchanges that ended.
     pub exchanges: Counter,
-    /// Requests answered by hyper's parser: malformed, too long, too large.
+    /// Heads that could not be read: malformed, too long, too large, too late.
     pub unparsable: Counter,
     /// Requests that could be read in two ways, whatever was done with them.
     pub not_compliant: Counter,
@@ -27,6 +27,8 @@ pub struct Counters {
     pub failed_dials: Counter,
     /// Requests sent again.
     pub retries: Counter,
+    /// Interim answers of targets that their clients were not sent.
+    pub interim_dropped: Counter,
     /// Trailers dropped because their name may not be one.
     pub trailers_dropped: Counter,
     /// Reports to the control thread dropped because its queue was full.

@@ -18,11 +18,15 @@ fn written(request: &Request) -> String {
 
 #[test]
 fn a_usual_head_is_read_and_its_lines_are_written_as_they_came() {
-    let text = b"POST /cart?item=1 HTTP/1.1\r\nHost: shop\r\nX-Odd_Case: a, b\r\nCookie: c=1\r\n\r\nbody";
+    let text =
+        b"POST /cart?item=1 HTTP/1.1\r\nHost: shop\r\nX-Odd_Case: a, b\r\nCookie: c=1\r\n\r\nbody";
     let (request, parsed) = parse(text);
     assert_eq!(parsed, Ok(Some(text.len() - 4)));
     assert_eq!((request.method.as_str(), request.version), ("POST", Version::HTTP_11));
-    assert_eq!((request.target(), request.path(), request.query()), ("/cart?item=1", "/cart", "item=1"));
+    assert_eq!(
+        (request.target(), request.path(), request.query()),
+        ("/cart?item=1", "/cart", "item=1")
+    );
     assert_eq!(request.fields.get(Name::Host), Some(&b"shop"[..]));
     assert_eq!(request.fields.get_named("x-odd_case"), Some(&b"a, b"[..]));
     assert!(request.facts.is_empty());

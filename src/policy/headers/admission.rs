@@ -3,7 +3,7 @@
 use super::desync::{self, Mitigation, Reason, Treatment};
 use super::head::{self, Authority, Refusal};
 use super::names::{self, Names};
-use http::{HeaderMap, Method, Uri, Version};
+use crate::http1::request::Request;
 
 /// What a head was before anything of it was changed.
 #[derive(Clone, Copy, Debug)]
@@ -19,33 +19,21 @@ pub struct Seen {
 impl Seen {
     /// Looks at a head as it came, then drops fields with invalid names where that is wanted: they
     /// count for its class, and nothing else sees them.
-    pub fn of(
-        method: &Method,
-        version: Version,
-        headers: &mut HeaderMap,
-        mitigation: Mitigation,
-        drop_invalid: bool,
-    ) -> Self {
-        let names = Names::of(headers);
-        let found = desync::classify(method, version, headers, names);
+    pub fn of(request: &mut Request, mitigation: Mitigation, drop_invalid: bool) -> Self {
+        let names = Names::of(&request.fields);
+        let found = desync::classify(request, names);
         if drop_invalid && names.invalid {
-            names::drop_invalid(headers);
+            names::drop_invalid(&mut request.fields);
         }
         Self { names, found, treatment: mitigation.treatment(found) }
     }
 
-    /// Lets it in, and says whom it asks.
+    /// Lets it in, and says which authority it asks.
     ///
     /// # Errors
     /// The first reason to refuse; that it could be read in two ways comes last.
-    pub fn admit<'h>(
-        &self,
-        method: &Method,
-        uri: &'h Uri,
-        version: Version,
-        headers: &'h HeaderMap,
-    ) -> Result<Authority<'h>, Refusal> {
-        let authority = head::check(method, uri, version, headers, self.names)?;
+    pub fn admit<'r>(&self, request: &'r Request) -> Result<Authority<'r>, Refusal> {
+        let authority = head::check(request, self.names)?;
         match self.treatment {
             Treatment::Refuse => Err(Refusal::Desync),
             Treatment::Forward | Treatment::ForwardAndClose => Ok(authority),

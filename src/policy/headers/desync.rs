@@ -7,8 +7,11 @@
 //! gone from what it hands on.
 
 use super::names::{Names, reads_as};
-use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Version};
+use crate::http1::facts::Facts;
+use crate::http1::fields::Fields;
+use crate::http1::name::Name;
+use crate::http1::request::{BadHead, Request};
+use http::{Method, Version};
 
 /// `desync_mitigation`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,10 @@ pub enum Reason {
     MultipleTransferEncodingChunked,
     /// A coding that does not exist.
     BadTransferEncoding,
+    /// A method that is no token.
+    BadMethod,
+    /// A version that is none of HTTP/1.
+    BadVersion,
 }
 
 /// What is done with a request.
@@ -83,7 +90,9 @@ impl Reason {
             Reason::MultipleContentLength
             | Reason::BadContentLength
             | Reason::MultipleTransferEncodingChunked
-            | Reason::BadTransferEncoding => Class::Severe,
+            | Reason::BadTransferEncoding
+            | Reason::BadMethod
+            | Reason::BadVersion => Class::Severe,
         }
     }
 
@@ -105,6 +114,8 @@ impl Reason {
             Reason::BadContentLength => "BadContentLength",
             Reason::MultipleTransferEncodingChunked => "MultipleTransferEncodingChunked",
             Reason::BadTransferEncoding => "BadTransferEncoding",
+            Reason::BadMethod => "BadMethod",
+            Reason::BadVersion => "BadVersion",
         };
         (class, reason)
     }
@@ -131,26 +142,22 @@ impl Mitigation {
 
 /// The worst that is to be said of a request, the first of what is equally bad; `None` where it is
 /// compliant. `names` is what its headers' names say.
-pub fn classify(
-    method: &Method,
-    version: Version,
-    headers: &HeaderMap,
-    names: Names,
-) -> Option<Reason> {
+pub fn classify(request: &Request, names: Names) -> Option<Reason> {
+    let Request { method, version, fields, .. } = request;
     if !(names.content_length || names.transfer_encoding || names.suspicious) {
         return None;
     }
     let mut found = Found(names.suspicious.then_some(Reason::SuspiciousHeader));
-    let encoded = lines(headers, TRANSFER_ENCODING, names).next().is_some();
-    if encoded && version < Version::HTTP_11 {
+    let encoded = lines(fields, Name::TransferEncoding, names).next().is_some();
+    if encoded && *version < Version::HTTP_11 {
         found.note(Reason::UndefinedTransferEncodingSemantics);
         return found.0;
     }
     if encoded {
-        judge_codings(headers, names, &mut found);
+        judge_codings(fields, names, &mut found);
     }
-    let length = judge_lengths(headers, names, &mut found);
-    if method == Method::GET || method == Method::HEAD {
+    let length = judge_lengths(fields, names, &mut found);
+    if *method == Method::GET || *method == Method::HEAD {
         if encoded {
             found.note(Reason::UndefinedTransferEncodingSemantics);
         }
@@ -166,6 +173,24 @@ pub fn classify(
     found.0
 }
 
+/// The same of a head that could not be read: what was seen until then is in `request`. `None` where
+/// it is too large, or no request.
+pub fn of_bad_head(request: &Request, bad: BadHead) -> Option<Reason> {
+    let facts = request.facts;
+    if bad != BadHead::Malformed {
+        return None;
+    }
+    let mut found = Found(None);
+    for (fact, reason) in
+        [(Facts::BAD_METHOD, Reason::BadMethod), (Facts::BAD_VERSION, Reason::BadVersion)]
+    {
+        if facts.has(fact) {
+            found.note(reason);
+        }
+    }
+    found.0
+}
+
 struct Found(Option<Reason>);
 
 impl Found {
@@ -177,13 +202,14 @@ impl Found {
 }
 
 /// The values of a field, and after them of those whose names read as its.
-fn lines(headers: &HeaderMap, field: HeaderName, names: Names) -> impl Iterator<Item = &[u8]> {
-    let plain = headers.get_all(&field).iter();
+fn lines(fields: &Fields, field: Name, names: Names) -> impl Iterator<Item = &[u8]> {
     let alike = names.suspicious.then(|| {
-        let fields = headers.iter().filter(move |(name, _)| reads_as(name.as_str(), &field));
-        fields.map(|(_, value)| value)
+        let others = fields
+            .iter()
+            .filter(move |(known, name, _)| *known == Name::Other && reads_as(name, field));
+        others.map(|(_, _, value)| value)
     });
-    plain.chain(alike.into_iter().flatten()).map(HeaderValue::as_bytes)
+    fields.all(field).chain(alike.into_iter().flatten())
 }
 
 fn trim(value: &[u8]) -> &[u8] {
@@ -193,9 +219,9 @@ fn trim(value: &[u8]) -> &[u8] {
 /// Transfer codings that exist (RFC 9112 section 7), and RFC 2616's `identity`.
 const CODINGS: [&[u8]; 5] = [b"chunked", b"compress", b"deflate", b"gzip", b"identity"];
 
-fn judge_codings(headers: &HeaderMap, names: Names, found: &mut Found) {
+fn judge_codings(fields: &Fields, names: Names, found: &mut Found) {
     let mut chunked = false;
-    for line in lines(headers, TRANSFER_ENCODING, names) {
+    for line in lines(fields, Name::TransferEncoding, names) {
         for coding in line.split(|&byte| byte == b',').map(trim) {
             if !CODINGS.iter().any(|known| coding.eq_ignore_ascii_case(known)) {
                 found.note(Reason::BadTransferEncoding);
@@ -209,9 +235,9 @@ fn judge_codings(headers: &HeaderMap, names: Names, found: &mut Found) {
 }
 
 /// The first length that is one.
-fn judge_lengths(headers: &HeaderMap, names: Names, found: &mut Found) -> Option<u64> {
+fn judge_lengths(fields: &Fields, names: Names, found: &mut Found) -> Option<u64> {
     let mut length = None;
-    for line in lines(headers, CONTENT_LENGTH, names) {
+    for line in lines(fields, Name::ContentLength, names) {
         match (number(trim(line)), length) {
             (None, _) => found.note(Reason::BadContentLength),
             (Some(said), None) => length = Some(said),

@@ -1,12 +1,15 @@
-//! What a request's head must be before anything is decided about it. hyper's parser is the floor
-//! (it refuses folded lines, bad lengths, foreign versions); what it lets through and a proxy must
+//! What a request's head must be before anything is decided about it. The codec (`http1`) is the
+//! floor: it refuses what no message of RFC 9112 is written as; what it lets through and a proxy must
 //! not is refused here.
 
 use super::names::Names;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
-use std::borrow::Cow;
+use crate::http1::facts::Facts;
+use crate::http1::fields::Fields;
+use crate::http1::name::Name;
+use crate::http1::request::Request;
+use crate::http1::response::number;
+use crate::http1::target::Form;
+use http::{Method, Version};
 
 /// Why a head is refused. Each becomes a status code in one place, the proxy's table of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub enum Refusal {
     Method,
     /// CONNECT or TRACE (ALB answers 405).
     MethodNotAllowed,
+    /// Lengths that differ, or one that is no number (RFC 9110 section 8.6).
+    ContentLength,
     /// A Transfer-Encoding that is not one `chunked`, and no list of codings either.
     TransferEncoding,
     /// A Transfer-Encoding with a coding other than `chunked` (ALB answers 501).
@@ -27,8 +32,7 @@ pub enum Refusal {
     Expectation,
     /// Connection names a field that belongs to the whole way (RFC 9110 section 7.6.1).
     ConnectionOption,
-    /// More bytes or more fields than `limits` allows, where the head did not come through hyper's
-    /// parser.
+    /// More bytes or more fields than `limits` allows.
     TooLarge,
     /// More X-Forwarded-For entries than a way without a loop has.
     ForwardingLoop,
@@ -39,7 +43,7 @@ pub enum Refusal {
 /// The longest method (ALB: 127 characters).
 const LONGEST_METHOD: usize = 127;
 
-/// Where a request wants to go: its authority as the target is told, and the host that rules match.
+/// The authority a request names, as the target is told, and the host that rules match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority<'h> {
     /// With the port, as sent; `None` for an HTTP/1.0 request that names no host.
@@ -77,79 +81,68 @@ impl<'h> Authority<'h> {
     }
 }
 
-/// Path and query as a target reads them. A client's `http://shop.example?x=1` has no path, and an
-/// empty one is sent as `/` (RFC 9112 section 3.2.1).
-pub fn origin_form(uri: &Uri) -> Cow<'_, str> {
-    match uri.path_and_query().map_or("/", PathAndQuery::as_str) {
-        text if text.starts_with('?') => Cow::Owned(format!("/{text}")),
-        text => Cow::Borrowed(text),
-    }
-}
-
 /// Checks a head, whose names were looked at before, and finds its authority. The target's own, in
 /// absolute form, wins over Host; over HTTP/2 `:authority` and Host must say the same (RFC 9113
 /// section 8.3.1).
 ///
 /// # Errors
 /// The first reason to refuse.
-pub fn check<'h>(
-    method: &Method,
-    uri: &'h Uri,
-    version: Version,
-    headers: &'h HeaderMap,
-    names: Names,
-) -> Result<Authority<'h>, Refusal> {
+pub fn check(request: &Request, names: Names) -> Result<Authority<'_>, Refusal> {
+    let method = &request.method;
     if method.as_str().len() > LONGEST_METHOD {
         return Err(Refusal::Method);
     }
-    if method == Method::CONNECT || method == Method::TRACE {
+    if *method == Method::CONNECT || *method == Method::TRACE {
         return Err(Refusal::MethodNotAllowed);
     }
-    let is_http2 = version == Version::HTTP_2;
-    let path = uri.path();
-    let form_fits = path.starts_with('/') || (path == "*" && method == Method::OPTIONS);
-    let visible = uri.path_and_query().is_some_and(|target| target.as_str().is_ascii());
-    if !form_fits || !visible || (uri.authority().is_some() && uri.scheme().is_none()) {
+    let form_fits = match request.form() {
+        Form::Origin | Form::Absolute => true,
+        Form::Asterisk => *method == Method::OPTIONS,
+        Form::Other => false,
+    };
+    if !form_fits || request.facts.has(Facts::BAD_TARGET) {
         return Err(Refusal::TargetForm);
     }
-    let host = match host(version, headers) {
+    let is_http2 = request.version == Version::HTTP_2;
+    let authority = request.authority();
+    let host = match host(request) {
         Ok(host) => host,
-        Err(_) if is_http2 && uri.authority().is_some() && !headers.contains_key(HOST) => None,
+        Err(_) if is_http2 && authority.is_some() && !request.fields.has(Name::Host) => None,
         Err(refusal) => return Err(refusal),
     };
     if names.transfer_encoding {
-        check_codings(headers)?;
+        check_codings(request)?;
+    }
+    if names.content_length {
+        check_length(&request.fields)?;
     }
     if names.of_the_hop
-        && let Some(expect) = headers.get(EXPECT)
-        && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+        && let Some(expect) = request.fields.get(Name::Expect)
+        && !expect.eq_ignore_ascii_case(b"100-continue")
     {
         return Err(Refusal::Expectation);
     }
-    let text = match uri.authority() {
+    let text = match authority {
         Some(authority)
-            if is_http2
-                && host.is_some_and(|host| !host.eq_ignore_ascii_case(authority.as_str())) =>
+            if is_http2 && host.is_some_and(|host| !host.eq_ignore_ascii_case(authority)) =>
         {
             return Err(Refusal::Host);
         }
-        Some(authority) if is_host(authority.as_str()) => Some(authority.as_str()),
+        Some(authority) if is_host(authority) => Some(authority),
         Some(_) => return Err(Refusal::Host),
         None => host,
     };
     Ok(Authority { text })
 }
 
-fn host(version: Version, headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    let mut lines = headers.get_all(HOST).iter();
-    match (lines.next(), lines.next()) {
-        (Some(line), None) => {
-            let text = line.to_str().map_err(|_| Refusal::Host)?;
-            if is_host(text) { Ok(Some(text)) } else { Err(Refusal::Host) }
-        }
-        (None, None) if version < Version::HTTP_11 => Ok(None),
-        _ => Err(Refusal::Host),
-    }
+fn host(request: &Request) -> Result<Option<&str>, Refusal> {
+    let fields = &request.fields;
+    let Some(line) = fields.get(Name::Host) else {
+        return if request.version < Version::HTTP_11 { Ok(None) } else { Err(Refusal::Host) };
+    };
+    let text = std::str::from_utf8(line).ok().filter(|text| is_host(text));
+    let text = text.filter(|_| !fields.is_repeated(Name::Host));
+    text.map(Some).ok_or(Refusal::Host)
 }
 
 /// A host and an optional port (RFC 3986 section 3.2.2, without percent-encoding, which no real
@@ -185,17 +178,19 @@ pub fn is_bare_host(text: &str) -> bool {
 }
 
 /// Exactly one `chunked` is what a message may say (RFC 9112 section 6.1); everything else is how
-/// requests are smuggled.
-fn check_codings(headers: &HeaderMap) -> Result<(), Refusal> {
+/// requests are smuggled. A message of HTTP/1.0 may say nothing of it (the same section).
+fn check_codings(request: &Request) -> Result<(), Refusal> {
+    if request.version < Version::HTTP_11 {
+        return Err(Refusal::TransferEncoding);
+    }
     let (mut chunked, mut foreign) = (0, false);
-    for line in headers.get_all(TRANSFER_ENCODING) {
-        let line = line.to_str().map_err(|_| Refusal::TransferEncoding)?;
-        for coding in line.split(',').map(|coding| coding.trim_matches([' ', '\t'])) {
-            let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-            if coding.is_empty() || !coding.bytes().all(token) {
+    for line in request.fields.all(Name::TransferEncoding) {
+        for coding in line.split(|&byte| byte == b',').map(trim) {
+            let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+            if coding.is_empty() || !coding.iter().all(token) {
                 return Err(Refusal::TransferEncoding);
             }
-            match coding.eq_ignore_ascii_case("chunked") {
+            match coding.eq_ignore_ascii_case(b"chunked") {
                 true => chunked += 1,
                 false => foreign = true,
             }
@@ -208,18 +203,49 @@ fn check_codings(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// The length a request announced, if it did.
-pub fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// The value of a list's member without the blanks around it (RFC 9110 section 5.6.3).
+fn trim(member: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let from = member.iter().position(blank).unwrap_or(member.len());
+    let to = member.iter().rposition(blank).map_or(from, |last| last + 1);
+    &member[from..to]
 }
 
-/// Writes a length that begins with zeros without them: some servers take such a number for octal.
-pub fn canonical_length(headers: &mut HeaderMap) {
-    let padded = |value: &HeaderValue| value.len() > 1 && value.as_bytes()[0] == b'0';
-    if headers.get(CONTENT_LENGTH).is_some_and(padded)
-        && let Some(length) = content_length(headers)
+/// Lengths that are all the same number: where they differ, or one is no number, there is no one
+/// end of the message (RFC 9110 section 8.6).
+fn check_length(fields: &Fields) -> Result<(), Refusal> {
+    let lines = fields.all(Name::ContentLength);
+    let mut lengths = lines.flat_map(|line| line.split(|&byte| byte == b',')).map(trim).map(number);
+    let first = lengths.next().flatten().ok_or(Refusal::ContentLength)?;
+    match lengths.all(|length| length == Some(first)) {
+        true => Ok(()),
+        false => Err(Refusal::ContentLength),
+    }
+}
+
+/// The length a checked request announced, if it did.
+pub fn content_length(fields: &Fields) -> Option<u64> {
+    let line = fields.get(Name::ContentLength)?;
+    number(trim(line.split(|&byte| byte == b',').next()?))
+}
+
+/// Leaves of a checked request's lengths one, written without zeros before it, which some servers
+/// take for the mark of an octal number; none beside Transfer-Encoding, which counts alone (RFC 9112
+/// section 6.3).
+pub fn canonical_length(fields: &mut Fields) {
+    let Some(line) = fields.get(Name::ContentLength) else { return };
+    if fields.has(Name::TransferEncoding) {
+        return fields.remove(Name::ContentLength);
+    }
+    let is_canonical = match line {
+        [b'0'] => true,
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if !(is_canonical && !fields.is_repeated(Name::ContentLength))
+        && let Some(length) = content_length(fields)
     {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        fields.set(Name::ContentLength, itoa::Buffer::new().format(length).as_bytes());
     }
 }
 
@@ -239,15 +265,12 @@ mod tests {
         target: &str,
         fields: &[(&str, &str)],
     ) -> Result<String, Refusal> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
-            headers.append(name, value.parse().unwrap());
-        }
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let uri = target.parse().unwrap();
-        let names = Names::of(&headers);
-        let authority = check(&method, &uri, version, &headers, names)?;
+        let mut request = Request::new(method, target, version);
+        for (name, value) in fields {
+            request.fields.append_named(name, value.as_bytes());
+        }
+        let authority = check(&request, Names::of(&request.fields))?;
         Ok(authority.host().to_owned())
     }
 
@@ -264,19 +287,6 @@ mod tests {
         assert_eq!(check_case("GET", "/", &[]), Err(Refusal::Host));
         let twice = [("host", "a"), ("host", "a")];
         assert_eq!(check_case("GET", "/", &twice), Err(Refusal::Host));
-    }
-
-    #[test]
-    fn a_target_without_a_path_has_the_root() {
-        for (uri, expected) in [
-            ("http://shop.example?x=1", "/?x=1"),
-            ("http://shop.example", "/"),
-            ("http://shop.example/a?x=1", "/a?x=1"),
-            ("/a", "/a"),
-            ("*", "*"),
-        ] {
-            assert_eq!(origin_form(&uri.parse().unwrap()), expected, "{uri}");
-        }
     }
 
     #[test]
@@ -316,10 +326,48 @@ mod tests {
 
     #[test]
     fn a_length_goes_on_without_zeros_before_it() {
-        for (sent, expected) in [("005", "5"), ("0", "0"), ("000", "0"), ("50", "50")] {
-            let mut headers = HeaderMap::from_iter([(CONTENT_LENGTH, sent.parse().unwrap())]);
-            canonical_length(&mut headers);
-            assert_eq!(headers[CONTENT_LENGTH], expected);
+        for (sent, expected) in [
+            (&["005"][..], "5"),
+            (&["0"], "0"),
+            (&["000"], "0"),
+            (&["50"], "50"),
+            (&["5", "5"], "5"),
+            (&["5", "05"], "5"),
+            (&["7, 7"], "7"),
+        ] {
+            let lines = sent.iter().map(|value| ("Content-Length", value));
+            let mut fields: Fields = lines.clone().collect();
+            canonical_length(&mut fields);
+            assert_eq!(fields.all(Name::ContentLength).collect::<Vec<_>>(), [expected.as_bytes()]);
+            // Beside chunks there is none.
+            let mut fields: Fields = lines.chain([("Transfer-Encoding", &"chunked")]).collect();
+            canonical_length(&mut fields);
+            assert!(!fields.has(Name::ContentLength));
+        }
+    }
+
+    #[test]
+    fn a_message_has_one_length() {
+        let length = |lines: &[&str]| {
+            let mut fields = vec![("host", "a")];
+            fields.extend(lines.iter().map(|line| ("content-length", *line)));
+            check_case("POST", "/", &fields).err()
+        };
+        for good in [&["5"][..], &["005"], &["5", "5"], &["5, 05"]] {
+            assert_eq!(length(good), None, "{good:?}");
+        }
+        for bad in [
+            &[""][..],
+            &["+5"],
+            &["0x5"],
+            &["5 5"],
+            &["5", "6"],
+            &["5, 6"],
+            &["5,"],
+            &["5", ""],
+            &["99999999999999999999"],
+        ] {
+            assert_eq!(length(bad), Some(Refusal::ContentLength), "{bad:?}");
         }
     }
 
@@ -350,11 +398,21 @@ mod tests {
 
     #[test]
     fn a_target_has_the_form_its_method_takes() {
-        for (method, target) in [("GET", "*"), ("GET", "example.com:80")] {
+        for (method, target) in [
+            ("GET", "*"),
+            ("GET", "example.com:80"),
+            ("GET", "a/b"),
+            ("OPTIONS", "**"),
+            ("GET", "/\u{e9}"),
+            ("GET", "http://a/\u{e9}"),
+        ] {
             let got = check_case(method, target, &[("host", "a")]);
             assert_eq!(got, Err(Refusal::TargetForm), "{method} {target}");
         }
         assert!(check_case("OPTIONS", "*", &[("host", "a")]).is_ok());
+        for target in ["/", "/\"<a>`", "/{a|b}\\^", "http://a", "https://a?b"] {
+            assert!(check_case("GET", target, &[("host", "a")]).is_ok(), "{target}");
+        }
         for method in ["CONNECT", "TRACE"] {
             let got = check_case(method, "/", &[("host", "a")]);
             assert_eq!(got, Err(Refusal::MethodNotAllowed));
@@ -375,6 +433,9 @@ mod tests {
         {
             assert_eq!(coding(bad), Some(Refusal::TransferEncoding), "{bad:?}");
         }
+        let old = [("transfer-encoding", "chunked")];
+        let old = check_version(Version::HTTP_10, "POST", "/", &old);
+        assert_eq!(old, Err(Refusal::TransferEncoding));
         for foreign in [&["gzip, chunked"][..], &["identity", "chunked"], &["xchunked"]] {
             assert_eq!(coding(foreign), Some(Refusal::UnknownCoding), "{foreign:?}");
         }

@@ -1,8 +1,8 @@
-//! What the names of a request's fields say, found in one walk over them: looking up a dozen names
-//! that are mostly absent costs more.
+//! Facts that the names of a request's fields tell: a few bit tests for the known names, and one walk
+//! over the names without a number.
 
-use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use crate::http1::fields::{Fields, NameSet};
+use crate::http1::name::Name;
 
 /// What is among a request's names, as it was received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,90 +27,91 @@ pub struct Names {
     pub invalid: bool,
 }
 
+/// Names that belong to one connection (RFC 9110 section 7.6.1), or are met on it.
+pub(super) const OF_THE_HOP: NameSet = NameSet::of(&[
+    Name::Connection,
+    Name::Te,
+    Name::Trailer,
+    Name::Upgrade,
+    Name::Expect,
+    Name::KeepAlive,
+    Name::ProxyConnection,
+    Name::TransferEncoding,
+    Name::Http2Settings,
+]);
+
+/// Names under which only a trusted proxy speaks of the way so far.
+pub(super) const OF_THE_WAY: NameSet =
+    NameSet::of(&[Name::XForwardedHost, Name::Forwarded, Name::XRealIp]);
+
+const AUTHORIZATION: NameSet = NameSet::of(&[Name::Authorization, Name::ProxyAuthorization]);
+
 impl Names {
     /// Looks at each name once.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let mut names = Self::default();
-        for name in headers.keys() {
-            names.note(name.as_str());
+    #[inline]
+    pub fn of(fields: &Fields) -> Self {
+        let mut names = Self {
+            content_length: fields.has(Name::ContentLength),
+            transfer_encoding: fields.has(Name::TransferEncoding),
+            of_the_hop: fields.has_any(OF_THE_HOP),
+            authorization: fields.has_any(AUTHORIZATION),
+            forwarded_for: fields.has(Name::XForwardedFor),
+            of_the_way: fields.has_any(OF_THE_WAY),
+            ..Self::default()
+        };
+        for name in fields.unknown_names() {
+            names.invalid |= !is_valid(name);
+            names.ours |= is_ours(name);
+            names.suspicious |= is_suspicious(name);
         }
         names
     }
-
-    fn note(&mut self, name: &str) {
-        match name {
-            // What nearly every request has, and nothing to look at letter by letter.
-            "host" | "user-agent" | "accept" | "accept-encoding" | "accept-language" | "cookie"
-            | "referer" | "origin" | "content-type" | "cache-control" => {}
-            "content-length" => self.content_length = true,
-            "transfer-encoding" => {
-                self.transfer_encoding = true;
-                self.of_the_hop = true;
-            }
-            "authorization" | "proxy-authorization" => self.authorization = true,
-            "x-forwarded-for" => self.forwarded_for = true,
-            "x-forwarded-host" | "forwarded" | "x-real-ip" => self.of_the_way = true,
-            other if belongs_to_the_hop(other) => self.of_the_hop = true,
-            other => {
-                self.ours |= other.starts_with("x-") && is_ours(other);
-                self.invalid |= !is_valid(other);
-                self.suspicious |= is_suspicious(other);
-            }
-        }
-    }
 }
 
-/// Whether a name belongs to one connection (RFC 9110 section 7.6.1), or is met on it.
+/// Whether a name, in lower case, belongs to one connection or is met on it.
 pub(super) fn belongs_to_the_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "te"
-            | "trailer"
-            | "upgrade"
-            | "expect"
-            | "keep-alive"
-            | "proxy-connection"
-            | "transfer-encoding"
-            | "http2-settings"
-    )
+    OF_THE_HOP.has(Name::of(name.as_bytes()))
 }
 
-/// Names only the balancer says.
-pub fn is_ours(name: &str) -> bool {
-    ["x-stayput-", "x-amzn-mtls-", "x-amzn-tls-"].iter().any(|prefix| name.starts_with(prefix))
+/// Names only the balancer says, in any case.
+pub fn is_ours(name: impl AsRef<[u8]>) -> bool {
+    let name = name.as_ref();
+    let begins_with = |prefix: &&[u8]| {
+        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    let prefixes: [&[u8]; 3] = [b"x-stayput-", b"x-amzn-mtls-", b"x-amzn-tls-"];
+    matches!(name, [b'x' | b'X', b'-', ..]) && prefixes.iter().any(begins_with)
 }
 
 /// Whether a name is one ALB takes for valid: `[-A-Za-z0-9]+` (AWS, "Application Load Balancers",
 /// `routing.http.drop_invalid_header_fields.enabled`).
-pub fn is_valid(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+pub fn is_valid(name: &[u8]) -> bool {
+    name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
 }
 
 /// Whether a name reads as Content-Length or Transfer-Encoding to a target that does not mind its
 /// punctuation, and is neither.
-pub fn is_suspicious(name: &str) -> bool {
-    reads_as(name, &CONTENT_LENGTH) || reads_as(name, &TRANSFER_ENCODING)
+pub fn is_suspicious(name: &[u8]) -> bool {
+    reads_as(name, Name::ContentLength) || reads_as(name, Name::TransferEncoding)
 }
 
 /// Whether a name has the letters of `field`, in their order, with other punctuation. One shorter
 /// than the field is another word: `contentlength` is nobody's spelling of it.
-pub(super) fn reads_as(name: &str, field: &HeaderName) -> bool {
-    let field = field.as_str();
-    name.len() >= field.len() && letters(name).eq(letters(field)) && name != field
+pub(super) fn reads_as(name: &[u8], field: Name) -> bool {
+    let field = field.text().as_bytes();
+    name.len() >= field.len()
+        && letters(name).eq(letters(field))
+        && !name.eq_ignore_ascii_case(field)
 }
 
-fn letters(text: &str) -> impl Iterator<Item = u8> {
-    text.bytes().filter(u8::is_ascii_alphanumeric)
+fn letters(text: &[u8]) -> impl Iterator<Item = u8> {
+    let letters = text.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    letters.map(u8::to_ascii_lowercase)
 }
 
 /// Removes every field whose name is not valid.
-pub fn drop_invalid(headers: &mut HeaderMap) {
-    let invalid: Vec<HeaderName> =
-        headers.keys().filter(|name| !is_valid(name.as_str())).cloned().collect();
-    for name in invalid {
-        headers.remove(name);
-    }
+pub fn drop_invalid(fields: &mut Fields) {
+    fields.retain(|known, name, _| known != Name::Other || is_valid(name));
 }
 
 #[cfg(test)]
@@ -118,12 +119,12 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(names: &[&'static str], expected: Names) {
-        let mut headers = HeaderMap::new();
-        for name in names {
-            headers.append(HeaderName::from_static(name), "x".parse().unwrap());
-        }
-        assert_eq!(Names::of(&headers), expected, "{names:?}");
+    fn check(names: &[&str], expected: Names) {
+        let upper: Vec<_> = names.iter().map(|name| name.to_ascii_uppercase()).collect();
+        let fields: Fields = names.iter().map(|name| (name, "x")).collect();
+        assert_eq!(Names::of(&fields), expected, "{names:?}");
+        let fields: Fields = upper.iter().map(|name| (name, "x")).collect();
+        assert_eq!(Names::of(&fields), expected, "{upper:?}");
     }
 
     #[test]
@@ -168,7 +169,7 @@ mod tests {
             "transfer.encoding",
             "transfer-encoding-",
         ] {
-            assert!(is_suspicious(name), "{name}");
+            assert!(is_suspicious(name.as_bytes()), "{name}");
         }
         for name in [
             "content-length",
@@ -180,20 +181,17 @@ mod tests {
             "content-language",
             "transfer-encodings",
         ] {
-            assert!(!is_suspicious(name), "{name}");
+            assert!(!is_suspicious(name.as_bytes()), "{name}");
         }
     }
 
     #[test]
     fn only_names_with_other_characters_are_dropped() {
-        let mut headers = HeaderMap::new();
-        for name in ["x-1", "x_1", "a.b", "accept", "a!"] {
-            headers.append(HeaderName::from_static(name), "x".parse().unwrap());
-            headers.append(HeaderName::from_static(name), "y".parse().unwrap());
-        }
-        drop_invalid(&mut headers);
-        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["accept", "x-1"]);
+        let names = ["x-1", "x_1", "a.b", "accept", "a!"];
+        let twice = names.iter().flat_map(|name| [(name, "x"), (name, "y")]);
+        let mut fields: Fields = twice.collect();
+        drop_invalid(&mut fields);
+        let left: Vec<_> = fields.iter().map(|(_, name, _)| name).collect();
+        assert_eq!(left, [&b"x-1"[..], b"x-1", b"accept", b"accept"]);
     }
 }

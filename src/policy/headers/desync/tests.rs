@@ -27,12 +27,12 @@ impl Sent {
     }
 
     fn ours(&self) -> Option<Reason> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.fields {
-            headers.append(HeaderName::try_from(name).unwrap(), value.parse().unwrap());
-        }
         let method = Method::from_bytes(self.method.as_bytes()).unwrap();
-        classify(&method, self.version, &headers, Names::of(&headers))
+        let mut request = Request::new(method, "/", self.version);
+        for (name, value) in &self.fields {
+            request.fields.append_named(name, value.as_bytes());
+        }
+        classify(&request, Names::of(&request.fields))
     }
 
     /// The words of the classifier ALB uses; `None` is a compliant request.

@@ -1,27 +1,28 @@
-//! What was handed to the library for sending and has not gone out. Without a bound a client that
+//! A bound on bytes handed to the library for sending that have not gone out. Without it a client that
 //! opens its windows wide and reads nothing would have all its answers held here.
 
 use bytes::{Buf, Bytes};
+use h2::SendStream;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 /// Bytes of bodies that wait for one client's socket. More than a socket's buffer takes at once, so
 /// that a fast one never waits for us.
-const MOST: usize = 256 << 10;
+const MAX_QUEUED: usize = 256 << 10;
 
-/// What of one connection waits for its socket.
+/// Bytes of one connection that wait for its socket.
 #[derive(Debug, Default)]
-pub(super) struct Outflow {
+pub(super) struct SendBudget {
     queued: Cell<usize>,
     waiting: RefCell<Vec<Waker>>,
 }
 
-impl Outflow {
-    /// Whether nothing more should be fetched for this client; who asks is woken when it may.
+impl SendBudget {
+    /// Whether nothing more should be fetched for this client; the task is woken when it may.
     pub(super) fn is_full(&self, cx: &Context<'_>) -> bool {
-        let is_full = self.queued.get() >= MOST;
+        let is_full = self.queued.get() >= MAX_QUEUED;
         if is_full {
             self.wait(cx);
         }
@@ -40,18 +41,18 @@ impl Outflow {
         self.queued.get() == 0
     }
 
-    /// Wakes all who wait, once there is room. Each of them looks again.
+    /// Wakes all waiting tasks, once there is room. Each of them checks again.
     pub(super) fn wake_if_room(&self) {
-        if self.queued.get() < MOST {
+        if self.queued.get() < MAX_QUEUED {
             self.waiting.take().into_iter().for_each(Waker::wake);
         }
     }
 }
 
 /// A piece of a body on its way out.
-pub(super) struct Queued {
+pub(super) struct BudgetedBuf {
     bytes: Bytes,
-    outflow: Rc<Outflow>,
+    budget: Rc<SendBudget>,
     _of: Pieces,
 }
 
@@ -66,20 +67,20 @@ impl Pieces {
     }
 }
 
-impl Queued {
-    pub(super) fn new(bytes: Bytes, outflow: &Rc<Outflow>, of: &Pieces) -> Self {
-        outflow.queued.set(outflow.queued.get() + bytes.len());
-        Self { bytes, outflow: Rc::clone(outflow), _of: of.clone() }
+impl BudgetedBuf {
+    pub(super) fn new(bytes: Bytes, budget: &Rc<SendBudget>, of: &Pieces) -> Self {
+        budget.queued.set(budget.queued.get() + bytes.len());
+        Self { bytes, budget: Rc::clone(budget), _of: of.clone() }
     }
 }
 
-impl fmt::Debug for Queued {
+impl fmt::Debug for BudgetedBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queued").field("bytes", &self.bytes.len()).finish()
+        f.debug_struct("BudgetedBuf").field("bytes", &self.bytes.len()).finish()
     }
 }
 
-impl Buf for Queued {
+impl Buf for BudgetedBuf {
     fn remaining(&self) -> usize {
         self.bytes.len()
     }
@@ -90,13 +91,30 @@ impl Buf for Queued {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
-        self.outflow.queued.set(self.outflow.queued.get() - count);
+        self.budget.queued.set(self.budget.queued.get() - count);
     }
 }
 
-impl Drop for Queued {
+impl Drop for BudgetedBuf {
     fn drop(&mut self) {
-        self.outflow.queued.set(self.outflow.queued.get() - self.bytes.len());
+        self.budget.queued.set(self.budget.queued.get() - self.bytes.len());
+    }
+}
+
+/// Waits until the client's windows have room; bytes there are, at least one. `None` where the stream
+/// is gone.
+pub(super) fn poll_room(
+    stream: &mut SendStream<BudgetedBuf>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<usize>> {
+    loop {
+        match stream.capacity() {
+            0 => match ready!(stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(None),
+            },
+            room => return Poll::Ready(Some(room)),
+        }
     }
 }
 
@@ -106,15 +124,15 @@ mod tests {
 
     #[test]
     fn what_was_sent_or_dropped_makes_room() {
-        let outflow = Rc::new(Outflow::default());
+        let budget = Rc::new(SendBudget::default());
         let cx = Context::from_waker(Waker::noop());
         let pieces = Pieces::default();
-        let mut first = Queued::new(Bytes::from(vec![0; MOST]), &outflow, &pieces);
-        assert!(outflow.is_full(&cx));
+        let mut first = BudgetedBuf::new(Bytes::from(vec![0; MAX_QUEUED]), &budget, &pieces);
+        assert!(budget.is_full(&cx));
         first.advance(1);
-        assert!(!outflow.is_full(&cx) && !outflow.is_empty());
+        assert!(!budget.is_full(&cx) && !budget.is_empty());
         assert!(!pieces.are_out());
         drop(first);
-        assert!(outflow.is_empty() && pieces.are_out());
+        assert!(budget.is_empty() && pieces.are_out());
     }
 }

@@ -2,15 +2,13 @@
 
 use super::exchange::Exchange;
 use super::failure::Failure;
+use super::local_response::{self, Page};
 use super::request::Trust;
-use super::respond;
-use super::workplace::header_value;
 use crate::decide;
-use crate::policy::headers::head::{self, Authority};
+use crate::http1::request::Request;
+use crate::policy::headers::head::Authority;
 use crate::policy::routing::redirect::{Fault, Original, Redirect};
 use crate::policy::routing::rewrite::{Failed, Rewrite};
-use bytes::Bytes;
-use http::{HeaderValue, Response, Uri};
 use std::net::IpAddr;
 
 /// The answer that sends the client elsewhere.
@@ -20,9 +18,9 @@ pub(super) fn redirect(
     request: &decide::Request<'_>,
     authority: &Authority<'_>,
     trust: &Trust,
-) -> Result<Response<Bytes>, Failure> {
+) -> Result<Page, Failure> {
     // HTTP/1.0 may come without Host (RFC 9112 section 3.3); then the client meant whom it reached.
-    let local = exchange.client().ends().destination;
+    let local = exchange.info().ends().destination;
     let (named, port) = match authority.text {
         Some(_) => (None, authority.port()),
         None => (Some(host_of(local.ip())), Some(local.port())),
@@ -35,9 +33,13 @@ pub(super) fn redirect(
         query: request.query,
     };
     let url = redirect.location(&original).map_err(Failure::Redirect)?;
-    let location = HeaderValue::try_from(&url).map_err(|_| Failure::Redirect(Fault::Host))?;
-    exchange.story().redirect_url = Some(url.into());
-    Ok(respond::redirect(redirect.status(request.method), location))
+    if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::Redirect(Fault::Host));
+    }
+    let (head, status) = (exchange.worker.take_response(), redirect.status(request.method));
+    let page = local_response::redirect(head, status, &url);
+    exchange.log_mut().redirect_url = Some(url.into());
+    Ok(page)
 }
 
 fn host_of(address: IpAddr) -> String {
@@ -47,33 +49,35 @@ fn host_of(address: IpAddr) -> String {
     }
 }
 
-/// What the target gets instead; `None` where it stays as it is.
+/// Host and path with query that the target gets instead of the client's; `None` where one stays.
+#[derive(Default)]
 pub(super) struct Rewritten {
-    pub(super) host: Option<HeaderValue>,
-    pub(super) uri: Option<Uri>,
+    pub(super) host: Option<String>,
+    pub(super) target: Option<String>,
 }
 
 /// Rewrites for the target, and keeps for the log what came out.
 pub(super) fn rewrite(
     exchange: &mut Exchange,
     rewrite: &Rewrite,
-    uri: &Uri,
+    request: &Request,
     authority: &Authority<'_>,
 ) -> Result<Rewritten, Failure> {
-    let story = exchange.story();
+    let log = exchange.log_mut();
     // The words are ALB's.
     let mut failed = |why: Failed, malformed: &'static str| {
-        story.transform_failure = Some(match why {
+        log.transform_failure = Some(match why {
             Failed::TooLong => "TransformBufferTooSmall",
             Failed::Malformed => malformed,
         });
         Failure::Rewrite
     };
     let host = rewrite.host(authority).map_err(|why| failed(why, "TransformInvalidHost"))?;
-    let target =
-        rewrite.path(&head::origin_form(uri)).map_err(|why| failed(why, "TransformInvalidPath"))?;
-    story.transformed_uri = target.as_ref().map(|target| target.as_str().into());
-    let header = host.as_deref().map(header_value);
-    story.transformed_host = host.map(String::into_boxed_str);
-    Ok(Rewritten { host: header, uri: target.map(Uri::from) })
+    let target = rewrite
+        .path(&request.origin_form())
+        .map_err(|why| failed(why, "TransformInvalidPath"))?
+        .map(|target| target.as_str().to_owned());
+    log.transformed_uri = target.as_deref().map(Into::into);
+    log.transformed_host = host.as_deref().map(Into::into);
+    Ok(Rewritten { host, target })
 }

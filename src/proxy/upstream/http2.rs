@@ -1,22 +1,22 @@
 //! One try at a target over HTTP/2.
 
-use super::kept::KeptBody;
+use super::kept_body::KeptBody;
 use super::{
-    Attempted, Outgoing, Sent, Told, answered, begin_waiting, ended, lost, note_sent, tell,
+    Attempted, Outgoing, Sent, TargetHeaders, answered, begin_waiting, ended, expired,
+    log_connect_error, lost, note_sent,
 };
 use crate::config::settings::Upstream;
 use crate::model::snapshot::Target;
 use crate::net::connect::ConnectError;
 use crate::net::http2::stream::{Place, Turn};
+use crate::proxy::deadline::{Phase, race};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
-use crate::proxy::progress::Phase;
 use crate::proxy::reconnect;
-use crate::proxy::target_side::TargetSide;
-use http::{HeaderMap, Request, Response};
+use crate::proxy::upstream_response::UpstreamResponse;
+use http::Request;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// How long what a target refused is sent to it again. It is as long as a refused connect is tried
@@ -33,7 +33,7 @@ pub(super) async fn attempt(
     outgoing: &Outgoing,
     request: &Request<()>,
     target: &Target,
-    told: Told<'_>,
+    told: TargetHeaders<'_>,
     upstream: &Upstream,
     exchange: &mut Exchange,
 ) -> Attempted {
@@ -47,7 +47,7 @@ pub(super) async fn attempt(
         };
         let (is_proven, connection) = (place.is_proven(), Rc::clone(place.connection()));
         turn = Some(place.turn());
-        exchange.story().dispatched = Some(exchange.workplace.now());
+        exchange.log_mut().dispatched = Some(exchange.worker.now());
         let mut request = request.clone();
         told.write(request.headers_mut(), target);
         let unsent = match send(outgoing, request, body.clone(), place, exchange).await {
@@ -55,7 +55,7 @@ pub(super) async fn attempt(
             Sent::Ended(failure) => return Attempted::Failed(failure),
             Sent::Lost { unsent } => unsent,
         };
-        let now = exchange.workplace.now();
+        let now = exchange.worker.now();
         if unsent {
             let is_whole = body.as_ref().is_none_or(KeptBody::is_whole);
             if !is_whole || !again.may_be_sent(connection.rests(), now.monotonic) {
@@ -70,7 +70,7 @@ pub(super) async fn attempt(
         if again.was_lost || !is_proven {
             return lost(may_be_repeated);
         }
-        if !may_be_repeated || !exchange.workplace.try_retry(now.unix_seconds()) {
+        if !may_be_repeated || !exchange.worker.try_retry(now.unix_seconds()) {
             return Attempted::Failed(Failure::TargetLost);
         }
         again.was_lost = true;
@@ -106,7 +106,7 @@ async fn place(
     exchange: &mut Exchange,
 ) -> Result<Place, Attempted> {
     let is_private = exchange.is_private();
-    let pool = &exchange.workplace.pool;
+    let pool = &exchange.worker.pool;
     let connections = pool.http2(&target.live);
     if turn.is_none()
         && let Some(place) = connections.room(is_private)
@@ -114,20 +114,20 @@ async fn place(
         exchange.pass = None;
         return Ok(place);
     }
-    if exchange.pass.is_none() && !exchange.workplace.reconnects.is_open(&target.live) {
+    if exchange.pass.is_none() && !exchange.worker.reconnects.is_open(&target.live) {
         return Err(Attempted::TryAnother(Failure::Connect(ConnectError::Refusing)));
     }
-    exchange.progress.enter(Phase::Waiting, exchange.workplace.now().monotonic, None);
-    let workplace = &exchange.workplace;
+    exchange.deadline.enter(Phase::Waiting, exchange.worker.now().monotonic, None);
+    let worker = &exchange.worker;
     let taken = match target.address {
         None => {
-            reconnect::note_failed(workplace, &target.live);
+            reconnect::note_failed(worker, &target.live);
             Err(ConnectError::Unresolved)
         }
         Some(address) => {
             let timeout = reconnect::dial_timeout(&target.live, upstream);
             let live = &target.live;
-            let way = reconnect::http2_way(workplace, live, address, timeout, upstream.keep_alive);
+            let way = reconnect::http2_way(worker, live, address, timeout, upstream.keep_alive);
             connections.take(way, live, turn, is_private).await
         }
     };
@@ -135,7 +135,7 @@ async fn place(
         exchange.pass = None;
     }
     taken.map_err(|error| {
-        tell(target, &error, exchange);
+        log_connect_error(target, &error, exchange);
         Attempted::TryAnother(Failure::Connect(error))
     })
 }
@@ -145,35 +145,31 @@ async fn send(
     request: Request<()>,
     body: Option<KeptBody>,
     place: Place,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
 ) -> Sent {
-    let progress = &exchange.progress;
-    begin_waiting(outgoing, progress, exchange.workplace.now().monotonic);
+    let deadline = Rc::clone(&exchange.deadline);
+    begin_waiting(outgoing, &deadline, exchange.worker.now().monotonic);
     let mut stream = match place.begin(request, body.clone()) {
         Ok(stream) => Box::new(stream),
         Err(trouble) => return ended(outgoing, trouble),
     };
-    let mut fields = HeaderMap::new();
-    let answer = poll_fn(|cx| {
-        let answer = stream.poll_answer(cx, &mut fields);
-        note_sent(outgoing, progress, stream.taken(), stream.is_sending());
-        match (answer, progress.expiry()) {
-            (Poll::Ready(answer), _) => Poll::Ready(Ok(answer)),
-            (Poll::Pending, Some(expiry)) => Poll::Ready(Err(expiry)),
-            (Poll::Pending, None) => Poll::Pending,
-        }
-    });
+    let mut response = exchange.worker.take_response();
+    let answer = race(
+        &*deadline,
+        poll_fn(|cx| {
+            let answer = stream.poll_answer(cx, &mut response);
+            note_sent(outgoing, &deadline, stream.taken(), stream.is_sending());
+            answer
+        }),
+    );
     match answer.await {
-        Ok(Ok(status)) => {
+        Ok(Ok(())) => {
             if let Some(body) = body {
                 body.forget();
             }
-            let mut response = Response::new(());
-            *response.status_mut() = status;
-            *response.headers_mut() = fields;
-            Sent::Answered(response, TargetSide::Http2(stream))
+            Sent::Answered(response, UpstreamResponse::Http2(stream))
         }
         Ok(Err(trouble)) => ended(outgoing, trouble),
-        Err(expiry) => Sent::Ended(Failure::of_expiry(expiry)),
+        Err(expiry) => expired(expiry),
     }
 }

@@ -1,10 +1,10 @@
-//! Who a connection is with: what is known of it from accept to close, whatever is asked over it.
+//! What is known of a client connection from accept to close, whatever is asked over it.
 
-use super::remembered::Remembered;
-use super::workplace::Workplace;
+use super::token_cache::TokenCache;
+use super::worker_ctx::WorkerCtx;
 use crate::ground::clock::Moment;
 use crate::model::live::TargetLive;
-use crate::net::pool::Owner;
+use crate::net::pool::{ConnId, Owner};
 use crate::net::tls::acceptor::Session;
 use crate::policy::headers::forwarded::Introduction;
 use crate::policy::proxy_protocol::{Ends, OnBehalfOf};
@@ -14,10 +14,12 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
-/// The client at the other end of one connection.
+/// A client connection.
 #[derive(Debug)]
-pub struct Client {
-    /// Who is at the other end of the socket; [`Client::ends`] says who connected.
+pub struct ConnInfo {
+    /// The connection's number in its worker.
+    pub id: ConnId,
+    /// Who is at the other end of the socket; [`ConnInfo::ends`] says who connected.
     pub peer: SocketAddr,
     /// Our own end of it.
     pub local: SocketAddr,
@@ -26,7 +28,7 @@ pub struct Client {
     /// When it was accepted.
     pub accepted: Moment,
     /// Its client's tokens.
-    pub remembered: Remembered,
+    pub tokens: TokenCache,
     /// On whose behalf it was opened; empty without a PROXY header.
     on_behalf_of: OnceCell<Box<OnBehalfOf>>,
     /// What was agreed on with it; empty without TLS.
@@ -37,23 +39,25 @@ pub struct Client {
     peer_text: OnceCell<Box<str>>,
     source_text: OnceCell<Box<str>>,
     trace_id: OnceCell<[u64; 2]>,
-    _place: Place,
+    _permit: ConnPermit,
 }
 
-impl Client {
+impl ConnInfo {
     /// A connection just accepted.
     pub fn new(
+        id: ConnId,
         (peer, local): (SocketAddr, SocketAddr),
         listener: usize,
         accepted: Moment,
-        place: Place,
+        permit: ConnPermit,
     ) -> Self {
         Self {
+            id,
             peer,
             local,
             listener,
             accepted,
-            remembered: Remembered::default(),
+            tokens: TokenCache::default(),
             on_behalf_of: OnceCell::new(),
             session: OnceCell::new(),
             owner: OnceCell::new(),
@@ -61,7 +65,7 @@ impl Client {
             peer_text: OnceCell::new(),
             source_text: OnceCell::new(),
             trace_id: OnceCell::new(),
-            _place: place,
+            _permit: permit,
         }
     }
 
@@ -142,16 +146,16 @@ impl Client {
     }
 
     /// A random id of the connection, made when it is first asked for.
-    pub fn trace_id(&self, workplace: &Workplace) -> [u64; 2] {
-        *self.trace_id.get_or_init(|| [workplace.random(), workplace.random()])
+    pub fn trace_id(&self, worker: &WorkerCtx) -> [u64; 2] {
+        *self.trace_id.get_or_init(|| [worker.random(), worker.random()])
     }
 }
 
 /// One of a listener's places for connections; given back when dropped.
 #[derive(Debug)]
-pub struct Place(Arc<AtomicU32>);
+pub struct ConnPermit(Arc<AtomicU32>);
 
-impl Place {
+impl ConnPermit {
     /// A place, if the listener has one left.
     pub fn take(open: &Arc<AtomicU32>, most: u32) -> Option<Self> {
         let enter = |count| (count < most).then_some(count + 1);
@@ -160,7 +164,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -171,11 +175,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_has_so_many_places_and_no_more() {
+    fn a_listener_has_so_many_permits_and_no_more() {
         let open = Arc::new(AtomicU32::new(0));
-        let place = Place::take(&open, 1);
-        assert!(place.is_some() && Place::take(&open, 1).is_none());
+        let place = ConnPermit::take(&open, 1);
+        assert!(place.is_some() && ConnPermit::take(&open, 1).is_none());
         drop(place);
-        assert!(Place::take(&open, 1).is_some());
+        assert!(ConnPermit::take(&open, 1).is_some());
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// What one connection remembers: nothing before the first token.
 #[derive(Debug, Default)]
-pub struct Remembered(RefCell<Option<Box<Both>>>);
+pub struct TokenCache(RefCell<Option<Box<Both>>>);
 
 /// Tokens that pin to targets, and tokens that pin to groups: a rule may write one of each.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl Known {
     }
 }
 
-impl Remembered {
+impl TokenCache {
     /// Opens a token.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn what_is_remembered_is_what_the_keyring_says() {
         let (picture, other) = (picture(1), picture(2));
-        let remembered = Remembered::default();
+        let remembered = TokenCache::default();
         let foreign = other.keyring.seal(Kind::Lb, &contents(9));
         for round in 0..3 {
             for issued_at in [1, 1, 2, 1] {
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_token_of_a_picture_that_was_replaced_is_opened_anew() {
-        let remembered = Remembered::default();
+        let remembered = TokenCache::default();
         let first = picture(1);
         let text = remembered.seal(&first, Kind::Lb, &contents(1));
         drop(first);

@@ -1,9 +1,10 @@
-//! Reading in turns: however fast a client sends, its connection's task hands the worker back after
-//! so much. That bounds too what the library can make of it (heads above all, which unfold to many
-//! times their size) before anyone looks at it.
+//! Bounded turns of reading: however fast a client sends, its connection's task hands the worker back
+//! after a turn's budget. That bounds too what the library can make of it (heads above all, which
+//! unfold to many times their size) before the flood guard looks at it.
 //!
 //! Bytes are not alike: a body's are passed on, while each few of any other frame make the library
-//! work. So frames are followed here, by their heads alone.
+//! work. So frames are followed here, by their heads alone: this is a second parser of frame heads
+//! before the library's.
 
 use std::cell::Cell;
 use std::io;
@@ -13,52 +14,51 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of bodies that are read in one turn: one full DATA frame and a little more.
-const BYTES_A_TURN: usize = 17 << 10;
-/// What every other byte counts for: two kibibytes of them are a turn, some forty requests, a
-/// hundred PINGs, or two thousand references to one field.
+const BYTES_PER_TURN: usize = 17 << 10;
+/// Bytes of the budget that each byte of another frame takes: two kibibytes of them are a turn, some
+/// forty requests, a hundred PINGs, or two thousand references to one field.
 const COST: usize = 8;
-/// What is read at once where no body is under way.
-const SIP: usize = BYTES_A_TURN / COST;
+/// Bytes read at once where no body is under way.
+const READ_CHUNK: usize = BYTES_PER_TURN / COST;
+/// A short turn is this many times shorter: some eight of the smallest frames.
+const SHORT_TURN_DIVISOR: usize = 16;
 
-/// By how much a talkative client's turns are shorter: some eight of the smallest frames.
-const SHORT: usize = 16;
-
-/// What is left of a turn, and what was read in all.
+/// The rest of a turn's budget, and the payload read so far.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct ReadBudget {
     left: Cell<usize>,
     was_cut: Cell<bool>,
     carried: Cell<u64>,
 }
 
-impl Turn {
-    /// Begins another.
+impl ReadBudget {
+    /// Begins a turn.
     pub(super) fn begin(&self) {
-        self.left.set(BYTES_A_TURN);
+        self.left.set(BYTES_PER_TURN);
         self.was_cut.set(false);
     }
 
-    /// Begins one for a client whose frames carry little: a hundred such clients are a hundred turns
-    /// that everybody else waits for.
+    /// Begins a short turn.
     pub(super) fn begin_short(&self) {
-        self.left.set(BYTES_A_TURN / SHORT);
+        self.left.set(BYTES_PER_TURN / SHORT_TURN_DIVISOR);
         self.was_cut.set(false);
     }
 
-    /// Begins one in which nothing is read.
-    pub(super) fn begin_mute(&self) {
+    /// Begins a turn in which nothing is read.
+    pub(super) fn pause(&self) {
         self.left.set(0);
         self.was_cut.set(true);
     }
 
-    /// Begins another at once, after all others had theirs, if there may be more to read.
-    pub(super) fn ask_for_another(&self, cx: &Context<'_>) {
+    /// Wakes the task for another turn, after all other tasks had theirs, if there may be more to
+    /// read.
+    pub(super) fn wake_if_cut(&self, cx: &Context<'_>) {
         if self.was_cut.get() {
             cx.waker().wake_by_ref();
         }
     }
 
-    /// Whether there may be more to read.
+    /// Whether the turn ended at its budget, so that there may be more to read.
     pub(super) fn was_cut(&self) -> bool {
         self.was_cut.get()
     }
@@ -69,54 +69,56 @@ impl Turn {
     }
 }
 
-/// A stream that is read in turns.
+/// A stream that is read within a budget.
 #[derive(Debug)]
-pub(super) struct Paced<S> {
+pub(super) struct BudgetedReader<S> {
     inner: S,
-    turn: Rc<Turn>,
+    budget: Rc<ReadBudget>,
     frames: Frames,
 }
 
-impl<S> Paced<S> {
-    pub(super) fn new(inner: S, turn: Rc<Turn>) -> Self {
-        Self { inner, turn, frames: Frames::default() }
+impl<S> BudgetedReader<S> {
+    pub(super) fn new(inner: S, budget: Rc<ReadBudget>) -> Self {
+        Self { inner, budget, frames: Frames::default() }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for BudgetedReader<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let left = this.turn.left.get();
+        let left = this.budget.left.get();
         if left == 0 {
-            // Who began the turn sees to it that there is another.
-            this.turn.was_cut.set(true);
+            // The task that began the turn begins another.
+            this.budget.was_cut.set(true);
             return Poll::Pending;
         }
-        let most = this.frames.left_of_body() + left.div_ceil(COST).min(SIP);
+        let most = this.frames.left_of_body() + left.div_ceil(COST).min(READ_CHUNK);
         let before = buffer.filled().len();
         let polled = if buffer.remaining() <= most {
             Pin::new(&mut this.inner).poll_read(cx, buffer)
         } else {
-            let mut sip = ReadBuf::new(buffer.initialize_unfilled_to(most));
-            let polled = Pin::new(&mut this.inner).poll_read(cx, &mut sip);
-            let read = sip.filled().len();
+            let mut chunk = ReadBuf::new(buffer.initialize_unfilled_to(most));
+            let polled = Pin::new(&mut this.inner).poll_read(cx, &mut chunk);
+            let read = chunk.filled().len();
             buffer.advance(read);
             polled
         };
         let read = &buffer.filled()[before..];
         let tally = this.frames.follow(read);
         let cost = tally.of_bodies + (read.len() - tally.of_bodies) * COST;
-        this.turn.left.set(left.saturating_sub(cost));
-        this.turn.carried.set(this.turn.carried.get() + (tally.of_bodies + tally.of_heads) as u64);
+        this.budget.left.set(left.saturating_sub(cost));
+        this.budget
+            .carried
+            .set(this.budget.carried.get() + (tally.of_bodies + tally.of_heads) as u64);
         polled
     }
 }
 
-/// Where in its frames a client is (RFC 9113 section 4.1).
+/// The client's position in its frames (RFC 9113 section 4.1).
 #[derive(Debug)]
 struct Frames {
     /// Of the preface, or of the payload of the frame it is in.
@@ -130,7 +132,7 @@ struct Frames {
 /// Length, type, flags and stream.
 const HEAD: usize = 9;
 
-/// What a frame has behind its head.
+/// The kind of a frame's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Payload {
     Body,
@@ -138,7 +140,7 @@ enum Payload {
     Other,
 }
 
-/// Bytes that carry something.
+/// Bytes of payload, by kind.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     of_bodies: usize,
@@ -199,7 +201,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for BudgetedReader<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -278,12 +280,12 @@ mod tests {
     /// What one turn reads of these bytes.
     async fn read_in_a_turn(bytes: &[u8]) -> usize {
         use tokio::io::AsyncReadExt;
-        let turn = Rc::new(Turn::default());
-        let mut paced = Paced::new(bytes, Rc::clone(&turn));
-        turn.begin();
+        let budget = Rc::new(ReadBudget::default());
+        let mut reader = BudgetedReader::new(bytes, Rc::clone(&budget));
+        budget.begin();
         let (mut read, mut scratch) = (0, vec![0; 32 << 10]);
-        while turn.left.get() > 0 {
-            match paced.read(&mut scratch).await.unwrap() {
+        while budget.left.get() > 0 {
+            match reader.read(&mut scratch).await.unwrap() {
                 0 => break,
                 count => read += count,
             }
@@ -299,7 +301,7 @@ mod tests {
         let heads = [&preface[..], &frame(HEADERS, 16 << 10).repeat(10)].concat();
         assert!((16 << 10..40 << 10).contains(&read_in_a_turn(&bodies).await));
         for small in [pings, heads] {
-            assert!((SIP..=2 * SIP).contains(&read_in_a_turn(&small).await));
+            assert!((READ_CHUNK..=2 * READ_CHUNK).contains(&read_in_a_turn(&small).await));
         }
     }
 }

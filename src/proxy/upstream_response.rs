@@ -1,7 +1,7 @@
 //! Where an answer comes from: an HTTP/1.1 connection, or a stream of an HTTP/2 one.
 
-use super::attempt::kept::KeptBody;
-use super::body::RequestBody;
+use super::upload::RequestBody;
+use super::upstream::kept_body::KeptBody;
 use crate::net::http1::{BrokenOff, Connection};
 use crate::net::http2::stream::Stream;
 use bytes::Bytes;
@@ -10,14 +10,14 @@ use std::task::{Context, Poll};
 
 /// A target's side of an exchange, from the head of its answer on.
 #[derive(Debug)]
-pub enum TargetSide {
+pub enum UpstreamResponse {
     /// A connection of the exchange's own.
     Http1(Box<Connection<RequestBody>>),
     /// A stream on a connection it shares.
     Http2(Box<Stream<KeptBody>>),
 }
 
-impl TargetSide {
+impl UpstreamResponse {
     /// Whether some of the request is left to be sent.
     pub fn is_sending(&self) -> bool {
         match self {

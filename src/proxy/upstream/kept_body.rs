@@ -1,7 +1,7 @@
 //! A body as an HTTP/2 target gets it, which can be sent once more where the target refused its
 //! stream: its request was not processed (RFC 9113 section 8.7), but some of the body had gone out.
 
-use crate::proxy::body::{Broken, RequestBody, Upload, UploadState};
+use crate::proxy::upload::{Broken, RequestBody, Upload, UploadState};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame};

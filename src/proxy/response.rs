@@ -1,18 +1,25 @@
-//! What the client gets of a target's head: its own fields less the hop's, and the group's cookie.
+//! The head the client gets of a target's answer: the target's fields less the hop's, and the group's
+//! cookie.
 
-use super::attempt::{Outgoing, show};
-use super::body::{Held, Lease, UploadState};
-use super::exchange::{Exchange, Story};
+use super::deadline::Phase;
+use super::exchange::Exchange;
 use super::failure::Failure;
-use super::handle::{Forwarded, ends_connection};
-use super::progress::Phase;
+use super::handle::{Answer, Forwarded, Rest};
+use super::local_response::Page;
+use super::log_entry::LogEntry;
 use super::request::Trust;
-use super::target_side::TargetSide;
-use super::upgrade::{Switch, TargetEnd, Upgrade};
+use super::response_body::{Lease, ResponseBody};
+use super::tunnel::{TargetEnd, Upgrade};
+use super::upload::UploadState;
+use super::upstream::{Outgoing, show};
+use super::upstream_response::UpstreamResponse;
 use crate::decide::Placement;
 use crate::decide::renewal::{Renewal, Shown, group_renewal, renewal, settled, wrote};
 use crate::decide::verdict::Verdict;
 use crate::ground::clock::Moment;
+use crate::http1::fields::Fields;
+use crate::http1::name::Name;
+use crate::http1::request::Request;
 use crate::model::affinity::Cookie;
 use crate::model::live::Health;
 use crate::model::snapshot::{Action, Group, Target};
@@ -22,99 +29,101 @@ use crate::policy::affinity::cookie::Ending;
 use crate::policy::headers::hop_by_hop;
 use crate::policy::headers::response::Origin;
 use crate::policy::headers::shared_cache::{self, SharedCache};
-use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{Method, StatusCode, Version};
+use std::rc::Rc;
 
 /// How a request is answered.
 pub(super) enum Served {
     /// By the balancer.
-    Here(Response<Bytes>),
+    Here(Page),
     /// By a target.
-    ByTarget(Response<()>, Lease),
-    /// With another protocol.
-    Switched(Response<()>, Box<Switch>),
+    ByTarget(Answer),
 }
 
 /// Makes the head the client gets.
 pub(super) fn answer(
     exchange: &mut Exchange,
     forwarded: Forwarded,
-    outgoing: &Outgoing,
+    outgoing: Outgoing,
     trust: &Trust,
     client_upgrade: Option<Upgrade>,
-) -> Result<Served, Failure> {
-    let Forwarded { mut response, side, placement, target, in_flight } = forwarded;
-    let now = exchange.workplace.now();
-    let snapshot = exchange.snapshot.clone();
+) -> Result<Answer, Failure> {
+    let Forwarded { response: mut head, side, placement, target, in_flight } = forwarded;
+    let now = exchange.worker.now();
+    let snapshot = Rc::clone(&exchange.snapshot);
     let group = &snapshot.groups[placement.group];
-    let story = exchange.story();
-    story.answered = Some(now);
-    story.target_status = Some(response.status());
-    exchange.progress.enter(Phase::Responding, now.monotonic, None);
+    let status = head.status;
+    let log = exchange.log_mut();
+    log.answered = Some(now);
+    log.target_status = Some(status);
+    exchange.deadline.enter(Phase::Responding, now.monotonic, None);
 
-    let status = response.status();
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
     if switches && client_upgrade.is_none() {
         return Err(Failure::UnaskedUpgrade);
     }
     // RFC 9110 section 15.5.22: it says to what, which an HTTP/1.1 client may then ask of us.
-    let wants_websocket = response.status() == StatusCode::UPGRADE_REQUIRED
-        && exchange.story().version == Version::HTTP_11
-        && hop_by_hop::asks_for_websocket(response.headers());
-    if let Some(Upgrade::Http2(_, key)) = &client_upgrade {
-        let opens = switches && key.is_answered_by(response.headers());
+    let wants_websocket = status == StatusCode::UPGRADE_REQUIRED
+        && exchange.request.version == Version::HTTP_11
+        && hop_by_hop::asks_for_websocket(&head.fields);
+    if let Some(Upgrade::Http2(key)) = &client_upgrade {
+        let opens = switches && key.is_answered_by(&head.fields);
         // Over a stream any 2xx would say that the WebSocket is open (RFC 9113 section 8.5).
-        if !opens && (switches || response.status().is_success()) {
+        if !opens && (switches || status.is_success()) {
             return Err(Failure::TargetMalformed);
         }
     }
-    let headers = response.headers_mut();
-    hop_by_hop::strip_response(headers);
-    remove_our_names(headers);
-    let listener = &snapshot.listeners[exchange.client().listener].settings;
-    listener.response_fields.write(headers, Origin::Target);
-    let answered = Answered { status, trust, now };
-    write_cookies(exchange, headers, &placement, target, &answered);
-    if listener.debug_headers {
-        show(headers, placement.verdict, &group.targets[target]);
+    let fields = &mut head.fields;
+    hop_by_hop::strip_response(fields);
+    remove_our_names(fields);
+    if status == StatusCode::NO_CONTENT {
+        // It has no body whose length that could be (RFC 9110 section 8.6), and curl refuses it.
+        fields.remove(Name::ContentLength);
     }
-    let side = match (side, client_upgrade.filter(|_| switches)) {
-        (TargetSide::Http1(connection), Some(client)) => {
-            hop_by_hop::write_websocket(headers);
-            let switch = Switch { client, target: TargetEnd { connection, in_flight } };
-            return Ok(Served::Switched(response, Box::new(switch)));
+    let listener = &snapshot.listeners[exchange.info().listener].settings;
+    listener.response_fields.write(fields, Origin::Target);
+    let answered = Answered { status, trust, now };
+    write_cookies(exchange, fields, &placement, target, &answered);
+    if listener.debug_headers {
+        show(fields, placement.verdict, &group.targets[target]);
+    }
+    let side = match (side, switches) {
+        (UpstreamResponse::Http1(connection), true) => {
+            hop_by_hop::write_websocket(fields);
+            let rest = Rest::Switch(TargetEnd { connection, in_flight });
+            return Ok(Answer { head, rest, closes: true });
         }
-        (side, _) => Held::Alone(side),
+        (side, _) => side,
     };
-    let mut lease = Lease { side, group: placement.group, target, in_flight };
     let early =
         outgoing.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Finished);
     if early {
         // Both ways are under way: what bounds the request bounds it still.
-        exchange.progress.enter(Phase::Responding, now.monotonic, outgoing.upload_deadline);
+        exchange.deadline.enter(Phase::Responding, now.monotonic, outgoing.upload_deadline);
     }
     // All of it may have been read and the last piece not be taken: the client's side is ended behind
-    // the answer then too (see `Progress::keep`), which has to be said in its head.
-    let is_sending = lease.side.is_sending();
-    if is_sending {
-        lease.side = lease.side.share(&exchange.progress);
+    // the answer then too, which has to be said in its head.
+    let closes = early || side.is_sending() || exchange.ends_connection();
+    if !closes && wants_websocket {
+        hop_by_hop::write_websocket(fields);
     }
-    if early || is_sending || ends_connection(exchange) {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    } else if wants_websocket {
-        hop_by_hop::write_websocket(response.headers_mut());
-    }
-    Ok(Served::ByTarget(response, lease))
+    outgoing.give_back(&exchange.worker);
+    let lease = Lease { side, group: placement.group, target, in_flight };
+    Ok(Answer { head, rest: Rest::Body(ResponseBody::Target(lease)), closes })
 }
 
-fn remove_our_names(headers: &mut HeaderMap) {
-    let ours: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("x-stayput-")).cloned().collect();
-    for name in ours {
-        headers.remove(name);
+fn remove_our_names(fields: &mut Fields) {
+    let ours = |name: &[u8]| {
+        name.first().is_some_and(|first| first.eq_ignore_ascii_case(&b'x'))
+            && name.get(..OURS.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(OURS))
+    };
+    if fields.iter().any(|(known, name, _)| known == Name::Other && ours(name)) {
+        fields.retain(|_, name, _| !ours(name));
     }
 }
+
+/// Names that the balancer alone says to clients begin so.
+const OURS: &[u8] = b"x-stayput-";
 
 /// What is known of an answer besides its fields.
 struct Answered<'a> {
@@ -126,28 +135,30 @@ struct Answered<'a> {
 /// Adds the cookies that are due: the one that keeps the client with its group, then the group's.
 fn write_cookies(
     exchange: &mut Exchange,
-    headers: &mut HeaderMap,
+    headers: &mut Fields,
     placement: &Placement,
     target: usize,
     answered: &Answered<'_>,
 ) {
-    let snapshot = exchange.snapshot.clone();
+    let snapshot = Rc::clone(&exchange.snapshot);
+    let request = Rc::clone(&exchange.request);
     let group = &snapshot.groups[placement.group];
     let seconds = answered.now.unix_seconds();
     let fresh_seed = exchange.fresh_seed();
     let mut written = false;
-    let story = exchange.story();
+    let log = exchange.log();
     // An answer that can be given no cookie need not be read for its caches.
-    let cached = (group.cookie().is_some() || story.group.is_some())
-        .then(|| shared_cache::read(&story.method, answered.status, headers, seconds));
+    let cached = (group.cookie().is_some() || log.group.is_some())
+        .then(|| shared_cache::read(&request.method, answered.status, headers, seconds));
     let cache = cached.map_or(SharedCache::MayNotStore, |cached| cached.cache);
-    let shown = shown(story, headers, &snapshot.cookie_names, placement, group, target, answered);
-    let is_read = matches!(story.method, Method::GET | Method::HEAD);
+    let shown =
+        shown(log, &request, headers, &snapshot.cookie_names, placement, group, target, answered);
+    let is_read = matches!(request.method, Method::GET | Method::HEAD);
     let shown = Shown { is_fresh: is_read && cache == SharedCache::IsFresh, ..shown };
     let ahead = placement.claim.clock_ahead();
-    let ahead = ahead.max(story.group.as_ref().and_then(|choice| choice.claim.clock_ahead()));
+    let ahead = ahead.max(log.group.as_ref().and_then(|choice| choice.claim.clock_ahead()));
     if let (Some(choice), Some(Action::Forward(forward))) =
-        (&story.group, story.rule.map(|rule| &snapshot.rules[rule].action))
+        (&log.group, log.rule.map(|rule| &snapshot.rules[rule].action))
         && let Some(sticky) = &forward.sticky
         && let Some(renewal) = group_renewal(choice, forward, &snapshot, seconds, fresh_seed, shown)
     {
@@ -155,8 +166,8 @@ fn write_cookies(
         written = true;
     }
     if let Some(ahead) = ahead {
-        exchange.workplace.counters.clocks_ahead.add_one();
-        exchange.workplace.counters.clock_ahead_by.set(u64::from(ahead));
+        exchange.worker.counters.clocks_ahead.add_one();
+        exchange.worker.counters.clock_ahead_by.set(u64::from(ahead));
     }
     let mut written_pin = None;
     let second_of_pin = group.targets[target].live.second_of_pin(seconds);
@@ -165,7 +176,7 @@ fn write_cookies(
             renewal(placement, target, &snapshot, second_of_pin, fresh_seed, shown)
     {
         write_cookie(exchange, headers, cookie, &renewal, answered.trust, seconds);
-        exchange.story().set_cookie = Some(renewal.what);
+        exchange.log_mut().set_cookie = Some(renewal.what);
         written = true;
         if placement.verdict == Verdict::Spilled
             && let Some(home) = placement.pinned
@@ -185,15 +196,16 @@ fn write_cookies(
     let may_be_kept =
         cache != SharedCache::MayNotStore && cached.is_some_and(|cached| !cached.is_guarded);
     if written && may_be_kept && stickiness.is_none_or(|stickiness| stickiness.guard_cache) {
-        headers.append(CACHE_CONTROL, shared_cache::GUARD);
+        headers.append(Name::CacheControl, shared_cache::GUARD.as_bytes());
     }
 }
 
 /// What an answer shows that decides about its cookie. Asked only what its verdict needs: most answers
 /// are hits of clients whose target is well.
 fn shown(
-    story: &Story,
-    headers: &HeaderMap,
+    log: &LogEntry,
+    request: &Request,
+    headers: &Fields,
     cookie_names: &[Box<str>],
     placement: &Placement,
     group: &Group,
@@ -202,11 +214,11 @@ fn shown(
 ) -> Shown {
     let Some(cookie) = group.cookie() else { return Shown::default() };
     let seconds = answered.now.unix_seconds();
-    let lines = || headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes);
+    let lines = || headers.all(Name::SetCookie);
     let app_cookie = cookie.accompanies.as_ref();
     match placement.verdict {
         Verdict::Hit => {
-            let wavers = wavers(&group.targets[target], group, story.began, answered.now);
+            let wavers = wavers(&group.targets[target], group, log.began, answered.now);
             Shown { wavers, ..Shown::default() }
         }
         Verdict::Spilled => {
@@ -214,7 +226,7 @@ fn shown(
                 Some(app) => app_cookie::sets(lines(), &app.name, seconds),
                 None => app_cookie::sets_other(lines(), cookie_names, seconds),
             };
-            let wrote = wrote(&story.method, answered.status, sets_cookie);
+            let wrote = wrote(&request.method, answered.status, sets_cookie);
             Shown { wrote, ..Shown::default() }
         }
         _ => {
@@ -245,28 +257,24 @@ fn wavers(target: &Target, group: &Group, began: Moment, now: Moment) -> bool {
 /// Adds one cookie, and its twin where due.
 fn write_cookie(
     exchange: &Exchange,
-    headers: &mut HeaderMap,
+    headers: &mut Fields,
     cookie: &Cookie,
     renewal: &Renewal,
     trust: &Trust,
     now: u64,
 ) {
-    let (picture, remembered) = (&exchange.snapshot, &exchange.client().remembered);
-    let sealed = remembered.seal(picture, cookie.kind, &renewal.contents);
+    let (picture, tokens) = (&exchange.snapshot, &exchange.info().tokens);
+    let sealed = tokens.seal(picture, cookie.kind, &renewal.contents);
     let token = sealed.as_str();
     let twin = cookie.twin.is_some() && cookie.settings.cors_twin.due(trust.came_over_tls);
-    exchange.workplace.with_date(renewal.expires, |date| {
+    exchange.worker.with_date(renewal.expires, |date| {
         let dated = cookie.lifetime != Lifetime::Session;
         let max_age = renewal.expires.saturating_sub(now);
         let ending = dated.then_some(Ending { date, max_age });
-        let mut append = |line: Vec<u8>| {
-            if let Ok(line) = HeaderValue::try_from(line) {
-                headers.append(SET_COOKIE, line);
-            }
-        };
-        append(cookie.template.line(token, ending));
+        headers.append_with(Name::SetCookie, |line| cookie.template.write(line, token, ending));
         if twin {
-            append(cookie.template.twin_line(token, ending));
+            let write = |line: &mut Vec<u8>| cookie.template.write_twin(line, token, ending);
+            headers.append_with(Name::SetCookie, write);
         }
     });
 }
