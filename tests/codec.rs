@@ -195,6 +195,8 @@ fn what_reading_the_codec_and_fuzzing_it_found_stays_found() {
     // The space that a control byte becomes was part of the value, and is none to the next reader.
     agreement::request(b"GET / HTTP/1.1\r\nTransfer-Encoding: \x01chunked\0\r\n\r\n");
     agreement::request(b"GET / HTTP/1.1\r\nA: b\r\n \r\n\r\n");
+    // A list of equal lengths, which "monitor" lets through, framed no body: it was the next request.
+    agreement::request(b"POST / HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\nhello");
     for from in SENDERS {
         // The next request passed for trailers behind an empty line.
         agreement::chunked(b"0\r\nx: y\n\nGET / HTTP/1.1\r\n\r\n", from, &[4]);

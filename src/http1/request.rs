@@ -137,7 +137,9 @@ impl Request {
         if self.fields.has(Name::TransferEncoding) {
             return Framing::Chunked;
         }
-        let length = self.fields.get(Name::ContentLength).and_then(|length| number(length));
+        // A list is let through where all its members say the same (`desync_mitigation = "monitor"`).
+        let first = |line: &[u8]| number(line.split(|&byte| byte == b',').next()?.trim_ascii());
+        let length = self.fields.get(Name::ContentLength).and_then(first);
         Framing::Length(length.unwrap_or(0))
     }
 

@@ -90,6 +90,14 @@ fn shown(bytes: &[u8]) -> String {
     format!("{:?}", bytes.escape_ascii().to_string())
 }
 
+fn framing(ends: Ends) -> Framing {
+    match ends {
+        Ends::After(length) => Framing::Length(length),
+        Ends::WithLastChunk => Framing::Chunked,
+        Ends::WithConnection => Framing::UntilClose,
+    }
+}
+
 // ---- requests
 
 fn parse_request(bytes: &[u8]) -> (Request, Result<Option<usize>, BadHead>) {
@@ -153,6 +161,14 @@ fn same_request(request: &Request, head: &RequestHead, what: &str) {
         let needed = head.needed.contains(&leniency);
         assert_eq!(request.facts.has(fact), needed, "{leniency:?}: {what}");
     }
+    // A framing that the grammar refuses is the policy's to refuse: the codec names some framing.
+    if let Ok(ends) = body::of_request(head) {
+        assert_eq!(request.framing(), framing(ends), "{what}");
+    }
+    assert_eq!(request.keeps_alive(), body::persists(&head.fields, head.minor), "{what}");
+    let mut copy = Request::default();
+    copy.copy_from(request);
+    assert_eq!((copy.target(), listed(&copy.fields)), (request.target(), head.fields.clone()));
     // The parts, in order, are the target less its fragment.
     let mut whole = String::new();
     if let (Some(scheme), Some(authority)) = (request.scheme(), request.authority()) {
@@ -268,14 +284,7 @@ fn framed_response(response: &Response, head: &ResponseHead, what: &str) {
         let framed = response.frame(&asked).ok();
         let ends = body::of_response(head, asked.as_str()).ok();
         let said = framed.map(|rest| (rest.framing, rest.keep_alive));
-        let expected = ends.map(|(ends, persists)| {
-            let framing = match ends {
-                Ends::After(length) => Framing::Length(length),
-                Ends::WithLastChunk => Framing::Chunked,
-                Ends::WithConnection => Framing::UntilClose,
-            };
-            (framing, persists)
-        });
+        let expected = ends.map(|(ends, persists)| (framing(ends), persists));
         assert_eq!(said, expected, "{asked} {what}");
         let Some((ends, _)) = ends else { continue };
         // What goes on is framed the same way, and by one field alone where it is not bodiless.

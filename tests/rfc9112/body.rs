@@ -78,14 +78,19 @@ pub fn of_request(head: &RequestHead) -> Result<Ends, &'static str> {
     }
 }
 
+/// Whether a sender of these fields keeps its connection (RFC 9112 section 9.3).
+pub fn persists(fields: &[Field], minor: u8) -> bool {
+    let options = members(fields, "connection");
+    let says = |option: &str| options.iter().any(|said| said == option);
+    !says("close") && (minor > 0 || says("keep-alive"))
+}
+
 /// RFC 9112 section 6.3 for the response to a request of this method; and whether the connection
 /// may be used again (section 9.3).
 pub fn of_response(head: &ResponseHead, asked: &str) -> Result<(Ends, bool), &'static str> {
     let chunked = is_chunked(&head.fields, head.minor)?;
     let length = length(&head.fields)?;
-    let options = members(&head.fields, "connection");
-    let says = |option: &str| options.iter().any(|said| said == option);
-    let persists = !says("close") && (head.minor == 1 || says("keep-alive"));
+    let persists = persists(&head.fields, head.minor);
     let has_none = asked == "HEAD" || head.status < 200 || [204, 304].contains(&head.status);
     Ok(match (has_none, chunked, length) {
         (true, ..) => (Ends::After(0), persists),

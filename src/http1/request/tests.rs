@@ -94,6 +94,20 @@ fn what_is_no_message_of_rfc_9112_is_refused_with_what_was_seen() {
 }
 
 #[test]
+fn a_body_is_framed_by_its_coding_or_the_first_length() {
+    for (fields, framing) in [
+        ("", Framing::Length(0)),
+        ("Content-Length: 5\r\n", Framing::Length(5)),
+        ("Content-Length: 5, 5\r\n", Framing::Length(5)),
+        ("Content-Length: 05 ,5\r\nContent-Length: 5\r\n", Framing::Length(5)),
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", Framing::Chunked),
+    ] {
+        let (request, _) = parse(format!("POST / HTTP/1.1\r\n{fields}\r\n").as_bytes());
+        assert_eq!(request.framing(), framing, "{fields:?}");
+    }
+}
+
+#[test]
 fn a_head_has_its_bounds() {
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(BOUNDS.bytes));
     assert_eq!(parse(long[..BOUNDS.bytes].as_bytes()).1, Err(BadHead::TargetTooLong));
