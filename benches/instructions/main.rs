@@ -38,10 +38,14 @@ mod visits;
 use std::error::Error;
 use std::process::ExitCode;
 
+use crate::callgrind::Counted;
 use crate::kept::Kept;
 
 /// By how much a count may grow.
 const ROOM: f64 = 1.03;
+/// What is counted of Stayput alone.
+const COUNTERS: [(&str, fn() -> Counted); 2] =
+    [("decision", decision::decision), ("exchange", exchange::exchange)];
 
 /// The command line.
 pub(crate) struct Options {
@@ -93,10 +97,14 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     if options.profile {
         return rows::profile(options);
     }
+    if !rows::are_named(options) && !COUNTERS.iter().any(|(name, _)| options.names(name)) {
+        println!("instructions: nothing here is called {}", options.chosen.join(", "));
+        return Ok(true);
+    }
     let counts = counts(options)?;
     let held = rows::compare(options)? && counts;
     if !held {
-        println!("if that is meant: cargo bench --bench instructions -- --update, and say why");
+        println!("if a growth is meant: cargo bench --bench instructions -- --update, and say why");
     }
     Ok(held)
 }
@@ -112,7 +120,7 @@ fn counts(options: &Options) -> Result<bool, Box<dyn Error>> {
             println!("decision: skipped, this program was built without optimisation");
             continue;
         }
-        let count: f64 = counter()?;
+        let count = counter()?;
         if options.update {
             kept.set(name, &format!("{count:.0}"));
         }
