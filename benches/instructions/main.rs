@@ -43,9 +43,9 @@ use crate::kept::Kept;
 
 /// By how much a count may grow.
 const ROOM: f64 = 1.03;
+type Counter = (&'static str, fn() -> Counted);
 /// What is counted of Stayput alone.
-const COUNTERS: [(&str, fn() -> Counted); 2] =
-    [("decision", decision::decision), ("exchange", exchange::exchange)];
+const COUNTERS: [Counter; 2] = [("decision", decision::decision), ("exchange", exchange::exchange)];
 
 /// The command line.
 pub(crate) struct Options {
