@@ -64,7 +64,8 @@ impl Outcome {
             .map(|asked| escaped(echo(&asked.line).as_bytes()))
             .collect();
         let connections = connections.iter().map(|connection| {
-            format!("{} {}", connection.asked.len(), connection.end.unwrap_or("kept"))
+            let end = if connection.has_ended { "ended" } else { connection.end.unwrap_or("kept") };
+            format!("{} {end}", connection.asked.len())
         });
         let connections = connections.collect::<Vec<_>>().join(", ");
         // One connection with everything that is kept goes without saying.

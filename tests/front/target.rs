@@ -48,6 +48,8 @@ pub struct Connection {
     pub tunnelled: Vec<u8>,
     /// Closed by this side once everything is sent.
     ends: bool,
+    /// This side closed first; how soon the other one follows is a matter of luck.
+    pub has_ended: bool,
     pub end: Option<&'static str>,
 }
 
@@ -63,6 +65,7 @@ impl Connection {
             asked: Vec::new(),
             tunnelled: Vec::new(),
             ends: false,
+            has_ended: false,
             end: None,
         }
     }
@@ -98,6 +101,7 @@ impl Connection {
         }
         if self.unsent.is_empty() && std::mem::take(&mut self.ends) {
             let _ = self.stream.shutdown(Shutdown::Write);
+            self.has_ended = true;
         }
         moved
     }
