@@ -17,6 +17,7 @@
 
 mod balancer;
 mod cases;
+mod desync;
 mod differences;
 mod lane;
 mod outcome;

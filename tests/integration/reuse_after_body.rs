@@ -116,7 +116,7 @@ fn attack(
     attacker.set_nodelay(true).unwrap();
     attacker.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     // Either all at once, or the body when the answer is there.
-    let is_at_once = number / 2 % 2 == 0;
+    let is_at_once = (number / 2).is_multiple_of(2);
     let first = if is_at_once { format!("{head}{body}") } else { head };
     let sender = (body.len() > 1_000).then(|| {
         // So much may not fit into the sockets on the way: it is sent while the answer is read.
