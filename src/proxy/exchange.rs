@@ -3,6 +3,7 @@
 
 use super::client::Client;
 use super::failure::Failure;
+use super::interim::InterimQueue;
 use super::progress::{Phase, Progress};
 use super::protocols;
 use super::reconnect::Pass;
@@ -15,9 +16,10 @@ use crate::ground::clock::Moment;
 use crate::model::published::Picture;
 use crate::observe::record::{LONGEST_USER_AGENT, Record, Tls};
 use crate::policy::affinity::token::Seed;
+use crate::policy::headers::interim;
 use http::header::{HOST, HeaderName, REFERER, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -40,6 +42,8 @@ pub struct Exchange {
     pub is_of_many: bool,
     /// Whether nothing may follow it on the target's connection.
     pub closes_target: bool,
+    /// Where interim answers go; to a client over HTTP/1.1 none does.
+    pub interim: Option<Rc<InterimQueue>>,
     /// What is written down; taken when it ends.
     story: Option<Box<Story>>,
 }
@@ -182,6 +186,7 @@ impl Exchange {
             is_of_many,
             closes_target: false,
             pass: None,
+            interim: None,
             story: Some(story),
         }
     }
@@ -219,6 +224,18 @@ impl Exchange {
         let placed_by = story.placement.as_ref().and_then(|placement| placement.seed);
         let fresh = || placed_by.unwrap_or_else(|| Seed(workplace.random()));
         *story.fresh_seed.get_or_insert_with(fresh)
+    }
+
+    /// Takes an interim answer of the target (1xx): it goes on to an HTTP/2 client; to others it is
+    /// dropped and counted.
+    pub fn interim(&self, status: StatusCode, headers: HeaderMap) {
+        if !interim::passes(status) {
+            return;
+        }
+        let is_sent = self.interim.as_ref().is_some_and(|queue| queue.push(status, headers));
+        if !is_sent {
+            self.workplace.counters.interim_dropped.add_one();
+        }
     }
 
     /// Notes that the balancer answers itself because of this.

@@ -13,6 +13,7 @@ mod follow;
 pub mod handle;
 pub mod handshake;
 pub mod http2;
+mod interim;
 pub mod progress;
 mod protocols;
 pub mod reconnect;

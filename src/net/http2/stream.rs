@@ -162,21 +162,24 @@ impl<B> fmt::Debug for Stream<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
-    /// Sends, and waits for the final head, whose fields replace those in `headers`.
+    /// Sends, and waits for the final head, whose fields replace those in `headers`. Each interim head
+    /// before it is handed to `interim`.
     pub fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
         headers: &mut HeaderMap,
+        interim: &mut dyn FnMut(StatusCode, HeaderMap),
     ) -> Poll<Result<StatusCode, Trouble>> {
         if let Poll::Ready(Err(Broken)) = self.sending.poll(cx) {
             return Poll::Ready(Err(Trouble::BodyBroken));
         }
-        while let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
-            let interim = interim.map_err(|error| self.trouble(&error))?;
-            self.interim += size(interim.headers());
+        while let Poll::Ready(Some(head)) = self.response.poll_informational(cx) {
+            let (head, ()) = head.map_err(|error| self.trouble(&error))?.into_parts();
+            self.interim += size(&head.headers);
             if self.interim > MOST_INTERIM {
                 return Poll::Ready(Err(Trouble::Malformed));
             }
+            interim(head.status, head.headers);
         }
         let answer = ready!(Pin::new(&mut self.response).poll(cx));
         let (head, body) = answer.map_err(|error| self.trouble(&error))?.into_parts();

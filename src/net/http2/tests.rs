@@ -127,7 +127,7 @@ fn get() -> Request<()> {
 
 async fn answer(stream: &mut Stream<Frames>) -> Result<StatusCode, Trouble> {
     let mut headers = HeaderMap::new();
-    poll_fn(|cx| stream.poll_answer(cx, &mut headers)).await
+    poll_fn(|cx| stream.poll_answer(cx, &mut headers, &mut |_, _| {})).await
 }
 
 /// The whole body and its trailers; `Err` where it breaks off.
@@ -412,7 +412,7 @@ fn a_body_at_the_limit_goes_out_whoever_asks_for_room_meanwhile() {
             let mut stream = scene.begin(Some(data)).await;
             let (mut headers, mut polls) = (HeaderMap::new(), 0);
             let answer = poll_fn(|cx| {
-                let answer = stream.poll_answer(cx, &mut headers);
+                let answer = stream.poll_answer(cx, &mut headers, &mut |_, _| {});
                 // Before the stream has gone out.
                 polls += 1;
                 assert!(polls > 1 || scene.connections.room(false).is_none());

@@ -155,7 +155,8 @@ async fn send(
     };
     let mut fields = HeaderMap::new();
     let answer = poll_fn(|cx| {
-        let answer = stream.poll_answer(cx, &mut fields);
+        let mut interim = |status, headers| exchange.interim(status, headers);
+        let answer = stream.poll_answer(cx, &mut fields, &mut interim);
         note_sent(outgoing, progress, stream.taken(), stream.is_sending());
         match (answer, progress.expiry()) {
             (Poll::Ready(answer), _) => Poll::Ready(Ok(answer)),

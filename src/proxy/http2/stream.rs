@@ -11,6 +11,7 @@ use crate::proxy::body::{Broken, ClientBody, ResponseBody};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
 use crate::proxy::handle;
+use crate::proxy::interim::InterimQueue;
 use crate::proxy::progress::lingering::LetGo;
 use crate::proxy::respond;
 use crate::proxy::upgrade::Upgrade;
@@ -81,10 +82,12 @@ pub(super) async fn serve(
         let body = StreamBody::new(body, limits, &progress.watch, &handle);
         (ClientBody::Http2(body), None)
     };
-    let exchange = Exchange::begin(workplace.clone(), progress.clone(), &parts);
+    let mut exchange = Exchange::begin(workplace.clone(), progress.clone(), &parts);
     progress.watch.note_read(bytes);
-    let response = if is_too_large {
-        Ok(handle::refused(exchange, Failure::Head(Refusal::TooLarge)))
+    let interim = Rc::new(InterimQueue::default());
+    exchange.interim = Some(Rc::clone(&interim));
+    let response = if let Some(refusal) = too_large {
+        Ok(handle::refused(exchange, Failure::Head(refusal)))
     } else {
         // Boxed: it is large, and most of an answer's life is after it.
         let mut response = Box::pin(handle::answered(exchange, parts, body, upgrade));
@@ -101,11 +104,14 @@ pub(super) async fn serve(
                 return Poll::Ready(Err(End::TakenBack));
             }
             let polled = response.as_mut().poll(cx).map(|Ok(response)| Ok(response));
+            for head in interim.take() {
+                // It fails where the stream is gone, which the next turn sees.
+                let _ = respond.send_informational(head);
+            }
             if awaits_continue && polled.is_pending() && handle.is_read() {
                 awaits_continue = false;
                 let mut go_on = Response::new(());
                 *go_on.status_mut() = StatusCode::CONTINUE;
-                // It fails where the stream is gone, which the next turn sees.
                 let _ = respond.send_informational(go_on);
             }
             match polled {
