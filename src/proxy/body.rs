@@ -376,6 +376,14 @@ impl ResponseBody {
 }
 
 impl ResponseBody {
+    /// Bytes of a body that the balancer made; of a target's body the target says.
+    pub(super) fn own_length(&self) -> Option<usize> {
+        match &self.source {
+            Source::Own(bytes) => bytes.as_ref().map(Bytes::len),
+            Source::Target(_) | Source::Broken(_) | Source::Gone => None,
+        }
+    }
+
     /// Whether it is the answer to a gRPC call.
     pub(super) fn is_of_call(&mut self) -> bool {
         self.exchange.as_mut().is_some_and(|exchange| exchange.story().is_grpc)

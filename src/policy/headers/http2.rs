@@ -2,24 +2,36 @@
 //! 8). The library refuses upper-case names, fields of a connection, wrong pseudo-header fields and
 //! lengths that do not fit; what it lets through is refused here.
 
+use super::head::Refusal;
 use data_encoding::BASE64;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING,
     UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use sha1::{Digest, Sha1};
 
 /// Whether a head is malformed though the library took it: white space around a value (RFC 9113
-/// section 8.2.1), which an HTTP/1.1 target would not see, or a scheme that is not HTTP's.
+/// section 8.2.1), which an HTTP/1.1 target would not see, a scheme that is not HTTP's, or a `:path`
+/// that begins with its query (section 8.3.1; the library refuses other paths without a slash).
 pub fn is_malformed(parts: &Parts) -> bool {
     let padded = |value: &HeaderValue| {
         let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
         blank(value.as_bytes().first()) || blank(value.as_bytes().last())
     };
     let foreign = |scheme| scheme != "http" && scheme != "https";
-    parts.headers.values().any(padded) || parts.uri.scheme_str().is_some_and(foreign)
+    let is_bare_query = |target: &PathAndQuery| target.as_str().starts_with('?');
+    parts.headers.values().any(padded)
+        || parts.uri.scheme_str().is_some_and(foreign)
+        || parts.uri.path_and_query().is_some_and(is_bare_query)
+}
+
+/// The reason to refuse a head that is larger than a listener's limits: its target alone, or all of it.
+pub fn excess(parts: &Parts, max_bytes: usize) -> Refusal {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > max_bytes { Refusal::TargetTooLong } else { Refusal::TooLarge }
 }
 
 /// Bytes of a head as HTTP/1.1 has them, and its number of fields. Bytes that are compressed
@@ -116,8 +128,13 @@ impl WebSocketKey {
 const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Takes out of an answer what HTTP/2 says in frames (RFC 9113 section 8.2.2), and of one that opens
-/// a WebSocket what only HTTP/1.1 says (RFC 8441 section 5).
-pub fn strip_answer(headers: &mut HeaderMap) {
+/// a WebSocket what only HTTP/1.1 says (RFC 8441 section 5). A 204 loses its length, which it must not
+/// have (RFC 9110 section 8.6) and for which curl resets the stream; that of a 304 is the length a 200
+/// would have.
+pub fn strip_answer(status: StatusCode, headers: &mut HeaderMap) {
+    if status == StatusCode::NO_CONTENT || status.is_informational() {
+        headers.remove(CONTENT_LENGTH);
+    }
     for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
         headers.remove(name);
     }
@@ -138,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_around_a_value_and_foreign_schemes_make_a_head_malformed() {
+    fn white_space_around_a_value_foreign_schemes_and_bare_queries_make_a_head_malformed() {
         for (uri, value, expected) in [
             ("https://a/", "v", false),
             ("http://a/", "a b", false),
@@ -146,6 +163,8 @@ mod tests {
             ("https://a/", " v", true),
             ("https://a/", "v\t", true),
             ("ftp://a/", "v", true),
+            ("http://a/?x=1", "v", false),
+            ("http://a?x=1", "v", true),
         ] {
             assert_eq!(is_malformed(&parts(uri, &[("x-a", value)])), expected, "{uri} {value:?}");
         }
@@ -170,6 +189,25 @@ mod tests {
             let others = [("x-a", "1"), ("x-a", "2")];
             let head = parts("https://a/", &[&others[..], &crumbs].concat());
             assert_eq!(size(&head), (none.0 + bytes, none.1 + fields), "{} crumbs", crumbs.len());
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_too_long_by_itself_is_told_from_a_head_that_is_too_large() {
+        let head = parts(&format!("https://a/{}", "x".repeat(100)), &[("x-a", "1")]);
+        for (max_bytes, expected) in
+            [(50, Refusal::TargetTooLong), (100, Refusal::TargetTooLong), (101, Refusal::TooLarge)]
+        {
+            assert_eq!(excess(&head, max_bytes), expected, "{max_bytes}");
+        }
+    }
+
+    #[test]
+    fn a_204_loses_its_length_and_a_304_keeps_it() {
+        for (status, kept) in [(200, true), (204, false), (206, true), (304, true), (101, false)] {
+            let mut headers = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from(7))]);
+            strip_answer(StatusCode::from_u16(status).unwrap(), &mut headers);
+            assert_eq!(headers.contains_key(CONTENT_LENGTH), kept, "{status}");
         }
     }
 

@@ -22,7 +22,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, DATE, EXPECT, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -56,17 +56,22 @@ pub(super) async fn serve(
     mut respond: SendResponse<BudgetedBuf>,
 ) {
     let (mut parts, body) = request.into_parts();
-    if http2::is_malformed(&parts) {
-        respond.send_reset(Reason::PROTOCOL_ERROR);
-        return;
-    }
     let workplace = Rc::clone(&slot.shared.workplace);
     let progress = Rc::clone(&slot.progress);
+    if http2::is_malformed(&parts) {
+        respond.send_reset(Reason::PROTOCOL_ERROR);
+        let mut exchange = Exchange::begin(workplace, Rc::clone(&progress), &parts);
+        progress.watch.note_read(http2::size(&parts).0);
+        exchange.fail(&Failure::Head(Refusal::Malformed));
+        drop(exchange);
+        return progress.settle_all();
+    }
     // Dropped after the answer, which may leave a side behind.
     let _until_the_end = LetGo(&progress);
-    let (bytes, fields) = http2::size(&parts);
     let limits = &slot.shared.limits;
+    let (bytes, fields) = http2::size(&parts);
     let is_too_large = bytes > limits.header_bytes || fields > limits.headers;
+    let too_large = is_too_large.then(|| http2::excess(&parts, limits.header_bytes));
     http2::join_crumbs(&mut parts.headers);
     http2::join_lengths(&mut parts.headers);
     let wants_no_body = parts.method == Method::HEAD;
@@ -215,7 +220,7 @@ fn opened(response: Response<ResponseBody>) -> Response<()> {
     let (parts, _) = response.into_parts();
     let mut head = Response::new(());
     *head.headers_mut() = parts.headers;
-    http2::strip_answer(head.headers_mut());
+    http2::strip_answer(StatusCode::SWITCHING_PROTOCOLS, head.headers_mut());
     head
 }
 
@@ -228,7 +233,7 @@ async fn answer(
 ) -> End {
     let (mut parts, body) = response.into_parts();
     let headers = &mut parts.headers;
-    http2::strip_answer(headers);
+    http2::strip_answer(parts.status, headers);
     if !headers.contains_key(DATE) {
         // As hyper adds it over HTTP/1.1 (RFC 9110 section 6.6.1).
         headers.insert(DATE, slot.shared.workplace.date());
@@ -238,7 +243,7 @@ async fn answer(
         || parts.status == StatusCode::NOT_MODIFIED;
     if !no_body
         && !headers.contains_key(CONTENT_LENGTH)
-        && let Some(length) = body.size_hint().exact()
+        && let Some(length) = body.own_length()
     {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -340,16 +345,23 @@ impl Sending<'_> {
                     }
                     Err(frame) => {
                         let trailers = frame.into_trailers().unwrap_or_default();
-                        self.stream.send_trailers(trailers)
+                        self.send_last(trailers)
                     }
                 },
-                None => {
-                    let end = BudgetedBuf::new(Bytes::new(), self.budget, &self.pieces);
-                    self.stream.send_data(end, true)
-                }
+                None => self.send_last(HeaderMap::new()),
             };
             return Poll::Ready(sent.map_or(End::TakenBack, |()| End::Whole));
         }
+    }
+
+    /// Ends the stream, with trailers where there are any: HEADERS without a field are a mistake to
+    /// some clients.
+    fn send_last(&mut self, trailers: HeaderMap) -> Result<(), h2::Error> {
+        if trailers.is_empty() {
+            let end = BudgetedBuf::new(Bytes::new(), self.budget, &self.pieces);
+            return self.stream.send_data(end, true);
+        }
+        self.stream.send_trailers(trailers)
     }
 
     /// Begins to end half of an answer, so that it is not taken for the whole.
