@@ -1,10 +1,10 @@
 //! Opening a token, deciding, sealing the next one: this program under callgrind, without a socket.
 
-use stayput::http1::fields::Fields;
 use stayput::config;
 use stayput::decide::renewal::{Shown, renewal};
 use stayput::decide::{Outcome, Request, decide};
 use stayput::ground::random::Random;
+use stayput::http1::fields::Fields;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
@@ -51,7 +51,8 @@ pub(crate) fn decisions(count: u32) {
     let mut draw = Random::from_seed(1);
     for _ in 0..count {
         let now = u64::from(NOW) + 5;
-        let decision = decide(black_box(&request), &snapshot, &LiveView::FOR_ANYONE, now, &mut draw);
+        let decision =
+            decide(black_box(&request), &snapshot, &LiveView::FOR_ANYONE, now, &mut draw);
         let Outcome::Forward(placement) = decision.outcome else { return };
         let served_by = placement.target.unwrap_or(0);
         if let Some(renewal) =

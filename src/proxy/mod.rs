@@ -32,6 +32,7 @@ pub mod client_io;
 pub mod deadline;
 pub mod expiry;
 pub mod failure;
+mod interim;
 pub mod recv_body;
 mod taking;
 pub mod upload;

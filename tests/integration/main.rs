@@ -47,6 +47,8 @@ mod grpc;
 mod health;
 /// Clients that speak HTTP/2: what crosses, what ends a stream, a connection, a WebSocket.
 mod http2;
+/// Answers over HTTP/2: interim ones, lengths, trailers, the balancer's own, and refusals in the log.
+mod http2_answers;
 /// HTTP/2 clients that flood and take back what they asked for.
 mod http2_attacks;
 /// What ends an exchange or a connection over HTTP/2 though nobody means harm.
