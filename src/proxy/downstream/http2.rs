@@ -2,39 +2,32 @@
 //! client when to open no more streams, accepts streams, judges floods, throttles reading, and notes
 //! what the connection waits for. Each stream is served in a task of its own.
 
-mod read_budget;
-pub mod recv_body;
-mod send_budget;
-mod slot;
-pub mod stream;
-pub mod tunnel;
-mod unopened;
-
-use super::conn::{Conn, ConnState};
-use super::deadline::{Deadline, Expires, race};
-use super::exchange::Exchange;
-use super::expiry::Expiry;
-use super::failure::Failure;
-use super::worker_ctx::WorkerCtx;
+use super::http2_stream;
 use crate::config::settings::Limits;
 use crate::ground::clock::Moment;
 use crate::http1::request::BadHead;
 use crate::net::stream::{CountedStream, Reclaimed, Stream};
 use crate::net::timer::{self, Sleep};
 use crate::policy::flood_guard::{Next, ReadTurn};
+use crate::proxy::conn::{Conn, ConnState};
+use crate::proxy::deadline::{Deadline, Expires, race};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::expiry::Expiry;
+use crate::proxy::failure::Failure;
+use crate::proxy::h2_slot::Shared;
+use crate::proxy::h2_unopened::{RefusedStream, Unopened};
+use crate::proxy::read_budget::{BudgetedReader, ReadBudget};
+use crate::proxy::send_budget::BudgetedBuf;
+use crate::proxy::worker_ctx::WorkerCtx;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
-use read_budget::{BudgetedReader, ReadBudget};
-use send_budget::BudgetedBuf;
-use slot::Shared;
 use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use unopened::{RefusedStream, Unopened};
 
 /// Bytes clients may send before a target takes them, of one stream and of all together. The library
 /// bounds small DATA frames by half of the second.
@@ -254,7 +247,7 @@ impl ServerConn {
     fn open(&self, request: Request<RecvStream>, respond: SendResponse<BudgetedBuf>) {
         let Some(slot) = self.shared.slot(&request) else { return self.refuse(respond) };
         let worker = Rc::clone(&self.shared.worker);
-        tokio::task::spawn_local(worker.turns(stream::serve(slot, request, respond)));
+        tokio::task::spawn_local(worker.turns(http2_stream::serve(slot, request, respond)));
     }
 
     fn refuse(&self, mut respond: SendResponse<BudgetedBuf>) {

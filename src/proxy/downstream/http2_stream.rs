@@ -1,10 +1,6 @@
 //! One stream: its request in, its answer out. A deadline is looked at around all of it, for a body
 //! whose client takes nothing is never asked (and so could not look at one itself).
 
-use super::recv_body::{BodyHandle, StreamBody, poll_data};
-use super::send_budget::{BudgetedBuf, Pieces, SendBudget, poll_room};
-use super::slot::StreamSlot;
-use super::tunnel::StreamTunnel;
 use crate::http1::name::Name;
 use crate::http1::response::{self, is_bodiless};
 use crate::net::timer;
@@ -14,11 +10,15 @@ use crate::proxy::deadline::{Deadline, Expires, race};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::expiry::Expiry;
 use crate::proxy::failure::Failure;
+use crate::proxy::h2_slot::StreamSlot;
+use crate::proxy::h2_tunnel::StreamTunnel;
 use crate::proxy::handle::{self, Answer, Rest, handle};
 use crate::proxy::interim::InterimQueue;
 use crate::proxy::local_response;
 use crate::proxy::recv_body::ClientBody;
 use crate::proxy::response_body::ResponseBody;
+use crate::proxy::send_budget::{BudgetedBuf, Pieces, SendBudget, poll_room};
+use crate::proxy::stream_body::{BodyHandle, StreamBody, poll_data};
 use crate::proxy::tunnel::{self, Upgrade};
 use crate::proxy::worker_ctx::WorkerCtx;
 use bytes::Bytes;
@@ -276,7 +276,8 @@ async fn answer(
     let is_bodiless = is_bodiless(head.status);
     let own = matches!(body, ResponseBody::Own(_));
     // The length of a target's body is the target's to say.
-    let says_length = own && !is_bodiless && !head.fields.has(Name::ContentLength);
+    let says_length =
+        own && !wants_no_body && !is_bodiless && !head.fields.has(Name::ContentLength);
     if says_length && let Some(length) = body.left() {
         let mut digits = itoa::Buffer::new();
         head.fields.append(Name::ContentLength, digits.format(length).as_bytes());

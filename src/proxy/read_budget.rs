@@ -7,7 +7,7 @@
 //! before the library's. Those that go to the client are followed too, for streams the library refuses
 //! by itself.
 
-use super::unopened::{RefusedStream, Unopened};
+use super::h2_unopened::{RefusedStream, Unopened};
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
