@@ -36,7 +36,7 @@ const AT_HOME: [(&str, &str, &str); 10] = [
     ("arc_swap", "model/published.rs", "one picture, published by one swap"),
     ("Instant::now", "ground/clock.rs", "time is passed in"),
     ("SystemTime::now", "ground/clock.rs", "time is passed in"),
-    ("hyper", "net/ proxy/ control/ cli/ worker.rs", "the decision knows no protocol library"),
+    ("hyper", "control/ cli/", "checks and the demo's replicas alone speak through it"),
     (
         "rustls",
         "net/tls policy/tls/",
@@ -154,6 +154,114 @@ fn imports_point_downward() {
                 if layer(named) >= Some(own) && !excused {
                     faults
                         .push(format!("{} names {named}, which is no layer below", source.at(at)));
+                }
+            }
+        }
+    }
+    nothing_is_wrong(faults);
+}
+
+/// The files of `proxy/` in the order in which they may import: the list on its first page.
+fn proxy_order() -> Vec<String> {
+    let sources = sources();
+    let contents = sources.iter().find(|source| source.path == "proxy/mod.rs").unwrap();
+    let rows = contents.text.lines().filter_map(|line| line.strip_prefix("//!   "));
+    rows.map(|row| row.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+/// A file's path without `.rs` and `/mod.rs`, below `proxy/`.
+fn proxy_file(path: &str) -> Option<&str> {
+    let below = path.strip_prefix("proxy/")?.strip_suffix(".rs")?;
+    (below != "mod").then(|| below.strip_suffix("/mod").unwrap_or(below))
+}
+
+/// Files of `proxy/` that a line names, by `crate::proxy::` or `super::`.
+fn proxy_files_named(line: &str, file: &str, files: &[String]) -> Vec<String> {
+    let parent = file.rsplit_once('/').map_or(String::new(), |(parent, _)| format!("{parent}/"));
+    let own = format!("{file}/");
+    let mut named = Vec::new();
+    let prefixes = [("crate::proxy::", ""), ("super::", &*parent), ("", &*own)];
+    for (prefix, base) in prefixes {
+        let uses = match prefix {
+            // A file of a folder names those in it as they are.
+            "" if !line.trim_start().starts_with("use ") => continue,
+            "" => vec![line.trim_start().trim_start_matches("use ")],
+            _ => line.match_indices(prefix).map(|(at, _)| &line[at + prefix.len()..]).collect(),
+        };
+        for rest in uses {
+            let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+            let path = rest.split(|c| !is_part(c)).next().unwrap().replace("::", "/");
+            let longest = files
+                .iter()
+                .filter(|known| {
+                    let path = format!("{base}{path}/");
+                    path.starts_with(&format!("{known}/"))
+                })
+                .max_by_key(|known| known.len());
+            named.extend(longest.cloned());
+        }
+    }
+    named.retain(|known| known != file);
+    named
+}
+
+#[test]
+fn files_of_the_proxy_import_only_files_below_them() {
+    let order = proxy_order();
+    let place = |file: &str| order.iter().position(|known| known == file);
+    let mut faults = Vec::new();
+    let mut seen = 0;
+    for source in sources() {
+        let Some(file) = proxy_file(&source.path) else { continue };
+        let Some(own) = place(file) else {
+            faults.push(format!("{} is not in the list of src/proxy/mod.rs", source.at(1)));
+            continue;
+        };
+        for (at, line) in source.code() {
+            for named in proxy_files_named(line, file, &order) {
+                seen += 1;
+                if place(&named) < Some(own) {
+                    faults.push(format!("{} names {named}, which is above it", source.at(at)));
+                }
+            }
+        }
+    }
+    assert!(seen > 150, "only {seen} imports were found");
+    nothing_is_wrong(faults);
+}
+
+#[test]
+fn imports_within_the_proxy_are_seen_in_every_form() {
+    let files = ["conn", "upstream", "upstream/http1", "h2"].map(str::to_owned);
+    for (line, file, expected) in [
+        ("use super::conn::Conn;", "h2", &["conn"][..]),
+        ("use crate::proxy::upstream::http1::attempt;", "conn", &["upstream/http1"]),
+        ("use super::http1::attempt;", "upstream/http2", &["upstream/http1"]),
+        ("use super::upstream;", "conn", &["upstream"]),
+        ("use http1::attempt;", "upstream", &["upstream/http1"]),
+        ("    let x = super::conn::MAX;", "h2", &["conn"]),
+        ("use super::connect::Conn;", "h2", &[]),
+        ("use std::rc::Rc;", "h2", &[]),
+    ] {
+        assert_eq!(proxy_files_named(line, file, &files), expected, "{line}");
+    }
+}
+
+#[test]
+fn workers_have_no_timers_of_the_runtime_and_no_second_front() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        let room = source.room();
+        if !["net", "proxy", "worker"].contains(&room) {
+            continue;
+        }
+        for (at, line) in source.code() {
+            for (word, why) in [
+                ("tokio::time", "a worker's runtime has no time driver; see net/timer"),
+                ("hyper", "the balancer's own codec reads and writes HTTP/1.1; see src/http1"),
+            ] {
+                if line.contains(word) {
+                    faults.push(format!("{} names {word}: {why}", source.at(at)));
                 }
             }
         }

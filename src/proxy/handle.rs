@@ -1,5 +1,7 @@
 //! The whole life of a request on one screen: begin, judge the head, decide, forward or answer.
 
+use super::answer::{Answer, Forwarded, Rest, Served};
+use super::client_identity::ClientIdentity;
 use super::conn_info::ConnInfo;
 use super::deadline::Phase;
 use super::exchange::Exchange;
@@ -7,22 +9,22 @@ use super::failure::Failure;
 use super::live_view::LiveView;
 use super::local_response::{self, Page};
 use super::protocols;
-use super::reconnect::{self, Pass};
+use super::reconnect;
+use super::reconnects::Pass;
 use super::recv_body::ClientBody;
-use super::request::{self, Asked, Trust};
-use super::response::{self, Served};
+use super::request::{self, Asked};
+use super::response;
 use super::response_body::ResponseBody;
 use super::rewrite::{self, Rewritten};
-use super::tunnel::{TargetEnd, Upgrade};
-use super::upstream::{self, Attempted, Outgoing, TargetHeaders};
-use super::upstream_response::UpstreamResponse;
+use super::tunnel::Upgrade;
+use super::upstream;
+use super::upstream::attempt::{self, Attempted, Outgoing, TargetHeaders};
 use super::worker_ctx::WorkerCtx;
 use crate::config::settings::{Algorithm, Listener, Upstream};
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
 use crate::decide::{self, Keeps, Outcome, Placement};
 use crate::http1::name::Name;
-use crate::http1::response::Response;
 use crate::model::live::{Drain, Health};
 use crate::model::places::InFlight;
 use crate::model::snapshot::{Group, Snapshot, Target};
@@ -35,26 +37,6 @@ use crate::policy::headers::head;
 use crate::policy::headers::response::Origin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-/// An answer on its way to the client.
-#[derive(Debug)]
-pub struct Answer {
-    /// The head, without the fields that frame it.
-    pub head: Box<Response>,
-    /// The body, or the other protocol that begins behind the head.
-    pub rest: Rest,
-    /// Whether it is the connection's last (HTTP/1.1).
-    pub closes: bool,
-}
-
-/// What follows an answer's head.
-#[derive(Debug)]
-pub enum Rest {
-    /// A body.
-    Body(ResponseBody),
-    /// The bytes of another protocol.
-    Switch(TargetEnd),
-}
 
 /// Serves one request, whatever it came over; with `upgrade` its client may ask for another protocol.
 /// The exchange goes on until the answer has gone out, and is the caller's.
@@ -116,15 +98,15 @@ async fn serve(
     let snapshot = Rc::clone(&exchange.snapshot);
     let listener = &snapshot.listeners[exchange.info().listener].settings;
     let began = exchange.log().began;
-    let trust = Trust::of(exchange.info(), listener, &exchange.request.fields);
-    exchange.log_mut().address = trust.address;
+    let identity = ClientIdentity::of(exchange.info(), listener, &exchange.request.fields);
+    exchange.log_mut().address = identity.address;
     exchange.worker.note_request(began.unix_seconds());
 
     let seen = see(exchange, listener);
     exchange.closes_both = seen.treatment == Treatment::ForwardAndClose;
     let request = Rc::clone(&exchange.request);
     let authority = seen.admit(&request).map_err(Failure::Head)?;
-    exchange.is_of_many |= trust.peer_is_trusted || !exchange.info().is_known();
+    exchange.is_of_many |= identity.peer_is_trusted || !exchange.info().is_known();
     if seen.names.authorization && connection_auth::is_in_request(&request.fields) {
         exchange.authenticate_connection();
     }
@@ -135,7 +117,7 @@ async fn serve(
         query: request.query(),
         method: request.method.as_str(),
         headers: &request.fields,
-        address: trust.address,
+        address: identity.address,
     };
     let conn = Rc::clone(&exchange.conn);
     let decision = decide::decide(
@@ -157,7 +139,7 @@ async fn serve(
         }
         Outcome::Redirect(redirect) => {
             exchange.log_mut().action = "redirect";
-            return rewrite::redirect(exchange, redirect, &described, &authority, &trust)
+            return rewrite::redirect(exchange, redirect, &described, &authority, &identity)
                 .map(Served::Here);
         }
         Outcome::Forward(placement) => stay(placement, &conn.info, &snapshot),
@@ -181,11 +163,11 @@ async fn serve(
         None => Rewritten::default(),
     };
     let body = body.take().unwrap_or(ClientBody::Empty);
-    let asked = Asked { authority, names: seen.names, trust: &trust, rewritten };
+    let asked = Asked { authority, names: seen.names, identity: &identity, rewritten };
     let (outgoing, hop) = request::outgoing(exchange, &asked, body, listener, &placement)?;
     let client_upgrade = upgrade.filter(|_| hop.websocket);
     let forwarded = forward(exchange, &outgoing, placement).await?;
-    response::answer(exchange, forwarded, outgoing, &trust, client_upgrade).map(Served::ByTarget)
+    response::answer(exchange, forwarded, outgoing, &identity, client_upgrade).map(Served::ByTarget)
 }
 
 /// Judges the head as it came, and drops fields with invalid names where the listener wants that.
@@ -199,16 +181,6 @@ fn see(exchange: &mut Exchange, listener: &Listener) -> Seen {
         exchange.worker.counters.not_compliant.add_one();
     }
     seen
-}
-
-/// A target's head, and what is held while its body is passed on.
-pub(super) struct Forwarded {
-    pub(super) response: Box<Response>,
-    pub(super) side: UpstreamResponse,
-    pub(super) placement: Placement,
-    /// The index of the target that answered.
-    pub(super) target: usize,
-    pub(super) in_flight: Option<InFlight>,
 }
 
 /// The target with which the client has a connection of its own, where it has no pin: a handshake of
@@ -238,7 +210,7 @@ async fn forward(
     let worker = Rc::clone(&exchange.worker);
     let group = &snapshot.groups[first.group];
     let upstream = &group.settings.upstream;
-    let announced = upstream::announcement(exchange, group);
+    let announced = attempt::announcement(exchange, group);
     let began = worker.now().monotonic;
     let mut placement = first;
     let mut tried = Tried::NOBODY;

@@ -158,7 +158,8 @@ impl LogEntry {
         let host = request.authority().map(str::as_bytes);
         let mut record = self.to_record(worker, snapshot, info, request, now);
         record.client = &address;
-        record.connection = (format == AccessFormat::Alb).then(|| info.trace_id(worker));
+        record.connection =
+            (format == AccessFormat::Alb).then(|| info.trace_id(|| worker.random()));
         (record.received_bytes, record.sent_bytes) = traffic;
         // Of a head that could not be read the target may be missing.
         let has_target = !request.target().is_empty();

@@ -2,27 +2,25 @@
 //! down, again. A connection that waits for a head holds no buffer.
 
 use super::close::Close;
-use super::send::{self, Framed, Sent};
+use super::send::{self, Framed, Sent, Terms};
 use crate::config::settings::Limits;
 use crate::http1::decode::Framing;
-use crate::http1::name::Name;
-use crate::http1::request::{BadHead, Bounds, Request};
-use crate::http1::response::list_has;
+use crate::http1::request::{Bounds, Request};
 use crate::http1::scan;
 use crate::net::stream::{CountedStream, Stream};
 use crate::policy::headers::desync::{self, Mitigation};
+use crate::proxy::answer::{Answer, Rest};
 use crate::proxy::client_io::{ClientIo, Seen};
 use crate::proxy::conn::{Conn, ConnState};
 use crate::proxy::deadline::{Deadline, Expires, race};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::expiry::Expiry;
 use crate::proxy::failure::Failure;
-use crate::proxy::handle::{self, Answer, Rest, handle};
+use crate::proxy::handle::{self, handle};
 use crate::proxy::recv_body::ClientBody;
 use crate::proxy::tunnel::{self, TargetEnd, Upgrade};
 use crate::proxy::worker_ctx::WorkerCtx;
 use bytes::Buf;
-use http::{Method, Version};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -339,52 +337,4 @@ impl Loop<'_> {
 fn takes_lone_lf(exchange: &Exchange) -> bool {
     let listener = &exchange.snapshot.listeners[exchange.info().listener].settings;
     listener.desync_mitigation == Mitigation::Monitor
-}
-
-/// What a request says about how its answer is sent.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
-    /// HEAD.
-    pub(super) wants_no_body: bool,
-    /// Its sender speaks HTTP/1.0, and knows no chunks.
-    pub(super) is_old: bool,
-    /// Another request may follow, as far as the client is concerned.
-    pub(super) keeps_alive: bool,
-    /// Its sender takes trailers.
-    pub(super) takes_trailers: bool,
-    awaits_continue: bool,
-}
-
-impl Terms {
-    fn of(request: &Request) -> Self {
-        let is_old = request.version == Version::HTTP_10;
-        let trailers = request.fields.all(Name::Te);
-        Self {
-            wants_no_body: request.method == Method::HEAD,
-            is_old,
-            keeps_alive: request.keeps_alive(),
-            takes_trailers: list_has(trailers, b"trailers"),
-            awaits_continue: !is_old && request.fields.has(Name::Expect),
-        }
-    }
-}
-
-/// Of a head that could not be read.
-impl Default for Terms {
-    fn default() -> Self {
-        Self {
-            wants_no_body: false,
-            is_old: false,
-            keeps_alive: false,
-            takes_trailers: false,
-            awaits_continue: false,
-        }
-    }
-}
-
-/// So that `BadHead` reads as the failure it is.
-impl std::convert::From<BadHead> for Failure {
-    fn from(bad: BadHead) -> Self {
-        Failure::Unread(bad)
-    }
 }
