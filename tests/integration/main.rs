@@ -72,6 +72,8 @@ mod proxy_protocol;
 mod real_clients;
 /// A group that comes back from an outage, and what becomes of its targets' clients.
 mod recovery;
+/// A worker without connections.
+mod resting;
 /// Conditions, redirects and rewrites, and what `explain` says of them.
 mod rules;
 /// What is never written down: tokens, and values of the application's cookies.
