@@ -98,8 +98,8 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         under_way: RefCell::default(),
         first_reserved,
         shortage_told: Cell::default(),
-        rests: Cell::default(),
-        stirred: Notify::default(),
+        tick_stopped: Cell::default(),
+        tick_resumed: Notify::default(),
     });
     let turns = Handshakes::turns();
     for Socket { listener, socket, open, certificates } in sockets {
@@ -113,7 +113,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
     let mut leaving: Option<Instant> = None;
     loop {
         tokio::select! {
-            now = tick.tick(), if !desk.rests.get() => {
+            now = tick.tick(), if !desk.tick_stopped.get() => {
                 desk.workplace.tick(now);
                 let now = now.monotonic;
                 desk.tick(now, leaving);
@@ -121,9 +121,9 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
                 if leaving.is_some_and(|since| now > since) && desk.is_empty() {
                     return Ok(0);
                 }
-                desk.rests.set(leaving.is_none() && desk.has_nothing_to_tick_for());
+                desk.tick_stopped.set(leaving.is_none() && desk.has_nothing_to_tick_for());
             }
-            () = desk.stirred.notified(), if desk.rests.get() => {}
+            () = desk.tick_resumed.notified(), if desk.tick_stopped.get() => {}
             changed = stage.changed() => {
                 let told = *stage.borrow_and_update();
                 if changed.is_err() || told == Stage::Cut {
@@ -131,7 +131,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
                     return Ok(desk.busy());
                 }
                 if told == Stage::Leaving {
-                    desk.stir();
+                    desk.resume_tick();
                     desk.workplace.draining.set(true);
                     leaving = Some(Moment::now().monotonic);
                 }
@@ -146,9 +146,9 @@ struct Desk {
     under_way: RefCell<Vec<Weak<Progress>>>,
     first_reserved: RawFd,
     shortage_told: Cell<Seldom>,
-    /// Whether the tick has stopped, until a connection comes.
-    rests: Cell<bool>,
-    stirred: Notify,
+    /// True while there is nothing to tick for.
+    tick_stopped: Cell<bool>,
+    tick_resumed: Notify,
 }
 
 impl Desk {
@@ -163,27 +163,27 @@ impl Desk {
         self.workplace.access().hand_over();
     }
 
-    /// Whether a tick would find nothing: no connections to or from anywhere, no target that refuses.
-    /// The access log was handed over with the tick that asks, and gets its next record from a
-    /// connection.
+    /// True if the next tick would find nothing to do: there is no connection of a client, none to a
+    /// target, and no target that refuses. The tick that asks has handed the access log over, and the
+    /// next record comes from a connection.
     fn has_nothing_to_tick_for(&self) -> bool {
         self.under_way.borrow().is_empty()
             && self.workplace.pool.is_empty()
             && self.workplace.reconnects.is_empty()
     }
 
-    /// Ticks again, where it has stopped. Until then nothing runs here that asks for the time, and
-    /// then the clocks, which go on from the last tick, are set before anything does.
-    fn stir(&self) {
-        if self.rests.replace(false) {
+    /// Resumes the tick where it has stopped. The worker's clocks go on from the last tick, which may
+    /// be hours ago, so they are set first.
+    fn resume_tick(&self) {
+        if self.tick_stopped.replace(false) {
             self.workplace.tick(Moment::now());
-            self.stirred.notify_one();
+            self.tick_resumed.notify_one();
         }
     }
 
     /// Whether a line about descriptors is due; a crowd would bring one with every connection.
     fn may_tell_shortage(&self) -> bool {
-        self.stir();
+        self.resume_tick();
         let mut told = self.shortage_told.get();
         let may = told.may(self.workplace.now().monotonic);
         self.shortage_told.set(told);
@@ -247,7 +247,7 @@ impl Door {
 
     /// Begins to serve a connection, or closes it: it may not come, or there is no place.
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        self.desk.stir();
+        self.desk.resume_tick();
         let workplace = &self.desk.workplace;
         if stream.as_raw_fd() >= self.desk.first_reserved {
             workplace.counters.refused.add_one();

@@ -42,13 +42,13 @@ const AT_HOME: [(&str, &str, &str); 11] = [
     ("toml", "config/ cli/", "nothing but the file is written in it"),
     ("annotate_snippets", "config/problem.rs", "one place draws carets"),
     ("unsafe", "nowhere", "nothing has earned it"),
-    // The alarm stands in for timerfd where that is not to be had.
+    // Outside of Linux there is no timerfd, and the alarm uses tokio's timers.
     ("tokio::time", "server.rs control/ cli/ net/timer/alarm.rs", NO_TIME_DRIVER),
 ];
 
-/// Why workers' code may not name the runtime's timers, by which it would panic too.
-const NO_TIME_DRIVER: &str = "workers have no time driver, which costs every turn of their event loop; \
-                              net::timer sleeps and times out";
+/// The reason for keeping tokio's timers out of workers' code; they would panic there, too.
+const NO_TIME_DRIVER: &str = "a worker's runtime has no time driver, which costs every turn of the event loop: use \
+                              net::timer";
 
 /// What rules and tools know nothing of.
 const ABOVE_THE_GROUND: [&str; 7] =
@@ -190,7 +190,7 @@ fn words_stay_at_home() {
     nothing_is_wrong(faults);
 }
 
-/// The parts of a crate that a file names in groups, as in `tokio::{io, time::sleep}`.
+/// The modules of a crate that a file imports in a group, as in `tokio::{io, time::sleep}`.
 fn named_in_groups(code: &str, library: &str) -> Vec<String> {
     let group = format!("{library}::{{");
     let mut named = Vec::new();
@@ -217,7 +217,7 @@ fn named_in_groups(code: &str, library: &str) -> Vec<String> {
 }
 
 #[test]
-fn workers_wait_by_the_wheel_alone() {
+fn workers_use_no_timers_of_tokio() {
     let on_workers = |source: &Source| ["net", "proxy", "worker"].contains(&source.room());
     let mut faults = Vec::new();
     for source in sources().into_iter().filter(on_workers) {
@@ -230,7 +230,7 @@ fn workers_wait_by_the_wheel_alone() {
 }
 
 #[test]
-fn parts_of_a_crate_are_seen_in_groups() {
+fn modules_imported_in_a_group_are_found() {
     for (code, expected) in [
         ("use tokio::io::AsyncRead;", &[][..]),
         ("use tokio::{io, time};", &["io", "time"]),

@@ -108,7 +108,7 @@ impl Reconnects {
         self.any.get() && self.of(target, lately).unwrap_or(false)
     }
 
-    /// Whether there are none, so that no tick is needed.
+    /// True if no target refuses, so that no tick is needed.
     pub fn is_empty(&self) -> bool {
         !self.any.get()
     }

@@ -58,6 +58,8 @@ mod http2_smuggling;
 mod http2_stalls;
 /// Targets that speak HTTP/2: what crosses, what is sent again, what holds back whom.
 mod http2_targets;
+/// A worker without connections: no wake-ups, and no delay for the next client.
+mod idle_worker;
 /// Clients known by a route in the application's cookie or by a header field.
 mod keyed;
 /// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.
@@ -72,8 +74,6 @@ mod proxy_protocol;
 mod real_clients;
 /// A group that comes back from an outage, and what becomes of its targets' clients.
 mod recovery;
-/// A worker without connections.
-mod resting;
 /// Conditions, redirects and rewrites, and what `explain` says of them.
 mod rules;
 /// What is never written down: tokens, and values of the application's cookies.

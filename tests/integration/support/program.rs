@@ -58,12 +58,12 @@ impl Program {
         address.split(' ').next().unwrap().parse().unwrap()
     }
 
-    /// Its id.
+    /// The process id.
     pub fn process(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for its exit; its code.
+    /// Waits for the process to exit, and returns its code.
     pub fn exit_code(mut self) -> Option<i32> {
         until("its exit", || self.child.try_wait().unwrap()).code()
     }

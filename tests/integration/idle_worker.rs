@@ -1,4 +1,4 @@
-//! A worker without connections: it does nothing at all, and is there at once for the next client.
+//! A worker without connections: no wake-ups, and no delay for the next client.
 
 use crate::support::program::Program;
 use crate::support::{Origin, Visitor, until};
@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// How often the only worker has waited for something since it began.
-fn waits(program: &Program) -> Option<u64> {
+/// The times that the only worker has blocked since its start.
+fn blocked(program: &Program) -> Option<u64> {
     let tasks = fs::read_dir(format!("/proc/{}/task", program.process())).unwrap();
     let worker = tasks.flatten().map(|task| task.path()).find(|task| {
         fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "worker-0")
@@ -17,13 +17,13 @@ fn waits(program: &Program) -> Option<u64> {
     line?.trim().parse().ok()
 }
 
-/// Waits until the worker sleeps for as long as five ticks: one that ticks has waited as often.
-fn sleeps(program: &Program) -> u64 {
-    until("a worker that sleeps", || {
-        let before = waits(program)?;
-        // What is looked for is that nothing happens meanwhile.
+/// Waits until the worker has stayed blocked for 500 ms, which is five ticks; returns the count.
+fn stays_blocked(program: &Program) -> u64 {
+    until("a worker without wake-ups", || {
+        let before = blocked(program)?;
+        // Not for luck: the condition is that nothing happens in this time.
         std::thread::sleep(Duration::from_millis(500));
-        waits(program).filter(|after| *after == before)
+        blocked(program).filter(|after| *after == before)
     })
 }
 
@@ -33,7 +33,7 @@ fn records(log: &Path) -> usize {
 
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "only Linux has /proc and timerfd")]
-fn a_worker_without_connections_never_wakes_until_a_client_comes() {
+fn a_worker_without_connections_has_no_wake_ups_until_a_client_connects() {
     let origin = Origin::named("a");
     let dir = tempfile::tempdir().unwrap();
     let program = Program::run(
@@ -49,15 +49,15 @@ fn a_worker_without_connections_never_wakes_until_a_client_comes() {
     );
     let (address, log) = (program.address(), dir.path().join("access.log"));
     for served in 1..=2 {
-        let before = sleeps(&program);
+        let before = stays_blocked(&program);
         let mut visitor = Visitor::of(address);
         assert_eq!(visitor.get("/").body, "a");
-        // What was noted down is handed over, and an idle connection has its time.
+        // The access log is handed over, and the connection's idle time-out is kept.
         until("the record", || (records(&log) == served).then_some(()));
-        until("ticks", || waits(&program).filter(|after| *after >= before + 5));
+        until("ticks", || blocked(&program).filter(|after| *after >= before + 5));
         assert!(visitor.sees_close(), "idle for a second");
     }
-    sleeps(&program);
+    stays_blocked(&program);
     program.terminate();
-    assert_eq!(program.exit_code(), Some(0), "one that sleeps hears that it is to leave");
+    assert_eq!(program.exit_code(), Some(0), "SIGTERM reaches a worker that is blocked");
 }
