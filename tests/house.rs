@@ -31,7 +31,7 @@ const NEIGHBOURS: [(&str, &str, &str); 1] =
     [("server", "worker", "the server starts the workers; the two are one layer's two halves")];
 
 /// Words that belong to some places only: the word, where it may stand, and why.
-const AT_HOME: [(&str, &str, &str); 10] = [
+const AT_HOME: [(&str, &str, &str); 11] = [
     ("clap", "cli/", "the command line is one way in among others"),
     ("arc_swap", "model/published.rs", "one picture, published by one swap"),
     ("Instant::now", "ground/clock.rs", "time is passed in"),
@@ -46,7 +46,13 @@ const AT_HOME: [(&str, &str, &str); 10] = [
     ("toml", "config/ cli/", "nothing but the file is written in it"),
     ("annotate_snippets", "config/problem.rs", "one place draws carets"),
     ("unsafe", "nowhere", "nothing has earned it"),
+    // Outside of Linux there is no timerfd, and the alarm uses tokio's timers.
+    ("tokio::time", "server.rs control/ cli/ net/timer/alarm.rs", NO_TIME_DRIVER),
 ];
+
+/// The reason for keeping tokio's timers out of workers' code; they would panic there, too.
+const NO_TIME_DRIVER: &str = "a worker's runtime has no time driver, which costs every turn of the event loop: use \
+                              net::timer";
 
 /// What rules and tools know nothing of.
 const ABOVE_THE_GROUND: [&str; 7] =
@@ -295,6 +301,57 @@ fn words_stay_at_home() {
         }
     }
     nothing_is_wrong(faults);
+}
+
+/// The modules of a crate that a file imports in a group, as in `tokio::{io, time::sleep}`.
+fn named_in_groups(code: &str, library: &str) -> Vec<String> {
+    let group = format!("{library}::{{");
+    let mut named = Vec::new();
+    for (at, _) in code.match_indices(&group) {
+        let (mut depth, mut part) = (1, String::new());
+        for letter in code[at + group.len()..].chars() {
+            match letter {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 || depth == 1 && letter == ',' {
+                named.push(std::mem::take(&mut part));
+            } else {
+                part.push(letter);
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    let first = |part: String| part.trim().split([':', ' ']).next().unwrap().to_owned();
+    named.into_iter().map(first).filter(|part| !part.is_empty()).collect()
+}
+
+#[test]
+fn workers_use_no_timers_of_tokio() {
+    let on_workers = |source: &Source| ["net", "proxy", "worker"].contains(&source.room());
+    let mut faults = Vec::new();
+    for source in sources().into_iter().filter(on_workers) {
+        let code: Vec<&str> = source.code().map(|(_, line)| line).collect();
+        if named_in_groups(&code.join("\n"), "tokio").iter().any(|part| part == "time") {
+            faults.push(format!("{} names tokio::{{time}}: {NO_TIME_DRIVER}", source.at(1)));
+        }
+    }
+    nothing_is_wrong(faults);
+}
+
+#[test]
+fn modules_imported_in_a_group_are_found() {
+    for (code, expected) in [
+        ("use tokio::io::AsyncRead;", &[][..]),
+        ("use tokio::{io, time};", &["io", "time"]),
+        ("use tokio::{\n    io::{AsyncRead, time},\n    time::sleep,\n};", &["io", "time"]),
+        ("use tokio::{net as n};\nuse tokio::{time as t};", &["net", "time"]),
+    ] {
+        assert_eq!(named_in_groups(code, "tokio"), expected, "{code}");
+    }
 }
 
 #[test]
