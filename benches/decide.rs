@@ -10,7 +10,7 @@ use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
-use stayput::proxy::workplace::LiveView;
+use stayput::proxy::live_view::LiveView;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;

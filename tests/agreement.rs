@@ -18,7 +18,7 @@ use stayput::model::snapshot::{Group, Snapshot};
 use stayput::policy::affinity::claim;
 use stayput::policy::affinity::keys::Keyring;
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
-use stayput::proxy::workplace::LiveView;
+use stayput::proxy::live_view::LiveView;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use worlds::{Carried, Described, GroupPlan, Numbers, World, asked, keyring};

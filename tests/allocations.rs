@@ -21,7 +21,7 @@ use stayput::observe::access_log::AccessLog;
 use stayput::observe::counters::Counters;
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
-use stayput::proxy::workplace::LiveView;
+use stayput::proxy::live_view::LiveView;
 use stayput::worker::{self, Stage};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
