@@ -259,9 +259,12 @@ fn the_seeds_of_the_fuzzer_agree_whole_and_cut() {
     ] {
         let mut count = 0;
         for entry in std::fs::read_dir(seeds.join(target)).unwrap() {
-            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            let path = entry.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
             check(&bytes);
-            for cut in (0..bytes.len().min(100)).step_by(3) {
+            // What the fuzzer found is many, and cut already.
+            let is_named = !path.file_name().unwrap().to_string_lossy().starts_with("found-");
+            for cut in (0..bytes.len().min(100)).step_by(3).filter(|_| is_named) {
                 check(&bytes[..cut]);
             }
             count += 1;
