@@ -15,5 +15,5 @@ mod lines;
 pub mod name;
 pub mod request;
 pub mod response;
-mod scan;
+pub mod scan;
 pub mod target;
