@@ -1,17 +1,16 @@
 //! What a decision costs: a hit, a newcomer and a moved client, among ten targets and a thousand.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use http::HeaderMap;
-use http::header::{COOKIE, HeaderValue};
 use stayput::config;
 use stayput::decide::{Request, decide};
 use stayput::ground::random::Random;
+use stayput::http1::fields::Fields;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
-use stayput::proxy::workplace::AsItIs;
+use stayput::proxy::live_view::LiveView;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,21 +35,19 @@ fn world(targets: usize) -> Option<Snapshot> {
     Some(snapshot)
 }
 
-fn with_pin(snapshot: &Snapshot, target: usize) -> HeaderMap {
+fn with_pin(snapshot: &Snapshot, target: usize) -> Fields {
     let group = &snapshot.groups[0];
     let pin = Pin { group: group.key, target: group.targets[target].key, issued_at: NOW };
     let sealed = snapshot.keyring.seal(Kind::Lb, &Contents::new(Seed(42), pin));
     let line = format!("session=0123456789abcdef; AWSALB={}; theme=dark", sealed.as_str());
-    HeaderValue::try_from(line)
-        .map(|line| HeaderMap::from_iter([(COOKIE, line)]))
-        .unwrap_or_default()
+    [("cookie", line)].into_iter().collect()
 }
 
 fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decide");
     for targets in [10, 1_000] {
         let Some(snapshot) = world(targets) else { return };
-        let mut run = |name: &str, headers: &HeaderMap| {
+        let mut run = |name: &str, headers: &Fields| {
             let mut draw = Random::from_seed(1);
             group.bench_function(BenchmarkId::new(name, targets), |b| {
                 b.iter(|| {
@@ -66,7 +63,7 @@ fn bench(criterion: &mut Criterion) {
                     black_box(decide(
                         black_box(&request),
                         &snapshot,
-                        &AsItIs::FOR_ANYONE,
+                        &LiveView::FOR_ANYONE,
                         u64::from(NOW),
                         &mut draw,
                     ))
@@ -75,7 +72,7 @@ fn bench(criterion: &mut Criterion) {
             });
         };
         run("hit", &with_pin(&snapshot, 3));
-        run("newcomer", &HeaderMap::new());
+        run("newcomer", &Fields::default());
         let down = Availability { health: Health::Unhealthy, drain: Drain::No, recovering: false };
         snapshot.groups[0].targets[4].live.set_availability(down);
         run("moved", &with_pin(&snapshot, 4));

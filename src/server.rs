@@ -15,6 +15,7 @@ use crate::model::roster::Roster;
 use crate::model::snapshot::{Collision, Snapshot};
 use crate::net::listen::{self, BindError};
 use crate::net::shortage;
+use crate::net::timer;
 use crate::net::tls::certificates::Certificates;
 use crate::net::tls::{self, NoAuthorities};
 use crate::observe::access_log::AccessLog;
@@ -140,7 +141,8 @@ impl Server {
                 first_reserved,
             };
             let leave = leave.clone();
-            threads.push(spawn(format!("worker-{worker}"), fail.clone(), move |runtime| {
+            let name = format!("worker-{worker}");
+            threads.push(spawn(name, fail.clone(), Timers::Wheel, move |runtime| {
                 let cut = runtime.block_on(worker::run(parts));
                 drop(runtime);
                 let cut = cut.unwrap_or_else(|error| {
@@ -166,7 +168,7 @@ impl Server {
             certificates: certificates.iter().flatten().cloned().collect(),
             ready,
         };
-        threads.push(spawn("control".to_owned(), fail, move |runtime| {
+        threads.push(spawn("control".to_owned(), fail, Timers::Both, move |runtime| {
             runtime.block_on(control::run(parts, control_stops));
             // A resolver that hangs must not hold the process up.
             runtime.shutdown_background();
@@ -277,20 +279,41 @@ fn cores() -> usize {
 fn spawn(
     name: String,
     fail: mpsc::Sender<()>,
+    timers: Timers,
     work: impl FnOnce(LocalRuntime) + Send + 'static,
 ) -> Result<thread::JoinHandle<()>, StartError> {
     let builder = thread::Builder::new().name(name.clone());
     let begin = move || {
         let _failing = Failing { name, fail };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build_local(tokio::runtime::LocalOptions::default());
-        match runtime {
+        match event_loop(timers) {
             Ok(runtime) => work(runtime),
             Err(error) => tracing::error!(%error, "the system gives no event loop"),
         }
     };
     builder.spawn(begin).map_err(StartError::System)
+}
+
+/// What tells a thread's tasks that time has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timers {
+    /// The wheel of [`timer`] alone: the runtime's own timers cost every turn of its loop, and a
+    /// worker has a turn for each request.
+    Wheel,
+    /// The runtime's own too.
+    Both,
+}
+
+/// A thread's runtime. Its wheel is made here: later there may be no descriptor for it.
+fn event_loop(timers: Timers) -> io::Result<LocalRuntime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_io();
+    // The wheel's alarm is a timerfd, which only Linux has.
+    if timers == Timers::Both || !cfg!(target_os = "linux") {
+        builder.enable_time();
+    }
+    let runtime = builder.build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(async { timer::install() })?;
+    Ok(runtime)
 }
 
 /// Says so where the thread that holds it panics.
@@ -414,10 +437,10 @@ mod tests {
     fn a_thread_that_panics_is_a_failure_and_one_that_ends_is_none() {
         let (fail, mut failed) = mpsc::channel(1);
         let join = |thread: thread::JoinHandle<()>| thread.join().is_ok();
-        assert!(join(spawn("test".to_owned(), fail.clone(), drop).unwrap()));
+        assert!(join(spawn("test".to_owned(), fail.clone(), Timers::Wheel, drop).unwrap()));
         assert_eq!(failed.try_recv(), Err(mpsc::error::TryRecvError::Empty));
         let panics = |_| panic!("as the test wants it");
-        assert!(!join(spawn("test".to_owned(), fail.clone(), panics).unwrap()));
+        assert!(!join(spawn("test".to_owned(), fail.clone(), Timers::Both, panics).unwrap()));
         assert_eq!(failed.try_recv(), Ok(()));
     }
 }

@@ -7,15 +7,17 @@ use crate::ground::seldom::Seldom;
 use crate::model::published::Reader;
 use crate::model::report::Report;
 use crate::net::listen::{AcceptFailure, sort_accept_error};
+use crate::net::pool::ConnId;
+use crate::net::timer;
 use crate::net::tls::certificates::Certificates;
 use crate::observe::access_log::AccessBuffer;
 use crate::observe::counters::Counters;
 use crate::policy::proxy_protocol::ProxyFault;
-use crate::proxy::client::{Client, Place};
-use crate::proxy::handshake::Handshakes;
-use crate::proxy::progress::Progress;
-use crate::proxy::workplace::Workplace;
-use crate::proxy::{announcement, connection};
+use crate::proxy::conn::Conn;
+use crate::proxy::conn_info::{ConnInfo, ConnPermit};
+use crate::proxy::downstream::handshake::Handshakes;
+use crate::proxy::downstream::{self, Terms, proxy_header};
+use crate::proxy::worker_ctx::WorkerCtx;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
@@ -25,9 +27,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
-/// How often deadlines are looked at and the access log is handed over.
+/// How often deadlines are looked at and the access log is handed over, while there is something to
+/// look at.
 const TICK: Duration = Duration::from_millis(100);
 /// How long accepting pauses when descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -90,44 +93,47 @@ pub struct Parts {
 pub async fn run(parts: Parts) -> io::Result<usize> {
     let Parts { worker, sockets, snapshots, random, access, counters, reports, .. } = parts;
     let Parts { mut stage, first_reserved, .. } = parts;
-    let workplace = Workplace::new(worker, snapshots, random, access, counters, reports);
-    let desk = Rc::new(Desk {
-        workplace: Rc::new(workplace),
+    let worker = WorkerCtx::new(worker, snapshots, random, access, counters, reports);
+    let connections = Rc::new(Connections {
+        worker: Rc::new(worker),
         under_way: RefCell::default(),
         first_reserved,
         shortage_told: Cell::default(),
+        rests: Cell::default(),
+        stirred: Notify::default(),
     });
-    let turns = Handshakes::turns();
+    let permits = Handshakes::permits();
     for Socket { listener, socket, open, certificates } in sockets {
         let socket = TcpListener::from_std(socket)?;
-        let with = |certificates| Handshakes { certificates, turns: Rc::clone(&turns) };
+        let with = |certificates| Handshakes { certificates, permits: Rc::clone(&permits) };
         let handshakes = certificates.map(with);
-        let door = Door { desk: desk.clone(), listener, open, handshakes };
-        tokio::task::spawn_local(door.accept_all(socket, stage.clone()));
+        let acceptor = Acceptor { connections: connections.clone(), listener, open, handshakes };
+        tokio::task::spawn_local(acceptor.accept_all(socket, stage.clone()));
     }
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tick = timer::interval(TICK);
     let mut leaving: Option<Instant> = None;
     loop {
         tokio::select! {
-            _ = tick.tick() => {
-                let now = Moment::now();
-                desk.workplace.tick(now);
+            now = tick.tick(), if !connections.rests.get() => {
+                connections.worker.tick(now);
                 let now = now.monotonic;
-                desk.tick(now, leaving);
-                // The doors look first: what the kernel had accepted for us is served too.
-                if leaving.is_some_and(|since| now > since) && desk.is_empty() {
+                connections.tick(now, leaving);
+                // The acceptors look first: what the kernel had accepted for us is served too.
+                if leaving.is_some_and(|since| now > since) && connections.is_empty() {
                     return Ok(0);
                 }
+                connections.rests.set(leaving.is_none() && connections.has_nothing_to_tick_for());
             }
+            () = connections.stirred.notified(), if connections.rests.get() => {}
             changed = stage.changed() => {
                 let told = *stage.borrow_and_update();
                 if changed.is_err() || told == Stage::Cut {
-                    desk.workplace.cutting.set(true);
-                    return Ok(desk.busy());
+                    connections.worker.cutting.set(true);
+                    return Ok(connections.busy());
                 }
                 if told == Stage::Leaving {
-                    desk.workplace.draining.set(true);
+                    connections.stir();
+                    connections.worker.draining.set(true);
                     leaving = Some(Moment::now().monotonic);
                 }
             }
@@ -136,60 +142,82 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
 }
 
 /// A worker's connections.
-struct Desk {
-    workplace: Rc<Workplace>,
-    under_way: RefCell<Vec<Weak<Progress>>>,
+struct Connections {
+    worker: Rc<WorkerCtx>,
+    under_way: RefCell<Vec<Weak<Conn>>>,
     first_reserved: RawFd,
     shortage_told: Cell<Seldom>,
+    /// Whether the tick has stopped, until a connection comes.
+    rests: Cell<bool>,
+    stirred: Notify,
 }
 
-impl Desk {
+impl Connections {
     fn tick(&self, now: Instant, leaving: Option<Instant>) {
-        self.under_way.borrow_mut().retain(|progress| {
-            let Some(progress) = progress.upgrade() else { return false };
-            progress.tick(now, leaving.map(|since| (since, grace(&progress.client))));
+        self.under_way.borrow_mut().retain(|conn| {
+            let Some(conn) = conn.upgrade() else { return false };
+            conn.tick(now, leaving.map(|since| (since, grace(&conn.info))));
             true
         });
-        self.workplace.pool.sweep(now);
-        self.workplace.reconnects.tick(now);
-        self.workplace.access().hand_over();
+        self.worker.pool.sweep(now);
+        self.worker.reconnects.tick(now);
+        self.worker.access().hand_over();
+    }
+
+    /// Whether a tick would find nothing: no connections to or from anywhere, no target that refuses.
+    /// The access log was handed over with the tick that asks, and gets its next record from a
+    /// connection.
+    fn has_nothing_to_tick_for(&self) -> bool {
+        self.under_way.borrow().is_empty()
+            && self.worker.pool.is_empty()
+            && self.worker.reconnects.is_empty()
+    }
+
+    /// Ticks again, where it has stopped. Until then nothing runs here that asks for the time, and
+    /// then the clocks, which go on from the last tick, are set before anything does.
+    fn stir(&self) {
+        if self.rests.replace(false) {
+            self.worker.tick(Moment::now());
+            self.stirred.notify_one();
+        }
     }
 
     /// Whether a line about descriptors is due; a crowd would bring one with every connection.
     fn may_tell_shortage(&self) -> bool {
+        self.stir();
         let mut told = self.shortage_told.get();
-        let may = told.may(self.workplace.now().monotonic);
+        let may = told.may(self.worker.now().monotonic);
         self.shortage_told.set(told);
         may
     }
 
     fn is_empty(&self) -> bool {
-        self.under_way.borrow().iter().all(|progress| progress.strong_count() == 0)
+        self.under_way.borrow().iter().all(|conn| conn.strong_count() == 0)
     }
 
     /// Exchanges under way.
     fn busy(&self) -> usize {
         let under_way = self.under_way.borrow();
-        under_way.iter().filter_map(Weak::upgrade).map(|progress| progress.exchanges()).sum()
+        under_way.iter().filter_map(Weak::upgrade).map(|conn| conn.under_way()).sum()
     }
 }
 
 /// A share of the longest grace, by the fraction of a second at which the client came: as good as
 /// random, and the same each time it is asked for.
-fn grace(client: &Client) -> Duration {
-    let share = client.accepted.wall.subsec_micros() % LONGEST_GRACE_MS;
+fn grace(info: &ConnInfo) -> Duration {
+    let share = info.accepted.wall.subsec_micros() % LONGEST_GRACE_MS;
     Duration::from_millis(u64::from(share))
 }
 
 /// One socket and what is done with those who come by it.
-struct Door {
-    desk: Rc<Desk>,
+struct Acceptor {
+    connections: Rc<Connections>,
     listener: usize,
     open: Arc<AtomicU32>,
     handshakes: Option<Handshakes>,
 }
 
-impl Door {
+impl Acceptor {
     async fn accept_all(self, socket: TcpListener, mut stage: watch::Receiver<Stage>) {
         loop {
             let accepted = tokio::select! {
@@ -201,18 +229,18 @@ impl Door {
                 Err(error) => match sort_accept_error(&error) {
                     AcceptFailure::Connection => {}
                     AcceptFailure::Exhausted => {
-                        self.desk.workplace.counters.accept_pauses.add_one();
-                        if self.desk.may_tell_shortage() {
+                        self.connections.worker.counters.accept_pauses.add_one();
+                        if self.connections.may_tell_shortage() {
                             tracing::warn!(%error, "accepting pauses: descriptors have run out");
                         }
-                        tokio::time::sleep(PAUSE).await;
+                        timer::sleep(PAUSE).await;
                     }
                 },
             }
         }
         // Whoever the kernel has already greeted is served; then the socket closes.
         while let Ok(Some(Ok((stream, peer)))) =
-            tokio::time::timeout(Duration::ZERO, socket.accept()).await.map(Some)
+            timer::timeout(Duration::ZERO, socket.accept()).await.map(Some)
         {
             self.admit(stream, peer);
         }
@@ -220,10 +248,11 @@ impl Door {
 
     /// Begins to serve a connection, or closes it: it may not come, or there is no place.
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let workplace = &self.desk.workplace;
-        if stream.as_raw_fd() >= self.desk.first_reserved {
-            workplace.counters.refused.add_one();
-            if self.desk.may_tell_shortage() {
+        self.connections.stir();
+        let worker = &self.connections.worker;
+        if stream.as_raw_fd() >= self.connections.first_reserved {
+            worker.counters.refused.add_one();
+            if self.connections.may_tell_shortage() {
                 tracing::warn!(
                     "connections are refused: the last descriptors are kept for checks and \
                      targets; raise the limit (LimitNOFILE=, ulimit -n)"
@@ -231,37 +260,30 @@ impl Door {
             }
             return;
         }
-        let snapshot = workplace.snapshot();
+        let snapshot = worker.snapshot();
         let listener = &snapshot.listeners[self.listener].settings;
         let allowed = &listener.allow_from;
         let is_announced = listener.proxy_protocol;
         if is_announced && !listener.trusted_proxies.contains(peer.ip()) {
-            announcement::refuse(workplace, peer, ProxyFault::Untrusted);
+            proxy_header::refuse(worker, peer, ProxyFault::Untrusted);
             return;
         }
         // Whom a PROXY header announces is judged once that is read.
         let may_come = is_announced || allowed.is_everyone() || allowed.contains(peer.ip());
-        let place = Place::take(&self.open, listener.limits.connections);
-        let (Some(place), true, Ok(local)) = (place, may_come, stream.local_addr()) else {
-            workplace.counters.refused.add_one();
+        let permit = ConnPermit::take(&self.open, listener.limits.connections);
+        let (Some(permit), true, Ok(local)) = (permit, may_come, stream.local_addr()) else {
+            worker.counters.refused.add_one();
             return;
         };
-        workplace.counters.accepted.add_one();
-        workplace.begin_turn();
-        let now = workplace.now();
-        let ends = (peer, local);
-        let client = Rc::new(Client::new(ends, self.listener, now, place));
-        let progress = Rc::new(Progress::new(client, listener.timeouts));
-        self.desk.under_way.borrow_mut().push(Rc::downgrade(&progress));
-        let (workplace, limits) = (workplace.clone(), listener.limits);
-        let handshakes = self.handshakes.clone();
-        // Boxed: a task's future is moved four times, and this one has two thousand bytes.
-        let serve = async move {
-            if is_announced && !announcement::hear(&workplace, &progress, &stream).await {
-                return;
-            }
-            connection::serve(workplace, progress, stream, handshakes, &limits).await;
-        };
-        tokio::task::spawn_local(Box::pin(serve));
+        worker.counters.accepted.add_one();
+        worker.begin_turn();
+        let id = ConnId(worker.next_conn());
+        let info = ConnInfo::new(id, (peer, local), self.listener, worker.now(), permit);
+        let conn = Rc::new(Conn::new(info, listener.timeouts));
+        self.connections.under_way.borrow_mut().push(Rc::downgrade(&conn));
+        let limits = listener.limits;
+        let terms = Terms { is_announced, handshakes: self.handshakes.clone(), limits };
+        let serve = downstream::serve(Rc::clone(worker), conn, stream, terms);
+        tokio::task::spawn_local(Rc::clone(worker).turns(serve));
     }
 }

@@ -6,18 +6,19 @@
 
 mod worlds;
 
-use http::{HeaderMap, HeaderValue, header::COOKIE};
 use stayput::decide::explanation::{Assumed, Choice, Explained, Forwarded, explain};
 use stayput::decide::verdict::{GroupVerdict, Verdict};
 use stayput::decide::{Live, Outcome, Placement, Request, decide};
 use stayput::ground::random::Random;
+use stayput::http1::fields::Fields;
+use stayput::http1::name::Name;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::places::InFlight;
 use stayput::model::snapshot::{Group, Snapshot};
 use stayput::policy::affinity::claim;
 use stayput::policy::affinity::keys::Keyring;
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
-use stayput::proxy::workplace::AsItIs;
+use stayput::proxy::live_view::LiveView;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use worlds::{Carried, Described, GroupPlan, Numbers, World, asked, keyring};
@@ -74,7 +75,7 @@ fn agree(
     described: &Described,
     context: &str,
 ) -> Vec<String> {
-    let done = decide(request, running, &AsItIs::FOR_ANYONE, NOW, &mut Random::from_seed(1));
+    let done = decide(request, running, &LiveView::FOR_ANYONE, NOW, &mut Random::from_seed(1));
     let told = explain(request, explained, described, NOW);
     assert_eq!(done.rule, told.rule, "{context}");
     // Every world has one listener, so that each rule before the one that took it was passed.
@@ -160,15 +161,15 @@ fn put_into_state(snapshot: &Snapshot, described: &Described) -> Vec<InFlight> {
     in_flight
 }
 
-fn request(world: &World, keys: &Keys, numbers: &mut Numbers) -> (String, HeaderMap) {
+fn request(world: &World, keys: &Keys, numbers: &mut Numbers) -> (String, Fields) {
     let group = &world.groups[numbers.below(world.groups.len() as u64) as usize];
     let path = match numbers.below(20) {
         0 => "/elsewhere".to_owned(),
         1..9 => format!("/w{}/page", numbers.below(world.weighted.len() as u64)),
         _ => format!("/{}/page", group.name),
     };
-    let mut headers = HeaderMap::new();
-    let mut add = |line: String| headers.append(COOKIE, HeaderValue::from_str(&line).unwrap());
+    let mut headers = Fields::default();
+    let mut add = |line: String| headers.append(Name::Cookie, line.as_bytes());
     let (name, kind) = match group.carried {
         Carried::AppCookie { .. } => ("AWSALBAPP-0", Kind::App),
         _ => ("AWSALB", Kind::Lb),
@@ -192,7 +193,7 @@ fn request(world: &World, keys: &Keys, numbers: &mut Numbers) -> (String, Header
         add(format!("sid={session}.{route}"));
     }
     if numbers.chance(85) {
-        headers.insert("x-session-id", HeaderValue::from(session));
+        headers.append_named("x-session-id", session.to_string().as_bytes());
     }
     (path, headers)
 }

@@ -6,12 +6,13 @@
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
-use http::{HeaderMap, HeaderValue, header::COOKIE};
 use stayput::config;
 use stayput::config::settings::{AccessFormat, LogTarget};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Outcome, Placement, Request, decide};
 use stayput::ground::random::Random;
+use stayput::http1::fields::Fields;
+use stayput::http1::name::Name;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::published::Published;
 use stayput::model::roster::Roster;
@@ -20,7 +21,7 @@ use stayput::observe::access_log::AccessLog;
 use stayput::observe::counters::Counters;
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
-use stayput::proxy::workplace::AsItIs;
+use stayput::proxy::live_view::LiveView;
 use stayput::worker::{self, Stage};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -90,10 +91,10 @@ fn token(keyring: &Keyring, seed: u64, id: &str) -> String {
 
 #[track_caller]
 fn check(snapshot: &Snapshot, cookie: Option<&str>, expected: Verdict) {
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::default();
     if let Some(cookie) = cookie {
         let line = format!("theme=dark; AWSALB={cookie}; other=1");
-        headers.append(COOKIE, HeaderValue::from_str(&line).unwrap());
+        headers.append(Name::Cookie, line.as_bytes());
     }
     let request = Request {
         listener: 0,
@@ -106,7 +107,7 @@ fn check(snapshot: &Snapshot, cookie: Option<&str>, expected: Verdict) {
     };
     let mut draw = Random::from_seed(1);
     let before = ALLOCATIONS.get();
-    let decision = decide(&request, snapshot, &AsItIs::FOR_ANYONE, NOW, &mut draw);
+    let decision = decide(&request, snapshot, &LiveView::FOR_ANYONE, NOW, &mut draw);
     let allocated = ALLOCATIONS.get() - before;
     let Outcome::Forward(Placement { verdict, target, .. }) = decision.outcome else {
         panic!("{:?}", decision.outcome)

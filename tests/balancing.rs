@@ -5,13 +5,13 @@
 
 mod worlds;
 
-use http::HeaderMap;
 use stayput::config;
 use stayput::config::settings::Algorithm;
 use stayput::decide::candidates::{Candidates, Tried};
 use stayput::decide::explanation::{Choice, Explained, Forwarded, explain};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Draw, Keeps, Live, Outcome, decide};
+use stayput::http1::fields::Fields;
 use stayput::model::forward::Forward;
 use stayput::model::live::{Availability, Health};
 use stayput::model::roster::Roster;
@@ -103,7 +103,7 @@ impl Draw for Given {
 
 /// Whom a newcomer gets with this turn and this draw.
 fn placed(snapshot: &Snapshot, live: &Told, turn: u64, random: u64) -> String {
-    let headers = HeaderMap::new();
+    let headers = Fields::default();
     let request = asked("/", &headers);
     match decide(&request, snapshot, live, NOW, &mut Given { turn, random }).outcome {
         Outcome::Forward(placement) => {
@@ -256,7 +256,7 @@ fn chances_that_are_explained_are_what_many_newcomers_meet() {
         let mut numbers = Numbers(number);
         let world = World::random(&mut numbers);
         let (snapshot, live) = (world.snapshot(&mut numbers), world.live());
-        let (headers, group) = (HeaderMap::new(), &snapshot.groups[0]);
+        let (headers, group) = (Fields::default(), &snapshot.groups[0]);
         let request = asked("/g0/", &headers);
         let Explained::Forward(Forwarded { choice: Choice::OneOf(chances), .. }) =
             explain(&request, &snapshot, &live, NOW).action

@@ -6,10 +6,10 @@
 
 mod worlds;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
 use stayput::decide::renewal::{Shown, renewal};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Outcome, Placement, decide};
+use stayput::http1::fields::Fields;
 use stayput::model::live::{Drain, Health};
 use stayput::model::snapshot::Snapshot;
 use stayput::policy::affinity::token::{Kind, Seed};
@@ -112,9 +112,9 @@ fn place(
     now: u64,
     turn: u64,
 ) -> Placement {
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::default();
     if let Some(value) = value {
-        headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        headers.append_named(name, value.as_bytes());
     }
     let request = asked("/g0/", &headers);
     match decide(&request, snapshot, live, now, &mut Turn(turn)).outcome {

@@ -5,11 +5,13 @@
 
 mod worlds;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header::COOKIE};
+use http::{Method, StatusCode};
 use stayput::decide::candidates::{Candidates, Tier, Tried};
 use stayput::decide::renewal::{Shown, renewal, wrote};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Live, Outcome, Placement, decide, next_after_failure, successor};
+use stayput::http1::fields::Fields;
+use stayput::http1::name::Name;
 use stayput::model::live::{Drain, Health};
 use stayput::model::snapshot::{Group, Snapshot};
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
@@ -45,10 +47,9 @@ impl Client {
         let target = TargetKey::of(group, id);
         let pin = Pin { group: GroupKey::of(group), target, issued_at: NOW as u32 };
         let sealed = snapshot.keyring.seal(Kind::Lb, &Contents::new(Seed(self.seed), pin));
-        let mut headers = HeaderMap::new();
-        let cookie = HeaderValue::from_str(&format!("AWSALB={}", sealed.as_str())).unwrap();
-        headers.append(COOKIE, cookie);
-        headers.append("x-session-id", HeaderValue::from(self.seed));
+        let mut headers = Fields::default();
+        headers.append(Name::Cookie, format!("AWSALB={}", sealed.as_str()).as_bytes());
+        headers.append_named("x-session-id", self.seed.to_string().as_bytes());
         let request = asked("/g0/", &headers);
         match decide(&request, snapshot, live, NOW, &mut Turn(self.seed)).outcome {
             Outcome::Forward(placement) => placement,
@@ -425,9 +426,9 @@ impl Writer {
         numbers: &mut Numbers,
     ) -> Verdict {
         let (node, live) = (&node.snapshot, &node.world.live());
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::default();
         if let Some(cookie) = &self.cookie {
-            headers.append(COOKIE, HeaderValue::from_str(&format!("AWSALB={cookie}")).unwrap());
+            headers.append(Name::Cookie, format!("AWSALB={cookie}").as_bytes());
         }
         let mut turn = Turn(numbers.next());
         let outcome = decide(&asked("/g0/", &headers), node, live, now, &mut turn).outcome;

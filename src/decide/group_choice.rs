@@ -218,7 +218,7 @@ impl<'s, L: Live> Choosing<'s, L> {
         let groups = || self.forward.shares.iter().map(|share| &self.snapshot.groups[share.group]);
         let by_header = groups().find_map(|group| match &group.affinity {
             Some(Affinity::Header(name)) => {
-                let value = request.headers.get(name)?.as_bytes();
+                let value = request.headers.get_named(name.as_str())?;
                 (!value.is_empty()).then(|| Seed::of_value(value))
             }
             _ => None,

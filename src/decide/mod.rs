@@ -15,8 +15,10 @@ pub mod tunnel;
 pub mod verdict;
 
 use crate::config::settings::FixedResponse;
-use crate::model::affinity::{Affinity, Cookie};
 use crate::ground::random::Random;
+use crate::http1::fields::Fields;
+use crate::http1::name::Name;
+use crate::model::affinity::{Affinity, Cookie};
 use crate::model::forward::{Forward, Share as GroupShare};
 use crate::model::live::Availability;
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
@@ -33,8 +35,6 @@ pub use elsewhere::{
 };
 use group_choice::GroupChoice;
 use hold::{Obstacle, at_home, hold, obstacle};
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, COOKIE, ORIGIN};
-use http::{HeaderMap, HeaderValue};
 use std::net::IpAddr;
 use verdict::Verdict;
 
@@ -138,7 +138,7 @@ pub struct Request<'r> {
     /// The method, as sent.
     pub method: &'r str,
     /// All fields, for cookies and conditions.
-    pub headers: &'r HeaderMap,
+    pub headers: &'r Fields,
     /// The client's address, as `trusted_proxies` make it.
     pub address: IpAddr,
 }
@@ -147,8 +147,8 @@ impl<'r> Request<'r> {
     /// Whether it only asks whether another may be made (Fetch, "CORS-preflight request").
     pub fn is_preflight(&self) -> bool {
         self.method == "OPTIONS"
-            && self.headers.contains_key(ORIGIN)
-            && self.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+            && self.headers.has(Name::Origin)
+            && self.headers.has(Name::AccessControlRequestMethod)
     }
 
     /// What a rule's conditions look at.
@@ -253,7 +253,7 @@ fn route<'s>(request: &Request<'_>, snapshot: &'s Snapshot) -> (Option<usize>, O
 
 /// All `Cookie` lines of a request, as bytes.
 fn cookie_lines<'r>(request: &Request<'r>) -> impl Iterator<Item = &'r [u8]> {
-    request.headers.get_all(COOKIE).iter().map(|line| line.as_bytes())
+    request.headers.all(Name::Cookie)
 }
 
 /// What the request's cookies say to a group that writes this one.
@@ -293,9 +293,7 @@ fn place(
             (claim, pinned, placed)
         }
         Some(Affinity::Route { cookie, separator }) => placing.by_route(request, cookie, separator),
-        Some(Affinity::Header(name)) => {
-            placing.by_value(request.headers.get(name).map(HeaderValue::as_bytes))
-        }
+        Some(Affinity::Header(name)) => placing.by_value(request.headers.get_named(name.as_str())),
     };
     let only_capped = matches!(verdict, Verdict::Spilled | Verdict::StrictRefused)
         && pinned.is_some_and(|at| {

@@ -56,10 +56,8 @@ mod tests {
         last_chunk(&mut out, None);
         assert_eq!(out, b"0\r\n\r\n");
         out.clear();
-        let trailers = HeaderMap::from_iter([(
-            http::header::ETAG,
-            http::HeaderValue::from_static("\"a\""),
-        )]);
+        let trailers =
+            HeaderMap::from_iter([(http::header::ETAG, http::HeaderValue::from_static("\"a\""))]);
         last_chunk(&mut out, Some(&trailers));
         assert_eq!(out, b"0\r\netag: \"a\"\r\n\r\n");
     }

@@ -48,6 +48,16 @@ impl Fields {
         self.received = 0;
     }
 
+    /// Becomes a copy of these fields, in the room there is.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.list.clear();
+        self.list.extend_from_slice(&other.list);
+        let Self { present, repeated, received, .. } = other;
+        (self.present, self.repeated, self.received) = (*present, *repeated, *received);
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.list.iter().filter(|field| !field.is_removed).count()
@@ -173,6 +183,11 @@ impl Fields {
         }
         *present &= has | Name::Other.bit();
         *repeated &= *present;
+    }
+
+    /// Takes all that is there for received with the message.
+    pub fn note_received(&mut self) {
+        self.received = self.list.len();
     }
 
     /// Adds a field behind all others. A value with CR, LF or NUL is no value, and is not added.
@@ -347,14 +362,19 @@ impl Fields {
     }
 
     /// Puts a space in the place of every control byte of a value but the tab (RFC 9110 section 5.5),
-    /// line ends of folded lines included.
+    /// line ends of folded lines included. Those at its ends are then blanks around it.
     pub(super) fn blank_controls(&mut self) {
-        for field in self.list.iter().filter(|field| !field.is_plain && !field.is_doubtful) {
-            for byte in &mut self.bytes[field.value as usize..field.value_end as usize] {
-                if *byte != b'\t' && byte.is_ascii_control() {
-                    *byte = b' ';
-                }
+        let Self { bytes, list, .. } = self;
+        for field in list.iter_mut().filter(|field| !field.is_plain && !field.is_doubtful) {
+            let value = &mut bytes[field.value as usize..field.value_end as usize];
+            for byte in value.iter_mut().filter(|byte| **byte != b'\t' && byte.is_ascii_control()) {
+                *byte = b' ';
             }
+            let blanks = value.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            field.value += blanks as u32;
+            let text = &value[blanks..];
+            let blanks = text.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            field.value_end -= blanks as u32;
         }
     }
 

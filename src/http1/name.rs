@@ -118,7 +118,11 @@ const SLOTS: usize = 256;
 /// found by trying; [`table`] fails the build where they do not tell two names apart.
 const fn slot(name: &[u8]) -> usize {
     let length = name.len();
-    (length * 121 + (name[0] & 31) as usize * 86 + (name[length - 1] & 31) as usize * 50 + (name[length.saturating_sub(4)] & 31) as usize * 38) % SLOTS
+    (length * 121
+        + (name[0] & 31) as usize * 86
+        + (name[length - 1] & 31) as usize * 50
+        + (name[length.saturating_sub(4)] & 31) as usize * 38)
+        % SLOTS
 }
 
 /// For each slot one more than the index of its name in [`Name::ALL`]; 0 is none.

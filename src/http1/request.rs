@@ -1,7 +1,10 @@
 //! The head of a request: parsed from HTTP/1.1's bytes, or put together from HTTP/2's fields.
 
+use super::decode::Framing;
 use super::facts::Facts;
-use super::fields::Fields;
+use super::fields::{Fields, NameSet};
+use super::name::Name;
+use super::response::{list_has, number};
 use super::scan;
 use super::target::{self, Form, Parts};
 use http::{Method, Version};
@@ -56,6 +59,15 @@ impl Request {
         self.facts = Facts::NONE;
         self.target = 0..0;
         self.parts = Parts::default();
+    }
+
+    /// Becomes a copy of this head, in the room there is.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.method = other.method.clone();
+        (self.version, self.facts) = (other.version, other.facts);
+        self.fields.copy_from(&other.fields);
+        self.target = other.target.clone();
+        self.parts = other.parts.clone();
     }
 
     /// A head without fields.
@@ -117,6 +129,29 @@ impl Request {
         let end = query.as_ref().map_or(path.end, |query| query.end);
         let text = &self.target()[path.start..end];
         if path.is_empty() { Cow::Owned(format!("/{text}")) } else { Cow::Borrowed(text) }
+    }
+
+    /// How the body behind this head ends (RFC 9112 section 6.3). A head that frames its body in a way
+    /// that two readers could read differently is refused by the policy, and its connection closes.
+    pub fn framing(&self) -> Framing {
+        if self.fields.has(Name::TransferEncoding) {
+            return Framing::Chunked;
+        }
+        // A list is let through where all its members say the same (`desync_mitigation = "monitor"`).
+        let first = |line: &[u8]| number(line.split(|&byte| byte == b',').next()?.trim_ascii());
+        let length = self.fields.get(Name::ContentLength).and_then(first);
+        Framing::Length(length.unwrap_or(0))
+    }
+
+    /// Whether another request may follow on the connection, as far as the client is concerned (RFC 9112
+    /// section 9.3).
+    pub fn keeps_alive(&self) -> bool {
+        let is_new = self.version != Version::HTTP_10;
+        if !self.fields.has_any(NameSet::of(&[Name::Connection, Name::ProxyConnection])) {
+            return is_new;
+        }
+        let says = |option: &[u8]| list_has(self.fields.all(Name::Connection), option);
+        !says(b"close") && (is_new || says(b"keep-alive"))
     }
 
     /// Reads one head off the front of `bytes`; how long it is, or `None` if it is not all there.

@@ -33,8 +33,7 @@ const STATUS: usize = 12;
 
 /// Spellings that are refused in a response: two readers may read them differently, and the one who
 /// sends them is the operator's own.
-const REFUSED: Facts =
-    Facts::FOLDED.and(Facts::BLANK_BEFORE_COLON).and(Facts::CONTROL_IN_VALUE);
+const REFUSED: Facts = Facts::FOLDED.and(Facts::BLANK_BEFORE_COLON).and(Facts::CONTROL_IN_VALUE);
 
 /// A response that cannot be read as one message of RFC 9112, or is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,8 +193,7 @@ impl Response {
 
 /// Whether an answer of this status never has a body (RFC 9110 section 6.4.1).
 pub fn is_bodiless(status: StatusCode) -> bool {
-    status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// Digits alone: `str::parse` takes a sign.

@@ -3,6 +3,7 @@
 use super::http1::Connection;
 use super::shortage::is_our_shortage;
 use super::target_stream::TargetStream;
+use super::timer;
 use super::tls::{self, Connector};
 use crate::policy::proxy_protocol::{self, Announcement, OnBehalfOf};
 use bytes::Bytes;
@@ -127,7 +128,7 @@ pub async fn connect<B: Body<Data = Bytes> + Unpin>(
     tls: Option<&Connector>,
     announced: Option<&Announcement>,
 ) -> Result<Box<Connection<B>>, ConnectError> {
-    let stream = tokio::time::timeout(timeout, open(address, tls, announced))
+    let stream = timer::timeout(timeout, open(address, tls, announced))
         .await
         .map_err(|_| ConnectError::Timeout)??;
     Ok(Box::new(Connection::new(stream, place).announcing(announced.map(|to| to.ends))))
@@ -146,7 +147,7 @@ pub async fn reach(
 ) -> Result<(), ConnectError> {
     let header = proxy_protocol::write(version, &OnBehalfOf::Itself);
     let opened = open_behind(address, tls, Some(header));
-    tokio::time::timeout(timeout, opened).await.map_err(|_| ConnectError::Timeout)?.map(drop)
+    timer::timeout(timeout, opened).await.map_err(|_| ConnectError::Timeout)?.map(drop)
 }
 
 /// The bytes to and from a target, as soon as they may be HTTP.

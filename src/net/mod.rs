@@ -9,4 +9,5 @@ pub mod proxy_protocol;
 pub mod shortage;
 pub mod stream;
 pub mod target_stream;
+pub mod timer;
 pub mod tls;

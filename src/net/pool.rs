@@ -4,6 +4,7 @@
 use super::connect::ConnectError;
 use super::http1::Connection;
 use super::http2::connections::Connections;
+use super::timer;
 use super::tls::{Connector, Connectors};
 use crate::ground::seldom::Seldom;
 use crate::model::live::TargetLive;
@@ -17,7 +18,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 /// Idle connections kept for one target. A burst leaves no more than these behind.
-const MOST_IDLE: usize = 256;
+const MAX_IDLE: usize = 256;
+/// How long a connection must have been quiet after a request with a body before it serves another
+/// client: a target that ignores bodies takes one for a request, and answers that next. Its word is
+/// there within a round trip, of which the longest between a balancer and its targets are far shorter.
+const QUIET: Duration = Duration::from_millis(50);
 
 /// The pool.
 #[derive(Debug)]
@@ -45,16 +50,41 @@ struct Idle<B> {
     owner: Option<LocalWeak<Owner>>,
     connection: Box<Connection<B>>,
     until: Instant,
+    /// The client connection it serves alone for now, and until when.
+    settles: Option<(ConnId, Instant)>,
+}
+
+/// The number of a client connection in its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnId(pub u64);
+
+impl ConnId {
+    /// No client's: of a connection that was dialled for none.
+    pub const NONE: ConnId = ConnId(u64::MAX);
 }
 
 /// A client connection that has target connections of its own, closed when it is.
 #[derive(Debug, Default)]
 pub struct Owner;
 
-impl<B> Idle<B> {
+impl<B: Body<Data = Bytes> + Unpin> Idle<B> {
     fn is_of(&self, owner: Option<&Rc<Owner>>) -> bool {
         let own = self.owner.as_ref().map(LocalWeak::as_ptr);
         own == owner.map(Rc::as_ptr)
+    }
+
+    /// Whether a request of this client connection may go over it by now.
+    fn may_serve(&self, asked_by: ConnId, now: Instant) -> bool {
+        self.settles.is_none_or(|(client, until)| client == asked_by || until <= now)
+    }
+
+    /// Whether the target neither closed it nor said anything unasked. Where a word may be on its way
+    /// that is meant for another client, the kernel is asked.
+    fn is_quiet_for(&mut self, asked_by: ConnId) -> bool {
+        match self.settles {
+            Some((client, _)) if client != asked_by => self.connection.is_quiet_by_now(),
+            _ => self.connection.is_quiet(),
+        }
     }
 
     fn is_abandoned(&self) -> bool {
@@ -71,12 +101,14 @@ impl<B> Default for Pool<B> {
 impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     /// An idle connection that is still open and done with its last exchange; where clients are
     /// announced to the target, the client's own; and where the client connection has some of its
-    /// own, one of those first.
+    /// own, one of those first. After a request with a body it is the same client connection's until it
+    /// has been quiet for [`QUIET`].
     pub fn take(
         &self,
         target: &TargetLive,
         client: Option<&Ends>,
         owner: Option<&Rc<Owner>>,
+        asked_by: ConnId,
         now: Instant,
     ) -> Option<Box<Connection<B>>> {
         let mut slots = self.slots.borrow_mut();
@@ -84,29 +116,33 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         if !std::ptr::eq(slot.target.as_ptr(), target) {
             return None;
         }
-        // The first that is looked at, but where clients are announced.
+        // Nearly always the first that is looked at.
         let find = |idle: &[Idle<B>], owner| {
-            idle.iter().rposition(|idle| idle.connection.is_for(client) && idle.is_of(owner))
+            idle.iter().rposition(|idle| {
+                idle.may_serve(asked_by, now) && idle.connection.is_for(client) && idle.is_of(owner)
+            })
         };
         loop {
             let own = owner.and_then(|_| find(&slot.idle, owner));
             let at = own.or_else(|| find(&slot.idle, None))?;
-            let Idle { mut connection, until, .. } = slot.idle.remove(at);
-            if until > now && connection.is_quiet() {
-                return Some(connection);
+            let mut idle = slot.idle.remove(at);
+            if idle.until > now && idle.is_quiet_for(asked_by) {
+                return Some(idle.connection);
             }
-            connection.close();
+            idle.connection.close();
         }
     }
 
-    /// Keeps a connection for the next request, of its owner alone where it has one, until its time is over or someone else, on
-    /// whichever worker, waits for its place.
+    /// Keeps a connection for the next request, of its owner alone where it has one, until its time is
+    /// over or another worker waits for its place.
     pub fn give_back(
         &self,
         target: &Arc<TargetLive>,
         connection: Box<Connection<B>>,
         owner: Option<&Rc<Owner>>,
+        asked_by: ConnId,
         until: Instant,
+        now: Instant,
     ) {
         let mut slots = self.slots.borrow_mut();
         let slot = slot(&mut slots, target);
@@ -114,7 +150,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             connection.close();
             return;
         }
-        if slot.idle.len() >= MOST_IDLE {
+        if slot.idle.len() >= MAX_IDLE {
             // One client alone has a use for a private one, so it is the first to go.
             let private = slot.idle.iter().position(|idle| idle.owner.is_some());
             // So it is where clients are announced, and that client may have left.
@@ -123,7 +159,8 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             slot.idle.remove(at).connection.close();
         }
         let owner = owner.map(Rc::downgrade);
-        slot.idle.push(Idle { connection, until, owner });
+        let settles = connection.had_body().then(|| (asked_by, now + QUIET));
+        slot.idle.push(Idle { owner, connection, until, settles });
         slot.returned.notify_one();
     }
 
@@ -151,6 +188,13 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
                 connections.sweep(now, &target);
             }
         }
+    }
+
+    /// Whether there is nothing that a tick would look after.
+    pub fn is_empty(&self) -> bool {
+        self.slots.borrow().iter().flatten().all(|slot| {
+            slot.idle.is_empty() && slot.http2.as_ref().is_none_or(|http2| http2.is_empty())
+        })
     }
 
     /// The connections to a target that speaks HTTP/2.
@@ -183,6 +227,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         target: &Arc<TargetLive>,
         client: Option<&Ends>,
         owner: Option<&Rc<Owner>>,
+        asked_by: ConnId,
         timeout: Duration,
         now: Instant,
     ) -> Result<Place<B>, ConnectError> {
@@ -197,14 +242,14 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             loop {
                 tokio::select! {
                     place = Arc::clone(places).acquire_owned() => return Place::Dial(place.ok()),
-                    () = returned.notified() => match self.take(target, client, owner, now) {
+                    () = returned.notified() => match self.take(target, client, owner, asked_by, now) {
                         Some(connection) => return Place::Idle(connection),
                         None => self.make_place(target),
                     },
                 }
             }
         };
-        tokio::time::timeout(timeout, wait).await.map_err(|_| ConnectError::Full)
+        timer::timeout(timeout, wait).await.map_err(|_| ConnectError::Full)
     }
 
     /// Closes the connection that has been idle longest, which is of no use to the client that
@@ -255,11 +300,15 @@ fn slot<'s, B>(slots: &'s mut Vec<Option<Slot<B>>>, target: &Arc<TargetLive>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ground::clock;
     use crate::ground::name::Name;
     use crate::model::roster::Roster;
+    use crate::net::http1::send::Outbound;
     use crate::net::target_stream::TargetStream;
     use http_body_util::Empty;
     use tokio::net::{TcpListener, TcpStream};
+
+    const CLIENT: ConnId = ConnId(1);
 
     /// What idle connections are left, in their order: which of them are private.
     fn private(pool: &Pool<Empty<Bytes>>) -> Vec<bool> {
@@ -277,20 +326,21 @@ mod tests {
         let target = Roster::default().target(&group, &id, Some(address), None, None);
         let pool = Pool::default();
         let owners = [Rc::new(Owner), Rc::new(Owner)];
-        let until = crate::ground::clock::Moment::now().monotonic + Duration::from_secs(60);
+        let now = clock::monotonic();
+        let until = now + Duration::from_secs(60);
         let give_back = async |owner| {
             // Accepted one by one: the queue of a listener is short on some systems.
             let (stream, _) = tokio::join!(TcpStream::connect(address), listener.accept());
             let stream = stream.unwrap();
             let connection = Connection::new(TargetStream::Plain(stream), None);
-            pool.give_back(&target, Box::new(connection), owner, until);
+            pool.give_back(&target, Box::new(connection), owner, CLIENT, until, now);
         };
         give_back(None).await;
         give_back(Some(&owners[0])).await;
-        for _ in 2..MOST_IDLE {
+        for _ in 2..MAX_IDLE {
             give_back(Some(&owners[1])).await;
         }
-        assert_eq!(private(&pool), [&[false][..], &[true; MOST_IDLE - 1]].concat());
+        assert_eq!(private(&pool), [&[false][..], &[true; MAX_IDLE - 1]].concat());
         // The first owner's is the oldest, whether the next is private or not.
         give_back(Some(&owners[1])).await;
         let own = |owner| {
@@ -302,18 +352,99 @@ mod tests {
                 .filter(|idle| idle.is_of(owner))
                 .count()
         };
-        assert_eq!(
-            (own(Some(&owners[0])), own(Some(&owners[1])), own(None)),
-            (0, MOST_IDLE - 1, 1)
-        );
-        for ordinary in 2..=MOST_IDLE {
+        assert_eq!((own(Some(&owners[0])), own(Some(&owners[1])), own(None)), (0, MAX_IDLE - 1, 1));
+        for ordinary in 2..=MAX_IDLE {
             give_back(None).await;
-            assert_eq!((own(Some(&owners[1])), own(None)), (MOST_IDLE - ordinary, ordinary));
+            assert_eq!((own(Some(&owners[1])), own(None)), (MAX_IDLE - ordinary, ordinary));
         }
         // Where all are ordinary they are as good as what comes, and better if that is private.
         for owner in [None, Some(&owners[0])] {
             give_back(owner).await;
-            assert_eq!(private(&pool), [false; MOST_IDLE]);
+            assert_eq!(private(&pool), [false; MAX_IDLE]);
         }
+    }
+
+    /// A pool, a target, a connection to it in its last request, and the target's end.
+    async fn after_a_request(
+        body: bool,
+        bound: Option<u32>,
+    ) -> (Pool<Empty<Bytes>>, Arc<TargetLive>, Box<Connection<Empty<Bytes>>>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let name = |text| Name::new(text).unwrap();
+        let target = Roster::default().target(&name("app"), &name("a"), Some(address), bound, None);
+        let place = target.connections().map(|all| Arc::clone(all).try_acquire_owned().unwrap());
+        let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let mut connection = Connection::new(TargetStream::Plain(stream.unwrap()), place);
+        connection.begin(body.then(|| Outbound { body: Empty::new(), chunked: false }));
+        (Pool::default(), target, Box::new(connection), accepted.unwrap().0)
+    }
+
+    const OTHER: ConnId = ConnId(2);
+
+    #[tokio::test]
+    async fn after_a_body_a_connection_serves_its_client_alone_until_it_has_been_quiet() {
+        let now = clock::monotonic();
+        let until = now + Duration::from_secs(60);
+        let (early, late) = (now + QUIET - Duration::from_nanos(1), now + QUIET);
+        for (body, asked_by, at, expected) in [
+            (true, CLIENT, now, true),
+            (true, CLIENT, late, true),
+            (true, OTHER, now, false),
+            (true, OTHER, early, false),
+            (true, OTHER, late, true),
+            (true, ConnId::NONE, early, false),
+            (false, OTHER, now, true),
+        ] {
+            let (pool, target, connection, _kept) = after_a_request(body, None).await;
+            pool.give_back(&target, connection, None, CLIENT, until, now);
+            let taken = pool.take(&target, None, None, asked_by, at);
+            assert_eq!(taken.is_some(), expected, "{body} {asked_by:?}");
+            // It is passed over, not closed.
+            let left = pool.take(&target, None, None, CLIENT, at);
+            assert_eq!(left.is_some(), !expected, "{body} {asked_by:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_passed_over_for_one_that_has_been_quiet() {
+        let now = clock::monotonic();
+        let until = now + Duration::from_secs(60);
+        let (pool, target, settled, _kept) = after_a_request(false, None).await;
+        let (_, _, unsettled, _kept_too) = after_a_request(true, None).await;
+        pool.give_back(&target, settled, None, CLIENT, until, now);
+        pool.give_back(&target, unsettled, None, CLIENT, until, now);
+        let taken = pool.take(&target, None, None, OTHER, now).unwrap();
+        assert!(!taken.had_body());
+        assert!(pool.take(&target, None, None, OTHER, now).is_none());
+        assert!(pool.take(&target, None, None, CLIENT, now).unwrap().had_body());
+    }
+
+    #[tokio::test]
+    async fn a_second_answer_to_one_request_meets_no_other_client() {
+        let now = clock::monotonic();
+        let until = now + Duration::from_secs(60);
+        for asked_by in [CLIENT, OTHER] {
+            let (pool, target, mut connection, answers) = after_a_request(true, None).await;
+            // The runtime has looked, and is told of nothing that comes before this task waits.
+            assert!(connection.is_quiet());
+            pool.give_back(&target, connection, None, CLIENT, until, now);
+            let answers = answers.into_std().unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\n\r\n";
+            assert_eq!(std::io::Write::write(&mut &answers, answer).unwrap(), answer.len());
+            let taken = pool.take(&target, None, None, asked_by, now + QUIET);
+            assert_eq!(taken.is_none(), asked_by == OTHER);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wait_for_a_place_ends_though_all_connections_are_another_clients_for_now() {
+        let now = clock::monotonic();
+        let until = now + Duration::from_secs(60);
+        let (pool, target, connection, _kept) = after_a_request(true, Some(1)).await;
+        pool.give_back(&target, connection, None, CLIENT, until, now);
+        assert!(pool.take(&target, None, None, OTHER, now).is_none());
+        let found = pool.wait_for_place(&target, None, None, OTHER, QUIET, now).await;
+        assert!(matches!(found, Ok(Place::Dial(Some(_)))), "{found:?}");
     }
 }

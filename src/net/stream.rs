@@ -1,19 +1,14 @@
-//! A client's stream that tells what happens on it: bytes either way, and that there was any. Over
-//! TLS they are those of HTTP, not of the records around it.
-//!
-//! The watch is shared with the connection's owner through atomics rather than an `Rc`, for hyper
-//! wants its I/O to be `Send` where upgrades are possible. Nobody else touches them: the relaxed
-//! loads and stores cost what plain ones do.
+//! A client's stream, and the counts of what goes over it: bytes either way, and that there was any.
+//! Over TLS they are those of HTTP, not of the records around it.
 
 use super::tls::acceptor::ServerStream;
 use crate::config::settings::Alpn;
 use bytes::Bytes;
 use socket2::SockRef;
+use std::cell::{Cell, RefCell};
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -75,7 +70,7 @@ impl Stream {
     }
 
     /// Ready when there is something to read, the end or an error included.
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let socket = match self {
             Stream::Plain(socket) => socket,
             Stream::Tls(stream) => {
@@ -151,130 +146,109 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// What happened on a stream.
+/// What went over a connection, or over one stream of it.
 #[derive(Debug, Default)]
-pub struct Watch {
-    active: AtomicBool,
-    read: AtomicU64,
-    written: AtomicU64,
-    flushes: AtomicU64,
-    ends: AtomicBool,
-    left_behind: Mutex<Option<Stream>>,
+pub struct IoCounters {
+    active: Cell<bool>,
+    read: Cell<u64>,
+    written: Cell<u64>,
+    /// What was read and written when this was last asked for an exchange.
+    before: Cell<(u64, u64)>,
 }
 
-impl Watch {
+impl IoCounters {
+    /// Bytes read and written since this was last asked: those of one exchange.
+    pub fn take_traffic(&self) -> (u64, u64) {
+        let now = (self.read.get(), self.written.get());
+        let before = self.before.replace(now);
+        (now.0 - before.0, now.1 - before.1)
+    }
+
     /// Whether a byte went either way since this was last asked.
     pub fn take_active(&self) -> bool {
-        self.active.load(Ordering::Relaxed) && {
-            self.active.store(false, Ordering::Relaxed);
-            true
-        }
+        self.active.replace(false)
     }
 
     /// Bytes read so far.
     pub fn read(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
+        self.read.get()
     }
 
     /// Bytes written so far.
     pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
+        self.written.get()
     }
 
-    /// Counts bytes that went out past the stream.
+    /// Counts bytes that went out.
     pub fn add_written(&self, bytes: usize) {
         self.note(&self.written, bytes);
     }
 
-    /// Counts bytes that came in past the stream, as they do where a connection has several.
-    pub fn note_read(&self, bytes: usize) {
+    /// Counts bytes that came in.
+    pub fn add_read(&self, bytes: usize) {
         self.note(&self.read, bytes);
     }
 
-    /// Notes that all that was to be written had been.
-    pub fn note_flushed(&self) {
-        self.flushes.store(self.flushes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-
-    /// Has the stream's sending half ended when next all was written that was to be: the answer is the
-    /// last, and its request goes on.
-    pub fn end_when_flushed(&self) {
-        self.ends.store(true, Ordering::Relaxed);
-    }
-
-    /// How often all that was to be written had been. hyper flushes its stream only then.
-    pub fn flushes(&self) -> u64 {
-        self.flushes.load(Ordering::Relaxed)
-    }
-
-    /// The connection, once whoever read and wrote on it has dropped the stream: for a last word, or to
-    /// read on for a while so that the answer is not lost in a reset.
-    pub fn take_stream(&self) -> Option<Stream> {
-        self.left_behind.lock().ok()?.take()
-    }
-
-    fn note(&self, counter: &AtomicU64, bytes: usize) {
+    #[inline]
+    fn note(&self, counter: &Cell<u64>, bytes: usize) {
         if bytes > 0 {
-            counter.store(counter.load(Ordering::Relaxed) + bytes as u64, Ordering::Relaxed);
-            self.active.store(true, Ordering::Relaxed);
+            counter.set(counter.get() + bytes as u64);
+            self.active.set(true);
         }
     }
 }
 
-/// The stream.
-#[derive(Debug, Default)]
-pub struct WatchedStream {
+/// Bytes that an HTTP/2 connection of a client begins with (RFC 9113 section 3.4) and no HTTP/1.1
+/// request does: PRI is no method.
+const PREFACE: &[u8] = b"PRI";
+
+/// Whether what comes begins with HTTP/2's preface, decided as soon as it can be. Bytes that leave it
+/// open, as few ever do, are read into `first`.
+pub fn poll_begins_http2(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    first: &mut Vec<u8>,
+) -> Poll<bool> {
+    loop {
+        let known = first.len();
+        let Stream::Plain(socket) = &mut *stream else { return Poll::Ready(false) };
+        let mut bytes = [0; PREFACE.len()];
+        let mut buffer = ReadBuf::new(&mut bytes[..PREFACE.len() - known]);
+        let peeked = ready!(socket.poll_peek(cx, &mut buffer));
+        let came = buffer.filled();
+        if peeked.is_err() || came.is_empty() || !PREFACE[known..].starts_with(came) {
+            return Poll::Ready(false);
+        }
+        if known + came.len() == PREFACE.len() {
+            return Poll::Ready(true);
+        }
+        let mut read = ReadBuf::new(&mut bytes[..1]);
+        if ready!(Pin::new(socket).poll_read(cx, &mut read)).is_err() {
+            return Poll::Ready(false);
+        }
+        first.extend_from_slice(read.filled());
+    }
+}
+
+/// The place of a stream while a library holds it, for what is done with it afterwards: a last word,
+/// or reading on for a while so that what was sent is not lost in a reset.
+pub type Reclaimed = Rc<RefCell<Option<Stream>>>;
+
+/// A stream that counts, for HTTP/2's library. Dropped, it leaves the stream behind.
+#[derive(Debug)]
+pub struct CountedStream {
     /// Present until dropped.
     inner: Option<Stream>,
     /// Read before and put back.
     first: Bytes,
-    watch: Arc<Watch>,
+    io: Rc<IoCounters>,
+    reclaimed: Reclaimed,
 }
 
-impl WatchedStream {
-    /// Watches a stream.
-    pub fn new(inner: Stream, watch: Arc<Watch>) -> Self {
-        Self { inner: Some(inner), first: Bytes::new(), watch }
-    }
-
-    /// Puts bytes back that were read and not used: they are read again first.
-    pub fn put_back(&mut self, bytes: Bytes) {
-        self.first = bytes;
-    }
-
-    /// Ready when there is something to read, the end or an error included.
-    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &self.inner {
-            Some(inner) if self.first.is_empty() => inner.poll_readable(cx),
-            _ => Poll::Ready(()),
-        }
-    }
-
-    /// Whether what comes begins with this; decided as soon as it can be. Where the first bytes leave
-    /// it open, as few ever do, they are read and put back.
-    pub fn poll_begins_with(&mut self, cx: &mut Context<'_>, expected: &[u8]) -> Poll<bool> {
-        loop {
-            let known = self.first.len();
-            let mut bytes = [0; MOST_EXPECTED];
-            let mut buffer = ReadBuf::new(&mut bytes[..expected.len() - known]);
-            let Some(Stream::Plain(socket)) = &mut self.inner else { return Poll::Ready(false) };
-            let peeked = ready!(socket.poll_peek(cx, &mut buffer));
-            let came = buffer.filled();
-            if peeked.is_err() || came.is_empty() || !expected[known..].starts_with(came) {
-                return Poll::Ready(false);
-            }
-            if known + came.len() == expected.len() {
-                return Poll::Ready(true);
-            }
-            let mut read = ReadBuf::new(&mut bytes[..1]);
-            if ready!(Pin::new(socket).poll_read(cx, &mut read)).is_err() {
-                return Poll::Ready(false);
-            }
-            let mut first = self.first.to_vec();
-            first.extend_from_slice(read.filled());
-            self.first = first.into();
-            self.watch.note_read(1);
-        }
+impl CountedStream {
+    /// Counts what goes over a stream, of which `first` was read already.
+    pub fn new(inner: Stream, first: Vec<u8>, io: Rc<IoCounters>, reclaimed: Reclaimed) -> Self {
+        Self { inner: Some(inner), first: first.into(), io, reclaimed }
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
@@ -282,40 +256,13 @@ impl WatchedStream {
     }
 }
 
-impl WatchedStream {
-    /// A head and a small body are put together first: the kernel takes longer to gather two pieces
-    /// than we take to copy them.
-    fn write_together(
-        &mut self,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let mut together = [const { MaybeUninit::uninit() }; SMALL];
-        let mut together = ReadBuf::uninit(&mut together);
-        let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        if length > SMALL {
-            return self.stream()?.poll_write_vectored(cx, slices);
-        }
-        slices.iter().for_each(|slice| together.put_slice(slice));
-        self.stream()?.poll_write(cx, together.filled())
-    }
-}
-
-/// The longest that is looked for.
-const MOST_EXPECTED: usize = 8;
-
-/// Bytes that are copied rather than gathered.
-const SMALL: usize = 2_048;
-
-impl Drop for WatchedStream {
+impl Drop for CountedStream {
     fn drop(&mut self) {
-        if let Ok(mut left_behind) = self.watch.left_behind.lock() {
-            *left_behind = self.inner.take();
-        }
+        *self.reclaimed.borrow_mut() = self.inner.take();
     }
 }
 
-impl AsyncRead for WatchedStream {
+impl AsyncRead for CountedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -328,12 +275,12 @@ impl AsyncRead for WatchedStream {
         }
         let before = buffer.filled().len();
         let polled = self.stream()?.poll_read(cx, buffer);
-        self.watch.note(&self.watch.read, buffer.filled().len() - before);
+        self.io.add_read(buffer.filled().len() - before);
         polled
     }
 }
 
-impl AsyncWrite for WatchedStream {
+impl AsyncWrite for CountedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -341,7 +288,7 @@ impl AsyncWrite for WatchedStream {
     ) -> Poll<io::Result<usize>> {
         let polled = self.stream()?.poll_write(cx, bytes);
         if let Poll::Ready(Ok(count)) = polled {
-            self.watch.note(&self.watch.written, count);
+            self.io.add_written(count);
         }
         polled
     }
@@ -351,9 +298,9 @@ impl AsyncWrite for WatchedStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = self.write_together(cx, slices);
+        let polled = self.stream()?.poll_write_vectored(cx, slices);
         if let Poll::Ready(Ok(count)) = polled {
-            self.watch.note(&self.watch.written, count);
+            self.io.add_written(count);
         }
         polled
     }
@@ -363,18 +310,7 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = self.stream()?.poll_flush(cx);
-        // Records may still wait for room in the socket.
-        if polled.is_ready() {
-            self.watch.note_flushed();
-            // Where it waits, it is tried again with the next flush, or the stream is closed.
-            if self.watch.ends.load(Ordering::Relaxed)
-                && self.stream()?.poll_shutdown(cx).is_ready()
-            {
-                self.watch.ends.store(false, Ordering::Relaxed);
-            }
-        }
-        polled
+        self.stream()?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

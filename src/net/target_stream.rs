@@ -1,7 +1,9 @@
 //! The bytes to and from a target: plain, or over TLS.
 
 use super::tls::TlsStream;
+use socket2::SockRef;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -39,6 +41,20 @@ impl TargetStream {
                 look.poll(&mut Context::from_waker(Waker::noop())).is_pending()
             }
         }
+    }
+
+    /// The same, and what came since the runtime was last told counts too. Costs a system call.
+    pub fn is_quiet_by_now(&mut self) -> bool {
+        if !self.is_quiet() {
+            return false;
+        }
+        let socket = match self {
+            Self::Plain(stream) => SockRef::from(&*stream),
+            // A ticket that comes just now is not told from an answer, and costs the connection.
+            Self::Tls(stream) | Self::TlsTunnel(stream) => SockRef::from(stream.get_ref().0),
+        };
+        let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Says goodbye where the protocol has a word for it (RFC 8446 section 6.1), as far as the

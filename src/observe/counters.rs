@@ -17,7 +17,7 @@ pub struct Counters {
     pub accept_pauses: Counter,
     /// Exchanges that ended.
     pub exchanges: Counter,
-    /// Requests answered by hyper's parser: malformed, too long, too large.
+    /// Heads that could not be read: malformed, too long, too large, too late.
     pub unparsable: Counter,
     /// Requests that could be read in two ways, whatever was done with them.
     pub not_compliant: Counter,
@@ -29,6 +29,9 @@ pub struct Counters {
     pub retries: Counter,
     /// Trailers dropped because their name may not be one.
     pub trailers_dropped: Counter,
+    /// Interim answers of targets (1xx) dropped: the client speaks HTTP/1.1, where some take them for
+    /// the answer, or they were past a request's bound.
+    pub interim_dropped: Counter,
     /// Reports to the control thread dropped because its queue was full.
     pub reports_dropped: Counter,
     /// Access records dropped because the writer was behind.

@@ -3,7 +3,7 @@
 
 pub mod affinity;
 pub mod balance;
-pub mod conduct;
+pub mod flood_guard;
 pub mod headers;
 pub mod health;
 pub mod proxy_protocol;

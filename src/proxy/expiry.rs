@@ -7,6 +7,10 @@ pub enum Expiry {
     Silent,
     /// A head was begun: 408.
     Head,
+    /// A head was begun, and the worker's partial heads take too much memory: 431.
+    HeadsFull,
+    /// The client has ended its half of the connection, and its answer did not come soon: 460.
+    Gone,
     /// A body was awaited: 408.
     Request,
     /// The target's answer was: 504.
@@ -23,6 +27,7 @@ impl Expiry {
     pub fn word(self) -> &'static str {
         match self {
             Expiry::Deregistered => "target_deregistered",
+            Expiry::Gone => "client_gone",
             _ => "stalled",
         }
     }

@@ -1,8 +1,9 @@
 //! What an exchange can die of, and the one table that turns it into a status code (AWS,
 //! "Troubleshoot your Application Load Balancers").
 
-use super::progress::Expiry;
+use super::expiry::Expiry;
 use crate::decide::verdict::Verdict;
+use crate::http1::request::BadHead;
 use crate::net::connect::ConnectError;
 use crate::policy::headers::head::Refusal;
 use crate::policy::routing::redirect::Fault;
@@ -11,6 +12,14 @@ use http::StatusCode;
 /// Why the balancer answers itself.
 #[derive(Debug)]
 pub enum Failure {
+    /// The head could not be read.
+    Unread(BadHead),
+    /// The rest of the head did not come in time.
+    HeadTimeout,
+    /// Too many heads have begun and not ended, and this was the oldest.
+    HeadsFull,
+    /// The client speaks HTTP without TLS on a listener with it.
+    PlainHttp,
     /// The head is one no target should see.
     Head(Refusal),
     /// No rule takes the request and the listener has no default.
@@ -53,6 +62,7 @@ impl Failure {
         match expiry {
             Expiry::Deregistered => Failure::TargetDeregistered,
             Expiry::Request => Failure::RequestTimeout,
+            Expiry::Gone => Failure::ClientGone,
             _ => Failure::ResponseTimeout,
         }
     }
@@ -60,12 +70,22 @@ impl Failure {
     /// What the client gets. Codes are the standard's, but for ALB's own 464: no other says that.
     pub fn status(&self) -> StatusCode {
         match self {
+            Failure::Unread(BadHead::Malformed) | Failure::PlainHttp => StatusCode::BAD_REQUEST,
+            Failure::Unread(BadHead::TooLarge) | Failure::HeadsFull => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
+            Failure::Unread(BadHead::TargetTooLong) => StatusCode::URI_TOO_LONG,
+            // ALB answers 505 on a listener that does not speak HTTP/2.
+            Failure::Unread(BadHead::Http2Preface) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Failure::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Failure::Head(refusal) => match refusal {
                 Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
                 Refusal::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
                 Refusal::Expectation => StatusCode::EXPECTATION_FAILED,
                 Refusal::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                Refusal::Host
+                Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
+                Refusal::Malformed
+                | Refusal::Host
                 | Refusal::TargetForm
                 | Refusal::Method
                 | Refusal::ContentLength
@@ -123,6 +143,15 @@ impl Failure {
     /// Why, in a word for the access log.
     pub fn word(&self) -> &'static str {
         match self {
+            Failure::Unread(bad) => match bad {
+                BadHead::Malformed => "malformed_head",
+                BadHead::TooLarge => "head_too_large",
+                BadHead::TargetTooLong => "uri_too_long",
+                BadHead::Http2Preface => "http2_preface",
+            },
+            Failure::HeadTimeout => "request_timeout",
+            Failure::HeadsFull => "heads_full",
+            Failure::PlainHttp => "plain_http",
             Failure::Head(refusal) => match refusal {
                 Refusal::Host => "bad_host",
                 Refusal::TargetForm => "bad_target_form",
@@ -133,6 +162,8 @@ impl Failure {
                 Refusal::UnknownCoding => "unknown_transfer_coding",
                 Refusal::Expectation => "unknown_expectation",
                 Refusal::ConnectionOption => "bad_connection_option",
+                Refusal::Malformed => "malformed_head",
+                Refusal::TargetTooLong => "uri_too_long",
                 Refusal::TooLarge => "head_too_large",
                 Refusal::ForwardingLoop => "forwarding_loop",
                 Refusal::Desync => "desync_mitigation",
@@ -165,7 +196,11 @@ impl Failure {
     pub fn closes(&self) -> bool {
         matches!(
             self,
-            Failure::Head(_)
+            Failure::Unread(_)
+                | Failure::HeadTimeout
+                | Failure::HeadsFull
+                | Failure::PlainHttp
+                | Failure::Head(_)
                 | Failure::BodyTooLarge
                 | Failure::BodyMalformed
                 | Failure::ClientGone

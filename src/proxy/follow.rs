@@ -2,11 +2,14 @@
 //! target, both ends are told so by a close frame, between two frames of what they say, and the
 //! tunnel ends. The client connects again, and meets the target that has its session now.
 
+use super::deadline::{Deadline, Expires};
 use super::exchange::Exchange;
-use super::progress::{Expiry, Progress};
-use super::workplace::{AsItIs, Workplace};
+use super::expiry::Expiry;
+use super::live_view::LiveView;
+use super::worker_ctx::WorkerCtx;
 use crate::decide::tunnel;
 use crate::model::snapshot::Snapshot;
+use crate::net::timer::{self, interval, sleep};
 use crate::policy::affinity::token::Seed;
 use crate::policy::websocket::{Frames, clients_close, servers_close};
 use bytes::{Buf, Bytes};
@@ -18,7 +21,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, copy_bidirectional};
-use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// How often it is looked whether the client has moved.
 const LOOK: Duration = Duration::from_millis(500);
@@ -28,7 +30,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 
 /// Whose pin a tunnel follows.
 pub(super) struct Followed {
-    workplace: Rc<Workplace>,
+    worker: Rc<WorkerCtx>,
     group: Box<str>,
     target: Box<str>,
     seed: Seed,
@@ -38,8 +40,8 @@ pub(super) struct Followed {
 impl Followed {
     /// Of a tunnel that was just opened; `None` where its group does not want that.
     pub(super) fn by(exchange: &mut Exchange) -> Option<Self> {
-        let snapshot = exchange.snapshot.clone();
-        let placement = exchange.story().placement.as_ref()?;
+        let snapshot = Rc::clone(&exchange.snapshot);
+        let placement = exchange.log().placement.as_ref()?;
         let group = &snapshot.groups[placement.group];
         if !group.settings.tunnels_follow {
             return None;
@@ -48,17 +50,17 @@ impl Followed {
         // A client without a token has one with this seed since the tunnel's own answer.
         let seed = known.unwrap_or_else(|| exchange.fresh_seed());
         Some(Self {
-            workplace: Rc::clone(&exchange.workplace),
+            worker: Rc::clone(&exchange.worker),
             group: group.name().into(),
             target: target.id.as_str().into(),
             seed,
-            opened: exchange.workplace.now().monotonic,
+            opened: exchange.worker.now().monotonic,
         })
     }
 
     fn has_moved(&self) -> bool {
-        let snapshot = self.workplace.snapshot();
-        let live = &AsItIs::FOR_ANYONE;
+        let snapshot = self.worker.snapshot();
+        let live = &LiveView::FOR_ANYONE;
         tunnel::moved(&self.group, &self.target, self.seed, &snapshot, live).is_some()
             || self.was_spilled_away(&snapshot)
     }
@@ -80,11 +82,11 @@ pub(super) async fn carry(
     client: impl AsyncRead + AsyncWrite + Unpin,
     target: impl AsyncRead + AsyncWrite + Unpin,
     first_bytes: Bytes,
-    progress: &Progress,
+    deadline: &Deadline,
     followed: Followed,
 ) -> Option<&'static str> {
     let moved = Rc::new(Cell::new(false));
-    let mask = (followed.workplace.random() as u32).to_ne_bytes();
+    let mask = (followed.worker.random() as u32).to_ne_bytes();
     let mut client = Framed::new(client, Bytes::new(), &moved, &clients_close(mask));
     let mut target = Framed::new(target, first_bytes, &moved, &servers_close());
     let ended = {
@@ -92,12 +94,11 @@ pub(super) async fn carry(
         // from being told.
         let mut copied = pin!(copy_bidirectional(&mut target, &mut client));
         let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut over = pin!(sleep(Duration::ZERO));
         loop {
             let expired = poll_fn(|cx| {
-                progress.remember_waker(cx.waker());
-                match progress.expiry() {
+                deadline.waker().remember(cx.waker());
+                match deadline.expiry() {
                     // It has left the group, which moves its clients.
                     None => Poll::Pending,
                     Some(_) if moved.get() => Poll::Pending,
@@ -122,7 +123,7 @@ pub(super) async fn carry(
     if moved.get() {
         // Closed with bytes unread, a connection is reset, and what was sent last is lost with it.
         let rest = async { tokio::join!(read_out(&mut client.end), read_out(&mut target.end)) };
-        let _ = tokio::time::timeout(CLOSING, rest).await;
+        let _ = timer::timeout(CLOSING, rest).await;
         return Some("pin_moved");
     }
     match ended {

@@ -1,26 +1,38 @@
-//! Layer 7: one exchange, from a request's head to the last byte of its answer.
+//! Client connections, and each exchange on them, from a request's head to the last byte of its answer.
+//! A file imports only files below it in this list; `tests/house.rs` holds that.
 
-pub mod announcement;
-mod answer;
-pub mod attempt;
-pub mod body;
-pub mod client;
-pub mod connection;
+// A client's connection.
+pub mod downstream;
+pub mod http2;
+// One request.
 pub mod exchange;
-pub mod expiry;
-pub mod failure;
 mod follow;
 pub mod handle;
-pub mod handshake;
-pub mod http2;
-pub mod progress;
+pub mod local_response;
+pub mod log_entry;
 mod protocols;
 pub mod reconnect;
-mod remembered;
 mod request;
-mod reroute;
-pub mod respond;
+mod response;
+pub mod response_body;
+mod rewrite;
+pub mod tunnel;
+pub mod upstream;
+pub mod upstream_response;
+// State of a worker and of a connection.
+pub mod conn;
+pub mod conn_info;
+pub mod linger;
+pub mod live_view;
+pub mod partial_heads;
+mod token_cache;
+pub mod worker_ctx;
+// Leaves.
+pub mod client_io;
+pub mod deadline;
+pub mod expiry;
+pub mod failure;
+mod interim;
+pub mod recv_body;
 mod taking;
-pub mod target_side;
-pub mod upgrade;
-pub mod workplace;
+pub mod upload;

@@ -2,17 +2,18 @@
 //! protocol version), and what is a gRPC call.
 
 use crate::config::settings::Protocol;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, Version};
+use crate::http1::fields::Fields;
+use crate::http1::name::Name;
+use http::{Method, Version};
 
 /// Whether a request is a gRPC call ("gRPC over HTTP2": Content-Type). gRPC-Web is not: it is made
 /// for HTTP/1.1.
-pub(super) fn is_grpc(version: Version, headers: &HeaderMap) -> bool {
+pub(super) fn is_grpc(version: Version, fields: &Fields) -> bool {
     if version != Version::HTTP_2 {
         return false;
     }
-    let Some(content_type) = headers.get(CONTENT_TYPE) else { return false };
-    match content_type.as_bytes().split_at_checked(GRPC.len()) {
+    let Some(content_type) = fields.get(Name::ContentType) else { return false };
+    match content_type.split_at_checked(GRPC.len()) {
         Some((begin, rest)) => {
             begin.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';'))
         }
@@ -60,9 +61,7 @@ mod tests {
     #[test]
     fn a_call_is_known_by_its_content_type_over_http2() {
         let says = |version, content_type: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
-            is_grpc(version, &headers)
+            is_grpc(version, &Fields::from_iter([("content-type", content_type)]))
         };
         for calls in ["application/grpc", "application/grpc+proto", "Application/gRPC;a=b"] {
             assert!(says(Version::HTTP_2, calls), "{calls}");

@@ -1,13 +1,15 @@
 //! A worker's requests that wait for a target that refuses connections. One dial at a time tries it for
 //! all of them; once it takes connections again they are let go in batches.
 
-use super::workplace::Workplace;
+use super::worker_ctx::WorkerCtx;
 use crate::config::settings::{Protocol, Upstream};
 use crate::model::live::{Drain, Health, TargetLive};
 use crate::model::report::Report;
 use crate::model::snapshot::{Group, Target};
 use crate::net::connect::{self, ConnectError};
 use crate::net::http2::connections;
+use crate::net::pool::ConnId;
+use crate::net::timer;
 use crate::policy::proxy_protocol::Version;
 use crate::policy::reconnect::Reconnect;
 use std::cell::{Cell, RefCell};
@@ -58,30 +60,30 @@ struct Way {
 /// How a worker's connections to a target that speaks HTTP/2 are made, and what the control thread is
 /// told of them.
 pub(super) fn http2_way(
-    workplace: &Rc<Workplace>,
+    worker: &Rc<WorkerCtx>,
     target: &Arc<TargetLive>,
     address: SocketAddr,
     timeout: Duration,
     keep_alive: Duration,
 ) -> connections::Way {
-    let (own, live) = (Rc::clone(workplace), Arc::clone(target));
+    let (own, live) = (Rc::clone(worker), Arc::clone(target));
     let failed = Box::new(move || note_failed(&own, &live));
-    let (own, live) = (Rc::clone(workplace), Arc::clone(target));
+    let (own, live) = (Rc::clone(worker), Arc::clone(target));
     let connected = Box::new(move || note_connected(&own, &live));
-    let tls = workplace.pool.connector(target);
+    let tls = worker.pool.connector(target);
     connections::Way { address, timeout, tls, keep_alive, failed, connected }
 }
 
 /// Tells the control thread of a dial that failed through the target's fault.
-pub(super) fn note_failed(workplace: &Workplace, target: &Arc<TargetLive>) {
-    workplace.counters.failed_dials.add_one();
-    workplace.report(Report::ConnectFailed(Arc::clone(target)));
+pub(super) fn note_failed(worker: &WorkerCtx, target: &Arc<TargetLive>) {
+    worker.counters.failed_dials.add_one();
+    worker.report(Report::ConnectFailed(Arc::clone(target)));
 }
 
 /// Tells the control thread of a dial that succeeded, where that is news.
-pub(super) fn note_connected(workplace: &Workplace, target: &Arc<TargetLive>) {
+pub(super) fn note_connected(worker: &WorkerCtx, target: &Arc<TargetLive>) {
     if target.awaits_connect() {
-        workplace.report(Report::Connected(Arc::clone(target)));
+        worker.report(Report::Connected(Arc::clone(target)));
     }
 }
 
@@ -105,6 +107,11 @@ impl Reconnects {
     pub(super) fn refused_lately(&self, target: &TargetLive, now: Instant) -> bool {
         let lately = |refusing: &mut Refusing| refusing.state.refused_lately(now);
         self.any.get() && self.of(target, lately).unwrap_or(false)
+    }
+
+    /// Whether there are none, so that no tick is needed.
+    pub fn is_empty(&self) -> bool {
+        !self.any.get()
     }
 
     fn of<R>(&self, target: &TargetLive, ask: impl FnOnce(&mut Refusing) -> R) -> Option<R> {
@@ -149,10 +156,10 @@ fn may_be_dialled(target: &TargetLive) -> bool {
 
 /// Notes that a dial of a request's own to this target was refused, and begins to dial it again apart
 /// from any request.
-pub(super) fn note_refusal(workplace: &Rc<Workplace>, group: &Group, target: &Target) {
+pub(super) fn note_refusal(worker: &Rc<WorkerCtx>, group: &Group, target: &Target) {
     let (settings, upstream) = (&group.settings, &group.settings.upstream);
     let Some(address) = target.address.filter(|_| !upstream.reconnect.is_zero()) else { return };
-    let (live, now) = (&target.live, workplace.now().monotonic);
+    let (live, now) = (&target.live, worker.now().monotonic);
     let goes_on = may_be_dialled(live);
     let way = Way {
         address,
@@ -163,7 +170,7 @@ pub(super) fn note_refusal(workplace: &Rc<Workplace>, group: &Group, target: &Ta
     };
     // Requests that wait for a target whose slot this one has now; dropped when nothing is borrowed.
     let replaced;
-    let mut targets = workplace.reconnects.targets.borrow_mut();
+    let mut targets = worker.reconnects.targets.borrow_mut();
     let begin = || Refusing {
         target: Arc::downgrade(live),
         state: Reconnect::begin(now),
@@ -180,30 +187,30 @@ pub(super) fn note_refusal(workplace: &Rc<Workplace>, group: &Group, target: &Ta
     refusing.state.note_refusal(now, goes_on);
     refusing.wanted = now;
     let begins = goes_on && !std::mem::replace(&mut refusing.is_dialled, goes_on);
-    workplace.reconnects.any.set(true);
+    worker.reconnects.any.set(true);
     drop(targets);
     drop(replaced);
     if begins {
-        tokio::task::spawn_local(dial_again(Rc::clone(workplace), Arc::downgrade(live), way));
+        tokio::task::spawn_local(dial_again(Rc::clone(worker), Arc::downgrade(live), way));
     }
 }
 
 /// Dials a target until it takes connections and all that waited for it have gone, or until nothing is
 /// to be gained from it any more.
-async fn dial_again(workplace: Rc<Workplace>, target: Weak<TargetLive>, way: Way) {
+async fn dial_again(worker: Rc<WorkerCtx>, target: Weak<TargetLive>, way: Way) {
     loop {
         // Held over no pause: a target that is gone must not live on for it.
         let Some(known) = target.upgrade() else { return };
-        let random = workplace.random();
-        let pause = workplace.reconnects.of(&known, |refusing| refusing.state.pause(random));
+        let random = worker.random();
+        let pause = worker.reconnects.of(&known, |refusing| refusing.state.pause(random));
         let Some(pause) = pause else { return };
         drop(known);
-        tokio::time::sleep(pause).await;
-        workplace.begin_turn();
-        let now = workplace.now().monotonic;
+        timer::sleep(pause).await;
+        worker.begin_turn();
+        let now = worker.now().monotonic;
         let Some(known) = target.upgrade() else { return };
         let is_suspect = known.availability().health == Health::Suspect;
-        let goes_on = workplace.reconnects.of(&known, |refusing| {
+        let goes_on = worker.reconnects.of(&known, |refusing| {
             let is_unwanted = now.saturating_duration_since(refusing.wanted) >= UNWANTED_AFTER;
             if is_unwanted && !is_suspect {
                 refusing.state.give_up();
@@ -213,21 +220,21 @@ async fn dial_again(workplace: Rc<Workplace>, target: Weak<TargetLive>, way: Way
         });
         let Some(dials) = goes_on.flatten() else { return };
         if dials {
-            let connected = dial(&workplace, &known, &way).await;
-            workplace.begin_turn();
-            let now = workplace.now().monotonic;
-            workplace.reconnects.of(&known, |refusing| match connected {
+            let connected = dial(&worker, &known, &way).await;
+            worker.begin_turn();
+            let now = worker.now().monotonic;
+            worker.reconnects.of(&known, |refusing| match connected {
                 true => refusing.state.dial_succeeded(),
                 false => refusing.state.dial_refused(now),
             });
         }
-        let_go(&workplace, &known);
+        let_go(&worker, &known);
         // Where none waits it is open now, and its next refusal begins anew.
         let ends = |refusing: &mut Refusing| {
             refusing.is_dialled = !refusing.state.is_open();
             !refusing.is_dialled
         };
-        if workplace.reconnects.of(&known, ends).unwrap_or(true) {
+        if worker.reconnects.of(&known, ends).unwrap_or(true) {
             return;
         }
     }
@@ -235,11 +242,11 @@ async fn dial_again(workplace: Rc<Workplace>, target: Weak<TargetLive>, way: Way
 
 /// One dial, as far as traffic's own go: through TLS and to HTTP/2's first words. True if the target
 /// takes connections. The control thread is told of either outcome.
-async fn dial(workplace: &Rc<Workplace>, target: &Arc<TargetLive>, way: &Way) -> bool {
+async fn dial(worker: &Rc<WorkerCtx>, target: &Arc<TargetLive>, way: &Way) -> bool {
     let Way { address, timeout, keep_alive, .. } = *way;
     if way.protocol.is_http2() {
-        let connections = workplace.pool.http2(target);
-        let way = http2_way(workplace, target, address, timeout, keep_alive);
+        let connections = worker.pool.http2(target);
+        let way = http2_way(worker, target, address, timeout, keep_alive);
         // Its place is given back at once; the connection stays in the list.
         let taken = connections.take(way, target, None, false).await;
         return match taken {
@@ -253,7 +260,7 @@ async fn dial(workplace: &Rc<Workplace>, target: &Arc<TargetLive>, way: &Way) ->
         Some(Ok(place)) => Some(place),
         Some(Err(_)) => return true,
     };
-    let tls = workplace.pool.connector(target);
+    let tls = worker.pool.connector(target);
     let dialled = match way.send_proxy {
         None => connect::connect(address, timeout, place, tls.as_ref(), None).await.map(Some),
         Some(version) => {
@@ -262,19 +269,20 @@ async fn dial(workplace: &Rc<Workplace>, target: &Arc<TargetLive>, way: &Way) ->
             dialled.map(|()| None)
         }
     };
-    workplace.begin_turn();
+    worker.begin_turn();
     match dialled {
         Ok(connection) => {
             if let Some(connection) = connection {
-                let until = workplace.now().monotonic + keep_alive;
-                workplace.pool.give_back(target, connection, None, until);
+                let now = worker.now().monotonic;
+                let until = now + keep_alive;
+                worker.pool.give_back(target, connection, None, ConnId::NONE, until, now);
             }
-            note_connected(workplace, target);
+            note_connected(worker, target);
             true
         }
         Err(error) => {
             if error.is_the_targets() {
-                note_failed(workplace, target);
+                note_failed(worker, target);
             }
             false
         }
@@ -285,18 +293,18 @@ async fn dial(workplace: &Rc<Workplace>, target: &Arc<TargetLive>, way: &Way) ->
 /// allows one dial. `None`: the request goes elsewhere. `in_any_case` makes it wait where so many wait
 /// or the target has refused for so long that others do not.
 pub(super) async fn wait(
-    workplace: &Rc<Workplace>,
+    worker: &Rc<WorkerCtx>,
     target: &Arc<TargetLive>,
     reconnect: Duration,
     since: Instant,
     in_any_case: bool,
 ) -> Option<Pass> {
-    let now = workplace.now().monotonic;
+    let now = worker.now().monotonic;
     let left = (since + reconnect).saturating_duration_since(now);
     if left.is_zero() || !may_be_dialled(target) {
         return None;
     }
-    let joined = workplace.reconnects.of(target, |refusing| {
+    let joined = worker.reconnects.of(target, |refusing| {
         let bound = if in_any_case { MAX_WAITING_IN_ANY_CASE } else { MAX_WAITING };
         let goes_on = !refusing.state.is_open()
             && refusing.waiting.len() < bound
@@ -309,21 +317,21 @@ pub(super) async fn wait(
         })
     });
     let given = joined.flatten()?;
-    tokio::time::timeout(left, given).await.ok()?.ok()
+    timer::timeout(left, given).await.ok()?.ok()
 }
 
 /// Lets those go whose turn it is.
-fn let_go(workplace: &Rc<Workplace>, target: &Arc<TargetLive>) {
-    let going = workplace.reconnects.of(target, |refusing| {
+fn let_go(worker: &Rc<WorkerCtx>, target: &Arc<TargetLive>) {
+    let going = worker.reconnects.of(target, |refusing| {
         // A request that has left meanwhile takes no place in a batch.
         refusing.waiting.retain(|waiting| !waiting.is_closed());
         let going = refusing.state.let_go(refusing.waiting.len());
         refusing.waiting.drain(..going).collect::<Vec<_>>()
     });
     for waiting in going.into_iter().flatten() {
-        let (workplace, target) = (Rc::clone(workplace), Arc::clone(target));
+        let (worker, target) = (Rc::clone(worker), Arc::clone(target));
         // One that leaves at this moment tells so as its pass is dropped.
-        drop(waiting.send(Pass { workplace, target, connected: true }));
+        drop(waiting.send(Pass { worker, target, connected: true }));
     }
 }
 
@@ -331,7 +339,7 @@ fn let_go(workplace: &Rc<Workplace>, target: &Arc<TargetLive>) {
 /// that none was needed.
 #[derive(Debug)]
 pub struct Pass {
-    workplace: Rc<Workplace>,
+    worker: Rc<WorkerCtx>,
     target: Arc<TargetLive>,
     connected: bool,
 }
@@ -345,11 +353,11 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let (connected, now) = (self.connected, self.workplace.now().monotonic);
-        let reconnects = &self.workplace.reconnects;
+        let (connected, now) = (self.connected, self.worker.now().monotonic);
+        let reconnects = &self.worker.reconnects;
         let outcome = |refusing: &mut Refusing| refusing.state.outcome(connected, now);
         if reconnects.of(&self.target, outcome).unwrap_or(false) {
-            let_go(&self.workplace, &self.target);
+            let_go(&self.worker, &self.target);
         }
     }
 }

@@ -1,23 +1,25 @@
 //! What the target gets: the client's head made safe and true, and its body.
 
-use super::attempt::{self, Head, Outgoing};
-use super::body::{ClientBody, Upload};
+use super::conn_info::ConnInfo;
 use super::exchange::Exchange;
 use super::failure::Failure;
-use super::workplace::header_value;
+use super::log_entry::TraceId;
+use super::recv_body::ClientBody;
+use super::rewrite::Rewritten;
+use super::upload::Upload;
+use super::upstream::{Head, Outgoing};
 use crate::config::settings;
 use crate::decide::Placement;
-use crate::net::http1::send;
+use crate::http1::fields::Fields;
+use crate::http1::name::Name;
+use crate::http1::request::Request;
 use crate::policy::affinity::cookie;
 use crate::policy::headers::forwarded::{self, Forwarding};
 use crate::policy::headers::head::{self, Authority, Refusal};
+use crate::policy::headers::hop_by_hop::{self, Hop};
 use crate::policy::headers::names::Names;
-use crate::policy::headers::{hop_by_hop, http2, trace_id};
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderValue, TRAILER, TRANSFER_ENCODING,
-};
-use http::{HeaderMap, Method, Uri, Version};
-use std::cell::RefCell;
+use crate::policy::headers::trace_id;
+use http::{HeaderName, HeaderValue, Method, Uri, Version};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -29,12 +31,7 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    pub(super) fn of(
-        exchange: &Exchange,
-        listener: &settings::Listener,
-        headers: &HeaderMap,
-    ) -> Self {
-        let client = exchange.client();
+    pub(super) fn of(client: &ConnInfo, listener: &settings::Listener, headers: &Fields) -> Self {
         let (peer, trusted) = (client.ends().source.ip(), &listener.trusted_proxies);
         let peer_is_trusted = !trusted.is_empty() && client.is_known() && trusted.contains(peer);
         Self {
@@ -51,174 +48,197 @@ impl Trust {
     }
 }
 
-/// The Host the target gets, where it is not the one that came.
-pub(super) fn host(
-    exchange: &Exchange,
+/// What was found out about a request before it goes to a target.
+pub(super) struct Asked<'a> {
+    pub(super) authority: Authority<'a>,
+    pub(super) names: Names,
+    pub(super) trust: &'a Trust,
+    pub(super) rewritten: Rewritten,
+}
+
+/// The request as it goes to the target.
+///
+/// # Errors
+/// When Connection names what belongs to the whole way, X-Forwarded-For goes round in circles, or
+/// target or Host are none that HTTP/2 could say to a target that speaks it.
+pub(super) fn outgoing(
+    exchange: &mut Exchange,
+    asked: &Asked<'_>,
+    body: ClientBody,
     listener: &settings::Listener,
-    target: &Uri,
-    authority: &Authority<'_>,
-) -> Option<HeaderValue> {
-    let local = exchange.client().ends().destination;
-    let own;
-    let (text, is_as_sent) = match authority.text {
-        // Where the target's own form names the authority, Host says the same.
-        Some(text) => (text, target.authority().is_none()),
-        // HTTP/1.0 may come without one (RFC 9112 section 3.3).
-        None => {
-            own = local.to_string();
-            (own.as_str(), false)
+    placement: &Placement,
+) -> Result<(Outgoing, Hop), Failure> {
+    let worker = Rc::clone(&exchange.worker);
+    let mut copy = worker.take_request();
+    let sent = Rc::make_mut(&mut copy);
+    sent.copy_from(&exchange.request);
+    let hop = prepare(exchange, sent, asked, listener, placement)?;
+    let group = &exchange.snapshot.groups[placement.group].settings;
+    let upload = (!body.is_end_stream()).then(|| {
+        let deadline = Rc::clone(&exchange.deadline);
+        let counters = worker.counters.clone();
+        Rc::new(Upload::new(body, listener.limits.body_bytes, deadline, counters))
+    });
+    let own_target = asked.rewritten.target.as_deref();
+    let original = exchange.request.origin_form();
+    let target = own_target.unwrap_or(&original);
+    let is_chunked = upload.is_some() && !sent.fields.has(Name::ContentLength);
+    let head = if group.protocol.is_http2() {
+        Head::Http2(Box::new(http2_head(sent, target, group.tls.is_some())?))
+    } else {
+        if is_chunked {
+            sent.fields.append(Name::TransferEncoding, b"chunked");
         }
+        let mut head = worker.take_buffer();
+        for part in [sent.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+        sent.fields.write(&mut head);
+        head.extend_from_slice(b"\r\n");
+        Head::Http1(head)
     };
-    if listener.preserve_host {
-        return (!is_as_sent).then(|| header_value(text));
+    let (method, response_timeout) = (sent.method.clone(), group.upstream.response);
+    if worker.writes_log {
+        let trace_id = TraceId::of(sent.fields.get(Name::XAmznTraceId).unwrap_or_default());
+        exchange.log_mut().trace_id = trace_id;
     }
-    Authority { text: Some(text) }.normalised(local.port()).map(|text| header_value(&text))
+    worker.give_back_request(&mut copy);
+    let began = exchange.log().began.monotonic;
+    let upload_deadline = listener.timeouts.request.map(|request| began + request);
+    let outgoing = Outgoing { method, head, upload, is_chunked, response_timeout, upload_deadline };
+    Ok((outgoing, hop))
 }
 
 /// Makes the head the target gets: hop-by-hop fields go first, then what is true is written.
-pub(super) fn prepare(
-    exchange: &mut Exchange,
-    parts: &mut http::request::Parts,
-    host: Option<HeaderValue>,
-    names: Names,
-    trust: &Trust,
+fn prepare(
+    exchange: &Exchange,
+    sent: &mut Request,
+    asked: &Asked<'_>,
+    listener: &settings::Listener,
     placement: &Placement,
-) -> Result<hop_by_hop::Hop, Failure> {
-    let snapshot = exchange.snapshot.clone();
-    let listener = &snapshot.listeners[exchange.client().listener].settings;
-    let headers = &mut parts.headers;
-    let mut hop = hop_by_hop::strip_request(headers, names).map_err(Failure::Head)?;
+) -> Result<Hop, Failure> {
+    let Asked { authority, names, trust, rewritten } = asked;
+    let is_absolute = sent.authority().is_some();
+    let fields = &mut sent.fields;
+    if names.transfer_encoding {
+        // It alone frames the body (RFC 9112 section 6.3).
+        fields.remove(Name::ContentLength);
+    }
+    let mut hop = hop_by_hop::strip_request(fields, *names).map_err(Failure::Head)?;
     // Over HTTP/2 only an extended CONNECT can say Upgrade, and it was made a GET.
-    hop.websocket &= parts.version >= Version::HTTP_11 && parts.method == http::Method::GET;
+    hop.websocket &= sent.version >= Version::HTTP_11 && sent.method == Method::GET;
     let forwarding = Forwarding {
-        introduction: exchange.client().introduction(listener.client_port),
+        introduction: exchange.info().introduction(listener.client_port),
         peer_is_trusted: trust.peer_is_trusted,
         mode: listener.x_forwarded_for,
-        names,
+        names: *names,
     };
-    forwarded::write(headers, forwarding).map_err(Failure::Head)?;
-    if let Some(session) = exchange.client().session() {
+    forwarded::write(fields, forwarding).map_err(Failure::Head)?;
+    if let Some(session) = exchange.info().session() {
         for (name, value) in &session.fields {
-            headers.insert(name.clone(), value.clone());
+            fields.set_named(name.as_str(), value.as_bytes());
         }
     }
     if names.content_length {
-        head::canonical_length(headers);
+        head::canonical_length(fields);
     }
-    if let Some(host) = host {
-        headers.insert(HOST, host);
+    match &rewritten.host {
+        Some(host) => fields.set(Name::Host, host.as_bytes()),
+        None => write_host(exchange, fields, listener, authority, is_absolute),
     }
-    http2::join_crumbs(headers);
-    let random = (exchange.workplace.random(), exchange.workplace.random() as u32);
-    let seconds = exchange.story().began.unix_seconds();
-    trace_id::write(headers, seconds, random);
+    join_cookies(fields);
+    let worker = &exchange.worker;
+    let random = (worker.random(), worker.random() as u32);
+    trace_id::write(fields, exchange.log().began.unix_seconds(), random);
+    let snapshot = &exchange.snapshot;
     let stickiness = &snapshot.groups[placement.group].settings.stickiness;
     if stickiness.as_ref().is_some_and(|stickiness| stickiness.hide_from_target) {
         // Another group's token is none of this target's business either.
-        hide(headers, &snapshot.cookie_names);
+        hide(fields, &snapshot.cookie_names);
     }
     if hop.takes_trailers {
-        hop_by_hop::write_takes_trailers(headers);
+        hop_by_hop::write_takes_trailers(fields);
     }
     if hop.websocket {
-        hop_by_hop::write_websocket(headers);
+        hop_by_hop::write_websocket(fields);
     }
     Ok(hop)
 }
 
-fn hide(headers: &mut HeaderMap, names: &[Box<str>]) {
-    let left = headers.get(COOKIE).and_then(|line| cookie::without(line.as_bytes(), names));
-    match left {
-        None => {}
-        Some(left) if left.is_empty() => drop(headers.remove(COOKIE)),
-        Some(left) => {
-            if let Ok(left) = HeaderValue::from_bytes(&left) {
-                headers.insert(COOKIE, left);
+/// Writes the Host the target gets, where it is not the one that came.
+fn write_host(
+    exchange: &Exchange,
+    fields: &mut Fields,
+    listener: &settings::Listener,
+    authority: &Authority<'_>,
+    is_absolute: bool,
+) {
+    match authority.text {
+        // Where the target's own form names the authority, Host says the same.
+        Some(text) if listener.preserve_host => {
+            if is_absolute {
+                fields.set(Name::Host, text.as_bytes());
+            }
+        }
+        text => {
+            let local = exchange.info().ends().destination;
+            // HTTP/1.0 may come without one (RFC 9112 section 3.3).
+            let own = local.to_string();
+            let named = Authority { text: Some(text.unwrap_or(&own)) };
+            if listener.preserve_host {
+                fields.set(Name::Host, own.as_bytes());
+            } else if let Some(host) = named.normalised(local.port()) {
+                fields.set(Name::Host, host.as_bytes());
             }
         }
     }
 }
 
-/// Bytes of a request's head that most do not exceed, cookies included, and just under what the
-/// system's allocator still has at hand without a search (1,032).
-const USUAL_HEAD: usize = 1_000;
+/// Joins several Cookie lines to one, in their order: targets take one for granted (RFC 9113 section
+/// 8.2.3, RFC 6265 section 5.4).
+fn join_cookies(fields: &mut Fields) {
+    if fields.is_repeated(Name::Cookie) {
+        let joined = fields.all(Name::Cookie).collect::<Vec<_>>().join(&b"; "[..]);
+        fields.set(Name::Cookie, &joined);
+    }
+}
 
-/// The request as it goes to the target.
-///
-/// # Errors
-/// When the Host is none that HTTP/2 could say.
-pub(super) fn outgoing(
-    exchange: &mut Exchange,
-    parts: http::request::Parts,
-    body: ClientBody,
-    listener: &settings::Listener,
-    placement: &Placement,
-) -> Result<Outgoing, Failure> {
-    let snapshot = exchange.snapshot.clone();
-    let group = &snapshot.groups[placement.group].settings;
-    let response_timeout = group.upstream.response;
-    let upload = (!body.is_end_stream()).then(|| {
-        let progress = exchange.progress.clone();
-        let counters = exchange.workplace.counters.clone();
-        let limit = listener.limits.body_bytes;
-        Rc::new(Upload::new(body, limit, progress, counters))
-    });
-    let began = exchange.story().began.monotonic;
-    let mut headers = parts.headers;
-    let target = head::origin_form(&parts.uri);
-    let (mut chunked, mut trailer) = (false, None);
-    let head = if group.protocol.is_http2() {
-        exchange.story().trace_id = headers.get(trace_id::X_AMZN_TRACE_ID).cloned();
-        let fields = std::mem::take(&mut headers);
-        let request = http2_head(parts.method.clone(), &target, fields, group.tls.is_some())?;
-        Head::Http2(Box::new(request))
-    } else {
-        chunked = upload.is_some() && !headers.contains_key(CONTENT_LENGTH);
-        if chunked {
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        let mut head = Vec::with_capacity(USUAL_HEAD);
-        send::write_head(&mut head, &parts.method, &target, &headers);
-        head.extend_from_slice(attempt::BLANK_LINE);
-        trailer = if chunked { headers.get(TRAILER).cloned() } else { None };
-        exchange.story().trace_id = headers.remove(trace_id::X_AMZN_TRACE_ID);
-        headers.clear();
-        Head::Http1(head)
-    };
-    Ok(Outgoing {
-        method: parts.method,
-        head,
-        upload,
-        chunked,
-        trailer,
-        fields: RefCell::new(headers),
-        response_timeout,
-        upload_deadline: listener.timeouts.request.map(|request| began + request),
-    })
+fn hide(fields: &mut Fields, names: &[Box<str>]) {
+    match fields.get(Name::Cookie).and_then(|line| cookie::without(line, names)) {
+        None => {}
+        Some(left) if left.is_empty() => fields.remove(Name::Cookie),
+        Some(left) => fields.set(Name::Cookie, &left),
+    }
 }
 
 /// The head in HTTP/2's form (RFC 9113 sections 8.2.2 and 8.3.1): Host becomes `:authority`, and
-/// nothing is said of the connection. TE stays, which is `trailers` if it is there.
-fn http2_head(
-    method: Method,
-    target: &str,
-    mut headers: HeaderMap,
-    is_tls: bool,
-) -> Result<http::Request<()>, Failure> {
+/// nothing is said of the connection. TE stays, which is `trailers` if it is there. The library takes
+/// no target with bytes that its URIs do not have.
+fn http2_head(sent: &Request, target: &str, is_tls: bool) -> Result<http::Request<()>, Failure> {
     let bad_host = || Failure::Head(Refusal::Host);
-    let host = headers.remove(HOST).ok_or_else(bad_host)?;
-    headers.remove(CONNECTION);
+    let host = sent.fields.get(Name::Host).ok_or_else(bad_host)?;
+    let path = http::uri::PathAndQuery::try_from(target)
+        .map_err(|_| Failure::Head(Refusal::TargetForm))?;
     let uri = Uri::builder()
         .scheme(if is_tls { "https" } else { "http" })
-        .authority(host.as_bytes())
-        .path_and_query(target)
+        .authority(host)
+        .path_and_query(path)
         .build()
         .map_err(|_| bad_host())?;
     let mut request = http::Request::new(());
-    *request.method_mut() = method;
+    *request.method_mut() = sent.method.clone();
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = headers;
+    let headers = request.headers_mut();
+    headers.reserve(sent.fields.len());
+    for (known, name, value) in sent.fields.iter() {
+        if !matches!(known, Name::Host | Name::Connection)
+            && let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            headers.append(name, value);
+        }
+    }
     Ok(request)
 }
 
@@ -227,18 +247,29 @@ mod tests {
     use super::*;
     use http::header::TE;
 
+    fn sent(host: &str) -> Request {
+        let mut sent = Request::new(Method::POST, "/a", Version::HTTP_11);
+        for (name, value) in [(Name::Host, host), (Name::Connection, "TE"), (Name::Te, "trailers")]
+        {
+            sent.fields.append(name, value.as_bytes());
+        }
+        sent
+    }
+
     #[test]
     fn a_head_for_http2_names_its_authority_and_says_nothing_of_the_connection() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [(HOST, "shop.example:8443"), (CONNECTION, "TE"), (TE, "trailers")] {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-        let request = http2_head(Method::POST, "/a?b=c", headers, true).unwrap();
+        let request = http2_head(&sent("shop.example:8443"), "/a?b=c", true).unwrap();
         assert_eq!(request.uri(), "https://shop.example:8443/a?b=c");
         let names: Vec<_> = request.headers().keys().collect();
         assert_eq!(names, [TE]);
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, HeaderValue::from_static("::1"));
-        assert!(http2_head(Method::GET, "/", headers, false).is_err());
+        assert!(http2_head(&sent("::1"), "/", false).is_err());
+        assert!(http2_head(&sent("a"), "/\u{7f}", false).is_err());
+    }
+
+    #[test]
+    fn cookie_lines_become_one() {
+        let mut fields = Fields::from_iter([("cookie", "a=1"), ("x", "y"), ("cookie", "b=2")]);
+        join_cookies(&mut fields);
+        assert_eq!(fields.all(Name::Cookie).collect::<Vec<_>>(), [b"a=1; b=2"]);
     }
 }

@@ -22,6 +22,38 @@ fn world(origin: &Origin, listener: &str) -> World {
     World::new(&[origin], listener, NO_CHECKS)
 }
 
+#[test]
+fn a_browser_with_ninety_cookies_in_crumbs_is_served_and_keeps_its_pin() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let world = World::new(&[&a, &b], "debug_headers = true\nlimits = { headers = 20 }", NO_CHECKS);
+    let client = Http2::to(world.address());
+    let first = client.get("/");
+    let pin = first.pin().unwrap();
+    // As many crumbs as the bound in bytes lets through, and one more: name, value and 32 each.
+    let served = |count: usize| {
+        let crumb =
+            |head: http::request::Builder, nth| head.header("cookie", format!("c{nth:02}=x"));
+        let head = Http2::head("/cart").header("cookie", format!("AWSALB={pin}"));
+        client.send((0..count).fold(head, crumb)).unwrap()
+    };
+    let again = served(90);
+    assert_eq!(again.status, 200);
+    assert_eq!(again.field("x-stayput-verdict"), Some("hit"));
+    assert_eq!(again.text(), first.text());
+    let origin = if first.text() == "a" { &a } else { &b };
+    let heard = origin.heard().pop().unwrap();
+    let cookie = heard.field("cookie").unwrap();
+    assert_eq!(cookie.matches("; ").count(), 90);
+    assert!(cookie.starts_with(&format!("AWSALB={pin}; c00=x; c01=x; ")), "{cookie}");
+    let room = 65_536 - "cookie".len() - "AWSALB=".len() - pin.len() - 32;
+    let most = room / ("cookie".len() + "c00=x".len() + 32);
+    assert_eq!(served(most + 1).status, 431);
+    assert_eq!(served(900).status, 200);
+    // Other fields are counted one by one.
+    let many = (0..21).fold(Http2::head("/"), |head, nth| head.header(format!("x-{nth}"), "1"));
+    assert_eq!(client.send(many).unwrap().status, 431);
+}
+
 fn answer(stream: &mut TcpStream, body: &str) -> Then {
     let length = body.len();
     let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");

@@ -161,7 +161,8 @@ fn heads_that_unfold_are_refused_by_bytes_and_by_fields() {
     let get = request("GET", "/well", &[]);
     let with = |more: &[u8]| [&get[..], more].concat();
     let one_byte_names: Vec<u8> = (0..10_000).flat_map(|_| block(&[("a", "")])).collect();
-    let crumbs: Vec<u8> = (0..101).flat_map(|_| block(&[("cookie", "a")])).collect();
+    // 39 bytes each.
+    let crumbs: Vec<u8> = (0..1_700).flat_map(|_| block(&[("cookie", "a")])).collect();
     for (nth, (what, head)) in (0..).zip([
         // One field of the table, named again and again: a byte for four thousand.
         ("references", with(&[kept("x-a", &large), vec![0xbe; 30]].concat())),

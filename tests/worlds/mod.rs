@@ -5,9 +5,9 @@
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used)]
 
-use http::HeaderMap;
 use stayput::config;
 use stayput::decide::{Draw, Live, Request};
+use stayput::http1::fields::Fields;
 use stayput::model::forward::Forward;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::roster::Roster;
@@ -354,7 +354,7 @@ impl Live for Described {
 }
 
 /// `GET` of this path, as the pure tests ask it.
-pub(crate) fn asked<'r>(path: &'r str, headers: &'r HeaderMap) -> Request<'r> {
+pub(crate) fn asked<'r>(path: &'r str, headers: &'r Fields) -> Request<'r> {
     let address = std::net::IpAddr::from([192, 0, 2, 1]);
     Request { listener: 0, host: "a.example", path, query: "", method: "GET", headers, address }
 }

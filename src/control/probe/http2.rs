@@ -2,7 +2,7 @@
 
 use super::{AGENT, Answer, MOST_BODY, Question, failed, host, judge};
 use crate::config::settings::{GRPC_HEALTH_PATH, Health};
-use crate::net::http2::LARGEST_HEADER_LIST;
+use crate::net::http2::MAX_HEADER_LIST;
 use crate::policy::health::progress::Failure;
 use crate::policy::health::wish::Wish;
 use bytes::{Buf, Bytes};
@@ -123,7 +123,7 @@ async fn exchange(
     message: Option<Bytes>,
 ) -> Result<(Response<Answered>, Driven), Failure> {
     let mut builder = h2::client::Builder::new();
-    builder.enable_push(false).max_header_list_size(LARGEST_HEADER_LIST);
+    builder.enable_push(false).max_header_list_size(MAX_HEADER_LIST);
     let (mut sender, connection) =
         builder.handshake(stream).await.map_err(|error| failed(&error))?;
     let driven = Driven(tokio::task::spawn_local(connection).abort_handle());

@@ -76,13 +76,18 @@ fn odd_spellings_are_noted_and_written_as_rfc_9112_has_them() {
                 .and(Facts::BLANK_BEHIND_FRAMING)
                 .and(Facts::CONTROL_IN_VALUE)
                 .and(Facts::ODD_CODINGS),
-            "Transfer-Encoding: chunked \r\n",
+            "Transfer-Encoding: chunked\r\n",
         ),
-        ("GET / HTTP/1.1\r\nA: b\x01c\x7f\r\n\r\n", Facts::CONTROL_IN_VALUE, "A: b c \r\n"),
+        ("GET / HTTP/1.1\r\nA: b\x01c\x7f\r\n\r\n", Facts::CONTROL_IN_VALUE, "A: b c\r\n"),
         (
             "GET / HTTP/1.1\r\nA: b\0c\x01d\re\r\n\r\n",
             Facts::CONTROL_IN_VALUE.and(Facts::NUL_IN_VALUE),
             "A: b c d e\r\n",
+        ),
+        (
+            "GET / HTTP/1.1\r\nA: \x01b\0\r\n\r\n",
+            Facts::CONTROL_IN_VALUE.and(Facts::NUL_IN_VALUE),
+            "A: b\r\n",
         ),
         ("GET / HTTP/1.1\r\nA: \u{e9}\r\n\r\n", Facts::OBS_TEXT, "A: \u{e9}\r\n"),
         ("GET / HTTP/1.1\r\nA:  b \t\r\nC:\r\n\r\n", Facts::NONE, "A: b\r\nC:\r\n"),
@@ -106,6 +111,7 @@ fn what_is_no_message_of_rfc_9112_is_refused_with_what_was_seen() {
         ("GET / HTTP/1.1\r\r\n\r\n", Facts::BAD_VERSION, "/"),
         ("GET / HTTP/2.0\r\n\r\n", Facts::BAD_VERSION, "/"),
         ("GET / http/1.1\r\n\r\n", Facts::BAD_VERSION, "/"),
+        ("GET \x0c/ HTTP/1.1\r\n\r\n", Facts::BAD_TARGET, ""),
         ("GET / HTTP/1.10\r\n\r\n", Facts::BAD_VERSION, "/"),
         ("GET /a b HTTP/1.1\r\n\r\n", Facts::BAD_TARGET, "/a"),
         ("GET /a\x01 HTTP/1.1\r\n\r\n", Facts::CONTROL_IN_TARGET, "/a"),
@@ -145,6 +151,20 @@ fn what_is_there_of_a_refused_head_is_kept_for_the_log() {
     let doubtful: Vec<_> = request.fields.doubtful().collect();
     assert_eq!(doubtful, [(&b" Content-Length "[..], &b" 5"[..])]);
     assert_eq!(written(&request), "A: b   Content-Length : 5\r\nC: d\r\n");
+}
+
+#[test]
+fn a_body_is_framed_by_its_coding_or_the_first_length() {
+    for (fields, framing) in [
+        ("", Framing::Length(0)),
+        ("Content-Length: 5\r\n", Framing::Length(5)),
+        ("Content-Length: 5, 5\r\n", Framing::Length(5)),
+        ("Content-Length: 05 ,5\r\nContent-Length: 5\r\n", Framing::Length(5)),
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", Framing::Chunked),
+    ] {
+        let (request, _) = parse(format!("POST / HTTP/1.1\r\n{fields}\r\n").as_bytes());
+        assert_eq!(request.framing(), framing, "{fields:?}");
+    }
 }
 
 #[test]

@@ -78,10 +78,7 @@ fn what_two_readers_could_read_differently_is_refused() {
     ] {
         assert!(read(bad, Method::GET).is_err(), "{bad:?}");
     }
-    assert!(
-        read(&format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(MAX_HEAD)), Method::GET)
-            .is_err()
-    );
+    assert!(read(&format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(MAX_HEAD)), Method::GET).is_err());
     assert!(read("HTTP/1.1 200 OK\r\na: b\r\n", Method::GET).unwrap().is_none());
 }
 

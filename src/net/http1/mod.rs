@@ -4,16 +4,14 @@
 //! head apart again that was just put together: half of what a small request cost (see
 //! `docs/decisions/0002-upstream-connections.md`). Here the exchange's own task writes and reads.
 
-pub mod decode;
-pub mod head;
 pub mod send;
 
 use super::target_stream::TargetStream;
+use crate::http1::decode::{Decoder, Framing, From, Malformed};
+use crate::http1::response::{BadResponse, Response};
 use crate::policy::proxy_protocol::Ends;
-use bytes::{Buf, Bytes, BytesMut};
-use decode::Decoder;
-use head::Head;
-use http::{HeaderMap, Method, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode};
 use http_body::{Body, Frame};
 use send::{Outbound, Sending};
 use std::fmt;
@@ -23,11 +21,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Bytes of interim answers a target may send before its final head.
-const MOST_INTERIM: usize = 1_024 * 1_024;
+const MAX_INTERIM: usize = 1_024 * 1_024;
 /// Bytes read at once of a body: doubled as long as reads come back full. What a slow client can
-/// make us hold is one such read, and what hyper has queued of the one before.
-const FIRST_READ: usize = 16 * 1_024;
-const LARGEST_READ: usize = 256 * 1_024;
+/// make us hold is one such read, and what is queued of the one before.
+const MIN_READ: usize = 16 * 1_024;
+const MAX_READ: usize = 256 * 1_024;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +41,15 @@ pub enum Trouble {
     Malformed,
     /// The request's body broke off at its source.
     BodyBroken,
+}
+
+/// What came of waiting for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// The head that counts, 101 included. Its body follows.
+    Final,
+    /// Another of 1xx: one more is to come (RFC 9110 section 15.2).
+    Interim,
 }
 
 /// A response's body that broke off or is not framed as it says.
@@ -69,6 +76,8 @@ pub struct Connection<B> {
     room: BytesMut,
     next_read: usize,
     keep_alive: bool,
+    /// Whether the last request had a body.
+    had_body: bool,
     place: Option<OwnedSemaphorePermit>,
     /// Whose it is, where its PROXY header said so. Boxed, for most have none.
     announced: Option<Box<Ends>>,
@@ -86,11 +95,12 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         Self {
             stream,
             sending: Sending::nothing(),
-            decoder: Decoder::new(decode::Framing::Length(0)),
+            decoder: Decoder::new(Framing::Length(0), From::Target),
             input: Bytes::new(),
             room: BytesMut::new(),
-            next_read: FIRST_READ,
+            next_read: MIN_READ,
             keep_alive: true,
+            had_body: false,
             place,
             announced: None,
         }
@@ -112,26 +122,62 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         self.stream.is_quiet()
     }
 
-    /// Begins an exchange.
-    pub fn begin(&mut self, outbound: Option<Outbound<B>>) {
-        self.sending.begin(outbound);
-        self.next_read = FIRST_READ;
+    /// The same by the kernel's word; see [`TargetStream::is_quiet_by_now`].
+    pub fn is_quiet_by_now(&mut self) -> bool {
+        self.stream.is_quiet_by_now()
     }
 
-    /// Sends, and waits for the final head, whose fields replace those in `headers`. `scratch` is
-    /// lent for the call.
+    /// Whether the last request had a body, which a target may have taken for a request.
+    pub fn had_body(&self) -> bool {
+        self.had_body
+    }
+
+    /// Begins an exchange.
+    pub fn begin(&mut self, outbound: Option<Outbound<B>>) {
+        self.had_body = outbound.is_some();
+        self.sending.begin(outbound);
+        self.next_read = MIN_READ;
+    }
+
+    /// Sends, and waits for a head, which takes the place of what is in `response`. After an interim one
+    /// the caller asks again at once. `scratch` is lent for the call.
     pub fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
         request: Request<'_>,
         waiting: &mut Waiting,
         scratch: &mut [u8],
-        headers: &mut HeaderMap,
-    ) -> Poll<Result<Head, Trouble>> {
+        response: &mut Response,
+    ) -> Poll<Result<Answered, Trouble>> {
+        // What is there before the rest of the request went out is no answer to all of it.
+        if self.sending.is_under_way()
+            && let Poll::Ready(answered) = self.poll_head(cx, request, waiting, scratch, response)
+        {
+            return Poll::Ready(answered);
+        }
         if let Poll::Ready(Err(send::Broken)) =
             self.sending.poll(cx, &mut self.stream, request.head)
         {
             return Poll::Ready(Err(Trouble::BodyBroken));
+        }
+        self.poll_head(cx, request, waiting, scratch, response)
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: Request<'_>,
+        waiting: &mut Waiting,
+        scratch: &mut [u8],
+        response: &mut Response,
+    ) -> Poll<Result<Answered, Trouble>> {
+        if waiting.is_unread {
+            waiting.is_unread = false;
+            let bytes = std::mem::take(&mut waiting.partial);
+            if let Some(answered) = self.read_head(&bytes, request, waiting, response)? {
+                return Poll::Ready(Ok(answered));
+            }
+            waiting.partial = bytes;
         }
         loop {
             let mut buffer = ReadBuf::new(scratch);
@@ -144,34 +190,55 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
                     false => Trouble::Lost { unsent: self.sending.is_unsent() },
                 }));
             }
-            waiting.partial.extend_from_slice(came);
-            let mut bytes = Bytes::from(std::mem::take(&mut waiting.partial));
-            while !bytes.is_empty() {
-                let parsed = head::parse(&bytes, request.method, headers);
-                let Some(head) = parsed.map_err(|head::BadHead| Trouble::Malformed)? else { break };
-                bytes.advance(head.length);
-                let is_interim = head.status.is_informational();
-                if !is_interim || head.status == StatusCode::SWITCHING_PROTOCOLS {
-                    self.answered(&head, bytes, request);
-                    return Poll::Ready(Ok(head));
+            // Nearly every head is whole in one read, and is read where it lies.
+            if waiting.partial.is_empty() {
+                if let Some(answered) = self.read_head(came, request, waiting, response)? {
+                    return Poll::Ready(Ok(answered));
                 }
-                waiting.interim += head.length;
-                if waiting.interim > MOST_INTERIM {
-                    return Poll::Ready(Err(Trouble::Malformed));
+                waiting.partial.extend_from_slice(came);
+            } else {
+                let mut bytes = std::mem::take(&mut waiting.partial);
+                bytes.extend_from_slice(came);
+                if let Some(answered) = self.read_head(&bytes, request, waiting, response)? {
+                    return Poll::Ready(Ok(answered));
                 }
+                waiting.partial = bytes;
             }
-            waiting.partial = bytes.into();
         }
     }
 
-    fn answered(&mut self, head: &Head, rest: Bytes, request: Request<'_>) {
-        self.decoder = Decoder::new(head.framing);
-        self.keep_alive = head.keep_alive && head.status != StatusCode::SWITCHING_PROTOCOLS;
-        self.input = rest;
+    /// Reads a head off the front of `bytes`, if it is all there, and keeps what is behind it.
+    fn read_head(
+        &mut self,
+        bytes: &[u8],
+        request: Request<'_>,
+        waiting: &mut Waiting,
+        response: &mut Response,
+    ) -> Result<Option<Answered>, Trouble> {
+        let parsed = response.parse(bytes).map_err(|BadResponse| Trouble::Malformed)?;
+        let Some(length) = parsed else { return Ok(None) };
+        let behind = &bytes[length..];
+        let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if response.status.is_informational() && !switches {
+            waiting.interim += length;
+            if waiting.interim > MAX_INTERIM {
+                return Err(Trouble::Malformed);
+            }
+            waiting.is_unread = !behind.is_empty();
+            waiting.partial.extend_from_slice(behind);
+            return Ok(Some(Answered::Interim));
+        }
+        let rest = response.frame(request.method).map_err(|BadResponse| Trouble::Malformed)?;
+        self.decoder = Decoder::new(rest.framing, From::Target);
+        // An answer that began before the request's last byte was written may be one to its head
+        // alone: a target that ignores bodies takes the rest for a request of its own.
+        self.keep_alive = rest.keep_alive && !switches && self.sending.is_sent();
+        self.input = Bytes::copy_from_slice(behind);
         if !self.sending.has_sent(request.head.len()) {
             // The answer is there before the head was taken: the rest has nobody to read it.
             self.sending.give_up();
         }
+        Ok(Some(Answered::Final))
     }
 
     /// Whether some of the request is left to be sent.
@@ -200,7 +267,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         loop {
             match self.decoder.decode(&mut self.input) {
-                Err(decode::Malformed) => return Poll::Ready(Some(Err(BrokenOff))),
+                Err(Malformed) => return Poll::Ready(Some(Err(BrokenOff))),
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Ok(None) if self.decoder.is_done() => return Poll::Ready(None),
                 Ok(None) => {}
@@ -212,15 +279,15 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
                 // A write was told of the reset, so that a read sees an end: it is none.
                 Ok(0) if self.sending.was_reset() => return Poll::Ready(Some(Err(BrokenOff))),
                 Ok(0) => {
-                    let closed = self.decoder.close().map_err(|decode::Malformed| BrokenOff);
+                    let closed = self.decoder.close().map_err(|Malformed| BrokenOff);
                     return Poll::Ready(closed.err().map(Err));
                 }
                 Ok(count) => {
                     if count >= self.next_read {
-                        self.next_read = (self.next_read * 2).min(LARGEST_READ);
+                        self.next_read = (self.next_read * 2).min(MAX_READ);
                     } else if count < self.next_read / 2 {
                         // What is read next to a piece still queued needs another block.
-                        self.next_read = (self.next_read / 2).max(FIRST_READ);
+                        self.next_read = (self.next_read / 2).max(MIN_READ);
                     }
                     self.input = self.room.split().freeze();
                 }
@@ -266,6 +333,11 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
 pub struct Waiting {
     /// The part of a head that came so far.
     partial: Vec<u8>,
+    /// Whether it may be a whole one: it came behind an interim answer.
+    is_unread: bool,
     /// Bytes of interim answers.
     interim: usize,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,10 @@
 //! A request on its way out: its head, then its body, framed (RFC 9112 section 7.1). What is at
 //! hand goes out in one call.
 
+use crate::http1::encode;
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::{Body, Frame};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
@@ -16,8 +16,6 @@ pub struct Outbound<B> {
     pub body: B,
     /// Whether it goes in chunks. If not, Content-Length was announced and is what it has.
     pub chunked: bool,
-    /// The request's Trailer: trailers it does not name stay behind.
-    pub trailer: Option<HeaderValue>,
 }
 
 /// Where sending stands.
@@ -74,6 +72,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     /// Whether not a byte went out.
     pub(super) fn is_unsent(&self) -> bool {
         self.head_sent == 0
+    }
+
+    /// Whether some of it went out, and not all.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.is_unsent() && !self.is_over()
     }
 
     /// Whether a head of this length went out.
@@ -172,20 +175,19 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
 
     /// Takes the body's next frame, if there is one by now.
     fn fetch(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
-        let Some(Outbound { body, chunked, trailer }) = &mut self.outbound else { return Ok(()) };
+        let Some(Outbound { body, chunked }) = &mut self.outbound else { return Ok(()) };
         // An empty frame (over HTTP/2 the last DATA often is one) is nothing to send, and nobody
         // would wake us for the one after it.
         while self.state == State::Streaming && self.chunk.is_empty() {
             let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else { return Ok(()) };
             let frame = frame.transpose().map_err(|_| Broken)?;
-            let line_end: &[u8] = if self.began_chunks { b"\r\n" } else { b"" };
+            let line_end: &[u8] = if self.began_chunks { encode::CHUNK_END } else { b"" };
             match frame.map(Frame::into_data) {
                 Some(Ok(data)) => {
                     // An empty chunk would be the last one.
                     if *chunked && !data.is_empty() {
                         self.line.extend_from_slice(line_end);
-                        // Writing to memory cannot fail.
-                        let _ = write!(self.line, "{:x}\r\n", data.len());
+                        encode::begin_chunk(&mut self.line, data.len());
                         self.began_chunks = true;
                     } else if !*chunked && body.is_end_stream() {
                         self.state = State::Last;
@@ -197,13 +199,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                         last.and_then(Result::err).and_then(|frame| frame.into_trailers().ok());
                     if *chunked {
                         self.line.extend_from_slice(line_end);
-                        self.line.extend_from_slice(b"0\r\n");
-                        for (name, value) in trailers.iter().flatten() {
-                            if trailer.as_ref().is_some_and(|trailer| names(trailer, name)) {
-                                write_field(&mut self.line, name, value);
-                            }
-                        }
-                        self.line.extend_from_slice(b"\r\n");
+                        encode::last_chunk(&mut self.line, trailers.as_ref());
                     }
                     self.state = State::Last;
                 }
@@ -211,29 +207,6 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
         }
         Ok(())
     }
-}
-
-fn names(trailer: &HeaderValue, name: &HeaderName) -> bool {
-    let named = trailer.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-    named.into_iter().any(|named| named.eq_ignore_ascii_case(name.as_str().as_bytes()))
-}
-
-/// Appends a request line and fields, without the blank line that ends a head.
-pub fn write_head(head: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMap) {
-    for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
-        head.extend_from_slice(part.as_bytes());
-    }
-    for (name, value) in headers {
-        write_field(head, name, value);
-    }
-}
-
-/// Appends one field.
-pub fn write_field(head: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    head.extend_from_slice(name.as_str().as_bytes());
-    head.extend_from_slice(b": ");
-    head.extend_from_slice(value.as_bytes());
-    head.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -269,7 +242,7 @@ mod tests {
         for (pieces, chunked) in cases.into_iter().flat_map(|case| [(case, true), (case, false)]) {
             let body = Pieces(pieces.iter().copied().collect());
             let mut sending = Sending::nothing();
-            sending.begin(Some(Outbound { body, chunked, trailer: None }));
+            sending.begin(Some(Outbound { body, chunked }));
             let mut out = Vec::new();
             let polled = sending.poll(&mut Context::from_waker(Waker::noop()), &mut out, b"HEAD");
             assert!(matches!(polled, Poll::Ready(Ok(()))), "{pieces:?} waits for nothing");

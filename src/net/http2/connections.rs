@@ -5,6 +5,7 @@ use super::{Connection, dial};
 use crate::ground::clock::Moment;
 use crate::model::live::TargetLive;
 use crate::net::connect::ConnectError;
+use crate::net::timer;
 use crate::net::tls::Connector;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -138,7 +139,7 @@ impl Connections {
         };
         // Nobody leaves the line without being told.
         let told = |outcome: Result<_, _>| outcome.unwrap_or(Err(ConnectError::Full));
-        if let Ok(outcome) = tokio::time::timeout_at(until.into(), &mut outcome).await {
+        if let Ok(outcome) = timer::timeout_at(until, &mut outcome).await {
             return told(outcome);
         }
         // A dial has its own time, and says what becomes of it.
@@ -303,6 +304,13 @@ impl Connections {
             }
         }
         self.tend(target);
+    }
+
+    /// Whether there are none, and none to come.
+    pub fn is_empty(&self) -> bool {
+        self.list.borrow().is_empty()
+            && self.dialling.borrow().is_none()
+            && self.line.borrow().is_empty()
     }
 
     /// Closes what has been idle too long, what is dead, and what its target leaves; and one

@@ -8,9 +8,10 @@ mod send;
 pub mod stream;
 
 use super::connect::{self, ConnectError};
-use super::http1::head::LARGEST_HEAD;
 use super::target_stream::TargetStream;
+use super::timer;
 use super::tls::{self, Connector};
+use crate::http1::response::MAX_HEAD;
 use bytes::Bytes;
 use connections::Connections;
 use h2::client::{Builder, SendRequest};
@@ -45,7 +46,7 @@ const MOST_OVERHEAD: usize = MOST_STREAMS * (1 << 20);
 const MOST_UNSENT: usize = 128 * 1_024;
 /// The bound of an answer's head and of its trailers. HTTP/2 counts 32 bytes more for each field (RFC 9113 section
 /// 6.5.2), and HTTP/1.1 takes a hundred fields.
-pub const LARGEST_HEADER_LIST: u32 = LARGEST_HEAD as u32 + 100 * 32;
+pub const MAX_HEADER_LIST: u32 = MAX_HEAD as u32 + 100 * 32;
 /// Streams that clients took back and whose late frames are known for what they are. Later ones
 /// are resets of the library's own, whose number it would close a connection for: any client could
 /// take that from all others.
@@ -115,7 +116,7 @@ impl Connection {
         let moment = REST * 2_u32.pow(refusals.min(MAX_RESTS_DOUBLED));
         let (this, home) = (Rc::downgrade(self), Weak::clone(home));
         tokio::task::spawn_local(async move {
-            tokio::time::sleep(moment).await;
+            timer::sleep(moment).await;
             if let Some(this) = this.upgrade() {
                 this.rests.set(false);
             }
@@ -236,7 +237,7 @@ async fn dial(
         Ok((sender, driver))
     };
     let (sender, mut driver) =
-        tokio::time::timeout(timeout, ready).await.map_err(|_| ConnectError::Timeout)??;
+        timer::timeout(timeout, ready).await.map_err(|_| ConnectError::Timeout)??;
     let pings = driver.ping_pong();
     let let_go = Rc::new(Notify::new());
     let is_let_go = Rc::clone(&let_go);
@@ -248,7 +249,7 @@ async fn dial(
             () = is_let_go.notified() => {}
         }
         // Whoever does not even take a goodbye does not keep the socket.
-        let _ = tokio::time::timeout(GOODBYE, driver).await;
+        let _ = timer::timeout(GOODBYE, driver).await;
     };
     let connection = Rc::new(Connection {
         sender: RefCell::new(Some(sender)),
@@ -290,7 +291,7 @@ fn builder() -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(MOST_UNSENT)
-        .max_header_list_size(LARGEST_HEADER_LIST)
+        .max_header_list_size(MAX_HEADER_LIST)
         .data_frame_budget(MOST_OVERHEAD)
         .initial_max_send_streams(UNTOLD)
         .max_concurrent_reset_streams(MOST_CANCELLED)

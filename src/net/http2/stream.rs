@@ -3,6 +3,7 @@
 use super::Connection;
 use super::connections::Connections;
 use super::send::{Broken, Sending};
+use crate::http1::response::Response;
 use crate::net::http1::{BrokenOff, Trouble};
 use crate::policy::headers::head::content_length;
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 
 /// Bytes of interim answers a target may send before its final head, as with HTTP/1.1.
-const MOST_INTERIM: usize = 1_024 * 1_024;
+const MAX_INTERIM: usize = 1_024 * 1_024;
 
 /// Room for one stream on a connection, given back when dropped.
 #[derive(Debug)]
@@ -162,34 +163,63 @@ impl<B> fmt::Debug for Stream<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
-    /// Sends, and waits for the final head, whose fields replace those in `headers`.
+    /// Sends, and waits for the final head, which takes the place of what is in `response`. An interim
+    /// one that was not asked for with [`Stream::poll_interim`] before is dropped.
     pub fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
-        headers: &mut HeaderMap,
-    ) -> Poll<Result<StatusCode, Trouble>> {
+        response: &mut Response,
+    ) -> Poll<Result<(), Trouble>> {
         if let Poll::Ready(Err(Broken)) = self.sending.poll(cx) {
             return Poll::Ready(Err(Trouble::BodyBroken));
         }
-        while let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
-            let interim = interim.map_err(|error| self.trouble(&error))?;
-            self.interim += size(interim.headers());
-            if self.interim > MOST_INTERIM {
-                return Poll::Ready(Err(Trouble::Malformed));
-            }
-        }
+        while self.next_interim(cx)?.is_some() {}
         let answer = ready!(Pin::new(&mut self.response).poll(cx));
         let (head, body) = answer.map_err(|error| self.trouble(&error))?.into_parts();
         self.place.connection.has_answered.set(true);
         self.place.connection.refusals.set(0);
         self.place.connection.is_active.set(true);
+        fill(response, head.status, &head.headers);
         self.left = match body.is_end_stream() {
             true => Some(0),
-            false => content_length(&head.headers),
+            false => content_length(&response.fields),
         };
         self.body = Some(body);
-        *headers = head.headers;
-        Poll::Ready(Ok(head.status))
+        Poll::Ready(Ok(()))
+    }
+
+    /// An interim head that came, which takes the place of what is in `response`; pending where none
+    /// did. Nothing of the request is sent by it.
+    ///
+    /// # Errors
+    /// When there will be no answer, or too many interim ones came.
+    pub fn poll_interim(
+        &mut self,
+        cx: &mut Context<'_>,
+        response: &mut Response,
+    ) -> Poll<Result<(), Trouble>> {
+        match self.next_interim(cx)? {
+            None => Poll::Pending,
+            Some((status, headers)) => {
+                fill(response, status, &headers);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn next_interim(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<(StatusCode, HeaderMap)>, Trouble> {
+        let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) else {
+            return Ok(None);
+        };
+        let interim = interim.map_err(|error| self.trouble(&error))?.into_parts().0;
+        self.interim += size(&interim.headers);
+        if self.interim > MAX_INTERIM {
+            return Err(Trouble::Malformed);
+        }
+        Ok(Some((interim.status, interim.headers)))
     }
 
     fn trouble(&self, error: &h2::Error) -> Trouble {
@@ -279,6 +309,14 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     /// How much of it is left, where that is known.
     pub fn left(&self) -> Option<u64> {
         self.left
+    }
+}
+
+/// Brings a head into the form in which one of HTTP/1.1 is read.
+fn fill(response: &mut Response, status: StatusCode, headers: &HeaderMap) {
+    response.begin(status);
+    for (name, value) in headers {
+        response.fields.append_named(name.as_str(), value.as_bytes());
     }
 }
 

@@ -6,6 +6,7 @@ use super::stream::{Place, Stream};
 use super::{MOST_STREAMS, STREAM_WINDOW};
 use crate::ground::clock::Moment;
 use crate::ground::name::Name;
+use crate::http1::response::Response as Head;
 use crate::model::live::TargetLive;
 use crate::model::roster::Roster;
 use crate::net::connect::ConnectError;
@@ -126,8 +127,9 @@ fn get() -> Request<()> {
 }
 
 async fn answer(stream: &mut Stream<Frames>) -> Result<StatusCode, Trouble> {
-    let mut headers = HeaderMap::new();
-    poll_fn(|cx| stream.poll_answer(cx, &mut headers)).await
+    let mut response = Head::default();
+    let answered = poll_fn(|cx| stream.poll_answer(cx, &mut response)).await;
+    answered.map(|()| response.status)
 }
 
 /// The whole body and its trailers; `Err` where it breaks off.
@@ -410,15 +412,16 @@ fn a_body_at_the_limit_goes_out_whoever_asks_for_room_meanwhile() {
             }
             let data = Frames(vec![Frame::data(Bytes::from_static(b"body"))]);
             let mut stream = scene.begin(Some(data)).await;
-            let (mut headers, mut polls) = (HeaderMap::new(), 0);
+            let (mut response, mut polls) = (Head::default(), 0);
             let answer = poll_fn(|cx| {
-                let answer = stream.poll_answer(cx, &mut headers);
+                let answer = stream.poll_answer(cx, &mut response);
                 // Before the stream has gone out.
                 polls += 1;
                 assert!(polls > 1 || scene.connections.room(false).is_none());
                 answer
             });
-            assert_eq!(answer.await, Ok(StatusCode::OK), "{streams}");
+            assert_eq!(answer.await, Ok(()), "{streams}");
+            assert_eq!(response.status, StatusCode::OK, "{streams}");
         }
     });
 }
@@ -1020,6 +1023,37 @@ fn interim_heads_without_end_are_no_answer() {
         let mut stream = Scene::new(address, None).begin(None).await;
         assert_eq!(answer(&mut stream).await, Err(Trouble::Malformed));
     });
+}
+
+#[test]
+fn an_interim_head_is_handed_on_where_it_is_asked_for() {
+    // `:status: 103` and a field; `:status: 200` and another, and the end.
+    let frames = |ends: u8, block: &[u8]| {
+        [&[0, 0, block.len() as u8, 1, ends, 0, 0, 0, 1][..], block].concat()
+    };
+    let interim = frames(4, b"\x08\x03103\x00\x04link\x04</a>");
+    let last = frames(5, b"\x88\x00\x06server\x01x");
+    let answers: &'static [u8] = [interim, last].concat().leak();
+    for asks in [true, false] {
+        run(async move {
+            let (address, _) = raw(answers, false).await;
+            let mut stream = Scene::new(address, None).begin(None).await;
+            let (mut head, mut hints) = (Head::default(), 0);
+            let answered = poll_fn(|cx| {
+                while asks && stream.poll_interim(cx, &mut head)? == Poll::Ready(()) {
+                    assert_eq!(head.status, StatusCode::EARLY_HINTS);
+                    assert_eq!(head.fields.get_named("link"), Some(&b"</a>"[..]));
+                    hints += 1;
+                }
+                stream.poll_answer(cx, &mut head)
+            });
+            assert_eq!(answered.await, Ok(()));
+            assert_eq!(hints, i32::from(asks));
+            assert_eq!(head.status, StatusCode::OK);
+            assert_eq!(head.fields.get_named("server"), Some(&b"x"[..]));
+            assert!(head.fields.get_named("link").is_none());
+        });
+    }
 }
 
 #[test]

@@ -170,44 +170,59 @@ impl SetCookieTemplate {
 
     /// The value of the main line.
     pub fn line(&self, token: &str, ending: Option<Ending<'_>>) -> Vec<u8> {
-        self.main.line(token, ending)
+        let mut line = Vec::new();
+        self.write(&mut line, token, ending);
+        line
     }
 
     /// The value of the CORS twin's line, which follows the main one.
     pub fn twin_line(&self, token: &str, ending: Option<Ending<'_>>) -> Vec<u8> {
-        self.twin.line(token, ending)
+        let mut line = Vec::new();
+        self.write_twin(&mut line, token, ending);
+        line
+    }
+
+    /// Appends the value of the main line.
+    pub fn write(&self, line: &mut Vec<u8>, token: &str, ending: Option<Ending<'_>>) {
+        self.main.write(line, token, ending);
+    }
+
+    /// Appends the value of the CORS twin's line.
+    pub fn write_twin(&self, line: &mut Vec<u8>, token: &str, ending: Option<Ending<'_>>) {
+        self.twin.write(line, token, ending);
     }
 }
 
 impl Line {
-    fn line(&self, token: &str, ending: Option<Ending<'_>>) -> Vec<u8> {
+    fn write(&self, line: &mut Vec<u8>, token: &str, ending: Option<Ending<'_>>) {
         let attributes = &self.tail[self.attributes_at..];
         match ending {
-            None => self.joined(token, [], attributes),
+            None => self.join(line, token, [], attributes),
             Some(Ending { date, max_age }) if max_age == self.usual_age => {
-                self.joined(token, [EXPIRES, date.as_bytes()], &self.tail)
+                self.join(line, token, [EXPIRES, date.as_bytes()], &self.tail);
             }
             // Another group's pin in the cookie lives longer.
             Some(Ending { date, max_age }) => {
                 let (mut digits, date) = (itoa::Buffer::new(), date.as_bytes());
                 let max_age = digits.format(max_age).as_bytes();
-                self.joined(token, [EXPIRES, date, MAX_AGE.as_bytes(), max_age], attributes)
+                self.join(line, token, [EXPIRES, date, MAX_AGE.as_bytes(), max_age], attributes);
             }
         }
     }
 
-    /// With no byte of room to spare: a field value made of it is then not copied.
-    fn joined<const N: usize>(&self, token: &str, ending: [&[u8]; N], tail: &[u8]) -> Vec<u8> {
-        let ends: usize = ending.iter().map(|part| part.len()).sum();
-        let length = self.name.len() + token.len() + ends + tail.len();
-        let mut line = Vec::with_capacity(length);
+    fn join<const N: usize>(
+        &self,
+        line: &mut Vec<u8>,
+        token: &str,
+        ending: [&[u8]; N],
+        tail: &[u8],
+    ) {
         line.extend_from_slice(&self.name);
         line.extend_from_slice(token.as_bytes());
         for part in ending {
             line.extend_from_slice(part);
         }
         line.extend_from_slice(tail);
-        line
     }
 }
 

@@ -2,35 +2,43 @@
 //! proved holds for whatever follows on the connection (RFC 4559 section 6). A target's connection
 //! over which this happened must serve no other client.
 
-use http::HeaderMap;
-use http::header::{
-    AUTHORIZATION, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE,
-};
+use crate::http1::fields::{Fields, NameSet};
+use crate::http1::name::Name;
 
 /// The schemes that are of the connection.
 const SCHEMES: [&[u8]; 2] = [b"ntlm", b"negotiate"];
-const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
-const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
+/// Fields with credentials.
+const CREDENTIALS: [Name; 2] = [Name::Authorization, Name::ProxyAuthorization];
+/// Fields with challenges and what follows on them.
+const CHALLENGES: [Name; 4] = [
+    Name::WwwAuthenticate,
+    Name::ProxyAuthenticate,
+    Name::AuthenticationInfo,
+    Name::ProxyAuthenticationInfo,
+];
 
 /// Whether a request authenticates the connection it goes over: its credentials are of such a scheme.
-pub fn is_in_request(headers: &HeaderMap) -> bool {
-    let values = [AUTHORIZATION, PROXY_AUTHORIZATION];
-    values.iter().flat_map(|name| headers.get_all(name)).any(|value| {
-        let value = value.as_bytes().trim_ascii_start();
-        let end = value.iter().position(|byte| !is_token(*byte)).unwrap_or(value.len());
-        is_scheme(&value[..end])
-    })
+pub fn is_in_request(fields: &Fields) -> bool {
+    fields.has_any(NameSet::of(&CREDENTIALS))
+        && CREDENTIALS.iter().any(|name| fields.all(*name).any(authenticates_the_connection))
+}
+
+fn authenticates_the_connection(credentials: &[u8]) -> bool {
+    let value = credentials.trim_ascii_start();
+    let end = value.iter().position(|byte| !is_token(*byte)).unwrap_or(value.len());
+    is_scheme(&value[..end])
 }
 
 /// Whether an answer goes on with it: it carries a token after such a scheme. A bare offer of the
 /// scheme does not count.
-pub fn is_in_answer(headers: &HeaderMap) -> bool {
-    let names =
-        [WWW_AUTHENTICATE, PROXY_AUTHENTICATE, AUTHENTICATION_INFO, PROXY_AUTHENTICATION_INFO];
-    let mut values = names.iter().flat_map(|name| headers.get_all(name));
+pub fn is_in_answer(fields: &Fields) -> bool {
+    if !fields.has_any(NameSet::of(&CHALLENGES)) {
+        return false;
+    }
+    let mut values = CHALLENGES.iter().flat_map(|name| fields.all(*name));
     // Challenges and their parameters are both separated by commas (RFC 9110 section 11.6.1); a token
     // and a scheme have none in them. One in a quoted string is rather taken for a token than missed.
-    values.any(|value| value.as_bytes().split(|byte| *byte == b',').any(has_token))
+    values.any(|value| value.split(|byte| *byte == b',').any(has_token))
 }
 
 /// Whether a challenge is such a scheme and something after it.
@@ -43,20 +51,16 @@ fn is_scheme(word: &[u8]) -> bool {
     SCHEMES.iter().any(|scheme| scheme.eq_ignore_ascii_case(word))
 }
 
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let line = |(name, value): &(&'static str, &'static str)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        };
-        lines.iter().map(line).collect()
+    fn fields(lines: &[(&str, &str)]) -> Fields {
+        lines.iter().copied().collect()
     }
 
     #[test]
@@ -76,7 +80,7 @@ mod tests {
             (&[("x-authorization", "NTLM x")], false),
             (&[], false),
         ] {
-            assert_eq!(is_in_request(&headers(lines)), expected, "{lines:?}");
+            assert_eq!(is_in_request(&fields(lines)), expected, "{lines:?}");
         }
     }
 
@@ -99,7 +103,7 @@ mod tests {
             (&[("authentication-info", "nextnonce=\"x\"")], false),
             (&[], false),
         ] {
-            assert_eq!(is_in_answer(&headers(lines)), expected, "{lines:?}");
+            assert_eq!(is_in_answer(&fields(lines)), expected, "{lines:?}");
         }
     }
 }

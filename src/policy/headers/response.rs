@@ -2,7 +2,9 @@
 //! header modification for your Application Load Balancer").
 
 use super::names::{belongs_to_the_hop, is_ours};
-use http::header::{HeaderMap, HeaderName, HeaderValue, SERVER};
+use crate::http1::fields::Fields;
+use crate::http1::name::Name;
+use http::header::{HeaderName, HeaderValue};
 
 /// What becomes of `Server`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,18 +47,16 @@ impl ResponseFields {
     }
 
     /// Writes them into an answer's head, whose hop-by-hop fields are gone.
-    pub fn write(&self, headers: &mut HeaderMap, origin: Origin) {
+    pub fn write(&self, fields: &mut Fields, origin: Origin) {
         for (name, value) in &self.fields {
-            headers.insert(name.clone(), value.clone());
+            fields.set_named(name.as_str(), value.as_bytes());
         }
         match (self.server, origin) {
             (ServerField::Pass, _) | (ServerField::Own, Origin::Target) => {}
             (ServerField::Own, Origin::Own) => {
-                headers.insert(SERVER, HeaderValue::from_static(OWN_NAME));
+                fields.set(Name::Server, OWN_NAME.as_bytes());
             }
-            (ServerField::Remove, _) => {
-                headers.remove(SERVER);
-            }
+            (ServerField::Remove, _) => fields.remove(Name::Server),
         }
     }
 }
@@ -85,18 +85,15 @@ pub fn why_reserved(name: &HeaderName) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn written(server: ServerField, origin: Origin, sent: &[(&'static str, &str)]) -> Vec<String> {
+    fn written(server: ServerField, origin: Origin, sent: &[(&str, &str)]) -> Vec<String> {
         let hsts = HeaderName::from_static("strict-transport-security");
-        let fields = [(hsts, HeaderValue::from_static("max-age=1"))];
-        let mut headers = HeaderMap::new();
-        for (name, value) in sent {
-            headers.append(HeaderName::from_static(name), value.parse().unwrap());
-        }
-        ResponseFields::new(fields, server).write(&mut headers, origin);
-        let show = |(name, value): (&HeaderName, &HeaderValue)| {
-            format!("{name}: {}", value.to_str().unwrap())
-        };
-        let mut lines: Vec<_> = headers.iter().map(show).collect();
+        let ours = [(hsts, HeaderValue::from_static("max-age=1"))];
+        let mut fields: Fields = sent.iter().copied().collect();
+        ResponseFields::new(ours, server).write(&mut fields, origin);
+        let mut written = Vec::new();
+        fields.write(&mut written);
+        let mut lines: Vec<_> =
+            std::str::from_utf8(&written).unwrap().lines().map(str::to_owned).collect();
         lines.sort();
         lines
     }
@@ -110,7 +107,7 @@ mod tests {
 
     #[test]
     fn server_passes_is_ours_or_goes() {
-        let server = |rule, origin, sent: &[(&'static str, &str)]| {
+        let server = |rule, origin, sent: &[(&str, &str)]| {
             written(rule, origin, sent).into_iter().find(|line| line.starts_with("server"))
         };
         let theirs = [("server", "nginx/1.22")];

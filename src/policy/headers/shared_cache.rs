@@ -1,12 +1,16 @@
 //! Whether a shared cache may keep an answer, and the pin we write into it with it (RFC 9111). Values
 //! in, an opinion out; what is done about it is decided where cookies are written.
 
+use crate::http1::fields::{Fields, NameSet};
+use crate::http1::name::Name;
 use crate::policy::affinity::cookie_date;
-use http::header::{CACHE_CONTROL, DATE, EXPIRES};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 
 /// What tells shared caches to keep an answer without our cookie (RFC 9111 section 5.2.2.4).
-pub const GUARD: HeaderValue = HeaderValue::from_static("no-cache=\"set-cookie\"");
+pub const GUARD: &str = "no-cache=\"set-cookie\"";
+
+/// The fields that say how long an answer may be kept.
+const SPEAKS: NameSet = NameSet::of(&[Name::CacheControl, Name::Expires]);
 
 /// What an answer says to shared caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,16 +35,9 @@ pub enum SharedCache {
 /// What a shared cache may do with the answer to a request of this method (RFC 9111 section 3).
 /// `now` is in seconds since 1970. `Authorization` is not looked at (section 3.5): a cache that leaves
 /// such an answer out loses nothing by what is done for one that keeps it.
-pub fn read(method: &Method, status: StatusCode, headers: &HeaderMap, now: u64) -> Read {
-    // One walk over the names: most answers have neither, and two look-ups cost more.
-    let (mut speaks, mut expires) = (false, false);
-    for name in headers.keys() {
-        speaks |= *name == CACHE_CONTROL;
-        expires |= *name == EXPIRES;
-    }
-    let said = if speaks { Said::of(headers) } else { Said::default() };
-    let said = Said { expires, ..said };
-    Read { cache: said.to(method, status, headers, now), is_guarded: said.guarded }
+pub fn read(method: &Method, status: StatusCode, fields: &Fields, now: u64) -> Read {
+    let said = if fields.has_any(SPEAKS) { Said::of(fields) } else { Said::default() };
+    Read { cache: said.to(method, status, fields, now), is_guarded: said.guarded }
 }
 
 /// The statuses a cache may keep without being told how long (RFC 9110 section 15.1), and 304, whose
@@ -68,23 +65,17 @@ struct Said {
 }
 
 impl Said {
-    fn of(headers: &HeaderMap) -> Self {
-        let mut said = Self::default();
-        for line in headers.get_all(CACHE_CONTROL) {
-            for (name, value) in directives(line.as_bytes()) {
+    fn of(fields: &Fields) -> Self {
+        let mut said = Self { expires: fields.has(Name::Expires), ..Self::default() };
+        for line in fields.all(Name::CacheControl) {
+            for (name, value) in directives(line) {
                 said.note(name, value);
             }
         }
         said
     }
 
-    fn to(
-        &self,
-        method: &Method,
-        status: StatusCode,
-        headers: &HeaderMap,
-        now: u64,
-    ) -> SharedCache {
+    fn to(&self, method: &Method, status: StatusCode, fields: &Fields, now: u64) -> SharedCache {
         let is_read = matches!(*method, Method::GET | Method::HEAD);
         // RFC 9110 section 9.3.3 and RFC 5789 section 2: these two with explicit freshness alone.
         if !is_read && !matches!(*method, Method::POST | Method::PATCH) || status.is_informational()
@@ -97,7 +88,7 @@ impl Said {
         let expires = self.expires;
         let is_fresh = self.public
             || self.s_maxage
-            || self.max_age.unwrap_or_else(|| expires && expires_ahead(headers, now));
+            || self.max_age.unwrap_or_else(|| expires && expires_ahead(fields, now));
         if is_fresh {
             SharedCache::IsFresh
         } else if self.max_age.is_some() || expires || is_read && is_kept_by_guess(status) {
@@ -140,10 +131,10 @@ fn is_above_zero(value: &[u8]) -> bool {
 
 /// Whether `Expires` is later than the answer's own `Date`, or than now where it has none (RFC 9111
 /// section 4.2.1): the difference is how long a cache keeps it, whatever both clocks say.
-fn expires_ahead(headers: &HeaderMap, now: u64) -> bool {
-    let date = |line: &HeaderValue| cookie_date::read(line.as_bytes());
-    let made = headers.get(DATE).and_then(date).unwrap_or(now);
-    headers.get_all(EXPIRES).iter().any(|line| date(line).is_some_and(|end| end > made))
+fn expires_ahead(fields: &Fields, now: u64) -> bool {
+    let made = fields.get(Name::Date).and_then(cookie_date::read).unwrap_or(now);
+    let mut ends = fields.all(Name::Expires).filter_map(cookie_date::read);
+    ends.any(|end| end > made)
 }
 
 /// The directives of a line, each with its argument, unquoted (RFC 9111 section 5.2: a token or a
@@ -185,14 +176,8 @@ mod tests {
 
     const NOW: u64 = 784_111_777; // Sun, 06 Nov 1994 08:49:37 GMT
 
-    fn fields(lines: &[&str]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            let (name, value) = line.split_once(": ").unwrap();
-            let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
-            headers.append(name, value.parse().unwrap());
-        }
-        headers
+    fn fields(lines: &[&str]) -> Fields {
+        lines.iter().map(|line| line.split_once(": ").unwrap()).collect()
     }
 
     fn of(method: &str, status: u16, lines: &[&str]) -> SharedCache {
@@ -281,8 +266,8 @@ mod tests {
         assert_eq!(of("GET", 101, fresh), MayNotStore);
     }
 
-    fn is_guarded(headers: &HeaderMap) -> bool {
-        read(&Method::GET, StatusCode::OK, headers, NOW).is_guarded
+    fn is_guarded(fields: &Fields) -> bool {
+        read(&Method::GET, StatusCode::OK, fields, NOW).is_guarded
     }
 
     #[test]
@@ -298,28 +283,24 @@ mod tests {
             ("private=\"set-cookie\"", false),
             ("x=\"no-cache=set-cookie\"", false),
         ] {
-            let headers = fields(&[&format!("cache-control: {line}")]);
-            assert_eq!(is_guarded(&headers), expected, "{line}");
+            let answer = fields(&[&format!("cache-control: {line}")]);
+            assert_eq!(is_guarded(&answer), expected, "{line}");
         }
-        assert!(!is_guarded(&HeaderMap::new()));
+        assert!(!is_guarded(&Fields::default()));
         assert!(is_guarded(&fields(&[
             "cache-control: public",
             "cache-control: no-cache=\"set-cookie\""
         ])));
-        let mut guarded = HeaderMap::new();
-        guarded.append(CACHE_CONTROL, GUARD);
+        let mut guarded = Fields::default();
+        guarded.append(Name::CacheControl, GUARD.as_bytes());
         assert!(is_guarded(&guarded), "ours is one");
     }
 
     proptest! {
         #[test]
         fn whatever_a_target_writes_is_read_without_a_panic(line in prop::collection::vec(32..=255u8, 0..100)) {
-            let mut headers = HeaderMap::new();
-            if let Ok(value) = HeaderValue::from_bytes(&line) {
-                headers.append(CACHE_CONTROL, value.clone());
-                headers.append(EXPIRES, value);
-            }
-            read(&Method::GET, StatusCode::OK, &headers, NOW);
+            let answer: Fields = [("cache-control", &line), ("expires", &line)].into_iter().collect();
+            read(&Method::GET, StatusCode::OK, &answer, NOW);
         }
 
         /// However it is written and whatever stands beside it.

@@ -2,7 +2,8 @@
 
 use super::pattern::{Pattern, is_visible};
 use crate::ground::cidr::AddressSet;
-use http::{HeaderMap, HeaderName};
+use crate::http1::fields::Fields;
+use http::HeaderName;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -77,7 +78,7 @@ pub struct Subject<'r> {
     /// The method, as sent.
     pub method: &'r str,
     /// All fields.
-    pub headers: &'r HeaderMap,
+    pub headers: &'r Fields,
     /// The client's address, as `trusted_proxies` make it.
     pub address: IpAddr,
 }
@@ -132,9 +133,8 @@ impl Conditions {
 impl FieldCondition {
     /// Whether one line of the field matches; they are tried in order. A line with anything but
     /// visible ASCII and blanks matches nothing, not even `*`.
-    fn holds(&self, headers: &HeaderMap) -> bool {
-        headers.get_all(&self.name).iter().any(|line| {
-            let line = line.as_bytes();
+    fn holds(&self, fields: &Fields) -> bool {
+        fields.all_named(self.name.as_str()).any(|line| {
             let text =
                 std::str::from_utf8(line).ok().filter(|_| line.iter().all(|&b| is_visible(b)));
             text.is_some_and(|text| self.values.iter().any(|value| value.matches(text)))

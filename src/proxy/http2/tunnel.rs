@@ -1,9 +1,8 @@
 //! A stream that carries another protocol's bytes both ways (RFC 8441 section 5).
 
-use super::Open;
-use super::incoming::poll_data;
-use super::outflow::{Outflow, Pieces, Queued};
-use super::stream::poll_room;
+use super::recv_body::poll_data;
+use super::send_budget::{BudgetedBuf, Pieces, SendBudget, poll_room};
+use super::slot::StreamSlot;
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
 use std::fmt;
@@ -15,13 +14,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The client's end of a tunnel. Dropping it before its end was said resets the stream.
 pub struct StreamTunnel {
-    sender: SendStream<Queued>,
+    sender: SendStream<BudgetedBuf>,
     receiver: RecvStream,
     /// Received and not yet read.
     first: Bytes,
-    outflow: Rc<Outflow>,
+    budget: Rc<SendBudget>,
     pieces: Pieces,
-    open: Open,
+    slot: StreamSlot,
 }
 
 impl fmt::Debug for StreamTunnel {
@@ -32,17 +31,17 @@ impl fmt::Debug for StreamTunnel {
 
 impl StreamTunnel {
     pub(super) fn new(
-        sender: SendStream<Queued>,
+        sender: SendStream<BudgetedBuf>,
         receiver: RecvStream,
-        outflow: Rc<Outflow>,
-        open: Open,
+        budget: Rc<SendBudget>,
+        slot: StreamSlot,
     ) -> Self {
-        Self { sender, receiver, first: Bytes::new(), outflow, pieces: Pieces::default(), open }
+        Self { sender, receiver, first: Bytes::new(), budget, pieces: Pieces::default(), slot }
     }
 }
 
 /// Bytes sent at once at most.
-const LARGEST_PIECE: usize = 16 << 10;
+const MAX_PIECE: usize = 16 << 10;
 
 fn gone() -> io::Error {
     io::ErrorKind::ConnectionReset.into()
@@ -60,7 +59,7 @@ impl AsyncRead for StreamTunnel {
                 None => return Poll::Ready(Ok(())),
                 Some(Err(_)) => return Poll::Ready(Err(gone())),
                 Some(Ok(data)) => {
-                    this.open.progress.watch.note_read(data.len());
+                    this.slot.deadline.io.add_read(data.len());
                     this.first = data;
                 }
             }
@@ -85,17 +84,17 @@ impl AsyncWrite for StreamTunnel {
         if this.sender.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(gone()));
         }
-        if this.outflow.is_full(cx) {
+        if this.budget.is_full(cx) {
             return Poll::Pending;
         }
-        this.sender.reserve_capacity(bytes.len().min(LARGEST_PIECE));
-        let room = ready!(poll_room(&mut this.sender, cx)).map_err(|_| gone())?;
-        let count = room.min(bytes.len()).min(LARGEST_PIECE);
+        this.sender.reserve_capacity(bytes.len().min(MAX_PIECE));
+        let room = ready!(poll_room(&mut this.sender, cx)).ok_or_else(gone)?;
+        let count = room.min(bytes.len()).min(MAX_PIECE);
         let piece =
-            Queued::new(Bytes::copy_from_slice(&bytes[..count]), &this.outflow, &this.pieces);
+            BudgetedBuf::new(Bytes::copy_from_slice(&bytes[..count]), &this.budget, &this.pieces);
         this.sender.send_data(piece, false).map_err(|_| gone())?;
-        this.open.note_payload(count);
-        this.open.progress.watch.add_written(count);
+        this.slot.note_payload(count);
+        this.slot.deadline.io.add_written(count);
         Poll::Ready(Ok(count))
     }
 
@@ -106,7 +105,7 @@ impl AsyncWrite for StreamTunnel {
 
     /// The end of a tunnel's one direction is the end of the stream's.
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let end = Queued::new(Bytes::new(), &self.outflow, &self.pieces);
+        let end = BudgetedBuf::new(Bytes::new(), &self.budget, &self.pieces);
         // It fails where the stream is gone: then its end was said otherwise.
         let _ = self.sender.send_data(end, true);
         Poll::Ready(Ok(()))

@@ -1,5 +1,4 @@
 use super::*;
-use http::HeaderValue;
 use proptest::prelude::*;
 
 fn pair(key: Option<&str>, value: &str) -> PairCondition {
@@ -14,13 +13,8 @@ fn field(name: &str, values: &[&str]) -> FieldCondition {
     FieldCondition { name: name.parse().unwrap(), values }
 }
 
-fn lines(fields: &[(&str, &[u8])]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        let name: HeaderName = name.parse().unwrap();
-        headers.append(name, HeaderValue::from_bytes(value).unwrap());
-    }
-    headers
+fn lines(fields: &[(&str, &[u8])]) -> Fields {
+    fields.iter().copied().collect()
 }
 
 /// What fails for `GET http://shop.example/cart` from 192.0.2.7, with this query and these fields.
@@ -152,7 +146,7 @@ proptest! {
     fn whatever_a_client_sends_is_judged_and_a_star_takes_every_visible_line(
         query in "[ -~]{0,40}",
         value in prop::collection::vec(any::<u8>().prop_filter("no line end", |b| {
-            HeaderValue::from_bytes(&[*b]).is_ok()
+            http::HeaderValue::from_bytes(&[*b]).is_ok()
         }), 0..12),
     ) {
         let conditions = Conditions { headers: vec![field("x", &["*"])], ..Conditions::default() };
@@ -232,7 +226,7 @@ proptest! {
         method in prop_oneof![Just("GET"), Just("PUT")],
         address in prop_oneof![Just("10.1.0.1"), Just("10.2.0.1"), Just("192.0.2.1")],
     ) {
-        let headers = HeaderMap::new();
+        let headers = Fields::default();
         let address = address.parse().unwrap();
         let (host, path) = (host.as_str(), path.as_str());
         let subject = Subject { host, path, query: "", method, headers: &headers, address };

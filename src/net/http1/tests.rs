@@ -1,0 +1,400 @@
+use super::*;
+use crate::http1::name::Name;
+use http_body_util::Empty;
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Waker;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+/// A body that has come so far, the rest of which may come later.
+#[derive(Clone, Debug, Default)]
+struct Coming(Rc<RefCell<(Vec<Frame<Bytes>>, bool)>>);
+
+impl Coming {
+    fn push(&self, piece: &'static str) {
+        self.0.borrow_mut().0.push(Frame::data(piece.into()));
+    }
+
+    fn push_trailers(&self, fields: &[(&'static str, &'static str)]) {
+        let field = |&(name, value)| {
+            (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+        };
+        let trailers = fields.iter().map(field).collect();
+        self.0.borrow_mut().0.push(Frame::trailers(trailers));
+    }
+
+    fn end(&self) {
+        self.0.borrow_mut().1 = true;
+    }
+}
+
+impl Body for Coming {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let (frames, has_ended) = &mut *self.0.borrow_mut();
+        match (frames.is_empty(), *has_ended) {
+            (false, _) => Poll::Ready(Some(Ok(frames.remove(0)))),
+            (true, true) => Poll::Ready(None),
+            (true, false) => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let (frames, has_ended) = &*self.0.borrow();
+        frames.is_empty() && *has_ended
+    }
+}
+
+/// A connection, its target, and an exchange on it.
+struct Scene<B> {
+    connection: Connection<B>,
+    target: TcpStream,
+    waiting: Waiting,
+    response: Response,
+    scratch: Vec<u8>,
+    method: Method,
+    head: &'static [u8],
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Scene<B> {
+    async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connected = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (target, _) = listener.accept().await.unwrap();
+        target.set_nodelay(true).unwrap();
+        Self {
+            connection: Connection::new(TargetStream::Plain(connected), None),
+            target,
+            waiting: Waiting::default(),
+            response: Response::default(),
+            scratch: vec![0; 4_096],
+            method: Method::GET,
+            head: GET,
+        }
+    }
+
+    fn begin(&mut self, outbound: Option<Outbound<B>>) {
+        self.connection.begin(outbound);
+        self.waiting = Waiting::default();
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, Trouble>> {
+        let Self { connection, waiting, response, scratch, method, head, .. } = self;
+        let request = Request { method, head };
+        connection.poll_answer(cx, request, waiting, scratch, response)
+    }
+
+    /// Polls once, without being woken by anything.
+    fn look(&mut self) -> Poll<Result<Answered, Trouble>> {
+        self.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    async fn answered(&mut self) -> Result<Answered, Trouble> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.target.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Reads at the target until this was all that came.
+    async fn takes(&mut self, expected: &str) {
+        let mut bytes = vec![0; expected.len()];
+        self.target.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    }
+
+    /// Waits until the runtime was told of what the target said.
+    async fn readable(&self) {
+        let TargetStream::Plain(stream) = &self.connection.stream else { return };
+        stream.readable().await.unwrap();
+    }
+
+    async fn body(&mut self) -> Result<Vec<u8>, BrokenOff> {
+        let mut body = Vec::new();
+        while let Some(frame) = poll_fn(|cx| self.connection.poll_frame(cx)).await {
+            body.extend(frame?.into_data().unwrap_or_default());
+        }
+        Ok(body)
+    }
+}
+
+fn run(scene: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(scene);
+}
+
+#[test]
+fn a_head_and_a_small_body_come_with_one_read() {
+    run(async {
+        let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
+        scene.begin(None);
+        assert!(scene.look().is_pending());
+        scene.takes(std::str::from_utf8(GET).unwrap()).await;
+        scene.write("HTTP/1.1 200 OK\r\nServer: x\r\ncontent-length: 5\r\n\r\nhello").await;
+        assert_eq!(scene.answered().await, Ok(Answered::Final));
+        assert_eq!(scene.response.fields.get(Name::Server), Some(&b"x"[..]));
+        // It is there already.
+        let frame = scene.connection.poll_frame(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Some(Ok(frame))) = frame else { panic!("it has to be read for") };
+        assert_eq!(frame.into_data().unwrap(), "hello");
+        assert!(scene.connection.is_done() && scene.connection.rest());
+        assert!(!scene.connection.had_body());
+    });
+}
+
+/// Answers to a GET, with the body that belongs to them.
+const ANSWERS: [(&str, &str); 4] = [
+    ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx-a: b\r\n\r\nhello", "hello"),
+    (
+        "HTTP/1.1 200 Fine\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhe\r\n3;x\r\nllo\r\n0\r\nx: y\r\n\r\n",
+        "hello",
+    ),
+    ("HTTP/1.1 204 No Content\r\n\r\n", ""),
+    (
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab",
+        "ab",
+    ),
+];
+
+#[test]
+fn an_answer_is_the_same_wherever_it_is_cut() {
+    run(async {
+        let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
+        for (text, body) in ANSWERS {
+            for cut in 1..=text.len() {
+                let (first, second) = text.as_bytes().split_at(cut);
+                scene.begin(None);
+                assert!(scene.look().is_pending());
+                scene.write(first).await;
+                scene.readable().await;
+                let mut interim = Vec::new();
+                let mut told = loop {
+                    match scene.look() {
+                        Poll::Ready(Ok(Answered::Interim)) => {
+                            interim.push(scene.response.status.as_u16());
+                        }
+                        told => break told,
+                    }
+                };
+                scene.write(second).await;
+                while told != Poll::Ready(Ok(Answered::Final)) {
+                    told = Poll::Ready(scene.answered().await);
+                    assert!(matches!(told, Poll::Ready(Ok(_))), "{text:?} cut at {cut}");
+                    if told == Poll::Ready(Ok(Answered::Interim)) {
+                        interim.push(scene.response.status.as_u16());
+                    }
+                }
+                let expected: &[u16] = if text.contains(" 103 ") { &[100, 103] } else { &[] };
+                assert_eq!(interim, expected, "{text:?} cut at {cut}");
+                assert_eq!(scene.body().await.unwrap(), body.as_bytes(), "{text:?} cut at {cut}");
+                assert!(scene.connection.rest(), "{text:?} cut at {cut}");
+                // The target takes requests without looking at them.
+                scene.takes(std::str::from_utf8(GET).unwrap()).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn interim_answers_come_with_their_fields_and_have_a_bound() {
+    run(async {
+        let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
+        scene.begin(None);
+        scene.write("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 20").await;
+        assert_eq!(scene.answered().await, Ok(Answered::Interim));
+        assert_eq!(scene.response.status, StatusCode::EARLY_HINTS);
+        assert_eq!(scene.response.fields.get_named("link"), Some(&b"</a>"[..]));
+        scene.write("0 OK\r\ncontent-length: 0\r\n\r\n").await;
+        assert_eq!(scene.answered().await, Ok(Answered::Final));
+        assert!(scene.response.fields.get_named("link").is_none());
+        assert!(scene.connection.rest());
+
+        scene.begin(None);
+        let interim = format!("HTTP/1.1 103 Early Hints\r\nx: {}\r\n\r\n", "y".repeat(16_000));
+        let mut count = 0;
+        let trouble = loop {
+            scene.write(&interim).await;
+            match scene.answered().await {
+                Ok(answered) => assert_eq!(answered, Answered::Interim),
+                Err(trouble) => break trouble,
+            }
+            count += 1;
+        };
+        assert_eq!((trouble, count), (Trouble::Malformed, MAX_INTERIM / interim.len()));
+    });
+}
+
+#[test]
+fn a_switch_of_protocols_is_final_and_what_follows_is_the_tunnels() {
+    run(async {
+        let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
+        scene.begin(None);
+        scene.write("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\nfirst").await;
+        assert_eq!(scene.answered().await, Ok(Answered::Final));
+        assert!(!scene.connection.keep_alive);
+        assert_eq!(scene.connection.into_tunnel().1, "first");
+    });
+}
+
+#[test]
+fn what_is_no_answer_says_why() {
+    for (text, expected) in [
+        ("", Trouble::Lost { unsent: false }),
+        ("HTTP/1.1 200 O", Trouble::Malformed),
+        ("HTTP/1.1 100 Continue\r\n\r\n", Trouble::Malformed),
+        ("SSH-2.0-OpenSSH_9.2\r\n", Trouble::Malformed),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", Trouble::Malformed),
+    ] {
+        run(async {
+            let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
+            scene.begin(None);
+            assert!(scene.look().is_pending());
+            scene.takes(std::str::from_utf8(GET).unwrap()).await;
+            scene.write(text).await;
+            scene.target.shutdown().await.unwrap();
+            let mut answered = scene.answered().await;
+            while answered == Ok(Answered::Interim) {
+                answered = scene.answered().await;
+            }
+            assert_eq!(answered, Err(expected), "{text:?}");
+        });
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_or_goes_on_too_long_costs_the_connection() {
+    for (text, body, rests) in [
+        ("content-length: 2\r\n\r\nab", Ok("ab"), true),
+        ("content-length: 2\r\n\r\nabHTTP/1.1 200 OK\r\n", Ok("ab"), false),
+        ("content-length: 2\r\nconnection: close\r\n\r\nab", Ok("ab"), false),
+        ("\r\nab", Ok("ab"), false),
+        ("content-length: 3\r\n\r\nab", Err(BrokenOff), false),
+        ("transfer-encoding: chunked\r\n\r\n2\r\nab\r\n", Err(BrokenOff), false),
+        ("transfer-encoding: chunked\r\n\r\n2\r\nabc", Err(BrokenOff), false),
+    ] {
+        run(async {
+            let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
+            scene.begin(None);
+            scene.write(format!("HTTP/1.1 200 OK\r\n{text}")).await;
+            scene.target.shutdown().await.unwrap();
+            assert_eq!(scene.answered().await, Ok(Answered::Final));
+            let got = scene.body().await;
+            assert_eq!(got, body.map(|text| text.as_bytes().to_vec()), "{text:?}");
+            assert_eq!(scene.connection.rest(), rests, "{text:?}");
+        });
+    }
+}
+
+#[test]
+fn trailers_go_on_whether_announced_or_not() {
+    run(async {
+        let mut scene = Scene::new().await;
+        scene.head = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+        let body = Coming::default();
+        body.push("0123456789abcdef");
+        body.push("g");
+        body.push_trailers(&[("x-sum", "9"), ("x-other", "")]);
+        scene.begin(Some(Outbound { body, chunked: true }));
+        assert!(scene.look().is_pending());
+        scene
+            .takes(
+                "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n\
+                 10\r\n0123456789abcdef\r\n1\r\ng\r\n0\r\nx-sum: 9\r\nx-other: \r\n\r\n",
+            )
+            .await;
+        scene.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        assert_eq!(scene.answered().await, Ok(Answered::Final));
+        assert!(scene.connection.rest() && scene.connection.had_body());
+    });
+}
+
+const POST: &[u8] = b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\n";
+
+#[test]
+fn an_answer_before_the_last_byte_of_the_request_is_the_connections_last() {
+    // Whether the last piece is there before the answer is read, at the same time, or after it.
+    for (before, with) in [(true, false), (false, true), (false, false)] {
+        run(async {
+            let mut scene = Scene::new().await;
+            scene.head = POST;
+            let body = Coming::default();
+            body.push("ab");
+            scene.begin(Some(Outbound { body: body.clone(), chunked: false }));
+            assert!(scene.look().is_pending());
+            scene.takes("POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\nab").await;
+            if before {
+                body.push("cd");
+                body.end();
+                assert!(scene.look().is_pending());
+                scene.takes("cd").await;
+            }
+            scene.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            scene.readable().await;
+            if with {
+                body.push("cd");
+                body.end();
+            }
+            assert_eq!(scene.look(), Poll::Ready(Ok(Answered::Final)));
+            assert_eq!(scene.connection.is_sending(), !before);
+            if !before {
+                body.push("cd");
+                body.end();
+                // The target gets the rest of what it was sent.
+                poll_fn(|cx| {
+                    scene.connection.poll_sending(cx);
+                    if scene.connection.is_sending() { Poll::Pending } else { Poll::Ready(()) }
+                })
+                .await;
+                scene.takes("cd").await;
+            }
+            assert!(scene.connection.is_done());
+            assert_eq!(scene.connection.rest(), before, "{before} {with}");
+        });
+    }
+}
+
+#[test]
+fn an_interim_answer_may_come_while_the_request_goes_out() {
+    run(async {
+        let mut scene = Scene::new().await;
+        scene.head = POST;
+        let body = Coming::default();
+        scene.begin(Some(Outbound { body: body.clone(), chunked: false }));
+        assert!(scene.look().is_pending());
+        scene.takes(std::str::from_utf8(POST).unwrap()).await;
+        scene.write("HTTP/1.1 100 Continue\r\n\r\n").await;
+        assert_eq!(scene.answered().await, Ok(Answered::Interim));
+        body.push("abcd");
+        body.end();
+        assert!(scene.look().is_pending());
+        scene.takes("abcd").await;
+        scene.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        assert_eq!(scene.answered().await, Ok(Answered::Final));
+        assert!(scene.connection.rest());
+    });
+}
+
+#[test]
+fn a_target_that_speaks_unasked_is_not_quiet_before_the_runtime_is_told() {
+    run(async {
+        let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
+        assert!(scene.connection.is_quiet() && scene.connection.is_quiet_by_now());
+        // Told once that there is nothing, the runtime looks no more until it is told otherwise.
+        let target = scene.target.into_std().unwrap();
+        let word = std::io::Write::write(&mut &target, b"x");
+        assert_eq!(word.unwrap(), 1);
+        assert!(scene.connection.is_quiet());
+        assert!(!scene.connection.is_quiet_by_now());
+    });
+}

@@ -1,0 +1,118 @@
+//! The alarm that wakes a thread's event loop for its timer wheel: a timerfd, one a thread.
+
+#[cfg(not(target_os = "linux"))]
+pub(super) use elsewhere::Alarm;
+#[cfg(target_os = "linux")]
+pub(super) use of_linux::Alarm;
+
+#[cfg(target_os = "linux")]
+mod of_linux {
+    use nix::sys::time::TimeSpec;
+    use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+    use std::io;
+    use std::os::fd::{AsFd, AsRawFd, RawFd};
+    use std::time::Duration;
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+
+    /// Rings once, so long after it was set.
+    #[derive(Debug)]
+    pub(in super::super) struct Alarm(AsyncFd<Watched>);
+
+    /// As the event loop takes it.
+    #[derive(Debug)]
+    struct Watched(TimerFd);
+
+    impl AsRawFd for Watched {
+        fn as_raw_fd(&self) -> RawFd {
+            self.0.as_fd().as_raw_fd()
+        }
+    }
+
+    impl Alarm {
+        /// One that is not set. Needs a runtime with I/O.
+        ///
+        /// # Errors
+        /// When there is no descriptor to be had.
+        // Deprecated for types whose descriptor changes or is closed while it is watched, in favour of
+        // a function that asks its caller to vouch for that; `Watched` owns the one it names.
+        #[allow(deprecated)]
+        pub(in super::super) fn new() -> io::Result<Self> {
+            let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+            let timer = Watched(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?);
+            Ok(Self(AsyncFd::with_interest(timer, Interest::READABLE)?))
+        }
+
+        /// Rings after so long, and not at the time it was set to before.
+        pub(in super::super) fn set(&self, after: Duration) {
+            // Zero would unset it.
+            let after = TimeSpec::from_duration(after.max(Duration::from_nanos(1)));
+            let once = Expiration::OneShot(after);
+            // The kernel refuses only what is no time or no timer (timerfd_create(2), "ERRORS").
+            if let Err(error) = self.0.get_ref().0.set(once, TimerSetTimeFlags::empty()) {
+                tracing::error!(%error, "a timer cannot be set");
+            }
+        }
+
+        /// Waits until it rings. `Err` once the runtime ends.
+        pub(in super::super) async fn rings(&self) -> io::Result<()> {
+            // It is not read: the descriptor is watched by edges, and setting it again forgets what
+            // could be read (timerfd_settime(2)).
+            self.0.readable().await?.clear_ready();
+            Ok(())
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    use crate::ground::clock;
+    use std::io;
+    use std::sync::{Mutex, PoisonError};
+    use std::time::{Duration, Instant};
+    use tokio::sync::Notify;
+
+    /// Rings once, so long after it was set. By the runtime's own timers, which it then needs.
+    #[derive(Debug)]
+    pub(in super::super) struct Alarm {
+        at: Mutex<Option<Instant>>,
+        was_set: Notify,
+    }
+
+    impl Alarm {
+        /// One that is not set.
+        ///
+        /// # Errors
+        /// None.
+        pub(in super::super) fn new() -> io::Result<Self> {
+            Ok(Self { at: Mutex::new(None), was_set: Notify::new() })
+        }
+
+        /// Rings after so long, and not at the time it was set to before.
+        pub(in super::super) fn set(&self, after: Duration) {
+            let at = clock::monotonic().checked_add(after);
+            *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+            self.was_set.notify_one();
+        }
+
+        /// Waits until it rings.
+        pub(in super::super) async fn rings(&self) -> io::Result<()> {
+            loop {
+                let at = *self.at.lock().unwrap_or_else(PoisonError::into_inner);
+                let over = async {
+                    match at {
+                        Some(at) => tokio::time::sleep_until(at.into()).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = self.was_set.notified() => {}
+                    () = over => {
+                        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}

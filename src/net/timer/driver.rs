@@ -1,0 +1,178 @@
+//! A thread's timer wheel and what turns it: a task that waits for the alarm, which is set only while
+//! something waits.
+//!
+//! The wheel belongs to a runtime on the thread that runs it, and is reached through the thread, so
+//! that no caller has to carry it. The first sleep under a runtime makes its wheel; threads that must
+//! not find later that there is no descriptor for it begin with [`install`]. It ends with the
+//! runtime. A runtime must have I/O and one thread, as all have here.
+
+use super::alarm::Alarm;
+use super::wheel::{Key, Wheel};
+use crate::ground::clock;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+use tokio::runtime::{Handle, Id};
+
+thread_local! {
+    /// One for each runtime: a test's thread may have several, one after the other.
+    static TIMERS: RefCell<Vec<Rc<Timers>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The wheel of a runtime.
+#[derive(Debug)]
+pub(super) struct Timers {
+    runtime: Id,
+    wheel: RefCell<Wheel<Waker>>,
+    alarm: Arc<Alarm>,
+    /// When the alarm rings. It is not taken back where what it was set for was cancelled: nearly
+    /// everything is, and a ring for nothing costs less than a system call for each.
+    set_to: Cell<Option<Instant>>,
+    /// Wakers of one ring, empty in between.
+    expired: RefCell<Vec<Waker>>,
+}
+
+/// Gives this thread's runtime its timers now rather than with the first sleep. Where it has some, it
+/// keeps them.
+///
+/// # Errors
+/// When there is no descriptor for them, or no runtime.
+pub fn install() -> io::Result<()> {
+    let handle = Handle::try_current().map_err(io::Error::other)?;
+    of(&handle).map(drop)
+}
+
+/// The timers of the runtime this is called under, if there can be any.
+pub(super) fn current() -> Option<Rc<Timers>> {
+    let handle = Handle::try_current().ok()?;
+    match of(&handle) {
+        Ok(timers) => Some(timers),
+        Err(error) => {
+            tracing::debug!(%error, "there is no descriptor for timers");
+            None
+        }
+    }
+}
+
+fn of(handle: &Handle) -> io::Result<Rc<Timers>> {
+    if let Some(timers) = known(handle.id()) {
+        return Ok(timers);
+    }
+    let alarm = Arc::new(Alarm::new()?);
+    let timers = Rc::new(Timers {
+        runtime: handle.id(),
+        wheel: RefCell::new(Wheel::new(clock::monotonic())),
+        alarm: Arc::clone(&alarm),
+        set_to: Cell::new(None),
+        expired: RefCell::default(),
+    });
+    TIMERS.with_borrow_mut(|all| all.push(Rc::clone(&timers)));
+    handle.spawn(turn(alarm, Ending(handle.id())));
+    Ok(timers)
+}
+
+fn known(runtime: Id) -> Option<Rc<Timers>> {
+    TIMERS.with_borrow(|all| all.iter().find(|timers| timers.runtime == runtime).cloned())
+}
+
+/// Turns the wheel whenever the alarm rings. Goes with the runtime; it can be spawned on any, for
+/// what it needs of the thread it looks up there.
+async fn turn(alarm: Arc<Alarm>, ending: Ending) {
+    while alarm.rings().await.is_ok() {
+        if let Some(timers) = known(ending.0) {
+            timers.ring();
+        }
+    }
+}
+
+/// Lets go of a runtime's timers when the runtime drops the task that turns them.
+struct Ending(Id);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // The thread may be ending too. Dropped outside of the borrow: wakers drop tasks.
+        let timers = TIMERS.try_with(|all| {
+            let mut all = all.borrow_mut();
+            let at = all.iter().position(|timers| timers.runtime == self.0);
+            at.map(|at| all.swap_remove(at))
+        });
+        drop(timers);
+    }
+}
+
+impl Timers {
+    /// Wakes once the deadline has passed; `None` where it has.
+    pub(super) fn insert(&self, deadline: Instant, waker: &Waker) -> Option<Key> {
+        let mut wheel = self.wheel.borrow_mut();
+        let key = wheel.insert(deadline, waker.clone()).ok()?;
+        let next = wheel.next();
+        drop(wheel);
+        // Most deadlines come after the next tick of the worker, and need no look at the clock.
+        if self.is_before(next) {
+            self.set(next, clock::monotonic());
+        }
+        Some(key)
+    }
+
+    /// Wakes this one instead, or as before; whether it still waits.
+    pub(super) fn renew(&self, key: Key, waker: &Waker) -> bool {
+        let mut wheel = self.wheel.borrow_mut();
+        let Some(known) = wheel.get_mut(key) else { return false };
+        if !known.will_wake(waker) {
+            let other = std::mem::replace(known, waker.clone());
+            drop(wheel);
+            // A waker may drop a task, and that its sleeps.
+            drop(other);
+        }
+        true
+    }
+
+    /// Wakes no more.
+    pub(super) fn remove(&self, key: Key) {
+        let waker = self.wheel.borrow_mut().remove(key);
+        drop(waker);
+    }
+
+    /// Wakes what is due, and sets the alarm for what is next.
+    fn ring(&self) {
+        self.set_to.set(None);
+        let now = clock::monotonic();
+        let mut expired = self.expired.take();
+        self.wheel.borrow_mut().advance(now, &mut expired);
+        for waker in expired.drain(..) {
+            waker.wake();
+        }
+        self.expired.replace(expired);
+        let next = self.wheel.borrow().next();
+        if self.is_before(next) {
+            self.set(next, now);
+        }
+    }
+
+    /// Whether the alarm would ring too late for this.
+    fn is_before(&self, next: Option<Instant>) -> bool {
+        next.is_some_and(|next| self.set_to.get().is_none_or(|set_to| next < set_to))
+    }
+
+    fn set(&self, next: Option<Instant>, now: Instant) {
+        if let Some(next) = next {
+            self.set_to.set(Some(next));
+            self.alarm.set(next.saturating_duration_since(now));
+        }
+    }
+
+    /// Sleeps under way.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.wheel.borrow().len()
+    }
+
+    /// Whether the alarm is set.
+    #[cfg(test)]
+    pub(super) fn is_set(&self) -> bool {
+        self.set_to.get().is_some()
+    }
+}

@@ -1,0 +1,429 @@
+//! Time that passes: sleeps, time-outs and intervals, from a timer wheel of 10 ms for each thread.
+//!
+//! The runtime's own timers cost every turn of its event loop, whether anything waits or not: some
+//! 1,100 instructions a request. This wheel costs nothing but when something begins to wait, and when
+//! its time is over. What waits here is late by up to 10 ms, and never early.
+
+mod alarm;
+mod driver;
+mod wheel;
+
+use crate::ground::clock::{self, Moment};
+use driver::Timers;
+pub use driver::install;
+use pin_project_lite::pin_project;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use wheel::Key;
+
+/// What stands for a time that no clock reaches.
+const FAR: Duration = Duration::from_hours(24 * 365 * 30);
+
+/// Ends once so much time has passed; at once where it is none.
+pub fn sleep(time: Duration) -> Sleep {
+    if time.is_zero() {
+        return Sleep { state: State::Over };
+    }
+    let now = clock::monotonic();
+    sleep_until(now.checked_add(time).unwrap_or(now + FAR))
+}
+
+/// Ends once this moment has passed.
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep { state: State::New(deadline) }
+}
+
+/// What `future` comes to, if it does so in time. The time begins when it is first seen to wait; what
+/// needs none reads no clock. With no time at all, what is ready now is taken.
+pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
+    Timeout { future, limit: Limit::After(time) }
+}
+
+/// What `future` comes to, if it does so before the deadline has passed.
+pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
+    Timeout { future, limit: Limit::Until(sleep_until(deadline)) }
+}
+
+/// Ticks at once, and then so long after each tick that was taken: one that is late moves those after
+/// it, rather than bringing several at once.
+pub fn interval(period: Duration) -> Interval {
+    Interval { period, next: Sleep { state: State::Over } }
+}
+
+/// See [`sleep`]. Dropped, it leaves nothing behind.
+#[derive(Debug)]
+#[must_use = "a sleep passes only while it is awaited"]
+pub struct Sleep {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    New(Instant),
+    Waiting(Rc<Timers>, Key),
+    /// There are no timers: outside of a runtime, or for want of a descriptor on a thread that did not
+    /// begin with [`install`]. The task looks at the clock again and again.
+    Alone(Instant),
+    Over,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let next = match &self.state {
+                State::Over => return Poll::Ready(()),
+                State::New(deadline) => match driver::current() {
+                    None => State::Alone(*deadline),
+                    Some(timers) => match timers.insert(*deadline, cx.waker()) {
+                        None => State::Over,
+                        Some(key) => {
+                            self.state = State::Waiting(timers, key);
+                            return Poll::Pending;
+                        }
+                    },
+                },
+                State::Waiting(timers, key) => match timers.renew(*key, cx.waker()) {
+                    true => return Poll::Pending,
+                    false => State::Over,
+                },
+                State::Alone(deadline) if clock::monotonic() < *deadline => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                State::Alone(_) => State::Over,
+            };
+            self.state = next;
+        }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let State::Waiting(timers, key) = &self.state {
+            timers.remove(*key);
+        }
+    }
+}
+
+pin_project! {
+    /// See [`timeout`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless they are awaited"]
+    pub struct Timeout<F> {
+        #[pin]
+        future: F,
+        limit: Limit,
+    }
+}
+
+#[derive(Debug)]
+enum Limit {
+    /// So long after the future was first seen to wait.
+    After(Duration),
+    Until(Sleep),
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        let mut over = match this.limit {
+            Limit::Until(over) => Pin::new(over),
+            Limit::After(time) => {
+                let over = sleep(*time);
+                *this.limit = Limit::Until(over);
+                match this.limit {
+                    Limit::Until(over) => Pin::new(over),
+                    Limit::After(_) => return Poll::Pending,
+                }
+            }
+        };
+        over.as_mut().poll(cx).map(|()| Err(Elapsed))
+    }
+}
+
+/// The time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the time is over")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+/// See [`interval`].
+#[derive(Debug)]
+pub struct Interval {
+    period: Duration,
+    next: Sleep,
+}
+
+impl Interval {
+    /// The next tick, and when it was taken. Dropped before, it is still to come.
+    pub async fn tick(&mut self) -> Moment {
+        poll_fn(|cx| self.poll_tick(cx)).await
+    }
+
+    fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Moment> {
+        ready!(Pin::new(&mut self.next).poll(cx));
+        let now = Moment::now();
+        let next = now.monotonic.checked_add(self.period);
+        self.next = sleep_until(next.unwrap_or(now.monotonic + FAR));
+        Poll::Ready(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+    use std::task::Waker;
+
+    const SOON: Duration = Duration::from_millis(30);
+    const LATER: Duration = Duration::from_mins(10);
+
+    /// Runs a test as a worker runs its tasks: without the runtime's own timers, which panic then.
+    fn run(test: impl Future<Output = ()>) {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_io();
+        if !cfg!(target_os = "linux") {
+            builder.enable_time();
+        }
+        builder.build().unwrap().block_on(test);
+    }
+
+    fn since(begun: Instant) -> Duration {
+        clock::monotonic().saturating_duration_since(begun)
+    }
+
+    fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn timers() -> Rc<Timers> {
+        driver::current().unwrap()
+    }
+
+    #[test]
+    fn a_sleep_ends_after_its_time_and_not_before() {
+        run(async {
+            for millis in [0, 1, 10, 25, 60] {
+                let (begun, time) = (clock::monotonic(), Duration::from_millis(millis));
+                sleep(time).await;
+                assert!(since(begun) >= time, "{millis}");
+                sleep_until(begun).await;
+                let begun = clock::monotonic();
+                sleep_until(begun + time).await;
+                assert!(since(begun) >= time, "{millis}");
+            }
+        });
+    }
+
+    #[test]
+    fn sleeps_end_in_the_order_of_their_deadlines() {
+        run(async {
+            let order = std::cell::RefCell::new(Vec::new());
+            let after = async |millis| {
+                sleep(Duration::from_millis(millis)).await;
+                order.borrow_mut().push(millis);
+            };
+            tokio::join!(after(90), after(30), after(60), after(0));
+            assert_eq!(order.take(), [0, 30, 60, 90]);
+        });
+    }
+
+    #[test]
+    fn a_time_without_end_is_waited_for_without_a_fault() {
+        run(async {
+            let mut forever = sleep(Duration::MAX);
+            assert!(poll_once(&mut forever).is_pending());
+            let waits = timeout(Duration::MAX, sleep(SOON));
+            assert_eq!(waits.await, Ok(()));
+            assert!(poll_once(&mut forever).is_pending());
+        });
+    }
+
+    #[test]
+    fn what_is_ready_in_time_comes_and_what_is_not_does_not() {
+        run(async {
+            for time in [Duration::ZERO, SOON, LATER] {
+                assert_eq!(timeout(time, ready(7)).await, Ok(7));
+                assert_eq!(timeout_at(clock::monotonic() + time, ready(7)).await, Ok(7));
+            }
+            for time in [Duration::ZERO, SOON] {
+                let begun = clock::monotonic();
+                assert_eq!(timeout(time, pending::<()>()).await, Err(Elapsed));
+                assert_eq!(timeout_at(begun + time, pending::<()>()).await, Err(Elapsed));
+                assert!(since(begun) >= time);
+            }
+            assert_eq!(timeout(LATER, sleep(SOON)).await, Ok(()));
+            assert_eq!(timers().waiting(), 0);
+        });
+    }
+
+    #[test]
+    fn no_time_is_over_without_a_wait() {
+        run(async {
+            assert!(poll_once(&mut sleep(Duration::ZERO)).is_ready());
+            let mut none = timeout(Duration::ZERO, pending::<()>());
+            assert_eq!(poll_once(&mut none), Poll::Ready(Err(Elapsed)));
+        });
+    }
+
+    #[test]
+    fn what_needs_no_wait_touches_no_timers() {
+        run(async {
+            assert_eq!(timeout(LATER, ready(1)).await, Ok(1));
+            let _never_awaited = sleep(LATER);
+            assert!(!timers().is_set());
+            assert_eq!(timers().waiting(), 0);
+        });
+    }
+
+    #[test]
+    fn a_sleep_that_is_dropped_leaves_neither_waker_nor_place() {
+        struct Counted;
+        impl std::task::Wake for Counted {
+            fn wake(self: std::sync::Arc<Self>) {}
+        }
+        run(async {
+            let counted = std::sync::Arc::new(Counted);
+            let waker = Waker::from(std::sync::Arc::clone(&counted));
+            let mut sleeps: Vec<_> = (0..100).map(|_| sleep(LATER)).collect();
+            for sleep in &mut sleeps {
+                // Polled again, it is the same one that waits.
+                for _ in 0..2 {
+                    let mut cx = Context::from_waker(&waker);
+                    assert!(Pin::new(&mut *sleep).poll(&mut cx).is_pending());
+                }
+            }
+            assert_eq!((timers().waiting(), std::sync::Arc::strong_count(&counted)), (100, 102));
+            // Another waker takes the place of the first.
+            assert!(poll_once(&mut sleeps[0]).is_pending());
+            assert_eq!((timers().waiting(), std::sync::Arc::strong_count(&counted)), (100, 101));
+            drop(sleeps);
+            assert_eq!((timers().waiting(), std::sync::Arc::strong_count(&counted)), (0, 2));
+        });
+    }
+
+    #[test]
+    fn the_alarm_is_set_only_while_something_waits() {
+        run(async {
+            assert!(!timers().is_set());
+            sleep(SOON).await;
+            assert!(!timers().is_set(), "it rang, and nothing else waits");
+            let kept = timeout(LATER, async {
+                assert_eq!(timeout(SOON, pending::<()>()).await, Err(Elapsed));
+                // The one that is left.
+                assert!(timers().is_set());
+            });
+            kept.await.unwrap();
+            // What was cancelled lets it ring at most once more.
+            let dropped = timeout(SOON, std::future::poll_fn(|_| Poll::<()>::Pending));
+            assert_eq!(timeout(SOON / 2, dropped).await, Err(Elapsed));
+            sleep(2 * SOON).await;
+            assert_eq!(timers().waiting(), 0);
+        });
+    }
+
+    #[test]
+    fn an_interval_ticks_at_once_and_then_no_sooner_than_its_period_after_each() {
+        run(async {
+            let mut interval = interval(SOON);
+            let first = timeout(Duration::ZERO, interval.tick()).await.unwrap();
+            // A tick that is given up is still to come.
+            assert_eq!(timeout(SOON / 3, interval.tick()).await.map(drop), Err(Elapsed));
+            let second = interval.tick().await;
+            assert!(second.since(first) >= SOON);
+            // One that is late brings no second at once.
+            sleep(3 * SOON).await;
+            let late = interval.tick().await;
+            assert!(interval.tick().await.since(late) >= SOON);
+        });
+    }
+
+    #[test]
+    fn every_runtime_of_a_thread_has_timers_of_its_own_and_they_end_with_it() {
+        let runtime = || {
+            let options = tokio::runtime::LocalOptions::default();
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.enable_all().build_local(options).unwrap()
+        };
+        let (one, other) = (runtime(), runtime());
+        let nap = || async {
+            sleep(SOON).await;
+            Rc::downgrade(&timers())
+        };
+        let of_one = one.block_on(nap());
+        // Waits in the first, and sleeps under it while the second has its own.
+        let waits = one.spawn_local(sleep(4 * SOON));
+        let of_other = other.block_on(nap());
+        assert!(of_one.upgrade().is_some() && !of_one.ptr_eq(&of_other));
+        one.block_on(waits).unwrap();
+        assert!(one.block_on(nap()).ptr_eq(&of_one), "it keeps them");
+        drop(one);
+        assert!(of_one.upgrade().is_none() && of_other.upgrade().is_some());
+        drop(other);
+        assert!(of_other.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_sleep_that_outlives_its_runtime_is_dropped_without_a_fault() {
+        let mut left = None;
+        run(async {
+            let mut sleep = sleep(LATER);
+            assert!(poll_once(&mut sleep).is_pending());
+            left = Some(sleep);
+        });
+        assert!(left.as_mut().is_some_and(|left| poll_once(left).is_pending()));
+        drop(left);
+    }
+
+    #[test]
+    fn outside_of_a_runtime_a_sleep_still_ends() {
+        assert!(install().is_err());
+        let begun = clock::monotonic();
+        let mut sleep = sleep(SOON);
+        while poll_once(&mut sleep).is_pending() {}
+        assert!(since(begun) >= SOON);
+    }
+
+    #[test]
+    fn many_sleeps_under_way_all_end() {
+        let options = tokio::runtime::LocalOptions::default();
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build_local(options).unwrap();
+        runtime.block_on(async {
+            let begun = clock::monotonic();
+            let nap = |each: u64| {
+                let time = Duration::from_millis(each * 7 % 150);
+                tokio::task::spawn_local(async move {
+                    // A third of them wait for less than their time-out, and leave it behind.
+                    match each % 3 {
+                        0 => timeout(LATER, sleep_until(begun + time)).await.unwrap(),
+                        _ => sleep_until(begun + time).await,
+                    }
+                    assert!(since(begun) >= time);
+                })
+            };
+            let naps: Vec<_> = (0..2_000).map(nap).collect();
+            for nap in naps {
+                nap.await.unwrap();
+            }
+            assert_eq!(timers().waiting(), 0);
+        });
+    }
+}

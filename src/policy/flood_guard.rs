@@ -1,0 +1,291 @@
+//! Limits on what an HTTP/2 client makes a connection do (RFC 9113 section 10.5). The library bounds
+//! each frame and each header block; their sum over a connection is bounded here.
+
+use std::time::{Duration, Instant};
+
+/// Stream resets a client may have in its allowance: a page with as many pictures as streams, left at
+/// once; at least this many.
+const MIN_RESET_ALLOWANCE: u32 = 200;
+/// The allowance regains one reset per interval: a hundred a second, more than any reader's clicks.
+const RESET_REGAINED_EVERY: Duration = Duration::from_millis(10);
+/// Control-frame allowance. A connection may send eight times (payload + allowance) bytes in total,
+/// and the allowance grows with time: one PING per second never exceeds it. nginx has the same ratio,
+/// and a mebibyte.
+const CONTROL_ALLOWANCE: u64 = 16 << 10;
+const CONTROL_ALLOWANCE_PER_SECOND: u64 = 128;
+const MAX_TOTAL_TO_PAYLOAD: u64 = 8;
+/// Bytes without payload that the first exchange of SETTINGS, WINDOW_UPDATE and PRIORITY may take
+/// before the throttle looks at them.
+const OPENING_BYTES: u64 = 2 << 10;
+
+/// Read delay after a turn of mostly control frames: 300 times the CPU time of that turn, so that a
+/// hundred such clients take a third of a worker; 1,000 times where the turn carried no payload at
+/// all. A delay costs other clients less than a close, after which the client reconnects at once.
+const PAUSE_PER_WORK: u32 = 300;
+const MAX_PAUSE: Duration = Duration::from_millis(250);
+const EMPTY_PAUSE_PER_WORK: u32 = 1_000;
+const MAX_EMPTY_PAUSE: Duration = Duration::from_secs(1);
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+/// A client is closed after this time of nothing but control frames, faster than they are read.
+const MAX_EMPTY_TIME: Duration = Duration::from_secs(10);
+
+/// Counts what one connection did so far, and decides how fast it is read.
+#[derive(Debug)]
+pub struct FloodGuard {
+    resets: u32,
+    max_resets: u32,
+    regained_at: Instant,
+    began: Instant,
+    payload: u64,
+    is_throttled: bool,
+    /// The end of the first of the turns in a row that carried no payload.
+    empty_since: Option<Instant>,
+}
+
+/// One turn of reading from a client, at its end.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadTurn {
+    /// Bytes of heads and bodies it carried.
+    pub carried: u64,
+    /// Whether it ended at its budget, so that more may be there to read.
+    pub was_cut: bool,
+    /// CPU time it took; zero where [`FloodGuard::is_throttled`] did not ask for it.
+    pub work: Duration,
+}
+
+/// The next step with a client's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A turn of reading.
+    Read,
+    /// A short turn of reading: a hundred clients that send control frames alone are a hundred
+    /// turns that every other client waits for.
+    ReadShort,
+    /// No reading for this time, then [`FloodGuard::after_pause`].
+    Pause(Duration),
+    /// The end of the connection.
+    Close,
+}
+
+impl FloodGuard {
+    /// Of a connection that begins and may have this many streams.
+    pub fn new(now: Instant, streams: u32) -> Self {
+        Self {
+            resets: 0,
+            max_resets: MIN_RESET_ALLOWANCE.max(streams),
+            regained_at: now,
+            began: now,
+            payload: 0,
+            is_throttled: false,
+            empty_since: None,
+        }
+    }
+
+    /// Notes that a stream was reset before its answer was whole, or was refused. A request
+    /// costs its client two small frames that way and a target all of its work (CVE-2023-44487), or
+    /// us the reading of its head.
+    pub fn note_reset(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.regained_at);
+        let regained = elapsed.as_millis() / RESET_REGAINED_EVERY.as_millis();
+        let regained = u32::try_from(regained).unwrap_or(u32::MAX);
+        if regained > 0 {
+            self.resets = self.resets.saturating_sub(regained);
+            self.regained_at = now;
+        }
+        self.resets += 1;
+    }
+
+    /// Notes bytes of heads and bodies, either way.
+    pub fn note_payload(&mut self, bytes: u64) {
+        self.payload = self.payload.saturating_add(bytes);
+    }
+
+    /// Whether the connection should end, given all bytes that went over it: too many streams
+    /// were reset, or too much of it was control frames (CVE-2019-9512, 9515 and
+    /// their kin: PING, SETTINGS, PRIORITY, empty frames).
+    pub fn is_abusive(&self, total: u64, now: Instant) -> bool {
+        let seconds = now.saturating_duration_since(self.began).as_secs();
+        let growth = seconds.saturating_mul(CONTROL_ALLOWANCE_PER_SECOND);
+        let allowance = CONTROL_ALLOWANCE.saturating_add(growth);
+        let allowed = self.payload.saturating_add(allowance).saturating_mul(MAX_TOTAL_TO_PAYLOAD);
+        self.resets > self.max_resets || total > allowed
+    }
+
+    /// Decides the step after a turn of reading, given all bytes that went over the connection.
+    /// `turn.carried` was noted before.
+    pub fn after_turn(&mut self, total: u64, turn: ReadTurn, now: Instant) -> Next {
+        self.is_throttled = turn.was_cut && self.is_mostly_control_frames(total);
+        let is_empty = self.is_throttled && turn.carried == 0;
+        self.empty_since = is_empty.then(|| self.empty_since.unwrap_or(now));
+        if !self.is_throttled {
+            return Next::Read;
+        }
+        let over = |since| now.saturating_duration_since(since) >= MAX_EMPTY_TIME;
+        if self.empty_since.is_some_and(over) {
+            return Next::Close;
+        }
+        let pause = if is_empty {
+            (turn.work * EMPTY_PAUSE_PER_WORK).clamp(MIN_PAUSE, MAX_EMPTY_PAUSE)
+        } else {
+            (turn.work * PAUSE_PER_WORK).clamp(MIN_PAUSE, MAX_PAUSE)
+        };
+        Next::Pause(pause)
+    }
+
+    /// Decides the step after a pause.
+    pub fn after_pause(&self) -> Next {
+        if self.empty_since.is_some() { Next::ReadShort } else { Next::Read }
+    }
+
+    /// Whether the CPU time of the next turn counts. Most connections never need a clock for it.
+    pub fn is_throttled(&self) -> bool {
+        self.is_throttled
+    }
+
+    /// Whether more than half of all bytes were control frames. The bound that ends the connection
+    /// comes later, but until then other clients should not wait for this one.
+    fn is_mostly_control_frames(&self, total: u64) -> bool {
+        total > self.payload.saturating_mul(2).saturating_add(OPENING_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::clock::Moment;
+
+    const fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    const fn us(count: u64) -> Duration {
+        Duration::from_micros(count)
+    }
+
+    #[test]
+    fn a_page_that_is_left_is_forgiven_and_a_flood_of_resets_is_not() {
+        let begin = Moment::now().monotonic;
+        for (streams, most) in
+            [(1, MIN_RESET_ALLOWANCE), (128, MIN_RESET_ALLOWANCE), (1_000, 1_000)]
+        {
+            let mut guard = FloodGuard::new(begin, streams);
+            for _ in 0..most {
+                guard.note_reset(begin);
+            }
+            assert!(!guard.is_abusive(0, begin), "{streams}");
+            guard.note_reset(begin);
+            assert!(guard.is_abusive(0, begin), "{streams}");
+        }
+    }
+
+    #[test]
+    fn a_hundred_resets_a_second_go_on_for_ever_and_more_do_not() {
+        for (every, tolerated) in [(10, true), (11, true), (9, false), (1, false)] {
+            let begin = Moment::now().monotonic;
+            let mut guard = FloodGuard::new(begin, 128);
+            for at in 1..=10_000 {
+                guard.note_reset(begin + ms(at * every));
+            }
+            assert_eq!(guard.is_abusive(0, begin), !tolerated, "every {every} ms");
+        }
+    }
+
+    #[test]
+    fn control_frames_are_allowed_in_proportion_to_payload_and_to_time() {
+        let begin = Moment::now().monotonic;
+        let mut guard = FloodGuard::new(begin, 128);
+        let first = 8 * CONTROL_ALLOWANCE;
+        assert!(!guard.is_abusive(first, begin));
+        assert!(guard.is_abusive(first + 1, begin));
+        let minute = begin + Duration::from_mins(1);
+        assert!(!guard.is_abusive(first + 60 * 1_024, minute));
+        assert!(guard.is_abusive(first + 60 * 1_024 + 1, minute));
+        guard.note_payload(1 << 20);
+        assert!(!guard.is_abusive(first + (8 << 20), begin));
+        assert!(guard.is_abusive(first + (8 << 20) + 1, begin));
+    }
+
+    #[test]
+    fn a_client_is_throttled_once_more_than_half_of_its_bytes_are_control_frames() {
+        let now = Moment::now().monotonic;
+        let turn = ReadTurn { carried: 0, was_cut: true, work: Duration::ZERO };
+        let mut guard = FloodGuard::new(now, 128);
+        for (payload, total, expected) in [
+            (0, OPENING_BYTES, Next::Read),
+            (0, OPENING_BYTES + 1, Next::Pause(MIN_PAUSE)),
+            (1 << 20, OPENING_BYTES + (2 << 20), Next::Read),
+            (0, OPENING_BYTES + (2 << 20) + 1, Next::Pause(MIN_PAUSE)),
+        ] {
+            guard.note_payload(payload);
+            assert_eq!(guard.after_turn(total, turn, now), expected, "{payload} of {total}");
+            assert_eq!(guard.is_throttled(), expected != Next::Read);
+        }
+    }
+
+    #[test]
+    fn a_pause_is_so_many_times_the_work_of_the_turn_between_two_bounds() {
+        let now = Moment::now().monotonic;
+        let flood = 1 << 20;
+        for (carried, was_cut, work, expected) in [
+            // A turn that read all there was is not a flood, whatever it carried.
+            (0, false, ms(9), Next::Read),
+            (100, false, ms(9), Next::Read),
+            // 300 times the work, from 10 ms to 250 ms.
+            (1, true, Duration::ZERO, Next::Pause(ms(10))),
+            (1, true, us(33), Next::Pause(ms(10))),
+            (1, true, us(100), Next::Pause(ms(30))),
+            (100, true, us(833), Next::Pause(us(249_900))),
+            (100, true, us(834), Next::Pause(ms(250))),
+            (100, true, ms(500), Next::Pause(ms(250))),
+            // 1,000 times, from 10 ms to a second, where nothing was carried.
+            (0, true, Duration::ZERO, Next::Pause(ms(10))),
+            (0, true, us(9), Next::Pause(ms(10))),
+            (0, true, us(100), Next::Pause(ms(100))),
+            (0, true, us(999), Next::Pause(ms(999))),
+            (0, true, ms(1), Next::Pause(ms(1_000))),
+            (0, true, ms(500), Next::Pause(ms(1_000))),
+        ] {
+            let mut guard = FloodGuard::new(now, 128);
+            let turn = ReadTurn { carried, was_cut, work };
+            assert_eq!(guard.after_turn(flood, turn, now), expected, "{turn:?}");
+        }
+    }
+
+    #[test]
+    fn turns_are_short_while_nothing_is_carried_and_only_then() {
+        let now = Moment::now().monotonic;
+        let mut guard = FloodGuard::new(now, 128);
+        assert_eq!(guard.after_pause(), Next::Read, "before any turn");
+        for (carried, was_cut, expected) in [
+            (0, true, Next::ReadShort),
+            (1, true, Next::Read),
+            (0, true, Next::ReadShort),
+            (0, false, Next::Read),
+        ] {
+            guard.after_turn(1 << 20, ReadTurn { carried, was_cut, work: ms(1) }, now);
+            assert_eq!(guard.after_pause(), expected, "{carried} {was_cut}");
+        }
+    }
+
+    #[test]
+    fn ten_seconds_of_nothing_in_a_row_end_the_connection() {
+        let begin = Moment::now().monotonic;
+        let empty = ReadTurn { carried: 0, was_cut: true, work: ms(1) };
+        for (between, closes) in [
+            (None, true),
+            (Some(ReadTurn { carried: 1, ..empty }), false),
+            (Some(ReadTurn { was_cut: false, ..empty }), false),
+        ] {
+            let mut guard = FloodGuard::new(begin, 128);
+            let pause = Next::Pause(MAX_EMPTY_PAUSE);
+            assert_eq!(guard.after_turn(1 << 20, empty, begin), pause);
+            let late = begin + MAX_EMPTY_TIME;
+            assert_eq!(guard.after_turn(1 << 20, empty, late - ms(1)), pause);
+            if let Some(turn) = between {
+                guard.after_turn(1 << 20, turn, late - ms(1));
+            }
+            let expected = if closes { Next::Close } else { pause };
+            assert_eq!(guard.after_turn(1 << 20, empty, late), expected, "{between:?}");
+        }
+    }
+}

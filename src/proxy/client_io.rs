@@ -1,0 +1,309 @@
+//! The client's side of an HTTP/1.1 connection: bytes read and not used yet, the body of the request
+//! under way, bytes out. The connection's loop and the upload under way share it, within one task.
+
+use crate::http1::decode::{Decoder, Framing, From};
+use crate::net::stream::{IoCounters, Stream};
+use bytes::{Bytes, BytesMut};
+use http_body::Frame;
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes read at once of a body: doubled as long as reads come back full. A slow target makes us hold
+/// one such read for a client.
+const FIRST_READ: usize = 16 * 1_024;
+const MAX_READ: usize = 256 * 1_024;
+/// Bytes of further requests that are read while one is under way. More stay in the kernel, and then
+/// the client's end is not noticed before its answer is sent.
+const MAX_AHEAD: usize = 16 * 1_024;
+/// Tells a client that expects it to send its body (RFC 9110 section 15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What ended a client's body before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The client left.
+    Gone,
+    /// It is not framed as it says, or its trailers are too large.
+    Malformed,
+}
+
+/// What is seen of a client while its answer is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It has ended its half of the connection: it may wait for the answer, or be gone.
+    HalfClosed,
+    /// It has reset the connection.
+    Gone,
+}
+
+/// The client's side.
+#[derive(Debug)]
+pub struct ClientIo {
+    /// Taken where the connection becomes a tunnel.
+    stream: RefCell<Option<Stream>>,
+    /// Read and not used.
+    input: RefCell<Bytes>,
+    room: RefCell<BytesMut>,
+    next_read: Cell<usize>,
+    decoder: RefCell<Decoder>,
+    /// How much of [`CONTINUE`] is still to be sent before the body is read.
+    continue_left: Cell<usize>,
+    /// Whether the end was read.
+    at_end: Cell<bool>,
+    /// Whether the answer under way ends with the connection, so that a plain end says it is whole.
+    ends_by_close: Cell<bool>,
+    io: Rc<IoCounters>,
+}
+
+impl ClientIo {
+    /// A connection of which `first` was read already.
+    pub fn new(stream: Stream, first: Vec<u8>, io: Rc<IoCounters>) -> Self {
+        Self {
+            stream: RefCell::new(Some(stream)),
+            input: RefCell::new(first.into()),
+            room: RefCell::default(),
+            next_read: Cell::new(FIRST_READ),
+            decoder: RefCell::new(Decoder::new(Framing::Length(0), From::Target)),
+            continue_left: Cell::new(0),
+            at_end: Cell::new(false),
+            ends_by_close: Cell::new(false),
+            io,
+        }
+    }
+
+    /// Begins with the body behind a head; `awaits_continue` where the client wants to be told to send it.
+    pub fn begin_body(&self, framing: Framing, lone_lf: bool, awaits_continue: bool) {
+        *self.decoder.borrow_mut() = Decoder::new(framing, From::Client { lone_lf });
+        let has_begun = !self.input.borrow().is_empty();
+        let awaits = awaits_continue && framing != Framing::Length(0) && !has_begun;
+        self.continue_left.set(if awaits { CONTINUE.len() } else { 0 });
+        self.next_read.set(FIRST_READ);
+    }
+
+    /// Whether the whole of the request was read.
+    pub fn is_whole(&self) -> bool {
+        self.decoder.borrow().is_done()
+    }
+
+    /// Whether the client waits to be told to send its body.
+    pub fn awaits_continue(&self) -> bool {
+        self.continue_left.get() > 0
+    }
+
+    /// The bytes that were read and not used.
+    pub fn take_input(&self) -> Bytes {
+        self.input.take()
+    }
+
+    /// Whether there are some.
+    pub fn has_input(&self) -> bool {
+        !self.input.borrow().is_empty()
+    }
+
+    /// Puts bytes back that are another's: the next request's, or the body's.
+    pub fn put_back(&self, bytes: Bytes) {
+        *self.input.borrow_mut() = bytes;
+    }
+
+    /// Lets go of buffers that are empty, so that a connection at rest is small.
+    pub fn shrink(&self) {
+        *self.room.borrow_mut() = BytesMut::new();
+        if self.input.borrow().is_empty() {
+            *self.input.borrow_mut() = Bytes::new();
+        }
+    }
+
+    /// Reads into this room; 0 is the end.
+    pub fn poll_read(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(room);
+        let mut stream = self.stream.borrow_mut();
+        let Some(stream) = &mut *stream else { return Poll::Ready(Ok(0)) };
+        ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+        let count = buffer.filled().len();
+        self.io.add_read(count);
+        self.at_end.set(count == 0);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Reads into this vector, behind what is in it and up to its capacity.
+    pub fn poll_read_more(
+        &self,
+        cx: &mut Context<'_>,
+        more: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        let from = more.len();
+        // The capacity is small, and the bytes are written before they are read.
+        more.resize(more.capacity(), 0);
+        let polled = self.poll_read(cx, &mut more[from..]);
+        let count = match &polled {
+            Poll::Ready(Ok(count)) => *count,
+            _ => 0,
+        };
+        more.truncate(from + count);
+        polled
+    }
+
+    fn poll_fill(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = self.room.borrow_mut();
+        let next = self.next_read.get();
+        room.reserve(next);
+        let count = {
+            let mut stream = self.stream.borrow_mut();
+            let Some(stream) = &mut *stream else { return Poll::Ready(Ok(0)) };
+            ready!(poll_read_buf(stream, cx, &mut room))?
+        };
+        self.io.add_read(count);
+        self.at_end.set(count == 0);
+        if count >= next {
+            self.next_read.set((next * 2).min(MAX_READ));
+        } else if count < next / 2 {
+            self.next_read.set((next / 2).max(FIRST_READ));
+        }
+        *self.input.borrow_mut() = room.split().freeze();
+        Poll::Ready(Ok(count))
+    }
+
+    /// The next frame of the request's body.
+    pub fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        loop {
+            {
+                let (mut decoder, mut input) = (self.decoder.borrow_mut(), self.input.borrow_mut());
+                match decoder.decode(&mut input) {
+                    Err(_) => return Poll::Ready(Some(Err(Fault::Malformed))),
+                    Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                    Ok(None) if decoder.is_done() => return Poll::Ready(None),
+                    Ok(None) => {}
+                }
+            }
+            if self.continue_left.get() > 0 && ready!(self.poll_continue(cx)).is_err() {
+                return Poll::Ready(Some(Err(Fault::Gone)));
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(Some(Err(Fault::Gone))),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn poll_continue(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.continue_left.get() > 0 {
+            let left = self.continue_left.get();
+            let count = ready!(self.poll_write(cx, &CONTINUE[CONTINUE.len() - left..]))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.continue_left.set(left - count);
+        }
+        self.poll_flush(cx)
+    }
+
+    /// Looks whether the client is still there while its answer is awaited. What it sends meanwhile is
+    /// kept, so much of it; ready only with its end.
+    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Seen> {
+        loop {
+            if self.at_end.get() {
+                return Poll::Ready(Seen::HalfClosed);
+            }
+            if self.input.borrow().len() >= MAX_AHEAD {
+                return Poll::Pending;
+            }
+            {
+                let stream = self.stream.borrow();
+                let Some(stream) = &*stream else { return Poll::Pending };
+                ready!(stream.poll_readable(cx));
+            }
+            let mut room = [0; 2_048];
+            match ready!(self.poll_read(cx, &mut room)) {
+                Ok(0) => {}
+                Ok(count) => {
+                    let mut input = self.input.borrow_mut();
+                    let mut joined = BytesMut::with_capacity(input.len() + count);
+                    joined.extend_from_slice(&input);
+                    joined.extend_from_slice(&room[..count]);
+                    *input = joined.freeze();
+                }
+                Err(_) => return Poll::Ready(Seen::Gone),
+            }
+        }
+    }
+
+    /// Writes some of it.
+    pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut stream = self.stream.borrow_mut();
+        let Some(stream) = &mut *stream else { return Poll::Ready(Ok(0)) };
+        let count = ready!(Pin::new(stream).poll_write(cx, bytes))?;
+        self.io.add_written(count);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Writes some of these two, one behind the other.
+    pub fn poll_write_both(
+        &self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if second.is_empty() {
+            return self.poll_write(cx, first);
+        }
+        if first.is_empty() {
+            return self.poll_write(cx, second);
+        }
+        let mut stream = self.stream.borrow_mut();
+        let Some(stream) = &mut *stream else { return Poll::Ready(Ok(0)) };
+        let both = [IoSlice::new(first), IoSlice::new(second)];
+        let count = ready!(Pin::new(stream).poll_write_vectored(cx, &both))?;
+        self.io.add_written(count);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Sends what TLS still holds of what was written.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self.stream.borrow_mut() {
+            Some(stream @ Stream::Tls(_)) => Pin::new(stream).poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Ends the sending half.
+    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self.stream.borrow_mut() {
+            Some(stream) => Pin::new(stream).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Notes whether the answer under way ends with the connection and is not whole yet.
+    pub fn ends_by_close(&self, does: bool) {
+        self.ends_by_close.set(does);
+    }
+
+    /// The stream, for a tunnel or for its close. Nothing is read or written here any more.
+    pub fn take_stream(&self) -> Option<Stream> {
+        self.stream.borrow_mut().take()
+    }
+}
+
+impl Drop for ClientIo {
+    fn drop(&mut self) {
+        // Where the process cut an answer that a plain end would make look whole.
+        if self.ends_by_close.get()
+            && let Some(stream) = self.take_stream()
+        {
+            stream.reset();
+        }
+    }
+}
+
+fn poll_read_buf(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    room: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    use tokio::io::AsyncReadExt;
+    std::future::Future::poll(std::pin::pin!(stream.read_buf(room)), cx)
+}

@@ -1,0 +1,185 @@
+//! What is known of a client connection from accept to close, whatever is asked over it.
+
+use super::token_cache::TokenCache;
+use super::worker_ctx::WorkerCtx;
+use crate::ground::clock::Moment;
+use crate::model::live::TargetLive;
+use crate::net::pool::{ConnId, Owner};
+use crate::net::tls::acceptor::Session;
+use crate::policy::headers::forwarded::Introduction;
+use crate::policy::proxy_protocol::{Ends, OnBehalfOf};
+use std::cell::{OnceCell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+
+/// A client connection.
+#[derive(Debug)]
+pub struct ConnInfo {
+    /// The connection's number in its worker.
+    pub id: ConnId,
+    /// Who is at the other end of the socket; [`ConnInfo::ends`] says who connected.
+    pub peer: SocketAddr,
+    /// Our own end of it.
+    pub local: SocketAddr,
+    /// The index of the listener.
+    pub listener: usize,
+    /// When it was accepted.
+    pub accepted: Moment,
+    /// Its client's tokens.
+    pub tokens: TokenCache,
+    /// On whose behalf it was opened; empty without a PROXY header.
+    on_behalf_of: OnceCell<Box<OnBehalfOf>>,
+    /// What was agreed on with it; empty without TLS.
+    session: OnceCell<Box<Session>>,
+    /// Empty unless a target's connection is authenticated as its own.
+    owner: OnceCell<(Rc<Owner>, RefCell<Weak<TargetLive>>)>,
+    introduction: OnceCell<Introduction>,
+    peer_text: OnceCell<Box<str>>,
+    source_text: OnceCell<Box<str>>,
+    trace_id: OnceCell<[u64; 2]>,
+    _permit: ConnPermit,
+}
+
+impl ConnInfo {
+    /// A connection just accepted.
+    pub fn new(
+        id: ConnId,
+        (peer, local): (SocketAddr, SocketAddr),
+        listener: usize,
+        accepted: Moment,
+        permit: ConnPermit,
+    ) -> Self {
+        Self {
+            id,
+            peer,
+            local,
+            listener,
+            accepted,
+            tokens: TokenCache::default(),
+            on_behalf_of: OnceCell::new(),
+            session: OnceCell::new(),
+            owner: OnceCell::new(),
+            introduction: OnceCell::new(),
+            peer_text: OnceCell::new(),
+            source_text: OnceCell::new(),
+            trace_id: OnceCell::new(),
+            _permit: permit,
+        }
+    }
+
+    /// What targets are told of it, the client's port too where `client_port` says so. Made with the
+    /// first request, for many connections never send one, and the same to the last.
+    pub fn introduction(&self, client_port: bool) -> &Introduction {
+        let is_tls = self.session().is_some();
+        let Ends { source, destination } = self.ends();
+        let new = || Introduction::new(source, destination.port(), is_tls, client_port);
+        self.introduction.get_or_init(new)
+    }
+
+    /// Notes what its PROXY header says.
+    pub fn announced(&self, on_behalf_of: OnBehalfOf) {
+        // There is one header.
+        let _ = self.on_behalf_of.set(Box::new(on_behalf_of));
+    }
+
+    /// Who connected and where to: as the PROXY header says, else as the socket does.
+    pub fn ends(&self) -> Ends {
+        match self.on_behalf_of.get().map(|on_behalf_of| &**on_behalf_of) {
+            Some(OnBehalfOf::Client(ends)) => *ends,
+            _ => Ends { source: self.peer, destination: self.local },
+        }
+    }
+
+    /// Whether it is known who speaks. A PROXY header may say that it is not: then the peer, trusted
+    /// as it may be, only passes on what someone else says.
+    pub fn is_known(&self) -> bool {
+        !matches!(self.on_behalf_of.get().map(|who| &**who), Some(OnBehalfOf::Someone))
+    }
+
+    /// From now on the target connections it uses are its own.
+    pub fn own_connections(&self) {
+        self.owner.get_or_init(Default::default);
+    }
+
+    /// Whose target connections are its own, where it has some.
+    pub fn owner(&self) -> Option<&Rc<Owner>> {
+        self.owner.get().map(|(owner, _)| owner)
+    }
+
+    /// Notes with which target its own connection is.
+    pub fn stay_with(&self, target: &Arc<TargetLive>) {
+        if let Some((_, at)) = self.owner.get() {
+            *at.borrow_mut() = Arc::downgrade(target);
+        }
+    }
+
+    /// Whether its own connection is with this target.
+    pub fn stays_with(&self, target: &Arc<TargetLive>) -> bool {
+        let own = self.owner.get();
+        own.is_some_and(|(_, at)| std::ptr::eq(at.borrow().as_ptr(), Arc::as_ptr(target)))
+    }
+
+    /// Notes what was agreed on in the handshake.
+    pub fn secured(&self, session: Session) {
+        // There is one handshake.
+        let _ = self.session.set(Box::new(session));
+    }
+
+    /// What was agreed on in the handshake, if there was one.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.get().map(|session| &**session)
+    }
+
+    /// The peer's address and port as text, made with the first record.
+    pub fn peer_text(&self) -> &str {
+        self.peer_text.get_or_init(|| self.peer.to_string().into())
+    }
+
+    /// The same of whoever connected as a PROXY header says.
+    pub fn source_text(&self) -> &str {
+        match self.on_behalf_of.get() {
+            None => self.peer_text(),
+            Some(_) => self.source_text.get_or_init(|| self.ends().source.to_string().into()),
+        }
+    }
+
+    /// A random id of the connection, made when it is first asked for.
+    pub fn trace_id(&self, worker: &WorkerCtx) -> [u64; 2] {
+        *self.trace_id.get_or_init(|| [worker.random(), worker.random()])
+    }
+}
+
+/// One of a listener's places for connections; given back when dropped.
+#[derive(Debug)]
+pub struct ConnPermit(Arc<AtomicU32>);
+
+impl ConnPermit {
+    /// A place, if the listener has one left.
+    pub fn take(open: &Arc<AtomicU32>, most: u32) -> Option<Self> {
+        let enter = |count| (count < most).then_some(count + 1);
+        let taken = open.try_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok();
+        taken.then(|| Self(Arc::clone(open)))
+    }
+}
+
+impl Drop for ConnPermit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_has_so_many_permits_and_no_more() {
+        let open = Arc::new(AtomicU32::new(0));
+        let place = ConnPermit::take(&open, 1);
+        assert!(place.is_some() && ConnPermit::take(&open, 1).is_none());
+        drop(place);
+        assert!(ConnPermit::take(&open, 1).is_some());
+    }
+}

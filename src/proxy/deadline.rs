@@ -1,0 +1,269 @@
+//! How long one exchange may wait, and for what. It knows no protocol and no log, and of its target
+//! only the state that says whether the target has left.
+//!
+//! There is no timer for each request. The phase and one moment stand here; the worker's tick, ten
+//! times a second, looks at every exchange and wakes those whose time is over. A byte that went either
+//! way since the last tick counts as having gone now, so a deadline may be late by two ticks and is
+//! never early.
+
+use super::expiry::Expiry;
+use super::taking::{Look, Taking};
+use crate::model::live::Drain;
+use crate::model::published::Picture;
+use crate::net::stream::IoCounters;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// What an exchange waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing: none is under way.
+    Over,
+    /// The rest of the request's body.
+    Upload,
+    /// The target: to connect, or to answer.
+    Waiting,
+    /// The client to take the rest of its answer, or the target to send it.
+    Responding,
+    /// Either side of a tunnel.
+    Tunnel,
+    /// The rest of a request whose answer has gone out.
+    Lingering,
+}
+
+/// How long, in all and between reads, the rest of a request is read after the last byte of its
+/// answer (RFC 9112 section 9.6; nginx: `lingering_time`, `lingering_timeout`).
+pub(super) const LINGERS: Duration = Duration::from_secs(30);
+pub(super) const LINGERS_SILENT: Duration = Duration::from_secs(5);
+
+/// The deadline of one exchange. An HTTP/1.1 connection has one and uses it again.
+#[derive(Debug)]
+pub struct Deadline {
+    /// Bytes of the exchange's client: those of the connection, or of the stream over HTTP/2.
+    pub io: Rc<IoCounters>,
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+    until: Cell<Option<Instant>>,
+    expiry: Cell<Option<Expiry>>,
+    taking: Taking,
+    /// The snapshot with the indexes of the group and the target the exchange is with.
+    target: RefCell<Option<(Picture, usize, usize)>>,
+    /// When the client's end was read while its answer was awaited.
+    half_closed: Cell<Option<Instant>>,
+    waker: WakerSlot,
+}
+
+/// How long an answer is awaited whose client has ended its half of the connection. Such a client may
+/// read on (`nc -N`), or have left: TCP says the same of both. HAProxy waits for the whole
+/// answer, nginx not at all.
+const HALF_CLOSED: Duration = Duration::from_secs(3);
+
+impl Deadline {
+    /// Of an exchange whose client's bytes are counted there.
+    pub fn new(io: Rc<IoCounters>, now: Instant) -> Self {
+        Self {
+            io,
+            phase: Cell::new(Phase::Over),
+            since: Cell::new(now),
+            until: Cell::new(None),
+            expiry: Cell::new(None),
+            taking: Taking::default(),
+            target: RefCell::new(None),
+            half_closed: Cell::new(None),
+            waker: WakerSlot::default(),
+        }
+    }
+
+    /// Notes that the client has ended its half of the connection.
+    pub fn note_half_closed(&self, now: Instant) {
+        if self.half_closed.get().is_none() {
+            self.half_closed.set(Some(now));
+        }
+    }
+
+    /// Whether its answer did not come soon after that.
+    fn is_client_gone(&self, now: Instant) -> bool {
+        let gone = |since| now.saturating_duration_since(since) >= HALF_CLOSED;
+        self.phase.get() == Phase::Waiting && self.half_closed.get().is_some_and(gone)
+    }
+
+    /// The phase.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Waits for something else from now on; `until` is the latest for all of it. Time that ran out on
+    /// what was awaited before is forgotten: a late tick must not cut what came after.
+    pub fn enter(&self, phase: Phase, now: Instant, until: Option<Instant>) {
+        self.expiry.set(None);
+        self.phase.set(phase);
+        self.since.set(now);
+        self.until.set(until);
+    }
+
+    /// Bytes from and to the client since this was last asked.
+    pub fn take_traffic(&self) -> (u64, u64) {
+        self.io.take_traffic()
+    }
+
+    /// Takes the latest moment away where the answer is under way: it was the request's.
+    pub fn request_is_read(&self) {
+        if self.phase.get() == Phase::Responding {
+            self.until.set(None);
+        }
+    }
+
+    /// Waits for the rest of a request's body, and for a target to take it: for so long.
+    pub fn enter_upload(&self, now: Instant, until: Option<Instant>, response: Duration) {
+        self.enter(Phase::Upload, now, until);
+        self.taking.begin(now, response);
+    }
+
+    /// Notes how much a target has taken, and whether what is at hand waits for it to take more. As
+    /// long as it does, nothing is asked of the client.
+    pub fn note_sent(&self, taken: u64, is_blocked: bool) {
+        self.taking.note(taken, is_blocked);
+    }
+
+    /// Reads on after the last byte of the answer; the bounds run from there.
+    pub fn linger(&self, now: Instant) {
+        if self.phase.get() != Phase::Lingering {
+            self.enter(Phase::Lingering, now, Some(now + LINGERS));
+        }
+    }
+
+    /// Notes the target the exchange is with: a group and a target of it, by index.
+    pub fn begin_with(&self, picture: &Picture, group: usize, target: usize) {
+        *self.target.borrow_mut() = Some((Picture::clone(picture), group, target));
+    }
+
+    /// Notes that no target has a part in the exchange any more.
+    pub fn end_with_target(&self) {
+        *self.target.borrow_mut() = None;
+    }
+
+    /// Ends the exchange's time.
+    pub fn end(&self, now: Instant) {
+        self.end_with_target();
+        self.half_closed.set(None);
+        self.enter(Phase::Over, now, None);
+    }
+
+    fn target_has_left(&self) -> bool {
+        self.target.borrow().as_ref().is_some_and(|(picture, group, target)| {
+            let target = &picture.groups[*group].targets[*target];
+            target.live.availability().drain == Drain::Over
+        })
+    }
+
+    /// Looks whether its time is over, and wakes its task. Once it is, it stays so. `idle` is the
+    /// listener's.
+    pub fn tick(&self, now: Instant, idle: Duration) {
+        if self.expiry.get().is_none()
+            && let Some(expiry) = self.judge(now, idle)
+        {
+            self.expiry.set(Some(expiry));
+            self.waker.wake();
+        }
+    }
+
+    fn judge(&self, now: Instant, idle: Duration) -> Option<Expiry> {
+        let phase = self.phase.get();
+        if phase == Phase::Over {
+            return None;
+        }
+        let active = self.io.take_active();
+        let overdue = self.until.get().is_some_and(|until| now >= until);
+        if phase != Phase::Lingering && self.target_has_left() {
+            return Some(Expiry::Deregistered);
+        }
+        if active && phase != Phase::Waiting {
+            self.since.set(now);
+        }
+        let silent = |bound| now.saturating_duration_since(self.since.get()) >= bound;
+        match phase {
+            Phase::Over => None,
+            Phase::Upload => {
+                let look = self.taking.look(now);
+                if overdue {
+                    let blames_target = self.taking.is_to_blame();
+                    return Some(if blames_target { Expiry::Response } else { Expiry::Request });
+                }
+                match look {
+                    Look::Blocked { too_long } => too_long.then_some(Expiry::Response),
+                    Look::Takes { resumed } => {
+                        if resumed {
+                            self.since.set(now);
+                        }
+                        silent(idle).then_some(Expiry::Request)
+                    }
+                }
+            }
+            Phase::Waiting if self.is_client_gone(now) => Some(Expiry::Gone),
+            Phase::Waiting => overdue.then_some(Expiry::Response),
+            Phase::Lingering => (overdue || silent(LINGERS_SILENT)).then_some(Expiry::Silent),
+            Phase::Responding | Phase::Tunnel => {
+                (overdue || silent(idle)).then_some(Expiry::Stalled)
+            }
+        }
+    }
+}
+
+/// A task to wake.
+#[derive(Debug, Default)]
+pub struct WakerSlot(RefCell<Option<Waker>>);
+
+impl WakerSlot {
+    /// Remembers it.
+    pub fn remember(&self, waker: &Waker) {
+        let mut known = self.0.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    /// Wakes it.
+    pub fn wake(&self) {
+        if let Some(waker) = self.0.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// What has a time that can be over.
+pub trait Expires {
+    /// The side whose time is over, if it is.
+    fn expiry(&self) -> Option<Expiry>;
+    /// Remembers the task that is woken then.
+    fn waker(&self) -> &WakerSlot;
+}
+
+impl Expires for Deadline {
+    fn expiry(&self) -> Option<Expiry> {
+        self.expiry.get()
+    }
+
+    fn waker(&self) -> &WakerSlot {
+        &self.waker
+    }
+}
+
+/// The future's output, or the expiry, whichever is first.
+pub async fn race<F: Future>(deadline: &impl Expires, future: F) -> Result<F::Output, Expiry> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => match deadline.expiry() {
+            Some(expiry) => Poll::Ready(Err(expiry)),
+            None => {
+                deadline.waker().remember(cx.waker());
+                Poll::Pending
+            }
+        },
+    })
+    .await
+}

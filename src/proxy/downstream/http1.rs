@@ -1,0 +1,390 @@
+//! One HTTP/1.1 connection of a client, as one loop: read a head, handle it, send the answer, note it
+//! down, again. A connection that waits for a head holds no buffer.
+
+use super::close::Close;
+use super::send::{self, Framed, Sent};
+use crate::config::settings::Limits;
+use crate::http1::decode::Framing;
+use crate::http1::name::Name;
+use crate::http1::request::{BadHead, Bounds, Request};
+use crate::http1::response::list_has;
+use crate::http1::scan;
+use crate::net::stream::{CountedStream, Stream};
+use crate::policy::headers::desync::{self, Mitigation};
+use crate::proxy::client_io::{ClientIo, Seen};
+use crate::proxy::conn::{Conn, ConnState};
+use crate::proxy::deadline::{Deadline, Expires, race};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::expiry::Expiry;
+use crate::proxy::failure::Failure;
+use crate::proxy::handle::{self, Answer, Rest, handle};
+use crate::proxy::recv_body::ClientBody;
+use crate::proxy::tunnel::{self, TargetEnd, Upgrade};
+use crate::proxy::worker_ctx::WorkerCtx;
+use bytes::Buf;
+use http::{Method, Version};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+
+/// Why no further head is read.
+enum NoHead {
+    /// The client closed or reset the connection between requests, or within a head.
+    Closed,
+    /// Nothing was asked for a while.
+    Silent,
+    /// It cannot be served: the part that was read, and why.
+    Failed(Rc<Request>, Failure),
+}
+
+/// What follows an exchange.
+enum Next {
+    /// Another.
+    Again,
+    /// The close.
+    Close(Close),
+    /// Nothing: the connection became a tunnel, and is closed.
+    Nothing,
+}
+
+/// Serves the connection until it closes; the stream, and how it is to be closed.
+pub(super) async fn serve(
+    worker: &Rc<WorkerCtx>,
+    conn: &Rc<Conn>,
+    stream: Stream,
+    first: Vec<u8>,
+    limits: &Limits,
+) -> (Option<Stream>, Close) {
+    let client = Rc::new(ClientIo::new(stream, first, Rc::clone(&conn.io)));
+    let deadline = Rc::new(Deadline::new(Rc::clone(&conn.io), worker.now().monotonic));
+    conn.add(&deadline);
+    let loop_ = Loop { worker, conn, client: &client, deadline: &deadline };
+    let how = loop {
+        let next = match loop_.read_head(limits).await {
+            // Boxed, so that an idle connection does not keep the room.
+            Ok(request) => Box::pin(loop_.serve_one(request)).await,
+            Err(NoHead::Closed) => Next::Close(Close::AtOnce),
+            Err(NoHead::Silent) => Next::Close(Close::Idle),
+            Err(NoHead::Failed(request, failure)) => {
+                Next::Close(Box::pin(loop_.refuse(request, failure)).await)
+            }
+        };
+        match next {
+            Next::Again => {}
+            Next::Close(how) => break how,
+            Next::Nothing => break Close::AtOnce,
+        }
+        client.shrink();
+        conn.enter(ConnState::Idle, worker.now().monotonic);
+    };
+    conn.remove(&deadline);
+    (client.take_stream(), how)
+}
+
+/// Answers a connection whose first bytes cannot be read as requests, and gives its stream back.
+pub(super) async fn refuse(
+    worker: &Rc<WorkerCtx>,
+    conn: &Rc<Conn>,
+    stream: Stream,
+    failure: Failure,
+) -> Option<Stream> {
+    let client = Rc::new(ClientIo::new(stream, Vec::new(), Rc::clone(&conn.io)));
+    let deadline = Rc::new(Deadline::new(Rc::clone(&conn.io), worker.now().monotonic));
+    conn.add(&deadline);
+    let loop_ = Loop { worker, conn, client: &client, deadline: &deadline };
+    loop_.refuse(worker.take_request(), failure).await;
+    conn.remove(&deadline);
+    client.take_stream()
+}
+
+/// The handles of a connection's loop.
+struct Loop<'c> {
+    worker: &'c Rc<WorkerCtx>,
+    conn: &'c Rc<Conn>,
+    client: &'c Rc<ClientIo>,
+    deadline: &'c Rc<Deadline>,
+}
+
+/// Partial heads up to this size are read again with each piece that comes, so that a head that cannot
+/// become one is refused at once. Larger ones are read when their end is there: reading each again with
+/// every byte would cost the square of their size.
+const MAX_READ_AGAIN: usize = 4 * 1_024;
+
+impl Loop<'_> {
+    /// Waits for a request's head.
+    async fn read_head(&self, limits: &Limits) -> Result<Rc<Request>, NoHead> {
+        let Self { worker, conn, client, .. } = self;
+        let bounds = Bounds { bytes: limits.header_bytes, fields: limits.headers };
+        let mut partial = None;
+        if client.has_input() {
+            // It came with the request before, or with the bytes that told the protocol.
+            let mut input = client.take_input();
+            match self.parse(&input, bounds)? {
+                Some((request, length)) => {
+                    input.advance(length);
+                    client.put_back(input);
+                    return Ok(request);
+                }
+                None => partial = Some(self.begin_partial(&input)),
+            }
+        }
+        let read = poll_fn(|cx| {
+            loop {
+                let Some(head) = &mut partial else {
+                    let mut scratch = worker.scratch();
+                    let count = ready!(client.poll_read(cx, &mut scratch)).unwrap_or(0);
+                    if count == 0 {
+                        return Poll::Ready(Err(NoHead::Closed));
+                    }
+                    let came = &scratch[..count];
+                    match self.parse(came, bounds)? {
+                        Some((request, length)) => {
+                            self.keep(&came[length..]);
+                            return Poll::Ready(Ok(request));
+                        }
+                        None => partial = Some(self.begin_partial(came)),
+                    }
+                    continue;
+                };
+                worker.partial_heads.grow(head, bounds.bytes + 1);
+                let count = ready!(client.poll_read_more(cx, &mut head.bytes)).unwrap_or(0);
+                if count == 0 {
+                    return Poll::Ready(Err(NoHead::Closed));
+                }
+                let length = head.bytes.len();
+                let is_due = length <= MAX_READ_AGAIN
+                    || length >= bounds.bytes
+                    || scan::head_end(&head.bytes, head.searched).is_some();
+                head.searched = length;
+                if is_due && let Some((request, length)) = self.parse(&head.bytes, bounds)? {
+                    self.keep(&head.bytes[length..]);
+                    return Poll::Ready(Ok(request));
+                }
+            }
+        });
+        match race(&***conn, read).await {
+            Ok(read) => read,
+            Err(Expiry::Head) => Err(NoHead::Failed(worker.take_request(), Failure::HeadTimeout)),
+            Err(Expiry::HeadsFull) => {
+                Err(NoHead::Failed(worker.take_request(), Failure::HeadsFull))
+            }
+            Err(_) => Err(NoHead::Silent),
+        }
+    }
+
+    fn begin_partial(&self, came: &[u8]) -> crate::proxy::partial_heads::PartialHead {
+        if self.conn.state() != ConnState::Head {
+            self.conn.enter(ConnState::Head, self.worker.now().monotonic);
+        }
+        self.worker.partial_heads.begin(self.conn, came)
+    }
+
+    /// Keeps what came behind a head: its body, or further requests.
+    fn keep(&self, rest: &[u8]) {
+        if !rest.is_empty() {
+            self.client.put_back(bytes::Bytes::copy_from_slice(rest));
+        }
+    }
+
+    /// Reads a head off the front of these bytes; `None` where it is not all there.
+    fn parse(&self, bytes: &[u8], bounds: Bounds) -> Result<Option<(Rc<Request>, usize)>, NoHead> {
+        let mut request = self.worker.take_request();
+        // A head that is taken has no other holder.
+        let parsed = Rc::make_mut(&mut request).parse(bytes, bounds);
+        match parsed {
+            Ok(Some(length)) => Ok(Some((request, length))),
+            Ok(None) => {
+                self.worker.give_back_request(&mut request);
+                Ok(None)
+            }
+            Err(bad) => Err(NoHead::Failed(request, Failure::Unread(bad))),
+        }
+    }
+
+    /// Serves one request and sends its answer.
+    async fn serve_one(&self, request: Rc<Request>) -> Next {
+        let Self { worker, conn, client, deadline } = self;
+        conn.enter(ConnState::Busy, worker.now().monotonic);
+        let terms = Terms::of(&request);
+        let framing = request.framing();
+        let mut exchange = Exchange::begin(worker, conn, deadline, request);
+        client.begin_body(framing, takes_lone_lf(&exchange), terms.awaits_continue);
+        let body = match framing {
+            Framing::Length(0) => ClientBody::Empty,
+            _ => ClientBody::Http1(Rc::clone(client)),
+        };
+        let Some(answer) = self.handle(&mut exchange, body).await else {
+            // The client is gone: dropped, the exchange says so.
+            return Next::Close(Close::AtOnce);
+        };
+        let Answer { head, rest, closes } = answer;
+        let framed = Framed::new(terms, closes);
+        match rest {
+            Rest::Switch(target) => {
+                let opened = send::head(client, worker, head).await;
+                self.carry(exchange, opened, target).await
+            }
+            Rest::Body(body) => {
+                let sent = send::answer(&mut exchange, client, head, body, framed).await;
+                self.after(exchange, sent).await
+            }
+        }
+    }
+
+    /// The answer; `None` where the client left before there was one.
+    async fn handle(&self, exchange: &mut Exchange, body: ClientBody) -> Option<Answer> {
+        let Self { worker, client, deadline, .. } = self;
+        let mut handling = pin!(handle(exchange, body, Some(Upgrade::Http1)));
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
+                return Poll::Ready(Some(answer));
+            }
+            if deadline.expiry() == Some(Expiry::Gone) {
+                return Poll::Ready(None);
+            }
+            deadline.waker().remember(cx.waker());
+            // While its body is read, that says whether the client is there.
+            if client.is_whole() {
+                match client.poll_end(cx) {
+                    Poll::Ready(Seen::Gone) => return Poll::Ready(None),
+                    Poll::Ready(Seen::HalfClosed) => {
+                        deadline.note_half_closed(worker.now().monotonic);
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Carries a tunnel, once the client was told.
+    async fn carry(&self, exchange: Exchange, is_told: bool, target: TargetEnd) -> Next {
+        let Self { conn, client, .. } = self;
+        let rest = client.take_input();
+        if is_told && let Some(stream) = client.take_stream() {
+            let io = Rc::clone(&conn.io);
+            let stream = CountedStream::new(stream, rest.to_vec(), io, Rc::default());
+            tunnel::carry(exchange, stream, target).await;
+        }
+        Next::Nothing
+    }
+
+    /// Notes an answer down that was sent, and says what follows.
+    async fn after(&self, mut exchange: Exchange, sent: Sent) -> Next {
+        let Self { worker, client, deadline, .. } = self;
+        match sent {
+            Sent::Whole { mut body, closes } => {
+                exchange.log_mut().is_complete = true;
+                if body.is_sending() {
+                    // The target goes on reading what the client goes on sending.
+                    drop(exchange);
+                    let Some(_place) = worker.linger() else { return Next::Close(Close::AtOnce) };
+                    deadline.linger(worker.now().monotonic);
+                    send::end_and_upload(client, deadline, &mut body).await;
+                    return Next::Close(Close::Lingering { broke_off: false });
+                }
+                body.give_back(&exchange);
+                drop(exchange);
+                if !closes {
+                    return Next::Again;
+                }
+                // Bytes that are not read any more would reset the connection.
+                let is_read = client.is_whole() && !client.has_input();
+                Next::Close(match is_read {
+                    true => Close::Idle,
+                    false => Close::Lingering { broke_off: false },
+                })
+            }
+            Sent::BrokeOff { ends_by_close } => {
+                exchange.log_mut().error = Some("target_broke_off");
+                Next::Close(match ends_by_close {
+                    true => Close::Reset,
+                    false => Close::Lingering { broke_off: true },
+                })
+            }
+            Sent::Cut { ends_by_close } => {
+                Next::Close(if ends_by_close { Close::Reset } else { Close::AtOnce })
+            }
+        }
+    }
+
+    /// Answers a head that could not be read, and writes it down with its target as far as it was.
+    async fn refuse(&self, request: Rc<Request>, failure: Failure) -> Close {
+        let Self { worker, conn, client, deadline } = self;
+        worker.counters.unparsable.add_one();
+        tracing::debug!(peer = %conn.info.peer, why = failure.word(), "a head that cannot be read");
+        conn.enter(ConnState::Busy, worker.now().monotonic);
+        let mut exchange = Exchange::begin(worker, conn, deadline, request);
+        exchange.log_mut().is_unread = true;
+        if let Failure::Unread(bad) = failure
+            && let Some(reason) = desync::of_bad_head(&exchange.request, bad)
+        {
+            exchange.log_mut().classification = Some(reason.words());
+        }
+        let Answer { head, rest, .. } = handle::refused(&mut exchange, &failure, true);
+        if let Rest::Body(body) = rest {
+            let framed = Framed::new(Terms::default(), true);
+            let sent = send::answer(&mut exchange, client, head, body, framed).await;
+            if matches!(sent, Sent::Whole { .. }) {
+                exchange.log_mut().is_complete = true;
+            }
+        }
+        Close::Lingering { broke_off: false }
+    }
+}
+
+/// Whether LF alone may end a line of the client's chunks.
+fn takes_lone_lf(exchange: &Exchange) -> bool {
+    let listener = &exchange.snapshot.listeners[exchange.info().listener].settings;
+    listener.desync_mitigation == Mitigation::Monitor
+}
+
+/// What a request says about how its answer is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// HEAD.
+    pub(super) wants_no_body: bool,
+    /// Its sender speaks HTTP/1.0, and knows no chunks.
+    pub(super) is_old: bool,
+    /// Another request may follow, as far as the client is concerned.
+    pub(super) keeps_alive: bool,
+    /// Its sender takes trailers.
+    pub(super) takes_trailers: bool,
+    awaits_continue: bool,
+}
+
+impl Terms {
+    fn of(request: &Request) -> Self {
+        let is_old = request.version == Version::HTTP_10;
+        let trailers = request.fields.all(Name::Te);
+        Self {
+            wants_no_body: request.method == Method::HEAD,
+            is_old,
+            keeps_alive: request.keeps_alive(),
+            takes_trailers: list_has(trailers, b"trailers"),
+            awaits_continue: !is_old && request.fields.has(Name::Expect),
+        }
+    }
+}
+
+/// Of a head that could not be read.
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            wants_no_body: false,
+            is_old: false,
+            keeps_alive: false,
+            takes_trailers: false,
+            awaits_continue: false,
+        }
+    }
+}
+
+/// So that `BadHead` reads as the failure it is.
+impl std::convert::From<BadHead> for Failure {
+    fn from(bad: BadHead) -> Self {
+        Failure::Unread(bad)
+    }
+}

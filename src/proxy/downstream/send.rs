@@ -1,0 +1,328 @@
+//! An answer on its way to an HTTP/1.1 client: head and small body in one send, framed as the client can
+//! read it (RFC 9112 section 6).
+
+use super::http1::Terms;
+use crate::http1::encode;
+use crate::http1::name::Name;
+use crate::http1::response::{Response, is_bodiless};
+use crate::observe::counters::Counters;
+use crate::proxy::client_io::ClientIo;
+use crate::proxy::deadline::{Deadline, Expires, race};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::response_body::ResponseBody;
+use crate::proxy::worker_ctx::WorkerCtx;
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+/// Pieces of a body up to this size are copied behind the head or each other: the kernel takes longer to
+/// gather two pieces than it takes to copy them.
+const MAX_COPIED: usize = 4 * 1_024;
+/// As much is put together for one send.
+const MAX_GATHERED: usize = 8 * 1_024;
+
+/// What became of an answer.
+pub(super) enum Sent {
+    /// All of it went out.
+    Whole {
+        /// The body, whose target may still read.
+        body: ResponseBody,
+        /// Whether nothing may follow on the connection.
+        closes: bool,
+    },
+    /// The target broke off. What came of it went out.
+    BrokeOff {
+        /// Whether a plain end would make it look whole.
+        ends_by_close: bool,
+    },
+    /// The client is gone, or time is over.
+    Cut {
+        /// See there.
+        ends_by_close: bool,
+    },
+}
+
+/// How an answer is sent, besides its head.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Framed {
+    terms: Terms,
+    closes: bool,
+}
+
+impl Framed {
+    pub(super) fn new(terms: Terms, closes: bool) -> Self {
+        Self { terms, closes: closes || !terms.keeps_alive }
+    }
+}
+
+/// How the client knows the body's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Nothing,
+    Length,
+    Chunked { trailers: bool },
+    UntilClose,
+}
+
+/// Sends a head alone; whether it went out.
+pub(super) async fn head(client: &ClientIo, worker: &WorkerCtx, head: Box<Response>) -> bool {
+    let mut out = worker.take_buffer();
+    head.write(&mut out);
+    write_date(worker, &head, &mut out);
+    out.extend_from_slice(b"\r\n");
+    worker.give_back_response(head);
+    let mut at = 0;
+    let sent = poll_fn(|cx| {
+        while at < out.len() {
+            match ready!(client.poll_write(cx, &out[at..])) {
+                Ok(count @ 1..) => at += count,
+                _ => return Poll::Ready(false),
+            }
+        }
+        client.poll_flush(cx).map(|flushed| flushed.is_ok())
+    })
+    .await;
+    worker.give_back_buffer(out);
+    sent
+}
+
+/// Sends an answer.
+pub(super) async fn answer(
+    exchange: &mut Exchange,
+    client: &ClientIo,
+    mut head: Box<Response>,
+    mut body: ResponseBody,
+    framed: Framed,
+) -> Sent {
+    let (worker, deadline) = (&exchange.worker, &exchange.deadline);
+    let Framed { terms, mut closes } = framed;
+    let mode = mode(&mut head, &body, terms);
+    let ends_by_close = mode == Mode::UntilClose;
+    closes |= ends_by_close;
+    client.ends_by_close(ends_by_close);
+    let mut out = worker.take_buffer();
+    write_head(worker, head, closes, terms, &mut out);
+    let mut sending =
+        Sending { out, at: 0, chunk: Bytes::new(), mode, closes_chunk: false, end: None };
+    let end = poll_fn(|cx| {
+        body.poll_sending(cx);
+        let polled = sending.poll(cx, &mut body, client, &worker.counters);
+        if polled.is_pending() {
+            if deadline.expiry().is_some() {
+                return Poll::Ready(End::Cut);
+            }
+            deadline.waker().remember(cx.waker());
+        }
+        polled
+    })
+    .await;
+    worker.give_back_buffer(sending.out);
+    match end {
+        End::Whole => {
+            client.ends_by_close(false);
+            Sent::Whole { body, closes }
+        }
+        End::BrokeOff => Sent::BrokeOff { ends_by_close },
+        End::Cut => Sent::Cut { ends_by_close },
+    }
+}
+
+/// Says how the body is framed, where the head does not yet.
+fn mode(head: &mut Response, body: &ResponseBody, terms: Terms) -> Mode {
+    let has_length = head.fields.has(Name::ContentLength);
+    let is_bodiless = is_bodiless(head.status);
+    let left = body.left();
+    let own = matches!(body, ResponseBody::Own(_));
+    let mut write_length = |length: u64| {
+        let mut digits = itoa::Buffer::new();
+        head.fields.append(Name::ContentLength, digits.format(length).as_bytes());
+    };
+    if terms.wants_no_body || is_bodiless {
+        // A page's length is known; of a target's body it is what the target says.
+        if let (true, false, false, Some(length)) = (own, is_bodiless, has_length, left) {
+            write_length(length);
+        }
+        return Mode::Nothing;
+    }
+    if has_length {
+        return Mode::Length;
+    }
+    if let Some(length) = left {
+        write_length(length);
+        return Mode::Length;
+    }
+    if terms.is_old {
+        return Mode::UntilClose;
+    }
+    head.fields.append(Name::TransferEncoding, b"chunked");
+    Mode::Chunked { trailers: terms.takes_trailers }
+}
+
+fn write_head(
+    worker: &WorkerCtx,
+    mut head: Box<Response>,
+    closes: bool,
+    terms: Terms,
+    out: &mut Vec<u8>,
+) {
+    if closes {
+        head.fields.set(Name::Connection, b"close");
+    } else if terms.is_old {
+        head.fields.set(Name::Connection, b"keep-alive");
+    }
+    head.write(out);
+    write_date(worker, &head, out);
+    out.extend_from_slice(b"\r\n");
+    worker.give_back_response(head);
+}
+
+/// Adds the Date that the target did not (RFC 9110 section 6.6.1).
+fn write_date(worker: &WorkerCtx, head: &Response, out: &mut Vec<u8>) {
+    if !head.fields.has(Name::Date) && !head.status.is_informational() {
+        worker.with_today(|date| encode::write_field(out, b"date", date.as_bytes()));
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Whole,
+    BrokeOff,
+    Cut,
+}
+
+/// An answer under way.
+struct Sending {
+    /// Heads, chunk lines, and small pieces of the body; sent up to `at`.
+    out: Vec<u8>,
+    at: usize,
+    /// A large piece of the body, behind `out`.
+    chunk: Bytes,
+    mode: Mode,
+    /// Whether the line end of a chunk is due.
+    closes_chunk: bool,
+    /// How the body ended, once it did.
+    end: Option<End>,
+}
+
+impl Sending {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut ResponseBody,
+        client: &ClientIo,
+        counters: &Counters,
+    ) -> Poll<End> {
+        loop {
+            let is_waiting = self.gather(cx, body, counters).is_pending();
+            if self.at < self.out.len() || !self.chunk.is_empty() {
+                match ready!(client.poll_write_both(cx, &self.out[self.at..], &self.chunk)) {
+                    Ok(count @ 1..) => self.advance(count),
+                    _ => return Poll::Ready(End::Cut),
+                }
+                continue;
+            }
+            if let Some(end) = self.end {
+                let flushed = ready!(client.poll_flush(cx));
+                return Poll::Ready(if flushed.is_ok() { end } else { End::Cut });
+            }
+            if is_waiting {
+                // TLS may hold what it took; a plain stream never does.
+                if let Poll::Ready(Err(_)) = client.poll_flush(cx) {
+                    return Poll::Ready(End::Cut);
+                }
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes of the body what is there, up to what goes out with one send. Pending where it has no more
+    /// by now.
+    fn gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut ResponseBody,
+        counters: &Counters,
+    ) -> Poll<()> {
+        if self.mode == Mode::Nothing {
+            self.end = Some(End::Whole);
+        }
+        while self.end.is_none() && self.chunk.is_empty() && self.out.len() - self.at < MAX_GATHERED
+        {
+            match ready!(body.poll_frame(cx, counters)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.take(data, body),
+                    Err(frame) => self.finish(frame.into_trailers().ok()),
+                },
+                Some(Err(_)) => {
+                    // The client must see that the answer is not whole: the connection closes without a
+                    // last chunk, or short of the length.
+                    self.end = Some(End::BrokeOff);
+                }
+                None => self.finish(None),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn take(&mut self, data: Bytes, body: &ResponseBody) {
+        if data.is_empty() {
+            return;
+        }
+        let is_chunked = matches!(self.mode, Mode::Chunked { .. });
+        if is_chunked {
+            self.close_chunk();
+            encode::begin_chunk(&mut self.out, data.len());
+            self.closes_chunk = true;
+        }
+        if data.len() <= MAX_COPIED {
+            self.out.extend_from_slice(&data);
+        } else {
+            self.chunk = data;
+        }
+        // Asked only where its end needs no word of ours.
+        if !is_chunked && body.is_done() {
+            self.end = Some(End::Whole);
+        }
+    }
+
+    fn close_chunk(&mut self) {
+        if std::mem::take(&mut self.closes_chunk) {
+            self.out.extend_from_slice(encode::CHUNK_END);
+        }
+    }
+
+    fn finish(&mut self, trailers: Option<HeaderMap>) {
+        self.end = Some(End::Whole);
+        if let Mode::Chunked { trailers: takes } = self.mode {
+            self.close_chunk();
+            encode::last_chunk(&mut self.out, trailers.as_ref().filter(|_| takes));
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        let of_out = count.min(self.out.len() - self.at);
+        self.at += of_out;
+        self.chunk.advance(count - of_out);
+        if self.at == self.out.len() {
+            self.out.clear();
+            self.at = 0;
+        }
+    }
+}
+
+/// Ends the answer's half of the connection, and sends on what is left of the request, until the target
+/// has it or time is over.
+pub(super) async fn end_and_upload(
+    client: &ClientIo,
+    deadline: &Deadline,
+    body: &mut ResponseBody,
+) {
+    let mut ended = false;
+    let upload = poll_fn(|cx| {
+        ended = ended || client.poll_shutdown(cx).is_ready();
+        body.poll_sending(cx);
+        if body.is_sending() { Poll::Pending } else { Poll::Ready(()) }
+    });
+    let _ = race(deadline, upload).await;
+}

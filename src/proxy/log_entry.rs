@@ -1,0 +1,334 @@
+//! What is known about one exchange and will be written down of it, once.
+
+use super::conn_info::ConnInfo;
+use super::worker_ctx::WorkerCtx;
+use crate::config::settings::AccessFormat;
+use crate::decide::Placement;
+use crate::decide::group_choice::GroupChoice;
+use crate::decide::verdict::Verdict;
+use crate::ground::clock::Moment;
+use crate::http1::name::Name;
+use crate::http1::request::Request;
+use crate::model::snapshot::{Group, Snapshot, Target};
+use crate::observe::record::{LONGEST_USER_AGENT, Record, Tls};
+use crate::policy::affinity::token::Seed;
+use http::{StatusCode, Version};
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The status until something is answered: the client is the side that left (ALB's 460).
+const CLIENT_LEFT: u16 = 460;
+
+/// What will be written down of an exchange. The client's head is not in it: the exchange has that.
+#[derive(Debug)]
+pub struct LogEntry {
+    /// When the head was read.
+    pub began: Moment,
+    /// The client, as `trusted_proxies` make it.
+    pub address: IpAddr,
+    /// As the target gets it.
+    pub trace_id: TraceId,
+    /// The index of the rule; `None` is the default.
+    pub rule: Option<usize>,
+    /// `forward`, `redirect`, `fixed-response`, `-`.
+    pub action: &'static str,
+    /// The choice among its rule's groups, where there was one.
+    pub group: Option<GroupChoice>,
+    /// The URL a redirect sent the client to.
+    pub redirect_url: Option<Box<str>>,
+    /// The host the target got instead of the client's.
+    pub transformed_host: Option<Box<str>>,
+    /// Path and query the target got instead of the client's.
+    pub transformed_uri: Option<Box<str>>,
+    /// Why a rewrite failed, in ALB's words.
+    pub transform_failure: Option<&'static str>,
+    /// Where it went, and why there.
+    pub placement: Option<Placement>,
+    /// The seed this client is given if it has none.
+    pub(super) fresh_seed: Option<Seed>,
+    /// Targets tried.
+    pub attempts: u32,
+    /// When it was last sent to a target.
+    pub dispatched: Option<Moment>,
+    /// When the target's head came.
+    pub answered: Option<Moment>,
+    /// The target's status.
+    pub target_status: Option<StatusCode>,
+    /// The client's status.
+    pub status: u16,
+    /// Why the balancer answered itself, or why the answer broke off.
+    pub error: Option<&'static str>,
+    /// ALB's class of a request that could be read in two ways, and why.
+    pub classification: Option<(&'static str, &'static str)>,
+    /// What was written into the cookie.
+    pub set_cookie: Option<&'static str>,
+    /// Whether it became a tunnel.
+    pub is_tunnel: bool,
+    /// Whether it is a gRPC call.
+    pub is_grpc: bool,
+    /// Whether its head could not be read: method and version are not known then.
+    pub is_unread: bool,
+    /// Whether the whole answer went out.
+    pub is_complete: bool,
+}
+
+impl LogEntry {
+    /// Of an exchange that began at this moment.
+    pub fn new(began: Moment, address: IpAddr) -> Self {
+        Self {
+            began,
+            address,
+            trace_id: TraceId::default(),
+            rule: None,
+            action: "-",
+            group: None,
+            redirect_url: None,
+            transformed_host: None,
+            transformed_uri: None,
+            transform_failure: None,
+            placement: None,
+            fresh_seed: None,
+            attempts: 0,
+            dispatched: None,
+            answered: None,
+            target_status: None,
+            status: CLIENT_LEFT,
+            error: None,
+            classification: None,
+            set_cookie: None,
+            is_tunnel: false,
+            is_grpc: false,
+            is_unread: false,
+            is_complete: false,
+        }
+    }
+
+    /// The group it went to, the target that served it, and the one its client was pinned to.
+    fn places<'s>(&self, snapshot: &'s Snapshot) -> Places<'s> {
+        let Some(placement) = &self.placement else { return Places::default() };
+        let group = &snapshot.groups[placement.group];
+        let target = |at: Option<usize>| at.map(|at| &group.targets[at]);
+        Places {
+            group: Some(group),
+            served_by: target(placement.target),
+            pinned: target(placement.pinned),
+        }
+    }
+
+    /// Counts the exchange, and says where a client moved.
+    pub fn count(&self, worker: &WorkerCtx, snapshot: &Snapshot) {
+        worker.counters.exchanges.add_one();
+        let Some(placement) = &self.placement else { return };
+        if placement.verdict == Verdict::UnknownKey {
+            worker.counters.unknown_keys.add_one();
+        }
+        // Where nothing is stored with the client, each of its requests is moved anew.
+        if self.set_cookie == Some("moved") {
+            let Places { group, served_by, pinned } = self.places(snapshot);
+            worker.counters.moved.add_one();
+            tracing::info!(
+                group = group.map_or("-", Group::name),
+                from = pinned.map_or("a target that is gone", |from| from.id.as_str()),
+                to = served_by.map_or("-", |to| to.id.as_str()),
+                why = placement.verdict.word(),
+                "a client moved"
+            );
+        }
+    }
+
+    /// Writes it into the worker's access log, where there is one, as ended at this moment. `traffic` is
+    /// the exchange's bytes from and to the client.
+    pub fn write(
+        &self,
+        worker: &WorkerCtx,
+        snapshot: &Snapshot,
+        info: &ConnInfo,
+        request: &Request,
+        traffic: (u64, u64),
+        now: Moment,
+    ) {
+        let Some(format) = worker.access().format() else { return };
+        let address = if self.address == info.ends().source.ip() {
+            Cow::Borrowed(without_port(info.source_text()))
+        } else {
+            Cow::Owned(self.address.to_string())
+        };
+        let uri = request.origin_form();
+        let host = request.authority().map(str::as_bytes);
+        let mut record = self.to_record(worker, snapshot, info, request, now);
+        record.client = &address;
+        record.connection = (format == AccessFormat::Alb).then(|| info.trace_id(worker));
+        (record.received_bytes, record.sent_bytes) = traffic;
+        record.target_uri = if uri.is_empty() { b"-" } else { uri.as_bytes() };
+        record.host = host.or_else(|| request.fields.received(Name::Host)).unwrap_or_default();
+        record.user_agent = cut(request.fields.received(Name::UserAgent));
+        if worker.keeps_referer {
+            record.referer = cut(request.fields.received(Name::Referer));
+        }
+        worker.access().note(&record);
+    }
+
+    fn to_record<'x>(
+        &'x self,
+        worker: &WorkerCtx,
+        snapshot: &'x Snapshot,
+        info: &'x ConnInfo,
+        request: &'x Request,
+        now: Moment,
+    ) -> Record<'x> {
+        let since = |later: Option<Moment>, earlier: Option<Moment>| -> Option<Duration> {
+            Some(later?.since(earlier?))
+        };
+        let Places { group, served_by, pinned } = self.places(snapshot);
+        let (method, version) = match request.version {
+            _ if self.is_unread => ("-", "-"),
+            Version::HTTP_10 => (request.method.as_str(), "HTTP/1.0"),
+            Version::HTTP_2 => (request.method.as_str(), "HTTP/2.0"),
+            _ => (request.method.as_str(), "HTTP/1.1"),
+        };
+        let session = info.session();
+        Record {
+            kind: match (self.is_tunnel, session.is_some()) {
+                (false, true) if self.is_grpc => "grpcs",
+                (false, _) if request.version == Version::HTTP_2 => "h2",
+                (false, false) => "http",
+                (true, false) => "ws",
+                (false, true) => "https",
+                (true, true) => "wss",
+            },
+            tls: session.map(|session| Tls {
+                version: session.version,
+                cipher: session.cipher,
+                server_name: session.server_name.as_deref(),
+                certificate: &session.certificate,
+            }),
+            ended: now.wall,
+            began: self.began.wall,
+            listener: snapshot.listeners[info.listener].settings.name.as_str(),
+            client: "",
+            peer: info.peer_text(),
+            source: info.source_text(),
+            local: info.ends().destination,
+            connection: None,
+            group: group.map(Group::name),
+            target: served_by.map(|target| target.id.as_str()),
+            target_address: served_by.and_then(|target| target.address_text.as_deref()),
+            request_processing: since(self.dispatched, Some(self.began)),
+            target_processing: since(self.answered, self.dispatched),
+            response_processing: since(Some(now), self.answered),
+            status: self.status,
+            target_status: self.target_status.map(|status| status.as_u16()),
+            received_bytes: 0,
+            sent_bytes: 0,
+            method,
+            host: b"",
+            target_uri: b"",
+            version,
+            user_agent: b"",
+            referer: b"",
+            trace_id: self.trace_id.as_bytes(),
+            rule: match self.rule {
+                Some(rule) => snapshot.rules[rule].settings.name.as_str(),
+                None => "default",
+            },
+            rule_at: self.rule,
+            action: self.action,
+            redirect_url: self.redirect_url.as_deref().map(str::as_bytes),
+            transformed_host: self.transformed_host.as_deref().map(str::as_bytes),
+            transformed_uri: self.transformed_uri.as_deref().map(str::as_bytes),
+            transform_status: self.transform_failure.or_else(|| {
+                let rewritten = self.transformed_host.is_some() || self.transformed_uri.is_some();
+                rewritten.then_some("TransformSuccess")
+            }),
+            error_reason: self.error,
+            group_sticky: self.group.as_ref().map(|group| group.verdict),
+            classification: self.classification,
+            sticky: self.placement.as_ref().map(|placement| placement.verdict),
+            set_cookie: self.set_cookie,
+            from: pinned.map(|target| target.id.as_str()),
+            attempts: self.attempts,
+            worker: worker.index,
+        }
+    }
+}
+
+/// A group and two of its targets, where they are known.
+#[derive(Default)]
+struct Places<'s> {
+    group: Option<&'s Group>,
+    served_by: Option<&'s Target>,
+    pinned: Option<&'s Target>,
+}
+
+/// User agents and referers are cut, as ALB cuts them.
+fn cut(value: Option<&[u8]>) -> &[u8] {
+    let value = value.unwrap_or_default();
+    &value[..value.len().min(LONGEST_USER_AGENT)]
+}
+
+/// `192.0.2.1` of `192.0.2.1:80`, `2001:db8::1` of `[2001:db8::1]:80`.
+fn without_port(text: &str) -> &str {
+    let address = text.rsplit_once(':').map_or(text, |(address, _)| address);
+    address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address)
+}
+
+/// `X-Amzn-Trace-Id` as the target got it. Most are our own, or short, and cost no allocation.
+#[derive(Clone, Debug)]
+pub struct TraceId(Text);
+
+#[derive(Clone, Debug)]
+enum Text {
+    Short([u8; SHORT], u8),
+    Long(Box<[u8]>),
+}
+
+/// A `Root` and a `Self` of ours, with some room.
+const SHORT: usize = 96;
+
+impl TraceId {
+    /// A copy of it.
+    pub fn of(text: &[u8]) -> Self {
+        let mut short = [0; SHORT];
+        match short.get_mut(..text.len()) {
+            Some(place) => {
+                place.copy_from_slice(text);
+                Self(Text::Short(short, text.len() as u8))
+            }
+            None => Self(Text::Long(text.into())),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Text::Short(short, length) => &short[..usize::from(*length)],
+            Text::Long(text) => text,
+        }
+    }
+}
+
+impl Default for TraceId {
+    fn default() -> Self {
+        Self(Text::Short([0; SHORT], 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_id_is_kept_whole_however_long_it_is() {
+        for length in [0, 1, 40, SHORT - 1, SHORT, SHORT + 1, 1_024] {
+            let text = vec![b'a'; length];
+            assert_eq!(TraceId::of(&text).as_bytes(), text);
+        }
+        assert!(TraceId::default().as_bytes().is_empty());
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_port() {
+        assert_eq!(without_port("192.0.2.1:80"), "192.0.2.1");
+        assert_eq!(without_port("[2001:db8::1]:80"), "2001:db8::1");
+    }
+}

@@ -1,0 +1,344 @@
+//! The head the client gets of a target's answer: the target's fields less the hop's, and the group's
+//! cookie.
+
+use super::deadline::Phase;
+use super::exchange::Exchange;
+use super::failure::Failure;
+use super::handle::{Answer, Forwarded, Rest};
+use super::local_response::Page;
+use super::log_entry::LogEntry;
+use super::request::Trust;
+use super::response_body::{Lease, ResponseBody};
+use super::tunnel::{TargetEnd, Upgrade};
+use super::upload::UploadState;
+use super::upstream::{Outgoing, show};
+use super::upstream_response::UpstreamResponse;
+use crate::decide::Placement;
+use crate::decide::renewal::{Renewal, Shown, group_renewal, renewal, settled, wrote};
+use crate::decide::verdict::Verdict;
+use crate::ground::clock::Moment;
+use crate::http1::fields::Fields;
+use crate::http1::name::Name;
+use crate::http1::request::Request;
+use crate::model::affinity::Cookie;
+use crate::model::live::Health;
+use crate::model::snapshot::{Action, Group, Target};
+use crate::policy::affinity::Lifetime;
+use crate::policy::affinity::app_cookie;
+use crate::policy::affinity::cookie::Ending;
+use crate::policy::headers::hop_by_hop;
+use crate::policy::headers::response::Origin;
+use crate::policy::headers::shared_cache::{self, SharedCache};
+use http::{Method, StatusCode, Version};
+use std::rc::Rc;
+
+/// How a request is answered.
+pub(super) enum Served {
+    /// By the balancer.
+    Here(Page),
+    /// By a target.
+    ByTarget(Answer),
+}
+
+/// Makes the head the client gets.
+pub(super) fn answer(
+    exchange: &mut Exchange,
+    forwarded: Forwarded,
+    outgoing: Outgoing,
+    trust: &Trust,
+    client_upgrade: Option<Upgrade>,
+) -> Result<Answer, Failure> {
+    let Forwarded { response: mut head, side, placement, target, in_flight } = forwarded;
+    let now = exchange.worker.now();
+    let snapshot = Rc::clone(&exchange.snapshot);
+    let group = &snapshot.groups[placement.group];
+    let status = head.status;
+    let log = exchange.log_mut();
+    log.answered = Some(now);
+    log.target_status = Some(status);
+    exchange.deadline.enter(Phase::Responding, now.monotonic, None);
+
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+    if switches && client_upgrade.is_none() {
+        return Err(Failure::UnaskedUpgrade);
+    }
+    // RFC 9110 section 15.5.22: it says to what, which an HTTP/1.1 client may then ask of us.
+    let wants_websocket = status == StatusCode::UPGRADE_REQUIRED
+        && exchange.request.version == Version::HTTP_11
+        && hop_by_hop::asks_for_websocket(&head.fields);
+    if let Some(Upgrade::Http2(key)) = &client_upgrade {
+        let opens = switches && key.is_answered_by(&head.fields);
+        // Over a stream any 2xx would say that the WebSocket is open (RFC 9113 section 8.5).
+        if !opens && (switches || status.is_success()) {
+            return Err(Failure::TargetMalformed);
+        }
+    }
+    let fields = &mut head.fields;
+    hop_by_hop::strip_response(fields);
+    remove_our_names(fields);
+    if status == StatusCode::NO_CONTENT {
+        // It has no body whose length that could be (RFC 9110 section 8.6), and curl refuses it.
+        fields.remove(Name::ContentLength);
+    }
+    let listener = &snapshot.listeners[exchange.info().listener].settings;
+    listener.response_fields.write(fields, Origin::Target);
+    let answered = Answered { status, trust, now };
+    write_cookies(exchange, fields, &placement, target, &answered);
+    if listener.debug_headers {
+        show(fields, placement.verdict, &group.targets[target]);
+    }
+    let side = match (side, switches) {
+        (UpstreamResponse::Http1(connection), true) => {
+            hop_by_hop::write_websocket(fields);
+            let rest = Rest::Switch(TargetEnd { connection, in_flight });
+            return Ok(Answer { head, rest, closes: true });
+        }
+        (side, _) => side,
+    };
+    let early =
+        outgoing.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Finished);
+    if early {
+        // Both ways are under way: what bounds the request bounds it still.
+        exchange.deadline.enter(Phase::Responding, now.monotonic, outgoing.upload_deadline);
+    }
+    // All of it may have been read and the last piece not be taken: the client's side is ended behind
+    // the answer then too, which has to be said in its head.
+    let closes = early || side.is_sending() || exchange.ends_connection();
+    if !closes && wants_websocket {
+        hop_by_hop::write_websocket(fields);
+    }
+    outgoing.give_back(&exchange.worker);
+    let lease = Lease { side, group: placement.group, target, in_flight };
+    Ok(Answer { head, rest: Rest::Body(ResponseBody::Target(lease)), closes })
+}
+
+fn remove_our_names(fields: &mut Fields) {
+    let ours = |name: &[u8]| {
+        name.first().is_some_and(|first| first.eq_ignore_ascii_case(&b'x'))
+            && name.get(..OURS.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(OURS))
+    };
+    if fields.iter().any(|(known, name, _)| known == Name::Other && ours(name)) {
+        fields.retain(|_, name, _| !ours(name));
+    }
+}
+
+/// Names that the balancer alone says to clients begin so.
+const OURS: &[u8] = b"x-stayput-";
+
+/// What is known of an answer besides its fields.
+struct Answered<'a> {
+    status: StatusCode,
+    trust: &'a Trust,
+    now: Moment,
+}
+
+/// Adds the cookies that are due: the one that keeps the client with its group, then the group's.
+fn write_cookies(
+    exchange: &mut Exchange,
+    headers: &mut Fields,
+    placement: &Placement,
+    target: usize,
+    answered: &Answered<'_>,
+) {
+    let snapshot = Rc::clone(&exchange.snapshot);
+    let request = Rc::clone(&exchange.request);
+    let group = &snapshot.groups[placement.group];
+    let seconds = answered.now.unix_seconds();
+    let fresh_seed = exchange.fresh_seed();
+    let mut written = false;
+    let log = exchange.log();
+    // An answer that can be given no cookie need not be read for its caches.
+    let cached = (group.cookie().is_some() || log.group.is_some())
+        .then(|| shared_cache::read(&request.method, answered.status, headers, seconds));
+    let cache = cached.map_or(SharedCache::MayNotStore, |cached| cached.cache);
+    let shown =
+        shown(log, &request, headers, &snapshot.cookie_names, placement, group, target, answered);
+    let is_read = matches!(request.method, Method::GET | Method::HEAD);
+    let shown = Shown { is_fresh: is_read && cache == SharedCache::IsFresh, ..shown };
+    let ahead = placement.claim.clock_ahead();
+    let ahead = ahead.max(log.group.as_ref().and_then(|choice| choice.claim.clock_ahead()));
+    if let (Some(choice), Some(Action::Forward(forward))) =
+        (&log.group, log.rule.map(|rule| &snapshot.rules[rule].action))
+        && let Some(sticky) = &forward.sticky
+        && let Some(renewal) = group_renewal(choice, forward, &snapshot, seconds, fresh_seed, shown)
+    {
+        write_cookie(exchange, headers, &sticky.cookie, &renewal, answered.trust, seconds);
+        written = true;
+    }
+    if let Some(ahead) = ahead {
+        exchange.worker.counters.clocks_ahead.add_one();
+        exchange.worker.counters.clock_ahead_by.set(u64::from(ahead));
+    }
+    let mut written_pin = None;
+    let second_of_pin = group.targets[target].live.second_of_pin(seconds);
+    if let Some(cookie) = group.cookie()
+        && let Some(renewal) =
+            renewal(placement, target, &snapshot, second_of_pin, fresh_seed, shown)
+    {
+        write_cookie(exchange, headers, cookie, &renewal, answered.trust, seconds);
+        exchange.log_mut().set_cookie = Some(renewal.what);
+        written = true;
+        if placement.verdict == Verdict::Spilled
+            && let Some(home) = placement.pinned
+        {
+            group.targets[home].live.note_pin_lost(seconds);
+            let seed = renewal.contents.seed();
+            group.targets[target].live.note_spill(seed, answered.now.monotonic);
+        }
+        written_pin = Some(renewal);
+    }
+    if let Some(sessions) = group.targets[target].live.sessions()
+        && let Some(seed) = settled(placement, written_pin.as_ref())
+    {
+        sessions.note(seed);
+    }
+    let stickiness = group.settings.stickiness.as_ref();
+    let may_be_kept =
+        cache != SharedCache::MayNotStore && cached.is_some_and(|cached| !cached.is_guarded);
+    if written && may_be_kept && stickiness.is_none_or(|stickiness| stickiness.guard_cache) {
+        headers.append(Name::CacheControl, shared_cache::GUARD.as_bytes());
+    }
+}
+
+/// What an answer shows that decides about its cookie. Asked only what its verdict needs: most answers
+/// are hits of clients whose target is well.
+fn shown(
+    log: &LogEntry,
+    request: &Request,
+    headers: &Fields,
+    cookie_names: &[Box<str>],
+    placement: &Placement,
+    group: &Group,
+    target: usize,
+    answered: &Answered<'_>,
+) -> Shown {
+    let Some(cookie) = group.cookie() else { return Shown::default() };
+    let seconds = answered.now.unix_seconds();
+    let lines = || headers.all(Name::SetCookie);
+    let app_cookie = cookie.accompanies.as_ref();
+    match placement.verdict {
+        Verdict::Hit => {
+            let wavers = wavers(&group.targets[target], group, log.began, answered.now);
+            Shown { wavers, ..Shown::default() }
+        }
+        Verdict::Spilled => {
+            let sets_cookie = match app_cookie {
+                Some(app) => app_cookie::sets(lines(), &app.name, seconds),
+                None => app_cookie::sets_other(lines(), cookie_names, seconds),
+            };
+            let wrote = wrote(&request.method, answered.status, sets_cookie);
+            Shown { wrote, ..Shown::default() }
+        }
+        _ => {
+            let sets = |name: &str| app_cookie::sets(lines(), name, seconds);
+            let sets_app_cookie = app_cookie.is_some_and(|app| sets(&app.name));
+            Shown { sets_app_cookie, ..Shown::default() }
+        }
+    }
+}
+
+/// Whether a client of this target may be leaving it at this moment, so that an answer to a request
+/// that came at `began` and is answered now must write no cookie that could undo that.
+///
+/// A request holds one of the places under `max_in_flight_per_target` itself. Where there is but one,
+/// that it is taken says nothing of other requests.
+fn wavers(target: &Target, group: &Group, began: Moment, now: Moment) -> bool {
+    let availability = target.live.availability();
+    let is_unhealthy = availability.health == Health::Unhealthy && !group.live.fails_open();
+    let cap = group.settings.max_in_flight_per_target;
+    let is_full =
+        cap.is_some_and(|cap| target.live.has_line() || cap > 1 && target.live.in_flight() >= cap);
+    availability.health == Health::Suspect
+        || is_unhealthy
+        || is_full
+        || (began.unix_seconds()..=now.unix_seconds()).contains(&target.live.lost_pin_at())
+}
+
+/// Adds one cookie, and its twin where due.
+fn write_cookie(
+    exchange: &Exchange,
+    headers: &mut Fields,
+    cookie: &Cookie,
+    renewal: &Renewal,
+    trust: &Trust,
+    now: u64,
+) {
+    let (picture, tokens) = (&exchange.snapshot, &exchange.info().tokens);
+    let sealed = tokens.seal(picture, cookie.kind, &renewal.contents);
+    let token = sealed.as_str();
+    let twin = cookie.twin.is_some() && cookie.settings.cors_twin.due(trust.came_over_tls);
+    exchange.worker.with_date(renewal.expires, |date| {
+        let dated = cookie.lifetime != Lifetime::Session;
+        let max_age = renewal.expires.saturating_sub(now);
+        let ending = dated.then_some(Ending { date, max_age });
+        headers.append_with(Name::SetCookie, |line| cookie.template.write(line, token, ending));
+        if twin {
+            let write = |line: &mut Vec<u8>| cookie.template.write_twin(line, token, ending);
+            headers.append_with(Name::SetCookie, write);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::model::live::Availability;
+    use crate::model::roster::Roster;
+    use crate::model::snapshot::{Resolutions, Snapshot};
+    use crate::policy::affinity::keys::{Key, Keyring};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[test]
+    fn a_target_that_clients_may_be_leaving_is_told_from_one_that_is_only_busy() {
+        let picture = |cap: u32| {
+            let text = format!(
+                "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
+                 targets = [\"127.0.0.1:1\"]\nmax_in_flight_per_target = {cap}\n"
+            );
+            let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
+            let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
+            let (names, mut roster) = (Resolutions::new(), Roster::default());
+            let snapshot = Snapshot::build(&config, keyring, &names, &mut roster).unwrap();
+            let live = &snapshot.groups[0].targets[0].live;
+            live.set_availability(Availability {
+                health: Health::Healthy,
+                ..Availability::UNKNOWN
+            });
+            snapshot
+        };
+        let began = Moment::now();
+        let now = began.later(Duration::from_secs(5));
+        let wavers = |snapshot: &Snapshot| {
+            wavers(&snapshot.groups[0].targets[0], &snapshot.groups[0], began, now)
+        };
+        // The request that is answered holds a place itself.
+        for (cap, in_flight, expected) in
+            [(0, 9, false), (1, 1, false), (2, 1, false), (2, 2, true), (3, 2, false), (3, 3, true)]
+        {
+            let snapshot = picture(cap);
+            let live = &snapshot.groups[0].targets[0].live;
+            let places: Vec<_> = (0..in_flight).map(|_| live.enter(u32::MAX)).collect();
+            assert_eq!(wavers(&snapshot), expected, "{in_flight} of {cap}");
+            drop(places);
+        }
+        let snapshot = picture(1);
+        let (group, live) = (&snapshot.groups[0], &snapshot.groups[0].targets[0].live);
+        let healthy = live.availability();
+        live.set_availability(Availability { health: Health::Suspect, ..healthy });
+        assert!(wavers(&snapshot), "suspect");
+        live.set_availability(Availability { health: Health::Unhealthy, ..healthy });
+        assert!(wavers(&snapshot), "unhealthy");
+        group.live.set_fails_open(true);
+        assert!(!wavers(&snapshot), "health is not looked at, and pins must not grow old for it");
+        live.set_availability(healthy);
+        let began = began.unix_seconds();
+        for (lost_at, expected) in
+            [(began - 1, false), (began, true), (began + 5, true), (began + 6, false)]
+        {
+            live.note_pin_lost(lost_at);
+            assert_eq!(wavers(&snapshot), expected, "a pin went {lost_at}, it began {began}");
+        }
+    }
+}

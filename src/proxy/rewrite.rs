@@ -1,0 +1,83 @@
+//! Another URL than the client's: the one it is sent to, or the one its target gets.
+
+use super::exchange::Exchange;
+use super::failure::Failure;
+use super::local_response::{self, Page};
+use super::request::Trust;
+use crate::decide;
+use crate::http1::request::Request;
+use crate::policy::headers::head::Authority;
+use crate::policy::routing::redirect::{Fault, Original, Redirect};
+use crate::policy::routing::rewrite::{Failed, Rewrite};
+use std::net::IpAddr;
+
+/// The answer that sends the client elsewhere.
+pub(super) fn redirect(
+    exchange: &mut Exchange,
+    redirect: &Redirect,
+    request: &decide::Request<'_>,
+    authority: &Authority<'_>,
+    trust: &Trust,
+) -> Result<Page, Failure> {
+    // HTTP/1.0 may come without Host (RFC 9112 section 3.3); then the client meant whom it reached.
+    let local = exchange.info().ends().destination;
+    let (named, port) = match authority.text {
+        Some(_) => (None, authority.port()),
+        None => (Some(host_of(local.ip())), Some(local.port())),
+    };
+    let original = Original {
+        is_tls: trust.came_over_tls,
+        host: named.as_deref().unwrap_or(request.host),
+        port,
+        path: request.path,
+        query: request.query,
+    };
+    let url = redirect.location(&original).map_err(Failure::Redirect)?;
+    if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::Redirect(Fault::Host));
+    }
+    let (head, status) = (exchange.worker.take_response(), redirect.status(request.method));
+    let page = local_response::redirect(head, status, &url);
+    exchange.log_mut().redirect_url = Some(url.into());
+    Ok(page)
+}
+
+fn host_of(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// Host and path with query that the target gets instead of the client's; `None` where one stays.
+#[derive(Default)]
+pub(super) struct Rewritten {
+    pub(super) host: Option<String>,
+    pub(super) target: Option<String>,
+}
+
+/// Rewrites for the target, and keeps for the log what came out.
+pub(super) fn rewrite(
+    exchange: &mut Exchange,
+    rewrite: &Rewrite,
+    request: &Request,
+    authority: &Authority<'_>,
+) -> Result<Rewritten, Failure> {
+    let log = exchange.log_mut();
+    // The words are ALB's.
+    let mut failed = |why: Failed, malformed: &'static str| {
+        log.transform_failure = Some(match why {
+            Failed::TooLong => "TransformBufferTooSmall",
+            Failed::Malformed => malformed,
+        });
+        Failure::Rewrite
+    };
+    let host = rewrite.host(authority).map_err(|why| failed(why, "TransformInvalidHost"))?;
+    let target = rewrite
+        .path(&request.origin_form())
+        .map_err(|why| failed(why, "TransformInvalidPath"))?
+        .map(|target| target.as_str().to_owned());
+    log.transformed_uri = target.as_deref().map(Into::into);
+    log.transformed_host = host.as_deref().map(Into::into);
+    Ok(Rewritten { host, target })
+}

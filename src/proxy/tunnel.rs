@@ -1,0 +1,64 @@
+//! Protocol switches: once the target has said 101, bytes go both ways until one side has had
+//! enough, both are silent for the listener's `idle`, or the process cuts.
+
+use super::deadline::{Phase, race};
+use super::exchange::Exchange;
+use super::follow::{self, Followed};
+use super::upload::RequestBody;
+use crate::model::places::InFlight;
+use crate::net::http1::Connection;
+use crate::policy::headers::http2::WebSocketKey;
+use std::io::ErrorKind;
+use std::rc::Rc;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
+
+/// A client that would speak another protocol.
+#[derive(Debug)]
+pub enum Upgrade {
+    /// It says so in an HTTP/1.1 request.
+    Http1,
+    /// In an extended CONNECT.
+    Http2(WebSocketKey),
+}
+
+/// A target that switched.
+#[derive(Debug)]
+pub struct TargetEnd {
+    /// Its connection.
+    pub connection: Box<Connection<RequestBody>>,
+    /// The place under its cap, held until the tunnel ends.
+    pub in_flight: Option<InFlight>,
+}
+
+/// Carries a tunnel to its end, the client having been told that it is open. One record is written for
+/// all of it.
+pub async fn carry<S>(mut exchange: Exchange, mut client: S, target: TargetEnd)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    exchange.log_mut().is_tunnel = true;
+    let TargetEnd { connection, in_flight: _in_flight } = target;
+    let (mut target, first_bytes, _place) = connection.into_tunnel();
+    let deadline = Rc::clone(&exchange.deadline);
+    deadline.enter(Phase::Tunnel, exchange.worker.now().monotonic, None);
+    let error = match Followed::by(&mut exchange) {
+        Some(followed) => follow::carry(client, target, first_bytes, &deadline, followed).await,
+        None => {
+            let copied = race(&*deadline, async {
+                client.write_all(&first_bytes).await?;
+                copy_bidirectional(&mut client, &mut target).await
+            });
+            match copied.await {
+                Err(expiry) => Some(expiry.word()),
+                // Browsers end a WebSocket in its own words, and then close without those of TLS.
+                Ok(Err(error)) if error.kind() != ErrorKind::UnexpectedEof => {
+                    Some("tunnel_broke_off")
+                }
+                Ok(_) => None,
+            }
+        }
+    };
+    let log = exchange.log_mut();
+    log.error = error;
+    log.is_complete = true;
+}

@@ -1,0 +1,160 @@
+//! A client's body on its way to a target: counted, held to its limit, and given up where it breaks.
+
+use super::client_io::Fault;
+use super::deadline::Deadline;
+use super::failure::Failure;
+use super::recv_body::ClientBody;
+use crate::observe::counters::Counters;
+use crate::policy::headers::hop_by_hop;
+use bytes::Bytes;
+use http::HeaderName;
+use http_body::{Body, Frame};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// A body that broke off. The reason stands with the exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Broken;
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body broke off")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// The client's body on its way to a target. It can be taken back as long as no frame of it was
+/// read.
+#[derive(Debug)]
+pub struct RequestBody(pub Rc<Upload>);
+
+/// A client's body on its way to a target.
+#[derive(Debug)]
+pub struct Upload {
+    incoming: RefCell<ClientBody>,
+    state: Cell<UploadState>,
+    passed: Cell<u64>,
+    limit: Option<u64>,
+    deadline: Rc<Deadline>,
+    counters: Arc<Counters>,
+}
+
+/// How far a client's body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadState {
+    /// Nothing of it was read, so that it can go to another target.
+    Untouched,
+    /// Some of it was.
+    Begun,
+    /// All of it was.
+    Finished,
+    /// It is larger than the limit.
+    TooLarge,
+    /// The client framed it badly.
+    Malformed,
+    /// The client left.
+    Abandoned,
+}
+
+impl Upload {
+    /// A client's body.
+    pub fn new(
+        incoming: ClientBody,
+        limit: Option<u64>,
+        deadline: Rc<Deadline>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            incoming: RefCell::new(incoming),
+            state: Cell::new(UploadState::Untouched),
+            passed: Cell::new(0),
+            limit,
+            deadline,
+            counters,
+        }
+    }
+
+    /// How far it is.
+    pub fn state(&self) -> UploadState {
+        self.state.get()
+    }
+
+    /// What broke it, if anything did.
+    pub fn failure(&self) -> Option<Failure> {
+        match self.state.get() {
+            UploadState::TooLarge => Some(Failure::BodyTooLarge),
+            UploadState::Malformed => Some(Failure::BodyMalformed),
+            UploadState::Abandoned => Some(Failure::ClientGone),
+            UploadState::Untouched | UploadState::Begun | UploadState::Finished => None,
+        }
+    }
+
+    fn finish(&self) {
+        self.state.set(UploadState::Finished);
+        self.deadline.request_is_read();
+    }
+
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let body = &mut *self.incoming.borrow_mut();
+        let frame = match std::task::ready!(body.poll_frame(cx)) {
+            None => {
+                self.finish();
+                return Poll::Ready(None);
+            }
+            Some(Err(fault)) => {
+                self.state.set(match fault {
+                    Fault::Malformed => UploadState::Malformed,
+                    Fault::Gone => UploadState::Abandoned,
+                });
+                return Poll::Ready(Some(Err(Broken)));
+            }
+            Some(Ok(frame)) => frame,
+        };
+        self.state.set(UploadState::Begun);
+        let passed = self.passed.get() + frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.passed.set(passed);
+        if self.limit.is_some_and(|limit| passed > limit) {
+            self.state.set(UploadState::TooLarge);
+            return Poll::Ready(Some(Err(Broken)));
+        }
+        if body.is_end_stream() {
+            self.finish();
+        }
+        Poll::Ready(Some(Ok(without_forbidden_trailers(frame, &self.counters))))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.0.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.incoming.borrow().is_end_stream()
+    }
+}
+
+/// Trailers lose the names that may not be one (RFC 9110 section 6.5.1).
+pub(super) fn without_forbidden_trailers(frame: Frame<Bytes>, counters: &Counters) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let forbidden: Vec<HeaderName> =
+                trailers.keys().filter(|name| !hop_by_hop::may_be_trailer(name)).cloned().collect();
+            forbidden.iter().for_each(|name| drop(trailers.remove(name)));
+            counters.trailers_dropped.add(forbidden.len() as u64);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}

@@ -1,0 +1,151 @@
+//! One try at a target over HTTP/1.1.
+
+use super::{
+    Attempted, Outgoing, RequestBody, Sent, answered, begin_waiting, ended, expired,
+    log_connect_error, lost, note_sent,
+};
+use crate::model::snapshot::Target;
+use crate::net::connect::{self, ConnectError};
+use crate::net::http1::send::Outbound;
+use crate::net::http1::{Answered, Connection, Request, Waiting};
+use crate::net::pool::Place;
+use crate::policy::proxy_protocol::Announcement;
+use crate::proxy::deadline::{Phase, race};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::failure::Failure;
+use crate::proxy::reconnect;
+use crate::proxy::upstream_response::UpstreamResponse;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// Sends to one target. A pooled connection that turns out to be dead is replaced by a fresh one,
+/// once and unnoticed; that is the only repetition here.
+pub(super) async fn attempt(
+    outgoing: &Outgoing,
+    head: &[u8],
+    target: &Target,
+    announced: Option<&Announcement>,
+    connect_timeout: Duration,
+    exchange: &mut Exchange,
+) -> Attempted {
+    let now = exchange.worker.now();
+    let own = announced.map(|announced| &announced.ends);
+    let owner = exchange.info().owner();
+    let (pool, id) = (&exchange.worker.pool, exchange.info().id);
+    if let Some(connection) = pool.take(&target.live, own, owner, id, now.monotonic) {
+        exchange.log_mut().dispatched = Some(now);
+        exchange.pass = None;
+        match send(outgoing, head, connection, exchange, now.monotonic).await {
+            Sent::Answered(response, side) => return answered(response, side, target, exchange),
+            Sent::Ended(failure) => return Attempted::Failed(failure),
+            Sent::Lost { unsent } => {
+                // What was not sent costs no target anything.
+                if !outgoing.may_be_repeated(unsent)
+                    || !unsent && !exchange.worker.try_retry(now.unix_seconds())
+                {
+                    return Attempted::Failed(Failure::TargetLost);
+                }
+            }
+        }
+    }
+    let connection = match dial(target, announced, connect_timeout, exchange).await {
+        Ok(connection) => connection,
+        Err(failure) => return failure,
+    };
+    let now = exchange.worker.now();
+    exchange.log_mut().dispatched = Some(now);
+    match send(outgoing, head, connection, exchange, now.monotonic).await {
+        Sent::Answered(response, side) => answered(response, side, target, exchange),
+        Sent::Ended(failure) => Attempted::Failed(failure),
+        // The target was reached: what it makes of a request is no word on whether it serves, or
+        // any client could take it out with a request it hangs up on.
+        Sent::Lost { unsent } => lost(outgoing.may_be_repeated(unsent)),
+    }
+}
+
+/// A fresh connection, or one that came back while all were in use.
+async fn dial(
+    target: &Target,
+    announced: Option<&Announcement>,
+    timeout: Duration,
+    exchange: &mut Exchange,
+) -> Result<Box<Connection<RequestBody>>, Attempted> {
+    if exchange.pass.is_none() && !exchange.worker.reconnects.is_open(&target.live) {
+        return Err(Attempted::TryAnother(Failure::Connect(ConnectError::Refusing)));
+    }
+    let now = exchange.worker.now().monotonic;
+    exchange.deadline.enter(Phase::Waiting, now, None);
+    let pool = &exchange.worker.pool;
+    let connected = async {
+        let address = target.address.ok_or(ConnectError::Unresolved)?;
+        let own = announced.map(|announced| &announced.ends);
+        let (owner, id) = (exchange.info().owner(), exchange.info().id);
+        match pool.wait_for_place(&target.live, own, owner, id, timeout, now).await? {
+            Place::Idle(connection) => Ok(connection),
+            Place::Dial(place) => {
+                let tls = pool.connector(&target.live);
+                let dialled = connect::connect(address, timeout, place, tls.as_ref(), announced);
+                let connection = dialled.await?;
+                reconnect::note_connected(&exchange.worker, &target.live);
+                Ok(connection)
+            }
+        }
+    };
+    let connected = connected.await;
+    if connected.is_ok() {
+        exchange.pass = None;
+    }
+    connected.map_err(|error| {
+        log_connect_error(target, &error, exchange);
+        if error.is_the_targets() {
+            reconnect::note_failed(&exchange.worker, &target.live);
+        }
+        Attempted::TryAnother(Failure::Connect(error))
+    })
+}
+
+async fn send(
+    outgoing: &Outgoing,
+    head: &[u8],
+    mut connection: Box<Connection<RequestBody>>,
+    exchange: &mut Exchange,
+    now: Instant,
+) -> Sent {
+    let deadline = Rc::clone(&exchange.deadline);
+    let worker = Rc::clone(&exchange.worker);
+    begin_waiting(outgoing, &deadline, now);
+    connection.begin(outbound(outgoing));
+    let request = Request { method: &outgoing.method, head };
+    let mut response = worker.take_response();
+    let mut waiting = Waiting::default();
+    let answer = race(
+        &*deadline,
+        poll_fn(|cx| {
+            loop {
+                let scratch = &mut *worker.scratch();
+                let answer =
+                    connection.poll_answer(cx, request, &mut waiting, scratch, &mut response);
+                note_sent(outgoing, &deadline, connection.taken(), connection.is_sending());
+                match answer {
+                    Poll::Ready(Ok(Answered::Interim)) => exchange.interim(&response),
+                    Poll::Ready(Ok(Answered::Final)) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Err(trouble)) => return Poll::Ready(Err(trouble)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        }),
+    );
+    match answer.await {
+        Ok(Ok(())) => Sent::Answered(response, UpstreamResponse::Http1(connection)),
+        Ok(Err(trouble)) => ended(outgoing, trouble),
+        Err(expiry) => expired(expiry),
+    }
+}
+
+fn outbound(outgoing: &Outgoing) -> Option<Outbound<RequestBody>> {
+    let upload = outgoing.upload.as_ref()?;
+    let body = RequestBody(Rc::clone(upload));
+    Some(Outbound { body, chunked: outgoing.is_chunked })
+}

@@ -1,0 +1,179 @@
+//! One try at a target over HTTP/2.
+
+use super::kept_body::KeptBody;
+use super::{
+    Attempted, Outgoing, Sent, TargetHeaders, answered, begin_waiting, ended, expired,
+    log_connect_error, lost, note_sent,
+};
+use crate::config::settings::Upstream;
+use crate::model::snapshot::Target;
+use crate::net::connect::ConnectError;
+use crate::net::http2::stream::{Place, Turn};
+use crate::proxy::deadline::{Phase, race};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::failure::Failure;
+use crate::proxy::reconnect;
+use crate::proxy::upstream_response::UpstreamResponse;
+use http::Request;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// How long what a target refused is sent to it again. It is as long as a refused connect is tried
+/// again where `upstream.reconnect` is as it comes.
+const MAX_REFUSED: Duration = Duration::from_secs(1);
+/// How often a request goes to another connection because its target left the one it was on, and had
+/// done nothing with it.
+const MAX_LEFT: u32 = 3;
+
+/// Sends to one target. What it did nothing with goes to it again, over the same connection if that
+/// goes on, and spends nothing of the retry budget: nothing was asked of the target. What was lost
+/// with a connection that had answered before goes to it once more, unnoticed.
+pub(super) async fn attempt(
+    outgoing: &Outgoing,
+    request: &Request<()>,
+    target: &Target,
+    told: TargetHeaders<'_>,
+    upstream: &Upstream,
+    exchange: &mut Exchange,
+) -> Attempted {
+    let body = outgoing.upload.as_ref().map(KeptBody::of);
+    let mut again = Again { left: 0, was_lost: false, refused: None };
+    let mut turn = None;
+    loop {
+        let place = match place(target, upstream, turn, exchange).await {
+            Ok(place) => place,
+            Err(failure) => return failure,
+        };
+        let (is_proven, connection) = (place.is_proven(), Rc::clone(place.connection()));
+        turn = Some(place.turn());
+        exchange.log_mut().dispatched = Some(exchange.worker.now());
+        let mut request = request.clone();
+        told.write(request.headers_mut(), target);
+        let unsent = match send(outgoing, request, body.clone(), place, exchange).await {
+            Sent::Answered(response, side) => return answered(response, side, target, exchange),
+            Sent::Ended(failure) => return Attempted::Failed(failure),
+            Sent::Lost { unsent } => unsent,
+        };
+        let now = exchange.worker.now();
+        if unsent {
+            let is_whole = body.as_ref().is_none_or(KeptBody::is_whole);
+            if !is_whole || !again.may_be_sent(connection.rests(), now.monotonic) {
+                return lost(outgoing.may_be_repeated(true));
+            }
+            if let Some(body) = &body {
+                body.rewind();
+            }
+            continue;
+        }
+        let may_be_repeated = outgoing.may_be_repeated(false);
+        if again.was_lost || !is_proven {
+            return lost(may_be_repeated);
+        }
+        if !may_be_repeated || !exchange.worker.try_retry(now.unix_seconds()) {
+            return Attempted::Failed(Failure::TargetLost);
+        }
+        again.was_lost = true;
+    }
+}
+
+/// How often a request was sent to this target again, and why.
+struct Again {
+    /// With connections their target left, having done nothing with it.
+    left: u32,
+    /// With a connection that died.
+    was_lost: bool,
+    /// When it was first refused.
+    refused: Option<Instant>,
+}
+
+impl Again {
+    /// Whether what the target did nothing with may be sent once more: it refused it, or left.
+    fn may_be_sent(&mut self, was_refused: bool, now: Instant) -> bool {
+        if was_refused {
+            let since = *self.refused.get_or_insert(now);
+            return now.saturating_duration_since(since) < MAX_REFUSED;
+        }
+        self.left += 1;
+        self.left <= MAX_LEFT
+    }
+}
+
+async fn place(
+    target: &Target,
+    upstream: &Upstream,
+    turn: Option<Turn>,
+    exchange: &mut Exchange,
+) -> Result<Place, Attempted> {
+    let is_private = exchange.is_private();
+    let pool = &exchange.worker.pool;
+    let connections = pool.http2(&target.live);
+    if turn.is_none()
+        && let Some(place) = connections.room(is_private)
+    {
+        exchange.pass = None;
+        return Ok(place);
+    }
+    if exchange.pass.is_none() && !exchange.worker.reconnects.is_open(&target.live) {
+        return Err(Attempted::TryAnother(Failure::Connect(ConnectError::Refusing)));
+    }
+    exchange.deadline.enter(Phase::Waiting, exchange.worker.now().monotonic, None);
+    let worker = &exchange.worker;
+    let taken = match target.address {
+        None => {
+            reconnect::note_failed(worker, &target.live);
+            Err(ConnectError::Unresolved)
+        }
+        Some(address) => {
+            let timeout = reconnect::dial_timeout(&target.live, upstream);
+            let live = &target.live;
+            let way = reconnect::http2_way(worker, live, address, timeout, upstream.keep_alive);
+            connections.take(way, live, turn, is_private).await
+        }
+    };
+    if taken.is_ok() {
+        exchange.pass = None;
+    }
+    taken.map_err(|error| {
+        log_connect_error(target, &error, exchange);
+        Attempted::TryAnother(Failure::Connect(error))
+    })
+}
+
+async fn send(
+    outgoing: &Outgoing,
+    request: Request<()>,
+    body: Option<KeptBody>,
+    place: Place,
+    exchange: &mut Exchange,
+) -> Sent {
+    let deadline = Rc::clone(&exchange.deadline);
+    begin_waiting(outgoing, &deadline, exchange.worker.now().monotonic);
+    let mut stream = match place.begin(request, body.clone()) {
+        Ok(stream) => Box::new(stream),
+        Err(trouble) => return ended(outgoing, trouble),
+    };
+    let mut response = exchange.worker.take_response();
+    let answer = race(
+        &*deadline,
+        poll_fn(|cx| {
+            while let Poll::Ready(Ok(())) = stream.poll_interim(cx, &mut response) {
+                exchange.interim(&response);
+            }
+            let answer = stream.poll_answer(cx, &mut response);
+            note_sent(outgoing, &deadline, stream.taken(), stream.is_sending());
+            answer
+        }),
+    );
+    match answer.await {
+        Ok(Ok(())) => {
+            if let Some(body) = body {
+                body.forget();
+            }
+            Sent::Answered(response, UpstreamResponse::Http2(stream))
+        }
+        Ok(Err(trouble)) => ended(outgoing, trouble),
+        Err(expiry) => expired(expiry),
+    }
+}

@@ -1,0 +1,264 @@
+//! A body as an HTTP/2 target gets it, which can be sent once more where the target refused its
+//! stream: its request was not processed (RFC 9113 section 8.7), but some of the body had gone out.
+
+use crate::proxy::upload::{Broken, RequestBody, Upload, UploadState};
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// Of one body: what a stream may be sent before its target says anything, where the target raises
+/// nothing (RFC 9113 section 6.9.2).
+const MAX_KEPT: usize = 65_535;
+/// What each frame counts beside what is in it, so that many small ones are not kept for nothing.
+const OVERHEAD: usize = 64;
+
+/// Frames below this are copied together: each is a view of what was read with it, 8 KiB at least,
+/// which it would keep from being freed. Larger ones keep no more than twice themselves so.
+const MIN_SHARED: usize = 4_096;
+
+/// Some of what was read.
+#[derive(Debug)]
+enum Piece {
+    /// A frame as it came.
+    Shared(Bytes),
+    /// Small ones, one after the other.
+    Copied(BytesMut),
+}
+
+impl Piece {
+    fn bytes(&self) -> Bytes {
+        match self {
+            Piece::Shared(bytes) => bytes.clone(),
+            Piece::Copied(bytes) => Bytes::copy_from_slice(bytes),
+        }
+    }
+}
+
+/// What was read of a client's body, until its target answers.
+#[derive(Debug)]
+struct Kept {
+    data: Vec<Piece>,
+    trailers: Option<HeaderMap>,
+    /// How many of both have been sent in this attempt.
+    sent: usize,
+    size: usize,
+    /// Whether all that was read is here.
+    is_whole: bool,
+}
+
+/// The body. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct KeptBody {
+    upload: Rc<Upload>,
+    kept: Rc<RefCell<Kept>>,
+}
+
+impl KeptBody {
+    /// A client's body.
+    pub(super) fn of(upload: &Rc<Upload>) -> Self {
+        let is_whole = upload.state() == UploadState::Untouched;
+        let kept = Kept { data: Vec::new(), trailers: None, sent: 0, size: 0, is_whole };
+        Self { upload: Rc::clone(upload), kept: Rc::new(RefCell::new(kept)) }
+    }
+
+    /// Whether it can be sent from its beginning once more.
+    pub(super) fn is_whole(&self) -> bool {
+        let is_read = matches!(self.upload.state(), UploadState::TooLarge | UploadState::Malformed);
+        self.kept.borrow().is_whole && !is_read
+    }
+
+    /// Begins anew.
+    pub(super) fn rewind(&self) {
+        self.kept.borrow_mut().sent = 0;
+    }
+
+    /// Keeps no more of it: its target answered.
+    pub(super) fn forget(&self) {
+        self.kept.borrow_mut().forget();
+    }
+}
+
+impl Kept {
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        let at = self.sent;
+        let data = self.data.get(at).map(|piece| Frame::data(piece.bytes()));
+        let last = (at == self.data.len()).then(|| self.trailers.clone().map(Frame::trailers));
+        let frame = data.or_else(|| last.flatten())?;
+        self.sent += 1;
+        Some(frame)
+    }
+
+    fn is_sent(&self) -> bool {
+        self.sent == self.data.len() + usize::from(self.trailers.is_some())
+    }
+
+    /// Notes what was read of the body, and is sent with that.
+    fn note(&mut self, frame: &Frame<Bytes>) {
+        if !self.is_whole {
+            return;
+        }
+        let length = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => data.len(),
+            (None, trailers) => trailers.map_or(0, |trailers| trailers.len() * OVERHEAD),
+        };
+        self.size += length + OVERHEAD;
+        if self.size > MAX_KEPT {
+            return self.forget();
+        }
+        match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => self.keep(data),
+            (None, trailers) => self.trailers = trailers.cloned(),
+        }
+        // All that was kept before it is sent as well: nothing is read until that is.
+        self.sent = self.data.len() + usize::from(self.trailers.is_some());
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        if data.len() >= MIN_SHARED {
+            return self.data.push(Piece::Shared(data.clone()));
+        }
+        match self.data.last_mut() {
+            Some(Piece::Copied(copied)) => copied.extend_from_slice(data),
+            _ => self.data.push(Piece::Copied(BytesMut::from(&data[..]))),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.is_whole = false;
+        // What is being sent a second time is still needed.
+        if self.is_sent() {
+            (self.data, self.trailers, self.sent) = (Vec::new(), None, 0);
+        }
+    }
+}
+
+impl Body for KeptBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(frame) = self.kept.borrow_mut().next() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if self.upload.state() == UploadState::Finished {
+            return Poll::Ready(None);
+        }
+        let mut body = RequestBody(Rc::clone(&self.upload));
+        let frame = ready!(Pin::new(&mut body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            self.kept.borrow_mut().note(frame);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.kept.borrow().is_sent() && RequestBody(Rc::clone(&self.upload)).is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept() -> Kept {
+        Kept { data: Vec::new(), trailers: None, sent: 0, size: 0, is_whole: true }
+    }
+
+    fn data(size: usize) -> Frame<Bytes> {
+        Frame::data(Bytes::from(vec![b'x'; size]))
+    }
+
+    #[test]
+    fn what_was_read_is_sent_again_in_its_order_and_once() {
+        let mut kept = kept();
+        for size in [1, 2, 5_000, 3, 4_095, 4_096] {
+            kept.note(&data(size));
+        }
+        kept.note(&Frame::trailers(HeaderMap::new()));
+        assert!(kept.is_sent() && kept.next().is_none());
+        for _ in 0..2 {
+            kept.sent = 0;
+            // Small ones in a row are one frame.
+            for size in [3, 5_000, 4_098, 4_096] {
+                assert!(!kept.is_sent());
+                assert_eq!(kept.next().unwrap().into_data().unwrap().len(), size);
+            }
+            assert!(kept.next().unwrap().is_trailers());
+            assert!(kept.is_sent() && kept.next().is_none());
+        }
+    }
+
+    #[test]
+    fn no_more_is_kept_than_the_bound_however_small_the_frames_are() {
+        for (size, frames) in [(1, 1_008), (65_471, 1), (16_384, 3)] {
+            let mut kept = kept();
+            let whole = (0..2_000).take_while(|_| {
+                kept.note(&data(size));
+                kept.is_whole
+            });
+            assert_eq!(whole.count(), frames, "{size}");
+            assert!(kept.data.is_empty() && kept.next().is_none());
+        }
+    }
+
+    #[test]
+    fn small_frames_keep_nothing_of_what_they_were_read_with() {
+        // As it is read: many frames are views of one buffer.
+        for size in [1, 100, 4_095, 4_096] {
+            let (mut kept, mut expected) = (kept(), Vec::new());
+            for number in 0..8_u8 {
+                let read = Bytes::from(vec![number; 8_192]);
+                let frame = Frame::data(read.slice(..size));
+                kept.note(&frame);
+                drop(frame);
+                expected.extend_from_slice(&read[..size]);
+                // It is the only view of it, unless the frame is half of it.
+                assert_eq!(read.is_unique(), size < MIN_SHARED, "{size}");
+            }
+            kept.sent = 0;
+            let mut again = Vec::new();
+            while let Some(frame) = kept.next() {
+                again.extend_from_slice(&frame.into_data().unwrap());
+            }
+            assert_eq!(again, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_read_after_some_was_sent_again_follows_it() {
+        let mut kept = kept();
+        kept.note(&data(1));
+        for size in [2, 3] {
+            kept.sent = 0;
+            assert_eq!(kept.next().unwrap().into_data().unwrap().len(), size - 1);
+            assert!(kept.is_sent() && kept.next().is_none());
+            kept.note(&data(1));
+            assert!(kept.is_sent() && kept.next().is_none());
+        }
+        kept.sent = 0;
+        assert_eq!(kept.next().unwrap().into_data().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn an_answer_drops_what_was_sent_and_not_what_has_yet_to_be_sent_again() {
+        let mut kept = kept();
+        kept.note(&data(5_000));
+        kept.note(&data(2));
+        kept.sent = 0;
+        assert!(kept.next().is_some());
+        kept.forget();
+        assert_eq!(kept.next().unwrap().into_data().unwrap().len(), 2);
+        // What follows goes on from there.
+        kept.note(&data(3));
+        assert!(kept.is_sent() && kept.next().is_none() && !kept.is_whole);
+        kept.forget();
+        assert!(kept.data.is_empty() && kept.is_sent());
+    }
+}

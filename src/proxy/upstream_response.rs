@@ -1,0 +1,63 @@
+//! Where an answer comes from: an HTTP/1.1 connection, or a stream of an HTTP/2 one.
+
+use super::upload::RequestBody;
+use super::upstream::kept_body::KeptBody;
+use crate::net::http1::{BrokenOff, Connection};
+use crate::net::http2::stream::Stream;
+use bytes::Bytes;
+use http_body::Frame;
+use std::task::{Context, Poll};
+
+/// A target's side of an exchange, from the head of its answer on.
+#[derive(Debug)]
+pub enum UpstreamResponse {
+    /// A connection of the exchange's own.
+    Http1(Box<Connection<RequestBody>>),
+    /// A stream on a connection it shares.
+    Http2(Box<Stream<KeptBody>>),
+}
+
+impl UpstreamResponse {
+    /// Whether some of the request is left to be sent.
+    pub fn is_sending(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_sending(),
+            Self::Http2(stream) => stream.is_sending(),
+        }
+    }
+
+    /// Sends on what is left of the request.
+    pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Self::Http1(connection) => connection.poll_sending(cx),
+            Self::Http2(stream) => stream.poll_sending(cx),
+        }
+    }
+
+    /// The next frame of the answer's body.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self {
+            Self::Http1(connection) => connection.poll_frame(cx),
+            Self::Http2(stream) => stream.poll_frame(cx),
+        }
+    }
+
+    /// Whether all of the answer's body was taken.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_done(),
+            Self::Http2(stream) => stream.is_done(),
+        }
+    }
+
+    /// How much of it is left, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        match self {
+            Self::Http1(connection) => connection.left(),
+            Self::Http2(stream) => stream.left(),
+        }
+    }
+}
