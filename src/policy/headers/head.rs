@@ -211,14 +211,15 @@ fn check_codings(request: &Request) -> Result<(), Refusal> {
     if request.version < Version::HTTP_11 {
         return Err(Refusal::TransferEncoding);
     }
-    let (mut chunked, mut foreign) = (0, false);
+    let (mut chunked, mut foreign, mut last) = (0, false, false);
     for line in request.fields.all(Name::TransferEncoding) {
         for coding in line.split(|&byte| byte == b',').map(trim) {
             let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
             if coding.is_empty() || !coding.iter().all(token) {
                 return Err(Refusal::TransferEncoding);
             }
-            match coding.eq_ignore_ascii_case(b"chunked") {
+            last = coding.eq_ignore_ascii_case(b"chunked");
+            match last {
                 true => chunked += 1,
                 false => foreign = true,
             }
@@ -226,7 +227,8 @@ fn check_codings(request: &Request) -> Result<(), Refusal> {
     }
     match (chunked, foreign) {
         (1, false) => Ok(()),
-        (_, true) => Err(Refusal::UnknownCoding),
+        // Where `chunked` is not the last, the body has no end (RFC 9112 section 6.3).
+        (_, true) if last => Err(Refusal::UnknownCoding),
         _ => Err(Refusal::TransferEncoding),
     }
 }
@@ -498,7 +500,11 @@ mod tests {
         let old = [("transfer-encoding", "chunked")];
         let old = check_version(Version::HTTP_10, "POST", "/", &old);
         assert_eq!(old, Err(Refusal::TransferEncoding));
-        for foreign in [&["gzip, chunked"][..], &["identity", "chunked"], &["xchunked"]] {
+        for endless in [&["xchunked"][..], &["gzip"], &["chunked, gzip"], &["chunked", "identity"]]
+        {
+            assert_eq!(coding(endless), Some(Refusal::TransferEncoding), "{endless:?}");
+        }
+        for foreign in [&["gzip, chunked"][..], &["identity", "chunked"], &["x", "chunked"]] {
             assert_eq!(coding(foreign), Some(Refusal::UnknownCoding), "{foreign:?}");
         }
     }
