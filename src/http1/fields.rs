@@ -465,7 +465,7 @@ impl NameSet {
 }
 
 /// For tests and for messages made here: fields of these names and values.
-impl<'f, N: AsRef<str>, V: AsRef<[u8]> + 'f> FromIterator<(N, V)> for Fields {
+impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Fields {
     fn from_iter<T: IntoIterator<Item = (N, V)>>(fields: T) -> Self {
         let mut made = Self::default();
         for (name, value) in fields {

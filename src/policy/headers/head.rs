@@ -272,7 +272,7 @@ pub fn canonical_length(fields: &mut Fields) {
         [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    if !(is_canonical && !fields.is_repeated(Name::ContentLength))
+    if (!is_canonical || fields.is_repeated(Name::ContentLength))
         && let Some(length) = content_length(fields)
     {
         fields.set(Name::ContentLength, itoa::Buffer::new().format(length).as_bytes());

@@ -404,6 +404,16 @@ proptest! {
     #[test]
     fn no_head_is_treated_with_less_care_than_alb_does(head in any_head()) {
         let text = head.escape_ascii();
-        prop_assert!(!is_laxer(&head), "{text}: {:?} {:?}", ours(&head), theirs(&head));
+        let (reason, parsed) = ours(&head);
+        let theirs = theirs(&head);
+        prop_assert!(!is_laxer(&head), "{text}: {reason:?} {theirs:?}");
+        // Without a body's framing and Content-Type, whose lines may be folded unless a blank stands
+        // behind a name, nothing differs in a head that is let through.
+        let lower = head.to_ascii_lowercase();
+        let frames = [&b"engt"[..], b"ncod", b"type"].iter().any(|part| memchr::memmem::find(&lower, part).is_some());
+        if parsed.is_ok() && !frames {
+            let class = reason.map(|reason| reason.words().0);
+            prop_assert_eq!(class, theirs.as_ref().map(|(class, _)| &**class), "{}", text);
+        }
     }
 }
