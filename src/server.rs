@@ -293,21 +293,21 @@ fn spawn(
     builder.spawn(begin).map_err(StartError::System)
 }
 
-/// What tells a thread's tasks that time has passed.
+/// The timers that a thread's tasks may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timers {
-    /// The wheel of [`timer`] alone: the runtime's own timers cost every turn of its loop, and a
-    /// worker has a turn for each request.
+    /// Those of [`timer`] alone: tokio's time driver costs every turn of the event loop, and a worker
+    /// has at least one turn a request.
     Wheel,
-    /// The runtime's own too.
+    /// tokio's too.
     Both,
 }
 
-/// A thread's runtime. Its wheel is made here: later there may be no descriptor for it.
+/// Makes a thread's runtime and its timer wheel, for which there may be no descriptor later.
 fn event_loop(timers: Timers) -> io::Result<LocalRuntime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_io();
-    // The wheel's alarm is a timerfd, which only Linux has.
+    // Outside of Linux the wheel uses tokio's timers, for there is no timerfd.
     if timers == Timers::Both || !cfg!(target_os = "linux") {
         builder.enable_time();
     }

@@ -99,8 +99,8 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         under_way: RefCell::default(),
         first_reserved,
         shortage_told: Cell::default(),
-        rests: Cell::default(),
-        stirred: Notify::default(),
+        tick_stopped: Cell::default(),
+        tick_resumed: Notify::default(),
     });
     let permits = Handshakes::permits();
     for Socket { listener, socket, open, certificates } in sockets {
@@ -114,7 +114,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
     let mut leaving: Option<Instant> = None;
     loop {
         tokio::select! {
-            now = tick.tick(), if !connections.rests.get() => {
+            now = tick.tick(), if !connections.tick_stopped.get() => {
                 connections.worker.tick(now);
                 let now = now.monotonic;
                 connections.tick(now, leaving);
@@ -122,9 +122,9 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
                 if leaving.is_some_and(|since| now > since) && connections.is_empty() {
                     return Ok(0);
                 }
-                connections.rests.set(leaving.is_none() && connections.has_nothing_to_tick_for());
+                connections.tick_stopped.set(leaving.is_none() && connections.has_nothing_to_tick_for());
             }
-            () = connections.stirred.notified(), if connections.rests.get() => {}
+            () = connections.tick_resumed.notified(), if connections.tick_stopped.get() => {}
             changed = stage.changed() => {
                 let told = *stage.borrow_and_update();
                 if changed.is_err() || told == Stage::Cut {
@@ -132,7 +132,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
                     return Ok(connections.busy());
                 }
                 if told == Stage::Leaving {
-                    connections.stir();
+                    connections.resume_tick();
                     connections.worker.draining.set(true);
                     leaving = Some(Moment::now().monotonic);
                 }
@@ -148,8 +148,8 @@ struct Connections {
     first_reserved: RawFd,
     shortage_told: Cell<Seldom>,
     /// Whether the tick has stopped, until a connection comes.
-    rests: Cell<bool>,
-    stirred: Notify,
+    tick_stopped: Cell<bool>,
+    tick_resumed: Notify,
 }
 
 impl Connections {
@@ -175,16 +175,16 @@ impl Connections {
 
     /// Ticks again, where it has stopped. Until then nothing runs here that asks for the time, and
     /// then the clocks, which go on from the last tick, are set before anything does.
-    fn stir(&self) {
-        if self.rests.replace(false) {
+    fn resume_tick(&self) {
+        if self.tick_stopped.replace(false) {
             self.worker.tick(Moment::now());
-            self.stirred.notify_one();
+            self.tick_resumed.notify_one();
         }
     }
 
     /// Whether a line about descriptors is due; a crowd would bring one with every connection.
     fn may_tell_shortage(&self) -> bool {
-        self.stir();
+        self.resume_tick();
         let mut told = self.shortage_told.get();
         let may = told.may(self.worker.now().monotonic);
         self.shortage_told.set(told);
@@ -248,7 +248,7 @@ impl Acceptor {
 
     /// Begins to serve a connection, or closes it: it may not come, or there is no place.
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        self.connections.stir();
+        self.connections.resume_tick();
         let worker = &self.connections.worker;
         if stream.as_raw_fd() >= self.connections.first_reserved {
             worker.counters.refused.add_one();

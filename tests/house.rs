@@ -31,12 +31,12 @@ const NEIGHBOURS: [(&str, &str, &str); 1] =
     [("server", "worker", "the server starts the workers; the two are one layer's two halves")];
 
 /// Words that belong to some places only: the word, where it may stand, and why.
-const AT_HOME: [(&str, &str, &str); 10] = [
+const AT_HOME: [(&str, &str, &str); 11] = [
     ("clap", "cli/", "the command line is one way in among others"),
     ("arc_swap", "model/published.rs", "one picture, published by one swap"),
     ("Instant::now", "ground/clock.rs", "time is passed in"),
     ("SystemTime::now", "ground/clock.rs", "time is passed in"),
-    ("hyper", "net/ proxy/ control/ cli/ worker.rs", "the decision knows no protocol library"),
+    ("hyper", "control/ cli/", "checks and the demo's replicas alone speak through it"),
     (
         "rustls",
         "net/tls policy/tls/",
@@ -46,7 +46,13 @@ const AT_HOME: [(&str, &str, &str); 10] = [
     ("toml", "config/ cli/", "nothing but the file is written in it"),
     ("annotate_snippets", "config/problem.rs", "one place draws carets"),
     ("unsafe", "nowhere", "nothing has earned it"),
+    // Outside of Linux there is no timerfd, and the alarm uses tokio's timers.
+    ("tokio::time", "server.rs control/ cli/ net/timer/alarm.rs", NO_TIME_DRIVER),
 ];
+
+/// The reason for keeping tokio's timers out of workers' code; they would panic there, too.
+const NO_TIME_DRIVER: &str = "a worker's runtime has no time driver, which costs every turn of the event loop: use \
+                              net::timer";
 
 /// What rules and tools know nothing of.
 const ABOVE_THE_GROUND: [&str; 7] =
@@ -161,6 +167,114 @@ fn imports_point_downward() {
     nothing_is_wrong(faults);
 }
 
+/// The files of `proxy/` in the order in which they may import: the list on its first page.
+fn proxy_order() -> Vec<String> {
+    let sources = sources();
+    let contents = sources.iter().find(|source| source.path == "proxy/mod.rs").unwrap();
+    let rows = contents.text.lines().filter_map(|line| line.strip_prefix("//!   "));
+    rows.map(|row| row.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+/// A file's path without `.rs` and `/mod.rs`, below `proxy/`.
+fn proxy_file(path: &str) -> Option<&str> {
+    let below = path.strip_prefix("proxy/")?.strip_suffix(".rs")?;
+    (below != "mod").then(|| below.strip_suffix("/mod").unwrap_or(below))
+}
+
+/// Files of `proxy/` that a line names, by `crate::proxy::` or `super::`.
+fn proxy_files_named(line: &str, file: &str, files: &[String]) -> Vec<String> {
+    let parent = file.rsplit_once('/').map_or(String::new(), |(parent, _)| format!("{parent}/"));
+    let own = format!("{file}/");
+    let mut named = Vec::new();
+    let prefixes = [("crate::proxy::", ""), ("super::", &*parent), ("", &*own)];
+    for (prefix, base) in prefixes {
+        let uses = match prefix {
+            // A file of a folder names those in it as they are.
+            "" if !line.trim_start().starts_with("use ") => continue,
+            "" => vec![line.trim_start().trim_start_matches("use ")],
+            _ => line.match_indices(prefix).map(|(at, _)| &line[at + prefix.len()..]).collect(),
+        };
+        for rest in uses {
+            let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+            let path = rest.split(|c| !is_part(c)).next().unwrap().replace("::", "/");
+            let longest = files
+                .iter()
+                .filter(|known| {
+                    let path = format!("{base}{path}/");
+                    path.starts_with(&format!("{known}/"))
+                })
+                .max_by_key(|known| known.len());
+            named.extend(longest.cloned());
+        }
+    }
+    named.retain(|known| known != file);
+    named
+}
+
+#[test]
+fn files_of_the_proxy_import_only_files_below_them() {
+    let order = proxy_order();
+    let place = |file: &str| order.iter().position(|known| known == file);
+    let mut faults = Vec::new();
+    let mut seen = 0;
+    for source in sources() {
+        let Some(file) = proxy_file(&source.path) else { continue };
+        let Some(own) = place(file) else {
+            faults.push(format!("{} is not in the list of src/proxy/mod.rs", source.at(1)));
+            continue;
+        };
+        for (at, line) in source.code() {
+            for named in proxy_files_named(line, file, &order) {
+                seen += 1;
+                if place(&named) < Some(own) {
+                    faults.push(format!("{} names {named}, which is above it", source.at(at)));
+                }
+            }
+        }
+    }
+    assert!(seen > 150, "only {seen} imports were found");
+    nothing_is_wrong(faults);
+}
+
+#[test]
+fn imports_within_the_proxy_are_seen_in_every_form() {
+    let files = ["conn", "upstream", "upstream/http1", "h2"].map(str::to_owned);
+    for (line, file, expected) in [
+        ("use super::conn::Conn;", "h2", &["conn"][..]),
+        ("use crate::proxy::upstream::http1::attempt;", "conn", &["upstream/http1"]),
+        ("use super::http1::attempt;", "upstream/http2", &["upstream/http1"]),
+        ("use super::upstream;", "conn", &["upstream"]),
+        ("use http1::attempt;", "upstream", &["upstream/http1"]),
+        ("    let x = super::conn::MAX;", "h2", &["conn"]),
+        ("use super::connect::Conn;", "h2", &[]),
+        ("use std::rc::Rc;", "h2", &[]),
+    ] {
+        assert_eq!(proxy_files_named(line, file, &files), expected, "{line}");
+    }
+}
+
+#[test]
+fn workers_have_no_timers_of_the_runtime_and_no_second_front() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        let room = source.room();
+        if !["net", "proxy", "worker"].contains(&room) {
+            continue;
+        }
+        for (at, line) in source.code() {
+            for (word, why) in [
+                ("tokio::time", "a worker's runtime has no time driver; see net/timer"),
+                ("hyper", "the balancer's own codec reads and writes HTTP/1.1; see src/http1"),
+            ] {
+                if line.contains(word) {
+                    faults.push(format!("{} names {word}: {why}", source.at(at)));
+                }
+            }
+        }
+    }
+    nothing_is_wrong(faults);
+}
+
 #[test]
 fn rules_and_tools_know_no_runtime_no_files_and_no_threads() {
     let low = sources()
@@ -187,6 +301,57 @@ fn words_stay_at_home() {
         }
     }
     nothing_is_wrong(faults);
+}
+
+/// The modules of a crate that a file imports in a group, as in `tokio::{io, time::sleep}`.
+fn named_in_groups(code: &str, library: &str) -> Vec<String> {
+    let group = format!("{library}::{{");
+    let mut named = Vec::new();
+    for (at, _) in code.match_indices(&group) {
+        let (mut depth, mut part) = (1, String::new());
+        for letter in code[at + group.len()..].chars() {
+            match letter {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 || depth == 1 && letter == ',' {
+                named.push(std::mem::take(&mut part));
+            } else {
+                part.push(letter);
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    let first = |part: String| part.trim().split([':', ' ']).next().unwrap().to_owned();
+    named.into_iter().map(first).filter(|part| !part.is_empty()).collect()
+}
+
+#[test]
+fn workers_use_no_timers_of_tokio() {
+    let on_workers = |source: &Source| ["net", "proxy", "worker"].contains(&source.room());
+    let mut faults = Vec::new();
+    for source in sources().into_iter().filter(on_workers) {
+        let code: Vec<&str> = source.code().map(|(_, line)| line).collect();
+        if named_in_groups(&code.join("\n"), "tokio").iter().any(|part| part == "time") {
+            faults.push(format!("{} names tokio::{{time}}: {NO_TIME_DRIVER}", source.at(1)));
+        }
+    }
+    nothing_is_wrong(faults);
+}
+
+#[test]
+fn modules_imported_in_a_group_are_found() {
+    for (code, expected) in [
+        ("use tokio::io::AsyncRead;", &[][..]),
+        ("use tokio::{io, time};", &["io", "time"]),
+        ("use tokio::{\n    io::{AsyncRead, time},\n    time::sleep,\n};", &["io", "time"]),
+        ("use tokio::{net as n};\nuse tokio::{time as t};", &["net", "time"]),
+    ] {
+        assert_eq!(named_in_groups(code, "tokio"), expected, "{code}");
+    }
 }
 
 #[test]

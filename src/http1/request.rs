@@ -2,9 +2,9 @@
 
 use super::decode::Framing;
 use super::facts::Facts;
-use super::fields::{Fields, NameSet};
+use super::fields::Fields;
 use super::name::Name;
-use super::response::{list_has, number};
+use super::response::{number, persists};
 use super::scan;
 use super::target::{self, Form, Parts};
 use http::{Method, Version};
@@ -23,8 +23,8 @@ pub struct Request {
     pub fields: Fields,
     /// Spellings that are read differently elsewhere.
     pub facts: Facts,
-    /// The target in the buffer, and its parts in the target.
-    target: Range<usize>,
+    /// The target as it was sent, and its parts.
+    target: String,
     parts: Parts,
 }
 
@@ -57,7 +57,7 @@ impl Request {
         self.version = Version::HTTP_11;
         self.fields.clear();
         self.facts = Facts::NONE;
-        self.target = 0..0;
+        self.target.clear();
         self.parts = Parts::default();
     }
 
@@ -66,7 +66,7 @@ impl Request {
         self.method = other.method.clone();
         (self.version, self.facts) = (other.version, other.facts);
         self.fields.copy_from(&other.fields);
-        self.target = other.target.clone();
+        self.target.clone_from(&other.target);
         self.parts = other.parts.clone();
     }
 
@@ -81,14 +81,13 @@ impl Request {
     pub fn begin(&mut self, method: Method, target: &str, version: Version) {
         self.clear();
         (self.method, self.version) = (method, version);
-        self.fields.begin(target.as_bytes());
-        self.target = 0..target.len();
+        self.target.push_str(target);
         self.parts = target::split(target.as_bytes(), &mut self.facts);
     }
 
     /// The target as it was sent.
     pub fn target(&self) -> &str {
-        text(self.fields.bytes(), &self.target)
+        &self.target
     }
 
     /// The target's form.
@@ -146,12 +145,7 @@ impl Request {
     /// Whether another request may follow on the connection, as far as the client is concerned (RFC 9112
     /// section 9.3).
     pub fn keeps_alive(&self) -> bool {
-        let is_new = self.version != Version::HTTP_10;
-        if !self.fields.has_any(NameSet::of(&[Name::Connection, Name::ProxyConnection])) {
-            return is_new;
-        }
-        let says = |option: &[u8]| list_has(self.fields.all(Name::Connection), option);
-        !says(b"close") && (is_new || says(b"keep-alive"))
+        persists(&self.fields, self.version != Version::HTTP_10)
     }
 
     /// Reads one head off the front of `bytes`; how long it is, or `None` if it is not all there.
@@ -232,9 +226,8 @@ impl Request {
         self.version = version;
         let text = &bytes[target];
         self.parts = target::split(text, &mut self.facts);
-        // Only the target is kept of the line: the fields' own lines follow it in the buffer.
-        self.fields.begin(text);
-        self.target = 0..text.len();
+        // Visible ASCII is text.
+        self.target.push_str(std::str::from_utf8(text).unwrap_or_default());
     }
 
     /// A request line that is none of the usual, or not all there.
@@ -301,9 +294,8 @@ impl Request {
     /// Keeps as much of a target as can be shown, for the log.
     fn keep_target(&mut self, target: &[u8]) {
         let shown = &target[..scan::visible_end(target, 0)];
-        self.fields.begin(shown);
-        self.target = 0..shown.len();
-        self.parts = Parts::default();
+        // Visible ASCII is text.
+        self.target.push_str(std::str::from_utf8(shown).unwrap_or_default());
     }
 }
 
@@ -362,11 +354,6 @@ fn version(text: &[u8], facts: &mut Facts) -> Option<Version> {
         }
         _ => None,
     }
-}
-
-/// Visible ASCII as text.
-fn text<'b>(bytes: &'b [u8], range: &Range<usize>) -> &'b str {
-    std::str::from_utf8(&bytes[range.clone()]).unwrap_or_default()
 }
 
 impl fmt::Debug for Request {

@@ -190,7 +190,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         }
     }
 
-    /// Whether there is nothing that a tick would look after.
+    /// True if there is no connection that [`Self::sweep`] would look at.
     pub fn is_empty(&self) -> bool {
         self.slots.borrow().iter().flatten().all(|slot| {
             slot.idle.is_empty() && slot.http2.as_ref().is_none_or(|http2| http2.is_empty())

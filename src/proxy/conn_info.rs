@@ -1,7 +1,6 @@
 //! What is known of a client connection from accept to close, whatever is asked over it.
 
 use super::token_cache::TokenCache;
-use super::worker_ctx::WorkerCtx;
 use crate::ground::clock::Moment;
 use crate::model::live::TargetLive;
 use crate::net::pool::{ConnId, Owner};
@@ -145,9 +144,9 @@ impl ConnInfo {
         }
     }
 
-    /// A random id of the connection, made when it is first asked for.
-    pub fn trace_id(&self, worker: &WorkerCtx) -> [u64; 2] {
-        *self.trace_id.get_or_init(|| [worker.random(), worker.random()])
+    /// A random id of the connection, made of these bits when it is first asked for.
+    pub fn trace_id(&self, random: impl Fn() -> u64) -> [u64; 2] {
+        *self.trace_id.get_or_init(|| [random(), random()])
     }
 }
 

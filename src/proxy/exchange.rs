@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::interim::InterimQueue;
 use super::log_entry::LogEntry;
 use super::protocols;
-use super::reconnect::Pass;
+use super::reconnects::Pass;
 use super::worker_ctx::WorkerCtx;
 use crate::http1::request::Request;
 use crate::http1::response::Response;

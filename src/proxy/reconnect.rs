@@ -1,9 +1,10 @@
 //! A worker's requests that wait for a target that refuses connections. One dial at a time tries it for
 //! all of them; once it takes connections again they are let go in batches.
 
+use super::reconnects::{Pass, Refusing, may_be_dialled};
 use super::worker_ctx::WorkerCtx;
 use crate::config::settings::{Protocol, Upstream};
-use crate::model::live::{Drain, Health, TargetLive};
+use crate::model::live::{Health, TargetLive};
 use crate::model::report::Report;
 use crate::model::snapshot::{Group, Target};
 use crate::net::connect::{self, ConnectError};
@@ -12,8 +13,7 @@ use crate::net::pool::ConnId;
 use crate::net::timer;
 use crate::policy::proxy_protocol::Version;
 use crate::policy::reconnect::Reconnect;
-use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -27,24 +27,6 @@ const MAX_WAITING_IN_ANY_CASE: usize = 4 * MAX_WAITING;
 /// How long a target is dialled that no request wanted, unless it is suspect: suspicion ends with a
 /// connect that succeeds.
 const UNWANTED_AFTER: Duration = Duration::from_secs(10);
-
-/// Targets of one worker that refuse, by the slot of their live half.
-#[derive(Debug, Default)]
-pub struct Reconnects {
-    targets: RefCell<HashMap<usize, Refusing>>,
-    /// Whether there are any: read with every dial.
-    any: Cell<bool>,
-}
-
-#[derive(Debug)]
-struct Refusing {
-    target: Weak<TargetLive>,
-    state: Reconnect,
-    waiting: VecDeque<oneshot::Sender<Pass>>,
-    wanted: Instant,
-    /// Whether a task dials it.
-    is_dialled: bool,
-}
 
 /// How a target is dialled, apart from any request.
 #[derive(Debug)]
@@ -95,63 +77,6 @@ pub(super) fn dial_timeout(target: &TargetLive, upstream: &Upstream) -> Duration
         true => upstream.connect.min(upstream.reconnect),
         false => upstream.connect,
     }
-}
-
-impl Reconnects {
-    /// Whether a request without a [`Pass`] may dial this target.
-    pub(super) fn is_open(&self, target: &TargetLive) -> bool {
-        !self.any.get() || self.of(target, |refusing| refusing.state.is_open()).unwrap_or(true)
-    }
-
-    /// Whether a dial of this worker's to it failed within the last second.
-    pub(super) fn refused_lately(&self, target: &TargetLive, now: Instant) -> bool {
-        let lately = |refusing: &mut Refusing| refusing.state.refused_lately(now);
-        self.any.get() && self.of(target, lately).unwrap_or(false)
-    }
-
-    /// Whether there are none, so that no tick is needed.
-    pub fn is_empty(&self) -> bool {
-        !self.any.get()
-    }
-
-    fn of<R>(&self, target: &TargetLive, ask: impl FnOnce(&mut Refusing) -> R) -> Option<R> {
-        let mut targets = self.targets.borrow_mut();
-        let refusing = targets.get_mut(&target.slot)?;
-        std::ptr::eq(refusing.target.as_ptr(), target).then(|| ask(refusing))
-    }
-
-    /// Ends the waiting for targets that checks have declared unhealthy, and forgets those at which
-    /// nothing was refused lately. Called on the worker's tick.
-    pub fn tick(&self, now: Instant) {
-        if !self.any.get() {
-            return;
-        }
-        // Dropped when nothing is borrowed: a request that is given up runs code of its own.
-        let mut given_up = Vec::new();
-        let mut targets = self.targets.borrow_mut();
-        targets.retain(|_, refusing| {
-            let Some(target) = refusing.target.upgrade() else {
-                given_up.extend(refusing.waiting.drain(..));
-                return false;
-            };
-            if !may_be_dialled(&target) {
-                refusing.state.give_up();
-            }
-            if refusing.state.is_open() {
-                given_up.extend(refusing.waiting.drain(..));
-            }
-            refusing.is_dialled || !refusing.state.is_open() || refusing.state.refused_lately(now)
-        });
-        self.any.set(!targets.is_empty());
-        drop(targets);
-        drop(given_up);
-    }
-}
-
-/// Whether dials go on: not once a check has declared it unhealthy or its drain is over.
-fn may_be_dialled(target: &TargetLive) -> bool {
-    let availability = target.availability();
-    availability.health != Health::Unhealthy && availability.drain != Drain::Over
 }
 
 /// Notes that a dial of a request's own to this target was refused, and begins to dial it again apart
@@ -330,34 +255,17 @@ fn let_go(worker: &Rc<WorkerCtx>, target: &Arc<TargetLive>) {
     });
     for waiting in going.into_iter().flatten() {
         let (worker, target) = (Rc::clone(worker), Arc::clone(target));
+        let pass = Pass::new(move |connected| note_outcome(&worker, &target, connected));
         // One that leaves at this moment tells so as its pass is dropped.
-        drop(waiting.send(Pass { worker, target, connected: true }));
+        drop(waiting.send(pass));
     }
 }
 
-/// Leave to dial a target once that others wait for. Dropping it says that there is a connection, or
-/// that none was needed.
-#[derive(Debug)]
-pub struct Pass {
-    worker: Rc<WorkerCtx>,
-    target: Arc<TargetLive>,
-    connected: bool,
-}
-
-impl Pass {
-    /// The dial was refused.
-    pub(super) fn refused(mut self) {
-        self.connected = false;
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        let (connected, now) = (self.connected, self.worker.now().monotonic);
-        let reconnects = &self.worker.reconnects;
-        let outcome = |refusing: &mut Refusing| refusing.state.outcome(connected, now);
-        if reconnects.of(&self.target, outcome).unwrap_or(false) {
-            let_go(&self.worker, &self.target);
-        }
+/// Notes what came of a pass, and lets the next batch go where it was the last of its own.
+fn note_outcome(worker: &Rc<WorkerCtx>, target: &Arc<TargetLive>, connected: bool) {
+    let now = worker.now().monotonic;
+    let outcome = |refusing: &mut Refusing| refusing.state.outcome(connected, now);
+    if worker.reconnects.of(target, outcome).unwrap_or(false) {
+        let_go(worker, target);
     }
 }

@@ -1,13 +1,13 @@
 //! What the target gets: the client's head made safe and true, and its body.
 
-use super::conn_info::ConnInfo;
+use super::client_identity::ClientIdentity;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::log_entry::TraceId;
 use super::recv_body::ClientBody;
 use super::rewrite::Rewritten;
-use super::upload::Upload;
-use super::upstream::{Head, Outgoing};
+use super::upload::{Trailers, Upload};
+use super::upstream::attempt::{Head, Outgoing};
 use crate::config::settings;
 use crate::decide::Placement;
 use crate::http1::fields::Fields;
@@ -20,39 +20,13 @@ use crate::policy::headers::hop_by_hop::{self, Hop};
 use crate::policy::headers::names::Names;
 use crate::policy::headers::trace_id;
 use http::{HeaderName, HeaderValue, Method, Uri, Version};
-use std::net::IpAddr;
 use std::rc::Rc;
-
-/// What the client's way says of it, before its fields are rewritten.
-pub(super) struct Trust {
-    pub(super) address: IpAddr,
-    pub(super) peer_is_trusted: bool,
-    pub(super) came_over_tls: bool,
-}
-
-impl Trust {
-    pub(super) fn of(client: &ConnInfo, listener: &settings::Listener, headers: &Fields) -> Self {
-        let (peer, trusted) = (client.ends().source.ip(), &listener.trusted_proxies);
-        let peer_is_trusted = !trusted.is_empty() && client.is_known() && trusted.contains(peer);
-        Self {
-            address: match peer_is_trusted {
-                true => forwarded::client_address(peer, trusted, headers),
-                false => peer,
-            },
-            peer_is_trusted,
-            came_over_tls: match peer_is_trusted.then(|| forwarded::says_tls(headers)).flatten() {
-                Some(said) => said,
-                None => client.session().is_some(),
-            },
-        }
-    }
-}
 
 /// What was found out about a request before it goes to a target.
 pub(super) struct Asked<'a> {
     pub(super) authority: Authority<'a>,
     pub(super) names: Names,
-    pub(super) trust: &'a Trust,
+    pub(super) identity: &'a ClientIdentity,
     pub(super) rewritten: Rewritten,
 }
 
@@ -77,7 +51,11 @@ pub(super) fn outgoing(
     let upload = (!body.is_end_stream()).then(|| {
         let deadline = Rc::clone(&exchange.deadline);
         let counters = worker.counters.clone();
-        Rc::new(Upload::new(body, listener.limits.body_bytes, deadline, counters))
+        let trailers = match group.protocol.is_http2() {
+            true => Trailers::All,
+            false => Trailers::Named(sent.fields.get(Name::Trailer).unwrap_or_default().into()),
+        };
+        Rc::new(Upload::new(body, listener.limits.body_bytes, trailers, deadline, counters))
     });
     let own_target = asked.rewritten.target.as_deref();
     let original = exchange.request.origin_form();
@@ -117,7 +95,7 @@ fn prepare(
     listener: &settings::Listener,
     placement: &Placement,
 ) -> Result<Hop, Failure> {
-    let Asked { authority, names, trust, rewritten } = asked;
+    let Asked { authority, names, identity, rewritten } = asked;
     let is_absolute = sent.authority().is_some();
     let fields = &mut sent.fields;
     if names.transfer_encoding {
@@ -129,7 +107,7 @@ fn prepare(
     hop.websocket &= sent.version >= Version::HTTP_11 && sent.method == Method::GET;
     let forwarding = Forwarding {
         introduction: exchange.info().introduction(listener.client_port),
-        peer_is_trusted: trust.peer_is_trusted,
+        peer_is_trusted: identity.peer_is_trusted,
         mode: listener.x_forwarded_for,
         names: *names,
     };

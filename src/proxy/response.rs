@@ -1,17 +1,16 @@
 //! The head the client gets of a target's answer: the target's fields less the hop's, and the group's
 //! cookie.
 
+use super::answer::{Answer, Forwarded, Rest};
+use super::client_identity::ClientIdentity;
 use super::deadline::Phase;
 use super::exchange::Exchange;
 use super::failure::Failure;
-use super::handle::{Answer, Forwarded, Rest};
-use super::local_response::Page;
 use super::log_entry::LogEntry;
-use super::request::Trust;
 use super::response_body::{Lease, ResponseBody};
 use super::tunnel::{TargetEnd, Upgrade};
 use super::upload::UploadState;
-use super::upstream::{Outgoing, show};
+use super::upstream::attempt::{Outgoing, show};
 use super::upstream_response::UpstreamResponse;
 use crate::decide::Placement;
 use crate::decide::renewal::{Renewal, Shown, group_renewal, renewal, settled, wrote};
@@ -32,23 +31,17 @@ use crate::policy::headers::shared_cache::{self, SharedCache};
 use http::{Method, StatusCode, Version};
 use std::rc::Rc;
 
-/// How a request is answered.
-pub(super) enum Served {
-    /// By the balancer.
-    Here(Page),
-    /// By a target.
-    ByTarget(Answer),
-}
-
 /// Makes the head the client gets.
 pub(super) fn answer(
     exchange: &mut Exchange,
     forwarded: Forwarded,
     outgoing: Outgoing,
-    trust: &Trust,
+    identity: &ClientIdentity,
     client_upgrade: Option<Upgrade>,
 ) -> Result<Answer, Failure> {
-    let Forwarded { response: mut head, side, placement, target, in_flight } = forwarded;
+    let Forwarded { response: mut head, side, target, in_flight } = forwarded;
+    // A copy, for the log is written to meanwhile.
+    let Some(placement) = exchange.log().placement.clone() else { return Err(Failure::NoRule) };
     let now = exchange.worker.now();
     let snapshot = Rc::clone(&exchange.snapshot);
     let group = &snapshot.groups[placement.group];
@@ -82,7 +75,7 @@ pub(super) fn answer(
     }
     let listener = &snapshot.listeners[exchange.info().listener].settings;
     listener.response_fields.write(fields, Origin::Target);
-    let answered = Answered { status, trust, now };
+    let answered = Answered { status, identity, now };
     write_cookies(exchange, fields, &placement, target, &answered);
     if listener.debug_headers {
         show(fields, placement.verdict, &group.targets[target]);
@@ -128,7 +121,7 @@ const OURS: &[u8] = b"x-stayput-";
 /// What is known of an answer besides its fields.
 struct Answered<'a> {
     status: StatusCode,
-    trust: &'a Trust,
+    identity: &'a ClientIdentity,
     now: Moment,
 }
 
@@ -162,7 +155,7 @@ fn write_cookies(
         && let Some(sticky) = &forward.sticky
         && let Some(renewal) = group_renewal(choice, forward, &snapshot, seconds, fresh_seed, shown)
     {
-        write_cookie(exchange, headers, &sticky.cookie, &renewal, answered.trust, seconds);
+        write_cookie(exchange, headers, &sticky.cookie, &renewal, answered.identity, seconds);
         written = true;
     }
     if let Some(ahead) = ahead {
@@ -175,7 +168,7 @@ fn write_cookies(
         && let Some(renewal) =
             renewal(placement, target, &snapshot, second_of_pin, fresh_seed, shown)
     {
-        write_cookie(exchange, headers, cookie, &renewal, answered.trust, seconds);
+        write_cookie(exchange, headers, cookie, &renewal, answered.identity, seconds);
         exchange.log_mut().set_cookie = Some(renewal.what);
         written = true;
         if placement.verdict == Verdict::Spilled
@@ -260,13 +253,13 @@ fn write_cookie(
     headers: &mut Fields,
     cookie: &Cookie,
     renewal: &Renewal,
-    trust: &Trust,
+    identity: &ClientIdentity,
     now: u64,
 ) {
     let (picture, tokens) = (&exchange.snapshot, &exchange.info().tokens);
     let sealed = tokens.seal(picture, cookie.kind, &renewal.contents);
     let token = sealed.as_str();
-    let twin = cookie.twin.is_some() && cookie.settings.cors_twin.due(trust.came_over_tls);
+    let twin = cookie.twin.is_some() && cookie.settings.cors_twin.due(identity.came_over_tls);
     exchange.worker.with_date(renewal.expires, |date| {
         let dated = cookie.lifetime != Lifetime::Session;
         let max_age = renewal.expires.saturating_sub(now);

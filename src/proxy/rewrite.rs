@@ -1,9 +1,9 @@
 //! Another URL than the client's: the one it is sent to, or the one its target gets.
 
+use super::client_identity::ClientIdentity;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::local_response::{self, Page};
-use super::request::Trust;
 use crate::decide;
 use crate::http1::request::Request;
 use crate::policy::headers::head::Authority;
@@ -17,7 +17,7 @@ pub(super) fn redirect(
     redirect: &Redirect,
     request: &decide::Request<'_>,
     authority: &Authority<'_>,
-    trust: &Trust,
+    identity: &ClientIdentity,
 ) -> Result<Page, Failure> {
     // HTTP/1.0 may come without Host (RFC 9112 section 3.3); then the client meant whom it reached.
     let local = exchange.info().ends().destination;
@@ -26,7 +26,7 @@ pub(super) fn redirect(
         None => (Some(host_of(local.ip())), Some(local.port())),
     };
     let original = Original {
-        is_tls: trust.came_over_tls,
+        is_tls: identity.came_over_tls,
         host: named.as_deref().unwrap_or(request.host),
         port,
         path: request.path,

@@ -3,7 +3,7 @@
 
 use super::linger::{Lingering, Places};
 use super::partial_heads::PartialHeads;
-use super::reconnect::Reconnects;
+use super::reconnects::Reconnects;
 use super::upload::RequestBody;
 use crate::config::settings::AccessFormat;
 use crate::ground::clock::Moment;

@@ -60,6 +60,8 @@ mod http2_smuggling;
 mod http2_stalls;
 /// Targets that speak HTTP/2: what crosses, what is sent again, what holds back whom.
 mod http2_targets;
+/// A worker without connections: no wake-ups, and no delay for the next client.
+mod idle_worker;
 /// Clients known by a route in the application's cookie or by a header field.
 mod keyed;
 /// Targets that leave: who asks for it, who stays, what survives a restart, what is cut.

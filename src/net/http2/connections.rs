@@ -306,7 +306,7 @@ impl Connections {
         self.tend(target);
     }
 
-    /// Whether there are none, and none to come.
+    /// True if there is no connection, no dial, and no request in line.
     pub fn is_empty(&self) -> bool {
         self.list.borrow().is_empty()
             && self.dialling.borrow().is_none()

@@ -1,4 +1,4 @@
-//! The alarm that wakes a thread's event loop for its timer wheel: a timerfd, one a thread.
+//! The one kernel timer of a thread's timer wheel: a timerfd that the event loop watches.
 
 #[cfg(not(target_os = "linux"))]
 pub(super) use elsewhere::Alarm;
@@ -15,11 +15,11 @@ mod of_linux {
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
 
-    /// Rings once, so long after it was set.
+    /// A one-shot timer.
     #[derive(Debug)]
     pub(in super::super) struct Alarm(AsyncFd<Watched>);
 
-    /// As the event loop takes it.
+    /// The timerfd as `AsyncFd` takes it.
     #[derive(Debug)]
     struct Watched(TimerFd);
 
@@ -30,7 +30,7 @@ mod of_linux {
     }
 
     impl Alarm {
-        /// One that is not set. Needs a runtime with I/O.
+        /// Makes one that is not set. Needs a runtime with I/O.
         ///
         /// # Errors
         /// When there is no descriptor to be had.
@@ -43,7 +43,7 @@ mod of_linux {
             Ok(Self(AsyncFd::with_interest(timer, Interest::READABLE)?))
         }
 
-        /// Rings after so long, and not at the time it was set to before.
+        /// Expires after so long, in place of the time it was set to before.
         pub(in super::super) fn set(&self, after: Duration) {
             // Zero would unset it.
             let after = TimeSpec::from_duration(after.max(Duration::from_nanos(1)));
@@ -54,10 +54,10 @@ mod of_linux {
             }
         }
 
-        /// Waits until it rings. `Err` once the runtime ends.
-        pub(in super::super) async fn rings(&self) -> io::Result<()> {
-            // It is not read: the descriptor is watched by edges, and setting it again forgets what
-            // could be read (timerfd_settime(2)).
+        /// Waits until it expires. `Err` once the runtime ends.
+        pub(in super::super) async fn expired(&self) -> io::Result<()> {
+            // Without a read(2): epoll watches for edges, and timerfd_settime(2) resets the count of
+            // expirations, so the next one is an edge again.
             self.0.readable().await?.clear_ready();
             Ok(())
         }
@@ -72,7 +72,7 @@ mod elsewhere {
     use std::time::{Duration, Instant};
     use tokio::sync::Notify;
 
-    /// Rings once, so long after it was set. By the runtime's own timers, which it then needs.
+    /// A one-shot timer, made of tokio's timers: the runtime must have a time driver.
     #[derive(Debug)]
     pub(in super::super) struct Alarm {
         at: Mutex<Option<Instant>>,
@@ -80,7 +80,7 @@ mod elsewhere {
     }
 
     impl Alarm {
-        /// One that is not set.
+        /// Makes one that is not set.
         ///
         /// # Errors
         /// None.
@@ -88,15 +88,15 @@ mod elsewhere {
             Ok(Self { at: Mutex::new(None), was_set: Notify::new() })
         }
 
-        /// Rings after so long, and not at the time it was set to before.
+        /// Expires after so long, in place of the time it was set to before.
         pub(in super::super) fn set(&self, after: Duration) {
             let at = clock::monotonic().checked_add(after);
             *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
             self.was_set.notify_one();
         }
 
-        /// Waits until it rings.
-        pub(in super::super) async fn rings(&self) -> io::Result<()> {
+        /// Waits until it expires.
+        pub(in super::super) async fn expired(&self) -> io::Result<()> {
             loop {
                 let at = *self.at.lock().unwrap_or_else(PoisonError::into_inner);
                 let over = async {

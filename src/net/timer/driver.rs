@@ -1,5 +1,5 @@
-//! A thread's timer wheel and what turns it: a task that waits for the alarm, which is set only while
-//! something waits.
+//! A thread's timer wheel and the task that advances it when the alarm expires. The alarm is set only
+//! while something waits.
 //!
 //! The wheel belongs to a runtime on the thread that runs it, and is reached through the thread, so
 //! that no caller has to carry it. The first sleep under a runtime makes its wheel; threads that must
@@ -28,10 +28,10 @@ pub(super) struct Timers {
     runtime: Id,
     wheel: RefCell<Wheel<Waker>>,
     alarm: Arc<Alarm>,
-    /// When the alarm rings. It is not taken back where what it was set for was cancelled: nearly
-    /// everything is, and a ring for nothing costs less than a system call for each.
+    /// The moment at which the alarm expires. It is not unset where the entry it was set for is
+    /// cancelled: nearly all are, and one wake-up too many costs less than a system call for each.
     set_to: Cell<Option<Instant>>,
-    /// Wakers of one ring, empty in between.
+    /// Room for the wakers of one expiration, kept for the next.
     expired: RefCell<Vec<Waker>>,
 }
 
@@ -70,7 +70,7 @@ fn of(handle: &Handle) -> io::Result<Rc<Timers>> {
         expired: RefCell::default(),
     });
     TIMERS.with_borrow_mut(|all| all.push(Rc::clone(&timers)));
-    handle.spawn(turn(alarm, Ending(handle.id())));
+    handle.spawn(drive(alarm, Removal(handle.id())));
     Ok(timers)
 }
 
@@ -78,20 +78,20 @@ fn known(runtime: Id) -> Option<Rc<Timers>> {
     TIMERS.with_borrow(|all| all.iter().find(|timers| timers.runtime == runtime).cloned())
 }
 
-/// Turns the wheel whenever the alarm rings. Goes with the runtime; it can be spawned on any, for
-/// what it needs of the thread it looks up there.
-async fn turn(alarm: Arc<Alarm>, ending: Ending) {
-    while alarm.rings().await.is_ok() {
-        if let Some(timers) = known(ending.0) {
-            timers.ring();
+/// Advances the wheel whenever the alarm expires. It holds no `Rc`, so that it can be spawned on a
+/// runtime without a `LocalSet`.
+async fn drive(alarm: Arc<Alarm>, removal: Removal) {
+    while alarm.expired().await.is_ok() {
+        if let Some(timers) = known(removal.0) {
+            timers.fire();
         }
     }
 }
 
-/// Lets go of a runtime's timers when the runtime drops the task that turns them.
-struct Ending(Id);
+/// Removes a runtime's timers from the thread when the runtime drops the driving task.
+struct Removal(Id);
 
-impl Drop for Ending {
+impl Drop for Removal {
     fn drop(&mut self) {
         // The thread may be ending too. Dropped outside of the borrow: wakers drop tasks.
         let timers = TIMERS.try_with(|all| {
@@ -104,40 +104,40 @@ impl Drop for Ending {
 }
 
 impl Timers {
-    /// Wakes once the deadline has passed; `None` where it has.
+    /// Wakes the waker once the deadline has passed; `None` where it has already.
     pub(super) fn insert(&self, deadline: Instant, waker: &Waker) -> Option<Key> {
         let mut wheel = self.wheel.borrow_mut();
         let key = wheel.insert(deadline, waker.clone()).ok()?;
         let next = wheel.next();
         drop(wheel);
-        // Most deadlines come after the next tick of the worker, and need no look at the clock.
+        // Most deadlines come after the worker's next tick: no clock is read then, and no alarm set.
         if self.is_before(next) {
             self.set(next, clock::monotonic());
         }
         Some(key)
     }
 
-    /// Wakes this one instead, or as before; whether it still waits.
+    /// Replaces the waker where it is another; false once the entry has expired.
     pub(super) fn renew(&self, key: Key, waker: &Waker) -> bool {
         let mut wheel = self.wheel.borrow_mut();
         let Some(known) = wheel.get_mut(key) else { return false };
         if !known.will_wake(waker) {
             let other = std::mem::replace(known, waker.clone());
             drop(wheel);
-            // A waker may drop a task, and that its sleeps.
+            // Dropping a waker may drop a task and its sleeps, which borrow the wheel.
             drop(other);
         }
         true
     }
 
-    /// Wakes no more.
+    /// Cancels an entry.
     pub(super) fn remove(&self, key: Key) {
         let waker = self.wheel.borrow_mut().remove(key);
         drop(waker);
     }
 
-    /// Wakes what is due, and sets the alarm for what is next.
-    fn ring(&self) {
+    /// Wakes all that have expired, and sets the alarm for the next.
+    fn fire(&self) {
         self.set_to.set(None);
         let now = clock::monotonic();
         let mut expired = self.expired.take();
@@ -152,7 +152,7 @@ impl Timers {
         }
     }
 
-    /// Whether the alarm would ring too late for this.
+    /// True if the alarm would expire too late for this.
     fn is_before(&self, next: Option<Instant>) -> bool {
         next.is_some_and(|next| self.set_to.get().is_none_or(|set_to| next < set_to))
     }
@@ -164,13 +164,13 @@ impl Timers {
         }
     }
 
-    /// Sleeps under way.
+    /// The number of sleeps that wait.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.wheel.borrow().len()
     }
 
-    /// Whether the alarm is set.
+    /// True if the alarm is set.
     #[cfg(test)]
     pub(super) fn is_set(&self) -> bool {
         self.set_to.get().is_some()

@@ -1,8 +1,8 @@
-//! Time that passes: sleeps, time-outs and intervals, from a timer wheel of 10 ms for each thread.
+//! Sleeps, time-outs and intervals from a timer wheel with slots of 10 ms, one wheel a thread.
 //!
-//! The runtime's own timers cost every turn of its event loop, whether anything waits or not: some
-//! 1,100 instructions a request. This wheel costs nothing but when something begins to wait, and when
-//! its time is over. What waits here is late by up to 10 ms, and never early.
+//! tokio's time driver costs every turn of the event loop, whether anything waits or not: some 1,100
+//! instructions a request. This wheel costs something only when a wait begins and when it ends. A wait
+//! ends up to 10 ms after its time, and never before.
 
 mod alarm;
 mod driver;
@@ -20,7 +20,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use wheel::Key;
 
-/// What stands for a time that no clock reaches.
+/// Stands for times that overflow the clock: 30 years.
 const FAR: Duration = Duration::from_hours(24 * 365 * 30);
 
 /// Ends once so much time has passed; at once where it is none.
@@ -37,13 +37,13 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { state: State::New(deadline) }
 }
 
-/// What `future` comes to, if it does so in time. The time begins when it is first seen to wait; what
-/// needs none reads no clock. With no time at all, what is ready now is taken.
+/// Waits for `future`, for so long at most. The time begins when `future` is first polled and not
+/// ready: until then no clock is read. With a time of zero, `future` is polled once.
 pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
     Timeout { future, limit: Limit::After(time) }
 }
 
-/// What `future` comes to, if it does so before the deadline has passed.
+/// Waits for `future`, until the deadline at most.
 pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
     Timeout { future, limit: Limit::Until(sleep_until(deadline)) }
 }
@@ -54,7 +54,7 @@ pub fn interval(period: Duration) -> Interval {
     Interval { period, next: Sleep { state: State::Over } }
 }
 
-/// See [`sleep`]. Dropped, it leaves nothing behind.
+/// See [`sleep`]. Dropping it frees its place in the wheel and its waker.
 #[derive(Debug)]
 #[must_use = "a sleep passes only while it is awaited"]
 pub struct Sleep {
@@ -65,9 +65,9 @@ pub struct Sleep {
 enum State {
     New(Instant),
     Waiting(Rc<Timers>, Key),
-    /// There are no timers: outside of a runtime, or for want of a descriptor on a thread that did not
-    /// begin with [`install`]. The task looks at the clock again and again.
-    Alone(Instant),
+    /// There is no wheel: outside of a runtime, or without a descriptor on a thread that did not begin
+    /// with [`install`]. The task reads the clock with every turn of the event loop.
+    Polling(Instant),
     Over,
 }
 
@@ -79,7 +79,7 @@ impl Future for Sleep {
             let next = match &self.state {
                 State::Over => return Poll::Ready(()),
                 State::New(deadline) => match driver::current() {
-                    None => State::Alone(*deadline),
+                    None => State::Polling(*deadline),
                     Some(timers) => match timers.insert(*deadline, cx.waker()) {
                         None => State::Over,
                         Some(key) => {
@@ -92,11 +92,11 @@ impl Future for Sleep {
                     true => return Poll::Pending,
                     false => State::Over,
                 },
-                State::Alone(deadline) if clock::monotonic() < *deadline => {
+                State::Polling(deadline) if clock::monotonic() < *deadline => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                State::Alone(_) => State::Over,
+                State::Polling(_) => State::Over,
             };
             self.state = next;
         }
@@ -124,7 +124,7 @@ pin_project! {
 
 #[derive(Debug)]
 enum Limit {
-    /// So long after the future was first seen to wait.
+    /// Counts from the first poll at which the future is not ready.
     After(Duration),
     Until(Sleep),
 }

@@ -23,7 +23,7 @@ const NONE: u32 = u32::MAX;
 /// Deadlines, and one `W` to hand out for each that has passed.
 #[derive(Debug)]
 pub(super) struct Wheel<W> {
-    /// When tick 0 began.
+    /// The moment at which tick 0 began.
     origin: Instant,
     /// The last tick that has begun. Entries have later ones.
     tick: u64,
@@ -149,9 +149,8 @@ impl<W> Wheel<W> {
         self.tick = self.tick.max(target);
     }
 
-    /// When [`Self::advance`] has something to do next: the end of the first occupied slot's wait,
-    /// or the moment at which a slot of a higher level is spread over the level below. `None` where
-    /// nothing waits.
+    /// The moment at which [`Self::advance`] has something to do next: the first occupied slot expires,
+    /// or a slot of a higher level is spread over the level below. `None` where nothing waits.
     pub(super) fn next(&self) -> Option<Instant> {
         let (_, _, tick) = self.next_slot()?;
         let nanos = u128::from(tick) * SLOT.as_nanos();
@@ -161,7 +160,7 @@ impl<W> Wheel<W> {
         self.origin.checked_add(after)
     }
 
-    /// Entries that wait.
+    /// The number of entries that wait.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
@@ -337,9 +336,9 @@ mod tests {
         assert_eq!(wheel.len(), 1);
     }
 
-    /// What is done with a wheel.
+    /// A step of the property test.
     #[derive(Clone, Debug)]
-    enum Deed {
+    enum Step {
         /// Inserts what is due so many microseconds from now.
         Insert(u64),
         /// Removes one of those inserted so far, whether it waits or not.
@@ -348,7 +347,7 @@ mod tests {
         Advance(u64),
     }
 
-    fn deed() -> impl Strategy<Value = Deed> {
+    fn step() -> impl Strategy<Value = Step> {
         // Spans of each level and the edges of slots.
         let span = prop_oneof![
             0_u64..30_000,
@@ -359,9 +358,9 @@ mod tests {
             (0_u64..300).prop_map(|slots| slots * 640_000),
         ];
         prop_oneof![
-            4 => span.clone().prop_map(Deed::Insert),
-            2 => any::<usize>().prop_map(Deed::Remove),
-            3 => span.prop_map(Deed::Advance),
+            4 => span.clone().prop_map(Step::Insert),
+            2 => any::<usize>().prop_map(Step::Remove),
+            3 => span.prop_map(Step::Advance),
         ]
     }
 
@@ -370,7 +369,7 @@ mod tests {
         /// Against a list that is searched from end to end.
         #[test]
         fn a_wheel_is_a_list_of_deadlines_rounded_up(
-            deeds in prop::collection::vec(deed(), 1..120),
+            steps in prop::collection::vec(step(), 1..120),
         ) {
             let begun = clock::monotonic();
             let mut wheel = Wheel::new(begun);
@@ -379,9 +378,9 @@ mod tests {
             let mut waiting: Vec<(Key, u32, u64)> = Vec::new();
             let mut keys = Vec::new();
             let mut most = 0;
-            for (value, deed) in (0..).zip(deeds) {
-                match deed {
-                    Deed::Insert(span) => {
+            for (value, step) in (0..).zip(steps) {
+                match step {
+                    Step::Insert(span) => {
                         let due = (now + span).div_ceil(10_000) * 10_000;
                         let deadline = begun + Duration::from_micros(now + span);
                         match wheel.insert(deadline, value) {
@@ -393,14 +392,14 @@ mod tests {
                             Err(back) => prop_assert!(back == value && due <= now),
                         }
                     }
-                    Deed::Remove(which) if !keys.is_empty() => {
+                    Step::Remove(which) if !keys.is_empty() => {
                         let key = keys[which % keys.len()];
                         let known = waiting.iter().position(|(known, ..)| *known == key);
                         let expected = known.map(|at| waiting.remove(at).1);
                         prop_assert_eq!(wheel.remove(key), expected);
                     }
-                    Deed::Remove(_) => {}
-                    Deed::Advance(span) => {
+                    Step::Remove(_) => {}
+                    Step::Advance(span) => {
                         now += span;
                         let mut expired = Vec::new();
                         wheel.advance(begun + Duration::from_micros(now), &mut expired);

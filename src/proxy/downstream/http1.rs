@@ -2,27 +2,26 @@
 //! down, again. A connection that waits for a head holds no buffer.
 
 use super::close::Close;
-use super::send::{self, Framed, Sent};
+use super::send::{self, Framed, Sent, Terms};
 use crate::config::settings::Limits;
 use crate::http1::decode::Framing;
-use crate::http1::name::Name;
-use crate::http1::request::{BadHead, Bounds, Request};
-use crate::http1::response::list_has;
+use crate::http1::request::{Bounds, Request};
 use crate::http1::scan;
 use crate::net::stream::{CountedStream, Stream};
 use crate::policy::headers::desync::{self, Mitigation};
+use crate::proxy::answer::{Answer, Rest};
 use crate::proxy::client_io::{ClientIo, Seen};
 use crate::proxy::conn::{Conn, ConnState};
 use crate::proxy::deadline::{Deadline, Expires, race};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::expiry::Expiry;
 use crate::proxy::failure::Failure;
-use crate::proxy::handle::{self, Answer, Rest, handle};
+use crate::proxy::handle::{self, handle};
 use crate::proxy::recv_body::ClientBody;
+use crate::proxy::response_body::ResponseBody;
 use crate::proxy::tunnel::{self, TargetEnd, Upgrade};
 use crate::proxy::worker_ctx::WorkerCtx;
 use bytes::Buf;
-use http::{Method, Version};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -46,6 +45,13 @@ enum Next {
     Close(Close),
     /// Nothing: the connection became a tunnel, and is closed.
     Nothing,
+}
+
+/// What an exchange leaves to do.
+enum After {
+    Next(Next),
+    /// To go on with its request.
+    Upload(ResponseBody),
 }
 
 /// Serves the connection until it closes; the stream, and how it is to be closed.
@@ -222,12 +228,15 @@ impl Loop<'_> {
         let framed = Framed::new(terms, closes);
         match rest {
             Rest::Switch(target) => {
-                let opened = send::head(client, worker, head).await;
-                self.carry(exchange, opened, target).await
+                let is_told = send::head(client, worker, head).await;
+                Box::pin(self.carry(exchange, is_told, target)).await
             }
             Rest::Body(body) => {
                 let sent = send::answer(&mut exchange, client, head, body, framed).await;
-                self.after(exchange, sent).await
+                match self.after(exchange, sent) {
+                    After::Next(next) => next,
+                    After::Upload(body) => Box::pin(self.upload(body)).await,
+                }
             }
         }
     }
@@ -272,30 +281,22 @@ impl Loop<'_> {
     }
 
     /// Notes an answer down that was sent, and says what follows.
-    async fn after(&self, mut exchange: Exchange, sent: Sent) -> Next {
-        let Self { worker, client, deadline, .. } = self;
-        match sent {
-            Sent::Whole { mut body, closes } => {
+    fn after(&self, mut exchange: Exchange, sent: Sent) -> After {
+        let Self { client, .. } = self;
+        let next = match sent {
+            Sent::Whole { body, closes } => {
                 exchange.log_mut().is_complete = true;
                 if body.is_sending() {
-                    // The target goes on reading what the client goes on sending.
-                    drop(exchange);
-                    let Some(_place) = worker.linger() else { return Next::Close(Close::AtOnce) };
-                    deadline.linger(worker.now().monotonic);
-                    send::end_and_upload(client, deadline, &mut body).await;
-                    return Next::Close(Close::Lingering { broke_off: false });
+                    return After::Upload(body);
                 }
                 body.give_back(&exchange);
-                drop(exchange);
-                if !closes {
-                    return Next::Again;
-                }
                 // Bytes that are not read any more would reset the connection.
                 let is_read = client.is_whole() && !client.has_input();
-                Next::Close(match is_read {
-                    true => Close::Idle,
-                    false => Close::Lingering { broke_off: false },
-                })
+                match (closes, is_read) {
+                    (false, _) => Next::Again,
+                    (true, true) => Next::Close(Close::Idle),
+                    (true, false) => Next::Close(Close::Lingering { broke_off: false }),
+                }
             }
             Sent::BrokeOff { ends_by_close } => {
                 exchange.log_mut().error = Some("target_broke_off");
@@ -307,7 +308,17 @@ impl Loop<'_> {
             Sent::Cut { ends_by_close } => {
                 Next::Close(if ends_by_close { Close::Reset } else { Close::AtOnce })
             }
-        }
+        };
+        After::Next(next)
+    }
+
+    /// Hands a target that goes on reading what its client goes on sending, the answer being out.
+    async fn upload(&self, mut body: ResponseBody) -> Next {
+        let Self { worker, client, deadline, .. } = self;
+        let Some(_place) = worker.linger() else { return Next::Close(Close::AtOnce) };
+        deadline.linger(worker.now().monotonic);
+        send::end_and_upload(client, deadline, &mut body).await;
+        Next::Close(Close::Lingering { broke_off: false })
     }
 
     /// Answers a head that could not be read, and writes it down with its target as far as it was.
@@ -339,52 +350,4 @@ impl Loop<'_> {
 fn takes_lone_lf(exchange: &Exchange) -> bool {
     let listener = &exchange.snapshot.listeners[exchange.info().listener].settings;
     listener.desync_mitigation == Mitigation::Monitor
-}
-
-/// What a request says about how its answer is sent.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
-    /// HEAD.
-    pub(super) wants_no_body: bool,
-    /// Its sender speaks HTTP/1.0, and knows no chunks.
-    pub(super) is_old: bool,
-    /// Another request may follow, as far as the client is concerned.
-    pub(super) keeps_alive: bool,
-    /// Its sender takes trailers.
-    pub(super) takes_trailers: bool,
-    awaits_continue: bool,
-}
-
-impl Terms {
-    fn of(request: &Request) -> Self {
-        let is_old = request.version == Version::HTTP_10;
-        let trailers = request.fields.all(Name::Te);
-        Self {
-            wants_no_body: request.method == Method::HEAD,
-            is_old,
-            keeps_alive: request.keeps_alive(),
-            takes_trailers: list_has(trailers, b"trailers"),
-            awaits_continue: !is_old && request.fields.has(Name::Expect),
-        }
-    }
-}
-
-/// Of a head that could not be read.
-impl Default for Terms {
-    fn default() -> Self {
-        Self {
-            wants_no_body: false,
-            is_old: false,
-            keeps_alive: false,
-            takes_trailers: false,
-            awaits_continue: false,
-        }
-    }
-}
-
-/// So that `BadHead` reads as the failure it is.
-impl std::convert::From<BadHead> for Failure {
-    fn from(bad: BadHead) -> Self {
-        Failure::Unread(bad)
-    }
 }

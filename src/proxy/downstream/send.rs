@@ -1,10 +1,10 @@
 //! An answer on its way to an HTTP/1.1 client: head and small body in one send, framed as the client can
 //! read it (RFC 9112 section 6).
 
-use super::http1::Terms;
 use crate::http1::encode;
 use crate::http1::name::Name;
-use crate::http1::response::{Response, is_bodiless};
+use crate::http1::request::Request;
+use crate::http1::response::{Response, is_bodiless, list_has};
 use crate::observe::counters::Counters;
 use crate::proxy::client_io::ClientIo;
 use crate::proxy::deadline::{Deadline, Expires, race};
@@ -12,7 +12,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::response_body::ResponseBody;
 use crate::proxy::worker_ctx::WorkerCtx;
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use http::{HeaderMap, Method, Version};
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
@@ -53,6 +53,48 @@ pub(super) struct Framed {
 impl Framed {
     pub(super) fn new(terms: Terms, closes: bool) -> Self {
         Self { terms, closes: closes || !terms.keeps_alive }
+    }
+}
+
+/// What a request says about how its answer is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// HEAD.
+    pub(super) wants_no_body: bool,
+    /// Its sender speaks HTTP/1.0, and knows no chunks.
+    pub(super) is_old: bool,
+    /// Another request may follow, as far as the client is concerned.
+    pub(super) keeps_alive: bool,
+    /// Its sender takes trailers.
+    pub(super) takes_trailers: bool,
+    /// Its sender waits to be told to send the body.
+    pub(super) awaits_continue: bool,
+}
+
+impl Terms {
+    pub(super) fn of(request: &Request) -> Self {
+        let is_old = request.version == Version::HTTP_10;
+        let trailers = request.fields.all(Name::Te);
+        Self {
+            wants_no_body: request.method == Method::HEAD,
+            is_old,
+            keeps_alive: request.keeps_alive(),
+            takes_trailers: list_has(trailers, b"trailers"),
+            awaits_continue: !is_old && request.fields.has(Name::Expect),
+        }
+    }
+}
+
+/// Of a head that could not be read.
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            wants_no_body: false,
+            is_old: false,
+            keeps_alive: false,
+            takes_trailers: false,
+            awaits_continue: false,
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! One try at a target over HTTP/1.1.
 
-use super::{
-    Attempted, Outgoing, RequestBody, Sent, answered, begin_waiting, ended, expired,
-    log_connect_error, lost, note_sent,
+use super::attempt::{
+    Attempted, Outgoing, Sent, answered, begin_waiting, ended, expired, log_connect_error, lost,
+    note_sent,
 };
 use crate::model::snapshot::Target;
 use crate::net::connect::{self, ConnectError};
@@ -14,6 +14,7 @@ use crate::proxy::deadline::{Phase, race};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
 use crate::proxy::reconnect;
+use crate::proxy::upload::RequestBody;
 use crate::proxy::upstream_response::UpstreamResponse;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -50,7 +51,9 @@ pub(super) async fn attempt(
             }
         }
     }
-    let connection = match dial(target, announced, connect_timeout, exchange).await {
+    // Boxed: a connection of the pool serves nearly all.
+    let dialled = Box::pin(dial(target, announced, connect_timeout, exchange));
+    let connection = match dialled.await {
         Ok(connection) => connection,
         Err(failure) => return failure,
     };

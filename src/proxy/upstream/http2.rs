@@ -1,10 +1,10 @@
 //! One try at a target over HTTP/2.
 
-use super::kept_body::KeptBody;
-use super::{
+use super::attempt::{
     Attempted, Outgoing, Sent, TargetHeaders, answered, begin_waiting, ended, expired,
     log_connect_error, lost, note_sent,
 };
+use super::kept_body::KeptBody;
 use crate::config::settings::Upstream;
 use crate::model::snapshot::Target;
 use crate::net::connect::ConnectError;

@@ -58,6 +58,16 @@ impl Program {
         address.split(' ').next().unwrap().parse().unwrap()
     }
 
+    /// The process id.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the process to exit, and returns its code.
+    pub fn exit_code(mut self) -> Option<i32> {
+        until("its exit", || self.child.try_wait().unwrap()).code()
+    }
+
     /// Asks it to leave, as a service's supervisor would.
     pub fn terminate(&self) {
         let process = Pid::from_raw(i32::try_from(self.child.id()).unwrap());

@@ -1,0 +1,380 @@
+//! One HTTP/2 connection of a client: a loop of turns, each of which checks its deadline, tells the
+//! client when to open no more streams, accepts streams, judges floods, throttles reading, and notes
+//! what the connection waits for. Each stream is served in a task of its own.
+
+use super::http2_stream;
+use crate::config::settings::Limits;
+use crate::ground::clock::Moment;
+use crate::http1::request::BadHead;
+use crate::net::stream::{CountedStream, Reclaimed, Stream};
+use crate::net::timer::{self, Sleep};
+use crate::policy::flood_guard::{Next, ReadTurn};
+use crate::proxy::conn::{Conn, ConnState};
+use crate::proxy::deadline::{Deadline, Expires, race};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::expiry::Expiry;
+use crate::proxy::failure::Failure;
+use crate::proxy::h2_slot::Shared;
+use crate::proxy::h2_unopened::{RefusedStream, Unopened};
+use crate::proxy::read_budget::{BudgetedReader, ReadBudget};
+use crate::proxy::send_budget::BudgetedBuf;
+use crate::proxy::worker_ctx::WorkerCtx;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use std::future::{Future, poll_fn};
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// Bytes clients may send before a target takes them, of one stream and of all together. The library
+/// bounds small DATA frames by half of the second.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes the library may hold of one answer for a client that takes nothing.
+const MAX_QUEUED_PER_STREAM: usize = 64 << 10;
+/// Bytes a field costs in SETTINGS_MAX_HEADER_LIST_SIZE beside its name and value (RFC 9113 section
+/// 6.5.2).
+const FIELD_OVERHEAD: u32 = 32;
+/// Divisor of the limits of a head by which the library reads more than they allow: half as much again is
+/// answered with a page and logged with its target. Of larger heads the library drops fields and answers
+/// 431 without a body; it takes so many CONTINUATION that they could hold what it reads, seven by
+/// default.
+const HEAD_MARGIN_DIVISOR: u32 = 2;
+/// Streams whose client reset them before they were served. Each was work for the library
+/// alone; the rest is bounded by the flood guard.
+const MAX_UNSERVED_RESETS: usize = 20;
+/// Streams that the client's own errors made the library reset (CVE-2025-8671).
+const MAX_ERRONEOUS: usize = 100;
+/// Streams reset here within a second on which frames may still come. Those of others count as
+/// errors of the client.
+const MAX_CLOSED: usize = 256;
+/// Requests after which a connection is renewed (ALB: 10,000).
+const MAX_REQUESTS: u32 = 10_000;
+/// Time a client has to read GOAWAY before new streams are refused, and time the last frames have
+/// to go out.
+const GOAWAY_GRACE: Duration = Duration::from_secs(1);
+
+/// The library's half of a connection.
+type H2Connection = Connection<BudgetedReader<CountedStream>, BudgetedBuf>;
+
+/// Serves an HTTP/2 connection from its preface, of which `first` was read, to its end; gives the stream
+/// back.
+pub(super) async fn serve(
+    worker: &Rc<WorkerCtx>,
+    conn: &Rc<Conn>,
+    stream: Stream,
+    first: Vec<u8>,
+    limits: &Limits,
+) -> Option<Stream> {
+    let reclaimed = Reclaimed::default();
+    let stream = CountedStream::new(stream, first, Rc::clone(&conn.io), Rc::clone(&reclaimed));
+    let budget = Rc::new(ReadBudget::default());
+    let unopened = Rc::new(Unopened::default());
+    let reader = BudgetedReader::new(stream, Rc::clone(&budget), Rc::clone(&unopened));
+    if let Some(connection) = handshake(conn, reader, &budget, limits).await {
+        conn.enter(ConnState::NoStream, worker.now().monotonic);
+        let mut server = ServerConn {
+            shared: Rc::new(Shared::new(worker, conn, limits)),
+            connection,
+            budget,
+            unopened,
+            requests: 0,
+            goaway_sent: None,
+            written: conn.io.written(),
+            pause: None,
+        };
+        let end = poll_fn(|cx| match server.turn(cx) {
+            ControlFlow::Continue(()) => Poll::Pending,
+            ControlFlow::Break(end) => Poll::Ready(end),
+        })
+        .await;
+        server.finish(end).await;
+    }
+    reclaimed.take()
+}
+
+/// Waits for the client's preface and SETTINGS; nothing where its time ran out or it sent none.
+async fn handshake(
+    conn: &Conn,
+    reader: BudgetedReader<CountedStream>,
+    budget: &ReadBudget,
+    limits: &Limits,
+) -> Option<H2Connection> {
+    let mut handshake = Box::pin(builder(limits).handshake::<_, BudgetedBuf>(reader));
+    let handshake = poll_fn(|cx| {
+        budget.begin();
+        let polled = handshake.as_mut().poll(cx);
+        budget.wake_if_cut(cx);
+        polled
+    });
+    race(conn, handshake).await.ok()?.ok()
+}
+
+fn builder(limits: &Limits) -> Builder {
+    let clamped = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let fields = clamped(limits.headers).saturating_mul(FIELD_OVERHEAD);
+    let list = clamped(limits.header_bytes).saturating_add(fields);
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.streams)
+        // Ours is the smaller bound, whose 431 has a page; past this one the library answers.
+        .max_header_list_size(list.saturating_add(list / HEAD_MARGIN_DIVISOR))
+        .max_send_buffer_size(MAX_QUEUED_PER_STREAM)
+        .max_pending_accept_reset_streams(MAX_UNSERVED_RESETS)
+        .max_local_error_reset_streams(Some(MAX_ERRONEOUS))
+        .max_concurrent_reset_streams(MAX_CLOSED)
+        .enable_connect_protocol();
+    builder
+}
+
+/// The end of a connection, by its cause.
+enum End {
+    /// The client closed it, or the library did for what the client sent, and has told the client.
+    Done(Option<h2::Error>),
+    /// The client was told to leave, and has.
+    Left,
+    Expired(Expiry),
+    Abused,
+}
+
+/// A connection after its preface.
+struct ServerConn {
+    shared: Rc<Shared>,
+    connection: H2Connection,
+    budget: Rc<ReadBudget>,
+    unopened: Rc<Unopened>,
+    requests: u32,
+    goaway_sent: Option<Instant>,
+    /// Bytes that had gone out by the end of the turn before.
+    written: u64,
+    /// Until it is over nothing is read.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl ServerConn {
+    /// One turn: the steps in their order.
+    fn turn(&mut self, cx: &mut Context<'_>) -> ControlFlow<End> {
+        self.shared.conn.waker().remember(cx.waker());
+        let began = self.begin_reading(cx);
+        self.check_deadline()?;
+        self.send_goaway_if_due();
+        let accepted = self.accept(cx);
+        self.log_unopened();
+        accepted?;
+        let carried = self.judge_flood()?;
+        self.throttle(carried, began, cx)?;
+        self.shared.note_state(&mut self.written);
+        ControlFlow::Continue(())
+    }
+
+    /// Gives the turn its read budget: none while reading is paused. The moment it began, where
+    /// its CPU time counts.
+    fn begin_reading(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
+        if !self.is_pause_over(cx) {
+            self.budget.pause();
+            return None;
+        }
+        let guard = self.shared.flood_guard.borrow();
+        if guard.after_pause() == Next::ReadShort {
+            self.budget.begin_short();
+        } else {
+            self.budget.begin();
+        }
+        guard.is_throttled().then(|| Moment::now().monotonic)
+    }
+
+    fn check_deadline(&self) -> ControlFlow<End> {
+        match self.shared.conn.expiry() {
+            Some(expiry) => ControlFlow::Break(End::Expired(expiry)),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Tells the client to open its next streams on another connection, once: where the process
+    /// drains, or this connection has served for long enough.
+    fn send_goaway_if_due(&mut self) {
+        let Shared { worker, conn, .. } = &*self.shared;
+        let is_due =
+            self.requests >= MAX_REQUESTS || worker.draining.get() || conn.is_old(worker.now());
+        if is_due && self.goaway_sent.is_none() {
+            self.goaway_sent = Some(worker.now().monotonic);
+            conn.note_goaway();
+            self.connection.graceful_shutdown();
+        }
+    }
+
+    /// Whether the client has had its time to read GOAWAY. The library waits without a bound for
+    /// the PING that confirms it.
+    fn is_goaway_read(&self) -> bool {
+        let now = self.shared.worker.now().monotonic;
+        let elapsed = |sent| now.saturating_duration_since(sent);
+        self.goaway_sent.is_some_and(|sent| elapsed(sent) >= GOAWAY_GRACE)
+    }
+
+    /// Drives the library, and serves or refuses the streams that the client opened.
+    fn accept(&mut self, cx: &mut Context<'_>) -> ControlFlow<End> {
+        let takes_no_more = self.is_goaway_read();
+        loop {
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.unopened.accepted(respond.stream_id().as_u32());
+                    if takes_no_more {
+                        self.refuse(respond);
+                    } else {
+                        self.requests += 1;
+                        self.open(request, respond);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return ControlFlow::Break(End::Done(Some(error))),
+                Poll::Ready(None) => return ControlFlow::Break(End::Done(None)),
+                Poll::Pending => break,
+            }
+        }
+        let has_streams = self.shared.conn.open_exchanges() > 0 || self.connection.has_streams();
+        if takes_no_more && !has_streams {
+            return ControlFlow::Break(End::Left);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Serves a stream, or refuses it unseen, so that it can safely be sent again (RFC 9113 section
+    /// 8.7).
+    fn open(&self, request: Request<RecvStream>, respond: SendResponse<BudgetedBuf>) {
+        let Some(slot) = self.shared.slot(&request) else { return self.refuse(respond) };
+        let worker = Rc::clone(&self.shared.worker);
+        tokio::task::spawn_local(worker.turns(http2_stream::serve(slot, request, respond)));
+    }
+
+    fn refuse(&self, mut respond: SendResponse<BudgetedBuf>) {
+        respond.send_reset(Reason::REFUSED_STREAM);
+        self.shared.worker.counters.refused_streams.add_one();
+        self.shared.note_reset();
+    }
+
+    /// Writes into the access log the requests that the library refused by itself. Nothing of their
+    /// heads is known.
+    fn log_unopened(&self) {
+        let Shared { worker, conn, .. } = &*self.shared;
+        for refused in self.unopened.take_refused() {
+            let bad = match refused {
+                RefusedStream::Answered => BadHead::TooLarge,
+                RefusedStream::Reset(code) => match Reason::from(code) {
+                    Reason::PROTOCOL_ERROR => BadHead::Malformed,
+                    Reason::REFUSED_STREAM => {
+                        worker.counters.refused_streams.add_one();
+                        continue;
+                    }
+                    _ => continue,
+                },
+            };
+            worker.counters.unparsable.add_one();
+            let deadline = Rc::new(Deadline::new(Rc::default(), worker.now().monotonic));
+            let mut exchange = Exchange::begin(worker, conn, &deadline, worker.take_request());
+            exchange.log_mut().is_unread = true;
+            exchange.fail(&Failure::Unread(bad));
+        }
+    }
+
+    /// Ends the connection of a client that did too much without payload; bytes of payload that the
+    /// turn read.
+    fn judge_flood(&self) -> ControlFlow<End, u64> {
+        let carried = self.budget.take_carried();
+        let mut guard = self.shared.flood_guard.borrow_mut();
+        guard.note_payload(carried);
+        if guard.is_abusive(self.total(), self.shared.worker.now().monotonic) {
+            return ControlFlow::Break(End::Abused);
+        }
+        ControlFlow::Continue(carried)
+    }
+
+    /// Reads on, or begins a pause. `began` is when the turn did, where its CPU time counts.
+    fn throttle(
+        &mut self,
+        carried: u64,
+        began: Option<Instant>,
+        cx: &mut Context<'_>,
+    ) -> ControlFlow<End> {
+        if self.pause.is_some() {
+            return ControlFlow::Continue(());
+        }
+        let elapsed = |began| Moment::now().monotonic.saturating_duration_since(began);
+        let work = began.map_or(Duration::ZERO, elapsed);
+        let turn = ReadTurn { carried, was_cut: self.budget.was_cut(), work };
+        let now = self.shared.worker.now().monotonic;
+        let next = self.shared.flood_guard.borrow_mut().after_turn(self.total(), turn, now);
+        match next {
+            Next::Read | Next::ReadShort => self.budget.wake_if_cut(cx),
+            Next::Pause(time) => self.begin_pause(time, cx),
+            Next::Close => return ControlFlow::Break(End::Abused),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn begin_pause(&mut self, time: Duration, cx: &mut Context<'_>) {
+        self.pause = Some(Box::pin(timer::sleep(time)));
+        // Its timer begins with the first poll.
+        self.is_pause_over(cx);
+    }
+
+    fn is_pause_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(pause) = &mut self.pause
+            && pause.as_mut().poll(cx).is_pending()
+        {
+            return false;
+        }
+        self.pause = None;
+        true
+    }
+
+    /// All bytes that went over the connection.
+    fn total(&self) -> u64 {
+        self.shared.conn.io.read() + self.shared.conn.io.written()
+    }
+
+    /// Counts the end, and tells the client of it.
+    async fn finish(self, end: End) {
+        let Shared { worker, conn, .. } = &*self.shared;
+        match end {
+            End::Done(Some(error)) if error.is_library() => self.log_protocol_error(&error),
+            End::Done(_) => {}
+            End::Abused => {
+                worker.counters.abusive.add_one();
+                tracing::debug!(peer = %conn.info.peer, "HTTP/2 flood: connection closed");
+                conn.note_abuse();
+                send_goaway(self.connection, Reason::ENHANCE_YOUR_CALM, &self.budget).await;
+            }
+            End::Left | End::Expired(Expiry::Silent) => {
+                send_goaway(self.connection, Reason::NO_ERROR, &self.budget).await;
+            }
+            End::Expired(_) => {}
+        }
+    }
+
+    /// Counts and logs the error for which the library ended the connection.
+    fn log_protocol_error(&self, error: &h2::Error) {
+        let Shared { worker, conn, .. } = &*self.shared;
+        match error.reason() {
+            Some(Reason::ENHANCE_YOUR_CALM) => worker.counters.abusive.add_one(),
+            _ => worker.counters.unparsable.add_one(),
+        }
+        tracing::debug!(peer = %conn.info.peer, %error, "HTTP/2 protocol error");
+    }
+}
+
+/// Sends the last GOAWAY, as far as the client takes it.
+async fn send_goaway(mut connection: H2Connection, reason: Reason, budget: &ReadBudget) {
+    connection.abrupt_shutdown(reason);
+    let closed = poll_fn(|cx| {
+        budget.begin();
+        let polled = connection.poll_closed(cx);
+        budget.wake_if_cut(cx);
+        polled
+    });
+    // A client that takes nothing is not waited for.
+    let _ = timer::timeout(GOAWAY_GRACE, closed).await;
+}

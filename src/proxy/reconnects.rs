@@ -1,0 +1,126 @@
+//! A worker's targets that refuse connections, and the requests that wait for them.
+
+use crate::model::live::{Drain, Health, TargetLive};
+use crate::policy::reconnect::Reconnect;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Weak;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// Targets of one worker that refuse, by the slot of their live half.
+#[derive(Debug, Default)]
+pub struct Reconnects {
+    pub(super) targets: RefCell<HashMap<usize, Refusing>>,
+    /// Whether there are any: read with every dial.
+    pub(super) any: Cell<bool>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Refusing {
+    pub(super) target: Weak<TargetLive>,
+    pub(super) state: Reconnect,
+    pub(super) waiting: VecDeque<oneshot::Sender<Pass>>,
+    /// When a request last wanted it.
+    pub(super) wanted: Instant,
+    /// Whether a task dials it.
+    pub(super) is_dialled: bool,
+}
+
+impl Reconnects {
+    /// Whether a request without a [`Pass`] may dial this target.
+    pub(super) fn is_open(&self, target: &TargetLive) -> bool {
+        !self.any.get() || self.of(target, |refusing| refusing.state.is_open()).unwrap_or(true)
+    }
+
+    /// Whether a dial of this worker's to it failed within the last second.
+    pub(super) fn refused_lately(&self, target: &TargetLive, now: Instant) -> bool {
+        let lately = |refusing: &mut Refusing| refusing.state.refused_lately(now);
+        self.any.get() && self.of(target, lately).unwrap_or(false)
+    }
+
+    /// Whether there are none, so that no tick is needed.
+    pub fn is_empty(&self) -> bool {
+        !self.any.get()
+    }
+
+    /// Asks about one of them.
+    pub(super) fn of<R>(
+        &self,
+        target: &TargetLive,
+        ask: impl FnOnce(&mut Refusing) -> R,
+    ) -> Option<R> {
+        let mut targets = self.targets.borrow_mut();
+        let refusing = targets.get_mut(&target.slot)?;
+        std::ptr::eq(refusing.target.as_ptr(), target).then(|| ask(refusing))
+    }
+
+    /// Ends the waiting for targets that checks have declared unhealthy, and forgets those at which
+    /// nothing was refused lately. Called on the worker's tick.
+    pub fn tick(&self, now: Instant) {
+        if !self.any.get() {
+            return;
+        }
+        // Dropped when nothing is borrowed: a request that is given up runs code of its own.
+        let mut given_up = Vec::new();
+        let mut targets = self.targets.borrow_mut();
+        targets.retain(|_, refusing| {
+            let Some(target) = refusing.target.upgrade() else {
+                given_up.extend(refusing.waiting.drain(..));
+                return false;
+            };
+            if !may_be_dialled(&target) {
+                refusing.state.give_up();
+            }
+            if refusing.state.is_open() {
+                given_up.extend(refusing.waiting.drain(..));
+            }
+            refusing.is_dialled || !refusing.state.is_open() || refusing.state.refused_lately(now)
+        });
+        self.any.set(!targets.is_empty());
+        drop(targets);
+        drop(given_up);
+    }
+}
+
+/// Whether dials go on: not once a check has declared it unhealthy or its drain is over.
+pub(super) fn may_be_dialled(target: &TargetLive) -> bool {
+    let availability = target.availability();
+    availability.health != Health::Unhealthy && availability.drain != Drain::Over
+}
+
+/// Leave to dial a target once that others wait for. Dropping it says that there is a connection, or
+/// that none was needed.
+pub struct Pass(Option<Box<dyn FnOnce(bool)>>);
+
+impl Pass {
+    /// One whose outcome, whether the dial connected, is handed to this.
+    pub(super) fn new(outcome: impl FnOnce(bool) + 'static) -> Self {
+        Self(Some(Box::new(outcome)))
+    }
+
+    /// The dial was refused.
+    pub(super) fn refused(mut self) {
+        self.tell(false);
+    }
+
+    fn tell(&mut self, connected: bool) {
+        if let Some(outcome) = self.0.take() {
+            outcome(connected);
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.tell(true);
+    }
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pass")
+    }
+}
