@@ -94,11 +94,10 @@ fn own(exchange: &mut Exchange, page: Page, request_left: bool) -> Answer {
 enum Decided {
     /// The balancer answers it.
     Here(Page),
-    /// A target does. Boxed would cost an allocation; it is moved once.
+    /// A target does, of the group of the log's placement.
     Forward {
         outgoing: Outgoing,
         identity: ClientIdentity,
-        first: Placement,
         /// What the client may be answered with another protocol by.
         upgrade: Option<Upgrade>,
     },
@@ -110,13 +109,11 @@ async fn serve(
     upgrade: Option<Upgrade>,
 ) -> Result<Served, Failure> {
     // What is known before the request is sent is not kept while its answer is awaited.
-    let (outgoing, identity, first, upgrade) = match decide_on(exchange, body, upgrade)? {
+    let (outgoing, identity, upgrade) = match decide_on(exchange, body, upgrade)? {
         Decided::Here(page) => return Ok(Served::Here(page)),
-        Decided::Forward { outgoing, identity, first, upgrade } => {
-            (outgoing, identity, first, upgrade)
-        }
+        Decided::Forward { outgoing, identity, upgrade } => (outgoing, identity, upgrade),
     };
-    let forwarded = forward(exchange, &outgoing, first).await?;
+    let forwarded = forward(exchange, &outgoing).await?;
     response::answer(exchange, forwarded, outgoing, &identity, upgrade).map(Served::ByTarget)
 }
 
@@ -197,7 +194,9 @@ fn decide_on(
     let asked = Asked { authority, names: seen.names, identity: &identity, rewritten };
     let (outgoing, hop) = request::outgoing(exchange, &asked, body, listener, &placement)?;
     let upgrade = upgrade.filter(|_| hop.websocket);
-    Ok(Decided::Forward { outgoing, identity, first: placement, upgrade })
+    // It stands in the log alone from here on: what is awaited with is moved for each request.
+    exchange.log_mut().placement = Some(placement);
+    Ok(Decided::Forward { outgoing, identity, upgrade })
 }
 
 /// Judges the head as it came, and drops fields with invalid names where the listener wants that.
@@ -231,14 +230,12 @@ fn stay(mut placement: Placement, client: &ConnInfo, snapshot: &Snapshot) -> Pla
 /// Tries the chosen target and, where nothing reached it, the next ones. A client's own target comes
 /// first for a while: at its cap the request waits for a place there, and where it refuses, for the
 /// dial that tries it again. Both waits together take no longer than the longer of the two.
-async fn forward(
-    exchange: &mut Exchange,
-    outgoing: &Outgoing,
-    first: Placement,
-) -> Result<Forwarded, Failure> {
+async fn forward(exchange: &mut Exchange, outgoing: &Outgoing) -> Result<Forwarded, Failure> {
     let snapshot = Rc::clone(&exchange.snapshot);
     let worker = Rc::clone(&exchange.worker);
+    let Some(first) = &exchange.log().placement else { return Err(Failure::NoRule) };
     let group_at = first.group;
+    let home = decide::once_there_is_a_place(first, &snapshot);
     let group = &snapshot.groups[group_at];
     let upstream = &group.settings.upstream;
     let announced = attempt::announcement(exchange, group);
@@ -246,9 +243,6 @@ async fn forward(
     let mut tried = Tried::NOBODY;
     let (mut latest, mut others) = (None, 0);
     let mut in_flight = None;
-    let home = decide::once_there_is_a_place(&first, &snapshot);
-    // It stands in the log alone: this future is moved for each request.
-    exchange.log_mut().placement = Some(first);
     if let Some(home) = home {
         let waited = Box::pin(wait_at_home(exchange, home, &mut tried, began)).await;
         in_flight = waited;
