@@ -156,8 +156,8 @@ fn decide_on(
         &mut *exchange.worker.draw(),
     );
     exchange.log_mut().rule = decision.rule;
-    exchange.log_mut().group = decision.group;
-    let placement = match decision.outcome {
+    exchange.log_mut().group = decision.group.map(Box::new);
+    let mut placement = match decision.outcome {
         Outcome::NoRule => return Err(Failure::NoRule),
         Outcome::NoShare => return Err(Failure::NoShare),
         Outcome::Respond(fixed) => {
@@ -170,9 +170,10 @@ fn decide_on(
             return rewrite::redirect(exchange, redirect, &described, &authority, &identity)
                 .map(Decided::Here);
         }
-        Outcome::Forward(placement) => stay(placement, &conn.info, &snapshot),
+        Outcome::Forward(placement) => placement,
     };
     exchange.log_mut().action = "forward";
+    stay(&mut placement, &conn.info, &snapshot);
     let protocol = snapshot.groups[placement.group].settings.protocol;
     // HTTP/2 to its targets carries no WebSocket, as with ALB.
     let is_tunnel = matches!(upgrade, Some(Upgrade::Http2(_)));
@@ -214,7 +215,7 @@ fn see(exchange: &mut Exchange, listener: &Listener) -> Seen {
 
 /// The target with which the client has a connection of its own, where it has no pin: a handshake of
 /// NTLM goes on over the connection it began on, and not every client that speaks it keeps cookies.
-fn stay(mut placement: Placement, client: &ConnInfo, snapshot: &Snapshot) -> Placement {
+fn stay(placement: &mut Placement, client: &ConnInfo, snapshot: &Snapshot) {
     if client.owner().is_some() && placement.pinned.is_none() && placement.target.is_some() {
         let targets = &snapshot.groups[placement.group].targets;
         let own = targets.iter().position(|target| client.stays_with(&target.live));
@@ -224,7 +225,6 @@ fn stay(mut placement: Placement, client: &ConnInfo, snapshot: &Snapshot) -> Pla
         };
         placement.target = own.filter(serves).or(placement.target);
     }
-    placement
 }
 
 /// Tries the chosen target and, where nothing reached it, the next ones. A client's own target comes
