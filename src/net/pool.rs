@@ -20,8 +20,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 /// Idle connections kept for one target. A burst leaves no more than these behind.
 const MAX_IDLE: usize = 256;
 /// How long a connection must have been quiet after a request with a body before it serves another
-/// client: a target that ignores bodies takes one for a request, and answers that next. Its word is
-/// there within a round trip, of which the longest between a balancer and its targets are far shorter.
+/// client: a target that ignores bodies takes one for a request, and answers that next. Its second
+/// answer is there within a round trip, and between a balancer and its targets none takes that long.
 const QUIET: Duration = Duration::from_millis(50);
 
 /// The pool.
@@ -78,8 +78,8 @@ impl<B: Body<Data = Bytes> + Unpin> Idle<B> {
         self.settles.is_none_or(|(client, until)| client == asked_by || until <= now)
     }
 
-    /// Whether the target neither closed it nor said anything unasked. Where a word may be on its way
-    /// that is meant for another client, the kernel is asked.
+    /// Whether the target neither closed it nor said anything unasked. Where an
+    /// answer to another client may be on its way, the kernel is asked.
     fn is_quiet_for(&mut self, asked_by: ConnId) -> bool {
         match self.settles {
             Some((client, _)) if client != asked_by => self.connection.is_quiet_by_now(),

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection to a target, driven by whoever holds it.
+//! One HTTP/1.1 connection to a target, driven by the task that holds it.
 //!
 //! hyper's client would put a task and two queues between the exchange and the socket, and take the
 //! head apart again that was just put together: half of what a small request cost (see
@@ -235,7 +235,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         self.keep_alive = rest.keep_alive && !switches && self.sending.is_sent();
         self.input = Bytes::copy_from_slice(behind);
         if !self.sending.has_sent(request.head.len()) {
-            // The answer is there before the head was taken: the rest has nobody to read it.
+            // The answer is there before the head was taken: nothing reads the rest.
             self.sending.give_up();
         }
         Ok(Some(Answered::Final))

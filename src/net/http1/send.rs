@@ -110,7 +110,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
         self.outbound = None;
     }
 
-    /// Sends what can be sent. Ready when there is no more to send, or nobody who takes it.
+    /// Sends what can be sent. Ready when there is no more to send, or the target takes no more.
     pub(super) fn poll<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -176,8 +176,8 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     /// Takes the body's next frame, if there is one by now.
     fn fetch(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
         let Some(Outbound { body, chunked }) = &mut self.outbound else { return Ok(()) };
-        // An empty frame (over HTTP/2 the last DATA often is one) is nothing to send, and nobody
-        // would wake us for the one after it.
+        // An empty frame (over HTTP/2 the last DATA often is one) is nothing to send, and nothing
+        // would wake the task for the one after it.
         while self.state == State::Streaming && self.chunk.is_empty() {
             let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else { return Ok(()) };
             let frame = frame.transpose().map_err(|_| Broken)?;
