@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -12,49 +13,101 @@ use tokio::task::LocalSet;
 
 use crate::balancers::{Entrant, Lineup};
 use crate::client::Client;
+use crate::measure::median;
 use crate::options::Options;
-use crate::scenario::{IDLE_OVER_TLS, SCENARIOS, Variant};
+use crate::scenario::{Length, SCENARIOS, SILENCES, Silence, Variant};
 
 /// One balancer's figure.
 pub(crate) struct Idle {
     pub(crate) name: &'static str,
-    /// Of what was measured.
-    pub(crate) scenario: String,
+    pub(crate) silence: &'static Silence,
     pub(crate) connections: usize,
-    /// Of memory in all before the first, and more for each.
-    pub(crate) base_kib: u64,
+    /// Of memory in all before the first, and more for each: medians.
+    pub(crate) base_kib: f64,
     pub(crate) kib_each: f64,
+    /// Each round's `kib_each`.
+    pub(crate) runs: Vec<f64>,
 }
 
-const COUNTS: [usize; 2] = [5_000, 15_000];
 /// How long all are silent before memory is read. nginx and HAProxy keep them for a minute.
 const SILENCE: Duration = Duration::from_secs(2);
+/// The most connections when there is little time; a handshake takes a millisecond.
+const QUICK: usize = 5_000;
+const QUICK_OVER_TLS: usize = 1_000;
 /// Connections from one source address: the ephemeral ports of Linux are 28,000.
 const FROM_ONE_ADDRESS: usize = 10_000;
 
-pub(crate) fn run(options: &Options, lineup: &Lineup) -> io::Result<Vec<Idle>> {
+/// `anew` starts all balancers in a room that is to be made: what a balancer's allocator kept from
+/// the round before would make the next one cheaper. They take turns, round by round.
+pub(crate) fn run(
+    options: &Options,
+    room: &Path,
+    anew: impl Fn(&Path, Variant) -> io::Result<Lineup>,
+) -> io::Result<Vec<Idle>> {
+    let rounds = Length::of(options).runs;
     let mut figures = Vec::new();
-    let counts = &COUNTS[..if options.quick { 1 } else { COUNTS.len() }];
-    for &count in counts.iter().filter(|count| options.runs(&format!("idle-{count}"))) {
-        for entrant in lineup.entrants.iter().filter(|entrant| entrant.is_common()) {
-            if let Some(before) = entrant.memory_kib() {
-                let scenario = format!("idle-{count}");
-                figures.push(measure(entrant, scenario, count, before, figures.len() as u8)?);
+    let mut measurements = 0;
+    for silence in SILENCES.iter().filter(|silence| options.runs(silence.name)) {
+        let connections = match silence.variant.is_tls() {
+            true if options.quick => silence.connections.min(QUICK_OVER_TLS),
+            false if options.quick && silence.connections > QUICK => continue,
+            _ => silence.connections,
+        };
+        let mut rows: Vec<(&str, Vec<[f64; 2]>)> = Vec::new();
+        for round in 1..=rounds {
+            let lineup = anew(&room.join(format!("{}-{round}", silence.name)), silence.variant)?;
+            for entrant in lineup.entrants.iter().filter(|entrant| entrant.is_balancer()) {
+                eprint!("\r\x1b[K{}: run {round} of {rounds}, {}", silence.name, entrant.name);
+                measurements += 1;
+                let kib = measure(entrant, silence.variant, connections, measurements);
+                let kib = kib.map_err(|error| {
+                    io::Error::new(error.kind(), format!("{}: {error}", entrant.name))
+                })?;
+                match rows.iter_mut().find(|(name, _)| *name == entrant.name) {
+                    Some((_, runs)) => runs.push(kib),
+                    None => rows.push((entrant.name, vec![kib])),
+                }
             }
         }
-    }
-    let count = if options.quick { 1_000 } else { COUNTS[0] };
-    for (name, variant) in IDLE_OVER_TLS.into_iter().filter(|(name, _)| options.runs(name)) {
-        for entrant in lineup.entrants.iter().filter(|entrant| entrant.is_set_up_as(variant)) {
-            let before = entrant.memory_kib().unwrap_or(0);
-            let round = figures.len() as u8;
-            let after = over_tls(entrant, variant, count, round).map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {error}", entrant.name))
-            })?;
-            figures.push(Idle::of(entrant, name.to_owned(), count, [before, after]));
-        }
+        eprint!("\r\x1b[K");
+        figures.extend(rows.into_iter().map(|(name, runs)| {
+            let each = |[before, after]: &[f64; 2]| (after - before).max(0.0) / connections as f64;
+            let each: Vec<f64> = runs.iter().map(each).collect();
+            Idle {
+                name,
+                silence,
+                connections,
+                base_kib: median(runs.iter().map(|[before, _]| *before).collect()),
+                kib_each: median(each.clone()),
+                runs: each,
+            }
+        }));
     }
     Ok(figures)
+}
+
+impl Idle {
+    /// Lowest and highest of all rounds.
+    pub(crate) fn spread(&self) -> (f64, f64) {
+        let runs = self.runs.iter();
+        runs.fold((f64::INFINITY, 0.0), |(low, high), &each| (low.min(each), high.max(each)))
+    }
+}
+
+/// KiB before the first connection, and with all of them. `round` is a number no other measurement
+/// has.
+fn measure(
+    entrant: &Entrant,
+    variant: Variant,
+    connections: usize,
+    round: u8,
+) -> io::Result<[f64; 2]> {
+    let before = entrant.memory_kib().unwrap_or(0);
+    let after = match variant.is_tls() {
+        true => over_tls(entrant, variant, connections, round)?,
+        false => plain(entrant, connections, round)?,
+    };
+    Ok([before as f64, after as f64])
 }
 
 /// Memory with so many connections, silent after an answer over TLS.
@@ -83,22 +136,8 @@ fn over_tls(entrant: &Entrant, variant: Variant, count: usize, round: u8) -> io:
     })
 }
 
-impl Idle {
-    fn of(entrant: &Entrant, scenario: String, connections: usize, kib: [u64; 2]) -> Self {
-        let [base_kib, after] = kib;
-        let kib_each = after.saturating_sub(base_kib) as f64 / connections as f64;
-        Self { name: entrant.name, scenario, connections, base_kib, kib_each }
-    }
-}
-
-/// `round` is a number no other measurement has.
-fn measure(
-    entrant: &Entrant,
-    scenario: String,
-    count: usize,
-    before: u64,
-    round: u8,
-) -> io::Result<Idle> {
+/// The same without TLS.
+fn plain(entrant: &Entrant, count: usize, round: u8) -> io::Result<u64> {
     let request = format!("GET /100 HTTP/1.1\r\nHost: {}\r\n\r\n", entrant.address);
     let mut open = Vec::with_capacity(count);
     for at in 0..count {
@@ -107,13 +146,12 @@ fn measure(
         stream.write_all(request.as_bytes())?;
         let mut answer = [0; 4096];
         if stream.read(&mut answer)? == 0 {
-            return Err(io::Error::new(ErrorKind::UnexpectedEof, entrant.name));
+            return Err(ErrorKind::UnexpectedEof.into());
         }
         open.push(stream);
     }
     sleep(SILENCE);
-    let after = entrant.memory_kib().unwrap_or(before);
-    Ok(Idle::of(entrant, scenario, count, [before, after]))
+    Ok(entrant.memory_kib().unwrap_or(0))
 }
 
 /// Ports of connections that were closed stay taken for a minute, so each round has addresses of its

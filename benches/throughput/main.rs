@@ -45,6 +45,8 @@ mod tls_load;
 #[cfg(target_os = "linux")]
 mod visitor;
 
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 #[cfg(target_os = "linux")]
@@ -99,7 +101,11 @@ fn run(options: &options::Options) -> Result<bool, Box<dyn std::error::Error>> {
         report::print_table(&table, &tables);
         tables.push(table);
     }
-    let idle = idle::run(options, &lineup)?;
+    let anew = |room: &Path, variant| {
+        fs::create_dir(room)?;
+        balancers::Lineup::start(options, &cores, &origin, room, &[variant])
+    };
+    let idle = idle::run(options, room.path(), anew)?;
     report::print_idle(&idle);
     let calls = system_calls::run(options, &lineup, &origin, room.path())?;
     report::print_system_calls(calls.as_deref());

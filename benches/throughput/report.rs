@@ -68,7 +68,12 @@ pub(crate) fn print_table(table: &Table, others: &[Table]) {
             println!("{name}: {made} handshakes, {resumed} resumed, {each:.2} tickets each");
         }
     }
-    println!("{}", verdict(table, others));
+    for budget in scenario.budgets {
+        println!("{}", verdict(table, budget, others));
+    }
+    if scenario.budgets.is_empty() {
+        println!("stayput: no budget");
+    }
 }
 
 fn print_row(row: &Row) {
@@ -92,8 +97,7 @@ fn print_row(row: &Row) {
     );
 }
 
-fn verdict(table: &Table, others: &[Table]) -> String {
-    let Some(budget) = &table.scenario.budget else { return "stayput: no budget".to_owned() };
+fn verdict(table: &Table, budget: &Budget, others: &[Table]) -> String {
     let &Budget { figure, against, must, aim } = budget;
     let figure = match figure {
         Figure::CpuPerRequest => "CPU per request",
@@ -129,11 +133,15 @@ pub(crate) fn print_second_opinions(opinions: &[SecondOpinions]) {
 }
 
 pub(crate) fn print_idle(figures: &[Idle]) {
-    for Idle { name, scenario, base_kib, kib_each, .. } in figures {
-        println!("{scenario}: {name:13} {kib_each:6.2} KiB each, {base_kib} KiB without");
-    }
-    if !figures.is_empty() {
-        println!("stayput must <= 20 KiB, aim 4 KiB, without TLS");
+    for figure in figures {
+        let Idle { name, base_kib, kib_each, silence, .. } = figure;
+        let (low, high) = figure.spread();
+        let must = silence.must.filter(|_| *name == STAYPUT);
+        let must = must.map(|must| format!(", must <= {must} KiB")).unwrap_or_default();
+        println!(
+            "{}: {name:13} {kib_each:6.2} KiB each ({low:.2}..{high:.2}), {base_kib:.0} KiB without{must}",
+            silence.name
+        );
     }
 }
 
@@ -210,10 +218,12 @@ pub(crate) fn write_json(all: &All<'_>) -> io::Result<PathBuf> {
         "scenarios": tables.iter().map(|table| table_as_json(table, tables)).collect::<Vec<_>>(),
         "idle": idle.iter().map(|figure| json!({
             "name": figure.name,
-            "scenario": figure.scenario,
+            "scenario": figure.silence.name,
             "connections": figure.connections,
             "base_kib": figure.base_kib,
             "kib_each": figure.kib_each,
+            "runs": figure.runs,
+            "must": figure.silence.must,
         })).collect::<Vec<_>>(),
         "system_calls": calls.iter().map(|figure| json!({
             "name": figure.name,
@@ -241,7 +251,15 @@ pub(crate) fn write_json(all: &All<'_>) -> io::Result<PathBuf> {
 }
 
 fn table_as_json(table: &Table, others: &[Table]) -> Value {
-    let budget = table.scenario.budget.as_ref();
+    let budgets = table.scenario.budgets.iter().map(|budget| {
+        json!({
+            "ratio": table.ratio(budget, STAYPUT, others),
+            "must": budget.must,
+            "aim": budget.aim,
+            "against": against_in_words(budget.against),
+        })
+    });
+    let budget = table.scenario.budgets.first();
     json!({
         "name": table.scenario.name,
         "about": table.scenario.about,
@@ -250,6 +268,7 @@ fn table_as_json(table: &Table, others: &[Table]) -> Value {
         "offered_per_second": table.rate,
         "rows": table.rows.iter().map(row_as_json).collect::<Vec<_>>(),
         "upload": table.scenario.upload,
+        "budgets": budgets.collect::<Vec<_>>(),
         "ratio": budget.and_then(|budget| table.ratio(budget, STAYPUT, others)),
         "must": budget.map(|budget| budget.must),
         "aim": budget.and_then(|budget| budget.aim),

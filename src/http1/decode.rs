@@ -136,7 +136,7 @@ impl Decoder {
                     }
                 }
                 State::ChunkSize => {
-                    if self.take_line(input, MAX_SIZE + MAX_EXTENSION)? {
+                    if self.take_line(input, MAX_SIZE + MAX_EXTENSION + LINE_END)? {
                         let size = self.chunk_size()?;
                         self.line.clear();
                         self.state =
@@ -149,7 +149,8 @@ impl Decoder {
                         return Ok(None);
                     };
                     if is_line && self.ends_with_empty_line() {
-                        let Some(trailers) = fields(&std::mem::take(&mut self.line))? else {
+                        let lines = std::mem::take(&mut self.line);
+                        let Some(trailers) = fields(&lines, self.takes_lone_lf())? else {
                             self.lose_trailers(input)?;
                             return Ok(None);
                         };
@@ -226,35 +227,40 @@ impl Decoder {
     /// dropped (RFC 9112 section 7.1.1).
     fn chunk_size(&mut self) -> Result<u64, Malformed> {
         let line = self.line_content().ok_or(Malformed)?;
-        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-        let (digits, extension) = line.split_at(digits);
-        let beyond = line.len().saturating_sub(MAX_SIZE);
-        let extends = extension.iter().find(|byte| !matches!(byte, b' ' | b'\t'));
-        let is_text = |&byte: &u8| byte == b'\t' || byte >= 0x20 && byte != 0x7f;
-        let clean = extension.iter().all(is_text) && extends.is_none_or(|&byte| byte == b';');
-        let digits = std::str::from_utf8(digits).map_err(|_| Malformed)?.to_owned();
-        self.extension += beyond;
-        if !clean || self.extension > MAX_EXTENSION {
-            return Err(Malformed);
-        }
+        let count = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let (digits, extension) = line.split_at(count);
         // Refuses the empty line, and a size beyond 64 bits.
-        u64::from_str_radix(&digits, 16).map_err(|_| Malformed)
+        let size = std::str::from_utf8(digits).map_err(|_| Malformed)?;
+        let size = u64::from_str_radix(size, 16).map_err(|_| Malformed)?;
+        let is_text = |&byte: &u8| byte == b'\t' || byte >= 0x20 && byte != 0x7f;
+        let extended = match extension.iter().find(|byte| !matches!(byte, b' ' | b'\t')) {
+            // Some senders pad every size with blanks to a fixed width.
+            None => line.len().saturating_sub(MAX_SIZE),
+            Some(b';') if extension.iter().all(is_text) => line.len() - count.min(MAX_SIZE),
+            Some(_) => return Err(Malformed),
+        };
+        self.extension += extended;
+        if self.extension > MAX_EXTENSION { Err(Malformed) } else { Ok(size) }
     }
 }
 
 /// Sixteen digits are 64 bits; more are leading zeros, which count as an extension does.
 const MAX_SIZE: usize = 16;
+/// CRLF.
+const LINE_END: usize = 2;
 
 fn take(input: &mut Bytes, left: u64) -> (Bytes, u64) {
     let length = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
     (input.split_to(length), left - length as u64)
 }
 
-/// The fields in these lines; `None` where they are more than is taken.
-fn fields(lines: &[u8]) -> Result<Option<HeaderMap>, Malformed> {
+/// The fields in these lines, the empty one included; `None` where they are more than is taken.
+fn fields(lines: &[u8], lone_lf: bool) -> Result<Option<HeaderMap>, Malformed> {
     let (mut read, mut facts) = (Fields::default(), Facts::NONE);
+    let refused = if lone_lf { REFUSED } else { REFUSED.and(Facts::BARE_LF) };
     match read.read(lines, 0, MAX_FIELDS, &mut facts) {
-        Ok(Some(_)) if !facts.has(REFUSED) => {}
+        // An empty line in their middle would end them elsewhere.
+        Ok(Some(length)) if length == lines.len() && !facts.has(refused) => {}
         Err(BadHead::TooLarge) => return Ok(None),
         _ => return Err(Malformed),
     }
@@ -351,6 +357,39 @@ mod tests {
         let extension = format!("1;{}\r\na\r\n", "e".repeat(1_000)).repeat(17);
         chunked(&extension, None);
         chunked(&"1".repeat(MAX_EXTENSION + 100), None);
+    }
+
+    #[test]
+    fn extensions_of_small_chunks_count_too_and_blanks_that_pad_a_size_do_not() {
+        // Four bytes each.
+        let fits = "1;e=f\r\na\r\n".repeat(MAX_EXTENSION / 4);
+        chunked(&format!("{fits}0\r\n\r\n"), Some(&"a".repeat(MAX_EXTENSION / 4)));
+        chunked(&format!("{fits}0;\r\n\r\n"), None);
+        let one = format!("1;{}\r\na\r\n0\r\n\r\n", "e".repeat(MAX_EXTENSION - 1));
+        chunked(&one, Some("a"));
+        chunked(&one.replacen('e', "ee", 1), None);
+        let padded = "1       \r\na\r\n".repeat(MAX_EXTENSION);
+        chunked(&format!("{padded}0\r\n\r\n"), Some(&"a".repeat(MAX_EXTENSION)));
+    }
+
+    #[test]
+    fn trailers_whose_lines_end_with_lf_alone_are_refused_unless_a_client_may_send_them() {
+        for (wire, lone_lf_ends_at) in [
+            ("0\r\nx: y\n\r\n", Some(10)),
+            // Read on to CRLF CRLF, the next request would pass for trailers.
+            ("0\r\nx: y\n\nGET / HTTP/1.1\r\n\r\n", Some(9)),
+        ] {
+            for from in [From::Client { lone_lf: false }, From::Target] {
+                let mut input = Bytes::copy_from_slice(wire.as_bytes());
+                let decoded = Decoder::new(Framing::Chunked, from).decode(&mut input);
+                assert!(decoded.is_err(), "{from:?} {wire:?}");
+            }
+            let mut input = Bytes::copy_from_slice(wire.as_bytes());
+            let mut decoder = Decoder::new(Framing::Chunked, From::Client { lone_lf: true });
+            let frame = decoder.decode(&mut input).unwrap().unwrap();
+            assert!(frame.is_trailers() && decoder.is_done());
+            assert_eq!(Some(wire.len() - input.len()), lone_lf_ends_at, "{wire:?}");
+        }
     }
 
     #[test]

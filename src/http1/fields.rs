@@ -344,14 +344,19 @@ impl Fields {
     }
 
     /// Puts a space in the place of every control byte of a value but the tab (RFC 9110 section 5.5),
-    /// line ends of folded lines included.
+    /// line ends of folded lines included. Those at its ends are then blanks around it.
     pub(super) fn blank_controls(&mut self) {
-        for field in self.list.iter().filter(|field| !field.is_plain) {
-            for byte in &mut self.bytes[field.value as usize..field.value_end as usize] {
-                if *byte != b'\t' && byte.is_ascii_control() {
-                    *byte = b' ';
-                }
+        let Self { bytes, list, .. } = self;
+        for field in list.iter_mut().filter(|field| !field.is_plain) {
+            let value = &mut bytes[field.value as usize..field.value_end as usize];
+            for byte in value.iter_mut().filter(|byte| **byte != b'\t' && byte.is_ascii_control()) {
+                *byte = b' ';
             }
+            let blanks = value.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            field.value += blanks as u32;
+            let text = &value[blanks..];
+            let blanks = text.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            field.value_end -= blanks as u32;
         }
     }
 

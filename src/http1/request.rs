@@ -137,7 +137,9 @@ impl Request {
         if self.fields.has(Name::TransferEncoding) {
             return Framing::Chunked;
         }
-        let length = self.fields.get(Name::ContentLength).and_then(|length| number(length));
+        // A list is let through where all its members say the same (`desync_mitigation = "monitor"`).
+        let first = |line: &[u8]| number(line.split(|&byte| byte == b',').next()?.trim_ascii());
+        let length = self.fields.get(Name::ContentLength).and_then(first);
         Framing::Length(length.unwrap_or(0))
     }
 
@@ -242,15 +244,17 @@ impl Request {
             }
         };
         let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-        let trimmed = line.trim_ascii();
+        let trimmed = trim_blanks(line);
         let method_length = trimmed.iter().position(blank).unwrap_or(trimmed.len());
         let (method, after) = trimmed.split_at(method_length);
-        let after = after.trim_ascii_start();
+        let after = &after[scan::skip_blanks(after, 0)..];
         let version_begins = after.iter().rposition(blank).map_or(0, |at| at + 1);
         let (target, last) = after.split_at(version_begins);
-        let target = target.trim_ascii_end();
-        if method.len() + target.len() + last.len() + 2 != line.len() || line[method.len()] != b' '
-        {
+        let target = trim_blanks(target);
+        let is_usual = line.len() == method.len() + target.len() + last.len() + 2
+            && line[method.len()] == b' '
+            && line[line.len() - last.len() - 1] == b' ';
+        if !is_usual {
             self.facts.note(Facts::ODD_BLANKS);
         }
         if !scan::is_token(method) {
@@ -299,9 +303,11 @@ fn version(text: &[u8], facts: &mut Facts) -> Option<Version> {
     }
 }
 
-/// Whether the sender of these TE lines takes trailers (RFC 9110 section 10.1.4).
-pub fn names_trailers<'l>(lines: impl Iterator<Item = &'l [u8]>) -> bool {
-    list_has(lines, b"trailers")
+/// Without the blanks around it. A bare CR, which RFC 9112 section 3 allows to read as one, is none.
+fn trim_blanks(text: &[u8]) -> &[u8] {
+    let text = &text[scan::skip_blanks(text, 0)..];
+    let behind = text.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    &text[..text.len() - behind]
 }
 
 /// Visible ASCII as text.

@@ -27,10 +27,11 @@ pub struct Counters {
     pub failed_dials: Counter,
     /// Requests sent again.
     pub retries: Counter,
-    /// Interim answers of targets that their clients were not sent.
-    pub interim_dropped: Counter,
     /// Trailers dropped because their name may not be one.
     pub trailers_dropped: Counter,
+    /// Interim answers of targets (1xx) dropped: the client speaks HTTP/1.1, where some take them for
+    /// the answer, or they were past a request's bound.
+    pub interim_dropped: Counter,
     /// Reports to the control thread dropped because its queue was full.
     pub reports_dropped: Counter,
     /// Access records dropped because the writer was behind.

@@ -5,6 +5,7 @@ use super::conn::Conn;
 use super::conn_info::ConnInfo;
 use super::deadline::{Deadline, Expires, Phase};
 use super::failure::Failure;
+use super::interim::InterimQueue;
 use super::log_entry::LogEntry;
 use super::protocols;
 use super::reconnect::Pass;
@@ -13,8 +14,8 @@ use crate::http1::request::Request;
 use crate::http1::response::Response;
 use crate::model::published::Picture;
 use crate::policy::affinity::token::Seed;
+use crate::policy::headers::interim;
 use http::{StatusCode, Version};
-use std::fmt;
 use std::rc::Rc;
 
 /// One exchange under way. Dropping it ends it, and writes it down.
@@ -38,27 +39,10 @@ pub struct Exchange {
     pub is_of_many: bool,
     /// Whether nothing may follow it on the target's connection.
     pub closes_target: bool,
-    /// Where interim answers of its target go.
-    pub interim: Interim,
+    /// Where interim answers of its target go; to a client over HTTP/1.1 none does, for some such clients
+    /// take a 103 for the answer.
+    pub interim: Option<Rc<InterimQueue>>,
     log: LogEntry,
-}
-
-/// The way of a target's interim answers to an HTTP/2 client. To HTTP/1.1 there is none: some clients
-/// take a 103 for the answer.
-#[derive(Default)]
-pub struct Interim(Option<Box<dyn FnMut(&Response)>>);
-
-impl Interim {
-    /// Hands them on with this.
-    pub fn to(send: impl FnMut(&Response) + 'static) -> Self {
-        Self(Some(Box::new(send)))
-    }
-}
-
-impl fmt::Debug for Interim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Interim").field(&self.0.is_some()).finish()
-    }
 }
 
 impl Exchange {
@@ -82,7 +66,7 @@ impl Exchange {
             pass: None,
             is_of_many: request.version == Version::HTTP_2,
             closes_target: false,
-            interim: Interim::default(),
+            interim: None,
             request,
             log,
         }
@@ -145,11 +129,15 @@ impl Exchange {
         self.log.error = None;
     }
 
-    /// Notes an interim answer of the target, and hands it on where the client takes such.
-    pub fn interim(&mut self, response: &Response) {
-        match &mut self.interim.0 {
-            Some(send) => send(response),
-            None => self.worker.counters.interim_dropped.add_one(),
+    /// Takes an interim answer of the target (1xx): it goes on to an HTTP/2 client; to others it is
+    /// dropped and counted.
+    pub fn interim(&self, response: &Response) {
+        if !interim::passes(response.status) {
+            return;
+        }
+        let is_sent = self.interim.as_ref().is_some_and(|queue| queue.push(response));
+        if !is_sent {
+            self.worker.counters.interim_dropped.add_one();
         }
     }
 

@@ -83,7 +83,9 @@ impl Failure {
                 Refusal::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
                 Refusal::Expectation => StatusCode::EXPECTATION_FAILED,
                 Refusal::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                Refusal::Host
+                Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
+                Refusal::Malformed
+                | Refusal::Host
                 | Refusal::TargetForm
                 | Refusal::Method
                 | Refusal::ContentLength
@@ -160,6 +162,8 @@ impl Failure {
                 Refusal::UnknownCoding => "unknown_transfer_coding",
                 Refusal::Expectation => "unknown_expectation",
                 Refusal::ConnectionOption => "bad_connection_option",
+                Refusal::Malformed => "malformed_head",
+                Refusal::TargetTooLong => "uri_too_long",
                 Refusal::TooLarge => "head_too_large",
                 Refusal::ForwardingLoop => "forwarding_loop",
                 Refusal::Desync => "desync_mitigation",

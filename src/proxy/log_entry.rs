@@ -160,7 +160,9 @@ impl LogEntry {
         record.client = &address;
         record.connection = (format == AccessFormat::Alb).then(|| info.trace_id(worker));
         (record.received_bytes, record.sent_bytes) = traffic;
-        record.target_uri = if uri.is_empty() { b"-" } else { uri.as_bytes() };
+        // Of a head that could not be read the target may be missing.
+        let has_target = !request.target().is_empty();
+        record.target_uri = if has_target { uri.as_bytes() } else { b"-" };
         record.host = host.or_else(|| request.fields.received(Name::Host)).unwrap_or_default();
         record.user_agent = cut(request.fields.received(Name::UserAgent));
         if worker.keeps_referer {

@@ -3,7 +3,6 @@
 
 // A client's connection.
 pub mod downstream;
-pub mod http2;
 // One request.
 pub mod exchange;
 mod follow;
@@ -22,6 +21,9 @@ pub mod upstream_response;
 // State of a worker and of a connection.
 pub mod conn;
 pub mod conn_info;
+mod h2_slot;
+mod h2_tunnel;
+mod h2_unopened;
 pub mod linger;
 pub mod live_view;
 pub mod partial_heads;
@@ -32,6 +34,10 @@ pub mod client_io;
 pub mod deadline;
 pub mod expiry;
 pub mod failure;
+mod interim;
+mod read_budget;
 pub mod recv_body;
+mod send_budget;
+pub mod stream_body;
 mod taking;
 pub mod upload;

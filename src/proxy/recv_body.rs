@@ -1,7 +1,7 @@
 //! A client's body as it comes, over either protocol.
 
 use super::client_io::{ClientIo, Fault};
-use super::http2::recv_body::StreamBody;
+use super::stream_body::StreamBody;
 use bytes::Bytes;
 use http_body::Frame;
 use std::future::poll_fn;

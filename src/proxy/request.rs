@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::log_entry::TraceId;
 use super::recv_body::ClientBody;
 use super::rewrite::Rewritten;
-use super::upload::Upload;
+use super::upload::{Trailers, Upload};
 use super::upstream::{Head, Outgoing};
 use crate::config::settings;
 use crate::decide::Placement;
@@ -77,7 +77,11 @@ pub(super) fn outgoing(
     let upload = (!body.is_end_stream()).then(|| {
         let deadline = Rc::clone(&exchange.deadline);
         let counters = worker.counters.clone();
-        Rc::new(Upload::new(body, listener.limits.body_bytes, deadline, counters))
+        let trailers = match group.protocol.is_http2() {
+            true => Trailers::All,
+            false => Trailers::Named(sent.fields.get(Name::Trailer).unwrap_or_default().into()),
+        };
+        Rc::new(Upload::new(body, listener.limits.body_bytes, trailers, deadline, counters))
     });
     let own_target = asked.rewritten.target.as_deref();
     let original = exchange.request.origin_form();

@@ -4,10 +4,11 @@ use super::client_io::Fault;
 use super::deadline::Deadline;
 use super::failure::Failure;
 use super::recv_body::ClientBody;
+use crate::http1::response::list_has;
 use crate::observe::counters::Counters;
 use crate::policy::headers::hop_by_hop;
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -40,8 +41,44 @@ pub struct Upload {
     state: Cell<UploadState>,
     passed: Cell<u64>,
     limit: Option<u64>,
+    trailers: Trailers,
     deadline: Rc<Deadline>,
     counters: Arc<Counters>,
+}
+
+/// The trailers of a request that go on to its target, less those that may not be one.
+#[derive(Debug)]
+pub enum Trailers {
+    /// All, over HTTP/2.
+    All,
+    /// Those that the head's Trailer names, over HTTP/1.1: a target there may read no others.
+    Named(Box<[u8]>),
+}
+
+impl Trailers {
+    fn pass(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let Self::Named(named) = self else { return frame };
+        match frame.into_trailers() {
+            Err(frame) => frame,
+            Ok(trailers) => {
+                let is_named = |name: &HeaderName| {
+                    list_has(std::iter::once(&**named), name.as_str().as_bytes())
+                };
+                let kept = trailers.into_iter().fold(
+                    (HeaderMap::new(), None),
+                    |(mut kept, last): (HeaderMap, Option<HeaderName>), (name, value)| {
+                        // The name comes with the first of several values.
+                        let name = name.or(last);
+                        if let Some(name) = name.as_ref().filter(|name| is_named(name)) {
+                            kept.append(name.clone(), value);
+                        }
+                        (kept, name)
+                    },
+                );
+                Frame::trailers(kept.0)
+            }
+        }
+    }
 }
 
 /// How far a client's body is.
@@ -66,6 +103,7 @@ impl Upload {
     pub fn new(
         incoming: ClientBody,
         limit: Option<u64>,
+        trailers: Trailers,
         deadline: Rc<Deadline>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -74,6 +112,7 @@ impl Upload {
             state: Cell::new(UploadState::Untouched),
             passed: Cell::new(0),
             limit,
+            trailers,
             deadline,
             counters,
         }
@@ -125,7 +164,11 @@ impl Upload {
         if body.is_end_stream() {
             self.finish();
         }
-        Poll::Ready(Some(Ok(without_forbidden_trailers(frame, &self.counters))))
+        if !frame.is_trailers() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let allowed = without_forbidden_trailers(frame, &self.counters);
+        Poll::Ready(Some(Ok(self.trailers.pass(allowed))))
     }
 }
 

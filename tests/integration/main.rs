@@ -47,6 +47,8 @@ mod grpc;
 mod health;
 /// Clients that speak HTTP/2: what crosses, what ends a stream, a connection, a WebSocket.
 mod http2;
+/// Answers over HTTP/2: interim ones, lengths, trailers, the balancer's own, and refusals in the log.
+mod http2_answers;
 /// HTTP/2 clients that flood and take back what they asked for.
 mod http2_attacks;
 /// What ends an exchange or a connection over HTTP/2 though nobody means harm.
@@ -72,6 +74,8 @@ mod proxy_protocol;
 mod real_clients;
 /// A group that comes back from an outage, and what becomes of its targets' clients.
 mod recovery;
+/// Connections to a target that ignores bodies, and the clients that meet on them.
+mod reuse_after_body;
 /// Conditions, redirects and rewrites, and what `explain` says of them.
 mod rules;
 /// What is never written down: tokens, and values of the application's cookies.

@@ -189,6 +189,53 @@ fn what_the_two_have_not_in_common_is_counted_under_its_own_word() {
     failed(&world, HandshakeFault::ClientRefused, 1);
 }
 
+/// RFC 7301 section 3.2.
+#[test]
+fn no_protocol_is_agreed_on_that_the_listener_does_not_list() {
+    let authority = Authority::new();
+    let origin = Origin::named("a");
+    for (listed, offered, agreed) in [
+        ("'h2', 'http/1.1'", &["http/1.1", "h2"][..], Ok(Some("h2"))),
+        ("'http/1.1', 'h2'", &["h2", "http/1.1"], Ok(Some("http/1.1"))),
+        ("'http/1.1'", &["h2", "http/1.1"], Ok(Some("http/1.1"))),
+        ("'http/1.1'", &["h2"], Err(())),
+        ("'h2'", &["http/1.1"], Err(())),
+        ("'h2'", &["http/1.0"], Err(())),
+        ("'h2'", &[], Ok(None)),
+        ("'h2', 'http/1.1'", &[], Ok(None)),
+        // It is HTTP/1.1 to a server, and no protocol of its own in the list.
+        ("'h2', 'http/1.1'", &["http/1.0"], Ok(None)),
+        ("'http/1.1'", &["h2", "http/1.0"], Ok(None)),
+        ("'h2', 'http/1.1'", &["spdy/3"], Err(())),
+        ("", &["h2"], Ok(None)),
+    ] {
+        let world = world(&authority, &origin, "", &format!(", alpn = [{listed}]"));
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let browser = Browser::with(&authority, &[version], None, |config| {
+                config.alpn_protocols =
+                    offered.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+                // Or rustls ends the handshake itself where none was agreed on.
+                config.check_selected_alpn = false;
+            });
+            let what = format!("[{listed}] and {offered:?} over {version:?}");
+            let connection = browser.connect(world.address(), "shop.example");
+            let mut connection = match (connection, agreed) {
+                (Ok(connection), Ok(_)) => connection,
+                (Err(error), Err(())) => {
+                    assert!(error.to_string().contains("NoApplicationProtocol"), "{what}: {error}");
+                    continue;
+                }
+                (other, _) => panic!("{what}: {:?}", other.map(|_| "agreed")),
+            };
+            let said = connection.stream.conn.alpn_protocol().map(<[u8]>::to_vec);
+            assert_eq!(said.as_deref(), agreed.unwrap().map(str::as_bytes), "{what}");
+            if said.is_none() {
+                assert!(connection.get("/").unwrap().contains(" 200 OK"), "{what}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_idle_connection_is_closed_with_a_word_and_a_broken_answer_without_one() {
     let authority = Authority::new();

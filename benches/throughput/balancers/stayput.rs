@@ -3,19 +3,22 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::{Place, Recipe, version};
 use crate::scenario::Variant;
 
 pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
-    let program = env!("CARGO_BIN_EXE_stayput");
+    // Another build than cargo's own, for a comparison of two.
+    let named = std::env::var_os("STAYPUT_BENCH_BINARY");
+    let program = named.map_or_else(|| env!("CARGO_BIN_EXE_stayput").into(), PathBuf::from);
     let file = place.room.join("stayput.toml");
     let configuration = configuration(place);
     fs::write(&file, &configuration)?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(&program);
     command.arg("run").arg("-c").arg(&file);
-    let version = version(Command::new(program).arg("--version"));
+    let version = version(Command::new(&program).arg("--version"));
     Ok(Some(Recipe { command, log: "access.log", settings: format!("{version}\n{configuration}") }))
 }
 

@@ -42,6 +42,8 @@ fn odd_spellings_are_noted_and_written_as_rfc_9112_has_them() {
         ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
         ("GET / HTTP/1.1 \r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
         ("GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
+        ("GET /\tHTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
+        (" GET / HTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
         ("GET / HTTP/1.5\r\nHost: a\r\n\r\n", Facts::MINOR_VERSION, "Host: a\r\n"),
         ("GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", Facts::FRAGMENT, "Host: a\r\n"),
         ("GET /<a> HTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_TARGET, "Host: a\r\n"),
@@ -49,6 +51,8 @@ fn odd_spellings_are_noted_and_written_as_rfc_9112_has_them() {
         ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", Facts::FOLDED, "A: b   c\r\n"),
         ("GET / HTTP/1.1\r\nA:\r\n\tc\r\nB: d\r\n\r\n", Facts::FOLDED, "A: c\r\nB: d\r\n"),
         ("GET / HTTP/1.1\r\nA: b\0c\x01d\re\r\n\r\n", Facts::CONTROL_IN_VALUE, "A: b c d e\r\n"),
+        ("GET / HTTP/1.1\r\nA: \x01b\0\r\n\r\n", Facts::CONTROL_IN_VALUE, "A: b\r\n"),
+        ("GET / HTTP/1.1\r\nA: b\r\n \r\n\r\n", Facts::FOLDED, "A: b\r\n"),
         ("GET / HTTP/1.1\r\nA: \u{e9}\r\n\r\n", Facts::OBS_TEXT, "A: \u{e9}\r\n"),
         ("GET / HTTP/1.1\r\nA:  b \t\r\nC:\r\n\r\n", Facts::NONE, "A: b\r\nC:\r\n"),
     ] {
@@ -66,6 +70,9 @@ fn what_is_no_message_of_rfc_9112_is_refused_with_what_was_seen() {
         ("GET\r\n", Facts::NO_VERSION, ""),
         ("GET / HTTP/2.0\r\n\r\n", Facts::BAD_VERSION, "/"),
         ("GET / http/1.1\r\n\r\n", Facts::BAD_VERSION, "/"),
+        ("GET / HTTP/1.1\r\r\n\r\n", Facts::BAD_VERSION, "/"),
+        ("GET / HTTP/1.1\x0c\r\n\r\n", Facts::BAD_VERSION, "/"),
+        ("GET \x0c/ HTTP/1.1\r\n\r\n", Facts::BAD_TARGET, ""),
         ("GET / HTTP/1.10\r\n\r\n", Facts::BAD_VERSION, "/"),
         ("GET /a b HTTP/1.1\r\n\r\n", Facts::BAD_TARGET, "/a"),
         ("GET /\u{e9} HTTP/1.1\r\n\r\n", Facts::BAD_TARGET, "/"),
@@ -84,6 +91,20 @@ fn what_is_no_message_of_rfc_9112_is_refused_with_what_was_seen() {
         assert!(request.fields.is_empty());
     }
     assert_eq!(parse(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").1, Err(BadHead::Http2Preface));
+}
+
+#[test]
+fn a_body_is_framed_by_its_coding_or_the_first_length() {
+    for (fields, framing) in [
+        ("", Framing::Length(0)),
+        ("Content-Length: 5\r\n", Framing::Length(5)),
+        ("Content-Length: 5, 5\r\n", Framing::Length(5)),
+        ("Content-Length: 05 ,5\r\nContent-Length: 5\r\n", Framing::Length(5)),
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", Framing::Chunked),
+    ] {
+        let (request, _) = parse(format!("POST / HTTP/1.1\r\n{fields}\r\n").as_bytes());
+        assert_eq!(request.framing(), framing, "{fields:?}");
+    }
 }
 
 #[test]

@@ -86,8 +86,9 @@ pub async fn accept(
     let (choice, entry) = served.choose(&hello.client_hello()).ok_or(HandshakeFault::Other)?;
     // Nobody closes it.
     let turn = turns.acquire().await.map_err(|_| HandshakeFault::Other)?;
+    let config = Arc::clone(entry.config(&hello.client_hello()));
     let start = StartHandshake::from_parts(hello, stream);
-    let mut handshake = start.into_stream(Arc::clone(&entry.config));
+    let mut handshake = start.into_stream(config);
     let answered = poll_fn(|cx| Poll::Ready(Pin::new(&mut handshake).poll(cx))).await;
     // Whoever waits for a turn has it after the connections that are served have had theirs. It
     // must not be kept until the client goes on: some never do.

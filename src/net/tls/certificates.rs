@@ -1,7 +1,8 @@
 //! A listener's certificates as they are served, and how they are replaced while it serves.
 
 use crate::config::certificate_files::{CertificateFiles, Unreadable};
-use crate::config::settings::{Alpn, ClientAuth, ListenerTls, TlsVersion};
+use crate::config::settings::{ClientAuth, ListenerTls, TlsVersion};
+use crate::policy::tls::alpn;
 use crate::policy::tls::certificate::Certificate;
 use crate::policy::tls::choice::{ByName, Choice};
 use crate::policy::tls::pair::Pair;
@@ -37,7 +38,9 @@ pub(super) struct Entry {
     pair: Pair,
     /// Its name in the access log.
     pub(super) id: Arc<str>,
-    pub(super) config: Arc<ServerConfig>,
+    config: Arc<ServerConfig>,
+    /// The same without ALPN.
+    without_alpn: Arc<ServerConfig>,
 }
 
 impl Certificates {
@@ -107,7 +110,11 @@ impl Certificates {
     fn serve(&self, pairs: Vec<Pair>) -> Result<Served, Error> {
         let entry = |pair: Pair| {
             let id = pair.certificate.id_text().into();
-            Ok::<_, Error>(Entry { id, config: Arc::new(self.config(&pair)?), pair })
+            let config = self.config(&pair)?;
+            let mut without_alpn = config.clone();
+            without_alpn.alpn_protocols.clear();
+            let (config, without_alpn) = (Arc::new(config), Arc::new(without_alpn));
+            Ok::<_, Error>(Entry { id, config, without_alpn, pair })
         };
         let by_name = ByName::of(pairs.iter().map(|pair| &pair.certificate));
         Ok(Served { by_name, entries: pairs.into_iter().map(entry).collect::<Result<_, _>>()? })
@@ -137,11 +144,20 @@ impl Certificates {
             config.send_tls13_tickets = 0;
         }
         config.alpn_protocols = self.settings.alpn.iter().map(|alpn| alpn.id().to_vec()).collect();
-        if self.settings.alpn.contains(&Alpn::Http1) {
-            // The one machine speaks both, and a client of the old one (curl --http1.0) names no other.
-            config.alpn_protocols.push(b"http/1.0".to_vec());
-        }
         Ok(config)
+    }
+}
+
+impl Entry {
+    /// The configuration of a handshake with this client.
+    pub(super) fn config(&self, hello: &ClientHello<'_>) -> &Arc<ServerConfig> {
+        let listed = self.config.alpn_protocols.iter().map(Vec::as_slice);
+        let offered = hello.alpn().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+        if alpn::is_ignored(listed, offered.iter().copied()) {
+            &self.without_alpn
+        } else {
+            &self.config
+        }
     }
 }
 

@@ -32,6 +32,10 @@ pub enum Refusal {
     Expectation,
     /// Connection names a field that belongs to the whole way (RFC 9110 section 7.6.1).
     ConnectionOption,
+    /// Malformed over HTTP/2 though the library took it (RFC 9113 section 8.1.1).
+    Malformed,
+    /// A target alone that is longer than `limits.header_bytes`.
+    TargetTooLong,
     /// More bytes or more fields than `limits` allows.
     TooLarge,
     /// More X-Forwarded-For entries than a way without a loop has.

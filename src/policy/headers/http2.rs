@@ -2,24 +2,36 @@
 //! 8). The library refuses upper-case names, fields of a connection, wrong pseudo-header fields and
 //! lengths that do not fit; what it lets through is refused here.
 
+use super::head::Refusal;
 use crate::http1::fields::{Fields, NameSet};
 use crate::http1::name::Name;
 use crate::http1::request::Request;
 use data_encoding::BASE64;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use sha1::{Digest, Sha1};
 
 /// Whether a head is malformed though the library took it: white space around a value (RFC 9113
-/// section 8.2.1), which an HTTP/1.1 target would not see, or a scheme that is not HTTP's.
+/// section 8.2.1), which an HTTP/1.1 target would not see, a scheme that is not HTTP's, or a `:path`
+/// that begins with its query (section 8.3.1; the library refuses other paths without a slash).
 pub fn is_malformed(parts: &Parts) -> bool {
     let padded = |value: &HeaderValue| {
         let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
         blank(value.as_bytes().first()) || blank(value.as_bytes().last())
     };
     let foreign = |scheme| scheme != "http" && scheme != "https";
-    parts.headers.values().any(padded) || parts.uri.scheme_str().is_some_and(foreign)
+    let is_bare_query = |target: &PathAndQuery| target.as_str().starts_with('?');
+    parts.headers.values().any(padded)
+        || parts.uri.scheme_str().is_some_and(foreign)
+        || parts.uri.path_and_query().is_some_and(is_bare_query)
+}
+
+/// The reason to refuse a head that is larger than a listener's limits: its target alone, or all of it.
+pub fn excess(parts: &Parts, max_bytes: usize) -> Refusal {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > max_bytes { Refusal::TargetTooLong } else { Refusal::TooLarge }
 }
 
 /// Bytes of a head as HTTP/1.1 has them, and its number of fields. Bytes that are compressed
@@ -159,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_around_a_value_and_foreign_schemes_make_a_head_malformed() {
+    fn white_space_around_a_value_foreign_schemes_and_bare_queries_make_a_head_malformed() {
         for (uri, value, expected) in [
             ("https://a/", "v", false),
             ("http://a/", "a b", false),
@@ -167,6 +179,8 @@ mod tests {
             ("https://a/", " v", true),
             ("https://a/", "v\t", true),
             ("ftp://a/", "v", true),
+            ("http://a/?x=1", "v", false),
+            ("http://a?x=1", "v", true),
         ] {
             assert_eq!(is_malformed(&parts(uri, &[("x-a", value)])), expected, "{uri} {value:?}");
         }
@@ -198,6 +212,16 @@ mod tests {
         let mut request = Request::default();
         fill(&mut request, &parts(uri, fields));
         request
+    }
+
+    #[test]
+    fn a_target_that_is_too_long_by_itself_is_told_from_a_head_that_is_too_large() {
+        let head = parts(&format!("https://a/{}", "x".repeat(100)), &[("x-a", "1")]);
+        for (max_bytes, expected) in
+            [(50, Refusal::TargetTooLong), (100, Refusal::TargetTooLong), (101, Refusal::TooLarge)]
+        {
+            assert_eq!(excess(&head, max_bytes), expected, "{max_bytes}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod forwarded;
 pub mod head;
 pub mod hop_by_hop;
 pub mod http2;
+pub mod interim;
 pub mod names;
 pub mod response;
 pub mod shared_cache;

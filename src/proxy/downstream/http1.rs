@@ -7,7 +7,8 @@ use crate::config::settings::Limits;
 use crate::http1::decode::Framing;
 use crate::http1::name::Name;
 use crate::http1::request::{BadHead, Bounds, Request};
-use crate::http1::{request, scan};
+use crate::http1::response::list_has;
+use crate::http1::scan;
 use crate::net::stream::{CountedStream, Stream};
 use crate::policy::headers::desync::{self, Mitigation};
 use crate::proxy::client_io::{ClientIo, Seen};
@@ -362,7 +363,7 @@ impl Terms {
             wants_no_body: request.method == Method::HEAD,
             is_old,
             keeps_alive: request.keeps_alive(),
-            takes_trailers: request::names_trailers(trailers),
+            takes_trailers: list_has(trailers, b"trailers"),
             awaits_continue: !is_old && request.fields.has(Name::Expect),
         }
     }

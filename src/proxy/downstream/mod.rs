@@ -4,13 +4,14 @@
 mod close;
 pub mod handshake;
 mod http1;
+mod http2;
+mod http2_stream;
 pub mod proxy_header;
 mod send;
 
 use super::conn::Conn;
 use super::deadline::race;
 use super::failure::Failure;
-use super::http2;
 use super::worker_ctx::WorkerCtx;
 use crate::config::settings::Limits;
 use crate::net::stream::{Stream, poll_begins_http2};

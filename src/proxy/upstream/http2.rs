@@ -17,6 +17,7 @@ use crate::proxy::upstream_response::UpstreamResponse;
 use http::Request;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// How long what a target refused is sent to it again. It is as long as a refused connect is tried
@@ -157,6 +158,9 @@ async fn send(
     let answer = race(
         &*deadline,
         poll_fn(|cx| {
+            while let Poll::Ready(Ok(())) = stream.poll_interim(cx, &mut response) {
+                exchange.interim(&response);
+            }
             let answer = stream.poll_answer(cx, &mut response);
             note_sent(outgoing, &deadline, stream.taken(), stream.is_sending());
             answer

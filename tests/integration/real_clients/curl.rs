@@ -86,12 +86,13 @@ fn stays(scheme: &str, options: &[&str], version: &str) {
 
 #[test]
 fn curl_stays_over_http_1_0() {
-    stays("http", &["--http1.0"], "1");
+    // Answers say the version the balancer speaks (RFC 9110 section 6.2).
+    stays("http", &["--http1.0"], "1.1");
 }
 
 #[test]
 fn curl_stays_over_http_1_0_and_tls() {
-    stays("https", &["--http1.0"], "1");
+    stays("https", &["--http1.0"], "1.1");
 }
 
 #[test]

@@ -60,8 +60,13 @@ pub struct Asked {
 impl Asked {
     /// The status of the next interim answer.
     pub async fn interim(&mut self) -> Option<StatusCode> {
+        self.interim_head().await.map(|head| head.status())
+    }
+
+    /// The next interim answer; `None` where the answer itself is next.
+    pub async fn interim_head(&mut self) -> Option<Response<()>> {
         let next = std::future::poll_fn(|cx| self.answer.poll_informational(cx)).await;
-        next.map(|interim| interim.unwrap().status())
+        next.map(Result::unwrap)
     }
 }
 

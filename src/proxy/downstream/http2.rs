@@ -2,28 +2,26 @@
 //! client when to open no more streams, accepts streams, judges floods, throttles reading, and notes
 //! what the connection waits for. Each stream is served in a task of its own.
 
-mod read_budget;
-pub mod recv_body;
-mod send_budget;
-mod slot;
-pub mod stream;
-pub mod tunnel;
-
-use super::conn::{Conn, ConnState};
-use super::deadline::{Expires, race};
-use super::expiry::Expiry;
-use super::worker_ctx::WorkerCtx;
+use super::http2_stream;
 use crate::config::settings::Limits;
 use crate::ground::clock::Moment;
+use crate::http1::request::BadHead;
 use crate::net::stream::{CountedStream, Reclaimed, Stream};
 use crate::net::timer::{self, Sleep};
 use crate::policy::flood_guard::{Next, ReadTurn};
+use crate::proxy::conn::{Conn, ConnState};
+use crate::proxy::deadline::{Deadline, Expires, race};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::expiry::Expiry;
+use crate::proxy::failure::Failure;
+use crate::proxy::h2_slot::Shared;
+use crate::proxy::h2_unopened::{RefusedStream, Unopened};
+use crate::proxy::read_budget::{BudgetedReader, ReadBudget};
+use crate::proxy::send_budget::BudgetedBuf;
+use crate::proxy::worker_ctx::WorkerCtx;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
-use read_budget::{BudgetedReader, ReadBudget};
-use send_budget::BudgetedBuf;
-use slot::Shared;
 use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -40,6 +38,11 @@ const MAX_QUEUED_PER_STREAM: usize = 64 << 10;
 /// Bytes a field costs in SETTINGS_MAX_HEADER_LIST_SIZE beside its name and value (RFC 9113 section
 /// 6.5.2).
 const FIELD_OVERHEAD: u32 = 32;
+/// Divisor of the limits of a head by which the library reads more than they allow: half as much again is
+/// answered with a page and logged with its target. Of larger heads the library drops fields and answers
+/// 431 without a body; it takes so many CONTINUATION that they could hold what it reads, seven by
+/// default.
+const HEAD_MARGIN_DIVISOR: u32 = 2;
 /// Streams whose client reset them before they were served. Each was work for the library
 /// alone; the rest is bounded by the flood guard.
 const MAX_UNSERVED_RESETS: usize = 20;
@@ -69,13 +72,15 @@ pub(super) async fn serve(
     let reclaimed = Reclaimed::default();
     let stream = CountedStream::new(stream, first, Rc::clone(&conn.io), Rc::clone(&reclaimed));
     let budget = Rc::new(ReadBudget::default());
-    let reader = BudgetedReader::new(stream, Rc::clone(&budget));
+    let unopened = Rc::new(Unopened::default());
+    let reader = BudgetedReader::new(stream, Rc::clone(&budget), Rc::clone(&unopened));
     if let Some(connection) = handshake(conn, reader, &budget, limits).await {
         conn.enter(ConnState::NoStream, worker.now().monotonic);
         let mut server = ServerConn {
             shared: Rc::new(Shared::new(worker, conn, limits)),
             connection,
             budget,
+            unopened,
             requests: 0,
             goaway_sent: None,
             written: conn.io.written(),
@@ -111,13 +116,14 @@ async fn handshake(
 fn builder(limits: &Limits) -> Builder {
     let clamped = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let fields = clamped(limits.headers).saturating_mul(FIELD_OVERHEAD);
+    let list = clamped(limits.header_bytes).saturating_add(fields);
     let mut builder = Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.streams)
-        // Ours is the smaller bound, and logged; past this one the library answers 431 unseen.
-        .max_header_list_size(clamped(limits.header_bytes).saturating_add(fields))
+        // Ours is the smaller bound, whose 431 has a page; past this one the library answers.
+        .max_header_list_size(list.saturating_add(list / HEAD_MARGIN_DIVISOR))
         .max_send_buffer_size(MAX_QUEUED_PER_STREAM)
         .max_pending_accept_reset_streams(MAX_UNSERVED_RESETS)
         .max_local_error_reset_streams(Some(MAX_ERRONEOUS))
@@ -141,6 +147,7 @@ struct ServerConn {
     shared: Rc<Shared>,
     connection: H2Connection,
     budget: Rc<ReadBudget>,
+    unopened: Rc<Unopened>,
     requests: u32,
     goaway_sent: Option<Instant>,
     /// Bytes that had gone out by the end of the turn before.
@@ -156,7 +163,9 @@ impl ServerConn {
         let began = self.begin_reading(cx);
         self.check_deadline()?;
         self.send_goaway_if_due();
-        self.accept(cx)?;
+        let accepted = self.accept(cx);
+        self.log_unopened();
+        accepted?;
         let carried = self.judge_flood()?;
         self.throttle(carried, began, cx)?;
         self.shared.note_state(&mut self.written);
@@ -212,10 +221,14 @@ impl ServerConn {
         let takes_no_more = self.is_goaway_read();
         loop {
             match self.connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok((_, respond)))) if takes_no_more => self.refuse(respond),
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    self.requests += 1;
-                    self.open(request, respond);
+                    self.unopened.accepted(respond.stream_id().as_u32());
+                    if takes_no_more {
+                        self.refuse(respond);
+                    } else {
+                        self.requests += 1;
+                        self.open(request, respond);
+                    }
                 }
                 Poll::Ready(Some(Err(error))) => return ControlFlow::Break(End::Done(Some(error))),
                 Poll::Ready(None) => return ControlFlow::Break(End::Done(None)),
@@ -234,13 +247,37 @@ impl ServerConn {
     fn open(&self, request: Request<RecvStream>, respond: SendResponse<BudgetedBuf>) {
         let Some(slot) = self.shared.slot(&request) else { return self.refuse(respond) };
         let worker = Rc::clone(&self.shared.worker);
-        tokio::task::spawn_local(worker.turns(stream::serve(slot, request, respond)));
+        tokio::task::spawn_local(worker.turns(http2_stream::serve(slot, request, respond)));
     }
 
     fn refuse(&self, mut respond: SendResponse<BudgetedBuf>) {
         respond.send_reset(Reason::REFUSED_STREAM);
         self.shared.worker.counters.refused_streams.add_one();
         self.shared.note_reset();
+    }
+
+    /// Writes into the access log the requests that the library refused by itself. Nothing of their
+    /// heads is known.
+    fn log_unopened(&self) {
+        let Shared { worker, conn, .. } = &*self.shared;
+        for refused in self.unopened.take_refused() {
+            let bad = match refused {
+                RefusedStream::Answered => BadHead::TooLarge,
+                RefusedStream::Reset(code) => match Reason::from(code) {
+                    Reason::PROTOCOL_ERROR => BadHead::Malformed,
+                    Reason::REFUSED_STREAM => {
+                        worker.counters.refused_streams.add_one();
+                        continue;
+                    }
+                    _ => continue,
+                },
+            };
+            worker.counters.unparsable.add_one();
+            let deadline = Rc::new(Deadline::new(Rc::default(), worker.now().monotonic));
+            let mut exchange = Exchange::begin(worker, conn, &deadline, worker.take_request());
+            exchange.log_mut().is_unread = true;
+            exchange.fail(&Failure::Unread(bad));
+        }
     }
 
     /// Ends the connection of a client that did too much without payload; bytes of payload that the

@@ -1,10 +1,6 @@
 //! One stream: its request in, its answer out. A deadline is looked at around all of it, for a body
 //! whose client takes nothing is never asked (and so could not look at one itself).
 
-use super::recv_body::{BodyHandle, StreamBody, poll_data};
-use super::send_budget::{BudgetedBuf, Pieces, SendBudget, poll_room};
-use super::slot::StreamSlot;
-use super::tunnel::StreamTunnel;
 use crate::http1::name::Name;
 use crate::http1::response::{self, is_bodiless};
 use crate::net::timer;
@@ -14,10 +10,15 @@ use crate::proxy::deadline::{Deadline, Expires, race};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::expiry::Expiry;
 use crate::proxy::failure::Failure;
+use crate::proxy::h2_slot::StreamSlot;
+use crate::proxy::h2_tunnel::StreamTunnel;
 use crate::proxy::handle::{self, Answer, Rest, handle};
+use crate::proxy::interim::InterimQueue;
 use crate::proxy::local_response;
 use crate::proxy::recv_body::ClientBody;
 use crate::proxy::response_body::ResponseBody;
+use crate::proxy::send_budget::{BudgetedBuf, Pieces, SendBudget, poll_room};
+use crate::proxy::stream_body::{BodyHandle, StreamBody, poll_data};
 use crate::proxy::tunnel::{self, Upgrade};
 use crate::proxy::worker_ctx::WorkerCtx;
 use bytes::Bytes;
@@ -26,7 +27,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::EXPECT;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -57,15 +58,13 @@ pub(super) async fn serve(
     mut respond: SendResponse<BudgetedBuf>,
 ) {
     let (mut parts, body) = request.into_parts();
-    if http2::is_malformed(&parts) {
-        respond.send_reset(Reason::PROTOCOL_ERROR);
-        return;
-    }
     let worker = Rc::clone(&slot.shared.worker);
     let deadline = Rc::clone(&slot.deadline);
-    let (bytes, fields) = http2::size(&parts);
     let limits = &slot.shared.limits;
+    let (bytes, fields) = http2::size(&parts);
+    let is_malformed = http2::is_malformed(&parts);
     let is_too_large = bytes > limits.header_bytes || fields > limits.headers;
+    let refusal = is_too_large.then(|| http2::excess(&parts, limits.header_bytes));
     let wants_no_body = parts.method == Method::HEAD;
     // A client that expects it is told to go on once the body is wanted (RFC 9110 section 10.1.1).
     let awaits_continue = parts.headers.contains_key(EXPECT) && !body.is_end_stream();
@@ -85,12 +84,24 @@ pub(super) async fn serve(
     drop(parts);
     let mut exchange = Exchange::begin(&worker, &slot.shared.conn, &deadline, head);
     deadline.io.add_read(bytes);
-    let answered = if is_too_large {
-        Ok(handle::refused(&mut exchange, &Failure::Head(Refusal::TooLarge), false))
+    if is_malformed {
+        respond.send_reset(Reason::PROTOCOL_ERROR);
+        return exchange.fail(&Failure::Head(Refusal::Malformed));
+    }
+    let interim = Rc::new(InterimQueue::default());
+    exchange.interim = Some(Rc::clone(&interim));
+    let answered = if let Some(refusal) = refusal {
+        Ok(handle::refused(&mut exchange, &Failure::Head(refusal), false))
     } else {
         // Boxed: it is large, and most of an answer's life is after it.
         let handling = Box::pin(handle(&mut exchange, body, upgrade));
-        answer_of(handling, &deadline, &mut respond, &body_handle, awaits_continue).await
+        let client = Client {
+            respond: &mut respond,
+            body: &body_handle,
+            interim: &interim,
+            worker: &worker,
+        };
+        answer_of(handling, &deadline, client, awaits_continue).await
     };
     slot.release_head();
     let (mut end, rest) = match (answered, tunnel) {
@@ -139,14 +150,22 @@ pub(super) async fn serve(
     }
 }
 
+/// The client's end of a stream while its answer is awaited.
+struct Client<'s> {
+    respond: &'s mut SendResponse<BudgetedBuf>,
+    body: &'s BodyHandle,
+    interim: &'s InterimQueue,
+    worker: &'s WorkerCtx,
+}
+
 /// The answer of what handles a request, unless its client takes the request back.
 async fn answer_of(
     mut handling: std::pin::Pin<Box<impl Future<Output = Answer>>>,
     deadline: &Deadline,
-    respond: &mut SendResponse<BudgetedBuf>,
-    body: &BodyHandle,
+    client: Client<'_>,
     mut awaits_continue: bool,
 ) -> Result<Answer, End> {
+    let Client { respond, body, interim, worker } = client;
     poll_fn(|cx| {
         deadline.waker().remember(cx.waker());
         if deadline.expiry() == Some(Expiry::Stalled) {
@@ -159,6 +178,10 @@ async fn answer_of(
             return Poll::Ready(Err(End::TakenBack));
         }
         let polled = handling.as_mut().poll(cx);
+        for head in interim.take() {
+            // It fails where the stream is gone, which the next turn sees.
+            let _ = respond.send_informational(to_library(head, worker).0);
+        }
         if awaits_continue && polled.is_pending() && body.is_read() {
             awaits_continue = false;
             let mut go_on = Response::new(());
@@ -252,8 +275,9 @@ async fn answer(
     }
     let is_bodiless = is_bodiless(head.status);
     let own = matches!(body, ResponseBody::Own(_));
+    // The length of a target's body is the target's to say.
     let says_length =
-        !is_bodiless && (own || !wants_no_body) && !head.fields.has(Name::ContentLength);
+        own && !wants_no_body && !is_bodiless && !head.fields.has(Name::ContentLength);
     if says_length && let Some(length) = body.left() {
         let mut digits = itoa::Buffer::new();
         head.fields.append(Name::ContentLength, digits.format(length).as_bytes());
@@ -357,16 +381,23 @@ impl Sending<'_> {
                     }
                     Err(frame) => {
                         let trailers = frame.into_trailers().unwrap_or_default();
-                        self.stream.send_trailers(trailers)
+                        self.send_last(trailers)
                     }
                 },
-                None => {
-                    let end = BudgetedBuf::new(Bytes::new(), self.budget, &self.pieces);
-                    self.stream.send_data(end, true)
-                }
+                None => self.send_last(HeaderMap::new()),
             };
             return Poll::Ready(sent.map_or(End::TakenBack, |()| End::Whole));
         }
+    }
+
+    /// Ends the stream, with trailers where there are any: HEADERS without a field are a mistake to
+    /// some clients.
+    fn send_last(&mut self, trailers: HeaderMap) -> Result<(), h2::Error> {
+        if trailers.is_empty() {
+            let end = BudgetedBuf::new(Bytes::new(), self.budget, &self.pieces);
+            return self.stream.send_data(end, true);
+        }
+        self.stream.send_trailers(trailers)
     }
 
     /// Begins to end half of an answer, so that it is not taken for the whole.

@@ -4,13 +4,15 @@
 //!
 //! Bytes are not alike: a body's are passed on, while each few of any other frame make the library
 //! work. So frames are followed here, by their heads alone: this is a second parser of frame heads
-//! before the library's.
+//! before the library's. Those that go to the client are followed too, for streams the library refuses
+//! by itself.
 
+use super::h2_unopened::{RefusedStream, Unopened};
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of bodies that are read in one turn: one full DATA frame and a little more.
@@ -74,12 +76,23 @@ impl ReadBudget {
 pub(super) struct BudgetedReader<S> {
     inner: S,
     budget: Rc<ReadBudget>,
+    unopened: Rc<Unopened>,
     frames: Frames,
+    sent: Frames,
 }
 
 impl<S> BudgetedReader<S> {
-    pub(super) fn new(inner: S, budget: Rc<ReadBudget>) -> Self {
-        Self { inner, budget, frames: Frames::default() }
+    pub(super) fn new(inner: S, budget: Rc<ReadBudget>, unopened: Rc<Unopened>) -> Self {
+        Self { inner, budget, unopened, frames: Frames::after_preface(), sent: Frames::default() }
+    }
+
+    /// Notes frames that went to the client and end a stream.
+    fn note_sent(&mut self, bytes: &[u8]) {
+        let unopened = &self.unopened;
+        self.sent.follow(bytes, |event| match event {
+            Event::Headers(stream) => unopened.answered(stream, RefusedStream::Answered),
+            Event::Reset(stream, code) => unopened.answered(stream, RefusedStream::Reset(code)),
+        });
     }
 }
 
@@ -108,7 +121,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for BudgetedReader<S> {
             polled
         };
         let read = &buffer.filled()[before..];
-        let tally = this.frames.follow(read);
+        let unopened = &this.unopened;
+        let tally = this.frames.follow(read, |event| {
+            if let Event::Headers(stream) = event {
+                unopened.began(stream);
+            }
+        });
         let cost = tally.of_bodies + (read.len() - tally.of_bodies) * COST;
         this.budget.left.set(left.saturating_sub(cost));
         this.budget
@@ -127,6 +145,8 @@ struct Frames {
     /// Of the next frame's head.
     head: [u8; HEAD],
     known: usize,
+    /// The error of a RST_STREAM, as far as it came.
+    code: u32,
 }
 
 /// Length, type, flags and stream.
@@ -137,7 +157,17 @@ const HEAD: usize = 9;
 enum Payload {
     Body,
     Head,
+    Reset,
     Other,
+}
+
+/// A frame of a stream that was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// HEADERS of this stream begin.
+    Headers(u32),
+    /// RST_STREAM of this stream, with its error.
+    Reset(u32, u32),
 }
 
 /// Bytes of payload, by kind.
@@ -148,10 +178,9 @@ struct Tally {
 }
 
 impl Default for Frames {
-    /// Before the preface, of which a listener without TLS may have read some already; the library
-    /// refuses everything that is none.
+    /// Before a frame.
     fn default() -> Self {
-        Self { left: PREFACE, payload: Payload::Other, head: [0; HEAD], known: 0 }
+        Self { left: 0, payload: Payload::Other, head: [0; HEAD], known: 0, code: 0 }
     }
 }
 
@@ -159,11 +188,22 @@ impl Default for Frames {
 const PREFACE: usize = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
 impl Frames {
+    /// Before the preface. The library refuses everything that is none.
+    fn after_preface() -> Self {
+        Self { left: PREFACE, ..Self::default() }
+    }
+
     fn left_of_body(&self) -> usize {
         if self.payload == Payload::Body { self.left } else { 0 }
     }
 
-    fn follow(&mut self, mut bytes: &[u8]) -> Tally {
+    /// The stream of the frame whose head is known; the first bit is reserved.
+    fn stream(&self) -> u32 {
+        let [.., a, b, c, d] = self.head;
+        u32::from_be_bytes([a, b, c, d]) & (u32::MAX >> 1)
+    }
+
+    fn follow(&mut self, mut bytes: &[u8], mut on_event: impl FnMut(Event)) -> Tally {
         let mut tally = Tally::default();
         while !bytes.is_empty() {
             if self.left > 0 {
@@ -171,6 +211,13 @@ impl Frames {
                 match self.payload {
                     Payload::Body => tally.of_bodies += count,
                     Payload::Head => tally.of_heads += count,
+                    Payload::Reset => {
+                        let code = bytes[..count].iter().copied().map(u32::from);
+                        self.code = code.fold(self.code, |code, byte| code << 8 | byte);
+                        if self.left == count {
+                            on_event(Event::Reset(self.stream(), self.code));
+                        }
+                    }
                     Payload::Other => {}
                 }
                 self.left -= count;
@@ -187,9 +234,14 @@ impl Frames {
                 self.payload = match kind {
                     DATA => Payload::Body,
                     HEADERS | CONTINUATION => Payload::Head,
+                    RST_STREAM => Payload::Reset,
                     _ => Payload::Other,
                 };
                 self.known = 0;
+                self.code = 0;
+                if kind == HEADERS {
+                    on_event(Event::Headers(self.stream()));
+                }
             }
         }
         tally
@@ -199,6 +251,7 @@ impl Frames {
 /// Types of frames (RFC 9113 section 6).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for BudgetedReader<S> {
@@ -207,7 +260,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for BudgetedReader<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        let sent = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
+        self.note_sent(&bytes[..sent]);
+        Poll::Ready(Ok(sent))
     }
 
     fn poll_write_vectored(
@@ -215,7 +270,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for BudgetedReader<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+        let sent = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, slices))?;
+        let mut left = sent;
+        for slice in slices {
+            let count = slice.len().min(left);
+            self.note_sent(&slice[..count]);
+            left -= count;
+        }
+        Poll::Ready(Ok(sent))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -252,6 +314,7 @@ mod tests {
         ) {
             let mut bytes = vec![0; PREFACE];
             let (mut of_bodies, mut of_heads) = (0, 0);
+            let mut expected = Vec::new();
             for (kind, length) in frames {
                 bytes.extend(frame(kind, length));
                 match kind {
@@ -259,12 +322,22 @@ mod tests {
                     HEADERS | CONTINUATION => of_heads += length,
                     _ => {}
                 }
+                match kind {
+                    HEADERS => expected.push(Event::Headers(1)),
+                    RST_STREAM if length >= 4 => expected.push(Event::Reset(1, 0x0303_0303)),
+                    RST_STREAM if length > 0 => {
+                        let code = (1 << (8 * length)) / 0xff * 3;
+                        expected.push(Event::Reset(1, code));
+                    }
+                    _ => {}
+                }
             }
-            let (mut followed, mut seen) = (Frames::default(), Tally::default());
+            let mut events = Vec::new();
+            let (mut followed, mut seen) = (Frames::after_preface(), Tally::default());
             let mut rest = &bytes[..];
             for cut in cuts.iter().cycle() {
                 let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                let tally = followed.follow(piece);
+                let tally = followed.follow(piece, |event| events.push(event));
                 seen.of_bodies += tally.of_bodies;
                 seen.of_heads += tally.of_heads;
                 rest = after;
@@ -274,6 +347,7 @@ mod tests {
             }
             prop_assert_eq!(seen, Tally { of_bodies, of_heads });
             prop_assert_eq!(followed.left, 0);
+            prop_assert_eq!(events, expected);
         }
     }
 
@@ -281,7 +355,7 @@ mod tests {
     async fn read_in_a_turn(bytes: &[u8]) -> usize {
         use tokio::io::AsyncReadExt;
         let budget = Rc::new(ReadBudget::default());
-        let mut reader = BudgetedReader::new(bytes, Rc::clone(&budget));
+        let mut reader = BudgetedReader::new(bytes, Rc::clone(&budget), Rc::default());
         budget.begin();
         let (mut read, mut scratch) = (0, vec![0; 32 << 10]);
         while budget.left.get() > 0 {

@@ -1,8 +1,8 @@
 //! A stream that carries another protocol's bytes both ways (RFC 8441 section 5).
 
-use super::recv_body::poll_data;
+use super::h2_slot::StreamSlot;
 use super::send_budget::{BudgetedBuf, Pieces, SendBudget, poll_room};
-use super::slot::StreamSlot;
+use super::stream_body::poll_data;
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
 use std::fmt;
@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The client's end of a tunnel. Dropping it before its end was said resets the stream.
-pub struct StreamTunnel {
+pub(super) struct StreamTunnel {
     sender: SendStream<BudgetedBuf>,
     receiver: RecvStream,
     /// Received and not yet read.

@@ -78,7 +78,7 @@ impl StreamBody {
     }
 
     /// The next frame.
-    pub(in crate::proxy) fn poll_frame(
+    pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
@@ -109,7 +109,7 @@ impl StreamBody {
     }
 
     /// Whether nothing is left of it.
-    pub(in crate::proxy) fn is_end_stream(&self) -> bool {
+    pub(super) fn is_end_stream(&self) -> bool {
         self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 }

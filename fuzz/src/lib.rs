@@ -1,0 +1,6 @@
+//! The codec and its checker, as the fuzz targets see them.
+
+#[path = "../../src/http1/mod.rs"]
+pub mod http1;
+#[path = "../../tests/rfc9112/mod.rs"]
+pub mod rfc9112;

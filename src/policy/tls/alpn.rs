@@ -1,0 +1,45 @@
+//! The protocol a listener agrees on with a client (RFC 7301): one it lists, or none.
+
+/// HTTP/1.1 by its name in ALPN.
+const HTTP1: &[u8] = b"http/1.1";
+/// HTTP/1.0, which HTTP/1.1 servers speak too. It is the only one that `curl --http1.0` offers.
+const HTTP10: &[u8] = b"http/1.0";
+
+/// Whether a client that offers these protocols is served as one that offers none. Where nothing it
+/// offers is listed the handshake ends with `no_application_protocol` (section 3.2); but HTTP/1.0 is
+/// spoken wherever HTTP/1.1 is, so a client that offers it gets a handshake without a protocol.
+pub fn is_ignored<'p>(
+    listed: impl Iterator<Item = &'p [u8]> + Clone,
+    offered: impl Iterator<Item = &'p [u8]> + Clone,
+) -> bool {
+    let is_listed = |protocol: &[u8]| listed.clone().any(|listed| listed == protocol);
+    is_listed(HTTP1)
+        && offered.clone().any(|offered| offered == HTTP10)
+        && !offered.into_iter().any(is_listed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_http_1_0_where_http_1_1_is_listed_is_served_without_a_protocol() {
+        for (listed, offered, expected) in [
+            ("h2 http/1.1", "http/1.0", true),
+            ("http/1.1", "http/1.0", true),
+            ("http/1.1", "http/1.0 spdy/3", true),
+            ("http/1.1", "h2 http/1.0", true),
+            ("h2 http/1.1", "h2 http/1.0", false),
+            ("http/1.1", "http/1.0 http/1.1", false),
+            ("http/1.1", "h2", false),
+            ("http/1.1", "http/0.9", false),
+            ("h2", "http/1.0", false),
+            ("", "http/1.0", false),
+            ("http/1.1", "", false),
+        ] {
+            let words = |text: &'static str| text.split_whitespace().map(str::as_bytes);
+            let ignored = is_ignored(words(listed), words(offered));
+            assert_eq!(ignored, expected, "{listed:?} {offered:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Streams that the library refuses before anything here sees their request: a header block that is
+//! malformed (RFC 9113 section 8.1.1), a `:path` it cannot read, a header list beyond its bound. It
+//! reports none of them, so they are told by their frames: HEADERS came, RST_STREAM or HEADERS went, and
+//! between the two the stream was not accepted.
+
+use std::cell::{Cell, RefCell};
+
+/// Streams at once between their HEADERS and their acceptance. A turn of reading brings some forty;
+/// streams past the bound go without their line in the log.
+const MAX_UNOPENED: usize = 256;
+
+/// The streams of one connection that began and were not accepted yet.
+#[derive(Debug, Default)]
+pub(super) struct Unopened {
+    ids: RefCell<Vec<u32>>,
+    highest: Cell<u32>,
+    refused: RefCell<Vec<RefusedStream>>,
+}
+
+/// The library's answer to a stream it refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RefusedStream {
+    /// RST_STREAM with this code.
+    Reset(u32),
+    /// A head of its own: 431, its only one.
+    Answered,
+}
+
+impl Unopened {
+    /// Notes HEADERS of the client. Those of a stream that is open are trailers.
+    pub(super) fn began(&self, id: u32) {
+        if id <= self.highest.get() {
+            return;
+        }
+        self.highest.set(id);
+        let mut ids = self.ids.borrow_mut();
+        if ids.len() < MAX_UNOPENED {
+            ids.push(id);
+        }
+    }
+
+    /// Notes that the library handed the stream over.
+    pub(super) fn accepted(&self, id: u32) {
+        self.take(id);
+    }
+
+    /// Notes a frame that went to the client and ends a stream the library has not handed over.
+    pub(super) fn answered(&self, id: u32, how: RefusedStream) {
+        if self.take(id) {
+            self.refused.borrow_mut().push(how);
+        }
+    }
+
+    /// Streams refused since this was last asked.
+    pub(super) fn take_refused(&self) -> Vec<RefusedStream> {
+        self.refused.take()
+    }
+
+    fn take(&self, id: u32) -> bool {
+        let mut ids = self.ids.borrow_mut();
+        let at = ids.iter().position(|known| *known == id);
+        at.map(|at| ids.swap_remove(at)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_refused_where_its_end_goes_before_it_was_accepted() {
+        let unopened = Unopened::default();
+        for id in [1, 3, 5, 7] {
+            unopened.began(id);
+        }
+        unopened.accepted(3);
+        unopened.answered(1, RefusedStream::Reset(1));
+        // An answer and trailers of an accepted stream.
+        unopened.answered(3, RefusedStream::Answered);
+        unopened.began(3);
+        unopened.answered(3, RefusedStream::Reset(8));
+        unopened.answered(5, RefusedStream::Answered);
+        assert_eq!(unopened.take_refused(), [RefusedStream::Reset(1), RefusedStream::Answered]);
+        assert!(unopened.take_refused().is_empty());
+        // Once is enough.
+        unopened.answered(5, RefusedStream::Reset(1));
+        assert!(unopened.take_refused().is_empty());
+    }
+
+    #[test]
+    fn streams_that_are_never_accepted_nor_refused_take_bounded_memory() {
+        let unopened = Unopened::default();
+        for id in 0..100_000 {
+            unopened.began(id * 2 + 1);
+        }
+        assert_eq!(unopened.ids.borrow().len(), MAX_UNOPENED);
+    }
+}
