@@ -127,6 +127,11 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             let at = own.or_else(|| find(&slot.idle, None))?;
             let mut idle = slot.idle.remove(at);
             if idle.until > now && idle.is_quiet_for(asked_by) {
+                // A request of the same client in between ends no wait: its answer may be the one to
+                // the body, and its own comes next.
+                if idle.settles.is_none_or(|(_, until)| until <= now) {
+                    idle.connection.note_settled();
+                }
                 return Some(idle.connection);
             }
             idle.connection.close();
@@ -403,6 +408,21 @@ mod tests {
             // It is passed over, not closed.
             let left = pool.take(&target, None, None, CLIENT, at);
             assert_eq!(left.is_some(), !expected, "{body} {asked_by:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_without_a_body_does_not_end_the_wait_after_one_with_a_body() {
+        let now = clock::monotonic();
+        let until = now + Duration::from_secs(60);
+        for (at, had_body) in [(now, true), (now + QUIET, false)] {
+            let (pool, target, connection, _kept) = after_a_request(true, None).await;
+            pool.give_back(&target, connection, None, CLIENT, until, now);
+            let mut connection = pool.take(&target, None, None, CLIENT, at).unwrap();
+            connection.begin(None);
+            assert_eq!(connection.had_body(), had_body);
+            pool.give_back(&target, connection, None, CLIENT, until, at);
+            assert_eq!(pool.take(&target, None, None, OTHER, at).is_none(), had_body);
         }
     }
 

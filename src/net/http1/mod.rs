@@ -76,7 +76,7 @@ pub struct Connection<B> {
     room: BytesMut,
     next_read: usize,
     keep_alive: bool,
-    /// Whether the last request had a body.
+    /// Whether a request had a body since the connection was last quiet for long enough.
     had_body: bool,
     place: Option<OwnedSemaphorePermit>,
     /// Whose it is, where its PROXY header said so. Boxed, for most have none.
@@ -127,14 +127,20 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         self.stream.is_quiet_by_now()
     }
 
-    /// Whether the last request had a body, which a target may have taken for a request.
+    /// Whether a request had a body, which a target may have taken for a request: the last one, or one
+    /// before it since [`Self::note_settled`].
     pub fn had_body(&self) -> bool {
         self.had_body
     }
 
+    /// Notes that the connection was quiet long enough for every answer to have come.
+    pub fn note_settled(&mut self) {
+        self.had_body = false;
+    }
+
     /// Begins an exchange.
     pub fn begin(&mut self, outbound: Option<Outbound<B>>) {
-        self.had_body = outbound.is_some();
+        self.had_body |= outbound.is_some();
         self.sending.begin(outbound);
         self.next_read = MIN_READ;
     }
