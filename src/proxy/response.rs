@@ -39,7 +39,9 @@ pub(super) fn answer(
     identity: &ClientIdentity,
     client_upgrade: Option<Upgrade>,
 ) -> Result<Answer, Failure> {
-    let Forwarded { response: mut head, side, placement, target, in_flight } = forwarded;
+    let Forwarded { response: mut head, side, target, in_flight } = forwarded;
+    // A copy, for the log is written to meanwhile.
+    let Some(placement) = exchange.log().placement.clone() else { return Err(Failure::NoRule) };
     let now = exchange.worker.now();
     let snapshot = Rc::clone(&exchange.snapshot);
     let group = &snapshot.groups[placement.group];

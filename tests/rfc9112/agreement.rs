@@ -121,6 +121,7 @@ pub fn request(bytes: &[u8]) {
     match (head::request(bytes, &allowed), parsed) {
         (Read::Whole(head), Ok(Some(length))) => {
             assert_eq!(length, head.length, "{what}");
+            assert!(head.lines <= BOUNDS.fields && length <= BOUNDS.bytes, "{what}");
             same_request(&request, &head, &what);
             written_request(&request, &head, &what);
             for cut in cuts(length) {
@@ -181,6 +182,8 @@ fn same_request(request: &Request, head: &RequestHead, what: &str) {
     }
     let rest = request.target().strip_prefix(&whole).expect(what);
     assert!(rest.is_empty() || rest.starts_with('#'), "{what}");
+    // The first `?` ends the path.
+    assert!(!request.path().contains(['?', '#']) && !request.query().contains('#'), "{what}");
 }
 
 /// What goes on to the target is the same message, by the grammar alone.
@@ -231,6 +234,7 @@ pub fn response(bytes: &[u8]) {
     match (head::response(bytes, &OF_RESPONSES), parsed) {
         (Read::Whole(head), Some(Some(length))) => {
             assert_eq!(length, head.length, "{what}");
+            assert!(head.lines <= MAX_FIELDS && length <= MAX_RESPONSE, "{what}");
             assert_eq!(response.status.as_u16(), head.status, "{what}");
             assert_eq!(response.reason(), head.reason, "{what}");
             assert_eq!(response.version == Version::HTTP_10, head.minor == 0, "{what}");
