@@ -192,10 +192,13 @@ impl Fields {
 
     /// Adds a field behind all others. A value with CR, LF or NUL is no value, and is not added.
     pub fn append(&mut self, name: Name, value: &[u8]) {
-        self.append_with(name, |line| line.extend_from_slice(value));
+        if is_value(value) {
+            self.append_with(name, |line| line.extend_from_slice(value));
+        }
     }
 
-    /// The same with a value that is written in place.
+    /// The same with a value that is written in place, which the caller makes of what is a value: of
+    /// values that are here, of its own text, of checked configuration.
     pub fn append_with(&mut self, name: Name, write: impl FnOnce(&mut Vec<u8>)) {
         debug_assert!(name != Name::Other, "a name without a number has a text");
         self.append_line(name, name.text().as_bytes(), write);
@@ -203,8 +206,10 @@ impl Fields {
 
     /// The same for any name, which must be a token.
     pub fn append_named(&mut self, name: &str, value: &[u8]) {
-        let known = Name::of(name.as_bytes());
-        self.append_line(known, name.as_bytes(), |line| line.extend_from_slice(value));
+        if is_value(value) {
+            let known = Name::of(name.as_bytes());
+            self.append_line(known, name.as_bytes(), |line| line.extend_from_slice(value));
+        }
     }
 
     /// Puts a field in the place of all others of its name, at the end.
@@ -269,11 +274,7 @@ impl Fields {
     /// Ends a line whose bytes from `line` on are in the buffer.
     fn end_line(&mut self, name: Name, [line, name_end, value]: [usize; 3]) {
         let value_end = self.bytes.len();
-        if name_end == line || scan::has_line_end(&self.bytes[value..]) {
-            debug_assert!(false, "a field that is none was to be written");
-            self.bytes.truncate(line);
-            return;
-        }
+        debug_assert!(name_end > line && !scan::has_line_end(&self.bytes[value..]));
         self.bytes.extend_from_slice(b"\r\n");
         self.push(name, [line, name_end, value, value_end, self.bytes.len()], true);
     }
@@ -433,6 +434,13 @@ impl Fields {
         }
         field.value_end = value_end as u32;
     }
+}
+
+/// Whether bytes can be a value: what ends lines is not in it.
+fn is_value(value: &[u8]) -> bool {
+    let is_value = !scan::has_line_end(value);
+    debug_assert!(is_value, "a value that is none was to be written");
+    is_value
 }
 
 impl fmt::Debug for Fields {

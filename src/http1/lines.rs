@@ -59,15 +59,12 @@ impl Fields {
                 [] | [b'\r'] => return Ok(End::NotYet),
                 _ => {}
             }
-            let name_end = scan::token_end(bytes, at);
-            if bytes.get(name_end) == Some(&b':')
-                && name_end > at
-                && let Some(begins) = value_begins(bytes, name_end + 1)
-                && let Some(b"\r\n") = bytes.get(begins.1..begins.1 + 2)
-                && !matches!(bytes[begins.1 - 1], b' ' | b'\t')
+            if let Some(name_end) = scan::colon(bytes, at)
+                && let Some(name) = token_name(&bytes[at..name_end])
+                && let Some((value, value_end)) = value_begins(bytes, name_end + 1)
+                && let Some(b"\r\n") = bytes.get(value_end..value_end + 2)
+                && !matches!(bytes[value_end - 1], b' ' | b'\t')
             {
-                let (value, value_end) = begins;
-                let name = Name::of(&bytes[at..name_end]);
                 let line = [at, name_end, value, value_end, value_end + 2].map(place);
                 self.note_line(name, line, is_usual_gap(&bytes[name_end + 1..value]));
                 at = value_end + 2;
@@ -275,6 +272,14 @@ fn note_value(value: &[u8], facts: &mut Facts) -> Facts {
 #[inline]
 fn is_usual_gap(blanks: &[u8]) -> bool {
     matches!(blanks, b" " | b"")
+}
+
+/// The number of a name; `None` where it is no token.
+#[inline]
+fn token_name(sent: &[u8]) -> Option<Name> {
+    // A known name is a token.
+    let name = Name::of(sent);
+    (name != Name::Other || scan::is_token(sent)).then_some(name)
 }
 
 /// Where a value begins and ends that is text throughout.

@@ -56,7 +56,17 @@ fn odd_bytes(word: u64, bound: u8) -> u64 {
 #[inline]
 fn first_odd(bytes: &[u8], from: usize, bound: u8) -> usize {
     let mut at = from;
-    while let Some(eight) = bytes.get(at..at + 8).and_then(|eight| eight.first_chunk::<8>()) {
+    // Long values are looked at in larger steps, which need no branch for each word.
+    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<32>()) {
+        let (eights, _) = block.as_chunks::<8>();
+        let odd =
+            eights.iter().fold(0, |odd, eight| odd | odd_bytes(u64::from_le_bytes(*eight), bound));
+        if odd != 0 {
+            break;
+        }
+        at += 32;
+    }
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let odd = odd_bytes(u64::from_le_bytes(*eight), bound);
         if odd != 0 {
             return at + (odd.trailing_zeros() / 8) as usize;
@@ -79,6 +89,29 @@ pub(super) fn text_end(bytes: &[u8], from: usize) -> usize {
 pub(super) fn visible_end(bytes: &[u8], from: usize) -> usize {
     first_odd(bytes, from, 0x21)
 }
+
+/// The index of the first colon at or behind `from`, among the bytes that a usual name may take.
+#[inline]
+pub(super) fn colon(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*eight) ^ (ONES * u64::from(b':'));
+        // The lowest mark is where the first colon is; those above it may be wrong.
+        let marks = word.wrapping_sub(ONES) & !word & TOPS;
+        if marks != 0 {
+            return Some(at + (marks.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+        if at - from >= MAX_USUAL_NAME {
+            return None;
+        }
+    }
+    let rest = bytes.get(at..)?;
+    rest.iter().position(|&byte| byte == b':').map(|found| at + found)
+}
+
+/// Longer names are read with the odd lines.
+const MAX_USUAL_NAME: usize = 64;
 
 /// The index behind the blanks at `from`.
 #[inline]
@@ -134,6 +167,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_colon_is_found_where_the_first_stands(
+            bytes in proptest::collection::vec(prop_oneof![10 => 0x38_u8..0x3d, 1 => any::<u8>()], 0..80),
+            from in 0_usize..4,
+        ) {
+            let from = from.min(bytes.len());
+            let first = bytes[from..].iter().position(|byte| *byte == b':').map(|at| from + at);
+            match colon(&bytes, from) {
+                None => prop_assert!(first.is_none_or(|at| at - from >= MAX_USUAL_NAME)),
+                found => prop_assert_eq!(found, first),
+            }
+        }
+
         #[test]
         fn a_line_end_is_found_wherever_it_stands(
             mut value in proptest::collection::vec(prop_oneof![Just(b'\t'), 0x20_u8..], 0..40),

@@ -94,11 +94,10 @@ fn own(exchange: &mut Exchange, page: Page, request_left: bool) -> Answer {
 enum Decided {
     /// The balancer answers it.
     Here(Page),
-    /// A target does. Boxed would cost an allocation; it is moved once.
+    /// A target does, of the group of the log's placement.
     Forward {
         outgoing: Outgoing,
         identity: ClientIdentity,
-        first: Placement,
         /// What the client may be answered with another protocol by.
         upgrade: Option<Upgrade>,
     },
@@ -110,13 +109,11 @@ async fn serve(
     upgrade: Option<Upgrade>,
 ) -> Result<Served, Failure> {
     // What is known before the request is sent is not kept while its answer is awaited.
-    let (outgoing, identity, first, upgrade) = match decide_on(exchange, body, upgrade)? {
+    let (outgoing, identity, upgrade) = match decide_on(exchange, body, upgrade)? {
         Decided::Here(page) => return Ok(Served::Here(page)),
-        Decided::Forward { outgoing, identity, first, upgrade } => {
-            (outgoing, identity, first, upgrade)
-        }
+        Decided::Forward { outgoing, identity, upgrade } => (outgoing, identity, upgrade),
     };
-    let forwarded = forward(exchange, &outgoing, first).await?;
+    let forwarded = forward(exchange, &outgoing).await?;
     response::answer(exchange, forwarded, outgoing, &identity, upgrade).map(Served::ByTarget)
 }
 
@@ -159,8 +156,8 @@ fn decide_on(
         &mut *exchange.worker.draw(),
     );
     exchange.log_mut().rule = decision.rule;
-    exchange.log_mut().group = decision.group;
-    let placement = match decision.outcome {
+    exchange.log_mut().group = decision.group.map(Box::new);
+    let mut placement = match decision.outcome {
         Outcome::NoRule => return Err(Failure::NoRule),
         Outcome::NoShare => return Err(Failure::NoShare),
         Outcome::Respond(fixed) => {
@@ -173,9 +170,10 @@ fn decide_on(
             return rewrite::redirect(exchange, redirect, &described, &authority, &identity)
                 .map(Decided::Here);
         }
-        Outcome::Forward(placement) => stay(placement, &conn.info, &snapshot),
+        Outcome::Forward(placement) => placement,
     };
     exchange.log_mut().action = "forward";
+    stay(&mut placement, &conn.info, &snapshot);
     let protocol = snapshot.groups[placement.group].settings.protocol;
     // HTTP/2 to its targets carries no WebSocket, as with ALB.
     let is_tunnel = matches!(upgrade, Some(Upgrade::Http2(_)));
@@ -197,7 +195,9 @@ fn decide_on(
     let asked = Asked { authority, names: seen.names, identity: &identity, rewritten };
     let (outgoing, hop) = request::outgoing(exchange, &asked, body, listener, &placement)?;
     let upgrade = upgrade.filter(|_| hop.websocket);
-    Ok(Decided::Forward { outgoing, identity, first: placement, upgrade })
+    // It stands in the log alone from here on: what is awaited with is moved for each request.
+    exchange.log_mut().placement = Some(placement);
+    Ok(Decided::Forward { outgoing, identity, upgrade })
 }
 
 /// Judges the head as it came, and drops fields with invalid names where the listener wants that.
@@ -215,7 +215,7 @@ fn see(exchange: &mut Exchange, listener: &Listener) -> Seen {
 
 /// The target with which the client has a connection of its own, where it has no pin: a handshake of
 /// NTLM goes on over the connection it began on, and not every client that speaks it keeps cookies.
-fn stay(mut placement: Placement, client: &ConnInfo, snapshot: &Snapshot) -> Placement {
+fn stay(placement: &mut Placement, client: &ConnInfo, snapshot: &Snapshot) {
     if client.owner().is_some() && placement.pinned.is_none() && placement.target.is_some() {
         let targets = &snapshot.groups[placement.group].targets;
         let own = targets.iter().position(|target| client.stays_with(&target.live));
@@ -225,20 +225,17 @@ fn stay(mut placement: Placement, client: &ConnInfo, snapshot: &Snapshot) -> Pla
         };
         placement.target = own.filter(serves).or(placement.target);
     }
-    placement
 }
 
 /// Tries the chosen target and, where nothing reached it, the next ones. A client's own target comes
 /// first for a while: at its cap the request waits for a place there, and where it refuses, for the
 /// dial that tries it again. Both waits together take no longer than the longer of the two.
-async fn forward(
-    exchange: &mut Exchange,
-    outgoing: &Outgoing,
-    first: Placement,
-) -> Result<Forwarded, Failure> {
+async fn forward(exchange: &mut Exchange, outgoing: &Outgoing) -> Result<Forwarded, Failure> {
     let snapshot = Rc::clone(&exchange.snapshot);
     let worker = Rc::clone(&exchange.worker);
+    let Some(first) = &exchange.log().placement else { return Err(Failure::NoRule) };
     let group_at = first.group;
+    let home = decide::once_there_is_a_place(first, &snapshot);
     let group = &snapshot.groups[group_at];
     let upstream = &group.settings.upstream;
     let announced = attempt::announcement(exchange, group);
@@ -246,9 +243,6 @@ async fn forward(
     let mut tried = Tried::NOBODY;
     let (mut latest, mut others) = (None, 0);
     let mut in_flight = None;
-    let home = decide::once_there_is_a_place(&first, &snapshot);
-    // It stands in the log alone: this future is moved for each request.
-    exchange.log_mut().placement = Some(first);
     if let Some(home) = home {
         let waited = Box::pin(wait_at_home(exchange, home, &mut tried, began)).await;
         in_flight = waited;

@@ -258,7 +258,7 @@ fn write_cookie(
 ) {
     let (picture, tokens) = (&exchange.snapshot, &exchange.info().tokens);
     let sealed = tokens.seal(picture, cookie.kind, &renewal.contents);
-    let token = sealed.as_str();
+    let token = sealed.as_bytes();
     let twin = cookie.twin.is_some() && cookie.settings.cors_twin.due(identity.came_over_tls);
     exchange.worker.with_date(renewal.expires, |date| {
         let dated = cookie.lifetime != Lifetime::Session;

@@ -206,7 +206,12 @@ impl WorkerCtx {
     pub fn give_back_request(&self, request: &mut Rc<Request>) {
         let is_small = request.fields.capacity() <= MAX_KEPT;
         let mut kept = self.requests.borrow_mut();
-        if kept.len() < MAX_POOLED && is_small && Rc::get_mut(request).is_some() {
+        if kept.len() < MAX_POOLED
+            && is_small
+            && let Some(only) = Rc::get_mut(request)
+        {
+            // Nothing of it may show in another exchange.
+            only.clear();
             let request = std::mem::replace(request, Rc::clone(&self.no_request));
             kept.push(request);
         }

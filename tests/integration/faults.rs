@@ -236,7 +236,7 @@ fn requests_no_target_should_see_are_refused_and_close() {
         ("POST / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\nContent-Length: 0\r\n\r\n", 417),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n", 400),
-        ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", 400),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 400),
     ] {
         let mut visitor = Visitor::of(world.address());
         visitor.send(request);

@@ -18,7 +18,15 @@ use std::collections::BTreeSet;
 const OF_REQUESTS: [(Leniency, Facts); 9] = [
     (Leniency::BareLf, Facts::BARE_LF),
     (Leniency::EmptyLinesFirst, Facts::LEADING_EMPTY_LINES),
-    (Leniency::OddBlanks, Facts::ODD_BLANKS),
+    (
+        Leniency::OddBlanks,
+        Facts::ODD_BLANKS
+            .and(Facts::TAB_BY_METHOD)
+            .and(Facts::TAB_BY_TARGET)
+            .and(Facts::TAB_FOR_SPACE)
+            .and(Facts::TAB_BEFORE_VERSION)
+            .and(Facts::BLANK_BEHIND_VERSION),
+    ),
     (Leniency::MinorVersion, Facts::MINOR_VERSION),
     (Leniency::Fragment, Facts::FRAGMENT),
     (Leniency::OddTarget, Facts::ODD_TARGET),

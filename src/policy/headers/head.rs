@@ -58,10 +58,12 @@ impl<'h> Authority<'h> {
     /// Without the port; empty when there is none.
     pub fn host(&self) -> &'h str {
         let text = self.text.unwrap_or_default();
-        match text.rfind(':') {
-            Some(colon) if !text[colon..].contains(']') => &text[..colon],
-            _ => text,
-        }
+        let literal = match text.starts_with('[') {
+            true => memchr::memchr(b']', text.as_bytes()).unwrap_or_default(),
+            false => 0,
+        };
+        let colon = memchr::memchr(b':', &text.as_bytes()[literal..]);
+        colon.map_or(text, |colon| &text[..literal + colon])
     }
 
     /// The port, where one is spelled.
@@ -157,7 +159,7 @@ pub fn is_host(text: &str) -> bool {
             Some((literal, port)) => (literal, port),
             None => return false,
         },
-        None => match text.find(':') {
+        None => match memchr::memchr(b':', text.as_bytes()) {
             Some(colon) => (&text[..colon], &text[colon..]),
             None => (text, ""),
         },
@@ -184,7 +186,7 @@ fn is_port(number: u64) -> bool {
 }
 
 fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// An address of a version to come, as `v1.x` (RFC 3986 section 3.2.2): a name like any other to the

@@ -17,6 +17,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::expiry::Expiry;
 use crate::proxy::failure::Failure;
 use crate::proxy::handle::{self, handle};
+use crate::proxy::partial_heads::PartialHead;
 use crate::proxy::recv_body::ClientBody;
 use crate::proxy::response_body::ResponseBody;
 use crate::proxy::tunnel::{self, TargetEnd, Upgrade};
@@ -171,15 +172,24 @@ impl Loop<'_> {
         });
         match race(&***conn, read).await {
             Ok(read) => read,
-            Err(Expiry::Head) => Err(NoHead::Failed(worker.take_request(), Failure::HeadTimeout)),
-            Err(Expiry::HeadsFull) => {
-                Err(NoHead::Failed(worker.take_request(), Failure::HeadsFull))
-            }
+            Err(Expiry::Head) => Err(self.unfinished(partial, Failure::HeadTimeout)),
+            Err(Expiry::HeadsFull) => Err(self.unfinished(partial, Failure::HeadsFull)),
             Err(_) => Err(NoHead::Silent),
         }
     }
 
-    fn begin_partial(&self, came: &[u8]) -> crate::proxy::partial_heads::PartialHead {
+    /// A head whose rest is not waited for any more, with its target as far as it was read.
+    fn unfinished(&self, partial: Option<PartialHead>, failure: Failure) -> NoHead {
+        let mut request = self.worker.take_request();
+        if let Some(head) = partial {
+            let bounds = Bounds { bytes: usize::MAX, fields: usize::MAX };
+            // It is no whole head; what is there of it is kept.
+            let _ = Rc::make_mut(&mut request).parse(&head.bytes, bounds);
+        }
+        NoHead::Failed(request, failure)
+    }
+
+    fn begin_partial(&self, came: &[u8]) -> PartialHead {
         if self.conn.state() != ConnState::Head {
             self.conn.enter(ConnState::Head, self.worker.now().monotonic);
         }
