@@ -129,14 +129,15 @@ impl Decoder {
                     return Ok(Some(Frame::data(data)));
                 }
                 State::ChunkEnd => {
-                    if self.take_line(input, 2)? {
+                    if self.take_line(input, LINE_END)?.ok_or(Malformed)? {
                         self.line_content().filter(|line| line.is_empty()).ok_or(Malformed)?;
                         self.line.clear();
                         self.state = State::ChunkSize;
                     }
                 }
                 State::ChunkSize => {
-                    if self.take_line(input, MAX_SIZE + MAX_EXTENSION + LINE_END)? {
+                    let longest = MAX_SIZE + MAX_EXTENSION + LINE_END;
+                    if self.take_line(input, longest)?.ok_or(Malformed)? {
                         let size = self.chunk_size()?;
                         self.line.clear();
                         self.state =
@@ -144,7 +145,7 @@ impl Decoder {
                     }
                 }
                 State::Trailers => {
-                    let Ok(is_line) = self.take_line(input, MAX_TRAILER) else {
+                    let Some(is_line) = self.take_line(input, MAX_TRAILER)? else {
                         self.lose_trailers(input)?;
                         return Ok(None);
                     };
@@ -211,16 +212,44 @@ impl Decoder {
         Ok(())
     }
 
-    /// Moves input to the end of a line into `line`; whether it is there.
-    fn take_line(&mut self, input: &mut Bytes, longest: usize) -> Result<bool, Malformed> {
+    /// Moves input to the end of a line into `line`; whether it is there, or `None` where the line is
+    /// longer than that.
+    ///
+    /// # Errors
+    /// When nothing that comes later makes it a line: the sender would wait for an answer in vain.
+    fn take_line(&mut self, input: &mut Bytes, longest: usize) -> Result<Option<bool>, Malformed> {
         let end = memchr::memchr(b'\n', input);
         let length = end.map_or(input.len(), |end| end + 1);
         if self.line.len() + length > longest {
-            return Err(Malformed);
+            return Ok(None);
         }
+        let from = self.line.len().saturating_sub(1);
         self.line.extend_from_slice(&input[..length]);
         input.advance(length);
-        Ok(end.is_some())
+        if end.is_none() && !self.may_become_line(from) {
+            return Err(Malformed);
+        }
+        Ok(Some(end.is_some()))
+    }
+
+    /// Whether the part of a line that came can become one, `from` where it is new.
+    fn may_become_line(&self, from: usize) -> bool {
+        // CR stands before LF alone, which is not there yet.
+        let cr = memchr::memchr(b'\r', &self.line[from..]);
+        if cr.is_some_and(|at| from + at + 1 < self.line.len()) {
+            return false;
+        }
+        let text = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+        match self.state {
+            State::ChunkEnd => text.is_empty(),
+            State::ChunkSize => {
+                let mut rest = text.iter().skip_while(|byte| byte.is_ascii_hexdigit());
+                let next = rest.find(|byte| !matches!(byte, b' ' | b'\t'));
+                text.first().is_some_and(u8::is_ascii_hexdigit)
+                    && next.is_none_or(|&byte| byte == b';')
+            }
+            _ => true,
+        }
     }
 
     /// The size in the line: digits, then nothing, blanks or an extension, which is checked and
@@ -350,6 +379,42 @@ mod tests {
             (trailers["x-sum"].as_bytes(), trailers["x-b"].as_bytes()),
             (&b"9"[..], &b"c"[..])
         );
+    }
+
+    #[test]
+    fn what_cannot_become_a_line_is_refused_before_the_line_ends() {
+        for (wire, expected) in [
+            ("0\r\n\r", true),
+            ("0\r\n\rx", false),
+            ("0\r\nx: y\r", true),
+            ("0\r\nx: y\rz", false),
+            ("3\r\nabc\r", true),
+            ("3\r\nabcd", false),
+            ("3\r\nabc\rd", false),
+            ("3 ", true),
+            ("3 \r", true),
+            ("3\rx", false),
+            ("3;a\rb", false),
+            ("3;a=", true),
+            ("3 4", false),
+            ("x", false),
+            (";", false),
+            ("\r", false),
+        ] {
+            for size in [1, wire.len()] {
+                let mut decoder = Decoder::new(Framing::Chunked, From::Client { lone_lf: false });
+                let is_borne = wire.as_bytes().chunks(size).all(|piece| {
+                    let mut input = Bytes::copy_from_slice(piece);
+                    while let Ok(frame) = decoder.decode(&mut input) {
+                        if frame.is_none() {
+                            return true;
+                        }
+                    }
+                    false
+                });
+                assert_eq!(is_borne, expected, "{wire:?} by {size}");
+            }
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Fields {
                 && !matches!(bytes[value_end - 1], b' ' | b'\t')
             {
                 let line = [at, name_end, value, value_end, value_end + 2].map(place);
-                self.note_line(name, line, true);
+                self.note_line(name, line, is_usual_gap(&bytes[name_end + 1..value]));
                 at = value_end + 2;
             } else {
                 match self.read_odd_field(bytes, at, &place, facts) {
@@ -156,8 +156,11 @@ impl Fields {
                     facts.note(Facts::BLANK_BEHIND_FRAMING);
                 }
             }
-            let is_plain =
-                line_end + 2 == end && value_end == line_end && !is_spaced && !is_control;
+            let is_plain = line_end + 2 == end
+                && value_end == line_end
+                && !is_spaced
+                && !is_control
+                && is_usual_gap(&bytes[colon + 1..value]);
             self.note_line(name, [at, name_end, value, value_end, end].map(place), is_plain);
         }
         Odd::Field(end)
@@ -262,6 +265,13 @@ fn note_value(value: &[u8], facts: &mut Facts) -> Facts {
     }
     facts.note(found);
     found
+}
+
+/// Whether these blanks between a colon and a value are written on as they came: more of them, or a tab,
+/// say nothing, and a target may not expect them before a length.
+#[inline]
+fn is_usual_gap(blanks: &[u8]) -> bool {
+    matches!(blanks, b" " | b"")
 }
 
 /// The number of a name; `None` where it is no token.

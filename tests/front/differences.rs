@@ -11,6 +11,8 @@ const SHOWN: usize = 5;
 struct Entry {
     cases: Vec<(String, usize)>,
     aspects: Option<Vec<String>>,
+    old: Option<Vec<String>>,
+    new: Option<Vec<String>>,
     statuses: Option<Vec<u16>>,
     requests: Option<usize>,
     end: Option<String>,
@@ -22,10 +24,12 @@ struct Entry {
 
 pub struct Differences(Vec<Entry>);
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 12] = [
     "cases",
     "reason",
     "aspects",
+    "old",
+    "new",
     "statuses",
     "requests",
     "end",
@@ -62,11 +66,7 @@ impl Differences {
                 continue;
             }
             let aspects = differing(old, new);
-            let mut is_wanted = false;
-            for entry in &mut self.0 {
-                is_wanted |= entry.takes(name, old, new, &aspects);
-            }
-            if is_wanted {
+            if self.excuse(name, old, new) {
                 wanted += 1;
                 continue;
             }
@@ -138,6 +138,29 @@ impl Differences {
     }
 }
 
+impl Differences {
+    /// Whether each line in which the outcomes differ is one that an entry excuses.
+    fn excuse(&mut self, name: &str, old: &Outcome, new: &Outcome) -> bool {
+        let lines = differing_lines(old, new);
+        let mut left: Vec<&Line> = lines.iter().collect();
+        let mut used = Vec::new();
+        for (at, entry) in self.0.iter().enumerate() {
+            if entry.is_of(name) && entry.holds(old, new) && lines.iter().any(|l| entry.takes(l)) {
+                used.push(at);
+                left.retain(|line| !entry.takes(line));
+            }
+        }
+        if !left.is_empty() || lines.is_empty() {
+            return false;
+        }
+        for at in used {
+            let named = self.0[at].cases.iter_mut().filter(|(pattern, _)| matches(pattern, name));
+            named.for_each(|(_, count)| *count += 1);
+        }
+        true
+    }
+}
+
 impl Entry {
     fn of(table: &Table) -> Self {
         for key in table.keys() {
@@ -163,6 +186,8 @@ impl Entry {
         let entry = Self {
             cases: texts("cases").expect("cases").into_iter().map(|case| (case, 0)).collect(),
             aspects: texts("aspects"),
+            old: texts("old"),
+            new: texts("new"),
             statuses: statuses("statuses"),
             requests: number("requests"),
             end: text("end"),
@@ -173,6 +198,8 @@ impl Entry {
         };
         assert!(
             entry.aspects.is_some()
+                || entry.old.is_some()
+                || entry.new.is_some()
                 || entry.statuses.is_some()
                 || entry.requests.is_some()
                 || entry.end.is_some()
@@ -182,32 +209,67 @@ impl Entry {
         entry
     }
 
-    fn takes(
-        &mut self,
-        name: &str,
-        old: &Outcome,
-        new: &Outcome,
-        aspects: &BTreeSet<String>,
-    ) -> bool {
-        let end = |outcome: &Outcome| outcome.all("end").next().map(str::to_owned);
-        let is_said =
-            self.aspects.as_ref().is_none_or(|said| aspects.iter().all(|a| said.contains(a)))
-                && self.statuses.as_ref().is_none_or(|said| *said == new.statuses())
-                && self.requests.is_none_or(|said| said == new.requests())
-                && self.end.as_ref().is_none_or(|said| Some(said) == end(new).as_ref())
-                && self.outcome.as_ref().is_none_or(|said| said.trim() == plain(new, "").trim())
-                && self.old_statuses.as_ref().is_none_or(|said| *said == old.statuses())
-                && self.old_requests.is_none_or(|said| said == old.requests())
-                && self.old_end.as_ref().is_none_or(|said| Some(said) == end(old).as_ref());
-        let mut takes = false;
-        for (pattern, count) in self.cases.iter_mut().filter(|_| is_said) {
-            if matches(pattern, name) {
-                *count += 1;
-                takes = true;
-            }
-        }
-        takes
+    fn is_of(&self, name: &str) -> bool {
+        self.cases.iter().any(|(pattern, _)| matches(pattern, name))
     }
+
+    /// Whether the outcomes are those the entry is about.
+    fn holds(&self, old: &Outcome, new: &Outcome) -> bool {
+        let end = |outcome: &Outcome| outcome.all("end").next().map(str::to_owned);
+        self.statuses.as_ref().is_none_or(|said| *said == new.statuses())
+            && self.requests.is_none_or(|said| said == new.requests())
+            && self.end.as_ref().is_none_or(|said| Some(said) == end(new).as_ref())
+            && self.outcome.as_ref().is_none_or(|said| said.trim() == plain(new, "").trim())
+            && self.old_statuses.as_ref().is_none_or(|said| *said == old.statuses())
+            && self.old_requests.is_none_or(|said| said == old.requests())
+            && self.old_end.as_ref().is_none_or(|said| Some(said) == end(old).as_ref())
+    }
+
+    /// Whether the entry excuses this line: any where it says nothing of lines.
+    fn takes(&self, line: &Line) -> bool {
+        if self.aspects.is_none() && self.old.is_none() && self.new.is_none() {
+            return true;
+        }
+        let patterns = if line.is_new { &self.new } else { &self.old };
+        let fits = |pattern: &String| matches(pattern, &line.text);
+        let of_aspect = |aspect: &String| line.text.split(' ').next() == Some(aspect);
+        patterns.iter().flatten().any(fits) || self.aspects.iter().flatten().any(of_aspect)
+    }
+}
+
+/// A line of one outcome that the other has not.
+struct Line {
+    is_new: bool,
+    /// The aspect, and the value.
+    text: String,
+}
+
+/// All such lines; a line that stands elsewhere only differs on both sides.
+fn differing_lines(old: &Outcome, new: &Outcome) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for aspect in differing(old, new) {
+        let values = |outcome: &Outcome| outcome.all(&aspect).map(str::to_owned).collect();
+        let (before, after): (Vec<String>, Vec<String>) = (values(old), values(new));
+        let mut left = after.clone();
+        let mut gone = before.clone();
+        gone.retain(|value| match left.iter().position(|other| other == value) {
+            Some(at) => {
+                left.remove(at);
+                false
+            }
+            None => true,
+        });
+        if gone.is_empty() && left.is_empty() {
+            (gone, left) = (before, after);
+        }
+        let line = |is_new| {
+            let aspect = &aspect;
+            move |value: String| Line { is_new, text: format!("{aspect} {value}") }
+        };
+        lines.extend(gone.into_iter().map(line(false)));
+        lines.extend(left.into_iter().map(line(true)));
+    }
+    lines
 }
 
 /// True if `name` fits `pattern`, in which `*` stands for any text.
@@ -266,12 +328,23 @@ fn an_entry_takes_what_it_says_and_nothing_else() {
         judged("cases = [\"*\"]\noutcome = \"end closed\\nanswer.1 HTTP/1.1 400 Bad Request\""),
         ""
     );
+    // Two entries may share the lines of a case.
+    assert_eq!(
+        judged(
+            "cases = [\"d/*\"]\nold = [\"end open\"]\nnew = [\"end closed\"]\n\
+             [[difference]]\nreason = \"r\"\ncases = [\"*\"]\n\
+             old = [\"answer * 200 OK\"]\nnew = [\"answer * 400 *\"]"
+        ),
+        ""
+    );
     for other in [
         "cases = [\"d/*\"]\nstatuses = [408]",
         "cases = [\"d/a\"]\nstatuses = [400]",
         "cases = [\"d/*\"]\naspects = [\"end\"]",
         "cases = [\"d/*\"]\nstatuses = [400]\nold_statuses = [204]",
         "cases = [\"d/*\"]\nrequests = 1",
+        "cases = [\"*\"]\nold = [\"end open\", \"answer *\"]\nnew = [\"end closed\"]",
+        "cases = [\"*\"]\nnew = [\"end *\", \"answer * 400 *\"]",
     ] {
         let report = judged(other);
         assert!(report.contains("1 differences that nothing excuses"), "{other}: {report}");

@@ -151,8 +151,6 @@ fn attack(
 }
 
 #[test]
-#[ignore = "a connection to a target is used again at once after a request with a body: one victim in \
-            five is hit; the mark goes when such connections are held back or closed"]
 fn the_answer_to_a_body_taken_for_a_request_meets_no_other_client() {
     let target = Careless::start();
     let world = World::of_text(&format!(

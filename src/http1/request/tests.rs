@@ -91,6 +91,8 @@ fn odd_spellings_are_noted_and_written_as_rfc_9112_has_them() {
         ),
         ("GET / HTTP/1.1\r\nA: \u{e9}\r\n\r\n", Facts::OBS_TEXT, "A: \u{e9}\r\n"),
         ("GET / HTTP/1.1\r\nA:  b \t\r\nC:\r\n\r\n", Facts::NONE, "A: b\r\nC:\r\n"),
+        ("GET / HTTP/1.1\r\nA:b\r\nC:  d\r\n\r\n", Facts::NONE, "A:b\r\nC: d\r\n"),
+        ("GET / HTTP/1.1\r\nContent-Length:\t5\r\n\r\n", Facts::NONE, "Content-Length: 5\r\n"),
     ] {
         let (request, parsed) = parse(head.as_bytes());
         assert_eq!(parsed, Ok(Some(head.len())), "{head:?}");
