@@ -12,50 +12,78 @@ macro_rules! facts {
         enum Bit { $($name),* }
 
         impl Facts {
-            $($(#[$doc])* pub const $name: Facts = Facts(1 << Bit::$name as u32);)*
+            $($(#[$doc])* pub const $name: Facts = Facts(1 << Bit::$name as u8);)*
         }
     };
 }
 
 /// A set of facts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Facts(u32);
+pub struct Facts(u64);
 
 facts! {
     /// A line of the head ends with LF alone (RFC 9112 section 2.2).
     BARE_LF
     /// Empty lines stand before the request line (RFC 9112 section 2.2).
     LEADING_EMPTY_LINES
-    /// More than one blank, or a tab, parts the request line, or a blank ends it.
+    /// More spaces than two stand in the request line before its version.
     ODD_BLANKS
+    /// A tab stands before the first space of the request line.
+    TAB_BY_METHOD
+    /// A tab stands before or behind the target.
+    TAB_BY_TARGET
+    /// A tab parts the target and the version, behind two spaces: some read both as the version.
+    TAB_FOR_SPACE
+    /// A tab stands before the version.
+    TAB_BEFORE_VERSION
+    /// A blank stands behind the version.
+    BLANK_BEHIND_VERSION
+    /// The request line has no target.
+    NO_TARGET
     /// The request line has no version (HTTP/0.9).
     NO_VERSION
+    /// The version is HTTP/0.9, which has none.
+    OLD_VERSION
     /// The version is 1.2 to 1.9, read as 1.1 (RFC 9110 section 2.5).
     MINOR_VERSION
+    /// The version is none of HTTP/1.
+    BAD_VERSION
+    /// The method holds a byte that no token has.
+    BAD_METHOD
     /// The target holds `#`.
     FRAGMENT
     /// The target holds a byte that RFC 3986 allows in no URI, and this codec sends on as it came.
     ODD_TARGET
-    /// The target holds a byte above 0x7e or a control byte.
+    /// The target holds a byte that is not visible ASCII.
     BAD_TARGET
+    /// Such a byte is a control byte.
+    CONTROL_IN_TARGET
+    /// Such a control byte is NUL or CR.
+    NUL_IN_TARGET
     /// A blank stands between a name and its colon (RFC 9112 section 5.1).
     BLANK_BEFORE_COLON
+    /// Such a name is Content-Length or Transfer-Encoding.
+    BLANK_BEHIND_FRAMING
     /// A line begins with a blank and goes on with the value of the line before (`obs-fold`).
     FOLDED
+    /// Such a line goes on with another field than Content-Type, or with none.
+    FOLDED_BEYOND_TYPE
     /// A line has no colon.
     NO_COLON
     /// A name is empty.
     EMPTY_NAME
     /// A name holds a byte that no token has.
     BAD_NAME
-    /// A value holds NUL, CR or another control byte.
+    /// A value holds a control byte other than the tab.
     CONTROL_IN_VALUE
+    /// Such a byte is NUL or CR.
+    NUL_IN_VALUE
+    /// Content-Length is folded, or holds a control byte.
+    ODD_LENGTH
+    /// Transfer-Encoding is folded, or holds a control byte.
+    ODD_CODINGS
     /// A value holds a byte above 0x7f (`obs-text`).
     OBS_TEXT
-    /// The method holds a byte that no token has.
-    BAD_METHOD
-    /// The version is none of HTTP/1.
-    BAD_VERSION
 }
 
 impl Facts {

@@ -21,6 +21,8 @@ struct Field {
     is_removed: bool,
     /// Whether the line may be written as it stands: name, colon, value, CRLF.
     is_plain: bool,
+    /// Whether it is no field here, and one to other parsers. Such a line is removed, too.
+    is_doubtful: bool,
 }
 
 /// Fields in the order they came. A value is any bytes but CR, LF and NUL.
@@ -130,6 +132,13 @@ impl Fields {
         kept.map(|field| (field.name, self.name(field), self.value(field)))
     }
 
+    /// Lines that are no fields, and that other parsers may take for some: folded ones with a colon,
+    /// and, in a head that was refused, those for which it was. Name and value as they were sent.
+    pub fn doubtful(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let lines = self.list.iter().filter(|field| field.is_doubtful);
+        lines.map(|field| (self.name(field), self.value(field)))
+    }
+
     /// The names without a number, as they were sent.
     #[inline]
     pub fn unknown_names(&self) -> impl Iterator<Item = &[u8]> {
@@ -183,10 +192,13 @@ impl Fields {
 
     /// Adds a field behind all others. A value with CR, LF or NUL is no value, and is not added.
     pub fn append(&mut self, name: Name, value: &[u8]) {
-        self.append_with(name, |line| line.extend_from_slice(value));
+        if is_value(value) {
+            self.append_with(name, |line| line.extend_from_slice(value));
+        }
     }
 
-    /// The same with a value that is written in place.
+    /// The same with a value that is written in place, which the caller makes of what is a value: of
+    /// values that are here, of its own text, of checked configuration.
     pub fn append_with(&mut self, name: Name, write: impl FnOnce(&mut Vec<u8>)) {
         debug_assert!(name != Name::Other, "a name without a number has a text");
         self.append_line(name, name.text().as_bytes(), write);
@@ -194,8 +206,10 @@ impl Fields {
 
     /// The same for any name, which must be a token.
     pub fn append_named(&mut self, name: &str, value: &[u8]) {
-        let known = Name::of(name.as_bytes());
-        self.append_line(known, name.as_bytes(), |line| line.extend_from_slice(value));
+        if is_value(value) {
+            let known = Name::of(name.as_bytes());
+            self.append_line(known, name.as_bytes(), |line| line.extend_from_slice(value));
+        }
     }
 
     /// Puts a field in the place of all others of its name, at the end.
@@ -260,11 +274,7 @@ impl Fields {
     /// Ends a line whose bytes from `line` on are in the buffer.
     fn end_line(&mut self, name: Name, [line, name_end, value]: [usize; 3]) {
         let value_end = self.bytes.len();
-        if name_end == line || scan::has_line_end(&self.bytes[value..]) {
-            debug_assert!(false, "a field that is none was to be written");
-            self.bytes.truncate(line);
-            return;
-        }
+        debug_assert!(name_end > line && !scan::has_line_end(&self.bytes[value..]));
         self.bytes.extend_from_slice(b"\r\n");
         self.push(name, [line, name_end, value, value_end, self.bytes.len()], true);
     }
@@ -272,8 +282,17 @@ impl Fields {
     fn push(&mut self, name: Name, at: [usize; 5], is_plain: bool) {
         // A head is far below 4 GiB: `limits.header_bytes` bounds it.
         let [line, name_end, value, value_end, end] = at.map(|at| at as u32);
-        let is_removed = false;
-        self.list.push(Field { line, name_end, value, value_end, end, name, is_removed, is_plain });
+        self.list.push(Field {
+            line,
+            name_end,
+            value,
+            value_end,
+            end,
+            name,
+            is_removed: false,
+            is_plain,
+            is_doubtful: false,
+        });
         if name != Name::Other {
             self.repeated |= self.present & name.bit();
             self.present |= name.bit();
@@ -347,7 +366,7 @@ impl Fields {
     /// line ends of folded lines included. Those at its ends are then blanks around it.
     pub(super) fn blank_controls(&mut self) {
         let Self { bytes, list, .. } = self;
-        for field in list.iter_mut().filter(|field| !field.is_plain) {
+        for field in list.iter_mut().filter(|field| !field.is_plain && !field.is_doubtful) {
             let value = &mut bytes[field.value as usize..field.value_end as usize];
             for byte in value.iter_mut().filter(|byte| **byte != b'\t' && byte.is_ascii_control()) {
                 *byte = b' ';
@@ -373,17 +392,55 @@ impl Fields {
         self.received = self.list.len();
     }
 
+    /// Notes a line that is no field here and may be one elsewhere.
+    #[cold]
+    pub(super) fn note_doubtful(&mut self, at: [usize; 5]) {
+        let [line, name_end, value, value_end, end] = at.map(|at| at as u32);
+        let name = Name::Other;
+        let (is_removed, is_plain, is_doubtful) = (true, false, true);
+        let list = &mut self.list;
+        list.push(Field {
+            line,
+            name_end,
+            value,
+            value_end,
+            end,
+            name,
+            is_removed,
+            is_plain,
+            is_doubtful,
+        });
+        self.received = list.len();
+    }
+
+    /// The name of the last field.
+    pub(super) fn last_name(&self) -> Option<Name> {
+        let field = self.list.iter().rev().find(|field| !field.is_doubtful);
+        field.map(|field| field.name)
+    }
+
     /// Joins what follows to the value of the last field, from which a folded line parts it. The line
     /// end between them is blanked with the controls (RFC 9112 section 5.2).
     pub(super) fn fold(&mut self, begins: usize, value_end: usize, end: usize) {
-        let Some(field) = self.list.last_mut() else { return };
+        let last = self.list.iter_mut().rev().find(|field| !field.is_doubtful);
+        let Some(field) = last else { return };
+        field.end = end as u32;
+        field.is_plain = false;
+        if begins == value_end {
+            return;
+        }
         if field.value == field.value_end {
             field.value = begins as u32;
         }
         field.value_end = value_end as u32;
-        field.end = end as u32;
-        field.is_plain = false;
     }
+}
+
+/// Whether bytes can be a value: what ends lines is not in it.
+fn is_value(value: &[u8]) -> bool {
+    let is_value = !scan::has_line_end(value);
+    debug_assert!(is_value, "a value that is none was to be written");
+    is_value
 }
 
 impl fmt::Debug for Fields {
@@ -416,7 +473,7 @@ impl NameSet {
 }
 
 /// For tests and for messages made here: fields of these names and values.
-impl<'f, N: AsRef<str>, V: AsRef<[u8]> + 'f> FromIterator<(N, V)> for Fields {
+impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Fields {
     fn from_iter<T: IntoIterator<Item = (N, V)>>(fields: T) -> Self {
         let mut made = Self::default();
         for (name, value) in fields {

@@ -11,7 +11,8 @@ impl Fields {
     /// behind it, or `None` where it is not there yet.
     ///
     /// # Errors
-    /// When a line is no field, or there are more than `most`.
+    /// When a line is no field, or there are more than `most`. Where a line is none, the lines that
+    /// are there are kept, for the log.
     pub(super) fn read(
         &mut self,
         bytes: &[u8],
@@ -19,29 +20,30 @@ impl Fields {
         most: usize,
         facts: &mut Facts,
     ) -> Result<Option<usize>, BadHead> {
-        match self.note_lines(bytes, first, most, facts) {
-            Ok(Some((end, length))) => {
-                self.take(&bytes[first..end]);
-                if facts.has(Facts::FOLDED.and(Facts::CONTROL_IN_VALUE)) {
-                    self.blank_controls();
-                }
-                Ok(Some(length))
+        let end = self.note_lines(bytes, first, most, facts);
+        if let Ok(End::Whole(end, _) | End::Broken(end)) = end {
+            self.take(&bytes[first..end]);
+            if facts.has(Facts::FOLDED.and(Facts::CONTROL_IN_VALUE)) {
+                self.blank_controls();
             }
-            unfinished => {
-                self.forget_lines();
-                unfinished.map(|_| None)
-            }
+        } else {
+            self.forget_lines();
+        }
+        match end? {
+            End::Whole(_, length) => Ok(Some(length)),
+            End::NotYet => Ok(None),
+            End::Broken(_) => Err(BadHead::Malformed),
         }
     }
 
-    /// Notes the lines; where the empty line begins, and what is behind it.
+    /// Notes the lines.
     fn note_lines(
         &mut self,
         bytes: &[u8],
         first: usize,
         most: usize,
         facts: &mut Facts,
-    ) -> Result<Option<(usize, usize)>, BadHead> {
+    ) -> Result<End, BadHead> {
         // What was taken before stands in front of these lines in the buffer.
         let taken = self.bytes().len();
         let place = |at: usize| taken + at - first;
@@ -49,32 +51,28 @@ impl Fields {
         let mut count = 0;
         loop {
             match &bytes[at..] {
-                [b'\r', b'\n', ..] => {
-                    return Ok(Some((at, at + 2)));
-                }
+                [b'\r', b'\n', ..] => return Ok(End::Whole(at, at + 2)),
                 [b'\n', ..] => {
                     facts.note(Facts::BARE_LF);
-                    return Ok(Some((at, at + 1)));
+                    return Ok(End::Whole(at, at + 1));
                 }
-                [] | [b'\r'] => return Ok(None),
+                [] | [b'\r'] => return Ok(End::NotYet),
                 _ => {}
             }
-            let name_end = scan::token_end(bytes, at);
-            if bytes.get(name_end) == Some(&b':')
-                && name_end > at
-                && let Some(begins) = value_begins(bytes, name_end + 1)
-                && let Some(b"\r\n") = bytes.get(begins.1..begins.1 + 2)
-                && !matches!(bytes[begins.1 - 1], b' ' | b'\t')
+            if let Some(name_end) = scan::colon(bytes, at)
+                && let Some(name) = token_name(&bytes[at..name_end])
+                && let Some((value, value_end)) = value_begins(bytes, name_end + 1)
+                && let Some(b"\r\n") = bytes.get(value_end..value_end + 2)
+                && !matches!(bytes[value_end - 1], b' ' | b'\t')
             {
-                let (value, value_end) = begins;
-                let name = Name::of(&bytes[at..name_end]);
                 let line = [at, name_end, value, value_end, value_end + 2].map(place);
                 self.note_line(name, line, true);
                 at = value_end + 2;
             } else {
-                match self.read_odd_field(bytes, at, &place, facts)? {
-                    Some(next) => at = next,
-                    None => return Ok(None),
+                match self.read_odd_field(bytes, at, &place, facts) {
+                    Odd::Field(next) => at = next,
+                    Odd::NotYet => return Ok(End::NotYet),
+                    Odd::NoField => return Ok(self.note_rest(bytes, at, &place, most, facts)),
                 }
             }
             count += 1;
@@ -93,73 +91,185 @@ impl Fields {
         at: usize,
         place: &impl Fn(usize) -> usize,
         facts: &mut Facts,
-    ) -> Result<Option<usize>, BadHead> {
+    ) -> Odd {
         let name_end = scan::token_end(bytes, at);
         let is_folded = matches!(bytes[at], b' ' | b'\t');
         let colon = scan::skip_blanks(bytes, name_end);
         if !is_folded && name_end == at {
-            facts.note(if bytes[at] == b':' { Facts::EMPTY_NAME } else { Facts::BAD_NAME });
-            return Err(BadHead::Malformed);
+            return Odd::NoField;
         }
         let Some(found) = memchr::memchr(b'\n', &bytes[at..]) else {
             return match bytes.get(colon) {
-                Some(b':' | b'\r') | None => Ok(None),
-                Some(_) if is_folded => Ok(None),
-                Some(_) => {
-                    facts.note(Facts::BAD_NAME);
-                    Err(BadHead::Malformed)
-                }
+                Some(b':' | b'\r') | None => Odd::NotYet,
+                Some(_) if is_folded => Odd::NotYet,
+                Some(_) => Odd::NoField,
             };
         };
         let end = at + found + 1;
-        let line_end = match bytes[at..end - 1].strip_suffix(b"\r") {
-            Some(line) => at + line.len(),
-            None => {
-                facts.note(Facts::BARE_LF);
-                end - 1
-            }
-        };
+        let line_end = end - 1 - usize::from(bytes[at..end - 1].ends_with(b"\r"));
         let value_from = if is_folded {
+            // Where nothing stands before it, there is nothing it could go on with.
             if self.is_empty() {
-                // Nothing stands before it that it could go on with.
-                facts.note(Facts::BAD_NAME);
-                return Err(BadHead::Malformed);
+                return Odd::NoField;
             }
-            facts.note(Facts::FOLDED);
             at
         } else if bytes.get(colon) == Some(&b':') && colon < line_end {
-            if colon > name_end {
-                facts.note(Facts::BLANK_BEFORE_COLON);
-            }
             colon + 1
         } else {
-            let has_colon = bytes[at..line_end].contains(&b':');
-            facts.note(if has_colon { Facts::BAD_NAME } else { Facts::NO_COLON });
-            return Err(BadHead::Malformed);
+            return Odd::NoField;
         };
+        if line_end + 2 != end {
+            facts.note(Facts::BARE_LF);
+        }
         let value = scan::skip_blanks(&bytes[..line_end], value_from);
         let trailing = bytes[value..line_end].iter().rev();
         let trailing = trailing.take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         let value_end = line_end - trailing;
-        let mut is_plain = line_end + 2 == end && value_end == line_end && colon == name_end;
-        for &byte in &bytes[value..value_end] {
-            match byte {
-                0x80.. => facts.note(Facts::OBS_TEXT),
-                0..0x20 | 0x7f if byte != b'\t' => {
-                    facts.note(Facts::CONTROL_IN_VALUE);
-                    is_plain = false;
-                }
-                _ => {}
-            }
+        let name = match self.last_name() {
+            Some(last) if is_folded => last,
+            _ => Name::of(&bytes[at..name_end]),
+        };
+        let odd = note_value(&bytes[value..value_end], facts);
+        let is_control = odd.has(Facts::CONTROL_IN_VALUE);
+        if is_control || is_folded {
+            facts.note(match name {
+                Name::ContentLength => Facts::ODD_LENGTH,
+                Name::TransferEncoding => Facts::ODD_CODINGS,
+                _ => Facts::NONE,
+            });
         }
         if is_folded {
+            facts.note(Facts::FOLDED);
+            // With a blank behind it, the name is none to some.
+            if name != Name::ContentType || facts.has(Facts::BLANK_BEFORE_COLON) {
+                facts.note(Facts::FOLDED_BEYOND_TYPE);
+                if bytes[at..line_end].contains(&b':') {
+                    self.note_no_field(bytes, [at, line_end, end], place);
+                }
+            }
             self.fold(place(value), place(value_end), place(end));
         } else {
-            let name = Name::of(&bytes[at..name_end]);
+            let is_spaced = colon > name_end;
+            if is_spaced {
+                facts.note(Facts::BLANK_BEFORE_COLON);
+                if matches!(name, Name::ContentLength | Name::TransferEncoding) {
+                    facts.note(Facts::BLANK_BEHIND_FRAMING);
+                }
+            }
+            let is_plain =
+                line_end + 2 == end && value_end == line_end && !is_spaced && !is_control;
             self.note_line(name, [at, name_end, value, value_end, end].map(place), is_plain);
         }
-        Ok(Some(end))
+        Odd::Field(end)
     }
+
+    /// Notes what is there from a line on that is no field, for the log: the head is refused, and
+    /// nothing is waited for.
+    #[cold]
+    fn note_rest(
+        &mut self,
+        bytes: &[u8],
+        from: usize,
+        place: &impl Fn(usize) -> usize,
+        most: usize,
+        facts: &mut Facts,
+    ) -> End {
+        let mut at = from;
+        for _ in 0..most {
+            if let [] | [b'\n', ..] | [b'\r', b'\n', ..] | [b'\r'] = &bytes[at..] {
+                break;
+            }
+            match self.read_odd_field(bytes, at, place, facts) {
+                Odd::Field(next) => {
+                    at = next;
+                    continue;
+                }
+                // Half a line says nothing more.
+                Odd::NotYet => break,
+                Odd::NoField => {}
+            }
+            let found = memchr::memchr(b'\n', &bytes[at..]);
+            let end = found.map_or(bytes.len(), |found| at + found + 1);
+            let line = &bytes[at..end];
+            let line_end = match line.strip_suffix(b"\n") {
+                Some(line) if line.ends_with(b"\r") => end - 2,
+                Some(_) => {
+                    facts.note(Facts::BARE_LF);
+                    end - 1
+                }
+                None => end,
+            };
+            let is_folded = matches!(bytes[at], b' ' | b'\t');
+            facts.note(match memchr::memchr(b':', &bytes[at..line_end]) {
+                Some(0) => Facts::EMPTY_NAME,
+                // A line that is not all there may have one yet.
+                None if found.is_some() && !is_folded => Facts::NO_COLON,
+                _ => Facts::BAD_NAME,
+            });
+            if is_folded {
+                facts.note(Facts::FOLDED.and(Facts::FOLDED_BEYOND_TYPE));
+            }
+            self.note_no_field(bytes, [at, line_end, end], place);
+            at = end;
+        }
+        End::Broken(at)
+    }
+
+    /// Notes a line as others may read it: the name up to the first colon, blanks included.
+    fn note_no_field(
+        &mut self,
+        bytes: &[u8],
+        [at, line_end, end]: [usize; 3],
+        place: &impl Fn(usize) -> usize,
+    ) {
+        let colon = memchr::memchr(b':', &bytes[at..line_end]).map_or(line_end, |found| at + found);
+        let value = (colon + 1).min(line_end);
+        self.note_doubtful([at, colon, value, line_end, end].map(place));
+    }
+}
+
+/// How the lines end.
+enum End {
+    /// The empty line begins here, and ends there.
+    Whole(usize, usize),
+    /// It is not there yet.
+    NotYet,
+    /// A line is no field. So far the lines were looked at.
+    Broken(usize),
+}
+
+/// What a line is that is none of the usual.
+enum Odd {
+    /// A field, and where the next line begins.
+    Field(usize),
+    /// The line is not all there.
+    NotYet,
+    /// It is none.
+    NoField,
+}
+
+/// Notes bytes of a value that are not text; those facts alone.
+fn note_value(value: &[u8], facts: &mut Facts) -> Facts {
+    let mut found = Facts::NONE;
+    for &byte in value {
+        found.note(match byte {
+            0x80.. => Facts::OBS_TEXT,
+            0 | b'\r' => Facts::CONTROL_IN_VALUE.and(Facts::NUL_IN_VALUE),
+            b'\t' => Facts::NONE,
+            ..0x20 | 0x7f => Facts::CONTROL_IN_VALUE,
+            _ => Facts::NONE,
+        });
+    }
+    facts.note(found);
+    found
+}
+
+/// The number of a name; `None` where it is no token.
+#[inline]
+fn token_name(sent: &[u8]) -> Option<Name> {
+    // A known name is a token.
+    let name = Name::of(sent);
+    (name != Name::Other || scan::is_token(sent)).then_some(name)
 }
 
 /// Where a value begins and ends that is text throughout.

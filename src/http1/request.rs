@@ -2,9 +2,9 @@
 
 use super::decode::Framing;
 use super::facts::Facts;
-use super::fields::{Fields, NameSet};
+use super::fields::Fields;
 use super::name::Name;
-use super::response::{list_has, number};
+use super::response::{number, persists};
 use super::scan;
 use super::target::{self, Form, Parts};
 use http::{Method, Version};
@@ -23,8 +23,8 @@ pub struct Request {
     pub fields: Fields,
     /// Spellings that are read differently elsewhere.
     pub facts: Facts,
-    /// The target in the buffer, and its parts in the target.
-    target: Range<usize>,
+    /// The target as it was sent, and its parts.
+    target: String,
     parts: Parts,
 }
 
@@ -57,7 +57,7 @@ impl Request {
         self.version = Version::HTTP_11;
         self.fields.clear();
         self.facts = Facts::NONE;
-        self.target = 0..0;
+        self.target.clear();
         self.parts = Parts::default();
     }
 
@@ -66,7 +66,7 @@ impl Request {
         self.method = other.method.clone();
         (self.version, self.facts) = (other.version, other.facts);
         self.fields.copy_from(&other.fields);
-        self.target = other.target.clone();
+        self.target.clone_from(&other.target);
         self.parts = other.parts.clone();
     }
 
@@ -81,14 +81,13 @@ impl Request {
     pub fn begin(&mut self, method: Method, target: &str, version: Version) {
         self.clear();
         (self.method, self.version) = (method, version);
-        self.fields.begin(target.as_bytes());
-        self.target = 0..target.len();
+        self.target.push_str(target);
         self.parts = target::split(target.as_bytes(), &mut self.facts);
     }
 
     /// The target as it was sent.
     pub fn target(&self) -> &str {
-        text(self.fields.bytes(), &self.target)
+        &self.target
     }
 
     /// The target's form.
@@ -160,12 +159,7 @@ impl Request {
     /// Whether another request may follow on the connection, as far as the client is concerned (RFC 9112
     /// section 9.3).
     pub fn keeps_alive(&self) -> bool {
-        let is_new = self.version != Version::HTTP_10;
-        if !self.fields.has_any(NameSet::of(&[Name::Connection, Name::ProxyConnection])) {
-            return is_new;
-        }
-        let says = |option: &[u8]| list_has(self.fields.all(Name::Connection), option);
-        !says(b"close") && (is_new || says(b"keep-alive"))
+        persists(&self.fields, self.version != Version::HTTP_10)
     }
 
     /// Reads one head off the front of `bytes`; how long it is, or `None` if it is not all there.
@@ -196,12 +190,27 @@ impl Request {
                     begins += 1;
                 }
                 [b'\r'] => return Ok(None),
-                _ => return Err(BadHead::Malformed),
+                _ => {
+                    self.facts.note(Facts::BAD_METHOD);
+                    return Err(BadHead::Malformed);
+                }
             }
             self.facts.note(Facts::LEADING_EMPTY_LINES);
         }
-        let Some(first) = self.read_request_line(bytes, begins)? else { return Ok(None) };
-        self.fields.read(bytes, first, bounds.fields, &mut self.facts)
+        match self.read_request_line(bytes, begins) {
+            Ok(Some(first)) => self.fields.read(bytes, first, bounds.fields, &mut self.facts),
+            Ok(None) => Ok(None),
+            Err(bad) => {
+                // The fields are wanted by the log alone, as far as they are there.
+                if bad == BadHead::Malformed
+                    && let Some(found) = memchr::memchr(b'\n', &bytes[begins..])
+                {
+                    let first = begins + found + 1;
+                    let _ = self.fields.read(bytes, first, bounds.fields, &mut self.facts);
+                }
+                Err(bad)
+            }
+        }
     }
 
     /// Reads the request line at `begins`; where the next line begins.
@@ -231,9 +240,8 @@ impl Request {
         self.version = version;
         let text = &bytes[target];
         self.parts = target::split(text, &mut self.facts);
-        // Only the target is kept of the line: the fields' own lines follow it in the buffer.
-        self.fields.begin(text);
-        self.target = 0..text.len();
+        // Visible ASCII is text.
+        self.target.push_str(std::str::from_utf8(text).unwrap_or_default());
     }
 
     /// A request line that is none of the usual, or not all there.
@@ -257,37 +265,39 @@ impl Request {
                 &rest[..found]
             }
         };
-        let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-        let trimmed = trim_blanks(line);
-        let method_length = trimmed.iter().position(blank).unwrap_or(trimmed.len());
-        let (method, after) = trimmed.split_at(method_length);
-        let after = &after[scan::skip_blanks(after, 0)..];
-        let version_begins = after.iter().rposition(blank).map_or(0, |at| at + 1);
-        let (target, last) = after.split_at(version_begins);
-        let target = trim_blanks(target);
-        let is_usual = line.len() == method.len() + target.len() + last.len() + 2
-            && line[method.len()] == b' '
-            && line[line.len() - last.len() - 1] == b' ';
-        if !is_usual {
-            self.facts.note(Facts::ODD_BLANKS);
-        }
+        let words = Words::of(line);
+        note_blanks(line, &words, &mut self.facts);
+        let Words { method, target, version: last } = words;
+        let (method, target, last) = (&line[method], &line[target], &line[last]);
         if !scan::is_token(method) {
             self.facts.note(Facts::BAD_METHOD);
             return Err(BadHead::Malformed);
         }
+        self.method = Method::from_bytes(method).unwrap_or_default();
         if target.is_empty() {
-            // One word behind the method: a target without a version, or none.
-            self.facts.note(Facts::NO_VERSION);
-            self.keep_target(last);
+            // One word behind the method: a target without a version, or the other way round.
+            if last.is_empty() || last.starts_with(b"HTTP/1.") {
+                self.facts.note(Facts::NO_TARGET);
+            } else {
+                self.facts.note(Facts::NO_VERSION);
+                self.keep_target(last);
+            }
             return Err(BadHead::Malformed);
         }
-        if scan::visible_end(target, 0) != target.len() {
+        let version = version(last, &mut self.facts);
+        if version.is_none() {
+            let is_old = last == b"HTTP/0.9";
+            self.facts.note(if is_old { Facts::OLD_VERSION } else { Facts::BAD_VERSION });
+        }
+        for byte in target.iter().filter(|byte| !byte.is_ascii_graphic()) {
             self.facts.note(Facts::BAD_TARGET);
-            self.keep_target(target);
-            return Err(BadHead::Malformed);
+            match byte {
+                0 | b'\r' => self.facts.note(Facts::CONTROL_IN_TARGET.and(Facts::NUL_IN_TARGET)),
+                ..b' ' | 0x7f => self.facts.note(Facts::CONTROL_IN_TARGET),
+                _ => {}
+            }
         }
-        let Some(version) = version(last, &mut self.facts) else {
-            self.facts.note(Facts::BAD_VERSION);
+        let Some(version) = version.filter(|_| !self.facts.has(Facts::BAD_TARGET)) else {
             self.keep_target(target);
             return Err(BadHead::Malformed);
         };
@@ -298,9 +308,52 @@ impl Request {
     /// Keeps as much of a target as can be shown, for the log.
     fn keep_target(&mut self, target: &[u8]) {
         let shown = &target[..scan::visible_end(target, 0)];
-        self.fields.begin(shown);
-        self.target = 0..shown.len();
-        self.parts = Parts::default();
+        // Visible ASCII is text.
+        self.target.push_str(std::str::from_utf8(shown).unwrap_or_default());
+    }
+}
+
+/// The words of a request line that is not parted by one space each.
+struct Words {
+    method: Range<usize>,
+    /// All between the first word and the last, blanks within it included.
+    target: Range<usize>,
+    version: Range<usize>,
+}
+
+impl Words {
+    fn of(line: &[u8]) -> Self {
+        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+        let end = line.iter().rposition(|byte| !is_blank(byte)).map_or(0, |last| last + 1);
+        let begins = scan::skip_blanks(line, 0).min(end);
+        let method_length = line[begins..end].iter().position(is_blank);
+        let method_end = method_length.map_or(end, |length| begins + length);
+        let after = scan::skip_blanks(line, method_end).min(end);
+        let last = line[after..end].iter().rposition(is_blank).map_or(after, |at| after + at + 1);
+        let target = &line[after..last];
+        let trailing = target.iter().rev().take_while(|byte| is_blank(byte)).count();
+        Self { method: begins..method_end, target: after..last - trailing, version: last..end }
+    }
+}
+
+/// Notes the blanks of a request line that are more than the two spaces it has: others part it at its
+/// first space and at the last before the version.
+fn note_blanks(line: &[u8], words: &Words, facts: &mut Facts) {
+    let first = memchr::memchr(b' ', line).unwrap_or(line.len());
+    let before = &line[..words.version.start];
+    let last = memchr::memrchr(b' ', before).unwrap_or(0);
+    for (at, &byte) in line.iter().enumerate() {
+        let fact = match byte {
+            b' ' | b'\t' if at >= words.version.end => Facts::BLANK_BEHIND_VERSION,
+            b' ' if at == first || at == last => Facts::NONE,
+            b' ' => Facts::ODD_BLANKS,
+            b'\t' if at < first => Facts::TAB_BY_METHOD,
+            b'\t' if at > last && last >= words.target.end => Facts::TAB_BEFORE_VERSION,
+            b'\t' if at > last && last > first => Facts::TAB_FOR_SPACE,
+            b'\t' => Facts::TAB_BY_TARGET,
+            _ => Facts::NONE,
+        };
+        facts.note(fact);
     }
 }
 
@@ -315,18 +368,6 @@ fn version(text: &[u8], facts: &mut Facts) -> Option<Version> {
         }
         _ => None,
     }
-}
-
-/// Without the blanks around it. A bare CR, which RFC 9112 section 3 allows to read as one, is none.
-fn trim_blanks(text: &[u8]) -> &[u8] {
-    let text = &text[scan::skip_blanks(text, 0)..];
-    let behind = text.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    &text[..text.len() - behind]
-}
-
-/// Visible ASCII as text.
-fn text<'b>(bytes: &'b [u8], range: &Range<usize>) -> &'b str {
-    std::str::from_utf8(&bytes[range.clone()]).unwrap_or_default()
 }
 
 impl fmt::Debug for Request {

@@ -153,6 +153,11 @@ impl Response {
         if !self.fields.has(Name::ContentLength) {
             return Ok(None);
         }
+        if !self.fields.is_repeated(Name::ContentLength)
+            && let Some(length) = self.fields.get(Name::ContentLength).and_then(number)
+        {
+            return Ok(Some(length));
+        }
         let mut length = None;
         let mut count = 0;
         for line in self.fields.all(Name::ContentLength) {
@@ -172,12 +177,7 @@ impl Response {
     }
 
     fn keeps_alive(&self) -> bool {
-        let is_new = self.version == Version::HTTP_11;
-        if !self.fields.has(Name::Connection) {
-            return is_new;
-        }
-        let says = |option: &[u8]| list_has(self.fields.all(Name::Connection), option);
-        !says(b"close") && (is_new || says(b"keep-alive"))
+        persists(&self.fields, self.version == Version::HTTP_11)
     }
 
     /// Writes status line and fields as HTTP/1.1 has them. No empty line follows.
@@ -194,6 +194,26 @@ impl Response {
 /// Whether an answer of this status never has a body (RFC 9110 section 6.4.1).
 pub fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Whether a message's Connection lets another follow (RFC 9112 section 9.3). `is_new` is HTTP/1.1.
+pub(super) fn persists(fields: &Fields, is_new: bool) -> bool {
+    if !fields.has(Name::Connection) {
+        return is_new;
+    }
+    if is_keep_alive(fields) {
+        return true;
+    }
+    let says = |option: &[u8]| list_has(fields.all(Name::Connection), option);
+    !says(b"close") && (is_new || says(b"keep-alive"))
+}
+
+/// Whether Connection says `keep-alive` and nothing else, as most do that say something.
+pub fn is_keep_alive(fields: &Fields) -> bool {
+    !fields.is_repeated(Name::Connection)
+        && fields
+            .get(Name::Connection)
+            .is_some_and(|said| said == b"keep-alive" || said.eq_ignore_ascii_case(b"keep-alive"))
 }
 
 /// Digits alone: `str::parse` takes a sign.

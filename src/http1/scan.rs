@@ -1,8 +1,15 @@
 //! Finding the parts of a head: eight bytes at a time where it pays, by table elsewhere.
 
 /// Whether a value could end its line, or hold what ends strings elsewhere.
+#[inline]
 pub(super) fn has_line_end(value: &[u8]) -> bool {
-    memchr::memchr3(b'\r', b'\n', 0, value).is_some()
+    // CR, LF and NUL are below 0x0e, and nearly no value has such a byte: all words are looked at
+    // without a branch. A tab among them makes the look closer.
+    let (eights, rest) = value.as_chunks::<8>();
+    let below = |word: u64| word.wrapping_sub(ONES * 0x0e) & !word & TOPS;
+    let marks = eights.iter().fold(0, |marks, eight| marks | below(u64::from_le_bytes(*eight)));
+    let is_low = rest.iter().any(|&byte| byte < 0x0e);
+    (marks != 0 || is_low) && memchr::memchr3(b'\r', b'\n', 0, value).is_some()
 }
 
 /// Bytes of a token (RFC 9110 section 5.6.2).
@@ -49,7 +56,17 @@ fn odd_bytes(word: u64, bound: u8) -> u64 {
 #[inline]
 fn first_odd(bytes: &[u8], from: usize, bound: u8) -> usize {
     let mut at = from;
-    while let Some(eight) = bytes.get(at..at + 8).and_then(|eight| eight.first_chunk::<8>()) {
+    // Long values are looked at in larger steps, which need no branch for each word.
+    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<32>()) {
+        let (eights, _) = block.as_chunks::<8>();
+        let odd =
+            eights.iter().fold(0, |odd, eight| odd | odd_bytes(u64::from_le_bytes(*eight), bound));
+        if odd != 0 {
+            break;
+        }
+        at += 32;
+    }
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let odd = odd_bytes(u64::from_le_bytes(*eight), bound);
         if odd != 0 {
             return at + (odd.trailing_zeros() / 8) as usize;
@@ -72,6 +89,29 @@ pub(super) fn text_end(bytes: &[u8], from: usize) -> usize {
 pub(super) fn visible_end(bytes: &[u8], from: usize) -> usize {
     first_odd(bytes, from, 0x21)
 }
+
+/// The index of the first colon at or behind `from`, among the bytes that a usual name may take.
+#[inline]
+pub(super) fn colon(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*eight) ^ (ONES * u64::from(b':'));
+        // The lowest mark is where the first colon is; those above it may be wrong.
+        let marks = word.wrapping_sub(ONES) & !word & TOPS;
+        if marks != 0 {
+            return Some(at + (marks.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+        if at - from >= MAX_USUAL_NAME {
+            return None;
+        }
+    }
+    let rest = bytes.get(at..)?;
+    rest.iter().position(|&byte| byte == b':').map(|found| at + found)
+}
+
+/// Longer names are read with the odd lines.
+const MAX_USUAL_NAME: usize = 64;
 
 /// The index behind the blanks at `from`.
 #[inline]
@@ -122,6 +162,35 @@ mod tests {
                 let from = from.min(bytes.len());
                 let expected = slow.map_or(bytes.len(), |(at, _)| at);
                 prop_assert_eq!(found(&bytes, from), expected);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_colon_is_found_where_the_first_stands(
+            bytes in proptest::collection::vec(prop_oneof![10 => 0x38_u8..0x3d, 1 => any::<u8>()], 0..80),
+            from in 0_usize..4,
+        ) {
+            let from = from.min(bytes.len());
+            let first = bytes[from..].iter().position(|byte| *byte == b':').map(|at| from + at);
+            match colon(&bytes, from) {
+                None => prop_assert!(first.is_none_or(|at| at - from >= MAX_USUAL_NAME)),
+                found => prop_assert_eq!(found, first),
+            }
+        }
+
+        #[test]
+        fn a_line_end_is_found_wherever_it_stands(
+            mut value in proptest::collection::vec(prop_oneof![Just(b'\t'), 0x20_u8..], 0..40),
+            ends in proptest::option::of((any::<proptest::sample::Index>(), 0_usize..3)),
+        ) {
+            if let Some((at, which)) = ends.filter(|_| !value.is_empty()) {
+                let at = at.index(value.len());
+                value[at] = [b'\r', b'\n', 0][which];
+                prop_assert!(has_line_end(&value));
+            } else {
+                prop_assert!(!has_line_end(&value));
             }
         }
     }

@@ -4,7 +4,6 @@ use super::local_response::Page;
 use super::response_body::ResponseBody;
 use super::tunnel::TargetEnd;
 use super::upstream_response::UpstreamResponse;
-use crate::decide::Placement;
 use crate::http1::response::Response;
 use crate::model::places::InFlight;
 
@@ -12,7 +11,6 @@ use crate::model::places::InFlight;
 pub(super) struct Forwarded {
     pub(super) response: Box<Response>,
     pub(super) side: UpstreamResponse,
-    pub(super) placement: Placement,
     /// The index of the target that answered.
     pub(super) target: usize,
     pub(super) in_flight: Option<InFlight>,

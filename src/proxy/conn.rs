@@ -243,3 +243,120 @@ impl Expires for Conn {
         &self.waker
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::pool::ConnId;
+    use crate::proxy::conn_info::ConnPermit;
+    use crate::proxy::deadline::Phase;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU32;
+
+    const TIMEOUTS: ListenerTimeouts = ListenerTimeouts {
+        header_read: Duration::from_secs(15),
+        idle: Duration::from_mins(1),
+        request: None,
+        max_lifetime: None,
+    };
+
+    fn accepted_with(timeouts: ListenerTimeouts) -> (Conn, Moment) {
+        let now = Moment::now();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let permit = ConnPermit::take(&Arc::new(AtomicU32::new(0)), 1).unwrap();
+        let info = ConnInfo::new(ConnId(1), (address, address), 0, now, permit);
+        (Conn::new(info, timeouts), now)
+    }
+
+    #[track_caller]
+    fn check(state: ConnState, after: u64, expected: Option<Expiry>) {
+        let (conn, now) = accepted_with(TIMEOUTS);
+        let later = |seconds| now.monotonic + Duration::from_secs(seconds);
+        conn.enter(state, now.monotonic);
+        conn.tick(later(after) - Duration::from_millis(1), None);
+        assert_eq!(conn.expiry(), None, "{state:?} was early");
+        conn.tick(later(after), None);
+        assert_eq!(conn.expiry(), expected, "{state:?}");
+    }
+
+    #[test]
+    fn each_state_ends_at_its_own_time_and_never_before() {
+        check(ConnState::Fresh, 15, Some(Expiry::Silent));
+        check(ConnState::Idle, 60, Some(Expiry::Silent));
+        check(ConnState::NoStream, 60, Some(Expiry::Silent));
+        check(ConnState::Head, 15, Some(Expiry::Head));
+        check(ConnState::Unsent, 60, Some(Expiry::Stalled));
+        check(ConnState::Busy, 3_600, None);
+        check(ConnState::Closing, 5, Some(Expiry::Silent));
+    }
+
+    #[test]
+    fn a_head_has_its_time_from_its_first_byte() {
+        let (conn, now) = accepted_with(TIMEOUTS);
+        let later = |seconds| now.monotonic + Duration::from_secs(seconds);
+        conn.enter(ConnState::Idle, now.monotonic);
+        conn.tick(later(40), None);
+        conn.io.add_read(1);
+        conn.tick(later(50), None);
+        assert_eq!(conn.state(), ConnState::Head);
+        conn.tick(later(65) - Duration::from_millis(1), None);
+        assert_eq!(conn.expiry(), None);
+        conn.tick(later(65), None);
+        assert_eq!(conn.expiry(), Some(Expiry::Head));
+    }
+
+    #[test]
+    fn a_connections_life_counts_from_accept_and_no_request_makes_it_longer() {
+        let hour = Duration::from_hours(1);
+        let timeouts = ListenerTimeouts { max_lifetime: Some(hour), ..TIMEOUTS };
+        let (conn, accepted) = accepted_with(timeouts);
+        for minute in 0..60 {
+            let now = accepted.later(Duration::from_mins(minute));
+            for state in [ConnState::Head, ConnState::Busy, ConnState::Idle] {
+                conn.enter(state, now.monotonic);
+            }
+            assert!(!conn.is_old(now), "{minute} minutes");
+        }
+        assert!(!conn.is_old(accepted.later(hour - Duration::from_nanos(1))));
+        assert!(conn.is_old(accepted.later(hour)));
+        // Its age alone closes nothing: one more request is taken.
+        let late = accepted.later(hour).monotonic;
+        conn.enter(ConnState::Idle, late);
+        conn.tick(late, None);
+        assert_eq!(conn.expiry(), None);
+        let (unbounded, accepted) = accepted_with(TIMEOUTS);
+        assert!(!unbounded.is_old(accepted.later(24 * hour)));
+    }
+
+    #[test]
+    fn a_draining_process_closes_idle_connections_after_their_silence_and_no_others() {
+        let grace = Duration::from_secs(1);
+        for (state, closed) in
+            [(ConnState::Idle, true), (ConnState::Fresh, true), (ConnState::Busy, false)]
+        {
+            let (conn, now) = accepted_with(TIMEOUTS);
+            let now = now.monotonic;
+            conn.enter(state, now);
+            conn.tick(now + grace, Some((now, grace)));
+            assert_eq!(conn.expiry().is_some(), closed, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn exchanges_that_wait_are_under_way_and_those_that_are_over_are_not() {
+        let (conn, now) = accepted_with(TIMEOUTS);
+        let now = now.monotonic;
+        let deadlines = [Phase::Over, Phase::Waiting, Phase::Lingering].map(|phase| {
+            let deadline = Rc::new(Deadline::new(Rc::default(), now));
+            deadline.enter(phase, now, None);
+            conn.add(&deadline);
+            deadline
+        });
+        conn.enter(ConnState::Busy, now);
+        assert_eq!((conn.open_exchanges(), conn.under_way()), (3, 1));
+        conn.remove(&deadlines[1]);
+        assert_eq!((conn.open_exchanges(), conn.under_way()), (2, 0));
+        conn.enter(ConnState::Head, now);
+        assert_eq!(conn.under_way(), 1);
+    }
+}

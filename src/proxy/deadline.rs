@@ -267,3 +267,152 @@ pub async fn race<F: Future>(deadline: &impl Expires, future: F) -> Result<F::Ou
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::clock::Moment;
+
+    const IDLE: Duration = Duration::from_mins(1);
+
+    fn begun() -> (Deadline, Instant) {
+        let now = Moment::now().monotonic;
+        (Deadline::new(Rc::default(), now), now)
+    }
+
+    #[track_caller]
+    fn check(phase: Phase, until: Option<u64>, after: u64, expected: Option<Expiry>) {
+        let (deadline, now) = begun();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        deadline.enter(phase, now, until.map(later));
+        deadline.tick(later(after) - Duration::from_millis(1), IDLE);
+        assert_eq!(deadline.expiry(), None, "{phase:?} was early");
+        deadline.tick(later(after), IDLE);
+        assert_eq!(deadline.expiry(), expected, "{phase:?}");
+    }
+
+    #[test]
+    fn each_phase_ends_at_its_own_time_and_never_before() {
+        check(Phase::Over, None, 3_600, None);
+        check(Phase::Upload, None, 60, Some(Expiry::Request));
+        check(Phase::Upload, Some(10), 10, Some(Expiry::Request));
+        check(Phase::Waiting, Some(70), 70, Some(Expiry::Response));
+        check(Phase::Waiting, None, 3_600, None);
+        check(Phase::Responding, None, 60, Some(Expiry::Stalled));
+        check(Phase::Tunnel, None, 60, Some(Expiry::Stalled));
+        check(Phase::Lingering, None, 5, Some(Expiry::Silent));
+        check(Phase::Lingering, Some(3), 3, Some(Expiry::Silent));
+    }
+
+    #[test]
+    fn a_client_that_has_ended_its_half_is_waited_for_a_moment_and_only_by_its_target() {
+        for (phase, expected) in
+            [(Phase::Waiting, Some(Expiry::Gone)), (Phase::Responding, None), (Phase::Over, None)]
+        {
+            let (deadline, now) = begun();
+            deadline.enter(phase, now, None);
+            deadline.note_half_closed(now);
+            deadline.note_half_closed(now + HALF_CLOSED / 2);
+            deadline.tick(now + HALF_CLOSED - Duration::from_millis(1), IDLE);
+            assert_eq!(deadline.expiry(), None, "{phase:?} was early");
+            deadline.tick(now + HALF_CLOSED, IDLE);
+            assert_eq!(deadline.expiry(), expected, "{phase:?}");
+        }
+        // The next exchange of the connection has a client of its own.
+        let (deadline, now) = begun();
+        deadline.enter(Phase::Waiting, now, None);
+        deadline.note_half_closed(now);
+        deadline.end(now);
+        deadline.enter(Phase::Waiting, now, None);
+        deadline.tick(now + 2 * HALF_CLOSED, IDLE);
+        assert_eq!(deadline.expiry(), None);
+    }
+
+    #[test]
+    fn an_upload_that_stands_still_is_the_fault_of_the_side_that_is_waited_for() {
+        let response = Duration::from_secs(20);
+        for (is_blocked, until, over, expected) in [
+            (false, None, 60, Expiry::Request),
+            (false, Some(10), 10, Expiry::Request),
+            (true, None, 21, Expiry::Response),
+            (true, Some(10), 10, Expiry::Response),
+        ] {
+            let (deadline, now) = begun();
+            let later = |seconds| now + Duration::from_secs(seconds);
+            deadline.enter_upload(now, until.map(later), response);
+            deadline.note_sent(1, is_blocked);
+            // Once it takes something, once it is seen to take no more.
+            deadline.tick(later(1), IDLE);
+            deadline.tick(later(over) - Duration::from_millis(1), IDLE);
+            assert_eq!(deadline.expiry(), None, "{is_blocked} {until:?} was early");
+            deadline.tick(later(over), IDLE);
+            assert_eq!(deadline.expiry(), Some(expected), "{is_blocked} {until:?}");
+        }
+    }
+
+    #[test]
+    fn time_for_all_of_an_upload_is_the_fault_of_the_side_that_was_waited_for_longer() {
+        // In which seconds of ten the target is blocked.
+        let cases: [(&[u64], Expiry); 8] = [
+            (&[], Expiry::Request),
+            (&[10], Expiry::Request),
+            (&[1, 10], Expiry::Request),
+            (&[6, 7, 8, 9, 10], Expiry::Request),
+            (&[5, 6, 7, 8, 9, 10], Expiry::Response),
+            (&[1, 2, 3, 4, 5, 6, 7, 8, 9], Expiry::Response),
+            (&[1, 3, 5, 7, 8, 9], Expiry::Response),
+            (&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], Expiry::Response),
+        ];
+        for (takes, (blocked, expected)) in
+            cases.into_iter().flat_map(|case| [(false, case), (true, case)])
+        {
+            let (deadline, now) = begun();
+            let later = |seconds| now + Duration::from_secs(seconds);
+            deadline.enter_upload(now, Some(later(10)), Duration::from_secs(20));
+            for second in 1..=10 {
+                assert_eq!(deadline.expiry(), None, "{blocked:?} was early");
+                let taken = if takes { second } else { 1 };
+                deadline.note_sent(taken, blocked.contains(&second));
+                deadline.tick(later(second), IDLE);
+            }
+            assert_eq!(deadline.expiry(), Some(expected), "{blocked:?} {takes}");
+        }
+        // Another attempt is another target, which is not to blame for the one before.
+        let (deadline, now) = begun();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        deadline.enter_upload(now, Some(later(10)), Duration::from_secs(20));
+        deadline.note_sent(1, true);
+        deadline.tick(later(8), IDLE);
+        deadline.enter_upload(later(8), Some(later(10)), Duration::from_secs(20));
+        deadline.tick(later(10), IDLE);
+        assert_eq!(deadline.expiry(), Some(Expiry::Request));
+    }
+
+    #[test]
+    fn a_target_that_takes_a_little_is_waited_for_and_the_clients_clock_begins_after_it() {
+        let (deadline, now) = begun();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        deadline.enter_upload(now, None, Duration::from_secs(20));
+        for taken in 1..20 {
+            deadline.note_sent(taken, true);
+            deadline.tick(later(taken * 15), IDLE);
+            assert_eq!(deadline.expiry(), None, "{taken}");
+        }
+        deadline.note_sent(20, false);
+        deadline.tick(later(300), IDLE);
+        deadline.tick(later(359), IDLE);
+        assert_eq!(deadline.expiry(), None);
+        deadline.tick(later(360), IDLE);
+        assert_eq!(deadline.expiry(), Some(Expiry::Request));
+    }
+
+    #[test]
+    fn time_that_ran_out_on_one_phase_cuts_no_later_one() {
+        let (deadline, now) = begun();
+        deadline.enter(Phase::Waiting, now, Some(now));
+        deadline.tick(now, IDLE);
+        assert_eq!(deadline.expiry(), Some(Expiry::Response));
+        deadline.enter(Phase::Responding, now, None);
+        assert_eq!(deadline.expiry(), None);
+    }
+}

@@ -20,7 +20,7 @@ use super::tunnel::Upgrade;
 use super::upstream;
 use super::upstream::attempt::{self, Attempted, Outgoing, TargetHeaders};
 use super::worker_ctx::WorkerCtx;
-use crate::config::settings::{Algorithm, Listener, Upstream};
+use crate::config::settings::{Algorithm, Listener};
 use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
 use crate::decide::{self, Keeps, Outcome, Placement};
@@ -90,11 +90,39 @@ fn own(exchange: &mut Exchange, page: Page, request_left: bool) -> Answer {
     Answer { head, rest: Rest::Body(ResponseBody::Own(body)), closes }
 }
 
+/// What is to be done with a request whose head was judged.
+enum Decided {
+    /// The balancer answers it.
+    Here(Page),
+    /// A target does, of the group of the log's placement.
+    Forward {
+        outgoing: Outgoing,
+        identity: ClientIdentity,
+        /// What the client may be answered with another protocol by.
+        upgrade: Option<Upgrade>,
+    },
+}
+
 async fn serve(
     exchange: &mut Exchange,
     body: &mut Option<ClientBody>,
     upgrade: Option<Upgrade>,
 ) -> Result<Served, Failure> {
+    // What is known before the request is sent is not kept while its answer is awaited.
+    let (outgoing, identity, upgrade) = match decide_on(exchange, body, upgrade)? {
+        Decided::Here(page) => return Ok(Served::Here(page)),
+        Decided::Forward { outgoing, identity, upgrade } => (outgoing, identity, upgrade),
+    };
+    let forwarded = forward(exchange, &outgoing).await?;
+    response::answer(exchange, forwarded, outgoing, &identity, upgrade).map(Served::ByTarget)
+}
+
+/// Judges the head, decides, and makes what goes to the target.
+fn decide_on(
+    exchange: &mut Exchange,
+    body: &mut Option<ClientBody>,
+    upgrade: Option<Upgrade>,
+) -> Result<Decided, Failure> {
     let snapshot = Rc::clone(&exchange.snapshot);
     let listener = &snapshot.listeners[exchange.info().listener].settings;
     let began = exchange.log().began;
@@ -128,23 +156,24 @@ async fn serve(
         &mut *exchange.worker.draw(),
     );
     exchange.log_mut().rule = decision.rule;
-    exchange.log_mut().group = decision.group;
-    let placement = match decision.outcome {
+    exchange.log_mut().group = decision.group.map(Box::new);
+    let mut placement = match decision.outcome {
         Outcome::NoRule => return Err(Failure::NoRule),
         Outcome::NoShare => return Err(Failure::NoShare),
         Outcome::Respond(fixed) => {
             exchange.log_mut().action = "fixed-response";
             let head = exchange.worker.take_response();
-            return Ok(Served::Here(local_response::fixed(head, fixed)));
+            return Ok(Decided::Here(local_response::fixed(head, fixed)));
         }
         Outcome::Redirect(redirect) => {
             exchange.log_mut().action = "redirect";
             return rewrite::redirect(exchange, redirect, &described, &authority, &identity)
-                .map(Served::Here);
+                .map(Decided::Here);
         }
-        Outcome::Forward(placement) => stay(placement, &conn.info, &snapshot),
+        Outcome::Forward(placement) => placement,
     };
     exchange.log_mut().action = "forward";
+    stay(&mut placement, &conn.info, &snapshot);
     let protocol = snapshot.groups[placement.group].settings.protocol;
     // HTTP/2 to its targets carries no WebSocket, as with ALB.
     let is_tunnel = matches!(upgrade, Some(Upgrade::Http2(_)));
@@ -165,9 +194,10 @@ async fn serve(
     let body = body.take().unwrap_or(ClientBody::Empty);
     let asked = Asked { authority, names: seen.names, identity: &identity, rewritten };
     let (outgoing, hop) = request::outgoing(exchange, &asked, body, listener, &placement)?;
-    let client_upgrade = upgrade.filter(|_| hop.websocket);
-    let forwarded = forward(exchange, &outgoing, placement).await?;
-    response::answer(exchange, forwarded, outgoing, &identity, client_upgrade).map(Served::ByTarget)
+    let upgrade = upgrade.filter(|_| hop.websocket);
+    // It stands in the log alone from here on: what is awaited with is moved for each request.
+    exchange.log_mut().placement = Some(placement);
+    Ok(Decided::Forward { outgoing, identity, upgrade })
 }
 
 /// Judges the head as it came, and drops fields with invalid names where the listener wants that.
@@ -185,7 +215,7 @@ fn see(exchange: &mut Exchange, listener: &Listener) -> Seen {
 
 /// The target with which the client has a connection of its own, where it has no pin: a handshake of
 /// NTLM goes on over the connection it began on, and not every client that speaks it keeps cookies.
-fn stay(mut placement: Placement, client: &ConnInfo, snapshot: &Snapshot) -> Placement {
+fn stay(placement: &mut Placement, client: &ConnInfo, snapshot: &Snapshot) {
     if client.owner().is_some() && placement.pinned.is_none() && placement.target.is_some() {
         let targets = &snapshot.groups[placement.group].targets;
         let own = targets.iter().position(|target| client.stays_with(&target.live));
@@ -195,76 +225,64 @@ fn stay(mut placement: Placement, client: &ConnInfo, snapshot: &Snapshot) -> Pla
         };
         placement.target = own.filter(serves).or(placement.target);
     }
-    placement
 }
 
 /// Tries the chosen target and, where nothing reached it, the next ones. A client's own target comes
 /// first for a while: at its cap the request waits for a place there, and where it refuses, for the
 /// dial that tries it again. Both waits together take no longer than the longer of the two.
-async fn forward(
-    exchange: &mut Exchange,
-    outgoing: &Outgoing,
-    first: Placement,
-) -> Result<Forwarded, Failure> {
+async fn forward(exchange: &mut Exchange, outgoing: &Outgoing) -> Result<Forwarded, Failure> {
     let snapshot = Rc::clone(&exchange.snapshot);
     let worker = Rc::clone(&exchange.worker);
-    let group = &snapshot.groups[first.group];
+    let Some(first) = &exchange.log().placement else { return Err(Failure::NoRule) };
+    let group_at = first.group;
+    let home = decide::once_there_is_a_place(first, &snapshot);
+    let group = &snapshot.groups[group_at];
     let upstream = &group.settings.upstream;
     let announced = attempt::announcement(exchange, group);
     let began = worker.now().monotonic;
-    let mut placement = first;
     let mut tried = Tried::NOBODY;
     let (mut latest, mut others) = (None, 0);
     let mut in_flight = None;
-    if let Some(home) = decide::once_there_is_a_place(&placement, &snapshot) {
-        exchange.log_mut().placement = Some(placement.clone());
-        let waiting = wait_for_place(&worker, &snapshot, &home, began);
-        in_flight = Box::pin(waiting).await;
-        placement = match (in_flight.is_some(), home.target) {
-            (true, _) | (_, None) => home,
-            // What was decided before the wait is not what holds after it.
-            (false, Some(own)) => {
-                tried.note(own);
-                next(&home, &tried, exchange)
-            }
-        };
+    if let Some(home) = home {
+        let waited = Box::pin(wait_at_home(exchange, home, &mut tried, began)).await;
+        in_flight = waited;
     }
     loop {
-        exchange.log_mut().placement = Some(placement.clone());
-        let Some(at) = placement.target else { return Err(Failure::Refused(placement.verdict)) };
+        let Some(placement) = &exchange.log().placement else { return Err(Failure::NoRule) };
+        let (verdict, is_home) = (placement.verdict, placement.verdict.is_at_home());
+        let Some(at) = placement.target else { return Err(Failure::Refused(verdict)) };
         let target = &group.targets[at];
         if in_flight.is_none()
             && let Some(bound) = group.settings.in_flight_bound()
         {
             in_flight = target.live.enter(bound);
-            if in_flight.is_none() && placement.verdict.is_at_home() {
-                let waiting = wait_for_place(&worker, &snapshot, &placement, began);
+            if in_flight.is_none() && is_home {
+                let waiting = wait_for_place(&worker, &snapshot, placement, began);
                 in_flight = Box::pin(waiting).await;
             }
             if in_flight.is_none() {
                 // Another request took the last place since the decision: it is at its cap.
                 tried.note(at);
-                placement = next(&placement, &tried, exchange);
+                exchange.log_mut().placement = next(exchange, &tried);
                 continue;
             }
         }
         if latest.replace(at) != Some(at) {
+            expect_session(group, target, placement);
             exchange.log_mut().attempts += 1;
-            expect_session(group, target, &placement);
         }
-        exchange.deadline.begin_with(&snapshot, placement.group, at);
+        exchange.deadline.begin_with(&snapshot, group_at, at);
         let debug = snapshot.listeners[exchange.info().listener].settings.debug_headers;
         let told = TargetHeaders {
-            verdict: debug.then_some(placement.verdict),
-            successor: successor(exchange, &placement, at, &snapshot),
+            verdict: debug.then_some(verdict),
+            successor: successor(exchange, at, &snapshot),
             announced: announced.as_deref(),
         };
-        let attempted = upstream::attempt(outgoing, target, told, upstream, exchange);
-        let attempted = attempted.await;
+        let attempted = upstream::attempt(outgoing, target, told, upstream, exchange).await;
         note_outcome(target, &attempted, worker.index);
         let failure = match attempted {
             Attempted::Answered(response, side) => {
-                return Ok(Forwarded { response, side, placement, target: at, in_flight });
+                return Ok(Forwarded { response, side, target: at, in_flight });
             }
             Attempted::Failed(failure) => return Err(failure),
             Attempted::TryAnother(failure) => failure,
@@ -277,36 +295,50 @@ async fn forward(
             if !matches!(failure, Failure::Connect(ConnectError::Refusing)) {
                 reconnect::note_refusal(&worker, group, target);
             }
-            let mut without = tried;
-            without.note(at);
-            let is_home = placement.verdict.is_at_home();
-            let live = LiveView::for_anyone(&worker);
-            if is_home || !decide::has_another(&placement, &without, &snapshot, &live) {
-                let waiting = wait_for_connections(&worker, target, upstream, &placement, began);
-                if let Some(pass) = Box::pin(waiting).await {
-                    exchange.pass = Some(pass);
-                    continue;
-                }
+            let waiting = wait_for_connections(exchange, &tried, at, began);
+            if let Some(pass) = Box::pin(waiting).await {
+                exchange.pass = Some(pass);
+                continue;
             }
         }
         exchange.pass = None;
         in_flight = None;
         tried.note(at);
-        let after = next(&placement, &tried, exchange);
-        let now = exchange.log_mut().began.unix_seconds();
+        let after = next(exchange, &tried);
+        let now = exchange.log().began.unix_seconds();
         // Nothing was sent to a target that refused, so the first spill costs none anything.
         let is_free = refused && others == 0;
         let spent = others >= upstream.retries;
         others += 1;
-        let strict = after.verdict == Verdict::StrictRefused;
-        let none_left = after.target.is_none();
+        let strict = after.as_ref().is_some_and(|after| after.verdict == Verdict::StrictRefused);
+        let none_left = after.as_ref().is_none_or(|after| after.target.is_none());
         if !strict && (none_left || spent || !is_free && !worker.try_retry(now)) {
             // No other target is asked: what is written down is the attempt that failed last, under
             // the verdict it was made with.
             return Err(failure);
         }
-        placement = after;
+        exchange.log_mut().placement = after;
     }
+}
+
+/// Waits for a place at the client's own target, which was at its cap when the request was placed, and
+/// places it there, or elsewhere.
+async fn wait_at_home(
+    exchange: &mut Exchange,
+    home: Placement,
+    tried: &mut Tried,
+    began: Instant,
+) -> Option<InFlight> {
+    let snapshot = Rc::clone(&exchange.snapshot);
+    let in_flight = wait_for_place(&exchange.worker, &snapshot, &home, began).await;
+    let own = home.target;
+    exchange.log_mut().placement = Some(home);
+    if let (None, Some(own)) = (&in_flight, own) {
+        // What was decided before the wait is not what holds after it.
+        tried.note(own);
+        exchange.log_mut().placement = next(exchange, tried);
+    }
+    in_flight
 }
 
 /// Waits for a place at a client's own target, which is at its cap. It ends early where that target
@@ -340,16 +372,27 @@ async fn wait_for_place(
 /// `upstream.queue`.
 const LOOKED_AT: Duration = Duration::from_millis(250);
 
-/// Waits until a target that refused takes connections again; the pass allows one dial.
+/// Waits until a target that refused takes connections again, where the request has nowhere better to
+/// go; the pass allows one dial.
 async fn wait_for_connections(
-    worker: &Rc<WorkerCtx>,
-    target: &Target,
-    upstream: &Upstream,
-    placement: &Placement,
+    exchange: &Exchange,
+    tried: &Tried,
+    at: usize,
     began: Instant,
 ) -> Option<Pass> {
+    let (worker, snapshot) = (&exchange.worker, &exchange.snapshot);
+    let placement = exchange.log().placement.as_ref()?;
+    let mut without = *tried;
+    without.note(at);
+    let is_home = placement.verdict.is_at_home();
+    let live = LiveView::for_anyone(worker);
+    if !is_home && decide::has_another(placement, &without, snapshot, &live) {
+        return None;
+    }
+    let group = &snapshot.groups[placement.group];
+    let (target, reconnect) = (&group.targets[at], group.settings.upstream.reconnect);
     let in_any_case = spilled_here(target, placement, worker.now().monotonic);
-    reconnect::wait(worker, &target.live, upstream.reconnect, began, in_any_case).await
+    reconnect::wait(worker, &target.live, reconnect, began, in_any_case).await
 }
 
 /// Whether another spill moved the client's pin to this target a moment ago.
@@ -360,12 +403,8 @@ fn spilled_here(target: &Target, placement: &Placement, now: Instant) -> bool {
 
 /// The id of the target that would have this client if `at` were gone, where the group wants its
 /// targets to know and there is something to know the client by.
-fn successor<'s>(
-    exchange: &mut Exchange,
-    placement: &Placement,
-    at: usize,
-    snapshot: &'s Snapshot,
-) -> Option<&'s str> {
+fn successor<'s>(exchange: &mut Exchange, at: usize, snapshot: &'s Snapshot) -> Option<&'s str> {
+    let placement = exchange.log().placement.as_ref()?;
     let group = &snapshot.groups[placement.group];
     if !group.settings.announce_successor {
         return None;
@@ -376,21 +415,18 @@ fn successor<'s>(
         None if group.cookie().is_some() => exchange.fresh_seed(),
         None => return None,
     };
-    let worker = Rc::clone(&exchange.worker);
-    let live = LiveView::for_anyone(&worker);
+    let live = LiveView::for_anyone(&exchange.worker);
+    let placement = exchange.log().placement.as_ref()?;
     let successor = decide::successor(placement, at, seed, snapshot, &live)?;
     Some(group.targets[successor].id.as_str())
 }
 
-fn next(placement: &Placement, tried: &Tried, exchange: &Exchange) -> Placement {
+/// The next place of a request, in whose group these were tried.
+fn next(exchange: &Exchange, tried: &Tried) -> Option<Placement> {
+    let placement = exchange.log().placement.as_ref()?;
     let mut draw = exchange.worker.draw();
-    decide::next_after_failure(
-        placement,
-        tried,
-        &exchange.snapshot,
-        &LiveView::for_anyone(&exchange.worker),
-        &mut *draw,
-    )
+    let live = LiveView::for_anyone(&exchange.worker);
+    Some(decide::next_after_failure(placement, tried, &exchange.snapshot, &live, &mut *draw))
 }
 
 /// Counts a newcomer on its way where targets are compared by their sessions.

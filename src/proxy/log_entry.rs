@@ -33,7 +33,8 @@ pub struct LogEntry {
     /// `forward`, `redirect`, `fixed-response`, `-`.
     pub action: &'static str,
     /// The choice among its rule's groups, where there was one.
-    pub group: Option<GroupChoice>,
+    /// Boxed, for most rules have one group.
+    pub group: Option<Box<GroupChoice>>,
     /// The URL a redirect sent the client to.
     pub redirect_url: Option<Box<str>>,
     /// The host the target got instead of the client's.

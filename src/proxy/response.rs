@@ -39,7 +39,9 @@ pub(super) fn answer(
     identity: &ClientIdentity,
     client_upgrade: Option<Upgrade>,
 ) -> Result<Answer, Failure> {
-    let Forwarded { response: mut head, side, placement, target, in_flight } = forwarded;
+    let Forwarded { response: mut head, side, target, in_flight } = forwarded;
+    // A copy, for the log is written to meanwhile.
+    let Some(placement) = exchange.log().placement.clone() else { return Err(Failure::NoRule) };
     let now = exchange.worker.now();
     let snapshot = Rc::clone(&exchange.snapshot);
     let group = &snapshot.groups[placement.group];
@@ -256,7 +258,7 @@ fn write_cookie(
 ) {
     let (picture, tokens) = (&exchange.snapshot, &exchange.info().tokens);
     let sealed = tokens.seal(picture, cookie.kind, &renewal.contents);
-    let token = sealed.as_str();
+    let token = sealed.as_bytes();
     let twin = cookie.twin.is_some() && cookie.settings.cors_twin.due(identity.came_over_tls);
     exchange.worker.with_date(renewal.expires, |date| {
         let dated = cookie.lifetime != Lifetime::Session;

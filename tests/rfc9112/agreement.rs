@@ -18,7 +18,15 @@ use std::collections::BTreeSet;
 const OF_REQUESTS: [(Leniency, Facts); 9] = [
     (Leniency::BareLf, Facts::BARE_LF),
     (Leniency::EmptyLinesFirst, Facts::LEADING_EMPTY_LINES),
-    (Leniency::OddBlanks, Facts::ODD_BLANKS),
+    (
+        Leniency::OddBlanks,
+        Facts::ODD_BLANKS
+            .and(Facts::TAB_BY_METHOD)
+            .and(Facts::TAB_BY_TARGET)
+            .and(Facts::TAB_FOR_SPACE)
+            .and(Facts::TAB_BEFORE_VERSION)
+            .and(Facts::BLANK_BEHIND_VERSION),
+    ),
     (Leniency::MinorVersion, Facts::MINOR_VERSION),
     (Leniency::Fragment, Facts::FRAGMENT),
     (Leniency::OddTarget, Facts::ODD_TARGET),
@@ -121,6 +129,7 @@ pub fn request(bytes: &[u8]) {
     match (head::request(bytes, &allowed), parsed) {
         (Read::Whole(head), Ok(Some(length))) => {
             assert_eq!(length, head.length, "{what}");
+            assert!(head.lines <= BOUNDS.fields && length <= BOUNDS.bytes, "{what}");
             same_request(&request, &head, &what);
             written_request(&request, &head, &what);
             for cut in cuts(length) {
@@ -181,6 +190,8 @@ fn same_request(request: &Request, head: &RequestHead, what: &str) {
     }
     let rest = request.target().strip_prefix(&whole).expect(what);
     assert!(rest.is_empty() || rest.starts_with('#'), "{what}");
+    // The first `?` ends the path.
+    assert!(!request.path().contains(['?', '#']) && !request.query().contains('#'), "{what}");
 }
 
 /// What goes on to the target is the same message, by the grammar alone.
@@ -231,6 +242,7 @@ pub fn response(bytes: &[u8]) {
     match (head::response(bytes, &OF_RESPONSES), parsed) {
         (Read::Whole(head), Some(Some(length))) => {
             assert_eq!(length, head.length, "{what}");
+            assert!(head.lines <= MAX_FIELDS && length <= MAX_RESPONSE, "{what}");
             assert_eq!(response.status.as_u16(), head.status, "{what}");
             assert_eq!(response.reason(), head.reason, "{what}");
             assert_eq!(response.version == Version::HTTP_10, head.minor == 0, "{what}");

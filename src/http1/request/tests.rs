@@ -33,6 +33,9 @@ fn a_usual_head_is_read_and_its_lines_are_written_as_they_came() {
     assert_eq!(written(&request), "Host: shop\r\nX-Odd_Case: a, b\r\nCookie: c=1\r\n");
 }
 
+/// A folded line in a field that is not Content-Type.
+const FOLDED: Facts = Facts::FOLDED.and(Facts::FOLDED_BEYOND_TYPE);
+
 #[test]
 fn odd_spellings_are_noted_and_written_as_rfc_9112_has_them() {
     for (head, facts, fields) in [
@@ -40,19 +43,52 @@ fn odd_spellings_are_noted_and_written_as_rfc_9112_has_them() {
         ("GET / HTTP/1.1\r\nHost: a\n\r\n", Facts::BARE_LF, "Host: a\r\n"),
         ("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Facts::LEADING_EMPTY_LINES, "Host: a\r\n"),
         ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
-        ("GET / HTTP/1.1 \r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
-        ("GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
-        ("GET /\tHTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
+        ("GET /  HTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
         (" GET / HTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_BLANKS, "Host: a\r\n"),
+        ("GET / HTTP/1.1 \r\nHost: a\r\n\r\n", Facts::BLANK_BEHIND_VERSION, "Host: a\r\n"),
+        ("GET / \tHTTP/1.1\r\nHost: a\r\n\r\n", Facts::TAB_BEFORE_VERSION, "Host: a\r\n"),
+        ("GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", Facts::TAB_BY_METHOD, "Host: a\r\n"),
+        ("\tGET / HTTP/1.1\r\nHost: a\r\n\r\n", Facts::TAB_BY_METHOD, "Host: a\r\n"),
+        ("GET \t/ HTTP/1.1\r\nHost: a\r\n\r\n", Facts::TAB_BY_TARGET, "Host: a\r\n"),
+        ("GET /\tHTTP/1.1\r\nHost: a\r\n\r\n", Facts::TAB_BY_TARGET, "Host: a\r\n"),
+        ("GET  /\tHTTP/1.1\r\nHost: a\r\n\r\n", Facts::TAB_FOR_SPACE, "Host: a\r\n"),
+        ("GET /\t HTTP/1.1\r\nHost: a\r\n\r\n", Facts::TAB_BY_TARGET, "Host: a\r\n"),
         ("GET / HTTP/1.5\r\nHost: a\r\n\r\n", Facts::MINOR_VERSION, "Host: a\r\n"),
         ("GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", Facts::FRAGMENT, "Host: a\r\n"),
         ("GET /<a> HTTP/1.1\r\nHost: a\r\n\r\n", Facts::ODD_TARGET, "Host: a\r\n"),
         ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", Facts::BLANK_BEFORE_COLON, "Host: a\r\n"),
-        ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", Facts::FOLDED, "A: b   c\r\n"),
-        ("GET / HTTP/1.1\r\nA:\r\n\tc\r\nB: d\r\n\r\n", Facts::FOLDED, "A: c\r\nB: d\r\n"),
-        ("GET / HTTP/1.1\r\nA: b\0c\x01d\re\r\n\r\n", Facts::CONTROL_IN_VALUE, "A: b c d e\r\n"),
-        ("GET / HTTP/1.1\r\nA: \x01b\0\r\n\r\n", Facts::CONTROL_IN_VALUE, "A: b\r\n"),
-        ("GET / HTTP/1.1\r\nA: b\r\n \r\n\r\n", Facts::FOLDED, "A: b\r\n"),
+        ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", FOLDED, "A: b   c\r\n"),
+        ("GET / HTTP/1.1\r\nA:\r\n\tc\r\nB: d\r\n\r\n", FOLDED, "A: c\r\nB: d\r\n"),
+        ("GET / HTTP/1.1\r\nA: b\r\n \r\nB: c\r\n\r\n", FOLDED, "A: b\r\nB: c\r\n"),
+        (
+            "GET / HTTP/1.1\r\nContent-Type: b\r\n c\r\n\r\n",
+            Facts::FOLDED,
+            "Content-Type: b   c\r\n",
+        ),
+        (
+            "GET / HTTP/1.1\r\nContent-Length:\r\n 5\r\n\r\n",
+            FOLDED.and(Facts::ODD_LENGTH),
+            "Content-Length: 5\r\n",
+        ),
+        (
+            "GET / HTTP/1.1\r\nTransfer-Encoding\t: chunked\x01\r\n\r\n",
+            Facts::BLANK_BEFORE_COLON
+                .and(Facts::BLANK_BEHIND_FRAMING)
+                .and(Facts::CONTROL_IN_VALUE)
+                .and(Facts::ODD_CODINGS),
+            "Transfer-Encoding: chunked\r\n",
+        ),
+        ("GET / HTTP/1.1\r\nA: b\x01c\x7f\r\n\r\n", Facts::CONTROL_IN_VALUE, "A: b c\r\n"),
+        (
+            "GET / HTTP/1.1\r\nA: b\0c\x01d\re\r\n\r\n",
+            Facts::CONTROL_IN_VALUE.and(Facts::NUL_IN_VALUE),
+            "A: b c d e\r\n",
+        ),
+        (
+            "GET / HTTP/1.1\r\nA: \x01b\0\r\n\r\n",
+            Facts::CONTROL_IN_VALUE.and(Facts::NUL_IN_VALUE),
+            "A: b\r\n",
+        ),
         ("GET / HTTP/1.1\r\nA: \u{e9}\r\n\r\n", Facts::OBS_TEXT, "A: \u{e9}\r\n"),
         ("GET / HTTP/1.1\r\nA:  b \t\r\nC:\r\n\r\n", Facts::NONE, "A: b\r\nC:\r\n"),
     ] {
@@ -67,14 +103,19 @@ fn odd_spellings_are_noted_and_written_as_rfc_9112_has_them() {
 fn what_is_no_message_of_rfc_9112_is_refused_with_what_was_seen() {
     for (head, facts, target) in [
         ("GET /\r\n", Facts::NO_VERSION, "/"),
-        ("GET\r\n", Facts::NO_VERSION, ""),
+        ("GET\r\n", Facts::NO_TARGET, ""),
+        ("GET HTTP/1.1\r\n\r\n", Facts::NO_TARGET, ""),
+        ("GET  HTTP/1.1\r\n\r\n", Facts::NO_TARGET, ""),
+        ("GET / HTTP/0.9\r\n\r\n", Facts::OLD_VERSION, "/"),
+        ("GET / HTTP/1.1\x0c\r\n\r\n", Facts::BAD_VERSION, "/"),
+        ("GET / HTTP/1.1\r\r\n\r\n", Facts::BAD_VERSION, "/"),
         ("GET / HTTP/2.0\r\n\r\n", Facts::BAD_VERSION, "/"),
         ("GET / http/1.1\r\n\r\n", Facts::BAD_VERSION, "/"),
-        ("GET / HTTP/1.1\r\r\n\r\n", Facts::BAD_VERSION, "/"),
-        ("GET / HTTP/1.1\x0c\r\n\r\n", Facts::BAD_VERSION, "/"),
         ("GET \x0c/ HTTP/1.1\r\n\r\n", Facts::BAD_TARGET, ""),
         ("GET / HTTP/1.10\r\n\r\n", Facts::BAD_VERSION, "/"),
         ("GET /a b HTTP/1.1\r\n\r\n", Facts::BAD_TARGET, "/a"),
+        ("GET /a\x01 HTTP/1.1\r\n\r\n", Facts::CONTROL_IN_TARGET, "/a"),
+        ("GET /a\rb HTTP/1.1\r\n\r\n", Facts::NUL_IN_TARGET, "/a"),
         ("GET /\u{e9} HTTP/1.1\r\n\r\n", Facts::BAD_TARGET, "/"),
         ("G(T / HTTP/1.1\r\n\r\n", Facts::BAD_METHOD, ""),
         ("\x16\x03\x01", Facts::BAD_METHOD, ""),
@@ -88,9 +129,28 @@ fn what_is_no_message_of_rfc_9112_is_refused_with_what_was_seen() {
         assert_eq!(parsed, Err(BadHead::Malformed), "{head:?}");
         assert!(request.facts.has(facts), "{head:?}");
         assert_eq!(request.target(), target, "{head:?}");
-        assert!(request.fields.is_empty());
     }
     assert_eq!(parse(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").1, Err(BadHead::Http2Preface));
+}
+
+#[test]
+fn what_is_there_of_a_refused_head_is_kept_for_the_log() {
+    for head in [
+        "GET / HTTP/1.1\r\nHost: a\r\nB(: c\r\nD: e\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nB(: c\nD: e\r\nF",
+        "GET /\r\nHost: a\r\nD: e\r\n\r\n",
+    ] {
+        let (request, parsed) = parse(head.as_bytes());
+        assert_eq!(parsed, Err(BadHead::Malformed), "{head:?}");
+        assert_eq!(written(&request), "Host: a\r\nD: e\r\n", "{head:?}");
+        assert_eq!(request.target(), "/");
+    }
+    // A line that others take for a field of its own is none here.
+    let (request, parsed) = parse(b"GET / HTTP/1.1\r\nA: b\r\n Content-Length : 5\r\nC: d\r\n\r\n");
+    assert!(parsed.is_ok() && !request.fields.has(Name::ContentLength));
+    let doubtful: Vec<_> = request.fields.doubtful().collect();
+    assert_eq!(doubtful, [(&b" Content-Length "[..], &b" 5"[..])]);
+    assert_eq!(written(&request), "A: b   Content-Length : 5\r\nC: d\r\n");
 }
 
 #[test]

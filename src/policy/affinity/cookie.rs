@@ -171,30 +171,30 @@ impl SetCookieTemplate {
     /// The value of the main line.
     pub fn line(&self, token: &str, ending: Option<Ending<'_>>) -> Vec<u8> {
         let mut line = Vec::new();
-        self.write(&mut line, token, ending);
+        self.write(&mut line, token.as_bytes(), ending);
         line
     }
 
     /// The value of the CORS twin's line, which follows the main one.
     pub fn twin_line(&self, token: &str, ending: Option<Ending<'_>>) -> Vec<u8> {
         let mut line = Vec::new();
-        self.write_twin(&mut line, token, ending);
+        self.write_twin(&mut line, token.as_bytes(), ending);
         line
     }
 
     /// Appends the value of the main line.
-    pub fn write(&self, line: &mut Vec<u8>, token: &str, ending: Option<Ending<'_>>) {
+    pub fn write(&self, line: &mut Vec<u8>, token: &[u8], ending: Option<Ending<'_>>) {
         self.main.write(line, token, ending);
     }
 
     /// Appends the value of the CORS twin's line.
-    pub fn write_twin(&self, line: &mut Vec<u8>, token: &str, ending: Option<Ending<'_>>) {
+    pub fn write_twin(&self, line: &mut Vec<u8>, token: &[u8], ending: Option<Ending<'_>>) {
         self.twin.write(line, token, ending);
     }
 }
 
 impl Line {
-    fn write(&self, line: &mut Vec<u8>, token: &str, ending: Option<Ending<'_>>) {
+    fn write(&self, line: &mut Vec<u8>, token: &[u8], ending: Option<Ending<'_>>) {
         let attributes = &self.tail[self.attributes_at..];
         match ending {
             None => self.join(line, token, [], attributes),
@@ -213,12 +213,12 @@ impl Line {
     fn join<const N: usize>(
         &self,
         line: &mut Vec<u8>,
-        token: &str,
+        token: &[u8],
         ending: [&[u8]; N],
         tail: &[u8],
     ) {
         line.extend_from_slice(&self.name);
-        line.extend_from_slice(token.as_bytes());
+        line.extend_from_slice(token);
         for part in ending {
             line.extend_from_slice(part);
         }

@@ -173,6 +173,11 @@ impl Sealed {
     }
 
     /// The cookie's value.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
+
+    /// The same as text.
     pub fn as_str(&self) -> &str {
         // The encoder writes ASCII only, so the default never shows.
         std::str::from_utf8(&self.text[..self.length]).unwrap_or_default()

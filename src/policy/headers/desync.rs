@@ -2,15 +2,16 @@
 //! attributes for your Application Load Balancer", desync mitigation mode). The classes and the
 //! words are those of AWS's own classifier, `http_desync_guardian`.
 //!
-//! It judges what hyper's parser lets through. Bad methods, versions, targets and characters are
-//! refused by the parser before; bare line feeds, and a length beside or after another framing, are
-//! gone from what it hands on.
+//! It judges a head as it came: its fields, and what the codec noted of its spelling. A head that is
+//! no message of RFC 9112 is refused by the codec in every mode; its class is for the log.
 
 use super::names::{Names, reads_as};
 use crate::http1::facts::Facts;
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 use crate::http1::request::{BadHead, Request};
+use crate::http1::response::number;
+use crate::http1::scan::is_token;
 use http::{Method, Version};
 
 /// `desync_mitigation`
@@ -36,33 +37,86 @@ pub enum Class {
     Severe,
 }
 
-/// What is wrong with a request, in the words of ALB's access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// GET or HEAD with a Content-Length of 0.
-    GetHeadZeroContentLength,
-    /// GET or HEAD with a body's length.
-    UndefinedContentLengthSemantics,
-    /// GET, HEAD, or HTTP/1.0, with Transfer-Encoding.
-    UndefinedTransferEncodingSemantics,
-    /// A name that reads as Content-Length or Transfer-Encoding and is neither.
-    SuspiciousHeader,
-    /// The same length twice.
-    DuplicateContentLength,
-    /// Both ways to frame a body.
-    BothTeClPresent,
-    /// Two lengths that differ.
-    MultipleContentLength,
-    /// A length that is no number.
-    BadContentLength,
-    /// `chunked` twice.
-    MultipleTransferEncodingChunked,
-    /// A coding that does not exist.
-    BadTransferEncoding,
-    /// A method that is no token.
-    BadMethod,
-    /// A version that is none of HTTP/1.
-    BadVersion,
+/// Declares the reasons, each under its class.
+macro_rules! reasons {
+    ($($class:ident { $($(#[$doc:meta])* $reason:ident)* })*) => {
+        /// What is wrong with a request, in the words of ALB's access log.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason {
+            $($($(#[$doc])* $reason,)*)*
+        }
+
+        impl Reason {
+            /// How bad it is.
+            pub fn class(self) -> Class {
+                match self {
+                    $($(Reason::$reason)|* => Class::$class,)*
+                }
+            }
+
+            /// The class and the reason as ALB logs them.
+            pub fn words(self) -> (&'static str, &'static str) {
+                match self {
+                    $($(Reason::$reason => (stringify!($class), stringify!($reason)),)*)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    Acceptable {
+        /// A line ends with LF alone.
+        NonCrLfLineTermination
+        /// A name or a value holds a control byte, or a blank stands before the colon.
+        NonCompliantHeader
+        /// GET or HEAD with a Content-Length of 0.
+        GetHeadZeroContentLength
+        /// HTTP/0.9, HTTP/1.2 to HTTP/1.9, or blanks around the version.
+        NonCompliantVersion
+        /// More spaces in the request line than two.
+        SpaceInUri
+    }
+    Ambiguous {
+        /// No target.
+        MissingUri
+        /// A line without a colon.
+        MissingHeaderColon
+        /// A folded line in another field than Content-Type.
+        MultilineHeader
+        /// A name without a letter.
+        EmptyHeader
+        /// A name that reads as Content-Length or Transfer-Encoding and is neither.
+        SuspiciousHeader
+        /// GET, HEAD, or a version before HTTP/1.1, with Transfer-Encoding.
+        UndefinedTransferEncodingSemantics
+        /// GET or HEAD with a body's length, or HTTP/0.9 with any.
+        UndefinedContentLengthSemantics
+        /// The same length twice.
+        DuplicateContentLength
+        /// Both ways to frame a body.
+        BothTeClPresent
+        /// A tab or another control byte in the target, or a tab beside it.
+        AmbiguousUri
+    }
+    Severe {
+        /// NUL or CR in a name or a value.
+        BadHeader
+        /// A coding that does not exist.
+        BadTransferEncoding
+        /// `chunked` twice.
+        MultipleTransferEncodingChunked
+        /// Two lengths that differ.
+        MultipleContentLength
+        /// A length that is no number.
+        BadContentLength
+        /// A method that is no token.
+        BadMethod
+        /// A version that is none of HTTP/1, nor HTTP/0.9.
+        BadVersion
+        /// NUL or CR in the target.
+        BadUri
+    }
 }
 
 /// What is done with a request.
@@ -75,50 +129,6 @@ pub enum Treatment {
     ForwardAndClose,
     /// 400, and the client's connection closes.
     Refuse,
-}
-
-impl Reason {
-    /// How bad it is.
-    pub fn class(self) -> Class {
-        match self {
-            Reason::GetHeadZeroContentLength => Class::Acceptable,
-            Reason::UndefinedContentLengthSemantics
-            | Reason::UndefinedTransferEncodingSemantics
-            | Reason::SuspiciousHeader
-            | Reason::DuplicateContentLength
-            | Reason::BothTeClPresent => Class::Ambiguous,
-            Reason::MultipleContentLength
-            | Reason::BadContentLength
-            | Reason::MultipleTransferEncodingChunked
-            | Reason::BadTransferEncoding
-            | Reason::BadMethod
-            | Reason::BadVersion => Class::Severe,
-        }
-    }
-
-    /// The class and the reason as ALB logs them.
-    pub fn words(self) -> (&'static str, &'static str) {
-        let class = match self.class() {
-            Class::Acceptable => "Acceptable",
-            Class::Ambiguous => "Ambiguous",
-            Class::Severe => "Severe",
-        };
-        let reason = match self {
-            Reason::GetHeadZeroContentLength => "GetHeadZeroContentLength",
-            Reason::UndefinedContentLengthSemantics => "UndefinedContentLengthSemantics",
-            Reason::UndefinedTransferEncodingSemantics => "UndefinedTransferEncodingSemantics",
-            Reason::SuspiciousHeader => "SuspiciousHeader",
-            Reason::DuplicateContentLength => "DuplicateContentLength",
-            Reason::BothTeClPresent => "BothTeClPresent",
-            Reason::MultipleContentLength => "MultipleContentLength",
-            Reason::BadContentLength => "BadContentLength",
-            Reason::MultipleTransferEncodingChunked => "MultipleTransferEncodingChunked",
-            Reason::BadTransferEncoding => "BadTransferEncoding",
-            Reason::BadMethod => "BadMethod",
-            Reason::BadVersion => "BadVersion",
-        };
-        (class, reason)
-    }
 }
 
 impl Mitigation {
@@ -140,23 +150,136 @@ impl Mitigation {
     }
 }
 
-/// The worst that is to be said of a request, the first of what is equally bad; `None` where it is
-/// compliant. `names` is what its headers' names say.
+/// Facts that are something against a request.
+const JUDGED: Facts = Facts::BARE_LF
+    .and(Facts::ODD_BLANKS)
+    .and(Facts::TAB_BY_METHOD)
+    .and(Facts::TAB_BY_TARGET)
+    .and(Facts::TAB_FOR_SPACE)
+    .and(Facts::TAB_BEFORE_VERSION)
+    .and(Facts::BLANK_BEHIND_VERSION)
+    .and(Facts::NO_TARGET)
+    .and(OLDEST)
+    .and(Facts::MINOR_VERSION)
+    .and(Facts::BAD_VERSION)
+    .and(Facts::BAD_METHOD)
+    .and(Facts::CONTROL_IN_TARGET)
+    .and(Facts::BLANK_BEFORE_COLON)
+    .and(Facts::FOLDED)
+    .and(NO_FIELD)
+    .and(Facts::CONTROL_IN_VALUE);
+
+/// HTTP/0.9.
+const OLDEST: Facts = Facts::NO_VERSION.and(Facts::OLD_VERSION);
+
+/// A line that is no field.
+const NO_FIELD: Facts = Facts::NO_COLON.and(Facts::EMPTY_NAME).and(Facts::BAD_NAME);
+
+/// The worst that is to be said of a request, of what is equally bad what ALB's classifier sees
+/// first, but for a suspicious name, which is told before all else that is ambiguous; `None` where it is compliant. `names` is what its headers' names say.
+#[inline]
 pub fn classify(request: &Request, names: Names) -> Option<Reason> {
-    let Request { method, version, fields, .. } = request;
-    if !(names.content_length || names.transfer_encoding || names.suspicious) {
+    let is_framed = names.content_length || names.transfer_encoding || names.suspicious;
+    if !is_framed && !request.facts.has(JUDGED) {
         return None;
     }
-    let mut found = Found(names.suspicious.then_some(Reason::SuspiciousHeader));
-    let encoded = lines(fields, Name::TransferEncoding, names).next().is_some();
-    if encoded && *version < Version::HTTP_11 {
+    let found = judge(request, names.suspicious);
+    // Alone of its class it may be refused, so that nothing else of that class hides it.
+    let is_ambiguous = found.worst.is_some_and(|worst| worst.class() == Class::Ambiguous);
+    if found.is_suspicious && is_ambiguous {
+        return Some(Reason::SuspiciousHeader);
+    }
+    found.worst
+}
+
+/// The same of a head that could not be read, as far as it was there. `None` where it is too large,
+/// or no request.
+pub fn of_bad_head(request: &Request, bad: BadHead) -> Option<Reason> {
+    if bad != BadHead::Malformed {
+        return None;
+    }
+    judge(request, Names::of(&request.fields).suspicious).worst
+}
+
+fn judge(request: &Request, is_suspicious: bool) -> Found {
+    let facts = request.facts;
+    let mut found = Found { worst: None, is_suspicious: false };
+    found.note_if(facts, Facts::BARE_LF, Reason::NonCrLfLineTermination);
+    found.note_if(facts, Facts::NO_TARGET, Reason::MissingUri);
+    found.note_if(facts, Facts::NO_COLON, Reason::MissingHeaderColon);
+    found.note_if(facts, Facts::FOLDED_BEYOND_TYPE, Reason::MultilineHeader);
+    found.note_if(facts, Facts::NUL_IN_VALUE, Reason::BadHeader);
+    let spelled = Facts::CONTROL_IN_VALUE.and(Facts::BLANK_BEFORE_COLON);
+    found.note_if(facts, spelled, Reason::NonCompliantHeader);
+    let has_doubtful = facts.has(Facts::FOLDED_BEYOND_TYPE.and(NO_FIELD));
+    if has_doubtful {
+        judge_names(&request.fields, &mut found);
+    }
+    if is_suspicious || facts.has(Facts::BLANK_BEHIND_FRAMING) {
+        found.note(Reason::SuspiciousHeader);
+    }
+    judge_framing(request, Alike { is_suspicious, has_doubtful }, &mut found);
+    let no_token = Facts::BAD_METHOD.and(Facts::TAB_BY_METHOD);
+    found.note_if(facts, no_token, Reason::BadMethod);
+    let no_version = Facts::BAD_VERSION.and(Facts::TAB_FOR_SPACE);
+    found.note_if(facts, no_version, Reason::BadVersion);
+    let odd_version = OLDEST
+        .and(Facts::MINOR_VERSION)
+        .and(Facts::TAB_BEFORE_VERSION)
+        .and(Facts::BLANK_BEHIND_VERSION);
+    found.note_if(facts, odd_version, Reason::NonCompliantVersion);
+    found.note_if(facts, Facts::NUL_IN_TARGET, Reason::BadUri);
+    let odd_target = Facts::CONTROL_IN_TARGET.and(Facts::TAB_BY_TARGET);
+    found.note_if(facts, odd_target, Reason::AmbiguousUri);
+    found.note_if(facts, Facts::ODD_BLANKS, Reason::SpaceInUri);
+    found
+}
+
+/// The names of lines that are fields to others alone.
+#[cold]
+fn judge_names(fields: &Fields, found: &mut Found) {
+    for (name, _) in fields.doubtful() {
+        let shown = trim(name);
+        if name.iter().any(|byte| matches!(byte, 0 | b'\r')) {
+            found.note(Reason::BadHeader);
+        } else if shown.is_empty() {
+            found.note(Reason::EmptyHeader);
+        } else if reads_as(name, Name::ContentLength) || reads_as(name, Name::TransferEncoding) {
+            found.note(Reason::SuspiciousHeader);
+        } else if !is_token(name) {
+            found.note(Reason::NonCompliantHeader);
+        }
+    }
+}
+
+fn judge_framing(request: &Request, alike: Alike, found: &mut Found) {
+    let Request { method, version, fields, facts, .. } = request;
+    let mut codings = lines(fields, Name::TransferEncoding, alike).peekable();
+    let mut lengths = lines(fields, Name::ContentLength, alike).peekable();
+    let encoded = codings.peek().is_some();
+    let is_oldest = facts.has(OLDEST);
+    if encoded && (is_oldest || *version < Version::HTTP_11) {
         found.note(Reason::UndefinedTransferEncodingSemantics);
-        return found.0;
+        // ALB's classifier does not know HTTP/1.0 with a blank behind it.
+        if !facts.has(Facts::BLANK_BEHIND_VERSION) {
+            return;
+        }
     }
-    if encoded {
-        judge_codings(fields, names, &mut found);
+    if is_oldest && lengths.peek().is_some() {
+        return found.note(Reason::UndefinedContentLengthSemantics);
     }
-    let length = judge_lengths(fields, names, &mut found);
+    // ALB's classifier compares versions as text, in which a tab comes first.
+    if facts.has(Facts::TAB_BEFORE_VERSION) {
+        if encoded {
+            found.note(Reason::UndefinedTransferEncodingSemantics);
+        } else if lengths.peek().is_some() {
+            found.note(Reason::UndefinedContentLengthSemantics);
+        }
+    }
+    found.note_if(*facts, Facts::ODD_CODINGS, Reason::BadTransferEncoding);
+    judge_codings(codings, found);
+    found.note_if(*facts, Facts::ODD_LENGTH, Reason::BadContentLength);
+    let length = judge_lengths(lengths, found);
     if *method == Method::GET || *method == Method::HEAD {
         if encoded {
             found.note(Reason::UndefinedTransferEncodingSemantics);
@@ -170,46 +293,51 @@ pub fn classify(request: &Request, names: Names) -> Option<Reason> {
     if encoded && length.is_some() {
         found.note(Reason::BothTeClPresent);
     }
-    found.0
 }
 
-/// The same of a head that could not be read: what was seen until then is in `request`. `None` where
-/// it is too large, or no request.
-pub fn of_bad_head(request: &Request, bad: BadHead) -> Option<Reason> {
-    let facts = request.facts;
-    if bad != BadHead::Malformed {
-        return None;
-    }
-    let mut found = Found(None);
-    for (fact, reason) in
-        [(Facts::BAD_METHOD, Reason::BadMethod), (Facts::BAD_VERSION, Reason::BadVersion)]
-    {
-        if facts.has(fact) {
-            found.note(reason);
-        }
-    }
-    found.0
+/// The worst so far.
+struct Found {
+    worst: Option<Reason>,
+    /// Whether [`Reason::SuspiciousHeader`] is among what was found.
+    is_suspicious: bool,
 }
-
-struct Found(Option<Reason>);
 
 impl Found {
     fn note(&mut self, reason: Reason) {
-        if self.0.is_none_or(|known| known.class() < reason.class()) {
-            self.0 = Some(reason);
+        self.is_suspicious |= reason == Reason::SuspiciousHeader;
+        if self.worst.is_none_or(|known| known.class() < reason.class()) {
+            self.worst = Some(reason);
+        }
+    }
+
+    fn note_if(&mut self, facts: Facts, one_of: Facts, reason: Reason) {
+        if facts.has(one_of) {
+            self.note(reason);
         }
     }
 }
 
-/// The values of a field, and after them of those whose names read as its.
-fn lines(fields: &Fields, field: Name, names: Names) -> impl Iterator<Item = &[u8]> {
-    let alike = names.suspicious.then(|| {
-        let others = fields
-            .iter()
-            .filter(move |(known, name, _)| *known == Name::Other && reads_as(name, field));
-        others.map(|(_, _, value)| value)
+/// What there may be that reads as another field.
+#[derive(Clone, Copy)]
+struct Alike {
+    /// Fields with such names.
+    is_suspicious: bool,
+    /// Lines that are no fields here.
+    has_doubtful: bool,
+}
+
+/// The values of a field, and after them of what reads as it.
+fn lines(fields: &Fields, field: Name, alike: Alike) -> impl Iterator<Item = &[u8]> {
+    let others = alike.is_suspicious.then(|| fields.iter());
+    let others = others.into_iter().flatten().filter_map(move |(known, name, value)| {
+        (known == Name::Other && reads_as(name, field)).then_some(value)
     });
-    fields.all(field).chain(alike.into_iter().flatten())
+    let doubtful = alike.has_doubtful.then(|| fields.doubtful());
+    let doubtful = doubtful.into_iter().flatten().filter_map(move |(name, value)| {
+        let is_it = reads_as(name, field) || name.eq_ignore_ascii_case(field.text().as_bytes());
+        is_it.then_some(value)
+    });
+    fields.all(field).chain(others).chain(doubtful)
 }
 
 fn trim(value: &[u8]) -> &[u8] {
@@ -219,9 +347,9 @@ fn trim(value: &[u8]) -> &[u8] {
 /// Transfer codings that exist (RFC 9112 section 7), and RFC 2616's `identity`.
 const CODINGS: [&[u8]; 5] = [b"chunked", b"compress", b"deflate", b"gzip", b"identity"];
 
-fn judge_codings(fields: &Fields, names: Names, found: &mut Found) {
+fn judge_codings<'v>(lines: impl Iterator<Item = &'v [u8]>, found: &mut Found) {
     let mut chunked = false;
-    for line in lines(fields, Name::TransferEncoding, names) {
+    for line in lines {
         for coding in line.split(|&byte| byte == b',').map(trim) {
             if !CODINGS.iter().any(|known| coding.eq_ignore_ascii_case(known)) {
                 found.note(Reason::BadTransferEncoding);
@@ -235,9 +363,9 @@ fn judge_codings(fields: &Fields, names: Names, found: &mut Found) {
 }
 
 /// The first length that is one.
-fn judge_lengths(fields: &Fields, names: Names, found: &mut Found) -> Option<u64> {
+fn judge_lengths<'v>(lines: impl Iterator<Item = &'v [u8]>, found: &mut Found) -> Option<u64> {
     let mut length = None;
-    for line in lines(fields, Name::ContentLength, names) {
+    for line in lines {
         match (number(trim(line)), length) {
             (None, _) => found.note(Reason::BadContentLength),
             (Some(said), None) => length = Some(said),
@@ -248,12 +376,6 @@ fn judge_lengths(fields: &Fields, names: Names, found: &mut Found) -> Option<u64
         }
     }
     length
-}
-
-/// Digits only: `str::parse` takes a sign.
-fn number(text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?;
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 #[cfg(test)]

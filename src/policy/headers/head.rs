@@ -58,10 +58,12 @@ impl<'h> Authority<'h> {
     /// Without the port; empty when there is none.
     pub fn host(&self) -> &'h str {
         let text = self.text.unwrap_or_default();
-        match text.rfind(':') {
-            Some(colon) if !text[colon..].contains(']') => &text[..colon],
-            _ => text,
-        }
+        let literal = match text.starts_with('[') {
+            true => memchr::memchr(b']', text.as_bytes()).unwrap_or_default(),
+            false => 0,
+        };
+        let colon = memchr::memchr(b':', &text.as_bytes()[literal..]);
+        colon.map_or(text, |colon| &text[..literal + colon])
     }
 
     /// The port, where one is spelled.
@@ -157,23 +159,47 @@ pub fn is_host(text: &str) -> bool {
             Some((literal, port)) => (literal, port),
             None => return false,
         },
-        None => match text.find(':') {
+        None => match memchr::memchr(b':', text.as_bytes()) {
             Some(colon) => (&text[..colon], &text[colon..]),
             None => (text, ""),
         },
     };
-    let literal = text.starts_with('[');
-    let host_fits = if literal {
-        host.parse::<std::net::Ipv6Addr>().is_ok()
+    let host_fits = if text.starts_with('[') {
+        host.parse::<std::net::Ipv6Addr>().is_ok() || is_future_literal(host)
     } else {
-        let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        (1..=255).contains(&host.len()) && host.bytes().all(fine)
+        (1..=LONGEST_HOST).contains(&host.len()) && host.bytes().all(is_unreserved)
     };
     let port_fits = match port.strip_prefix(':') {
-        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.len() <= 5,
+        // The port may be empty (RFC 3986 section 3.2.3).
+        Some("") => true,
+        Some(digits) => digits.len() <= 5 && number(digits.as_bytes()).is_some_and(is_port),
         None => port.is_empty(),
     };
     host_fits && port_fits
+}
+
+/// DNS has no longer name.
+const LONGEST_HOST: usize = 255;
+
+fn is_port(number: u64) -> bool {
+    number <= u64::from(u16::MAX)
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// An address of a version to come, as `v1.x` (RFC 3986 section 3.2.2): a name like any other to the
+/// rules and to the target, and never resolved.
+fn is_future_literal(text: &str) -> bool {
+    let Some((version, address)) = text.split_once('.') else { return false };
+    let digits = version.strip_prefix(['v', 'V']).unwrap_or_default();
+    let fine = |byte: u8| is_unreserved(byte) || b"!$&'()*+,;=:".contains(&byte);
+    !digits.is_empty()
+        && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && !address.is_empty()
+        && text.len() <= LONGEST_HOST
+        && address.bytes().all(fine)
 }
 
 /// Whether a text is a host as a request may name it, and no port.
@@ -187,14 +213,15 @@ fn check_codings(request: &Request) -> Result<(), Refusal> {
     if request.version < Version::HTTP_11 {
         return Err(Refusal::TransferEncoding);
     }
-    let (mut chunked, mut foreign) = (0, false);
+    let (mut chunked, mut foreign, mut last) = (0, false, false);
     for line in request.fields.all(Name::TransferEncoding) {
         for coding in line.split(|&byte| byte == b',').map(trim) {
             let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
             if coding.is_empty() || !coding.iter().all(token) {
                 return Err(Refusal::TransferEncoding);
             }
-            match coding.eq_ignore_ascii_case(b"chunked") {
+            last = coding.eq_ignore_ascii_case(b"chunked");
+            match last {
                 true => chunked += 1,
                 false => foreign = true,
             }
@@ -202,7 +229,8 @@ fn check_codings(request: &Request) -> Result<(), Refusal> {
     }
     match (chunked, foreign) {
         (1, false) => Ok(()),
-        (_, true) => Err(Refusal::UnknownCoding),
+        // Where `chunked` is not the last, the body has no end (RFC 9112 section 6.3).
+        (_, true) if last => Err(Refusal::UnknownCoding),
         _ => Err(Refusal::TransferEncoding),
     }
 }
@@ -246,7 +274,7 @@ pub fn canonical_length(fields: &mut Fields) {
         [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    if !(is_canonical && !fields.is_repeated(Name::ContentLength))
+    if (!is_canonical || fields.is_repeated(Name::ContentLength))
         && let Some(length) = content_length(fields)
     {
         fields.set(Name::ContentLength, itoa::Buffer::new().format(length).as_bytes());
@@ -280,12 +308,45 @@ mod tests {
 
     #[test]
     fn a_request_names_exactly_one_host() {
-        for bad in
-            ["", "a,b", "user@a", "a/b", "a b", "a:x", "a:123456", "[::1", "[zz]", "a%00", "a:1:2"]
-        {
+        for bad in [
+            "",
+            "a,b",
+            "user@a",
+            "a/b",
+            "a b",
+            "a:x",
+            "a:123456",
+            "a:65536",
+            "a:99999",
+            "a:+80",
+            "[::1",
+            "[zz]",
+            "a%00",
+            "a:1:2",
+            "[::1]:65536",
+            "[::1%251]",
+            "[v.x]",
+            "[v1.]",
+            "[v1]",
+            "[vg.x]",
+            "[v1.a/b]",
+            "[v1.a b]",
+            "[v1.x]y",
+            "[v1.x",
+            "v1.x]",
+            "[1.2.3.4]",
+        ] {
             assert_eq!(check_case("GET", "/", &[("host", bad)]), Err(Refusal::Host), "{bad:?}");
         }
-        for (good, host) in [("a", "a"), ("a.b:80", "a.b"), ("[::1]:80", "[::1]"), ("a:", "a")] {
+        for (good, host) in [
+            ("a", "a"),
+            ("a.b:80", "a.b"),
+            ("a:65535", "a"),
+            ("[::1]:80", "[::1]"),
+            ("a:", "a"),
+            ("[v1.x]", "[v1.x]"),
+            ("[vF.a:b,c;d=!]:80", "[vF.a:b,c;d=!]"),
+        ] {
             assert_eq!(check_case("GET", "/", &[("host", good)]).as_deref(), Ok(host));
         }
         assert_eq!(check_case("GET", "/", &[]), Err(Refusal::Host));
@@ -301,10 +362,11 @@ mod tests {
             ("a:80", Some(80)),
             ("[::1]", None),
             ("[::1]:8080", Some(8080)),
-            ("a:99999", None),
+            ("[v1.a:b]", None),
+            ("[v1.a:b]:81", Some(81)),
         ] {
             assert_eq!(Authority { text: Some(text) }.port(), port, "{text}");
-            assert_eq!(is_bare_host(text), !text.trim_start_matches("[::1]").contains(':'));
+            assert_eq!(is_bare_host(text), port.is_none() && text != "a:", "{text}");
         }
         assert_eq!(Authority { text: None }.port(), None);
     }
@@ -440,7 +502,11 @@ mod tests {
         let old = [("transfer-encoding", "chunked")];
         let old = check_version(Version::HTTP_10, "POST", "/", &old);
         assert_eq!(old, Err(Refusal::TransferEncoding));
-        for foreign in [&["gzip, chunked"][..], &["identity", "chunked"], &["xchunked"]] {
+        for endless in [&["xchunked"][..], &["gzip"], &["chunked, gzip"], &["chunked", "identity"]]
+        {
+            assert_eq!(coding(endless), Some(Refusal::TransferEncoding), "{endless:?}");
+        }
+        for foreign in [&["gzip, chunked"][..], &["identity", "chunked"], &["x", "chunked"]] {
             assert_eq!(coding(foreign), Some(Refusal::UnknownCoding), "{foreign:?}");
         }
     }

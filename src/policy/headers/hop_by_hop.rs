@@ -5,7 +5,7 @@ use super::head::{self, Refusal};
 use super::names::Names;
 use crate::http1::fields::{Fields, NameSet};
 use crate::http1::name::Name;
-use crate::http1::response::list_has;
+use crate::http1::response::{is_keep_alive, list_has};
 use http::HeaderName;
 
 /// Fields that belong to one connection whether or not Connection names them.
@@ -125,8 +125,8 @@ fn remove_named_by_connection(fields: &mut Fields, kept: NameSet) {
         Name::Other => fields.iter().any(|(_, sent, _)| sent.eq_ignore_ascii_case(option)),
         name => fields.has(name) && !kept.has(name) && !ALWAYS.contains(&name),
     };
-    // Nearly all say `keep-alive` or `close` alone, which are the names of no field that is here.
-    if options(fields).any(is_here) {
+    // Nearly all say `keep-alive` alone; the field of that name goes anyway.
+    if !is_keep_alive(fields) && options(fields).any(is_here) {
         let named: Vec<Box<[u8]>> = options(fields).map(Box::from).collect();
         fields.retain(|name, sent, _| {
             kept.has(name) || !named.iter().any(|option| sent.eq_ignore_ascii_case(option))

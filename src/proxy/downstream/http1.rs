@@ -18,6 +18,7 @@ use crate::proxy::expiry::Expiry;
 use crate::proxy::failure::Failure;
 use crate::proxy::handle::{self, handle};
 use crate::proxy::recv_body::ClientBody;
+use crate::proxy::response_body::ResponseBody;
 use crate::proxy::tunnel::{self, TargetEnd, Upgrade};
 use crate::proxy::worker_ctx::WorkerCtx;
 use bytes::Buf;
@@ -44,6 +45,13 @@ enum Next {
     Close(Close),
     /// Nothing: the connection became a tunnel, and is closed.
     Nothing,
+}
+
+/// What an exchange leaves to do.
+enum After {
+    Next(Next),
+    /// To go on with its request.
+    Upload(ResponseBody),
 }
 
 /// Serves the connection until it closes; the stream, and how it is to be closed.
@@ -220,12 +228,15 @@ impl Loop<'_> {
         let framed = Framed::new(terms, closes);
         match rest {
             Rest::Switch(target) => {
-                let opened = send::head(client, worker, head).await;
-                self.carry(exchange, opened, target).await
+                let is_told = send::head(client, worker, head).await;
+                Box::pin(self.carry(exchange, is_told, target)).await
             }
             Rest::Body(body) => {
                 let sent = send::answer(&mut exchange, client, head, body, framed).await;
-                self.after(exchange, sent).await
+                match self.after(exchange, sent) {
+                    After::Next(next) => next,
+                    After::Upload(body) => Box::pin(self.upload(body)).await,
+                }
             }
         }
     }
@@ -270,30 +281,22 @@ impl Loop<'_> {
     }
 
     /// Notes an answer down that was sent, and says what follows.
-    async fn after(&self, mut exchange: Exchange, sent: Sent) -> Next {
-        let Self { worker, client, deadline, .. } = self;
-        match sent {
-            Sent::Whole { mut body, closes } => {
+    fn after(&self, mut exchange: Exchange, sent: Sent) -> After {
+        let Self { client, .. } = self;
+        let next = match sent {
+            Sent::Whole { body, closes } => {
                 exchange.log_mut().is_complete = true;
                 if body.is_sending() {
-                    // The target goes on reading what the client goes on sending.
-                    drop(exchange);
-                    let Some(_place) = worker.linger() else { return Next::Close(Close::AtOnce) };
-                    deadline.linger(worker.now().monotonic);
-                    send::end_and_upload(client, deadline, &mut body).await;
-                    return Next::Close(Close::Lingering { broke_off: false });
+                    return After::Upload(body);
                 }
                 body.give_back(&exchange);
-                drop(exchange);
-                if !closes {
-                    return Next::Again;
-                }
                 // Bytes that are not read any more would reset the connection.
                 let is_read = client.is_whole() && !client.has_input();
-                Next::Close(match is_read {
-                    true => Close::Idle,
-                    false => Close::Lingering { broke_off: false },
-                })
+                match (closes, is_read) {
+                    (false, _) => Next::Again,
+                    (true, true) => Next::Close(Close::Idle),
+                    (true, false) => Next::Close(Close::Lingering { broke_off: false }),
+                }
             }
             Sent::BrokeOff { ends_by_close } => {
                 exchange.log_mut().error = Some("target_broke_off");
@@ -305,7 +308,17 @@ impl Loop<'_> {
             Sent::Cut { ends_by_close } => {
                 Next::Close(if ends_by_close { Close::Reset } else { Close::AtOnce })
             }
-        }
+        };
+        After::Next(next)
+    }
+
+    /// Hands a target that goes on reading what its client goes on sending, the answer being out.
+    async fn upload(&self, mut body: ResponseBody) -> Next {
+        let Self { worker, client, deadline, .. } = self;
+        let Some(_place) = worker.linger() else { return Next::Close(Close::AtOnce) };
+        deadline.linger(worker.now().monotonic);
+        send::end_and_upload(client, deadline, &mut body).await;
+        Next::Close(Close::Lingering { broke_off: false })
     }
 
     /// Answers a head that could not be read, and writes it down with its target as far as it was.

@@ -51,7 +51,9 @@ pub(super) async fn attempt(
             }
         }
     }
-    let connection = match dial(target, announced, connect_timeout, exchange).await {
+    // Boxed: a connection of the pool serves nearly all.
+    let dialled = Box::pin(dial(target, announced, connect_timeout, exchange));
+    let connection = match dialled.await {
         Ok(connection) => connection,
         Err(failure) => return failure,
     };
