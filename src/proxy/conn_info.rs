@@ -1,6 +1,5 @@
 //! What is known of a client connection from accept to close, whatever is asked over it.
 
-use super::token_cache::TokenCache;
 use crate::ground::clock::Moment;
 use crate::model::live::TargetLive;
 use crate::net::pool::{ConnId, Owner};
@@ -26,8 +25,6 @@ pub struct ConnInfo {
     pub listener: usize,
     /// When it was accepted.
     pub accepted: Moment,
-    /// Its client's tokens.
-    pub tokens: TokenCache,
     /// On whose behalf it was opened; empty without a PROXY header.
     on_behalf_of: OnceCell<Box<OnBehalfOf>>,
     /// What was agreed on with it; empty without TLS.
@@ -56,7 +53,6 @@ impl ConnInfo {
             local,
             listener,
             accepted,
-            tokens: TokenCache::default(),
             on_behalf_of: OnceCell::new(),
             session: OnceCell::new(),
             owner: OnceCell::new(),
