@@ -21,7 +21,7 @@ use crate::proxy::send_budget::BudgetedBuf;
 use crate::proxy::worker_ctx::WorkerCtx;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use http::Request;
+use http::{Request, Version};
 use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -274,7 +274,10 @@ impl ServerConn {
             };
             worker.counters.unparsable.add_one();
             let deadline = Rc::new(Deadline::new(Rc::default(), worker.now().monotonic));
-            let mut exchange = Exchange::begin(worker, conn, &deadline, worker.take_request());
+            let mut head = worker.take_request();
+            // A head that is taken has no other holder.
+            Rc::make_mut(&mut head).version = Version::HTTP_2;
+            let mut exchange = Exchange::begin(worker, conn, &deadline, head);
             exchange.log_mut().is_unread = true;
             exchange.fail(&Failure::Unread(bad));
         }

@@ -105,7 +105,7 @@ pub(super) async fn serve(
         answer_of(handling, &deadline, client, awaits_continue).await
     };
     slot.release_head();
-    let (mut end, rest) = match (answered, tunnel) {
+    let (end, rest) = match (answered, tunnel) {
         (Ok(Answer { head, rest: Rest::Switch(target), .. }), Some(body)) => {
             if let Ok(stream) = respond.send_response(opened(head, &worker), false) {
                 let budget = Rc::clone(&slot.shared.send_budget);
@@ -133,20 +133,27 @@ pub(super) async fn serve(
         End::Reset(reason) => respond.send_reset(*reason),
         End::CalledOff => {}
     }
-    drop(exchange);
-    if let (End::Whole, Some(mut body)) = (&mut end, rest)
-        && body.is_sending()
-        && let Some(_place) = worker.linger()
-    {
-        // The target goes on reading what the client goes on sending.
-        deadline.linger(worker.now().monotonic);
-        let upload = poll_fn(|cx| {
-            body.poll_sending(cx);
-            if body.is_sending() { Poll::Pending } else { Poll::Ready(()) }
-        });
-        let _ = race(&*deadline, upload).await;
+    let is_whole = matches!(end, End::Whole);
+    match rest.filter(|_| is_whole) {
+        Some(mut body) if body.is_sending() => {
+            drop(exchange);
+            if let Some(_place) = worker.linger() {
+                // The target goes on reading what the client goes on sending.
+                deadline.linger(worker.now().monotonic);
+                let upload = poll_fn(|cx| {
+                    body.poll_sending(cx);
+                    if body.is_sending() { Poll::Pending } else { Poll::Ready(()) }
+                });
+                let _ = race(&*deadline, upload).await;
+            }
+        }
+        Some(body) => {
+            body.give_back(&exchange);
+            drop(exchange);
+        }
+        None => drop(exchange),
     }
-    if let (End::Whole, Some(body)) = (end, body_handle.take_unread()) {
+    if is_whole && let Some(body) = body_handle.take_unread() {
         drain(body).await;
     }
 }
