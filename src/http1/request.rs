@@ -79,10 +79,15 @@ impl Request {
 
     /// Begins a head anew, without fields. `target` is visible ASCII.
     pub fn begin(&mut self, method: Method, target: &str, version: Version) {
+        self.begin_in_pieces(method, &[target], version);
+    }
+
+    /// The same with a target that is put together from these pieces.
+    pub fn begin_in_pieces(&mut self, method: Method, target: &[&str], version: Version) {
         self.clear();
         (self.method, self.version) = (method, version);
-        self.target.push_str(target);
-        self.parts = target::split(target.as_bytes(), &mut self.facts);
+        target.iter().for_each(|piece| self.target.push_str(piece));
+        self.parts = target::split(self.target.as_bytes(), &mut self.facts);
     }
 
     /// The target as it was sent.

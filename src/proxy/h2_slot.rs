@@ -3,10 +3,10 @@
 use super::send_budget::SendBudget;
 use crate::config::settings::Limits;
 use crate::policy::flood_guard::FloodGuard;
+use crate::policy::headers::http2::Measured;
 use crate::proxy::conn::{Conn, ConnState};
 use crate::proxy::deadline::Deadline;
 use crate::proxy::worker_ctx::WorkerCtx;
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -39,14 +39,18 @@ impl Shared {
         }
     }
 
-    /// A slot for a stream whose request has this head, if there is one left. The library counts
-    /// streams until they are closed on the wire; here one counts until its task is done.
-    pub(super) fn slot<B>(self: &Rc<Self>, request: &Request<B>) -> Option<StreamSlot> {
-        let head = memory(request);
-        let is_full = self.conn.open_exchanges() >= self.limits.streams as usize;
+    /// Whether all streams are open that may be. The library counts them until they are closed on the
+    /// wire; here one counts until its task is done.
+    pub(super) fn is_full(&self) -> bool {
+        self.conn.open_exchanges() >= self.limits.streams as usize
+    }
+
+    /// A slot for a stream whose request has this head, where there is memory left for it.
+    pub(super) fn slot(self: &Rc<Self>, head: &Measured) -> Option<StreamSlot> {
+        let head = memory(head);
         // The first is served however large it may be by `limits.header_bytes`.
         let others = self.heads.get();
-        if is_full || (others > 0 && others + head > MAX_HEADS) {
+        if others > 0 && others + head > MAX_HEADS {
             return None;
         }
         Some(StreamSlot::new(Rc::clone(self), head))
@@ -118,9 +122,6 @@ impl Drop for StreamSlot {
 }
 
 /// Memory that a request's head takes.
-fn memory<B>(request: &Request<B>) -> usize {
-    let headers: &HeaderMap = request.headers();
-    let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
-    let target = request.uri().path().len() + request.uri().query().map_or(0, str::len);
-    headers.iter().map(|line| field(line) + FIELD_IN_MEMORY).sum::<usize>() + target
+fn memory(head: &Measured) -> usize {
+    head.content + head.lines * FIELD_IN_MEMORY + head.target
 }

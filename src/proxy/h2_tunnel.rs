@@ -19,7 +19,6 @@ pub(super) struct StreamTunnel {
     /// Received and not yet read.
     first: Bytes,
     budget: Rc<SendBudget>,
-    pieces: Pieces,
     slot: StreamSlot,
 }
 
@@ -36,7 +35,7 @@ impl StreamTunnel {
         budget: Rc<SendBudget>,
         slot: StreamSlot,
     ) -> Self {
-        Self { sender, receiver, first: Bytes::new(), budget, pieces: Pieces::default(), slot }
+        Self { sender, receiver, first: Bytes::new(), budget, slot }
     }
 }
 
@@ -90,8 +89,8 @@ impl AsyncWrite for StreamTunnel {
         this.sender.reserve_capacity(bytes.len().min(MAX_PIECE));
         let room = ready!(poll_room(&mut this.sender, cx)).ok_or_else(gone)?;
         let count = room.min(bytes.len()).min(MAX_PIECE);
-        let piece =
-            BudgetedBuf::new(Bytes::copy_from_slice(&bytes[..count]), &this.budget, &this.pieces);
+        let bytes = Bytes::copy_from_slice(&bytes[..count]);
+        let piece = BudgetedBuf::new(bytes, &this.budget, Pieces::default());
         this.sender.send_data(piece, false).map_err(|_| gone())?;
         this.slot.note_payload(count);
         this.slot.deadline.io.add_written(count);
@@ -105,7 +104,7 @@ impl AsyncWrite for StreamTunnel {
 
     /// The end of a tunnel's one direction is the end of the stream's.
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let end = BudgetedBuf::new(Bytes::new(), &self.budget, &self.pieces);
+        let end = BudgetedBuf::new(Bytes::new(), &self.budget, Pieces::default());
         // It fails where the stream is gone: then its end was said otherwise.
         let _ = self.sender.send_data(end, true);
         Poll::Ready(Ok(()))

@@ -13,7 +13,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 
 /// Bytes of bodies that are read in one turn: one full DATA frame and a little more.
 const BYTES_PER_TURN: usize = 17 << 10;
@@ -74,18 +74,22 @@ impl ReadBudget {
 /// A stream that is read within a budget.
 #[derive(Debug)]
 pub(super) struct BudgetedReader<S> {
-    inner: S,
+    /// Its limit is set anew for each read. To cut the room itself would zero it first.
+    inner: Take<S>,
     budget: Rc<ReadBudget>,
     unopened: Rc<Unopened>,
     frames: Frames,
     sent: Frames,
 }
 
-impl<S> BudgetedReader<S> {
+impl<S: AsyncRead> BudgetedReader<S> {
     pub(super) fn new(inner: S, budget: Rc<ReadBudget>, unopened: Rc<Unopened>) -> Self {
-        Self { inner, budget, unopened, frames: Frames::after_preface(), sent: Frames::default() }
+        let (inner, sent) = (inner.take(0), Frames::default());
+        Self { inner, budget, unopened, frames: Frames::after_preface(), sent }
     }
+}
 
+impl<S> BudgetedReader<S> {
     /// Notes frames that went to the client and end a stream.
     fn note_sent(&mut self, bytes: &[u8]) {
         let unopened = &self.unopened;
@@ -111,15 +115,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for BudgetedReader<S> {
         }
         let most = this.frames.left_of_body() + left.div_ceil(COST).min(READ_CHUNK);
         let before = buffer.filled().len();
-        let polled = if buffer.remaining() <= most {
-            Pin::new(&mut this.inner).poll_read(cx, buffer)
-        } else {
-            let mut chunk = ReadBuf::new(buffer.initialize_unfilled_to(most));
-            let polled = Pin::new(&mut this.inner).poll_read(cx, &mut chunk);
-            let read = chunk.filled().len();
-            buffer.advance(read);
-            polled
-        };
+        this.inner.set_limit(most as u64);
+        let polled = Pin::new(&mut this.inner).poll_read(cx, buffer);
         let read = &buffer.filled()[before..];
         let unopened = &this.unopened;
         let tally = this.frames.follow(read, |event| {
@@ -254,13 +251,13 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for BudgetedReader<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BudgetedReader<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let sent = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
+        let sent = ready!(Pin::new(self.inner.get_mut()).poll_write(cx, bytes))?;
         self.note_sent(&bytes[..sent]);
         Poll::Ready(Ok(sent))
     }
@@ -270,7 +267,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for BudgetedReader<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let sent = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, slices))?;
+        let sent = ready!(Pin::new(self.inner.get_mut()).poll_write_vectored(cx, slices))?;
         let mut left = sent;
         for slice in slices {
             let count = slice.len().min(left);
@@ -281,15 +278,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for BudgetedReader<S> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        self.inner.get_ref().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        Pin::new(self.inner.get_mut()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        Pin::new(self.inner.get_mut()).poll_shutdown(cx)
     }
 }
 

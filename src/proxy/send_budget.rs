@@ -56,21 +56,27 @@ pub(super) struct BudgetedBuf {
     _of: Pieces,
 }
 
-/// The pieces of one stream, counted by their number of holders.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pieces(Rc<()>);
+/// The pieces of one stream, counted by their number of holders. Most answers are one piece, of which
+/// nothing is asked and nothing allocated.
+#[derive(Debug, Default)]
+pub(super) struct Pieces(Option<Rc<()>>);
 
 impl Pieces {
+    /// The count, for one more piece.
+    pub(super) fn share(&mut self) -> Self {
+        Self(Some(Rc::clone(self.0.get_or_insert_default())))
+    }
+
     /// Whether none waits any more, neither here nor in the library.
     pub(super) fn are_out(&self) -> bool {
-        Rc::strong_count(&self.0) == 1
+        self.0.as_ref().is_none_or(|count| Rc::strong_count(count) == 1)
     }
 }
 
 impl BudgetedBuf {
-    pub(super) fn new(bytes: Bytes, budget: &Rc<SendBudget>, of: &Pieces) -> Self {
+    pub(super) fn new(bytes: Bytes, budget: &Rc<SendBudget>, of: Pieces) -> Self {
         budget.queued.set(budget.queued.get() + bytes.len());
-        Self { bytes, budget: Rc::clone(budget), _of: of.clone() }
+        Self { bytes, budget: Rc::clone(budget), _of: of }
     }
 }
 
@@ -126,8 +132,10 @@ mod tests {
     fn what_was_sent_or_dropped_makes_room() {
         let budget = Rc::new(SendBudget::default());
         let cx = Context::from_waker(Waker::noop());
-        let pieces = Pieces::default();
-        let mut first = BudgetedBuf::new(Bytes::from(vec![0; MAX_QUEUED]), &budget, &pieces);
+        let mut pieces = Pieces::default();
+        assert!(pieces.are_out());
+        let bytes = Bytes::from(vec![0; MAX_QUEUED]);
+        let mut first = BudgetedBuf::new(bytes, &budget, pieces.share());
         assert!(budget.is_full(&cx));
         first.advance(1);
         assert!(!budget.is_full(&cx) && !budget.is_empty());

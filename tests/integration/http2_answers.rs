@@ -287,6 +287,32 @@ fn own_answers_have_a_page_the_listeners_fields_and_a_line_in_the_log() {
 }
 
 #[test]
+fn only_a_targets_connection_whose_answer_ended_cleanly_is_used_again() {
+    for (method, answer, body, reused) in [
+        (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", true),
+        (Method::HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "", true),
+        (
+            Method::GET,
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "ok",
+            true,
+        ),
+        (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 no", "ok", false),
+        (Method::GET, "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", false),
+    ] {
+        let origin = Origin::saying(answer, Then::KeepAlive);
+        let world = World::new(&[&origin], "", NO_CHECKS);
+        let client = Http2::to(world.address());
+        for _ in 0..3 {
+            let reply = client.send(Http2::head("/").method(method.clone())).unwrap();
+            assert_eq!((reply.status.as_u16(), &*reply.text()), (200, body), "{answer:?}");
+        }
+        let seen: Vec<_> = origin.heard().iter().map(|heard| heard.nth).collect();
+        assert_eq!(seen, if reused { [0, 1, 2] } else { [0, 0, 0] }, "{answer:?}");
+    }
+}
+
+#[test]
 fn requests_the_library_refuses_are_in_the_log() {
     let origin =
         Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell", Then::KeepAlive);
@@ -325,6 +351,7 @@ fn requests_the_library_refuses_are_in_the_log() {
         let why = if expected == 400 { "malformed_head" } else { "head_too_large" };
         let record = world.record(|record| record["error_reason"] == why);
         assert_eq!((&record["status"], &record["uri"]), (&expected.into(), &"-".into()), "{what}");
+        assert_eq!(record["type"], "h2", "{what}");
         let lines = world.lines(3, |_| true);
         assert_eq!(lines.len(), 3, "{what}: {lines:?}");
         let unparsable =

@@ -7,58 +7,43 @@ use crate::http1::fields::{Fields, NameSet};
 use crate::http1::name::Name;
 use crate::http1::request::Request;
 use data_encoding::BASE64;
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::request::Parts;
-use http::uri::PathAndQuery;
+use http::header;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use sha1::{Digest, Sha1};
 
-/// Whether a head is malformed though the library took it: white space around a value (RFC 9113
-/// section 8.2.1), which an HTTP/1.1 target would not see, a scheme that is not HTTP's, or a `:path`
-/// that begins with its query (section 8.3.1; the library refuses other paths without a slash).
-pub fn is_malformed(parts: &Parts) -> bool {
-    let padded = |value: &HeaderValue| {
-        let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-        blank(value.as_bytes().first()) || blank(value.as_bytes().last())
-    };
-    let foreign = |scheme| scheme != "http" && scheme != "https";
-    let is_bare_query = |target: &PathAndQuery| target.as_str().starts_with('?');
-    parts.headers.values().any(padded)
-        || parts.uri.scheme_str().is_some_and(foreign)
-        || parts.uri.path_and_query().is_some_and(is_bare_query)
+/// What a head is found to be while it is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// Bytes as HTTP/1.1 has them. Those that are compressed away on the wire take memory here and go to
+    /// the target all the same. Crumbs of a cookie (RFC 9113 section 8.2.3) are one field, the one they
+    /// are joined to; until then each takes its name and value and [`CRUMB_OVERHEAD`], which bounds their
+    /// number.
+    pub bytes: usize,
+    /// Fields, where all crumbs are one.
+    pub fields: usize,
+    /// Lines, where each crumb is one.
+    pub lines: usize,
+    /// Bytes of names and values.
+    pub content: usize,
+    /// Bytes of path and query.
+    pub target: usize,
+    /// Whether it is malformed though the library took it: white space around a value (RFC 9113 section
+    /// 8.2.1), which an HTTP/1.1 target would not see, a scheme that is not HTTP's, or a `:path` that
+    /// begins with its query (section 8.3.1; the library refuses other paths without a slash).
+    pub is_malformed: bool,
 }
 
-/// The reason to refuse a head that is larger than a listener's limits: its target alone, or all of it.
-pub fn excess(parts: &Parts, max_bytes: usize) -> Refusal {
-    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if target > max_bytes { Refusal::TargetTooLong } else { Refusal::TooLarge }
-}
-
-/// Bytes of a head as HTTP/1.1 has them, and its number of fields. Bytes that are compressed
-/// away on the wire take memory here and go to the target all the same. Crumbs of a cookie (RFC 9113
-/// section 8.2.3) are one field, the one they are joined to; until then each takes its name and value
-/// and [`CRUMB_OVERHEAD`], which bounds their number.
-pub fn size(parts: &Parts) -> (usize, usize) {
-    let line = parts.method.as_str().len() + parts.uri.path().len() + REQUEST_LINE;
-    let line = line + parts.uri.query().map_or(0, |query| query.len() + 1);
-    let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
-    let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
-    let fields: usize = parts.headers.iter().map(|line| field(line) + LINE_OVERHEAD).sum();
-    let more_crumbs = crumbs(&parts.headers).saturating_sub(1);
-    let of_crumbs = match more_crumbs {
-        0 => 0,
-        more => (more + 1) * (CRUMB_OVERHEAD - LINE_OVERHEAD),
-    };
-    (line + authority + fields + of_crumbs, parts.headers.len() - more_crumbs)
-}
-
-/// Number of Cookie lines. Most requests repeat no name: two numbers tell so without a look-up, and
-/// then the number is not counted.
-fn crumbs(headers: &HeaderMap) -> usize {
-    if headers.len() == headers.keys_len() {
-        return 0;
+impl Measured {
+    /// The reason to refuse a head that is larger than a listener's limits, if it is: its target alone,
+    /// or all of it.
+    pub fn excess(&self, max_bytes: usize, max_fields: usize) -> Option<Refusal> {
+        if self.bytes <= max_bytes && self.fields <= max_fields {
+            return None;
+        }
+        let is_target = self.target > max_bytes;
+        Some(if is_target { Refusal::TargetTooLong } else { Refusal::TooLarge })
     }
-    headers.get_all(COOKIE).iter().count()
 }
 
 /// Bytes a line takes beside name and value: the colon, a space and the end of the line.
@@ -70,6 +55,7 @@ const CRUMB_OVERHEAD: usize = 32;
 /// What stands between method, target and the end of the line.
 const REQUEST_LINE: usize = "  HTTP/1.1\r\n".len();
 
+<<<<<<< HEAD
 /// Brings a request's head into the form that both protocols have here. Crumbs of a cookie are joined
 /// (RFC 9113 section 8.2.3); of several lengths, which the library has seen to agree, one stays.
 pub fn fill(head: &mut Request, parts: &Parts) {
@@ -86,42 +72,91 @@ pub fn fill(head: &mut Request, parts: &Parts) {
         (Some(scheme), Some(authority)) => {
             let target = [scheme, "://", authority.as_str(), path].concat();
             head.begin(method, &target, Version::HTTP_2);
+=======
+/// Brings a request's head into the form that both protocols have here, and measures it, in one walk.
+/// Crumbs of a cookie are joined (RFC 9113 section 8.2.3); of several lengths, which the library has
+/// seen to agree, one stays.
+pub fn fill<B>(head: &mut Request, request: &http::Request<B>) -> Measured {
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let method = request.method();
+    let authority = uri.authority().map_or("", Authority::as_str);
+    match uri.scheme_str() {
+        Some(scheme) if uri.authority().is_some() => {
+            let pieces = [scheme, "://", authority, path];
+            head.begin_in_pieces(method.clone(), &pieces, Version::HTTP_2);
+>>>>>>> refs/heads/h2speed
         }
-        _ => head.begin(method, path, Version::HTTP_2),
+        _ => head.begin(method.clone(), path, Version::HTTP_2),
     }
-    for name in parts.headers.keys() {
-        let mut values = parts.headers.get_all(name).iter();
-        if *name == COOKIE {
-            head.fields.append_with(Name::Cookie, |line| {
-                let first = values.next().map(HeaderValue::as_bytes);
-                line.extend_from_slice(first.unwrap_or_default());
-                for crumb in values {
-                    line.extend_from_slice(b"; ");
-                    line.extend_from_slice(crumb.as_bytes());
+    let query = uri.query().map_or(0, |query| query.len() + 1);
+    let line = method.as_str().len() + uri.path().len() + query + REQUEST_LINE;
+    let mut found = Measured {
+        bytes: line + authority.len(),
+        target: uri.path_and_query().map_or(0, |target| target.as_str().len()),
+        is_malformed: uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https")
+            || path.starts_with('?'),
+        ..Measured::default()
+    };
+    // The map yields all values of a name one behind the other.
+    let mut lines = request.headers().iter().peekable();
+    while let Some((name, value)) = lines.next() {
+        found.fields += 1;
+        found.note(name, value);
+        match Name::of(name.as_str().as_bytes()) {
+            Name::Cookie => {
+                let begins = found.lines;
+                head.fields.append_with(Name::Cookie, |line| {
+                    line.extend_from_slice(value.as_bytes());
+                    while let Some((_, crumb)) = lines.next_if(|(next, _)| *next == name) {
+                        found.note(name, crumb);
+                        line.extend_from_slice(b"; ");
+                        line.extend_from_slice(crumb.as_bytes());
+                    }
+                });
+                let more = found.lines - begins;
+                if more > 0 {
+                    found.bytes += (more + 1) * (CRUMB_OVERHEAD - LINE_OVERHEAD);
                 }
-            });
-            continue;
-        }
-        let most = if *name == CONTENT_LENGTH { 1 } else { usize::MAX };
-        for value in values.take(most) {
-            head.fields.append_named(name.as_str(), value.as_bytes());
+            }
+            Name::ContentLength => {
+                head.fields.append(Name::ContentLength, value.as_bytes());
+                while let Some((_, same)) = lines.next_if(|(next, _)| *next == name) {
+                    found.fields += 1;
+                    found.note(name, same);
+                }
+            }
+            Name::Other => head.fields.append_named(name.as_str(), value.as_bytes()),
+            known => head.fields.append(known, value.as_bytes()),
         }
     }
     head.fields.note_received();
+    found
+}
+
+impl Measured {
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
+        let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        let value = value.as_bytes();
+        let content = name.as_str().len() + value.len();
+        self.lines += 1;
+        self.content += content;
+        self.bytes += content + LINE_OVERHEAD;
+        self.is_malformed |= blank(value.first()) || blank(value.last());
+    }
 }
 
 /// Makes an extended CONNECT (RFC 8441 section 4) the GET that opens a WebSocket over HTTP/1.1
 /// (RFC 6455 section 4.1). The key is the balancer's own: over HTTP/2 there is none.
-pub fn open_websocket(parts: &mut Parts, nonce: [u8; 16]) -> WebSocketKey {
+pub fn open_websocket(request: &mut Request, nonce: [u8; 16]) -> WebSocketKey {
     let key = BASE64.encode(&nonce);
-    parts.method = Method::GET;
-    let headers = &mut parts.headers;
-    headers.remove(CONTENT_LENGTH);
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(value) = HeaderValue::from_str(&key) {
-        headers.insert(SEC_WEBSOCKET_KEY, value);
-    }
+    request.method = Method::GET;
+    let fields = &mut request.fields;
+    fields.remove(Name::ContentLength);
+    fields.set(Name::Connection, b"upgrade");
+    fields.set(Name::Upgrade, b"websocket");
+    fields.set(Name::SecWebSocketKey, key.as_bytes());
+    fields.note_received();
     WebSocketKey(key)
 }
 
@@ -163,18 +198,59 @@ const OF_HTTP1: NameSet = NameSet::of(&[
     Name::SecWebSocketAccept,
 ]);
 
+/// Adds fields to the library's map; bytes of names and values. One that is none there is left out.
+pub fn add_to_map(fields: &Fields, map: &mut HeaderMap) -> usize {
+    let mut sent = 0;
+    for (name, text, value) in fields.iter() {
+        let known = known(name).map_or_else(|| HeaderName::from_bytes(text), Ok);
+        if let (Ok(name), Ok(value)) = (known, HeaderValue::from_bytes(value)) {
+            sent += text.len() + value.len();
+            map.append(name, value);
+        }
+    }
+    sent
+}
+
+/// The library's constant of a name that most answers have: made from text it costs a hash and a copy.
+fn known(name: Name) -> Option<HeaderName> {
+    Some(match name {
+        Name::CacheControl => header::CACHE_CONTROL,
+        Name::ContentLength => header::CONTENT_LENGTH,
+        Name::ContentType => header::CONTENT_TYPE,
+        Name::Date => header::DATE,
+        Name::Etag => header::ETAG,
+        Name::Expires => header::EXPIRES,
+        Name::LastModified => header::LAST_MODIFIED,
+        Name::Location => header::LOCATION,
+        Name::RetryAfter => header::RETRY_AFTER,
+        Name::Server => header::SERVER,
+        Name::SetCookie => header::SET_COOKIE,
+        Name::WwwAuthenticate => header::WWW_AUTHENTICATE,
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Request;
-    use http::header::HOST;
+    use http::header::{CONTENT_LENGTH, COOKIE};
+    use proptest::prelude::*;
 
-    fn parts(uri: &str, fields: &[(&'static str, &str)]) -> Parts {
-        let mut request = Request::get(uri);
+    fn head(uri: &str, fields: &[(&str, &str)]) -> http::Request<()> {
+        let mut request = http::Request::get(uri);
         for (name, value) in fields {
             request = request.header(*name, HeaderValue::from_str(value).unwrap());
         }
-        request.body(()).unwrap().into_parts().0
+        request.body(()).unwrap()
+    }
+
+    fn measured(uri: &str, fields: &[(&str, &str)]) -> Measured {
+        fill(&mut Request::default(), &head(uri, fields))
+    }
+
+    fn size(uri: &str, fields: &[(&str, &str)]) -> (usize, usize) {
+        let Measured { bytes, fields, .. } = measured(uri, fields);
+        (bytes, fields)
     }
 
     #[test]
@@ -189,20 +265,20 @@ mod tests {
             ("http://a/?x=1", "v", false),
             ("http://a?x=1", "v", true),
         ] {
-            assert_eq!(is_malformed(&parts(uri, &[("x-a", value)])), expected, "{uri} {value:?}");
+            assert_eq!(measured(uri, &[("x-a", value)]).is_malformed, expected, "{uri} {value:?}");
         }
     }
 
     #[test]
     fn a_head_is_as_large_as_it_would_be_over_http1() {
-        let head = parts("https://shop.example/a?b=1", &[("x-a", "1"), ("x-a", "22")]);
+        let found = size("https://shop.example/a?b=1", &[("x-a", "1"), ("x-a", "22")]);
         let written = "GET /a?b=1 HTTP/1.1\r\nx-a: 1\r\nx-a: 22\r\n".len();
-        assert_eq!(size(&head), (written + "shop.example".len(), 2));
+        assert_eq!(found, (written + "shop.example".len(), 2));
     }
 
     #[test]
     fn crumbs_are_one_field_and_each_takes_its_name_its_value_and_32_bytes() {
-        let none = size(&parts("https://a/", &[("x-a", "1"), ("x-a", "2")]));
+        let none = size("https://a/", &[("x-a", "1"), ("x-a", "2")]);
         for (crumbs, bytes, fields) in [
             (&["a=1"][..], "cookie".len() + 3 + 4, 1),
             (&["a=1", "b=22"], 2 * "cookie".len() + 3 + 4 + 2 * 32, 1),
@@ -210,24 +286,36 @@ mod tests {
         ] {
             let crumbs: Vec<_> = crumbs.iter().map(|crumb| ("cookie", *crumb)).collect();
             let others = [("x-a", "1"), ("x-a", "2")];
-            let head = parts("https://a/", &[&others[..], &crumbs].concat());
-            assert_eq!(size(&head), (none.0 + bytes, none.1 + fields), "{} crumbs", crumbs.len());
+            let found = size("https://a/", &[&others[..], &crumbs].concat());
+            assert_eq!(found, (none.0 + bytes, none.1 + fields), "{} crumbs", crumbs.len());
         }
     }
 
+<<<<<<< HEAD
     fn filled(uri: &str, fields: &[(&'static str, &str)]) -> super::Request {
         let mut request = super::Request::default();
         fill(&mut request, &parts(uri, fields));
+=======
+    fn filled(uri: &str, fields: &[(&str, &str)]) -> Request {
+        let mut request = Request::default();
+        fill(&mut request, &head(uri, fields));
+>>>>>>> refs/heads/h2speed
         request
     }
 
     #[test]
     fn a_target_that_is_too_long_by_itself_is_told_from_a_head_that_is_too_large() {
-        let head = parts(&format!("https://a/{}", "x".repeat(100)), &[("x-a", "1")]);
-        for (max_bytes, expected) in
-            [(50, Refusal::TargetTooLong), (100, Refusal::TargetTooLong), (101, Refusal::TooLarge)]
-        {
-            assert_eq!(excess(&head, max_bytes), expected, "{max_bytes}");
+        let found = measured(&format!("https://a/{}", "x".repeat(100)), &[("x-a", "1")]);
+        for (max_bytes, max_fields, expected) in [
+            (50, 9, Some(Refusal::TargetTooLong)),
+            (100, 9, Some(Refusal::TargetTooLong)),
+            (101, 9, Some(Refusal::TooLarge)),
+            (found.bytes - 1, 9, Some(Refusal::TooLarge)),
+            (found.bytes, 9, None),
+            (found.bytes, 1, None),
+            (found.bytes, 0, Some(Refusal::TooLarge)),
+        ] {
+            assert_eq!(found.excess(max_bytes, max_fields), expected, "{max_bytes} {max_fields}");
         }
     }
 
@@ -265,21 +353,128 @@ mod tests {
 
     #[test]
     fn an_extended_connect_asks_for_a_websocket_and_believes_only_the_answer_to_its_key() {
-        let mut head = parts("https://a/chat", &[("sec-websocket-version", "13")]);
+        let fields = [("sec-websocket-version", "13"), ("content-length", "0"), ("host", "a")];
+        let mut head = filled("https://a/chat", &fields);
         head.method = Method::CONNECT;
-        head.headers.insert(HOST, HeaderValue::from_static("a"));
         // The nonce of the example in RFC 6455 section 1.3.
         let key = open_websocket(&mut head, *b"the sample nonce");
         assert_eq!(head.method, Method::GET);
-        assert_eq!(head.headers[SEC_WEBSOCKET_KEY], "dGhlIHNhbXBsZSBub25jZQ==");
-        assert_eq!(head.headers[UPGRADE], "websocket");
-        assert_eq!(head.headers[CONNECTION], "upgrade");
+        for (name, expected) in [
+            (Name::SecWebSocketKey, &b"dGhlIHNhbXBsZSBub25jZQ=="[..]),
+            (Name::Upgrade, b"websocket"),
+            (Name::Connection, b"upgrade"),
+        ] {
+            assert_eq!(head.fields.received(name), Some(expected));
+        }
+        assert!(!head.fields.has(Name::ContentLength));
         for (said, expected) in
             [("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", true), ("s3pPLMBiTxaQ9kYGzzhZRbK+xOp=", false)]
         {
+<<<<<<< HEAD
             let answer = Fields::from_iter([("sec-websocket-accept", said)]);
             assert_eq!(key.is_answered_by(&answer), expected);
         }
         assert!(!key.is_answered_by(&Fields::default()));
+=======
+            let answer = Fields::from_iter([("Sec-WebSocket-Accept", said)]);
+            assert_eq!(key.is_answered_by(&answer), expected);
+        }
+        assert!(!key.is_answered_by(&Fields::default()));
+    }
+
+    /// What [`fill`] finds in one walk, found name by name and question by question.
+    fn slowly(head: &http::Request<()>) -> (Vec<(String, Vec<u8>)>, Measured) {
+        let (map, uri) = (head.headers(), head.uri());
+        let mut fields = Vec::new();
+        for name in map.keys() {
+            let values: Vec<&[u8]> = map.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+            let values = match () {
+                () if *name == COOKIE => vec![values.join(&b"; "[..])],
+                () if *name == CONTENT_LENGTH => vec![values[0].to_vec()],
+                () => values.into_iter().map(<[u8]>::to_vec).collect(),
+            };
+            fields.extend(values.into_iter().map(|value| (name.as_str().to_owned(), value)));
+        }
+        let crumbs = map.get_all(COOKIE).iter().count();
+        let of_crumbs = if crumbs > 1 { crumbs * (CRUMB_OVERHEAD - LINE_OVERHEAD) } else { 0 };
+        let content = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let padded = |value: &HeaderValue| {
+            let value = value.as_bytes();
+            value.starts_with(b" ")
+                || value.starts_with(b"\t")
+                || value.ends_with(b" ")
+                || value.ends_with(b"\t")
+        };
+        let query = uri.query().map_or(0, |query| query.len() + 1);
+        let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+        let found = Measured {
+            bytes: format!("{} {} HTTP/1.1\r\n", head.method(), uri.path()).len()
+                + query
+                + authority
+                + content
+                + map.len() * LINE_OVERHEAD
+                + of_crumbs,
+            fields: map.len() - crumbs.saturating_sub(1),
+            lines: map.len(),
+            content,
+            target: uri.path_and_query().map_or(0, |target| target.as_str().len()),
+            is_malformed: map.values().any(padded)
+                || !matches!(uri.scheme_str(), None | Some("http" | "https"))
+                || uri.path_and_query().is_some_and(|target| target.as_str().starts_with('?')),
+        };
+        (fields, found)
+    }
+
+    proptest! {
+        #[test]
+        fn one_walk_finds_what_a_slow_one_does(
+            uri in prop::sample::select(vec![
+                "https://shop.example:8443/a?b=c", "http://a", "http://a?x=1", "ftp://a/", "/a?b", "*",
+            ]),
+            fields in prop::collection::vec((
+                prop::sample::select(vec![
+                    "cookie", "content-length", "x-a", "accept", "x-session-id", "user-agent", "host",
+                ]),
+                "[ \t]?[a-z0-9=;]{0,12}[ \t]?",
+            ), 0..12),
+        ) {
+            let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, &value[..])).collect();
+            let head = head(uri, &fields);
+            let mut request = Request::default();
+            let found = fill(&mut request, &head);
+            let (expected, measured) = slowly(&head);
+            prop_assert_eq!(found, measured);
+            let filled: Vec<_> = request.fields.iter()
+                .map(|(_, name, value)| (String::from_utf8(name.to_vec()).unwrap(), value.to_vec()))
+                .collect();
+            prop_assert_eq!(filled, expected);
+            let path = head.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+            let target = match (head.uri().scheme_str(), head.uri().authority()) {
+                (Some(scheme), Some(authority)) => format!("{scheme}://{authority}{path}"),
+                _ => path.to_owned(),
+            };
+            prop_assert_eq!(request.target(), target);
+        }
+
+        #[test]
+        fn an_answers_fields_become_the_librarys(
+            names in prop::collection::vec(prop::sample::select(Name::ALL), 0..20),
+            value in "[ -~]{0,20}",
+        ) {
+            let texts = names.iter().map(|name| name.text().to_owned());
+            let spelled = texts.chain(["X-Own".to_owned(), "ETag".to_owned()]);
+            let fields: Fields = spelled.map(|name| (name, value.clone())).collect();
+            let mut map = HeaderMap::new();
+            let sent = add_to_map(&fields, &mut map);
+            let mut expected = HeaderMap::new();
+            for (_, name, value) in fields.iter() {
+                let name = HeaderName::from_bytes(name).unwrap();
+                expected.append(name, HeaderValue::from_bytes(value).unwrap());
+            }
+            let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+            prop_assert_eq!(sent, expected.iter().map(size).sum::<usize>());
+            prop_assert_eq!(map, expected);
+        }
+>>>>>>> refs/heads/h2speed
     }
 }

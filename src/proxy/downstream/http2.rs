@@ -2,13 +2,14 @@
 //! client when to open no more streams, accepts streams, judges floods, throttles reading, and notes
 //! what the connection waits for. Each stream is served in a task of its own.
 
-use super::http2_stream;
+use super::http2_stream::{self, Opened};
 use crate::config::settings::Limits;
 use crate::ground::clock::Moment;
 use crate::http1::request::BadHead;
 use crate::net::stream::{CountedStream, Reclaimed, Stream};
 use crate::net::timer::{self, Sleep};
 use crate::policy::flood_guard::{Next, ReadTurn};
+use crate::policy::headers::http2::fill;
 use crate::proxy::conn::{Conn, ConnState};
 use crate::proxy::deadline::{Deadline, Expires, race};
 use crate::proxy::exchange::Exchange;
@@ -19,9 +20,10 @@ use crate::proxy::h2_unopened::{RefusedStream, Unopened};
 use crate::proxy::read_budget::{BudgetedReader, ReadBudget};
 use crate::proxy::send_budget::BudgetedBuf;
 use crate::proxy::worker_ctx::WorkerCtx;
+use h2::ext::Protocol;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use http::Request;
+use http::{Request, Version};
 use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -245,9 +247,21 @@ impl ServerConn {
     /// Serves a stream, or refuses it unseen, so that it can safely be sent again (RFC 9113 section
     /// 8.7).
     fn open(&self, request: Request<RecvStream>, respond: SendResponse<BudgetedBuf>) {
-        let Some(slot) = self.shared.slot(&request) else { return self.refuse(respond) };
-        let worker = Rc::clone(&self.shared.worker);
-        tokio::task::spawn_local(worker.turns(http2_stream::serve(slot, request, respond)));
+        let worker = &self.shared.worker;
+        if self.shared.is_full() {
+            return self.refuse(respond);
+        }
+        let mut head = worker.take_request();
+        // A head that is taken has no other holder.
+        let measured = fill(Rc::make_mut(&mut head), &request);
+        let Some(slot) = self.shared.slot(&measured) else {
+            worker.give_back_request(&mut head);
+            return self.refuse(respond);
+        };
+        let opens_websocket = opens_websocket(&request);
+        let body = request.into_body();
+        let opened = Opened { slot, head, measured, opens_websocket, body, respond };
+        tokio::task::spawn_local(Rc::clone(worker).turns(http2_stream::serve(opened)));
     }
 
     fn refuse(&self, mut respond: SendResponse<BudgetedBuf>) {
@@ -274,7 +288,10 @@ impl ServerConn {
             };
             worker.counters.unparsable.add_one();
             let deadline = Rc::new(Deadline::new(Rc::default(), worker.now().monotonic));
-            let mut exchange = Exchange::begin(worker, conn, &deadline, worker.take_request());
+            let mut head = worker.take_request();
+            // A head that is taken has no other holder.
+            Rc::make_mut(&mut head).version = Version::HTTP_2;
+            let mut exchange = Exchange::begin(worker, conn, &deadline, head);
             exchange.log_mut().is_unread = true;
             exchange.fail(&Failure::Unread(bad));
         }
@@ -364,6 +381,13 @@ impl ServerConn {
         }
         tracing::debug!(peer = %conn.info.peer, %error, "HTTP/2 protocol error");
     }
+}
+
+/// Whether the request asks for a WebSocket by an extended CONNECT (RFC 8441 section 4). Without its
+/// `:protocol` another one is refused as a CONNECT.
+fn opens_websocket(request: &Request<RecvStream>) -> bool {
+    let protocol = request.extensions().get::<Protocol>();
+    protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
 }
 
 /// Sends the last GOAWAY, as far as the client takes it.

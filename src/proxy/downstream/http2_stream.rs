@@ -1,6 +1,7 @@
 //! One stream: its request in, its answer out. A deadline is looked at around all of it, for a body
 //! whose client takes nothing is never asked (and so could not look at one itself).
 
+use crate::http1;
 use crate::http1::name::Name;
 use crate::http1::response::{self, is_bodiless};
 use crate::net::timer;
@@ -23,12 +24,9 @@ use crate::proxy::stream_body::{BodyHandle, StreamBody, poll_data};
 use crate::proxy::tunnel::{self, Upgrade};
 use crate::proxy::worker_ctx::WorkerCtx;
 use bytes::Bytes;
-use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::EXPECT;
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -52,40 +50,42 @@ enum End {
     CalledOff,
 }
 
+/// A stream that was accepted.
+pub(super) struct Opened {
+    pub(super) slot: StreamSlot,
+    pub(super) head: Rc<http1::request::Request>,
+    pub(super) measured: http2::Measured,
+    pub(super) opens_websocket: bool,
+    pub(super) body: RecvStream,
+    pub(super) respond: SendResponse<BudgetedBuf>,
+}
+
 /// Serves one.
-pub(super) async fn serve(
-    slot: StreamSlot,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<BudgetedBuf>,
-) {
-    let (mut parts, body) = request.into_parts();
+pub(super) async fn serve(opened: Opened) {
+    let Opened { slot, mut head, measured, opens_websocket, body, mut respond } = opened;
     let worker = Rc::clone(&slot.shared.worker);
     let deadline = Rc::clone(&slot.deadline);
     let limits = &slot.shared.limits;
-    let (bytes, fields) = http2::size(&parts);
-    let is_malformed = http2::is_malformed(&parts);
-    let is_too_large = bytes > limits.header_bytes || fields > limits.headers;
-    let refusal = is_too_large.then(|| http2::excess(&parts, limits.header_bytes));
-    let wants_no_body = parts.method == Method::HEAD;
+    let refusal = measured.excess(limits.header_bytes, limits.headers);
+    let wants_no_body = head.method == Method::HEAD;
+    let ends_at_once = body.is_end_stream();
     // A client that expects it is told to go on once the body is wanted (RFC 9110 section 10.1.1).
-    let awaits_continue = parts.headers.contains_key(EXPECT) && !body.is_end_stream();
-    let body_handle = BodyHandle::default();
+    let awaits_continue = head.fields.has(Name::Expect) && !ends_at_once;
+    let mut body_handle = None;
     let mut tunnel = None;
-    let (body, upgrade) = if opens_websocket(&mut parts) {
-        let key = begin_websocket(&mut parts, &worker);
+    let (body, upgrade) = if opens_websocket {
+        let key = begin_websocket(Rc::make_mut(&mut head), &worker);
         tunnel = Some(body);
         (ClientBody::Empty, Some(Upgrade::Http2(key)))
+    } else if ends_at_once {
+        (ClientBody::Empty, None)
     } else {
-        let body = StreamBody::new(body, limits, &deadline.io, &body_handle);
-        (ClientBody::Http2(body), None)
+        let handle = body_handle.insert(BodyHandle::default());
+        (ClientBody::Http2(StreamBody::new(body, limits, &deadline.io, handle)), None)
     };
-    let mut head = worker.take_request();
-    // A head that is taken has no other holder.
-    http2::fill(Rc::make_mut(&mut head), &parts);
-    drop(parts);
     let mut exchange = Exchange::begin(&worker, &slot.shared.conn, &deadline, head);
-    deadline.io.add_read(bytes);
-    if is_malformed {
+    deadline.io.add_read(measured.bytes);
+    if measured.is_malformed {
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return exchange.fail(&Failure::Head(Refusal::Malformed));
     }
@@ -98,19 +98,19 @@ pub(super) async fn serve(
         let handling = Box::pin(handle(&mut exchange, body, upgrade));
         let client = Client {
             respond: &mut respond,
-            body: &body_handle,
+            body: body_handle.as_ref(),
             interim: &interim,
             worker: &worker,
         };
         answer_of(handling, &deadline, client, awaits_continue).await
     };
     slot.release_head();
-    let (mut end, rest) = match (answered, tunnel) {
+    let (end, rest) = match (answered, tunnel) {
         (Ok(Answer { head, rest: Rest::Switch(target), .. }), Some(body)) => {
-            if let Ok(stream) = respond.send_response(opened(head, &worker), false) {
+            if let Ok(stream) = respond.send_response(tunnel_head(head, &worker), false) {
                 let budget = Rc::clone(&slot.shared.send_budget);
                 let client = StreamTunnel::new(stream, body, budget, slot);
-                tunnel::carry(exchange, client, target).await;
+                Box::pin(tunnel::carry(exchange, client, target)).await;
             }
             return;
         }
@@ -133,20 +133,27 @@ pub(super) async fn serve(
         End::Reset(reason) => respond.send_reset(*reason),
         End::CalledOff => {}
     }
-    drop(exchange);
-    if let (End::Whole, Some(mut body)) = (&mut end, rest)
-        && body.is_sending()
-        && let Some(_place) = worker.linger()
-    {
-        // The target goes on reading what the client goes on sending.
-        deadline.linger(worker.now().monotonic);
-        let upload = poll_fn(|cx| {
-            body.poll_sending(cx);
-            if body.is_sending() { Poll::Pending } else { Poll::Ready(()) }
-        });
-        let _ = race(&*deadline, upload).await;
+    let is_whole = matches!(end, End::Whole);
+    match rest.filter(|_| is_whole) {
+        Some(mut body) if body.is_sending() => {
+            drop(exchange);
+            if let Some(_place) = worker.linger() {
+                // The target goes on reading what the client goes on sending.
+                deadline.linger(worker.now().monotonic);
+                let upload = poll_fn(|cx| {
+                    body.poll_sending(cx);
+                    if body.is_sending() { Poll::Pending } else { Poll::Ready(()) }
+                });
+                let _ = race(&*deadline, upload).await;
+            }
+        }
+        Some(body) => {
+            body.give_back(&exchange);
+            drop(exchange);
+        }
+        None => drop(exchange),
     }
-    if let (End::Whole, Some(body)) = (end, body_handle.take_unread()) {
+    if is_whole && let Some(body) = body_handle.and_then(|handle| handle.take_unread()) {
         drain(body).await;
     }
 }
@@ -154,7 +161,8 @@ pub(super) async fn serve(
 /// The client's end of a stream while its answer is awaited.
 struct Client<'s> {
     respond: &'s mut SendResponse<BudgetedBuf>,
-    body: &'s BodyHandle,
+    /// That of a body that was not all there with the head.
+    body: Option<&'s BodyHandle>,
     interim: &'s InterimQueue,
     worker: &'s WorkerCtx,
 }
@@ -167,6 +175,7 @@ async fn answer_of(
     mut awaits_continue: bool,
 ) -> Result<Answer, End> {
     let Client { respond, body, interim, worker } = client;
+    let is_read = || body.is_some_and(BodyHandle::is_read);
     poll_fn(|cx| {
         deadline.waker().remember(cx.waker());
         if deadline.expiry() == Some(Expiry::Stalled) {
@@ -175,7 +184,7 @@ async fn answer_of(
         let is_reset = respond.poll_reset(cx).is_ready();
         // Where its body is being read, that says whether the client took it back or framed it
         // badly.
-        if is_reset && !body.is_read() {
+        if is_reset && !is_read() {
             return Poll::Ready(Err(End::TakenBack));
         }
         let polled = handling.as_mut().poll(cx);
@@ -183,7 +192,7 @@ async fn answer_of(
             // It fails where the stream is gone, which the next turn sees.
             let _ = respond.send_informational(to_library(head, worker).0);
         }
-        if awaits_continue && polled.is_pending() && body.is_read() {
+        if awaits_continue && polled.is_pending() && is_read() {
             awaits_continue = false;
             let mut go_on = Response::new(());
             *go_on.status_mut() = StatusCode::CONTINUE;
@@ -198,19 +207,15 @@ async fn answer_of(
     .await
 }
 
-/// Whether the request asks for a WebSocket by an extended CONNECT (RFC 8441 section 4). Without its
-/// `:protocol` another one is refused as a CONNECT.
-fn opens_websocket(parts: &mut Parts) -> bool {
-    let protocol = parts.extensions.remove::<Protocol>();
-    protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
-}
-
 /// Makes the request one that a target over HTTP/1.1 understands; the key it answers with.
-fn begin_websocket(parts: &mut Parts, worker: &WorkerCtx) -> http2::WebSocketKey {
+fn begin_websocket(
+    request: &mut http1::request::Request,
+    worker: &WorkerCtx,
+) -> http2::WebSocketKey {
     let nonce = [worker.random(), worker.random()].map(u64::to_be_bytes);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(nonce.as_flattened());
-    http2::open_websocket(parts, bytes)
+    http2::open_websocket(request, bytes)
 }
 
 /// Reads on for a moment where the answer came before the request's end, as over HTTP/1.1: what is on
@@ -235,7 +240,7 @@ const MAX_DRAINED: usize = 1 << 20;
 const DRAIN_TIME: Duration = Duration::from_millis(300);
 
 /// The head that opens a WebSocket (RFC 8441 section 5).
-fn opened(mut head: Box<response::Response>, worker: &WorkerCtx) -> Response<()> {
+fn tunnel_head(mut head: Box<response::Response>, worker: &WorkerCtx) -> Response<()> {
     head.status = StatusCode::OK;
     to_library(head, worker).0
 }
@@ -245,17 +250,7 @@ fn to_library(mut head: Box<response::Response>, worker: &WorkerCtx) -> (Respons
     http2::strip_answer(&mut head.fields);
     let mut made = Response::new(());
     *made.status_mut() = head.status;
-    let headers = made.headers_mut();
-    headers.reserve(head.fields.len() + 1);
-    let mut sent = 0;
-    for (_, name, value) in head.fields.iter() {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-        {
-            sent += name.as_str().len() + value.len();
-            headers.append(name, value);
-        }
-    }
+    let sent = http2::add_to_map(&head.fields, made.headers_mut());
     worker.give_back_response(head);
     (made, sent)
 }
@@ -305,14 +300,19 @@ async fn answer(
     };
     let end = poll_fn(|cx| {
         body.poll_sending(cx);
-        slot.deadline.waker().remember(cx.waker());
         if slot.deadline.expiry().is_some() {
             return Poll::Ready(End::Reset(Reason::CANCEL));
         }
+        let polled = sending.poll(cx, &mut body);
+        // The library takes the last of an answer from no stream that its client has reset.
+        if matches!(polled, Poll::Ready(End::Whole | End::TakenBack)) {
+            return polled;
+        }
+        slot.deadline.waker().remember(cx.waker());
         if sending.stream.poll_reset(cx).is_ready() {
             return Poll::Ready(End::TakenBack);
         }
-        sending.poll(cx, &mut body)
+        polled
     })
     .await;
     if sending.broke_off {
@@ -356,7 +356,9 @@ impl Sending<'_> {
                 let piece = self.chunk.split_to(room.min(self.chunk.len()));
                 let is_last = self.chunk.is_empty() && body.is_done();
                 self.note(piece.len());
-                let queued = BudgetedBuf::new(piece, self.budget, &self.pieces);
+                // Nothing waits for the last of an answer to go out.
+                let of = if is_last { Pieces::default() } else { self.pieces.share() };
+                let queued = BudgetedBuf::new(piece, self.budget, of);
                 self.began = true;
                 if self.stream.send_data(queued, is_last).is_err() {
                     return Poll::Ready(End::TakenBack);
@@ -395,7 +397,7 @@ impl Sending<'_> {
     /// some clients.
     fn send_last(&mut self, trailers: HeaderMap) -> Result<(), h2::Error> {
         if trailers.is_empty() {
-            let end = BudgetedBuf::new(Bytes::new(), self.budget, &self.pieces);
+            let end = BudgetedBuf::new(Bytes::new(), self.budget, self.pieces.share());
             return self.stream.send_data(end, true);
         }
         self.stream.send_trailers(trailers)
@@ -411,7 +413,7 @@ impl Sending<'_> {
         // A reset throws away what the library holds of the stream: a head alone too, which nothing
         // tells of but a frame behind it.
         if !self.began {
-            let mark = BudgetedBuf::new(Bytes::new(), self.budget, &self.pieces);
+            let mark = BudgetedBuf::new(Bytes::new(), self.budget, self.pieces.share());
             if self.stream.send_data(mark, false).is_err() {
                 return Some(End::TakenBack);
             }

@@ -35,20 +35,21 @@ pub struct Terms {
 
 /// Serves a connection until it closes.
 pub async fn serve(worker: Rc<WorkerCtx>, conn: Rc<Conn>, socket: TcpStream, terms: Terms) {
-    if terms.is_announced && !read_proxy_header(&worker, &conn, &socket).await {
+    // A connection costs its future for as long as it is idle: what happens once is boxed, not a part of it.
+    if terms.is_announced && !Box::pin(read_proxy_header(&worker, &conn, &socket)).await {
         return;
     }
     let limits = &terms.limits;
     let mut stream = match &terms.handshakes {
         None => Stream::Plain(socket),
-        Some(handshakes) => match tls_handshake(&worker, &conn, socket, handshakes).await {
+        Some(handshakes) => match Box::pin(tls_handshake(&worker, &conn, socket, handshakes)).await {
             Ok(stream) => stream,
             Err(None) => return,
             Err(Some(plain)) => {
                 let stream = Stream::Plain(plain);
                 let refused = http1::refuse(&worker, &conn, stream, Failure::PlainHttp);
                 let Some(stream) = Box::pin(refused).await else { return };
-                return close(&worker, &conn, stream, Close::Lingering { broke_off: false }).await;
+                return Box::pin(close(&worker, &conn, stream, Close::Lingering { broke_off: false })).await;
             }
         },
     };
@@ -65,13 +66,13 @@ pub async fn serve(worker: Rc<WorkerCtx>, conn: Rc<Conn>, socket: TcpStream, ter
     conn.io.add_read(first.len());
     let (stream, how) = if is_http2 {
         conn.note_http2();
-        let left = http2::serve(&worker, &conn, stream, first, limits).await;
+        let left = Box::pin(http2::serve(&worker, &conn, stream, first, limits)).await;
         (left, Close::Idle)
     } else {
         http1::serve(&worker, &conn, stream, first, limits).await
     };
     if let Some(stream) = stream {
         let how = if conn.was_abused() { Close::Lingering { broke_off: false } } else { how };
-        close(&worker, &conn, stream, how).await;
+        Box::pin(close(&worker, &conn, stream, how)).await;
     }
 }
