@@ -6,29 +6,44 @@
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+use bytes::Bytes;
+use http::header::STRICT_TRANSPORT_SECURITY;
+use http::{HeaderValue, Method};
+use http_body_util::Empty;
 use stayput::config;
 use stayput::config::settings::{AccessFormat, LogTarget};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Outcome, Placement, Request, decide};
+use stayput::ground::clock;
+use stayput::ground::name::Name as ServedName;
 use stayput::ground::random::Random;
 use stayput::http1::fields::Fields;
 use stayput::http1::name::Name;
+use stayput::http1::response::Response;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::published::Published;
 use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
+use stayput::net::http1::{Answered, Connection, Request as TargetRequest, Waiting};
+use stayput::net::pool::{ConnId, Pool};
+use stayput::net::target_stream::TargetStream;
 use stayput::observe::access_log::AccessLog;
 use stayput::observe::counters::Counters;
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
+use stayput::policy::headers::response::{Origin, ResponseFields, ServerField};
+use stayput::policy::headers::{connection_auth, hop_by_hop, shared_cache};
 use stayput::proxy::live_view::LiveView;
 use stayput::worker::{self, Stage};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 
@@ -155,6 +170,78 @@ fn the_counter_counts() {
     let before = ALLOCATIONS.get();
     drop(std::hint::black_box(Box::new(7)));
     assert_eq!(ALLOCATIONS.get() - before, 1);
+}
+
+/// What one exchange over a pooled target connection allocates, the pool and what is looked at in
+/// the answer's head included.
+fn allocations_for_an_answer(answer: &'static str) -> f64 {
+    const COUNT: u32 = 100;
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = origin.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = origin.accept().unwrap();
+        while read_to(&mut stream, b"\r\n\r\n") {
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let name = |text| ServedName::new(text).unwrap();
+    let target = Roster::default().target(&name("app"), &name("a"), Some(address), None, None);
+    let pool = Pool::<Empty<Bytes>>::default();
+    let now = clock::monotonic();
+    let until = now + Duration::from_secs(600);
+    let (mut scratch, mut response) = (vec![0; 16 * 1_024], Response::default());
+    let hsts = (STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=1"));
+    let ours = ResponseFields::new([hsts], ServerField::Own);
+    let mut exchange = async |mut connection: Box<Connection<_>>| {
+        let request = TargetRequest { method: &Method::GET, head: b"GET / HTTP/1.1\r\n\r\n" };
+        let mut waiting = Waiting::default();
+        connection.begin(None);
+        let answered = poll_fn(|cx| {
+            connection.poll_answer(cx, request, &mut waiting, &mut scratch, &mut response)
+        });
+        assert_eq!(answered.await, Ok(Answered::Final));
+        let fields = &mut response.fields;
+        assert!(!connection_auth::is_in_answer(fields));
+        black_box(shared_cache::read(&Method::GET, response.status, fields, NOW));
+        hop_by_hop::strip_response(fields);
+        ours.write(fields, Origin::Target);
+        while let Some(frame) = poll_fn(|cx| connection.poll_frame(cx)).await {
+            drop(frame.unwrap());
+        }
+        assert!(connection.rest());
+        pool.give_back(&target, connection, None, ConnId(1), until, now);
+        pool.take(&target, None, None, ConnId(1), now).unwrap()
+    };
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut connection = Box::new(Connection::new(TargetStream::Plain(stream), None));
+        let mut before = 0;
+        for at in 0..=COUNT {
+            // What is kept for the next exchange is made in the first.
+            if at == 1 {
+                before = ALLOCATIONS.get();
+            }
+            connection = exchange(connection).await;
+        }
+        (ALLOCATIONS.get() - before) as f64 / f64::from(COUNT)
+    })
+}
+
+#[test]
+fn an_answer_of_a_target_allocates_its_body_alone() {
+    for (answer, expected) in [
+        ("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", 0.0),
+        (
+            "HTTP/1.1 200 OK\r\nServer: x\r\nConnection: keep-alive\r\nCache-Control: no-store\r\n\
+          Set-Cookie: a=b\r\nContent-Length: 0\r\n\r\n",
+            0.0,
+        ),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello", 1.0),
+    ] {
+        let got = allocations_for_an_answer(answer);
+        assert!((got - expected).abs() < 1e-9, "{got} for {answer:?}");
+    }
 }
 
 /// Requests of one kept connection through one worker in this thread, and what the worker

@@ -130,6 +130,17 @@ impl Request {
         if path.is_empty() { Cow::Owned(format!("/{text}")) } else { Cow::Borrowed(text) }
     }
 
+    /// [`Request::origin_form`] for the access log: `-` of a head that could not be read so far.
+    pub fn logged_target(&self) -> Cow<'_, [u8]> {
+        if self.target.is_empty() {
+            return Cow::Borrowed(b"-");
+        }
+        match self.origin_form() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        }
+    }
+
     /// How the body behind this head ends (RFC 9112 section 6.3). A head that frames its body in a way
     /// that two readers could read differently is refused by the policy, and its connection closes.
     pub fn framing(&self) -> Framing {

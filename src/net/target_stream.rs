@@ -45,16 +45,18 @@ impl TargetStream {
 
     /// The same, and what came since the runtime was last told counts too. Costs a system call.
     pub fn is_quiet_by_now(&mut self) -> bool {
-        if !self.is_quiet() {
-            return false;
-        }
+        self.is_quiet() && !self.has_input_by_now()
+    }
+
+    /// Whether the kernel has something of the target that was not read, an end included. Of TLS, a
+    /// ticket is not told from an answer.
+    pub fn has_input_by_now(&self) -> bool {
         let socket = match self {
-            Self::Plain(stream) => SockRef::from(&*stream),
-            // A ticket that comes just now is not told from an answer, and costs the connection.
+            Self::Plain(stream) => SockRef::from(stream),
             Self::Tls(stream) | Self::TlsTunnel(stream) => SockRef::from(stream.get_ref().0),
         };
         let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
-        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Says goodbye where the protocol has a word for it (RFC 8446 section 6.1), as far as the

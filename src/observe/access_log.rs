@@ -6,7 +6,7 @@
 //! was dropped meanwhile is told once it takes them.
 
 use super::counters::Counters;
-use super::record::{Record, Seconds};
+use super::record::{Line, Record, Seconds};
 use super::sink::{Place, Sink};
 use super::writer::{self, Shared, Writer};
 use crate::config::settings::{AccessFormat, LogTarget};
@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 
-/// Bytes after which a buffer is handed over: sixteen pages, some 130 records.
+/// Bytes of a buffer, which is handed over when the next line might not fit: sixteen pages, some 80
+/// records.
 const FULL: usize = 64 * 1_024;
 /// Emptied buffers kept for one worker. Freed on another thread than it was made on, a buffer of
 /// sixteen pages costs the kernel more than its records.
@@ -62,7 +63,8 @@ impl AccessLog {
             format: self.format,
             shared: Arc::clone(&self.shared),
             sender: self.sender.clone(),
-            lines: Vec::new(),
+            room: Vec::new(),
+            filled: 0,
             records: 0,
             seconds: Seconds::default(),
             give_back,
@@ -87,7 +89,8 @@ impl AccessLog {
 /// A buffer on its way to the writer, and the way back.
 #[derive(Debug)]
 struct Full {
-    lines: Vec<u8>,
+    room: Vec<u8>,
+    filled: usize,
     records: u64,
     give_back: SyncSender<Vec<u8>>,
 }
@@ -101,7 +104,7 @@ fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &Shared) {
             true => receiver.try_recv().map_err(|_| RecvTimeoutError::Disconnected),
             false => receiver.recv_timeout(writer::TICK),
         };
-        let Full { mut lines, records, give_back } = match full {
+        let Full { room, filled, records, give_back } = match full {
             Ok(full) => full,
             Err(RecvTimeoutError::Timeout) => {
                 tell_dropped(shared, &mut dropped_told);
@@ -109,7 +112,8 @@ fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &Shared) {
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let written = writer::write(&mut sink, &lines, shared, |error| {
+        let lines = &room[..filled];
+        let written = writer::write(&mut sink, lines, shared, |error| {
             // Once a minute while it lasts, for a sink may come and go.
             if told.may(Moment::now().monotonic) {
                 tracing::warn!(%error, "the access log does not take records; it is tried again");
@@ -128,9 +132,10 @@ fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &Shared) {
             dropped_told = Seldom::default();
         }
         tell_dropped(shared, &mut dropped_told);
-        lines.clear();
         // A worker that has enough, or is gone, lets it be freed.
-        let _ = give_back.try_send(lines);
+        if room.len() == FULL {
+            let _ = give_back.try_send(room);
+        }
     }
 }
 
@@ -148,7 +153,10 @@ pub struct AccessBuffer {
     format: AccessFormat,
     shared: Arc<Shared>,
     sender: Option<SyncSender<Full>>,
-    lines: Vec<u8>,
+    /// All of it is initialised, so that a line is written by index.
+    room: Vec<u8>,
+    /// Bytes of lines in it.
+    filled: usize,
     records: u64,
     seconds: Seconds,
     give_back: SyncSender<Vec<u8>>,
@@ -167,24 +175,42 @@ impl AccessBuffer {
         if self.sender.is_none() {
             return;
         }
-        record.write(self.format, &mut self.seconds, &mut self.lines);
+        let length = record.max_length();
+        if self.room.len() - self.filled < length {
+            self.make_room(length);
+        }
+        let mut line = Line::new(&mut self.room[self.filled..]);
+        record.write(self.format, &mut self.seconds, &mut line);
+        self.filled += line.length();
         self.records += 1;
-        if self.lines.len() >= FULL {
-            self.hand_over();
+    }
+
+    /// Makes room for a line of so many bytes.
+    #[cold]
+    fn make_room(&mut self, length: usize) {
+        self.hand_over();
+        if self.room.len() < length {
+            self.room = vec![0; length.max(FULL)];
         }
     }
 
     /// Gives the writer what has gathered. Called every 100 ms, and when the worker leaves.
     pub fn hand_over(&mut self) {
         let Some(sender) = &self.sender else { return };
-        if self.lines.is_empty() {
+        if self.filled == 0 {
             return;
         }
-        let empty = self.emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(FULL + 1_024));
-        let lines = std::mem::replace(&mut self.lines, empty);
+        let mut room =
+            std::mem::replace(&mut self.room, self.emptied.try_recv().unwrap_or_default());
+        let filled = std::mem::take(&mut self.filled);
+        if room.len() > FULL {
+            // A long line may take less than it might have taken.
+            room.truncate(filled);
+            room.shrink_to_fit();
+        }
         let records = std::mem::take(&mut self.records);
         self.shared.waiting.fetch_add(records, Ordering::Relaxed);
-        let full = Full { lines, records, give_back: self.give_back.clone() };
+        let full = Full { room, filled, records, give_back: self.give_back.clone() };
         // Disconnected where the writer has ended, which it does only with the process: counted all
         // the same.
         if let Err(TrySendError::Full(full) | TrySendError::Disconnected(full)) =
@@ -193,8 +219,7 @@ impl AccessBuffer {
             self.shared.waiting.fetch_sub(records, Ordering::Relaxed);
             self.shared.dropped.fetch_add(records, Ordering::Relaxed);
             self.counters.records_dropped.add(records);
-            self.lines = full.lines;
-            self.lines.clear();
+            self.room = full.room;
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::config::settings::AccessFormat;
 use crate::decide::verdict::{GroupVerdict, Verdict};
 use std::net::SocketAddr;
 use std::time::Duration;
+pub use text::Line;
 pub use time::{Seconds, time_text};
 
 /// What is written for one exchange. Borrowed: it is formatted on the worker that served it and
@@ -119,16 +120,44 @@ pub struct Tls<'x> {
 /// User agents are cut here, as ALB cuts them, and so is Referer.
 pub const LONGEST_USER_AGENT: usize = 8 * 1_024;
 
+/// Bytes of a line, in any format, besides the texts that [`Record::max_length`] counts: keys, words of
+/// ours, numbers, times, addresses with their ports, what a handshake agreed on. Some 900 at most.
+const MAX_FIXED: usize = 2_048;
+
 impl Record<'_> {
-    /// Appends the record as one line.
-    pub fn write(&self, format: AccessFormat, seconds: &mut Seconds, line: &mut Vec<u8>) {
+    /// Bytes that its line takes at most, in any format.
+    pub fn max_length(&self) -> usize {
+        let seldom = |text: Option<&[u8]>| text.map_or(0, <[u8]>::len);
+        let name = |text: Option<&str>| text.map_or(0, str::len);
+        let sent = self.host.len()
+            + self.target_uri.len()
+            + self.user_agent.len()
+            + self.referer.len()
+            + self.trace_id.len()
+            + self.method.len()
+            + seldom(self.redirect_url)
+            + seldom(self.transformed_host)
+            + seldom(self.transformed_uri)
+            + self.tls.map_or(0, |tls| name(tls.server_name));
+        // ALB's format has a target's address twice.
+        let names = self.listener.len()
+            + self.rule.len()
+            + name(self.group)
+            + name(self.target)
+            + name(self.from)
+            + 2 * name(self.target_address);
+        MAX_FIXED + names + text::MAX_ESCAPED * sent
+    }
+
+    /// Writes the record as one line, where there is room for [`Record::max_length`] bytes.
+    pub fn write(&self, format: AccessFormat, seconds: &mut Seconds, line: &mut Line<'_>) {
         match format {
             AccessFormat::Json => self.write_json(seconds, line),
             AccessFormat::Alb => self.write_alb(seconds, line),
             AccessFormat::Combined => self.write_combined(line),
             AccessFormat::Short => self.write_short(line),
         }
-        line.push(b'\n');
+        line.put("\n");
     }
 }
 
@@ -188,8 +217,69 @@ mod tests {
     }
 
     pub(super) fn written_of(record: &Record<'_>, format: AccessFormat) -> String {
-        let mut line = Vec::new();
+        let mut room = vec![0; record.max_length()];
+        let mut line = Line::new(&mut room);
         record.write(format, &mut Seconds::default(), &mut line);
-        String::from_utf8(line).unwrap()
+        let length = line.length();
+        room.truncate(length);
+        String::from_utf8(room).unwrap()
+    }
+
+    #[test]
+    fn the_longest_of_lines_has_room() {
+        let (sent, name, port) =
+            ([1; 9_000], "n".repeat(255), "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535");
+        let forever = Some(Duration::MAX);
+        for format in
+            [AccessFormat::Json, AccessFormat::Alb, AccessFormat::Combined, AccessFormat::Short]
+        {
+            let longest = Record {
+                kind: "https",
+                tls: Some(Tls {
+                    version: "TLSv1.3",
+                    cipher: "ECDHE-ECDSA-CHACHA20-POLY1305-SHA256",
+                    server_name: Some(&name),
+                    certificate: "certificate/0123456789abcdef",
+                }),
+                listener: &name,
+                client: port,
+                peer: port,
+                source: port,
+                local: port.parse().unwrap(),
+                group: Some(&name),
+                target: Some(&name),
+                target_address: Some(&name),
+                request_processing: forever,
+                target_processing: forever,
+                response_processing: forever,
+                began: Duration::ZERO,
+                received_bytes: u64::MAX,
+                sent_bytes: u64::MAX,
+                method: &name,
+                host: &sent,
+                target_uri: &sent,
+                user_agent: &sent,
+                referer: &sent,
+                trace_id: &sent,
+                rule: &name,
+                rule_at: Some(usize::MAX),
+                redirect_url: Some(&sent),
+                transformed_host: Some(&sent),
+                transformed_uri: Some(&sent),
+                transform_status: Some("TransformSuccess"),
+                error_reason: Some("a_reason_that_is_longer_than_all_others"),
+                group_sticky: Some(GroupVerdict::New),
+                classification: Some(("Severe", "a_reason_that_is_longer_than_all_others")),
+                from: Some(&name),
+                attempts: u32::MAX,
+                worker: usize::MAX,
+                ..record()
+            };
+            // A debug build asserts that nothing is left out.
+            assert!(written_of(&longest, format).ends_with('\n'));
+            let none: Record<'_> =
+                Record { host: b"", target_uri: b"", user_agent: b"", ..longest };
+            assert!(written_of(&none, format).len() + 200 < none.max_length());
+        }
     }
 }

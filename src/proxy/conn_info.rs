@@ -1,6 +1,5 @@
 //! What is known of a client connection from accept to close, whatever is asked over it.
 
-use super::token_cache::TokenCache;
 use crate::ground::clock::Moment;
 use crate::model::live::TargetLive;
 use crate::net::pool::{ConnId, Owner};
@@ -26,8 +25,6 @@ pub struct ConnInfo {
     pub listener: usize,
     /// When it was accepted.
     pub accepted: Moment,
-    /// Its client's tokens.
-    pub tokens: TokenCache,
     /// On whose behalf it was opened; empty without a PROXY header.
     on_behalf_of: OnceCell<Box<OnBehalfOf>>,
     /// What was agreed on with it; empty without TLS.
@@ -35,8 +32,8 @@ pub struct ConnInfo {
     /// Empty unless a target's connection is authenticated as its own.
     owner: OnceCell<(Rc<Owner>, RefCell<Weak<TargetLive>>)>,
     introduction: OnceCell<Introduction>,
-    peer_text: OnceCell<Box<str>>,
-    source_text: OnceCell<Box<str>>,
+    peer_text: OnceCell<EndText>,
+    source_text: OnceCell<EndText>,
     trace_id: OnceCell<[u64; 2]>,
     _permit: ConnPermit,
 }
@@ -56,7 +53,6 @@ impl ConnInfo {
             local,
             listener,
             accepted,
-            tokens: TokenCache::default(),
             on_behalf_of: OnceCell::new(),
             session: OnceCell::new(),
             owner: OnceCell::new(),
@@ -133,20 +129,57 @@ impl ConnInfo {
 
     /// The peer's address and port as text, made with the first record.
     pub fn peer_text(&self) -> &str {
-        self.peer_text.get_or_init(|| self.peer.to_string().into())
+        &self.peer_end_text().text
     }
 
-    /// The same of whoever connected as a PROXY header says.
+    /// The same of the end that connected as a PROXY header says.
     pub fn source_text(&self) -> &str {
+        &self.source_end_text().text
+    }
+
+    /// The same without its port.
+    pub fn source_address_text(&self) -> &str {
+        self.source_end_text().address()
+    }
+
+    fn peer_end_text(&self) -> &EndText {
+        self.peer_text.get_or_init(|| EndText::of(self.peer))
+    }
+
+    fn source_end_text(&self) -> &EndText {
         match self.on_behalf_of.get() {
-            None => self.peer_text(),
-            Some(_) => self.source_text.get_or_init(|| self.ends().source.to_string().into()),
+            None => self.peer_end_text(),
+            Some(_) => self.source_text.get_or_init(|| EndText::of(self.ends().source)),
         }
     }
 
     /// A random id of the connection, made of these bits when it is first asked for.
     pub fn trace_id(&self, random: impl Fn() -> u64) -> [u64; 2] {
         *self.trace_id.get_or_init(|| [random(), random()])
+    }
+}
+
+/// An address and port as text, `[2001:db8::1]:80`.
+#[derive(Debug)]
+struct EndText {
+    text: Box<str>,
+    /// Where in it the address begins and ends.
+    address_begin: u8,
+    address_end: u8,
+}
+
+impl EndText {
+    fn of(end: SocketAddr) -> Self {
+        let text = end.to_string().into_boxed_str();
+        let brackets = usize::from(text.starts_with('['));
+        let address_end = text.rfind(':').map_or(0, |colon| colon - brackets);
+        // The longest has 58 bytes.
+        Self { text, address_begin: brackets as u8, address_end: address_end as u8 }
+    }
+
+    fn address(&self) -> &str {
+        let place = usize::from(self.address_begin)..usize::from(self.address_end);
+        self.text.get(place).unwrap_or_default()
     }
 }
 
@@ -180,5 +213,15 @@ mod tests {
         assert!(place.is_some() && ConnPermit::take(&open, 1).is_none());
         drop(place);
         assert!(ConnPermit::take(&open, 1).is_some());
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_port() {
+        for (end, address) in
+            [("192.0.2.1:80", "192.0.2.1"), ("[2001:db8::1]:80", "2001:db8::1"), ("[::1]:1", "::1")]
+        {
+            let text = EndText::of(end.parse().unwrap());
+            assert_eq!((&*text.text, text.address()), (end, address));
+        }
     }
 }

@@ -4,7 +4,6 @@ use super::token_cache::TokenCache;
 use super::worker_ctx::WorkerCtx;
 use crate::decide::Live;
 use crate::model::live::Availability;
-use crate::model::published::Picture;
 use crate::model::sessions::Sessions;
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::policy::affinity::token::{Defect, Kind, Opened};
@@ -14,7 +13,7 @@ use crate::policy::balance::share::Share;
 #[derive(Clone, Copy, Debug)]
 pub struct LiveView<'c> {
     worker: Option<&'c WorkerCtx>,
-    tokens: Option<(&'c TokenCache, &'c Picture)>,
+    tokens: Option<&'c TokenCache>,
 }
 
 impl<'c> LiveView<'c> {
@@ -26,9 +25,9 @@ impl<'c> LiveView<'c> {
         Self { worker: Some(worker), tokens: None }
     }
 
-    /// For a client whose connection remembers its tokens.
-    pub(super) fn of(worker: &'c WorkerCtx, tokens: &'c TokenCache, picture: &'c Picture) -> Self {
-        Self { worker: Some(worker), tokens: Some((tokens, picture)) }
+    /// With the tokens the worker knows. For the snapshot an exchange begins with, which is the newest.
+    pub(super) fn of(worker: &'c WorkerCtx) -> Self {
+        Self { worker: Some(worker), tokens: Some(&worker.tokens) }
     }
 }
 
@@ -66,7 +65,7 @@ impl Live for LiveView<'_> {
 
     fn open(&self, snapshot: &Snapshot, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
         match self.tokens {
-            Some((tokens, picture)) => tokens.open(picture, kind, text),
+            Some(tokens) => tokens.open(&snapshot.keyring, kind, text),
             None => snapshot.keyring.open(kind, text),
         }
     }

@@ -3,7 +3,6 @@
 use super::client_identity::ClientIdentity;
 use super::exchange::Exchange;
 use super::failure::Failure;
-use super::log_entry::TraceId;
 use super::recv_body::ClientBody;
 use super::rewrite::Rewritten;
 use super::upload::{Trailers, Upload};
@@ -77,8 +76,8 @@ pub(super) fn outgoing(
     };
     let (method, response_timeout) = (sent.method.clone(), group.upstream.response);
     if worker.writes_log {
-        let trace_id = TraceId::of(sent.fields.get(Name::XAmznTraceId).unwrap_or_default());
-        exchange.log_mut().trace_id = trace_id;
+        let trace_id = sent.fields.get(Name::XAmznTraceId).unwrap_or_default();
+        exchange.log_mut().trace_id.set(trace_id);
     }
     worker.give_back_request(&mut copy);
     let began = exchange.log().began.monotonic;

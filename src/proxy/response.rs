@@ -256,8 +256,8 @@ fn write_cookie(
     identity: &ClientIdentity,
     now: u64,
 ) {
-    let (picture, tokens) = (&exchange.snapshot, &exchange.info().tokens);
-    let sealed = tokens.seal(picture, cookie.kind, &renewal.contents);
+    let (keyring, tokens) = (&exchange.snapshot.keyring, &exchange.worker.tokens);
+    let sealed = tokens.seal(keyring, cookie.kind, &renewal.contents);
     let token = sealed.as_bytes();
     let twin = cookie.twin.is_some() && cookie.settings.cors_twin.due(identity.came_over_tls);
     exchange.worker.with_date(renewal.expires, |date| {

@@ -72,6 +72,16 @@ impl ResponseBody {
         }
     }
 
+    /// Gives the place under the target's cap back, where the target is done with the exchange: a client
+    /// that has its answer may ask again at once, over another worker.
+    pub fn release_place(&mut self) {
+        if let Self::Target(lease) = self
+            && !lease.side.is_sending()
+        {
+            lease.in_flight = None;
+        }
+    }
+
     /// Whether some of the request is left to be sent to the target that answers.
     pub fn is_sending(&self) -> bool {
         matches!(self, Self::Target(lease) if lease.side.is_sending())

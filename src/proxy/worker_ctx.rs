@@ -4,6 +4,7 @@
 use super::linger::{Lingering, Places};
 use super::partial_heads::PartialHeads;
 use super::reconnects::Reconnects;
+use super::token_cache::TokenCache;
 use super::upload::RequestBody;
 use crate::config::settings::AccessFormat;
 use crate::ground::clock::Moment;
@@ -33,6 +34,8 @@ pub struct WorkerCtx {
     pub pool: Pool<RequestBody>,
     /// Targets that refuse connections, and the requests that wait for them.
     pub reconnects: Reconnects,
+    /// Tokens that were opened and sealed.
+    pub tokens: TokenCache,
     /// What it counts.
     pub counters: Arc<Counters>,
     /// Whether the process is leaving: answers then end their connection.
@@ -79,6 +82,7 @@ impl WorkerCtx {
             index,
             pool: Pool::default(),
             reconnects: Reconnects::default(),
+            tokens: TokenCache::default(),
             counters,
             draining: Cell::new(false),
             cutting: Cell::new(false),

@@ -115,7 +115,7 @@ fn check_spills(full: &Full, cookie: &str, kind: Kind, cases: &[(&str, &str, boo
         let mut visitor = full.same_client();
         let fields: &[&str] = if path.starts_with("/101") { &SOCKET } else { &[] };
         let answer = visitor.ask(method, path, fields, "");
-        assert_eq!(verdict(&answer), "spilled", "{context}");
+        assert_eq!(verdict(&answer), "spilled", "{context}: {answer:?}");
         let ours: Vec<_> = answer
             .all("set-cookie")
             .filter(|line| line.starts_with(&format!("{cookie}=")) && !line.contains("theirs"))

@@ -1,8 +1,14 @@
 use crate::support::origin::Then;
-use crate::support::token::now;
+use crate::support::token::{now, opened};
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
+use stayput::ground::secret::Secret;
+use stayput::model::roster::Roster;
+use stayput::model::snapshot::{Resolutions, Snapshot};
+use stayput::policy::affinity::keys::{Key, Keyring};
+use stayput::policy::affinity::token::Kind;
 use std::io::Write;
+use std::sync::Arc;
 
 const FAST_CHECKS: &str = "health = { interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1 }";
 
@@ -451,6 +457,69 @@ fn an_old_key_still_opens_and_its_cookie_is_sealed_anew_with_the_first() {
     assert_eq!(visitor_after.get("/").field("x-stayput-verdict"), Some("hit"));
     visitor_after.jar.insert("AWSALB".into(), sealed_old);
     assert_eq!(visitor_after.get("/").field("x-stayput-verdict"), Some("unknown_key"));
+}
+
+#[test]
+fn a_client_with_a_new_connection_each_time_keeps_its_pin_and_its_token_for_the_second() {
+    let origins = three();
+    let world = World::new(&refs(&origins), "debug_headers = true", "");
+    let mut first = Visitor::of(world.address());
+    let body = first.get("/").body;
+    let mut jar = first.jar;
+    let issued_at = |token: &str| opened(&world, Kind::Lb, token).pins()[0].issued_at;
+    let mut told = std::collections::BTreeMap::new();
+    // Until one second has given three tokens: both workers answer, and the client may be slow.
+    until("one second sees three answers", || {
+        let mut visitor = Visitor::of(world.address());
+        visitor.jar = std::mem::take(&mut jar);
+        let answer = visitor.get("/");
+        assert_eq!((&answer.body, answer.field("x-stayput-verdict")), (&body, Some("hit")));
+        jar = visitor.jar;
+        let token = &jar["AWSALB"];
+        let (count, text) = told.entry(issued_at(token)).or_insert_with(|| (0, token.clone()));
+        assert_eq!(token, text, "the same second, seed and pin");
+        *count += 1;
+        (*count == 3).then_some(())
+    });
+}
+
+#[test]
+fn a_token_that_opened_is_judged_by_the_new_keys_once_they_are_published() {
+    let origin = Origin::named("a");
+    let text = format!(
+        "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
+         [listener.web]\naddress = \"127.0.0.1:0\"\ndebug_headers = true\n\
+         [target_group.app]\ntargets = [\"{}\"]\nhealth = {{ interval = \"300s\" }}\n",
+        origin.address()
+    );
+    let world = World::of_text(&text);
+    let mut visitor = Visitor::of(world.address());
+    visitor.get("/");
+    assert_eq!(visitor.get("/").field("x-stayput-verdict"), Some("hit"), "the worker knows it");
+    let old = visitor.jar["AWSALB"].clone();
+    publish_with(&world, &text, Key { id: 1, material: Secret::new(vec![7; 32]) });
+    // On the connection that brought it before, and on a new one.
+    let new_connection = Visitor::of(world.address());
+    for mut visitor in [visitor, new_connection] {
+        visitor.jar.insert("AWSALB".into(), old.clone());
+        assert_eq!(visitor.get("/").field("x-stayput-verdict"), Some("unknown_key"));
+        opened(&world, Kind::Lb, &visitor.jar["AWSALB"]);
+        assert_eq!(visitor.get("/").field("x-stayput-verdict"), Some("hit"));
+    }
+}
+
+/// Publishes what the text says with another key, as a replacement of the keys would.
+fn publish_with(world: &World, text: &str, key: Key) {
+    let published = world.server().published();
+    let before = published.current();
+    let config = stayput::config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
+    let keyring = Arc::new(Keyring::new(&[key]).unwrap());
+    let (names, mut roster) = (Resolutions::new(), Roster::default());
+    let snapshot = Snapshot::build(&config, keyring, &names, &mut roster).unwrap();
+    for (new, old) in snapshot.groups[0].targets.iter().zip(&before.groups[0].targets) {
+        new.live.set_availability(old.live.availability());
+    }
+    published.publish(Arc::new(snapshot));
 }
 
 #[test]

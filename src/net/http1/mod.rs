@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection to a target, driven by whoever holds it.
+//! One HTTP/1.1 connection to a target, driven by the task that holds it.
 //!
 //! hyper's client would put a task and two queues between the exchange and the socket, and take the
 //! head apart again that was just put together: half of what a small request cost (see
@@ -76,7 +76,7 @@ pub struct Connection<B> {
     room: BytesMut,
     next_read: usize,
     keep_alive: bool,
-    /// Whether a request had a body since the connection was last quiet for long enough.
+    /// Whether a request had a body since the connection was last known to be quiet.
     had_body: bool,
     place: Option<OwnedSemaphorePermit>,
     /// Whose it is, where its PROXY header said so. Boxed, for most have none.
@@ -127,14 +127,14 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         self.stream.is_quiet_by_now()
     }
 
-    /// Whether a request had a body, which a target may have taken for a request: the last one, or one
-    /// before it since [`Self::note_settled`].
+    /// Whether a request had a body, which the target may have taken for a request, since the
+    /// connection was last known to be quiet.
     pub fn had_body(&self) -> bool {
         self.had_body
     }
 
-    /// Notes that the connection was quiet long enough for every answer to have come.
-    pub fn note_settled(&mut self) {
+    /// Notes that it has been quiet for long enough.
+    pub fn note_quiet(&mut self) {
         self.had_body = false;
     }
 
@@ -162,7 +162,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             return Poll::Ready(answered);
         }
         if let Poll::Ready(Err(send::Broken)) =
-            self.sending.poll(cx, &mut self.stream, request.head)
+            self.sending.poll(cx, &mut self.stream, request.head, TargetStream::has_input_by_now)
         {
             return Poll::Ready(Err(Trouble::BodyBroken));
         }
@@ -238,10 +238,11 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         self.decoder = Decoder::new(rest.framing, From::Target);
         // An answer that began before the request's last byte was written may be one to its head
         // alone: a target that ignores bodies takes the rest for a request of its own.
-        self.keep_alive = rest.keep_alive && !switches && self.sending.is_sent();
+        self.keep_alive =
+            rest.keep_alive && !switches && self.sending.is_sent() && !self.sending.was_answered();
         self.input = Bytes::copy_from_slice(behind);
         if !self.sending.has_sent(request.head.len()) {
-            // The answer is there before the head was taken: the rest has nobody to read it.
+            // The answer is there before the head was taken: nothing reads the rest.
             self.sending.give_up();
         }
         Ok(Some(Answered::Final))
@@ -260,7 +261,8 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
     /// Sends on what is left of the request after its answer has begun.
     pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
         if !self.sending.is_over()
-            && let Poll::Ready(Err(send::Broken)) = self.sending.poll(cx, &mut self.stream, &[])
+            && let Poll::Ready(Err(send::Broken)) =
+                self.sending.poll(cx, &mut self.stream, &[], |_| false)
         {
             self.sending.give_up();
         }

@@ -29,6 +29,8 @@ pub(super) struct Sending<B> {
     head_sent: usize,
     began_chunks: bool,
     was_reset: bool,
+    /// Whether the target said something before the last byte was written.
+    was_answered: bool,
     /// Bytes that the target took, and whether it takes no more by now.
     taken: u64,
     is_blocked: bool,
@@ -58,6 +60,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             head_sent: 0,
             began_chunks: false,
             was_reset: false,
+            was_answered: false,
             taken: 0,
             is_blocked: false,
             state: State::Sent,
@@ -104,18 +107,26 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
         self.was_reset
     }
 
+    /// Whether the target said something before the last byte was written.
+    pub(super) fn was_answered(&self) -> bool {
+        self.was_answered
+    }
+
     /// Sends no more of it.
     pub(super) fn give_up(&mut self) {
         self.state = State::Refused;
         self.outbound = None;
     }
 
-    /// Sends what can be sent. Ready when there is no more to send, or nobody who takes it.
+    /// Sends what can be sent. `is_answering` says of the stream whether the target has said something by
+    /// now: it is asked before every write but the first, for several may go by before the runtime is
+    /// told of what came. Ready when there is no more to send, or the target takes no more.
     pub(super) fn poll<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
         head: &[u8],
+        is_answering: impl Fn(&S) -> bool,
     ) -> Poll<Result<(), Broken>> {
         self.is_blocked = false;
         while !self.is_over() {
@@ -140,6 +151,9 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                 self.state = State::Sent;
                 self.outbound = None;
                 break;
+            }
+            if !self.is_unsent() && !self.was_answered {
+                self.was_answered = is_answering(stream);
             }
             let written = if total == head.len() {
                 Pin::new(&mut *stream).poll_write(cx, head)
@@ -176,8 +190,8 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     /// Takes the body's next frame, if there is one by now.
     fn fetch(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
         let Some(Outbound { body, chunked }) = &mut self.outbound else { return Ok(()) };
-        // An empty frame (over HTTP/2 the last DATA often is one) is nothing to send, and nobody
-        // would wake us for the one after it.
+        // An empty frame (over HTTP/2 the last DATA often is one) is nothing to send, and nothing
+        // would wake the task for the one after it.
         while self.state == State::Streaming && self.chunk.is_empty() {
             let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else { return Ok(()) };
             let frame = frame.transpose().map_err(|_| Broken)?;
@@ -244,7 +258,8 @@ mod tests {
             let mut sending = Sending::nothing();
             sending.begin(Some(Outbound { body, chunked }));
             let mut out = Vec::new();
-            let polled = sending.poll(&mut Context::from_waker(Waker::noop()), &mut out, b"HEAD");
+            let polled =
+                sending.poll(&mut Context::from_waker(Waker::noop()), &mut out, b"HEAD", |_| false);
             assert!(matches!(polled, Poll::Ready(Ok(()))), "{pieces:?} waits for nothing");
             let mut expected = "HEAD".to_owned();
             for piece in pieces.iter().filter(|piece| !piece.is_empty()) {

@@ -365,6 +365,35 @@ fn an_answer_before_the_last_byte_of_the_request_is_the_connections_last() {
 }
 
 #[test]
+fn an_answer_the_runtime_was_not_told_of_is_seen_before_the_last_byte_is_written() {
+    for answers in [true, false] {
+        run(async {
+            let mut scene = Scene::new().await;
+            scene.head = POST;
+            let body = Coming::default();
+            scene.begin(Some(Outbound { body: body.clone(), chunked: false }));
+            assert!(scene.look().is_pending());
+            scene.takes(std::str::from_utf8(POST).unwrap()).await;
+            assert!(scene.look().is_pending());
+            // This task does not wait from here to the last byte: the runtime has no turn.
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            if answers {
+                assert_eq!(scene.target.try_write(answer).unwrap(), answer.len());
+            }
+            body.push("abcd");
+            body.end();
+            let _ = scene.look();
+            assert!(!scene.connection.is_sending());
+            if !answers {
+                scene.write(answer).await;
+            }
+            assert_eq!(scene.answered().await, Ok(Answered::Final));
+            assert_eq!(scene.connection.rest(), !answers);
+        });
+    }
+}
+
+#[test]
 fn an_interim_answer_may_come_while_the_request_goes_out() {
     run(async {
         let mut scene = Scene::new().await;

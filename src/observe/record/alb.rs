@@ -5,82 +5,82 @@
 //! What has no meaning off AWS is `-`; what names AWS's things names ours in the same shape.
 
 use super::Record;
-use super::text::{hexadecimal, number, put};
+use super::text::{Line, hexadecimal};
 use super::time::{Seconds, took};
-use std::io::Write;
+use std::fmt::Write;
 use std::time::Duration;
 
 impl Record<'_> {
-    pub(super) fn write_alb(&self, seconds: &mut Seconds, line: &mut Vec<u8>) {
-        put(line, self.kind);
-        put(line, " ");
-        seconds.write(line, self.responded());
-        put(line, " app/");
+    pub(super) fn write_alb(&self, seconds: &mut Seconds, line: &mut Line<'_>) {
+        line.put(self.kind);
+        line.put(" ");
+        line.bytes(seconds.text(self.responded()));
+        line.put(" app/");
         named(line, self.listener);
-        put(line, " ");
-        put(line, self.source);
-        put(line, " ");
-        put(line, self.target_address.unwrap_or("-"));
-        put(line, " ");
+        line.put(" ");
+        line.put(self.source);
+        line.put(" ");
+        line.put(self.target_address.unwrap_or("-"));
+        line.put(" ");
         took::<3>(line, self.request_processing);
-        put(line, " ");
+        line.put(" ");
         took::<3>(line, self.target_processing.or_else(|| self.until_lost()));
         // ALB's ends where the answer begins to go out, which is in the turn in which the target's
         // head came.
-        put(line, " ");
+        line.put(" ");
         took::<3>(line, self.response_processing.map(|_| Duration::ZERO));
-        put(line, " ");
-        number(line, u64::from(self.status));
-        put(line, " ");
+        line.put(" ");
+        line.status(self.status);
+        line.put(" ");
         self.target_status(line);
-        put(line, " ");
-        number(line, self.received_bytes);
-        put(line, " ");
-        number(line, self.sent_bytes);
+        line.put(" ");
+        line.number(self.received_bytes);
+        line.put(" ");
+        line.number(self.sent_bytes);
         self.request(line);
         quoted(line, self.user_agent);
-        put(line, " ");
-        put(line, self.tls.map_or("-", |tls| tls.cipher));
-        put(line, " ");
-        put(line, self.tls.map_or("-", |tls| tls.version));
-        put(line, " ");
+        line.put(" ");
+        line.put(self.tls.map_or("-", |tls| tls.cipher));
+        line.put(" ");
+        line.put(self.tls.map_or("-", |tls| tls.version));
+        line.put(" ");
         match self.group {
             Some(group) => {
-                put(line, "targetgroup/");
+                line.put("targetgroup/");
                 named(line, group);
             }
-            None => put(line, "-"),
+            None => line.put("-"),
         }
         quoted(line, self.trace_id);
         quoted_word(line, self.tls.and_then(|tls| tls.server_name).map(str::as_bytes));
         quoted_word(line, self.tls.map(|tls| tls.certificate.as_bytes()));
-        put(line, " ");
+        line.put(" ");
         match self.rule_at {
             // What was refused met no rule.
-            _ if self.action == "-" => put(line, "-"),
-            Some(at) => number(line, at as u64 + 1),
-            None => put(line, "0"),
+            _ if self.action == "-" => line.put("-"),
+            Some(at) => line.number(at as u64 + 1),
+            None => line.put("0"),
         }
-        put(line, " ");
-        seconds.write(line, self.began);
+        line.put(" ");
+        line.bytes(seconds.text(self.began));
         quoted(line, self.action.as_bytes());
         quoted_word(line, self.redirect_url);
         // ALB's reasons are those of Lambda, WAF and authentication. Ours are not among them.
-        put(line, " \"-\" \"");
-        put(line, self.target_address.unwrap_or("-"));
-        put(line, "\" \"");
+        line.put(" \"-\" \"");
+        line.put(self.target_address.unwrap_or("-"));
+        line.put("\" \"");
         self.target_status(line);
-        put(line, "\"");
+        line.put("\"");
         let (class, why) = self.classification.unwrap_or(("-", "-"));
         quoted(line, class.as_bytes());
         quoted(line, why.as_bytes());
-        put(line, " ");
+        line.put(" ");
         match self.connection {
             Some(id) => {
-                put(line, "TID_");
-                id.iter().flat_map(|half| half.to_be_bytes()).for_each(|it| hexadecimal(line, it));
+                line.put("TID_");
+                id.iter().for_each(|half| line.hexadecimal(half.to_be_bytes()));
             }
-            None => put(line, "-"),
+            None => line.put("-"),
         }
         quoted_word(line, self.transformed_host);
         quoted_word(line, self.transformed_uri);
@@ -106,43 +106,43 @@ impl Record<'_> {
         (self.status == 502).then(|| self.ended.saturating_sub(dispatched))
     }
 
-    fn target_status(&self, line: &mut Vec<u8>) {
+    fn target_status(&self, line: &mut Line<'_>) {
         match self.target_status {
-            Some(status) => number(line, u64::from(status)),
-            None => put(line, "-"),
+            Some(status) => line.status(status),
+            None => line.put("-"),
         }
     }
 
     /// `"GET http://shop.example:80/cart HTTP/1.1"`, always three words.
-    fn request(&self, line: &mut Vec<u8>) {
-        put(line, " \"");
+    fn request(&self, line: &mut Line<'_>) {
+        line.put(" \"");
         word(line, self.method.as_bytes());
-        put(line, if self.tls.is_some() { " https://" } else { " http://" });
+        line.put(if self.tls.is_some() { " https://" } else { " http://" });
         if self.host.is_empty() {
             let _ = write!(line, "{}", self.local);
         } else {
             word(line, self.host);
             if !has_port(self.host) {
-                put(line, ":");
-                number(line, u64::from(self.local.port()));
+                line.put(":");
+                line.number(u64::from(self.local.port()));
             }
         }
         word(line, self.target_uri);
-        put(line, " ");
-        put(line, self.version);
-        put(line, "\"");
+        line.put(" ");
+        line.put(self.version);
+        line.put("\"");
     }
 }
 
 /// `shop/` and 16 digits in the place of AWS's id: alike at each start and on each node.
-fn named(line: &mut Vec<u8>, name: &str) {
-    put(line, name);
-    put(line, "/");
+fn named(line: &mut Line<'_>, name: &str) {
+    line.put(name);
+    line.put("/");
     // FNV-1a, for its result is the same everywhere and always; nobody gains by a collision.
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
-    hash.to_be_bytes().into_iter().for_each(|byte| hexadecimal(line, byte));
+    line.hexadecimal(hash.to_be_bytes());
 }
 
 fn has_port(host: &[u8]) -> bool {
@@ -151,45 +151,36 @@ fn has_port(host: &[u8]) -> bool {
 }
 
 /// A field in quotes that may hold blanks.
-fn quoted(line: &mut Vec<u8>, value: &[u8]) {
-    put(line, " \"");
+fn quoted(line: &mut Line<'_>, value: &[u8]) {
+    line.put(" \"");
     match value {
-        [] => put(line, "-"),
-        value => escape(line, value, |byte| matches!(byte, b' '..=b'~')),
+        [] => line.put("-"),
+        value => line.escaped(b' ', value, escape),
     }
-    put(line, "\"");
+    line.put("\"");
 }
 
 /// A field in quotes that holds no blank.
-fn quoted_word(line: &mut Vec<u8>, value: Option<&[u8]>) {
-    put(line, " \"");
+fn quoted_word(line: &mut Line<'_>, value: Option<&[u8]>) {
+    line.put(" \"");
     match value {
-        None | Some([]) => put(line, "-"),
+        None | Some([]) => line.put("-"),
         Some(value) => word(line, value),
     }
-    put(line, "\"");
+    line.put("\"");
 }
 
 /// Text without blanks.
-fn word(line: &mut Vec<u8>, value: &[u8]) {
-    escape(line, value, |byte| matches!(byte, b'!'..=b'~'));
+fn word(line: &mut Line<'_>, value: &[u8]) {
+    line.escaped(b'!', value, escape);
 }
 
-/// Appends text with what is not plain, and what could end a field, as `\xHH`. Quotes too: readers
-/// of ALB's logs know no escaped quote.
-fn escape(line: &mut Vec<u8>, value: &[u8], plain: impl Fn(u8) -> bool) {
-    let plain = |byte: u8| plain(byte) && byte != b'"' && byte != b'\\';
-    if value.iter().fold(true, |all, &byte| all & plain(byte)) {
-        return line.extend_from_slice(value);
-    }
-    for &byte in value {
-        if plain(byte) {
-            line.push(byte);
-        } else {
-            put(line, "\\x");
-            hexadecimal(line, byte);
-        }
-    }
+/// Appends what is not plain, and what could end a field, as `\xHH`. Quotes too: readers of ALB's
+/// logs know no escaped quote.
+fn escape(line: &mut Line<'_>, text: &[u8]) -> usize {
+    line.put("\\x");
+    line.bytes(&hexadecimal(text[0]));
+    1
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //! that read access logs take.
 
 use super::Record;
-use super::text::{hexadecimal, number, put};
-use super::time::{civil, digits};
+use super::text::{Line, digits, hexadecimal};
+use super::time::civil;
 use crate::ground::calendar::Civil;
 
 const MONTHS: [&str; 12] =
@@ -14,69 +14,72 @@ impl Record<'_> {
     ///
     /// The time is that of the request, as with Apache. Bytes are those that went out, heads
     /// included, as with Apache's `%O`: what of them was the head is not counted apart.
-    pub(super) fn write_combined(&self, line: &mut Vec<u8>) {
-        put(line, self.client);
-        put(line, " - - [");
+    pub(super) fn write_combined(&self, line: &mut Line<'_>) {
+        line.put(self.client);
+        line.put(" - - [");
         let Civil { year, month, day, hour, minute, second } = civil(self.began);
-        digits::<2>(line, day as u32);
-        put(line, "/");
-        put(line, MONTHS[month as usize - 1]);
-        put(line, "/");
-        digits::<4>(line, year as u32);
+        line.bytes(&digits::<2>(day as u32));
+        line.put("/");
+        line.put(MONTHS[month as usize - 1]);
+        line.put("/");
+        line.bytes(&digits::<4>(year as u32));
         for part in [hour, minute, second] {
-            put(line, ":");
-            digits::<2>(line, part as u32);
+            line.put(":");
+            line.bytes(&digits::<2>(part as u32));
         }
-        put(line, " +0000] \"");
+        line.put(" +0000] \"");
         if self.version == "-" {
-            put(line, "-");
+            line.put("-");
         } else {
             escape(line, self.method.as_bytes());
-            put(line, " ");
+            line.put(" ");
             escape(line, self.target_uri);
-            put(line, " ");
-            put(line, self.version);
+            line.put(" ");
+            line.put(self.version);
         }
-        put(line, "\" ");
-        number(line, u64::from(self.status));
-        put(line, " ");
+        line.put("\" ");
+        line.status(self.status);
+        line.put(" ");
         match self.sent_bytes {
-            0 => put(line, "-"),
-            bytes => number(line, bytes),
+            0 => line.put("-"),
+            bytes => line.number(bytes),
         }
         quoted(line, self.referer);
         quoted(line, self.user_agent);
     }
 }
 
-fn quoted(line: &mut Vec<u8>, value: &[u8]) {
-    put(line, " \"");
+fn quoted(line: &mut Line<'_>, value: &[u8]) {
+    line.put(" \"");
     match value {
-        [] => put(line, "-"),
+        [] => line.put("-"),
         value => escape(line, value),
     }
-    put(line, "\"");
+    line.put("\"");
+}
+
+#[inline(always)]
+fn escape(line: &mut Line<'_>, value: &[u8]) {
+    line.escaped(b' ', value, escape_one);
 }
 
 /// As Apache escapes since 2.0.46 (`mod_log_config`, "Format Notes"): a quote and a backslash get a
 /// backslash, white space is written as in C, and what else cannot be printed as `\xhh`.
-fn escape(line: &mut Vec<u8>, value: &[u8]) {
-    for &byte in value {
-        match byte {
-            b'"' => put(line, "\\\""),
-            b'\\' => put(line, "\\\\"),
-            b'\t' => put(line, "\\t"),
-            b'\n' => put(line, "\\n"),
-            b'\x0b' => put(line, "\\v"),
-            b'\x0c' => put(line, "\\f"),
-            b'\r' => put(line, "\\r"),
-            b' '..=b'~' => line.push(byte),
-            _ => {
-                put(line, "\\x");
-                hexadecimal(line, byte);
-            }
+fn escape_one(line: &mut Line<'_>, text: &[u8]) -> usize {
+    match text[0] {
+        b'"' => line.put("\\\""),
+        b'\\' => line.put("\\\\"),
+        b'\t' => line.put("\\t"),
+        b'\n' => line.put("\\n"),
+        b'\x0b' => line.put("\\v"),
+        b'\x0c' => line.put("\\f"),
+        b'\r' => line.put("\\r"),
+        byte => {
+            line.put("\\x");
+            line.bytes(&hexadecimal(byte));
         }
     }
+    1
 }
 
 #[cfg(test)]

@@ -1,148 +1,151 @@
 //! A record as one JSON object.
 
 use super::Record;
-use super::text::{number, put};
+use super::text::{Line, hexadecimal};
 use super::time::{Seconds, took};
 use crate::decide::verdict::Verdict;
-use std::io::Write;
-
-/// Bytes that most records do not exceed.
-const USUAL_LENGTH: usize = 1_024;
 
 impl Record<'_> {
     // A record has thirty fields and is written for every exchange: through `write!` it cost more
     // than deciding and forwarding together. So each key is one literal with the punctuation
     // around it, numbers go through `itoa`, and nothing is formatted twice.
-    pub(super) fn write_json(&self, seconds: &mut Seconds, line: &mut Vec<u8>) {
-        line.reserve(USUAL_LENGTH);
-        put(line, "{\"type\":\"");
-        put(line, self.kind);
-        put(line, "\",\"time\":\"");
-        seconds.write(line, self.ended);
-        put(line, "\",\"listener\":\"");
-        put(line, self.listener);
-        put(line, "\",\"client\":\"");
-        put(line, self.client);
-        put(line, "\",\"peer\":\"");
-        put(line, self.peer);
-        put(line, "\"");
+    pub(super) fn write_json(&self, seconds: &mut Seconds, line: &mut Line<'_>) {
+        line.put("{\"type\":\"");
+        line.put(self.kind);
+        line.put("\",\"time\":\"");
+        line.bytes(seconds.text(self.ended));
+        line.put("\",\"listener\":\"");
+        line.put(self.listener);
+        line.put("\",\"client\":\"");
+        line.put(self.client);
+        line.put("\",\"peer\":\"");
+        line.put(self.peer);
+        line.put("\"");
         optional(line, ",\"group\":", self.group);
         optional(line, ",\"target\":", self.target);
         optional(line, ",\"target_address\":", self.target_address);
-        put(line, ",\"request_processing_time\":");
+        line.put(",\"request_processing_time\":");
         took::<6>(line, self.request_processing);
-        put(line, ",\"target_processing_time\":");
+        line.put(",\"target_processing_time\":");
         took::<6>(line, self.target_processing);
-        put(line, ",\"response_processing_time\":");
+        line.put(",\"response_processing_time\":");
         took::<6>(line, self.response_processing);
-        put(line, ",\"status\":");
-        number(line, u64::from(self.status));
-        put(line, ",\"target_status\":");
+        line.put(",\"status\":");
+        line.status(self.status);
+        line.put(",\"target_status\":");
         match self.target_status {
-            Some(status) => number(line, u64::from(status)),
-            None => put(line, "null"),
+            Some(status) => line.status(status),
+            None => line.put("null"),
         }
-        put(line, ",\"received_bytes\":");
-        number(line, self.received_bytes);
-        put(line, ",\"sent_bytes\":");
-        number(line, self.sent_bytes);
-        put(line, ",\"method\":\"");
-        put(line, self.method);
-        put(line, "\",\"host\":\"");
+        line.put(",\"received_bytes\":");
+        line.number(self.received_bytes);
+        line.put(",\"sent_bytes\":");
+        line.number(self.sent_bytes);
+        line.put(",\"method\":\"");
+        line.put(self.method);
+        line.put("\",\"host\":\"");
         escape(line, self.host);
-        put(line, "\",\"uri\":\"");
+        line.put("\",\"uri\":\"");
         escape(line, self.target_uri);
-        put(line, "\",\"version\":\"");
-        put(line, self.version);
-        put(line, "\",\"user_agent\":\"");
+        line.put("\",\"version\":\"");
+        line.put(self.version);
+        line.put("\",\"user_agent\":\"");
         escape(line, self.user_agent);
-        put(line, "\",\"trace_id\":\"");
+        line.put("\",\"trace_id\":\"");
         escape(line, self.trace_id);
-        put(line, "\",\"rule\":\"");
-        put(line, self.rule);
-        put(line, "\",\"request_creation_time\":\"");
-        seconds.write(line, self.began);
-        put(line, "\",\"action\":\"");
-        put(line, self.action);
-        put(line, "\"");
+        line.put("\",\"rule\":\"");
+        line.put(self.rule);
+        line.put("\",\"request_creation_time\":\"");
+        line.bytes(seconds.text(self.began));
+        line.put("\",\"action\":\"");
+        line.put(self.action);
+        line.put("\"");
         optional(line, ",\"error_reason\":", self.error_reason);
         sent(line, ",\"redirect_url\":\"", self.redirect_url);
         sent(line, ",\"transformed_host\":\"", self.transformed_host);
         sent(line, ",\"transformed_uri\":\"", self.transformed_uri);
         if let Some(tls) = self.tls {
-            put(line, ",\"tls\":{\"version\":\"");
-            put(line, tls.version);
-            put(line, "\",\"cipher\":\"");
-            put(line, tls.cipher);
-            put(line, "\"");
+            line.put(",\"tls\":{\"version\":\"");
+            line.put(tls.version);
+            line.put("\",\"cipher\":\"");
+            line.put(tls.cipher);
+            line.put("\"");
             optional(line, ",\"server_name\":", tls.server_name);
             optional(line, ",\"certificate\":", Some(tls.certificate));
-            put(line, "}");
+            line.put("}");
         }
         if let Some(verdict) = self.group_sticky {
-            put(line, ",\"group_sticky\":\"");
-            put(line, verdict.word());
-            put(line, "\"");
+            line.put(",\"group_sticky\":\"");
+            line.put(verdict.word());
+            line.put("\"");
         }
         if let Some((class, reason)) = self.classification {
-            put(line, ",\"desync\":{\"class\":\"");
-            put(line, class);
-            put(line, "\",\"reason\":\"");
-            put(line, reason);
-            put(line, "\"}");
+            line.put(",\"desync\":{\"class\":\"");
+            line.put(class);
+            line.put("\",\"reason\":\"");
+            line.put(reason);
+            line.put("\"}");
         }
         optional(line, ",\"sticky\":", self.sticky.map(Verdict::word));
         optional(line, ",\"set_cookie\":", self.set_cookie);
         optional(line, ",\"from\":", self.from);
-        put(line, ",\"attempts\":");
-        number(line, u64::from(self.attempts));
-        put(line, ",\"worker\":");
-        number(line, self.worker as u64);
-        put(line, "}");
+        line.put(",\"attempts\":");
+        line.number(u64::from(self.attempts));
+        line.put(",\"worker\":");
+        line.number(self.worker as u64);
+        line.put("}");
     }
 }
 
 /// Appends what there seldom is, made of what a client sent.
-fn sent(line: &mut Vec<u8>, key: &str, value: Option<&[u8]>) {
+fn sent(line: &mut Line<'_>, key: &str, value: Option<&[u8]>) {
     if let Some(value) = value {
-        put(line, key);
+        line.put(key);
         escape(line, value);
-        put(line, "\"");
+        line.put("\"");
     }
 }
 
 /// Appends text with what JSON must not carry raw escaped (RFC 8259 section 7), so that nothing a
 /// client sends can end a line or speak to a terminal. What is not UTF-8 becomes U+FFFD.
-fn escape(line: &mut Vec<u8>, value: &[u8]) {
-    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-    // No early way out, so that the compiler looks at many bytes at once.
-    if value.iter().fold(true, |all, &byte| all & plain(byte)) {
-        return line.extend_from_slice(value);
-    }
-    for c in String::from_utf8_lossy(value).chars() {
-        match c {
-            '"' => put(line, "\\\""),
-            '\\' => put(line, "\\\\"),
-            other if other.is_ascii_control() => {
-                // Writing to memory cannot fail.
-                let _ = write!(line, "\\u{:04x}", u32::from(other));
+#[inline(always)]
+fn escape(line: &mut Line<'_>, value: &[u8]) {
+    line.escaped(b' ', value, escape_one);
+}
+
+fn escape_one(line: &mut Line<'_>, text: &[u8]) -> usize {
+    match text[0] {
+        byte @ (b'"' | b'\\') => line.bytes(&[b'\\', byte]),
+        byte if byte.is_ascii() => {
+            line.put("\\u00");
+            line.bytes(&hexadecimal(byte));
+        }
+        _ => {
+            // All up to the next ASCII byte, for a sequence may end short of its length.
+            let end = text.iter().position(u8::is_ascii).unwrap_or(text.len());
+            for chunk in text[..end].utf8_chunks() {
+                line.put(chunk.valid());
+                if !chunk.invalid().is_empty() {
+                    line.put("\u{fffd}");
+                }
             }
-            clean => put(line, clean.encode_utf8(&mut [0; 4])),
+            return end;
         }
     }
+    1
 }
 
 /// A name of the configuration or a word of ours, which need no escaping, or `null`.
 #[inline(always)]
-fn optional(line: &mut Vec<u8>, key: &str, value: Option<&str>) {
-    put(line, key);
+fn optional(line: &mut Line<'_>, key: &str, value: Option<&str>) {
+    line.put(key);
     match value {
         Some(value) => {
-            put(line, "\"");
-            put(line, value);
-            put(line, "\"");
+            line.put("\"");
+            line.put(value);
+            line.put("\"");
         }
-        None => put(line, "null"),
+        None => line.put("null"),
     }
 }
 
@@ -151,6 +154,7 @@ mod tests {
     use super::super::Record;
     use super::super::tests::{record, written, written_of};
     use crate::config::settings::AccessFormat;
+    use proptest::prelude::*;
 
     #[test]
     fn a_json_record_is_one_line_of_json_whatever_the_client_sent() {
@@ -177,5 +181,48 @@ mod tests {
         assert_eq!(found["desync"]["class"], "Ambiguous");
         assert_eq!(found["desync"]["reason"], "SuspiciousHeader");
         assert!(json(None).get("desync").is_none());
+    }
+
+    /// As RFC 8259 has it, character by character.
+    fn slowly(value: &[u8]) -> String {
+        let mut escaped = String::new();
+        for c in String::from_utf8_lossy(value).chars() {
+            match c {
+                '"' | '\\' => escaped.extend(['\\', c]),
+                other if other.is_ascii_control() => {
+                    escaped.push_str(&format!("\\u{:04x}", u32::from(other)));
+                }
+                clean => escaped.push(clean),
+            }
+        }
+        escaped
+    }
+
+    fn user_agent(value: &[u8]) -> String {
+        let line = written_of(&Record { user_agent: value, ..record() }, AccessFormat::Json);
+        let begin = line.find("\"user_agent\":\"").unwrap() + "\"user_agent\":\"".len();
+        let end = line.find("\",\"trace_id\"").unwrap();
+        line[begin..end].to_owned()
+    }
+
+    proptest! {
+        #[test]
+        fn runs_are_escaped_as_characters_are(
+            bytes in proptest::collection::vec(any::<u8>(), 0..80),
+            mostly_plain in proptest::collection::vec(
+                prop_oneof![30 => 0x20_u8..0x7f, 1 => any::<u8>(), 1 => 0xe0_u8..0xe4, 1 => 0x80_u8..0x84],
+                0..80,
+            ),
+            text in any::<String>(),
+            evil in r#"["\\\n\x7fé😀a ]{0,12}"#,
+        ) {
+            for value in [&*bytes, &*mostly_plain, text.as_bytes(), evil.as_bytes()] {
+                prop_assert_eq!(user_agent(value), slowly(value));
+            }
+            // Cut anywhere, a character is no longer one.
+            for end in 0..evil.len() {
+                prop_assert_eq!(user_agent(&evil.as_bytes()[..end]), slowly(&evil.as_bytes()[..end]));
+            }
+        }
     }
 }

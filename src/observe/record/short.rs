@@ -1,19 +1,19 @@
 //! A record as one short line for human eyes.
 
 use super::Record;
-use super::text::put;
+use super::text::Line;
 use super::time::civil;
 use crate::decide::verdict::Verdict;
-use std::io::Write;
+use std::fmt::Write;
 
 impl Record<'_> {
     /// `12:00:01 GET /cart 200 b hit 1.2ms`
-    pub(super) fn write_short(&self, line: &mut Vec<u8>) {
+    pub(super) fn write_short(&self, line: &mut Line<'_>) {
         let time = civil(self.ended);
         // Writing to memory cannot fail, here and below.
         let _ = write!(line, "{:02}:{:02}:{:02} ", time.hour, time.minute, time.second);
         plain(line, self.method);
-        put(line, " ");
+        line.put(" ");
         plain(line, &String::from_utf8_lossy(self.target_uri));
         let _ = write!(line, " {}", self.status);
         if let Some(target) = self.target {
@@ -34,10 +34,10 @@ impl Record<'_> {
 }
 
 /// Text for a line without quotes: control characters and blanks become `?`.
-fn plain(line: &mut Vec<u8>, value: &str) {
+fn plain(line: &mut Line<'_>, value: &str) {
     for c in value.chars() {
         let c = if c.is_control() || c == ' ' { '?' } else { c };
-        put(line, c.encode_utf8(&mut [0; 4]));
+        line.put(c.encode_utf8(&mut [0; 4]));
     }
 }
 

@@ -50,8 +50,8 @@ pub struct Hop {
 /// not have; TE stays as `trailers`.
 ///
 /// # Errors
-/// When Connection names a field that belongs to the whole way: whoever sends that wants a
-/// security field lost on the way to the target.
+/// When Connection names a field that belongs to the whole way: its sender wants a security field
+/// lost on the way to the target.
 pub fn strip_request(fields: &mut Fields, names: Names) -> Result<Hop, Refusal> {
     let mut hop = Hop::default();
     if !names.of_the_hop {

@@ -7,7 +7,7 @@ use crate::http1::fields::{Fields, NameSet};
 use crate::http1::name::Name;
 use crate::http1::request::Request;
 use data_encoding::BASE64;
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
@@ -76,6 +76,13 @@ pub fn fill(head: &mut Request, parts: &Parts) {
     let path = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let method = parts.method.clone();
     match (parts.uri.scheme_str(), parts.uri.authority()) {
+        (_, Some(authority)) if path == "*" => {
+            head.begin(method, path, Version::HTTP_2);
+            // An asterisk has no authority in its own form.
+            if !parts.headers.contains_key(HOST) {
+                head.fields.append(Name::Host, authority.as_str().as_bytes());
+            }
+        }
         (Some(scheme), Some(authority)) => {
             let target = [scheme, "://", authority.as_str(), path].concat();
             head.begin(method, &target, Version::HTTP_2);

@@ -306,6 +306,9 @@ impl Sending {
                 None => self.finish(None),
             }
         }
+        if self.end == Some(End::Whole) {
+            body.release_place();
+        }
         Poll::Ready(())
     }
 

@@ -195,6 +195,24 @@ fn neither_a_sealed_token_nor_a_defect_prints_the_text() {
 }
 
 #[test]
+fn a_text_is_told_from_every_other_that_differs_in_one_place_or_in_length() {
+    for pins in 1..=MAX_PINS {
+        let sealed = ring(&[1]).seal(Kind::Lb, &contents(5, pins));
+        let own = sealed.as_str().as_bytes().to_vec();
+        assert!(sealed.is(&own));
+        for at in 0..own.len() {
+            for bit in 0..8 {
+                let mut other = own.clone();
+                other[at] ^= 1 << bit;
+                assert!(!sealed.is(&other), "bit {bit} of {at} of {}", own.len());
+            }
+            assert!(!sealed.is(&own[..at]));
+        }
+        assert!(!sealed.is(&[&own[..], b"\0"].concat()), "the end of the text is not its padding");
+    }
+}
+
+#[test]
 fn the_longest_token_stays_under_the_bound_that_is_documented() {
     let lengths: Vec<_> = (1..=MAX_PINS).map(text_length).collect();
     assert_eq!(lengths, [56, 78, 99, 120, 142, 163, 184, 206]);
