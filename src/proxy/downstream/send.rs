@@ -195,6 +195,8 @@ fn mode(head: &mut Response, body: &ResponseBody, terms: Terms) -> Mode {
         return Mode::Length;
     }
     if terms.is_old {
+        // It would announce what does not come.
+        head.fields.remove(Name::Trailer);
         return Mode::UntilClose;
     }
     head.fields.append(Name::TransferEncoding, b"chunked");
@@ -221,7 +223,7 @@ fn write_head(
 
 /// Adds the Date that the target did not (RFC 9110 section 6.6.1).
 fn write_date(worker: &WorkerCtx, head: &Response, out: &mut Vec<u8>) {
-    if !head.fields.has(Name::Date) && !head.status.is_informational() {
+    if !head.fields.has(Name::Date) {
         worker.with_today(|date| encode::write_field(out, b"date", date.as_bytes()));
     }
 }
