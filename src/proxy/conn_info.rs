@@ -1,12 +1,13 @@
 //! What is known of a client connection from accept to close, whatever is asked over it.
 
+use super::token_cache::Slot;
 use crate::ground::clock::Moment;
 use crate::model::live::TargetLive;
 use crate::net::pool::{ConnId, Owner};
 use crate::net::tls::acceptor::Session;
 use crate::policy::headers::forwarded::Introduction;
 use crate::policy::proxy_protocol::{Ends, OnBehalfOf};
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,6 +26,8 @@ pub struct ConnInfo {
     pub listener: usize,
     /// When it was accepted.
     pub accepted: Moment,
+    /// Where its worker keeps the token that was last brought or given over it.
+    pub last_token: Cell<Slot>,
     /// On whose behalf it was opened; empty without a PROXY header.
     on_behalf_of: OnceCell<Box<OnBehalfOf>>,
     /// What was agreed on with it; empty without TLS.
@@ -53,6 +56,7 @@ impl ConnInfo {
             local,
             listener,
             accepted,
+            last_token: Cell::default(),
             on_behalf_of: OnceCell::new(),
             session: OnceCell::new(),
             owner: OnceCell::new(),

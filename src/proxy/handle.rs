@@ -151,7 +151,7 @@ fn decide_on(
     let decision = decide::decide(
         &described,
         &snapshot,
-        &LiveView::of(&exchange.worker),
+        &LiveView::of(&exchange.worker, &conn.info),
         began.unix_seconds(),
         &mut *exchange.worker.draw(),
     );

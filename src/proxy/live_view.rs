@@ -1,6 +1,6 @@
 //! Targets and groups in the state they are in, as the decision asks for it.
 
-use super::token_cache::TokenCache;
+use super::conn_info::ConnInfo;
 use super::worker_ctx::WorkerCtx;
 use crate::decide::Live;
 use crate::model::live::Availability;
@@ -13,21 +13,22 @@ use crate::policy::balance::share::Share;
 #[derive(Clone, Copy, Debug)]
 pub struct LiveView<'c> {
     worker: Option<&'c WorkerCtx>,
-    tokens: Option<&'c TokenCache>,
+    conn: Option<&'c ConnInfo>,
 }
 
 impl<'c> LiveView<'c> {
     /// With every token opened anew, and without what a worker knows of refusals.
-    pub const FOR_ANYONE: LiveView<'static> = LiveView { worker: None, tokens: None };
+    pub const FOR_ANYONE: LiveView<'static> = LiveView { worker: None, conn: None };
 
     /// With every token opened anew.
     pub(super) fn for_anyone(worker: &'c WorkerCtx) -> Self {
-        Self { worker: Some(worker), tokens: None }
+        Self { worker: Some(worker), conn: None }
     }
 
-    /// With the tokens the worker knows. For the snapshot an exchange begins with, which is the newest.
-    pub(super) fn of(worker: &'c WorkerCtx) -> Self {
-        Self { worker: Some(worker), tokens: Some(&worker.tokens) }
+    /// With the tokens the worker knows, for a request over this connection. The snapshot is the one the
+    /// exchange begins with, which is the newest.
+    pub(super) fn of(worker: &'c WorkerCtx, conn: &'c ConnInfo) -> Self {
+        Self { worker: Some(worker), conn: Some(conn) }
     }
 }
 
@@ -64,9 +65,11 @@ impl Live for LiveView<'_> {
     }
 
     fn open(&self, snapshot: &Snapshot, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
-        match self.tokens {
-            Some(tokens) => tokens.open(&snapshot.keyring, kind, text),
-            None => snapshot.keyring.open(kind, text),
+        match (self.worker, self.conn) {
+            (Some(worker), Some(conn)) => {
+                worker.tokens.open(&snapshot.keyring, &conn.last_token, kind, text)
+            }
+            _ => snapshot.keyring.open(kind, text),
         }
     }
 }

@@ -44,9 +44,9 @@
 //!   reconnects               targets that refuse, requests that wait
 //!   partial_heads            memory for heads of which a part has come
 //!   linger                   places for clients that are read on after their answer
-//!   token_cache              tokens that were opened and sealed
 //!   conn                     one client connection
 //!   conn_info                what is known of it
+//!   token_cache              tokens that were opened and sealed
 //! Leaves
 //!   upload                   a client's body on its way to a target
 //!   recv_body                a client's body as it comes

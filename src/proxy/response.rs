@@ -257,7 +257,8 @@ fn write_cookie(
     now: u64,
 ) {
     let (keyring, tokens) = (&exchange.snapshot.keyring, &exchange.worker.tokens);
-    let sealed = tokens.seal(keyring, cookie.kind, &renewal.contents);
+    let last = &exchange.info().last_token;
+    let sealed = tokens.seal(keyring, last, cookie.kind, &renewal.contents);
     let token = sealed.as_bytes();
     let twin = cookie.twin.is_some() && cookie.settings.cors_twin.due(identity.came_over_tls);
     exchange.worker.with_date(renewal.expires, |date| {

@@ -9,7 +9,7 @@
 
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::affinity::token::{Contents, Defect, Kind, Opened, Sealed, Seed};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Weak};
@@ -56,9 +56,10 @@ struct Set {
     hand: u8,
 }
 
-/// A way of a set.
-#[derive(Clone, Copy, Default)]
-struct Slot {
+/// Where a token is stored, unless it was replaced: a connection keeps that of the token it last had to
+/// do with, so that the next request that brings it hashes nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Slot {
     set: u16,
     way: u8,
 }
@@ -76,31 +77,53 @@ struct Hashed {
     fingerprint: u32,
 }
 
+impl Hashed {
+    fn slot(self, way: usize) -> Slot {
+        Slot { set: self.set as u16, way: way as u8 }
+    }
+}
+
 impl TokenCache {
     /// Opens a token with these keys, which are the newest: if they are other ones than before, the
-    /// table is emptied.
+    /// table is emptied. `last` is the connection's.
     ///
     /// # Errors
     /// As the keyring's.
-    pub fn open(&self, keyring: &Arc<Keyring>, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
+    pub fn open(
+        &self,
+        keyring: &Arc<Keyring>,
+        last: &Cell<Slot>,
+        kind: Kind,
+        text: &[u8],
+    ) -> Result<Opened, Defect> {
         let table = &mut *self.table.borrow_mut();
         if !table.is_of(keyring) {
             *table = Table::of(keyring);
         }
+        if let Some(known) = table.known(last.get(), kind, text) {
+            return Ok(known.opened);
+        }
         let hashed = self.hash(text)?;
-        if let Some(known) = table.find(hashed, kind, text) {
+        if let Some((slot, known)) = table.find(hashed, kind, text) {
+            last.set(slot);
             return Ok(known.opened);
         }
         let opened = keyring.open(kind, text)?;
         if let Some(text) = Sealed::copied(text) {
-            table.store(hashed, Entry { kind, text, opened });
+            last.set(table.store(hashed, Entry { kind, text, opened }));
         }
         Ok(opened)
     }
 
     /// Seals contents. Those of the token a client brought, or was given in this second, give the same
-    /// text again.
-    pub fn seal(&self, keyring: &Arc<Keyring>, kind: Kind, contents: &Contents) -> Sealed {
+    /// text again. `last` is the connection's.
+    pub fn seal(
+        &self,
+        keyring: &Arc<Keyring>,
+        last: &Cell<Slot>,
+        kind: Kind,
+        contents: &Contents,
+    ) -> Sealed {
         let table = &mut *self.table.borrow_mut();
         // An exchange that began before the keys changed seals with the old ones, which must not empty
         // the table of the new ones.
@@ -110,13 +133,14 @@ impl TokenCache {
             }
             *table = Table::of(keyring);
         }
-        if let Some(known) = table.newest(kind, contents) {
+        if let Some((slot, known)) = table.newest(kind, contents) {
+            last.set(slot);
             return known.text.clone();
         }
         let text = keyring.seal(kind, contents);
         if let Ok(hashed) = self.hash(text.as_bytes()) {
             let opened = Opened { contents: *contents, first_key: true };
-            table.store(hashed, Entry { kind, text: text.clone(), opened });
+            last.set(table.store(hashed, Entry { kind, text: text.clone(), opened }));
         }
         text
     }
@@ -138,18 +162,28 @@ impl Table {
         self.keyring.as_ptr() == Arc::as_ptr(keyring)
     }
 
+    /// The token in this slot, if it has this text and is for this kind of cookie.
+    fn known(&mut self, slot: Slot, kind: Kind, text: &[u8]) -> Option<&Entry> {
+        let set = self.sets.get_mut(usize::from(slot.set))?;
+        let way = usize::from(slot.way);
+        let entry = set.entries[way].as_deref()?;
+        let is_it = entry.kind == kind && entry.text.is(text);
+        set.used[way] |= is_it;
+        is_it.then_some(entry)
+    }
+
     /// The token of this text, for the kind of cookie it was brought in. The time it takes tells apart
     /// no texts but those of another hash.
-    fn find(&mut self, hashed: Hashed, kind: Kind, text: &[u8]) -> Option<&Entry> {
+    fn find(&mut self, hashed: Hashed, kind: Kind, text: &[u8]) -> Option<(Slot, &Entry)> {
         let Set { entries, fingerprints, used, .. } = self.sets.get_mut(hashed.set)?;
         for way in 0..WAYS {
             if fingerprints[way] == hashed.fingerprint
-                && let Some(entry) = &entries[way]
+                && let Some(entry) = entries[way].as_deref()
                 && entry.kind == kind
                 && entry.text.is(text)
             {
                 used[way] = true;
-                return entries[way].as_deref();
+                return Some((hashed.slot(way), entry));
             }
         }
         None
@@ -157,8 +191,8 @@ impl Table {
 
     /// The newest token of the client these contents are of, if it holds the same and the first key
     /// sealed it.
-    fn newest(&mut self, kind: Kind, contents: &Contents) -> Option<&Entry> {
-        let slot = self.newest.get(place(kind, contents.seed()))?;
+    fn newest(&mut self, kind: Kind, contents: &Contents) -> Option<(Slot, &Entry)> {
+        let slot = *self.newest.get(place(kind, contents.seed()))?;
         let way = usize::from(slot.way);
         let set = &mut self.sets[usize::from(slot.set)];
         let entry = set.entries[way].as_deref()?;
@@ -167,11 +201,11 @@ impl Table {
             return None;
         }
         set.used[way] = true;
-        Some(entry)
+        Some((slot, entry))
     }
 
     /// Stores a token that is authentic, in the place of one that was not asked for lately.
-    fn store(&mut self, hashed: Hashed, entry: Entry) {
+    fn store(&mut self, hashed: Hashed, entry: Entry) -> Slot {
         if self.sets.is_empty() {
             self.sets = std::iter::repeat_with(Set::default).take(SETS).collect();
             self.newest = vec![Slot::default(); CLIENTS].into_boxed_slice();
@@ -179,12 +213,13 @@ impl Table {
         let newest = &mut self.newest[place(entry.kind, entry.opened.contents.seed())];
         let set = &mut self.sets[hashed.set];
         let way = set.way_for(hashed.fingerprint, &entry);
-        *newest = Slot { set: hashed.set as u16, way: way as u8 };
+        *newest = hashed.slot(way);
         set.fingerprints[way] = hashed.fingerprint;
         match &mut set.entries[way] {
             Some(old) => **old = entry,
             empty => *empty = Some(Box::new(entry)),
         }
+        *newest
     }
 }
 

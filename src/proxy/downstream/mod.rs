@@ -42,14 +42,21 @@ pub async fn serve(worker: Rc<WorkerCtx>, conn: Rc<Conn>, socket: TcpStream, ter
     let limits = &terms.limits;
     let mut stream = match &terms.handshakes {
         None => Stream::Plain(socket),
-        Some(handshakes) => match Box::pin(tls_handshake(&worker, &conn, socket, handshakes)).await {
+        Some(handshakes) => match Box::pin(tls_handshake(&worker, &conn, socket, handshakes)).await
+        {
             Ok(stream) => stream,
             Err(None) => return,
             Err(Some(plain)) => {
                 let stream = Stream::Plain(plain);
                 let refused = http1::refuse(&worker, &conn, stream, Failure::PlainHttp);
                 let Some(stream) = Box::pin(refused).await else { return };
-                return Box::pin(close(&worker, &conn, stream, Close::Lingering { broke_off: false })).await;
+                return Box::pin(close(
+                    &worker,
+                    &conn,
+                    stream,
+                    Close::Lingering { broke_off: false },
+                ))
+                .await;
             }
         },
     };

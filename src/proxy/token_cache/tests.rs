@@ -16,6 +16,21 @@ fn contents(client: u64, issued_at: u32) -> Contents {
     Contents::new(seed, Pin { group: GroupKey(2), target: TargetKey(client), issued_at })
 }
 
+/// As over a new connection.
+fn sealed_by(tokens: &TokenCache, keyring: &Arc<Keyring>, kind: Kind, of: &Contents) -> Sealed {
+    tokens.seal(keyring, &Cell::default(), kind, of)
+}
+
+/// As over a new connection.
+fn opened_by(
+    tokens: &TokenCache,
+    keyring: &Arc<Keyring>,
+    kind: Kind,
+    text: &[u8],
+) -> Result<Opened, Defect> {
+    tokens.open(keyring, &Cell::default(), kind, text)
+}
+
 /// Stored tokens.
 fn count(tokens: &TokenCache) -> usize {
     let table = tokens.table.borrow();
@@ -34,9 +49,9 @@ fn knows(tokens: &TokenCache, kind: Kind, text: &str) -> bool {
 fn a_token_opens_for_its_own_kind_of_cookie_only() {
     let (keyring, tokens) = (keyring(&[1]), TokenCache::default());
     for sealed_as in KINDS {
-        let text = tokens.seal(&keyring, sealed_as, &contents(1, 9));
+        let text = sealed_by(&tokens, &keyring, sealed_as, &contents(1, 9));
         for brought_as in KINDS {
-            let said = tokens.open(&keyring, brought_as, text.as_str().as_bytes());
+            let said = opened_by(&tokens, &keyring, brought_as, text.as_str().as_bytes());
             assert_eq!(said.is_ok(), sealed_as == brought_as, "{sealed_as:?} as {brought_as:?}");
             assert_eq!(said, keyring.open(brought_as, text.as_str().as_bytes()));
         }
@@ -47,11 +62,11 @@ fn a_token_opens_for_its_own_kind_of_cookie_only() {
 #[test]
 fn a_sealed_token_is_known_when_it_is_brought_and_given_again_while_it_says_the_same() {
     let (keyring, tokens) = (keyring(&[1]), TokenCache::default());
-    let given = tokens.seal(&keyring, Kind::Lb, &contents(1, 9));
+    let given = sealed_by(&tokens, &keyring, Kind::Lb, &contents(1, 9));
     assert!(knows(&tokens, Kind::Lb, given.as_str()));
-    let again = tokens.seal(&keyring, Kind::Lb, &contents(1, 9));
+    let again = sealed_by(&tokens, &keyring, Kind::Lb, &contents(1, 9));
     assert_eq!((again.as_str(), count(&tokens)), (given.as_str(), 1));
-    let later = tokens.seal(&keyring, Kind::Lb, &contents(1, 10));
+    let later = sealed_by(&tokens, &keyring, Kind::Lb, &contents(1, 10));
     assert_ne!(later.as_str(), given.as_str());
     assert_eq!(count(&tokens), 2);
 }
@@ -60,12 +75,35 @@ fn a_sealed_token_is_known_when_it_is_brought_and_given_again_while_it_says_the_
 fn a_brought_token_is_found_by_its_contents() {
     let (keyring, tokens) = (keyring(&[1]), TokenCache::default());
     let brought = keyring.seal(Kind::Lb, &contents(1, 9));
-    tokens.open(&keyring, Kind::Lb, brought.as_str().as_bytes()).unwrap();
+    opened_by(&tokens, &keyring, Kind::Lb, brought.as_str().as_bytes()).unwrap();
     let mut table = tokens.table.borrow_mut();
-    let known = table.newest(Kind::Lb, &contents(1, 9)).map(|entry| entry.text.as_str());
+    let known = table.newest(Kind::Lb, &contents(1, 9)).map(|(_, entry)| entry.text.as_str());
     assert_eq!(known, Some(brought.as_str()));
     assert!(table.newest(Kind::App, &contents(1, 9)).is_none());
     assert!(table.newest(Kind::Lb, &contents(1, 10)).is_none());
+}
+
+#[test]
+fn a_connection_finds_the_token_it_was_last_given_without_a_hash() {
+    let (keyring, tokens, last) = (keyring(&[1]), TokenCache::default(), Cell::default());
+    let mut brought = tokens.seal(&keyring, &last, Kind::Lb, &contents(1, 9));
+    for issued_at in 10..20 {
+        let at = last.get();
+        let mut table = tokens.table.borrow_mut();
+        assert!(table.known(at, Kind::Lb, brought.as_str().as_bytes()).is_some());
+        assert!(table.known(at, Kind::App, brought.as_str().as_bytes()).is_none());
+        drop(table);
+        brought = tokens.seal(&keyring, &last, Kind::Lb, &contents(1, issued_at));
+    }
+    // Another connection's token in between changes nothing but where is looked first.
+    let other = sealed_by(&tokens, &keyring, Kind::Lb, &contents(2, 9));
+    for text in [&other, &brought, &other] {
+        let said = tokens.open(&keyring, &last, Kind::Lb, text.as_str().as_bytes());
+        assert_eq!(said, keyring.open(Kind::Lb, text.as_str().as_bytes()));
+        let at = last.get();
+        let mut table = tokens.table.borrow_mut();
+        assert!(table.known(at, Kind::Lb, text.as_str().as_bytes()).is_some());
+    }
 }
 
 #[test]
@@ -73,9 +111,9 @@ fn a_token_of_an_older_key_is_sealed_anew() {
     let (old, both, tokens) = (keyring(&[1]), keyring(&[2, 1]), TokenCache::default());
     let brought = old.seal(Kind::Lb, &contents(1, 9));
     for _ in 0..2 {
-        let opened = tokens.open(&both, Kind::Lb, brought.as_str().as_bytes()).unwrap();
+        let opened = opened_by(&tokens, &both, Kind::Lb, brought.as_str().as_bytes()).unwrap();
         assert!(!opened.first_key);
-        let given = tokens.seal(&both, Kind::Lb, &opened.contents);
+        let given = sealed_by(&tokens, &both, Kind::Lb, &opened.contents);
         assert_eq!(given.as_str(), both.seal(Kind::Lb, &opened.contents).as_str());
         assert_ne!(given.as_str(), brought.as_str());
     }
@@ -85,37 +123,37 @@ fn a_token_of_an_older_key_is_sealed_anew() {
 fn new_keys_empty_the_table_and_old_exchanges_leave_it_to_them() {
     let tokens = TokenCache::default();
     let (old, new) = (keyring(&[1]), keyring(&[2]));
-    let text = tokens.seal(&old, Kind::Lb, &contents(1, 9));
+    let text = sealed_by(&tokens, &old, Kind::Lb, &contents(1, 9));
     assert_eq!(count(&tokens), 1);
     assert_eq!(Arc::strong_count(&old), 1, "old keys are not held");
-    let said = tokens.open(&new, Kind::Lb, text.as_str().as_bytes());
+    let said = opened_by(&tokens, &new, Kind::Lb, text.as_str().as_bytes());
     assert!(said.is_err());
     assert_eq!(said, new.open(Kind::Lb, text.as_str().as_bytes()));
     assert_eq!(count(&tokens), 0);
-    let newer = tokens.seal(&new, Kind::Lb, &contents(1, 9));
+    let newer = sealed_by(&tokens, &new, Kind::Lb, &contents(1, 9));
     // Of an exchange that began with the old keys.
-    let late = tokens.seal(&old, Kind::Lb, &contents(1, 9));
+    let late = sealed_by(&tokens, &old, Kind::Lb, &contents(1, 9));
     assert_eq!(late.as_str(), text.as_str());
     assert!(knows(&tokens, Kind::Lb, newer.as_str()) && !knows(&tokens, Kind::Lb, late.as_str()));
     // Where the keys of the table are gone, those that seal are the newest.
     drop(new);
-    let again = tokens.seal(&old, Kind::Lb, &contents(1, 9));
+    let again = sealed_by(&tokens, &old, Kind::Lb, &contents(1, 9));
     assert!(knows(&tokens, Kind::Lb, again.as_str()) && !knows(&tokens, Kind::Lb, newer.as_str()));
 }
 
 #[test]
 fn another_keyring_of_equal_keys_is_another() {
     let tokens = TokenCache::default();
-    let text = tokens.seal(&keyring(&[1]), Kind::Lb, &contents(1, 9));
+    let text = sealed_by(&tokens, &keyring(&[1]), Kind::Lb, &contents(1, 9));
     // The first was dropped: its address must not be taken for the second's.
     let second = keyring(&[2]);
-    assert!(tokens.open(&second, Kind::Lb, text.as_str().as_bytes()).is_err());
+    assert!(opened_by(&tokens, &second, Kind::Lb, text.as_str().as_bytes()).is_err());
 }
 
 #[test]
 fn forged_and_malformed_texts_are_never_stored() {
     let (keyring, tokens) = (keyring(&[1]), TokenCache::default());
-    let good = tokens.seal(&keyring, Kind::Lb, &contents(1, 9));
+    let good = sealed_by(&tokens, &keyring, Kind::Lb, &contents(1, 9));
     let good = good.as_str().as_bytes();
     let mut forged: Vec<Vec<u8>> = vec![vec![], b"short".to_vec(), vec![b'A'; 56], vec![b'A'; 500]];
     for at in 0..good.len() {
@@ -126,7 +164,7 @@ fn forged_and_malformed_texts_are_never_stored() {
     }
     forged.push([good, b"A"].concat());
     for text in forged {
-        let said = tokens.open(&keyring, Kind::Lb, &text);
+        let said = opened_by(&tokens, &keyring, Kind::Lb, &text);
         assert!(said.is_err(), "{}", String::from_utf8_lossy(&text));
         assert_eq!(said, keyring.open(Kind::Lb, &text));
     }
@@ -136,12 +174,12 @@ fn forged_and_malformed_texts_are_never_stored() {
 #[test]
 fn the_table_has_its_bound_and_keeps_a_token_that_is_asked_for() {
     let (keyring, tokens) = (keyring(&[1]), TokenCache::default());
-    let kept = tokens.seal(&keyring, Kind::Lb, &contents(0, 9));
+    let kept = sealed_by(&tokens, &keyring, Kind::Lb, &contents(0, 9));
     for client in 1..=3 * MAX_TOKENS as u64 {
-        let text = tokens.seal(&keyring, Kind::Lb, &contents(client, 9));
+        let text = sealed_by(&tokens, &keyring, Kind::Lb, &contents(client, 9));
         assert!(knows(&tokens, Kind::Lb, text.as_str()), "the newest is stored");
         assert!(knows(&tokens, Kind::Lb, kept.as_str()), "evicted by client {client}");
-        tokens.open(&keyring, Kind::Lb, kept.as_str().as_bytes()).unwrap();
+        opened_by(&tokens, &keyring, Kind::Lb, kept.as_str().as_bytes()).unwrap();
     }
     // Each set got 12 tokens on average for its 4 ways; one that got fewer than 4 may be left.
     let count = count(&tokens);
@@ -152,8 +190,8 @@ fn the_table_has_its_bound_and_keeps_a_token_that_is_asked_for() {
 fn a_set_of_tokens_that_are_all_asked_for_still_takes_a_new_one() {
     let (keyring, tokens) = (keyring(&[1]), TokenCache::default());
     for client in 0..2 * MAX_TOKENS as u64 {
-        let text = tokens.seal(&keyring, Kind::Lb, &contents(client, 9));
-        let said = tokens.open(&keyring, Kind::Lb, text.as_str().as_bytes());
+        let text = sealed_by(&tokens, &keyring, Kind::Lb, &contents(client, 9));
+        let said = opened_by(&tokens, &keyring, Kind::Lb, text.as_str().as_bytes());
         assert!(said.is_ok() && knows(&tokens, Kind::Lb, text.as_str()));
     }
     assert!(count(&tokens) <= MAX_TOKENS);
@@ -171,7 +209,7 @@ fn a_full_table_takes_the_memory_its_comment_says() {
 #[test]
 fn neither_texts_nor_contents_are_printed() {
     let (keyring, tokens) = (keyring(&[1]), TokenCache::default());
-    tokens.seal(&keyring, Kind::Lb, &contents(1, 9));
+    sealed_by(&tokens, &keyring, Kind::Lb, &contents(1, 9));
     assert_eq!(format!("{tokens:?}"), "TokenCache");
 }
 
@@ -200,13 +238,15 @@ proptest! {
     fn the_table_says_what_the_keyring_says(steps in prop::collection::vec(step(), 1..200)) {
         let rings = [keyring(&[1]), keyring(&[2, 1]), keyring(&[3])];
         let (mut ring, tokens) = (&rings[0], TokenCache::default());
+        let connections: [Cell<Slot>; 2] = Default::default();
         let mut sealed: Vec<String> = Vec::new();
-        for step in steps {
+        for (step, at) in steps.into_iter().zip(0..) {
+            let last = &connections[at % 2];
             match step {
                 Step::Keys(which) => ring = &rings[which],
                 Step::Seal(kind, client, issued_at) => {
                     let (kind, contents) = (KINDS[kind], contents(client, issued_at));
-                    let text = tokens.seal(ring, kind, &contents);
+                    let text = tokens.seal(ring, last, kind, &contents);
                     let expected = ring.seal(kind, &contents);
                     prop_assert_eq!(text.as_str(), expected.as_str());
                     sealed.push(expected.as_str().to_owned());
@@ -220,7 +260,7 @@ proptest! {
                         let at = at.index(text.len());
                         text[at] = if text[at] == b'x' { b'y' } else { b'x' };
                     }
-                    let said = tokens.open(ring, KINDS[kind], &text);
+                    let said = tokens.open(ring, last, KINDS[kind], &text);
                     prop_assert_eq!(said, ring.open(KINDS[kind], &text));
                 }
             }
