@@ -212,6 +212,30 @@ impl Fields {
         }
     }
 
+    /// Adds lines with one copy: each the name in lower case, a colon, a space, its value and CRLF, and
+    /// given with the name and with where it ends. The caller makes them of what is a value, as with
+    /// [`Fields::append_with`].
+    #[inline]
+    pub fn append_lines(&mut self, lines: &[u8], each: &[(Name, usize)]) {
+        let begins = self.bytes.len();
+        self.bytes.extend_from_slice(lines);
+        let mut line = begins;
+        for &(name, end) in each {
+            let (name_end, end) = (line + name.text().len(), begins + end);
+            let (value, value_end) = (name_end + 2, end - 2);
+            debug_assert!(
+                name != Name::Other
+                    && self.bytes[line..name_end] == *name.text().as_bytes()
+                    && self.bytes[name_end..value] == *b": "
+                    && !scan::has_line_end(&self.bytes[value..value_end])
+                    && self.bytes[value_end..end] == *b"\r\n"
+            );
+            self.push(name, [line, name_end, value, value_end, end], true);
+            line = end;
+        }
+        debug_assert!(line == self.bytes.len(), "a line is not named");
+    }
+
     /// Puts a field in the place of all others of its name, at the end.
     pub fn set(&mut self, name: Name, value: &[u8]) {
         self.remove(name);
@@ -534,6 +558,23 @@ mod tests {
         fields.retain(|name, _, _| name != Name::Cookie);
         assert!(!fields.has(Name::Cookie) && fields.has(Name::Host));
         assert_eq!(written(&fields), "Host: a\r\nx-one: 1\r\nX-Two: 2\r\n");
+    }
+
+    #[test]
+    fn prepared_lines_are_fields_as_if_each_was_appended() {
+        let (mut one, mut each) = (fields(), fields());
+        let lines = b"host: b\r\nx-real-ip: \r\nte: trailers\r\n";
+        one.append_lines(lines, &[(Name::Host, 9), (Name::XRealIp, 22), (Name::Te, 36)]);
+        for (name, value) in [(Name::Host, "b"), (Name::XRealIp, ""), (Name::Te, "trailers")] {
+            each.append(name, value.as_bytes());
+            assert_eq!(one.all(name).last(), Some(value.as_bytes()));
+            assert_eq!(one.is_repeated(name), each.is_repeated(name));
+        }
+        assert_eq!(written(&one), written(&each));
+        assert!(one.iter().eq(each.iter()) && one.size() == each.size());
+        one.remove(Name::XRealIp);
+        assert!(written(&one).ends_with("host: b\r\nte: trailers\r\n"));
+        assert_eq!(one.received(Name::Te), None);
     }
 
     #[test]

@@ -74,6 +74,17 @@ pub enum Claim {
 }
 
 impl Claim {
+    /// Becomes what a token that opened says to `group`.
+    #[inline]
+    fn hold(&mut self, opened: &Opened, group: GroupKey, lifetime: u32, now: u64) {
+        let Opened { contents, first_key } = *opened;
+        *self = Self::Opened { contents, first_key, ahead: 0, pin: PinState::Absent };
+        if let Self::Opened { contents, ahead, pin, .. } = self {
+            *ahead = contents.keep_times_to(now);
+            *pin = state(contents.pin(group), lifetime, now);
+        }
+    }
+
     /// Where the client stands in every ranking, if that is known.
     pub fn seed(&self) -> Option<Seed> {
         match self {
@@ -133,27 +144,37 @@ pub fn find<'a>(
     lifetime: u32,
     now: u64,
 ) -> Claim {
-    let [twins, mains] = candidates(lines, names, kind);
-    let texts = twins.texts().chain(mains.texts().filter(|text| !twins.has(text)));
     let mut found = Claim::None;
-    for text in texts.take(MAX_OPENED) {
+    find_into(&mut found, lines, names, opener, kind, group, lifetime, now);
+    found
+}
+
+/// The same where the claim is to be, which is [`Claim::None`] before: it is large, and a request's
+/// is on its way through several structs.
+#[allow(clippy::too_many_arguments)]
+pub fn find_into<'a>(
+    found: &mut Claim,
+    lines: impl Iterator<Item = &'a [u8]>,
+    names: Names<'_>,
+    opener: &impl Opener,
+    kind: Kind,
+    group: GroupKey,
+    lifetime: u32,
+    now: u64,
+) {
+    for text in candidates(lines, names, kind).texts() {
         match opener.open(kind, text) {
-            Ok(Opened { mut contents, first_key }) => {
-                let ahead = contents.keep_times_to(now);
-                let pin = state(contents.pin(group), lifetime, now);
-                let opened = Claim::Opened { contents, first_key, ahead, pin };
-                found = match found {
-                    Claim::Opened { .. } => {
-                        joined(found, opened, group, now, |key| opener.lifetime_of(kind, key))
-                    }
-                    _ => opened,
-                };
+            Ok(opened) if matches!(found, Claim::Opened { .. }) => {
+                let mut later = Claim::None;
+                later.hold(&opened, group, lifetime, now);
+                let lifetime_of = |key| opener.lifetime_of(kind, key);
+                *found = joined(*found, later, group, now, lifetime_of);
             }
-            Err(defect) if found == Claim::None => found = Claim::Unusable(defect),
+            Ok(opened) => found.hold(&opened, group, lifetime, now),
+            Err(defect) if matches!(found, Claim::None) => *found = Claim::Unusable(defect),
             Err(_) => {}
         }
     }
-    found
 }
 
 /// What two tokens of one request say to `group` together; `earlier` stood first.
@@ -205,48 +226,58 @@ pub fn state(pin: Option<Pin>, lifetime: u32, now: u64) -> PinState {
     }
 }
 
-/// The first different texts under one name.
+/// The first different texts, in order.
 #[derive(Default)]
-struct Candidates<'a>([Option<&'a [u8]>; MAX_OPENED]);
+struct Candidates<'a> {
+    texts: [&'a [u8]; MAX_OPENED],
+    /// 0..=MAX_OPENED.
+    count: usize,
+}
 
 impl<'a> Candidates<'a> {
+    #[inline]
     fn add(&mut self, text: &'a [u8]) {
-        let place = self.0.iter_mut().find(|place| place.is_none_or(|held| held == text));
-        if let Some(place) = place {
-            *place = Some(text);
+        if self.count < MAX_OPENED && !self.texts().contains(&text) {
+            self.texts[self.count] = text;
+            self.count += 1;
         }
     }
 
-    fn has(&self, text: &[u8]) -> bool {
-        self.texts().any(|held| held == text)
-    }
-
-    fn texts(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.0.iter().copied().flatten()
+    #[inline]
+    fn texts(&self) -> &[&'a [u8]] {
+        &self.texts[..self.count]
     }
 }
 
-/// The twin's texts, then the main name's, from one pass over the lines.
+/// The twin's texts, then the main name's, from one pass over the lines: of each the first
+/// [`MAX_OPENED`] different ones, and no more of both together.
+#[inline]
 fn candidates<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
     names: Names<'_>,
     kind: Kind,
-) -> [Candidates<'a>; 2] {
+) -> Candidates<'a> {
     let [mut twins, mut mains] = [Candidates::default(), Candidates::default()];
     let removed = |text: &[u8]| kind == Kind::App && text == REMOVED;
-    // A line of nothing but semicolons has a piece for every byte.
-    for piece in lines.flat_map(pieces).filter(|piece| !piece.is_empty()) {
-        if let Some(text) = value_of(piece, names.main) {
-            if !removed(text) {
-                mains.add(text);
+    for line in lines {
+        // A line of nothing but semicolons has a piece for every byte.
+        for piece in pieces(line).filter(|piece| !piece.is_empty()) {
+            if let Some(text) = value_of(piece, names.main) {
+                if !removed(text) {
+                    mains.add(text);
+                }
+            } else if let Some(text) = names.twin.and_then(|twin| value_of(piece, twin))
+                && !removed(text)
+            {
+                twins.add(text);
             }
-        } else if let Some(text) = names.twin.and_then(|twin| value_of(piece, twin))
-            && !removed(text)
-        {
-            twins.add(text);
         }
     }
-    [twins, mains]
+    if twins.count == 0 {
+        return mains;
+    }
+    mains.texts().iter().for_each(|text| twins.add(text));
+    twins
 }
 
 /// How old a pin is. A time ahead of our clock is read as now: the pin is authentic, so that it is
@@ -308,7 +339,11 @@ pub fn renew(
     lifetime_of: impl Fn(GroupKey) -> Option<u32>,
 ) -> Contents {
     let pin = Pin { group, target, issued_at: u32::try_from(now).unwrap_or(u32::MAX) };
-    let Some(mut contents) = contents.copied() else { return Contents::new(fresh_seed, pin) };
+    // One value from here to the end, so that it is copied once: it is large.
+    let mut contents = match contents {
+        Some(contents) => *contents,
+        None => Contents::new(fresh_seed, pin),
+    };
     if let Err(pin) = contents.put(pin) {
         let place = least_missed(&contents, group, now, lifetime_of);
         contents.put_instead_of(place, pin);

@@ -3,8 +3,9 @@
 use super::head::Refusal;
 use super::names::{Names, OF_THE_WAY, is_ours, is_suspicious, is_valid};
 use crate::ground::cidr::AddressSet;
-use crate::http1::fields::Fields;
+use crate::http1::fields::{Fields, NameSet};
 use crate::http1::name::Name;
+use std::fmt::Display;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -60,55 +61,74 @@ fn address_of(entry: &[u8]) -> Option<IpAddr> {
     bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
-/// What is said of a connection with each of its requests, as text.
+/// What is said of a connection with each of its requests: the lines as they are written where the
+/// client sent none of them. Without memory of its own, for every connection has one.
 #[derive(Clone, Debug)]
 pub struct Introduction {
-    client: Text<MAX_ADDRESS>,
-    /// Whether `client` is an IPv6 address without brackets.
+    lines: [u8; MAX_LINES],
+    /// Where each of the lines ends, in the order of [`WRITTEN`].
+    ends: [u8; WRITTEN.len()],
+    /// Whether the client is an IPv6 address without brackets.
     is_bare: bool,
-    port: Text<MAX_PORT>,
-    proto: &'static str,
 }
 
-/// `[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535`
-const MAX_ADDRESS: usize = 47;
-const MAX_PORT: usize = 5;
+/// The fields that say it.
+const WRITTEN: [Name; 3] = [Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedPort];
+const ANY_WRITTEN: NameSet = NameSet::of(&WRITTEN);
 
-/// A short text without memory of its own: a connection has two.
-#[derive(Clone, Debug)]
-struct Text<const MAX: usize> {
-    bytes: [u8; MAX],
-    length: u8,
-}
-
-impl<const MAX: usize> Text<MAX> {
-    fn of(shown: impl std::fmt::Display) -> Self {
-        let mut bytes = [0; MAX];
-        let mut left = &mut bytes[..];
-        // Every address and every port is shorter, so that nothing is cut off.
-        let fits = write!(left, "{shown}").is_ok();
-        debug_assert!(fits, "{shown} is longer than {MAX} bytes");
-        let length = (MAX - left.len()) as u8;
-        Self { bytes, length }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.length)]
-    }
-}
+/// With the longest address, `[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535`, with `https`, and with
+/// a port of five digits.
+const MAX_LINES: usize = {
+    let [client, proto, port] = WRITTEN;
+    let names = client.text().len() + proto.text().len() + port.text().len();
+    names + 3 * (2 + 2) + 47 + 5 + 5
+};
 
 impl Introduction {
     /// Of a client that connected from `peer` to our `port`, over TLS or not; `client_port` says
     /// whether targets are told the client's port too.
     pub fn new(peer: SocketAddr, port: u16, is_tls: bool, client_port: bool) -> Self {
         let address = peer.ip().to_canonical();
-        let client = match client_port {
-            true => Text::of(SocketAddr::new(address, peer.port())),
-            false => Text::of(address),
-        };
-        let is_bare = address.is_ipv6() && !client_port;
+        let whole = SocketAddr::new(address, peer.port());
+        let client: &dyn Display = if client_port { &whole } else { &address };
         let proto = if is_tls { "https" } else { "http" };
-        Self { client, is_bare, port: Text::of(port), proto }
+        let is_bare = address.is_ipv6() && !client_port;
+        let mut made = Self { lines: [0; MAX_LINES], ends: [0; WRITTEN.len()], is_bare };
+        let mut left = &mut made.lines[..];
+        let said = [client, &proto, &port];
+        for ((name, said), end) in WRITTEN.iter().zip(said).zip(&mut made.ends) {
+            // Every line is as short as `MAX_LINES` has it, so that nothing is cut off.
+            let fits = write!(left, "{}: {said}\r\n", name.text()).is_ok();
+            debug_assert!(fits, "{said} is too long");
+            *end = (MAX_LINES - left.len()) as u8;
+        }
+        made
+    }
+
+    /// The value of the line at a place of [`WRITTEN`].
+    fn value(&self, at: usize) -> &[u8] {
+        let line = at.checked_sub(1).map_or(0, |before| usize::from(self.ends[before]));
+        &self.lines[line + WRITTEN[at].text().len() + 2..usize::from(self.ends[at]) - 2]
+    }
+
+    fn client(&self) -> &[u8] {
+        self.value(0)
+    }
+
+    fn proto(&self) -> &[u8] {
+        self.value(1)
+    }
+
+    fn port(&self) -> &[u8] {
+        self.value(2)
+    }
+
+    /// Writes all lines into fields that have none of them.
+    fn write(&self, fields: &mut Fields) {
+        let ends = self.ends.map(usize::from);
+        let [client, proto, port] = WRITTEN;
+        let each = [(client, ends[0]), (proto, ends[1]), (port, ends[2])];
+        fields.append_lines(&self.lines[..ends[2]], &each);
     }
 }
 
@@ -138,26 +158,30 @@ pub fn write(fields: &mut Fields, forwarding: Forwarding<'_>) -> Result<(), Refu
     if names.forwarded_for && is_loop(fields) {
         return Err(Refusal::ForwardingLoop);
     }
+    if mode == ForwardedForMode::Append && !fields.has_any(ANY_WRITTEN) {
+        introduction.write(fields);
+        return Ok(());
+    }
     match mode {
         ForwardedForMode::Append if fields.has(Name::XForwardedFor) => append(fields, introduction),
         ForwardedForMode::Append => {
-            fields.append(Name::XForwardedFor, introduction.client.as_bytes());
+            fields.append(Name::XForwardedFor, introduction.client());
         }
         ForwardedForMode::Preserve => {}
         ForwardedForMode::Remove => fields.remove(Name::XForwardedFor),
     }
     if !(peer_is_trusted && fields.has(Name::XForwardedProto)) {
-        fields.set(Name::XForwardedProto, introduction.proto.as_bytes());
+        fields.set(Name::XForwardedProto, introduction.proto());
     }
     if !(peer_is_trusted && fields.has(Name::XForwardedPort)) {
-        fields.set(Name::XForwardedPort, introduction.port.as_bytes());
+        fields.set(Name::XForwardedPort, introduction.port());
     }
     Ok(())
 }
 
 fn append(fields: &mut Fields, introduction: &Introduction) {
     fields.join(Name::XForwardedFor, b", ", |line, has_more| {
-        let client = introduction.client.as_bytes();
+        let client = introduction.client();
         if has_more {
             line.extend_from_slice(b", ");
         }
@@ -332,6 +356,25 @@ mod tests {
         introduced("[2001:db8::1]:8080", true, Some("a"), "a, [2001:db8::1]:8080");
         introduced("[::ffff:1.2.3.4]:8080", true, None, "1.2.3.4:8080");
         introduced("[::ffff:1.2.3.4]:8080", false, Some("a"), "a, 1.2.3.4");
+    }
+
+    #[test]
+    fn the_longest_lines_fit_and_are_the_same_whatever_the_client_sent() {
+        let peer = "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
+        let expected = [
+            (Name::XForwardedFor, "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535"),
+            (Name::XForwardedProto, "https"),
+            (Name::XForwardedPort, "65535"),
+        ];
+        let introduction = &Introduction::new(peer, 65535, true, true);
+        for sent in [None, Some("x-forwarded-proto"), Some("x-forwarded-port")] {
+            let mut fields: Fields = sent.iter().map(|sent| (sent, "ftp")).collect();
+            let (mode, names) = (ForwardedForMode::Append, Names::of(&fields));
+            let forwarding = Forwarding { introduction, peer_is_trusted: false, mode, names };
+            write(&mut fields, forwarding).unwrap();
+            let written: Vec<_> = fields.iter().map(|(name, _, value)| (name, value)).collect();
+            assert_eq!(written, expected.map(|(name, value)| (name, value.as_bytes())));
+        }
     }
 
     #[test]

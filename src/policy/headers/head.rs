@@ -62,7 +62,8 @@ impl<'h> Authority<'h> {
             true => memchr::memchr(b']', text.as_bytes()).unwrap_or_default(),
             false => 0,
         };
-        let colon = memchr::memchr(b':', &text.as_bytes()[literal..]);
+        // By bytes: most hosts are shorter than what a call of `memchr` pays for.
+        let colon = text.as_bytes()[literal..].iter().position(|&byte| byte == b':');
         colon.map_or(text, |colon| &text[..literal + colon])
     }
 
@@ -154,38 +155,48 @@ fn host(request: &Request) -> Result<Option<&str>, Refusal> {
 /// A host and an optional port (RFC 3986 section 3.2.2, without percent-encoding, which no real
 /// host name needs and which two parsers may read differently).
 pub fn is_host(text: &str) -> bool {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((literal, port)) => (literal, port),
-            None => return false,
-        },
-        None => match memchr::memchr(b':', text.as_bytes()) {
-            Some(colon) => (&text[..colon], &text[colon..]),
-            None => (text, ""),
-        },
-    };
-    let host_fits = if text.starts_with('[') {
-        host.parse::<std::net::Ipv6Addr>().is_ok() || is_future_literal(host)
-    } else {
-        (1..=LONGEST_HOST).contains(&host.len()) && host.bytes().all(is_unreserved)
-    };
-    let port_fits = match port.strip_prefix(':') {
-        // The port may be empty (RFC 3986 section 3.2.3).
-        Some("") => true,
-        Some(digits) => digits.len() <= 5 && number(digits.as_bytes()).is_some_and(is_port),
-        None => port.is_empty(),
-    };
-    host_fits && port_fits
+    if let Some(rest) = text.strip_prefix('[') {
+        let Some((literal, port)) = rest.split_once(']') else { return false };
+        let fits = literal.parse::<std::net::Ipv6Addr>().is_ok() || is_future_literal(literal);
+        return fits && is_port(port.as_bytes());
+    }
+    let bytes = text.as_bytes();
+    let end = bytes.iter().position(|&byte| !UNRESERVED[usize::from(byte)]).unwrap_or(bytes.len());
+    (1..=LONGEST_HOST).contains(&end) && is_port(&bytes[end..])
 }
 
 /// DNS has no longer name.
 const LONGEST_HOST: usize = 255;
 
-fn is_port(number: u64) -> bool {
-    number <= u64::from(u16::MAX)
+/// What may stand behind a host: nothing, or a colon and a port, which may be empty (RFC 3986 section
+/// 3.2.3).
+fn is_port(text: &[u8]) -> bool {
+    let digits = match text {
+        [] => return true,
+        [b':', digits @ ..] => digits,
+        _ => return false,
+    };
+    let number = digits.iter().take(MAX_PORT_DIGITS).try_fold(0_u32, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit <= 9).then(|| number * 10 + u32::from(digit))
+    });
+    digits.len() <= MAX_PORT_DIGITS && number.is_some_and(|number| number <= u32::from(u16::MAX))
 }
 
-fn is_unreserved(byte: u8) -> bool {
+const MAX_PORT_DIGITS: usize = 5;
+
+/// Bytes of a host name (RFC 3986 section 2.3).
+static UNRESERVED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_unreserved(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
+const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
@@ -319,7 +330,13 @@ mod tests {
             "a:65536",
             "a:99999",
             "a:+80",
+            ":80",
+            ":",
+            "a:8\u{e9}",
+            "\u{e9}",
             "[::1",
+            "[::1]x",
+            "[::1]:8x",
             "[zz]",
             "a%00",
             "a:1:2",

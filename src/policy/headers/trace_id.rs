@@ -11,13 +11,14 @@ const LONGEST: usize = 1_024;
 /// Writes the field for the next hop: a `Root` where there is none; else our own `Self` in front,
 /// in the place of any other `Self`, and every other field as it came. `random` is the id's 96 bits.
 pub fn write(fields: &mut Fields, unix_seconds: u64, random: (u64, u32)) {
+    let line = root_line(unix_seconds as u32, random);
+    if !fields.has(Name::XAmznTraceId) {
+        return fields.append_lines(&line, &[(Name::XAmznTraceId, line.len())]);
+    }
+    let root = &line[BEFORE.len() - ROOT.len()..line.len() - 2];
     fields.rewrite(Name::XAmznTraceId, |line, sent| {
         let begins = line.len();
-        line.extend_from_slice(b"Root=1-");
-        hexadecimal(line, (unix_seconds as u32).to_be_bytes());
-        line.push(b'-');
-        hexadecimal(line, random.0.to_be_bytes());
-        hexadecimal(line, random.1.to_be_bytes());
+        line.extend_from_slice(root);
         let Some(sent) = sent else { return };
         let text = &line[sent.clone()];
         let is_text = text.iter().all(|byte| (0x20..0x7f).contains(byte) || *byte == b'\t');
@@ -43,15 +44,37 @@ pub fn write(fields: &mut Fields, unix_seconds: u64, random: (u64, u32)) {
 /// The field that a balancer writes of its own hop, as long as `Root=`.
 const SELF: &[u8; 5] = b"Self=";
 
-/// Not by `write!`: this is written with every request, and formatting three numbers costs ten
-/// times what their digits do.
-fn hexadecimal<const N: usize>(text: &mut Vec<u8>, bytes: [u8; N]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut digits = [[0; 2]; N];
-    for (place, byte) in digits.iter_mut().zip(bytes) {
-        *place = [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
-    }
-    text.extend_from_slice(digits.as_flattened());
+const ROOT: &[u8; 7] = b"Root=1-";
+const BEFORE: &[u8; 24] = b"x-amzn-trace-id: Root=1-";
+/// Behind [`BEFORE`]: eight digits, a hyphen, 24 digits, CRLF.
+const LINE: usize = BEFORE.len() + 8 + 1 + 24 + 2;
+
+/// The line of a request that starts here. In one piece, for nearly every request gets one.
+fn root_line(unix_seconds: u32, random: (u64, u32)) -> [u8; LINE] {
+    const TIME: usize = BEFORE.len();
+    const RANDOM: usize = TIME + 9;
+    let mut line = [b'-'; LINE];
+    line[..TIME].copy_from_slice(BEFORE);
+    line[TIME..TIME + 8].copy_from_slice(&hexadecimal(unix_seconds));
+    let (high, low) = ((random.0 >> 32) as u32, random.0 as u32);
+    line[RANDOM..RANDOM + 8].copy_from_slice(&hexadecimal(high));
+    line[RANDOM + 8..RANDOM + 16].copy_from_slice(&hexadecimal(low));
+    line[RANDOM + 16..RANDOM + 24].copy_from_slice(&hexadecimal(random.1));
+    line[RANDOM + 24..].copy_from_slice(b"\r\n");
+    line
+}
+
+/// Not by `write!`: this is written with every request, and formatting four numbers costs twenty
+/// times what their digits do. All eight digits are made at once, one to a byte of a word.
+fn hexadecimal(number: u32) -> [u8; 8] {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    let mut word = u64::from(number);
+    word = (word | word << 16) & 0x0000_ffff_0000_ffff;
+    word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
+    word = (word | word << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // 1 in each byte that is ten or more: from `9` to `a` there are 39 characters between.
+    let letters = (word + ONES * 6) >> 4 & ONES;
+    (word + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -59,6 +82,15 @@ mod tests {
     use super::*;
 
     const RANDOM: (u64, u32) = (0x36d2_28ad_5d99_9231, 0x22bb_e354);
+
+    #[test]
+    fn a_number_has_the_digits_that_formatting_gives_it() {
+        let edges = [0, 1, 9, 10, 15, 16, 0x0123_4567, 0x89ab_cdef, 0x9a9a_a9a9, u32::MAX];
+        for number in edges.into_iter().chain((0..32).map(|bit| 0x5eed_5eed_u32.rotate_left(bit))) {
+            let digits = hexadecimal(number);
+            assert_eq!(String::from_utf8_lossy(&digits), format!("{number:08x}"));
+        }
+    }
 
     #[track_caller]
     fn check(sent: Option<&str>, expected: &str) {
