@@ -132,16 +132,13 @@ impl Request {
 
     /// [`Request::origin_form`] for the access log: `-` of a head that could not be read so far.
     pub fn logged_target(&self) -> Cow<'_, [u8]> {
-        let Parts { path, query, .. } = &self.parts;
-        let end = query.as_ref().map_or(path.end, |query| query.end);
         if self.target.is_empty() {
             return Cow::Borrowed(b"-");
         }
-        if path.is_empty() {
-            return Cow::Owned(self.origin_form().into_owned().into_bytes());
+        match self.origin_form() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         }
-        let target = self.fields.bytes().get(self.target.clone()).unwrap_or_default();
-        Cow::Borrowed(target.get(path.start..end).unwrap_or_default())
     }
 
     /// How the body behind this head ends (RFC 9112 section 6.3). A head that frames its body in a way
