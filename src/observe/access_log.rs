@@ -181,7 +181,7 @@ impl AccessBuffer {
         }
         let mut line = Line::new(&mut self.room[self.filled..]);
         record.write(self.format, &mut self.seconds, &mut line);
-        self.filled += line.length();
+        self.filled = self.room.len() - line.left();
         self.records += 1;
     }
 

@@ -220,7 +220,7 @@ mod tests {
         let mut room = vec![0; record.max_length()];
         let mut line = Line::new(&mut room);
         record.write(format, &mut Seconds::default(), &mut line);
-        let length = line.length();
+        let length = record.max_length() - line.left();
         room.truncate(length);
         String::from_utf8(room).unwrap()
     }

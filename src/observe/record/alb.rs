@@ -12,6 +12,7 @@ use std::time::Duration;
 
 impl Record<'_> {
     pub(super) fn write_alb(&self, seconds: &mut Seconds, line: &mut Line<'_>) {
+        let line = &mut line.again();
         line.put(self.kind);
         line.put(" ");
         line.bytes(seconds.text(self.responded()));
@@ -155,7 +156,7 @@ fn quoted(line: &mut Line<'_>, value: &[u8]) {
     line.put(" \"");
     match value {
         [] => line.put("-"),
-        value => line.escaped(b' ', value, escape),
+        value => line.escaped::<b' '>(value, escape),
     }
     line.put("\"");
 }
@@ -172,7 +173,7 @@ fn quoted_word(line: &mut Line<'_>, value: Option<&[u8]>) {
 
 /// Text without blanks.
 fn word(line: &mut Line<'_>, value: &[u8]) {
-    line.escaped(b'!', value, escape);
+    line.escaped::<b'!'>(value, escape);
 }
 
 /// Appends what is not plain, and what could end a field, as `\xHH`. Quotes too: readers of ALB's

@@ -15,6 +15,7 @@ impl Record<'_> {
     /// The time is that of the request, as with Apache. Bytes are those that went out, heads
     /// included, as with Apache's `%O`: what of them was the head is not counted apart.
     pub(super) fn write_combined(&self, line: &mut Line<'_>) {
+        let line = &mut line.again();
         line.put(self.client);
         line.put(" - - [");
         let Civil { year, month, day, hour, minute, second } = civil(self.began);
@@ -60,7 +61,7 @@ fn quoted(line: &mut Line<'_>, value: &[u8]) {
 
 #[inline(always)]
 fn escape(line: &mut Line<'_>, value: &[u8]) {
-    line.escaped(b' ', value, escape_one);
+    line.escaped::<b' '>(value, escape_one);
 }
 
 /// As Apache escapes since 2.0.46 (`mod_log_config`, "Format Notes"): a quote and a backslash get a

@@ -10,6 +10,7 @@ impl Record<'_> {
     // than deciding and forwarding together. So each key is one literal with the punctuation
     // around it, numbers go through `itoa`, and nothing is formatted twice.
     pub(super) fn write_json(&self, seconds: &mut Seconds, line: &mut Line<'_>) {
+        let line = &mut line.again();
         line.put("{\"type\":\"");
         line.put(self.kind);
         line.put("\",\"time\":\"");
@@ -110,7 +111,7 @@ fn sent(line: &mut Line<'_>, key: &str, value: Option<&[u8]>) {
 /// client sends can end a line or speak to a terminal. What is not UTF-8 becomes U+FFFD.
 #[inline(always)]
 fn escape(line: &mut Line<'_>, value: &[u8]) {
-    line.escaped(b' ', value, escape_one);
+    line.escaped::<b' '>(value, escape_one);
 }
 
 fn escape_one(line: &mut Line<'_>, text: &[u8]) -> usize {

@@ -1,36 +1,41 @@
 //! A line being written, and its smallest pieces, whatever its format.
 
 /// A line in room that was found to be enough before it was begun, so that no piece grows it. What would
-/// not fit is left out.
+/// not fit is left out, with all behind it.
 ///
-/// Its methods are inlined and hand no reference to it on: its length stays in a register, and a
-/// literal is a few moves. Through `Vec`, which may grow with every piece, a line costs twice as much.
+/// Its methods are inlined and hand no reference to it on: where it is a variable of one function, it
+/// stays in registers, and a literal is a few moves. Through `Vec`, which may grow with every piece, a
+/// line costs twice as much.
 #[derive(Debug)]
 pub struct Line<'r> {
-    room: &'r mut [u8],
-    length: usize,
+    rest: &'r mut [u8],
 }
 
 impl<'r> Line<'r> {
     /// An empty line in this room.
     pub fn new(room: &'r mut [u8]) -> Self {
-        Self { room, length: 0 }
+        Self { rest: room }
     }
 
-    /// Bytes written so far.
-    pub fn length(&self) -> usize {
-        self.length
+    /// Bytes of the room that are left.
+    pub fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// The same line under another name, in registers again.
+    #[inline(always)]
+    pub(super) fn again(&mut self) -> Line<'_> {
+        Line { rest: self.rest }
     }
 
     /// Appends bytes.
     #[inline(always)]
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        let end = self.length + bytes.len();
-        let place = self.room.get_mut(self.length..end);
+        let place = std::mem::take(&mut self.rest).split_at_mut_checked(bytes.len());
         debug_assert!(place.is_some(), "the room was measured wrongly");
-        if let Some(place) = place {
+        if let Some((place, rest)) = place {
             place.copy_from_slice(bytes);
-            self.length = end;
+            self.rest = rest;
         }
     }
 
@@ -63,13 +68,13 @@ impl<'r> Line<'r> {
     }
 
     /// Appends text and leaves the parts that are not [`plain`] to `escape`: most texts have none and
-    /// are copied at once. `first_plain` is a blank, or `!` where a blank is escaped too.
+    /// are copied at once. `FIRST` is a blank, or `!` where a blank is escaped too.
     #[inline(always)]
-    pub(super) fn escaped(&mut self, first_plain: u8, value: &[u8], escape: Escape) {
-        if is_plain(first_plain, value) {
+    pub(super) fn escaped<const FIRST: u8>(&mut self, value: &[u8], escape: Escape) {
+        if is_plain::<FIRST>(value) {
             self.bytes(value);
         } else {
-            self.length = escape_runs(self.room, self.length, first_plain, value, escape);
+            self.rest = escape_runs::<FIRST>(std::mem::take(&mut self.rest), value, escape);
         }
     }
 }
@@ -88,48 +93,62 @@ pub(super) type Escape = fn(&mut Line<'_>, &[u8]) -> usize;
 /// Bytes that a byte of a text takes at most, escaped in any format: `\u0000`.
 pub(super) const MAX_ESCAPED: usize = 6;
 
+/// Returns the room that is left.
 #[cold]
-fn escape_runs(
-    room: &mut [u8],
-    length: usize,
-    first_plain: u8,
+fn escape_runs<'r, const FIRST: u8>(
+    room: &'r mut [u8],
     value: &[u8],
     escape: Escape,
-) -> usize {
-    let mut line = Line { room, length };
-    let mut rest = value;
-    while !rest.is_empty() {
-        let plain = rest.iter().position(|&byte| !plain(first_plain, byte)).unwrap_or(rest.len());
-        line.bytes(&rest[..plain]);
-        rest = &rest[plain..];
-        if !rest.is_empty() {
-            rest = &rest[escape(&mut line, rest).clamp(1, rest.len())..];
+) -> &'r mut [u8] {
+    let mut line = Line { rest: room };
+    let mut left = value;
+    while !left.is_empty() {
+        let run = left.iter().position(|&byte| !plain::<FIRST>(byte)).unwrap_or(left.len());
+        line.bytes(&left[..run]);
+        left = &left[run..];
+        if !left.is_empty() {
+            left = &left[escape(&mut line, left).clamp(1, left.len())..];
         }
     }
-    line.length
+    line.rest
 }
 
-/// Whether a byte may stand in every format as it is: visible ASCII from `first_plain` on that neither
-/// ends a field nor escapes another byte.
+/// Whether a byte may stand in every format as it is: visible ASCII from `FIRST` on that neither ends a
+/// field nor escapes another byte.
 #[inline(always)]
-fn plain(first_plain: u8, byte: u8) -> bool {
-    (first_plain..=b'~').contains(&byte) && byte != b'"' && byte != b'\\'
+fn plain<const FIRST: u8>(byte: u8) -> bool {
+    (FIRST..=b'~').contains(&byte) && byte != b'"' && byte != b'\\'
 }
 
-/// Whether all of a text is plain.
-fn is_plain(first_plain: u8, value: &[u8]) -> bool {
-    // Of a fixed length and without an early way out, for the compiler makes vector instructions of that.
-    fn all<const COUNT: usize>(first_plain: u8, bytes: &[u8; COUNT]) -> bool {
-        bytes.iter().fold(true, |all, &byte| all & plain(first_plain, byte))
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// A word with a byte's top bit set if one of these bytes is not [`plain`].
+#[inline(always)]
+fn marks<const FIRST: u8>(word: u64) -> u64 {
+    let is_not = |byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
+    // A byte borrows from the next, or carries into it, only where it is not plain itself; so a word of
+    // plain bytes is never marked.
+    word | word.wrapping_add(ONES)
+        | word.wrapping_sub(ONES * u64::from(FIRST))
+        | is_not(b'"')
+        | is_not(b'\\')
+}
+
+/// Whether all of a text is plain, eight bytes at a time.
+fn is_plain<const FIRST: u8>(value: &[u8]) -> bool {
+    if let Some(last) = value.last_chunk::<8>() {
+        let (words, _) = value.as_chunks::<8>();
+        let last = marks::<FIRST>(u64::from_ne_bytes(*last));
+        let all =
+            words.iter().fold(last, |all, word| all | marks::<FIRST>(u64::from_ne_bytes(*word)));
+        return all & TOPS == 0;
     }
-    if let Some(last) = value.last_chunk::<16>() {
-        let (chunks, _) = value.as_chunks::<16>();
-        return chunks.iter().all(|chunk| all(first_plain, chunk)) && all(first_plain, last);
+    if let (Some(first), Some(last)) = (value.first_chunk::<4>(), value.last_chunk::<4>()) {
+        let (first, last) = (u32::from_ne_bytes(*first), u32::from_ne_bytes(*last));
+        return marks::<FIRST>(u64::from(first) << 32 | u64::from(last)) & TOPS == 0;
     }
-    match (value.first_chunk::<8>(), value.last_chunk::<8>()) {
-        (Some(first), Some(last)) => all(first_plain, first) && all(first_plain, last),
-        _ => value.iter().all(|&byte| plain(first_plain, byte)),
-    }
+    value.iter().all(|&byte| plain::<FIRST>(byte))
 }
 
 /// The two hexadecimal digits of a byte, in lower case.
@@ -174,7 +193,7 @@ mod tests {
         let mut room = [0; 64];
         let mut line = Line::new(&mut room);
         write(&mut line);
-        let length = line.length();
+        let length = 64 - line.left();
         String::from_utf8(room[..length].to_vec()).unwrap()
     }
 
@@ -186,10 +205,8 @@ mod tests {
                 0..70,
             ),
         ) {
-            for first_plain in [b' ', b'!'] {
-                let one_by_one = value.iter().all(|&byte| plain(first_plain, byte));
-                prop_assert_eq!(is_plain(first_plain, &value), one_by_one);
-            }
+            prop_assert_eq!(is_plain::<b' '>(&value), value.iter().all(|&byte| plain::<b' '>(byte)));
+            prop_assert_eq!(is_plain::<b'!'>(&value), value.iter().all(|&byte| plain::<b'!'>(byte)));
         }
 
         #[test]
@@ -211,7 +228,7 @@ mod tests {
                 for byte in 0..=u8::MAX {
                     let mut value = vec![b'a'; length];
                     value[at] = byte;
-                    assert_eq!(is_plain(b' ', &value), plain(b' ', byte), "{byte} at {at}");
+                    assert_eq!(is_plain::<b' '>(&value), plain::<b' '>(byte), "{byte} at {at}");
                 }
             }
         }

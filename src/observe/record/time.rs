@@ -99,7 +99,7 @@ mod tests {
             took::<3>(&mut line, time);
             line.put(" ");
             took::<6>(&mut line, time);
-            let length = line.length();
+            let length = 64 - line.left();
             String::from_utf8(room[..length].to_vec()).unwrap()
         };
         assert_eq!(text(None), "-1 -1");
