@@ -317,10 +317,9 @@ impl Fields {
             is_plain,
             is_doubtful: false,
         });
-        if name != Name::Other {
-            self.repeated |= self.present & name.bit();
-            self.present |= name.bit();
-        }
+        let bit = name.bit() & !Name::Other.bit();
+        self.repeated |= self.present & bit;
+        self.present |= bit;
     }
 
     fn name(&self, field: &Field) -> &[u8] {

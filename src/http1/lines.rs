@@ -50,7 +50,20 @@ impl Fields {
         let mut at = first;
         let mut count = 0;
         loop {
-            match &bytes[at..] {
+            let rest = bytes.get(at..).unwrap_or_default();
+            if let Some(line) = UsualLine::of(rest) {
+                let begins = place(at);
+                let UsualLine { name, name_end, value, value_end } = line;
+                let line = [0, name_end, value, value_end, value_end + 2];
+                self.note_line(name, line.map(|at| begins + at), true);
+                at += value_end + 2;
+                count += 1;
+                if count > most {
+                    return Err(BadHead::TooLarge);
+                }
+                continue;
+            }
+            match rest {
                 [b'\r', b'\n', ..] => return Ok(End::Whole(at, at + 2)),
                 [b'\n', ..] => {
                     facts.note(Facts::BARE_LF);
@@ -59,21 +72,10 @@ impl Fields {
                 [] | [b'\r'] => return Ok(End::NotYet),
                 _ => {}
             }
-            if let Some(name_end) = scan::colon(bytes, at)
-                && let Some(name) = token_name(&bytes[at..name_end])
-                && let Some((value, value_end)) = value_begins(bytes, name_end + 1)
-                && let Some(b"\r\n") = bytes.get(value_end..value_end + 2)
-                && !matches!(bytes[value_end - 1], b' ' | b'\t')
-            {
-                let line = [at, name_end, value, value_end, value_end + 2].map(place);
-                self.note_line(name, line, is_usual_gap(&bytes[name_end + 1..value]));
-                at = value_end + 2;
-            } else {
-                match self.read_odd_field(bytes, at, &place, facts) {
-                    Odd::Field(next) => at = next,
-                    Odd::NotYet => return Ok(End::NotYet),
-                    Odd::NoField => return Ok(self.note_rest(bytes, at, &place, most, facts)),
-                }
+            match self.read_odd_field(bytes, at, &place, facts) {
+                Odd::Field(next) => at = next,
+                Odd::NotYet => return Ok(End::NotYet),
+                Odd::NoField => return Ok(self.note_rest(bytes, at, &place, most, facts)),
             }
             count += 1;
             if count > most {
@@ -282,10 +284,38 @@ fn token_name(sent: &[u8]) -> Option<Name> {
     (name != Name::Other || scan::is_token(sent)).then_some(name)
 }
 
-/// Where a value begins and ends that is text throughout.
-#[inline]
-fn value_begins(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
-    let begins = scan::skip_blanks(bytes, from);
-    let end = scan::text_end(bytes, begins);
-    (end > begins).then_some((begins, end))
+/// A line as nearly all are: a token, a colon, a blank or none, text without blanks at its end, CRLF. Places
+/// are from where it begins.
+struct UsualLine {
+    name: Name,
+    name_end: usize,
+    value: usize,
+    value_end: usize,
+}
+
+impl UsualLine {
+    /// The first line of these bytes, if it is one.
+    #[inline]
+    fn of(bytes: &[u8]) -> Option<Self> {
+        // The empty line has a colon somewhere behind it.
+        if let [b'\r' | b'\n', ..] = bytes {
+            return None;
+        }
+        let (sent, rest) = bytes.split_at_checked(scan::colon(bytes)?)?;
+        let name = token_name(sent)?;
+        let begins = match rest {
+            [_, b' ', byte, ..] if !matches!(byte, b' ' | b'\t') => 2,
+            [_, byte, ..] if !matches!(byte, b' ' | b'\t') => 1,
+            // More blanks, or a tab, are not written on as they came.
+            _ => return None,
+        };
+        let text = rest.get(begins..)?;
+        let (text, rest) = text.split_at_checked(scan::text_end(text))?;
+        // Text has no tab.
+        if text.last().is_none_or(|&last| last == b' ') || !rest.starts_with(b"\r\n") {
+            return None;
+        }
+        let value = sent.len() + begins;
+        Some(Self { name, name_end: sent.len(), value, value_end: value + text.len() })
+    }
 }

@@ -100,15 +100,37 @@ impl Name {
             return Self::Other;
         }
         let name = Self::ALL[usize::from(place) - 1];
-        let is_it = sent == name.title().as_bytes()
-            || sent == name.text().as_bytes()
-            || sent.eq_ignore_ascii_case(name.text().as_bytes());
+        let lower = name.text().as_bytes();
+        if sent.len() != lower.len() {
+            return Self::Other;
+        }
+        let is_lower = sent[0] & 0x20 != 0;
+        let usual = if is_lower { lower } else { name.title().as_bytes() };
+        let is_it = is_same(sent, usual) || sent.eq_ignore_ascii_case(lower);
         if is_it { name } else { Self::Other }
     }
 
     /// Its bit in a set of names.
     pub(super) const fn bit(self) -> u64 {
         1 << (self as u8)
+    }
+}
+
+/// Whether two texts of one length are the same: two loads each, which may overlap, for most names.
+#[inline]
+fn is_same(sent: &[u8], known: &[u8]) -> bool {
+    let ends = |text: &[u8]| {
+        let first = u64::from_le_bytes(*text.first_chunk::<8>()?);
+        Some((first, u64::from_le_bytes(*text.last_chunk::<8>()?)))
+    };
+    let short_ends = |text: &[u8]| {
+        let first = u32::from_le_bytes(*text.first_chunk::<4>()?);
+        Some((first, u32::from_le_bytes(*text.last_chunk::<4>()?)))
+    };
+    match sent.len() {
+        8..=16 => ends(sent) == ends(known),
+        4..=7 => short_ends(sent) == short_ends(known),
+        _ => sent == known,
     }
 }
 

@@ -218,7 +218,8 @@ impl Request {
     /// Reads the request line at `begins`; where the next line begins.
     fn read_request_line(&mut self, bytes: &[u8], begins: usize) -> Result<Option<usize>, BadHead> {
         let method_end = scan::token_end(bytes, begins);
-        let target_end = scan::visible_end(bytes, method_end + 1);
+        let target = bytes.get(method_end + 1..).unwrap_or_default();
+        let target_end = method_end + 1 + scan::visible_end(target);
         let method = &bytes[begins..method_end];
         // The way nearly all come: one space, a target, one space, a version, CRLF.
         let rest = bytes.get(target_end..).unwrap_or_default();
@@ -309,7 +310,7 @@ impl Request {
 
     /// Keeps as much of a target as can be shown, for the log.
     fn keep_target(&mut self, target: &[u8]) {
-        let shown = &target[..scan::visible_end(target, 0)];
+        let shown = &target[..scan::visible_end(target)];
         // Visible ASCII is text.
         self.target.push_str(std::str::from_utf8(shown).unwrap_or_default());
     }

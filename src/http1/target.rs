@@ -65,7 +65,11 @@ pub fn split(target: &[u8], facts: &mut Facts) -> Parts {
     let mut query = None;
     let mut end = target.len();
     let mut odd = Facts::NONE;
-    for (at, &byte) in target.iter().enumerate().skip(begins) {
+    // Most targets have plain bytes alone, up to a query if there is one.
+    let rest = target.get(begins..).unwrap_or_default();
+    let plain = rest.iter().position(|&byte| KIND[usize::from(byte)] != 0);
+    let plain = begins + plain.unwrap_or(rest.len());
+    for (at, &byte) in target.iter().enumerate().skip(plain) {
         match KIND[usize::from(byte)] {
             0 => {}
             2 if byte == b'#' => {

@@ -181,7 +181,8 @@ impl AccessBuffer {
         }
         let mut line = Line::new(&mut self.room[self.filled..]);
         record.write(self.format, &mut self.seconds, &mut line);
-        self.filled = self.room.len() - line.left();
+        let left = line.left();
+        self.filled = self.room.len() - left;
         self.records += 1;
     }
 
