@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 /// Those of one exchange that were not sent yet.
 #[derive(Debug, Default)]
 pub struct InterimQueue {
-    waiting: RefCell<Vec<Box<Response>>>,
+    waiting: RefCell<Vec<Response>>,
     /// Bytes of all there were.
     taken: Cell<usize>,
 }
@@ -16,7 +16,7 @@ pub struct InterimQueue {
 impl InterimQueue {
     /// Puts one in; whether it will be sent. One past the bound is dropped, as a hint may be.
     pub fn push(&self, response: &Response) -> bool {
-        let mut head = Box::new(response.clone());
+        let mut head = response.clone();
         interim::strip(&mut head.fields);
         let taken = self.taken.get() + interim::size(&head.fields);
         if taken > MAX_INTERIM {
@@ -28,7 +28,7 @@ impl InterimQueue {
     }
 
     /// Takes out all that wait.
-    pub fn take(&self) -> Vec<Box<Response>> {
+    pub fn take(&self) -> Vec<Response> {
         // Most exchanges have none, and an empty list costs no allocation.
         self.waiting.take()
     }

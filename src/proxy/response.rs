@@ -6,7 +6,6 @@ use super::client_identity::ClientIdentity;
 use super::deadline::Phase;
 use super::exchange::Exchange;
 use super::failure::Failure;
-use super::log_entry::LogEntry;
 use super::response_body::{Lease, ResponseBody};
 use super::tunnel::{TargetEnd, Upgrade};
 use super::upload::UploadState;
@@ -18,7 +17,6 @@ use crate::decide::verdict::Verdict;
 use crate::ground::clock::Moment;
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
-use crate::http1::request::Request;
 use crate::model::affinity::Cookie;
 use crate::model::live::Health;
 use crate::model::snapshot::{Action, Group, Target};
@@ -144,8 +142,7 @@ fn write_cookies(
     let cached = (group.cookie().is_some() || log.group.is_some())
         .then(|| shared_cache::read(&request.method, answered.status, headers, seconds));
     let cache = cached.map_or(SharedCache::MayNotStore, |cached| cached.cache);
-    let shown =
-        shown(log, &request, headers, &snapshot.cookie_names, placement, group, target, answered);
+    let shown = shown(exchange, headers, placement, group, target, answered);
     let is_read = matches!(request.method, Method::GET | Method::HEAD);
     let shown = Shown { is_fresh: is_read && cache == SharedCache::IsFresh, ..shown };
     let ahead = placement.claim.clock_ahead();
@@ -196,10 +193,8 @@ fn write_cookies(
 /// What an answer shows that decides about its cookie. Asked only what its verdict needs: most answers
 /// are hits of clients whose target is well.
 fn shown(
-    log: &LogEntry,
-    request: &Request,
+    exchange: &Exchange,
     headers: &Fields,
-    cookie_names: &[Box<str>],
     placement: &Placement,
     group: &Group,
     target: usize,
@@ -211,15 +206,15 @@ fn shown(
     let app_cookie = cookie.accompanies.as_ref();
     match placement.verdict {
         Verdict::Hit => {
-            let wavers = wavers(&group.targets[target], group, log.began, answered.now);
+            let wavers = wavers(&group.targets[target], group, exchange.log().began, answered.now);
             Shown { wavers, ..Shown::default() }
         }
         Verdict::Spilled => {
             let sets_cookie = match app_cookie {
                 Some(app) => app_cookie::sets(lines(), &app.name, seconds),
-                None => app_cookie::sets_other(lines(), cookie_names, seconds),
+                None => app_cookie::sets_other(lines(), &exchange.snapshot.cookie_names, seconds),
             };
-            let wrote = wrote(&request.method, answered.status, sets_cookie);
+            let wrote = wrote(&exchange.request.method, answered.status, sets_cookie);
             Shown { wrote, ..Shown::default() }
         }
         _ => {

@@ -62,6 +62,7 @@ pub struct WorkerCtx {
     requests: RefCell<Vec<Rc<Request>>>,
     /// Stands where a head was given back.
     no_request: Rc<Request>,
+    #[expect(clippy::vec_box, reason = "heads are lent and given back in their boxes")]
     responses: RefCell<Vec<Box<Response>>>,
     buffers: RefCell<Vec<Vec<u8>>>,
     next_conn: Cell<u64>,

@@ -305,7 +305,7 @@ fn only_a_targets_connection_whose_answer_ended_cleanly_is_used_again() {
         let client = Http2::to(world.address());
         for _ in 0..3 {
             let reply = client.send(Http2::head("/").method(method.clone())).unwrap();
-            assert_eq!((reply.status.as_u16(), &*reply.text()), (200, body), "{answer:?}");
+            assert_eq!((reply.status.as_u16(), reply.text()), (200, body), "{answer:?}");
         }
         let seen: Vec<_> = origin.heard().iter().map(|heard| heard.nth).collect();
         assert_eq!(seen, if reused { [0, 1, 2] } else { [0, 0, 0] }, "{answer:?}");

@@ -190,7 +190,7 @@ async fn answer_of(
         let polled = handling.as_mut().poll(cx);
         for head in interim.take() {
             // It fails where the stream is gone, which the next turn sees.
-            let _ = respond.send_informational(to_library(head, worker).0);
+            let _ = respond.send_informational(to_library(Box::new(head), worker).0);
         }
         if awaits_continue && polled.is_pending() && is_read() {
             awaits_continue = false;
