@@ -39,10 +39,12 @@ impl Shared {
         }
     }
 
-    /// Whether all streams are open that may be. The library counts them until they are closed on the
-    /// wire; here one counts until its task is done.
+    /// Whether there is room for no head: all streams are open that may be, or heads take all memory
+    /// they may. The library counts streams until they are closed on the wire; here one counts until its
+    /// task is done.
     pub(super) fn is_full(&self) -> bool {
-        self.conn.open_exchanges() >= self.limits.streams as usize
+        let has_all = self.conn.open_exchanges() >= self.limits.streams as usize;
+        has_all || self.heads.get() >= MAX_HEADS
     }
 
     /// A slot for a stream whose request has this head, where there is memory left for it.
