@@ -66,7 +66,7 @@ fn address_of(entry: &[u8]) -> Option<IpAddr> {
 #[derive(Clone, Debug)]
 pub struct Introduction {
     lines: [u8; MAX_LINES],
-    /// Where each of the lines ends, in the order of [`WRITTEN`].
+    /// The end of each of the lines, in the order of [`WRITTEN`].
     ends: [u8; WRITTEN.len()],
     /// Whether the client is an IPv6 address without brackets.
     is_bare: bool,

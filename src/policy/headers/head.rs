@@ -168,7 +168,7 @@ pub fn is_host(text: &str) -> bool {
 /// DNS has no longer name.
 const LONGEST_HOST: usize = 255;
 
-/// What may stand behind a host: nothing, or a colon and a port, which may be empty (RFC 3986 section
+/// The text behind a host fits: it is empty, or a colon and a port, which may be empty (RFC 3986 section
 /// 3.2.3).
 fn is_port(text: &[u8]) -> bool {
     let digits = match text {
