@@ -11,8 +11,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 impl Record<'_> {
-    pub(super) fn write_alb(&self, seconds: &mut Seconds, line: &mut Line<'_>) {
-        let line = &mut line.again();
+    pub(super) fn write_alb<'r>(&self, seconds: &mut Seconds, mut room: Line<'r>) -> Line<'r> {
+        let line = &mut room;
         line.put(self.kind);
         line.put(" ");
         line.bytes(seconds.text(self.responded()));
@@ -88,6 +88,7 @@ impl Record<'_> {
         quoted_word(line, self.transform_status.map(str::as_bytes));
         // Writing to memory cannot fail, here and below.
         let _ = write!(line, " {}", self.local.ip());
+        room
     }
 
     /// When the answer was made, which is ALB's time; of a tunnel, when it closed.

@@ -14,8 +14,8 @@ impl Record<'_> {
     ///
     /// The time is that of the request, as with Apache. Bytes are those that went out, heads
     /// included, as with Apache's `%O`: what of them was the head is not counted apart.
-    pub(super) fn write_combined(&self, line: &mut Line<'_>) {
-        let line = &mut line.again();
+    pub(super) fn write_combined<'r>(&self, mut room: Line<'r>) -> Line<'r> {
+        let line = &mut room;
         line.put(self.client);
         line.put(" - - [");
         let Civil { year, month, day, hour, minute, second } = civil(self.began);
@@ -47,6 +47,7 @@ impl Record<'_> {
         }
         quoted(line, self.referer);
         quoted(line, self.user_agent);
+        room
     }
 }
 

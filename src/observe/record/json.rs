@@ -9,8 +9,8 @@ impl Record<'_> {
     // A record has thirty fields and is written for every exchange: through `write!` it cost more
     // than deciding and forwarding together. So each key is one literal with the punctuation
     // around it, numbers go through `itoa`, and nothing is formatted twice.
-    pub(super) fn write_json(&self, seconds: &mut Seconds, line: &mut Line<'_>) {
-        let line = &mut line.again();
+    pub(super) fn write_json<'r>(&self, seconds: &mut Seconds, mut room: Line<'r>) -> Line<'r> {
+        let line = &mut room;
         line.put("{\"type\":\"");
         line.put(self.kind);
         line.put("\",\"time\":\"");
@@ -95,6 +95,7 @@ impl Record<'_> {
         line.put(",\"worker\":");
         line.number(self.worker as u64);
         line.put("}");
+        room
     }
 }
 

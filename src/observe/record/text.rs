@@ -22,10 +22,9 @@ impl<'r> Line<'r> {
         self.rest.len()
     }
 
-    /// The same line under another name, in registers again.
-    #[inline(always)]
-    pub(super) fn again(&mut self) -> Line<'_> {
-        Line { rest: self.rest }
+    /// Takes the line out; an empty room without a byte stays.
+    pub(super) fn take(&mut self) -> Self {
+        Self { rest: std::mem::take(&mut self.rest) }
     }
 
     /// Appends bytes.
