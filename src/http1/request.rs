@@ -170,15 +170,18 @@ impl Request {
     /// # Errors
     /// When it cannot be one. What was read until then is in `self`, for the log.
     pub fn parse(&mut self, bytes: &[u8], bounds: Bounds) -> Result<Option<usize>, BadHead> {
-        let parsed = self.read(bytes, bounds);
-        match parsed {
-            Ok(Some(length)) if length > bounds.bytes => Err(BadHead::TooLarge),
-            Ok(None) if bytes.len() >= bounds.bytes => Err(match self.target.is_empty() {
-                true => BadHead::TargetTooLong,
-                false => BadHead::TooLarge,
-            }),
-            parsed => parsed,
+        match self.read(bytes, bounds)? {
+            Some(length) if length <= bounds.bytes => return Ok(Some(length)),
+            None if bytes.len() < bounds.bytes => return Ok(None),
+            _ => {}
         }
+        // The same whether the head came in one piece or in many.
+        let within = &bytes[..bounds.bytes];
+        let begins = within.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        Err(match memchr::memchr(b'\n', &within[begins..]) {
+            None => BadHead::TargetTooLong,
+            Some(_) => BadHead::TooLarge,
+        })
     }
 
     fn read(&mut self, bytes: &[u8], bounds: Bounds) -> Result<Option<usize>, BadHead> {
@@ -260,7 +263,13 @@ impl Request {
             self.facts.note(Facts::BAD_METHOD);
             return Err(BadHead::Malformed);
         }
-        let Some(found) = memchr::memchr(b'\n', rest) else { return Ok(None) };
+        let Some(found) = memchr::memchr(b'\n', rest) else {
+            // What is there of it is for the log, should the rest not come.
+            if let Some(target) = bytes.get(method_end + 1..) {
+                self.keep_target(target);
+            }
+            return Ok(None);
+        };
         let line = match rest[..found].strip_suffix(b"\r") {
             Some(line) => line,
             None => {
@@ -311,6 +320,8 @@ impl Request {
     /// Keeps as much of a target as can be shown, for the log.
     fn keep_target(&mut self, target: &[u8]) {
         let shown = &target[..scan::visible_end(target)];
+        // What it notes decides about requests, which this will not be.
+        self.parts = target::split(shown, &mut Facts::default());
         // Visible ASCII is text.
         self.target.push_str(std::str::from_utf8(shown).unwrap_or_default());
     }

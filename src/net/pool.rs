@@ -245,10 +245,14 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             loop {
                 tokio::select! {
                     place = Arc::clone(places).acquire_owned() => return Place::Dial(place.ok()),
-                    () = returned.notified() => match self.take(target, client, owner, asked_by, now) {
-                        Some(connection) => return Place::Idle(connection),
-                        None => self.make_place(target),
-                    },
+                    () = returned.notified() => {
+                        // Later than `now`: what was too young for this client then may be quiet.
+                        let now = clock::monotonic();
+                        match self.take(target, client, owner, asked_by, now) {
+                            Some(connection) => return Place::Idle(connection),
+                            None => self.make_place(target),
+                        }
+                    }
                 }
             }
         };

@@ -17,8 +17,23 @@ const FIRST: usize = 4 * 1_024;
 /// A worker's partial heads, the oldest first.
 #[derive(Debug, Default)]
 pub struct PartialHeads {
-    bytes: Rc<Cell<usize>>,
-    oldest: RefCell<VecDeque<Weak<Conn>>>,
+    sums: Rc<Sums>,
+    oldest: RefCell<VecDeque<(Weak<Conn>, Rc<Share>)>>,
+}
+
+/// Bytes of all partial heads.
+#[derive(Debug, Default)]
+struct Sums {
+    held: Cell<usize>,
+    /// Of these, held by heads that were told to end and have not yet.
+    ending: Cell<usize>,
+}
+
+/// What one head holds of the sums.
+#[derive(Debug, Default)]
+struct Share {
+    held: Cell<usize>,
+    is_ending: Cell<bool>,
 }
 
 /// One partial head. Dropping it gives its bytes back.
@@ -28,8 +43,8 @@ pub struct PartialHead {
     pub bytes: Vec<u8>,
     /// No head ends before this index.
     pub searched: usize,
-    counted: usize,
-    all: Rc<Cell<usize>>,
+    share: Rc<Share>,
+    sums: Rc<Sums>,
 }
 
 impl PartialHeads {
@@ -37,9 +52,10 @@ impl PartialHeads {
     pub fn begin(&self, conn: &Rc<Conn>, first: &[u8]) -> PartialHead {
         let mut bytes = Vec::with_capacity(first.len().max(FIRST));
         bytes.extend_from_slice(first);
-        let mut head = PartialHead { bytes, searched: 0, counted: 0, all: Rc::clone(&self.bytes) };
-        self.oldest.borrow_mut().push_back(Rc::downgrade(conn));
-        self.count(&mut head);
+        let share = Rc::new(Share::default());
+        self.oldest.borrow_mut().push_back((Rc::downgrade(conn), Rc::clone(&share)));
+        let head = PartialHead { bytes, searched: 0, share, sums: Rc::clone(&self.sums) };
+        self.count(&head);
         head
     }
 
@@ -53,31 +69,46 @@ impl PartialHeads {
     }
 
     /// Notes how much a head takes, and ends the oldest ones where all take too much.
-    fn count(&self, head: &mut PartialHead) {
-        let now = head.bytes.capacity();
-        self.bytes.set(self.bytes.get() - head.counted + now);
-        head.counted = now;
-        let mut oldest = self.oldest.borrow_mut();
-        let mut over = self.bytes.get().saturating_sub(MAX_BYTES);
-        while over > 0
-            && let Some(conn) = oldest.pop_front()
+    fn count(&self, head: &PartialHead) {
+        let Self { sums, oldest } = self;
+        head.set_held(head.bytes.capacity());
+        let mut oldest = oldest.borrow_mut();
+        while sums.held.get() - sums.ending.get() > MAX_BYTES
+            && let Some((conn, share)) = oldest.pop_front()
         {
             if let Some(conn) = conn.upgrade()
-                && conn.has_partial_head()
+                && is_held(&share)
             {
                 conn.expire(Expiry::HeadsFull);
-                over = over.saturating_sub(FIRST);
+                share.is_ending.set(true);
+                sums.ending.set(sums.ending.get() + share.held.get());
             }
         }
         // Those that ended by themselves are forgotten from time to time.
-        if oldest.len() > 1_024 && oldest.len() > 2 * (self.bytes.get() / FIRST) {
-            oldest.retain(|conn| conn.upgrade().is_some_and(|conn| conn.has_partial_head()));
+        if oldest.len() > 1_024 && oldest.len() > 2 * (sums.held.get() / FIRST) {
+            oldest.retain(|(_, share)| is_held(share));
+        }
+    }
+}
+
+/// Whether the head is still there: the list is the other holder of its share.
+fn is_held(share: &Rc<Share>) -> bool {
+    Rc::strong_count(share) > 1
+}
+
+impl PartialHead {
+    fn set_held(&self, now: usize) {
+        let before = self.share.held.replace(now);
+        let moved = |sum: &Cell<usize>| sum.set(sum.get() - before + now);
+        moved(&self.sums.held);
+        if self.share.is_ending.get() {
+            moved(&self.sums.ending);
         }
     }
 }
 
 impl Drop for PartialHead {
     fn drop(&mut self) {
-        self.all.set(self.all.get() - self.counted);
+        self.set_held(0);
     }
 }

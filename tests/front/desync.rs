@@ -99,9 +99,6 @@ fn is_unwritable(reason: Reason) -> bool {
         Reason::MissingUri
             | Reason::MissingHeaderColon
             | Reason::PartialHeaderLine
-            | Reason::MultipleContentLength
-            | Reason::BadContentLength
-            | Reason::BadTransferEncoding
             | Reason::MultipleTransferEncodingChunked
             | Reason::BadMethod
             | Reason::BadVersion
