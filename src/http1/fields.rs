@@ -212,28 +212,18 @@ impl Fields {
         }
     }
 
-    /// Adds lines with one copy: each the name in lower case, a colon, a space, its value and CRLF, and
-    /// given with the name and with where it ends. The caller makes them of what is a value, as with
-    /// [`Fields::append_with`].
+    /// Adds lines with one copy: each a name in lower case, a colon, a space, a value as for
+    /// [`Fields::append_with`] and CRLF, given with the name and with the end of the line.
     #[inline]
     pub fn append_lines(&mut self, lines: &[u8], each: &[(Name, usize)]) {
-        let begins = self.bytes.len();
+        let (begins, mut line) = (self.bytes.len(), self.bytes.len());
         self.bytes.extend_from_slice(lines);
-        let mut line = begins;
         for &(name, end) in each {
             let (name_end, end) = (line + name.text().len(), begins + end);
-            let (value, value_end) = (name_end + 2, end - 2);
-            debug_assert!(
-                name != Name::Other
-                    && self.bytes[line..name_end] == *name.text().as_bytes()
-                    && self.bytes[name_end..value] == *b": "
-                    && !scan::has_line_end(&self.bytes[value..value_end])
-                    && self.bytes[value_end..end] == *b"\r\n"
-            );
-            self.push(name, [line, name_end, value, value_end, end], true);
+            debug_assert!(self.bytes[line..name_end] == *name.text().as_bytes());
+            self.push(name, [line, name_end, name_end + 2, end - 2, end], true);
             line = end;
         }
-        debug_assert!(line == self.bytes.len(), "a line is not named");
     }
 
     /// Puts a field in the place of all others of its name, at the end.
