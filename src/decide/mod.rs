@@ -207,6 +207,22 @@ pub struct Placement {
     pub seed: Option<Seed>,
 }
 
+impl Placement {
+    /// Of a request that was not looked at.
+    fn none(group: usize) -> Self {
+        Self {
+            group,
+            verdict: Verdict::Off,
+            target: None,
+            pinned: None,
+            only_capped: false,
+            claim: Claim::None,
+            keeps: Keeps::Pin,
+            seed: None,
+        }
+    }
+}
+
 /// Decides. `now` is in seconds since the Unix epoch.
 pub fn decide<'s>(
     request: &Request<'_>,
@@ -216,26 +232,32 @@ pub fn decide<'s>(
     draw: &mut impl Draw,
 ) -> Decision<'s> {
     let (rule, action) = route(request, snapshot);
-    let mut chosen = None;
-    let outcome = match action {
-        None => Outcome::NoRule,
-        Some(Action::Respond(response)) => Outcome::Respond(response),
-        Some(Action::Redirect(redirect)) => Outcome::Redirect(redirect),
+    // Filled in place: a placement and a choice hold all that the client's token does.
+    let mut decision = Decision { rule, group: None, outcome: Outcome::NoRule };
+    match action {
+        None => {}
+        Some(Action::Respond(response)) => decision.outcome = Outcome::Respond(response),
+        Some(Action::Redirect(redirect)) => decision.outcome = Outcome::Redirect(redirect),
         Some(Action::Forward(forward)) => {
             let group = match (&forward.sticky, &*forward.shares) {
                 (None, [only @ GroupShare { weight: 1.., .. }]) => Some(only.group),
                 _ => {
-                    chosen = group_choice::choose(forward, request, snapshot, live, now, draw);
-                    chosen.as_ref().map(|chosen| forward.shares[chosen.share].group)
+                    decision.group =
+                        group_choice::choose(forward, request, snapshot, live, now, draw);
+                    let chosen = decision.group.as_ref();
+                    chosen.map(|chosen| forward.shares[chosen.share].group)
                 }
             };
-            match group {
-                None => Outcome::NoShare,
-                Some(group) => Outcome::Forward(place(request, snapshot, group, live, now, draw)),
+            decision.outcome = Outcome::NoShare;
+            if let Some(group) = group {
+                decision.outcome = Outcome::Forward(Placement::none(group));
+            }
+            if let Outcome::Forward(placement) = &mut decision.outcome {
+                place_into(placement, request, snapshot, live, now, draw);
             }
         }
-    };
-    Decision { rule, group: chosen, outcome }
+    }
+    decision
 }
 
 /// The first rule that matches, and what is done.
@@ -256,21 +278,22 @@ fn cookie_lines<'r>(request: &Request<'r>) -> impl Iterator<Item = &'r [u8]> {
     request.headers.all(Name::Cookie)
 }
 
-/// What the request's cookies say to a group that writes this one.
-fn claim_of(
+/// Reads what the request's cookies say to a group that writes this one.
+fn read_claim(
+    claim: &mut Claim,
     request: &Request<'_>,
     opener: &impl Opener,
     group: &Group,
     cookie: &Cookie,
     now: u64,
-) -> Claim {
+) {
     let names = claim::Names { main: &cookie.name, twin: cookie.twin.as_deref() };
     let lifetime = cookie.lifetime.seconds();
     let lines = cookie_lines(request);
-    claim::find(lines, names, opener, cookie.kind, group.key, lifetime, now)
+    claim::find_into(claim, lines, names, opener, cookie.kind, group.key, lifetime, now);
 }
 
-/// The decision table: the first row that applies decides.
+/// The place of a request in a group.
 fn place(
     request: &Request<'_>,
     snapshot: &Snapshot,
@@ -279,22 +302,44 @@ fn place(
     now: u64,
     draw: &mut impl Draw,
 ) -> Placement {
-    let index = group;
-    let group = &snapshot.groups[index];
+    let mut placement = Placement::none(group);
+    place_into(&mut placement, request, snapshot, live, now, draw);
+    placement
+}
+
+/// The decision table: the first row that applies decides. Of the placement only the group is set
+/// before.
+fn place_into(
+    placement: &mut Placement,
+    request: &Request<'_>,
+    snapshot: &Snapshot,
+    live: &impl Live,
+    now: u64,
+    draw: &mut impl Draw,
+) {
+    let group = &snapshot.groups[placement.group];
     let tried = Tried::NOBODY;
     let candidates = Candidates::new(snapshot, group, live, &tried);
     let keeps = if request.is_preflight() { Keeps::Nothing } else { Keeps::Pin };
     let mut placing = Placing { candidates, group, live, draw, keeps, seed: None };
-    let (claim, pinned, (target, verdict)) = match &group.affinity {
-        None => (Claim::None, None, placing.by_algorithm(Verdict::Off)),
+    let mut key = None;
+    let (pinned, (target, verdict)) = match &group.affinity {
+        None => (None, placing.by_algorithm(Verdict::Off)),
         Some(Affinity::Cookie(cookie)) => {
-            let claim = claim_of(request, &Opening { snapshot, live }, group, cookie, now);
-            let (pinned, placed) = placing.by_token(request, cookie, &claim);
-            (claim, pinned, placed)
+            let claim = &mut placement.claim;
+            read_claim(claim, request, &Opening { snapshot, live }, group, cookie, now);
+            placing.by_token(request, cookie, claim)
         }
-        Some(Affinity::Route { cookie, separator }) => placing.by_route(request, cookie, separator),
-        Some(Affinity::Header(name)) => placing.by_value(request.headers.get_named(name.as_str())),
+        Some(Affinity::Route { cookie, separator }) => {
+            placing.by_route(request, cookie, separator, &mut key)
+        }
+        Some(Affinity::Header(name)) => {
+            placing.by_value(request.headers.get_named(name.as_str()), &mut key)
+        }
     };
+    if let Some(seed) = key {
+        placement.claim = Claim::Key(seed);
+    }
     let only_capped = matches!(verdict, Verdict::Spilled | Verdict::StrictRefused)
         && pinned.is_some_and(|at| {
             let own = &group.targets[at];
@@ -304,16 +349,9 @@ fn place(
         None if !verdict.is_refusal() => Verdict::NoTarget,
         _ => verdict,
     };
-    Placement {
-        group: index,
-        verdict,
-        target,
-        pinned,
-        only_capped,
-        claim,
-        keeps: placing.keeps,
-        seed: placing.seed,
-    }
+    (placement.keeps, placement.seed) = (placing.keeps, placing.seed);
+    (placement.verdict, placement.target) = (verdict, target);
+    (placement.pinned, placement.only_capped) = (pinned, only_capped);
 }
 
 /// One client being placed in one group.
@@ -398,41 +436,47 @@ impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
         (None, placed)
     }
 
-    /// Where the application's route says.
+    /// Where the application's route says, the target it names, and `key`: the seed of the session.
     fn by_route(
         &mut self,
         request: &Request<'_>,
         cookie: &str,
         separator: &str,
-    ) -> (Claim, Option<usize>, Placed) {
+        key: &mut Option<Seed>,
+    ) -> (Option<usize>, Placed) {
         let mut first = None;
         for session in route::sessions(cookie_lines(request), request.path, cookie, separator) {
             let target = session.route.and_then(|route| self.group.target_of_route(route));
             if target.is_some() {
-                let seed = session.seed();
-                return (Claim::Key(seed), target, self.hold(seed, target));
+                let seed = *key.insert(session.seed());
+                return (target, self.hold(seed, target));
             }
             first.get_or_insert(session);
         }
         match first {
-            None => (Claim::None, None, self.by_algorithm(Verdict::KeyAbsent)),
+            None => (None, self.by_algorithm(Verdict::KeyAbsent)),
             Some(session) => {
-                let seed = session.seed();
-                (Claim::Key(seed), None, self.by_seed(seed, Verdict::New))
+                let seed = *key.insert(session.seed());
+                (None, self.by_seed(seed, Verdict::New))
             }
         }
     }
 
     /// Where the first of a value's ranking is, whatever its state: the client's own target.
-    fn by_value(&mut self, value: Option<&[u8]>) -> (Claim, Option<usize>, Placed) {
+    /// `key` is the value's seed.
+    fn by_value(
+        &mut self,
+        value: Option<&[u8]>,
+        key: &mut Option<Seed>,
+    ) -> (Option<usize>, Placed) {
         let Some(value) = value.filter(|value| !value.is_empty()) else {
-            return (Claim::None, None, self.by_algorithm(Verdict::KeyAbsent));
+            return (None, self.by_algorithm(Verdict::KeyAbsent));
         };
-        let seed = Seed::of_value(value);
+        let seed = *key.insert(Seed::of_value(value));
         let Some(home) = self.candidates.home(seed) else {
-            return (Claim::Key(seed), None, (None, Verdict::NoTarget));
+            return (None, (None, Verdict::NoTarget));
         };
-        (Claim::Key(seed), Some(home), self.hold(seed, Some(home)))
+        (Some(home), self.hold(seed, Some(home)))
     }
 
     fn at_address(&self, placed: Placed, pin: Pin) -> Placed {

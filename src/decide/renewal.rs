@@ -221,10 +221,13 @@ impl Writing<'_> {
     }
 
     /// Nothing is sealed that is ahead of our clock, though it was set back since the decision.
-    fn sealed(&self, mut contents: Contents, what: &'static str) -> Renewal {
-        contents.keep_times_to(self.now);
-        let expires = claim::latest_expiry(&contents, |key| self.lifetime_of(key), self.now);
-        Renewal { contents, expires, what }
+    #[inline]
+    fn sealed(&self, contents: Contents, what: &'static str) -> Renewal {
+        let mut renewal = Renewal { contents, expires: 0, what };
+        renewal.contents.keep_times_to(self.now);
+        let lifetime_of = |key| self.lifetime_of(key);
+        renewal.expires = claim::latest_expiry(&renewal.contents, lifetime_of, self.now);
+        renewal
     }
 
     fn lifetime_of(&self, key: GroupKey) -> Option<u32> {
