@@ -6,6 +6,7 @@ use super::http1::Connection;
 use super::http2::connections::Connections;
 use super::timer;
 use super::tls::{Connector, Connectors};
+use crate::ground::clock;
 use crate::ground::seldom::Seldom;
 use crate::model::live::TargetLive;
 use crate::policy::proxy_protocol::Ends;
@@ -232,7 +233,6 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         owner: Option<&Rc<Owner>>,
         asked_by: ConnId,
         timeout: Duration,
-        now: Instant,
     ) -> Result<Place<B>, ConnectError> {
         let Some(places) = target.connections() else { return Ok(Place::Dial(None)) };
         if let Ok(place) = Arc::clone(places).try_acquire_owned() {
@@ -307,7 +307,6 @@ fn slot<'s, B>(slots: &'s mut Vec<Option<Slot<B>>>, target: &Arc<TargetLive>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ground::clock;
     use crate::ground::name::Name;
     use crate::model::roster::Roster;
     use crate::net::http1::send::Outbound;
@@ -469,7 +468,7 @@ mod tests {
         let (pool, target, connection, _kept) = after_a_request(true, Some(1)).await;
         pool.give_back(&target, connection, None, CLIENT, until, now);
         assert!(pool.take(&target, None, None, OTHER, now).is_none());
-        let found = pool.wait_for_place(&target, None, None, OTHER, QUIET, now).await;
+        let found = pool.wait_for_place(&target, None, None, OTHER, QUIET).await;
         assert!(matches!(found, Ok(Place::Dial(Some(_)))), "{found:?}");
     }
 }

@@ -160,11 +160,6 @@ impl Conn {
         self.is_http2.set(true);
     }
 
-    /// Whether a part of a head has come.
-    pub fn has_partial_head(&self) -> bool {
-        self.state.get() == ConnState::Head
-    }
-
     /// Ends its time from outside: its partial head has to make room.
     pub fn expire(&self, expiry: Expiry) {
         self.expiry.set(Some(expiry));

@@ -85,7 +85,7 @@ async fn dial(
         let address = target.address.ok_or(ConnectError::Unresolved)?;
         let own = announced.map(|announced| &announced.ends);
         let (owner, id) = (exchange.info().owner(), exchange.info().id);
-        match pool.wait_for_place(&target.live, own, owner, id, timeout, now).await? {
+        match pool.wait_for_place(&target.live, own, owner, id, timeout).await? {
             Place::Idle(connection) => Ok(connection),
             Place::Dial(place) => {
                 let tls = pool.connector(&target.live);
