@@ -263,7 +263,7 @@ mod tests {
                 referer: &sent,
                 trace_id: &sent,
                 rule: &name,
-                rule_at: Some(usize::MAX),
+                rule_at: Some(usize::MAX - 1),
                 redirect_url: Some(&sent),
                 transformed_host: Some(&sent),
                 transformed_uri: Some(&sent),

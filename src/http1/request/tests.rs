@@ -170,10 +170,28 @@ fn a_body_is_framed_by_its_coding_or_the_first_length() {
 }
 
 #[test]
+fn the_log_has_the_target_as_far_as_it_came() {
+    for (head, target) in [
+        (&b"GET /abc HTTP/0.9\r\n\r\n"[..], &b"/abc"[..]),
+        (b"GET /abc HTTP/2.0\r\n\r\n", b"/abc"),
+        (b"GET /abc\r\n\r\n", b"/abc"),
+        (b"GET http://a.example/abc?x HTTP/2.0\r\n\r\n", b"/abc?x"),
+        (b"GET /abc/de", b"/abc/de"),
+        (b"GET /abc?de HTT", b"/abc?de"),
+        (b"GET /a\x01bc HTTP/1.1\r\n\r\n", b"/a"),
+        (b"GET ", b"-"),
+        (b"GE", b"-"),
+    ] {
+        assert_eq!(*parse(head).0.logged_target(), *target, "{}", head.escape_ascii());
+    }
+}
+
+#[test]
 fn a_head_has_its_bounds() {
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(BOUNDS.bytes));
     assert_eq!(parse(&long.as_bytes()[..BOUNDS.bytes]).1, Err(BadHead::TargetTooLong));
-    assert_eq!(parse(long.as_bytes()).1, Err(BadHead::TooLarge));
+    // The same where all of it came at once.
+    assert_eq!(parse(long.as_bytes()).1, Err(BadHead::TargetTooLong));
     let long = format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(BOUNDS.bytes));
     assert_eq!(parse(long.as_bytes()).1, Err(BadHead::TooLarge));
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(BOUNDS.fields + 1));
