@@ -50,13 +50,36 @@ impl TargetStream {
 
     /// Whether the kernel has something of the target that was not read, an end included. Of TLS, a
     /// ticket is not told from an answer.
-    pub fn has_input_by_now(&self) -> bool {
+    fn has_input_by_now(&self) -> bool {
         let socket = match self {
             Self::Plain(stream) => SockRef::from(stream),
             Self::Tls(stream) | Self::TlsTunnel(stream) => SockRef::from(stream.get_ref().0),
         };
         let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
         !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether the target has said something by now, or ended. Tickets of TLS, which come behind each
+    /// handshake, are taken in; a record that is not all there says nothing yet. Costs a system call.
+    pub fn is_answering_by_now(&mut self) -> bool {
+        if !self.has_input_by_now() {
+            return false;
+        }
+        let Self::Tls(stream) = self else { return true };
+        let (socket, session) = stream.get_mut();
+        // Past the runtime, which may not have been told of what came.
+        let socket = SockRef::from(&*socket);
+        loop {
+            match session.read_tls(&mut &*socket) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(_) | Ok(0) => return true,
+                // A fault is kept, and told to the next read.
+                Ok(_) => match session.process_new_packets() {
+                    Ok(state) if state.plaintext_bytes_to_read() == 0 => {}
+                    _ => return true,
+                },
+            }
+        }
     }
 
     /// Says goodbye where the protocol has a word for it (RFC 8446 section 6.1), as far as the

@@ -228,9 +228,11 @@ fn a_head_that_is_no_http_is_a_row_without_a_request() {
     let world = world(&origin, "alb", "timeouts = { header_read = \"1s\" }");
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(70_000));
     // The target is in the row as far as it was read.
-    for (sent, status, target) in
-        [("nonsense\r\n\r\n", "400", "-"), (long.as_str(), "431", "/"), ("GET /late HT", "408", "/late")]
-    {
+    for (sent, status, target) in [
+        ("nonsense\r\n\r\n", "400", "-"),
+        (long.as_str(), "431", "/"),
+        ("GET /late HT", "408", "/late"),
+    ] {
         let mut visitor = Visitor::of(world.address());
         visitor.send(sent);
         let port = visitor.stream().local_addr().unwrap().port();

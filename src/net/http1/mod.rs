@@ -162,7 +162,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             return Poll::Ready(answered);
         }
         if let Poll::Ready(Err(send::Broken)) =
-            self.sending.poll(cx, &mut self.stream, request.head, TargetStream::has_input_by_now)
+            self.sending.poll(cx, &mut self.stream, request.head, TargetStream::is_answering_by_now)
         {
             return Poll::Ready(Err(Trouble::BodyBroken));
         }

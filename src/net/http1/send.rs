@@ -126,7 +126,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
         cx: &mut Context<'_>,
         stream: &mut S,
         head: &[u8],
-        is_answering: impl Fn(&S) -> bool,
+        is_answering: impl Fn(&mut S) -> bool,
     ) -> Poll<Result<(), Broken>> {
         self.is_blocked = false;
         while !self.is_over() {
