@@ -24,6 +24,9 @@ const MAX_IDLE: usize = 256;
 /// client: a target that ignores bodies takes one for a request, and answers that next. Its second
 /// answer is there within a round trip, and between a balancer and its targets none takes that long.
 const QUIET: Duration = Duration::from_millis(50);
+/// The same after a long body: all of it may be in the sockets on the way when the target answers the
+/// head, and a target that is busy takes longer than a round trip to read it.
+const QUIET_AFTER_LONG: Duration = Duration::from_secs(5);
 
 /// The pool.
 #[derive(Debug)]
@@ -142,7 +145,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     pub fn give_back(
         &self,
         target: &Arc<TargetLive>,
-        connection: Box<Connection<B>>,
+        mut connection: Box<Connection<B>>,
         owner: Option<&Rc<Owner>>,
         asked_by: ConnId,
         until: Instant,
@@ -163,7 +166,8 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             slot.idle.remove(at).connection.close();
         }
         let owner = owner.map(Rc::downgrade);
-        let settles = connection.had_body().then(|| (asked_by, now + QUIET));
+        let quiet = if connection.end() { QUIET_AFTER_LONG } else { QUIET };
+        let settles = connection.had_body().then(|| (asked_by, now + quiet));
         slot.idle.push(Idle { owner, connection, until, settles });
         slot.returned.notify_one();
     }

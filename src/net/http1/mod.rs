@@ -26,6 +26,8 @@ const MAX_INTERIM: usize = 1_024 * 1_024;
 /// make us hold is one such read, and what is queued of the one before.
 const MIN_READ: usize = 16 * 1_024;
 const MAX_READ: usize = 256 * 1_024;
+/// Bytes of a request that a target takes in one read: what is longer may wait in the sockets on the way.
+const MAX_SHORT_BODY: u64 = 64 * 1_024;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub struct Connection<B> {
     keep_alive: bool,
     /// Whether a request had a body since the connection was last known to be quiet.
     had_body: bool,
+    /// Whether one of these was longer than [`MAX_SHORT_BODY`].
+    had_long_body: bool,
     place: Option<OwnedSemaphorePermit>,
     /// Whose it is, where its PROXY header said so. Boxed, for most have none.
     announced: Option<Box<Ends>>,
@@ -101,6 +105,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             next_read: MIN_READ,
             keep_alive: true,
             had_body: false,
+            had_long_body: false,
             place,
             announced: None,
         }
@@ -135,7 +140,14 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
 
     /// Notes that it has been quiet for long enough.
     pub fn note_quiet(&mut self) {
-        self.had_body = false;
+        (self.had_body, self.had_long_body) = (false, false);
+    }
+
+    /// Notes that an exchange is over; whether a body was so long that the target may take its time to
+    /// read what is in the sockets on the way.
+    pub fn end(&mut self) -> bool {
+        self.had_long_body |= self.had_body && self.sending.taken().0 > MAX_SHORT_BODY;
+        self.had_long_body
     }
 
     /// Begins an exchange.

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::task::Waker;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -360,6 +361,30 @@ fn an_answer_before_the_last_byte_of_the_request_is_the_connections_last() {
             }
             assert!(scene.connection.is_done());
             assert_eq!(scene.connection.rest(), before, "{before} {with}");
+        });
+    }
+}
+
+#[test]
+fn a_body_stays_long_until_the_connection_was_quiet() {
+    static LONG: LazyLock<String> = LazyLock::new(|| "a".repeat(70 * 1_024));
+    for (text, is_long) in [("a", false), (LONG.as_str(), true)] {
+        run(async {
+            let mut scene = Scene::new().await;
+            scene.head = POST;
+            let body = Coming::default();
+            scene.begin(Some(Outbound { body: body.clone(), chunked: false }));
+            body.push(text);
+            body.end();
+            while scene.look().is_pending() && scene.connection.is_sending() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(scene.connection.end(), is_long);
+            scene.begin(None);
+            assert_eq!(scene.connection.end(), is_long, "a request without a body changes nothing");
+            scene.connection.note_quiet();
+            scene.begin(None);
+            assert!(!scene.connection.end());
         });
     }
 }
