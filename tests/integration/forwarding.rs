@@ -340,6 +340,11 @@ fn a_request_that_is_large_is_refused_with_413_and_431() {
     assert_eq!(visitor.read_answer(false).status, 413);
     let long = format!("X-Long: {}", "x".repeat(20_000));
     assert_eq!(Visitor::of(world.address()).ask("GET", "/", &[&long], "").status, 431);
+    let mut visitor = Visitor::of(world.address());
+    visitor.send(&format!("HEAD / HTTP/1.1\r\nHost: a\r\n{long}\r\n\r\n"));
+    let mut answer = String::new();
+    visitor.stream().read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 431 ") && answer.ends_with("\r\n\r\n"), "{answer}");
     let many: Vec<String> = (0..101).map(|at| format!("X-{at}: 1")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert_eq!(Visitor::of(world.address()).ask("GET", "/", &many, "").status, 431);

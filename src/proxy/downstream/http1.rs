@@ -346,7 +346,8 @@ impl Loop<'_> {
         }
         let Answer { head, rest, .. } = handle::refused(&mut exchange, &failure, true);
         if let Rest::Body(body) = rest {
-            let framed = Framed::new(Terms::default(), true);
+            // An answer to HEAD has no body, be its head ever so large.
+            let framed = Framed::new(Terms::of(&exchange.request), true);
             let sent = send::answer(&mut exchange, client, head, body, framed).await;
             if matches!(sent, Sent::Whole { .. }) {
                 exchange.log_mut().is_complete = true;

@@ -85,19 +85,6 @@ impl Terms {
     }
 }
 
-/// Of a head that could not be read.
-impl Default for Terms {
-    fn default() -> Self {
-        Self {
-            wants_no_body: false,
-            is_old: false,
-            keeps_alive: false,
-            takes_trailers: false,
-            awaits_continue: false,
-        }
-    }
-}
-
 /// How the client knows the body's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
