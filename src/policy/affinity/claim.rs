@@ -151,7 +151,7 @@ pub fn find<'a>(
 
 /// The same where the claim is to be, which is [`Claim::None`] before: it is large, and a request's
 /// is on its way through several structs.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "where it goes, and what find takes")]
 pub fn find_into<'a>(
     found: &mut Claim,
     lines: impl Iterator<Item = &'a [u8]>,
