@@ -148,21 +148,21 @@ impl Response {
         Ok(Rest { framing, keep_alive: is_certain && self.keeps_alive() })
     }
 
-    /// The one length all of Content-Length agrees on. Several become one line.
+    /// The one length all of Content-Length agrees on. Several become one line, without the zeros in front
+    /// that some take for the mark of an octal number.
     fn one_length(&mut self) -> Result<Option<u64>, BadResponse> {
         if !self.fields.has(Name::ContentLength) {
             return Ok(None);
         }
         if !self.fields.is_repeated(Name::ContentLength)
-            && let Some(length) = self.fields.get(Name::ContentLength).and_then(number)
+            && let Some(text @ (b"0" | [b'1'..=b'9', ..])) = self.fields.get(Name::ContentLength)
+            && let Some(length) = number(text)
         {
             return Ok(Some(length));
         }
         let mut length = None;
-        let mut count = 0;
         for line in self.fields.all(Name::ContentLength) {
             for text in line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-                count += 1;
                 let said = number(text).ok_or(BadResponse)?;
                 if length.is_some_and(|length| length != said) {
                     return Err(BadResponse);
@@ -170,7 +170,7 @@ impl Response {
                 length = Some(said);
             }
         }
-        if let Some(length) = length.filter(|_| count > 1) {
+        if let Some(length) = length {
             self.fields.set(Name::ContentLength, itoa::Buffer::new().format(length).as_bytes());
         }
         Ok(length)

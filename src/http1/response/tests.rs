@@ -30,9 +30,14 @@ fn a_body_ends_as_its_head_says() {
 fn a_length_beside_chunks_goes_no_further_and_a_list_becomes_one() {
     let text = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n";
     assert!(!read(text, Method::GET).unwrap().unwrap().2.fields.has(Name::ContentLength));
-    let text = "HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\n";
-    let lengths = read(text, Method::GET).unwrap().unwrap().2;
-    assert_eq!(lengths.fields.all(Name::ContentLength).collect::<Vec<_>>(), [b"5"]);
+    for (said, goes_on) in
+        [("5, 5", "5"), ("5\r\nContent-Length: 05", "5"), ("010", "10"), ("0", "0"), ("00", "0")]
+    {
+        let text = format!("HTTP/1.1 200 OK\r\ncontent-length: {said}\r\n\r\n");
+        let fields = read(&text, Method::GET).unwrap().unwrap().2.fields;
+        let lengths: Vec<_> = fields.all(Name::ContentLength).collect();
+        assert_eq!(lengths, [goes_on.as_bytes()], "{said:?}");
+    }
 }
 
 #[test]
