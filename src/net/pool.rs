@@ -109,7 +109,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     /// An idle connection that is still open and done with its last exchange; where clients are
     /// announced to the target, the client's own; and where the client connection has some of its
     /// own, one of those first. After a request with a body it is the same client connection's until it
-    /// has been quiet for [`QUIET`].
+    /// has been quiet for `QUIET`.
     pub fn take(
         &self,
         target: &TargetLive,

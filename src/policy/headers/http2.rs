@@ -17,7 +17,7 @@ use sha1::{Digest, Sha1};
 pub struct Measured {
     /// Bytes as HTTP/1.1 has them. Those that are compressed away on the wire take memory here and go to
     /// the target all the same. Crumbs of a cookie (RFC 9113 section 8.2.3) are one field, the one they
-    /// are joined to; until then each takes its name and value and [`CRUMB_OVERHEAD`], which bounds their
+    /// are joined to; until then each takes its name and value and `CRUMB_OVERHEAD`, which bounds their
     /// number.
     pub bytes: usize,
     /// Fields, where all crumbs are one.
