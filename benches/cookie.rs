@@ -54,7 +54,11 @@ fn scan(criterion: &mut Criterion) {
     });
     group.bench_function("write", |b| {
         let ending = Ending { date: "Fri, 02 Jan 2026 00:00:00 GMT", max_age: 86_400 };
-        b.iter(|| template.line(black_box(&token), Some(black_box(ending))));
+        b.iter(|| {
+            let mut line = Vec::new();
+            template.write(&mut line, black_box(token.as_bytes()), Some(black_box(ending)));
+            line
+        });
     });
     group.finish();
 }

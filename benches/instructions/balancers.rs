@@ -94,7 +94,7 @@ impl Balancer {
 /// target in a fresh cookie.
 fn nginx(place: &Place<'_>) -> io::Result<String> {
     let Place { row, address, targets: [one, two], room, certificate } = place;
-    // A worker that root starts becomes `nobody`, who may not enter a temporary folder.
+    // A worker that root starts runs as `nobody`, which may not enter a temporary folder.
     let user = if fs::metadata(room)?.uid() == 0 { "user root;\n" } else { "" };
     let room = room.display();
     let log = match row.log {

@@ -103,7 +103,7 @@ pub fn successor(
     match (&group.affinity, placement.pinned.filter(|&pinned| pinned != serving)) {
         // Unless something is written the pin stays, so this is where the next request goes.
         (_, Some(pinned)) if placement.verdict == Verdict::Spilled => Some(pinned),
-        // A client known by a value remains its own target's, whoever serves it meanwhile.
+        // A client known by a value remains its own target's, whichever target serves it meanwhile.
         (Some(Affinity::Header(_)), Some(home)) => {
             hold(&candidates, group, live, seed, Some(home)).0
         }

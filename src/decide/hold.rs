@@ -34,7 +34,7 @@ pub(super) fn hold(
     let leaves = match availability.drain {
         Drain::No | Drain::Held => false,
         Drain::Over => true,
-        // Where nobody but draining targets is left, moving would lose the session for nothing.
+        // Where only draining targets are left, moving would lose the session for nothing.
         Drain::Running => {
             group.settings.draining_pins == DrainingPins::Move
                 && candidates.best_tier().is_some_and(|best| best < Tier::Draining)

@@ -4,7 +4,6 @@
 use super::facts::Facts;
 use super::fields::Fields;
 use super::request::BadHead;
-
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
@@ -286,7 +285,10 @@ fn take(input: &mut Bytes, left: u64) -> (Bytes, u64) {
 /// The fields in these lines, the empty one included; `None` where they are more than is taken.
 fn fields(lines: &[u8], lone_lf: bool) -> Result<Option<HeaderMap>, Malformed> {
     let (mut read, mut facts) = (Fields::default(), Facts::NONE);
-    let refused = if lone_lf { REFUSED } else { REFUSED.and(Facts::BARE_LF) };
+    let refused = match lone_lf {
+        true => Facts::REFUSED_LINES,
+        false => Facts::REFUSED_LINES.and(Facts::BARE_LF),
+    };
     match read.read(lines, 0, MAX_FIELDS, &mut facts) {
         // An empty line in their middle would end them elsewhere.
         Ok(Some(length)) if length == lines.len() && !facts.has(refused) => {}
@@ -301,9 +303,6 @@ fn fields(lines: &[u8], lone_lf: bool) -> Result<Option<HeaderMap>, Malformed> {
     }
     Ok(Some(trailers))
 }
-
-/// Spellings of trailers that are refused, whichever side they come from.
-const REFUSED: Facts = Facts::FOLDED.and(Facts::BLANK_BEFORE_COLON).and(Facts::CONTROL_IN_VALUE);
 
 #[cfg(test)]
 mod tests {

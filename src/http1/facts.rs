@@ -87,6 +87,11 @@ facts! {
 }
 
 impl Facts {
+    /// Spellings of lines that are refused where no mode lets them through: in trailers, and in a
+    /// response, whose sender is the operator's own.
+    pub(super) const REFUSED_LINES: Facts =
+        Facts::FOLDED.and(Facts::BLANK_BEFORE_COLON).and(Facts::CONTROL_IN_VALUE);
+
     /// No fact.
     pub const NONE: Facts = Facts(0);
 

@@ -2,7 +2,8 @@
 //! each stands. Nothing is hashed, and nothing is copied to take a field out: it is marked, and the
 //! lines that stay are written in runs.
 
-use super::name::Name;
+use super::encode;
+use super::name::{Name, NameSet};
 use super::scan;
 use std::fmt;
 use std::ops::Range;
@@ -77,7 +78,7 @@ impl Fields {
     /// Whether there is a field of one of these names.
     #[inline]
     pub fn has_any(&self, names: NameSet) -> bool {
-        self.present & names.0 != 0
+        self.present & names.bits() != 0
     }
 
     /// Whether several fields had this name; one of them may have been removed since.
@@ -232,6 +233,11 @@ impl Fields {
         self.append(name, value);
     }
 
+    /// Puts this Content-Length in the place of all others, at the end.
+    pub fn set_length(&mut self, length: u64) {
+        self.set(Name::ContentLength, itoa::Buffer::new().format(length).as_bytes());
+    }
+
     /// Puts a field in the place of all others of its name, at the end. `write` adds its value to the
     /// buffer, in which the first value of that name stands at the range it gets.
     pub fn rewrite(&mut self, name: Name, write: impl FnOnce(&mut Vec<u8>, Option<Range<usize>>)) {
@@ -249,11 +255,8 @@ impl Fields {
     /// between them, less the empty ones, and what `write` adds; it learns whether something stands
     /// before that.
     pub fn join(&mut self, name: Name, between: &[u8], write: impl FnOnce(&mut Vec<u8>, bool)) {
-        let line = self.bytes.len();
-        self.bytes.extend_from_slice(name.text().as_bytes());
-        let name_end = self.bytes.len();
-        self.bytes.extend_from_slice(b": ");
-        let value = self.bytes.len();
+        let begun = self.begin_line(name.text().as_bytes());
+        let [_, _, value] = begun;
         let is_one = |field: &&Field| {
             field.name == name && !field.is_removed && field.value < field.value_end
         };
@@ -266,7 +269,7 @@ impl Fields {
         self.remove(name);
         let has_more = self.bytes.len() > value;
         write(&mut self.bytes, has_more);
-        self.end_line(name, [line, name_end, value]);
+        self.end_line(name, begun);
     }
 
     /// The same for any name, which must be a token.
@@ -276,16 +279,22 @@ impl Fields {
     }
 
     fn append_line(&mut self, name: Name, text: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
-        let line = self.bytes.len();
-        self.bytes.extend_from_slice(text);
-        let name_end = self.bytes.len();
-        self.bytes.extend_from_slice(b": ");
-        let value = self.bytes.len();
+        let begun = self.begin_line(text);
         write(&mut self.bytes);
-        self.end_line(name, [line, name_end, value]);
+        self.end_line(name, begun);
     }
 
-    /// Ends a line whose bytes from `line` on are in the buffer.
+    /// Begins a line with this name: where it begins, where the name ends, where the value is to begin.
+    #[inline]
+    fn begin_line(&mut self, name: &[u8]) -> [usize; 3] {
+        let line = self.bytes.len();
+        self.bytes.extend_from_slice(name);
+        let name_end = self.bytes.len();
+        self.bytes.extend_from_slice(b": ");
+        [line, name_end, self.bytes.len()]
+    }
+
+    /// Ends a line that was begun, and whose value was written.
     fn end_line(&mut self, name: Name, [line, name_end, value]: [usize; 3]) {
         let value_end = self.bytes.len();
         debug_assert!(name_end > line && !scan::has_line_end(&self.bytes[value..]));
@@ -335,10 +344,7 @@ impl Fields {
             out.extend_from_slice(&self.bytes[from as usize..to as usize]);
             (from, to) = (field.line, field.end);
             if !field.is_plain {
-                out.extend_from_slice(self.name(field));
-                out.extend_from_slice(b": ");
-                out.extend_from_slice(self.value(field));
-                out.extend_from_slice(b"\r\n");
+                encode::write_field(out, self.name(field), self.value(field));
                 from = to;
             }
         }
@@ -408,22 +414,10 @@ impl Fields {
     /// Notes a line that is no field here and may be one elsewhere.
     #[cold]
     pub(super) fn note_doubtful(&mut self, at: [usize; 5]) {
-        let [line, name_end, value, value_end, end] = at.map(|at| at as u32);
-        let name = Name::Other;
-        let (is_removed, is_plain, is_doubtful) = (true, false, true);
-        let list = &mut self.list;
-        list.push(Field {
-            line,
-            name_end,
-            value,
-            value_end,
-            end,
-            name,
-            is_removed,
-            is_plain,
-            is_doubtful,
-        });
-        self.received = list.len();
+        self.note_line(Name::Other, at, false);
+        if let Some(field) = self.list.last_mut() {
+            (field.is_removed, field.is_doubtful) = (true, true);
+        }
     }
 
     /// The name of the last field.
@@ -461,27 +455,6 @@ impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.iter().map(|(_, name, _)| String::from_utf8_lossy(name));
         f.debug_list().entries(names).finish()
-    }
-}
-
-/// A set of known names, to ask for at once.
-#[derive(Clone, Copy, Debug)]
-pub struct NameSet(u64);
-
-impl NameSet {
-    /// These names.
-    pub const fn of(names: &[Name]) -> Self {
-        let (mut set, mut at) = (0, 0);
-        while at < names.len() {
-            set |= names[at].bit();
-            at += 1;
-        }
-        Self(set)
-    }
-
-    /// Whether a name is one of them.
-    pub fn has(self, name: Name) -> bool {
-        self.0 & name.bit() != 0 && name != Name::Other
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Reading inward: `request` and `response` parse a head into its start line and its `fields`;
 //! `lines` and `scan` find the lines and notes `facts` about spellings that other parsers read differently;
-//! `name` gives known field names a number; `decode` and `encode` frame bodies.
+//! `name` gives known field names a number; `value` reads lists and lengths; `decode` and `encode` frame bodies.
 
 pub mod decode;
 pub mod encode;
@@ -17,3 +17,4 @@ pub mod request;
 pub mod response;
 pub mod scan;
 pub mod target;
+pub mod value;

@@ -163,6 +163,32 @@ const fn table() -> [u8; SLOTS] {
     table
 }
 
+/// A set of known names, to ask for at once.
+#[derive(Clone, Copy, Debug)]
+pub struct NameSet(u64);
+
+impl NameSet {
+    /// These names.
+    pub const fn of(names: &[Name]) -> Self {
+        let (mut set, mut at) = (0, 0);
+        while at < names.len() {
+            set |= names[at].bit();
+            at += 1;
+        }
+        Self(set)
+    }
+
+    /// As bits; see [`Name::bit`].
+    pub(super) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Whether a name is one of them.
+    pub fn has(self, name: Name) -> bool {
+        self.0 & name.bit() != 0 && name != Name::Other
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,9 +4,10 @@ use super::decode::Framing;
 use super::facts::Facts;
 use super::fields::Fields;
 use super::name::Name;
-use super::response::{number, persists};
+use super::response::persists;
 use super::scan;
 use super::target::{self, Form, Parts};
+use super::value::content_length;
 use http::{Method, Version};
 use std::borrow::Cow;
 use std::fmt;
@@ -153,9 +154,7 @@ impl Request {
             return Framing::Chunked;
         }
         // A list is let through where all its members say the same (`desync_mitigation = "monitor"`).
-        let first = |line: &[u8]| number(line.split(|&byte| byte == b',').next()?.trim_ascii());
-        let length = self.fields.get(Name::ContentLength).and_then(first);
-        Framing::Length(length.unwrap_or(0))
+        Framing::Length(content_length(&self.fields).unwrap_or(0))
     }
 
     /// Whether another request may follow on the connection, as far as the client is concerned (RFC 9112

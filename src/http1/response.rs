@@ -7,6 +7,7 @@ use super::facts::Facts;
 use super::fields::Fields;
 use super::name::Name;
 use super::request::BadHead;
+use super::value;
 use http::{Method, StatusCode, Version};
 use std::fmt;
 
@@ -30,10 +31,6 @@ const MAX_FIELDS: usize = 100;
 
 /// `HTTP/1.1 200`
 const STATUS: usize = 12;
-
-/// Spellings that are refused in a response: two readers may read them differently, and the one who
-/// sends them is the operator's own.
-const REFUSED: Facts = Facts::FOLDED.and(Facts::BLANK_BEFORE_COLON).and(Facts::CONTROL_IN_VALUE);
 
 /// A response that cannot be read as one message of RFC 9112, or is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +112,7 @@ impl Response {
         }
         let mut facts = Facts::NONE;
         let length = self.fields.read(bytes, STATUS + found + 1, MAX_FIELDS, &mut facts)?;
-        if facts.has(REFUSED) { Err(BadHead::Malformed) } else { Ok(length) }
+        if facts.has(Facts::REFUSED_LINES) { Err(BadHead::Malformed) } else { Ok(length) }
     }
 
     /// How the body of this answer to a request of this method ends. Lengths that agree become one
@@ -148,32 +145,14 @@ impl Response {
         Ok(Rest { framing, keep_alive: is_certain && self.keeps_alive() })
     }
 
-    /// The one length all of Content-Length agrees on. Several become one line, without the zeros in front
-    /// that some take for the mark of an octal number.
+    /// The one length all of Content-Length agrees on.
     fn one_length(&mut self) -> Result<Option<u64>, BadResponse> {
         if !self.fields.has(Name::ContentLength) {
             return Ok(None);
         }
-        if !self.fields.is_repeated(Name::ContentLength)
-            && let Some(text @ (b"0" | [b'1'..=b'9', ..])) = self.fields.get(Name::ContentLength)
-            && let Some(length) = number(text)
-        {
-            return Ok(Some(length));
-        }
-        let mut length = None;
-        for line in self.fields.all(Name::ContentLength) {
-            for text in line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-                let said = number(text).ok_or(BadResponse)?;
-                if length.is_some_and(|length| length != said) {
-                    return Err(BadResponse);
-                }
-                length = Some(said);
-            }
-        }
-        if let Some(length) = length {
-            self.fields.set(Name::ContentLength, itoa::Buffer::new().format(length).as_bytes());
-        }
-        Ok(length)
+        let length = value::agreed_length(&self.fields).ok_or(BadResponse)?;
+        value::write_length_once(&mut self.fields, length);
+        Ok(Some(length))
     }
 
     fn keeps_alive(&self) -> bool {
@@ -204,7 +183,7 @@ pub(super) fn persists(fields: &Fields, is_new: bool) -> bool {
     if is_keep_alive(fields) {
         return true;
     }
-    let says = |option: &[u8]| list_has(fields.all(Name::Connection), option);
+    let says = |option: &[u8]| value::list_has(fields.all(Name::Connection), option);
     !says(b"close") && (is_new || says(b"keep-alive"))
 }
 
@@ -214,25 +193,6 @@ pub fn is_keep_alive(fields: &Fields) -> bool {
         && fields
             .get(Name::Connection)
             .is_some_and(|said| said == b"keep-alive" || said.eq_ignore_ascii_case(b"keep-alive"))
-}
-
-/// Digits alone: `str::parse` takes a sign.
-pub fn number(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    text.iter().try_fold(0_u64, |number, byte| {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-        number.checked_mul(10)?.checked_add(u64::from(digit))
-    })
-}
-
-/// Whether comma-separated lists, one a line, have this member in any case.
-pub fn list_has<'l>(mut lines: impl Iterator<Item = &'l [u8]>, member: &[u8]) -> bool {
-    lines.any(|line| {
-        let members = line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-        members.into_iter().any(|said| said.eq_ignore_ascii_case(member))
-    })
 }
 
 impl fmt::Debug for Response {

@@ -31,7 +31,7 @@ static TOKEN: [bool; 256] = {
 
 /// The index of the first byte at or behind `from` that is of no token; the length where all are.
 #[inline]
-pub(super) fn token_end(bytes: &[u8], from: usize) -> usize {
+pub fn token_end(bytes: &[u8], from: usize) -> usize {
     let rest = bytes.get(from..).unwrap_or_default();
     let length = rest.iter().position(|&byte| !TOKEN[usize::from(byte)]);
     from + length.unwrap_or(rest.len())

@@ -6,6 +6,7 @@ pub mod http2;
 pub mod listen;
 pub mod pool;
 pub mod proxy_protocol;
+pub mod read_size;
 pub mod shortage;
 pub mod stream;
 pub mod target_stream;

@@ -2,6 +2,7 @@
 //! under way, bytes out. The connection's loop and the upload under way share it, within one task.
 
 use crate::http1::decode::{Decoder, Framing, From};
+use crate::net::read_size::ReadSize;
 use crate::net::stream::{IoCounters, Stream};
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
@@ -12,10 +13,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes read at once of a body: doubled as long as reads come back full. A slow target makes us hold
-/// one such read for a client.
-const FIRST_READ: usize = 16 * 1_024;
-const MAX_READ: usize = 256 * 1_024;
 /// Bytes of further requests that are read while one is under way. More stay in the kernel, and then
 /// the client's end is not noticed before its answer is sent.
 const MAX_AHEAD: usize = 16 * 1_024;
@@ -48,7 +45,7 @@ pub struct ClientIo {
     /// Read and not used.
     input: RefCell<Bytes>,
     room: RefCell<BytesMut>,
-    next_read: Cell<usize>,
+    next_read: Cell<ReadSize>,
     decoder: RefCell<Decoder>,
     /// How much of [`CONTINUE`] is still to be sent before the body is read.
     continue_left: Cell<usize>,
@@ -66,7 +63,7 @@ impl ClientIo {
             stream: RefCell::new(Some(stream)),
             input: RefCell::new(first.into()),
             room: RefCell::default(),
-            next_read: Cell::new(FIRST_READ),
+            next_read: Cell::default(),
             decoder: RefCell::new(Decoder::new(Framing::Length(0), From::Target)),
             continue_left: Cell::new(0),
             at_end: Cell::new(false),
@@ -81,7 +78,7 @@ impl ClientIo {
         let has_begun = !self.input.borrow().is_empty();
         let awaits = awaits_continue && framing != Framing::Length(0) && !has_begun;
         self.continue_left.set(if awaits { CONTINUE.len() } else { 0 });
-        self.next_read.set(FIRST_READ);
+        self.next_read.set(ReadSize::default());
     }
 
     /// Whether the whole of the request was read.
@@ -150,7 +147,7 @@ impl ClientIo {
     fn poll_fill(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut room = self.room.borrow_mut();
         let next = self.next_read.get();
-        room.reserve(next);
+        room.reserve(next.get());
         let count = {
             let mut stream = self.stream.borrow_mut();
             let Some(stream) = &mut *stream else { return Poll::Ready(Ok(0)) };
@@ -158,11 +155,7 @@ impl ClientIo {
         };
         self.io.add_read(count);
         self.at_end.set(count == 0);
-        if count >= next {
-            self.next_read.set((next * 2).min(MAX_READ));
-        } else if count < next / 2 {
-            self.next_read.set((next / 2).max(FIRST_READ));
-        }
+        self.next_read.set(next.after(count));
         *self.input.borrow_mut() = room.split().freeze();
         Poll::Ready(Ok(count))
     }

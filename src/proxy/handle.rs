@@ -25,6 +25,7 @@ use crate::decide::candidates::Tried;
 use crate::decide::verdict::Verdict;
 use crate::decide::{self, Keeps, Outcome, Placement};
 use crate::http1::name::Name;
+use crate::http1::value::content_length;
 use crate::model::live::{Drain, Health};
 use crate::model::places::InFlight;
 use crate::model::snapshot::{Group, Snapshot, Target};
@@ -33,7 +34,6 @@ use crate::net::timer;
 use crate::policy::headers::admission::Seen;
 use crate::policy::headers::connection_auth;
 use crate::policy::headers::desync::Treatment;
-use crate::policy::headers::head;
 use crate::policy::headers::response::Origin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -182,7 +182,7 @@ fn decide_on(
     if !fits || (is_tunnel && protocol.is_http2()) {
         return Err(Failure::ProtocolMismatch);
     }
-    let length = head::content_length(&request.fields);
+    let length = content_length(&request.fields);
     if listener.limits.body_bytes.is_some_and(|limit| length.is_some_and(|length| length > limit)) {
         return Err(Failure::BodyTooLarge);
     }

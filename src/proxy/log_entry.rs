@@ -160,9 +160,8 @@ impl LogEntry {
         record.connection =
             (format == AccessFormat::Alb).then(|| info.trace_id(|| worker.random()));
         (record.received_bytes, record.sent_bytes) = traffic;
-        // Of a head that could not be read the target may be missing.
-        let uri = request.origin_form();
-        record.target_uri = if request.target().is_empty() { b"-" } else { uri.as_bytes() };
+        let target = request.logged_target();
+        record.target_uri = &target;
         let host = request.authority().map(str::as_bytes);
         record.host = host.or_else(|| request.fields.received(Name::Host)).unwrap_or_default();
         record.user_agent = cut(request.fields.received(Name::UserAgent));

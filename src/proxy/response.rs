@@ -24,6 +24,7 @@ use crate::policy::affinity::Lifetime;
 use crate::policy::affinity::app_cookie;
 use crate::policy::affinity::cookie::Ending;
 use crate::policy::headers::hop_by_hop;
+use crate::policy::headers::names::{SAID_TO_CLIENTS, begins_with};
 use crate::policy::headers::response::Origin;
 use crate::policy::headers::shared_cache::{self, SharedCache};
 use http::{Method, StatusCode, Version};
@@ -104,17 +105,12 @@ pub(super) fn answer(
 }
 
 fn remove_our_names(fields: &mut Fields) {
-    let ours = |name: &[u8]| {
-        name.first().is_some_and(|first| first.eq_ignore_ascii_case(&b'x'))
-            && name.get(..OURS.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(OURS))
-    };
-    if fields.iter().any(|(known, name, _)| known == Name::Other && ours(name)) {
+    let ours =
+        |name: &[u8]| matches!(name, [b'x' | b'X', ..]) && begins_with(name, SAID_TO_CLIENTS);
+    if fields.unknown_names().any(ours) {
         fields.retain(|_, name, _| !ours(name));
     }
 }
-
-/// Names that the balancer alone says to clients begin so.
-const OURS: &[u8] = b"x-stayput-";
 
 /// What is known of an answer besides its fields.
 struct Answered<'a> {

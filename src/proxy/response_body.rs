@@ -97,6 +97,12 @@ impl ResponseBody {
         }
     }
 
+    /// The same; ready once nothing of the request is left.
+    pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_sending(cx);
+        if self.is_sending() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
     /// Gives the target's connection back, all of the answer having been taken.
     pub fn give_back(self, exchange: &Exchange) {
         // A stream ends by itself.

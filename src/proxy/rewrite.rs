@@ -19,7 +19,7 @@ pub(super) fn redirect(
     authority: &Authority<'_>,
     identity: &ClientIdentity,
 ) -> Result<Page, Failure> {
-    // HTTP/1.0 may come without Host (RFC 9112 section 3.3); then the client meant whom it reached.
+    // HTTP/1.0 may come without Host (RFC 9112 section 3.3); then the client meant the address it reached.
     let local = exchange.info().ends().destination;
     let (named, port) = match authority.text {
         Some(_) => (None, authority.port()),

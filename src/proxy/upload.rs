@@ -4,7 +4,7 @@ use super::client_io::Fault;
 use super::deadline::Deadline;
 use super::failure::Failure;
 use super::recv_body::ClientBody;
-use crate::http1::response::list_has;
+use crate::http1::value::list_has;
 use crate::observe::counters::Counters;
 use crate::policy::headers::hop_by_hop;
 use bytes::Bytes;
@@ -60,22 +60,11 @@ impl Trailers {
         let Self::Named(named) = self else { return frame };
         match frame.into_trailers() {
             Err(frame) => frame,
-            Ok(trailers) => {
-                let is_named = |name: &HeaderName| {
+            Ok(mut trailers) => {
+                remove_unless(&mut trailers, |name| {
                     list_has(std::iter::once(&**named), name.as_str().as_bytes())
-                };
-                let kept = trailers.into_iter().fold(
-                    (HeaderMap::new(), None),
-                    |(mut kept, last): (HeaderMap, Option<HeaderName>), (name, value)| {
-                        // The name comes with the first of several values.
-                        let name = name.or(last);
-                        if let Some(name) = name.as_ref().filter(|name| is_named(name)) {
-                            kept.append(name.clone(), value);
-                        }
-                        (kept, name)
-                    },
-                );
-                Frame::trailers(kept.0)
+                });
+                Frame::trailers(trailers)
             }
         }
     }
@@ -192,12 +181,17 @@ impl Body for RequestBody {
 pub(super) fn without_forbidden_trailers(frame: Frame<Bytes>, counters: &Counters) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
-            let forbidden: Vec<HeaderName> =
-                trailers.keys().filter(|name| !hop_by_hop::may_be_trailer(name)).cloned().collect();
-            forbidden.iter().for_each(|name| drop(trailers.remove(name)));
-            counters.trailers_dropped.add(forbidden.len() as u64);
+            let removed = remove_unless(&mut trailers, hop_by_hop::may_be_trailer);
+            counters.trailers_dropped.add(removed as u64);
             Frame::trailers(trailers)
         }
         Err(frame) => frame,
     }
+}
+
+/// Removes the fields whose names are not to be kept; how many names these are.
+fn remove_unless(trailers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> usize {
+    let removed: Vec<HeaderName> = trailers.keys().filter(|name| !keep(name)).cloned().collect();
+    removed.iter().for_each(|name| drop(trailers.remove(name)));
+    removed.len()
 }

@@ -6,6 +6,7 @@
 
 pub mod send;
 
+use super::read_size::ReadSize;
 use super::target_stream::TargetStream;
 use crate::http1::decode::{Decoder, Framing, From, Malformed};
 use crate::http1::response::{BadResponse, Response};
@@ -22,10 +23,6 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// Bytes of interim answers a target may send before its final head.
 const MAX_INTERIM: usize = 1_024 * 1_024;
-/// Bytes read at once of a body: doubled as long as reads come back full. What a slow client can
-/// make us hold is one such read, and what is queued of the one before.
-const MIN_READ: usize = 16 * 1_024;
-const MAX_READ: usize = 256 * 1_024;
 /// Bytes of a request that a target takes in one read: what is longer may wait in the sockets on the way.
 const MAX_SHORT_BODY: u64 = 64 * 1_024;
 
@@ -76,7 +73,7 @@ pub struct Connection<B> {
     /// Read and not yet taken.
     input: Bytes,
     room: BytesMut,
-    next_read: usize,
+    next_read: ReadSize,
     keep_alive: bool,
     /// Whether a request had a body since the connection was last known to be quiet.
     had_body: bool,
@@ -102,7 +99,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             decoder: Decoder::new(Framing::Length(0), From::Target),
             input: Bytes::new(),
             room: BytesMut::new(),
-            next_read: MIN_READ,
+            next_read: ReadSize::default(),
             keep_alive: true,
             had_body: false,
             had_long_body: false,
@@ -154,7 +151,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
     pub fn begin(&mut self, outbound: Option<Outbound<B>>) {
         self.had_body |= outbound.is_some();
         self.sending.begin(outbound);
-        self.next_read = MIN_READ;
+        self.next_read = ReadSize::default();
     }
 
     /// Sends, and waits for a head, which takes the place of what is in `response`. After an interim one
@@ -292,7 +289,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
                 Ok(None) if self.decoder.is_done() => return Poll::Ready(None),
                 Ok(None) => {}
             }
-            self.room.reserve(self.next_read);
+            self.room.reserve(self.next_read.get());
             let read = ready!(pin!(self.stream.read_buf(&mut self.room)).poll(cx));
             match read {
                 Err(_) => return Poll::Ready(Some(Err(BrokenOff))),
@@ -303,12 +300,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
                     return Poll::Ready(closed.err().map(Err));
                 }
                 Ok(count) => {
-                    if count >= self.next_read {
-                        self.next_read = (self.next_read * 2).min(MAX_READ);
-                    } else if count < self.next_read / 2 {
-                        // What is read next to a piece still queued needs another block.
-                        self.next_read = (self.next_read / 2).max(MIN_READ);
-                    }
+                    self.next_read = self.next_read.after(count);
                     self.input = self.room.split().freeze();
                 }
             }

@@ -210,7 +210,7 @@ impl Connections {
             };
             let first = self.line.borrow_mut().pop_front();
             if let Some(first) = first {
-                // A place dropped where nobody hears of it serves the next.
+                // A place dropped where it is not awaited serves the next.
                 let _ = first.outcome.send(outcome);
             }
             self.stop_asking();

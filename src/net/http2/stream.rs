@@ -4,8 +4,8 @@ use super::Connection;
 use super::connections::Connections;
 use super::send::{Broken, Sending};
 use crate::http1::response::Response;
+use crate::http1::value::content_length;
 use crate::net::http1::{BrokenOff, Trouble};
-use crate::policy::headers::head::content_length;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
@@ -39,7 +39,7 @@ pub struct Place {
 pub struct Turn(pub(super) u64);
 
 impl Place {
-    /// Takes room, if the connection has some. Whoever waits for room at `home` gets it afterwards. Where
+    /// Takes room, if the connection has some. A request that waits for room at `home` gets it afterwards. Where
     /// `is_private`, no other place is given there from now on, and none may have been given whose
     /// stream has yet to begin: it would come to an authenticated connection.
     pub(super) fn take(

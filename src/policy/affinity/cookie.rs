@@ -178,20 +178,6 @@ impl SetCookieTemplate {
         }
     }
 
-    /// The value of the main line.
-    pub fn line(&self, token: &str, ending: Option<Ending<'_>>) -> Vec<u8> {
-        let mut line = Vec::new();
-        self.write(&mut line, token.as_bytes(), ending);
-        line
-    }
-
-    /// The value of the CORS twin's line, which follows the main one.
-    pub fn twin_line(&self, token: &str, ending: Option<Ending<'_>>) -> Vec<u8> {
-        let mut line = Vec::new();
-        self.write_twin(&mut line, token.as_bytes(), ending);
-        line
-    }
-
     /// Appends the value of the main line.
     pub fn write(&self, line: &mut Vec<u8>, token: &[u8], ending: Option<Ending<'_>>) {
         self.main.write(line, token, ending);

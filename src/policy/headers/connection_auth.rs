@@ -2,8 +2,9 @@
 //! proved holds for whatever follows on the connection (RFC 4559 section 6). A target's connection
 //! over which this happened must serve no other client.
 
-use crate::http1::fields::{Fields, NameSet};
-use crate::http1::name::Name;
+use crate::http1::fields::Fields;
+use crate::http1::name::{Name, NameSet};
+use crate::http1::scan;
 
 /// The schemes that are of the connection.
 const SCHEMES: [&[u8]; 2] = [b"ntlm", b"negotiate"];
@@ -25,7 +26,7 @@ pub fn is_in_request(fields: &Fields) -> bool {
 
 fn authenticates_the_connection(credentials: &[u8]) -> bool {
     let value = credentials.trim_ascii_start();
-    let end = value.iter().position(|byte| !is_token(*byte)).unwrap_or(value.len());
+    let end = scan::token_end(value, 0);
     is_scheme(&value[..end])
 }
 
@@ -49,10 +50,6 @@ fn has_token(challenge: &[u8]) -> bool {
 
 fn is_scheme(word: &[u8]) -> bool {
     SCHEMES.iter().any(|scheme| scheme.eq_ignore_ascii_case(word))
-}
-
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use crate::http1::facts::Facts;
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 use crate::http1::request::{BadHead, Request};
-use crate::http1::response::number;
 use crate::http1::scan::is_token;
+use crate::http1::value::number;
 use http::{Method, Version};
 
 /// `desync_mitigation`

@@ -3,8 +3,9 @@
 use super::head::Refusal;
 use super::names::{Names, OF_THE_WAY, is_ours, is_suspicious, is_valid};
 use crate::ground::cidr::AddressSet;
-use crate::http1::fields::{Fields, NameSet};
-use crate::http1::name::Name;
+use crate::http1::fields::Fields;
+use crate::http1::name::{Name, NameSet};
+use crate::http1::value::members;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -45,8 +46,7 @@ pub fn client_address(peer: IpAddr, trusted: &AddressSet, fields: &Fields) -> Ip
 /// Bytes, not text: an entry that is none must not take the line with it on which a proxy has added
 /// who sent it.
 fn entries(fields: &Fields) -> impl DoubleEndedIterator<Item = &[u8]> {
-    let lines = fields.all(Name::XForwardedFor);
-    lines.flat_map(|line| line.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
+    members(fields.all(Name::XForwardedFor))
 }
 
 /// Whether so many proxies have passed the request on that it goes round in circles.

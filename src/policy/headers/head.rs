@@ -7,8 +7,8 @@ use crate::http1::facts::Facts;
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 use crate::http1::request::Request;
-use crate::http1::response::number;
 use crate::http1::target::Form;
+use crate::http1::value::{agreed_length, content_length, members, write_length_once};
 use http::{Method, Version};
 
 /// Why a head is refused. Each becomes a status code in one place, the proxy's table of failures.
@@ -121,7 +121,7 @@ pub fn check(request: &Request, names: Names) -> Result<Authority<'_>, Refusal> 
         check_codings(request)?;
     }
     if names.content_length {
-        check_length(&request.fields)?;
+        agreed_length(&request.fields).ok_or(Refusal::ContentLength)?;
     }
     if names.of_the_hop
         && let Some(expect) = request.fields.get(Name::Expect)
@@ -225,17 +225,15 @@ fn check_codings(request: &Request) -> Result<(), Refusal> {
         return Err(Refusal::TransferEncoding);
     }
     let (mut chunked, mut foreign, mut last) = (0, false, false);
-    for line in request.fields.all(Name::TransferEncoding) {
-        for coding in line.split(|&byte| byte == b',').map(trim) {
-            let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
-            if coding.is_empty() || !coding.iter().all(token) {
-                return Err(Refusal::TransferEncoding);
-            }
-            last = coding.eq_ignore_ascii_case(b"chunked");
-            match last {
-                true => chunked += 1,
-                false => foreign = true,
-            }
+    for coding in members(request.fields.all(Name::TransferEncoding)) {
+        let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+        if coding.is_empty() || !coding.iter().all(token) {
+            return Err(Refusal::TransferEncoding);
+        }
+        last = coding.eq_ignore_ascii_case(b"chunked");
+        match last {
+            true => chunked += 1,
+            false => foreign = true,
         }
     }
     match (chunked, foreign) {
@@ -246,49 +244,13 @@ fn check_codings(request: &Request) -> Result<(), Refusal> {
     }
 }
 
-/// The value of a list's member without the blanks around it (RFC 9110 section 5.6.3).
-fn trim(member: &[u8]) -> &[u8] {
-    let blank = |byte: &u8| !matches!(byte, b' ' | b'\t');
-    let from = member.iter().position(blank).unwrap_or(member.len());
-    let to = member.iter().rposition(blank).map_or(from, |last| last + 1);
-    &member[from..to]
-}
-
-/// Lengths that are all the same number: where they differ, or one is no number, there is no one
-/// end of the message (RFC 9110 section 8.6).
-fn check_length(fields: &Fields) -> Result<(), Refusal> {
-    let lines = fields.all(Name::ContentLength);
-    let mut lengths = lines.flat_map(|line| line.split(|&byte| byte == b',')).map(trim).map(number);
-    let first = lengths.next().flatten().ok_or(Refusal::ContentLength)?;
-    match lengths.all(|length| length == Some(first)) {
-        true => Ok(()),
-        false => Err(Refusal::ContentLength),
-    }
-}
-
-/// The length a checked request announced, if it did.
-pub fn content_length(fields: &Fields) -> Option<u64> {
-    let line = fields.get(Name::ContentLength)?;
-    number(trim(line.split(|&byte| byte == b',').next()?))
-}
-
-/// Leaves of a checked request's lengths one, written without zeros before it, which some servers
-/// take for the mark of an octal number; none beside Transfer-Encoding, which counts alone (RFC 9112
-/// section 6.3).
+/// Leaves of a checked request's lengths one; none beside Transfer-Encoding, which counts alone (RFC
+/// 9112 section 6.3).
 pub fn canonical_length(fields: &mut Fields) {
-    let Some(line) = fields.get(Name::ContentLength) else { return };
     if fields.has(Name::TransferEncoding) {
-        return fields.remove(Name::ContentLength);
-    }
-    let is_canonical = match line {
-        [b'0'] => true,
-        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    if (!is_canonical || fields.is_repeated(Name::ContentLength))
-        && let Some(length) = content_length(fields)
-    {
-        fields.set(Name::ContentLength, itoa::Buffer::new().format(length).as_bytes());
+        fields.remove(Name::ContentLength);
+    } else if let Some(length) = content_length(fields) {
+        write_length_once(fields, length);
     }
 }
 

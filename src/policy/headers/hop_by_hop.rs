@@ -1,11 +1,12 @@
 //! What must not cross the hop, over all repeated lines (RFC 9110 section 7.6.1).
 
-use super::connection_auth::is_token;
-use super::head::{self, Refusal};
-use super::names::Names;
-use crate::http1::fields::{Fields, NameSet};
-use crate::http1::name::Name;
-use crate::http1::response::{is_keep_alive, list_has};
+use super::head::Refusal;
+use super::names::{Names, OF_THE_HOP, begins_with};
+use crate::http1::fields::Fields;
+use crate::http1::name::{Name, NameSet};
+use crate::http1::response::is_keep_alive;
+use crate::http1::scan;
+use crate::http1::value::{self, list_has};
 use http::HeaderName;
 
 /// Fields that belong to one connection whether or not Connection names them.
@@ -16,18 +17,6 @@ const ALWAYS: [Name; 5] = [
     Name::Upgrade,
     Name::Http2Settings,
 ];
-
-/// Fields for which an answer is looked at.
-const OF_THE_HOP: NameSet = NameSet::of(&[
-    Name::Connection,
-    Name::Te,
-    Name::Trailer,
-    Name::KeepAlive,
-    Name::ProxyConnection,
-    Name::TransferEncoding,
-    Name::Upgrade,
-    Name::Http2Settings,
-]);
 
 /// Fields that a response keeps though its Connection names them.
 const KEPT_IN_RESPONSE: NameSet =
@@ -71,7 +60,7 @@ pub fn strip_request(fields: &mut Fields, names: Names) -> Result<Hop, Refusal> 
     // A body would have to be over before the first byte of the other protocol (RFC 9110 section
     // 7.8), and no handshake of WebSocket has one: such a request is a plain one.
     let is_bodiless = |fields: &Fields| {
-        !names.transfer_encoding && head::content_length(fields).is_none_or(|length| length == 0)
+        !names.transfer_encoding && value::content_length(fields).is_none_or(|length| length == 0)
     };
     hop.websocket = upgrades && asks_for_websocket(fields) && is_bodiless(fields);
     hop.takes_trailers = list_has(fields.all(Name::Te), b"trailers");
@@ -110,13 +99,12 @@ fn strip_always(fields: &mut Fields) {
 
 /// The options of Connection that may be names.
 fn options(fields: &Fields) -> impl Iterator<Item = &[u8]> {
-    members(fields.all(Name::Connection)).filter(|option| option.iter().copied().all(is_token))
+    members(fields.all(Name::Connection)).filter(|option| scan::is_token(option))
 }
 
 /// Members of comma-separated lists, one a line; none is empty.
-fn members<'f>(lines: impl Iterator<Item = &'f [u8]>) -> impl Iterator<Item = &'f [u8]> {
-    let members = lines.flat_map(|line| line.split(|&byte| byte == b','));
-    members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+fn members<'f>(lines: impl DoubleEndedIterator<Item = &'f [u8]>) -> impl Iterator<Item = &'f [u8]> {
+    value::members(lines).filter(|member| !member.is_empty())
 }
 
 /// Removes the fields that Connection names, less those of `kept`, and Connection itself.
@@ -137,9 +125,6 @@ fn remove_named_by_connection(fields: &mut Fields, kept: NameSet) {
 
 /// Fields that a Connection header must not take away.
 fn is_end_to_end(name: Name, sent: &[u8]) -> bool {
-    let begins_with = |prefix: &[u8]| {
-        sent.get(..prefix.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(prefix))
-    };
     match name {
         Name::Host
         | Name::ContentLength
@@ -147,7 +132,9 @@ fn is_end_to_end(name: Name, sent: &[u8]) -> bool {
         | Name::SetCookie
         | Name::Authorization
         | Name::Forwarded => true,
-        _ => [&b"x-forwarded-"[..], b"x-stayput-", b"x-amzn-"].into_iter().any(begins_with),
+        _ => {
+            ["x-forwarded-", "x-stayput-", "x-amzn-"].iter().any(|prefix| begins_with(sent, prefix))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! lengths that do not fit; what it lets through is refused here.
 
 use super::head::Refusal;
-use crate::http1::fields::{Fields, NameSet};
+use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 use crate::http1::request::Request;
 use data_encoding::BASE64;
@@ -170,21 +170,11 @@ const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Takes out of an answer what HTTP/2 says in frames (RFC 9113 section 8.2.2), and of one that opens
 /// a WebSocket what only HTTP/1.1 says (RFC 8441 section 5).
 pub fn strip_answer(fields: &mut Fields) {
-    if fields.has_any(OF_HTTP1) {
-        for name in
-            [Name::Connection, Name::TransferEncoding, Name::Upgrade, Name::SecWebSocketAccept]
-        {
-            fields.remove(name);
-        }
+    for name in [Name::Connection, Name::TransferEncoding, Name::Upgrade, Name::SecWebSocketAccept]
+    {
+        fields.remove(name);
     }
 }
-
-const OF_HTTP1: NameSet = NameSet::of(&[
-    Name::Connection,
-    Name::TransferEncoding,
-    Name::Upgrade,
-    Name::SecWebSocketAccept,
-]);
 
 /// Adds fields to the library's map; bytes of names and values. One that is none there is left out.
 pub fn add_to_map(fields: &Fields, map: &mut HeaderMap) -> usize {

@@ -1,8 +1,8 @@
 //! Facts that the names of a request's fields tell: a few bit tests for the known names, and one walk
 //! over the names without a number.
 
-use crate::http1::fields::{Fields, NameSet};
-use crate::http1::name::Name;
+use crate::http1::fields::Fields;
+use crate::http1::name::{Name, NameSet};
 
 /// What is among a request's names, as it was received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,11 +76,17 @@ pub(super) fn belongs_to_the_hop(name: &str) -> bool {
 /// Names only the balancer says, in any case.
 pub fn is_ours(name: impl AsRef<[u8]>) -> bool {
     let name = name.as_ref();
-    let begins_with = |prefix: &&[u8]| {
-        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-    };
-    let prefixes: [&[u8]; 3] = [b"x-stayput-", b"x-amzn-mtls-", b"x-amzn-tls-"];
-    matches!(name, [b'x' | b'X', b'-', ..]) && prefixes.iter().any(begins_with)
+    let prefixes = [SAID_TO_CLIENTS, "x-amzn-mtls-", "x-amzn-tls-"];
+    matches!(name, [b'x' | b'X', b'-', ..])
+        && prefixes.iter().any(|prefix| begins_with(name, prefix))
+}
+
+/// Names that the balancer alone says to clients begin so.
+pub const SAID_TO_CLIENTS: &str = "x-stayput-";
+
+/// Whether a name begins so, in any case.
+pub fn begins_with(name: &[u8], prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
 }
 
 /// Whether a name is one ALB takes for valid: `[-A-Za-z0-9]+` (AWS, "Application Load Balancers",

@@ -1,8 +1,8 @@
 //! Whether a shared cache may keep an answer, and the pin we write into it with it (RFC 9111). Values
 //! in, an opinion out; what is done about it is decided where cookies are written.
 
-use crate::http1::fields::{Fields, NameSet};
-use crate::http1::name::Name;
+use crate::http1::fields::Fields;
+use crate::http1::name::{Name, NameSet};
 use crate::policy::affinity::cookie_date;
 use http::{Method, StatusCode};
 

@@ -140,11 +140,7 @@ pub(super) async fn serve(opened: Opened) {
             if let Some(_place) = worker.linger() {
                 // The target goes on reading what the client goes on sending.
                 deadline.linger(worker.now().monotonic);
-                let upload = poll_fn(|cx| {
-                    body.poll_sending(cx);
-                    if body.is_sending() { Poll::Pending } else { Poll::Ready(()) }
-                });
-                let _ = race(&*deadline, upload).await;
+                let _ = race(&*deadline, poll_fn(|cx| body.poll_sent(cx))).await;
             }
         }
         Some(body) => {
@@ -220,7 +216,7 @@ fn begin_websocket(
 
 /// Reads on for a moment where the answer came before the request's end, as over HTTP/1.1: what is on
 /// its way to a stream that was reset looks like a client's mistake, of which each connection
-/// has few. Then the client is told that nobody listens (RFC 9113 section 8.1), by letting go.
+/// has few. Then the client is told that no more is read (RFC 9113 section 8.1), by letting go.
 async fn drain(mut body: RecvStream) {
     let mut left = MAX_DRAINED;
     let read = poll_fn(|cx| {
@@ -275,8 +271,7 @@ async fn answer(
     let says_length =
         own && !wants_no_body && !is_bodiless && !head.fields.has(Name::ContentLength);
     if says_length && let Some(length) = body.left() {
-        let mut digits = itoa::Buffer::new();
-        head.fields.append(Name::ContentLength, digits.format(length).as_bytes());
+        head.fields.set_length(length);
     }
     let is_all = wants_no_body || is_bodiless || body.is_done();
     let (head, sent) = to_library(head, &worker);

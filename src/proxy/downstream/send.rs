@@ -4,7 +4,8 @@
 use crate::http1::encode;
 use crate::http1::name::Name;
 use crate::http1::request::Request;
-use crate::http1::response::{Response, is_bodiless, list_has};
+use crate::http1::response::{Response, is_bodiless};
+use crate::http1::value::list_has;
 use crate::observe::counters::Counters;
 use crate::proxy::client_io::ClientIo;
 use crate::proxy::deadline::{Deadline, Expires, race};
@@ -163,14 +164,10 @@ fn mode(head: &mut Response, body: &ResponseBody, terms: Terms) -> Mode {
     let is_bodiless = is_bodiless(head.status);
     let left = body.left();
     let own = matches!(body, ResponseBody::Own(_));
-    let mut write_length = |length: u64| {
-        let mut digits = itoa::Buffer::new();
-        head.fields.append(Name::ContentLength, digits.format(length).as_bytes());
-    };
     if terms.wants_no_body || is_bodiless {
         // A page's length is known; of a target's body it is what the target says.
         if let (true, false, false, Some(length)) = (own, is_bodiless, has_length, left) {
-            write_length(length);
+            head.fields.set_length(length);
         }
         return Mode::Nothing;
     }
@@ -178,7 +175,7 @@ fn mode(head: &mut Response, body: &ResponseBody, terms: Terms) -> Mode {
         return Mode::Length;
     }
     if let Some(length) = left {
-        write_length(length);
+        head.fields.set_length(length);
         return Mode::Length;
     }
     if terms.is_old {
@@ -355,8 +352,7 @@ pub(super) async fn end_and_upload(
     let mut ended = false;
     let upload = poll_fn(|cx| {
         ended = ended || client.poll_shutdown(cx).is_ready();
-        body.poll_sending(cx);
-        if body.is_sending() { Poll::Pending } else { Poll::Ready(()) }
+        body.poll_sent(cx)
     });
     let _ = race(deadline, upload).await;
 }

@@ -97,8 +97,9 @@ const DEFAULTS: Attributes<'_> = Attributes {
 fn written(attributes: Attributes<'_>, max_age: Option<u64>) -> [String; 2] {
     let template = SetCookieTemplate::new(attributes);
     let ending = max_age.map(|max_age| Ending { date: DATE, max_age });
-    let main = template.line("tok-en_1", ending);
-    let twin = template.twin_line("tok-en_1", ending);
+    let (mut main, mut twin) = (Vec::new(), Vec::new());
+    template.write(&mut main, b"tok-en_1", ending);
+    template.write_twin(&mut twin, b"tok-en_1", ending);
     [main, twin].map(|line| String::from_utf8(line).unwrap())
 }
 
