@@ -62,6 +62,7 @@ fn a_window_that_opens_by_single_bytes_buys_no_time() {
             DATA => drops += read.payload.len(),
             _ => break read.error(),
         }
+        // The client is slow: that is the scene.
         std::thread::sleep(std::time::Duration::from_millis(5));
     };
     assert_eq!(end, CANCEL);
@@ -102,6 +103,7 @@ fn an_upload_that_stands_still_ends_and_pings_do_not_prolong_it() {
             break;
         }
         assert!(begun.elapsed().as_secs() < 10);
+        // The client pings now and then: that is the scene.
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     until("the target is free", || (origin.open() == 0).then_some(()));

@@ -269,6 +269,7 @@ fn a_header_that_is_not_whole_in_time_ends_the_connection() {
     let begun = Instant::now();
     let mut stream = TcpStream::connect(world.address()).unwrap();
     let sent = V1.iter().take_while(|byte| {
+        // A byte now and then: that is the scene.
         std::thread::sleep(Duration::from_millis(100));
         stream.write_all(&[**byte]).is_ok()
     });
