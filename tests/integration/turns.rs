@@ -30,6 +30,8 @@ fn run(text: &str) -> (tempfile::TempDir, Program) {
     let dir = tempfile::tempdir().unwrap();
     let head = "[runtime]\nworkers = 2\nstate_dir = \"state\"\n[log]\naccess = { to = \"off\" }\n";
     let program = Program::run(dir.path(), &format!("{head}{text}"));
+    // Until then a target whose first check has not ended may be passed over.
+    program.line(&["ready"]);
     (dir, program)
 }
 
