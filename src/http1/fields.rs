@@ -408,7 +408,6 @@ impl Fields {
     #[inline]
     pub(super) fn note_line(&mut self, name: Name, at: [usize; 5], is_plain: bool) {
         self.push(name, at, is_plain);
-        self.received = self.list.len();
     }
 
     /// Notes a line that is no field here and may be one elsewhere.

@@ -21,6 +21,7 @@ impl Fields {
         facts: &mut Facts,
     ) -> Result<Option<usize>, BadHead> {
         let end = self.note_lines(bytes, first, most, facts);
+        self.note_received();
         if let Ok(End::Whole(end, _) | End::Broken(end)) = end {
             self.take(&bytes[first..end]);
             if facts.has(Facts::FOLDED.and(Facts::CONTROL_IN_VALUE)) {
@@ -50,19 +51,13 @@ impl Fields {
         let mut at = first;
         let mut count = 0;
         loop {
-            let rest = bytes.get(at..).unwrap_or_default();
-            if let Some(line) = UsualLine::of(rest) {
-                let begins = place(at);
-                let UsualLine { name, name_end, value, value_end } = line;
-                let line = [0, name_end, value, value_end, value_end + 2];
-                self.note_line(name, line.map(|at| begins + at), true);
-                at += value_end + 2;
-                count += 1;
-                if count > most {
-                    return Err(BadHead::TooLarge);
-                }
-                continue;
+            let usual;
+            (at, usual) = self.note_usual(bytes, at, taken.wrapping_sub(first), most - count);
+            count += usual;
+            if count > most {
+                return Err(BadHead::TooLarge);
             }
+            let rest = bytes.get(at..).unwrap_or_default();
             match rest {
                 [b'\r', b'\n', ..] => return Ok(End::Whole(at, at + 2)),
                 [b'\n', ..] => {
@@ -82,6 +77,32 @@ impl Fields {
                 return Err(BadHead::TooLarge);
             }
         }
+    }
+
+    /// Notes the usual lines from `at` on, one more than `most` of them at most; where the first other line
+    /// begins, and how many there were. A line's place is where it begins and `shift`.
+    // Apart from the odd lines, so that all it looks at stays in registers.
+    #[inline(never)]
+    fn note_usual(
+        &mut self,
+        bytes: &[u8],
+        mut at: usize,
+        shift: usize,
+        most: usize,
+    ) -> (usize, usize) {
+        let mut count = 0;
+        while count <= most
+            && let Some(rest) = bytes.get(at..)
+            && let Some(line) = UsualLine::of(rest)
+        {
+            let UsualLine { name, name_end, value, value_end } = line;
+            let line = [0, name_end, value, value_end, value_end + 2];
+            let begins = at.wrapping_add(shift);
+            self.note_line(name, line.map(|at| begins + at), true);
+            at += value_end + 2;
+            count += 1;
+        }
+        (at, count)
     }
 
     /// A line that is none of the usual: odd bytes or blanks, a bare LF, a folded line, or not all
@@ -303,19 +324,18 @@ impl UsualLine {
         }
         let (sent, rest) = bytes.split_at_checked(scan::colon(bytes)?)?;
         let name = token_name(sent)?;
-        let begins = match rest {
-            [_, b' ', byte, ..] if !matches!(byte, b' ' | b'\t') => 2,
-            [_, byte, ..] if !matches!(byte, b' ' | b'\t') => 1,
-            // More blanks, or a tab, are not written on as they came.
-            _ => return None,
+        let (begins, text) = match rest {
+            [_, b' ', text @ ..] => (2, text),
+            [_, text @ ..] => (1, text),
+            [] => return None,
         };
-        let text = rest.get(begins..)?;
-        let (text, rest) = text.split_at_checked(scan::text_end(text))?;
-        // Text has no tab.
-        if text.last().is_none_or(|&last| last == b' ') || !rest.starts_with(b"\r\n") {
+        let length = scan::text_end(text);
+        let (text, rest) = text.split_at_checked(length)?;
+        // More blanks, or a tab, are not written on as they came; text has no tab.
+        let ([b'!'..=b'~', ..], [.., b'!'..=b'~'], [b'\r', b'\n', ..]) = (text, text, rest) else {
             return None;
-        }
+        };
         let value = sent.len() + begins;
-        Some(Self { name, name_end: sent.len(), value, value_end: value + text.len() })
+        Some(Self { name, name_end: sent.len(), value, value_end: value + length })
     }
 }

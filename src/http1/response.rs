@@ -150,6 +150,9 @@ impl Response {
         if !self.fields.has(Name::ContentLength) {
             return Ok(None);
         }
+        if let Some(length) = value::usual_length(&self.fields) {
+            return Ok(Some(length));
+        }
         let length = value::agreed_length(&self.fields).ok_or(BadResponse)?;
         value::write_length_once(&mut self.fields, length);
         Ok(Some(length))

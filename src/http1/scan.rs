@@ -49,10 +49,10 @@ const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
 #[inline]
 fn odd_bytes(word: u64, bound: u8) -> u64 {
     let below = word.wrapping_sub(ONES * u64::from(bound));
-    let deleted = word ^ (ONES * 0x7f);
-    // A byte borrows from the next only where it is below the bound itself, so the lowest mark, the
-    // only one that is used, is never wrong.
-    (below | word | deleted.wrapping_sub(ONES)) & TOPS
+    let above = word.wrapping_add(ONES);
+    // A byte borrows from the next, or carries into it, only where it is odd itself, so the lowest mark,
+    // the only one that is used, is never wrong.
+    (below | word | above) & TOPS
 }
 
 /// The index of the first byte that is below `bound`, 0x7f or above; the length where there is none.

@@ -40,13 +40,24 @@ pub fn content_length(fields: &Fields) -> Option<u64> {
     number(trim(line.split(|&byte| byte == b',').next()?))
 }
 
+/// The length of a message that says it once, in digits alone and without zeros before it.
+pub fn usual_length(fields: &Fields) -> Option<u64> {
+    let text = fields.get(Name::ContentLength)?;
+    let is_usual = matches!(text, [b'0'] | [b'1'..=b'9', ..])
+        && text.len() <= MAX_USUAL_DIGITS
+        && !fields.is_repeated(Name::ContentLength);
+    let add =
+        |sum: u64, digit: &u8| (digit.is_ascii_digit()).then(|| sum * 10 + u64::from(digit - b'0'));
+    if is_usual { text.iter().try_fold(0, add) } else { None }
+}
+
+/// Any number of so many digits is a `u64`.
+const MAX_USUAL_DIGITS: usize = 19;
+
 /// The number on which all lengths agree: where they differ, or one is no number, there is no one end
 /// of the message (RFC 9110 section 8.6).
 pub fn agreed_length(fields: &Fields) -> Option<u64> {
-    // Nearly all say it once.
-    if !fields.is_repeated(Name::ContentLength)
-        && let Some(length) = fields.get(Name::ContentLength).and_then(number)
-    {
+    if let Some(length) = usual_length(fields) {
         return Some(length);
     }
     let mut lengths = members(fields.all(Name::ContentLength)).map(number);
@@ -57,12 +68,7 @@ pub fn agreed_length(fields: &Fields) -> Option<u64> {
 /// Leaves of lengths that agree one, written without zeros before it, which some read as the mark of an
 /// octal number.
 pub fn write_length_once(fields: &mut Fields, length: u64) {
-    let is_canonical = match fields.get(Name::ContentLength) {
-        Some([b'0']) => true,
-        Some([b'1'..=b'9', rest @ ..]) => rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    if !is_canonical || fields.is_repeated(Name::ContentLength) {
+    if usual_length(fields).is_none() {
         fields.set_length(length);
     }
 }

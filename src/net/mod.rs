@@ -4,6 +4,7 @@ pub mod connect;
 pub mod http1;
 pub mod http2;
 pub mod listen;
+mod plain;
 pub mod pool;
 pub mod proxy_protocol;
 pub mod read_size;

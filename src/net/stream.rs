@@ -1,6 +1,7 @@
 //! A client's stream, and the counts of what goes over it: bytes either way, and that there was any.
 //! Over TLS they are those of HTTP, not of the records around it.
 
+use super::plain;
 use super::tls::acceptor::ServerStream;
 use crate::config::settings::Alpn;
 use bytes::Bytes;
@@ -69,6 +70,23 @@ impl Stream {
         }
     }
 
+    /// Reads into this room; 0 is the end.
+    #[inline]
+    pub fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Plain(socket) => plain::poll_read(socket, cx, room),
+            Stream::Tls(stream) => {
+                let mut buffer = ReadBuf::new(room);
+                ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
+        }
+    }
+
     /// Ready when there is something to read, the end or an error included.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let socket = match self {
@@ -108,7 +126,7 @@ impl AsyncWrite for Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Stream::Plain(socket) => plain::poll_write(socket, cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }

@@ -1,5 +1,6 @@
 //! The bytes to and from a target: plain, or over TLS.
 
+use super::plain;
 use super::tls::TlsStream;
 use socket2::SockRef;
 use std::io;
@@ -82,6 +83,21 @@ impl TargetStream {
         }
     }
 
+    /// Reads into this room; 0 is the end.
+    #[inline]
+    pub fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Self::Plain(stream) = self {
+            return plain::poll_read(stream, cx, room);
+        }
+        let mut buffer = ReadBuf::new(room);
+        ready!(Pin::new(self).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
     /// Says goodbye where the protocol has a word for it (RFC 8446 section 6.1), as far as the
     /// socket takes it at once. For a connection on which nothing is under way.
     pub fn close(mut self) {
@@ -126,7 +142,7 @@ impl AsyncWrite for TargetStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Plain(stream) => plain::poll_write(stream, cx, bytes),
             Self::Tls(stream) | Self::TlsTunnel(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }

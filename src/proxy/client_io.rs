@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
 /// Bytes of further requests that are read while one is under way. More stay in the kernel, and then
 /// the client's end is not noticed before its answer is sent.
@@ -116,11 +116,9 @@ impl ClientIo {
 
     /// Reads into this room; 0 is the end.
     pub fn poll_read(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(room);
         let mut stream = self.stream.borrow_mut();
         let Some(stream) = &mut *stream else { return Poll::Ready(Ok(0)) };
-        ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
-        let count = buffer.filled().len();
+        let count = ready!(stream.poll_read_into(cx, room))?;
         self.io.add_read(count);
         self.at_end.set(count == 0);
         Poll::Ready(Ok(count))

@@ -147,7 +147,7 @@ impl Conn {
     /// Whether the next answer must be the last: its life is over.
     pub fn is_old(&self, now: Moment) -> bool {
         let bound = self.timeouts.max_lifetime;
-        bound.is_some_and(|bound| now.since(self.info.accepted) >= bound)
+        bound.is_some_and(|bound| now.monotonic >= self.info.accepted.monotonic + bound)
     }
 
     /// Notes that the client was told to open no more streams.

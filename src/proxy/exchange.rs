@@ -47,6 +47,8 @@ pub struct Exchange {
 
 impl Exchange {
     /// Begins one with the head of a request.
+    // Inlined, so that it is made in the future it is kept in.
+    #[inline(always)]
     pub fn begin(
         worker: &Rc<WorkerCtx>,
         conn: &Rc<Conn>,

@@ -16,9 +16,9 @@ use http::{Method, StatusCode};
 use http_body::{Body, Frame};
 use send::{Outbound, Sending};
 use std::fmt;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Bytes of interim answers a target may send before its final head.
@@ -195,10 +195,9 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             waiting.partial = bytes;
         }
         loop {
-            let mut buffer = ReadBuf::new(scratch);
-            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
-            let came = buffer.filled();
-            if read.is_err() || came.is_empty() {
+            let count = ready!(self.stream.poll_read_into(cx, scratch)).unwrap_or(0);
+            let came = &scratch[..count];
+            if came.is_empty() {
                 let answer_began = waiting.interim > 0 || !waiting.partial.is_empty();
                 return Poll::Ready(Err(match answer_began {
                     true => Trouble::Malformed,
