@@ -57,8 +57,7 @@ impl Exchange {
     ) -> Self {
         let began = worker.now();
         deadline.enter(Phase::Waiting, began.monotonic, None);
-        let mut log = LogEntry::new(began, conn.info.ends().source.ip());
-        log.is_grpc = protocols::is_grpc(request.version, &request.fields);
+        let is_grpc = protocols::is_grpc(request.version, &request.fields);
         Self {
             worker: Rc::clone(worker),
             conn: Rc::clone(conn),
@@ -70,7 +69,7 @@ impl Exchange {
             closes_target: false,
             interim: None,
             request,
-            log,
+            log: LogEntry::new(began, conn.info.ends().source.ip(), is_grpc),
         }
     }
 

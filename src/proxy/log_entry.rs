@@ -75,7 +75,9 @@ pub struct LogEntry {
 
 impl LogEntry {
     /// Of an exchange that began at this moment.
-    pub fn new(began: Moment, address: IpAddr) -> Self {
+    // Inlined, so that it is made where it is kept.
+    #[inline(always)]
+    pub fn new(began: Moment, address: IpAddr, is_grpc: bool) -> Self {
         Self {
             began,
             address,
@@ -98,7 +100,7 @@ impl LogEntry {
             classification: None,
             set_cookie: None,
             is_tunnel: false,
-            is_grpc: false,
+            is_grpc,
             is_unread: false,
             is_complete: false,
         }

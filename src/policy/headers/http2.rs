@@ -115,7 +115,10 @@ pub fn fill<B>(head: &mut Request, request: &http::Request<B>) -> Measured {
                 }
             }
             Name::Other => head.fields.append_named(name.as_str(), value.as_bytes()),
-            known => head.fields.append(known, value.as_bytes()),
+            // The library's values have no CR, LF or NUL.
+            known => {
+                head.fields.append_with(known, |line| line.extend_from_slice(value.as_bytes()))
+            }
         }
     }
     head.fields.note_received();
@@ -179,6 +182,8 @@ pub fn strip_answer(fields: &mut Fields) {
 /// Adds fields to the library's map; bytes of names and values. One that is none there is left out.
 pub fn add_to_map(fields: &Fields, map: &mut HeaderMap) -> usize {
     let mut sent = 0;
+    // At once: a map that grows is made anew.
+    map.reserve(fields.len());
     for (name, text, value) in fields.iter() {
         let known = known(name).map_or_else(|| HeaderName::from_bytes(text), Ok);
         if let (Ok(name), Ok(value)) = (known, HeaderValue::from_bytes(value)) {
