@@ -5,9 +5,9 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
-use stayput::ground::secret::Secret;
+use stayput::base::secret::Secret;
 use stayput::policy::affinity::SameSite;
-use stayput::policy::affinity::claim::{self, Names};
+use stayput::policy::affinity::claim::{self, CookieNames};
 use stayput::policy::affinity::cookie::{self, Attributes, Ending, SetCookieTemplate, values};
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{GroupKey, Kind};
@@ -67,7 +67,7 @@ fn scan(criterion: &mut Criterion) {
 fn claims(group: &mut BenchmarkGroup<'_, WallTime>, lines: &[(&str, String)]) {
     let key = Key { id: 1, material: Secret::new(vec![1; 32]) };
     let Ok(ring) = Keyring::new([&key]) else { return };
-    let names = Names { main: "AWSALB", twin: Some("AWSALBCORS") };
+    let names = CookieNames { main: "AWSALB", twin: Some("AWSALBCORS") };
     for (name, line) in lines {
         group.bench_function(name.replace("scan", "claim"), |b| {
             b.iter(|| {

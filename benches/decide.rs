@@ -1,13 +1,13 @@
 //! What a decision costs: a hit, a newcomer and a moved client, among ten targets and a thousand.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use stayput::base::random::Random;
 use stayput::config;
 use stayput::decide::{Request, decide};
-use stayput::ground::random::Random;
 use stayput::http1::fields::Fields;
 use stayput::model::live::{Availability, Drain, Health};
-use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
+use stayput::model::target_registry::TargetRegistry;
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
 use stayput::proxy::live_view::LiveView;
@@ -26,11 +26,11 @@ fn world(targets: usize) -> Option<Snapshot> {
     );
     let loaded = config::parse(&text, "bench", Path::new("")).ok()?;
     let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).ok()?);
-    let (names, mut roster) = (Resolutions::new(), Roster::default());
-    let snapshot = Snapshot::build(&loaded.config, keyring, &names, &mut roster).ok()?;
+    let (names, mut registry) = (Resolutions::new(), TargetRegistry::default());
+    let snapshot = Snapshot::build(&loaded.config, keyring, &names, &mut registry).ok()?;
     let healthy = Availability { health: Health::Healthy, drain: Drain::No, recovering: false };
     for target in &snapshot.groups[0].targets {
-        target.live.set_availability(healthy);
+        target.state.set_availability(healthy);
     }
     Some(snapshot)
 }
@@ -74,7 +74,7 @@ fn bench(criterion: &mut Criterion) {
         run("hit", &with_pin(&snapshot, 3));
         run("newcomer", &Fields::default());
         let down = Availability { health: Health::Unhealthy, drain: Drain::No, recovering: false };
-        snapshot.groups[0].targets[4].live.set_availability(down);
+        snapshot.groups[0].targets[4].state.set_availability(down);
         run("moved", &with_pin(&snapshot, 4));
     }
     group.finish();

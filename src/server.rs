@@ -2,17 +2,17 @@
 //!
 //! Everything that can fail fails before the first worker runs: keys, names, sockets, log.
 
+use crate::base::clock::Moment;
+use crate::base::name::Name;
+use crate::base::random::Random;
 use crate::config::settings::{Config, Level, Listener};
 use crate::control::resolve::{self, Resolver};
 use crate::control::state_dir::{StateDir, Unwritable};
 use crate::control::{self, Drains};
-use crate::ground::clock::Moment;
-use crate::ground::name::Name;
-use crate::ground::random::Random;
 use crate::model::published::Published;
 use crate::model::report;
-use crate::model::roster::Roster;
 use crate::model::snapshot::{Collision, Snapshot};
+use crate::model::target_registry::TargetRegistry;
 use crate::net::listen::{self, BindError};
 use crate::net::shortage;
 use crate::net::timer;
@@ -109,8 +109,8 @@ impl Server {
         let certificates = certificates(&config)?;
         let (sockets, addresses) = bind_all(&config, &certificates, workers)?;
         let resolutions = resolve::first(&config, &resolver).map_err(StartError::System)?;
-        let mut roster = Roster::default();
-        let snapshot = Snapshot::build(&config, keyring.clone(), &resolutions, &mut roster)
+        let mut registry = TargetRegistry::default();
+        let snapshot = Snapshot::build(&config, keyring.clone(), &resolutions, &mut registry)
             .map_err(StartError::Collision)?;
         let published = Published::new(Arc::new(snapshot));
         let access_log = AccessLog::start(&config.log.access_to, config.log.access_format)
@@ -120,7 +120,7 @@ impl Server {
         let (stage, _) = watch::channel(Stage::Serving);
         let (stop_control, control_stops) = watch::channel(false);
         let (ready, is_ready) = watch::channel(false);
-        let (reports, reported) = mpsc::channel(report::LONGEST_QUEUE);
+        let (reports, reported) = mpsc::channel(report::MAX_QUEUE);
         let (leave, left) = mpsc::channel(workers);
         let (fail, failed) = mpsc::channel(1);
         let counters: Vec<Arc<Counters>> = (0..workers).map(|_| Arc::default()).collect();
@@ -161,7 +161,7 @@ impl Server {
             published: published.clone(),
             resolutions,
             resolver,
-            roster,
+            registry,
             reports: reported,
             counters: counters.clone(),
             drains,

@@ -1,9 +1,9 @@
 //! Layer 9: one core. Its runtime, its sockets, its connections and their tick; nothing here is
 //! shared with another worker but what the snapshot points to.
 
-use crate::ground::clock::Moment;
-use crate::ground::random::Random;
-use crate::ground::seldom::Seldom;
+use crate::base::clock::Moment;
+use crate::base::log_throttle::LogThrottle;
+use crate::base::random::Random;
 use crate::model::published::Reader;
 use crate::model::report::Report;
 use crate::net::listen::{AcceptFailure, sort_accept_error};
@@ -36,7 +36,7 @@ const TICK: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest an idle connection stays silent after the process began to leave. Closing all at
 /// once would meet requests that are on their way.
-const LONGEST_GRACE_MS: u32 = 2_000;
+const MAX_GRACE_MS: u32 = 2_000;
 
 /// How far the process is with leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         worker: Rc::new(worker),
         under_way: RefCell::default(),
         first_reserved,
-        shortage_told: Cell::default(),
+        shortage_log: Cell::default(),
         tick_stopped: Cell::default(),
         tick_resumed: Notify::default(),
     });
@@ -126,12 +126,12 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
             }
             () = connections.tick_resumed.notified(), if connections.tick_stopped.get() => {}
             changed = stage.changed() => {
-                let told = *stage.borrow_and_update();
-                if changed.is_err() || told == Stage::Cut {
+                let now = *stage.borrow_and_update();
+                if changed.is_err() || now == Stage::Cut {
                     connections.worker.cutting.set(true);
                     return Ok(connections.busy());
                 }
-                if told == Stage::Leaving {
+                if now == Stage::Leaving {
                     connections.resume_tick();
                     connections.worker.draining.set(true);
                     leaving = Some(Moment::now().monotonic);
@@ -146,7 +146,7 @@ struct Connections {
     worker: Rc<WorkerCtx>,
     under_way: RefCell<Vec<Weak<Conn>>>,
     first_reserved: RawFd,
-    shortage_told: Cell<Seldom>,
+    shortage_log: Cell<LogThrottle>,
     /// Whether the tick has stopped, until a connection comes.
     tick_stopped: Cell<bool>,
     tick_resumed: Notify,
@@ -183,12 +183,12 @@ impl Connections {
     }
 
     /// Whether a line about descriptors is due; a crowd would bring one with every connection.
-    fn may_tell_shortage(&self) -> bool {
+    fn should_log_shortage(&self) -> bool {
         self.resume_tick();
-        let mut told = self.shortage_told.get();
-        let may = told.may(self.worker.now().monotonic);
-        self.shortage_told.set(told);
-        may
+        let mut throttle = self.shortage_log.get();
+        let allowed = throttle.allow(self.worker.now().monotonic);
+        self.shortage_log.set(throttle);
+        allowed
     }
 
     fn is_empty(&self) -> bool {
@@ -205,7 +205,7 @@ impl Connections {
 /// A share of the longest grace, by the fraction of a second at which the client came: as good as
 /// random, and the same each time it is asked for.
 fn grace(info: &ConnInfo) -> Duration {
-    let share = info.accepted.wall.subsec_micros() % LONGEST_GRACE_MS;
+    let share = info.accepted.wall.subsec_micros() % MAX_GRACE_MS;
     Duration::from_millis(u64::from(share))
 }
 
@@ -230,7 +230,7 @@ impl Acceptor {
                     AcceptFailure::Connection => {}
                     AcceptFailure::Exhausted => {
                         self.connections.worker.counters.accept_pauses.add_one();
-                        if self.connections.may_tell_shortage() {
+                        if self.connections.should_log_shortage() {
                             tracing::warn!(%error, "accepting pauses: descriptors have run out");
                         }
                         timer::sleep(PAUSE).await;
@@ -252,7 +252,7 @@ impl Acceptor {
         let worker = &self.connections.worker;
         if stream.as_raw_fd() >= self.connections.first_reserved {
             worker.counters.refused.add_one();
-            if self.connections.may_tell_shortage() {
+            if self.connections.should_log_shortage() {
                 tracing::warn!(
                     "connections are refused: the last descriptors are kept for checks and \
                      targets; raise the limit (LimitNOFILE=, ulimit -n)"

@@ -6,14 +6,14 @@
 
 mod worlds;
 
-use stayput::decide::explanation::{Assumed, Choice, Explained, Forwarded, explain};
+use stayput::base::random::Random;
+use stayput::decide::explanation::{AssumedState, Choice, Explained, Forwarded, explain};
 use stayput::decide::verdict::{GroupVerdict, Verdict};
 use stayput::decide::{Live, Outcome, Placement, Request, decide};
-use stayput::ground::random::Random;
 use stayput::http1::fields::Fields;
 use stayput::http1::name::Name;
+use stayput::model::in_flight::InFlight;
 use stayput::model::live::{Availability, Drain, Health};
-use stayput::model::places::InFlight;
 use stayput::model::snapshot::{Group, Snapshot};
 use stayput::policy::affinity::claim;
 use stayput::policy::affinity::keys::Keyring;
@@ -148,14 +148,14 @@ fn give_other_addresses(snapshot: &mut Snapshot) {
 fn put_into_state(snapshot: &Snapshot, described: &Described) -> Vec<InFlight> {
     let mut in_flight = Vec::new();
     for group in &snapshot.groups {
-        group.live.set_fails_open(described.fails_open(group));
+        group.state.set_fails_open(described.fails_open(group));
         for target in &group.targets {
             let state = described.state(target);
-            target.live.set_availability(state.availability);
+            target.state.set_availability(state.availability);
             let cap = group.settings.max_in_flight_per_target.unwrap_or(0);
             // One below the cap is not at it.
             let requests = if state.is_full { cap } else { cap.saturating_sub(1) };
-            in_flight.extend((0..requests).map(|_| target.live.enter(cap).unwrap()));
+            in_flight.extend((0..requests).map(|_| target.state.enter(cap).unwrap()));
         }
     }
     in_flight
@@ -275,15 +275,15 @@ fn explain_counts_only_the_targets_this_balancer_may_use_when_it_fails_open() {
         { id = \"near\", address = \"10.0.0.1:80\", zone = \"a\" },\n\
         { id = \"far\", address = \"10.0.0.2:80\", zone = \"b\" }]\n";
     let loaded = stayput::config::parse(text, "test", std::path::Path::new("")).unwrap();
-    let mut roster = stayput::model::roster::Roster::default();
+    let mut registry = stayput::model::target_registry::TargetRegistry::default();
     let snapshot = Snapshot::build(
         &loaded.config,
         keyring(1, 7),
         &stayput::model::snapshot::Resolutions::new(),
-        &mut roster,
+        &mut registry,
     );
     let snapshot = snapshot.unwrap();
-    let world = Assumed::of(&snapshot, &["app/near".to_owned()], &[]).unwrap();
+    let world = AssumedState::of(&snapshot, &["app/near".to_owned()], &[]).unwrap();
     assert!(world.fails_open(&snapshot.groups[0]));
     let near = &snapshot.groups[0].targets[snapshot.groups[0].target_named("near").unwrap()];
     let sick = Availability { health: Health::Unhealthy, drain: Drain::No, recovering: false };

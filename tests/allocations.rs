@@ -10,20 +10,20 @@ use bytes::Bytes;
 use http::header::STRICT_TRANSPORT_SECURITY;
 use http::{HeaderValue, Method};
 use http_body_util::Empty;
+use stayput::base::clock;
+use stayput::base::name::Name as ServedName;
+use stayput::base::random::Random;
 use stayput::config;
 use stayput::config::settings::{AccessFormat, LogTarget};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Outcome, Placement, Request, decide};
-use stayput::ground::clock;
-use stayput::ground::name::Name as ServedName;
-use stayput::ground::random::Random;
 use stayput::http1::fields::Fields;
 use stayput::http1::name::Name;
 use stayput::http1::response::Response;
 use stayput::model::live::{Availability, Drain, Health};
 use stayput::model::published::Published;
-use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
+use stayput::model::target_registry::TargetRegistry;
 use stayput::net::http1::{Answered, Connection, Request as TargetRequest, Waiting};
 use stayput::net::pool::{ConnId, Pool};
 use stayput::net::target_stream::TargetStream;
@@ -86,8 +86,8 @@ fn snapshot(settings: &str) -> Snapshot {
         targets.join(", ")
     );
     let loaded = config::parse(&text, "test", Path::new("")).unwrap();
-    let (resolutions, mut roster) = (Resolutions::new(), Roster::default());
-    Snapshot::build(&loaded.config, keyring(7), &resolutions, &mut roster).unwrap()
+    let (resolutions, mut registry) = (Resolutions::new(), TargetRegistry::default());
+    Snapshot::build(&loaded.config, keyring(7), &resolutions, &mut registry).unwrap()
 }
 
 /// A ring whose key has the id 1, whatever its bytes.
@@ -148,11 +148,11 @@ fn a_decision_among_a_thousand_targets_allocates_nothing() {
 fn a_decision_allocates_nothing(snapshot: &Snapshot) {
     let healthy = Availability { health: Health::Healthy, drain: Drain::No, recovering: false };
     for target in &snapshot.groups[0].targets {
-        target.live.set_availability(healthy);
+        target.state.set_availability(healthy);
     }
     let down = snapshot.groups[0].target_named("10.0.2.7:80").unwrap();
     let sick = Availability { health: Health::Unhealthy, ..healthy };
-    snapshot.groups[0].targets[down].live.set_availability(sick);
+    snapshot.groups[0].targets[down].state.set_availability(sick);
 
     check(snapshot, None, Verdict::New);
     check(snapshot, Some("nonsense"), Verdict::Malformed);
@@ -185,7 +185,8 @@ fn allocations_for_an_answer(answer: &'static str) -> f64 {
         }
     });
     let name = |text| ServedName::new(text).unwrap();
-    let target = Roster::default().target(&name("app"), &name("a"), Some(address), None, None);
+    let target =
+        TargetRegistry::default().target(&name("app"), &name("a"), Some(address), None, None);
     let pool = Pool::<Empty<Bytes>>::default();
     let now = clock::monotonic();
     let until = now + Duration::from_secs(600);
@@ -208,7 +209,7 @@ fn allocations_for_an_answer(answer: &'static str) -> f64 {
         while let Some(frame) = poll_fn(|cx| connection.poll_frame(cx)).await {
             drop(frame.unwrap());
         }
-        assert!(connection.rest());
+        assert!(connection.become_idle());
         pool.give_back(&target, connection, None, ConnId(1), until, now);
         pool.take(&target, None, None, ConnId(1), now).unwrap()
     };
@@ -254,8 +255,9 @@ fn allocations_for(requests: usize) -> u64 {
     );
     std::thread::spawn(move || answer_all(&origin));
     let loaded = config::parse(&text, "test", Path::new("")).unwrap();
-    let (resolutions, mut roster) = (Resolutions::new(), Roster::default());
-    let snapshot = Snapshot::build(&loaded.config, keyring(7), &resolutions, &mut roster).unwrap();
+    let (resolutions, mut registry) = (Resolutions::new(), TargetRegistry::default());
+    let snapshot =
+        Snapshot::build(&loaded.config, keyring(7), &resolutions, &mut registry).unwrap();
     let cookie = token(&keyring(7), 1, snapshot.groups[0].targets[0].id.as_str());
     let log = tempfile::NamedTempFile::new().unwrap();
     let to = LogTarget::File(log.path().to_owned());
@@ -328,11 +330,11 @@ fn read_to(stream: &mut TcpStream, end: &[u8]) -> bool {
 
 /// What an exchange may allocate, a twentieth to spare: ten, for its story, what of it is logged, the head that
 /// goes out, the answer's head and body, the cookie, the trace id, and hyper's own buffers.
-const MOST_FOR_AN_EXCHANGE: f64 = 10.5;
+const MAX_FOR_AN_EXCHANGE: f64 = 10.5;
 
 #[test]
 fn an_exchange_allocates_no_more_than_it_did() {
     let (few, many) = (allocations_for(1_000), allocations_for(3_000));
     let each = (many - few) as f64 / 2_000.0;
-    assert!(each <= MOST_FOR_AN_EXCHANGE, "{each} allocations for an exchange");
+    assert!(each <= MAX_FOR_AN_EXCHANGE, "{each} allocations for an exchange");
 }

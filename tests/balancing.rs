@@ -14,11 +14,11 @@ use stayput::decide::{Draw, Keeps, Live, Outcome, decide};
 use stayput::http1::fields::Fields;
 use stayput::model::forward::Forward;
 use stayput::model::live::{Availability, Health};
-use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Group, Resolutions, Snapshot, Target};
+use stayput::model::target_registry::TargetRegistry;
 use stayput::policy::affinity::token::Seed;
-use stayput::policy::balance::round::Turn;
-use stayput::policy::balance::share::Share;
+use stayput::policy::balance::round::Sequence;
+use stayput::policy::balance::weight_fraction::WeightFraction;
 use std::collections::BTreeMap;
 use std::path::Path;
 use worlds::{Numbers, State, World, asked, keyring};
@@ -37,19 +37,20 @@ fn snapshot(weights: &[u16], settings: &str) -> Snapshot {
     );
     let loaded = config::parse(&text, "test", Path::new(""));
     let config = loaded.unwrap_or_else(|problems| panic!("{problems}")).config;
-    Snapshot::build(&config, keyring(1, 7), &Resolutions::new(), &mut Roster::default()).unwrap()
+    Snapshot::build(&config, keyring(1, 7), &Resolutions::new(), &mut TargetRegistry::default())
+        .unwrap()
 }
 
 /// The state of targets by their id; whoever is not named is idle, healthy and whole.
 #[derive(Default)]
-struct Told {
+struct FakeLive {
     in_flight: BTreeMap<&'static str, u32>,
     sessions: BTreeMap<&'static str, u32>,
     parts: BTreeMap<&'static str, u16>,
     down: Vec<&'static str>,
 }
 
-impl Live for Told {
+impl Live for FakeLive {
     fn availability(&self, target: &Target) -> Availability {
         let is_down = self.down.contains(&target.id.as_str());
         let health = if is_down { Health::Unhealthy } else { Health::Healthy };
@@ -76,8 +77,10 @@ impl Live for Told {
         self.sessions.get(target.id.as_str()).copied().unwrap_or(0)
     }
 
-    fn share(&self, target: &Target) -> Share {
-        self.parts.get(target.id.as_str()).map_or(Share::WHOLE, |parts| Share::of_parts(*parts))
+    fn weight_fraction(&self, target: &Target) -> WeightFraction {
+        self.parts
+            .get(target.id.as_str())
+            .map_or(WeightFraction::WHOLE, |parts| WeightFraction::of_parts(*parts))
     }
 }
 
@@ -88,12 +91,12 @@ struct Given {
 }
 
 impl Draw for Given {
-    fn turn(&mut self, _group: &Group) -> u64 {
+    fn sequence(&mut self, _group: &Group) -> u64 {
         self.turn
     }
 
-    fn rule_turn(&mut self, _forward: &Forward) -> Turn {
-        Turn { number: self.turn, key: 7 }
+    fn rule_sequence(&mut self, _forward: &Forward) -> Sequence {
+        Sequence { number: self.turn, key: 7 }
     }
 
     fn random(&mut self) -> u64 {
@@ -102,7 +105,7 @@ impl Draw for Given {
 }
 
 /// Whom a newcomer gets with this turn and this draw.
-fn placed(snapshot: &Snapshot, live: &Told, turn: u64, random: u64) -> String {
+fn placed(snapshot: &Snapshot, live: &FakeLive, turn: u64, random: u64) -> String {
     let headers = Fields::default();
     let request = asked("/", &headers);
     match decide(&request, snapshot, live, NOW, &mut Given { turn, random }).outcome {
@@ -115,7 +118,7 @@ fn placed(snapshot: &Snapshot, live: &Told, turn: u64, random: u64) -> String {
 }
 
 /// How often each is chosen in so many turns.
-fn counts(snapshot: &Snapshot, live: &Told, turns: u64) -> BTreeMap<String, u64> {
+fn counts(snapshot: &Snapshot, live: &FakeLive, turns: u64) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for turn in 0..turns {
         *counts.entry(placed(snapshot, live, turn, 0)).or_default() += 1;
@@ -128,7 +131,7 @@ fn a_share_of_round_robin_grows_as_the_ramp_does_and_the_others_share_what_is_le
     const TURNS: u64 = 3_000;
     let snapshot = snapshot(&[1, 1, 1], "slow_start = \"30s\"");
     for parts in (0..=1_024).step_by(128) {
-        let live = Told { parts: [("b", parts)].into(), ..Told::default() };
+        let live = FakeLive { parts: [("b", parts)].into(), ..FakeLive::default() };
         let counts = counts(&snapshot, &live, TURNS);
         let count = |id: &str| counts.get(id).copied().unwrap_or(0) as f64;
         let fair = TURNS as f64 / 3.0;
@@ -143,7 +146,7 @@ fn a_share_of_round_robin_grows_as_the_ramp_does_and_the_others_share_what_is_le
 
 #[test]
 fn a_share_counts_only_where_the_group_starts_slowly() {
-    let live = Told { parts: [("b", 0)].into(), ..Told::default() };
+    let live = FakeLive { parts: [("b", 0)].into(), ..FakeLive::default() };
     let counts = counts(&snapshot(&[1, 1, 1], ""), &live, 300);
     assert_eq!(counts["b"], 100);
 }
@@ -151,7 +154,7 @@ fn a_share_counts_only_where_the_group_starts_slowly() {
 #[test]
 fn one_that_begins_slowly_serves_all_where_nobody_else_does() {
     let snapshot = snapshot(&[1, 1], "slow_start = \"30s\"");
-    let live = Told { parts: [("b", 0)].into(), down: vec!["a"], ..Told::default() };
+    let live = FakeLive { parts: [("b", 0)].into(), down: vec!["a"], ..FakeLive::default() };
     assert_eq!(counts(&snapshot, &live, 10)["b"], 10);
 }
 
@@ -159,11 +162,11 @@ fn one_that_begins_slowly_serves_all_where_nobody_else_does() {
 fn the_seeds_ranking_knows_no_share() {
     let snapshot =
         snapshot(&[1, 1, 1], "algorithm = \"weighted_random\"\nanomaly_mitigation = true");
-    let cut = Told { parts: [("a", 32), ("b", 32)].into(), ..Told::default() };
-    let (group, whole) = (&snapshot.groups[0], Told::default());
+    let cut = FakeLive { parts: [("a", 32), ("b", 32)].into(), ..FakeLive::default() };
+    let (group, whole) = (&snapshot.groups[0], FakeLive::default());
     for seed in 0..1_000 {
         let first = |live| {
-            let candidates = Candidates::new(&snapshot, group, live, &Tried::NOBODY);
+            let candidates = Candidates::new(&snapshot, group, live, &Tried::EMPTY);
             candidates.ranked(Seed(seed), None)
         };
         assert_eq!(first(&cut), first(&whole));
@@ -178,7 +181,7 @@ fn even_draws_give_each_its_weight_and_an_anomalous_target_a_thirty_second_of_it
     {
         let snapshot =
             snapshot(&[1, 2, 5], &format!("algorithm = \"weighted_random\"\n{settings}"));
-        let live = Told { parts: [("b", 32)].into(), ..Told::default() };
+        let live = FakeLive { parts: [("b", 32)].into(), ..FakeLive::default() };
         let mut counts: BTreeMap<String, f64> = BTreeMap::new();
         for draw in 0..DRAWS {
             *counts.entry(placed(&snapshot, &live, 0, draw << 52)).or_default() += 1.0;
@@ -195,13 +198,13 @@ fn even_draws_give_each_its_weight_and_an_anomalous_target_a_thirty_second_of_it
 fn the_fewest_in_flight_for_the_weight_serve_and_idle_targets_take_turns() {
     let settings = "algorithm = \"least_outstanding_requests\"";
     let equal = snapshot(&[1, 1, 1], settings);
-    let idle: Vec<_> = (0..4).map(|turn| placed(&equal, &Told::default(), turn, 0)).collect();
+    let idle: Vec<_> = (0..4).map(|turn| placed(&equal, &FakeLive::default(), turn, 0)).collect();
     assert_eq!(idle, ["a", "b", "c", "a"]);
-    let busy = Told { in_flight: [("a", 3), ("b", 1), ("c", 2)].into(), ..Told::default() };
+    let busy = FakeLive { in_flight: [("a", 3), ("b", 1), ("c", 2)].into(), ..FakeLive::default() };
     assert!((0..9).all(|turn| placed(&equal, &busy, turn, 0) == "b"));
     let heavy = snapshot(&[4, 1, 1], settings);
     assert!((0..9).all(|turn| placed(&heavy, &busy, turn, 0) == "a"));
-    let two = Told { in_flight: [("b", 1)].into(), ..Told::default() };
+    let two = FakeLive { in_flight: [("b", 1)].into(), ..FakeLive::default() };
     let turns: Vec<_> = (0..3).map(|turn| placed(&equal, &two, turn, 0)).collect();
     assert_eq!(turns, ["a", "c", "c"], "whose turn it is, or who comes next");
 }
@@ -214,7 +217,7 @@ fn the_fewest_sessions_for_the_weight_take_newcomers() {
         ([("a", 103), ("b", 51), ("c", 60)], "b"),
         ([("a", 900), ("b", 51), ("c", 0)], "c"),
     ] {
-        let live = Told { sessions: sessions.into(), ..Told::default() };
+        let live = FakeLive { sessions: sessions.into(), ..FakeLive::default() };
         assert!((0..9).all(|turn| placed(&snapshot, &live, turn, 0) == expected));
     }
 }
@@ -232,7 +235,7 @@ fn nobody_among_the_candidates_has_fewer_for_its_weight_than_the_chosen_one() {
             Algorithm::LeastSessions => Some(live.sessions(&group.targets[at])),
             Algorithm::RoundRobin | Algorithm::WeightedRandom => None,
         };
-        let candidates = Candidates::new(&snapshot, group, &live, &Tried::NOBODY);
+        let candidates = Candidates::new(&snapshot, group, &live, &Tried::EMPTY);
         for turn in 0..20 {
             let Some(chosen) = candidates.by_algorithm(Keeps::Pin, &mut Given { turn, random: 0 })
             else {
@@ -266,7 +269,7 @@ fn chances_that_are_explained_are_what_many_newcomers_meet() {
         if chances.iter().any(|(_, chance)| chance.is_none()) {
             continue;
         }
-        let candidates = Candidates::new(&snapshot, group, &live, &Tried::NOBODY);
+        let candidates = Candidates::new(&snapshot, group, &live, &Tried::EMPTY);
         let mut counts = vec![0.0; group.targets.len()];
         for turn in 0..TURNS {
             let random = ((u128::from(turn) << 64) / u128::from(TURNS)) as u64;

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use stayput::config;
-use stayput::config::settings::{Action, Carrier, Forward};
+use stayput::config::settings::{Action, Forward, StickinessKey};
 use stayput::policy::affinity::Lifetime;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -151,7 +151,7 @@ fn the_smallest_file_is_sticky_for_a_day_and_sends_everything_to_its_only_group(
     let group = &config.groups[0];
     let stickiness = group.stickiness.as_ref().unwrap();
     let lifetime = Lifetime::For(Duration::from_secs(86_400));
-    assert_eq!(stickiness.carrier, Carrier::LbCookie { name: "AWSALB".to_owned(), lifetime });
+    assert_eq!(stickiness.key, StickinessKey::LbCookie { name: "AWSALB".to_owned(), lifetime });
     let forward = Action::Forward(Forward::to(group.name.clone()));
     assert_eq!(config.listeners[0].default, Some(forward));
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms and their layers. A file names rooms of a lower layer, or its own.
 const LAYERS: [(&str, u8); 13] = [
-    ("ground", 0),
+    ("base", 0),
     ("http1", 1),
     ("policy", 2),
     ("config", 3),
@@ -34,8 +34,8 @@ const NEIGHBOURS: [(&str, &str, &str); 1] =
 const AT_HOME: [(&str, &str, &str); 11] = [
     ("clap", "cli/", "the command line is one way in among others"),
     ("arc_swap", "model/published.rs", "one picture, published by one swap"),
-    ("Instant::now", "ground/clock.rs", "time is passed in"),
-    ("SystemTime::now", "ground/clock.rs", "time is passed in"),
+    ("Instant::now", "base/clock.rs", "time is passed in"),
+    ("SystemTime::now", "base/clock.rs", "time is passed in"),
     ("hyper", "control/ cli/", "checks and the demo's replicas alone speak through it"),
     (
         "rustls",
@@ -55,11 +55,11 @@ const NO_TIME_DRIVER: &str = "a worker's runtime has no time driver, which costs
                               net::timer";
 
 /// What rules and tools know nothing of.
-const ABOVE_THE_GROUND: [&str; 7] =
+const ABOVE_THE_BASE: [&str; 7] =
     ["tokio", "hyper", "std::fs", "std::net::Tcp", "std::net::Udp", "std::thread", "socket2"];
 
 /// Lines of code a file may have before its tests.
-const LONGEST: usize = 500;
+const MAX_LINES: usize = 500;
 
 struct Source {
     /// Relative to `src`.
@@ -273,7 +273,7 @@ fn rules_and_tools_know_no_runtime_no_files_and_no_threads() {
     let mut faults = Vec::new();
     for source in low {
         for (at, line) in source.code() {
-            let named = ABOVE_THE_GROUND.iter().filter(|word| line.contains(*word));
+            let named = ABOVE_THE_BASE.iter().filter(|word| line.contains(*word));
             faults.extend(named.map(|word| format!("{} names {word}", source.at(at))));
         }
     }
@@ -352,7 +352,7 @@ fn every_file_says_what_it_owns_and_is_short() {
             faults.push(format!("{} does not open with //!", source.at(1)));
         }
         let lines = source.text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count();
-        if lines > LONGEST {
+        if lines > MAX_LINES {
             faults.push(format!("{} has {lines} lines before its tests", source.at(1)));
         }
     }

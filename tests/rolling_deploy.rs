@@ -6,7 +6,7 @@
 
 mod worlds;
 
-use stayput::decide::renewal::{Shown, renewal};
+use stayput::decide::cookie_update::{Shown, cookie_update};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Outcome, Placement, decide};
 use stayput::http1::fields::Fields;
@@ -15,7 +15,7 @@ use stayput::model::snapshot::Snapshot;
 use stayput::policy::affinity::token::{Kind, Seed};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use worlds::{Carried, Described, Numbers, State, TargetPlan, Turn, World, asked};
+use worlds::{Carried, Described, FixedDraw, Numbers, State, TargetPlan, World, asked};
 
 const BEGIN: u64 = 1_800_000_000;
 const WORLDS: u64 = 150;
@@ -117,7 +117,7 @@ fn place(
         headers.append_named(name, value.as_bytes());
     }
     let request = asked("/g0/", &headers);
-    match decide(&request, snapshot, live, now, &mut Turn(turn)).outcome {
+    match decide(&request, snapshot, live, now, &mut FixedDraw(turn)).outcome {
         Outcome::Forward(placement) => placement,
         other => panic!("{other:?}"),
     }
@@ -196,8 +196,8 @@ impl Browser {
         let serves = usize::from(numbers.chance(50));
         let (placement, node) = (&placed[serves], &nodes[serves]);
         let (seed, at) = (Seed(numbers.next()), placement.target.unwrap());
-        if let Some(renewal) = renewal(placement, at, node, now, seed, Shown::default()) {
-            let sealed = node.keyring.seal(Kind::Lb, &renewal.contents);
+        if let Some(update) = cookie_update(placement, at, node, now, seed, Shown::default()) {
+            let sealed = node.keyring.seal(Kind::Lb, &update.contents);
             self.cookie = Some(format!("AWSALB={}", sealed.as_str()));
         }
     }

@@ -7,7 +7,7 @@ mod worlds;
 
 use http::{Method, StatusCode};
 use stayput::decide::candidates::{Candidates, Tier, Tried};
-use stayput::decide::renewal::{Shown, renewal, wrote};
+use stayput::decide::cookie_update::{Shown, cookie_update, wrote};
 use stayput::decide::verdict::Verdict;
 use stayput::decide::{Live, Outcome, Placement, decide, next_after_failure, successor};
 use stayput::http1::fields::Fields;
@@ -17,7 +17,7 @@ use stayput::model::snapshot::{Group, Snapshot};
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 use std::collections::HashMap;
 use std::ops::Range;
-use worlds::{Carried, Described, Numbers, State, TargetPlan, Turn, World, asked};
+use worlds::{Carried, Described, FixedDraw, Numbers, State, TargetPlan, World, asked};
 
 const NOW: u64 = 1_800_000_000;
 const WORLDS: u64 = 2_000;
@@ -51,7 +51,7 @@ impl Client {
         headers.append(Name::Cookie, format!("AWSALB={}", sealed.as_str()).as_bytes());
         headers.append_named("x-session-id", self.seed.to_string().as_bytes());
         let request = asked("/g0/", &headers);
-        match decide(&request, snapshot, live, NOW, &mut Turn(self.seed)).outcome {
+        match decide(&request, snapshot, live, NOW, &mut FixedDraw(self.seed)).outcome {
             Outcome::Forward(placement) => placement,
             other => panic!("{other:?}"),
         }
@@ -80,7 +80,7 @@ fn the_chosen_target_is_a_candidate_or_the_pinned_one_and_refusals_are_earned() 
     each_world(|world, numbers| {
         let (snapshot, live) = (world.snapshot(numbers), world.live());
         let group = &snapshot.groups[0];
-        let candidates = Candidates::new(&snapshot, group, &live, &Tried::NOBODY);
+        let candidates = Candidates::new(&snapshot, group, &live, &Tried::EMPTY);
         let list: Vec<usize> = candidates.list().collect();
         for _ in 0..8 {
             let client = Client::random(&world, numbers);
@@ -141,7 +141,7 @@ fn neither_traffic_nor_an_outage_moves_a_client() {
                 assert!(!leaves.contains(&placement.verdict), "{client:?} {placement:?}");
             }
         }
-        let candidates = Candidates::new(&snapshot, group, &live, &Tried::NOBODY);
+        let candidates = Candidates::new(&snapshot, group, &live, &Tried::EMPTY);
         let of_best = |health: Health| {
             let is = |at: usize| live.availability(&group.targets[at]).health == health;
             candidates.list().any(is)
@@ -275,9 +275,9 @@ fn spilling_and_moving_lead_to_the_same_target() {
         };
         let (fine, live) = in_state(&|_| {});
         assert_eq!(fine.verdict, Verdict::Hit);
-        let mut tried = Tried::NOBODY;
-        tried.note(fine.target.unwrap());
-        let failed = next_after_failure(&fine, &tried, &snapshot, &live, &mut Turn(0));
+        let mut tried = Tried::EMPTY;
+        tried.record(fine.target.unwrap());
+        let failed = next_after_failure(&fine, &tried, &snapshot, &live, &mut FixedDraw(0));
         let (full, _) = in_state(&|state| state.is_full = true);
         let (sick, with_sick) = in_state(&|state| state.availability.health = Health::Unhealthy);
         let (gone, with_gone) = in_state(&|state| state.availability.drain = Drain::Over);
@@ -430,14 +430,14 @@ impl Writer {
         if let Some(cookie) = &self.cookie {
             headers.append(Name::Cookie, format!("AWSALB={cookie}").as_bytes());
         }
-        let mut turn = Turn(numbers.next());
+        let mut turn = FixedDraw(numbers.next());
         let outcome = decide(&asked("/g0/", &headers), node, live, now, &mut turn).outcome;
         let Outcome::Forward(mut placement) = outcome else { panic!("{outcome:?}") };
-        let mut tried = Tried::NOBODY;
+        let mut tried = Tried::EMPTY;
         while let Some(at) = placement.target
             && numbers.chance(15)
         {
-            tried.note(at);
+            tried.record(at);
             placement = next_after_failure(&placement, &tried, node, live, &mut turn);
         }
         let (Some(at), verdict) = (placement.target, placement.verdict) else {
@@ -473,11 +473,11 @@ impl Writer {
         let has_written =
             shown.wrote && (!method.is_safe() && status.as_u16() < 400 || sets_cookie);
         let seed = Seed(numbers.next());
-        if let Some(renewal) = renewal(&placement, at, node, now, seed, shown) {
-            assert!(renewal.contents.pins().iter().all(|pin| u64::from(pin.issued_at) <= now));
+        if let Some(update) = cookie_update(&placement, at, node, now, seed, shown) {
+            assert!(update.contents.pins().iter().all(|pin| u64::from(pin.issued_at) <= now));
             let is_move = verdict == Verdict::Spilled || verdict.is_move();
-            assert_eq!(renewal.what == "moved", is_move, "{verdict}");
-            self.cookie = Some(node.keyring.seal(Kind::Lb, &renewal.contents).as_str().to_owned());
+            assert_eq!(update.what == "moved", is_move, "{verdict}");
+            self.cookie = Some(node.keyring.seal(Kind::Lb, &update.contents).as_str().to_owned());
         } else {
             assert!(!(has_written && verdict == Verdict::Spilled), "a write left its pin behind");
         }
@@ -551,15 +551,15 @@ fn nobody_is_tried_twice() {
     each_world(|world, numbers| {
         let (snapshot, live) = (world.snapshot(numbers), world.live());
         let mut placement = Client::random(&world, numbers).place(&snapshot, &live);
-        let (mut tried, mut list) = (Tried::NOBODY, Vec::new());
+        let (mut tried, mut list) = (Tried::EMPTY, Vec::new());
         while let Some(at) = placement.target {
             assert!(!list.contains(&at), "{at} was tried: {list:?}");
             list.push(at);
-            tried.note(at);
-            let turn = &mut Turn(numbers.next());
+            tried.record(at);
+            let turn = &mut FixedDraw(numbers.next());
             placement = next_after_failure(&placement, &tried, &snapshot, &live, turn);
         }
         assert!(placement.verdict.is_refusal());
-        assert!(list.len() <= Tried::MOST);
+        assert!(list.len() <= Tried::MAX);
     });
 }

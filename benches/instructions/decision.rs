@@ -1,13 +1,13 @@
 //! Opening a token, deciding, sealing the next one: this program under callgrind, without a socket.
 
+use stayput::base::random::Random;
 use stayput::config;
-use stayput::decide::renewal::{Shown, renewal};
+use stayput::decide::cookie_update::{Shown, cookie_update};
 use stayput::decide::{Outcome, Request, decide};
-use stayput::ground::random::Random;
 use stayput::http1::fields::Fields;
 use stayput::model::live::{Availability, Drain, Health};
-use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Resolutions, Snapshot};
+use stayput::model::target_registry::TargetRegistry;
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
 use stayput::proxy::live_view::LiveView;
@@ -55,10 +55,10 @@ pub(crate) fn decisions(count: u32) {
             decide(black_box(&request), &snapshot, &LiveView::FOR_ANYONE, now, &mut draw);
         let Outcome::Forward(placement) = decision.outcome else { return };
         let served_by = placement.target.unwrap_or(0);
-        if let Some(renewal) =
-            renewal(&placement, served_by, &snapshot, now, Seed(1), Shown::default())
+        if let Some(update) =
+            cookie_update(&placement, served_by, &snapshot, now, Seed(1), Shown::default())
         {
-            black_box(snapshot.keyring.seal(Kind::Lb, &renewal.contents));
+            black_box(snapshot.keyring.seal(Kind::Lb, &update.contents));
         }
     }
 }
@@ -68,12 +68,12 @@ fn world() -> Option<(Snapshot, Fields)> {
                 targets = [\"10.0.0.1:80\", \"10.0.0.2:80\", \"10.0.0.3:80\"]\n";
     let loaded = config::parse(text, "bench", Path::new("")).ok()?;
     let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).ok()?);
-    let (names, mut roster) = (Resolutions::new(), Roster::default());
-    let snapshot = Snapshot::build(&loaded.config, keyring, &names, &mut roster).ok()?;
+    let (names, mut registry) = (Resolutions::new(), TargetRegistry::default());
+    let snapshot = Snapshot::build(&loaded.config, keyring, &names, &mut registry).ok()?;
     let group = &snapshot.groups[0];
     for target in &group.targets {
         let healthy = Availability { health: Health::Healthy, drain: Drain::No, recovering: false };
-        target.live.set_availability(healthy);
+        target.state.set_availability(healthy);
     }
     let pin = Pin { group: group.key, target: group.targets[1].key, issued_at: NOW };
     let sealed = snapshot.keyring.seal(Kind::Lb, &Contents::new(Seed(42), pin));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use memchr::memmem;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use stayput::ground::clock::Moment;
+use stayput::base::clock::Moment;
 
 /// Where the replicas listen; they are gone when the process is.
 pub(crate) struct Origin {
@@ -146,9 +146,9 @@ struct Connection {
 }
 
 /// Longest body that can be asked for, written from one shared buffer.
-const LONGEST_BODY: usize = 1 << 20;
+const MAX_BODY: usize = 1 << 20;
 /// A head, and what of its body came along.
-const LONGEST_REQUEST: usize = 128 << 10;
+const MAX_REQUEST: usize = 128 << 10;
 
 impl Server {
     fn bind() -> io::Result<Self> {
@@ -168,7 +168,7 @@ impl Server {
             connections: Vec::new(),
             vacant: Vec::new(),
             date: httpdate::fmt_http_date(now),
-            filler: vec![b'.'; LONGEST_BODY],
+            filler: vec![b'.'; MAX_BODY],
             chunk: vec![0; 64 << 10],
         })
     }
@@ -244,7 +244,7 @@ impl Connection {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) if count <= self.upload_left => self.upload_left -= count,
                 Ok(_) if self.upload_left > 0 => return Err(ErrorKind::InvalidData.into()),
-                Ok(count) if self.request.len() + count > LONGEST_REQUEST => {
+                Ok(count) if self.request.len() + count > MAX_REQUEST => {
                     return Err(ErrorKind::InvalidData.into());
                 }
                 Ok(count) => self.request.extend_from_slice(&chunk[..count]),
@@ -278,7 +278,7 @@ impl Connection {
         self.last = memmem::find(&self.request[..end + 2], b"\r\nConnection: close\r").is_some();
         let path = self.request.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
         let digits = std::str::from_utf8(path.get(1..).unwrap_or_default()).unwrap_or_default();
-        let length = digits.parse().unwrap_or(0).min(LONGEST_BODY);
+        let length = digits.parse().unwrap_or(0).min(MAX_BODY);
         let upload = content_length(&self.request[..end + 2]);
         self.request.drain(..end + 4);
         let came_along = upload.min(self.request.len());

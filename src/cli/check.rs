@@ -2,11 +2,11 @@
 
 use super::terminal::{self, data, message};
 use super::{Failed, read_config};
+use crate::base::clock::Moment;
 use crate::config;
 use crate::config::settings::{Listener, WrittenCookie};
-use crate::ground::clock::Moment;
-use crate::model::roster::Roster;
 use crate::model::snapshot::{Resolutions, Snapshot};
+use crate::model::target_registry::TargetRegistry;
 use crate::observe::record::time_text;
 use crate::policy::affinity::keys::{Key, Keyring};
 use std::path::Path;
@@ -21,13 +21,18 @@ pub(super) fn check(path: &Path, print: bool) -> Result<ExitCode, Failed> {
     }
     // Names that a token could not tell apart show only when the tables are built.
     let keyring = Arc::new(Keyring::new(&[Key::generate([0; 32])])?);
-    Snapshot::build(&loaded.config, keyring, &Resolutions::new(), &mut Roster::default())?;
+    Snapshot::build(&loaded.config, keyring, &Resolutions::new(), &mut TargetRegistry::default())?;
     if print {
         data(&config::effective(&loaded));
     } else {
         data(&format!("{}: ok", path.display()));
         loaded.config.listeners.iter().for_each(show_certificates);
-        loaded.config.cookies.iter().filter_map(WrittenCookie::told).for_each(|told| data(&told));
+        loaded
+            .config
+            .cookies
+            .iter()
+            .filter_map(WrittenCookie::plain_http_note)
+            .for_each(|note| data(&note));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -38,7 +43,7 @@ fn show_certificates(listener: &Listener) {
     for (_, pair) in listener.tls.iter().flat_map(|tls| &tls.certificates) {
         let one = &pair.certificate;
         let until = time_text(Duration::from_secs(one.not_after));
-        let (names, standing) = (one.names_text(), one.standing(now));
-        data(&format!("{}: certificate of {names}, until {until}: {standing}", listener.name));
+        let (names, validity) = (one.names_text(), one.validity(now));
+        data(&format!("{}: certificate of {names}, until {until}: {validity}", listener.name));
     }
 }

@@ -2,13 +2,13 @@
 
 use super::terminal::data;
 use super::{ConfigArgument, Failed, read_config, words};
+use crate::base::clock::Moment;
 use crate::config::Loaded;
 use crate::control::resolve::{self, Resolver};
 use crate::control::state_dir::StateDir;
-use crate::ground::clock::Moment;
 use crate::model::affinity::Cookie;
-use crate::model::roster::Roster;
 use crate::model::snapshot::{Action, Rule, Snapshot};
+use crate::model::target_registry::TargetRegistry;
 use crate::observe::record::time_text;
 use crate::policy::affinity::claim::{self, PinState};
 use crate::policy::affinity::keys::Keyring;
@@ -51,7 +51,7 @@ pub(super) fn cookie(command: &Command) -> Result<ExitCode, Failed> {
         Command::Inspect(argument) => inspect(argument),
         Command::Verify(argument) => verify(argument),
         Command::Mint { config, target, rule } => {
-            let snapshot = picture(&read_config(&config.config)?)?;
+            let snapshot = build_snapshot(&read_config(&config.config)?)?;
             let targets = target.iter().map(|target| pin_to_target(&snapshot, target));
             let groups = rule.iter().map(|rule| pin_to_group(&snapshot, rule));
             targets.chain(groups).try_for_each(|minted| mint(&snapshot, minted?))?;
@@ -62,9 +62,9 @@ pub(super) fn cookie(command: &Command) -> Result<ExitCode, Failed> {
 
 /// The picture a file describes, with the keys it would run with and what its host names stand for
 /// now. Nothing is made or written.
-pub(super) fn picture(loaded: &Loaded) -> Result<Snapshot, Failed> {
+pub(super) fn build_snapshot(loaded: &Loaded) -> Result<Snapshot, Failed> {
     let mut keys = loaded.config.keys.clone();
-    keys.extend(StateDir::look_for_key(loaded.config.runtime.state_dir.as_deref()));
+    keys.extend(StateDir::find_key(loaded.config.runtime.state_dir.as_deref()));
     if keys.is_empty() {
         return Err(Failed(
             "stayput: there is no affinity key yet: `run` makes one, or name one in affinity.keys"
@@ -73,7 +73,7 @@ pub(super) fn picture(loaded: &Loaded) -> Result<Snapshot, Failed> {
     }
     let keyring = Arc::new(Keyring::new(&keys)?);
     let names = resolve::first(&loaded.config, &Resolver::of_system())?;
-    Ok(Snapshot::build(&loaded.config, keyring, &names, &mut Roster::default())?)
+    Ok(Snapshot::build(&loaded.config, keyring, &names, &mut TargetRegistry::default())?)
 }
 
 /// Opens a token as whichever kind it is: a value does not say what it is for.
@@ -93,7 +93,7 @@ fn open(snapshot: &Snapshot, value: &str) -> Result<(Kind, Opened), Failed> {
 }
 
 fn inspect(argument: &ValueArgument) -> Result<ExitCode, Failed> {
-    let snapshot = picture(&read_config(&argument.config.config)?)?;
+    let snapshot = build_snapshot(&read_config(&argument.config.config)?)?;
     let (kind, opened) = open(&snapshot, &argument.value)?;
     let first =
         if opened.first_key { "" } else { "  (not with the first key: due to be sealed again)" };
@@ -155,7 +155,7 @@ fn is_alive(snapshot: &Snapshot, kind: Kind, pin: &Pin, now: u64) -> bool {
 }
 
 fn verify(argument: &ValueArgument) -> Result<ExitCode, Failed> {
-    let snapshot = picture(&read_config(&argument.config.config)?)?;
+    let snapshot = build_snapshot(&read_config(&argument.config.config)?)?;
     let (kind, opened) = open(&snapshot, &argument.value)?;
     let now = Moment::now().unix_seconds();
     match opened.contents.pins().iter().any(|pin| is_alive(&snapshot, kind, pin, now)) {
@@ -179,9 +179,9 @@ fn pin_to_target<'s>(snapshot: &'s Snapshot, target: &str) -> Result<Minted<'s>,
         return Err(Failed(format!("stayput: there is no target `{target}`: write GROUP/TARGET")));
     };
     let Some(cookie) = group.cookie() else {
-        let (name, carrier) = (group.name(), words::carrier(group));
+        let (name, stickiness_key) = (group.name(), words::stickiness_key(group));
         let title =
-            format!("stayput: group `{name}` writes no cookie; its stickiness is {carrier}");
+            format!("stayput: group `{name}` writes no cookie; its stickiness is {stickiness_key}");
         return Err(Failed(title));
     };
     Ok((cookie, group.key, target.key))
@@ -232,7 +232,8 @@ mod tests {
         let config = config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
         let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
         let names = Resolutions::new();
-        let snapshot = Snapshot::build(&config, keyring, &names, &mut Roster::default()).unwrap();
+        let snapshot =
+            Snapshot::build(&config, keyring, &names, &mut TargetRegistry::default()).unwrap();
         let group = &snapshot.groups[0];
         let pin = Pin { group: group.key, target: group.targets[0].key, issued_at: 1_800_000_000 };
         let alive_at = |offset: i64| {

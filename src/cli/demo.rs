@@ -16,10 +16,10 @@ use std::process::ExitCode;
 use std::thread;
 
 /// Ports tried before the demo gives up.
-const MOST_PORTS: u16 = 200;
+const MAX_PORTS: u16 = 200;
 
 pub(super) fn demo(port: u16) -> Result<ExitCode, Failed> {
-    run::told_by_thread(|messages| begin(port, messages))
+    run::with_message_log(|messages| begin(port, messages))
 }
 
 fn begin(port: u16, messages: &Messages) -> Result<ExitCode, Failed> {
@@ -31,7 +31,7 @@ fn begin(port: u16, messages: &Messages) -> Result<ExitCode, Failed> {
     let home = Home::make()?;
     let file = home.write(balancer, &replicas)?;
     let loaded = config::load(&file).map_err(|problems| Failed(problems.render(false)))?;
-    run::tell(messages, tracing_subscriber::filter::LevelFilter::WARN, false);
+    run::install_logging(messages, tracing_subscriber::filter::LevelFilter::WARN, false);
     let for_replicas = messages.clone();
     thread::Builder::new().name("replicas".into()).spawn(move || {
         if let Err(error) = echo::serve(fleet) {
@@ -77,7 +77,7 @@ struct FreePorts {
 
 impl FreePorts {
     fn take(&mut self) -> Result<SocketAddr, Failed> {
-        for _ in 0..MOST_PORTS {
+        for _ in 0..MAX_PORTS {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.next));
             self.next = self.next.saturating_add(1);
             if TcpListener::bind(address).is_ok() {

@@ -2,20 +2,20 @@
 
 use super::terminal::data;
 use super::{ConfigArgument, Failed, cookie, cookie_jar, read_config, words};
+use crate::base::calendar::days_since_1970;
+use crate::base::clock::Moment;
 use crate::config::settings::Algorithm;
 use crate::decide::Request;
 use crate::decide::explanation::{
-    Assumed, Choice, Explained, Explanation, Forwarded, explain as explained,
+    AssumedState, Choice, Explained, Explanation, Forwarded, explain as explained,
 };
-use crate::ground::calendar::days_since_1970;
-use crate::ground::clock::Moment;
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 use crate::http1::request;
 use crate::model::snapshot::{Group, Snapshot, Target};
-use crate::policy::headers::admission::Seen;
 use crate::policy::headers::forwarded;
-use crate::policy::headers::head::{Authority, Refusal};
+use crate::policy::headers::head::{Authority, RejectReason};
+use crate::policy::headers::request_check::RequestCheck;
 use crate::policy::routing::redirect::Original;
 use crate::policy::routing::rewrite::Rewrite;
 use crate::proxy::failure::Failure;
@@ -71,7 +71,7 @@ pub(super) struct Arguments {
 
 pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
     let loaded = read_config(&arguments.config.config)?;
-    let snapshot = cookie::picture(&loaded)?;
+    let snapshot = cookie::build_snapshot(&loaded)?;
     let now = match &arguments.at {
         None => Moment::now().unix_seconds(),
         Some(text) => time(text).ok_or_else(|| {
@@ -84,8 +84,8 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
     let mut head = head(arguments, now)?;
     let settings = &snapshot.listeners[listener].settings;
     let (mitigation, drop_invalid) = (settings.desync_mitigation, settings.drop_invalid_headers);
-    let seen = Seen::of(&mut head, mitigation, drop_invalid);
-    let authority = match seen.admit(&head) {
+    let check = RequestCheck::of(&mut head, mitigation, drop_invalid);
+    let authority = match check.admit(&head) {
         Ok(authority) => authority,
         Err(refusal) => {
             refused(&Failure::Head(refusal), &snapshot, listener, arguments);
@@ -102,7 +102,7 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
         headers: &head.fields,
         address: forwarded::client_address(arguments.from, trusted, &head.fields),
     };
-    let world = Assumed::of(&snapshot, &arguments.down, &arguments.drain);
+    let world = AssumedState::of(&snapshot, &arguments.down, &arguments.drain);
     let Arguments { suspect, recovering, .. } = arguments;
     let world = world.and_then(|world| world.doubting(&snapshot, suspect, recovering));
     let world = world.map_err(|name| {
@@ -155,7 +155,7 @@ fn url_for(
             match rewrite.map(|rewrite| rewritten(rewrite, authority, head)) {
                 Some(Url::Failed(failure)) => Url::Failed(failure),
                 _ if forwarded::is_loop(request.headers) => {
-                    Url::Failed(Failure::Head(Refusal::ForwardingLoop))
+                    Url::Failed(Failure::Head(RejectReason::ForwardingLoop))
                 }
                 rewritten => rewritten.unwrap_or(Url::Kept),
             }
@@ -353,7 +353,7 @@ fn forwarded_lines(snapshot: &Snapshot, forwarded: &Forwarded, chance: &str) -> 
     let group = &snapshot.groups[*group];
     let mut lines = vec![
         format!("group     {}{chance}", group.name()),
-        format!("sticky    {}", words::carrier(group)),
+        format!("sticky    {}", words::stickiness_key(group)),
         format!("verdict   {verdict}: {}", words::sentence(group, *verdict)),
     ];
     if *fails_open {
@@ -371,7 +371,7 @@ fn forwarded_lines(snapshot: &Snapshot, forwarded: &Forwarded, chance: &str) -> 
 }
 
 fn placed(target: &Target) -> String {
-    let scheme = if target.live.tls().is_some() { "https://" } else { "" };
+    let scheme = if target.state.tls().is_some() { "https://" } else { "" };
     match target.address {
         Some(address) if !scheme.is_empty() || address.to_string() != target.id.as_str() => {
             format!("{}  {scheme}{address}", target.id)
@@ -472,7 +472,7 @@ fn forwarded_json(snapshot: &Snapshot, forwarded: &Forwarded) -> Value {
     json!({
         "action": "forward",
         "group": group.name(),
-        "stickiness": words::carrier(group),
+        "stickiness": words::stickiness_key(group),
         "verdict": verdict.word(),
         "why": words::sentence(group, *verdict),
         "fails_open": fails_open,

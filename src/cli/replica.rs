@@ -1,7 +1,7 @@
 //! Replicas to try a balancer with: each says its name, counts a visitor's visits in its own
 //! memory, dies on `POST /kill`, and all come back on `POST /revive`.
 
-use crate::ground::random::Random;
+use crate::base::random::Random;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 /// balancer neither reads nor writes it.
 const VISITOR: &str = "visitor";
 /// Visitors one replica remembers; then it forgets them all, for it is a toy with a bound.
-const MOST_VISITORS: usize = 10_000;
+const MAX_VISITORS: usize = 10_000;
 
 /// Several replicas in one thread.
 #[derive(Debug)]
@@ -170,7 +170,7 @@ impl Replica {
             None => (format!("{:016x}", self.random.borrow_mut().bits()), false),
         };
         let mut visits = self.visits.borrow_mut();
-        if visits.len() >= MOST_VISITORS {
+        if visits.len() >= MAX_VISITORS {
             visits.clear();
         }
         let count = visits.entry(visitor.clone()).or_insert(0);

@@ -4,7 +4,7 @@ use super::Failed;
 use super::terminal;
 use crate::config::{self, Loaded};
 use crate::observe::messages::{self, Messages};
-use crate::observe::sink::Place;
+use crate::observe::sink::SinkKind;
 use crate::server::{Server, level_filter};
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,14 +19,14 @@ const CUT: u8 = 3;
 const FAILED: u8 = 1;
 
 pub(super) fn run(path: &Path) -> Result<ExitCode, Failed> {
-    told_by_thread(|messages| {
+    with_message_log(|messages| {
         let coloured = terminal::messages_are_coloured();
         let loaded = config::load(path).map_err(|problems| Failed(problems.render(coloured)))?;
         let Loaded { config, warnings, .. } = loaded;
         if !warnings.is_empty() {
             messages.say(&warnings.render(coloured));
         }
-        tell(messages, level_filter(config.log.level), coloured);
+        install_logging(messages, level_filter(config.log.level), coloured);
         let server = Server::start(config)?;
         for (listener, address) in server.addresses() {
             tracing::info!(target: messages::UNLIMITED, %listener, %address, "listening");
@@ -37,10 +37,10 @@ pub(super) fn run(path: &Path) -> Result<ExitCode, Failed> {
 
 /// Does this with messages written by a thread of their own: standard error that is not read must
 /// hold neither the start nor the exit.
-pub(super) fn told_by_thread(
+pub(super) fn with_message_log(
     work: impl FnOnce(&Messages) -> Result<ExitCode, Failed>,
 ) -> Result<ExitCode, Failed> {
-    let messages = Messages::start(Place::Stderr)?;
+    let messages = Messages::start(SinkKind::Stderr)?;
     messages.take_panics();
     let done = work(&messages);
     let code = done.unwrap_or_else(|failure| {
@@ -52,7 +52,7 @@ pub(super) fn told_by_thread(
 }
 
 /// Sends the operator's log to standard error.
-pub(super) fn tell(messages: &Messages, level: LevelFilter, coloured: bool) {
+pub(super) fn install_logging(messages: &Messages, level: LevelFilter, coloured: bool) {
     // The HTTP/2 library warns of frames that any client may send as often as it likes.
     let library = level.min(LevelFilter::ERROR);
     let subscriber = tracing_subscriber::fmt()

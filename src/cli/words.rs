@@ -6,10 +6,10 @@ use crate::model::affinity::Affinity;
 use crate::model::snapshot::Group;
 
 /// What tells a group's clients from one another.
-pub(super) fn carrier(group: &Group) -> String {
+pub(super) fn stickiness_key(group: &Group) -> String {
     match &group.affinity {
         None => "off".to_owned(),
-        Some(Affinity::Cookie(cookie)) => match &cookie.accompanies {
+        Some(Affinity::Cookie(cookie)) => match &cookie.app_cookie {
             None => format!("by the cookie {}", cookie.name),
             Some(app) => {
                 format!("by the cookie {}, beside the application's {}", cookie.name, app.name)

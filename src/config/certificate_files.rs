@@ -40,7 +40,7 @@ impl CertificateFiles {
 }
 
 /// A chain has a few certificates of some kilobytes; a list of authorities may have hundreds.
-const LONGEST: u64 = 4 << 20;
+const MAX_SIZE: u64 = 4 << 20;
 /// No key is longer; reserved at once, for a buffer that grows leaves pieces of it behind.
 const USUAL: usize = 32 << 10;
 
@@ -50,8 +50,8 @@ const USUAL: usize = 32 << 10;
 /// When it cannot be read, or is far too long to be one.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::with_capacity(USUAL);
-    File::open(path)?.take(LONGEST + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > LONGEST {
+    File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_SIZE {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is longer than 4 MiB"));
     }
     Ok(content)

@@ -4,6 +4,7 @@ mod affinity;
 mod answers;
 mod cookies;
 mod forward;
+mod forward_paths;
 mod group;
 mod health;
 mod routing;
@@ -11,13 +12,12 @@ mod rule;
 mod stickiness;
 mod target_tls;
 mod tls;
-mod ways;
 
 use super::nearest::nearest;
 use super::node::{Node, Table, Value};
 use super::problem::{Problem, Problems};
 use super::settings::{AccessFormat, Config, Level, Log, LogTarget, Runtime};
-use crate::ground::name::Name;
+use crate::base::name::Name;
 use std::io;
 use std::path::Path;
 
@@ -32,12 +32,12 @@ pub(super) fn check(file: &Table, base: &Path, problems: &mut Problems) -> Confi
     stickiness::agreement(file, problems);
     forward::agreement(&rules, file, problems);
     let cookies = {
-        let ways = ways::ways(&listeners, &rules);
-        let cookies = cookies::written(&ways, &rules, &groups);
-        cookies::kept_and_sent(&cookies, &ways, file, problems);
+        let paths = forward_paths::forward_paths(&listeners, &rules);
+        let cookies = cookies::written(&paths, &rules, &groups);
+        cookies::kept_and_sent(&cookies, &paths, file, problems);
         cookies
     };
-    cookies::settle(&cookies, &mut rules, &mut groups);
+    cookies::apply(&cookies, &mut rules, &mut groups);
     Config {
         keys: affinity::keys(file, base, problems),
         log: log(file.table("log"), base),

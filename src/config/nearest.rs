@@ -19,10 +19,10 @@ pub(super) fn nearest<'a>(
 
 /// Edit distance in which two swapped neighbours count once. Words too long for a key are far.
 fn distance(a: &str, b: &str) -> usize {
-    const LONGEST: usize = 80;
+    const MAX_LEN: usize = 80;
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len().max(b.len()) > LONGEST {
-        return LONGEST;
+    if a.len().max(b.len()) > MAX_LEN {
+        return MAX_LEN;
     }
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
     for i in 0..=a.len() {

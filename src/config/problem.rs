@@ -78,7 +78,7 @@ pub struct Problems {
 }
 
 /// The most problems shown at once: a terminal holds no more, and the rest often follows from them.
-const MOST_SHOWN: usize = 50;
+const MAX_SHOWN: usize = 50;
 
 impl Problems {
     /// No problem yet with this text, which came from `origin`.
@@ -120,7 +120,7 @@ impl Problems {
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let mut out = String::new();
-        for problem in self.list.iter().take(MOST_SHOWN) {
+        for problem in self.list.iter().take(MAX_SHOWN) {
             out.push_str(&renderer.render(&[self.group(problem)]));
             out.push_str("\n\n");
         }
@@ -133,7 +133,7 @@ impl Problems {
         let errors = counted(count(Severity::Error), "error");
         let warnings = counted(count(Severity::Warning), "warning");
         let parts: Vec<_> = errors.into_iter().chain(warnings).collect();
-        let more = self.list.len().saturating_sub(MOST_SHOWN);
+        let more = self.list.len().saturating_sub(MAX_SHOWN);
         let more = if more > 0 { format!(", {more} of them not shown") } else { String::new() };
         if !parts.is_empty() {
             out.push_str(&format!("{}: {}{more}\n", self.origin, parts.join(", ")));

@@ -16,7 +16,7 @@ use toml::de::{DeString, DeTable, DeValue};
 /// may only be unread.
 pub(super) fn read(text: &str, problems: &mut Problems) -> (Table, bool) {
     let (tree, errors) = DeTable::parse_recoverable(text);
-    let broken = syntax::note(text, &errors, problems);
+    let broken = syntax::record(text, &errors, problems);
     let mut reader = Reader { problems, whole: broken.is_empty() };
     let table = reader.table(FILE, tree.get_ref(), &(0..0), "");
     // What the parser made of a broken line is not what was meant.

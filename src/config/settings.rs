@@ -7,8 +7,8 @@ mod log;
 pub mod target_tls;
 mod tls;
 
-use crate::ground::cidr::AddressSet;
-use crate::ground::name::Name;
+use crate::base::cidr::AddressSet;
+use crate::base::name::Name;
 use crate::policy::affinity::keys::Key;
 use crate::policy::affinity::{
     CorsTwin, Lifetime, OnUnavailable, Refresh, SameSite, SecureAttribute,
@@ -236,7 +236,7 @@ pub struct Group {
     /// What is asked of targets over TLS; `None`: connections are plain.
     pub tls: Option<TargetTls>,
     /// Its targets, sorted by id.
-    pub targets: Vec<Target>,
+    pub targets: Vec<TargetSettings>,
     /// How long a drained or removed target may finish.
     pub deregistration_delay: Duration,
     /// How long an address its name lists no more is held, before it drains.
@@ -327,7 +327,7 @@ pub struct MinimumHealthy {
 
 /// One entry of `targets`.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct TargetSettings {
     /// Its id, unique in the group.
     pub id: Name,
     /// Where it is.
@@ -381,7 +381,7 @@ impl fmt::Display for TargetAddress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stickiness {
     /// What tells one client from another.
-    pub carrier: Carrier,
+    pub key: StickinessKey,
     /// How the balancer's own cookies are written, where it has any.
     pub cookie: CookieSettings,
     /// The target never sees the balancer's cookies.
@@ -394,7 +394,7 @@ pub struct Stickiness {
 
 /// What tells one client from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Carrier {
+pub enum StickinessKey {
     /// `lb_cookie`: the balancer's own cookie of this name.
     LbCookie {
         /// Its name.
@@ -424,7 +424,7 @@ pub enum Carrier {
     Header(HeaderName),
 }
 
-impl Carrier {
+impl StickinessKey {
     /// How long a pin lives, where there is a pin.
     pub fn lifetime(&self) -> Option<Lifetime> {
         match self {

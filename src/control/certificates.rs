@@ -1,8 +1,8 @@
 //! A look at every listener's certificates once a day: one that nobody renews ends at night.
 
-use crate::ground::clock::Moment;
+use crate::base::clock::Moment;
 use crate::net::tls::certificates::Certificates;
-use crate::policy::tls::certificate::Standing;
+use crate::policy::tls::certificate::Validity;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Expiry {
     }
 
     /// Warns of what has expired or soon will, if a day has gone by.
-    pub(super) fn look(&mut self, now: Moment) {
+    pub(super) fn check(&mut self, now: Moment) {
         if now.since(self.looked) >= EVERY {
             self.looked = now;
             for warning in self.warnings(now) {
@@ -36,10 +36,10 @@ impl Expiry {
         let mut warnings = Vec::new();
         for served in self.certificates.iter().map(|own| own.current()) {
             for certificate in served.certificates() {
-                let standing = certificate.standing(now.unix_seconds());
-                if standing != Standing::Valid {
+                let validity = certificate.validity(now.unix_seconds());
+                if validity != Validity::Valid {
                     let names = certificate.names_text();
-                    warnings.push(format!("the certificate of {names} {standing}"));
+                    warnings.push(format!("the certificate of {names} {validity}"));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Says that nodes which share a key differ in their clocks. Workers count what they meet; the line is
 //! written here, so that it is one for the process however many workers meet it.
 
-use crate::ground::clock::Moment;
+use crate::base::clock::Moment;
 use crate::observe::counters::Counters;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ const MIN_PAUSE: Duration = Duration::from_mins(1);
 /// Watches for pins made by a node whose clock is far ahead of this one's.
 #[derive(Default)]
 pub(super) struct Clocks {
-    told: Option<Moment>,
+    logged_at: Option<Moment>,
     /// What each worker had counted when that was last looked at.
     before: Vec<u64>,
 }
 
 impl Clocks {
     /// Writes the line that is due.
-    pub(super) fn look(&mut self, counters: &[Arc<Counters>], now: Moment) {
+    pub(super) fn check(&mut self, counters: &[Arc<Counters>], now: Moment) {
         if let Some((seconds, answers)) = self.due(counters, now) {
             tracing::warn!(
                 seconds,
@@ -33,7 +33,7 @@ impl Clocks {
     /// By how many seconds a clock is ahead, and how many answers met that since the line before, if
     /// it may be said again.
     fn due(&mut self, counters: &[Arc<Counters>], now: Moment) -> Option<(u64, u64)> {
-        if self.told.is_some_and(|told| now.since(told) < MIN_PAUSE) {
+        if self.logged_at.is_some_and(|logged_at| now.since(logged_at) < MIN_PAUSE) {
             return None;
         }
         self.before.resize(counters.len(), 0);
@@ -47,7 +47,7 @@ impl Clocks {
             }
         }
         if due.is_some() {
-            self.told = Some(now);
+            self.logged_at = Some(now);
         }
         due
     }

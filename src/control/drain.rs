@@ -3,7 +3,7 @@
 //! running balancer first knows of it, and survives a restart.
 
 use super::state_dir::StateDir;
-use crate::ground::clock::Moment;
+use crate::base::clock::Moment;
 use crate::model::live::{Availability, Drain};
 use crate::model::snapshot::{Group, Snapshot, Target};
 use serde_json::{Map, Value, json};
@@ -45,8 +45,8 @@ impl Drains {
         for group in &snapshot.groups {
             for target in &group.targets {
                 let drain = drains.state(group.name(), target);
-                let availability = Availability { drain, ..target.live.availability() };
-                target.live.set_availability(availability);
+                let availability = Availability { drain, ..target.state.availability() };
+                target.state.set_availability(availability);
             }
         }
         drains
@@ -66,7 +66,7 @@ impl Drains {
     }
 
     /// Takes in whether a target wishes to be drained; true if that changes anything.
-    pub(super) fn hear(&mut self, target: &str, wishes: bool, now: Moment) -> bool {
+    pub(super) fn apply(&mut self, target: &str, wishes: bool, now: Moment) -> bool {
         match self.clocks.get_mut(target) {
             Some(clock) if clock.wished != wishes => clock.wished = wishes,
             None if wishes => {
@@ -170,8 +170,8 @@ fn read(text: &str) -> Option<BTreeMap<String, Clock>> {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::model::roster::Roster;
     use crate::model::snapshot::Resolutions;
+    use crate::model::target_registry::TargetRegistry;
     use crate::policy::affinity::keys::{Key, Keyring};
     use std::sync::Arc;
 
@@ -189,7 +189,8 @@ mod tests {
         );
         let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
         let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
-        Snapshot::build(&config, keyring, &Resolutions::new(), &mut Roster::default()).unwrap()
+        Snapshot::build(&config, keyring, &Resolutions::new(), &mut TargetRegistry::default())
+            .unwrap()
     }
 
     fn state(drains: &Drains, snapshot: &Snapshot) -> Drain {
@@ -202,7 +203,7 @@ mod tests {
             let snapshot = snapshot(word);
             Drains::begin(None, &snapshot, Moment::now());
             let target = &snapshot.groups[0].targets[0];
-            assert_eq!(target.live.availability().drain, drain);
+            assert_eq!(target.state.availability().drain, drain);
         }
     }
 
@@ -212,13 +213,13 @@ mod tests {
         let begun = Moment::now();
         drains.advance(&active, begun);
         assert_eq!(state(&drains, &active), Drain::No);
-        assert!(drains.hear("app/a", true, begun) && !drains.hear("app/a", true, begun));
+        assert!(drains.apply("app/a", true, begun) && !drains.apply("app/a", true, begun));
         assert_eq!(state(&drains, &active), Drain::Running);
         drains.advance(&active, begun.later(DELAY - Duration::from_millis(1)));
         assert_eq!(state(&drains, &active), Drain::Running);
         drains.advance(&active, begun.later(DELAY));
         assert_eq!(state(&drains, &active), Drain::Over);
-        assert!(drains.hear("app/a", false, begun) && !drains.hear("app/a", false, begun));
+        assert!(drains.apply("app/a", false, begun) && !drains.apply("app/a", false, begun));
         assert_eq!(state(&drains, &active), Drain::No);
         drains.advance(&active, begun.later(DELAY));
         assert!(drains.clocks.is_empty());
@@ -229,8 +230,8 @@ mod tests {
         let (mut drains, draining) = (Drains::load(None), snapshot("drain"));
         let begun = Moment::now();
         drains.advance(&draining, begun);
-        drains.hear("app/a", true, begun.later(DELAY / 2));
-        drains.hear("app/a", false, begun.later(DELAY / 2));
+        drains.apply("app/a", true, begun.later(DELAY / 2));
+        drains.apply("app/a", false, begun.later(DELAY / 2));
         assert_eq!(state(&drains, &draining), Drain::Running);
         drains.advance(&draining, begun.later(DELAY));
         assert_eq!(state(&drains, &draining), Drain::Over);
@@ -263,7 +264,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let dir = StateDir::find(Some(place.path())).unwrap();
         let mut drains = Drains::load(dir.clone());
-        drains.hear("app/a", true, Moment::now());
+        drains.apply("app/a", true, Moment::now());
         let mut kept = drains.clocks["app/a"];
         kept.since = Duration::from_millis(kept.since.as_millis() as u64);
         assert_eq!(Drains::load(dir).clocks["app/a"], kept);

@@ -4,38 +4,38 @@
 mod certificates;
 mod clocks;
 mod drain;
-mod newcomers;
+mod health_monitor;
 pub mod probe;
 pub mod resolve;
 pub mod state_dir;
-mod watched;
+mod weight_controller;
 
+use crate::base::clock::Moment;
 use crate::config::settings::Config;
-use crate::ground::clock::Moment;
 use crate::model::published::Published;
 use crate::model::report::Report;
-use crate::model::roster::Roster;
 use crate::model::snapshot::{Group, Resolutions, Snapshot};
+use crate::model::target_registry::TargetRegistry;
 use crate::net::tls::certificates::Certificates;
 use crate::observe::counters::Counters;
 use crate::policy::affinity::keys::Keyring;
-use crate::policy::health::progress::{Event, Failure};
-use crate::policy::health::wish::Wish;
+use crate::policy::health::drain_request::DrainRequest;
+use crate::policy::health::progress::{Failure, HealthEvent};
 use clocks::Clocks;
-use newcomers::Newcomers;
-use probe::{Answer, Trouble};
+use health_monitor::HealthMonitor;
+use probe::{ProbeError, ProbeResult};
 use resolve::{Resolved, Resolver};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use watched::Watched;
+use weight_controller::WeightController;
 
 pub use drain::Drains;
 
 /// How often the thread looks what is due: checks, drains, names.
 const TICK: Duration = Duration::from_millis(50);
 /// Answers of checks and of the resolver that may wait for the loop.
-const LONGEST_QUEUE: usize = 1_024;
+const MAX_QUEUE: usize = 1_024;
 
 /// What the thread is given.
 pub struct Parts {
@@ -50,7 +50,7 @@ pub struct Parts {
     /// What is asked for them.
     pub resolver: Resolver,
     /// The live halves of that one.
-    pub roster: Roster,
+    pub registry: TargetRegistry,
     /// What workers say about targets.
     pub reports: mpsc::Receiver<Report>,
     /// What workers count.
@@ -65,11 +65,11 @@ pub struct Parts {
 
 /// Everything that wakes the thread.
 #[derive(Debug)]
-enum Wake {
+enum Event {
     Tick,
     Checked {
         generation: u64,
-        outcome: Result<Answer, Trouble>,
+        outcome: Result<ProbeResult, ProbeError>,
         /// What came of a dial of the traffic address beside it.
         reached: Option<bool>,
     },
@@ -80,56 +80,56 @@ enum Wake {
 
 /// Runs until `stop` is told `true`. Needs a local runtime.
 pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
-    let Parts { config, keyring, published, resolutions, roster, .. } = parts;
+    let Parts { config, keyring, published, resolutions, registry, .. } = parts;
     let Parts { mut reports, counters, certificates, drains, ready, resolver, .. } = parts;
-    let (answers, mut answered) = mpsc::channel(LONGEST_QUEUE);
+    let (answers, mut answered) = mpsc::channel(MAX_QUEUE);
     let snapshot = published.current();
     let mut control = Control {
-        watched: Watched::new(answers.clone()),
+        monitor: HealthMonitor::new(answers.clone()),
         drains,
-        newcomers: Newcomers::default(),
+        weights: WeightController::default(),
         resolutions,
-        names: resolve::Names::of(&config, resolver, answers),
-        strangers: Strangers::default(),
+        names: resolve::HostNames::of(&config, resolver, answers),
+        unknown_keys: UnknownKeyMonitor::default(),
         clocks: Clocks::default(),
         expiry: certificates::Expiry::new(certificates, Moment::now()),
         config,
         keyring,
         published,
-        roster,
+        registry,
         counters,
         ready,
     };
-    control.watched.follow(&snapshot, Moment::now().monotonic);
+    control.monitor.follow(&snapshot, Moment::now().monotonic);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let wake = tokio::select! {
-            _ = tick.tick() => Wake::Tick,
-            Some(wake) = answered.recv() => wake,
-            Some(report) = reports.recv() => Wake::Reported(report),
-            _ = stop.changed() => Wake::Stop,
+        let event = tokio::select! {
+            _ = tick.tick() => Event::Tick,
+            Some(event) = answered.recv() => event,
+            Some(report) = reports.recv() => Event::Reported(report),
+            _ = stop.changed() => Event::Stop,
         };
         let now = Moment::now();
-        match wake {
-            Wake::Tick => control.tick(now),
-            Wake::Checked { generation, outcome, reached } => match outcome {
+        match event {
+            Event::Tick => control.tick(now),
+            Event::Checked { generation, outcome, reached } => match outcome {
                 Ok(answer) => control.answered(generation, answer, reached, now),
-                Err(Trouble::Failed(failure)) => {
-                    control.observe(generation, &Event::Failed(failure), now);
+                Err(ProbeError::Failed(failure)) => {
+                    control.observe(generation, &HealthEvent::Failed(failure), now);
                 }
-                Err(Trouble::Shortage(error)) => {
-                    control.watched.skipped(generation, &error, now.monotonic);
+                Err(ProbeError::Shortage(error)) => {
+                    control.monitor.skipped(generation, &error, now.monotonic);
                 }
             },
-            Wake::Reported(Report::ConnectFailed(live)) => {
-                control.observe(live.generation, &Event::ConnectFailed, now);
+            Event::Reported(Report::ConnectFailed(state)) => {
+                control.observe(state.generation, &HealthEvent::ConnectFailed, now);
             }
-            Wake::Reported(Report::Connected(live)) => {
-                control.observe(live.generation, &Event::Connected, now);
+            Event::Reported(Report::Connected(state)) => {
+                control.observe(state.generation, &HealthEvent::Connected, now);
             }
-            Wake::Resolved(resolved) => control.resolved(resolved, now),
-            Wake::Stop => return,
+            Event::Resolved(resolved) => control.resolved(resolved, now),
+            Event::Stop => return,
         }
     }
 }
@@ -138,13 +138,13 @@ struct Control {
     config: Config,
     keyring: Arc<Keyring>,
     published: Published,
-    roster: Roster,
+    registry: TargetRegistry,
     resolutions: Resolutions,
-    watched: Watched,
+    monitor: HealthMonitor,
     drains: Drains,
-    newcomers: Newcomers,
-    names: resolve::Names,
-    strangers: Strangers,
+    weights: WeightController,
+    names: resolve::HostNames,
+    unknown_keys: UnknownKeyMonitor,
     clocks: Clocks,
     expiry: certificates::Expiry,
     counters: Vec<Arc<Counters>>,
@@ -159,59 +159,65 @@ impl Control {
         if resolve::forget_the_left(&mut self.resolutions, &self.config, now) {
             self.build_anew(now);
         }
-        self.watched.check_what_is_due(now.monotonic);
+        self.monitor.check_what_is_due(now.monotonic);
         self.publish(now);
-        self.strangers.look(&self.counters, now);
-        self.clocks.look(&self.counters, now);
-        self.expiry.look(now);
-        self.tell_if_ready();
+        self.unknown_keys.check(&self.counters, now);
+        self.clocks.check(&self.counters, now);
+        self.expiry.check(now);
+        self.signal_ready();
     }
 
     /// Takes in an answer to a check: what it says of leaving first, for a target that comes with
     /// the wish must not be given newcomers for having passed.
-    fn answered(&mut self, generation: u64, answer: Answer, reached: Option<bool>, now: Moment) {
-        let Answer { judgement, wish } = answer;
-        let wants_drain = wish.wants_drain(judgement.is_ok());
-        if let Some((name, wants)) = self.watched.name(generation).zip(wants_drain)
-            && self.drains.hear(&name, wants, now)
+    fn answered(
+        &mut self,
+        generation: u64,
+        answer: ProbeResult,
+        reached: Option<bool>,
+        now: Moment,
+    ) {
+        let ProbeResult { judgement, drain_request } = answer;
+        let wants_drain = drain_request.wants_drain(judgement.is_ok());
+        if let Some((name, wants)) = self.monitor.name(generation).zip(wants_drain)
+            && self.drains.apply(&name, wants, now)
         {
             self.publish(now);
         }
-        if reached == Some(true) || self.watched.is_checked_as_traffic(generation) {
-            self.observe(generation, &Event::Reached, now);
+        if reached == Some(true) || self.monitor.is_checked_as_traffic(generation) {
+            self.observe(generation, &HealthEvent::Reached, now);
         }
-        let is_refused = reached == Some(false) && self.watched.is_disputed(generation);
+        let is_refused = reached == Some(false) && self.monitor.is_disputed(generation);
         let event = match judgement {
-            _ if wish == Wish::DrainUnjudged => Event::Waived,
-            Ok(()) if is_refused => Event::Failed(Failure::Traffic),
-            Ok(()) => Event::Passed,
-            Err(failure) => Event::Failed(failure),
+            _ if drain_request == DrainRequest::DrainUnjudged => HealthEvent::Waived,
+            Ok(()) if is_refused => HealthEvent::Failed(Failure::Traffic),
+            Ok(()) => HealthEvent::Passed,
+            Err(failure) => HealthEvent::Failed(failure),
         };
         self.observe(generation, &event, now);
         if reached == Some(false) {
-            self.observe(generation, &Event::ConnectFailed, now);
+            self.observe(generation, &HealthEvent::ConnectFailed, now);
         }
     }
 
-    fn observe(&mut self, generation: u64, event: &Event, now: Moment) {
-        if self.watched.observe(generation, event, now.monotonic) {
+    fn observe(&mut self, generation: u64, event: &HealthEvent, now: Moment) {
+        if self.monitor.observe(generation, event, now.monotonic) {
             self.publish(now);
         }
-        if let Event::ConnectFailed | Event::Failed(_) = event {
+        if let HealthEvent::ConnectFailed | HealthEvent::Failed(_) = event {
             self.forget_if_unlisted(generation, now);
         }
-        self.tell_if_ready();
+        self.signal_ready();
     }
 
     fn publish(&mut self, now: Moment) {
         let snapshot = self.published.current();
-        self.watched.publish(&snapshot, &self.drains, now.monotonic);
+        self.monitor.publish(&snapshot, &self.drains, now.monotonic);
         // At once: a target that became healthy begins slowly with its first newcomer.
-        self.newcomers.tick(&snapshot, now);
+        self.weights.tick(&snapshot, now);
     }
 
-    fn tell_if_ready(&mut self) {
-        if !*self.ready.borrow() && self.watched.all_are_checked() && self.names.all_are_asked() {
+    fn signal_ready(&mut self) {
+        if !*self.ready.borrow() && self.monitor.all_are_checked() && self.names.all_are_asked() {
             // Nobody may be listening for it; that is no concern of ours.
             let _ = self.ready.send(true);
         }
@@ -219,8 +225,8 @@ impl Control {
 
     /// Takes in what a host name stands for now, and publishes another picture if that changed.
     fn resolved(&mut self, resolved: Resolved, now: Moment) {
-        self.names.note_asked(&resolved);
-        if self.names.take_in(&mut self.resolutions, resolved, now) {
+        self.names.record_asked(&resolved);
+        if self.names.apply(&mut self.resolutions, resolved, now) {
             self.build_anew(now);
         }
     }
@@ -231,7 +237,7 @@ impl Control {
         let unlisted = snapshot.groups.iter().find_map(|group| {
             let mut targets = group.targets.iter();
             let target = targets.find(|target| {
-                target.live.generation == generation && target.held_until.is_some()
+                target.state.generation == generation && target.held_until.is_some()
             })?;
             Some((&group.settings.name, target.address?))
         });
@@ -245,15 +251,15 @@ impl Control {
 
     fn build_anew(&mut self, now: Moment) {
         let keyring = Arc::clone(&self.keyring);
-        match Snapshot::build(&self.config, keyring, &self.resolutions, &mut self.roster) {
+        match Snapshot::build(&self.config, keyring, &self.resolutions, &mut self.registry) {
             Ok(snapshot) => {
                 let snapshot = Arc::new(snapshot);
-                note_replaced(&self.published.current(), &snapshot);
-                self.watched.follow(&snapshot, now.monotonic);
-                self.watched.publish(&snapshot, &self.drains, now.monotonic);
-                self.newcomers.follow(&snapshot);
+                record_replaced(&self.published.current(), &snapshot);
+                self.monitor.follow(&snapshot, now.monotonic);
+                self.monitor.publish(&snapshot, &self.drains, now.monotonic);
+                self.weights.follow(&snapshot);
                 self.published.publish(snapshot);
-                self.roster.forget_the_gone();
+                self.registry.forget_the_gone();
             }
             Err(collision) => tracing::error!(%collision, "the new addresses are not used"),
         }
@@ -262,7 +268,7 @@ impl Control {
 
 /// Tells machines that another has their name now, so that what they still answer makes no pin that
 /// looks like the other's.
-fn note_replaced(before: &Snapshot, after: &Snapshot) {
+fn record_replaced(before: &Snapshot, after: &Snapshot) {
     let is_one = |group: &&Group| group.targets.iter().any(|target| target.address_since.is_some());
     for group in after.groups.iter().filter(is_one) {
         let Some(known) = before.groups.iter().find(|known| known.key == group.key) else {
@@ -271,11 +277,11 @@ fn note_replaced(before: &Snapshot, after: &Snapshot) {
         for target in &group.targets {
             let Some(since) = target.address_since else { continue };
             // It may have been replaced before, and be the one again.
-            target.live.note_replaced(u64::MAX);
+            target.state.record_replaced(u64::MAX);
             if let Some(at) = known.target_of(target.key)
-                && known.targets[at].live.generation != target.live.generation
+                && known.targets[at].state.generation != target.state.generation
             {
-                known.targets[at].live.note_replaced(since);
+                known.targets[at].state.record_replaced(since);
             }
         }
     }
@@ -284,16 +290,16 @@ fn note_replaced(before: &Snapshot, after: &Snapshot) {
 /// Watches for tokens of another key: a node that seals with a key this one lacks moves clients
 /// without end, and neither node would say why.
 #[derive(Default)]
-struct Strangers {
+struct UnknownKeyMonitor {
     since: Option<Moment>,
     before: (u64, u64),
-    told: bool,
+    logged: bool,
 }
 
-impl Strangers {
-    fn look(&mut self, counters: &[Arc<Counters>], now: Moment) {
+impl UnknownKeyMonitor {
+    fn check(&mut self, counters: &[Arc<Counters>], now: Moment) {
         let since = *self.since.get_or_insert(now);
-        if self.told || now.since(since) < Duration::from_mins(1) {
+        if self.logged || now.since(since) < Duration::from_mins(1) {
             return;
         }
         let sum = |count: fn(&Counters) -> u64| counters.iter().map(|own| count(own)).sum::<u64>();
@@ -306,7 +312,7 @@ impl Strangers {
                 "more than one request in twenty brought a token sealed with a key this balancer \
                  lacks: another node seals with it; give both the same affinity.keys"
             );
-            self.told = true;
+            self.logged = true;
         }
         (self.since, self.before) = (Some(now), totals);
     }
@@ -316,7 +322,7 @@ impl Strangers {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::model::live::{Drain, TargetLive};
+    use crate::model::live::{Drain, TargetState};
     use crate::model::snapshot::{Listed, Resolution, Target};
     use crate::policy::affinity::keys::Key;
     use std::net::SocketAddr;
@@ -353,40 +359,40 @@ mod tests {
         let resolution = Resolution { addresses, changed_at: None };
         let resolutions = Resolutions::from([(name(), resolution)]);
         let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
-        let mut roster = Roster::default();
-        let snapshot = Snapshot::build(&config, keyring.clone(), &resolutions, &mut roster);
+        let mut registry = TargetRegistry::default();
+        let snapshot = Snapshot::build(&config, keyring.clone(), &resolutions, &mut registry);
         let snapshot = Arc::new(snapshot.unwrap());
         // The test keeps no other end: what is answered goes nowhere.
-        let (answers, _) = mpsc::channel(LONGEST_QUEUE);
+        let (answers, _) = mpsc::channel(MAX_QUEUE);
         let mut control = Control {
-            watched: Watched::new(answers.clone()),
+            monitor: HealthMonitor::new(answers.clone()),
             drains: Drains::begin(None, &snapshot, now),
-            newcomers: Newcomers::default(),
+            weights: WeightController::default(),
             resolutions,
-            names: resolve::Names::of(&config, Resolver::of_system(), answers),
-            strangers: Strangers::default(),
+            names: resolve::HostNames::of(&config, Resolver::of_system(), answers),
+            unknown_keys: UnknownKeyMonitor::default(),
             clocks: Clocks::default(),
             expiry: certificates::Expiry::new(Vec::new(), now),
             config,
             keyring,
             published: Published::new(snapshot.clone()),
-            roster,
+            registry,
             counters: Vec::new(),
             ready: watch::channel(false).0,
         };
-        control.watched.follow(&snapshot, now.monotonic);
+        control.monitor.follow(&snapshot, now.monotonic);
         control.publish(now);
         control
     }
 
     /// What the published picture says of an address, per group.
-    fn live(control: &Control, address: &str) -> [Option<Arc<TargetLive>>; 2] {
+    fn live(control: &Control, address: &str) -> [Option<Arc<TargetState>>; 2] {
         let address: SocketAddr = address.parse().unwrap();
         let snapshot = control.published.current();
         ["app", "other"].map(|name| {
             let group = snapshot.groups.iter().find(|group| group.name() == name)?;
             let is_it = |target: &&Target| target.address == Some(address);
-            group.targets.iter().find(is_it).map(|target| Arc::clone(&target.live))
+            group.targets.iter().find(is_it).map(|target| Arc::clone(&target.state))
         })
     }
 
@@ -399,17 +405,17 @@ mod tests {
 
     #[test]
     fn what_does_not_answer_and_is_not_listed_is_forgotten_in_its_own_group_and_nothing_else_is() {
-        let failed = |failure| Event::Failed(failure);
+        let failed = |failure| HealthEvent::Failed(failure);
         let events = [
-            (Event::ConnectFailed, true),
+            (HealthEvent::ConnectFailed, true),
             (failed(Failure::Timeout), true),
             (failed(Failure::FailedHealthChecks { cause: "refused".into() }), true),
             (failed(Failure::ResponseCodeMismatch { got: 503 }), true),
             (failed(Failure::Traffic), true),
-            (Event::Passed, false),
-            (Event::Waived, false),
-            (Event::Reached, false),
-            (Event::Connected, false),
+            (HealthEvent::Passed, false),
+            (HealthEvent::Waived, false),
+            (HealthEvent::Reached, false),
+            (HealthEvent::Connected, false),
         ];
         in_a_runtime(|| {
             for (event, forgets) in events {
@@ -424,10 +430,10 @@ mod tests {
                 control.observe(of_app.generation, &event, now);
                 let [in_app, in_other] = live(&control, HELD);
                 assert_eq!(in_app.is_none(), forgets, "{event:?}");
-                let stays = in_other.is_some_and(|live| live.generation == of_other.generation);
+                let stays = in_other.is_some_and(|state| state.generation == of_other.generation);
                 assert!(stays, "{event:?}: the other group may reach what this one cannot");
                 assert_eq!(
-                    control.watched.name(of_app.generation).is_none(),
+                    control.monitor.name(of_app.generation).is_none(),
                     forgets,
                     "{event:?}: what is forgotten is asked no more"
                 );
@@ -444,7 +450,7 @@ mod tests {
             let now = Moment::now();
             let mut control = control(true, now);
             let [forgotten, _] = live(&control, HELD).map(Option::unwrap);
-            control.observe(forgotten.generation, &Event::ConnectFailed, now);
+            control.observe(forgotten.generation, &HealthEvent::ConnectFailed, now);
             let answer = |addresses: &[&str]| {
                 let addresses = addresses.iter().map(|address| address.parse().unwrap());
                 Resolved::of(name(), addresses.collect())
@@ -455,7 +461,7 @@ mod tests {
             control.resolved(answer(&[HELD, LISTED]), now);
             let [back, _] = live(&control, HELD).map(Option::unwrap);
             assert_eq!(back.availability().drain, Drain::No);
-            control.observe(back.generation, &Event::ConnectFailed, now);
+            control.observe(back.generation, &HealthEvent::ConnectFailed, now);
             assert!(live(&control, HELD)[0].is_some());
         });
     }
@@ -495,7 +501,7 @@ mod tests {
                 let snapshot = control.published.current();
                 let target = &snapshot.groups[0].targets[0];
                 assert_eq!(target.address_text.as_deref(), Some(address));
-                (before, Arc::clone(&target.live), target.address_since, now.unix_seconds())
+                (before, Arc::clone(&target.state), target.address_since, now.unix_seconds())
             };
             for (address, after) in [(HELD, 10), (LISTED, 20), (HELD, 30)] {
                 let (old, new, since, now) = move_to(address, after);

@@ -5,9 +5,9 @@ mod http2;
 use crate::config::settings::{Health, HealthProtocol};
 use crate::net::shortage::is_our_shortage;
 use crate::net::tls::{self, Connector};
+use crate::policy::health::drain_request::DrainRequest;
 use crate::policy::health::progress::Failure;
-use crate::policy::health::wish::Wish;
-use crate::policy::proxy_protocol::{self, OnBehalfOf, Version};
+use crate::policy::proxy_protocol::{self, ProxySource, Version};
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, USER_AGENT};
 use http::{HeaderValue, Request, Response};
@@ -26,11 +26,11 @@ const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("ELB-HealthChecker/2.0 stayput/", env!("CARGO_PKG_VERSION")));
 
 /// An answer's body is read so far and no further: a check looks for a word, not for a file.
-const MOST_BODY: usize = 64 * 1_024;
+const MAX_BODY: usize = 64 * 1_024;
 
 /// Whom to ask, and what.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub struct Probe {
     /// Where.
     pub address: SocketAddr,
     /// What is asked, and what is accepted.
@@ -40,7 +40,7 @@ pub struct Question {
     /// Whether it is asked over HTTP/2.
     pub http2: bool,
     /// Present where the target wants a PROXY header first: one that says it is ourselves who ask.
-    pub announced: Option<Version>,
+    pub send_proxy: Option<Version>,
 }
 
 /// How traffic reaches a target.
@@ -53,35 +53,35 @@ pub struct Reach {
     /// Whether HTTP/2 must be agreed on there.
     pub http2: bool,
     /// Present where the target wants a PROXY header first.
-    pub announced: Option<Version>,
+    pub send_proxy: Option<Version>,
     /// How long it may take.
     pub timeout: Duration,
 }
 
 /// An answer in time, whatever it was.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ProbeResult {
     /// Whether it is one that is accepted.
     pub judgement: Result<(), Failure>,
     /// What it says of leaving.
-    pub wish: Wish,
+    pub drain_request: DrainRequest,
 }
 
-impl Answer {
+impl ProbeResult {
     /// An answer that says nothing of leaving.
-    const PASSED: Self = Self { judgement: Ok(()), wish: Wish::None };
+    const PASSED: Self = Self { judgement: Ok(()), drain_request: DrainRequest::None };
 }
 
 /// Why a check brought no answer.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum ProbeError {
     /// The target gave none.
     Failed(Failure),
     /// It could not be made for want of something of ours, which says nothing about the target.
     Shortage(io::Error),
 }
 
-impl From<Failure> for Trouble {
+impl From<Failure> for ProbeError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
@@ -91,16 +91,16 @@ impl From<Failure> for Trouble {
 ///
 /// # Errors
 /// Why there was no answer.
-pub async fn ask(question: &Question) -> Result<Answer, Trouble> {
+pub async fn ask(probe: &Probe) -> Result<ProbeResult, ProbeError> {
     let answer = async {
-        let stream = open(question.address, question.announced).await?;
-        if question.health.protocol == HealthProtocol::Tcp {
-            return Ok(Answer::PASSED);
+        let stream = open(probe.address, probe.send_proxy).await?;
+        if probe.health.protocol == HealthProtocol::Tcp {
+            return Ok(ProbeResult::PASSED);
         }
-        let Some(tls) = &question.tls else { return Ok(ask_over(stream, question).await?) };
-        Ok(ask_over(secure(stream, tls, question.http2).await?, question).await?)
+        let Some(tls) = &probe.tls else { return Ok(ask_over(stream, probe).await?) };
+        Ok(ask_over(secure(stream, tls, probe.http2).await?, probe).await?)
     };
-    let timeout = question.health.timeout;
+    let timeout = probe.health.timeout;
     tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Failure::Timeout.into()))
 }
 
@@ -108,7 +108,7 @@ pub async fn ask(question: &Question) -> Result<Answer, Trouble> {
 /// of ours.
 pub async fn reach(to: &Reach) -> Option<bool> {
     let connected = async {
-        let stream = open(to.address, to.announced).await?;
+        let stream = open(to.address, to.send_proxy).await?;
         if let Some(tls) = &to.tls {
             secure(stream, tls, to.http2).await?;
         }
@@ -116,15 +116,15 @@ pub async fn reach(to: &Reach) -> Option<bool> {
     };
     match tokio::time::timeout(to.timeout, connected).await {
         Ok(Ok(())) => Some(true),
-        Ok(Err(Trouble::Shortage(_))) => None,
-        Ok(Err(Trouble::Failed(_))) | Err(_) => Some(false),
+        Ok(Err(ProbeError::Shortage(_))) => None,
+        Ok(Err(ProbeError::Failed(_))) | Err(_) => Some(false),
     }
 }
 
-async fn open(address: SocketAddr, announced: Option<Version>) -> Result<TcpStream, Trouble> {
+async fn open(address: SocketAddr, send_proxy: Option<Version>) -> Result<TcpStream, ProbeError> {
     let mut stream = connect(address).await?;
-    if let Some(version) = announced {
-        let header = proxy_protocol::write(version, &OnBehalfOf::Itself);
+    if let Some(version) = send_proxy {
+        let header = proxy_protocol::write(version, &ProxySource::Itself);
         stream.write_all(&header).await.map_err(|error| failed(&error))?;
     }
     Ok(stream)
@@ -142,9 +142,9 @@ async fn secure(
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, Trouble> {
+async fn connect(address: SocketAddr) -> Result<TcpStream, ProbeError> {
     TcpStream::connect(address).await.map_err(|error| match is_our_shortage(&error) {
-        true => Trouble::Shortage(error),
+        true => ProbeError::Shortage(error),
         false => failed(&error).into(),
     })
 }
@@ -155,47 +155,48 @@ fn failed(error: &dyn std::fmt::Display) -> Failure {
 
 async fn ask_over(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    question: &Question,
-) -> Result<Answer, Failure> {
-    match question.health.protocol {
-        HealthProtocol::Grpc => http2::call(stream, question).await,
-        _ if question.http2 => http2::get(stream, question).await,
-        _ => ask_http(stream, question).await,
+    probe: &Probe,
+) -> Result<ProbeResult, Failure> {
+    match probe.health.protocol {
+        HealthProtocol::Grpc => http2::call(stream, probe).await,
+        _ if probe.http2 => http2::get(stream, probe).await,
+        _ => ask_http(stream, probe).await,
     }
 }
 
 async fn ask_http(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    question: &Question,
-) -> Result<Answer, Failure> {
-    let request = request(question)?;
+    probe: &Probe,
+) -> Result<ProbeResult, Failure> {
+    let request = request(probe)?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     let driver = tokio::task::spawn_local(connection);
     let answer = match sender.send_request(request).await {
-        Ok(response) => Ok(judge(response, &question.health).await),
+        Ok(response) => Ok(judge(response, &probe.health).await),
         Err(error) => Err(failed(&error)),
     };
     driver.abort();
     answer
 }
 
-async fn judge<B>(response: Response<B>, health: &Health) -> Answer
+async fn judge<B>(response: Response<B>, health: &Health) -> ProbeResult
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
 {
-    let wish = Wish::of(response.status(), response.headers(), health.drain_on_404);
+    let drain_request =
+        DrainRequest::of(response.status(), response.headers(), health.drain_on_404);
     let got = response.status().as_u16();
     let judgement = match &health.body {
-        _ if wish == Wish::DrainUnjudged => Ok(()),
+        _ if drain_request == DrainRequest::DrainUnjudged => Ok(()),
         _ if !health.matcher.accepts(got) => Err(Failure::ResponseCodeMismatch { got }),
         None => Ok(()),
         Some(wanted) => find(wanted.as_bytes(), response.into_body()).await,
     };
-    Answer { judgement, wish }
+    ProbeResult { judgement, drain_request }
 }
 
-/// Reads until the word has come, the body has ended, or [`MOST_BODY`] is reached.
+/// Reads until the word has come, the body has ended, or [`MAX_BODY`] is reached.
 async fn find<B>(wanted: &[u8], mut body: B) -> Result<(), Failure>
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
@@ -205,12 +206,12 @@ where
         let Ok(data) = frame.map_err(|error| failed(&error))?.into_data() else { continue };
         // The word may have begun in what came before.
         let begin = read.len().saturating_sub(wanted.len());
-        let room = MOST_BODY - read.len();
+        let room = MAX_BODY - read.len();
         read.extend_from_slice(&data[..data.len().min(room)]);
         if memchr::memmem::find(&read[begin..], wanted).is_some() {
             return Ok(());
         }
-        if read.len() == MOST_BODY {
+        if read.len() == MAX_BODY {
             break;
         }
     }
@@ -226,15 +227,15 @@ fn host(address: SocketAddr) -> String {
     }
 }
 
-fn request(question: &Question) -> Result<Request<Empty<Bytes>>, Failure> {
+fn request(probe: &Probe) -> Result<Request<Empty<Bytes>>, Failure> {
     let mut request = Request::new(Empty::new());
-    *request.uri_mut() = question.health.path.parse().map_err(|error| failed(&error))?;
-    let host = host(question.address);
+    *request.uri_mut() = probe.health.path.parse().map_err(|error| failed(&error))?;
+    let host = host(probe.address);
     let headers = request.headers_mut();
     headers.insert(HOST, HeaderValue::try_from(host).map_err(|error| failed(&error))?);
     headers.insert(USER_AGENT, AGENT);
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    if question.health.body.is_none() {
+    if probe.health.body.is_none() {
         // As ALB; but a word cannot be found in what is compressed.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, compressed"));
     }
@@ -246,7 +247,7 @@ mod tests {
     use super::*;
     use crate::config;
 
-    fn question(address: &str, health: &str) -> Question {
+    fn probe(address: &str, health: &str) -> Probe {
         let text = format!(
             "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
              targets = [\"127.0.0.1:1\"]\nhealth = {{ {health} }}\n"
@@ -254,7 +255,7 @@ mod tests {
         let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
         let health = config.groups[0].health.clone();
         let address = address.parse().unwrap();
-        Question { address, health, tls: None, http2: false, announced: None }
+        Probe { address, health, tls: None, http2: false, send_proxy: None }
     }
 
     #[test]
@@ -266,7 +267,7 @@ mod tests {
             ("[2001:db8::1]:80", "[2001:db8::1]"),
             ("[2001:db8::1]:3000", "[2001:db8::1]:3000"),
         ] {
-            let request = request(&question(address, "path = \"/up?deep=1\"")).unwrap();
+            let request = request(&probe(address, "path = \"/up?deep=1\"")).unwrap();
             assert_eq!(request.headers()[HOST], host);
             assert_eq!(request.uri(), "/up?deep=1");
         }
@@ -275,7 +276,7 @@ mod tests {
     #[test]
     fn a_check_says_of_itself_what_alb_says_and_nothing_more() {
         let names = |health: &str| {
-            let request = request(&question("192.0.2.1:80", health)).unwrap();
+            let request = request(&probe("192.0.2.1:80", health)).unwrap();
             let mut names: Vec<_> = request.headers().keys().map(|name| name.to_string()).collect();
             names.sort();
             names.join(" ")

@@ -1,10 +1,10 @@
 //! Host names of targets: asked again and again, and what was last known kept when the resolver
 //! has nothing to say.
 
-use super::{LONGEST_QUEUE, Wake};
-use crate::config::settings::{Config, Target, TargetAddress};
-use crate::ground::clock::Moment;
-use crate::ground::name::Name;
+use super::{Event, MAX_QUEUE};
+use crate::base::clock::Moment;
+use crate::base::name::Name;
+use crate::config::settings::{Config, TargetAddress, TargetSettings};
 use crate::model::snapshot::{Listed, Resolution, Resolutions};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,8 +67,8 @@ impl Resolver {
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of_system = self.table.is_none();
-        let mut told = f.debug_struct("Resolver");
-        told.field("of_system", &of_system).field("interval", &self.interval).finish()
+        let mut shown = f.debug_struct("Resolver");
+        shown.field("of_system", &of_system).field("interval", &self.interval).finish()
     }
 }
 
@@ -89,24 +89,24 @@ impl Resolved {
 }
 
 /// The names to ask for.
-pub(super) struct Names {
+pub(super) struct HostNames {
     names: BTreeMap<HostPort, bool>,
     asked: BTreeSet<HostPort>,
     under_way: BTreeSet<HostPort>,
-    told: BTreeSet<HostPort>,
+    logged: BTreeSet<HostPort>,
     last: Option<Instant>,
     resolver: Resolver,
-    answers: mpsc::Sender<Wake>,
+    answers: mpsc::Sender<Event>,
 }
 
-impl Names {
-    pub(super) fn of(config: &Config, resolver: Resolver, answers: mpsc::Sender<Wake>) -> Self {
-        debug_assert!(answers.max_capacity() == LONGEST_QUEUE);
+impl HostNames {
+    pub(super) fn of(config: &Config, resolver: Resolver, answers: mpsc::Sender<Event>) -> Self {
+        debug_assert!(answers.max_capacity() == MAX_QUEUE);
         Self {
             names: names_of(config),
             asked: BTreeSet::new(),
             under_way: BTreeSet::new(),
-            told: BTreeSet::new(),
+            logged: BTreeSet::new(),
             last: None,
             resolver,
             answers,
@@ -132,31 +132,31 @@ impl Names {
             let resolver = self.resolver.clone();
             tokio::task::spawn_local(async move {
                 // The loop is gone only when the process is leaving.
-                let _ = answers.send(Wake::Resolved(resolver.ask(name).await)).await;
+                let _ = answers.send(Event::Resolved(resolver.ask(name).await)).await;
             });
         }
     }
 
     /// Takes an answer in; true if another picture is needed for it.
-    pub(super) fn take_in(
+    pub(super) fn apply(
         &self,
         resolutions: &mut Resolutions,
         resolved: Resolved,
         now: Moment,
     ) -> bool {
         let expands = self.names.get(&resolved.name).copied().unwrap_or_default();
-        take_in(resolutions, resolved, expands, now)
+        apply(resolutions, resolved, expands, now)
     }
 
     /// Notes that an answer came, and tells the operator once what it means.
-    pub(super) fn note_asked(&mut self, resolved: &Resolved) {
+    pub(super) fn record_asked(&mut self, resolved: &Resolved) {
         let Resolved { name, addresses } = resolved;
         self.under_way.remove(name);
         self.asked.insert(name.clone());
         let expands = self.names.get(name).copied().unwrap_or_default();
         let (host, count) = (name.0.as_str(), addresses.len());
-        let worth_telling = count == 0 || (count > 1 && !expands);
-        if !worth_telling || !self.told.insert(name.clone()) {
+        let worth_logging = count == 0 || (count > 1 && !expands);
+        if !worth_logging || !self.logged.insert(name.clone()) {
             return;
         }
         if count == 0 {
@@ -193,7 +193,7 @@ pub fn first(config: &Config, resolver: &Resolver) -> io::Result<Resolutions> {
             tokio::time::timeout(FIRST_WAIT, async {
                 while let Some(answer) = answers.join_next().await {
                     if let Ok(resolved) = answer {
-                        take_in(&mut resolutions, resolved, true, Moment::now());
+                        apply(&mut resolutions, resolved, true, Moment::now());
                     }
                 }
             })
@@ -225,7 +225,7 @@ const MAX_UNLISTED: usize = 64;
 /// Takes an answer in; true if the address in use changed, or any where each is a target. The
 /// address in use stays first while the name still lists it; else the lowest is. An empty answer
 /// changes nothing.
-fn take_in(resolutions: &mut Resolutions, resolved: Resolved, expands: bool, now: Moment) -> bool {
+fn apply(resolutions: &mut Resolutions, resolved: Resolved, expands: bool, now: Moment) -> bool {
     let Resolved { name, mut addresses } = resolved;
     if addresses.is_empty() {
         return false;
@@ -291,7 +291,7 @@ pub(super) fn forget_the_left(resolutions: &mut Resolutions, config: &Config, no
         if resolution.addresses.iter().all(|known| known.unlisted_since.is_none()) {
             continue;
         }
-        let is_of = |target: &Target| {
+        let is_of = |target: &TargetSettings| {
             matches!(&target.address, TargetAddress::Host { host: own, port: at, .. }
                 if own == host && at == port)
         };
@@ -323,7 +323,7 @@ mod tests {
     fn the_address_in_use_stays_while_it_is_listed_and_silence_changes_nothing() {
         let mut known = Resolutions::new();
         let mut in_use = |addresses: &[&str]| {
-            take_in(&mut known, resolved(addresses), false, Moment::now());
+            apply(&mut known, resolved(addresses), false, Moment::now());
             known.values().next().unwrap().addresses[0].address.to_string()
         };
         assert_eq!(in_use(&["10.0.0.2:80", "10.0.0.3:80"]), "10.0.0.2:80");
@@ -342,8 +342,8 @@ mod tests {
         ];
         let (mut one, mut each) = (Resolutions::new(), Resolutions::new());
         for (addresses, changes_one, changes_each) in answers {
-            assert_eq!(take_in(&mut one, resolved(&addresses), false, Moment::now()), changes_one);
-            assert_eq!(take_in(&mut each, resolved(&addresses), true, Moment::now()), changes_each);
+            assert_eq!(apply(&mut one, resolved(&addresses), false, Moment::now()), changes_one);
+            assert_eq!(apply(&mut each, resolved(&addresses), true, Moment::now()), changes_each);
         }
     }
 
@@ -355,28 +355,28 @@ mod tests {
         let config = crate::config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
         let (mut known, begun) = (Resolutions::new(), Moment::now());
         let later = |seconds| begun.later(Duration::from_secs(seconds));
-        let hear = |known: &mut Resolutions, addresses: &[&str], at: u64| {
-            take_in(known, resolved(addresses), true, later(at));
+        let apply_at = |known: &mut Resolutions, addresses: &[&str], at: u64| {
+            apply(known, resolved(addresses), true, later(at));
             let all = &known.values().next().unwrap().addresses;
-            let told = all.iter().map(|known| (known.address.to_string(), known.unlisted_since));
-            told.collect::<BTreeMap<_, _>>()
+            let listed = all.iter().map(|known| (known.address.to_string(), known.unlisted_since));
+            listed.collect::<BTreeMap<_, _>>()
         };
         let (a, b, c) = ("10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80");
-        assert_eq!(hear(&mut known, &[a, b], 0).len(), 2);
-        let partly = hear(&mut known, &[b, c], 10);
+        assert_eq!(apply_at(&mut known, &[a, b], 0).len(), 2);
+        let partly = apply_at(&mut known, &[b, c], 10);
         assert_eq!((partly[a], partly[b]), (Some(later(10).wall), None));
         assert_eq!(
-            hear(&mut known, &[c], 20)[a],
+            apply_at(&mut known, &[c], 20)[a],
             Some(later(10).wall),
             "not since it was asked again"
         );
-        assert_eq!(hear(&mut known, &[a, c], 25)[a], None, "listed again");
+        assert_eq!(apply_at(&mut known, &[a, c], 25)[a], None, "listed again");
         let group = &config.groups[0].name;
         let address = |text: &str| text.parse().unwrap();
         assert!(!forget(&mut known, group, address(a)), "it is listed");
         assert!(forget(&mut known, group, address(b)) && !forget(&mut known, group, address(b)));
         // What no group has any more takes no place, and its going is no news.
-        hear(&mut known, &[c], 26);
+        apply_at(&mut known, &[c], 26);
         assert!(!forget_the_left(&mut known, &config, later(26)));
         assert_eq!(known.values().next().unwrap().addresses.len(), 2);
         // Held for 30 s, then draining for 60, and known for one more.
@@ -385,17 +385,17 @@ mod tests {
         assert_eq!(known.values().next().unwrap().addresses.len(), 1);
         let many: Vec<_> = (0..100).map(|at| format!("10.0.1.{at}:80")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        hear(&mut known, &many, 200);
-        assert_eq!(hear(&mut known, &[a], 210).len(), 1 + MAX_UNLISTED);
+        apply_at(&mut known, &many, 200);
+        assert_eq!(apply_at(&mut known, &[a], 210).len(), 1 + MAX_UNLISTED);
     }
 
     #[test]
     fn a_wall_clock_that_was_set_back_makes_no_hold_longer() {
         let (mut known, begun) = (Resolutions::new(), Moment::now());
         let ahead = begun.later(Duration::from_hours(1));
-        take_in(&mut known, resolved(&["10.0.0.1:80", "10.0.0.2:80"]), true, ahead);
-        take_in(&mut known, resolved(&["10.0.0.2:80"]), true, ahead);
-        assert!(take_in(&mut known, resolved(&["10.0.0.2:80"]), true, begun));
+        apply(&mut known, resolved(&["10.0.0.1:80", "10.0.0.2:80"]), true, ahead);
+        apply(&mut known, resolved(&["10.0.0.2:80"]), true, ahead);
+        assert!(apply(&mut known, resolved(&["10.0.0.2:80"]), true, begun));
         let left = known.values().next().unwrap().addresses[1].clone();
         assert_eq!(left.unlisted_since, Some(begun.wall));
     }
@@ -405,7 +405,7 @@ mod tests {
         let (mut known, begun) = (Resolutions::new(), Moment::now());
         let mut changed = |address: &str, after: u64| {
             let now = begun.later(Duration::from_secs(after));
-            take_in(&mut known, resolved(&[address]), false, now);
+            apply(&mut known, resolved(&[address]), false, now);
             known.values().next().unwrap().changed_at
         };
         assert_eq!(changed("10.0.0.1:80", 0), None);

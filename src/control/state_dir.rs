@@ -52,7 +52,7 @@ impl StateDir {
 
     /// The generated key that `run` would find, for commands that only look: nothing is made,
     /// moved or written.
-    pub fn look_for_key(written: Option<&Path>) -> Option<Key> {
+    pub fn find_key(written: Option<&Path>) -> Option<Key> {
         let places: Vec<PathBuf> = match written {
             Some(path) => vec![path.to_owned()],
             None => places().collect(),
@@ -181,11 +181,11 @@ mod tests {
     fn looking_for_a_key_makes_and_moves_nothing() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("state");
-        assert!(StateDir::look_for_key(Some(&path)).is_none());
+        assert!(StateDir::find_key(Some(&path)).is_none());
         assert!(!path.exists());
         fs::create_dir(&path).unwrap();
         fs::write(path.join(KEY_FILE), "hunter2\n").unwrap();
-        assert!(StateDir::look_for_key(Some(&path)).is_none());
+        assert!(StateDir::find_key(Some(&path)).is_none());
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
     }
 

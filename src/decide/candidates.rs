@@ -6,8 +6,8 @@ use crate::model::live::{Drain, Health};
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::policy::affinity::token::Seed;
 use crate::policy::balance::rendezvous::{self, Candidate};
-use crate::policy::balance::share::Share;
-use crate::policy::balance::{fewest, weighted_random};
+use crate::policy::balance::weight_fraction::WeightFraction;
+use crate::policy::balance::{least_loaded, weighted_random};
 
 /// How good a candidate is. A worse one is looked at only where there is no better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,28 +25,28 @@ pub enum Tier {
 /// The targets that were tried for one request and did not answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tried {
-    list: [u32; Self::MOST],
+    list: [u32; Self::MAX],
     length: usize,
 }
 
 impl Tried {
     /// The most attempts at different targets one request can have; `retries` is checked against it.
-    pub const MOST: usize = 16;
+    pub const MAX: usize = 16;
 
     /// Nobody yet.
-    pub const NOBODY: Self = Self { list: [0; Self::MOST], length: 0 };
+    pub const EMPTY: Self = Self { list: [0; Self::MAX], length: 0 };
 
     /// Notes that this target did not answer. Once full, everyone counts as tried.
-    pub fn note(&mut self, target: usize) {
+    pub fn record(&mut self, target: usize) {
         if let Some(place) = self.list.get_mut(self.length) {
             *place = u32::try_from(target).unwrap_or(u32::MAX);
         }
-        self.length = (self.length + 1).min(Self::MOST);
+        self.length = (self.length + 1).min(Self::MAX);
     }
 
     /// Whether it was tried, or no more may be.
     pub fn contains(&self, target: usize) -> bool {
-        self.length == Self::MOST
+        self.length == Self::MAX
             || self.list[..self.length].iter().any(|&tried| tried as usize == target)
     }
 }
@@ -143,7 +143,7 @@ impl<'s, L: Live> Candidates<'s, L> {
 
     /// The first of the seed's ranking among all targets this balancer may use, in whatever state
     /// they are: where a client belongs that is known by a value alone.
-    pub fn home(&self, seed: Seed) -> Option<usize> {
+    pub fn preferred(&self, seed: Seed) -> Option<usize> {
         let usable = (0..self.group.targets.len()).filter(|&at| {
             let target = &self.group.targets[at];
             target.weight > 0 && self.zone_allows(target)
@@ -165,12 +165,12 @@ impl<'s, L: Live> Candidates<'s, L> {
         match (self.group.settings.algorithm, keeps) {
             (_, Keeps::Nothing) | (Algorithm::WeightedRandom, _) => by_chance(draw.random()),
             (Algorithm::RoundRobin, Keeps::PerhapsNone) => by_chance(draw.random()),
-            (Algorithm::RoundRobin, Keeps::Pin) => self.round_robin(draw.turn(self.group)),
+            (Algorithm::RoundRobin, Keeps::Pin) => self.round_robin(draw.sequence(self.group)),
             (Algorithm::LeastOutstandingRequests, keeps) => {
-                self.fewest(self.first(keeps, draw), |target| self.live.in_flight(target))
+                self.least_loaded(self.first(keeps, draw), |target| self.live.in_flight(target))
             }
             (Algorithm::LeastSessions, keeps) => {
-                self.fewest(self.first(keeps, draw), |target| self.live.sessions(target))
+                self.least_loaded(self.first(keeps, draw), |target| self.live.sessions(target))
             }
         }
     }
@@ -178,69 +178,71 @@ impl<'s, L: Live> Candidates<'s, L> {
     /// Which of equal targets is looked at first: the one whose turn it is, or any.
     fn first(&self, keeps: Keeps, draw: &mut impl Draw) -> u64 {
         match keeps {
-            Keeps::Pin => draw.turn(self.group),
+            Keeps::Pin => draw.sequence(self.group),
             Keeps::PerhapsNone | Keeps::Nothing => draw.random(),
         }
     }
 
     /// How much of its weight a target has for newcomers now.
-    pub fn share(&self, at: usize) -> Share {
+    pub fn weight_fraction(&self, at: usize) -> WeightFraction {
         let settings = &self.group.settings;
         match settings.slow_start.is_some() || settings.anomaly_mitigation.is_some() {
-            true => self.live.share(&self.group.targets[at]),
-            false => Share::WHOLE,
+            true => self.live.weight_fraction(&self.group.targets[at]),
+            false => WeightFraction::WHOLE,
         }
     }
 
     /// The candidates, each with what it has of its weight.
     fn weighted(&self) -> impl Iterator<Item = (usize, u64)> + Clone {
-        self.list().map(|at| (at, self.share(at).of_weight(self.group.targets[at].weight)))
+        self.list()
+            .map(|at| (at, self.weight_fraction(at).of_weight(self.group.targets[at].weight)))
     }
 
     /// The target whose turn it is; where it is no candidate, its turns go to the candidates by
     /// their weight, a different one each round, so that no neighbour gets a double share. One whose
     /// share still grows leaves some of its turns to those that have theirs.
-    fn round_robin(&self, turn: u64) -> Option<usize> {
-        let (whose, number) = self.group.cycle.at(turn)?;
+    fn round_robin(&self, sequence: u64) -> Option<usize> {
+        let (scheduled, number) = self.group.schedule.at(sequence)?;
         let weight = |at: usize| (at, u64::from(self.group.targets[at].weight));
-        let chosen = match self.tier(whose) {
-            Some(tier) if tier == Tier::Serving || self.best_tier() == Some(tier) => whose,
+        let chosen = match self.tier(scheduled) {
+            Some(tier) if tier == Tier::Serving || self.best_tier() == Some(tier) => scheduled,
             _ => {
                 let total: u64 = self.list().map(|at| weight(at).1).sum();
                 weighted_random::placed(self.list().map(weight), number.checked_rem(total)?)?
             }
         };
-        if self.share(chosen).takes(number) {
+        if self.weight_fraction(chosen).takes(number) {
             return Some(chosen);
         }
         // Multiples of the root of two fall evenly too, whichever turns are left.
         let draw = number.wrapping_mul(0x6a09_e667_f3bc_c909);
-        let whole = self.list().filter(|at| self.share(*at) == Share::WHOLE).map(weight);
+        let whole =
+            self.list().filter(|at| self.weight_fraction(*at) == WeightFraction::WHOLE).map(weight);
         // Where nobody has a whole share, for a moment, it takes the turn after all.
         weighted_random::drawn(whole, draw).or(Some(chosen))
     }
 
     /// The candidate with the fewest; of equal ones whose turn it is, or who comes after it, so that
     /// idle targets take newcomers in order.
-    fn fewest(&self, turn: u64, count: impl Fn(&Target) -> u32) -> Option<usize> {
-        let (first, _) = self.group.cycle.at(turn)?;
+    fn least_loaded(&self, sequence: u64, count: impl Fn(&Target) -> u32) -> Option<usize> {
+        let (first, _) = self.group.schedule.at(sequence)?;
         let (after, before) = (self.list().filter(|at| *at >= first), self.list());
         let candidates = after.chain(before.take_while(|at| *at < first)).map(|at| {
             let target = &self.group.targets[at];
-            fewest::Candidate { count: count(target), weight: target.weight, item: at }
+            least_loaded::Candidate { count: count(target), weight: target.weight, item: at }
         });
-        fewest::fewest(candidates)
+        least_loaded::least_loaded(candidates)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::random::Random;
     use crate::config;
-    use crate::ground::random::Random;
     use crate::model::live::Availability;
-    use crate::model::roster::Roster;
     use crate::model::snapshot::Resolutions;
+    use crate::model::target_registry::TargetRegistry;
     use crate::policy::affinity::keys::{Key, Keyring};
     use std::cell::Cell;
     use std::sync::Arc;
@@ -275,8 +277,8 @@ mod tests {
             0
         }
 
-        fn share(&self, _: &Target) -> Share {
-            Share::WHOLE
+        fn weight_fraction(&self, _: &Target) -> WeightFraction {
+            WeightFraction::WHOLE
         }
     }
 
@@ -286,15 +288,15 @@ mod tests {
                     targets = [\"127.0.0.1:1\"]\n";
         let config = config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
         let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
-        let (names, mut roster) = (Resolutions::new(), Roster::default());
-        let snapshot = Snapshot::build(&config, keyring, &names, &mut roster).unwrap();
+        let (names, mut registry) = (Resolutions::new(), TargetRegistry::default());
+        let snapshot = Snapshot::build(&config, keyring, &names, &mut registry).unwrap();
         for reads in 0..6 {
             let live = |reads| Settling(Cell::new(reads));
             let (one, other) = (live(reads), live(reads));
             let group = &snapshot.groups[0];
-            let candidates = Candidates::new(&snapshot, group, &one, &Tried::NOBODY);
+            let candidates = Candidates::new(&snapshot, group, &one, &Tried::EMPTY);
             assert_eq!(candidates.ranked(Seed(7), None), Some(0), "{reads}");
-            let candidates = Candidates::new(&snapshot, group, &other, &Tried::NOBODY);
+            let candidates = Candidates::new(&snapshot, group, &other, &Tried::EMPTY);
             assert_eq!(
                 candidates.by_algorithm(Keeps::Pin, &mut Random::from_seed(1)),
                 Some(0),

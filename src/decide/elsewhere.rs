@@ -14,8 +14,8 @@ use crate::policy::affinity::token::Seed;
 /// or in the algorithm's order for a newcomer. `tried` holds every target that failed.
 ///
 /// A pinned client is `spilled`: its pin stays unless the answer shows that something was written
-/// ([`super::renewal::wrote`]). A client that was being placed anyway keeps its verdict, and its pin will
-/// name the target that answers.
+/// ([`super::cookie_update::wrote`]). A client that was being placed anyway keeps its
+/// verdict, and its pin will name the target that answers.
 pub fn next_after_failure(
     placement: &Placement,
     tried: &Tried,
@@ -55,7 +55,7 @@ pub fn once_there_is_a_place(placement: &Placement, snapshot: &Snapshot) -> Opti
 /// became of that target meanwhile: its cap is not looked at.
 pub fn may_go_home(placement: &Placement, snapshot: &Snapshot, live: &impl Live) -> bool {
     let group = &snapshot.groups[placement.group];
-    let candidates = Candidates::new(snapshot, group, live, &Tried::NOBODY);
+    let candidates = Candidates::new(snapshot, group, live, &Tried::EMPTY);
     placement.target.is_some_and(|own| {
         let own = &group.targets[own];
         let obstacle = obstacle(&candidates, live, own);
@@ -97,8 +97,8 @@ pub fn successor(
     live: &impl Live,
 ) -> Option<usize> {
     let group = &snapshot.groups[placement.group];
-    let mut tried = Tried::NOBODY;
-    tried.note(serving);
+    let mut tried = Tried::EMPTY;
+    tried.record(serving);
     let candidates = Candidates::new(snapshot, group, live, &tried);
     match (&group.affinity, placement.pinned.filter(|&pinned| pinned != serving)) {
         // Unless something is written the pin stays, so this is where the next request goes.

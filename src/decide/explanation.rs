@@ -2,16 +2,16 @@
 
 use super::candidates::{Candidates, Tried};
 use super::group_choice::takers;
-use super::standing::Standing;
+use super::group_health::GroupHealth;
 use super::verdict::{GroupVerdict, Verdict};
 use super::{Draw, Keeps, Live, Outcome, Placement, Request, decide, place};
+use crate::base::name::Name;
 use crate::config::settings::Algorithm;
-use crate::ground::name::Name;
 use crate::model::forward::Forward;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
-use crate::policy::balance::round::Turn;
-use crate::policy::balance::share::Share;
+use crate::policy::balance::round::Sequence;
+use crate::policy::balance::weight_fraction::WeightFraction;
 use crate::policy::routing::redirect::Redirect;
 use std::collections::HashSet;
 
@@ -90,7 +90,7 @@ pub fn explain(
     live: &impl Live,
     now: u64,
 ) -> Explanation {
-    let mut draw = Noticing::default();
+    let mut draw = RecordingDraw::default();
     let decision = decide(request, snapshot, live, now, &mut draw);
     let pinned_group = decision.group.as_ref().and_then(|choice| {
         let Action::Forward(forward) = &snapshot.rules[decision.rule?].action else { return None };
@@ -106,7 +106,7 @@ pub fn explain(
             Some(Action::Forward(forward)) if draw.rule_drawn => {
                 let each = takers(forward, snapshot, live).map(|at| {
                     let share = &forward.shares[at];
-                    let mut draw = Noticing::default();
+                    let mut draw = RecordingDraw::default();
                     let placement = place(request, snapshot, share.group, live, now, &mut draw);
                     (share.weight, forwarded(placement, draw.drawn, snapshot, live))
                 });
@@ -139,7 +139,7 @@ fn forwarded(
     live: &impl Live,
 ) -> Forwarded {
     let group = &snapshot.groups[placement.group];
-    let candidates = Candidates::new(snapshot, group, live, &Tried::NOBODY);
+    let candidates = Candidates::new(snapshot, group, live, &Tried::EMPTY);
     let choice = match placement.target {
         None => Choice::Nobody,
         Some(_) if drawn && candidates.list().nth(1).is_some() => {
@@ -160,8 +160,9 @@ fn chances(
 ) -> Vec<(usize, Option<f64>)> {
     let list: Vec<usize> = candidates.list().collect();
     let weight = |at: usize| f64::from(group.targets[at].weight);
-    let share =
-        |at: usize| f64::from(candidates.share(at).parts()) / f64::from(Share::WHOLE.parts());
+    let share = |at: usize| {
+        f64::from(candidates.weight_fraction(at).parts()) / f64::from(WeightFraction::WHOLE.parts())
+    };
     let sum = |part: &dyn Fn(usize) -> f64| list.iter().map(|&at| part(at)).sum::<f64>();
     let algorithm = match (group.settings.algorithm, keeps) {
         (_, Keeps::Nothing) | (Algorithm::RoundRobin, Keeps::PerhapsNone) => {
@@ -191,20 +192,20 @@ fn chances(
 
 /// Notices whether the algorithm was asked, and whether the weights were.
 #[derive(Default)]
-struct Noticing {
+struct RecordingDraw {
     drawn: bool,
     rule_drawn: bool,
 }
 
-impl Draw for Noticing {
-    fn turn(&mut self, _group: &Group) -> u64 {
+impl Draw for RecordingDraw {
+    fn sequence(&mut self, _group: &Group) -> u64 {
         self.drawn = true;
         0
     }
 
-    fn rule_turn(&mut self, _forward: &Forward) -> Turn {
+    fn rule_sequence(&mut self, _forward: &Forward) -> Sequence {
         self.rule_drawn = true;
-        Turn { number: 0, key: 0 }
+        Sequence { number: 0, key: 0 }
     }
 
     fn random(&mut self) -> u64 {
@@ -221,7 +222,7 @@ impl Draw for Noticing {
 /// A world in which every target is healthy, but for those that are said to be down, suspect,
 /// recovering or draining.
 #[derive(Clone, Debug, Default)]
-pub struct Assumed {
+pub struct AssumedState {
     down: HashSet<usize>,
     suspect: HashSet<usize>,
     recovering: HashSet<usize>,
@@ -229,7 +230,7 @@ pub struct Assumed {
     zone: Option<Name>,
 }
 
-impl Assumed {
+impl AssumedState {
     /// That world, for one picture; targets are named `group/id`.
     ///
     /// # Errors
@@ -237,7 +238,7 @@ impl Assumed {
     pub fn of(snapshot: &Snapshot, down: &[String], draining: &[String]) -> Result<Self, String> {
         let slot = |name: &String| slot(snapshot, name);
         let targets = snapshot.groups.iter().flat_map(|group| &group.targets);
-        let written = targets.filter(|target| target.drain).map(|target| Ok(target.live.slot));
+        let written = targets.filter(|target| target.drain).map(|target| Ok(target.state.slot));
         Ok(Self {
             down: down.iter().map(slot).collect::<Result<_, _>>()?,
             draining: draining.iter().map(slot).chain(written).collect::<Result<_, _>>()?,
@@ -267,14 +268,14 @@ impl Assumed {
 fn slot(snapshot: &Snapshot, name: &str) -> Result<usize, String> {
     let found = name.split_once('/').and_then(|(group, id)| {
         let group = &snapshot.groups[snapshot.group_named(group)?];
-        Some(group.targets[group.target_named(id)?].live.slot)
+        Some(group.targets[group.target_named(id)?].state.slot)
     });
     found.ok_or_else(|| name.to_owned())
 }
 
-impl Live for Assumed {
+impl Live for AssumedState {
     fn availability(&self, target: &Target) -> Availability {
-        let is_one_of = |slots: &HashSet<usize>| slots.contains(&target.live.slot);
+        let is_one_of = |slots: &HashSet<usize>| slots.contains(&target.state.slot);
         let recovering = is_one_of(&self.recovering);
         Availability {
             health: match () {
@@ -304,12 +305,12 @@ impl Live for Assumed {
         0
     }
 
-    fn share(&self, _target: &Target) -> Share {
-        Share::WHOLE
+    fn weight_fraction(&self, _target: &Target) -> WeightFraction {
+        WeightFraction::WHOLE
     }
 
     fn fails_open(&self, group: &Group) -> bool {
-        let standing = Standing::of(group, self.zone.as_ref(), |target| self.availability(target));
-        standing.fails_open(group)
+        let health = GroupHealth::of(group, self.zone.as_ref(), |target| self.availability(target));
+        health.fails_open(group)
     }
 }

@@ -2,16 +2,16 @@
 
 use super::candidates::{Candidates, Tier, Tried};
 use super::verdict::GroupVerdict;
-use super::{Draw, Live, Opening, Request, cookie_lines, place};
+use super::{Draw, Live, Request, TokenOpener, cookie_lines, place};
 use crate::model::affinity::Affinity;
-use crate::model::forward::{Forward, GroupSticky, Share};
+use crate::model::forward::{Forward, GroupShare, GroupSticky};
 use crate::model::live::Health;
 use crate::model::snapshot::{Group, Snapshot};
-use crate::policy::affinity::claim::{self, Claim, Names, PinState};
+use crate::policy::affinity::claim::{self, Claim, CookieNames, PinState};
 use crate::policy::affinity::route;
 use crate::policy::affinity::token::{Contents, Defect, GroupKey, Pin, Seed};
 use crate::policy::balance::rendezvous::{self, Candidate};
-use crate::policy::balance::round::Turn;
+use crate::policy::balance::round::Sequence;
 use crate::policy::balance::{round, weighted_random};
 
 /// What became of a client's pin to a group.
@@ -36,7 +36,7 @@ pub(super) fn choose(
     now: u64,
     draw: &mut impl Draw,
 ) -> Option<GroupChoice> {
-    let choice = Choosing { forward, snapshot, live };
+    let choice = RuleGroups { forward, snapshot, live };
     let by_weight = |draw: &mut _| choice.by_weight(request.is_preflight(), draw);
     let Some(sticky) = &forward.sticky else {
         let share = by_weight(draw)?;
@@ -49,8 +49,8 @@ pub(super) fn choose(
     };
     let claim = claim::find(
         cookie_lines(request),
-        Names { main: &sticky.cookie.name, twin: sticky.cookie.twin.as_deref() },
-        &Opening { snapshot, live },
+        CookieNames { main: &sticky.cookie.name, twin: sticky.cookie.twin.as_deref() },
+        &TokenOpener { snapshot, live },
         sticky.cookie.kind,
         sticky.key,
         sticky.cookie.lifetime.seconds(),
@@ -100,7 +100,7 @@ pub(super) fn takers<'s>(
     snapshot: &'s Snapshot,
     live: &'s impl Live,
 ) -> impl Iterator<Item = usize> + 's {
-    Choosing { forward, snapshot, live }.takers()
+    RuleGroups { forward, snapshot, live }.takers()
 }
 
 /// The pin of a token for this group, if it is in force.
@@ -120,21 +120,21 @@ struct StandIn {
 }
 
 /// A rule's groups at one moment.
-struct Choosing<'s, L> {
+struct RuleGroups<'s, L> {
     forward: &'s Forward,
     snapshot: &'s Snapshot,
     live: &'s L,
 }
 
-impl<L> Clone for Choosing<'_, L> {
+impl<L> Clone for RuleGroups<'_, L> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<L> Copy for Choosing<'_, L> {}
+impl<L> Copy for RuleGroups<'_, L> {}
 
-impl<'s, L: Live> Choosing<'s, L> {
+impl<'s, L: Live> RuleGroups<'s, L> {
     /// The places of the groups that get newcomers. Under `failover` those that cannot serve are left
     /// out, while another can.
     fn takers(self) -> impl Iterator<Item = usize> + Clone + use<'s, L> {
@@ -148,7 +148,7 @@ impl<'s, L: Live> Choosing<'s, L> {
     /// The group whose turn it is; for a request that takes none, any, by the same weights.
     fn by_weight(self, is_preflight: bool, draw: &mut impl Draw) -> Option<usize> {
         let Self { forward, .. } = self;
-        if let [Share { weight: 1.., .. }] = *forward.shares {
+        if let [GroupShare { weight: 1.., .. }] = *forward.shares {
             return Some(0);
         }
         let takers = self.takers().map(|at| (at, forward.shares[at].weight));
@@ -156,7 +156,7 @@ impl<'s, L: Live> Choosing<'s, L> {
             let takers = takers.map(|(at, weight)| (at, u64::from(weight)));
             return weighted_random::drawn(takers, draw.rule_random(forward));
         }
-        round::at(takers, draw.rule_turn(forward))
+        round::at(takers, draw.rule_sequence(forward))
     }
 
     /// The group the rule's own pin names.
@@ -299,7 +299,7 @@ impl<'s, L: Live> Choosing<'s, L> {
     /// another group needs none; nor are newcomers given to those that are about to leave.
     fn can_serve(&self, at: usize) -> bool {
         let group = &self.snapshot.groups[self.forward.shares[at].group];
-        let candidates = Candidates::new(self.snapshot, group, self.live, &Tried::NOBODY);
+        let candidates = Candidates::new(self.snapshot, group, self.live, &Tried::EMPTY);
         !candidates.fails_open() && candidates.best_tier().is_some_and(|tier| tier < Tier::Draining)
     }
 }
@@ -308,12 +308,12 @@ impl<'s, L: Live> Choosing<'s, L> {
 struct NoDraw;
 
 impl Draw for NoDraw {
-    fn turn(&mut self, _: &Group) -> u64 {
+    fn sequence(&mut self, _: &Group) -> u64 {
         0
     }
 
-    fn rule_turn(&mut self, _: &Forward) -> Turn {
-        Turn { number: 0, key: 0 }
+    fn rule_sequence(&mut self, _: &Forward) -> Sequence {
+        Sequence { number: 0, key: 0 }
     }
 
     fn random(&mut self) -> u64 {

@@ -5,28 +5,28 @@
 //! what the operator is told cannot differ from what happens. It allocates nothing.
 
 pub mod candidates;
+pub mod cookie_update;
 mod elsewhere;
 pub mod explanation;
 pub mod group_choice;
+pub mod group_health;
 mod hold;
-pub mod renewal;
-pub mod standing;
 pub mod tunnel;
 pub mod verdict;
 
+use crate::base::random::Random;
 use crate::config::settings::FixedResponse;
-use crate::ground::random::Random;
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 use crate::model::affinity::{Affinity, Cookie};
-use crate::model::forward::{Forward, Share as GroupShare};
+use crate::model::forward::{Forward, GroupShare};
 use crate::model::live::Availability;
 use crate::model::snapshot::{Action, Group, Snapshot, Target};
 use crate::policy::affinity::claim::{self, Claim, Opener, PinState};
 use crate::policy::affinity::token::{Defect, GroupKey, Kind, MAX_PINS, Opened, Pin, Seed};
 use crate::policy::affinity::{cookie, route};
-use crate::policy::balance::round::Turn;
-use crate::policy::balance::share::Share;
+use crate::policy::balance::round::Sequence;
+use crate::policy::balance::weight_fraction::WeightFraction;
 use crate::policy::routing::conditions::Subject;
 use crate::policy::routing::redirect::Redirect;
 use candidates::{Candidates, Tried};
@@ -54,7 +54,7 @@ pub trait Live {
     /// How many clients it has seen. Asked where the algorithm compares them.
     fn sessions(&self, target: &Target) -> u32;
     /// How much of its weight it has for newcomers. Asked where that changes.
-    fn share(&self, target: &Target) -> Share;
+    fn weight_fraction(&self, target: &Target) -> WeightFraction;
     /// Opens a token. That is pure, so that one which was opened a moment ago may be remembered.
     ///
     /// # Errors
@@ -65,12 +65,12 @@ pub trait Live {
 }
 
 /// Opens tokens as what is asked about targets does.
-struct Opening<'a, L> {
+struct TokenOpener<'a, L> {
     snapshot: &'a Snapshot,
     live: &'a L,
 }
 
-impl<L: Live> Opener for Opening<'_, L> {
+impl<L: Live> Opener for TokenOpener<'_, L> {
     fn open(&self, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
         self.live.open(self.snapshot, kind, text)
     }
@@ -84,9 +84,9 @@ impl<L: Live> Opener for Opening<'_, L> {
 /// pinned clients do not disturb the order.
 pub trait Draw {
     /// The group's next turn.
-    fn turn(&mut self, group: &Group) -> u64;
+    fn sequence(&mut self, group: &Group) -> u64;
     /// The next turn among a rule's groups.
-    fn rule_turn(&mut self, forward: &Forward) -> Turn;
+    fn rule_sequence(&mut self, forward: &Forward) -> Sequence;
     /// 64 random bits.
     fn random(&mut self) -> u64;
     /// 64 random bits to choose among a rule's groups by.
@@ -96,12 +96,12 @@ pub trait Draw {
 }
 
 impl Draw for Random {
-    fn turn(&mut self, group: &Group) -> u64 {
-        group.live.take_turn()
+    fn sequence(&mut self, group: &Group) -> u64 {
+        group.state.next_sequence()
     }
 
-    fn rule_turn(&mut self, forward: &Forward) -> Turn {
-        forward.live.take_turn()
+    fn rule_sequence(&mut self, forward: &Forward) -> Sequence {
+        forward.state.next_sequence()
     }
 
     fn random(&mut self) -> u64 {
@@ -287,7 +287,7 @@ fn read_claim(
     cookie: &Cookie,
     now: u64,
 ) {
-    let names = claim::Names { main: &cookie.name, twin: cookie.twin.as_deref() };
+    let names = claim::CookieNames { main: &cookie.name, twin: cookie.twin.as_deref() };
     let lifetime = cookie.lifetime.seconds();
     let lines = cookie_lines(request);
     claim::find_into(claim, lines, names, opener, cookie.kind, group.key, lifetime, now);
@@ -318,23 +318,23 @@ fn place_into(
     draw: &mut impl Draw,
 ) {
     let group = &snapshot.groups[placement.group];
-    let tried = Tried::NOBODY;
+    let tried = Tried::EMPTY;
     let candidates = Candidates::new(snapshot, group, live, &tried);
     let keeps = if request.is_preflight() { Keeps::Nothing } else { Keeps::Pin };
-    let mut placing = Placing { candidates, group, live, draw, keeps, seed: None };
+    let mut placer = Placer { candidates, group, live, draw, keeps, seed: None };
     let mut key = None;
     let (pinned, (target, verdict)) = match &group.affinity {
-        None => (None, placing.by_algorithm(Verdict::Off)),
+        None => (None, placer.by_algorithm(Verdict::Off)),
         Some(Affinity::Cookie(cookie)) => {
             let claim = &mut placement.claim;
-            read_claim(claim, request, &Opening { snapshot, live }, group, cookie, now);
-            placing.by_token(request, cookie, claim)
+            read_claim(claim, request, &TokenOpener { snapshot, live }, group, cookie, now);
+            placer.by_token(request, cookie, claim)
         }
         Some(Affinity::Route { cookie, separator }) => {
-            placing.by_route(request, cookie, separator, &mut key)
+            placer.by_route(request, cookie, separator, &mut key)
         }
         Some(Affinity::Header(name)) => {
-            placing.by_value(request.headers.get_named(name.as_str()), &mut key)
+            placer.by_value(request.headers.get_named(name.as_str()), &mut key)
         }
     };
     if let Some(seed) = key {
@@ -343,19 +343,19 @@ fn place_into(
     let only_capped = matches!(verdict, Verdict::Spilled | Verdict::StrictRefused)
         && pinned.is_some_and(|at| {
             let own = &group.targets[at];
-            obstacle(&placing.candidates, live, own) == Some(Obstacle::Capped)
+            obstacle(&placer.candidates, live, own) == Some(Obstacle::Capped)
         });
     let verdict = match target {
         None if !verdict.is_refusal() => Verdict::NoTarget,
         _ => verdict,
     };
-    (placement.keeps, placement.seed) = (placing.keeps, placing.seed);
+    (placement.keeps, placement.seed) = (placer.keeps, placer.seed);
     (placement.verdict, placement.target) = (verdict, target);
     (placement.pinned, placement.only_capped) = (pinned, only_capped);
 }
 
 /// One client being placed in one group.
-struct Placing<'s, 'd, L, D> {
+struct Placer<'s, 'd, L, D> {
     candidates: Candidates<'s, L>,
     group: &'s Group,
     live: &'s L,
@@ -367,7 +367,7 @@ struct Placing<'s, 'd, L, D> {
 /// The index of a target, and why it.
 type Placed = (Option<usize>, Verdict);
 
-impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
+impl<L: Live, D: Draw> Placer<'_, '_, L, D> {
     fn by_algorithm(&mut self, verdict: Verdict) -> Placed {
         if !self.group.is_crowded {
             return (self.candidates.by_algorithm(self.keeps, self.draw), verdict);
@@ -397,11 +397,11 @@ impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
         cookie: &Cookie,
         claim: &Claim,
     ) -> (Option<usize>, Placed) {
-        let accompanied = cookie.accompanies.as_ref();
-        if accompanied.is_some_and(|app| !brings(request, &app.name)) {
+        let app_cookie = cookie.app_cookie.as_ref();
+        if app_cookie.is_some_and(|app| !brings(request, &app.name)) {
             return (None, self.in_passing(Verdict::AppCookieAbsent));
         }
-        let new = match accompanied {
+        let new = match app_cookie {
             Some(app) if app.adopt => Verdict::Adopted,
             Some(_) => {
                 // Whether there will be a pin is for the application to say.
@@ -473,10 +473,10 @@ impl<L: Live, D: Draw> Placing<'_, '_, L, D> {
             return (None, self.by_algorithm(Verdict::KeyAbsent));
         };
         let seed = *key.insert(Seed::of_value(value));
-        let Some(home) = self.candidates.home(seed) else {
+        let Some(preferred) = self.candidates.preferred(seed) else {
             return (None, (None, Verdict::NoTarget));
         };
-        (Some(home), self.hold(seed, Some(home)))
+        (Some(preferred), self.hold(seed, Some(preferred)))
     }
 
     fn at_address(&self, placed: Placed, pin: Pin) -> Placed {

@@ -19,7 +19,7 @@ pub fn moved(
     let group = &snapshot.groups[snapshot.group_named(group)?];
     // Where nothing pins, nothing moves.
     group.affinity.as_ref()?;
-    let candidates = Candidates::new(snapshot, group, live, &Tried::NOBODY);
+    let candidates = Candidates::new(snapshot, group, live, &Tried::EMPTY);
     let (to, verdict) = hold(&candidates, group, live, seed, group.target_named(target));
     (verdict.is_move() && to.is_some()).then_some(verdict)
 }
@@ -29,10 +29,10 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::model::live::{Availability, Drain, Health};
-    use crate::model::roster::Roster;
     use crate::model::snapshot::{Group, Resolutions, Target};
+    use crate::model::target_registry::TargetRegistry;
     use crate::policy::affinity::keys::{Key, Keyring};
-    use crate::policy::balance::share::Share;
+    use crate::policy::balance::weight_fraction::WeightFraction;
     use std::sync::Arc;
 
     /// The first target is like this, the others are healthy.
@@ -60,8 +60,8 @@ mod tests {
         fn sessions(&self, _: &Target) -> u32 {
             0
         }
-        fn share(&self, _: &Target) -> Share {
-            Share::WHOLE
+        fn weight_fraction(&self, _: &Target) -> WeightFraction {
+            WeightFraction::WHOLE
         }
     }
 
@@ -72,7 +72,8 @@ mod tests {
         );
         let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
         let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
-        Snapshot::build(&config, keyring, &Resolutions::new(), &mut Roster::default()).unwrap()
+        Snapshot::build(&config, keyring, &Resolutions::new(), &mut TargetRegistry::default())
+            .unwrap()
     }
 
     #[test]

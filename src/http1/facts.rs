@@ -97,7 +97,7 @@ impl Facts {
 
     /// Adds those of `other`.
     #[inline]
-    pub fn note(&mut self, other: Facts) {
+    pub fn record(&mut self, other: Facts) {
         self.0 |= other.0;
     }
 
@@ -126,7 +126,7 @@ mod tests {
     fn a_set_has_what_was_noted_and_nothing_else() {
         let mut facts = Facts::default();
         assert!(facts.is_empty() && !facts.has(Facts::FOLDED));
-        facts.note(Facts::FOLDED);
+        facts.record(Facts::FOLDED);
         assert!(facts.has(Facts::FOLDED) && facts.has(Facts::FOLDED.and(Facts::BARE_LF)));
         assert!(!facts.has(Facts::BARE_LF) && !facts.is_empty());
     }

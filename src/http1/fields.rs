@@ -187,7 +187,7 @@ impl Fields {
     }
 
     /// Takes all that is there for received with the message.
-    pub fn note_received(&mut self) {
+    pub fn record_received(&mut self) {
         self.received = self.list.len();
     }
 
@@ -364,7 +364,7 @@ impl Fields {
 
     // What the parsers of heads and trailers need.
 
-    /// Takes a copy of a head's bytes, of which positions in [`Fields::note_line`] are.
+    /// Takes a copy of a head's bytes, of which positions in [`Fields::record_line`] are.
     pub(super) fn begin(&mut self, bytes: &[u8]) {
         self.clear();
         self.bytes.extend_from_slice(bytes);
@@ -406,14 +406,14 @@ impl Fields {
     /// Notes a line that is a field: where it begins, where its name ends, where its value begins and
     /// ends, and what is behind it.
     #[inline]
-    pub(super) fn note_line(&mut self, name: Name, at: [usize; 5], is_plain: bool) {
+    pub(super) fn record_line(&mut self, name: Name, at: [usize; 5], is_plain: bool) {
         self.push(name, at, is_plain);
     }
 
     /// Notes a line that is no field here and may be one elsewhere.
     #[cold]
-    pub(super) fn note_doubtful(&mut self, at: [usize; 5]) {
-        self.note_line(Name::Other, at, false);
+    pub(super) fn record_doubtful(&mut self, at: [usize; 5]) {
+        self.record_line(Name::Other, at, false);
         if let Some(field) = self.list.last_mut() {
             (field.is_removed, field.is_doubtful) = (true, true);
         }

@@ -20,9 +20,9 @@ impl Fields {
         most: usize,
         facts: &mut Facts,
     ) -> Result<Option<usize>, BadHead> {
-        let end = self.note_lines(bytes, first, most, facts);
-        self.note_received();
-        if let Ok(End::Whole(end, _) | End::Broken(end)) = end {
+        let end = self.record_lines(bytes, first, most, facts);
+        self.record_received();
+        if let Ok(LinesEnd::Whole(end, _) | LinesEnd::Broken(end)) = end {
             self.take(&bytes[first..end]);
             if facts.has(Facts::FOLDED.and(Facts::CONTROL_IN_VALUE)) {
                 self.blank_controls();
@@ -31,20 +31,20 @@ impl Fields {
             self.forget_lines();
         }
         match end? {
-            End::Whole(_, length) => Ok(Some(length)),
-            End::NotYet => Ok(None),
-            End::Broken(_) => Err(BadHead::Malformed),
+            LinesEnd::Whole(_, length) => Ok(Some(length)),
+            LinesEnd::NotYet => Ok(None),
+            LinesEnd::Broken(_) => Err(BadHead::Malformed),
         }
     }
 
     /// Notes the lines.
-    fn note_lines(
+    fn record_lines(
         &mut self,
         bytes: &[u8],
         first: usize,
         most: usize,
         facts: &mut Facts,
-    ) -> Result<End, BadHead> {
+    ) -> Result<LinesEnd, BadHead> {
         // What was taken before stands in front of these lines in the buffer.
         let taken = self.bytes().len();
         let place = |at: usize| taken + at - first;
@@ -52,25 +52,25 @@ impl Fields {
         let mut count = 0;
         loop {
             let usual;
-            (at, usual) = self.note_usual(bytes, at, taken.wrapping_sub(first), most - count);
+            (at, usual) = self.record_usual(bytes, at, taken.wrapping_sub(first), most - count);
             count += usual;
             if count > most {
                 return Err(BadHead::TooLarge);
             }
             let rest = bytes.get(at..).unwrap_or_default();
             match rest {
-                [b'\r', b'\n', ..] => return Ok(End::Whole(at, at + 2)),
+                [b'\r', b'\n', ..] => return Ok(LinesEnd::Whole(at, at + 2)),
                 [b'\n', ..] => {
-                    facts.note(Facts::BARE_LF);
-                    return Ok(End::Whole(at, at + 1));
+                    facts.record(Facts::BARE_LF);
+                    return Ok(LinesEnd::Whole(at, at + 1));
                 }
-                [] | [b'\r'] => return Ok(End::NotYet),
+                [] | [b'\r'] => return Ok(LinesEnd::NotYet),
                 _ => {}
             }
             match self.read_odd_field(bytes, at, &place, facts) {
                 Odd::Field(next) => at = next,
-                Odd::NotYet => return Ok(End::NotYet),
-                Odd::NoField => return Ok(self.note_rest(bytes, at, &place, most, facts)),
+                Odd::NotYet => return Ok(LinesEnd::NotYet),
+                Odd::NoField => return Ok(self.record_rest(bytes, at, &place, most, facts)),
             }
             count += 1;
             if count > most {
@@ -83,7 +83,7 @@ impl Fields {
     /// begins, and how many there were. A line's place is where it begins and `shift`.
     // Apart from the odd lines, so that all it looks at stays in registers.
     #[inline(never)]
-    fn note_usual(
+    fn record_usual(
         &mut self,
         bytes: &[u8],
         mut at: usize,
@@ -98,7 +98,7 @@ impl Fields {
             let UsualLine { name, name_end, value, value_end } = line;
             let line = [0, name_end, value, value_end, value_end + 2];
             let begins = at.wrapping_add(shift);
-            self.note_line(name, line.map(|at| begins + at), true);
+            self.record_line(name, line.map(|at| begins + at), true);
             at += value_end + 2;
             count += 1;
         }
@@ -142,7 +142,7 @@ impl Fields {
             return Odd::NoField;
         };
         if line_end + 2 != end {
-            facts.note(Facts::BARE_LF);
+            facts.record(Facts::BARE_LF);
         }
         let value = scan::skip_blanks(&bytes[..line_end], value_from);
         let trailing = bytes[value..line_end].iter().rev();
@@ -152,31 +152,31 @@ impl Fields {
             Some(last) if is_folded => last,
             _ => Name::of(&bytes[at..name_end]),
         };
-        let odd = note_value(&bytes[value..value_end], facts);
+        let odd = record_value(&bytes[value..value_end], facts);
         let is_control = odd.has(Facts::CONTROL_IN_VALUE);
         if is_control || is_folded {
-            facts.note(match name {
+            facts.record(match name {
                 Name::ContentLength => Facts::ODD_LENGTH,
                 Name::TransferEncoding => Facts::ODD_CODINGS,
                 _ => Facts::NONE,
             });
         }
         if is_folded {
-            facts.note(Facts::FOLDED);
+            facts.record(Facts::FOLDED);
             // With a blank behind it, the name is none to some.
             if name != Name::ContentType || facts.has(Facts::BLANK_BEFORE_COLON) {
-                facts.note(Facts::FOLDED_BEYOND_TYPE);
+                facts.record(Facts::FOLDED_BEYOND_TYPE);
                 if bytes[at..line_end].contains(&b':') {
-                    self.note_no_field(bytes, [at, line_end, end], place);
+                    self.record_no_field(bytes, [at, line_end, end], place);
                 }
             }
             self.fold(place(value), place(value_end), place(end));
         } else {
             let is_spaced = colon > name_end;
             if is_spaced {
-                facts.note(Facts::BLANK_BEFORE_COLON);
+                facts.record(Facts::BLANK_BEFORE_COLON);
                 if matches!(name, Name::ContentLength | Name::TransferEncoding) {
-                    facts.note(Facts::BLANK_BEHIND_FRAMING);
+                    facts.record(Facts::BLANK_BEHIND_FRAMING);
                 }
             }
             let is_plain = line_end + 2 == end
@@ -184,7 +184,7 @@ impl Fields {
                 && !is_spaced
                 && !is_control
                 && is_usual_gap(&bytes[colon + 1..value]);
-            self.note_line(name, [at, name_end, value, value_end, end].map(place), is_plain);
+            self.record_line(name, [at, name_end, value, value_end, end].map(place), is_plain);
         }
         Odd::Field(end)
     }
@@ -192,14 +192,14 @@ impl Fields {
     /// Notes what is there from a line on that is no field, for the log: the head is refused, and
     /// nothing is waited for.
     #[cold]
-    fn note_rest(
+    fn record_rest(
         &mut self,
         bytes: &[u8],
         from: usize,
         place: &impl Fn(usize) -> usize,
         most: usize,
         facts: &mut Facts,
-    ) -> End {
+    ) -> LinesEnd {
         let mut at = from;
         for _ in 0..most {
             if let [] | [b'\n', ..] | [b'\r', b'\n', ..] | [b'\r'] = &bytes[at..] {
@@ -220,29 +220,29 @@ impl Fields {
             let line_end = match line.strip_suffix(b"\n") {
                 Some(line) if line.ends_with(b"\r") => end - 2,
                 Some(_) => {
-                    facts.note(Facts::BARE_LF);
+                    facts.record(Facts::BARE_LF);
                     end - 1
                 }
                 None => end,
             };
             let is_folded = matches!(bytes[at], b' ' | b'\t');
-            facts.note(match memchr::memchr(b':', &bytes[at..line_end]) {
+            facts.record(match memchr::memchr(b':', &bytes[at..line_end]) {
                 Some(0) => Facts::EMPTY_NAME,
                 // A line that is not all there may have one yet.
                 None if found.is_some() && !is_folded => Facts::NO_COLON,
                 _ => Facts::BAD_NAME,
             });
             if is_folded {
-                facts.note(Facts::FOLDED.and(Facts::FOLDED_BEYOND_TYPE));
+                facts.record(Facts::FOLDED.and(Facts::FOLDED_BEYOND_TYPE));
             }
-            self.note_no_field(bytes, [at, line_end, end], place);
+            self.record_no_field(bytes, [at, line_end, end], place);
             at = end;
         }
-        End::Broken(at)
+        LinesEnd::Broken(at)
     }
 
     /// Notes a line as others may read it: the name up to the first colon, blanks included.
-    fn note_no_field(
+    fn record_no_field(
         &mut self,
         bytes: &[u8],
         [at, line_end, end]: [usize; 3],
@@ -250,12 +250,12 @@ impl Fields {
     ) {
         let colon = memchr::memchr(b':', &bytes[at..line_end]).map_or(line_end, |found| at + found);
         let value = (colon + 1).min(line_end);
-        self.note_doubtful([at, colon, value, line_end, end].map(place));
+        self.record_doubtful([at, colon, value, line_end, end].map(place));
     }
 }
 
 /// How the lines end.
-enum End {
+enum LinesEnd {
     /// The empty line begins here, and ends there.
     Whole(usize, usize),
     /// It is not there yet.
@@ -275,10 +275,10 @@ enum Odd {
 }
 
 /// Notes bytes of a value that are not text; those facts alone.
-fn note_value(value: &[u8], facts: &mut Facts) -> Facts {
+fn record_value(value: &[u8], facts: &mut Facts) -> Facts {
     let mut found = Facts::NONE;
     for &byte in value {
-        found.note(match byte {
+        found.record(match byte {
             0x80.. => Facts::OBS_TEXT,
             0 | b'\r' => Facts::CONTROL_IN_VALUE.and(Facts::NUL_IN_VALUE),
             b'\t' => Facts::NONE,
@@ -286,7 +286,7 @@ fn note_value(value: &[u8], facts: &mut Facts) -> Facts {
             _ => Facts::NONE,
         });
     }
-    facts.note(found);
+    facts.record(found);
     found
 }
 

@@ -190,16 +190,16 @@ impl Request {
             match &bytes[begins..] {
                 [b'\r', b'\n', ..] => begins += 2,
                 [b'\n', ..] => {
-                    self.facts.note(Facts::BARE_LF);
+                    self.facts.record(Facts::BARE_LF);
                     begins += 1;
                 }
                 [b'\r'] => return Ok(None),
                 _ => {
-                    self.facts.note(Facts::BAD_METHOD);
+                    self.facts.record(Facts::BAD_METHOD);
                     return Err(BadHead::Malformed);
                 }
             }
-            self.facts.note(Facts::LEADING_EMPTY_LINES);
+            self.facts.record(Facts::LEADING_EMPTY_LINES);
         }
         match self.read_request_line(bytes, begins) {
             Ok(Some(first)) => self.fields.read(bytes, first, bounds.fields, &mut self.facts),
@@ -233,13 +233,13 @@ impl Request {
             && line_rest.ends_with(b"\r\n")
             && let Some(version) = version(&line_rest[1..9], &mut self.facts)
         {
-            self.note_line(bytes, method, method_end + 1..target_end, version);
+            self.record_line(bytes, method, method_end + 1..target_end, version);
             return Ok(Some(target_end + 11));
         }
         self.read_odd_line(bytes, begins)
     }
 
-    fn note_line(&mut self, bytes: &[u8], method: &[u8], target: Range<usize>, version: Version) {
+    fn record_line(&mut self, bytes: &[u8], method: &[u8], target: Range<usize>, version: Version) {
         // A token of any length is a method; the longest that is served is the policy's to say.
         self.method = Method::from_bytes(method).unwrap_or_default();
         self.version = version;
@@ -259,7 +259,7 @@ impl Request {
         let method_end = scan::token_end(bytes, begins);
         if bytes.get(method_end).is_some_and(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) {
             // TLS or another protocol: nothing that comes later makes it HTTP.
-            self.facts.note(Facts::BAD_METHOD);
+            self.facts.record(Facts::BAD_METHOD);
             return Err(BadHead::Malformed);
         }
         let Some(found) = memchr::memchr(b'\n', rest) else {
@@ -272,25 +272,25 @@ impl Request {
         let line = match rest[..found].strip_suffix(b"\r") {
             Some(line) => line,
             None => {
-                self.facts.note(Facts::BARE_LF);
+                self.facts.record(Facts::BARE_LF);
                 &rest[..found]
             }
         };
         let words = Words::of(line);
-        note_blanks(line, &words, &mut self.facts);
+        record_blanks(line, &words, &mut self.facts);
         let Words { method, target, version: last } = words;
         let (method, target, last) = (&line[method], &line[target], &line[last]);
         if !scan::is_token(method) {
-            self.facts.note(Facts::BAD_METHOD);
+            self.facts.record(Facts::BAD_METHOD);
             return Err(BadHead::Malformed);
         }
         self.method = Method::from_bytes(method).unwrap_or_default();
         if target.is_empty() {
             // One word behind the method: a target without a version, or the other way round.
             if last.is_empty() || last.starts_with(b"HTTP/1.") {
-                self.facts.note(Facts::NO_TARGET);
+                self.facts.record(Facts::NO_TARGET);
             } else {
-                self.facts.note(Facts::NO_VERSION);
+                self.facts.record(Facts::NO_VERSION);
                 self.keep_target(last);
             }
             return Err(BadHead::Malformed);
@@ -298,13 +298,13 @@ impl Request {
         let version = version(last, &mut self.facts);
         if version.is_none() {
             let is_old = last == b"HTTP/0.9";
-            self.facts.note(if is_old { Facts::OLD_VERSION } else { Facts::BAD_VERSION });
+            self.facts.record(if is_old { Facts::OLD_VERSION } else { Facts::BAD_VERSION });
         }
         for byte in target.iter().filter(|byte| !byte.is_ascii_graphic()) {
-            self.facts.note(Facts::BAD_TARGET);
+            self.facts.record(Facts::BAD_TARGET);
             match byte {
-                0 | b'\r' => self.facts.note(Facts::CONTROL_IN_TARGET.and(Facts::NUL_IN_TARGET)),
-                ..b' ' | 0x7f => self.facts.note(Facts::CONTROL_IN_TARGET),
+                0 | b'\r' => self.facts.record(Facts::CONTROL_IN_TARGET.and(Facts::NUL_IN_TARGET)),
+                ..b' ' | 0x7f => self.facts.record(Facts::CONTROL_IN_TARGET),
                 _ => {}
             }
         }
@@ -312,7 +312,7 @@ impl Request {
             self.keep_target(target);
             return Err(BadHead::Malformed);
         };
-        self.note_line(target, method, 0..target.len(), version);
+        self.record_line(target, method, 0..target.len(), version);
         Ok(Some(begins + found + 1))
     }
 
@@ -351,7 +351,7 @@ impl Words {
 
 /// Notes the blanks of a request line that are more than the two spaces it has: others part it at its
 /// first space and at the last before the version.
-fn note_blanks(line: &[u8], words: &Words, facts: &mut Facts) {
+fn record_blanks(line: &[u8], words: &Words, facts: &mut Facts) {
     let first = memchr::memchr(b' ', line).unwrap_or(line.len());
     let before = &line[..words.version.start];
     let last = memchr::memrchr(b' ', before).unwrap_or(0);
@@ -366,7 +366,7 @@ fn note_blanks(line: &[u8], words: &Words, facts: &mut Facts) {
             b'\t' => Facts::TAB_BY_TARGET,
             _ => Facts::NONE,
         };
-        facts.note(fact);
+        facts.record(fact);
     }
 }
 
@@ -376,7 +376,7 @@ fn version(text: &[u8], facts: &mut Facts) -> Option<Version> {
         b"0" => Some(Version::HTTP_10),
         b"1" => Some(Version::HTTP_11),
         [b'2'..=b'9'] => {
-            facts.note(Facts::MINOR_VERSION);
+            facts.record(Facts::MINOR_VERSION);
             Some(Version::HTTP_11)
         }
         _ => None,

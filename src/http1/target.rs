@@ -73,18 +73,18 @@ pub fn split(target: &[u8], facts: &mut Facts) -> Parts {
         match KIND[usize::from(byte)] {
             0 => {}
             2 if byte == b'#' => {
-                facts.note(Facts::FRAGMENT);
+                facts.record(Facts::FRAGMENT);
                 end = at;
                 break;
             }
             2 => {
                 query.get_or_insert(at);
             }
-            1 => odd.note(Facts::ODD_TARGET),
-            _ => odd.note(Facts::BAD_TARGET),
+            1 => odd.record(Facts::ODD_TARGET),
+            _ => odd.record(Facts::BAD_TARGET),
         }
     }
-    facts.note(odd);
+    facts.record(odd);
     let path = begins..query.unwrap_or(end);
     Parts { form, authority, path, query: query.map(|at| at + 1..end) }
 }

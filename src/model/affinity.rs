@@ -1,6 +1,6 @@
 //! What tells a group's clients from one another, with every name and text prepared.
 
-use crate::config::settings::{Carrier, CookieSettings, GroupStickiness, Stickiness};
+use crate::config::settings::{CookieSettings, GroupStickiness, Stickiness, StickinessKey};
 use crate::policy::affinity::app_cookie::companion_name;
 use crate::policy::affinity::cookie::{Attributes, SetCookieTemplate};
 use crate::policy::affinity::token::Kind;
@@ -39,12 +39,12 @@ pub struct Cookie {
     /// All but the token and the date.
     pub template: SetCookieTemplate,
     /// The application's cookie it accompanies.
-    pub accompanies: Option<Accompanied>,
+    pub app_cookie: Option<AppCookie>,
 }
 
 /// An application's cookie.
 #[derive(Debug)]
-pub struct Accompanied {
+pub struct AppCookie {
     /// Its name.
     pub name: Box<str>,
     /// Whether a request that brings it without a companion is given one.
@@ -54,20 +54,20 @@ pub struct Accompanied {
 impl Affinity {
     pub(super) fn of(stickiness: &Stickiness) -> Self {
         let settings = &stickiness.cookie;
-        match &stickiness.carrier {
-            Carrier::LbCookie { name, lifetime } => {
+        match &stickiness.key {
+            StickinessKey::LbCookie { name, lifetime } => {
                 Self::Cookie(Cookie::new(Kind::Lb, name, *lifetime, settings, None))
             }
-            Carrier::AppCookie { name, companion, lifetime, adopt } => {
-                let accompanied = Accompanied { name: name.as_str().into(), adopt: *adopt };
+            StickinessKey::AppCookie { name, companion, lifetime, adopt } => {
+                let app_cookie = AppCookie { name: name.as_str().into(), adopt: *adopt };
                 let companion = companion_name(companion);
-                let accompanied = Some(accompanied);
-                Self::Cookie(Cookie::new(Kind::App, &companion, *lifetime, settings, accompanied))
+                let app_cookie = Some(app_cookie);
+                Self::Cookie(Cookie::new(Kind::App, &companion, *lifetime, settings, app_cookie))
             }
-            Carrier::Route { cookie, separator } => {
+            StickinessKey::Route { cookie, separator } => {
                 Self::Route { cookie: cookie.as_str().into(), separator: separator.as_str().into() }
             }
-            Carrier::Header(name) => Self::Header(name.clone()),
+            StickinessKey::Header(name) => Self::Header(name.clone()),
         }
     }
 }
@@ -82,7 +82,7 @@ impl Cookie {
         name: &str,
         lifetime: Lifetime,
         settings: &CookieSettings,
-        accompanies: Option<Accompanied>,
+        app_cookie: Option<AppCookie>,
     ) -> Self {
         Self {
             kind,
@@ -100,7 +100,7 @@ impl Cookie {
                 partitioned: settings.partitioned,
             }),
             settings: settings.clone(),
-            accompanies,
+            app_cookie,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The groups a rule names, with what chooses among them and what keeps a client with one.
 
 use super::affinity::Cookie;
-use super::live::RuleLive;
-use super::roster::Roster;
+use super::live::RuleState;
+use super::target_registry::TargetRegistry;
+use crate::base::name::Name;
 use crate::config::settings::{self, Failback};
-use crate::ground::name::Name;
 use crate::policy::affinity::token::{GroupKey, TargetKey};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Forward {
     /// The groups, sorted by name.
-    pub shares: Box<[Share]>,
+    pub shares: Box<[GroupShare]>,
     /// A group with no usable target hands its share to the others.
     pub failover: bool,
     /// What becomes of those it handed over.
@@ -21,12 +21,12 @@ pub struct Forward {
     /// What keeps a client with its group.
     pub sticky: Option<GroupSticky>,
     /// What changes about it.
-    pub live: Arc<RuleLive>,
+    pub state: Arc<RuleState>,
 }
 
 /// One of the groups a rule names.
 #[derive(Clone, Debug)]
-pub struct Share {
+pub struct GroupShare {
     /// The index of the group.
     pub group: usize,
     /// Its name in a token of the rule.
@@ -70,12 +70,12 @@ impl Forward {
         settings: &settings::Forward,
         rule: &Name,
         index: &HashMap<&str, usize>,
-        roster: &mut Roster,
+        registry: &mut TargetRegistry,
     ) -> Option<Self> {
         let share = |(group, weight): &(Name, u16)| {
             let key = TargetKey::of(rule.as_str(), group.as_str());
             let ranked_as = key;
-            Some(Share { group: *index.get(group.as_str())?, key, weight: *weight, ranked_as })
+            Some(GroupShare { group: *index.get(group.as_str())?, key, weight: *weight, ranked_as })
         };
         Some(Self {
             shares: settings.groups.iter().map(share).collect::<Option<_>>()?,
@@ -88,7 +88,7 @@ impl Forward {
                 kin: Box::default(),
                 cookie: Arc::new(Cookie::of_groups(sticky)),
             }),
-            live: roster.rule(rule),
+            state: registry.rule(rule),
         })
     }
 

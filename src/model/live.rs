@@ -3,14 +3,14 @@
 //! or the algorithm needs it; one turn a group. Each stands on its own cache line, since every core
 //! reads them.
 
-use super::outcomes::Outcomes;
-use super::places::Places;
-use super::sessions::Sessions;
+use super::in_flight::InFlightSlots;
+use super::request_stats::RequestStats;
+use super::session_sketch::SessionSketch;
 use super::spills::RecentSpills;
 use crate::config::settings::target_tls::TlsPeer;
 use crate::policy::affinity::token::Seed;
-use crate::policy::balance::round::Turn;
-use crate::policy::balance::share::Share;
+use crate::policy::balance::round::Sequence;
+use crate::policy::balance::weight_fraction::WeightFraction;
 use crossbeam_utils::CachePadded;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -95,36 +95,36 @@ impl Availability {
 
 /// The live half of a target, known by its group, id, address and who must answer there.
 #[derive(Debug)]
-pub struct TargetLive {
+pub struct TargetState {
     /// Where a worker's pool keeps this target's connections. Another target may have it once this
-    /// one is gone; [`TargetLive::generation`] tells the two apart.
+    /// one is gone; [`TargetState::generation`] tells the two apart.
     pub slot: usize,
     /// Which target of this process it is. Never used twice.
     pub generation: u64,
     tls: Option<TlsPeer>,
-    told: CachePadded<Told>,
-    pub(super) places: CachePadded<Places>,
+    control: CachePadded<ControlState>,
+    pub(super) slots: CachePadded<InFlightSlots>,
     lost_pin_at: AtomicU64,
     replaced_at: AtomicU64,
     connections: Option<Arc<Semaphore>>,
     waiting: AtomicU32,
-    sessions: OnceLock<Box<Sessions>>,
-    outcomes: OnceLock<Box<Outcomes>>,
+    session_sketch: OnceLock<Box<SessionSketch>>,
+    request_stats: OnceLock<Box<RequestStats>>,
     spills: OnceLock<Box<RecentSpills>>,
 }
 
 /// What the control thread alone writes.
 #[derive(Debug)]
-struct Told {
+struct ControlState {
     availability: AtomicU32,
     awaits_connect: AtomicBool,
-    share: AtomicU16,
+    weight_fraction: AtomicU16,
 }
 
 /// Requests that may wait for one of a target's `max_connections`.
-pub const LONGEST_QUEUE: u32 = 1_024;
+pub const MAX_QUEUE: u32 = 1_024;
 
-impl TargetLive {
+impl TargetState {
     pub(super) fn new(
         slot: usize,
         generation: u64,
@@ -135,18 +135,18 @@ impl TargetLive {
             slot,
             generation,
             tls,
-            told: CachePadded::new(Told {
+            control: CachePadded::new(ControlState {
                 availability: AtomicU32::new(Availability::UNKNOWN.to_word()),
                 awaits_connect: AtomicBool::new(false),
-                share: AtomicU16::new(Share::WHOLE.parts()),
+                weight_fraction: AtomicU16::new(WeightFraction::WHOLE.parts()),
             }),
-            places: CachePadded::default(),
+            slots: CachePadded::default(),
             lost_pin_at: AtomicU64::new(0),
             replaced_at: AtomicU64::new(u64::MAX),
             connections: max_connections.map(|bound| Arc::new(Semaphore::new(bound as usize))),
             waiting: AtomicU32::new(0),
-            sessions: OnceLock::new(),
-            outcomes: OnceLock::new(),
+            session_sketch: OnceLock::new(),
+            request_stats: OnceLock::new(),
             spills: OnceLock::new(),
         }
     }
@@ -159,62 +159,62 @@ impl TargetLive {
 
     /// Its state now.
     pub fn availability(&self) -> Availability {
-        Availability::from_word(self.told.availability.load(Ordering::Relaxed))
+        Availability::from_word(self.control.availability.load(Ordering::Relaxed))
     }
 
     /// Publishes its state. Only the control thread calls this.
     pub fn set_availability(&self, availability: Availability) {
-        self.told.availability.store(availability.to_word(), Ordering::Relaxed);
+        self.control.availability.store(availability.to_word(), Ordering::Relaxed);
     }
 
     /// Whether a worker that makes a fresh connection to it should report so: dials of traffic have
     /// failed since one succeeded. So success is silent for every target that has done nothing
     /// wrong.
     pub fn awaits_connect(&self) -> bool {
-        self.told.awaits_connect.load(Ordering::Relaxed)
+        self.control.awaits_connect.load(Ordering::Relaxed)
     }
 
     /// Publishes that. Only the control thread calls this.
     pub fn set_awaits_connect(&self, awaits: bool) {
-        self.told.awaits_connect.store(awaits, Ordering::Relaxed);
+        self.control.awaits_connect.store(awaits, Ordering::Relaxed);
     }
 
     /// How much of its weight it has for newcomers now.
-    pub fn share(&self) -> Share {
-        Share::of_parts(self.told.share.load(Ordering::Relaxed))
+    pub fn weight_fraction(&self) -> WeightFraction {
+        WeightFraction::of_parts(self.control.weight_fraction.load(Ordering::Relaxed))
     }
 
     /// Publishes that. Only the control thread calls this.
-    pub fn set_share(&self, share: Share) {
+    pub fn set_weight_fraction(&self, fraction: WeightFraction) {
         // Written with every tick; the line stays with its readers while nothing changes.
-        if self.share() != share {
-            self.told.share.store(share.parts(), Ordering::Relaxed);
+        if self.weight_fraction() != fraction {
+            self.control.weight_fraction.store(fraction.parts(), Ordering::Relaxed);
         }
     }
 
     /// The clients it has seen; `None` where nobody asked for them to be counted.
-    pub fn sessions(&self) -> Option<&Sessions> {
-        self.sessions.get().map(|sessions| &**sessions)
+    pub fn session_sketch(&self) -> Option<&SessionSketch> {
+        self.session_sketch.get().map(|sketch| &**sketch)
     }
 
     /// Begins to count the clients it sees. Once begun it does not end.
     pub(super) fn count_sessions(&self) {
-        self.sessions.get_or_init(Box::default);
+        self.session_sketch.get_or_init(Box::default);
     }
 
     /// What comes of its requests; `None` where nobody asked for that to be counted.
-    pub fn outcomes(&self) -> Option<&Outcomes> {
-        self.outcomes.get().map(|outcomes| &**outcomes)
+    pub fn request_stats(&self) -> Option<&RequestStats> {
+        self.request_stats.get().map(|request_stats| &**request_stats)
     }
 
     /// Begins to count what comes of its requests. Once begun it does not end.
-    pub(super) fn count_outcomes(&self) {
-        self.outcomes.get_or_init(Box::default);
+    pub(super) fn count_requests(&self) {
+        self.request_stats.get_or_init(Box::default);
     }
 
     /// Notes that a spill moved this client's pin here.
-    pub fn note_spill(&self, client: Seed, now: Instant) {
-        self.spills.get_or_init(Box::default).note(client, now);
+    pub fn record_spill(&self, client: Seed, now: Instant) {
+        self.spills.get_or_init(Box::default).record(client, now);
     }
 
     /// Whether a spill moved this client's pin here within the last ten seconds.
@@ -224,7 +224,7 @@ impl TargetLive {
 
     /// Notes that a client's pin went from this target to the one that took a request for it, at this
     /// second since 1970.
-    pub fn note_pin_lost(&self, now: u64) {
+    pub fn record_pin_lost(&self, now: u64) {
         self.lost_pin_at.store(now, Ordering::Relaxed);
     }
 
@@ -240,7 +240,7 @@ impl TargetLive {
 
     /// Notes that another machine has this target's name: from this second, since 1970, pins to it are
     /// the other's. Only the control thread calls this.
-    pub fn note_replaced(&self, at: u64) {
+    pub fn record_replaced(&self, at: u64) {
         self.replaced_at.store(at, Ordering::Relaxed);
     }
 
@@ -255,9 +255,9 @@ impl TargetLive {
         self.connections.as_ref()
     }
 
-    /// A place in the queue for a connection, if [`LONGEST_QUEUE`] is not reached.
-    pub fn wait_in_line(self: &Arc<Self>) -> Option<Waiting> {
-        let enter = |count| (count < LONGEST_QUEUE).then_some(count + 1);
+    /// A place in the queue for a connection, if [`MAX_QUEUE`] is not reached.
+    pub fn wait_for_connection(self: &Arc<Self>) -> Option<Waiting> {
+        let enter = |count| (count < MAX_QUEUE).then_some(count + 1);
         let entered = self.waiting.try_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok();
         entered.then(|| Waiting(Arc::clone(self)))
     }
@@ -270,7 +270,7 @@ impl TargetLive {
 
 /// One request that waits for a connection; leaves the queue when dropped.
 #[derive(Debug)]
-pub struct Waiting(Arc<TargetLive>);
+pub struct Waiting(Arc<TargetState>);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
@@ -280,16 +280,16 @@ impl Drop for Waiting {
 
 /// The live half of a group, known by its name.
 #[derive(Debug, Default)]
-pub struct GroupLive {
-    turn: CachePadded<AtomicU64>,
+pub struct GroupState {
+    sequence: CachePadded<AtomicU64>,
     fails_open: CachePadded<AtomicBool>,
 }
 
-impl GroupLive {
+impl GroupState {
     /// The next turn of its round robin, shared by all workers: a client without a cookie meets
     /// the targets in order whichever worker serves it.
-    pub fn take_turn(&self) -> u64 {
-        self.turn.fetch_add(1, Ordering::Relaxed)
+    pub fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether too few of its targets are healthy, so that health is ignored.
@@ -305,24 +305,24 @@ impl GroupLive {
 
 /// The live half of a rule, known by its name.
 #[derive(Debug)]
-pub struct RuleLive {
-    turn: CachePadded<AtomicU64>,
+pub struct RuleState {
+    sequence: CachePadded<AtomicU64>,
     key: u64,
 }
 
-impl Default for RuleLive {
+impl Default for RuleState {
     fn default() -> Self {
         // What the standard library keys its tables with: different in each process, and for each
         // rule. Nothing is kept secret by it; it only has to be unlike any client's own order.
         let key = RandomState::new().hash_one(());
-        Self { turn: CachePadded::default(), key }
+        Self { sequence: CachePadded::default(), key }
     }
 }
 
-impl RuleLive {
+impl RuleState {
     /// The next turn among its groups, shared by all workers.
-    pub fn take_turn(&self) -> Turn {
-        Turn { number: self.turn.fetch_add(1, Ordering::Relaxed), key: self.key }
+    pub fn next_sequence(&self) -> Sequence {
+        Sequence { number: self.sequence.fetch_add(1, Ordering::Relaxed), key: self.key }
     }
 }
 

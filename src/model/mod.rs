@@ -3,12 +3,12 @@
 
 pub mod affinity;
 pub mod forward;
+pub mod in_flight;
 pub mod live;
-pub mod outcomes;
-pub mod places;
 pub mod published;
 pub mod report;
-pub mod roster;
-pub mod sessions;
+pub mod request_stats;
+pub mod session_sketch;
 pub mod snapshot;
 pub mod spills;
+pub mod target_registry;

@@ -38,11 +38,11 @@ pub struct Reader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
 
 /// A picture as one worker's exchanges share it. All workers' exchanges would write to the one
 /// count of an [`Arc`] with every request; this count is the worker's own.
-pub type Picture = Rc<Arc<Snapshot>>;
+pub type SnapshotRef = Rc<Arc<Snapshot>>;
 
 impl Reader {
     /// The current picture: the one last given out, unless another was published since.
-    pub fn current(&mut self, last: &mut Option<Picture>) -> Picture {
+    pub fn current(&mut self, last: &mut Option<SnapshotRef>) -> SnapshotRef {
         let current = self.0.load();
         match last {
             Some(last) if Arc::ptr_eq(last, current) => Rc::clone(last),

@@ -5,13 +5,13 @@
 
 use super::affinity::{Affinity, Cookie};
 use super::forward::{Forward, GroupSticky};
-use super::live::{GroupLive, TargetLive};
-use super::roster::Roster;
+use super::live::{GroupState, TargetState};
+use super::target_registry::TargetRegistry;
+use crate::base::name::Name;
 use crate::config::settings::{self, Algorithm, Config, Failback, FixedResponse, TargetAddress};
-use crate::ground::name::Name;
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::affinity::token::{GroupKey, Kind, MAX_PINS, TargetKey};
-use crate::policy::balance::round_robin::Cycle;
+use crate::policy::balance::round_robin::WrrSchedule;
 use crate::policy::routing::host_table::HostTable;
 use crate::policy::routing::redirect::Redirect;
 use std::collections::{BTreeMap, HashMap};
@@ -80,11 +80,11 @@ pub struct Group {
     /// Its targets, sorted by id.
     pub targets: Box<[Target]>,
     /// The precomputed round robin.
-    pub cycle: Cycle,
+    pub schedule: WrrSchedule,
     /// What tells its clients from one another, where it is sticky.
     pub affinity: Option<Affinity>,
     /// What changes about it.
-    pub live: Arc<GroupLive>,
+    pub state: Arc<GroupState>,
     /// A name of it that is to be expanded has never had an address, so that a pin to a target that
     /// is not here may be a pin to one of that name's.
     pub awaits_names: bool,
@@ -121,7 +121,7 @@ pub struct Target {
     /// Its name lists its address no more: it is held until then, since 1970, and drains from then on.
     pub held_until: Option<Duration>,
     /// What changes about it.
-    pub live: Arc<TargetLive>,
+    pub state: Arc<TargetState>,
 }
 
 /// The addresses host names have now; the first one is the one in use.
@@ -174,16 +174,16 @@ impl Snapshot {
         config: &Config,
         keyring: Arc<Keyring>,
         resolutions: &Resolutions,
-        roster: &mut Roster,
+        registry: &mut TargetRegistry,
     ) -> Result<Self, Collision> {
-        let groups = config.groups.iter().map(|group| Group::build(group, resolutions, roster));
+        let groups = config.groups.iter().map(|group| Group::build(group, resolutions, registry));
         let mut groups = groups.collect::<Result<Box<[_]>, _>>()?;
-        note_crowds(&mut groups);
+        record_crowds(&mut groups);
         let index: HashMap<&str, usize> =
             groups.iter().enumerate().map(|(at, group)| (group.name(), at)).collect();
         let mut action = |action: &settings::Action, rule: &Name| match action {
             settings::Action::Forward(forward) => {
-                Forward::build(forward, rule, &index, roster).map(Action::Forward)
+                Forward::build(forward, rule, &index, registry).map(Action::Forward)
             }
             settings::Action::Respond(response) => Some(Action::Respond(response.clone())),
             settings::Action::Redirect(redirect) => Some(Action::Redirect(redirect.clone())),
@@ -246,7 +246,7 @@ impl Snapshot {
 }
 
 /// Notes which groups share their cookie with more than a token has pins for.
-fn note_crowds(groups: &mut [Group]) {
+fn record_crowds(groups: &mut [Group]) {
     let mut sharing: BTreeMap<(Kind, Box<str>), usize> = BTreeMap::new();
     for cookie in groups.iter().filter_map(Group::cookie) {
         *sharing.entry((cookie.kind, cookie.name.clone())).or_default() += 1;
@@ -318,7 +318,7 @@ impl Group {
     fn build(
         settings: &settings::Group,
         resolutions: &Resolutions,
-        roster: &mut Roster,
+        registry: &mut TargetRegistry,
     ) -> Result<Self, Collision> {
         let mut targets: Vec<Target> = settings
             .targets
@@ -326,7 +326,7 @@ impl Group {
             .flat_map(|target| targets_of(settings, target, resolutions))
             .map(|Meant { id, address, target, held_until, since }| Target {
                 key: TargetKey::of(settings.name.as_str(), id.as_str()),
-                live: roster.target(
+                state: registry.target(
                     &settings.name,
                     &id,
                     address,
@@ -350,10 +350,10 @@ impl Group {
             .collect();
         for target in &targets {
             if settings.algorithm == Algorithm::LeastSessions {
-                target.live.count_sessions();
+                target.state.count_sessions();
             }
             if settings.anomaly_mitigation.is_some() {
-                target.live.count_outcomes();
+                target.state.count_requests();
             }
         }
         targets.sort_by(|a, b| a.id.cmp(&b.id));
@@ -377,9 +377,9 @@ impl Group {
         Ok(Self {
             by_route: by_route.into(),
             key: GroupKey::of(settings.name.as_str()),
-            cycle: Cycle::new(&weights),
+            schedule: WrrSchedule::new(&weights),
             affinity: settings.stickiness.as_ref().map(Affinity::of),
-            live: roster.group(&settings.name),
+            state: registry.group(&settings.name),
             awaits_names,
             is_crowded: false,
             targets: targets.into(),
@@ -423,7 +423,7 @@ impl Group {
 struct Meant<'t> {
     id: Name,
     address: Option<SocketAddr>,
-    target: &'t settings::Target,
+    target: &'t settings::TargetSettings,
     held_until: Option<Duration>,
     since: Option<u64>,
 }
@@ -432,7 +432,7 @@ struct Meant<'t> {
 /// `expand`, each of them under an id of its own.
 fn targets_of<'t>(
     group: &settings::Group,
-    target: &'t settings::Target,
+    target: &'t settings::TargetSettings,
     resolutions: &Resolutions,
 ) -> Vec<Meant<'t>> {
     let meant = |id, address, held_until, since| Meant { id, address, target, held_until, since };

@@ -18,7 +18,7 @@ pub struct RecentSpills(Mutex<HashMap<Seed, Instant>>);
 
 impl RecentSpills {
     /// Notes that a spill moved this client's pin here.
-    pub fn note(&self, client: Seed, now: Instant) {
+    pub fn record(&self, client: Seed, now: Instant) {
         let mut clients = self.clients();
         if clients.len() >= MAX_CLIENTS && !clients.contains_key(&client) {
             clients.retain(|_, since| is_recent(*since, now));
@@ -52,19 +52,19 @@ fn is_recent(since: Instant, now: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ground::clock::Moment;
+    use crate::base::clock::Moment;
 
     #[test]
     fn a_spill_is_remembered_for_ten_seconds_and_the_table_has_a_bound() {
         let (spills, now) = (RecentSpills::default(), Moment::now().monotonic);
-        spills.note(Seed(7), now);
+        spills.record(Seed(7), now);
         let later = |ms| now + Duration::from_millis(ms);
         assert!(spills.contains(Seed(7), later(9_999)) && !spills.contains(Seed(8), now));
         assert!(!spills.contains(Seed(7), later(10_000)));
         assert!(spills.came_after(Seed(7), now) && !spills.came_after(Seed(7), later(1)));
-        (0..2 * MAX_CLIENTS as u64).for_each(|client| spills.note(Seed(client), later(5_000)));
+        (0..2 * MAX_CLIENTS as u64).for_each(|client| spills.record(Seed(client), later(5_000)));
         assert_eq!(spills.clients().len(), MAX_CLIENTS);
-        spills.note(Seed(u64::MAX), later(20_000));
+        spills.record(Seed(u64::MAX), later(20_000));
         assert!(spills.contains(Seed(u64::MAX), later(20_000)));
         assert_eq!(spills.clients().len(), 1);
     }

@@ -5,7 +5,7 @@ use super::shortage::is_our_shortage;
 use super::target_stream::TargetStream;
 use super::timer;
 use super::tls::{self, Connector};
-use crate::policy::proxy_protocol::{self, Announcement, OnBehalfOf};
+use crate::policy::proxy_protocol::{self, ProxyHeader, ProxySource};
 use bytes::Bytes;
 use http_body::Body;
 use std::fmt;
@@ -126,12 +126,12 @@ pub async fn connect<B: Body<Data = Bytes> + Unpin>(
     timeout: Duration,
     place: Option<OwnedSemaphorePermit>,
     tls: Option<&Connector>,
-    announced: Option<&Announcement>,
+    proxy_header: Option<&ProxyHeader>,
 ) -> Result<Box<Connection<B>>, ConnectError> {
-    let stream = timer::timeout(timeout, open(address, tls, announced))
+    let stream = timer::timeout(timeout, open(address, tls, proxy_header))
         .await
         .map_err(|_| ConnectError::Timeout)??;
-    Ok(Box::new(Connection::new(stream, place).announcing(announced.map(|to| to.ends))))
+    Ok(Box::new(Connection::new(stream, place).with_proxy_ends(proxy_header.map(|to| to.ends))))
 }
 
 /// Dials and closes again, having said in a PROXY header that it is for no client, and shaken hands
@@ -145,7 +145,7 @@ pub async fn reach(
     tls: Option<&Connector>,
     version: proxy_protocol::Version,
 ) -> Result<(), ConnectError> {
-    let header = proxy_protocol::write(version, &OnBehalfOf::Itself);
+    let header = proxy_protocol::write(version, &ProxySource::Itself);
     let opened = open_behind(address, tls, Some(header));
     timer::timeout(timeout, opened).await.map_err(|_| ConnectError::Timeout)?.map(drop)
 }
@@ -157,9 +157,9 @@ pub async fn reach(
 pub async fn open(
     address: SocketAddr,
     tls: Option<&Connector>,
-    announced: Option<&Announcement>,
+    proxy_header: Option<&ProxyHeader>,
 ) -> Result<TargetStream, ConnectError> {
-    open_behind(address, tls, announced.map(Announcement::header)).await
+    open_behind(address, tls, proxy_header.map(ProxyHeader::header)).await
 }
 
 async fn open_behind(

@@ -6,9 +6,9 @@ use super::http1::Connection;
 use super::http2::connections::Connections;
 use super::timer;
 use super::tls::{Connector, Connectors};
-use crate::ground::clock;
-use crate::ground::seldom::Seldom;
-use crate::model::live::TargetLive;
+use crate::base::clock;
+use crate::base::log_throttle::LogThrottle;
+use crate::model::live::TargetState;
 use crate::policy::proxy_protocol::Ends;
 use bytes::Bytes;
 use http_body::Body;
@@ -38,14 +38,14 @@ pub struct Pool<B> {
 #[derive(Debug)]
 struct Slot<B> {
     /// Whose connections these are: the slot of a target that is gone may be another's later.
-    target: Weak<TargetLive>,
+    target: Weak<TargetState>,
     idle: Vec<Idle<B>>,
     /// Where HTTP/2 is spoken.
     http2: Option<Rc<Connections>>,
     returned: Rc<Notify>,
     /// Made for the first handshake.
     connector: Option<Connector>,
-    failure_told: Seldom,
+    failure_log: LogThrottle,
 }
 
 #[derive(Debug)]
@@ -84,13 +84,13 @@ impl<B: Body<Data = Bytes> + Unpin> Idle<B> {
 
     /// Whether the target neither closed it nor said anything unasked. Where an answer to another
     /// client may have come, the kernel is asked.
-    fn is_quiet(&mut self, now: Instant) -> bool {
+    fn is_reusable(&mut self, now: Instant) -> bool {
         match self.settles {
             Some((_, until)) if until <= now => {
-                self.connection.note_quiet();
+                self.connection.record_reusable();
                 self.connection.is_quiet_by_now()
             }
-            _ => self.connection.is_quiet(),
+            _ => self.connection.is_reusable(),
         }
     }
 
@@ -112,7 +112,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     /// has been quiet for `QUIET`.
     pub fn take(
         &self,
-        target: &TargetLive,
+        target: &TargetState,
         client: Option<&Ends>,
         owner: Option<&Rc<Owner>>,
         asked_by: ConnId,
@@ -133,7 +133,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             let own = owner.and_then(|_| find(&slot.idle, owner));
             let at = own.or_else(|| find(&slot.idle, None))?;
             let mut idle = slot.idle.remove(at);
-            if idle.until > now && idle.is_quiet(now) {
+            if idle.until > now && idle.is_reusable(now) {
                 return Some(idle.connection);
             }
             idle.connection.close();
@@ -144,7 +144,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     /// over or another worker waits for its place.
     pub fn give_back(
         &self,
-        target: &Arc<TargetLive>,
+        target: &Arc<TargetState>,
         mut connection: Box<Connection<B>>,
         owner: Option<&Rc<Owner>>,
         asked_by: ConnId,
@@ -182,7 +182,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
                 continue;
             };
             let over = |idle: &mut Idle<B>| {
-                idle.until <= now || idle.is_abandoned() || !idle.connection.is_quiet()
+                idle.until <= now || idle.is_abandoned() || !idle.connection.is_reusable()
             };
             for idle in slot.idle.extract_if(.., over) {
                 idle.connection.close();
@@ -206,13 +206,13 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     }
 
     /// The connections to a target that speaks HTTP/2.
-    pub fn http2(&self, target: &Arc<TargetLive>) -> Rc<Connections> {
+    pub fn http2(&self, target: &Arc<TargetState>) -> Rc<Connections> {
         let mut slots = self.slots.borrow_mut();
         Rc::clone(slot(&mut slots, target).http2.get_or_insert_default())
     }
 
     /// What shakes hands with the target, where it is to; handshakes after the first resume.
-    pub fn connector(&self, target: &Arc<TargetLive>) -> Option<Connector> {
+    pub fn connector(&self, target: &Arc<TargetState>) -> Option<Connector> {
         let peer = target.tls()?;
         let mut slots = self.slots.borrow_mut();
         let connector = &mut slot(&mut slots, target).connector;
@@ -221,8 +221,8 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     }
 
     /// Whether it may be told that the target's handshakes fail.
-    pub fn may_tell_failure(&self, target: &Arc<TargetLive>, now: Instant) -> bool {
-        slot(&mut self.slots.borrow_mut(), target).failure_told.may(now)
+    pub fn should_log_failure(&self, target: &Arc<TargetState>, now: Instant) -> bool {
+        slot(&mut self.slots.borrow_mut(), target).failure_log.allow(now)
     }
 
     /// A way to a target whose connections are bounded: a place to dial with, or an idle
@@ -232,28 +232,28 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     /// [`ConnectError::Full`] when the queue is full or nothing came free in time.
     pub async fn wait_for_place(
         &self,
-        target: &Arc<TargetLive>,
+        target: &Arc<TargetState>,
         client: Option<&Ends>,
         owner: Option<&Rc<Owner>>,
         asked_by: ConnId,
         timeout: Duration,
-    ) -> Result<Place<B>, ConnectError> {
-        let Some(places) = target.connections() else { return Ok(Place::Dial(None)) };
+    ) -> Result<Checkout<B>, ConnectError> {
+        let Some(places) = target.connections() else { return Ok(Checkout::Dial(None)) };
         if let Ok(place) = Arc::clone(places).try_acquire_owned() {
-            return Ok(Place::Dial(Some(place)));
+            return Ok(Checkout::Dial(Some(place)));
         }
-        let _waiting = target.wait_in_line().ok_or(ConnectError::Full)?;
+        let _waiting = target.wait_for_connection().ok_or(ConnectError::Full)?;
         self.make_place(target);
         let returned = Rc::clone(&slot(&mut self.slots.borrow_mut(), target).returned);
         let wait = async {
             loop {
                 tokio::select! {
-                    place = Arc::clone(places).acquire_owned() => return Place::Dial(place.ok()),
+                    place = Arc::clone(places).acquire_owned() => return Checkout::Dial(place.ok()),
                     () = returned.notified() => {
                         // Later than `now`: what was too young for this client then may be quiet.
                         let now = clock::monotonic();
                         match self.take(target, client, owner, asked_by, now) {
-                            Some(connection) => return Place::Idle(connection),
+                            Some(connection) => return Checkout::Idle(connection),
                             None => self.make_place(target),
                         }
                     }
@@ -265,7 +265,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
 
     /// Closes the connection that has been idle longest, which is of no use to the client that
     /// waits: it was announced to be another's.
-    fn make_place(&self, target: &Arc<TargetLive>) {
+    fn make_place(&self, target: &Arc<TargetState>) {
         let mut slots = self.slots.borrow_mut();
         let slot = slot(&mut slots, target);
         if !slot.idle.is_empty() {
@@ -276,7 +276,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
 
 /// What [`Pool::wait_for_place`] found.
 #[derive(Debug)]
-pub enum Place<B> {
+pub enum Checkout<B> {
     /// Dial, and hold this as long as the connection lives.
     Dial(Option<OwnedSemaphorePermit>),
     /// No need to.
@@ -285,12 +285,12 @@ pub enum Place<B> {
 
 impl<B> Slot<B> {
     /// Whether another worker, and nobody here, waits for one of the target's places.
-    fn is_awaited_elsewhere(&self, target: &TargetLive) -> bool {
+    fn is_awaited_elsewhere(&self, target: &TargetState) -> bool {
         target.is_awaited() && Rc::strong_count(&self.returned) == 1
     }
 }
 
-fn slot<'s, B>(slots: &'s mut Vec<Option<Slot<B>>>, target: &Arc<TargetLive>) -> &'s mut Slot<B> {
+fn slot<'s, B>(slots: &'s mut Vec<Option<Slot<B>>>, target: &Arc<TargetState>) -> &'s mut Slot<B> {
     if slots.len() <= target.slot {
         slots.resize_with(target.slot + 1, || None);
     }
@@ -304,15 +304,15 @@ fn slot<'s, B>(slots: &'s mut Vec<Option<Slot<B>>>, target: &Arc<TargetLive>) ->
         http2: None,
         returned: Rc::new(Notify::new()),
         connector: None,
-        failure_told: Seldom::default(),
+        failure_log: LogThrottle::default(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ground::name::Name;
-    use crate::model::roster::Roster;
+    use crate::base::name::Name;
+    use crate::model::target_registry::TargetRegistry;
     use crate::net::http1::send::Outbound;
     use crate::net::target_stream::TargetStream;
     use http_body_util::Empty;
@@ -333,7 +333,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let name = |text| Name::new(text).unwrap();
         let (group, id) = (name("app"), name("a"));
-        let target = Roster::default().target(&group, &id, Some(address), None, None);
+        let target = TargetRegistry::default().target(&group, &id, Some(address), None, None);
         let pool = Pool::default();
         let owners = [Rc::new(Owner), Rc::new(Owner)];
         let now = clock::monotonic();
@@ -378,11 +378,12 @@ mod tests {
     async fn after_a_request(
         body: bool,
         bound: Option<u32>,
-    ) -> (Pool<Empty<Bytes>>, Arc<TargetLive>, Box<Connection<Empty<Bytes>>>, TcpStream) {
+    ) -> (Pool<Empty<Bytes>>, Arc<TargetState>, Box<Connection<Empty<Bytes>>>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let name = |text| Name::new(text).unwrap();
-        let target = Roster::default().target(&name("app"), &name("a"), Some(address), bound, None);
+        let target =
+            TargetRegistry::default().target(&name("app"), &name("a"), Some(address), bound, None);
         let place = target.connections().map(|all| Arc::clone(all).try_acquire_owned().unwrap());
         let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let mut connection = Connection::new(TargetStream::Plain(stream.unwrap()), place);
@@ -437,7 +438,7 @@ mod tests {
         for at in [now, now + QUIET] {
             let (pool, target, mut connection, answers) = after_a_request(true, None).await;
             // The runtime has looked, and is told of nothing that comes before this task waits.
-            assert!(connection.is_quiet());
+            assert!(connection.is_reusable());
             pool.give_back(&target, connection, None, CLIENT, until, now);
             let answers = answers.into_std().unwrap();
             let answer = b"HTTP/1.1 200 OK\r\n\r\n";
@@ -473,6 +474,6 @@ mod tests {
         pool.give_back(&target, connection, None, CLIENT, until, now);
         assert!(pool.take(&target, None, None, OTHER, now).is_none());
         let found = pool.wait_for_place(&target, None, None, OTHER, QUIET).await;
-        assert!(matches!(found, Ok(Place::Dial(Some(_)))), "{found:?}");
+        assert!(matches!(found, Ok(Checkout::Dial(Some(_)))), "{found:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! A PROXY header on a socket: read to its last byte and not beyond, for what follows is another
 //! protocol's.
 
-use crate::policy::proxy_protocol::{LONGEST, OnBehalfOf, ProxyFault, parse};
+use crate::policy::proxy_protocol::{MAX_LEN, ProxyFault, ProxySource, parse};
 use std::io;
 use tokio::net::TcpStream;
 
@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 ///
 /// # Errors
 /// Why there is none.
-pub async fn read(stream: &TcpStream) -> Result<OnBehalfOf, ProxyFault> {
-    let mut header = [0; LONGEST];
+pub async fn read(stream: &TcpStream) -> Result<ProxySource, ProxyFault> {
+    let mut header = [0; MAX_LEN];
     let mut taken = 0;
     loop {
         // Looked at first: only then is it known how much of it is the header's.
@@ -28,10 +28,10 @@ pub async fn read(stream: &TcpStream) -> Result<OnBehalfOf, ProxyFault> {
                 Ok(_) | Err(_) => return Err(ProxyFault::PeerGone),
             }
         }
-        if let Some((on_behalf_of, length)) = parsed
+        if let Some((proxy_source, length)) = parsed
             && taken == length
         {
-            return Ok(on_behalf_of);
+            return Ok(proxy_source);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 /// Descriptors kept back where the limit is ample enough.
-const LEAST_RESERVE: u64 = 32;
+const MIN_RESERVE: u64 = 32;
 
 /// Whether a connection could not be made for want of something of ours: `connect(2)` and
 /// `socket(2)` had no descriptor, no memory, or no local port to give.
@@ -22,7 +22,7 @@ pub fn is_our_shortage(error: &io::Error) -> bool {
 /// left. The reserve is for checks, for connections to targets, and for files: a sixteenth, but no
 /// fewer than 32 and no more than a quarter.
 pub fn first_reserved(limit: u64) -> RawFd {
-    let reserve = (limit / 16).max(LEAST_RESERVE).min(limit / 4);
+    let reserve = (limit / 16).max(MIN_RESERVE).min(limit / 4);
     RawFd::try_from(limit - reserve).unwrap_or(RawFd::MAX)
 }
 

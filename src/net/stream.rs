@@ -199,16 +199,16 @@ impl IoCounters {
 
     /// Counts bytes that went out.
     pub fn add_written(&self, bytes: usize) {
-        self.note(&self.written, bytes);
+        self.record(&self.written, bytes);
     }
 
     /// Counts bytes that came in.
     pub fn add_read(&self, bytes: usize) {
-        self.note(&self.read, bytes);
+        self.record(&self.read, bytes);
     }
 
     #[inline]
-    fn note(&self, counter: &Cell<u64>, bytes: usize) {
+    fn record(&self, counter: &Cell<u64>, bytes: usize) {
         if bytes > 0 {
             counter.set(counter.get() + bytes as u64);
             self.active.set(true);

@@ -25,7 +25,7 @@ pub enum TargetStream {
 impl TargetStream {
     /// Whether the target has, as far as the runtime was told, neither closed it nor said anything
     /// unasked. Costs a system call only if it was told of something.
-    pub fn is_quiet(&mut self) -> bool {
+    pub fn is_reusable(&mut self) -> bool {
         match self {
             Self::Plain(stream) => {
                 let read = stream.try_read(&mut [0]);
@@ -46,7 +46,7 @@ impl TargetStream {
 
     /// The same, and what came since the runtime was last told counts too. Costs a system call.
     pub fn is_quiet_by_now(&mut self) -> bool {
-        self.is_quiet() && !self.has_input_by_now()
+        self.is_reusable() && !self.has_input_by_now()
     }
 
     /// Whether the kernel has something of the target that was not read, an end included. Of TLS, a
@@ -254,15 +254,15 @@ mod tests {
                 .await;
             // The tickets come on their own after the handshake.
             readable(&stream).await;
-            assert!(stream.is_quiet());
+            assert!(stream.is_reusable());
             go.send(()).unwrap();
             done.recv().await.unwrap();
             readable(&stream).await;
-            assert!(stream.is_quiet());
+            assert!(stream.is_reusable());
             go.send(()).unwrap();
             done.recv().await.unwrap();
             readable(&stream).await;
-            assert!(!stream.is_quiet(), "{last_word:?}");
+            assert!(!stream.is_reusable(), "{last_word:?}");
         }
     }
 

@@ -24,7 +24,7 @@ pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
 /// Tickets kept for the next handshakes with one target, by each worker. A ticket is used once
 /// (RFC 8446 section C.4), and a handshake brings two as a rule.
-const MOST_TICKETS: usize = 8;
+const MAX_TICKETS: usize = 8;
 
 /// Makes handshakes with one target. A clone is the same one.
 #[derive(Clone)]
@@ -83,7 +83,7 @@ impl Connectors {
     /// name would not know the ticket.
     pub fn resuming(&mut self, peer: &TlsPeer) -> Connector {
         let mut config = (*self.config(peer)).clone();
-        config.resumption = Resumption::in_memory_sessions(MOST_TICKETS);
+        config.resumption = Resumption::in_memory_sessions(MAX_TICKETS);
         Connector { connector: TlsConnector::from(Arc::new(config)), name: peer.name.clone() }
     }
 

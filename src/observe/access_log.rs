@@ -7,11 +7,11 @@
 
 use super::counters::Counters;
 use super::record::{Line, Record, Seconds};
-use super::sink::{Place, Sink};
-use super::writer::{self, Shared, Writer};
+use super::sink::{Sink, SinkKind};
+use super::writer::{self, Writer, WriterShared};
+use crate::base::clock::Moment;
+use crate::base::log_throttle::LogThrottle;
 use crate::config::settings::{AccessFormat, LogTarget};
-use crate::ground::clock::Moment;
-use crate::ground::seldom::Seldom;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,7 +30,7 @@ const QUEUE: usize = 64;
 #[derive(Debug)]
 pub struct AccessLog {
     format: AccessFormat,
-    shared: Arc<Shared>,
+    shared: Arc<WriterShared>,
     sender: Option<SyncSender<Full>>,
     writer: Option<Writer>,
 }
@@ -42,12 +42,12 @@ impl AccessLog {
     /// # Errors
     /// When the file cannot be opened for appending, or no thread can be started.
     pub fn start(to: &LogTarget, format: AccessFormat) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<WriterShared>::default();
         let place = match to {
             LogTarget::Off => return Ok(Self { format, shared, sender: None, writer: None }),
-            LogTarget::Stdout => Place::Stdout,
-            LogTarget::Stderr => Place::Stderr,
-            LogTarget::File(path) => Place::File(path.clone()),
+            LogTarget::Stdout => SinkKind::Stdout,
+            LogTarget::Stderr => SinkKind::Stderr,
+            LogTarget::File(path) => SinkKind::File(path.clone()),
         };
         let (sender, receiver) = sync_channel(QUEUE);
         let known = Arc::clone(&shared);
@@ -95,10 +95,10 @@ struct Full {
     give_back: SyncSender<Vec<u8>>,
 }
 
-fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &Shared) {
-    let mut told = Seldom::default();
-    let mut dropped_told = Seldom::default();
-    let mut refusal_told = false;
+fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &WriterShared) {
+    let mut throttle = LogThrottle::default();
+    let mut dropped_log = LogThrottle::default();
+    let mut refusal_logged = false;
     loop {
         let full = match shared.is_leaving() {
             true => receiver.try_recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -107,7 +107,7 @@ fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &Shared) {
         let Full { room, filled, records, give_back } = match full {
             Ok(full) => full,
             Err(RecvTimeoutError::Timeout) => {
-                tell_dropped(shared, &mut dropped_told);
+                log_dropped(shared, &mut dropped_log);
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
@@ -115,9 +115,9 @@ fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &Shared) {
         let lines = &room[..filled];
         let written = writer::write(&mut sink, lines, shared, |error| {
             // Once a minute while it lasts, for a sink may come and go.
-            if told.may(Moment::now().monotonic) {
+            if throttle.allow(Moment::now().monotonic) {
                 tracing::warn!(%error, "the access log does not take records; it is tried again");
-                refusal_told = true;
+                refusal_logged = true;
             }
         });
         if written < lines.len() {
@@ -126,12 +126,12 @@ fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &Shared) {
             return;
         }
         shared.waiting.fetch_sub(records, Ordering::Relaxed);
-        if std::mem::take(&mut refusal_told) {
+        if std::mem::take(&mut refusal_logged) {
             tracing::info!("the access log takes records again");
             // Its loss is told with its end.
-            dropped_told = Seldom::default();
+            dropped_log = LogThrottle::default();
         }
-        tell_dropped(shared, &mut dropped_told);
+        log_dropped(shared, &mut dropped_log);
         // A worker that has enough, or is gone, lets it be freed.
         if room.len() == FULL {
             let _ = give_back.try_send(room);
@@ -140,8 +140,8 @@ fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &Shared) {
 }
 
 /// Says how many records were dropped since that was last said.
-fn tell_dropped(shared: &Shared, told: &mut Seldom) {
-    if shared.dropped.load(Ordering::Relaxed) > 0 && told.may(Moment::now().monotonic) {
+fn log_dropped(shared: &WriterShared, throttle: &mut LogThrottle) {
+    if shared.dropped.load(Ordering::Relaxed) > 0 && throttle.allow(Moment::now().monotonic) {
         let records = shared.dropped.swap(0, Ordering::Relaxed);
         tracing::warn!(records, "access records were dropped: their sink was behind");
     }
@@ -151,7 +151,7 @@ fn tell_dropped(shared: &Shared, told: &mut Seldom) {
 #[derive(Debug)]
 pub struct AccessBuffer {
     format: AccessFormat,
-    shared: Arc<Shared>,
+    shared: Arc<WriterShared>,
     sender: Option<SyncSender<Full>>,
     /// All of it is initialised, so that a line is written by index.
     room: Vec<u8>,
@@ -171,7 +171,7 @@ impl AccessBuffer {
     }
 
     /// Notes one exchange.
-    pub fn note(&mut self, record: &Record<'_>) {
+    pub fn record(&mut self, record: &Record<'_>) {
         if self.sender.is_none() {
             return;
         }

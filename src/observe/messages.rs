@@ -6,10 +6,10 @@
 //! kind, which is one place in the code, are limited; those withheld are one line that ends in
 //! `and N more`.
 
-use super::sink::{Place, Sink};
-use super::writer::{self, Shared, Writer};
-use crate::ground::clock::Moment;
-use crate::ground::seldom::Limit;
+use super::sink::{Sink, SinkKind};
+use super::writer::{self, Writer, WriterShared};
+use crate::base::clock::Moment;
+use crate::base::log_throttle::Limit;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io::{self, Write};
@@ -33,7 +33,7 @@ pub const UNLIMITED: &str = "stayput::start";
 /// The writer's end of the operator's messages. Copies are the same.
 #[derive(Clone, Debug)]
 pub struct Messages {
-    shared: Arc<Shared>,
+    shared: Arc<WriterShared>,
     sender: SyncSender<Vec<u8>>,
     kinds: Arc<Mutex<Kinds<Identifier>>>,
     writer: Arc<Mutex<Option<Writer>>>,
@@ -44,9 +44,9 @@ impl Messages {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(place: Place) -> io::Result<Self> {
+    pub fn start(place: SinkKind) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<WriterShared>::default();
         let kinds = Arc::<Mutex<Kinds<Identifier>>>::default();
         let work = Work { shared: Arc::clone(&shared), kinds: Arc::clone(&kinds) };
         let writer = Writer::start("messages", place, move |sink| work.run(sink, &receiver))?;
@@ -67,7 +67,7 @@ impl Messages {
             let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Moment::now().monotonic;
             let more = limit.reopen(now).map(|more| format!(" (and {more} more)"));
-            if more.is_none() && !limit.may(now) {
+            if more.is_none() && !limit.allow(now) {
                 return;
             }
             drop(limit);
@@ -159,7 +159,7 @@ impl<K: Clone + Eq + Hash> Kinds<K> {
     fn ask(&mut self, kind: K, now: Instant) -> Fate<K> {
         let known = self.0.entry(kind.clone());
         let known = known.or_insert_with(|| Kind { limit: Limit::new(now), kept: None });
-        match known.limit.may(now) {
+        match known.limit.allow(now) {
             true => Fate::Told,
             false if known.limit.withheld() == 1 => Fate::Kept(kind),
             false => Fate::Counted,
@@ -231,7 +231,7 @@ impl Drop for Message<'_> {
 }
 
 struct Work {
-    shared: Arc<Shared>,
+    shared: Arc<WriterShared>,
     kinds: Arc<Mutex<Kinds<Identifier>>>,
 }
 
@@ -252,7 +252,7 @@ impl Work {
                 let written = self.write(&mut sink, &message);
                 self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
                 if written {
-                    self.tell_dropped(&mut sink);
+                    self.log_dropped(&mut sink);
                 } else if !self.shared.goes_on() {
                     return;
                 }
@@ -266,7 +266,7 @@ impl Work {
                 for line in lines {
                     self.write(&mut sink, &line);
                 }
-                self.tell_dropped(&mut sink);
+                self.log_dropped(&mut sink);
             }
             if is_last {
                 return;
@@ -278,7 +278,7 @@ impl Work {
         writer::write(sink, message, &self.shared, |_| {}) == message.len()
     }
 
-    fn tell_dropped(&self, sink: &mut Sink) {
+    fn log_dropped(&self, sink: &mut Sink) {
         let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             let line = format!(
@@ -294,7 +294,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::sink::Place;
+    use crate::observe::sink::SinkKind;
     use proptest::prelude::*;
     use std::fs;
     use std::time::Duration;
@@ -303,7 +303,7 @@ mod tests {
     fn heard(say: impl FnOnce(&Messages)) -> String {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("messages");
-        let messages = Messages::start(Place::File(path.clone())).unwrap();
+        let messages = Messages::start(SinkKind::File(path.clone())).unwrap();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(messages.clone())
             .with_ansi(false)

@@ -66,7 +66,7 @@ pub struct Record<'x> {
     pub target_uri: &'x [u8],
     /// `HTTP/1.1`; `-` where the head could not be read, and then nothing else of it is known.
     pub version: &'static str,
-    /// The client's User-Agent, of [`LONGEST_USER_AGENT`] bytes at most.
+    /// The client's User-Agent, of [`MAX_USER_AGENT`] bytes at most.
     pub user_agent: &'x [u8],
     /// The client's Referer, cut likewise; empty where the format does not write it.
     pub referer: &'x [u8],
@@ -118,7 +118,7 @@ pub struct Tls<'x> {
 }
 
 /// User agents are cut here, as ALB cuts them, and so is Referer.
-pub const LONGEST_USER_AGENT: usize = 8 * 1_024;
+pub const MAX_USER_AGENT: usize = 8 * 1_024;
 
 /// Bytes of a line, in any format, besides the texts that [`Record::max_length`] counts: keys, words of
 /// ours, numbers, times, addresses with their ports, what a handshake agreed on. Some 900 at most.

@@ -21,7 +21,7 @@ const WAIT_MS: u16 = 100;
 
 /// Which sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SinkKind {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -42,7 +42,7 @@ pub struct Refused {
 /// A sink.
 #[derive(Debug)]
 pub struct Sink {
-    place: Place,
+    place: SinkKind,
     /// `None` while a FIFO has no reader, and for a standard stream that is closed.
     file: Option<File>,
     is_pipe: bool,
@@ -55,28 +55,28 @@ impl Sink {
     ///
     /// # Errors
     /// When the file cannot be opened for appending.
-    pub fn open(place: Place) -> io::Result<Self> {
+    pub fn open(place: SinkKind) -> io::Result<Self> {
         let mut sink = Self { place, file: None, is_pipe: false, is_broken: false };
         match sink.reopen() {
             Err(error) if is_absent_reader(&error) => {
                 // A socket and a device say the same, and no reader will come for those.
-                let Place::File(path) = &sink.place else { return Err(error) };
+                let SinkKind::File(path) = &sink.place else { return Err(error) };
                 match path.metadata()?.file_type().is_fifo() {
                     true => Ok(sink),
                     false => Err(error),
                 }
             }
             // A standard stream that is closed is no reason not to start.
-            Err(_) if !matches!(sink.place, Place::File(_)) => Ok(sink),
+            Err(_) if !matches!(sink.place, SinkKind::File(_)) => Ok(sink),
             other => other.map(|()| sink),
         }
     }
 
     fn reopen(&mut self) -> io::Result<()> {
         let file = match &self.place {
-            Place::Stdout => File::from(io::stdout().as_fd().try_clone_to_owned()?),
-            Place::Stderr => File::from(io::stderr().as_fd().try_clone_to_owned()?),
-            Place::File(path) => {
+            SinkKind::Stdout => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+            SinkKind::Stderr => File::from(io::stderr().as_fd().try_clone_to_owned()?),
+            SinkKind::File(path) => {
                 let mut options = OpenOptions::new();
                 // Not blocking: a FIFO that nothing reads would hold the open, and then every write.
                 options.create(true).append(true).custom_flags(libc::O_NONBLOCK);
@@ -155,7 +155,7 @@ impl Sink {
             self.is_broken = true;
         }
         // A FIFO's next reader begins with a pipe of its own, and so with a whole line.
-        if error.kind() == ErrorKind::BrokenPipe && matches!(self.place, Place::File(_)) {
+        if error.kind() == ErrorKind::BrokenPipe && matches!(self.place, SinkKind::File(_)) {
             (self.file, self.is_broken) = (None, false);
         }
     }
@@ -163,7 +163,8 @@ impl Sink {
     /// Cuts so many bytes off the end of a file, if they are its end: another process may append
     /// to it too.
     fn take_back(&mut self, half: u64) -> bool {
-        let Some(file) = self.file.as_mut().filter(|_| matches!(self.place, Place::File(_))) else {
+        let Some(file) = self.file.as_mut().filter(|_| matches!(self.place, SinkKind::File(_)))
+        else {
             return false;
         };
         let length = match (file.metadata(), file.stream_position()) {
@@ -232,7 +233,7 @@ mod tests {
     #[test]
     fn a_fifo_is_opened_without_a_reader_and_written_once_there_is_one() {
         let (_dir, path) = fifo();
-        let mut sink = Sink::open(Place::File(path.clone())).unwrap();
+        let mut sink = Sink::open(SinkKind::File(path.clone())).unwrap();
         let refused = sink.write(b"one\n", NEVER).unwrap_err();
         assert!(refused.written == 0 && is_absent_reader(&refused.error));
         let mut first = reader(&path);
@@ -248,7 +249,7 @@ mod tests {
     #[test]
     fn what_a_full_pipe_took_is_whole_lines_and_the_rest_is_the_callers() {
         let (_dir, path) = fifo();
-        let mut sink = Sink::open(Place::File(path.clone())).unwrap();
+        let mut sink = Sink::open(SinkKind::File(path.clone())).unwrap();
         let mut reader = reader(&path);
         let lines: String = (0..50_000).map(|nth| format!("{nth}\n")).collect();
         let refused = sink.write(lines.as_bytes(), NEVER).unwrap_err();
@@ -263,7 +264,7 @@ mod tests {
         let path = dir.path().join("log");
         for (before, after) in [("", "one\n"), ("whole\n", "whole\none\n"), ("ha", "ha\none\n")] {
             fs::write(&path, before).unwrap();
-            let mut sink = Sink::open(Place::File(path.clone())).unwrap();
+            let mut sink = Sink::open(SinkKind::File(path.clone())).unwrap();
             sink.write(b"one\n", NEVER).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), after);
         }
@@ -273,7 +274,7 @@ mod tests {
     fn half_a_line_is_taken_back_unless_something_else_was_appended_after_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut sink = Sink::open(Place::File(path.clone())).unwrap();
+        let mut sink = Sink::open(SinkKind::File(path.clone())).unwrap();
         let full = || io::Error::from_raw_os_error(libc::ENOSPC);
         sink.write(b"one\nhal", NEVER).unwrap();
         sink.mend(3, &full());
@@ -288,12 +289,12 @@ mod tests {
 
     #[test]
     fn a_device_that_is_full_takes_nothing_and_is_asked_again() {
-        let mut sink = Sink::open(Place::File("/dev/full".into())).unwrap();
+        let mut sink = Sink::open(SinkKind::File("/dev/full".into())).unwrap();
         for _ in 0..3 {
             let refused = sink.write(b"one\n", NEVER).unwrap_err();
             assert_eq!((refused.written, refused.error.kind()), (0, ErrorKind::StorageFull));
         }
-        assert!(Sink::open(Place::File("/nowhere/log".into())).is_err());
+        assert!(Sink::open(SinkKind::File("/nowhere/log".into())).is_err());
     }
 
     proptest! {

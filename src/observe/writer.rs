@@ -1,8 +1,8 @@
 //! A thread that writes to one sink, and what it shares with those who hand it lines: whether it
 //! should leave, what waits, and what was dropped.
 
-use super::sink::{Place, Refused, Sink};
-use crate::ground::clock::Moment;
+use super::sink::{Refused, Sink, SinkKind};
+use crate::base::clock::Moment;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -19,7 +19,7 @@ pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// What the writer and its callers share.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct WriterShared {
     /// When the writer must have left; `None` while the process stays.
     deadline: Mutex<Option<Instant>>,
     is_leaving: AtomicBool,
@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub(super) dropped: AtomicU64,
 }
 
-impl Shared {
+impl WriterShared {
     /// Whether the writer may go on with a sink that takes nothing at the moment.
     pub(super) fn goes_on(&self) -> bool {
         if !self.is_leaving.load(Ordering::Relaxed) {
@@ -66,7 +66,7 @@ impl Writer {
     /// When the sink cannot be opened, or no thread can be started.
     pub(super) fn start(
         name: &str,
-        place: Place,
+        place: SinkKind,
         work: impl FnOnce(Sink) + Send + 'static,
     ) -> io::Result<Self> {
         let (opened, is_open) = sync_channel(1);
@@ -92,7 +92,7 @@ impl Writer {
 
     /// Tells it to leave and waits for that, but not long; whether it has left. One that a write holds
     /// ends with the process.
-    pub(super) fn finish(self, shared: &Shared) -> bool {
+    pub(super) fn finish(self, shared: &WriterShared) -> bool {
         shared.leave();
         self.thread.thread().unpark();
         let ended = self.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -106,7 +106,7 @@ impl Writer {
 pub(super) fn write(
     sink: &mut Sink,
     lines: &[u8],
-    shared: &Shared,
+    shared: &WriterShared,
     mut refused: impl FnMut(&io::Error),
 ) -> usize {
     let mut at = 0;

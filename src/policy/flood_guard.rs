@@ -84,7 +84,7 @@ impl FloodGuard {
     /// Notes that a stream was reset before its answer was whole, or was refused. A request
     /// costs its client two small frames that way and a target all of its work (CVE-2023-44487), or
     /// us the reading of its head.
-    pub fn note_reset(&mut self, now: Instant) {
+    pub fn record_reset(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.regained_at);
         let regained = elapsed.as_millis() / RESET_REGAINED_EVERY.as_millis();
         let regained = u32::try_from(regained).unwrap_or(u32::MAX);
@@ -96,7 +96,7 @@ impl FloodGuard {
     }
 
     /// Notes bytes of heads and bodies, either way.
-    pub fn note_payload(&mut self, bytes: u64) {
+    pub fn record_payload(&mut self, bytes: u64) {
         self.payload = self.payload.saturating_add(bytes);
     }
 
@@ -152,7 +152,7 @@ impl FloodGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ground::clock::Moment;
+    use crate::base::clock::Moment;
 
     const fn ms(count: u64) -> Duration {
         Duration::from_millis(count)
@@ -170,10 +170,10 @@ mod tests {
         {
             let mut guard = FloodGuard::new(begin, streams);
             for _ in 0..most {
-                guard.note_reset(begin);
+                guard.record_reset(begin);
             }
             assert!(!guard.is_abusive(0, begin), "{streams}");
-            guard.note_reset(begin);
+            guard.record_reset(begin);
             assert!(guard.is_abusive(0, begin), "{streams}");
         }
     }
@@ -184,7 +184,7 @@ mod tests {
             let begin = Moment::now().monotonic;
             let mut guard = FloodGuard::new(begin, 128);
             for at in 1..=10_000 {
-                guard.note_reset(begin + ms(at * every));
+                guard.record_reset(begin + ms(at * every));
             }
             assert_eq!(guard.is_abusive(0, begin), !tolerated, "every {every} ms");
         }
@@ -200,7 +200,7 @@ mod tests {
         let minute = begin + Duration::from_mins(1);
         assert!(!guard.is_abusive(first + 60 * 1_024, minute));
         assert!(guard.is_abusive(first + 60 * 1_024 + 1, minute));
-        guard.note_payload(1 << 20);
+        guard.record_payload(1 << 20);
         assert!(!guard.is_abusive(first + (8 << 20), begin));
         assert!(guard.is_abusive(first + (8 << 20) + 1, begin));
     }
@@ -216,7 +216,7 @@ mod tests {
             (1 << 20, OPENING_BYTES + (2 << 20), Next::Read),
             (0, OPENING_BYTES + (2 << 20) + 1, Next::Pause(MIN_PAUSE)),
         ] {
-            guard.note_payload(payload);
+            guard.record_payload(payload);
             assert_eq!(guard.after_turn(total, turn, now), expected, "{payload} of {total}");
             assert_eq!(guard.is_throttled(), expected != Next::Read);
         }

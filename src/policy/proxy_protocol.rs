@@ -11,9 +11,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Bytes of a header. Both versions are made to fit the smallest TCP segment a host must take, so
 /// that a header comes whole ("The PROXY protocol" section 2); what is longer is refused.
-pub const LONGEST: usize = 536;
+pub const MAX_LEN: usize = 536;
 /// Bytes of a header of version 1, its line end included (section 2.1).
-const LONGEST_TEXT: usize = 107;
+const MAX_TEXT: usize = 107;
 
 const TEXT: &[u8] = b"PROXY ";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -47,23 +47,23 @@ pub struct Ends {
 
 /// What a target is told of the client a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Announcement {
+pub struct ProxyHeader {
     /// How.
     pub version: Version,
     /// Of whom.
     pub ends: Ends,
 }
 
-impl Announcement {
+impl ProxyHeader {
     /// The header it is made with.
     pub fn header(&self) -> Vec<u8> {
-        write(self.version, &OnBehalfOf::Client(self.ends))
+        write(self.version, &ProxySource::Client(self.ends))
     }
 }
 
 /// On whose behalf a proxy opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnBehalfOf {
+pub enum ProxySource {
     /// Its own, to check whether we serve (LOCAL).
     Itself,
     /// Someone's of whom it does not say who it is (UNKNOWN, UNSPEC), as when a client's two
@@ -77,7 +77,7 @@ pub enum OnBehalfOf {
 ///
 /// # Errors
 /// What is wrong with it, as soon as no byte to come could put it right.
-pub fn parse(bytes: &[u8]) -> Result<Option<(OnBehalfOf, usize)>, ProxyFault> {
+pub fn parse(bytes: &[u8]) -> Result<Option<(ProxySource, usize)>, ProxyFault> {
     match bytes.first() {
         None => Ok(None),
         Some(b'P') => parse_text(bytes),
@@ -86,23 +86,23 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(OnBehalfOf, usize)>, ProxyFault> {
     }
 }
 
-fn parse_text(bytes: &[u8]) -> Result<Option<(OnBehalfOf, usize)>, ProxyFault> {
+fn parse_text(bytes: &[u8]) -> Result<Option<(ProxySource, usize)>, ProxyFault> {
     let known = bytes.len().min(TEXT.len());
     if bytes[..known] != TEXT[..known] {
         return Err(ProxyFault::NoHeader);
     }
-    let within = &bytes[..bytes.len().min(LONGEST_TEXT)];
+    let within = &bytes[..bytes.len().min(MAX_TEXT)];
     let Some(end) = memchr::memchr(b'\n', within) else {
-        return if within.len() == LONGEST_TEXT { Err(ProxyFault::TooLong) } else { Ok(None) };
+        return if within.len() == MAX_TEXT { Err(ProxyFault::TooLong) } else { Ok(None) };
     };
     let said = within[..end].strip_suffix(b"\r").and_then(|line| line.get(TEXT.len()..));
     let said = said.ok_or(ProxyFault::Malformed)?;
     let someone = said == b"UNKNOWN" || said.starts_with(b"UNKNOWN ");
-    let on_behalf_of = match someone {
-        true => OnBehalfOf::Someone,
-        false => OnBehalfOf::Client(text_ends(said).ok_or(ProxyFault::Malformed)?),
+    let proxy_source = match someone {
+        true => ProxySource::Someone,
+        false => ProxySource::Client(text_ends(said).ok_or(ProxyFault::Malformed)?),
     };
-    Ok(Some((on_behalf_of, end + 1)))
+    Ok(Some((proxy_source, end + 1)))
 }
 
 /// `TCP4 192.0.2.1 198.51.100.1 56324 443`, with single blanks.
@@ -129,26 +129,26 @@ fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| plain)
 }
 
-fn parse_binary(bytes: &[u8]) -> Result<Option<(OnBehalfOf, usize)>, ProxyFault> {
+fn parse_binary(bytes: &[u8]) -> Result<Option<(ProxySource, usize)>, ProxyFault> {
     let known = bytes.len().min(SIGNATURE.len());
     if bytes[..known] != SIGNATURE[..known] {
         return Err(ProxyFault::NoHeader);
     }
     let Some(&[command, family, high, low]) = bytes.get(known..FIXED) else { return Ok(None) };
     let end = FIXED + usize::from(u16::from_be_bytes([high, low]));
-    if end > LONGEST {
+    if end > MAX_LEN {
         return Err(ProxyFault::TooLong);
     }
     let Some(rest) = bytes.get(FIXED..end) else { return Ok(None) };
     // What follows the addresses (TLVs) is skipped, as the protocol allows.
     let client = match (command, family) {
-        (LOCAL, _) => return Ok(Some((OnBehalfOf::Itself, end))),
-        (PROXY, UNSPEC | UNIX_STREAM) => return Ok(Some((OnBehalfOf::Someone, end))),
+        (LOCAL, _) => return Ok(Some((ProxySource::Itself, end))),
+        (PROXY, UNSPEC | UNIX_STREAM) => return Ok(Some((ProxySource::Someone, end))),
         (PROXY, TCP4) => binary_ends::<4>(rest),
         (PROXY, TCP6) => binary_ends::<16>(rest),
         _ => None,
     };
-    Ok(Some((OnBehalfOf::Client(client.ok_or(ProxyFault::Malformed)?), end)))
+    Ok(Some((ProxySource::Client(client.ok_or(ProxyFault::Malformed)?), end)))
 }
 
 /// Source, destination, and their ports, of addresses of so many bytes.
@@ -168,11 +168,11 @@ where
 /// A header. Version 1 has one word for a proxy's own connections and those of nobody known. Where
 /// the two addresses are of different families, the IPv4 one takes its form within IPv6 (RFC 4291
 /// section 2.5.5.2), for a header has one family.
-pub fn write(version: Version, on_behalf_of: &OnBehalfOf) -> Vec<u8> {
-    let (command, ends) = match on_behalf_of {
-        OnBehalfOf::Itself => (LOCAL, None),
-        OnBehalfOf::Someone => (PROXY, None),
-        OnBehalfOf::Client(ends) => (PROXY, Some(ends)),
+pub fn write(version: Version, proxy_source: &ProxySource) -> Vec<u8> {
+    let (command, ends) = match proxy_source {
+        ProxySource::Itself => (LOCAL, None),
+        ProxySource::Someone => (PROXY, None),
+        ProxySource::Client(ends) => (PROXY, Some(ends)),
     };
     match (version, ends) {
         (Version::V1, None) => b"PROXY UNKNOWN\r\n".to_vec(),

@@ -64,7 +64,7 @@ impl Reconnect {
 
     /// Notes a refusal of a request that was not let go by this: one that dialled before the first
     /// refusal was known. It begins a row where `goes_on` says that dials follow.
-    pub fn note_refusal(&mut self, now: Instant, goes_on: bool) {
+    pub fn record_refusal(&mut self, now: Instant, goes_on: bool) {
         self.last_refused = now;
         match self.stage {
             _ if !goes_on => self.stage = Stage::Open,
@@ -104,7 +104,7 @@ impl Reconnect {
 
     /// How many of so many waiting requests are let go now. With none waiting and none on its way the
     /// target is open again.
-    pub fn let_go(&mut self, waiting: usize) -> usize {
+    pub fn release_batch(&mut self, waiting: usize) -> usize {
         let Stage::Opening { batch, outstanding: 0, .. } = self.stage else { return 0 };
         if waiting == 0 {
             self.stage = Stage::Open;
@@ -141,7 +141,7 @@ impl Reconnect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ground::clock::Moment;
+    use crate::base::clock::Moment;
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -169,15 +169,15 @@ mod tests {
     fn batches_double_after_successes_and_halve_after_a_refusal() {
         let now = Moment::now().monotonic;
         let mut reconnect = Reconnect::begin(now);
-        assert_eq!(reconnect.let_go(100), 0, "while it refuses none goes");
+        assert_eq!(reconnect.release_batch(100), 0, "while it refuses none goes");
         (0..5).for_each(|_| assert!(reconnect.pause(0) < MAX_PAUSE));
         reconnect.dial_succeeded();
         let between = [reconnect.pause(128), reconnect.pause(128)];
         assert_eq!(between, [FIRST_PAUSE; 2], "a batch does not wait as long as a dial");
         let mut sizes = Vec::new();
         for refused in [false, false, false, true, true, false] {
-            let size = reconnect.let_go(100);
-            assert_eq!(reconnect.let_go(100), 0, "one batch at a time");
+            let size = reconnect.release_batch(100);
+            assert_eq!(reconnect.release_batch(100), 0, "one batch at a time");
             sizes.push(size);
             let ends: Vec<_> =
                 (0..size).map(|at| reconnect.outcome(!(refused && at == 0), now)).collect();
@@ -186,10 +186,10 @@ mod tests {
             assert_eq!(*last, !refused);
         }
         assert_eq!(sizes, [1, 2, 4, 8, 4, 2]);
-        assert_eq!(reconnect.let_go(1), 1);
+        assert_eq!(reconnect.release_batch(1), 1);
         assert!(!reconnect.is_open());
         reconnect.outcome(true, now);
-        assert_eq!(reconnect.let_go(0), 0);
+        assert_eq!(reconnect.release_batch(0), 0);
         assert!(reconnect.is_open());
     }
 
@@ -199,9 +199,9 @@ mod tests {
         let mut reconnect = Reconnect::begin(now);
         (0..5).for_each(|_| assert!(reconnect.pause(0) < MAX_PAUSE));
         reconnect.dial_succeeded();
-        assert_eq!(reconnect.let_go(5), 1);
+        assert_eq!(reconnect.release_batch(5), 1);
         assert!(!reconnect.outcome(false, now + ms(100)));
-        assert!(reconnect.is_refusing() && reconnect.let_go(5) == 0);
+        assert!(reconnect.is_refusing() && reconnect.release_batch(5) == 0);
         assert_eq!(reconnect.pause(128), FIRST_PAUSE);
         assert!(!reconnect.is_lasting(now + ms(1_099), ms(1_000)), "this is another row");
         assert!(reconnect.is_lasting(now + ms(1_100), ms(1_000)));
@@ -212,19 +212,19 @@ mod tests {
         let begun = Moment::now().monotonic;
         let mut reconnect = Reconnect::begin(begun);
         reconnect.dial_refused(begun + ms(900));
-        reconnect.note_refusal(begun + ms(950), true);
+        reconnect.record_refusal(begun + ms(950), true);
         assert!(!reconnect.is_lasting(begun + ms(999), ms(1_000)));
         assert!(reconnect.is_lasting(begun + ms(1_000), ms(1_000)));
         assert!(reconnect.refused_lately(begun + ms(1_949)));
         assert!(!reconnect.refused_lately(begun + ms(1_950)));
         reconnect.dial_succeeded();
         assert!(!reconnect.is_lasting(begun + ms(5_000), ms(1_000)));
-        reconnect.let_go(0);
-        reconnect.note_refusal(begun + ms(6_000), true);
+        reconnect.release_batch(0);
+        reconnect.record_refusal(begun + ms(6_000), true);
         assert!(!reconnect.is_open() && !reconnect.is_lasting(begun + ms(6_999), ms(1_000)));
         assert!(reconnect.is_lasting(begun + ms(7_000), ms(1_000)));
         // Once checks have declared it unhealthy there is no row any more.
-        reconnect.note_refusal(begun + ms(8_000), false);
+        reconnect.record_refusal(begun + ms(8_000), false);
         assert!(reconnect.is_open() && reconnect.refused_lately(begun + ms(8_000)));
     }
 }

@@ -19,7 +19,7 @@ const FLOOR: u32 = 3 * WINDOW as u32;
 
 impl RetryBudget {
     /// Notes a request that begins at this second.
-    pub fn note_request(&mut self, now: u64) {
+    pub fn record_request(&mut self, now: u64) {
         self.second(now).requests += 1;
     }
 
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn a_busy_site_may_retry_a_fifth_of_its_requests() {
         let mut budget = RetryBudget::default();
-        (0..1_000).for_each(|_| budget.note_request(1_000));
+        (0..1_000).for_each(|_| budget.record_request(1_000));
         assert_eq!((0..1_000).filter(|_| budget.try_retry(1_001)).count(), 200);
     }
 }

@@ -5,7 +5,7 @@ use super::response_body::ResponseBody;
 use super::tunnel::TargetEnd;
 use super::upstream_response::UpstreamResponse;
 use crate::http1::response::Response;
-use crate::model::places::InFlight;
+use crate::model::in_flight::InFlight;
 
 /// A target's head, and what is held while its body is passed on.
 pub(super) struct Forwarded {

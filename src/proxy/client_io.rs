@@ -21,7 +21,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What ended a client's body before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ClientBodyError {
     /// The client left.
     Gone,
     /// It is not framed as it says, or its trailers are too large.
@@ -30,7 +30,7 @@ pub enum Fault {
 
 /// What is seen of a client while its answer is awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum ClientEnd {
     /// It has ended its half of the connection: it may wait for the answer, or be gone.
     HalfClosed,
     /// It has reset the connection.
@@ -159,22 +159,25 @@ impl ClientIo {
     }
 
     /// The next frame of the request's body.
-    pub fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    pub fn poll_frame(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
         loop {
             {
                 let (mut decoder, mut input) = (self.decoder.borrow_mut(), self.input.borrow_mut());
                 match decoder.decode(&mut input) {
-                    Err(_) => return Poll::Ready(Some(Err(Fault::Malformed))),
+                    Err(_) => return Poll::Ready(Some(Err(ClientBodyError::Malformed))),
                     Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                     Ok(None) if decoder.is_done() => return Poll::Ready(None),
                     Ok(None) => {}
                 }
             }
             if self.continue_left.get() > 0 && ready!(self.poll_continue(cx)).is_err() {
-                return Poll::Ready(Some(Err(Fault::Gone)));
+                return Poll::Ready(Some(Err(ClientBodyError::Gone)));
             }
             match ready!(self.poll_fill(cx)) {
-                Ok(0) | Err(_) => return Poll::Ready(Some(Err(Fault::Gone))),
+                Ok(0) | Err(_) => return Poll::Ready(Some(Err(ClientBodyError::Gone))),
                 Ok(_) => {}
             }
         }
@@ -194,10 +197,10 @@ impl ClientIo {
 
     /// Looks whether the client is still there while its answer is awaited. What it sends meanwhile is
     /// kept, so much of it; ready only with its end.
-    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Seen> {
+    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<ClientEnd> {
         loop {
             if self.at_end.get() {
-                return Poll::Ready(Seen::HalfClosed);
+                return Poll::Ready(ClientEnd::HalfClosed);
             }
             if self.input.borrow().len() >= MAX_AHEAD {
                 return Poll::Pending;
@@ -217,7 +220,7 @@ impl ClientIo {
                     joined.extend_from_slice(&room[..count]);
                     *input = joined.freeze();
                 }
-                Err(_) => return Poll::Ready(Seen::Gone),
+                Err(_) => return Poll::Ready(ClientEnd::Gone),
             }
         }
     }

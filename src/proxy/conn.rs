@@ -4,8 +4,8 @@
 use super::conn_info::ConnInfo;
 use super::deadline::{Deadline, Expires, WakerSlot};
 use super::expiry::Expiry;
+use crate::base::clock::Moment;
 use crate::config::settings::ListenerTimeouts;
-use crate::ground::clock::Moment;
 use crate::net::stream::IoCounters;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -102,7 +102,7 @@ impl Conn {
     }
 
     /// Notes that it ends for what its client did with it.
-    pub fn note_abuse(&self) {
+    pub fn record_abuse(&self) {
         self.was_abused.set(true);
     }
 
@@ -151,12 +151,12 @@ impl Conn {
     }
 
     /// Notes that the client was told to open no more streams.
-    pub fn note_goaway(&self) {
+    pub fn record_goaway(&self) {
         self.sent_goaway.set(true);
     }
 
     /// Notes that its client speaks HTTP/2.
-    pub fn note_http2(&self) {
+    pub fn record_http2(&self) {
         self.is_http2.set(true);
     }
 

@@ -1,12 +1,12 @@
 //! What is known of a client connection from accept to close, whatever is asked over it.
 
 use super::token_cache::Slot;
-use crate::ground::clock::Moment;
-use crate::model::live::TargetLive;
+use crate::base::clock::Moment;
+use crate::model::live::TargetState;
 use crate::net::pool::{ConnId, Owner};
 use crate::net::tls::acceptor::Session;
-use crate::policy::headers::forwarded::Introduction;
-use crate::policy::proxy_protocol::{Ends, OnBehalfOf};
+use crate::policy::headers::forwarded::ForwardedValues;
+use crate::policy::proxy_protocol::{Ends, ProxySource};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -29,12 +29,12 @@ pub struct ConnInfo {
     /// Where its worker keeps the token that was last brought or given over it.
     pub last_token: Cell<Slot>,
     /// On whose behalf it was opened; empty without a PROXY header.
-    on_behalf_of: OnceCell<Box<OnBehalfOf>>,
+    proxy_source: OnceCell<Box<ProxySource>>,
     /// What was agreed on with it; empty without TLS.
     session: OnceCell<Box<Session>>,
     /// Empty unless a target's connection is authenticated as its own.
-    owner: OnceCell<(Rc<Owner>, RefCell<Weak<TargetLive>>)>,
-    introduction: OnceCell<Introduction>,
+    owner: OnceCell<(Rc<Owner>, RefCell<Weak<TargetState>>)>,
+    forwarded_values: OnceCell<ForwardedValues>,
     peer_text: OnceCell<EndText>,
     source_text: OnceCell<EndText>,
     trace_id: OnceCell<[u64; 2]>,
@@ -57,10 +57,10 @@ impl ConnInfo {
             listener,
             accepted,
             last_token: Cell::default(),
-            on_behalf_of: OnceCell::new(),
+            proxy_source: OnceCell::new(),
             session: OnceCell::new(),
             owner: OnceCell::new(),
-            introduction: OnceCell::new(),
+            forwarded_values: OnceCell::new(),
             peer_text: OnceCell::new(),
             source_text: OnceCell::new(),
             trace_id: OnceCell::new(),
@@ -70,23 +70,23 @@ impl ConnInfo {
 
     /// What targets are told of it, the client's port too where `client_port` says so. Made with the
     /// first request, for many connections never send one, and the same to the last.
-    pub fn introduction(&self, client_port: bool) -> &Introduction {
+    pub fn forwarded_values(&self, client_port: bool) -> &ForwardedValues {
         let is_tls = self.session().is_some();
         let Ends { source, destination } = self.ends();
-        let new = || Introduction::new(source, destination.port(), is_tls, client_port);
-        self.introduction.get_or_init(new)
+        let new = || ForwardedValues::new(source, destination.port(), is_tls, client_port);
+        self.forwarded_values.get_or_init(new)
     }
 
     /// Notes what its PROXY header says.
-    pub fn announced(&self, on_behalf_of: OnBehalfOf) {
+    pub fn set_proxy_source(&self, proxy_source: ProxySource) {
         // There is one header.
-        let _ = self.on_behalf_of.set(Box::new(on_behalf_of));
+        let _ = self.proxy_source.set(Box::new(proxy_source));
     }
 
     /// Who connected and where to: as the PROXY header says, else as the socket does.
     pub fn ends(&self) -> Ends {
-        match self.on_behalf_of.get().map(|on_behalf_of| &**on_behalf_of) {
-            Some(OnBehalfOf::Client(ends)) => *ends,
+        match self.proxy_source.get().map(|proxy_source| &**proxy_source) {
+            Some(ProxySource::Client(ends)) => *ends,
             _ => Ends { source: self.peer, destination: self.local },
         }
     }
@@ -94,7 +94,7 @@ impl ConnInfo {
     /// Whether it is known who speaks. A PROXY header may say that it is not: then the peer, trusted
     /// as it may be, only passes on what someone else says.
     pub fn is_known(&self) -> bool {
-        !matches!(self.on_behalf_of.get().map(|who| &**who), Some(OnBehalfOf::Someone))
+        !matches!(self.proxy_source.get().map(|who| &**who), Some(ProxySource::Someone))
     }
 
     /// From now on the target connections it uses are its own.
@@ -108,14 +108,14 @@ impl ConnInfo {
     }
 
     /// Notes with which target its own connection is.
-    pub fn stay_with(&self, target: &Arc<TargetLive>) {
+    pub fn stay_with(&self, target: &Arc<TargetState>) {
         if let Some((_, at)) = self.owner.get() {
             *at.borrow_mut() = Arc::downgrade(target);
         }
     }
 
     /// Whether its own connection is with this target.
-    pub fn stays_with(&self, target: &Arc<TargetLive>) -> bool {
+    pub fn stays_with(&self, target: &Arc<TargetState>) -> bool {
         let own = self.owner.get();
         own.is_some_and(|(_, at)| std::ptr::eq(at.borrow().as_ptr(), Arc::as_ptr(target)))
     }
@@ -151,7 +151,7 @@ impl ConnInfo {
     }
 
     fn source_end_text(&self) -> &EndText {
-        match self.on_behalf_of.get() {
+        match self.proxy_source.get() {
             None => self.peer_end_text(),
             Some(_) => self.source_text.get_or_init(|| EndText::of(self.ends().source)),
         }

@@ -9,7 +9,7 @@
 use super::expiry::Expiry;
 use super::taking::{Look, Taking};
 use crate::model::live::Drain;
-use crate::model::published::Picture;
+use crate::model::published::SnapshotRef;
 use crate::net::stream::IoCounters;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -51,7 +51,7 @@ pub struct Deadline {
     expiry: Cell<Option<Expiry>>,
     taking: Taking,
     /// The snapshot with the indexes of the group and the target the exchange is with.
-    target: RefCell<Option<(Picture, usize, usize)>>,
+    target: RefCell<Option<(SnapshotRef, usize, usize)>>,
     /// When the client's end was read while its answer was awaited.
     half_closed: Cell<Option<Instant>>,
     waker: WakerSlot,
@@ -79,7 +79,7 @@ impl Deadline {
     }
 
     /// Notes that the client has ended its half of the connection.
-    pub fn note_half_closed(&self, now: Instant) {
+    pub fn record_half_closed(&self, now: Instant) {
         if self.half_closed.get().is_none() {
             self.half_closed.set(Some(now));
         }
@@ -125,8 +125,8 @@ impl Deadline {
 
     /// Notes how much a target has taken, and whether what is at hand waits for it to take more. As
     /// long as it does, nothing is asked of the client.
-    pub fn note_sent(&self, taken: u64, is_blocked: bool) {
-        self.taking.note(taken, is_blocked);
+    pub fn record_sent(&self, taken: u64, is_blocked: bool) {
+        self.taking.record(taken, is_blocked);
     }
 
     /// Reads on after the last byte of the answer; the bounds run from there.
@@ -137,8 +137,8 @@ impl Deadline {
     }
 
     /// Notes the target the exchange is with: a group and a target of it, by index.
-    pub fn begin_with(&self, picture: &Picture, group: usize, target: usize) {
-        *self.target.borrow_mut() = Some((Picture::clone(picture), group, target));
+    pub fn begin_with(&self, snapshot: &SnapshotRef, group: usize, target: usize) {
+        *self.target.borrow_mut() = Some((SnapshotRef::clone(snapshot), group, target));
     }
 
     /// Notes that no target has a part in the exchange any more.
@@ -154,9 +154,9 @@ impl Deadline {
     }
 
     fn target_has_left(&self) -> bool {
-        self.target.borrow().as_ref().is_some_and(|(picture, group, target)| {
-            let target = &picture.groups[*group].targets[*target];
-            target.live.availability().drain == Drain::Over
+        self.target.borrow().as_ref().is_some_and(|(snapshot, group, target)| {
+            let target = &snapshot.groups[*group].targets[*target];
+            target.state.availability().drain == Drain::Over
         })
     }
 
@@ -188,7 +188,7 @@ impl Deadline {
         match phase {
             Phase::Over => None,
             Phase::Upload => {
-                let look = self.taking.look(now);
+                let look = self.taking.check(now);
                 if overdue {
                     let blames_target = self.taking.is_to_blame();
                     return Some(if blames_target { Expiry::Response } else { Expiry::Request });
@@ -271,7 +271,7 @@ pub async fn race<F: Future>(deadline: &impl Expires, future: F) -> Result<F::Ou
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ground::clock::Moment;
+    use crate::base::clock::Moment;
 
     const IDLE: Duration = Duration::from_mins(1);
 
@@ -311,8 +311,8 @@ mod tests {
         {
             let (deadline, now) = begun();
             deadline.enter(phase, now, None);
-            deadline.note_half_closed(now);
-            deadline.note_half_closed(now + HALF_CLOSED / 2);
+            deadline.record_half_closed(now);
+            deadline.record_half_closed(now + HALF_CLOSED / 2);
             deadline.tick(now + HALF_CLOSED - Duration::from_millis(1), IDLE);
             assert_eq!(deadline.expiry(), None, "{phase:?} was early");
             deadline.tick(now + HALF_CLOSED, IDLE);
@@ -321,7 +321,7 @@ mod tests {
         // The next exchange of the connection has a client of its own.
         let (deadline, now) = begun();
         deadline.enter(Phase::Waiting, now, None);
-        deadline.note_half_closed(now);
+        deadline.record_half_closed(now);
         deadline.end(now);
         deadline.enter(Phase::Waiting, now, None);
         deadline.tick(now + 2 * HALF_CLOSED, IDLE);
@@ -340,7 +340,7 @@ mod tests {
             let (deadline, now) = begun();
             let later = |seconds| now + Duration::from_secs(seconds);
             deadline.enter_upload(now, until.map(later), response);
-            deadline.note_sent(1, is_blocked);
+            deadline.record_sent(1, is_blocked);
             // Once it takes something, once it is seen to take no more.
             deadline.tick(later(1), IDLE);
             deadline.tick(later(over) - Duration::from_millis(1), IDLE);
@@ -372,7 +372,7 @@ mod tests {
             for second in 1..=10 {
                 assert_eq!(deadline.expiry(), None, "{blocked:?} was early");
                 let taken = if takes { second } else { 1 };
-                deadline.note_sent(taken, blocked.contains(&second));
+                deadline.record_sent(taken, blocked.contains(&second));
                 deadline.tick(later(second), IDLE);
             }
             assert_eq!(deadline.expiry(), Some(expected), "{blocked:?} {takes}");
@@ -381,7 +381,7 @@ mod tests {
         let (deadline, now) = begun();
         let later = |seconds| now + Duration::from_secs(seconds);
         deadline.enter_upload(now, Some(later(10)), Duration::from_secs(20));
-        deadline.note_sent(1, true);
+        deadline.record_sent(1, true);
         deadline.tick(later(8), IDLE);
         deadline.enter_upload(later(8), Some(later(10)), Duration::from_secs(20));
         deadline.tick(later(10), IDLE);
@@ -394,11 +394,11 @@ mod tests {
         let later = |seconds| now + Duration::from_secs(seconds);
         deadline.enter_upload(now, None, Duration::from_secs(20));
         for taken in 1..20 {
-            deadline.note_sent(taken, true);
+            deadline.record_sent(taken, true);
             deadline.tick(later(taken * 15), IDLE);
             assert_eq!(deadline.expiry(), None, "{taken}");
         }
-        deadline.note_sent(20, false);
+        deadline.record_sent(20, false);
         deadline.tick(later(300), IDLE);
         deadline.tick(later(359), IDLE);
         assert_eq!(deadline.expiry(), None);

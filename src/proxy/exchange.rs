@@ -12,7 +12,7 @@ use super::reconnects::Pass;
 use super::worker_ctx::WorkerCtx;
 use crate::http1::request::Request;
 use crate::http1::response::Response;
-use crate::model::published::Picture;
+use crate::model::published::SnapshotRef;
 use crate::policy::affinity::token::Seed;
 use crate::policy::headers::interim;
 use http::{StatusCode, Version};
@@ -28,7 +28,7 @@ pub struct Exchange {
     /// How long it may wait.
     pub deadline: Rc<Deadline>,
     /// The snapshot it began with.
-    pub snapshot: Picture,
+    pub snapshot: SnapshotRef,
     /// The client's head, as it was received.
     pub request: Rc<Request>,
     /// Whether nothing may follow it, on the client's connection or the target's.

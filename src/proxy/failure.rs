@@ -5,8 +5,8 @@ use super::expiry::Expiry;
 use crate::decide::verdict::Verdict;
 use crate::http1::request::BadHead;
 use crate::net::connect::ConnectError;
-use crate::policy::headers::head::Refusal;
-use crate::policy::routing::redirect::Fault;
+use crate::policy::headers::head::RejectReason;
+use crate::policy::routing::redirect::RedirectError;
 use http::StatusCode;
 
 /// Why the balancer answers itself.
@@ -21,13 +21,13 @@ pub enum Failure {
     /// The client speaks HTTP without TLS on a listener with it.
     PlainHttp,
     /// The head is one no target should see.
-    Head(Refusal),
+    Head(RejectReason),
     /// No rule takes the request and the listener has no default.
     NoRule,
     /// All groups of the rule have weight 0.
     NoShare,
     /// A redirect has no URL to send the client to.
-    Redirect(Fault),
+    Redirect(RedirectError),
     /// A rewrite made something that is no path or no host.
     Rewrite,
     /// Nobody in the group can serve, or the pinned target cannot and the group is strict.
@@ -79,27 +79,27 @@ impl Failure {
             Failure::Unread(BadHead::Http2Preface) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Failure::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Failure::Head(refusal) => match refusal {
-                Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-                Refusal::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
-                Refusal::Expectation => StatusCode::EXPECTATION_FAILED,
-                Refusal::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
-                Refusal::Malformed
-                | Refusal::Host
-                | Refusal::TargetForm
-                | Refusal::Method
-                | Refusal::ContentLength
-                | Refusal::TransferEncoding
-                | Refusal::ConnectionOption
-                | Refusal::ForwardingLoop
-                | Refusal::Desync => StatusCode::BAD_REQUEST,
+                RejectReason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+                RejectReason::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
+                RejectReason::Expectation => StatusCode::EXPECTATION_FAILED,
+                RejectReason::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                RejectReason::TargetTooLong => StatusCode::URI_TOO_LONG,
+                RejectReason::Malformed
+                | RejectReason::Host
+                | RejectReason::TargetForm
+                | RejectReason::Method
+                | RejectReason::ContentLength
+                | RejectReason::TransferEncoding
+                | RejectReason::ConnectionOption
+                | RejectReason::ForwardingLoop
+                | RejectReason::Desync => StatusCode::BAD_REQUEST,
             },
             Failure::NoRule => StatusCode::NOT_FOUND,
             Failure::Redirect(fault) => match fault {
                 // No redirect that a client would follow for ever, and no failure of ours either.
-                Fault::Loop => StatusCode::LOOP_DETECTED,
-                Fault::TooLong => StatusCode::INSUFFICIENT_STORAGE,
-                Fault::Host => StatusCode::BAD_REQUEST,
+                RedirectError::Loop => StatusCode::LOOP_DETECTED,
+                RedirectError::TooLong => StatusCode::INSUFFICIENT_STORAGE,
+                RedirectError::Host => StatusCode::BAD_REQUEST,
             },
             Failure::Rewrite => StatusCode::INTERNAL_SERVER_ERROR,
             Failure::NoShare | Failure::Refused(_) | Failure::Connect(ConnectError::Full) => {
@@ -134,7 +134,7 @@ impl Failure {
     /// What the log says: the status, but for ALB's own 460 and 463.
     pub fn logged_status(&self) -> u16 {
         match self {
-            Failure::Head(Refusal::ForwardingLoop) => 463,
+            Failure::Head(RejectReason::ForwardingLoop) => 463,
             Failure::ClientGone => 460,
             other => other.status().as_u16(),
         }
@@ -153,27 +153,27 @@ impl Failure {
             Failure::HeadsFull => "heads_full",
             Failure::PlainHttp => "plain_http",
             Failure::Head(refusal) => match refusal {
-                Refusal::Host => "bad_host",
-                Refusal::TargetForm => "bad_target_form",
-                Refusal::Method => "bad_method",
-                Refusal::MethodNotAllowed => "method_not_allowed",
-                Refusal::ContentLength => "bad_content_length",
-                Refusal::TransferEncoding => "bad_transfer_encoding",
-                Refusal::UnknownCoding => "unknown_transfer_coding",
-                Refusal::Expectation => "unknown_expectation",
-                Refusal::ConnectionOption => "bad_connection_option",
-                Refusal::Malformed => "malformed_head",
-                Refusal::TargetTooLong => "uri_too_long",
-                Refusal::TooLarge => "head_too_large",
-                Refusal::ForwardingLoop => "forwarding_loop",
-                Refusal::Desync => "desync_mitigation",
+                RejectReason::Host => "bad_host",
+                RejectReason::TargetForm => "bad_target_form",
+                RejectReason::Method => "bad_method",
+                RejectReason::MethodNotAllowed => "method_not_allowed",
+                RejectReason::ContentLength => "bad_content_length",
+                RejectReason::TransferEncoding => "bad_transfer_encoding",
+                RejectReason::UnknownCoding => "unknown_transfer_coding",
+                RejectReason::Expectation => "unknown_expectation",
+                RejectReason::ConnectionOption => "bad_connection_option",
+                RejectReason::Malformed => "malformed_head",
+                RejectReason::TargetTooLong => "uri_too_long",
+                RejectReason::TooLarge => "head_too_large",
+                RejectReason::ForwardingLoop => "forwarding_loop",
+                RejectReason::Desync => "desync_mitigation",
             },
             Failure::NoRule => "no_rule",
             Failure::NoShare => "all_weights_zero",
             Failure::Redirect(fault) => match fault {
-                Fault::Loop => "redirect_loop",
-                Fault::TooLong => "redirect_too_long",
-                Fault::Host => "bad_host",
+                RedirectError::Loop => "redirect_loop",
+                RedirectError::TooLong => "redirect_too_long",
+                RedirectError::Host => "bad_host",
             },
             Failure::Rewrite => "rewrite_failed",
             Failure::Refused(verdict) => verdict.word(),

@@ -72,7 +72,7 @@ impl Followed {
             .into_iter()
             .flat_map(|group| &group.targets)
             .filter(|target| target.id.as_str() != &*self.target);
-        others.any(|target| target.live.took_spill_after(self.seed, self.opened))
+        others.any(|target| target.state.took_spill_after(self.seed, self.opened))
     }
 }
 

@@ -16,7 +16,7 @@ const MAX_HEADS: usize = 1 << 20;
 const FIELD_IN_MEMORY: usize = 80;
 
 /// State that a connection's streams share.
-pub(super) struct Shared {
+pub(super) struct ConnShared {
     pub(super) worker: Rc<WorkerCtx>,
     pub(super) conn: Rc<Conn>,
     pub(super) limits: Limits,
@@ -26,7 +26,7 @@ pub(super) struct Shared {
     heads: Cell<usize>,
 }
 
-impl Shared {
+impl ConnShared {
     pub(super) fn new(worker: &Rc<WorkerCtx>, conn: &Rc<Conn>, limits: &Limits) -> Self {
         let guard = FloodGuard::new(worker.now().monotonic, limits.streams);
         Self {
@@ -59,14 +59,14 @@ impl Shared {
     }
 
     /// Notes that a stream was reset before its answer was whole, or was refused.
-    pub(super) fn note_reset(&self) {
+    pub(super) fn record_reset(&self) {
         let now = self.worker.now().monotonic;
-        self.flood_guard.borrow_mut().note_reset(now);
+        self.flood_guard.borrow_mut().record_reset(now);
     }
 
     /// Wakes streams that wait for room, and notes what the connection waits for; `written` is
     /// how many bytes had gone out when this was last called.
-    pub(super) fn note_state(&self, written: &mut u64) {
+    pub(super) fn record_state(&self, written: &mut u64) {
         self.send_budget.wake_if_room();
         let state = match (self.send_budget.is_empty(), self.conn.open_exchanges()) {
             (false, _) => ConnState::Unsent,
@@ -84,14 +84,14 @@ impl Shared {
 
 /// The slot of an open stream. Dropping it makes room for another.
 pub(super) struct StreamSlot {
-    pub(super) shared: Rc<Shared>,
+    pub(super) shared: Rc<ConnShared>,
     /// That of its exchange.
     pub(super) deadline: Rc<Deadline>,
     head: Cell<usize>,
 }
 
 impl StreamSlot {
-    fn new(shared: Rc<Shared>, head: usize) -> Self {
+    fn new(shared: Rc<ConnShared>, head: usize) -> Self {
         shared.heads.set(shared.heads.get() + head);
         let deadline = Rc::new(Deadline::new(Rc::default(), shared.worker.now().monotonic));
         shared.conn.add(&deadline);
@@ -104,13 +104,13 @@ impl StreamSlot {
     }
 
     /// Notes bytes of the answer, for the flood guard.
-    pub(super) fn note_payload(&self, bytes: usize) {
-        self.shared.flood_guard.borrow_mut().note_payload(bytes as u64);
+    pub(super) fn record_payload(&self, bytes: usize) {
+        self.shared.flood_guard.borrow_mut().record_payload(bytes as u64);
     }
 
     /// Notes that the client reset the stream.
-    pub(super) fn note_reset(&self) {
-        self.shared.note_reset();
+    pub(super) fn record_reset(&self) {
+        self.shared.record_reset();
         // The connection's own task judges it.
         self.shared.conn.wake();
     }

@@ -92,7 +92,7 @@ impl AsyncWrite for StreamTunnel {
         let bytes = Bytes::copy_from_slice(&bytes[..count]);
         let piece = BudgetedBuf::new(bytes, &this.budget, Pieces::default());
         this.sender.send_data(piece, false).map_err(|_| gone())?;
-        this.slot.note_payload(count);
+        this.slot.record_payload(count);
         this.slot.deadline.io.add_written(count);
         Poll::Ready(Ok(count))
     }

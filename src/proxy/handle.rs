@@ -26,14 +26,14 @@ use crate::decide::verdict::Verdict;
 use crate::decide::{self, Keeps, Outcome, Placement};
 use crate::http1::name::Name;
 use crate::http1::value::content_length;
+use crate::model::in_flight::InFlight;
 use crate::model::live::{Drain, Health};
-use crate::model::places::InFlight;
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::net::connect::ConnectError;
 use crate::net::timer;
-use crate::policy::headers::admission::Seen;
 use crate::policy::headers::connection_auth;
 use crate::policy::headers::desync::Treatment;
+use crate::policy::headers::request_check::RequestCheck;
 use crate::policy::headers::response::Origin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -128,14 +128,14 @@ fn decide_on(
     let began = exchange.log().began;
     let identity = ClientIdentity::of(exchange.info(), listener, &exchange.request.fields);
     exchange.log_mut().address = identity.address;
-    exchange.worker.note_request(began.unix_seconds());
+    exchange.worker.record_request(began.unix_seconds());
 
-    let seen = see(exchange, listener);
-    exchange.closes_both = seen.treatment == Treatment::ForwardAndClose;
+    let check = see(exchange, listener);
+    exchange.closes_both = check.treatment == Treatment::ForwardAndClose;
     let request = Rc::clone(&exchange.request);
-    let authority = seen.admit(&request).map_err(Failure::Head)?;
+    let authority = check.admit(&request).map_err(Failure::Head)?;
     exchange.is_of_many |= identity.peer_is_trusted || !exchange.info().is_known();
-    if seen.names.authorization && connection_auth::is_in_request(&request.fields) {
+    if check.flags.authorization && connection_auth::is_in_request(&request.fields) {
         exchange.authenticate_connection();
     }
     let described = decide::Request {
@@ -192,7 +192,7 @@ fn decide_on(
         None => Rewritten::default(),
     };
     let body = body.take().unwrap_or(ClientBody::Empty);
-    let asked = Asked { authority, names: seen.names, identity: &identity, rewritten };
+    let asked = Asked { authority, flags: check.flags, identity: &identity, rewritten };
     let (outgoing, hop) = request::outgoing(exchange, &asked, body, listener, &placement)?;
     let upgrade = upgrade.filter(|_| hop.websocket);
     // It stands in the log alone from here on: what is awaited with is moved for each request.
@@ -201,16 +201,16 @@ fn decide_on(
 }
 
 /// Judges the head as it came, and drops fields with invalid names where the listener wants that.
-fn see(exchange: &mut Exchange, listener: &Listener) -> Seen {
+fn see(exchange: &mut Exchange, listener: &Listener) -> RequestCheck {
     let (mitigation, drop) = (listener.desync_mitigation, listener.drop_invalid_headers);
     // The head was read for this exchange, which is its one holder so far.
     let request = Rc::make_mut(&mut exchange.request);
-    let seen = Seen::of(request, mitigation, drop);
-    if let Some(reason) = seen.found {
+    let check = RequestCheck::of(request, mitigation, drop);
+    if let Some(reason) = check.found {
         exchange.log_mut().classification = Some(reason.words());
         exchange.worker.counters.not_compliant.add_one();
     }
-    seen
+    check
 }
 
 /// The target with which the client has a connection of its own, where it has no pin: a handshake of
@@ -218,9 +218,9 @@ fn see(exchange: &mut Exchange, listener: &Listener) -> Seen {
 fn stay(placement: &mut Placement, client: &ConnInfo, snapshot: &Snapshot) {
     if client.owner().is_some() && placement.pinned.is_none() && placement.target.is_some() {
         let targets = &snapshot.groups[placement.group].targets;
-        let own = targets.iter().position(|target| client.stays_with(&target.live));
+        let own = targets.iter().position(|target| client.stays_with(&target.state));
         let serves = |at: &usize| {
-            let availability = targets[*at].live.availability();
+            let availability = targets[*at].state.availability();
             availability.health == Health::Healthy && availability.drain == Drain::No
         };
         placement.target = own.filter(serves).or(placement.target);
@@ -238,9 +238,9 @@ async fn forward(exchange: &mut Exchange, outgoing: &Outgoing) -> Result<Forward
     let home = decide::once_there_is_a_place(first, &snapshot);
     let group = &snapshot.groups[group_at];
     let upstream = &group.settings.upstream;
-    let announced = attempt::announcement(exchange, group);
+    let proxy_header = attempt::proxy_header(exchange, group);
     let began = worker.now().monotonic;
-    let mut tried = Tried::NOBODY;
+    let mut tried = Tried::EMPTY;
     let (mut latest, mut others) = (None, 0);
     let mut in_flight = None;
     if let Some(home) = home {
@@ -255,14 +255,14 @@ async fn forward(exchange: &mut Exchange, outgoing: &Outgoing) -> Result<Forward
         if in_flight.is_none()
             && let Some(bound) = group.settings.in_flight_bound()
         {
-            in_flight = target.live.enter(bound);
+            in_flight = target.state.enter(bound);
             if in_flight.is_none() && is_home {
                 let waiting = wait_for_place(&worker, &snapshot, placement, began);
                 in_flight = Box::pin(waiting).await;
             }
             if in_flight.is_none() {
                 // Another request took the last place since the decision: it is at its cap.
-                tried.note(at);
+                tried.record(at);
                 exchange.log_mut().placement = next(exchange, &tried);
                 continue;
             }
@@ -273,13 +273,14 @@ async fn forward(exchange: &mut Exchange, outgoing: &Outgoing) -> Result<Forward
         }
         exchange.deadline.begin_with(&snapshot, group_at, at);
         let debug = snapshot.listeners[exchange.info().listener].settings.debug_headers;
-        let told = TargetHeaders {
+        let target_headers = TargetHeaders {
             verdict: debug.then_some(verdict),
             successor: successor(exchange, at, &snapshot),
-            announced: announced.as_deref(),
+            proxy_header: proxy_header.as_deref(),
         };
-        let attempted = upstream::attempt(outgoing, target, told, upstream, exchange).await;
-        note_outcome(target, &attempted, worker.index);
+        let attempted =
+            upstream::attempt(outgoing, target, target_headers, upstream, exchange).await;
+        record_outcome(target, &attempted, worker.index);
         let failure = match attempted {
             Attempted::Answered(response, side) => {
                 return Ok(Forwarded { response, side, target: at, in_flight });
@@ -293,7 +294,7 @@ async fn forward(exchange: &mut Exchange, outgoing: &Outgoing) -> Result<Forward
                 pass.refused();
             }
             if !matches!(failure, Failure::Connect(ConnectError::Refusing)) {
-                reconnect::note_refusal(&worker, group, target);
+                reconnect::record_refusal(&worker, group, target);
             }
             let waiting = wait_for_connections(exchange, &tried, at, began);
             if let Some(pass) = Box::pin(waiting).await {
@@ -303,7 +304,7 @@ async fn forward(exchange: &mut Exchange, outgoing: &Outgoing) -> Result<Forward
         }
         exchange.pass = None;
         in_flight = None;
-        tried.note(at);
+        tried.record(at);
         let after = next(exchange, &tried);
         let now = exchange.log().began.unix_seconds();
         // Nothing was sent to a target that refused, so the first spill costs none anything.
@@ -335,7 +336,7 @@ async fn wait_at_home(
     exchange.log_mut().placement = Some(home);
     if let (None, Some(own)) = (&in_flight, own) {
         // What was decided before the wait is not what holds after it.
-        tried.note(own);
+        tried.record(own);
         exchange.log_mut().placement = next(exchange, tried);
     }
     in_flight
@@ -354,7 +355,7 @@ async fn wait_for_place(
     let now = worker.now().monotonic;
     let ends = began + group.settings.upstream.queue;
     let cap = group.settings.in_flight_bound().filter(|_| ends > now)?;
-    let mut line = target.live.join_line(cap, spilled_here(target, placement, now))?;
+    let mut line = target.state.join_queue(cap, spilled_here(target, placement, now))?;
     loop {
         let left = ends.saturating_duration_since(worker.now().monotonic);
         let place = timer::timeout(left.min(LOOKED_AT), line.place()).await;
@@ -383,7 +384,7 @@ async fn wait_for_connections(
     let (worker, snapshot) = (&exchange.worker, &exchange.snapshot);
     let placement = exchange.log().placement.as_ref()?;
     let mut without = *tried;
-    without.note(at);
+    without.record(at);
     let is_home = placement.verdict.is_at_home();
     let live = LiveView::for_anyone(worker);
     if !is_home && decide::has_another(placement, &without, snapshot, &live) {
@@ -392,13 +393,13 @@ async fn wait_for_connections(
     let group = &snapshot.groups[placement.group];
     let (target, reconnect) = (&group.targets[at], group.settings.upstream.reconnect);
     let in_any_case = spilled_here(target, placement, worker.now().monotonic);
-    reconnect::wait(worker, &target.live, reconnect, began, in_any_case).await
+    reconnect::wait(worker, &target.state, reconnect, began, in_any_case).await
 }
 
 /// Whether another spill moved the client's pin to this target a moment ago.
 fn spilled_here(target: &Target, placement: &Placement, now: Instant) -> bool {
     let seed = decide::ranking_seed(placement);
-    seed.is_some_and(|seed| target.live.took_spill_of(seed, now))
+    seed.is_some_and(|seed| target.state.took_spill_of(seed, now))
 }
 
 /// The id of the target that would have this client if `at` were gone, where the group wants its
@@ -434,7 +435,7 @@ fn expect_session(group: &Group, target: &Target, placement: &Placement) {
     if group.settings.algorithm == Algorithm::LeastSessions
         && placement.keeps != Keeps::Nothing
         && decide::ranking_seed(placement).is_none()
-        && let Some(sessions) = target.live.sessions()
+        && let Some(sessions) = target.state.session_sketch()
     {
         sessions.expect_one();
     }
@@ -442,16 +443,16 @@ fn expect_session(group: &Group, target: &Target, placement: &Placement) {
 
 /// Counts what came of a request where targets are compared by that: 5xx and connection errors (AWS,
 /// "Automatic Target Weights"). What the client broke, or this process lacks, is no failure of it.
-fn note_outcome(target: &Target, attempted: &Attempted, worker: usize) {
-    let Some(outcomes) = target.live.outcomes() else { return };
+fn record_outcome(target: &Target, attempted: &Attempted, worker: usize) {
+    let Some(stats) = target.state.request_stats() else { return };
     match attempted {
         Attempted::Answered(response, _) => {
-            outcomes.note(worker, response.status.is_server_error());
+            stats.record(worker, response.status.is_server_error());
         }
         Attempted::TryAnother(failure) | Attempted::Failed(failure) => match failure {
             Failure::Connect(error) if !error.is_the_targets() => {}
             Failure::Connect(_) | Failure::TargetLost | Failure::TargetMalformed => {
-                outcomes.note(worker, true);
+                stats.record(worker, true);
             }
             _ => {}
         },

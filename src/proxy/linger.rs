@@ -9,9 +9,9 @@ const MAX_LINGERING: usize = 1_024;
 
 /// A worker's places for clients that are read on after their answer.
 #[derive(Debug, Default)]
-pub struct Places(Rc<Cell<usize>>);
+pub struct LingerPermits(Rc<Cell<usize>>);
 
-impl Places {
+impl LingerPermits {
     /// One of them, if there is one left.
     pub fn take(&self) -> Option<Lingering> {
         let taken = self.0.get();
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn a_worker_has_so_many_places_and_one_more_for_each_given_back() {
-        let places = Places::default();
+        let places = LingerPermits::default();
         let mut taken: Vec<_> = std::iter::from_fn(|| places.take()).take(2_000).collect();
         assert_eq!(taken.len(), MAX_LINGERING);
         assert!(places.take().is_none() && places.take().is_none(), "a refusal takes none");

@@ -4,10 +4,10 @@ use super::conn_info::ConnInfo;
 use super::worker_ctx::WorkerCtx;
 use crate::decide::Live;
 use crate::model::live::Availability;
-use crate::model::sessions::Sessions;
+use crate::model::session_sketch::SessionSketch;
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::policy::affinity::token::{Defect, Kind, Opened};
-use crate::policy::balance::share::Share;
+use crate::policy::balance::weight_fraction::WeightFraction;
 
 /// Targets and groups as they are, for the decision.
 #[derive(Clone, Copy, Debug)]
@@ -34,34 +34,34 @@ impl<'c> LiveView<'c> {
 
 impl Live for LiveView<'_> {
     fn availability(&self, target: &Target) -> Availability {
-        target.live.availability()
+        target.state.availability()
     }
 
     fn at_cap(&self, target: &Target, cap: u32) -> bool {
-        target.live.is_at_cap(cap)
+        target.state.is_at_cap(cap)
     }
 
     fn refused_lately(&self, target: &Target) -> bool {
         self.worker.is_some_and(|worker| {
             let now = worker.now().monotonic;
-            worker.reconnects.refused_lately(&target.live, now)
+            worker.reconnects.refused_lately(&target.state, now)
         })
     }
 
     fn fails_open(&self, group: &Group) -> bool {
-        group.live.fails_open()
+        group.state.fails_open()
     }
 
     fn in_flight(&self, target: &Target) -> u32 {
-        target.live.in_flight()
+        target.state.in_flight()
     }
 
     fn sessions(&self, target: &Target) -> u32 {
-        target.live.sessions().map_or(0, Sessions::count)
+        target.state.session_sketch().map_or(0, SessionSketch::count)
     }
 
-    fn share(&self, target: &Target) -> Share {
-        target.live.share()
+    fn weight_fraction(&self, target: &Target) -> WeightFraction {
+        target.state.weight_fraction()
     }
 
     fn open(&self, snapshot: &Snapshot, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use crate::decide::verdict::Verdict;
     use crate::net::connect::ConnectError;
-    use crate::policy::headers::head::Refusal;
+    use crate::policy::headers::head::RejectReason;
 
     fn failed(why: &Failure) -> Page {
         failure(Box::default(), why)
@@ -155,7 +155,7 @@ mod tests {
             Failure::TargetLost,
             Failure::ResponseTimeout,
             Failure::RequestTimeout,
-            Failure::Head(Refusal::Desync),
+            Failure::Head(RejectReason::Desync),
             Failure::ProtocolMismatch,
         ] {
             assert!(!failed(&why).head.fields.has(Name::RetryAfter), "{}", why.word());

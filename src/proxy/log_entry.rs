@@ -2,15 +2,15 @@
 
 use super::conn_info::ConnInfo;
 use super::worker_ctx::WorkerCtx;
+use crate::base::clock::Moment;
 use crate::config::settings::AccessFormat;
 use crate::decide::Placement;
 use crate::decide::group_choice::GroupChoice;
 use crate::decide::verdict::Verdict;
-use crate::ground::clock::Moment;
 use crate::http1::name::Name;
 use crate::http1::request::Request;
 use crate::model::snapshot::{Group, Snapshot, Target};
-use crate::observe::record::{LONGEST_USER_AGENT, Record, Tls};
+use crate::observe::record::{MAX_USER_AGENT, Record, Tls};
 use crate::policy::affinity::token::Seed;
 use http::{StatusCode, Version};
 use std::net::IpAddr;
@@ -107,11 +107,11 @@ impl LogEntry {
     }
 
     /// The group it went to, the target that served it, and the one its client was pinned to.
-    fn places<'s>(&self, snapshot: &'s Snapshot) -> Places<'s> {
-        let Some(placement) = &self.placement else { return Places::default() };
+    fn places<'s>(&self, snapshot: &'s Snapshot) -> LoggedTargets<'s> {
+        let Some(placement) = &self.placement else { return LoggedTargets::default() };
         let group = &snapshot.groups[placement.group];
         let target = |at: Option<usize>| at.map(|at| &group.targets[at]);
-        Places {
+        LoggedTargets {
             group: Some(group),
             served_by: target(placement.target),
             pinned: target(placement.pinned),
@@ -127,7 +127,7 @@ impl LogEntry {
         }
         // Where nothing is stored with the client, each of its requests is moved anew.
         if self.set_cookie == Some("moved") {
-            let Places { group, served_by, pinned } = self.places(snapshot);
+            let LoggedTargets { group, served_by, pinned } = self.places(snapshot);
             worker.counters.moved.add_one();
             tracing::info!(
                 group = group.map_or("-", Group::name),
@@ -170,7 +170,7 @@ impl LogEntry {
         if worker.keeps_referer {
             record.referer = cut(request.fields.received(Name::Referer));
         }
-        worker.access().note(&record);
+        worker.access().record(&record);
     }
 
     // One caller: by its own name, a copy of 600 bytes would be handed back.
@@ -186,7 +186,7 @@ impl LogEntry {
         let since = |later: Option<Moment>, earlier: Option<Moment>| -> Option<Duration> {
             Some(later?.since(earlier?))
         };
-        let Places { group, served_by, pinned } = self.places(snapshot);
+        let LoggedTargets { group, served_by, pinned } = self.places(snapshot);
         let (method, version) = match request.version {
             _ if self.is_unread => ("-", "-"),
             Version::HTTP_10 => (request.method.as_str(), "HTTP/1.0"),
@@ -261,7 +261,7 @@ impl LogEntry {
 
 /// A group and two of its targets, where they are known.
 #[derive(Default)]
-struct Places<'s> {
+struct LoggedTargets<'s> {
     group: Option<&'s Group>,
     served_by: Option<&'s Target>,
     pinned: Option<&'s Target>,
@@ -270,7 +270,7 @@ struct Places<'s> {
 /// User agents and referers are cut, as ALB cuts them.
 fn cut(value: Option<&[u8]>) -> &[u8] {
     let value = value.unwrap_or_default();
-    &value[..value.len().min(LONGEST_USER_AGENT)]
+    &value[..value.len().min(MAX_USER_AGENT)]
 }
 
 /// `X-Amzn-Trace-Id` as the target got it. Most are our own, or short, and cost no allocation.

@@ -18,7 +18,7 @@ const FIRST: usize = 4 * 1_024;
 #[derive(Debug, Default)]
 pub struct PartialHeads {
     sums: Rc<Sums>,
-    oldest: RefCell<VecDeque<(Weak<Conn>, Rc<Share>)>>,
+    oldest: RefCell<VecDeque<(Weak<Conn>, Rc<HeldBytes>)>>,
 }
 
 /// Bytes of all partial heads.
@@ -31,7 +31,7 @@ struct Sums {
 
 /// What one head holds of the sums.
 #[derive(Debug, Default)]
-struct Share {
+struct HeldBytes {
     held: Cell<usize>,
     is_ending: Cell<bool>,
 }
@@ -43,7 +43,7 @@ pub struct PartialHead {
     pub bytes: Vec<u8>,
     /// No head ends before this index.
     pub searched: usize,
-    share: Rc<Share>,
+    held: Rc<HeldBytes>,
     sums: Rc<Sums>,
 }
 
@@ -52,9 +52,9 @@ impl PartialHeads {
     pub fn begin(&self, conn: &Rc<Conn>, first: &[u8]) -> PartialHead {
         let mut bytes = Vec::with_capacity(first.len().max(FIRST));
         bytes.extend_from_slice(first);
-        let share = Rc::new(Share::default());
-        self.oldest.borrow_mut().push_back((Rc::downgrade(conn), Rc::clone(&share)));
-        let head = PartialHead { bytes, searched: 0, share, sums: Rc::clone(&self.sums) };
+        let held = Rc::new(HeldBytes::default());
+        self.oldest.borrow_mut().push_back((Rc::downgrade(conn), Rc::clone(&held)));
+        let head = PartialHead { bytes, searched: 0, held, sums: Rc::clone(&self.sums) };
         self.count(&head);
         head
     }
@@ -74,34 +74,34 @@ impl PartialHeads {
         head.set_held(head.bytes.capacity());
         let mut oldest = oldest.borrow_mut();
         while sums.held.get() - sums.ending.get() > MAX_BYTES
-            && let Some((conn, share)) = oldest.pop_front()
+            && let Some((conn, held)) = oldest.pop_front()
         {
             if let Some(conn) = conn.upgrade()
-                && is_held(&share)
+                && is_held(&held)
             {
                 conn.expire(Expiry::HeadsFull);
-                share.is_ending.set(true);
-                sums.ending.set(sums.ending.get() + share.held.get());
+                held.is_ending.set(true);
+                sums.ending.set(sums.ending.get() + held.held.get());
             }
         }
         // Those that ended by themselves are forgotten from time to time.
         if oldest.len() > 1_024 && oldest.len() > 2 * (sums.held.get() / FIRST) {
-            oldest.retain(|(_, share)| is_held(share));
+            oldest.retain(|(_, held)| is_held(held));
         }
     }
 }
 
 /// Whether the head is still there: the list is the other holder of its share.
-fn is_held(share: &Rc<Share>) -> bool {
-    Rc::strong_count(share) > 1
+fn is_held(held: &Rc<HeldBytes>) -> bool {
+    Rc::strong_count(held) > 1
 }
 
 impl PartialHead {
     fn set_held(&self, now: usize) {
-        let before = self.share.held.replace(now);
+        let before = self.held.held.replace(now);
         let moved = |sum: &Cell<usize>| sum.set(sum.get() - before + now);
         moved(&self.sums.held);
-        if self.share.is_ending.get() {
+        if self.held.is_ending.get() {
             moved(&self.sums.ending);
         }
     }

@@ -91,7 +91,7 @@ impl<S: AsyncRead> BudgetedReader<S> {
 
 impl<S> BudgetedReader<S> {
     /// Notes frames that went to the client and end a stream.
-    fn note_sent(&mut self, bytes: &[u8]) {
+    fn record_sent(&mut self, bytes: &[u8]) {
         let unopened = &self.unopened;
         self.sent.follow(bytes, |event| match event {
             Event::Headers(stream) => unopened.answered(stream, RefusedStream::Answered),
@@ -258,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BudgetedReader<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let sent = ready!(Pin::new(self.inner.get_mut()).poll_write(cx, bytes))?;
-        self.note_sent(&bytes[..sent]);
+        self.record_sent(&bytes[..sent]);
         Poll::Ready(Ok(sent))
     }
 
@@ -271,7 +271,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BudgetedReader<S> {
         let mut left = sent;
         for slice in slices {
             let count = slice.len().min(left);
-            self.note_sent(&slice[..count]);
+            self.record_sent(&slice[..count]);
             left -= count;
         }
         Poll::Ready(Ok(sent))

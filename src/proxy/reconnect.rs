@@ -4,7 +4,7 @@
 use super::reconnects::{Pass, Refusing, may_be_dialled};
 use super::worker_ctx::WorkerCtx;
 use crate::config::settings::{Protocol, Upstream};
-use crate::model::live::{Health, TargetLive};
+use crate::model::live::{Health, TargetState};
 use crate::model::report::Report;
 use crate::model::snapshot::{Group, Target};
 use crate::net::connect::{self, ConnectError};
@@ -30,7 +30,7 @@ const UNWANTED_AFTER: Duration = Duration::from_secs(10);
 
 /// How a target is dialled, apart from any request.
 #[derive(Debug)]
-struct Way {
+struct RedialConfig {
     address: SocketAddr,
     timeout: Duration,
     keep_alive: Duration,
@@ -41,29 +41,29 @@ struct Way {
 
 /// How a worker's connections to a target that speaks HTTP/2 are made, and what the control thread is
 /// told of them.
-pub(super) fn http2_way(
+pub(super) fn http2_dial_config(
     worker: &Rc<WorkerCtx>,
-    target: &Arc<TargetLive>,
+    target: &Arc<TargetState>,
     address: SocketAddr,
     timeout: Duration,
     keep_alive: Duration,
-) -> connections::Way {
-    let (own, live) = (Rc::clone(worker), Arc::clone(target));
-    let failed = Box::new(move || note_failed(&own, &live));
-    let (own, live) = (Rc::clone(worker), Arc::clone(target));
-    let connected = Box::new(move || note_connected(&own, &live));
+) -> connections::DialConfig {
+    let (own, state) = (Rc::clone(worker), Arc::clone(target));
+    let failed = Box::new(move || record_failed(&own, &state));
+    let (own, state) = (Rc::clone(worker), Arc::clone(target));
+    let connected = Box::new(move || record_connected(&own, &state));
     let tls = worker.pool.connector(target);
-    connections::Way { address, timeout, tls, keep_alive, failed, connected }
+    connections::DialConfig { address, timeout, tls, keep_alive, failed, connected }
 }
 
 /// Tells the control thread of a dial that failed through the target's fault.
-pub(super) fn note_failed(worker: &WorkerCtx, target: &Arc<TargetLive>) {
+pub(super) fn record_failed(worker: &WorkerCtx, target: &Arc<TargetState>) {
     worker.counters.failed_dials.add_one();
     worker.report(Report::ConnectFailed(Arc::clone(target)));
 }
 
 /// Tells the control thread of a dial that succeeded, where that is news.
-pub(super) fn note_connected(worker: &WorkerCtx, target: &Arc<TargetLive>) {
+pub(super) fn record_connected(worker: &WorkerCtx, target: &Arc<TargetState>) {
     if target.awaits_connect() {
         worker.report(Report::Connected(Arc::clone(target)));
     }
@@ -71,7 +71,7 @@ pub(super) fn note_connected(worker: &WorkerCtx, target: &Arc<TargetLive>) {
 
 /// How long a dial of traffic may take. A suspect target gets `reconnect`: where it is a black hole,
 /// a request that waited for `connect` would be the first to learn it.
-pub(super) fn dial_timeout(target: &TargetLive, upstream: &Upstream) -> Duration {
+pub(super) fn dial_timeout(target: &TargetState, upstream: &Upstream) -> Duration {
     let is_suspect = target.availability().health == Health::Suspect;
     match is_suspect && !upstream.reconnect.is_zero() {
         true => upstream.connect.min(upstream.reconnect),
@@ -81,12 +81,12 @@ pub(super) fn dial_timeout(target: &TargetLive, upstream: &Upstream) -> Duration
 
 /// Notes that a dial of a request's own to this target was refused, and begins to dial it again apart
 /// from any request.
-pub(super) fn note_refusal(worker: &Rc<WorkerCtx>, group: &Group, target: &Target) {
+pub(super) fn record_refusal(worker: &Rc<WorkerCtx>, group: &Group, target: &Target) {
     let (settings, upstream) = (&group.settings, &group.settings.upstream);
     let Some(address) = target.address.filter(|_| !upstream.reconnect.is_zero()) else { return };
-    let (live, now) = (&target.live, worker.now().monotonic);
-    let goes_on = may_be_dialled(live);
-    let way = Way {
+    let (state, now) = (&target.state, worker.now().monotonic);
+    let goes_on = may_be_dialled(state);
+    let config = RedialConfig {
         address,
         timeout: upstream.connect.min(upstream.reconnect),
         keep_alive: upstream.keep_alive,
@@ -97,32 +97,32 @@ pub(super) fn note_refusal(worker: &Rc<WorkerCtx>, group: &Group, target: &Targe
     let replaced;
     let mut targets = worker.reconnects.targets.borrow_mut();
     let begin = || Refusing {
-        target: Arc::downgrade(live),
+        target: Arc::downgrade(state),
         state: Reconnect::begin(now),
         waiting: VecDeque::new(),
         wanted: now,
         is_dialled: false,
     };
-    let refusing = targets.entry(live.slot).or_insert_with(begin);
-    if std::ptr::eq(refusing.target.as_ptr(), &**live) {
+    let refusing = targets.entry(state.slot).or_insert_with(begin);
+    if std::ptr::eq(refusing.target.as_ptr(), &**state) {
         replaced = None;
     } else {
         replaced = Some(std::mem::replace(refusing, begin()));
     }
-    refusing.state.note_refusal(now, goes_on);
+    refusing.state.record_refusal(now, goes_on);
     refusing.wanted = now;
     let begins = goes_on && !std::mem::replace(&mut refusing.is_dialled, goes_on);
     worker.reconnects.any.set(true);
     drop(targets);
     drop(replaced);
     if begins {
-        tokio::task::spawn_local(dial_again(Rc::clone(worker), Arc::downgrade(live), way));
+        tokio::task::spawn_local(dial_again(Rc::clone(worker), Arc::downgrade(state), config));
     }
 }
 
 /// Dials a target until it takes connections and all that waited for it have gone, or until nothing is
 /// to be gained from it any more.
-async fn dial_again(worker: Rc<WorkerCtx>, target: Weak<TargetLive>, way: Way) {
+async fn dial_again(worker: Rc<WorkerCtx>, target: Weak<TargetState>, config: RedialConfig) {
     loop {
         // Held over no pause: a target that is gone must not live on for it.
         let Some(known) = target.upgrade() else { return };
@@ -145,7 +145,7 @@ async fn dial_again(worker: Rc<WorkerCtx>, target: Weak<TargetLive>, way: Way) {
         });
         let Some(dials) = goes_on.flatten() else { return };
         if dials {
-            let connected = dial(&worker, &known, &way).await;
+            let connected = dial(&worker, &known, &config).await;
             worker.begin_turn();
             let now = worker.now().monotonic;
             worker.reconnects.of(&known, |refusing| match connected {
@@ -153,7 +153,7 @@ async fn dial_again(worker: Rc<WorkerCtx>, target: Weak<TargetLive>, way: Way) {
                 false => refusing.state.dial_refused(now),
             });
         }
-        let_go(&worker, &known);
+        release_waiting(&worker, &known);
         // Where none waits it is open now, and its next refusal begins anew.
         let ends = |refusing: &mut Refusing| {
             refusing.is_dialled = !refusing.state.is_open();
@@ -167,13 +167,13 @@ async fn dial_again(worker: Rc<WorkerCtx>, target: Weak<TargetLive>, way: Way) {
 
 /// One dial, as far as traffic's own go: through TLS and to HTTP/2's first words. True if the target
 /// takes connections. The control thread is told of either outcome.
-async fn dial(worker: &Rc<WorkerCtx>, target: &Arc<TargetLive>, way: &Way) -> bool {
-    let Way { address, timeout, keep_alive, .. } = *way;
-    if way.protocol.is_http2() {
+async fn dial(worker: &Rc<WorkerCtx>, target: &Arc<TargetState>, config: &RedialConfig) -> bool {
+    let RedialConfig { address, timeout, keep_alive, .. } = *config;
+    if config.protocol.is_http2() {
         let connections = worker.pool.http2(target);
-        let way = http2_way(worker, target, address, timeout, keep_alive);
+        let config = http2_dial_config(worker, target, address, timeout, keep_alive);
         // Its place is given back at once; the connection stays in the list.
-        let taken = connections.take(way, target, None, false).await;
+        let taken = connections.take(config, target, None, false).await;
         return match taken {
             Ok(_) => true,
             // All of its connections are in use, so there are some.
@@ -186,7 +186,7 @@ async fn dial(worker: &Rc<WorkerCtx>, target: &Arc<TargetLive>, way: &Way) -> bo
         Some(Err(_)) => return true,
     };
     let tls = worker.pool.connector(target);
-    let dialled = match way.send_proxy {
+    let dialled = match config.send_proxy {
         None => connect::connect(address, timeout, place, tls.as_ref(), None).await.map(Some),
         Some(version) => {
             let dialled = connect::reach(address, timeout, tls.as_ref(), version).await;
@@ -202,12 +202,12 @@ async fn dial(worker: &Rc<WorkerCtx>, target: &Arc<TargetLive>, way: &Way) -> bo
                 let until = now + keep_alive;
                 worker.pool.give_back(target, connection, None, ConnId::NONE, until, now);
             }
-            note_connected(worker, target);
+            record_connected(worker, target);
             true
         }
         Err(error) => {
             if error.is_the_targets() {
-                note_failed(worker, target);
+                record_failed(worker, target);
             }
             false
         }
@@ -219,7 +219,7 @@ async fn dial(worker: &Rc<WorkerCtx>, target: &Arc<TargetLive>, way: &Way) -> bo
 /// or the target has refused for so long that others do not.
 pub(super) async fn wait(
     worker: &Rc<WorkerCtx>,
-    target: &Arc<TargetLive>,
+    target: &Arc<TargetState>,
     reconnect: Duration,
     since: Instant,
     in_any_case: bool,
@@ -246,26 +246,26 @@ pub(super) async fn wait(
 }
 
 /// Lets those go whose turn it is.
-fn let_go(worker: &Rc<WorkerCtx>, target: &Arc<TargetLive>) {
+fn release_waiting(worker: &Rc<WorkerCtx>, target: &Arc<TargetState>) {
     let going = worker.reconnects.of(target, |refusing| {
         // A request that has left meanwhile takes no place in a batch.
         refusing.waiting.retain(|waiting| !waiting.is_closed());
-        let going = refusing.state.let_go(refusing.waiting.len());
+        let going = refusing.state.release_batch(refusing.waiting.len());
         refusing.waiting.drain(..going).collect::<Vec<_>>()
     });
     for waiting in going.into_iter().flatten() {
         let (worker, target) = (Rc::clone(worker), Arc::clone(target));
-        let pass = Pass::new(move |connected| note_outcome(&worker, &target, connected));
+        let pass = Pass::new(move |connected| record_outcome(&worker, &target, connected));
         // One that leaves at this moment tells so as its pass is dropped.
         drop(waiting.send(pass));
     }
 }
 
 /// Notes what came of a pass, and lets the next batch go where it was the last of its own.
-fn note_outcome(worker: &Rc<WorkerCtx>, target: &Arc<TargetLive>, connected: bool) {
+fn record_outcome(worker: &Rc<WorkerCtx>, target: &Arc<TargetState>, connected: bool) {
     let now = worker.now().monotonic;
     let outcome = |refusing: &mut Refusing| refusing.state.outcome(connected, now);
     if worker.reconnects.of(target, outcome).unwrap_or(false) {
-        let_go(worker, target);
+        release_waiting(worker, target);
     }
 }

@@ -1,6 +1,6 @@
 //! A worker's targets that refuse connections, and the requests that wait for them.
 
-use crate::model::live::{Drain, Health, TargetLive};
+use crate::model::live::{Drain, Health, TargetState};
 use crate::policy::reconnect::Reconnect;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -20,7 +20,7 @@ pub struct Reconnects {
 /// One of them.
 #[derive(Debug)]
 pub(super) struct Refusing {
-    pub(super) target: Weak<TargetLive>,
+    pub(super) target: Weak<TargetState>,
     pub(super) state: Reconnect,
     pub(super) waiting: VecDeque<oneshot::Sender<Pass>>,
     /// When a request last wanted it.
@@ -31,12 +31,12 @@ pub(super) struct Refusing {
 
 impl Reconnects {
     /// Whether a request without a [`Pass`] may dial this target.
-    pub(super) fn is_open(&self, target: &TargetLive) -> bool {
+    pub(super) fn is_open(&self, target: &TargetState) -> bool {
         !self.any.get() || self.of(target, |refusing| refusing.state.is_open()).unwrap_or(true)
     }
 
     /// Whether a dial of this worker's to it failed within the last second.
-    pub(super) fn refused_lately(&self, target: &TargetLive, now: Instant) -> bool {
+    pub(super) fn refused_lately(&self, target: &TargetState, now: Instant) -> bool {
         let lately = |refusing: &mut Refusing| refusing.state.refused_lately(now);
         self.any.get() && self.of(target, lately).unwrap_or(false)
     }
@@ -49,7 +49,7 @@ impl Reconnects {
     /// Asks about one of them.
     pub(super) fn of<R>(
         &self,
-        target: &TargetLive,
+        target: &TargetState,
         ask: impl FnOnce(&mut Refusing) -> R,
     ) -> Option<R> {
         let mut targets = self.targets.borrow_mut();
@@ -86,7 +86,7 @@ impl Reconnects {
 }
 
 /// Whether dials go on: not once a check has declared it unhealthy or its drain is over.
-pub(super) fn may_be_dialled(target: &TargetLive) -> bool {
+pub(super) fn may_be_dialled(target: &TargetState) -> bool {
     let availability = target.availability();
     availability.health != Health::Unhealthy && availability.drain != Drain::Over
 }
@@ -103,10 +103,10 @@ impl Pass {
 
     /// The dial was refused.
     pub(super) fn refused(mut self) {
-        self.tell(false);
+        self.report(false);
     }
 
-    fn tell(&mut self, connected: bool) {
+    fn report(&mut self, connected: bool) {
         if let Some(outcome) = self.0.take() {
             outcome(connected);
         }
@@ -115,7 +115,7 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.tell(true);
+        self.report(true);
     }
 }
 

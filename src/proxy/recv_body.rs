@@ -1,6 +1,6 @@
 //! A client's body as it comes, over either protocol.
 
-use super::client_io::{ClientIo, Fault};
+use super::client_io::{ClientBodyError, ClientIo};
 use super::stream_body::StreamBody;
 use bytes::Bytes;
 use http_body::Frame;
@@ -28,7 +28,7 @@ impl ClientBody {
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
         match self {
             Self::Http1(client) => client.poll_frame(cx),
             Self::Http2(body) => body.poll_frame(cx),

@@ -14,9 +14,9 @@ use crate::http1::name::Name;
 use crate::http1::request::Request;
 use crate::policy::affinity::cookie;
 use crate::policy::headers::forwarded::{self, Forwarding};
-use crate::policy::headers::head::{self, Authority, Refusal};
+use crate::policy::headers::head::{self, Authority, RejectReason};
+use crate::policy::headers::header_flags::HeaderFlags;
 use crate::policy::headers::hop_by_hop::{self, Hop};
-use crate::policy::headers::names::Names;
 use crate::policy::headers::trace_id;
 use http::{HeaderName, HeaderValue, Method, Uri, Version};
 use std::rc::Rc;
@@ -24,7 +24,7 @@ use std::rc::Rc;
 /// What was found out about a request before it goes to a target.
 pub(super) struct Asked<'a> {
     pub(super) authority: Authority<'a>,
-    pub(super) names: Names,
+    pub(super) flags: HeaderFlags,
     pub(super) identity: &'a ClientIdentity,
     pub(super) rewritten: Rewritten,
 }
@@ -94,21 +94,21 @@ fn prepare(
     listener: &settings::Listener,
     placement: &Placement,
 ) -> Result<Hop, Failure> {
-    let Asked { authority, names, identity, rewritten } = asked;
+    let Asked { authority, flags, identity, rewritten } = asked;
     let is_absolute = sent.authority().is_some();
     let fields = &mut sent.fields;
-    if names.transfer_encoding {
+    if flags.transfer_encoding {
         // It alone frames the body (RFC 9112 section 6.3).
         fields.remove(Name::ContentLength);
     }
-    let mut hop = hop_by_hop::strip_request(fields, *names).map_err(Failure::Head)?;
+    let mut hop = hop_by_hop::strip_request(fields, *flags).map_err(Failure::Head)?;
     // Over HTTP/2 only an extended CONNECT can say Upgrade, and it was made a GET.
     hop.websocket &= sent.version >= Version::HTTP_11 && sent.method == Method::GET;
     let forwarding = Forwarding {
-        introduction: exchange.info().introduction(listener.client_port),
+        forwarded_values: exchange.info().forwarded_values(listener.client_port),
         peer_is_trusted: identity.peer_is_trusted,
         mode: listener.x_forwarded_for,
-        names: *names,
+        flags: *flags,
     };
     forwarded::write(fields, forwarding).map_err(Failure::Head)?;
     if let Some(session) = exchange.info().session() {
@@ -116,7 +116,7 @@ fn prepare(
             fields.set_named(name.as_str(), value.as_bytes());
         }
     }
-    if names.content_length {
+    if flags.content_length {
         head::canonical_length(fields);
     }
     match &rewritten.host {
@@ -192,10 +192,10 @@ fn hide(fields: &mut Fields, names: &[Box<str>]) {
 /// nothing is said of the connection. TE stays, which is `trailers` if it is there. The library takes
 /// no target with bytes that its URIs do not have.
 fn http2_head(sent: &Request, target: &str, is_tls: bool) -> Result<http::Request<()>, Failure> {
-    let bad_host = || Failure::Head(Refusal::Host);
+    let bad_host = || Failure::Head(RejectReason::Host);
     let host = sent.fields.get(Name::Host).ok_or_else(bad_host)?;
     let path = http::uri::PathAndQuery::try_from(target)
-        .map_err(|_| Failure::Head(Refusal::TargetForm))?;
+        .map_err(|_| Failure::Head(RejectReason::TargetForm))?;
     let uri = Uri::builder()
         .scheme(if is_tls { "https" } else { "http" })
         .authority(host)

@@ -6,15 +6,17 @@ use super::client_identity::ClientIdentity;
 use super::deadline::Phase;
 use super::exchange::Exchange;
 use super::failure::Failure;
-use super::response_body::{Lease, ResponseBody};
+use super::response_body::{ResponseBody, UpstreamLease};
 use super::tunnel::{TargetEnd, Upgrade};
 use super::upload::UploadState;
 use super::upstream::attempt::{Outgoing, show};
 use super::upstream_response::UpstreamResponse;
+use crate::base::clock::Moment;
 use crate::decide::Placement;
-use crate::decide::renewal::{Renewal, Shown, group_renewal, renewal, settled, wrote};
+use crate::decide::cookie_update::{
+    CookieUpdate, Shown, cookie_update, group_cookie_update, settled, wrote,
+};
 use crate::decide::verdict::Verdict;
-use crate::ground::clock::Moment;
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 use crate::model::affinity::Cookie;
@@ -23,8 +25,8 @@ use crate::model::snapshot::{Action, Group, Target};
 use crate::policy::affinity::Lifetime;
 use crate::policy::affinity::app_cookie;
 use crate::policy::affinity::cookie::Ending;
+use crate::policy::headers::header_flags::{SAID_TO_CLIENTS, begins_with};
 use crate::policy::headers::hop_by_hop;
-use crate::policy::headers::names::{SAID_TO_CLIENTS, begins_with};
 use crate::policy::headers::response::Origin;
 use crate::policy::headers::shared_cache::{self, SharedCache};
 use http::{Method, StatusCode, Version};
@@ -100,7 +102,7 @@ pub(super) fn answer(
         hop_by_hop::write_websocket(fields);
     }
     outgoing.give_back(&exchange.worker);
-    let lease = Lease { side, group: placement.group, target, in_flight };
+    let lease = UpstreamLease { side, group: placement.group, target, in_flight };
     Ok(Answer { head, rest: Rest::Body(ResponseBody::Target(lease)), closes })
 }
 
@@ -146,9 +148,10 @@ fn write_cookies(
     if let (Some(choice), Some(Action::Forward(forward))) =
         (&log.group, log.rule.map(|rule| &snapshot.rules[rule].action))
         && let Some(sticky) = &forward.sticky
-        && let Some(renewal) = group_renewal(choice, forward, &snapshot, seconds, fresh_seed, shown)
+        && let Some(update) =
+            group_cookie_update(choice, forward, &snapshot, seconds, fresh_seed, shown)
     {
-        write_cookie(exchange, headers, &sticky.cookie, &renewal, answered.identity, seconds);
+        write_cookie(exchange, headers, &sticky.cookie, &update, answered.identity, seconds);
         written = true;
     }
     if let Some(ahead) = ahead {
@@ -156,27 +159,27 @@ fn write_cookies(
         exchange.worker.counters.clock_ahead_by.set(u64::from(ahead));
     }
     let mut written_pin = None;
-    let second_of_pin = group.targets[target].live.second_of_pin(seconds);
+    let second_of_pin = group.targets[target].state.second_of_pin(seconds);
     if let Some(cookie) = group.cookie()
-        && let Some(renewal) =
-            renewal(placement, target, &snapshot, second_of_pin, fresh_seed, shown)
+        && let Some(update) =
+            cookie_update(placement, target, &snapshot, second_of_pin, fresh_seed, shown)
     {
-        write_cookie(exchange, headers, cookie, &renewal, answered.identity, seconds);
-        exchange.log_mut().set_cookie = Some(renewal.what);
+        write_cookie(exchange, headers, cookie, &update, answered.identity, seconds);
+        exchange.log_mut().set_cookie = Some(update.what);
         written = true;
         if placement.verdict == Verdict::Spilled
             && let Some(home) = placement.pinned
         {
-            group.targets[home].live.note_pin_lost(seconds);
-            let seed = renewal.contents.seed();
-            group.targets[target].live.note_spill(seed, answered.now.monotonic);
+            group.targets[home].state.record_pin_lost(seconds);
+            let seed = update.contents.seed();
+            group.targets[target].state.record_spill(seed, answered.now.monotonic);
         }
-        written_pin = Some(renewal);
+        written_pin = Some(update);
     }
-    if let Some(sessions) = group.targets[target].live.sessions()
+    if let Some(sessions) = group.targets[target].state.session_sketch()
         && let Some(seed) = settled(placement, written_pin.as_ref())
     {
-        sessions.note(seed);
+        sessions.record(seed);
     }
     let stickiness = group.settings.stickiness.as_ref();
     let may_be_kept =
@@ -199,7 +202,7 @@ fn shown(
     let Some(cookie) = group.cookie() else { return Shown::default() };
     let seconds = answered.now.unix_seconds();
     let lines = || headers.all(Name::SetCookie);
-    let app_cookie = cookie.accompanies.as_ref();
+    let app_cookie = cookie.app_cookie.as_ref();
     match placement.verdict {
         Verdict::Hit => {
             let wavers = wavers(&group.targets[target], group, exchange.log().began, answered.now);
@@ -227,15 +230,15 @@ fn shown(
 /// A request holds one of the places under `max_in_flight_per_target` itself. Where there is but one,
 /// that it is taken says nothing of other requests.
 fn wavers(target: &Target, group: &Group, began: Moment, now: Moment) -> bool {
-    let availability = target.live.availability();
-    let is_unhealthy = availability.health == Health::Unhealthy && !group.live.fails_open();
+    let availability = target.state.availability();
+    let is_unhealthy = availability.health == Health::Unhealthy && !group.state.fails_open();
     let cap = group.settings.max_in_flight_per_target;
-    let is_full =
-        cap.is_some_and(|cap| target.live.has_line() || cap > 1 && target.live.in_flight() >= cap);
+    let is_full = cap
+        .is_some_and(|cap| target.state.has_queue() || cap > 1 && target.state.in_flight() >= cap);
     availability.health == Health::Suspect
         || is_unhealthy
         || is_full
-        || (began.unix_seconds()..=now.unix_seconds()).contains(&target.live.lost_pin_at())
+        || (began.unix_seconds()..=now.unix_seconds()).contains(&target.state.lost_pin_at())
 }
 
 /// Adds one cookie, and its twin where due.
@@ -243,18 +246,18 @@ fn write_cookie(
     exchange: &Exchange,
     headers: &mut Fields,
     cookie: &Cookie,
-    renewal: &Renewal,
+    update: &CookieUpdate,
     identity: &ClientIdentity,
     now: u64,
 ) {
     let (keyring, tokens) = (&exchange.snapshot.keyring, &exchange.worker.tokens);
     let last = &exchange.info().last_token;
-    let sealed = tokens.seal(keyring, last, cookie.kind, &renewal.contents);
+    let sealed = tokens.seal(keyring, last, cookie.kind, &update.contents);
     let token = sealed.as_bytes();
     let twin = cookie.twin.is_some() && cookie.settings.cors_twin.due(identity.came_over_tls);
-    exchange.worker.with_date(renewal.expires, |date| {
+    exchange.worker.with_date(update.expires, |date| {
         let dated = cookie.lifetime != Lifetime::Session;
-        let max_age = renewal.expires.saturating_sub(now);
+        let max_age = update.expires.saturating_sub(now);
         let ending = dated.then_some(Ending { date, max_age });
         headers.append_with(Name::SetCookie, |line| cookie.template.write(line, token, ending));
         if twin {
@@ -269,25 +272,25 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::model::live::Availability;
-    use crate::model::roster::Roster;
     use crate::model::snapshot::{Resolutions, Snapshot};
+    use crate::model::target_registry::TargetRegistry;
     use crate::policy::affinity::keys::{Key, Keyring};
     use std::sync::Arc;
     use std::time::Duration;
 
     #[test]
     fn a_target_that_clients_may_be_leaving_is_told_from_one_that_is_only_busy() {
-        let picture = |cap: u32| {
+        let build_snapshot = |cap: u32| {
             let text = format!(
                 "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
                  targets = [\"127.0.0.1:1\"]\nmax_in_flight_per_target = {cap}\n"
             );
             let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
             let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
-            let (names, mut roster) = (Resolutions::new(), Roster::default());
-            let snapshot = Snapshot::build(&config, keyring, &names, &mut roster).unwrap();
-            let live = &snapshot.groups[0].targets[0].live;
-            live.set_availability(Availability {
+            let (names, mut registry) = (Resolutions::new(), TargetRegistry::default());
+            let snapshot = Snapshot::build(&config, keyring, &names, &mut registry).unwrap();
+            let state = &snapshot.groups[0].targets[0].state;
+            state.set_availability(Availability {
                 health: Health::Healthy,
                 ..Availability::UNKNOWN
             });
@@ -302,27 +305,27 @@ mod tests {
         for (cap, in_flight, expected) in
             [(0, 9, false), (1, 1, false), (2, 1, false), (2, 2, true), (3, 2, false), (3, 3, true)]
         {
-            let snapshot = picture(cap);
-            let live = &snapshot.groups[0].targets[0].live;
-            let places: Vec<_> = (0..in_flight).map(|_| live.enter(u32::MAX)).collect();
+            let snapshot = build_snapshot(cap);
+            let state = &snapshot.groups[0].targets[0].state;
+            let places: Vec<_> = (0..in_flight).map(|_| state.enter(u32::MAX)).collect();
             assert_eq!(wavers(&snapshot), expected, "{in_flight} of {cap}");
             drop(places);
         }
-        let snapshot = picture(1);
-        let (group, live) = (&snapshot.groups[0], &snapshot.groups[0].targets[0].live);
-        let healthy = live.availability();
-        live.set_availability(Availability { health: Health::Suspect, ..healthy });
+        let snapshot = build_snapshot(1);
+        let (group, state) = (&snapshot.groups[0], &snapshot.groups[0].targets[0].state);
+        let healthy = state.availability();
+        state.set_availability(Availability { health: Health::Suspect, ..healthy });
         assert!(wavers(&snapshot), "suspect");
-        live.set_availability(Availability { health: Health::Unhealthy, ..healthy });
+        state.set_availability(Availability { health: Health::Unhealthy, ..healthy });
         assert!(wavers(&snapshot), "unhealthy");
-        group.live.set_fails_open(true);
+        group.state.set_fails_open(true);
         assert!(!wavers(&snapshot), "health is not looked at, and pins must not grow old for it");
-        live.set_availability(healthy);
+        state.set_availability(healthy);
         let began = began.unix_seconds();
         for (lost_at, expected) in
             [(began - 1, false), (began, true), (began + 5, true), (began + 6, false)]
         {
-            live.note_pin_lost(lost_at);
+            state.record_pin_lost(lost_at);
             assert_eq!(wavers(&snapshot), expected, "a pin went {lost_at}, it began {began}");
         }
     }

@@ -3,8 +3,8 @@
 use super::exchange::Exchange;
 use super::upload::without_forbidden_trailers;
 use super::upstream_response::UpstreamResponse;
-use crate::model::places::InFlight;
-use crate::net::http1::BrokenOff;
+use crate::model::in_flight::InFlight;
+use crate::net::http1::BodyError;
 use crate::observe::counters::Counters;
 use bytes::Bytes;
 use http_body::Frame;
@@ -16,12 +16,12 @@ pub enum ResponseBody {
     /// A page of the balancer's.
     Own(Bytes),
     /// A target's body, passed on.
-    Target(Lease),
+    Target(UpstreamLease),
 }
 
 /// A target's side while its answer is passed on, and what is given back after it.
 #[derive(Debug)]
-pub struct Lease {
+pub struct UpstreamLease {
     /// The connection or the stream.
     pub side: UpstreamResponse,
     /// Index of the target's group.
@@ -38,7 +38,7 @@ impl ResponseBody {
         &mut self,
         cx: &mut Context<'_>,
         counters: &Counters,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::Own(bytes) => {
                 let all = std::mem::take(bytes);
@@ -106,7 +106,7 @@ impl ResponseBody {
     /// Gives the target's connection back, all of the answer having been taken.
     pub fn give_back(self, exchange: &Exchange) {
         // A stream ends by itself.
-        let Self::Target(Lease {
+        let Self::Target(UpstreamLease {
             side: UpstreamResponse::Http1(mut connection),
             group,
             target,
@@ -115,12 +115,12 @@ impl ResponseBody {
         else {
             return;
         };
-        if connection.rest() && !exchange.closes_both && !exchange.closes_target {
+        if connection.become_idle() && !exchange.closes_both && !exchange.closes_target {
             let group = &exchange.snapshot.groups[group];
             let worker = &exchange.worker;
             let now = worker.now().monotonic;
             let until = now + group.settings.upstream.keep_alive;
-            let target = &group.targets[target].live;
+            let target = &group.targets[target].state;
             let (owner, id) = (exchange.info().owner(), exchange.info().id);
             worker.pool.give_back(target, connection, owner, id, until, now);
         }

@@ -7,7 +7,7 @@ use super::local_response::{self, Page};
 use crate::decide;
 use crate::http1::request::Request;
 use crate::policy::headers::head::Authority;
-use crate::policy::routing::redirect::{Fault, Original, Redirect};
+use crate::policy::routing::redirect::{Original, Redirect, RedirectError};
 use crate::policy::routing::rewrite::{Failed, Rewrite};
 use std::net::IpAddr;
 
@@ -34,7 +34,7 @@ pub(super) fn redirect(
     };
     let url = redirect.location(&original).map_err(Failure::Redirect)?;
     if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Failure::Redirect(Fault::Host));
+        return Err(Failure::Redirect(RedirectError::Host));
     }
     let (head, status) = (exchange.worker.take_response(), redirect.status(request.method));
     let page = local_response::redirect(head, status, &url);

@@ -2,7 +2,7 @@
 
 use crate::config::settings::Limits;
 use crate::net::stream::IoCounters;
-use crate::proxy::client_io::Fault;
+use crate::proxy::client_io::ClientBodyError;
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -81,7 +81,7 @@ impl StreamBody {
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
         self.state.is_read.set(true);
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
         match ready!(poll_data(stream, cx)) {
@@ -93,7 +93,9 @@ impl StreamBody {
             None => {
                 let trailers = ready!(stream.poll_trailers(cx)).map_err(|error| fault(&error));
                 let fitting = trailers.and_then(|trailers| match trailers {
-                    Some(trailers) if self.are_too_large(&trailers) => Err(Fault::Malformed),
+                    Some(trailers) if self.are_too_large(&trailers) => {
+                        Err(ClientBodyError::Malformed)
+                    }
                     trailers => Ok(trailers),
                 });
                 Poll::Ready(fitting.transpose().map(|trailers| trailers.map(Frame::trailers)))
@@ -125,7 +127,7 @@ impl Drop for StreamBody {
 pub(super) fn poll_data(
     stream: &mut RecvStream,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<Bytes, Fault>>> {
+) -> Poll<Option<Result<Bytes, ClientBodyError>>> {
     loop {
         match ready!(stream.poll_data(cx)) {
             None => return Poll::Ready(None),
@@ -143,8 +145,8 @@ pub(super) fn poll_data(
 
 /// The fault behind an error of a stream. The library ends a stream itself for bytes the client
 /// sent: a length that is not the one announced (RFC 9113 section 8.1.1), bytes beyond the window.
-fn fault(error: &h2::Error) -> Fault {
-    if error.is_library() { Fault::Malformed } else { Fault::Gone }
+fn fault(error: &h2::Error) -> ClientBodyError {
+    if error.is_library() { ClientBodyError::Malformed } else { ClientBodyError::Gone }
 }
 
 /// Puts a small frame together with those that have come after it. Each piece costs a call on

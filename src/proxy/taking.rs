@@ -59,14 +59,14 @@ impl Taking {
     }
 
     /// Notes how much it has taken, and whether it takes no more by now.
-    pub(super) fn note(&self, taken: u64, is_blocked: bool) {
+    pub(super) fn record(&self, taken: u64, is_blocked: bool) {
         self.sent.set((taken, is_blocked));
     }
 
     /// Looks at it on a tick. What it took since the last one counts as taken now.
-    pub(super) fn look(&self, now: Instant) -> Look {
+    pub(super) fn check(&self, now: Instant) -> Look {
         let (taken, is_blocked) = self.sent.get();
-        self.note_wait(now, is_blocked);
+        self.record_wait(now, is_blocked);
         let before = self.before.replace(taken);
         if !is_blocked {
             return Look::Takes { resumed: self.blocked_since.take().is_some() };
@@ -86,7 +86,7 @@ impl Taking {
         target > client
     }
 
-    fn note_wait(&self, now: Instant, is_blocked: bool) {
+    fn record_wait(&self, now: Instant, is_blocked: bool) {
         let Some(looked) = self.looked.replace(Some(now)) else { return };
         let passed = now.saturating_duration_since(looked);
         let (target, client) = self.waited.get();

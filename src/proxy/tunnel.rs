@@ -5,7 +5,7 @@ use super::deadline::{Phase, race};
 use super::exchange::Exchange;
 use super::follow::{self, Followed};
 use super::upload::RequestBody;
-use crate::model::places::InFlight;
+use crate::model::in_flight::InFlight;
 use crate::net::http1::Connection;
 use crate::policy::headers::http2::WebSocketKey;
 use std::io::ErrorKind;

@@ -1,6 +1,6 @@
 //! A client's body on its way to a target: counted, held to its limit, and given up where it breaks.
 
-use super::client_io::Fault;
+use super::client_io::ClientBodyError;
 use super::deadline::Deadline;
 use super::failure::Failure;
 use super::recv_body::ClientBody;
@@ -19,15 +19,15 @@ use std::task::{Context, Poll};
 
 /// A body that broke off. The reason stands with the exchange.
 #[derive(Clone, Copy, Debug)]
-pub struct Broken;
+pub struct UploadError;
 
-impl fmt::Display for Broken {
+impl fmt::Display for UploadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the body broke off")
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for UploadError {}
 
 /// The client's body on its way to a target. It can be taken back as long as no frame of it was
 /// read.
@@ -127,7 +127,7 @@ impl Upload {
         self.deadline.request_is_read();
     }
 
-    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let body = &mut *self.incoming.borrow_mut();
         let frame = match std::task::ready!(body.poll_frame(cx)) {
             None => {
@@ -136,10 +136,10 @@ impl Upload {
             }
             Some(Err(fault)) => {
                 self.state.set(match fault {
-                    Fault::Malformed => UploadState::Malformed,
-                    Fault::Gone => UploadState::Abandoned,
+                    ClientBodyError::Malformed => UploadState::Malformed,
+                    ClientBodyError::Gone => UploadState::Abandoned,
                 });
-                return Poll::Ready(Some(Err(Broken)));
+                return Poll::Ready(Some(Err(UploadError)));
             }
             Some(Ok(frame)) => frame,
         };
@@ -148,7 +148,7 @@ impl Upload {
         self.passed.set(passed);
         if self.limit.is_some_and(|limit| passed > limit) {
             self.state.set(UploadState::TooLarge);
-            return Poll::Ready(Some(Err(Broken)));
+            return Poll::Ready(Some(Err(UploadError)));
         }
         if body.is_end_stream() {
             self.finish();
@@ -163,12 +163,12 @@ impl Upload {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = UploadError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         self.0.poll_frame(cx)
     }
 

@@ -2,7 +2,7 @@
 
 use super::upload::RequestBody;
 use super::upstream::kept_body::KeptBody;
-use crate::net::http1::{BrokenOff, Connection};
+use crate::net::http1::{BodyError, Connection};
 use crate::net::http2::stream::Stream;
 use bytes::Bytes;
 use http_body::Frame;
@@ -38,7 +38,7 @@ impl UpstreamResponse {
     pub fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::Http1(connection) => connection.poll_frame(cx),
             Self::Http2(stream) => stream.poll_frame(cx),

@@ -1,17 +1,17 @@
 //! What a worker owns and its exchanges share: everything here lives on one core and no other thread
 //! touches it, so there are cells where there would be locks.
 
-use super::linger::{Lingering, Places};
+use super::linger::{LingerPermits, Lingering};
 use super::partial_heads::PartialHeads;
 use super::reconnects::Reconnects;
 use super::token_cache::TokenCache;
 use super::upload::RequestBody;
+use crate::base::clock::Moment;
+use crate::base::random::Random;
 use crate::config::settings::AccessFormat;
-use crate::ground::clock::Moment;
-use crate::ground::random::Random;
 use crate::http1::request::Request;
 use crate::http1::response::Response;
-use crate::model::published::{Picture, Reader};
+use crate::model::published::{Reader, SnapshotRef};
 use crate::model::report::Report;
 use crate::net::pool::Pool;
 use crate::observe::access_log::AccessBuffer;
@@ -48,10 +48,10 @@ pub struct WorkerCtx {
     pub keeps_referer: bool,
     /// Heads of which a part has come.
     pub partial_heads: PartialHeads,
-    lingering: Places,
+    lingering: LingerPermits,
     turn: Cell<Moment>,
     clock: Cell<Moment>,
-    snapshots: RefCell<(Reader, Option<Picture>)>,
+    snapshots: RefCell<(Reader, Option<SnapshotRef>)>,
     random: RefCell<Random>,
     access: RefCell<AccessBuffer>,
     budget: RefCell<RetryBudget>,
@@ -90,7 +90,7 @@ impl WorkerCtx {
             writes_log: access.format().is_some(),
             keeps_referer: access.format() == Some(AccessFormat::Combined),
             partial_heads: PartialHeads::default(),
-            lingering: Places::default(),
+            lingering: LingerPermits::default(),
             turn: Cell::new(now),
             clock: Cell::new(now),
             snapshots: RefCell::new((snapshots, None)),
@@ -110,7 +110,7 @@ impl WorkerCtx {
     }
 
     /// The picture an exchange begins with.
-    pub fn snapshot(&self) -> Picture {
+    pub fn snapshot(&self) -> SnapshotRef {
         let (reader, last) = &mut *self.snapshots.borrow_mut();
         reader.current(last)
     }
@@ -153,8 +153,8 @@ impl WorkerCtx {
     }
 
     /// Notes a request for the retry budget.
-    pub fn note_request(&self, now: u64) {
-        self.budget.borrow_mut().note_request(now);
+    pub fn record_request(&self, now: u64) {
+        self.budget.borrow_mut().record_request(now);
     }
 
     /// Whether a request may be sent again.

@@ -20,7 +20,7 @@ const QUIET: usize = 5;
 const PAUSE: usize = 2;
 
 /// A case that takes longer is a defect of the test.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_TIME: Duration = Duration::from_secs(60);
 
 /// Sockets of one lane.
 pub struct Lane {
@@ -52,7 +52,7 @@ impl Lane {
         target.set_nonblocking(true).unwrap();
         let fence = TcpStream::connect(fence).unwrap();
         fence.set_nodelay(true).unwrap();
-        fence.set_read_timeout(Some(LONGEST)).unwrap();
+        fence.set_read_timeout(Some(MAX_TIME)).unwrap();
         Self { address, target, fence }
     }
 
@@ -119,7 +119,7 @@ impl Run<'_> {
         while quiet < fences {
             while self.pump() {
                 quiet = 0;
-                assert!(self.begun.elapsed() < LONGEST, "{} never comes to rest", self.name);
+                assert!(self.begun.elapsed() < MAX_TIME, "{} never comes to rest", self.name);
             }
             self.lane.pass_fence();
             quiet += 1;

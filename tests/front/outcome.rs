@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 const SHOWN: usize = 80;
 
 /// More fields are recorded as their number and a hash.
-const MOST_FIELDS: usize = 40;
+const MAX_FIELDS: usize = 40;
 
 /// The state of the client's connection at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -326,7 +326,7 @@ fn fields_text(fields: &[(String, Vec<u8>)], port: u16) -> String {
             lines.insert(0, word.to_owned());
         }
     }
-    if lines.len() > MOST_FIELDS {
+    if lines.len() > MAX_FIELDS {
         let all = lines.join("\n");
         return format!(
             "{} | ... {} fields, {}",

@@ -1,6 +1,6 @@
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
-use stayput::model::live::{Health, TargetLive};
+use stayput::model::live::{Health, TargetState};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +22,8 @@ fn text(origins: &[&Origin], group: &str) -> String {
     )
 }
 
-fn live(world: &World, target: usize) -> Arc<TargetLive> {
-    Arc::clone(&world.server().published().current().groups[0].targets[target].live)
+fn live(world: &World, target: usize) -> Arc<TargetState> {
+    Arc::clone(&world.server().published().current().groups[0].targets[target].state)
 }
 
 /// Whom so many newcomers get, one after the other.
@@ -138,7 +138,7 @@ fn mitigating(origins: &[&Origin]) -> World {
 }
 
 fn parts(world: &World, target: usize) -> u16 {
-    live(world, target).share().parts()
+    live(world, target).weight_fraction().parts()
 }
 
 #[test]
@@ -203,11 +203,13 @@ fn a_target_that_comes_back_begins_slowly() {
     });
     b.set_healthy(true);
     let parts = until("it is back, and begins slowly", || {
-        let (target, parts) = (live(&world, 1), live(&world, 1).share().parts());
+        let (target, parts) = (live(&world, 1), live(&world, 1).weight_fraction().parts());
         (target.availability().health == Health::Healthy && parts < 1_024).then_some(parts)
     });
-    until("its share grows", || (live(&world, 1).share().parts() > parts).then_some(()));
-    until("it has its share", || (live(&world, 1).share().parts() == 1_024).then_some(()));
+    until("its share grows", || (live(&world, 1).weight_fraction().parts() > parts).then_some(()));
+    until("it has its share", || {
+        (live(&world, 1).weight_fraction().parts() == 1_024).then_some(())
+    });
     let met = newcomers(&world, 10);
     assert_eq!((met["a"], met["b"]), (5, 5));
 }
@@ -229,9 +231,9 @@ fn sessions_even_out_after_a_target_joins() {
         visitor.get("/");
     }
     assert!(met["a"].abs_diff(met["b"]) <= 2, "{met:?}");
-    let sessions = |at: usize| live(&world, at).sessions().unwrap().count();
+    let sessions = |at: usize| live(&world, at).session_sketch().unwrap().count();
     // More than there are, until they are counted anew.
-    (0..9).for_each(|_| live(&world, 0).sessions().unwrap().expect_one());
+    (0..9).for_each(|_| live(&world, 0).session_sketch().unwrap().expect_one());
     until("they are counted", || {
         (u64::from(sessions(0) + sessions(1)).abs_diff(20) <= 1).then_some(())
     });

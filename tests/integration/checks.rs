@@ -25,7 +25,7 @@ fn world(groups: &[(String, String, String)]) -> World {
 fn health(world: &World) -> Vec<Health> {
     let snapshot = world.server().published().current();
     let groups = snapshot.groups.iter();
-    groups.map(|group| group.targets[0].live.availability().health).collect()
+    groups.map(|group| group.targets[0].state.availability().health).collect()
 }
 
 #[track_caller]

@@ -27,7 +27,7 @@ fn a_group_without_a_healthy_target_fails_open_or_answers_503_as_it_is_told() {
         let answer = until("the target is known to be down", || {
             let answer = Visitor::of(world.address()).get("/");
             let health = world.server().published().current().groups[0].targets[0]
-                .live
+                .state
                 .availability()
                 .health;
             (health == stayput::model::live::Health::Unhealthy && answer.status == status)
@@ -114,7 +114,7 @@ fn a_check_for_a_word_and_a_tcp_check_pass_and_fail() {
         let world = World::new(&[&origin], "", &format!("health = {{ {FAST}, {health} }}"));
         until(health, || {
             let health = world.server().published().current().groups[0].targets[0]
-                .live
+                .state
                 .availability()
                 .health;
             (health == expected).then_some(())
@@ -166,7 +166,7 @@ fn a_word_is_looked_for_in_the_first_64_kib_of_however_large_a_page() {
         ));
         until("the check has its result", || {
             let snapshot = world.server().published().current();
-            let health = snapshot.groups[0].targets[0].live.availability().health;
+            let health = snapshot.groups[0].targets[0].state.availability().health;
             (health != Health::Initial).then(|| assert_eq!(health, expected, "{before}"))
         });
     }
@@ -215,7 +215,7 @@ fn requests_that_targets_hang_up_on_take_no_target_out() {
         assert_eq!((&answer.body, answer.field("x-stayput-verdict")), (home, Some("hit")));
     }
     for target in &world.server().published().current().groups[0].targets {
-        let health = target.live.availability().health;
+        let health = target.state.availability().health;
         assert_eq!(health, stayput::model::live::Health::Healthy);
     }
 }

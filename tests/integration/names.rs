@@ -189,10 +189,10 @@ fn at(origin: &Origin, world: &World, seed: u64) -> Visitor {
 
 /// What the published picture says of the address of this origin, if it holds it.
 fn state(origin: &Origin, world: &World) -> Option<(Health, Drain)> {
-    let picture = world.server().published().current();
-    let mut targets = picture.groups[0].targets.iter();
+    let snapshot = world.server().published().current();
+    let mut targets = snapshot.groups[0].targets.iter();
     let found = targets.find(|target| target.address == Some(origin.address()))?;
-    let availability = found.live.availability();
+    let availability = found.state.availability();
     Some((availability.health, availability.drain))
 }
 
@@ -317,8 +317,8 @@ fn without_a_hold_an_address_that_is_not_listed_drains_at_once() {
 /// there: a pin of that second counts as older.
 fn await_address(origin: &Origin, world: &World) {
     until("another address", || {
-        let picture = world.server().published().current();
-        let target = &picture.groups[0].targets[0];
+        let snapshot = world.server().published().current();
+        let target = &snapshot.groups[0].targets[0];
         let since = target.address_since.filter(|_| target.address == Some(origin.address()))?;
         (now() >= since).then_some(())
     });

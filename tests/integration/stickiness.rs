@@ -2,9 +2,9 @@ use crate::support::origin::Then;
 use crate::support::token::{now, opened};
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
-use stayput::ground::secret::Secret;
-use stayput::model::roster::Roster;
+use stayput::base::secret::Secret;
 use stayput::model::snapshot::{Resolutions, Snapshot};
+use stayput::model::target_registry::TargetRegistry;
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::Kind;
 use std::io::Write;
@@ -121,7 +121,7 @@ fn a_target_that_refuses_one_connection_keeps_its_client_for_the_next() {
 fn mint(world: &World, target: &str) -> String {
     use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
     let (group, id) = target.split_once('/').unwrap();
-    let now = stayput::ground::clock::Moment::now().unix_seconds();
+    let now = stayput::base::clock::Moment::now().unix_seconds();
     let pin = Pin {
         group: GroupKey::of(group),
         target: TargetKey::of(group, id),
@@ -514,10 +514,10 @@ fn publish_with(world: &World, text: &str, key: Key) {
     let before = published.current();
     let config = stayput::config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
     let keyring = Arc::new(Keyring::new(&[key]).unwrap());
-    let (names, mut roster) = (Resolutions::new(), Roster::default());
-    let snapshot = Snapshot::build(&config, keyring, &names, &mut roster).unwrap();
+    let (names, mut registry) = (Resolutions::new(), TargetRegistry::default());
+    let snapshot = Snapshot::build(&config, keyring, &names, &mut registry).unwrap();
     for (new, old) in snapshot.groups[0].targets.iter().zip(&before.groups[0].targets) {
-        new.live.set_availability(old.live.availability());
+        new.state.set_availability(old.state.availability());
     }
     published.publish(Arc::new(snapshot));
 }

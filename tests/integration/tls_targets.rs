@@ -212,13 +212,14 @@ fn bodies_chunks_and_trailers_cross_tls_both_ways_unchanged() {
 #[test]
 fn an_answer_that_ends_with_its_connection_is_whole_only_with_the_alert_that_says_so() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        for says_goodbye in [true, false] {
-            let target = SecureOrigin::ending("HTTP/1.1 200 OK\r\n\r\nhalf", version, says_goodbye);
+        for sends_close_notify in [true, false] {
+            let target =
+                SecureOrigin::ending("HTTP/1.1 200 OK\r\n\r\nhalf", version, sends_close_notify);
             let group = "tls = { verify = false }\nhealth = { protocol = \"tcp\" }";
             let world = world(&[&target.address().to_string()], group);
             let answer = Visitor::of(world.address()).get("/");
             // How much of a broken one still gets through is a matter of time.
-            assert_eq!(answer.whole, says_goodbye);
+            assert_eq!(answer.whole, sends_close_notify);
             assert!(answer.body == "half" || !answer.whole, "{}", answer.body);
         }
     }

@@ -36,7 +36,7 @@ fn world(address: SocketAddr) -> World {
 }
 
 fn in_flight(world: &World) -> u32 {
-    world.server().published().current().groups[0].targets[0].live.in_flight()
+    world.server().published().current().groups[0].targets[0].state.in_flight()
 }
 
 /// The head of a request, and not a byte more; empty where a check has only connected.

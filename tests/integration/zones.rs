@@ -85,7 +85,7 @@ fn either_the_count_or_the_percentage_breached_is_enough() {
 
 /// A client that was placed on a target while every zone was used.
 fn pinned_to(id: &str, world: &World) -> Visitor {
-    let issued_at = stayput::ground::clock::Moment::now().unix_seconds().try_into().unwrap();
+    let issued_at = stayput::base::clock::Moment::now().unix_seconds().try_into().unwrap();
     let (group, target) = (GroupKey::of("app"), TargetKey::of("app", id));
     let contents = Contents::new(Seed(1), Pin { group, target, issued_at });
     let sealed = world.server().published().current().keyring.seal(Kind::Lb, &contents);

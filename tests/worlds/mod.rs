@@ -10,12 +10,12 @@ use stayput::decide::{Draw, Live, Request};
 use stayput::http1::fields::Fields;
 use stayput::model::forward::Forward;
 use stayput::model::live::{Availability, Drain, Health};
-use stayput::model::roster::Roster;
 use stayput::model::snapshot::{Group, Resolutions, Snapshot, Target};
+use stayput::model::target_registry::TargetRegistry;
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::TargetKey;
-use stayput::policy::balance::round::Turn as RuleTurn;
-use stayput::policy::balance::share::Share;
+use stayput::policy::balance::round::Sequence;
+use stayput::policy::balance::weight_fraction::WeightFraction;
 use stayput::policy::health::progress;
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -180,8 +180,8 @@ impl World {
         let text = self.text(order);
         let loaded = config::parse(&text, "world", Path::new(""));
         let config = loaded.unwrap_or_else(|problems| panic!("{problems}\n{text}")).config;
-        let (resolutions, mut roster) = (Resolutions::new(), Roster::default());
-        Snapshot::build(&config, keyring(1, 7), &resolutions, &mut roster).unwrap()
+        let (resolutions, mut registry) = (Resolutions::new(), TargetRegistry::default());
+        Snapshot::build(&config, keyring(1, 7), &resolutions, &mut registry).unwrap()
     }
 
     pub(crate) fn live(&self) -> Described {
@@ -328,8 +328,8 @@ impl Live for Described {
         (target.key.0 % 7) as u32
     }
 
-    fn share(&self, target: &Target) -> Share {
-        Share::of_parts((target.key.0 % 1_500) as u16)
+    fn weight_fraction(&self, target: &Target) -> WeightFraction {
+        WeightFraction::of_parts((target.key.0 % 1_500) as u16)
     }
 
     fn fails_open(&self, group: &Group) -> bool {
@@ -360,15 +360,15 @@ pub(crate) fn asked<'r>(path: &'r str, headers: &'r Fields) -> Request<'r> {
 }
 
 /// The turn of one newcomer, and its random number.
-pub(crate) struct Turn(pub(crate) u64);
+pub(crate) struct FixedDraw(pub(crate) u64);
 
-impl Draw for Turn {
-    fn turn(&mut self, _group: &Group) -> u64 {
+impl Draw for FixedDraw {
+    fn sequence(&mut self, _group: &Group) -> u64 {
         self.0
     }
 
-    fn rule_turn(&mut self, _forward: &Forward) -> RuleTurn {
-        RuleTurn { number: self.0, key: 7 }
+    fn rule_sequence(&mut self, _forward: &Forward) -> Sequence {
+        Sequence { number: self.0, key: 7 }
     }
 
     fn random(&mut self) -> u64 {

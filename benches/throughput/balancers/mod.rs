@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use ::stayput::ground::clock::Moment;
+use ::stayput::base::clock::Moment;
 
 use crate::certificate::Certificate;
 use crate::cores::Cores;
@@ -182,8 +182,8 @@ impl Entrant {
 
     /// Its settings, unless they are too long to be read: of a thousand targets or rules.
     pub(crate) fn settings(&self) -> &str {
-        const LONGEST: usize = 8_000;
-        let cut = self.settings.floor_char_boundary(LONGEST);
+        const MAX_LEN: usize = 8_000;
+        let cut = self.settings.floor_char_boundary(MAX_LEN);
         &self.settings[..cut]
     }
 

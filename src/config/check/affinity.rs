@@ -50,11 +50,11 @@ fn key(id: u8, path: &Node, base: &Path, problems: &mut Problems) -> Option<Key>
 }
 
 /// A key file is one line; of anything longer this much is enough to see that.
-const MOST_READ: u64 = 64 << 10;
+const MAX_READ: u64 = 64 << 10;
 
 fn content(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     // Reserved at once: a growing buffer would leave pieces of the key behind.
     let mut content = Zeroizing::new(Vec::with_capacity(4 << 10));
-    File::open(path)?.take(MOST_READ).read_to_end(&mut content)?;
+    File::open(path)?.take(MAX_READ).read_to_end(&mut content)?;
     Ok(content)
 }

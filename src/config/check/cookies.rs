@@ -2,12 +2,12 @@
 //! which settings make a cookie that no browser keeps or sends. That is worth a warning: it looks
 //! like stickiness that does not work.
 
+use super::forward_paths::{ForwardPath, reached_from};
 use super::stickiness::{self, cookie_name, kind};
-use super::ways::{Way, reached_from};
 use crate::config::node::{Node, Table};
 use crate::config::problem::{Problem, Problems};
 use crate::config::settings::{
-    Action, Carrier, CookieSettings, Forward, Group, ReachedFrom, Rule, WrittenCookie,
+    Action, CookieSettings, Forward, Group, ReachedFrom, Rule, StickinessKey, WrittenCookie,
 };
 use crate::policy::affinity::app_cookie::companion_name;
 use crate::policy::affinity::{CorsTwin, GROUP_COOKIE, SameSite, SecureAttribute};
@@ -17,7 +17,11 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 /// Every cookie that a group or a rule writes, sorted by name.
-pub(super) fn written(ways: &[Way<'_>], rules: &[Rule], groups: &[Group]) -> Vec<WrittenCookie> {
+pub(super) fn written(
+    paths: &[ForwardPath<'_>],
+    rules: &[Rule],
+    groups: &[Group],
+) -> Vec<WrittenCookie> {
     let mut cookies: BTreeMap<String, WrittenCookie> = BTreeMap::new();
     let mut add = |name: &str, has_twin: bool, settings: &CookieSettings| {
         cookies.entry(name.to_owned()).or_insert_with(|| WrittenCookie {
@@ -38,12 +42,12 @@ pub(super) fn written(ways: &[Way<'_>], rules: &[Rule], groups: &[Group]) -> Vec
             add(GROUP_COOKIE, true, &sticky.cookie);
         }
     }
-    for way in ways {
-        let of_groups = way.forward.groups.iter().filter_map(|(group, _)| names.get(group));
-        let of_rule = way.forward.stickiness.as_ref().map(|_| GROUP_COOKIE);
+    for path in paths {
+        let of_groups = path.forward.groups.iter().filter_map(|(group, _)| names.get(group));
+        let of_rule = path.forward.stickiness.as_ref().map(|_| GROUP_COOKIE);
         for name in of_groups.map(String::as_str).chain(of_rule) {
             let Some(cookie) = cookies.get_mut(name) else { continue };
-            let listener = way.listener;
+            let listener = path.listener;
             if cookie.reached_from.iter().all(|(known, _)| *known != listener.name) {
                 cookie.reached_from.push((listener.name.clone(), reached_from(listener)));
             }
@@ -55,16 +59,16 @@ pub(super) fn written(ways: &[Way<'_>], rules: &[Rule], groups: &[Group]) -> Vec
 /// The cookie a group writes, whether it has a twin, and how it is written.
 fn cookie_of(group: &Group) -> Option<(String, bool, &CookieSettings)> {
     let stickiness = group.stickiness.as_ref()?;
-    let (name, has_twin) = match &stickiness.carrier {
-        Carrier::LbCookie { name, .. } => (name.clone(), true),
-        Carrier::AppCookie { companion, .. } => (companion_name(companion), false),
-        Carrier::Route { .. } | Carrier::Header(_) => return None,
+    let (name, has_twin) = match &stickiness.key {
+        StickinessKey::LbCookie { name, .. } => (name.clone(), true),
+        StickinessKey::AppCookie { companion, .. } => (companion_name(companion), false),
+        StickinessKey::Route { .. } | StickinessKey::Header(_) => return None,
     };
     Some((name, has_twin, &stickiness.cookie))
 }
 
 /// Tells groups and rules what `secure` comes to for their cookie.
-pub(super) fn settle(cookies: &[WrittenCookie], rules: &mut [Rule], groups: &mut [Group]) {
+pub(super) fn apply(cookies: &[WrittenCookie], rules: &mut [Rule], groups: &mut [Group]) {
     let is_secure = |name: &str| {
         cookies.iter().find(|cookie| cookie.name == name).is_some_and(WrittenCookie::is_secure)
     };
@@ -96,12 +100,12 @@ struct Writer<'f> {
 /// Warns of what no browser keeps, or sends where it is wanted.
 pub(super) fn kept_and_sent(
     cookies: &[WrittenCookie],
-    ways: &[Way<'_>],
+    paths: &[ForwardPath<'_>],
     file: &Table,
     problems: &mut Problems,
 ) {
     let mut found: Vec<Problem> = Vec::new();
-    for writer in writers(cookies, ways, file) {
+    for writer in writers(cookies, paths, file) {
         let more = writer.prefix().into_iter().chain(writer.without_secure());
         let more = more.chain(writer.over_plain_http()).chain(writer.strict());
         let more = more.chain(writer.domain());
@@ -119,21 +123,25 @@ pub(super) fn kept_and_sent(
     }
 }
 
-fn writers<'f>(cookies: &'f [WrittenCookie], ways: &[Way<'f>], file: &'f Table) -> Vec<Writer<'f>> {
+fn writers<'f>(
+    cookies: &'f [WrittenCookie],
+    paths: &[ForwardPath<'f>],
+    file: &'f Table,
+) -> Vec<Writer<'f>> {
     let cookie = |name: &str| cookies.iter().find(|cookie| cookie.name == name);
     let groups = file.table("target_group");
     let sticky =
         |group: &'f Node| Some(group.table().table("stickiness")).filter(|t| t.flag("enabled"));
     let mut rules_to: BTreeMap<&str, Vec<&Rule>> = BTreeMap::new();
     let mut of_rules: BTreeMap<&str, Vec<&Rule>> = BTreeMap::new();
-    for way in ways {
-        let Some(rule) = way.rule else { continue };
-        let named = || way.forward.groups.iter().map(|(group, _)| group.as_str());
+    for path in paths {
+        let Some(rule) = path.rule else { continue };
+        let named = || path.forward.groups.iter().map(|(group, _)| group.as_str());
         for group in named() {
             rules_to.entry(group).or_default().push(rule);
         }
         let first = || named().find(|group| groups.get(group).and_then(sticky).is_some());
-        if let Some(group) = way.forward.stickiness.as_ref().and_then(|_| first()) {
+        if let Some(group) = path.forward.stickiness.as_ref().and_then(|_| first()) {
             of_rules.entry(group).or_default().push(rule);
         }
     }

@@ -2,10 +2,10 @@
 //! keeps a client with one of them.
 
 use super::{resolved, stickiness};
+use crate::base::name::Name;
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
 use crate::config::settings::{Action, CookieSettings, Failback, Forward, GroupStickiness, Rule};
-use crate::ground::name::Name;
 use crate::policy::affinity::Lifetime;
 use crate::policy::affinity::token::MAX_PINS;
 use std::time::Duration;

@@ -2,14 +2,14 @@
 
 use super::target_tls::target_tls;
 use super::{health, name, stickiness};
+use crate::base::name::Name;
 use crate::config::keys::host_and_port;
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
 use crate::config::settings::{
-    Algorithm, Alpn, DrainingPins, Group, Listener, MinimumHealthy, Protocol, Target,
-    TargetAddress, Upstream,
+    Algorithm, Alpn, DrainingPins, Group, Listener, MinimumHealthy, Protocol, TargetAddress,
+    TargetSettings, Upstream,
 };
-use crate::ground::name::Name;
 use crate::policy::proxy_protocol::Version;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -179,7 +179,7 @@ fn algorithm(group: &Table, is_sticky: bool, problems: &mut Problems) -> Algorit
 }
 
 /// The targets, sorted by id.
-fn targets(group: &Table, problems: &mut Problems) -> Vec<Target> {
+fn targets(group: &Table, problems: &mut Problems) -> Vec<TargetSettings> {
     let mut ids: BTreeMap<Name, Range<usize>> = BTreeMap::new();
     let mut addresses: BTreeMap<String, Range<usize>> = BTreeMap::new();
     let mut routes: BTreeMap<String, Range<usize>> = BTreeMap::new();
@@ -217,7 +217,10 @@ fn targets(group: &Table, problems: &mut Problems) -> Vec<Target> {
 }
 
 /// One target, and the places of its id and of its address.
-fn target(node: &Node, problems: &mut Problems) -> Option<(Target, Range<usize>, Range<usize>)> {
+fn target(
+    node: &Node,
+    problems: &mut Problems,
+) -> Option<(TargetSettings, Range<usize>, Range<usize>)> {
     let table = node.table();
     let written = if matches!(node.value, Value::Table(_)) { table.get("address")? } else { node };
     let expand = table.flag("expand");
@@ -249,7 +252,7 @@ fn target(node: &Node, problems: &mut Problems) -> Option<(Target, Range<usize>,
         problems.push(problem.help("write `{ id = \"...\", address = \"...\" }`"));
         return None;
     };
-    let target = Target {
+    let target = TargetSettings {
         id: checked,
         address,
         weight: if table.get("weight").is_some() { table.number("weight") } else { 1 },

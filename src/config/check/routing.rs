@@ -2,14 +2,14 @@
 
 use super::answers::response_fields;
 use super::{forward, resolved, rule, tls};
+use crate::base::cidr::AddressSet;
+use crate::base::name::Name;
 use crate::config::keys::https_port;
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
 use crate::config::settings::{
     Action, FixedResponse, Forward, Limits, Listener, ListenerTimeouts, ListenerTls, Rule,
 };
-use crate::ground::cidr::AddressSet;
-use crate::ground::name::Name;
 use crate::policy::headers::desync::Mitigation;
 use crate::policy::headers::forwarded::ForwardedForMode;
 use crate::policy::headers::response::ResponseFields;

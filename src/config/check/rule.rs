@@ -11,15 +11,15 @@ use crate::policy::routing::rewrite::{Defect, Rewrite, Transform};
 
 /// The most rules. ALB's quota is 100; each one that no table spares costs some nanoseconds, and with
 /// wildcards in front, more for a longer path.
-const MOST_RULES: usize = 10_000;
+const MAX_RULES: usize = 10_000;
 
 /// The most values of one condition. ALB takes 3 to 5 of them.
-const MOST_VALUES: usize = 1_000;
+const MAX_VALUES: usize = 1_000;
 
 /// Notes a list of rules that is too long.
 pub(super) fn bound(rules: &[Node], problems: &mut Problems) {
-    if let Some(beyond) = rules.get(MOST_RULES) {
-        let title = format!("there are more than {MOST_RULES} rules");
+    if let Some(beyond) = rules.get(MAX_RULES) {
+        let title = format!("there are more than {MAX_RULES} rules");
         problems.push(Problem::at(beyond.span.clone(), title));
     }
 }
@@ -42,15 +42,15 @@ pub(super) fn conditions(rule: &Table, problems: &mut Problems) -> Conditions {
     let lists = ["hosts", "paths", "methods", "query", "source_ips"];
     let lists = lists.iter().filter_map(|key| rule.get(key)).chain(fields.entries().map(|e| e.1));
     for node in lists {
-        if matches!(&node.value, Value::List(list) if list.len() > MOST_VALUES) {
-            let title = format!("a condition has at most {MOST_VALUES} values");
+        if matches!(&node.value, Value::List(list) if list.len() > MAX_VALUES) {
+            let title = format!("a condition has at most {MAX_VALUES} values");
             problems.push(Problem::at(node.key.clone(), title).help("write several rules"));
         }
     }
-    if fields.entries().nth(MOST_VALUES).is_some()
+    if fields.entries().nth(MAX_VALUES).is_some()
         && let Some(node) = rule.get("headers")
     {
-        let title = format!("a rule asks for at most {MOST_VALUES} header fields");
+        let title = format!("a rule asks for at most {MAX_VALUES} header fields");
         problems.push(Problem::at(node.key.clone(), title));
     }
     Conditions {

@@ -2,7 +2,7 @@
 
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
-use crate::config::settings::{Carrier, CookieSettings, Stickiness};
+use crate::config::settings::{CookieSettings, Stickiness, StickinessKey};
 use crate::policy::affinity::app_cookie::companion_name;
 use crate::policy::affinity::token::MAX_PINS;
 use crate::policy::affinity::{
@@ -21,9 +21,9 @@ const SHARED: [&str; 7] =
 /// A group's stickiness; `None` when it is off.
 pub(super) fn stickiness(group: &Table, problems: &mut Problems) -> Option<Stickiness> {
     let table = group.table("stickiness");
-    let carrier = carrier(table, problems);
+    let key = key(table, problems);
     let stickiness = Stickiness {
-        carrier: carrier?,
+        key: key?,
         cookie: cookie(table),
         hide_from_target: table.flag("hide_from_target"),
         guard_cache: table.flag("guard_cache"),
@@ -36,7 +36,7 @@ pub(super) fn stickiness(group: &Table, problems: &mut Problems) -> Option<Stick
 }
 
 /// What is written in `kind`, the one of the four that is, else `lb_cookie`.
-fn carrier(table: &Table, problems: &mut Problems) -> Option<Carrier> {
+fn key(table: &Table, problems: &mut Problems) -> Option<StickinessKey> {
     one_kind(table, problems);
     let kind = kind(table);
     let settings = table.table(kind);
@@ -45,24 +45,24 @@ fn carrier(table: &Table, problems: &mut Problems) -> Option<Carrier> {
             let (name, companion) = (settings.get("name")?, settings.get("companion")?);
             not_the_balancers(name, problems);
             unreserved(companion, &["AWSALBTG"], "AWSALBAPP", problems);
-            Carrier::AppCookie {
+            StickinessKey::AppCookie {
                 name: name.text().into(),
                 companion: companion.text().into(),
                 lifetime: lifetime(settings, problems),
                 adopt: settings.flag("adopt"),
             }
         }
-        "route" => Carrier::Route {
+        "route" => StickinessKey::Route {
             cookie: settings.get("cookie")?.text().into(),
             separator: settings.text("separator").into(),
         },
-        "header" => Carrier::Header(HeaderName::try_from(settings.get("name")?.text()).ok()?),
+        "header" => StickinessKey::Header(HeaderName::try_from(settings.get("name")?.text()).ok()?),
         _ => {
             if let Some(name) = settings.get("name") {
                 unreserved(name, &["AWSALBTG", "AWSALBAPP"], "AWSALB", problems);
             }
             let lifetime = lifetime(settings, problems);
-            Carrier::LbCookie { name: settings.text("name").into(), lifetime }
+            StickinessKey::LbCookie { name: settings.text("name").into(), lifetime }
         }
     })
 }

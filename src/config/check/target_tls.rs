@@ -3,7 +3,7 @@
 use crate::config::node::{Node, Table};
 use crate::config::problem::{Problem, Problems};
 use crate::config::settings::target_tls::{TargetTls, Trust, server_name};
-use crate::config::settings::{Target, TargetAddress};
+use crate::config::settings::{TargetAddress, TargetSettings};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::fs::File;
@@ -13,7 +13,7 @@ use std::path::Path;
 /// The table, where there is one.
 pub(super) fn target_tls(
     group: &Table,
-    targets: &[Target],
+    targets: &[TargetSettings],
     base: &Path,
     problems: &mut Problems,
 ) -> Option<TargetTls> {
@@ -40,7 +40,7 @@ pub(super) fn target_tls(
 }
 
 /// Notes targets whose names are none a certificate can have.
-fn names_can_be_certified(tls: &Node, targets: &[Target], problems: &mut Problems) {
+fn names_can_be_certified(tls: &Node, targets: &[TargetSettings], problems: &mut Problems) {
     let hosts = targets.iter().filter_map(|target| match &target.address {
         TargetAddress::Host { host, .. } => Some(host),
         TargetAddress::Socket(_) => None,
@@ -73,7 +73,7 @@ fn authorities(path: &Node, base: &Path, problems: &mut Problems) -> Vec<Certifi
             return refuse(format!("`{name}` cannot be read"), Some(super::reason(&error)));
         }
     };
-    if content.len() as u64 > MOST_READ {
+    if content.len() as u64 > MAX_READ {
         return refuse(format!("`{name}` is larger than 4 MiB"), None);
     }
     let mut found = Vec::new();
@@ -94,10 +94,10 @@ fn authorities(path: &Node, base: &Path, problems: &mut Problems) -> Vec<Certifi
 }
 
 /// What a distribution trusts in all is a quarter of a megabyte.
-const MOST_READ: u64 = 4 << 20;
+const MAX_READ: u64 = 4 << 20;
 
 fn content(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)?.take(MOST_READ + 1).read_to_end(&mut content)?;
+    File::open(path)?.take(MAX_READ + 1).read_to_end(&mut content)?;
     Ok(content)
 }

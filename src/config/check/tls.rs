@@ -1,14 +1,14 @@
 //! `[listener.NAME.tls]`: its files are read, and seen to be what they should be.
 
 use super::reason;
+use crate::base::clock::Moment;
 use crate::config::certificate_files::{self, CertificateFiles, Unreadable};
 use crate::config::keys::https_port;
 use crate::config::node::{Node, Table};
 use crate::config::problem::{Problem, Problems};
 use crate::config::settings::{Alpn, ClientAuth, ListenerTls, TlsVersion};
-use crate::ground::clock::Moment;
 use crate::policy::tls::authorities::Authorities;
-use crate::policy::tls::certificate::Standing;
+use crate::policy::tls::certificate::Validity;
 use crate::policy::tls::pair::{Defect, Pair};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -52,10 +52,10 @@ fn certificate(
     let files = CertificateFiles { cert: base.join(cert.text()), key: base.join(key.text()) };
     match files.read() {
         Ok(pair) => {
-            let standing = pair.certificate.standing(Moment::now().unix_seconds());
-            if standing != Standing::Valid {
+            let validity = pair.certificate.validity(Moment::now().unix_seconds());
+            if validity != Validity::Valid {
                 let names = pair.certificate.names_text();
-                let title = format!("the certificate of {names} {standing}");
+                let title = format!("the certificate of {names} {validity}");
                 let help = "have it renewed; until then it is served as it is";
                 problems.push(Problem::at(cert.span.clone(), title).help(help).warning());
             }

@@ -1,8 +1,8 @@
 //! Forms of text in the file.
 
 use super::Form;
+use crate::base::name::Name;
 use crate::config::settings::target_tls::server_name;
-use crate::ground::name::Name;
 use crate::policy::health::matcher::Matcher;
 use crate::policy::routing::pattern::Pattern;
 use crate::policy::routing::redirect::Template;
@@ -125,13 +125,13 @@ pub(super) static REDIRECT_QUERY: Form = Form {
 /// An expression of a rewrite.
 pub(super) static REGEX: Form = Form {
     what: "an expression of 1 to 1024 ASCII characters",
-    fits: |text| (1..=rewrite::LONGEST).contains(&text.len()) && text.is_ascii(),
+    fits: |text| (1..=rewrite::MAX_LEN).contains(&text.len()) && text.is_ascii(),
 };
 
 /// What stands in place of its match.
 pub(super) static REPLACEMENT: Form = Form {
     what: "at most 1024 visible ASCII characters, in which `$1` stands for the first group",
-    fits: |text| text.len() <= rewrite::LONGEST && text.bytes().all(|byte| byte.is_ascii_graphic()),
+    fits: |text| text.len() <= rewrite::MAX_LEN && text.bytes().all(|byte| byte.is_ascii_graphic()),
 };
 
 /// What a health check asks for.

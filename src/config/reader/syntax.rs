@@ -8,7 +8,7 @@ const BROKEN: &str = "this is not TOML";
 
 /// Notes each error, one a line, for the rest of a line follows from its first. Returns the lines
 /// whose reading is not to be trusted.
-pub(super) fn note(text: &str, errors: &[Error], problems: &mut Problems) -> Vec<Range<usize>> {
+pub(super) fn record(text: &str, errors: &[Error], problems: &mut Problems) -> Vec<Range<usize>> {
     let mut lines: Vec<Range<usize>> = Vec::new();
     for error in errors {
         let span = error.span().unwrap_or(0..0);

@@ -55,7 +55,7 @@ impl Reader<'_> {
                     Some((word, true)) => Some(Value::Word(word)),
                     Some((word, false)) => {
                         let title = format!("{name} \"{word}\" is not supported yet");
-                        self.note(Problem::at(span.clone(), title))
+                        self.record(Problem::at(span.clone(), title))
                     }
                     None => self.unknown_word(name, kind, words, text, &span),
                 }
@@ -63,8 +63,9 @@ impl Reader<'_> {
             (Kind::List(inner) | Kind::OneOrMany(inner), DeValue::Array(array)) => {
                 if array.is_empty() && matches!(kind, Kind::OneOrMany(_)) {
                     let title = format!("{name} is an empty list");
-                    return self
-                        .note(Problem::at(span, title).help(format!("it is {}", inner.expects())));
+                    return self.record(
+                        Problem::at(span, title).help(format!("it is {}", inner.expects())),
+                    );
                 }
                 // Those that are refused are left out, so that the rest is still checked.
                 Some(Value::List(
@@ -124,19 +125,19 @@ impl Reader<'_> {
             Err(Defect::Unreadable) => {
                 let title = format!("{name} must be {}", kind.expects());
                 let help = "whole numbers, each with its unit: ms, s, m, h, d, as in \"1h30m\"";
-                self.note(Problem::at(span.clone(), title).help(help))
+                self.record(Problem::at(span.clone(), title).help(help))
             }
         }
     }
 
     fn no_unit(&mut self, name: &str, with_unit: &str, span: &Range<usize>) -> Option<Value> {
         let title = format!("{name} needs a unit");
-        self.note(Problem::at(span.clone(), title).label(format!("for example \"{with_unit}\"")))
+        self.record(Problem::at(span.clone(), title).label(format!("for example \"{with_unit}\"")))
     }
 
     fn out_of_range(&mut self, name: &str, kind: &Kind, span: &Range<usize>) -> Option<Value> {
         let title = format!("{name} is out of range");
-        self.note(Problem::at(span.clone(), title).label(format!("must be {}", kind.expects())))
+        self.record(Problem::at(span.clone(), title).label(format!("must be {}", kind.expects())))
     }
 
     fn unknown_word(
@@ -152,7 +153,7 @@ impl Reader<'_> {
         if let Some(meant) = nearest(text, words.iter().map(|(word, _)| *word)) {
             problem = problem.label(format!("did you mean \"{meant}\"?"));
         }
-        self.note(problem.help(format!("it must be {}", kind.expects())))
+        self.record(problem.help(format!("it must be {}", kind.expects())))
     }
 
     fn wrong(
@@ -166,12 +167,12 @@ impl Reader<'_> {
         let problem = Problem::at(span.clone(), title);
         let of_its_type = matches!(alternative(kind, raw), (chosen, _) if takes(chosen, raw));
         if of_its_type {
-            return self.note(problem);
+            return self.record(problem);
         }
-        self.note(problem.label(format!("this is {}", type_of(raw))))
+        self.record(problem.label(format!("this is {}", type_of(raw))))
     }
 
-    fn note<T>(&mut self, problem: Problem) -> Option<T> {
+    fn record<T>(&mut self, problem: Problem) -> Option<T> {
         self.problems.push(problem);
         None
     }

@@ -2,7 +2,7 @@
 //! it.
 
 use super::CookieSettings;
-use crate::ground::name::Name;
+use crate::base::name::Name;
 use crate::policy::affinity::SecureAttribute;
 
 /// A cookie of the balancer's, with all that writes it.
@@ -53,7 +53,7 @@ impl WrittenCookie {
 
     /// What `secure = "auto"` comes to and why, in the words of `stayput check`; `None` where the
     /// file says `always` or `never`.
-    pub fn told(&self) -> Option<String> {
+    pub fn plain_http_note(&self) -> Option<String> {
         if self.settings.secure != SecureAttribute::Auto {
             return None;
         }

@@ -1,10 +1,10 @@
 //! Checks over HTTP/2: the question HTTP/1.1 is asked, or a gRPC call ("gRPC over HTTP2").
 
-use super::{AGENT, Answer, MOST_BODY, Question, failed, host, judge};
+use super::{AGENT, MAX_BODY, Probe, ProbeResult, failed, host, judge};
 use crate::config::settings::{GRPC_HEALTH_PATH, Health};
 use crate::net::http2::MAX_HEADER_LIST;
+use crate::policy::health::drain_request::DrainRequest;
 use crate::policy::health::progress::Failure;
-use crate::policy::health::wish::Wish;
 use bytes::{Buf, Bytes};
 use h2::RecvStream;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, TE, USER_AGENT};
@@ -24,22 +24,22 @@ const SERVING: u64 = 1;
 
 pub(super) async fn get(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    question: &Question,
-) -> Result<Answer, Failure> {
-    let mut request = request(question)?;
-    if question.health.body.is_none() {
+    probe: &Probe,
+) -> Result<ProbeResult, Failure> {
+    let mut request = request(probe)?;
+    if probe.health.body.is_none() {
         let accepted = HeaderValue::from_static("gzip, compressed");
         request.headers_mut().insert(ACCEPT_ENCODING, accepted);
     }
     let (response, _driven) = exchange(stream, request, None).await?;
-    Ok(judge(response, &question.health).await)
+    Ok(judge(response, &probe.health).await)
 }
 
 pub(super) async fn call(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    question: &Question,
-) -> Result<Answer, Failure> {
-    let mut request = request(question)?;
+    probe: &Probe,
+) -> Result<ProbeResult, Failure> {
+    let mut request = request(probe)?;
     *request.method_mut() = http::Method::POST;
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -52,9 +52,9 @@ pub(super) async fn call(
         return Err(failed(&format_args!("a call was answered with {got}, which is no gRPC")));
     }
     let (message, trailers) = read(body).await?;
-    let wish = Wish::of(head.status, &head.headers, false);
-    let judgement = judge_call(&question.health, &head.headers, &trailers, &message);
-    Ok(Answer { judgement, wish })
+    let drain_request = DrainRequest::of(head.status, &head.headers, false);
+    let judgement = judge_call(&probe.health, &head.headers, &trailers, &message);
+    Ok(ProbeResult { judgement, drain_request })
 }
 
 fn judge_call(
@@ -94,12 +94,12 @@ fn serving_status(message: &[u8]) -> Option<u64> {
     }
 }
 
-fn request(question: &Question) -> Result<Request<()>, Failure> {
-    let scheme = if question.tls.is_some() { "https" } else { "http" };
+fn request(probe: &Probe) -> Result<Request<()>, Failure> {
+    let scheme = if probe.tls.is_some() { "https" } else { "http" };
     let uri = Uri::builder()
         .scheme(scheme)
-        .authority(host(question.address))
-        .path_and_query(question.health.path.as_str())
+        .authority(host(probe.address))
+        .path_and_query(probe.health.path.as_str())
         .build()
         .map_err(|error| failed(&error))?;
     let mut request = Request::new(());
@@ -164,7 +164,7 @@ async fn read(mut body: Answered) -> Result<(Vec<u8>, HeaderMap), Failure> {
     let mut message = Vec::new();
     while let Some(frame) = body.frame().await {
         match frame.map_err(|error| failed(&error))?.into_data() {
-            Ok(data) if message.len() + data.remaining() > MOST_BODY => {
+            Ok(data) if message.len() + data.remaining() > MAX_BODY => {
                 return Err(failed(&"the answer is longer than 64 KiB"));
             }
             Ok(data) => message.extend_from_slice(&data),

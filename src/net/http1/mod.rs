@@ -14,7 +14,7 @@ use crate::policy::proxy_protocol::Ends;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use http_body::{Body, Frame};
-use send::{Outbound, Sending};
+use send::{Outbound, RequestWriter};
 use std::fmt;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
@@ -28,7 +28,7 @@ const MAX_SHORT_BODY: u64 = 64 * 1_024;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum RequestError {
     /// The connection ended before a byte of an answer came.
     Lost {
         /// Not a byte of the request went out.
@@ -53,7 +53,7 @@ pub enum Answered {
 
 /// A response's body that broke off or is not framed as it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BrokenOff;
+pub struct BodyError;
 
 /// A request's head on its way out.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +68,7 @@ pub struct Request<'r> {
 /// client that leaves cancels what it asked for.
 pub struct Connection<B> {
     stream: TargetStream,
-    sending: Sending<B>,
+    sending: RequestWriter<B>,
     decoder: Decoder,
     /// Read and not yet taken.
     input: Bytes,
@@ -81,7 +81,7 @@ pub struct Connection<B> {
     had_long_body: bool,
     place: Option<OwnedSemaphorePermit>,
     /// Whose it is, where its PROXY header said so. Boxed, for most have none.
-    announced: Option<Box<Ends>>,
+    proxy_header: Option<Box<Ends>>,
 }
 
 impl<B> fmt::Debug for Connection<B> {
@@ -95,7 +95,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
     pub fn new(stream: TargetStream, place: Option<OwnedSemaphorePermit>) -> Self {
         Self {
             stream,
-            sending: Sending::nothing(),
+            sending: RequestWriter::nothing(),
             decoder: Decoder::new(Framing::Length(0), From::Target),
             input: Bytes::new(),
             room: BytesMut::new(),
@@ -104,24 +104,24 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             had_body: false,
             had_long_body: false,
             place,
-            announced: None,
+            proxy_header: None,
         }
     }
 
     /// The connection after a PROXY header that said this.
-    pub fn announcing(self, ends: Option<Ends>) -> Self {
-        Self { announced: ends.map(Box::new), ..self }
+    pub fn with_proxy_ends(self, ends: Option<Ends>) -> Self {
+        Self { proxy_header: ends.map(Box::new), ..self }
     }
 
     /// Whether requests of this client may go over it; `None` is anyone, where nobody is announced.
     pub fn is_for(&self, client: Option<&Ends>) -> bool {
-        self.announced.as_deref() == client
+        self.proxy_header.as_deref() == client
     }
 
     /// Whether it can be used again, as far as the runtime was told; see
-    /// [`TargetStream::is_quiet`].
-    pub fn is_quiet(&mut self) -> bool {
-        self.stream.is_quiet()
+    /// [`TargetStream::is_reusable`].
+    pub fn is_reusable(&mut self) -> bool {
+        self.stream.is_reusable()
     }
 
     /// The same by the kernel's word; see [`TargetStream::is_quiet_by_now`].
@@ -136,7 +136,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
     }
 
     /// Notes that it has been quiet for long enough.
-    pub fn note_quiet(&mut self) {
+    pub fn record_reusable(&mut self) {
         (self.had_body, self.had_long_body) = (false, false);
     }
 
@@ -163,17 +163,17 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         waiting: &mut Waiting,
         scratch: &mut [u8],
         response: &mut Response,
-    ) -> Poll<Result<Answered, Trouble>> {
+    ) -> Poll<Result<Answered, RequestError>> {
         // What is there before the rest of the request went out is no answer to all of it.
         if self.sending.is_under_way()
             && let Poll::Ready(answered) = self.poll_head(cx, request, waiting, scratch, response)
         {
             return Poll::Ready(answered);
         }
-        if let Poll::Ready(Err(send::Broken)) =
+        if let Poll::Ready(Err(send::RequestBodyError)) =
             self.sending.poll(cx, &mut self.stream, request.head, TargetStream::is_answering_by_now)
         {
-            return Poll::Ready(Err(Trouble::BodyBroken));
+            return Poll::Ready(Err(RequestError::BodyBroken));
         }
         self.poll_head(cx, request, waiting, scratch, response)
     }
@@ -185,7 +185,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         waiting: &mut Waiting,
         scratch: &mut [u8],
         response: &mut Response,
-    ) -> Poll<Result<Answered, Trouble>> {
+    ) -> Poll<Result<Answered, RequestError>> {
         if waiting.is_unread {
             waiting.is_unread = false;
             let bytes = std::mem::take(&mut waiting.partial);
@@ -200,8 +200,8 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             if came.is_empty() {
                 let answer_began = waiting.interim > 0 || !waiting.partial.is_empty();
                 return Poll::Ready(Err(match answer_began {
-                    true => Trouble::Malformed,
-                    false => Trouble::Lost { unsent: self.sending.is_unsent() },
+                    true => RequestError::Malformed,
+                    false => RequestError::Lost { unsent: self.sending.is_unsent() },
                 }));
             }
             // Nearly every head is whole in one read, and is read where it lies.
@@ -228,21 +228,21 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         request: Request<'_>,
         waiting: &mut Waiting,
         response: &mut Response,
-    ) -> Result<Option<Answered>, Trouble> {
-        let parsed = response.parse(bytes).map_err(|BadResponse| Trouble::Malformed)?;
+    ) -> Result<Option<Answered>, RequestError> {
+        let parsed = response.parse(bytes).map_err(|BadResponse| RequestError::Malformed)?;
         let Some(length) = parsed else { return Ok(None) };
         let behind = &bytes[length..];
         let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if response.status.is_informational() && !switches {
             waiting.interim += length;
             if waiting.interim > MAX_INTERIM {
-                return Err(Trouble::Malformed);
+                return Err(RequestError::Malformed);
             }
             waiting.is_unread = !behind.is_empty();
             waiting.partial.extend_from_slice(behind);
             return Ok(Some(Answered::Interim));
         }
-        let rest = response.frame(request.method).map_err(|BadResponse| Trouble::Malformed)?;
+        let rest = response.frame(request.method).map_err(|BadResponse| RequestError::Malformed)?;
         self.decoder = Decoder::new(rest.framing, From::Target);
         // An answer that began before the request's last byte was written may be one to its head
         // alone: a target that ignores bodies takes the rest for a request of its own.
@@ -269,7 +269,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
     /// Sends on what is left of the request after its answer has begun.
     pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
         if !self.sending.is_over()
-            && let Poll::Ready(Err(send::Broken)) =
+            && let Poll::Ready(Err(send::RequestBodyError)) =
                 self.sending.poll(cx, &mut self.stream, &[], |_| false)
         {
             self.sending.give_up();
@@ -280,10 +280,10 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
     pub fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             match self.decoder.decode(&mut self.input) {
-                Err(Malformed) => return Poll::Ready(Some(Err(BrokenOff))),
+                Err(Malformed) => return Poll::Ready(Some(Err(BodyError))),
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Ok(None) if self.decoder.is_done() => return Poll::Ready(None),
                 Ok(None) => {}
@@ -291,11 +291,11 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             self.room.reserve(self.next_read.get());
             let read = ready!(pin!(self.stream.read_buf(&mut self.room)).poll(cx));
             match read {
-                Err(_) => return Poll::Ready(Some(Err(BrokenOff))),
+                Err(_) => return Poll::Ready(Some(Err(BodyError))),
                 // A write was told of the reset, so that a read sees an end: it is none.
-                Ok(0) if self.sending.was_reset() => return Poll::Ready(Some(Err(BrokenOff))),
+                Ok(0) if self.sending.was_reset() => return Poll::Ready(Some(Err(BodyError))),
                 Ok(0) => {
-                    let closed = self.decoder.close().map_err(|Malformed| BrokenOff);
+                    let closed = self.decoder.close().map_err(|Malformed| BodyError);
                     return Poll::Ready(closed.err().map(Err));
                 }
                 Ok(count) => {
@@ -318,7 +318,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
 
     /// Makes it ready to lie idle; whether another request may go over it: both messages ended
     /// where they said, and nothing came after them.
-    pub fn rest(&mut self) -> bool {
+    pub fn become_idle(&mut self) -> bool {
         self.room = BytesMut::new();
         let ended = self.decoder.is_done()
             && !self.decoder.has_lost_trailers()

@@ -20,7 +20,7 @@ pub struct Outbound<B> {
 
 /// Where sending stands.
 #[derive(Debug)]
-pub(super) struct Sending<B> {
+pub(super) struct RequestWriter<B> {
     outbound: Option<Outbound<B>>,
     /// Line ends, chunk sizes, trailers; out before `chunk`.
     line: Vec<u8>,
@@ -49,9 +49,9 @@ enum State {
 
 /// The body broke off at its source.
 #[derive(Debug)]
-pub(super) struct Broken;
+pub(super) struct RequestBodyError;
 
-impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
+impl<B: Body<Data = Bytes> + Unpin> RequestWriter<B> {
     pub(super) fn nothing() -> Self {
         Self {
             outbound: None,
@@ -127,7 +127,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
         stream: &mut S,
         head: &[u8],
         is_answering: impl Fn(&mut S) -> bool,
-    ) -> Poll<Result<(), Broken>> {
+    ) -> Poll<Result<(), RequestBodyError>> {
         self.is_blocked = false;
         while !self.is_over() {
             if self.line.is_empty() && self.chunk.is_empty() && self.state == State::Streaming {
@@ -188,13 +188,13 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     }
 
     /// Takes the body's next frame, if there is one by now.
-    fn fetch(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+    fn fetch(&mut self, cx: &mut Context<'_>) -> Result<(), RequestBodyError> {
         let Some(Outbound { body, chunked }) = &mut self.outbound else { return Ok(()) };
         // An empty frame (over HTTP/2 the last DATA often is one) is nothing to send, and nothing
         // would wake the task for the one after it.
         while self.state == State::Streaming && self.chunk.is_empty() {
             let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else { return Ok(()) };
-            let frame = frame.transpose().map_err(|_| Broken)?;
+            let frame = frame.transpose().map_err(|_| RequestBodyError)?;
             let line_end: &[u8] = if self.began_chunks { encode::CHUNK_END } else { b"" };
             match frame.map(Frame::into_data) {
                 Some(Ok(data)) => {
@@ -255,7 +255,7 @@ mod tests {
             [&[], &[""], &["", "ab"], &["ab", ""], &["a", "", "", "b"], &["", "a", "", "b", ""]];
         for (pieces, chunked) in cases.into_iter().flat_map(|case| [(case, true), (case, false)]) {
             let body = Pieces(pieces.iter().copied().collect());
-            let mut sending = Sending::nothing();
+            let mut sending = RequestWriter::nothing();
             sending.begin(Some(Outbound { body, chunked }));
             let mut out = Vec::new();
             let polled =

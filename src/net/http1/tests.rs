@@ -4,6 +4,7 @@ use http_body_util::Empty;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::LazyLock;
 use std::task::Waker;
@@ -89,18 +90,18 @@ impl<B: Body<Data = Bytes> + Unpin> Scene<B> {
         self.waiting = Waiting::default();
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, Trouble>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, RequestError>> {
         let Self { connection, waiting, response, scratch, method, head, .. } = self;
         let request = Request { method, head };
         connection.poll_answer(cx, request, waiting, scratch, response)
     }
 
     /// Polls once, without being woken by anything.
-    fn look(&mut self) -> Poll<Result<Answered, Trouble>> {
+    fn look(&mut self) -> Poll<Result<Answered, RequestError>> {
         self.poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    async fn answered(&mut self) -> Result<Answered, Trouble> {
+    async fn answered(&mut self) -> Result<Answered, RequestError> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
@@ -121,7 +122,7 @@ impl<B: Body<Data = Bytes> + Unpin> Scene<B> {
         stream.readable().await.unwrap();
     }
 
-    async fn body(&mut self) -> Result<Vec<u8>, BrokenOff> {
+    async fn body(&mut self) -> Result<Vec<u8>, BodyError> {
         let mut body = Vec::new();
         while let Some(frame) = poll_fn(|cx| self.connection.poll_frame(cx)).await {
             body.extend(frame?.into_data().unwrap_or_default());
@@ -149,7 +150,7 @@ fn a_head_and_a_small_body_come_with_one_read() {
         let frame = scene.connection.poll_frame(&mut Context::from_waker(Waker::noop()));
         let Poll::Ready(Some(Ok(frame))) = frame else { panic!("it has to be read for") };
         assert_eq!(frame.into_data().unwrap(), "hello");
-        assert!(scene.connection.is_done() && scene.connection.rest());
+        assert!(scene.connection.is_done() && scene.connection.become_idle());
         assert!(!scene.connection.had_body());
     });
 }
@@ -199,7 +200,7 @@ fn an_answer_is_the_same_wherever_it_is_cut() {
                 let expected: &[u16] = if text.contains(" 103 ") { &[100, 103] } else { &[] };
                 assert_eq!(interim, expected, "{text:?} cut at {cut}");
                 assert_eq!(scene.body().await.unwrap(), body.as_bytes(), "{text:?} cut at {cut}");
-                assert!(scene.connection.rest(), "{text:?} cut at {cut}");
+                assert!(scene.connection.become_idle(), "{text:?} cut at {cut}");
                 // The target takes requests without looking at them.
                 scene.takes(std::str::from_utf8(GET).unwrap()).await;
             }
@@ -219,20 +220,20 @@ fn interim_answers_come_with_their_fields_and_have_a_bound() {
         scene.write("0 OK\r\ncontent-length: 0\r\n\r\n").await;
         assert_eq!(scene.answered().await, Ok(Answered::Final));
         assert!(scene.response.fields.get_named("link").is_none());
-        assert!(scene.connection.rest());
+        assert!(scene.connection.become_idle());
 
         scene.begin(None);
         let interim = format!("HTTP/1.1 103 Early Hints\r\nx: {}\r\n\r\n", "y".repeat(16_000));
         let mut count = 0;
-        let trouble = loop {
+        let error = loop {
             scene.write(&interim).await;
             match scene.answered().await {
                 Ok(answered) => assert_eq!(answered, Answered::Interim),
-                Err(trouble) => break trouble,
+                Err(error) => break error,
             }
             count += 1;
         };
-        assert_eq!((trouble, count), (Trouble::Malformed, MAX_INTERIM / interim.len()));
+        assert_eq!((error, count), (RequestError::Malformed, MAX_INTERIM / interim.len()));
     });
 }
 
@@ -251,11 +252,14 @@ fn a_switch_of_protocols_is_final_and_what_follows_is_the_tunnels() {
 #[test]
 fn what_is_no_answer_says_why() {
     for (text, expected) in [
-        ("", Trouble::Lost { unsent: false }),
-        ("HTTP/1.1 200 O", Trouble::Malformed),
-        ("HTTP/1.1 100 Continue\r\n\r\n", Trouble::Malformed),
-        ("SSH-2.0-OpenSSH_9.2\r\n", Trouble::Malformed),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", Trouble::Malformed),
+        ("", RequestError::Lost { unsent: false }),
+        ("HTTP/1.1 200 O", RequestError::Malformed),
+        ("HTTP/1.1 100 Continue\r\n\r\n", RequestError::Malformed),
+        ("SSH-2.0-OpenSSH_9.2\r\n", RequestError::Malformed),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+            RequestError::Malformed,
+        ),
     ] {
         run(async {
             let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
@@ -280,9 +284,9 @@ fn a_body_that_breaks_off_or_goes_on_too_long_costs_the_connection() {
         ("content-length: 2\r\n\r\nabHTTP/1.1 200 OK\r\n", Ok("ab"), false),
         ("content-length: 2\r\nconnection: close\r\n\r\nab", Ok("ab"), false),
         ("\r\nab", Ok("ab"), false),
-        ("content-length: 3\r\n\r\nab", Err(BrokenOff), false),
-        ("transfer-encoding: chunked\r\n\r\n2\r\nab\r\n", Err(BrokenOff), false),
-        ("transfer-encoding: chunked\r\n\r\n2\r\nabc", Err(BrokenOff), false),
+        ("content-length: 3\r\n\r\nab", Err(BodyError), false),
+        ("transfer-encoding: chunked\r\n\r\n2\r\nab\r\n", Err(BodyError), false),
+        ("transfer-encoding: chunked\r\n\r\n2\r\nabc", Err(BodyError), false),
     ] {
         run(async {
             let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
@@ -292,7 +296,7 @@ fn a_body_that_breaks_off_or_goes_on_too_long_costs_the_connection() {
             assert_eq!(scene.answered().await, Ok(Answered::Final));
             let got = scene.body().await;
             assert_eq!(got, body.map(|text| text.as_bytes().to_vec()), "{text:?}");
-            assert_eq!(scene.connection.rest(), rests, "{text:?}");
+            assert_eq!(scene.connection.become_idle(), rests, "{text:?}");
         });
     }
 }
@@ -316,7 +320,7 @@ fn trailers_go_on_whether_announced_or_not() {
             .await;
         scene.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
         assert_eq!(scene.answered().await, Ok(Answered::Final));
-        assert!(scene.connection.rest() && scene.connection.had_body());
+        assert!(scene.connection.become_idle() && scene.connection.had_body());
     });
 }
 
@@ -360,7 +364,7 @@ fn an_answer_before_the_last_byte_of_the_request_is_the_connections_last() {
                 scene.takes("cd").await;
             }
             assert!(scene.connection.is_done());
-            assert_eq!(scene.connection.rest(), before, "{before} {with}");
+            assert_eq!(scene.connection.become_idle(), before, "{before} {with}");
         });
     }
 }
@@ -382,7 +386,7 @@ fn a_body_stays_long_until_the_connection_was_quiet() {
             assert_eq!(scene.connection.end(), is_long);
             scene.begin(None);
             assert_eq!(scene.connection.end(), is_long, "a request without a body changes nothing");
-            scene.connection.note_quiet();
+            scene.connection.record_reusable();
             scene.begin(None);
             assert!(!scene.connection.end());
         });
@@ -413,7 +417,7 @@ fn an_answer_the_runtime_was_not_told_of_is_seen_before_the_last_byte_is_written
                 scene.write(answer).await;
             }
             assert_eq!(scene.answered().await, Ok(Answered::Final));
-            assert_eq!(scene.connection.rest(), !answers);
+            assert_eq!(scene.connection.become_idle(), !answers);
         });
     }
 }
@@ -435,7 +439,7 @@ fn an_interim_answer_may_come_while_the_request_goes_out() {
         scene.takes("abcd").await;
         scene.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
         assert_eq!(scene.answered().await, Ok(Answered::Final));
-        assert!(scene.connection.rest());
+        assert!(scene.connection.become_idle());
     });
 }
 
@@ -443,12 +447,12 @@ fn an_interim_answer_may_come_while_the_request_goes_out() {
 fn a_target_that_speaks_unasked_is_not_quiet_before_the_runtime_is_told() {
     run(async {
         let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
-        assert!(scene.connection.is_quiet() && scene.connection.is_quiet_by_now());
+        assert!(scene.connection.is_reusable() && scene.connection.is_quiet_by_now());
         // Told once that there is nothing, the runtime looks no more until it is told otherwise.
         let target = scene.target.into_std().unwrap();
         let word = std::io::Write::write(&mut &target, b"x");
         assert_eq!(word.unwrap(), 1);
-        assert!(scene.connection.is_quiet());
+        assert!(scene.connection.is_reusable());
         assert!(!scene.connection.is_quiet_by_now());
     });
 }

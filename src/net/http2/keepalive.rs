@@ -28,7 +28,7 @@ pub(super) struct Keepalive {
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum KeepaliveStep {
     /// Nothing.
     Nothing,
     /// A ping is due.
@@ -55,7 +55,7 @@ impl Keepalive {
 
     /// Says what to do now. `active`: something came on a stream since it was last asked;
     /// `answered`: the ping under way was.
-    pub(super) fn step(&mut self, now: Instant, active: bool, answered: bool) -> Step {
+    pub(super) fn step(&mut self, now: Instant, active: bool, answered: bool) -> KeepaliveStep {
         if active {
             self.quiet_since = now;
             self.answered = None;
@@ -65,26 +65,26 @@ impl Keepalive {
                 self.asked = None;
                 self.answered = answered.then_some(now);
             } else if now.saturating_duration_since(asked) >= ANSWER {
-                return Step::GiveUp;
+                return KeepaliveStep::GiveUp;
             }
-            return Step::Nothing;
+            return KeepaliveStep::Nothing;
         }
         let due = match self.answered {
             None => self.quiet_since + FIRST,
             Some(answered) => answered + NEXT,
         };
         if now < due {
-            return Step::Nothing;
+            return KeepaliveStep::Nothing;
         }
         self.asked = Some(now);
-        Step::Ask
+        KeepaliveStep::Ask
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ground::clock::Moment;
+    use crate::base::clock::Moment;
 
     /// The seconds at which it asks within an hour, and when it gives up, if it does.
     fn asks(
@@ -98,9 +98,9 @@ mod tests {
             let now = began + Duration::from_secs(second);
             let answered = keepalive.asked.is_some() && answers(second);
             match keepalive.step(now, active(second), answered) {
-                Step::Nothing => {}
-                Step::Ask => asked.push(second),
-                Step::GiveUp => return (asked, Some(second)),
+                KeepaliveStep::Nothing => {}
+                KeepaliveStep::Ask => asked.push(second),
+                KeepaliveStep::GiveUp => return (asked, Some(second)),
             }
         }
         (asked, None)
@@ -131,15 +131,15 @@ mod tests {
         let at = |second| began + Duration::from_secs(second);
         let mut keepalive = Keepalive::new(began);
         keepalive.resume(at(9), Duration::from_secs(9));
-        assert_eq!(keepalive.step(at(9), false, false), Step::Nothing);
+        assert_eq!(keepalive.step(at(9), false, false), KeepaliveStep::Nothing);
         keepalive.resume(at(20), Duration::from_secs(10));
-        assert_eq!(keepalive.step(at(20), false, false), Step::Ask);
-        assert_eq!(keepalive.step(at(21), false, true), Step::Nothing);
+        assert_eq!(keepalive.step(at(20), false, false), KeepaliveStep::Ask);
+        assert_eq!(keepalive.step(at(21), false, true), KeepaliveStep::Nothing);
         keepalive.resume(at(40), Duration::from_secs(19));
-        assert_eq!(keepalive.step(at(40), false, false), Step::Nothing);
+        assert_eq!(keepalive.step(at(40), false, false), KeepaliveStep::Nothing);
         keepalive.step(at(41), true, false);
         keepalive.resume(at(60), Duration::from_secs(19));
-        assert_eq!(keepalive.step(at(60), false, false), Step::Ask);
-        assert_eq!(keepalive.step(at(70), false, false), Step::GiveUp);
+        assert_eq!(keepalive.step(at(60), false, false), KeepaliveStep::Ask);
+        assert_eq!(keepalive.step(at(70), false, false), KeepaliveStep::GiveUp);
     }
 }

@@ -2,7 +2,7 @@
 //! stream of its own.
 
 pub mod connections;
-mod heard;
+mod first_byte_flag;
 mod keepalive;
 mod send;
 pub mod stream;
@@ -14,9 +14,9 @@ use super::tls::{self, Connector};
 use crate::http1::response::MAX_HEAD;
 use bytes::Bytes;
 use connections::Connections;
+use first_byte_flag::FirstByteFlag;
 use h2::client::{Builder, SendRequest};
-use heard::Heard;
-use keepalive::{Keepalive, Step};
+use keepalive::{Keepalive, KeepaliveStep};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -31,35 +31,35 @@ use tokio::task::AbortHandle;
 
 /// Streams on one connection, whatever the target allows: as many as ALB gives its clients (AWS,
 /// "Listeners for your Application Load Balancers").
-const MOST_STREAMS: usize = 128;
+const MAX_STREAMS: usize = 128;
 /// What a target may send on one stream beyond what its client took; so much a client that takes
 /// nothing can make us hold, as with HTTP/1.1.
 const STREAM_WINDOW: u32 = 256 * 1_024;
 /// All streams' windows together: clients that stall must not hold up those who read.
-const CONNECTION_WINDOW: u32 = MOST_STREAMS as u32 * STREAM_WINDOW;
+const CONNECTION_WINDOW: u32 = MAX_STREAMS as u32 * STREAM_WINDOW;
 /// What DATA frames that wait for their clients may cost beside what is in them: the library counts
 /// small ones, of which gRPC is full, as 256 bytes, and closes the connection for more than this. It
 /// is a megabyte a stream, or a window full of messages of 50 bytes: clients that stall must not take
 /// the connection from those who read.
-const MOST_OVERHEAD: usize = MOST_STREAMS * (1 << 20);
+const MAX_OVERHEAD: usize = MAX_STREAMS * (1 << 20);
 /// Of a request's body, what the library takes of one stream before it has gone out.
-const MOST_UNSENT: usize = 128 * 1_024;
+const MAX_UNSENT: usize = 128 * 1_024;
 /// The bound of an answer's head and of its trailers. HTTP/2 counts 32 bytes more for each field (RFC 9113 section
 /// 6.5.2), and HTTP/1.1 takes a hundred fields.
 pub const MAX_HEADER_LIST: u32 = MAX_HEAD as u32 + 100 * 32;
 /// Streams that clients took back and whose late frames are known for what they are. Later ones
 /// are resets of the library's own, whose number it would close a connection for: any client could
 /// take that from all others.
-const MOST_CANCELLED: usize = 2 * MOST_STREAMS;
+const MAX_CANCELLED: usize = 2 * MAX_STREAMS;
 /// No target can allow so many streams: it stands for "it has not said how many yet".
 const UNTOLD: usize = usize::MAX - 1;
 /// How long a connection takes no stream after its target refused one, doubled with each further one:
 /// a target on the same machine needs a millisecond or two, one that is overloaded more.
-const REST: Duration = Duration::from_millis(2);
+const BACKOFF: Duration = Duration::from_millis(2);
 /// Up to a quarter of a second.
-const MAX_RESTS_DOUBLED: u32 = 7;
+const MAX_BACKOFF_DOUBLINGS: u32 = 7;
 /// How long a connection that has nothing left to do may take to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(10);
+const GOAWAY_GRACE: Duration = Duration::from_secs(10);
 
 /// A connection. Once nobody holds it and its last stream has ended, it says goodbye and closes.
 pub struct Connection {
@@ -73,7 +73,7 @@ pub struct Connection {
     /// one: no other stream may begin on it.
     is_private: Cell<bool>,
     /// Whether it takes no stream for a moment, for its target refused one.
-    rests: Cell<bool>,
+    is_backing_off: Cell<bool>,
     /// Streams its target refused since it last answered one.
     refusals: Cell<u32>,
     /// Whether it has answered anything yet.
@@ -85,7 +85,7 @@ pub struct Connection {
     /// The same of a connection that has streams again, until it is looked at.
     resumed: Cell<Option<Instant>>,
     keepalive: RefCell<(Keepalive, Option<h2::PingPong>)>,
-    let_go: Rc<Notify>,
+    released: Rc<Notify>,
     driver: AbortHandle,
 }
 
@@ -100,35 +100,35 @@ impl Connection {
     fn has_room(&self) -> bool {
         let sender = self.sender.borrow();
         let Some(sender) = sender.as_ref() else { return false };
-        let is_open = !self.rests.get() && !self.is_private.get();
-        is_open && self.open.get() < sender.current_max_send_streams().min(MOST_STREAMS)
+        let is_open = !self.is_backing_off.get() && !self.is_private.get();
+        is_open && self.open.get() < sender.current_max_send_streams().min(MAX_STREAMS)
     }
 
     /// Takes no stream until one of those under way ends, or a moment has passed. A target that
     /// refuses a stream below its limit has not noticed yet that another has ended, as gRPC's C core
     /// has not before its write of the last frame is reported back, or it will take fewer from now on.
-    fn rest(self: &Rc<Self>, home: &Weak<Connections>) {
+    fn back_off(self: &Rc<Self>, owner: &Weak<Connections>) {
         let refusals = self.refusals.get();
         self.refusals.set(refusals + 1);
-        if self.rests.replace(true) {
+        if self.is_backing_off.replace(true) {
             return;
         }
-        let moment = REST * 2_u32.pow(refusals.min(MAX_RESTS_DOUBLED));
-        let (this, home) = (Rc::downgrade(self), Weak::clone(home));
+        let moment = BACKOFF * 2_u32.pow(refusals.min(MAX_BACKOFF_DOUBLINGS));
+        let (this, owner) = (Rc::downgrade(self), Weak::clone(owner));
         tokio::task::spawn_local(async move {
             timer::sleep(moment).await;
             if let Some(this) = this.upgrade() {
-                this.rests.set(false);
+                this.is_backing_off.set(false);
             }
-            if let Some(home) = home.upgrade() {
-                home.serve();
+            if let Some(owner) = owner.upgrade() {
+                owner.serve();
             }
         });
     }
 
     /// Whether it takes no stream because its target refused one a moment ago.
-    pub fn rests(&self) -> bool {
-        self.rests.get()
+    pub fn is_backing_off(&self) -> bool {
+        self.is_backing_off.get()
     }
 
     /// Takes no more streams; those under way go on.
@@ -154,7 +154,7 @@ impl Connection {
     }
 
     /// Looks after it; whether it is to be kept. What has had no stream for `longest_idle` is not.
-    fn look_after(&self, now: Instant, longest_idle: Duration) -> bool {
+    fn maintain(&self, now: Instant, longest_idle: Duration) -> bool {
         if self.driver.is_finished() {
             self.retire();
             return false;
@@ -173,13 +173,13 @@ impl Connection {
             keepalive.resume(now, now.saturating_duration_since(idle_since));
         }
         match keepalive.step(now, self.is_active.replace(false), answered) {
-            Step::Nothing => true,
-            Step::Ask => {
+            KeepaliveStep::Nothing => true,
+            KeepaliveStep::Ask => {
                 // Fails while another is under way, which will do as well.
                 let _ = pings.send_ping(h2::Ping::opaque());
                 true
             }
-            Step::GiveUp => {
+            KeepaliveStep::GiveUp => {
                 self.retire();
                 // Its streams break off with it.
                 self.driver.abort();
@@ -191,7 +191,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.let_go.notify_one();
+        self.released.notify_one();
     }
 }
 
@@ -216,7 +216,7 @@ async fn dial(
             return Err(ConnectError::NotHttp2);
         }
         let spoke = Rc::new(Cell::new(false));
-        let stream = Heard::new(stream, Rc::clone(&spoke));
+        let stream = FirstByteFlag::new(stream, Rc::clone(&spoke));
         let handshake = builder().handshake(stream).await;
         let (sender, mut driver) = handshake.map_err(|error| unfit(error, false))?;
         poll_fn(|cx| {
@@ -239,31 +239,31 @@ async fn dial(
     let (sender, mut driver) =
         timer::timeout(timeout, ready).await.map_err(|_| ConnectError::Timeout)??;
     let pings = driver.ping_pong();
-    let let_go = Rc::new(Notify::new());
-    let is_let_go = Rc::clone(&let_go);
+    let released = Rc::new(Notify::new());
+    let is_released = Rc::clone(&released);
     let drive = async move {
         let _place = place;
         tokio::select! {
             // What ends it reaches every stream.
             _ = &mut driver => return,
-            () = is_let_go.notified() => {}
+            () = is_released.notified() => {}
         }
         // Whoever does not even take a goodbye does not keep the socket.
-        let _ = timer::timeout(GOODBYE, driver).await;
+        let _ = timer::timeout(GOAWAY_GRACE, driver).await;
     };
     let connection = Rc::new(Connection {
         sender: RefCell::new(Some(sender)),
         open: Cell::new(0),
         promised: Cell::new(0),
         is_private: Cell::new(false),
-        rests: Cell::new(false),
+        is_backing_off: Cell::new(false),
         refusals: Cell::new(0),
         has_answered: Cell::new(false),
         is_active: Cell::new(false),
         idle_since: Cell::new(None),
         resumed: Cell::new(None),
         keepalive: RefCell::new((Keepalive::new(began), pings)),
-        let_go,
+        released,
         driver: tokio::task::spawn_local(drive).abort_handle(),
     });
     // Or whoever waits would dial again and again.
@@ -290,11 +290,11 @@ fn builder() -> Builder {
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(MOST_UNSENT)
+        .max_send_buffer_size(MAX_UNSENT)
         .max_header_list_size(MAX_HEADER_LIST)
-        .data_frame_budget(MOST_OVERHEAD)
+        .data_frame_budget(MAX_OVERHEAD)
         .initial_max_send_streams(UNTOLD)
-        .max_concurrent_reset_streams(MOST_CANCELLED)
+        .max_concurrent_reset_streams(MAX_CANCELLED)
         .max_local_error_reset_streams(None)
         .enable_push(false);
     builder

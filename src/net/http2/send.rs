@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 /// Where sending stands.
 #[derive(Debug)]
-pub(super) struct Sending<B> {
+pub(super) struct BodySender<B> {
     /// `None` once nothing more is sent.
     way: Option<(SendStream<Bytes>, B)>,
     /// Read of the body, and not yet taken.
@@ -19,9 +19,9 @@ pub(super) struct Sending<B> {
 
 /// The body broke off at its source.
 #[derive(Debug)]
-pub(super) struct Broken;
+pub(super) struct RequestBodyError;
 
-impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
+impl<B: Body<Data = Bytes> + Unpin> BodySender<B> {
     pub(super) fn nothing() -> Self {
         Self { way: None, chunk: Bytes::new(), is_last: false, taken: 0 }
     }
@@ -45,11 +45,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     }
 
     /// Sends what can be sent. Ready when there is no more to send, or nobody who takes it.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RequestBodyError>> {
         while let Some((stream, body)) = &mut self.way {
             let taken = if self.chunk.is_empty() {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-                match frame.transpose().map_err(|_| Broken)?.map(Frame::into_data) {
+                match frame.transpose().map_err(|_| RequestBodyError)?.map(Frame::into_data) {
                     Some(Ok(data)) => {
                         self.chunk = data;
                         self.is_last = body.is_end_stream();

@@ -2,10 +2,10 @@
 
 use super::Connection;
 use super::connections::Connections;
-use super::send::{Broken, Sending};
+use super::send::{BodySender, RequestBodyError};
 use crate::http1::response::Response;
 use crate::http1::value::content_length;
-use crate::net::http1::{BrokenOff, Trouble};
+use crate::net::http1::{BodyError, RequestError};
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
@@ -23,10 +23,10 @@ const MAX_INTERIM: usize = 1_024 * 1_024;
 
 /// Room for one stream on a connection, given back when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct StreamPermit {
     pub(super) connection: Rc<Connection>,
-    home: Weak<Connections>,
-    turn: Turn,
+    owner: Weak<Connections>,
+    ticket: Ticket,
     /// Whether no other stream may begin on the connection.
     is_private: bool,
     has_begun: bool,
@@ -36,16 +36,16 @@ pub struct Place {
 
 /// When a request came for room, before or after the others of its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Turn(pub(super) u64);
+pub struct Ticket(pub(super) u64);
 
-impl Place {
-    /// Takes room, if the connection has some. A request that waits for room at `home` gets it afterwards. Where
-    /// `is_private`, no other place is given there from now on, and none may have been given whose
+impl StreamPermit {
+    /// Takes room, if the connection has some. A request that waits for room at `owner`
+    /// gets it afterwards. Where `is_private`, no other place is given there from now on, and none may have been given whose
     /// stream has yet to begin: it would come to an authenticated connection.
     pub(super) fn take(
         connection: &Rc<Connection>,
-        home: &Rc<Connections>,
-        turn: Turn,
+        owner: &Rc<Connections>,
+        ticket: Ticket,
         is_private: bool,
     ) -> Option<Self> {
         if !connection.has_room() || is_private && connection.promised.get() > 0 {
@@ -59,9 +59,9 @@ impl Place {
         if let Some(since) = connection.idle_since.take() {
             connection.resumed.set(Some(since));
         }
-        let (connection, home) = (Rc::clone(connection), Rc::downgrade(home));
+        let (connection, owner) = (Rc::clone(connection), Rc::downgrade(owner));
         let is_refused = Cell::new(false);
-        Some(Self { connection, home, turn, is_private, has_begun: false, is_refused })
+        Some(Self { connection, owner, ticket, is_private, has_begun: false, is_refused })
     }
 
     /// The connection it is on.
@@ -70,8 +70,8 @@ impl Place {
     }
 
     /// The turn with which to come again where the target refuses the request.
-    pub fn turn(&self) -> Turn {
-        self.turn
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
     }
 
     /// Whether the connection has answered before, so that its loss may be its age.
@@ -87,8 +87,8 @@ impl Place {
         mut self,
         request: Request<()>,
         body: Option<B>,
-    ) -> Result<Stream<B>, Trouble> {
-        let unsent = Trouble::Lost { unsent: true };
+    ) -> Result<Stream<B>, RequestError> {
+        let unsent = RequestError::Lost { unsent: true };
         if self.connection.is_going_away() {
             return Err(unsent);
         }
@@ -104,25 +104,25 @@ impl Place {
         if self.is_private {
             self.connection.retire();
         } else if promised == 0
-            && let Some(home) = self.home.upgrade()
+            && let Some(owner) = self.owner.upgrade()
         {
             // A private request may wait for this.
-            home.serve();
+            owner.serve();
         }
         Ok(Stream {
             response,
-            sending: body.map_or_else(Sending::nothing, |body| Sending::of(way, body)),
+            sending: body.map_or_else(BodySender::nothing, |body| BodySender::of(way, body)),
             body: None,
             has_ended: false,
             unreleased: 0,
             left: None,
             interim: 0,
-            place: self,
+            permit: self,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         self.connection.open.set(self.connection.open.get() - 1);
         if !self.has_begun {
@@ -132,10 +132,10 @@ impl Drop for Place {
             }
         }
         if !self.is_refused.get() {
-            self.connection.rests.set(false);
+            self.connection.is_backing_off.set(false);
         }
-        if let Some(home) = self.home.upgrade() {
-            home.serve();
+        if let Some(owner) = self.owner.upgrade() {
+            owner.serve();
         }
     }
 }
@@ -144,7 +144,7 @@ impl Drop for Place {
 /// section 8.7: CANCEL), and leaves the connection to the others.
 pub struct Stream<B> {
     response: ResponseFuture,
-    sending: Sending<B>,
+    sending: BodySender<B>,
     /// From the final head on, until it breaks off.
     body: Option<RecvStream>,
     has_ended: bool,
@@ -153,12 +153,12 @@ pub struct Stream<B> {
     left: Option<u64>,
     interim: usize,
     // Last: there is room on the connection once all of the above is gone.
-    place: Place,
+    permit: StreamPermit,
 }
 
 impl<B> fmt::Debug for Stream<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Stream").field("permit", &self.permit).finish_non_exhaustive()
     }
 }
 
@@ -169,16 +169,16 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         &mut self,
         cx: &mut Context<'_>,
         response: &mut Response,
-    ) -> Poll<Result<(), Trouble>> {
-        if let Poll::Ready(Err(Broken)) = self.sending.poll(cx) {
-            return Poll::Ready(Err(Trouble::BodyBroken));
+    ) -> Poll<Result<(), RequestError>> {
+        if let Poll::Ready(Err(RequestBodyError)) = self.sending.poll(cx) {
+            return Poll::Ready(Err(RequestError::BodyBroken));
         }
         while self.next_interim(cx)?.is_some() {}
         let answer = ready!(Pin::new(&mut self.response).poll(cx));
-        let (head, body) = answer.map_err(|error| self.trouble(&error))?.into_parts();
-        self.place.connection.has_answered.set(true);
-        self.place.connection.refusals.set(0);
-        self.place.connection.is_active.set(true);
+        let (head, body) = answer.map_err(|error| self.error(&error))?.into_parts();
+        self.permit.connection.has_answered.set(true);
+        self.permit.connection.refusals.set(0);
+        self.permit.connection.is_active.set(true);
         fill(response, head.status, &head.headers);
         self.left = match body.is_end_stream() {
             true => Some(0),
@@ -197,7 +197,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         &mut self,
         cx: &mut Context<'_>,
         response: &mut Response,
-    ) -> Poll<Result<(), Trouble>> {
+    ) -> Poll<Result<(), RequestError>> {
         match self.next_interim(cx)? {
             None => Poll::Pending,
             Some((status, headers)) => {
@@ -210,43 +210,43 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     fn next_interim(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Result<Option<(StatusCode, HeaderMap)>, Trouble> {
+    ) -> Result<Option<(StatusCode, HeaderMap)>, RequestError> {
         let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) else {
             return Ok(None);
         };
-        let interim = interim.map_err(|error| self.trouble(&error))?.into_parts().0;
+        let interim = interim.map_err(|error| self.error(&error))?.into_parts().0;
         self.interim += size(&interim.headers);
         if self.interim > MAX_INTERIM {
-            return Err(Trouble::Malformed);
+            return Err(RequestError::Malformed);
         }
         Ok(Some((interim.status, interim.headers)))
     }
 
-    fn trouble(&self, error: &h2::Error) -> Trouble {
+    fn error(&self, error: &h2::Error) -> RequestError {
         let refused = error.is_remote()
             && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
         if refused {
             if error.is_reset() {
-                self.place.is_refused.set(true);
-                self.place.connection.rest(&self.place.home);
+                self.permit.is_refused.set(true);
+                self.permit.connection.back_off(&self.permit.owner);
             }
             // It did nothing with it (RFC 9113 section 8.7), whatever the method.
-            return Trouble::Lost { unsent: true };
+            return RequestError::Lost { unsent: true };
         }
         // What the library broke off was no answer; what it broke the connection off for may have
         // been another's.
         let is_malformed = error.is_library() && error.is_reset();
         match error.is_remote() && error.is_reset() {
-            _ if is_malformed || self.interim > 0 => Trouble::Malformed,
-            true => Trouble::Reset,
-            false => Trouble::Lost { unsent: false },
+            _ if is_malformed || self.interim > 0 => RequestError::Malformed,
+            true => RequestError::Reset,
+            false => RequestError::Lost { unsent: false },
         }
     }
 
     /// Lets its connection take no more streams, for this one authenticated it; those under way go on.
     pub fn take_no_more(&self) {
-        self.place.connection.is_private.set(true);
-        self.place.connection.retire();
+        self.permit.connection.is_private.set(true);
+        self.permit.connection.retire();
     }
 
     /// Whether some of the request is left to be sent.
@@ -261,7 +261,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
 
     /// Sends on what is left of the request after its answer has begun.
     pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
-        if let Poll::Ready(Err(Broken)) = self.sending.poll(cx) {
+        if let Poll::Ready(Err(RequestBodyError)) = self.sending.poll(cx) {
             self.sending.give_up();
         }
     }
@@ -271,11 +271,11 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     pub fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.has_ended {
             return Poll::Ready(None);
         }
-        let Some(body) = &mut self.body else { return Poll::Ready(Some(Err(BrokenOff))) };
+        let Some(body) = &mut self.body else { return Poll::Ready(Some(Err(BodyError))) };
         if self.unreleased > 0 {
             // Fails for more than was received.
             let _ = body.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
@@ -283,9 +283,9 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         while let Some(data) = ready!(body.poll_data(cx)) {
             let Ok(data) = data else {
                 self.body = None;
-                return Poll::Ready(Some(Err(BrokenOff)));
+                return Poll::Ready(Some(Err(BodyError)));
             };
-            self.place.connection.is_active.set(true);
+            self.permit.connection.is_active.set(true);
             if data.is_empty() {
                 continue;
             }
@@ -295,7 +295,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         }
         let Ok(trailers) = ready!(body.poll_trailers(cx)) else {
             self.body = None;
-            return Poll::Ready(Some(Err(BrokenOff)));
+            return Poll::Ready(Some(Err(BodyError)));
         };
         self.has_ended = true;
         Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))

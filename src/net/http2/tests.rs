@@ -1,16 +1,16 @@
 //! Connections against servers in the same thread: the library's own, and some that misbehave frame
 //! by frame.
 
-use super::connections::{Connections, MAX_PRIVATE, MOST_CONNECTIONS, Way};
-use super::stream::{Place, Stream};
-use super::{MOST_STREAMS, STREAM_WINDOW};
-use crate::ground::clock::Moment;
-use crate::ground::name::Name;
+use super::connections::{Connections, DialConfig, MAX_CONNECTIONS, MAX_PRIVATE};
+use super::stream::{Stream, StreamPermit};
+use super::{MAX_STREAMS, STREAM_WINDOW};
+use crate::base::clock::Moment;
+use crate::base::name::Name;
 use crate::http1::response::Response as Head;
-use crate::model::live::TargetLive;
-use crate::model::roster::Roster;
+use crate::model::live::TargetState;
+use crate::model::target_registry::TargetRegistry;
 use crate::net::connect::ConnectError;
-use crate::net::http1::Trouble;
+use crate::net::http1::RequestError;
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::{self, SendResponse};
@@ -77,7 +77,7 @@ impl Body for Endless {
 /// A target, and a worker's connections to it.
 struct Scene {
     connections: Rc<Connections>,
-    target: Arc<TargetLive>,
+    target: Arc<TargetState>,
     address: SocketAddr,
     /// Dials that failed.
     failures: Rc<Cell<usize>>,
@@ -87,22 +87,23 @@ impl Scene {
     fn new(address: SocketAddr, max_connections: Option<u32>) -> Self {
         let name = |text| Name::new(text).unwrap();
         let (group, id) = (name("app"), name("a"));
-        let target = Roster::default().target(&group, &id, Some(address), max_connections, None);
+        let target =
+            TargetRegistry::default().target(&group, &id, Some(address), max_connections, None);
         Self { connections: Rc::default(), target, address, failures: Rc::default() }
     }
 
-    async fn take(&self) -> Result<Place, ConnectError> {
+    async fn take(&self) -> Result<StreamPermit, ConnectError> {
         self.take_within(Duration::from_secs(5)).await
     }
 
-    fn way(&self, timeout: Duration) -> Way {
+    fn way(&self, timeout: Duration) -> DialConfig {
         let failures = Rc::clone(&self.failures);
         let failed = Box::new(move || failures.set(failures.get() + 1));
         let (address, keep_alive) = (self.address, Duration::ZERO);
-        Way { address, timeout, tls: None, keep_alive, failed, connected: Box::new(|| {}) }
+        DialConfig { address, timeout, tls: None, keep_alive, failed, connected: Box::new(|| {}) }
     }
 
-    async fn take_within(&self, timeout: Duration) -> Result<Place, ConnectError> {
+    async fn take_within(&self, timeout: Duration) -> Result<StreamPermit, ConnectError> {
         let way = self.way(timeout);
         self.connections.take(way, &self.target, None, false).await
     }
@@ -126,7 +127,7 @@ fn get() -> Request<()> {
     Request::get("http://app.internal/").body(()).unwrap()
 }
 
-async fn answer(stream: &mut Stream<Frames>) -> Result<StatusCode, Trouble> {
+async fn answer(stream: &mut Stream<Frames>) -> Result<StatusCode, RequestError> {
     let mut response = Head::default();
     let answered = poll_fn(|cx| stream.poll_answer(cx, &mut response)).await;
     answered.map(|()| response.status)
@@ -494,15 +495,15 @@ fn what_was_refused_comes_again_before_those_who_came_after_it() {
         .await;
         let scene = Scene::new(address, None);
         let place = scene.take().await.unwrap();
-        let (first, turn) = (Rc::clone(place.connection()), place.turn());
+        let (first, ticket) = (Rc::clone(place.connection()), place.ticket());
         let mut stream = place.begin::<Frames>(get(), None).unwrap();
-        assert_eq!(answer(&mut stream).await, Err(Trouble::Lost { unsent: true }));
+        assert_eq!(answer(&mut stream).await, Err(RequestError::Lost { unsent: true }));
         drop(stream);
-        assert!(first.rests() && scene.connections.room(false).is_none());
+        assert!(first.is_backing_off() && scene.connections.room(false).is_none());
         let mut later = Box::pin(scene.take());
         assert!(is_pending(&mut later));
         let way = scene.way(Duration::from_secs(5));
-        let mut again = Box::pin(scene.connections.take(way, &scene.target, Some(turn), false));
+        let mut again = Box::pin(scene.connections.take(way, &scene.target, Some(ticket), false));
         assert!(is_pending(&mut again));
         let place = again.await.unwrap();
         assert!(is_pending(&mut later));
@@ -515,7 +516,7 @@ fn what_was_refused_comes_again_before_those_who_came_after_it() {
 }
 
 /// Takes a place for a request that authenticates its connection.
-async fn take_private(scene: &Scene) -> Result<Place, ConnectError> {
+async fn take_private(scene: &Scene) -> Result<StreamPermit, ConnectError> {
     scene.connections.take(scene.way(Duration::from_secs(5)), &scene.target, None, true).await
 }
 
@@ -626,7 +627,7 @@ fn connections_that_take_streams_are_bounded_whatever_has_retired() {
         let (address, came) = server(1, ok).await;
         let scene = Scene::new(address, None);
         let mut held = Vec::new();
-        for _ in 0..MOST_CONNECTIONS {
+        for _ in 0..MAX_CONNECTIONS {
             held.push(scene.begin(None).await);
         }
         let short = Duration::from_millis(50);
@@ -634,7 +635,7 @@ fn connections_that_take_streams_are_bounded_whatever_has_retired() {
         held[0].take_no_more();
         held.push(scene.begin(None).await);
         assert!(matches!(scene.take_within(short).await, Err(ConnectError::Full)));
-        assert_eq!(came.get(), MOST_CONNECTIONS + 1);
+        assert_eq!(came.get(), MAX_CONNECTIONS + 1);
     });
 }
 
@@ -644,11 +645,11 @@ fn what_is_served_at_once_does_not_wait_however_many_do() {
         let (address, _) = server(1, ok).await;
         let scene = Scene::new(address, Some(1));
         let place = scene.take().await.unwrap();
-        let turn = place.turn();
-        let elsewhere: Vec<_> = std::iter::from_fn(|| scene.target.wait_in_line()).collect();
+        let ticket = place.ticket();
+        let elsewhere: Vec<_> = std::iter::from_fn(|| scene.target.wait_for_connection()).collect();
         let again = || {
             let way = scene.way(Duration::from_secs(5));
-            scene.connections.take(way, &scene.target, Some(turn), false)
+            scene.connections.take(way, &scene.target, Some(ticket), false)
         };
         assert!(matches!(again().await, Err(ConnectError::Full)));
         drop(place);
@@ -812,12 +813,12 @@ const HEAD_OF_AN_ANSWER: &[u8] = b"\0\0\x01\x01\x04____\x88";
 #[test]
 fn what_a_target_did_nothing_with_is_told_from_what_it_may_have_done() {
     for (bytes, closes, expected) in [
-        (GOAWAY_ABOVE_NOTHING, false, Trouble::Lost { unsent: true }),
-        (REFUSED, false, Trouble::Lost { unsent: true }),
-        (INTERNAL_ERROR, false, Trouble::Reset),
-        (b"", true, Trouble::Lost { unsent: false }),
+        (GOAWAY_ABOVE_NOTHING, false, RequestError::Lost { unsent: true }),
+        (REFUSED, false, RequestError::Lost { unsent: true }),
+        (INTERNAL_ERROR, false, RequestError::Reset),
+        (b"", true, RequestError::Lost { unsent: false }),
         // `:path` in an answer.
-        (b"\0\0\x01\x01\x05____\x84", false, Trouble::Malformed),
+        (b"\0\0\x01\x01\x05____\x84", false, RequestError::Malformed),
     ] {
         run(async move {
             let (address, _) = raw(bytes, closes).await;
@@ -910,7 +911,7 @@ fn a_target_that_closes_or_leaves_at_once_is_unreachable_and_no_word_on_its_prot
             if let Ok(place) = place {
                 assert!(first.starts_with(SETTINGS) && word == "target_unreachable");
                 let mut stream = place.begin::<Frames>(get(), None).unwrap();
-                assert!(matches!(answer(&mut stream).await, Err(Trouble::Lost { .. })));
+                assert!(matches!(answer(&mut stream).await, Err(RequestError::Lost { .. })));
                 return;
             }
             assert_eq!(place.unwrap_err().word(), word, "{first:?} {closes}");
@@ -942,14 +943,14 @@ fn clients_that_take_nothing_hold_back_their_own_streams_and_no_others() {
         .await;
         let scene = Scene::new(address, None);
         let mut stalled = Vec::new();
-        for _ in 0..MOST_STREAMS - 1 {
+        for _ in 0..MAX_STREAMS - 1 {
             let endless = Request::get("http://app.internal/endless").body(()).unwrap();
             let place = scene.take().await.unwrap();
             let mut stream = place.begin::<Frames>(endless, None).unwrap();
             assert_eq!(answer(&mut stream).await, Ok(StatusCode::OK));
             stalled.push(stream);
         }
-        let most = (MOST_STREAMS - 1) * STREAM_WINDOW as usize;
+        let most = (MAX_STREAMS - 1) * STREAM_WINDOW as usize;
         while sent.get() < most {
             yield_now().await;
         }
@@ -1021,7 +1022,7 @@ fn interim_heads_without_end_are_no_answer() {
     run(async move {
         let (address, _) = raw(flood, false).await;
         let mut stream = Scene::new(address, None).begin(None).await;
-        assert_eq!(answer(&mut stream).await, Err(Trouble::Malformed));
+        assert_eq!(answer(&mut stream).await, Err(RequestError::Malformed));
     });
 }
 
@@ -1071,7 +1072,7 @@ fn idle_connections_end_and_dead_ones_take_their_streams_with_them() {
             sweep(second);
             yield_now().await;
         }
-        assert_eq!(answer(&mut stream).await, Err(Trouble::Lost { unsent: false }));
+        assert_eq!(answer(&mut stream).await, Err(RequestError::Lost { unsent: false }));
         drop(stream);
         drop(scene.take().await.unwrap());
         assert_eq!(came.get(), 2);
@@ -1084,7 +1085,7 @@ fn idle_connections_end_and_dead_ones_take_their_streams_with_them() {
             sweep(second);
             yield_now().await;
         }
-        assert_eq!(answer(&mut stream).await, Err(Trouble::Lost { unsent: false }));
+        assert_eq!(answer(&mut stream).await, Err(RequestError::Lost { unsent: false }));
         drop(stream);
         drop(scene.take().await.unwrap());
         assert_eq!(came.get(), 3);

@@ -66,7 +66,7 @@ mod of_linux {
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
-    use crate::ground::clock;
+    use crate::base::clock;
     use std::io;
     use std::sync::{Mutex, PoisonError};
     use std::time::{Duration, Instant};

@@ -8,7 +8,7 @@
 
 use super::alarm::Alarm;
 use super::wheel::{Key, Wheel};
-use crate::ground::clock;
+use crate::base::clock;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;

@@ -8,7 +8,7 @@ mod alarm;
 mod driver;
 mod wheel;
 
-use crate::ground::clock::{self, Moment};
+use crate::base::clock::{self, Moment};
 use driver::Timers;
 pub use driver::install;
 use pin_project_lite::pin_project;

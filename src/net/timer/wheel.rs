@@ -29,7 +29,7 @@ pub(super) struct Wheel<W> {
     tick: u64,
     levels: [Level; LEVELS],
     /// Entries, and places for more: as many as there ever were at once.
-    entries: Vec<Entry<W>>,
+    entries: Vec<TimerEntry<W>>,
     /// The first of the free places.
     free: u32,
     len: usize,
@@ -45,7 +45,7 @@ struct Level {
 }
 
 #[derive(Debug)]
-struct Entry<W> {
+struct TimerEntry<W> {
     /// Of this use of the place; a place that is free, or used again, does not answer to an old key.
     id: u64,
     due: u64,
@@ -91,7 +91,8 @@ impl<W> Wheel<W> {
         }
         let id = self.next_id;
         self.next_id += 1;
-        let entry = Entry { id, due, level: 0, previous: NONE, next: NONE, value: Some(value) };
+        let entry =
+            TimerEntry { id, due, level: 0, previous: NONE, next: NONE, value: Some(value) };
         let at = self.free;
         let at = match self.entries.get_mut(at as usize) {
             Some(place) => {
@@ -196,7 +197,7 @@ impl<W> Wheel<W> {
     }
 
     fn unlink(&mut self, at: u32) {
-        let Entry { due, level, previous, next, .. } = self.entries[at as usize];
+        let TimerEntry { due, level, previous, next, .. } = self.entries[at as usize];
         let (level, slot) = (usize::from(level), slot_of(due, usize::from(level)));
         if next != NONE {
             self.entries[next as usize].previous = previous;
@@ -228,7 +229,7 @@ fn slot_of(tick: u64, level: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ground::clock;
+    use crate::base::clock;
     use proptest::prelude::*;
 
     fn advanced(wheel: &mut Wheel<u32>, now: Instant) -> Vec<u32> {

@@ -1,6 +1,6 @@
 //! Handshakes with clients, each in its connection's own task.
 
-use super::certificates::{Certificates, Entry};
+use super::certificates::{CertificateEntry, Certificates};
 use crate::config::settings::ClientAuth;
 use crate::policy::tls::choice::Choice;
 use crate::policy::tls::fault::HandshakeFault;
@@ -26,7 +26,7 @@ pub const ANSWERS_AT_ONCE: usize = 16;
 
 /// Bytes of a ClientHello: ten times the longest that browsers send. The library alone would take
 /// four times as many.
-const LONGEST_HELLO: usize = 16 << 10;
+const MAX_HELLO: usize = 16 << 10;
 
 /// The first byte of a record that holds a handshake (RFC 8446 section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
@@ -117,7 +117,7 @@ async fn hello(stream: &TcpStream) -> Result<Accepted, HandshakeFault> {
         }
         match acceptor.accept() {
             Ok(Some(accepted)) => return Ok(accepted),
-            Ok(None) if taken > LONGEST_HELLO => return Err(HandshakeFault::NotTls),
+            Ok(None) if taken > MAX_HELLO => return Err(HandshakeFault::NotTls),
             Ok(None) => {}
             Err((error, mut alert)) => {
                 // As much as the socket takes at once, which is all of it or a client that is gone.
@@ -156,7 +156,7 @@ fn session(
     connection: &ServerConnection,
     certificates: &Certificates,
     choice: Choice,
-    entry: &Entry,
+    entry: &CertificateEntry,
 ) -> Session {
     let settings = certificates.settings();
     let version = connection.protocol_version().map_or("-", openssl::version);

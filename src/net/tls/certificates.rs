@@ -30,11 +30,11 @@ pub struct Certificates {
 /// What is served from one reading of the files.
 pub struct Served {
     by_name: ByName,
-    entries: Vec<Entry>,
+    entries: Vec<CertificateEntry>,
 }
 
 /// One certificate, and handshakes with it.
-pub(super) struct Entry {
+pub(super) struct CertificateEntry {
     pair: Pair,
     /// Its name in the access log.
     pub(super) id: Arc<str>,
@@ -114,7 +114,7 @@ impl Certificates {
             let mut without_alpn = config.clone();
             without_alpn.alpn_protocols.clear();
             let (config, without_alpn) = (Arc::new(config), Arc::new(without_alpn));
-            Ok::<_, Error>(Entry { id, config, without_alpn, pair })
+            Ok::<_, Error>(CertificateEntry { id, config, without_alpn, pair })
         };
         let by_name = ByName::of(pairs.iter().map(|pair| &pair.certificate));
         Ok(Served { by_name, entries: pairs.into_iter().map(entry).collect::<Result<_, _>>()? })
@@ -148,7 +148,7 @@ impl Certificates {
     }
 }
 
-impl Entry {
+impl CertificateEntry {
     /// The configuration of a handshake with this client.
     pub(super) fn config(&self, hello: &ClientHello<'_>) -> &Arc<ServerConfig> {
         let listed = self.config.alpn_protocols.iter().map(Vec::as_slice);
@@ -168,7 +168,7 @@ impl Served {
     }
 
     /// Which of them this client is shown.
-    pub(super) fn choose(&self, hello: &ClientHello<'_>) -> Option<(Choice, &Entry)> {
+    pub(super) fn choose(&self, hello: &ClientHello<'_>) -> Option<(Choice, &CertificateEntry)> {
         let understood = |at: usize| {
             let (schemes, suites) = (hello.signature_schemes(), hello.cipher_suites());
             self.entries.get(at).is_some_and(|entry| entry.pair.is_understood(schemes, suites))

@@ -4,7 +4,7 @@
 use super::Record;
 use super::text::{Line, digits, hexadecimal};
 use super::time::civil;
-use crate::ground::calendar::Civil;
+use crate::base::calendar::Civil;
 
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

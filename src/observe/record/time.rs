@@ -1,7 +1,7 @@
 //! Moments and how long something took, as they are written down.
 
 use super::text::{Line, digits};
-use crate::ground::calendar::Civil;
+use crate::base::calendar::Civil;
 use std::time::Duration;
 
 /// Writes times, and keeps the text of the second it wrote last: the next record's is mostly the

@@ -20,7 +20,7 @@ const REMOVED: &[u8] = b"_remove_";
 
 /// The names under which a group's tokens come.
 #[derive(Clone, Copy, Debug)]
-pub struct Names<'a> {
+pub struct CookieNames<'a> {
     /// The cookie itself.
     pub main: &'a str,
     /// Its CORS twin, where one is written. Of pins that are equally new the twin's counts, for it is
@@ -137,7 +137,7 @@ pub enum PinState {
 /// the defect of the first counts.
 pub fn find<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
-    names: Names<'_>,
+    names: CookieNames<'_>,
     opener: &impl Opener,
     kind: Kind,
     group: GroupKey,
@@ -155,7 +155,7 @@ pub fn find<'a>(
 pub fn find_into<'a>(
     found: &mut Claim,
     lines: impl Iterator<Item = &'a [u8]>,
-    names: Names<'_>,
+    names: CookieNames<'_>,
     opener: &impl Opener,
     kind: Kind,
     group: GroupKey,
@@ -254,7 +254,7 @@ impl<'a> Candidates<'a> {
 #[inline]
 fn candidates<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
-    names: Names<'_>,
+    names: CookieNames<'_>,
     kind: Kind,
 ) -> Candidates<'a> {
     let [mut twins, mut mains] = [Candidates::default(), Candidates::default()];

@@ -1,7 +1,7 @@
 //! The date in a cookie's `Expires`, read as browsers read it (RFC 6265 section 5.1.1): stacks write
 //! it in a dozen ways, and a logout that is not understood would leave a pin behind.
 
-use crate::ground::calendar::days_since_1970;
+use crate::base::calendar::days_since_1970;
 
 /// The date in seconds since 1970, 0 for all before; `None` for what a browser takes for no date.
 pub fn read(text: &[u8]) -> Option<u64> {

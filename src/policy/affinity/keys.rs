@@ -11,18 +11,18 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 pub(super) use self::prekeyed::Prekeyed;
-use crate::ground::secret::Secret;
+use crate::base::secret::Secret;
 
 /// The shortest key: as long as the output of the hash, below which HMAC is weaker than it
 /// (RFC 2104 section 3).
-pub const SHORTEST: usize = 32;
+pub const MIN_LEN: usize = 32;
 
 /// One key as it was configured or generated.
 #[derive(Clone, Debug)]
 pub struct Key {
     /// 1..=127 for configured keys, 128..=255 for generated ones.
     pub id: u8,
-    /// At least [`SHORTEST`] bytes.
+    /// At least [`MIN_LEN`] bytes.
     pub material: Secret,
 }
 
@@ -47,7 +47,7 @@ impl Key {
 
     /// A key of 32 random bytes. Its id, 128 to 255, comes from its hash, so that the token of
     /// another node with a generated key is most often of an unknown key rather than a forgery.
-    pub fn generate(mut bytes: [u8; SHORTEST]) -> Self {
+    pub fn generate(mut bytes: [u8; MIN_LEN]) -> Self {
         let material = Secret::new(bytes.to_vec());
         bytes.zeroize();
         Self { id: id_of_generated(&material), material }
@@ -81,7 +81,7 @@ fn decoded(line: &[u8]) -> Result<Secret, KeyDefect> {
     let length = encoding.decode_len(line.len()).map_err(|_| KeyDefect::NotBase64)?;
     let mut bytes = Zeroizing::new(vec![0; length]);
     let length = encoding.decode_mut(line, &mut bytes).map_err(|_| KeyDefect::NotBase64)?;
-    if length < SHORTEST {
+    if length < MIN_LEN {
         return Err(KeyDefect::Short(length));
     }
     Ok(Secret::new(bytes[..length].to_vec()))
@@ -107,7 +107,7 @@ pub enum KeyDefect {
     SeveralLines,
     /// Not base64 in either alphabet.
     NotBase64,
-    /// So many bytes, fewer than [`SHORTEST`].
+    /// So many bytes, fewer than [`MIN_LEN`].
     Short(usize),
 }
 
@@ -118,7 +118,7 @@ impl fmt::Display for KeyDefect {
             Self::SeveralLines => f.write_str("the key file has more than one line"),
             Self::NotBase64 => f.write_str("the key is not base64"),
             Self::Short(bytes) => {
-                write!(f, "the key has {bytes} bytes where {SHORTEST} are needed")
+                write!(f, "the key has {bytes} bytes where {MIN_LEN} are needed")
             }
         }
     }

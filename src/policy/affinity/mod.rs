@@ -24,19 +24,19 @@ pub const GROUP_COOKIE: &str = "AWSALBTG";
 pub enum Lifetime {
     /// So long since it was last written, 1 second to 7 days; the browser is told the same.
     For(Duration),
-    /// As long as the browser keeps the cookie (no `Expires`), and at most [`LONGEST`].
+    /// As long as the browser keeps the cookie (no `Expires`), and at most [`MAX_LIFETIME`].
     Session,
 }
 
 /// ALB's longest duration, and the bound inside a session cookie.
-pub const LONGEST: Duration = Duration::from_hours(7 * 24);
+pub const MAX_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 impl Lifetime {
     /// Seconds after which a pin is `expired`, whatever the browser thinks.
     pub fn seconds(self) -> u32 {
         let duration = match self {
             Lifetime::For(duration) => duration,
-            Lifetime::Session => LONGEST,
+            Lifetime::Session => MAX_LIFETIME,
         };
         u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
     }

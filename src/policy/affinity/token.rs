@@ -25,8 +25,8 @@ const TAG: usize = 16;
 const HEAD: usize = 2 + TAG;
 const SEED: usize = 8;
 const PIN: usize = 16;
-const LONGEST_PLAIN: usize = SEED + PIN * MAX_PINS;
-const LONGEST_TEXT: usize = text_length(MAX_PINS);
+const MAX_PLAIN: usize = SEED + PIN * MAX_PINS;
+const MAX_TEXT: usize = text_length(MAX_PINS);
 
 /// The length of a token with so many pins: base64 without padding, rounded up.
 const fn text_length(pins: usize) -> usize {
@@ -43,7 +43,7 @@ impl Keyring {
         // The length comes first, so that neither decoding nor hashing is done for a long text.
         let pins = (1..=MAX_PINS).find(|&pins| text_length(pins) == text.len());
         let pins = pins.ok_or(Defect::Malformed)?;
-        let mut bytes = [0; HEAD + LONGEST_PLAIN];
+        let mut bytes = [0; HEAD + MAX_PLAIN];
         let bytes = &mut bytes[..HEAD + SEED + PIN * pins];
         // Strict: this encoding refuses padding, spaces, the other alphabet and trailing bits.
         BASE64URL_NOPAD.decode_mut(text, bytes).map_err(|_| Defect::Malformed)?;
@@ -67,7 +67,7 @@ impl Keyring {
     pub fn seal(&self, kind: Kind, contents: &Contents) -> Sealed {
         let key = self.first();
         let pins = contents.pins();
-        let mut bytes = [0; HEAD + LONGEST_PLAIN];
+        let mut bytes = [0; HEAD + MAX_PLAIN];
         let bytes = &mut bytes[..HEAD + SEED + PIN * pins.len()];
         let (head, plain) = bytes.split_at_mut(HEAD);
         contents.write_plain(plain);
@@ -76,7 +76,7 @@ impl Keyring {
         head[0] = VERSION;
         head[1] = key.id;
         head[2..].copy_from_slice(&tag);
-        let mut text = [0; LONGEST_TEXT];
+        let mut text = [0; MAX_TEXT];
         let length = text_length(pins.len());
         BASE64URL_NOPAD.encode_mut(bytes, &mut text[..length]);
         Sealed { text, length }
@@ -85,7 +85,7 @@ impl Keyring {
 
 impl ReadyKey {
     fn tag(&self, kind: Kind, plain: &[u8]) -> [u8; TAG] {
-        let mut message = [0; 3 + LONGEST_PLAIN];
+        let mut message = [0; 3 + MAX_PLAIN];
         let message = &mut message[..3 + plain.len()];
         message[..3].copy_from_slice(&[kind as u8, VERSION, self.id]);
         message[3..].copy_from_slice(plain);
@@ -152,14 +152,14 @@ pub struct Opened {
 /// A token, on the stack. It does not print, for tokens do not belong in logs.
 #[derive(Clone)]
 pub struct Sealed {
-    text: [u8; LONGEST_TEXT],
+    text: [u8; MAX_TEXT],
     length: usize,
 }
 
 impl Sealed {
     /// A text that opened, kept; `None` if it is too long to be one.
     pub fn copied(token: &[u8]) -> Option<Self> {
-        let mut text = [0; LONGEST_TEXT];
+        let mut text = [0; MAX_TEXT];
         text.get_mut(..token.len())?.copy_from_slice(token);
         Some(Self { text, length: token.len() })
     }

@@ -1,20 +1,20 @@
 //! `anomaly_mitigation`: a target that fails more than its peers gets few newcomers, and its share back
 //! bit by bit once it fails no more than they (AWS, "Automatic Target Weights").
 
-use super::share::Share;
+use super::weight_fraction::WeightFraction;
 
 /// Healthy targets without which nobody is judged: with fewer there is no saying who is the odd one.
-pub const FEWEST_HEALTHY: usize = 3;
+pub const MIN_HEALTHY: usize = 3;
 
 /// Requests without which a target is not judged, nor compared with.
 const SMALLEST_SAMPLE: u64 = 20;
 
 /// Looks after which a target is judged by whatever it was sent: one whose share was cut must not
 /// wait for ever to be seen to be well.
-const LONGEST_SAMPLE: u32 = 12;
+const MAX_SAMPLE: u32 = 12;
 
 /// What an anomalous target keeps, so that it is seen when it is well again: a thirty-second.
-const MINIMUM: Share = Share::of_parts(32);
+const MINIMUM: WeightFraction = WeightFraction::of_parts(32);
 
 /// What a target gains with each look while it is normal: parity after twelve, which is a minute.
 const GAIN: u16 = 83;
@@ -65,20 +65,20 @@ pub enum Judgement {
 
 /// What is known of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct AnomalyState {
     /// The last judgement.
     pub judgement: Judgement,
     /// What it has of its weight.
-    pub share: Share,
+    pub fraction: WeightFraction,
     sample: Sample,
     looks: u32,
 }
 
-impl Default for Standing {
+impl Default for AnomalyState {
     fn default() -> Self {
         Self {
             judgement: Judgement::Normal,
-            share: Share::WHOLE,
+            fraction: WeightFraction::WHOLE,
             sample: Sample::default(),
             looks: 0,
         }
@@ -87,44 +87,44 @@ impl Default for Standing {
 
 /// Judges all targets of a group, given what came of their requests since the last look; `None` is a
 /// target that is not healthy: it stays as it is, and is nobody's peer.
-pub fn look(targets: &mut [(Standing, Option<Sample>)]) {
+pub fn check(targets: &mut [(AnomalyState, Option<Sample>)]) {
     let mut all = Sample::default();
     let mut healthy = 0;
-    for (standing, since) in targets.iter_mut() {
+    for (state, since) in targets.iter_mut() {
         match *since {
             Some(since) => {
-                standing.sample = standing.sample.plus(since);
-                standing.looks += 1;
-                all = all.plus(standing.sample);
+                state.sample = state.sample.plus(since);
+                state.looks += 1;
+                all = all.plus(state.sample);
                 healthy += 1;
             }
-            None => (standing.sample, standing.looks) = (Sample::default(), 0),
+            None => (state.sample, state.looks) = (Sample::default(), 0),
         }
     }
-    for (standing, _) in targets.iter_mut().filter(|(_, since)| since.is_some()) {
-        let peers = all.minus(standing.sample);
-        let enough = standing.sample.requests.min(peers.requests) >= SMALLEST_SAMPLE;
-        if healthy < FEWEST_HEALTHY {
-            standing.settle(Judgement::Normal);
-        } else if enough || standing.looks >= LONGEST_SAMPLE {
+    for (state, _) in targets.iter_mut().filter(|(_, since)| since.is_some()) {
+        let peers = all.minus(state.sample);
+        let enough = state.sample.requests.min(peers.requests) >= SMALLEST_SAMPLE;
+        if healthy < MIN_HEALTHY {
+            state.apply(Judgement::Normal);
+        } else if enough || state.looks >= MAX_SAMPLE {
             // Too little to compare cannot make a target anomalous; it can leave it so.
-            let may_be = enough || standing.judgement == Judgement::Anomalous;
-            standing.settle(match may_be && standing.sample.is_worse_than(peers) {
+            let may_be = enough || state.judgement == Judgement::Anomalous;
+            state.apply(match may_be && state.sample.is_worse_than(peers) {
                 true => Judgement::Anomalous,
                 false => Judgement::Normal,
             });
         }
-        standing.share = match standing.judgement {
+        state.fraction = match state.judgement {
             Judgement::Anomalous => MINIMUM,
-            Judgement::Normal => standing.share.plus(GAIN),
+            Judgement::Normal => state.fraction.plus(GAIN),
         };
     }
 }
 
-impl Standing {
+impl AnomalyState {
     /// Judges, and begins another sample.
-    fn settle(&mut self, judgement: Judgement) {
-        *self = Self { judgement, share: self.share, ..Self::default() };
+    fn apply(&mut self, judgement: Judgement) {
+        *self = Self { judgement, fraction: self.fraction, ..Self::default() };
     }
 }
 
@@ -138,16 +138,19 @@ mod tests {
     }
 
     /// A group after one more look, and whether each is anomalous.
-    fn after(group: &mut [(Standing, Option<Sample>)], samples: &[Option<Sample>]) -> Vec<bool> {
+    fn after(
+        group: &mut [(AnomalyState, Option<Sample>)],
+        samples: &[Option<Sample>],
+    ) -> Vec<bool> {
         for ((_, since), sample) in group.iter_mut().zip(samples) {
             *since = *sample;
         }
-        look(group);
-        group.iter().map(|(standing, _)| standing.judgement == Judgement::Anomalous).collect()
+        check(group);
+        group.iter().map(|(state, _)| state.judgement == Judgement::Anomalous).collect()
     }
 
-    fn group(count: usize) -> Vec<(Standing, Option<Sample>)> {
-        vec![(Standing::default(), None); count]
+    fn group(count: usize) -> Vec<(AnomalyState, Option<Sample>)> {
+        vec![(AnomalyState::default(), None); count]
     }
 
     #[test]
@@ -155,15 +158,15 @@ mod tests {
         let mut group = group(3);
         let well = sample(100, 1);
         assert_eq!(after(&mut group, &[well, sample(30, 15), well]), [false, true, false]);
-        assert_eq!(group[1].0.share, MINIMUM);
-        assert_eq!(group[0].0.share, Share::WHOLE);
+        assert_eq!(group[1].0.fraction, MINIMUM);
+        assert_eq!(group[0].0.fraction, WeightFraction::WHOLE);
         let mut before = MINIMUM;
         for _ in 0..12 {
             assert_eq!(after(&mut group, &[well, sample(30, 0), well]), [false; 3]);
-            assert!(group[1].0.share > before);
-            before = group[1].0.share;
+            assert!(group[1].0.fraction > before);
+            before = group[1].0.fraction;
         }
-        assert_eq!(before, Share::WHOLE);
+        assert_eq!(before, WeightFraction::WHOLE);
     }
 
     #[test]
@@ -198,8 +201,8 @@ mod tests {
         let mut group = group(3);
         let well = sample(100, 0);
         after(&mut group, &[well, well, sample(100, 100)]);
-        for look in 1..=LONGEST_SAMPLE {
-            assert_eq!(after(&mut group, &[well, well, sample(0, 0)])[2], look < LONGEST_SAMPLE);
+        for look in 1..=MAX_SAMPLE {
+            assert_eq!(after(&mut group, &[well, well, sample(0, 0)])[2], look < MAX_SAMPLE);
         }
     }
 
@@ -215,9 +218,9 @@ mod tests {
                 let samples: Vec<_> =
                     samples.iter().map(|one| one.and_then(|(a, b)| sample(a, b % a.max(1)))).collect();
                 after(&mut random, &samples);
-                for (standing, _) in &random {
-                    prop_assert!((MINIMUM..=Share::WHOLE).contains(&standing.share));
-                    prop_assert!(standing.looks <= LONGEST_SAMPLE);
+                for (state, _) in &random {
+                    prop_assert!((MINIMUM..=WeightFraction::WHOLE).contains(&state.fraction));
+                    prop_assert!(state.looks <= MAX_SAMPLE);
                 }
             }
             let same = sample(alike.0, alike.1.min(alike.0));
@@ -235,10 +238,10 @@ mod tests {
                 after(&mut group, &samples);
             }
             let rest: Vec<_> = rest.iter().map(|&requests| sample(requests, 0)).collect();
-            for _ in 0..3 * LONGEST_SAMPLE {
+            for _ in 0..3 * MAX_SAMPLE {
                 after(&mut group, &rest);
             }
-            prop_assert!(group.iter().all(|(standing, _)| standing.share == Share::WHOLE));
+            prop_assert!(group.iter().all(|(state, _)| state.fraction == WeightFraction::WHOLE));
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Balance: who serves a client that has no pin, and who takes over a pin whose target is gone.
 
 pub mod anomaly;
-pub mod fewest;
+pub mod least_loaded;
 pub mod rendezvous;
 pub mod round;
 pub mod round_robin;
 pub mod sessions;
-pub mod share;
 pub mod slow_start;
+pub mod weight_fraction;
 pub mod weighted_random;

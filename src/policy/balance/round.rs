@@ -8,7 +8,7 @@ use super::rendezvous::mix;
 
 /// One turn: how many were taken before, and what the shuffling is keyed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
+pub struct Sequence {
     /// Goes up by one with each.
     pub number: u64,
     /// The same for all turns of one rule in one process.
@@ -17,15 +17,18 @@ pub struct Turn {
 
 /// Whose turn it is; `None` when nobody has a weight. A round is as long as the sum of the weights, in
 /// lowest terms: then a small share does not wait for a long one.
-pub fn at(weights: impl Iterator<Item = (usize, u16)> + Clone, turn: Turn) -> Option<usize> {
+pub fn at(
+    weights: impl Iterator<Item = (usize, u16)> + Clone,
+    sequence: Sequence,
+) -> Option<usize> {
     let divisor = weights.clone().fold(0, |divisor, (_, weight)| gcd(divisor, u64::from(weight)));
     let share = move |weight: u16| u64::from(weight) / divisor.max(1);
     let length: u64 = weights.clone().map(|(_, weight)| share(weight)).sum();
-    let (round, place) = (turn.number.checked_div(length)?, turn.number % length);
-    let mut left = shuffled(place, length, mix(turn.key ^ mix(round)));
-    for (whose, weight) in weights {
+    let (round, place) = (sequence.number.checked_div(length)?, sequence.number % length);
+    let mut left = shuffled(place, length, mix(sequence.key ^ mix(round)));
+    for (target, weight) in weights {
         match left.checked_sub(share(weight)) {
-            None => return Some(whose),
+            None => return Some(target),
             Some(rest) => left = rest,
         }
     }
@@ -70,15 +73,15 @@ mod tests {
 
     fn order(weights: &[u16], key: u64, turns: std::ops::Range<u64>) -> Vec<usize> {
         let shares = weights.iter().copied().enumerate();
-        turns.map(|number| at(shares.clone(), Turn { number, key }).unwrap()).collect()
+        turns.map(|number| at(shares.clone(), Sequence { number, key }).unwrap()).collect()
     }
 
     #[test]
     fn nobody_has_a_turn_where_nobody_has_a_weight() {
-        let turn = Turn { number: 3, key: 7 };
-        assert_eq!(at([].into_iter(), turn), None);
-        assert_eq!(at([(0, 0), (1, 0)].into_iter(), turn), None);
-        assert_eq!(at([(0, 0), (1, 999)].into_iter(), turn), Some(1));
+        let sequence = Sequence { number: 3, key: 7 };
+        assert_eq!(at([].into_iter(), sequence), None);
+        assert_eq!(at([(0, 0), (1, 0)].into_iter(), sequence), None);
+        assert_eq!(at([(0, 0), (1, 999)].into_iter(), sequence), Some(1));
     }
 
     #[test]
@@ -89,7 +92,7 @@ mod tests {
         turns
             .iter()
             .enumerate()
-            .filter(|(_, whose)| **whose == 1)
+            .filter(|(_, target)| **target == 1)
             .for_each(|(at, _)| places[at % 10] += 1);
         assert!(places.iter().all(|count| (count - 1_000).abs() < 150), "{places:?}");
         // And of any period a client may have: every third, seventh or twentieth turn gets its tenth.
@@ -97,7 +100,7 @@ mod tests {
             for first in 0..period {
                 let met = turns.iter().skip(first).step_by(period);
                 let (all, small) =
-                    (met.len() as f64, met.filter(|whose| **whose == 1).count() as f64);
+                    (met.len() as f64, met.filter(|target| **target == 1).count() as f64);
                 let spread = (all * 0.1 * 0.9).sqrt();
                 assert!((small - all * 0.1).abs() < 5.0 * spread, "{first} of {period}: {small}");
             }
@@ -124,8 +127,8 @@ mod tests {
             let length: u64 = weights.iter().copied().map(u64::from).sum();
             prop_assume!(length > 0);
             let turns = order(&weights, key, round * length..(round + 1) * length);
-            for (whose, weight) in weights.iter().enumerate() {
-                let count = turns.iter().filter(|turn| **turn == whose).count();
+            for (target, weight) in weights.iter().enumerate() {
+                let count = turns.iter().filter(|sequence| **sequence == target).count();
                 prop_assert_eq!(count, usize::from(*weight));
             }
         }

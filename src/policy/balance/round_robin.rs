@@ -3,13 +3,13 @@
 
 /// The order in which targets take newcomers, by index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cycle(Box<[u16]>);
+pub struct WrrSchedule(Box<[u16]>);
 
 /// The longest cycle, which bounds a group's table to 8 KiB. Weights whose sum exceeds it are
 /// scaled down to fit, so that a share may be off by one part in four thousand.
-pub const LONGEST: usize = 4_096;
+pub const MAX_LEN: usize = 4_096;
 
-impl Cycle {
+impl WrrSchedule {
     /// The cycle of targets with these weights. Empty when all of them are 0.
     pub fn new(weights: &[u16]) -> Self {
         let mut weights: Vec<i64> = weights.iter().map(|&weight| i64::from(weight)).collect();
@@ -32,13 +32,13 @@ impl Cycle {
         Self(turns.collect())
     }
 
-    /// Whose turn the `turn`th newcomer is, and a number that picks a substitute should that
+    /// Whose turn the `sequence`th newcomer is, and a number that picks a substitute should that
     /// target not serve: it goes up by one each round, so that every substitute has its turn.
     /// `None` when nobody takes any.
-    pub fn at(&self, turn: u64) -> Option<(usize, u64)> {
+    pub fn at(&self, sequence: u64) -> Option<(usize, u64)> {
         let length = self.0.len() as u64;
-        let position = turn.checked_rem(length)?;
-        Some((usize::from(self.0[position as usize]), turn / length + position))
+        let position = sequence.checked_rem(length)?;
+        Some((usize::from(self.0[position as usize]), sequence / length + position))
     }
 }
 
@@ -48,7 +48,7 @@ fn reduce(weights: &mut [i64]) {
     let divisor = weights.iter().copied().fold(0, gcd).max(1);
     weights.iter_mut().for_each(|weight| *weight /= divisor);
     let total: i64 = weights.iter().sum();
-    let longest = LONGEST as i64;
+    let longest = MAX_LEN as i64;
     if total > longest {
         let room = (longest - weights.len() as i64).max(0);
         for weight in weights.iter_mut().filter(|weight| **weight > 0) {
@@ -66,25 +66,25 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn cycle(weights: &[u16]) -> Vec<u16> {
-        Cycle::new(weights).0.to_vec()
+    fn schedule(weights: &[u16]) -> Vec<u16> {
+        WrrSchedule::new(weights).0.to_vec()
     }
 
     #[test]
     fn equal_targets_take_turns_in_order() {
-        assert_eq!(cycle(&[1, 1, 1]), [0, 1, 2]);
-        assert_eq!(cycle(&[7, 7, 7]), [0, 1, 2]);
+        assert_eq!(schedule(&[1, 1, 1]), [0, 1, 2]);
+        assert_eq!(schedule(&[7, 7, 7]), [0, 1, 2]);
     }
 
     #[test]
     fn a_heavy_target_is_spread_over_the_cycle() {
-        assert_eq!(cycle(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(schedule(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
     }
 
     #[test]
     fn nobody_is_chosen_when_all_weights_are_zero_or_nobody_is_there() {
-        assert_eq!(Cycle::new(&[0, 0]).at(3), None);
-        assert_eq!(Cycle::new(&[]).at(0), None);
+        assert_eq!(WrrSchedule::new(&[0, 0]).at(3), None);
+        assert_eq!(WrrSchedule::new(&[]).at(0), None);
     }
 
     proptest! {
@@ -92,13 +92,13 @@ mod tests {
         fn a_cycle_is_bounded_and_gives_each_its_share(
             weights in prop::collection::vec(0u16..=999, 1..40)
         ) {
-            let cycle = cycle(&weights);
+            let schedule = schedule(&weights);
             let total: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
-            prop_assert!(cycle.len() <= LONGEST);
+            prop_assert!(schedule.len() <= MAX_LEN);
             for (at, &weight) in weights.iter().enumerate() {
-                let got = cycle.iter().filter(|&&chosen| usize::from(chosen) == at).count();
+                let got = schedule.iter().filter(|&&chosen| usize::from(chosen) == at).count();
                 prop_assert_eq!(got == 0, weight == 0);
-                let wanted = u64::from(weight) as f64 / total.max(1) as f64 * cycle.len() as f64;
+                let wanted = u64::from(weight) as f64 / total.max(1) as f64 * schedule.len() as f64;
                 prop_assert!((got as f64 - wanted).abs() <= wanted * 0.05 + 2.0);
             }
         }

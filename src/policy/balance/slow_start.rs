@@ -1,7 +1,7 @@
 //! `slow_start`: a target that becomes healthy gets a share of newcomers that grows with time from
 //! nothing to its own (AWS, "Edit target group attributes": slow start mode).
 
-use super::share::Share;
+use super::weight_fraction::WeightFraction;
 use crate::policy::health::progress::State;
 use std::time::Duration;
 
@@ -24,30 +24,32 @@ pub enum Stage {
 
 impl Stage {
     /// The share it has now, where the whole takes `duration`.
-    pub fn share(self, now: Duration, duration: Duration) -> Share {
+    pub fn share(self, now: Duration, duration: Duration) -> WeightFraction {
         match self {
-            Stage::Ramping { since } => Share::of_time(now.saturating_sub(since), duration),
-            Stage::Founding | Stage::Waiting | Stage::Full => Share::WHOLE,
+            Stage::Ramping { since } => {
+                WeightFraction::of_time(now.saturating_sub(since), duration)
+            }
+            Stage::Founding | Stage::Waiting | Stage::Full => WeightFraction::WHOLE,
         }
     }
 }
 
 /// A target of the group, as its health is now.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+pub struct Observation {
     /// What is known of it.
     pub state: State,
     /// It does not drain and has a weight, so that newcomers can go to it.
-    pub takes_newcomers: bool,
+    pub takes_unpinned: bool,
 }
 
 /// Takes all targets of a group to where they are now. A target begins slowly only while another,
 /// that does not, can take what it leaves; when the last such one goes, all have their whole share.
 /// One that drains has left, and begins anew when it is back.
-pub fn advance(targets: &mut [(Stage, Seen)], now: Duration, duration: Duration) {
+pub fn advance(targets: &mut [(Stage, Observation)], now: Duration, duration: Duration) {
     for (stage, seen) in targets.iter_mut() {
         *stage = match (*stage, seen.state) {
-            _ if !seen.takes_newcomers => Stage::Waiting,
+            _ if !seen.takes_unpinned => Stage::Waiting,
             (Stage::Founding, State::Initial) => Stage::Founding,
             (Stage::Founding, State::Healthy) => Stage::Full,
             (_, State::Initial | State::Unhealthy) => Stage::Waiting,
@@ -56,7 +58,7 @@ pub fn advance(targets: &mut [(Stage, Seen)], now: Duration, duration: Duration)
         };
     }
     let is_carried = targets.iter().any(|(stage, _)| *stage == Stage::Full);
-    let serves = |seen: &Seen| seen.state == State::Healthy && seen.takes_newcomers;
+    let serves = |seen: &Observation| seen.state == State::Healthy && seen.takes_unpinned;
     for (stage, _) in targets.iter_mut().filter(|(_, seen)| serves(seen)) {
         *stage = match *stage {
             Stage::Waiting if is_carried => Stage::Ramping { since: now },
@@ -79,13 +81,13 @@ mod tests {
 
     /// A group that is seen in these states, one second after the other.
     struct Group {
-        targets: Vec<(Stage, Seen)>,
+        targets: Vec<(Stage, Observation)>,
         now: u64,
     }
 
     impl Group {
         fn of(count: usize) -> Self {
-            let seen = Seen { state: State::Initial, takes_newcomers: true };
+            let seen = Observation { state: State::Initial, takes_unpinned: true };
             Self { targets: vec![(Stage::Founding, seen); count], now: 0 }
         }
 
@@ -94,7 +96,8 @@ mod tests {
                 seen.state = *state;
             }
             advance(&mut self.targets, at(self.now), DURATION);
-            let share = |(stage, _): &(Stage, Seen)| stage.share(at(self.now), DURATION).parts();
+            let share =
+                |(stage, _): &(Stage, Observation)| stage.share(at(self.now), DURATION).parts();
             let shares = self.targets.iter().map(share).collect();
             self.now += 1;
             shares
@@ -140,7 +143,7 @@ mod tests {
     #[test]
     fn one_that_drains_carries_nobody() {
         let mut group = Group::of(2);
-        group.targets[0].1.takes_newcomers = false;
+        group.targets[0].1.takes_unpinned = false;
         group.see(&[Healthy, Unhealthy]);
         assert_eq!(group.see(&[Healthy, Healthy])[1], 1_024);
     }
@@ -152,10 +155,10 @@ mod tests {
         group.see(&[Healthy, Healthy]);
         group.now += 20;
         assert!(group.see(&[Healthy, Healthy])[1] > 512);
-        group.targets[1].1.takes_newcomers = false;
+        group.targets[1].1.takes_unpinned = false;
         group.see(&[Healthy, Healthy]);
         assert_eq!(group.targets[1].0, Stage::Waiting);
-        group.targets[1].1.takes_newcomers = true;
+        group.targets[1].1.takes_unpinned = true;
         assert_eq!(group.see(&[Healthy, Healthy])[1], 0);
     }
 

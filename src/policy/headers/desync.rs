@@ -5,7 +5,7 @@
 //! It judges a head as it came: its fields, and what the codec noted of its spelling. A head that is
 //! no message of RFC 9112 is refused by the codec in every mode; its class is for the log.
 
-use super::names::{Names, reads_as};
+use super::header_flags::{HeaderFlags, reads_as};
 use crate::http1::facts::Facts;
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
@@ -176,14 +176,15 @@ const OLDEST: Facts = Facts::NO_VERSION.and(Facts::OLD_VERSION);
 const NO_FIELD: Facts = Facts::NO_COLON.and(Facts::EMPTY_NAME).and(Facts::BAD_NAME);
 
 /// The worst that is to be said of a request, of what is equally bad what ALB's classifier sees
-/// first, but for a suspicious name, which is told before all else that is ambiguous; `None` where it is compliant. `names` is what its headers' names say.
+/// first, but for a suspicious name, which is told before all else that is ambiguous; `None` where it is
+/// compliant. `flags` is what its headers' names say.
 #[inline]
-pub fn classify(request: &Request, names: Names) -> Option<Reason> {
-    let is_framed = names.content_length || names.transfer_encoding || names.suspicious;
+pub fn classify(request: &Request, flags: HeaderFlags) -> Option<Reason> {
+    let is_framed = flags.content_length || flags.transfer_encoding || flags.suspicious;
     if !is_framed && !request.facts.has(JUDGED) {
         return None;
     }
-    let found = judge(request, names.suspicious);
+    let found = judge(request, flags.suspicious);
     // Alone of its class it may be refused, so that nothing else of that class hides it.
     let is_ambiguous = found.worst.is_some_and(|worst| worst.class() == Class::Ambiguous);
     if found.is_suspicious && is_ambiguous {
@@ -198,40 +199,40 @@ pub fn of_bad_head(request: &Request, bad: BadHead) -> Option<Reason> {
     if bad != BadHead::Malformed {
         return None;
     }
-    judge(request, Names::of(&request.fields).suspicious).worst
+    judge(request, HeaderFlags::of(&request.fields).suspicious).worst
 }
 
 fn judge(request: &Request, is_suspicious: bool) -> Found {
     let facts = request.facts;
     let mut found = Found { worst: None, is_suspicious: false };
-    found.note_if(facts, Facts::BARE_LF, Reason::NonCrLfLineTermination);
-    found.note_if(facts, Facts::NO_TARGET, Reason::MissingUri);
-    found.note_if(facts, Facts::NO_COLON, Reason::MissingHeaderColon);
-    found.note_if(facts, Facts::FOLDED_BEYOND_TYPE, Reason::MultilineHeader);
-    found.note_if(facts, Facts::NUL_IN_VALUE, Reason::BadHeader);
+    found.record_if(facts, Facts::BARE_LF, Reason::NonCrLfLineTermination);
+    found.record_if(facts, Facts::NO_TARGET, Reason::MissingUri);
+    found.record_if(facts, Facts::NO_COLON, Reason::MissingHeaderColon);
+    found.record_if(facts, Facts::FOLDED_BEYOND_TYPE, Reason::MultilineHeader);
+    found.record_if(facts, Facts::NUL_IN_VALUE, Reason::BadHeader);
     let spelled = Facts::CONTROL_IN_VALUE.and(Facts::BLANK_BEFORE_COLON);
-    found.note_if(facts, spelled, Reason::NonCompliantHeader);
+    found.record_if(facts, spelled, Reason::NonCompliantHeader);
     let has_doubtful = facts.has(Facts::FOLDED_BEYOND_TYPE.and(NO_FIELD));
     if has_doubtful {
         judge_names(&request.fields, &mut found);
     }
     if is_suspicious || facts.has(Facts::BLANK_BEHIND_FRAMING) {
-        found.note(Reason::SuspiciousHeader);
+        found.record(Reason::SuspiciousHeader);
     }
     judge_framing(request, Alike { is_suspicious, has_doubtful }, &mut found);
     let no_token = Facts::BAD_METHOD.and(Facts::TAB_BY_METHOD);
-    found.note_if(facts, no_token, Reason::BadMethod);
+    found.record_if(facts, no_token, Reason::BadMethod);
     let no_version = Facts::BAD_VERSION.and(Facts::TAB_FOR_SPACE);
-    found.note_if(facts, no_version, Reason::BadVersion);
+    found.record_if(facts, no_version, Reason::BadVersion);
     let odd_version = OLDEST
         .and(Facts::MINOR_VERSION)
         .and(Facts::TAB_BEFORE_VERSION)
         .and(Facts::BLANK_BEHIND_VERSION);
-    found.note_if(facts, odd_version, Reason::NonCompliantVersion);
-    found.note_if(facts, Facts::NUL_IN_TARGET, Reason::BadUri);
+    found.record_if(facts, odd_version, Reason::NonCompliantVersion);
+    found.record_if(facts, Facts::NUL_IN_TARGET, Reason::BadUri);
     let odd_target = Facts::CONTROL_IN_TARGET.and(Facts::TAB_BY_TARGET);
-    found.note_if(facts, odd_target, Reason::AmbiguousUri);
-    found.note_if(facts, Facts::ODD_BLANKS, Reason::SpaceInUri);
+    found.record_if(facts, odd_target, Reason::AmbiguousUri);
+    found.record_if(facts, Facts::ODD_BLANKS, Reason::SpaceInUri);
     found
 }
 
@@ -241,13 +242,13 @@ fn judge_names(fields: &Fields, found: &mut Found) {
     for (name, _) in fields.doubtful() {
         let shown = trim(name);
         if name.iter().any(|byte| matches!(byte, 0 | b'\r')) {
-            found.note(Reason::BadHeader);
+            found.record(Reason::BadHeader);
         } else if shown.is_empty() {
-            found.note(Reason::EmptyHeader);
+            found.record(Reason::EmptyHeader);
         } else if reads_as(name, Name::ContentLength) || reads_as(name, Name::TransferEncoding) {
-            found.note(Reason::SuspiciousHeader);
+            found.record(Reason::SuspiciousHeader);
         } else if !is_token(name) {
-            found.note(Reason::NonCompliantHeader);
+            found.record(Reason::NonCompliantHeader);
         }
     }
 }
@@ -259,39 +260,39 @@ fn judge_framing(request: &Request, alike: Alike, found: &mut Found) {
     let encoded = codings.peek().is_some();
     let is_oldest = facts.has(OLDEST);
     if encoded && (is_oldest || *version < Version::HTTP_11) {
-        found.note(Reason::UndefinedTransferEncodingSemantics);
+        found.record(Reason::UndefinedTransferEncodingSemantics);
         // ALB's classifier does not know HTTP/1.0 with a blank behind it.
         if !facts.has(Facts::BLANK_BEHIND_VERSION) {
             return;
         }
     }
     if is_oldest && lengths.peek().is_some() {
-        return found.note(Reason::UndefinedContentLengthSemantics);
+        return found.record(Reason::UndefinedContentLengthSemantics);
     }
     // ALB's classifier compares versions as text, in which a tab comes first.
     if facts.has(Facts::TAB_BEFORE_VERSION) {
         if encoded {
-            found.note(Reason::UndefinedTransferEncodingSemantics);
+            found.record(Reason::UndefinedTransferEncodingSemantics);
         } else if lengths.peek().is_some() {
-            found.note(Reason::UndefinedContentLengthSemantics);
+            found.record(Reason::UndefinedContentLengthSemantics);
         }
     }
-    found.note_if(*facts, Facts::ODD_CODINGS, Reason::BadTransferEncoding);
+    found.record_if(*facts, Facts::ODD_CODINGS, Reason::BadTransferEncoding);
     judge_codings(codings, found);
-    found.note_if(*facts, Facts::ODD_LENGTH, Reason::BadContentLength);
+    found.record_if(*facts, Facts::ODD_LENGTH, Reason::BadContentLength);
     let length = judge_lengths(lengths, found);
     if *method == Method::GET || *method == Method::HEAD {
         if encoded {
-            found.note(Reason::UndefinedTransferEncodingSemantics);
+            found.record(Reason::UndefinedTransferEncodingSemantics);
         }
         match length {
-            Some(0) => found.note(Reason::GetHeadZeroContentLength),
-            Some(_) => found.note(Reason::UndefinedContentLengthSemantics),
+            Some(0) => found.record(Reason::GetHeadZeroContentLength),
+            Some(_) => found.record(Reason::UndefinedContentLengthSemantics),
             None => {}
         }
     }
     if encoded && length.is_some() {
-        found.note(Reason::BothTeClPresent);
+        found.record(Reason::BothTeClPresent);
     }
 }
 
@@ -303,16 +304,16 @@ struct Found {
 }
 
 impl Found {
-    fn note(&mut self, reason: Reason) {
+    fn record(&mut self, reason: Reason) {
         self.is_suspicious |= reason == Reason::SuspiciousHeader;
         if self.worst.is_none_or(|known| known.class() < reason.class()) {
             self.worst = Some(reason);
         }
     }
 
-    fn note_if(&mut self, facts: Facts, one_of: Facts, reason: Reason) {
+    fn record_if(&mut self, facts: Facts, one_of: Facts, reason: Reason) {
         if facts.has(one_of) {
-            self.note(reason);
+            self.record(reason);
         }
     }
 }
@@ -352,11 +353,11 @@ fn judge_codings<'v>(lines: impl Iterator<Item = &'v [u8]>, found: &mut Found) {
     for line in lines {
         for coding in line.split(|&byte| byte == b',').map(trim) {
             if !CODINGS.iter().any(|known| coding.eq_ignore_ascii_case(known)) {
-                found.note(Reason::BadTransferEncoding);
+                found.record(Reason::BadTransferEncoding);
             } else if coding.eq_ignore_ascii_case(b"chunked")
                 && std::mem::replace(&mut chunked, true)
             {
-                found.note(Reason::MultipleTransferEncodingChunked);
+                found.record(Reason::MultipleTransferEncodingChunked);
             }
         }
     }
@@ -367,12 +368,12 @@ fn judge_lengths<'v>(lines: impl Iterator<Item = &'v [u8]>, found: &mut Found) -
     let mut length = None;
     for line in lines {
         match (number(trim(line)), length) {
-            (None, _) => found.note(Reason::BadContentLength),
+            (None, _) => found.record(Reason::BadContentLength),
             (Some(said), None) => length = Some(said),
             (Some(said), Some(first)) if said == first => {
-                found.note(Reason::DuplicateContentLength);
+                found.record(Reason::DuplicateContentLength);
             }
-            (Some(_), Some(_)) => found.note(Reason::MultipleContentLength),
+            (Some(_), Some(_)) => found.record(Reason::MultipleContentLength),
         }
     }
     length

@@ -1,8 +1,8 @@
 //! X-Forwarded-*: who the client is, who may say so, and what the target is told.
 
-use super::head::Refusal;
-use super::names::{Names, OF_THE_WAY, is_ours, is_suspicious, is_valid};
-use crate::ground::cidr::AddressSet;
+use super::head::RejectReason;
+use super::header_flags::{HeaderFlags, OF_THE_WAY, is_ours, is_suspicious, is_valid};
+use crate::base::cidr::AddressSet;
 use crate::http1::fields::Fields;
 use crate::http1::name::{Name, NameSet};
 use crate::http1::value::members;
@@ -23,7 +23,7 @@ pub enum ForwardedForMode {
 }
 
 /// The most entries of X-Forwarded-For (ALB answers 463 to more; we take it for a loop).
-pub const MOST_ENTRIES: usize = 30;
+pub const MAX_ENTRIES: usize = 30;
 
 /// The client's address: the peer, or, where the peer is trusted, the right-most entry of
 /// X-Forwarded-For that is not trusted itself. An entry that is no address ends the search at the
@@ -51,7 +51,7 @@ fn entries(fields: &Fields) -> impl DoubleEndedIterator<Item = &[u8]> {
 
 /// Whether so many proxies have passed the request on that it goes round in circles.
 pub fn is_loop(fields: &Fields) -> bool {
-    entries(fields).count() > MOST_ENTRIES
+    entries(fields).count() > MAX_ENTRIES
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` and `[2001:db8::1]:80`.
@@ -64,7 +64,7 @@ fn address_of(entry: &[u8]) -> Option<IpAddr> {
 /// What is said of a connection with each of its requests: the lines as they are written where the
 /// client sent none of them. Without memory of its own, for every connection has one.
 #[derive(Clone, Debug)]
-pub struct Introduction {
+pub struct ForwardedValues {
     lines: [u8; MAX_LINES],
     /// The end of each of the lines, in the order of [`WRITTEN`].
     ends: [u8; WRITTEN.len()],
@@ -84,7 +84,7 @@ const MAX_LINES: usize = {
     names + 3 * (2 + 2) + 47 + 5 + 5
 };
 
-impl Introduction {
+impl ForwardedValues {
     /// Of a client that connected from `peer` to our `port`, over TLS or not; `client_port` says
     /// whether targets are told the client's port too.
     pub fn new(peer: SocketAddr, port: u16, is_tls: bool, client_port: bool) -> Self {
@@ -136,57 +136,59 @@ impl Introduction {
 #[derive(Clone, Copy, Debug)]
 pub struct Forwarding<'c> {
     /// Who connected, and the port it connected to.
-    pub introduction: &'c Introduction,
+    pub forwarded_values: &'c ForwardedValues,
     /// Whether the peer's own X-Forwarded-Proto and -Port are believed.
     pub peer_is_trusted: bool,
     /// What becomes of X-Forwarded-For. Only [`ForwardedForMode::Append`] says who connected.
     pub mode: ForwardedForMode,
     /// What the names of the request's fields say.
-    pub names: Names,
+    pub flags: HeaderFlags,
 }
 
 /// Removes what an untrusted client may not say, then writes what is true. Call it after
 /// hop-by-hop stripping, so that nothing written here can be stripped at the client's wish.
 ///
 /// # Errors
-/// [`Refusal::ForwardingLoop`] for more than [`MOST_ENTRIES`] entries.
-pub fn write(fields: &mut Fields, forwarding: Forwarding<'_>) -> Result<(), Refusal> {
-    let Forwarding { introduction, peer_is_trusted, mode, names } = forwarding;
-    if names.ours || names.invalid || names.suspicious || names.of_the_way && !peer_is_trusted {
+/// [`RejectReason::ForwardingLoop`] for more than [`MAX_ENTRIES`] entries.
+pub fn write(fields: &mut Fields, forwarding: Forwarding<'_>) -> Result<(), RejectReason> {
+    let Forwarding { forwarded_values, peer_is_trusted, mode, flags } = forwarding;
+    if flags.ours || flags.invalid || flags.suspicious || flags.of_the_way && !peer_is_trusted {
         remove_untrue(fields, peer_is_trusted);
     }
-    if names.forwarded_for && is_loop(fields) {
-        return Err(Refusal::ForwardingLoop);
+    if flags.forwarded_for && is_loop(fields) {
+        return Err(RejectReason::ForwardingLoop);
     }
     if mode == ForwardedForMode::Append && !fields.has_any(ANY_WRITTEN) {
-        introduction.write(fields);
+        forwarded_values.write(fields);
         return Ok(());
     }
     match mode {
-        ForwardedForMode::Append if fields.has(Name::XForwardedFor) => append(fields, introduction),
+        ForwardedForMode::Append if fields.has(Name::XForwardedFor) => {
+            append(fields, forwarded_values)
+        }
         ForwardedForMode::Append => {
-            fields.append(Name::XForwardedFor, introduction.client());
+            fields.append(Name::XForwardedFor, forwarded_values.client());
         }
         ForwardedForMode::Preserve => {}
         ForwardedForMode::Remove => fields.remove(Name::XForwardedFor),
     }
     if !(peer_is_trusted && fields.has(Name::XForwardedProto)) {
-        fields.set(Name::XForwardedProto, introduction.proto());
+        fields.set(Name::XForwardedProto, forwarded_values.proto());
     }
     if !(peer_is_trusted && fields.has(Name::XForwardedPort)) {
-        fields.set(Name::XForwardedPort, introduction.port());
+        fields.set(Name::XForwardedPort, forwarded_values.port());
     }
     Ok(())
 }
 
-fn append(fields: &mut Fields, introduction: &Introduction) {
+fn append(fields: &mut Fields, forwarded_values: &ForwardedValues) {
     fields.join(Name::XForwardedFor, b", ", |line, has_more| {
-        let client = introduction.client();
+        let client = forwarded_values.client();
         if has_more {
             line.extend_from_slice(b", ");
         }
         // ALB brackets an IPv6 address only when it adds to an existing list.
-        if has_more && introduction.is_bare {
+        if has_more && forwarded_values.is_bare {
             line.push(b'[');
             line.extend_from_slice(client);
             line.push(b']');
@@ -288,11 +290,11 @@ mod tests {
         fields: &mut Fields,
         peer_is_trusted: bool,
         mode: ForwardedForMode,
-    ) -> Result<(), Refusal> {
-        let introduction =
-            &Introduction::new("192.0.2.9:4711".parse().unwrap(), 8080, false, false);
-        let names = Names::of(fields);
-        write(fields, Forwarding { introduction, peer_is_trusted, mode, names })
+    ) -> Result<(), RejectReason> {
+        let forwarded_values =
+            &ForwardedValues::new("192.0.2.9:4711".parse().unwrap(), 8080, false, false);
+        let flags = HeaderFlags::of(fields);
+        write(fields, Forwarding { forwarded_values, peer_is_trusted, mode, flags })
     }
 
     #[test]
@@ -337,9 +339,9 @@ mod tests {
     #[track_caller]
     fn introduced(peer: &str, client_port: bool, sent: Option<&str>, expected: &str) {
         let mut fields: Fields = sent.iter().map(|sent| ("X-Forwarded-For", sent)).collect();
-        let introduction = &Introduction::new(peer.parse().unwrap(), 80, false, client_port);
-        let (mode, names) = (ForwardedForMode::Append, Names::of(&fields));
-        let forwarding = Forwarding { introduction, peer_is_trusted: false, mode, names };
+        let forwarded_values = &ForwardedValues::new(peer.parse().unwrap(), 80, false, client_port);
+        let (mode, flags) = (ForwardedForMode::Append, HeaderFlags::of(&fields));
+        let forwarding = Forwarding { forwarded_values, peer_is_trusted: false, mode, flags };
         write(&mut fields, forwarding).unwrap();
         has(&fields, Name::XForwardedFor, expected);
     }
@@ -366,11 +368,11 @@ mod tests {
             (Name::XForwardedProto, "https"),
             (Name::XForwardedPort, "65535"),
         ];
-        let introduction = &Introduction::new(peer, 65535, true, true);
+        let forwarded_values = &ForwardedValues::new(peer, 65535, true, true);
         for sent in [None, Some("x-forwarded-proto"), Some("x-forwarded-port")] {
             let mut fields: Fields = sent.iter().map(|sent| (sent, "ftp")).collect();
-            let (mode, names) = (ForwardedForMode::Append, Names::of(&fields));
-            let forwarding = Forwarding { introduction, peer_is_trusted: false, mode, names };
+            let (mode, flags) = (ForwardedForMode::Append, HeaderFlags::of(&fields));
+            let forwarding = Forwarding { forwarded_values, peer_is_trusted: false, mode, flags };
             write(&mut fields, forwarding).unwrap();
             let written: Vec<_> = fields.iter().map(|(name, _, value)| (name, value)).collect();
             assert_eq!(written, expected.map(|(name, value)| (name, value.as_bytes())));
@@ -384,7 +386,7 @@ mod tests {
         assert!(forward(&mut thirty, false, ForwardedForMode::Append).is_ok());
         let mut more = with(&[("x-forwarded-for", &list(29)), ("x-forwarded-for", "a, b")]);
         let got = forward(&mut more, false, ForwardedForMode::Append);
-        assert_eq!(got, Err(Refusal::ForwardingLoop));
+        assert_eq!(got, Err(RejectReason::ForwardingLoop));
     }
 
     #[test]

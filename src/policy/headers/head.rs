@@ -2,7 +2,7 @@
 //! floor: it refuses what no message of RFC 9112 is written as; what it lets through and a proxy must
 //! not is refused here.
 
-use super::names::Names;
+use super::header_flags::HeaderFlags;
 use crate::http1::facts::Facts;
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
@@ -13,7 +13,7 @@ use http::{Method, Version};
 
 /// Why a head is refused. Each becomes a status code in one place, the proxy's table of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RejectReason {
     /// No Host, several, or one that is no host (RFC 9112 section 3.2).
     Host,
     /// A request target in a form its method does not have (RFC 9112 section 3.2).
@@ -45,7 +45,7 @@ pub enum Refusal {
 }
 
 /// The longest method (ALB: 127 characters).
-const LONGEST_METHOD: usize = 127;
+const MAX_METHOD: usize = 127;
 
 /// The authority a request names, as the target is told, and the host that rules match.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,13 +94,13 @@ impl<'h> Authority<'h> {
 ///
 /// # Errors
 /// The first reason to refuse.
-pub fn check(request: &Request, names: Names) -> Result<Authority<'_>, Refusal> {
+pub fn check(request: &Request, flags: HeaderFlags) -> Result<Authority<'_>, RejectReason> {
     let method = &request.method;
-    if method.as_str().len() > LONGEST_METHOD {
-        return Err(Refusal::Method);
+    if method.as_str().len() > MAX_METHOD {
+        return Err(RejectReason::Method);
     }
     if *method == Method::CONNECT || *method == Method::TRACE {
-        return Err(Refusal::MethodNotAllowed);
+        return Err(RejectReason::MethodNotAllowed);
     }
     let form_fits = match request.form() {
         Form::Origin | Form::Absolute => true,
@@ -108,7 +108,7 @@ pub fn check(request: &Request, names: Names) -> Result<Authority<'_>, Refusal> 
         Form::Other => false,
     };
     if !form_fits || request.facts.has(Facts::BAD_TARGET) {
-        return Err(Refusal::TargetForm);
+        return Err(RejectReason::TargetForm);
     }
     let is_http2 = request.version == Version::HTTP_2;
     let authority = request.authority();
@@ -117,39 +117,39 @@ pub fn check(request: &Request, names: Names) -> Result<Authority<'_>, Refusal> 
         Err(_) if is_http2 && authority.is_some() && !request.fields.has(Name::Host) => None,
         Err(refusal) => return Err(refusal),
     };
-    if names.transfer_encoding {
+    if flags.transfer_encoding {
         check_codings(request)?;
     }
-    if names.content_length {
-        agreed_length(&request.fields).ok_or(Refusal::ContentLength)?;
+    if flags.content_length {
+        agreed_length(&request.fields).ok_or(RejectReason::ContentLength)?;
     }
-    if names.of_the_hop
+    if flags.of_the_hop
         && let Some(expect) = request.fields.get(Name::Expect)
         && !expect.eq_ignore_ascii_case(b"100-continue")
     {
-        return Err(Refusal::Expectation);
+        return Err(RejectReason::Expectation);
     }
     let text = match authority {
         Some(authority)
             if is_http2 && host.is_some_and(|host| !host.eq_ignore_ascii_case(authority)) =>
         {
-            return Err(Refusal::Host);
+            return Err(RejectReason::Host);
         }
         Some(authority) if is_host(authority) => Some(authority),
-        Some(_) => return Err(Refusal::Host),
+        Some(_) => return Err(RejectReason::Host),
         None => host,
     };
     Ok(Authority { text })
 }
 
-fn host(request: &Request) -> Result<Option<&str>, Refusal> {
+fn host(request: &Request) -> Result<Option<&str>, RejectReason> {
     let fields = &request.fields;
     let Some(line) = fields.get(Name::Host) else {
-        return if request.version < Version::HTTP_11 { Ok(None) } else { Err(Refusal::Host) };
+        return if request.version < Version::HTTP_11 { Ok(None) } else { Err(RejectReason::Host) };
     };
     let text = std::str::from_utf8(line).ok().filter(|text| is_host(text));
     let text = text.filter(|_| !fields.is_repeated(Name::Host));
-    text.map(Some).ok_or(Refusal::Host)
+    text.map(Some).ok_or(RejectReason::Host)
 }
 
 /// A host and an optional port (RFC 3986 section 3.2.2, without percent-encoding, which no real
@@ -162,11 +162,11 @@ pub fn is_host(text: &str) -> bool {
     }
     let bytes = text.as_bytes();
     let end = bytes.iter().position(|&byte| !UNRESERVED[usize::from(byte)]).unwrap_or(bytes.len());
-    (1..=LONGEST_HOST).contains(&end) && is_port(&bytes[end..])
+    (1..=MAX_HOST).contains(&end) && is_port(&bytes[end..])
 }
 
 /// DNS has no longer name.
-const LONGEST_HOST: usize = 255;
+const MAX_HOST: usize = 255;
 
 /// The text behind a host fits: it is empty, or a colon and a port, which may be empty (RFC 3986 section
 /// 3.2.3).
@@ -209,7 +209,7 @@ fn is_future_literal(text: &str) -> bool {
     !digits.is_empty()
         && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
         && !address.is_empty()
-        && text.len() <= LONGEST_HOST
+        && text.len() <= MAX_HOST
         && address.bytes().all(fine)
 }
 
@@ -220,15 +220,15 @@ pub fn is_bare_host(text: &str) -> bool {
 
 /// Exactly one `chunked` is what a message may say (RFC 9112 section 6.1); everything else is how
 /// requests are smuggled. A message of HTTP/1.0 may say nothing of it (the same section).
-fn check_codings(request: &Request) -> Result<(), Refusal> {
+fn check_codings(request: &Request) -> Result<(), RejectReason> {
     if request.version < Version::HTTP_11 {
-        return Err(Refusal::TransferEncoding);
+        return Err(RejectReason::TransferEncoding);
     }
     let (mut chunked, mut foreign, mut last) = (0, false, false);
     for coding in members(request.fields.all(Name::TransferEncoding)) {
         let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
         if coding.is_empty() || !coding.iter().all(token) {
-            return Err(Refusal::TransferEncoding);
+            return Err(RejectReason::TransferEncoding);
         }
         last = coding.eq_ignore_ascii_case(b"chunked");
         match last {
@@ -239,8 +239,8 @@ fn check_codings(request: &Request) -> Result<(), Refusal> {
     match (chunked, foreign) {
         (1, false) => Ok(()),
         // Where `chunked` is not the last, the body has no end (RFC 9112 section 6.3).
-        (_, true) if last => Err(Refusal::UnknownCoding),
-        _ => Err(Refusal::TransferEncoding),
+        (_, true) if last => Err(RejectReason::UnknownCoding),
+        _ => Err(RejectReason::TransferEncoding),
     }
 }
 
@@ -259,7 +259,11 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check_case(method: &str, target: &str, fields: &[(&str, &str)]) -> Result<String, Refusal> {
+    fn check_case(
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<String, RejectReason> {
         check_version(Version::HTTP_11, method, target, fields)
     }
 
@@ -269,13 +273,13 @@ mod tests {
         method: &str,
         target: &str,
         fields: &[(&str, &str)],
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, RejectReason> {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let mut request = Request::new(method, target, version);
         for (name, value) in fields {
             request.fields.append_named(name, value.as_bytes());
         }
-        let authority = check(&request, Names::of(&request.fields))?;
+        let authority = check(&request, HeaderFlags::of(&request.fields))?;
         Ok(authority.host().to_owned())
     }
 
@@ -315,7 +319,11 @@ mod tests {
             "v1.x]",
             "[1.2.3.4]",
         ] {
-            assert_eq!(check_case("GET", "/", &[("host", bad)]), Err(Refusal::Host), "{bad:?}");
+            assert_eq!(
+                check_case("GET", "/", &[("host", bad)]),
+                Err(RejectReason::Host),
+                "{bad:?}"
+            );
         }
         for (good, host) in [
             ("a", "a"),
@@ -328,9 +336,9 @@ mod tests {
         ] {
             assert_eq!(check_case("GET", "/", &[("host", good)]).as_deref(), Ok(host));
         }
-        assert_eq!(check_case("GET", "/", &[]), Err(Refusal::Host));
+        assert_eq!(check_case("GET", "/", &[]), Err(RejectReason::Host));
         let twice = [("host", "a"), ("host", "a")];
-        assert_eq!(check_case("GET", "/", &twice), Err(Refusal::Host));
+        assert_eq!(check_case("GET", "/", &twice), Err(RejectReason::Host));
     }
 
     #[test]
@@ -412,7 +420,7 @@ mod tests {
             &["5", ""],
             &["99999999999999999999"],
         ] {
-            assert_eq!(length(bad), Some(Refusal::ContentLength), "{bad:?}");
+            assert_eq!(length(bad), Some(RejectReason::ContentLength), "{bad:?}");
         }
     }
 
@@ -437,7 +445,7 @@ mod tests {
             ("https://user@a.example/x", &[]),
             ("/x", &[]),
         ] {
-            assert_eq!(of(target, fields), Err(Refusal::Host), "{target} {fields:?}");
+            assert_eq!(of(target, fields), Err(RejectReason::Host), "{target} {fields:?}");
         }
     }
 
@@ -452,7 +460,7 @@ mod tests {
             ("GET", "http://a/\u{e9}"),
         ] {
             let got = check_case(method, target, &[("host", "a")]);
-            assert_eq!(got, Err(Refusal::TargetForm), "{method} {target}");
+            assert_eq!(got, Err(RejectReason::TargetForm), "{method} {target}");
         }
         assert!(check_case("OPTIONS", "*", &[("host", "a")]).is_ok());
         for target in ["/", "/\"<a>`", "/{a|b}\\^", "http://a", "https://a?b"] {
@@ -460,9 +468,9 @@ mod tests {
         }
         for method in ["CONNECT", "TRACE"] {
             let got = check_case(method, "/", &[("host", "a")]);
-            assert_eq!(got, Err(Refusal::MethodNotAllowed));
+            assert_eq!(got, Err(RejectReason::MethodNotAllowed));
         }
-        assert_eq!(check_case(&"M".repeat(128), "/", &[("host", "a")]), Err(Refusal::Method));
+        assert_eq!(check_case(&"M".repeat(128), "/", &[("host", "a")]), Err(RejectReason::Method));
     }
 
     #[test]
@@ -476,17 +484,17 @@ mod tests {
         for bad in
             [&[",chunked"][..], &["chunked, chunked"], &["chunked", "chunked"], &["ch\tunked"]]
         {
-            assert_eq!(coding(bad), Some(Refusal::TransferEncoding), "{bad:?}");
+            assert_eq!(coding(bad), Some(RejectReason::TransferEncoding), "{bad:?}");
         }
         let old = [("transfer-encoding", "chunked")];
         let old = check_version(Version::HTTP_10, "POST", "/", &old);
-        assert_eq!(old, Err(Refusal::TransferEncoding));
+        assert_eq!(old, Err(RejectReason::TransferEncoding));
         for endless in [&["xchunked"][..], &["gzip"], &["chunked, gzip"], &["chunked", "identity"]]
         {
-            assert_eq!(coding(endless), Some(Refusal::TransferEncoding), "{endless:?}");
+            assert_eq!(coding(endless), Some(RejectReason::TransferEncoding), "{endless:?}");
         }
         for foreign in [&["gzip, chunked"][..], &["identity", "chunked"], &["x", "chunked"]] {
-            assert_eq!(coding(foreign), Some(Refusal::UnknownCoding), "{foreign:?}");
+            assert_eq!(coding(foreign), Some(RejectReason::UnknownCoding), "{foreign:?}");
         }
     }
 
@@ -494,6 +502,6 @@ mod tests {
     fn an_expectation_other_than_continue_is_refused() {
         let expect = |value| check_case("POST", "/", &[("host", "a"), ("expect", value)]).err();
         assert_eq!(expect("100-Continue"), None);
-        assert_eq!(expect("y 100-continue"), Some(Refusal::Expectation));
+        assert_eq!(expect("y 100-continue"), Some(RejectReason::Expectation));
     }
 }

@@ -1,7 +1,7 @@
 //! What must not cross the hop, over all repeated lines (RFC 9110 section 7.6.1).
 
-use super::head::Refusal;
-use super::names::{Names, OF_THE_HOP, begins_with};
+use super::head::RejectReason;
+use super::header_flags::{HeaderFlags, OF_THE_HOP, begins_with};
 use crate::http1::fields::Fields;
 use crate::http1::name::{Name, NameSet};
 use crate::http1::response::is_keep_alive;
@@ -41,9 +41,9 @@ pub struct Hop {
 /// # Errors
 /// When Connection names a field that belongs to the whole way: its sender wants a security field
 /// lost on the way to the target.
-pub fn strip_request(fields: &mut Fields, names: Names) -> Result<Hop, Refusal> {
+pub fn strip_request(fields: &mut Fields, flags: HeaderFlags) -> Result<Hop, RejectReason> {
     let mut hop = Hop::default();
-    if !names.of_the_hop {
+    if !flags.of_the_hop {
         return Ok(hop);
     }
     let mut upgrades = false;
@@ -51,7 +51,7 @@ pub fn strip_request(fields: &mut Fields, names: Names) -> Result<Hop, Refusal> 
         for option in options(fields) {
             let name = Name::of(option);
             if is_end_to_end(name, option) {
-                return Err(Refusal::ConnectionOption);
+                return Err(RejectReason::ConnectionOption);
             }
             upgrades |= name == Name::Upgrade;
         }
@@ -60,7 +60,7 @@ pub fn strip_request(fields: &mut Fields, names: Names) -> Result<Hop, Refusal> 
     // A body would have to be over before the first byte of the other protocol (RFC 9110 section
     // 7.8), and no handshake of WebSocket has one: such a request is a plain one.
     let is_bodiless = |fields: &Fields| {
-        !names.transfer_encoding && value::content_length(fields).is_none_or(|length| length == 0)
+        !flags.transfer_encoding && value::content_length(fields).is_none_or(|length| length == 0)
     };
     hop.websocket = upgrades && asks_for_websocket(fields) && is_bodiless(fields);
     hop.takes_trailers = list_has(fields.all(Name::Te), b"trailers");
@@ -208,9 +208,9 @@ pub fn write_takes_trailers(fields: &mut Fields) {
 mod tests {
     use super::*;
 
-    fn strip_request(fields: &mut Fields) -> Result<Hop, Refusal> {
-        let names = Names::of(&*fields);
-        super::strip_request(fields, names)
+    fn strip_request(fields: &mut Fields) -> Result<Hop, RejectReason> {
+        let flags = HeaderFlags::of(&*fields);
+        super::strip_request(fields, flags)
     }
 
     fn fields(lines: &[(&str, &str)]) -> Fields {
@@ -271,7 +271,7 @@ mod tests {
             "close, x-one, Host",
         ] {
             let mut fields = fields(&[("connection", name)]);
-            assert_eq!(strip_request(&mut fields), Err(Refusal::ConnectionOption), "{name}");
+            assert_eq!(strip_request(&mut fields), Err(RejectReason::ConnectionOption), "{name}");
         }
     }
 

@@ -2,7 +2,7 @@
 //! 8). The library refuses upper-case names, fields of a connection, wrong pseudo-header fields and
 //! lengths that do not fit; what it lets through is refused here.
 
-use super::head::Refusal;
+use super::head::RejectReason;
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 use crate::http1::request::Request;
@@ -37,12 +37,12 @@ pub struct Measured {
 impl Measured {
     /// The reason to refuse a head that is larger than a listener's limits, if it is: its target alone,
     /// or all of it.
-    pub fn excess(&self, max_bytes: usize, max_fields: usize) -> Option<Refusal> {
+    pub fn excess(&self, max_bytes: usize, max_fields: usize) -> Option<RejectReason> {
         if self.bytes <= max_bytes && self.fields <= max_fields {
             return None;
         }
         let is_target = self.target > max_bytes;
-        Some(if is_target { Refusal::TargetTooLong } else { Refusal::TooLarge })
+        Some(if is_target { RejectReason::TargetTooLong } else { RejectReason::TooLarge })
     }
 }
 
@@ -90,16 +90,16 @@ pub fn fill<B>(head: &mut Request, request: &http::Request<B>) -> Measured {
     let mut lines = request.headers().iter().peekable();
     while let Some((name, value)) = lines.next() {
         found.fields += 1;
-        found.note(name, value);
+        found.record(name, value);
         match Name::of(name.as_str().as_bytes()) {
             Name::Cookie => {
                 let begins = found.lines;
                 head.fields.append_with(Name::Cookie, |line| {
                     line.extend_from_slice(value.as_bytes());
-                    while let Some((_, crumb)) = lines.next_if(|(next, _)| *next == name) {
-                        found.note(name, crumb);
+                    while let Some((_, cookie_part)) = lines.next_if(|(next, _)| *next == name) {
+                        found.record(name, cookie_part);
                         line.extend_from_slice(b"; ");
-                        line.extend_from_slice(crumb.as_bytes());
+                        line.extend_from_slice(cookie_part.as_bytes());
                     }
                 });
                 let more = found.lines - begins;
@@ -111,7 +111,7 @@ pub fn fill<B>(head: &mut Request, request: &http::Request<B>) -> Measured {
                 head.fields.append(Name::ContentLength, value.as_bytes());
                 while let Some((_, same)) = lines.next_if(|(next, _)| *next == name) {
                     found.fields += 1;
-                    found.note(name, same);
+                    found.record(name, same);
                 }
             }
             Name::Other => head.fields.append_named(name.as_str(), value.as_bytes()),
@@ -121,12 +121,12 @@ pub fn fill<B>(head: &mut Request, request: &http::Request<B>) -> Measured {
             }
         }
     }
-    head.fields.note_received();
+    head.fields.record_received();
     found
 }
 
 impl Measured {
-    fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
+    fn record(&mut self, name: &HeaderName, value: &HeaderValue) {
         let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
         let value = value.as_bytes();
         let content = name.as_str().len() + value.len();
@@ -147,7 +147,7 @@ pub fn open_websocket(request: &mut Request, nonce: [u8; 16]) -> WebSocketKey {
     fields.set(Name::Connection, b"upgrade");
     fields.set(Name::Upgrade, b"websocket");
     fields.set(Name::SecWebSocketKey, key.as_bytes());
-    fields.note_received();
+    fields.record_received();
     WebSocketKey(key)
 }
 
@@ -262,15 +262,16 @@ mod tests {
     #[test]
     fn crumbs_are_one_field_and_each_takes_its_name_its_value_and_32_bytes() {
         let none = size("https://a/", &[("x-a", "1"), ("x-a", "2")]);
-        for (crumbs, bytes, fields) in [
+        for (cookie_parts, bytes, fields) in [
             (&["a=1"][..], "cookie".len() + 3 + 4, 1),
             (&["a=1", "b=22"], 2 * "cookie".len() + 3 + 4 + 2 * 32, 1),
             (&["a=1"; 90], 90 * ("cookie".len() + 3 + 32), 1),
         ] {
-            let crumbs: Vec<_> = crumbs.iter().map(|crumb| ("cookie", *crumb)).collect();
+            let cookie_parts: Vec<_> =
+                cookie_parts.iter().map(|cookie_part| ("cookie", *cookie_part)).collect();
             let others = [("x-a", "1"), ("x-a", "2")];
-            let found = size("https://a/", &[&others[..], &crumbs].concat());
-            assert_eq!(found, (none.0 + bytes, none.1 + fields), "{} crumbs", crumbs.len());
+            let found = size("https://a/", &[&others[..], &cookie_parts].concat());
+            assert_eq!(found, (none.0 + bytes, none.1 + fields), "{} crumbs", cookie_parts.len());
         }
     }
 
@@ -284,13 +285,13 @@ mod tests {
     fn a_target_that_is_too_long_by_itself_is_told_from_a_head_that_is_too_large() {
         let found = measured(&format!("https://a/{}", "x".repeat(100)), &[("x-a", "1")]);
         for (max_bytes, max_fields, expected) in [
-            (50, 9, Some(Refusal::TargetTooLong)),
-            (100, 9, Some(Refusal::TargetTooLong)),
-            (101, 9, Some(Refusal::TooLarge)),
-            (found.bytes - 1, 9, Some(Refusal::TooLarge)),
+            (50, 9, Some(RejectReason::TargetTooLong)),
+            (100, 9, Some(RejectReason::TargetTooLong)),
+            (101, 9, Some(RejectReason::TooLarge)),
+            (found.bytes - 1, 9, Some(RejectReason::TooLarge)),
             (found.bytes, 9, None),
             (found.bytes, 1, None),
-            (found.bytes, 0, Some(Refusal::TooLarge)),
+            (found.bytes, 0, Some(RejectReason::TooLarge)),
         ] {
             assert_eq!(found.excess(max_bytes, max_fields), expected, "{max_bytes} {max_fields}");
         }
@@ -366,8 +367,9 @@ mod tests {
             };
             fields.extend(values.into_iter().map(|value| (name.as_str().to_owned(), value)));
         }
-        let crumbs = map.get_all(COOKIE).iter().count();
-        let of_crumbs = if crumbs > 1 { crumbs * (CRUMB_OVERHEAD - LINE_OVERHEAD) } else { 0 };
+        let cookie_parts = map.get_all(COOKIE).iter().count();
+        let of_cookie_parts =
+            if cookie_parts > 1 { cookie_parts * (CRUMB_OVERHEAD - LINE_OVERHEAD) } else { 0 };
         let content = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         let padded = |value: &HeaderValue| {
             let value = value.as_bytes();
@@ -384,8 +386,8 @@ mod tests {
                 + authority
                 + content
                 + map.len() * LINE_OVERHEAD
-                + of_crumbs,
-            fields: map.len() - crumbs.saturating_sub(1),
+                + of_cookie_parts,
+            fields: map.len() - cookie_parts.saturating_sub(1),
             lines: map.len(),
             content,
             target: uri.path_and_query().map_or(0, |target| target.as_str().len()),

@@ -1,15 +1,15 @@
 //! Header fields: which requests are refused for their head, what must not cross the hop, and what
 //! the balancer says of the client.
 
-pub mod admission;
 pub mod connection_auth;
 pub mod desync;
 pub mod forwarded;
 pub mod head;
+pub mod header_flags;
 pub mod hop_by_hop;
 pub mod http2;
 pub mod interim;
-pub mod names;
+pub mod request_check;
 pub mod response;
 pub mod shared_cache;
 pub mod trace_id;

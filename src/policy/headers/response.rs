@@ -1,7 +1,7 @@
 //! What a listener writes into every answer that leaves by it, whoever made the answer (AWS, "HTTP
 //! header modification for your Application Load Balancer").
 
-use super::names::{belongs_to_the_hop, is_ours};
+use super::header_flags::{belongs_to_the_hop, is_ours};
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 use http::header::{HeaderName, HeaderValue};

@@ -36,8 +36,12 @@ pub enum SharedCache {
 /// `now` is in seconds since 1970. `Authorization` is not looked at (section 3.5): a cache that leaves
 /// such an answer out loses nothing by what is done for one that keeps it.
 pub fn read(method: &Method, status: StatusCode, fields: &Fields, now: u64) -> Read {
-    let said = if fields.has_any(SPEAKS) { Said::of(fields) } else { Said::default() };
-    Read { cache: said.to(method, status, fields, now), is_guarded: said.guarded }
+    let cache_control = if fields.has_any(SPEAKS) {
+        CacheDirectives::of(fields)
+    } else {
+        CacheDirectives::default()
+    };
+    Read { cache: cache_control.to(method, status, fields, now), is_guarded: cache_control.guarded }
 }
 
 /// The statuses a cache may keep without being told how long (RFC 9110 section 15.1), and 304, whose
@@ -51,7 +55,7 @@ fn is_kept_by_guess(status: StatusCode) -> bool {
 
 /// What `Cache-Control` says to a shared cache.
 #[derive(Default)]
-struct Said {
+struct CacheDirectives {
     public: bool,
     private: bool,
     no_store: bool,
@@ -64,15 +68,15 @@ struct Said {
     max_age: Option<bool>,
 }
 
-impl Said {
+impl CacheDirectives {
     fn of(fields: &Fields) -> Self {
-        let mut said = Self { expires: fields.has(Name::Expires), ..Self::default() };
+        let mut found = Self { expires: fields.has(Name::Expires), ..Self::default() };
         for line in fields.all(Name::CacheControl) {
             for (name, value) in directives(line) {
-                said.note(name, value);
+                found.record(name, value);
             }
         }
-        said
+        found
     }
 
     fn to(&self, method: &Method, status: StatusCode, fields: &Fields, now: u64) -> SharedCache {
@@ -98,7 +102,7 @@ impl Said {
         }
     }
 
-    fn note(&mut self, name: &[u8], value: Option<&[u8]>) {
+    fn record(&mut self, name: &[u8], value: Option<&[u8]>) {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("public") {
             self.public = true;

@@ -6,7 +6,7 @@ use crate::http1::name::Name;
 
 /// A field longer than this is replaced rather than carried on (ALB does so when the head is over
 /// 7 KiB; here the field alone is bounded).
-const LONGEST: usize = 1_024;
+const MAX_LEN: usize = 1_024;
 
 /// Writes the field for the next hop: a `Root` where there is none; else our own `Self` in front,
 /// in the place of any other `Self`, and every other field as it came. `random` is the id's 96 bits.
@@ -22,7 +22,7 @@ pub fn write(fields: &mut Fields, unix_seconds: u64, random: (u64, u32)) {
         let Some(sent) = sent else { return };
         let text = &line[sent.clone()];
         let is_text = text.iter().all(|byte| (0x20..0x7f).contains(byte) || *byte == b'\t');
-        if !is_text || text.len() > LONGEST || memchr::memmem::find(text, b"Root=").is_none() {
+        if !is_text || text.len() > MAX_LEN || memchr::memmem::find(text, b"Root=").is_none() {
             return;
         }
         line[begins..begins + SELF.len()].copy_from_slice(SELF);
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_request_without_a_trace_gets_a_root() {
         check(None, "Root=1-58337262-36d228ad5d99923122bbe354");
-        for sent in ["nonsense", "Root=\u{e9}", &format!("Root={}", "a".repeat(LONGEST))] {
+        for sent in ["nonsense", "Root=\u{e9}", &format!("Root={}", "a".repeat(MAX_LEN))] {
             check(Some(sent), "Root=1-58337262-36d228ad5d99923122bbe354");
         }
     }

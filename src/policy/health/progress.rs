@@ -72,7 +72,7 @@ pub struct Thresholds {
 
 /// What happened to a target.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum HealthEvent {
     /// A check passed.
     Passed,
     /// A check failed.
@@ -90,7 +90,7 @@ pub enum Event {
 
 /// Different status codes of failed checks that are remembered: as many as there can be failures
 /// before a target is unhealthy.
-const MOST_CODES: usize = 10;
+const MAX_CODES: usize = 10;
 
 /// The dials that failed since one of traffic succeeded.
 #[derive(Clone, Copy, Debug)]
@@ -211,9 +211,9 @@ impl Progress {
     }
 
     /// Takes one event in; true if the state is another now.
-    pub fn observe(&mut self, event: &Event, thresholds: Thresholds, now: Instant) -> bool {
+    pub fn observe(&mut self, event: &HealthEvent, thresholds: Thresholds, now: Instant) -> bool {
         match event {
-            Event::Passed => {
+            HealthEvent::Passed => {
                 self.checked = true;
                 self.failures = 0;
                 self.codes.clear();
@@ -229,21 +229,21 @@ impl Progress {
                 let enough = self.state == State::Initial || self.passes >= thresholds.healthy;
                 is_back && enough && self.become_state(State::Healthy)
             }
-            Event::Failed(failure) => {
+            HealthEvent::Failed(failure) => {
                 self.checked = true;
                 self.break_passes();
                 self.failures = self.failures.saturating_add(1);
                 self.remember(failure.clone());
                 self.failures >= thresholds.unhealthy && self.become_state(State::Unhealthy)
             }
-            Event::Waived => {
+            HealthEvent::Waived => {
                 self.checked = true;
                 self.break_passes();
                 self.failures = 0;
                 self.codes.clear();
                 false
             }
-            Event::ConnectFailed => {
+            HealthEvent::ConnectFailed => {
                 let Some(bound) = thresholds.connect_failures else { return false };
                 self.connect_failures = self.connect_failures.saturating_add(1);
                 self.suspect |= self.connect_failures >= bound;
@@ -259,13 +259,13 @@ impl Progress {
                 self.disagreement = Some(Disagreement::default());
                 self.become_state(State::Unhealthy)
             }
-            Event::Connected => {
+            HealthEvent::Connected => {
                 self.refusals = None;
                 self.disagreement = None;
                 self.trust();
                 false
             }
-            Event::Reached => {
+            HealthEvent::Reached => {
                 self.trust();
                 false
             }
@@ -297,7 +297,7 @@ impl Progress {
     fn remember(&mut self, failure: Failure) {
         if let Failure::ResponseCodeMismatch { got } = failure
             && !self.codes.contains(&got)
-            && self.codes.len() < MOST_CODES
+            && self.codes.len() < MAX_CODES
         {
             self.codes.push(got);
         }

@@ -42,7 +42,7 @@ const MIN_WINDOW: Duration = Duration::from_secs(10);
 
 /// How a target is seen at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum CheckedState {
     /// Nothing is known of it.
     Unknown,
     /// It serves.
@@ -55,7 +55,7 @@ pub enum Seen {
     Passing,
 }
 
-impl Seen {
+impl CheckedState {
     fn serves(self) -> bool {
         matches!(self, Self::Serving | Self::Failing)
     }
@@ -67,11 +67,11 @@ impl Seen {
 
 /// One target at one moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub struct GroupMember {
     /// Which it is. Another address is another target.
     pub key: u64,
     /// How it is seen.
-    pub seen: Seen,
+    pub state: CheckedState,
     /// It is being drained: that it falls is no outage.
     pub drains: bool,
 }
@@ -111,22 +111,22 @@ impl Recovery {
 
     /// Looks at the group: all of its targets that this balancer may use and whose deregistration
     /// delay is not over.
-    pub fn look(
+    pub fn check(
         &mut self,
-        targets: &[Target],
+        targets: &[GroupMember],
         fails_open: bool,
         limits: Limits,
         now: Instant,
     ) -> Change {
         let recovered = !self.members.is_empty();
-        let down: HashMap<u64, Seen> = targets
+        let down: HashMap<u64, CheckedState> = targets
             .iter()
-            .filter(|target| target.seen.is_down())
-            .map(|target| (target.key, target.seen))
+            .filter(|target| target.state.is_down())
+            .map(|target| (target.key, target.state))
             .collect();
         let is_down = |key: &u64| down.contains_key(key);
         let serves_again =
-            |target: &Target| target.seen.serves() && self.members.contains(&target.key);
+            |target: &GroupMember| target.state.serves() && self.members.contains(&target.key);
         let mut has_passed_now = targets.iter().any(serves_again);
         let left_fail_open = self.fails_open && !fails_open;
         self.fails_open = fails_open;
@@ -134,7 +134,7 @@ impl Recovery {
             .retain(|key, at| is_down(key) && now.saturating_duration_since(*at) <= limits.window);
         self.members.retain(is_down);
         self.presumed.clear();
-        for target in targets.iter().filter(|target| target.seen.is_down() && !target.drains) {
+        for target in targets.iter().filter(|target| target.state.is_down() && !target.drains) {
             if self.serving.contains(&target.key) {
                 self.falls.insert(target.key, now);
                 if recovered {
@@ -142,14 +142,14 @@ impl Recovery {
                 }
             }
         }
-        let count = |is: &dyn Fn(&Target) -> bool| {
+        let count = |is: &dyn Fn(&GroupMember) -> bool| {
             targets.iter().filter(|target| !target.drains && is(target)).count()
         };
-        let serving = count(&|target| target.seen.serves());
-        let failing = count(&|target| target.seen == Seen::Failing);
+        let serving = count(&|target| target.state.serves());
+        let failing = count(&|target| target.state == CheckedState::Failing);
         self.serving.clear();
         self.serving
-            .extend(targets.iter().filter(|target| target.seen.serves()).map(|target| target.key));
+            .extend(targets.iter().filter(|target| target.state.serves()).map(|target| target.key));
         if limits.recovery.is_zero() {
             self.members.clear();
             return Change::None;
@@ -169,7 +169,7 @@ impl Recovery {
             (self.since, self.has_passed) = (None, false);
             return if recovered { Change::Over(0) } else { Change::None };
         }
-        let passing = |key: &u64| down.get(key) == Some(&Seen::Passing);
+        let passing = |key: &u64| down.get(key) == Some(&CheckedState::Passing);
         if fails_open || (serving == 0 && !self.has_passed) {
             self.since = None;
         } else if self.since.is_none() {

@@ -19,7 +19,7 @@ pub enum Registration {
 
 /// The state of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TargetState {
+pub enum HealthState {
     /// Not yet known.
     Initial,
     /// It serves.
@@ -58,7 +58,7 @@ pub enum Reason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetHealth {
     /// The state.
-    pub state: TargetState,
+    pub state: HealthState,
     /// Why; `None` for a healthy one.
     pub reason: Option<Reason>,
     /// The same for people; empty for a healthy one.
@@ -68,9 +68,9 @@ pub struct TargetHealth {
 impl TargetHealth {
     /// Puts together what is known of a target.
     pub fn of(registration: Registration, progress: &Progress) -> Self {
-        let state = TargetState::of(registration, progress);
+        let state = HealthState::of(registration, progress);
         let (reason, description) = match (state, progress.failure()) {
-            (TargetState::Initial, _) => match registration {
+            (HealthState::Initial, _) => match registration {
                 Registration::Registering => (
                     Some(Reason::RegistrationInProgress),
                     "Target registration is in progress".to_owned(),
@@ -80,17 +80,17 @@ impl TargetHealth {
                     "Initial health checks in progress".to_owned(),
                 ),
             },
-            (TargetState::Unhealthy | TargetState::UnhealthyDraining, Some(failure)) => {
+            (HealthState::Unhealthy | HealthState::UnhealthyDraining, Some(failure)) => {
                 (Some(Reason::of(failure)), description(failure, progress.codes()))
             }
-            (TargetState::Draining, _) => (
+            (HealthState::Draining, _) => (
                 Some(Reason::DeregistrationInProgress),
                 "Target deregistration is in progress".to_owned(),
             ),
-            (TargetState::Unused, _) => {
+            (HealthState::Unused, _) => {
                 (Some(Reason::NotRegistered), "Target is not registered".to_owned())
             }
-            (TargetState::Healthy | TargetState::Unhealthy | TargetState::UnhealthyDraining, _) => {
+            (HealthState::Healthy | HealthState::Unhealthy | HealthState::UnhealthyDraining, _) => {
                 (None, String::new())
             }
         };
@@ -98,7 +98,7 @@ impl TargetHealth {
     }
 }
 
-impl TargetState {
+impl HealthState {
     /// The state alone, for those who only look whether it has changed.
     pub fn of(registration: Registration, progress: &Progress) -> Self {
         match (registration, progress.state()) {
@@ -169,13 +169,13 @@ fn description(failure: &Failure, codes: &[u16]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::progress::{Event, Thresholds};
+    use super::super::progress::{HealthEvent, Thresholds};
     use super::*;
-    use crate::ground::clock::Moment;
+    use crate::base::clock::Moment;
     use std::time::Duration;
 
     #[track_caller]
-    fn check(registration: Registration, events: &[Event], told: [&str; 3]) {
+    fn check(registration: Registration, events: &[HealthEvent], told: [&str; 3]) {
         let thresholds = Thresholds { healthy: 2, unhealthy: 2, connect_failures: Some(1) };
         let mut progress = Progress::default();
         let mut now = Moment::now().monotonic;
@@ -190,9 +190,9 @@ mod tests {
 
     #[test]
     fn every_state_is_told_with_albs_reason_and_a_description() {
-        use Event::{ConnectFailed, Passed};
+        use HealthEvent::{ConnectFailed, Passed};
         use Registration::{Deregistered, Deregistering, Registered, Registering};
-        let failed = |failure: Failure| Event::Failed(failure);
+        let failed = |failure: Failure| HealthEvent::Failed(failure);
         let code = |got| failed(Failure::ResponseCodeMismatch { got });
         let cause = || failed(Failure::FailedHealthChecks { cause: "refused".into() });
         let registering =
@@ -243,7 +243,7 @@ mod tests {
     fn a_name_without_an_address_is_down_and_says_so() {
         let health =
             TargetHealth::of(Registration::Registering, &Progress::down(Failure::Unresolved));
-        assert_eq!(health.state, TargetState::Unhealthy);
+        assert_eq!(health.state, HealthState::Unhealthy);
         assert_eq!(health.description, "Health checks failed: the host name has no address");
     }
 }

@@ -6,7 +6,7 @@ fn ends(source: &str, destination: &str) -> Ends {
 }
 
 #[track_caller]
-fn says(header: &[u8], expected: OnBehalfOf) {
+fn says(header: &[u8], expected: ProxySource) {
     // What follows is not part of it.
     let with_more = [header, b"GET / HTTP/1.1\r\n"].concat();
     let text = String::from_utf8_lossy(header);
@@ -23,35 +23,35 @@ fn binary_header(fixed: [u8; 4], rest: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_line_of_text_says_both_ends() {
-    let four = OnBehalfOf::Client(ends("192.0.2.1:56324", "198.51.100.1:443"));
+    let four = ProxySource::Client(ends("192.0.2.1:56324", "198.51.100.1:443"));
     says(b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n", four);
-    let six = OnBehalfOf::Client(ends("[2001:db8::1]:65535", "[::1]:0"));
+    let six = ProxySource::Client(ends("[2001:db8::1]:65535", "[::1]:0"));
     says(b"PROXY TCP6 2001:db8::1 ::1 65535 0\r\n", six);
-    let mapped = OnBehalfOf::Client(ends("192.0.2.1:1", "[2001:db8::2]:80"));
+    let mapped = ProxySource::Client(ends("192.0.2.1:1", "[2001:db8::2]:80"));
     says(b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::2 1 80\r\n", mapped);
-    says(b"PROXY UNKNOWN\r\n", OnBehalfOf::Someone);
-    let long = format!("PROXY UNKNOWN {}\r\n", "f".repeat(LONGEST_TEXT - 16));
-    assert_eq!(long.len(), LONGEST_TEXT);
-    says(long.as_bytes(), OnBehalfOf::Someone);
+    says(b"PROXY UNKNOWN\r\n", ProxySource::Someone);
+    let long = format!("PROXY UNKNOWN {}\r\n", "f".repeat(MAX_TEXT - 16));
+    assert_eq!(long.len(), MAX_TEXT);
+    says(long.as_bytes(), ProxySource::Someone);
 }
 
 #[test]
 fn a_binary_header_says_both_ends_and_what_follows_them_is_skipped() {
     let four = [192, 0, 2, 1, 198, 51, 100, 1, 0xdc, 0x04, 0x01, 0xbb];
-    let said = OnBehalfOf::Client(ends("192.0.2.1:56324", "198.51.100.1:443"));
+    let said = ProxySource::Client(ends("192.0.2.1:56324", "198.51.100.1:443"));
     says(&binary_header([0x21, 0x11, 0, 12], &four), said);
     let with_values = [&four[..], &[0x03, 0, 4, 1, 2, 3, 4]].concat();
     says(&binary_header([0x21, 0x11, 0, 19], &with_values), said);
-    let longest = [&four[..], &[0; LONGEST - FIXED - 12]].concat();
+    let longest = [&four[..], &[0; MAX_LEN - FIXED - 12]].concat();
     says(&binary_header([0x21, 0x11, 2, 8], &longest), said);
     let mut six = [0; 36];
     (six[15], six[31], six[33], six[35]) = (1, 2, 80, 90);
-    let said = OnBehalfOf::Client(ends("[::1]:80", "[::2]:90"));
+    let said = ProxySource::Client(ends("[::1]:80", "[::2]:90"));
     says(&binary_header([0x21, 0x21, 0, 36], &six), said);
-    says(&binary_header([0x20, 0x00, 0, 0], &[]), OnBehalfOf::Itself);
-    says(&binary_header([0x20, 0x11, 0, 12], &four), OnBehalfOf::Itself);
-    says(&binary_header([0x21, 0x00, 0, 3], &[9, 9, 9]), OnBehalfOf::Someone);
-    says(&binary_header([0x21, 0x31, 0, 216], &[7; 216]), OnBehalfOf::Someone);
+    says(&binary_header([0x20, 0x00, 0, 0], &[]), ProxySource::Itself);
+    says(&binary_header([0x20, 0x11, 0, 12], &four), ProxySource::Itself);
+    says(&binary_header([0x21, 0x00, 0, 3], &[9, 9, 9]), ProxySource::Someone);
+    says(&binary_header([0x21, 0x31, 0, 216], &[7; 216]), ProxySource::Someone);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn what_is_no_header_or_a_wrong_one_is_told_by_its_cause() {
     for (bytes, fault) in table {
         assert_eq!(parse(bytes), Err(*fault), "{:?}", String::from_utf8_lossy(bytes));
     }
-    let endless = [TEXT, &[b' '; LONGEST_TEXT]].concat();
+    let endless = [TEXT, &[b' '; MAX_TEXT]].concat();
     assert_eq!(parse(&endless), Err(ProxyFault::TooLong));
     for (fixed, fault) in [
         ([0x11, 0x11, 0, 0], ProxyFault::Malformed),
@@ -99,11 +99,11 @@ fn what_is_no_header_or_a_wrong_one_is_told_by_its_cause() {
 
 #[test]
 fn addresses_of_two_families_are_written_in_the_larger() {
-    let mixed = OnBehalfOf::Client(ends("192.0.2.1:0", "[2001:db8::2]:80"));
+    let mixed = ProxySource::Client(ends("192.0.2.1:0", "[2001:db8::2]:80"));
     let text = write(Version::V1, &mixed);
     assert_eq!(text, b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::2 0 80\r\n");
     assert_eq!(write(Version::V2, &mixed).len(), FIXED + 36);
-    assert_eq!(write(Version::V1, &OnBehalfOf::Itself), b"PROXY UNKNOWN\r\n");
+    assert_eq!(write(Version::V1, &ProxySource::Itself), b"PROXY UNKNOWN\r\n");
 }
 
 fn address() -> impl Strategy<Value = SocketAddr> {
@@ -126,10 +126,10 @@ proptest! {
         source in address(), destination in address(), is_text in any::<bool>(),
     ) {
         let version = if is_text { Version::V1 } else { Version::V2 };
-        let header = write(version, &OnBehalfOf::Client(Ends { source, destination }));
-        prop_assert!(header.len() <= LONGEST_TEXT);
+        let header = write(version, &ProxySource::Client(Ends { source, destination }));
+        prop_assert!(header.len() <= MAX_TEXT);
         let ends = Ends { source: canonical(source), destination: canonical(destination) };
-        says(&header, OnBehalfOf::Client(ends));
+        says(&header, ProxySource::Client(ends));
     }
 
     #[test]
@@ -138,8 +138,8 @@ proptest! {
     ) {
         let header = [[&b""[..], SIGNATURE, TEXT][signed], &bytes].concat();
         match parse(&header) {
-            Ok(Some((_, length))) => prop_assert!(length <= LONGEST && length <= header.len()),
-            Ok(None) => prop_assert!(header.len() < LONGEST),
+            Ok(Some((_, length))) => prop_assert!(length <= MAX_LEN && length <= header.len()),
+            Ok(None) => prop_assert!(header.len() < MAX_LEN),
             Err(_) => {}
         }
     }

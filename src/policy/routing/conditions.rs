@@ -1,7 +1,7 @@
 //! The conditions of one rule, against one request.
 
 use super::pattern::{Pattern, is_visible};
-use crate::ground::cidr::AddressSet;
+use crate::base::cidr::AddressSet;
 use crate::http1::fields::Fields;
 use http::HeaderName;
 use std::fmt;
@@ -85,7 +85,7 @@ pub struct Subject<'r> {
 
 /// The most pairs of a query that are looked at, so that a query of nothing but `&` costs no more
 /// than a long one. ALB states no such bound.
-pub const MOST_PAIRS: usize = 1_000;
+pub const MAX_PAIRS: usize = 1_000;
 
 /// The first condition that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ impl FieldCondition {
 /// Whether a pair of the query, not decoded, matches. What holds no `=` is a key with an empty
 /// value.
 fn has_pair(wanted: &[PairCondition], query: &str) -> bool {
-    let pairs = query.split('&').take(MOST_PAIRS).filter(|pair| !pair.is_empty());
+    let pairs = query.split('&').take(MAX_PAIRS).filter(|pair| !pair.is_empty());
     let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs.any(|(key, value)| {
         wanted.iter().any(|one| {

@@ -15,7 +15,7 @@ pub struct HostTable {
 
 /// The longest host a request can name (RFC 1035 section 2.3.4). A rule cannot name a longer one,
 /// for patterns end at 128.
-const LONGEST_HOST: usize = 255;
+const MAX_HOST: usize = 255;
 
 impl HostTable {
     /// A table of rules, each with its number and its hosts, in ascending order.
@@ -57,7 +57,7 @@ impl HostTable {
         if self.by_host.is_empty() {
             return &[];
         }
-        let mut lower = [0; LONGEST_HOST];
+        let mut lower = [0; MAX_HOST];
         let Some(lower) = lower.get_mut(..host.len()) else { return &[] };
         lower.copy_from_slice(host.as_bytes());
         lower.make_ascii_lowercase();

@@ -14,7 +14,7 @@ pub struct Pattern {
 
 /// The longest pattern (AWS, "Condition types for listener rules": 128 characters), which bounds
 /// the work of one match.
-pub const LONGEST: usize = 128;
+pub const MAX_LEN: usize = 128;
 
 const ANY: u8 = 0;
 const ONE: u8 = 1;
@@ -49,7 +49,7 @@ impl Pattern {
     }
 
     fn compile(text: &str, ignores_case: bool, escapes: bool) -> Option<Self> {
-        if !(1..=LONGEST).contains(&text.len()) {
+        if !(1..=MAX_LEN).contains(&text.len()) {
             return None;
         }
         let mut compiled = String::with_capacity(text.len());
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_pattern_is_refused_that_could_not_match() {
-        let long = "a".repeat(LONGEST + 1);
+        let long = "a".repeat(MAX_LEN + 1);
         for host in ["", "shop.example:80", "[::1]:80", "a/b", "a b", "ü", &long] {
             assert_eq!(Pattern::host(host), None, "{host}");
         }

@@ -74,10 +74,10 @@ const PLACEHOLDERS: [(&str, Piece); 5] = [
 ];
 
 /// The longest part of a redirect (AWS, `RedirectActionConfig`: 128 characters).
-pub const LONGEST_PART: usize = 128;
+pub const MAX_PART: usize = 128;
 
 /// The longest URL (AWS, "Troubleshoot your Application Load Balancers", HTTP 507: 8K).
-pub const LONGEST_URL: usize = 8 * 1_024;
+pub const MAX_URL: usize = 8 * 1_024;
 
 /// The URL a request was sent to.
 #[derive(Clone, Copy, Debug)]
@@ -96,10 +96,10 @@ pub struct Original<'r> {
 
 /// Why there is no URL to send a client to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum RedirectError {
     /// It would be the URL the client came from.
     Loop,
-    /// It would be longer than [`LONGEST_URL`].
+    /// It would be longer than [`MAX_URL`].
     TooLong,
     /// What the client named as host cannot stand where the redirect wants it.
     Host,
@@ -137,12 +137,12 @@ impl Redirect {
         }
     }
 
-    /// The URL for a request, of at most [`LONGEST_URL`] bytes, none of them outside what a URI may
+    /// The URL for a request, of at most [`MAX_URL`] bytes, none of them outside what a URI may
     /// hold (RFC 3986 section 2). Its port is spelled where it is not its scheme's default.
     ///
     /// # Errors
-    /// The [`Fault`] for which there is none.
-    pub fn location(&self, original: &Original<'_>) -> Result<String, Fault> {
+    /// The [`RedirectError`] for which there is none.
+    pub fn location(&self, original: &Original<'_>) -> Result<String, RedirectError> {
         let is_tls = match self.scheme {
             Scheme::Same => original.is_tls,
             Scheme::Http => false,
@@ -158,7 +158,7 @@ impl Redirect {
         let host_at = url.len();
         self.host.expand(original, &mut url)?;
         if !head::is_bare_host(&url[host_at..]) {
-            return Err(Fault::Host);
+            return Err(RedirectError::Host);
         }
         let host_end = url.len();
         if let Some(port) = port {
@@ -176,29 +176,29 @@ impl Redirect {
             && url[path_at..path_end] == *original.path
             && url[path_end + 1..] == *original.query;
         if is_own {
-            return Err(Fault::Loop);
+            return Err(RedirectError::Loop);
         }
         if url.len() == path_end + 1 {
             url.truncate(path_end);
         }
-        if url.len() > LONGEST_URL {
-            return Err(Fault::TooLong);
+        if url.len() > MAX_URL {
+            return Err(RedirectError::TooLong);
         }
         Ok(url)
     }
 }
 
 impl Template {
-    /// A host of at most [`LONGEST_PART`] characters, in which `#{host}` may stand.
+    /// A host of at most [`MAX_PART`] characters, in which `#{host}` may stand.
     pub fn host(text: &str) -> Option<Self> {
         let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        if head::is_bare_host(text) && text.len() <= LONGEST_PART {
+        if head::is_bare_host(text) && text.len() <= MAX_PART {
             return Some(Self([Piece::Text(text.into())].into()));
         }
         Self::parse(text, &[Piece::Host], fine).filter(|template| template.0.contains(&Piece::Host))
     }
 
-    /// A path of at most [`LONGEST_PART`] characters that begins with `/`; `#{host}`, `#{port}` and
+    /// A path of at most [`MAX_PART`] characters that begins with `/`; `#{host}`, `#{port}` and
     /// `#{path}` may stand in it.
     pub fn path(text: &str) -> Option<Self> {
         let fine = |byte: u8| belongs_in_uri(byte) && byte != b'?';
@@ -206,14 +206,14 @@ impl Template {
         text.starts_with('/').then_some(template)
     }
 
-    /// A query of at most [`LONGEST_PART`] characters, in which every placeholder may stand.
+    /// A query of at most [`MAX_PART`] characters, in which every placeholder may stand.
     pub fn query(text: &str) -> Option<Self> {
         let all = PLACEHOLDERS.map(|(_, piece)| piece);
         (!text.starts_with('?')).then(|| Self::parse(text, &all, belongs_in_uri))?
     }
 
     fn parse(text: &str, allowed: &[Piece], fine: fn(u8) -> bool) -> Option<Self> {
-        if text.len() > LONGEST_PART {
+        if text.len() > MAX_PART {
             return None;
         }
         let mut pieces = Vec::new();
@@ -241,7 +241,7 @@ impl Template {
     }
 
     /// Appends the text with the request's parts in place.
-    fn expand(&self, original: &Original<'_>, url: &mut String) -> Result<(), Fault> {
+    fn expand(&self, original: &Original<'_>, url: &mut String) -> Result<(), RedirectError> {
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => url.push_str(text),
@@ -257,8 +257,8 @@ impl Template {
                 Piece::Query => encode(original.query, url),
             }
             // Placeholders may stand many times, and each may be as long as a request's head.
-            if url.len() > LONGEST_URL + 1 {
-                return Err(Fault::TooLong);
+            if url.len() > MAX_URL + 1 {
+                return Err(RedirectError::TooLong);
             }
         }
         Ok(())

@@ -31,15 +31,15 @@ enum Piece {
 }
 
 /// The longest expression and the longest replacement (AWS, `RewriteConfig`: 1,024 characters).
-pub const LONGEST: usize = 1_024;
+pub const MAX_LEN: usize = 1_024;
 
 /// The largest compiled expression, in bytes. A match takes time in proportion to it and to the
 /// text, however the expression is written: with both bounds, the worst took a fifth of a second.
-const LARGEST: usize = 64 * 1_024;
+const MAX_COMPILED: usize = 64 * 1_024;
 
 /// The longest text that is matched, and the longest result (AWS, "Quotas for your Application Load
 /// Balancers": a request line has at most 16K).
-pub const LONGEST_TEXT: usize = 16 * 1_024;
+pub const MAX_TEXT: usize = 16 * 1_024;
 
 /// Why an expression or its replacement is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Transform {
         let mut builder = RegexBuilder::new(regex);
         // What is matched is ASCII, and tables of Unicode would only make expressions larger.
         builder.unicode(false).case_insensitive(ignores_case);
-        builder.size_limit(LARGEST).dfa_size_limit(LARGEST);
+        builder.size_limit(MAX_COMPILED).dfa_size_limit(MAX_COMPILED);
         let regex = builder.build().map_err(|error| Defect::Regex(sentence(&error)))?;
         let replace = pieces(replace)?;
         let groups = regex.captures_len();
@@ -98,7 +98,7 @@ impl Transform {
 
     /// The text with its first match replaced; `None` where nothing matches.
     fn apply(&self, text: &str) -> Result<Option<String>, Failed> {
-        if text.len() > LONGEST_TEXT {
+        if text.len() > MAX_TEXT {
             return Err(Failed::TooLong);
         }
         let Some(captures) = self.regex.captures(text.as_bytes()) else { return Ok(None) };
@@ -114,7 +114,7 @@ impl Transform {
                 }
             }
             // A group may be named some hundred times.
-            if result.len() > LONGEST_TEXT {
+            if result.len() > MAX_TEXT {
                 return Err(Failed::TooLong);
             }
         }
@@ -200,7 +200,7 @@ fn pieces(replace: &str) -> Result<Box<[Piece]>, Defect> {
 fn sentence(error: &regex::Error) -> String {
     match error {
         regex::Error::CompiledTooBig(_) => {
-            format!("compiled it is larger than {} KiB", LARGEST / 1_024)
+            format!("compiled it is larger than {} KiB", MAX_COMPILED / 1_024)
         }
         other => {
             let text = other.to_string();
@@ -276,8 +276,8 @@ mod tests {
         }
         let long = |count| format!("/{}", "a".repeat(count - 1));
         assert_eq!(path("^/(.*)$", "/$1$1").path(&long(10_000)), Err(Failed::TooLong));
-        assert_eq!(path("b", "").path(&long(LONGEST_TEXT)), Ok(None));
-        assert_eq!(path("b", "").path(&long(LONGEST_TEXT + 1)), Err(Failed::TooLong));
+        assert_eq!(path("b", "").path(&long(MAX_TEXT)), Ok(None));
+        assert_eq!(path("b", "").path(&long(MAX_TEXT + 1)), Err(Failed::TooLong));
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub enum KeyKind {
 
 /// How a certificate stands at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Validity {
     /// It is valid, and for a while.
     Valid,
     /// Its life begins in so many days, rounded up.
@@ -80,15 +80,15 @@ impl Certificate {
     }
 
     /// How it stands at this second since the Unix epoch.
-    pub fn standing(&self, now: u64) -> Standing {
+    pub fn validity(&self, now: u64) -> Validity {
         if now < self.not_before {
-            Standing::NotYet((self.not_before - now).div_ceil(DAY))
+            Validity::NotYet((self.not_before - now).div_ceil(DAY))
         } else if now > self.not_after {
-            Standing::Expired((now - self.not_after) / DAY)
+            Validity::Expired((now - self.not_after) / DAY)
         } else {
             match (self.not_after - now) / DAY {
-                days if days < SOON => Standing::EndsSoon(days),
-                _ => Standing::Valid,
+                days if days < SOON => Validity::EndsSoon(days),
+                _ => Validity::Valid,
             }
         }
     }
@@ -117,16 +117,16 @@ impl fmt::Debug for Certificate {
     }
 }
 
-impl fmt::Display for Standing {
+impl fmt::Display for Validity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let days = |days: &u64| if *days == 1 { "1 day".into() } else { format!("{days} days") };
         match self {
-            Standing::Valid => f.write_str("is valid"),
-            Standing::NotYet(left) => write!(f, "is not valid for another {}", days(left)),
-            Standing::EndsSoon(0) => f.write_str("expires within a day"),
-            Standing::EndsSoon(left) => write!(f, "expires in {}", days(left)),
-            Standing::Expired(0) => f.write_str("has expired today"),
-            Standing::Expired(ago) => write!(f, "has expired {} ago", days(ago)),
+            Validity::Valid => f.write_str("is valid"),
+            Validity::NotYet(left) => write!(f, "is not valid for another {}", days(left)),
+            Validity::EndsSoon(0) => f.write_str("expires within a day"),
+            Validity::EndsSoon(left) => write!(f, "expires in {}", days(left)),
+            Validity::Expired(0) => f.write_str("has expired today"),
+            Validity::Expired(ago) => write!(f, "has expired {} ago", days(ago)),
         }
     }
 }
@@ -168,18 +168,18 @@ mod tests {
     #[test]
     fn a_certificate_stands_by_the_second_and_is_told_of_in_days() {
         let life = certificate(100 * DAY, 200 * DAY);
-        for (now, standing, words) in [
-            (99 * DAY + 1, Standing::NotYet(1), "is not valid for another 1 day"),
-            (100 * DAY - 1, Standing::NotYet(1), "is not valid for another 1 day"),
-            (100 * DAY, Standing::Valid, "is valid"),
-            (186 * DAY, Standing::Valid, "is valid"),
-            (186 * DAY + 1, Standing::EndsSoon(13), "expires in 13 days"),
-            (200 * DAY, Standing::EndsSoon(0), "expires within a day"),
-            (200 * DAY + 1, Standing::Expired(0), "has expired today"),
-            (203 * DAY, Standing::Expired(3), "has expired 3 days ago"),
+        for (now, validity, words) in [
+            (99 * DAY + 1, Validity::NotYet(1), "is not valid for another 1 day"),
+            (100 * DAY - 1, Validity::NotYet(1), "is not valid for another 1 day"),
+            (100 * DAY, Validity::Valid, "is valid"),
+            (186 * DAY, Validity::Valid, "is valid"),
+            (186 * DAY + 1, Validity::EndsSoon(13), "expires in 13 days"),
+            (200 * DAY, Validity::EndsSoon(0), "expires within a day"),
+            (200 * DAY + 1, Validity::Expired(0), "has expired today"),
+            (203 * DAY, Validity::Expired(3), "has expired 3 days ago"),
         ] {
-            assert_eq!(life.standing(now), standing, "{now}");
-            assert_eq!(life.standing(now).to_string(), words);
+            assert_eq!(life.validity(now), validity, "{now}");
+            assert_eq!(life.validity(now).to_string(), words);
         }
     }
 

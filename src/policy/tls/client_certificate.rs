@@ -1,7 +1,7 @@
 //! What a target is told of the certificate a client showed (AWS, "Mutual authentication with TLS
 //! in Application Load Balancer").
 
-use crate::ground::calendar::Civil;
+use crate::base::calendar::Civil;
 use http::header::{HeaderName, HeaderValue};
 use rustls::pki_types::CertificateDer;
 use std::fmt::Write;

@@ -1,6 +1,6 @@
 //! The close of a client connection: how much is still said, and how long is read on.
 
-use crate::ground::clock::Moment;
+use crate::base::clock::Moment;
 use crate::net::stream::Stream;
 use crate::net::timer;
 use crate::proxy::conn::{BYTES_AFTER_ABUSE, Conn};

@@ -10,7 +10,7 @@ use crate::http1::scan;
 use crate::net::stream::{CountedStream, Stream};
 use crate::policy::headers::desync::{self, Mitigation};
 use crate::proxy::answer::{Answer, Rest};
-use crate::proxy::client_io::{ClientIo, Seen};
+use crate::proxy::client_io::{ClientEnd, ClientIo};
 use crate::proxy::conn::{Conn, ConnState};
 use crate::proxy::deadline::{Deadline, Expires, race};
 use crate::proxy::exchange::Exchange;
@@ -241,8 +241,8 @@ impl Loop<'_> {
         let framed = Framed::new(terms, closes);
         match rest {
             Rest::Switch(target) => {
-                let is_told = send::head(client, worker, head).await;
-                Box::pin(self.carry(exchange, is_told, target)).await
+                let is_sent = send::head(client, worker, head).await;
+                Box::pin(self.carry(exchange, is_sent, target)).await
             }
             Rest::Body(body) => {
                 let sent = send::answer(&mut exchange, client, head, body, framed).await;
@@ -269,9 +269,9 @@ impl Loop<'_> {
             // While its body is read, that says whether the client is there.
             if client.is_whole() {
                 match client.poll_end(cx) {
-                    Poll::Ready(Seen::Gone) => return Poll::Ready(None),
-                    Poll::Ready(Seen::HalfClosed) => {
-                        deadline.note_half_closed(worker.now().monotonic);
+                    Poll::Ready(ClientEnd::Gone) => return Poll::Ready(None),
+                    Poll::Ready(ClientEnd::HalfClosed) => {
+                        deadline.record_half_closed(worker.now().monotonic);
                     }
                     Poll::Pending => {}
                 }
@@ -282,10 +282,10 @@ impl Loop<'_> {
     }
 
     /// Carries a tunnel, once the client was told.
-    async fn carry(&self, exchange: Exchange, is_told: bool, target: TargetEnd) -> Next {
+    async fn carry(&self, exchange: Exchange, is_sent: bool, target: TargetEnd) -> Next {
         let Self { conn, client, .. } = self;
         let rest = client.take_input();
-        if is_told && let Some(stream) = client.take_stream() {
+        if is_sent && let Some(stream) = client.take_stream() {
             let io = Rc::clone(&conn.io);
             let stream = CountedStream::new(stream, rest.to_vec(), io, Rc::default());
             tunnel::carry(exchange, stream, target).await;

@@ -3,8 +3,8 @@
 //! what the connection waits for. Each stream is served in a task of its own.
 
 use super::http2_stream::{self, Opened};
+use crate::base::clock::Moment;
 use crate::config::settings::Limits;
-use crate::ground::clock::Moment;
 use crate::http1::request::BadHead;
 use crate::net::stream::{CountedStream, Reclaimed, Stream};
 use crate::net::timer::{self, Sleep};
@@ -15,7 +15,7 @@ use crate::proxy::deadline::{Deadline, Expires, race};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::expiry::Expiry;
 use crate::proxy::failure::Failure;
-use crate::proxy::h2_slot::Shared;
+use crate::proxy::h2_slot::ConnShared;
 use crate::proxy::h2_unopened::{RefusedStream, Unopened};
 use crate::proxy::read_budget::{BudgetedReader, ReadBudget};
 use crate::proxy::send_budget::BudgetedBuf;
@@ -79,7 +79,7 @@ pub(super) async fn serve(
     if let Some(connection) = handshake(conn, reader, &budget, limits).await {
         conn.enter(ConnState::NoStream, worker.now().monotonic);
         let mut server = ServerConn {
-            shared: Rc::new(Shared::new(worker, conn, limits)),
+            shared: Rc::new(ConnShared::new(worker, conn, limits)),
             connection,
             budget,
             unopened,
@@ -135,7 +135,7 @@ fn builder(limits: &Limits) -> Builder {
 }
 
 /// The end of a connection, by its cause.
-enum End {
+enum ConnEnd {
     /// The client closed it, or the library did for what the client sent, and has told the client.
     Done(Option<h2::Error>),
     /// The client was told to leave, and has.
@@ -146,7 +146,7 @@ enum End {
 
 /// A connection after its preface.
 struct ServerConn {
-    shared: Rc<Shared>,
+    shared: Rc<ConnShared>,
     connection: H2Connection,
     budget: Rc<ReadBudget>,
     unopened: Rc<Unopened>,
@@ -160,7 +160,7 @@ struct ServerConn {
 
 impl ServerConn {
     /// One turn: the steps in their order.
-    fn turn(&mut self, cx: &mut Context<'_>) -> ControlFlow<End> {
+    fn turn(&mut self, cx: &mut Context<'_>) -> ControlFlow<ConnEnd> {
         self.shared.conn.waker().remember(cx.waker());
         let began = self.begin_reading(cx);
         self.check_deadline()?;
@@ -170,7 +170,7 @@ impl ServerConn {
         accepted?;
         let carried = self.judge_flood()?;
         self.throttle(carried, began, cx)?;
-        self.shared.note_state(&mut self.written);
+        self.shared.record_state(&mut self.written);
         ControlFlow::Continue(())
     }
 
@@ -190,9 +190,9 @@ impl ServerConn {
         guard.is_throttled().then(|| Moment::now().monotonic)
     }
 
-    fn check_deadline(&self) -> ControlFlow<End> {
+    fn check_deadline(&self) -> ControlFlow<ConnEnd> {
         match self.shared.conn.expiry() {
-            Some(expiry) => ControlFlow::Break(End::Expired(expiry)),
+            Some(expiry) => ControlFlow::Break(ConnEnd::Expired(expiry)),
             None => ControlFlow::Continue(()),
         }
     }
@@ -200,12 +200,12 @@ impl ServerConn {
     /// Tells the client to open its next streams on another connection, once: where the process
     /// drains, or this connection has served for long enough.
     fn send_goaway_if_due(&mut self) {
-        let Shared { worker, conn, .. } = &*self.shared;
+        let ConnShared { worker, conn, .. } = &*self.shared;
         let is_due =
             self.requests >= MAX_REQUESTS || worker.draining.get() || conn.is_old(worker.now());
         if is_due && self.goaway_sent.is_none() {
             self.goaway_sent = Some(worker.now().monotonic);
-            conn.note_goaway();
+            conn.record_goaway();
             self.connection.graceful_shutdown();
         }
     }
@@ -219,7 +219,7 @@ impl ServerConn {
     }
 
     /// Drives the library, and serves or refuses the streams that the client opened.
-    fn accept(&mut self, cx: &mut Context<'_>) -> ControlFlow<End> {
+    fn accept(&mut self, cx: &mut Context<'_>) -> ControlFlow<ConnEnd> {
         let takes_no_more = self.is_goaway_read();
         loop {
             match self.connection.poll_accept(cx) {
@@ -232,14 +232,16 @@ impl ServerConn {
                         self.open(request, respond);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => return ControlFlow::Break(End::Done(Some(error))),
-                Poll::Ready(None) => return ControlFlow::Break(End::Done(None)),
+                Poll::Ready(Some(Err(error))) => {
+                    return ControlFlow::Break(ConnEnd::Done(Some(error)));
+                }
+                Poll::Ready(None) => return ControlFlow::Break(ConnEnd::Done(None)),
                 Poll::Pending => break,
             }
         }
         let has_streams = self.shared.conn.open_exchanges() > 0 || self.connection.has_streams();
         if takes_no_more && !has_streams {
-            return ControlFlow::Break(End::Left);
+            return ControlFlow::Break(ConnEnd::Left);
         }
         ControlFlow::Continue(())
     }
@@ -267,13 +269,13 @@ impl ServerConn {
     fn refuse(&self, mut respond: SendResponse<BudgetedBuf>) {
         respond.send_reset(Reason::REFUSED_STREAM);
         self.shared.worker.counters.refused_streams.add_one();
-        self.shared.note_reset();
+        self.shared.record_reset();
     }
 
     /// Writes into the access log the requests that the library refused by itself. Nothing of their
     /// heads is known.
     fn log_unopened(&self) {
-        let Shared { worker, conn, .. } = &*self.shared;
+        let ConnShared { worker, conn, .. } = &*self.shared;
         for refused in self.unopened.take_refused() {
             let bad = match refused {
                 RefusedStream::Answered => BadHead::TooLarge,
@@ -299,12 +301,12 @@ impl ServerConn {
 
     /// Ends the connection of a client that did too much without payload; bytes of payload that the
     /// turn read.
-    fn judge_flood(&self) -> ControlFlow<End, u64> {
+    fn judge_flood(&self) -> ControlFlow<ConnEnd, u64> {
         let carried = self.budget.take_carried();
         let mut guard = self.shared.flood_guard.borrow_mut();
-        guard.note_payload(carried);
+        guard.record_payload(carried);
         if guard.is_abusive(self.total(), self.shared.worker.now().monotonic) {
-            return ControlFlow::Break(End::Abused);
+            return ControlFlow::Break(ConnEnd::Abused);
         }
         ControlFlow::Continue(carried)
     }
@@ -315,7 +317,7 @@ impl ServerConn {
         carried: u64,
         began: Option<Instant>,
         cx: &mut Context<'_>,
-    ) -> ControlFlow<End> {
+    ) -> ControlFlow<ConnEnd> {
         if self.pause.is_some() {
             return ControlFlow::Continue(());
         }
@@ -327,7 +329,7 @@ impl ServerConn {
         match next {
             Next::Read | Next::ReadShort => self.budget.wake_if_cut(cx),
             Next::Pause(time) => self.begin_pause(time, cx),
-            Next::Close => return ControlFlow::Break(End::Abused),
+            Next::Close => return ControlFlow::Break(ConnEnd::Abused),
         }
         ControlFlow::Continue(())
     }
@@ -354,27 +356,27 @@ impl ServerConn {
     }
 
     /// Counts the end, and tells the client of it.
-    async fn finish(self, end: End) {
-        let Shared { worker, conn, .. } = &*self.shared;
+    async fn finish(self, end: ConnEnd) {
+        let ConnShared { worker, conn, .. } = &*self.shared;
         match end {
-            End::Done(Some(error)) if error.is_library() => self.log_protocol_error(&error),
-            End::Done(_) => {}
-            End::Abused => {
+            ConnEnd::Done(Some(error)) if error.is_library() => self.log_protocol_error(&error),
+            ConnEnd::Done(_) => {}
+            ConnEnd::Abused => {
                 worker.counters.abusive.add_one();
                 tracing::debug!(peer = %conn.info.peer, "HTTP/2 flood: connection closed");
-                conn.note_abuse();
+                conn.record_abuse();
                 send_goaway(self.connection, Reason::ENHANCE_YOUR_CALM, &self.budget).await;
             }
-            End::Left | End::Expired(Expiry::Silent) => {
+            ConnEnd::Left | ConnEnd::Expired(Expiry::Silent) => {
                 send_goaway(self.connection, Reason::NO_ERROR, &self.budget).await;
             }
-            End::Expired(_) => {}
+            ConnEnd::Expired(_) => {}
         }
     }
 
     /// Counts and logs the error for which the library ended the connection.
     fn log_protocol_error(&self, error: &h2::Error) {
-        let Shared { worker, conn, .. } = &*self.shared;
+        let ConnShared { worker, conn, .. } = &*self.shared;
         match error.reason() {
             Some(Reason::ENHANCE_YOUR_CALM) => worker.counters.abusive.add_one(),
             _ => worker.counters.unparsable.add_one(),

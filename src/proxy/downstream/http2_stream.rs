@@ -5,7 +5,7 @@ use crate::http1;
 use crate::http1::name::Name;
 use crate::http1::response::{self, is_bodiless};
 use crate::net::timer;
-use crate::policy::headers::head::Refusal;
+use crate::policy::headers::head::RejectReason;
 use crate::policy::headers::http2;
 use crate::proxy::answer::{Answer, Rest};
 use crate::proxy::deadline::{Deadline, Expires, race};
@@ -39,7 +39,7 @@ const MIN_PROGRESS: usize = 1_024;
 const MAX_CLAIM: usize = 64 << 10;
 
 /// How a stream ended.
-enum End {
+enum StreamEnd {
     /// With all of its answer handed over.
     Whole,
     /// The client took it back, or is gone.
@@ -87,7 +87,7 @@ pub(super) async fn serve(opened: Opened) {
     deadline.io.add_read(measured.bytes);
     if measured.is_malformed {
         respond.send_reset(Reason::PROTOCOL_ERROR);
-        return exchange.fail(&Failure::Head(Refusal::Malformed));
+        return exchange.fail(&Failure::Head(RejectReason::Malformed));
     }
     let interim = Rc::new(InterimQueue::default());
     exchange.interim = Some(Rc::clone(&interim));
@@ -116,7 +116,7 @@ pub(super) async fn serve(opened: Opened) {
         }
         // A rule's own answer; a target's was refused. It would say that the WebSocket is open.
         (Ok(Answer { head, .. }), Some(_)) if head.status.is_success() => {
-            (End::Reset(Reason::CONNECT_ERROR), None)
+            (StreamEnd::Reset(Reason::CONNECT_ERROR), None)
         }
         (Ok(Answer { head, rest: Rest::Body(body), .. }), _) => {
             let answered = answer(&slot, &mut exchange, head, body, wants_no_body, &mut respond);
@@ -124,16 +124,16 @@ pub(super) async fn serve(opened: Opened) {
             (end, Some(body))
         }
         // A switch is answered to those alone that asked for it.
-        (Ok(_), _) => (End::Reset(Reason::INTERNAL_ERROR), None),
+        (Ok(_), _) => (StreamEnd::Reset(Reason::INTERNAL_ERROR), None),
         (Err(end), _) => (end, None),
     };
     match &end {
-        End::Whole => exchange.log_mut().is_complete = true,
-        End::TakenBack => slot.note_reset(),
-        End::Reset(reason) => respond.send_reset(*reason),
-        End::CalledOff => {}
+        StreamEnd::Whole => exchange.log_mut().is_complete = true,
+        StreamEnd::TakenBack => slot.record_reset(),
+        StreamEnd::Reset(reason) => respond.send_reset(*reason),
+        StreamEnd::CalledOff => {}
     }
-    let is_whole = matches!(end, End::Whole);
+    let is_whole = matches!(end, StreamEnd::Whole);
     match rest.filter(|_| is_whole) {
         Some(mut body) if body.is_sending() => {
             drop(exchange);
@@ -169,19 +169,19 @@ async fn answer_of(
     deadline: &Deadline,
     client: Client<'_>,
     mut awaits_continue: bool,
-) -> Result<Answer, End> {
+) -> Result<Answer, StreamEnd> {
     let Client { respond, body, interim, worker } = client;
     let is_read = || body.is_some_and(BodyHandle::is_read);
     poll_fn(|cx| {
         deadline.waker().remember(cx.waker());
         if deadline.expiry() == Some(Expiry::Stalled) {
-            return Poll::Ready(Err(End::Reset(Reason::CANCEL)));
+            return Poll::Ready(Err(StreamEnd::Reset(Reason::CANCEL)));
         }
         let is_reset = respond.poll_reset(cx).is_ready();
         // Where its body is being read, that says whether the client took it back or framed it
         // badly.
         if is_reset && !is_read() {
-            return Poll::Ready(Err(End::TakenBack));
+            return Poll::Ready(Err(StreamEnd::TakenBack));
         }
         let polled = handling.as_mut().poll(cx);
         for head in interim.take() {
@@ -196,7 +196,7 @@ async fn answer_of(
             let _ = respond.send_informational(go_on);
         }
         match polled {
-            Poll::Pending if is_reset => Poll::Ready(Err(End::TakenBack)),
+            Poll::Pending if is_reset => Poll::Ready(Err(StreamEnd::TakenBack)),
             polled => polled.map(Ok),
         }
     })
@@ -259,7 +259,7 @@ async fn answer(
     mut body: ResponseBody,
     wants_no_body: bool,
     respond: &mut SendResponse<BudgetedBuf>,
-) -> (End, ResponseBody) {
+) -> (StreamEnd, ResponseBody) {
     let worker = Rc::clone(&exchange.worker);
     if !head.fields.has(Name::Date) {
         // RFC 9110 section 6.6.1.
@@ -275,14 +275,16 @@ async fn answer(
     }
     let is_all = wants_no_body || is_bodiless || body.is_done();
     let (head, sent) = to_library(head, &worker);
-    let Ok(stream) = respond.send_response(head, is_all) else { return (End::TakenBack, body) };
-    slot.note_payload(sent);
+    let Ok(stream) = respond.send_response(head, is_all) else {
+        return (StreamEnd::TakenBack, body);
+    };
+    slot.record_payload(sent);
     slot.deadline.io.add_written(sent);
     if is_all {
-        return (End::Whole, body);
+        return (StreamEnd::Whole, body);
     }
     let budget = &slot.shared.send_budget;
-    let mut sending = Sending {
+    let mut sender = ResponseSender {
         slot,
         stream,
         budget,
@@ -296,28 +298,28 @@ async fn answer(
     let end = poll_fn(|cx| {
         body.poll_sending(cx);
         if slot.deadline.expiry().is_some() {
-            return Poll::Ready(End::Reset(Reason::CANCEL));
+            return Poll::Ready(StreamEnd::Reset(Reason::CANCEL));
         }
-        let polled = sending.poll(cx, &mut body);
+        let polled = sender.poll(cx, &mut body);
         // The library takes the last of an answer from no stream that its client has reset.
-        if matches!(polled, Poll::Ready(End::Whole | End::TakenBack)) {
+        if matches!(polled, Poll::Ready(StreamEnd::Whole | StreamEnd::TakenBack)) {
             return polled;
         }
         slot.deadline.waker().remember(cx.waker());
-        if sending.stream.poll_reset(cx).is_ready() {
-            return Poll::Ready(End::TakenBack);
+        if sender.stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(StreamEnd::TakenBack);
         }
         polled
     })
     .await;
-    if sending.broke_off {
+    if sender.broke_off {
         exchange.log_mut().error = Some("target_broke_off");
     }
     (end, body)
 }
 
 /// A body on its way out.
-struct Sending<'s> {
+struct ResponseSender<'s> {
     slot: &'s StreamSlot,
     stream: SendStream<BudgetedBuf>,
     budget: &'s Rc<SendBudget>,
@@ -334,8 +336,8 @@ struct Sending<'s> {
     is_grpc: bool,
 }
 
-impl Sending<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>, body: &mut ResponseBody) -> Poll<End> {
+impl ResponseSender<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>, body: &mut ResponseBody) -> Poll<StreamEnd> {
         loop {
             if self.broke_off {
                 return self.poll_end(cx);
@@ -346,20 +348,20 @@ impl Sending<'_> {
             }
             if !self.chunk.is_empty() {
                 let Some(room) = ready!(poll_room(&mut self.stream, cx)) else {
-                    return Poll::Ready(End::TakenBack);
+                    return Poll::Ready(StreamEnd::TakenBack);
                 };
                 let piece = self.chunk.split_to(room.min(self.chunk.len()));
                 let is_last = self.chunk.is_empty() && body.is_done();
-                self.note(piece.len());
+                self.record(piece.len());
                 // Nothing waits for the last of an answer to go out.
                 let of = if is_last { Pieces::default() } else { self.pieces.share() };
                 let queued = BudgetedBuf::new(piece, self.budget, of);
                 self.began = true;
                 if self.stream.send_data(queued, is_last).is_err() {
-                    return Poll::Ready(End::TakenBack);
+                    return Poll::Ready(StreamEnd::TakenBack);
                 }
                 if is_last {
-                    return Poll::Ready(End::Whole);
+                    return Poll::Ready(StreamEnd::Whole);
                 }
                 self.claim();
                 continue;
@@ -384,7 +386,7 @@ impl Sending<'_> {
                 },
                 None => self.send_last(HeaderMap::new()),
             };
-            return Poll::Ready(sent.map_or(End::TakenBack, |()| End::Whole));
+            return Poll::Ready(sent.map_or(StreamEnd::TakenBack, |()| StreamEnd::Whole));
         }
     }
 
@@ -399,27 +401,27 @@ impl Sending<'_> {
     }
 
     /// Begins to end half of an answer, so that it is not taken for the whole.
-    fn call_off(&mut self) -> Option<End> {
+    fn call_off(&mut self) -> Option<StreamEnd> {
         self.broke_off = true;
         let trailers = local_response::broken_call();
         if self.is_grpc && self.stream.send_trailers(trailers).is_ok() {
-            return Some(End::CalledOff);
+            return Some(StreamEnd::CalledOff);
         }
         // A reset throws away what the library holds of the stream: a head alone too, which nothing
         // tells of but a frame behind it.
         if !self.began {
             let mark = BudgetedBuf::new(Bytes::new(), self.budget, self.pieces.share());
             if self.stream.send_data(mark, false).is_err() {
-                return Some(End::TakenBack);
+                return Some(StreamEnd::TakenBack);
             }
         }
         None
     }
 
     /// Resets the stream once the frames before it have gone out.
-    fn poll_end(&mut self, cx: &Context<'_>) -> Poll<End> {
+    fn poll_end(&mut self, cx: &Context<'_>) -> Poll<StreamEnd> {
         if self.pieces.are_out() {
-            return Poll::Ready(End::Reset(Reason::INTERNAL_ERROR));
+            return Poll::Ready(StreamEnd::Reset(Reason::INTERNAL_ERROR));
         }
         self.budget.wait(cx);
         Poll::Pending
@@ -430,8 +432,8 @@ impl Sending<'_> {
         self.stream.reserve_capacity(self.chunk.len().min(MAX_CLAIM));
     }
 
-    fn note(&mut self, bytes: usize) {
-        self.slot.note_payload(bytes);
+    fn record(&mut self, bytes: usize) {
+        self.slot.record_payload(bytes);
         self.unnoted += bytes;
         if self.unnoted >= MIN_PROGRESS || self.chunk.is_empty() {
             self.slot.deadline.io.add_written(std::mem::take(&mut self.unnoted));

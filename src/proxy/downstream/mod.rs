@@ -72,7 +72,7 @@ pub async fn serve(worker: Rc<WorkerCtx>, conn: Rc<Conn>, socket: TcpStream, ter
     };
     conn.io.add_read(first.len());
     let (stream, how) = if is_http2 {
-        conn.note_http2();
+        conn.record_http2();
         let left = Box::pin(http2::serve(&worker, &conn, stream, first, limits)).await;
         (left, Close::Idle)
     } else {

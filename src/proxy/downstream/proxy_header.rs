@@ -16,8 +16,8 @@ pub async fn read_proxy_header(worker: &WorkerCtx, conn: &Conn, socket: &TcpStre
     // Boxed, so that a connection does not keep the room.
     let header = Box::pin(proxy_protocol::read(socket));
     let fault = match race(conn, header).await {
-        Ok(Ok(on_behalf_of)) => {
-            info.announced(on_behalf_of);
+        Ok(Ok(proxy_source)) => {
+            info.set_proxy_source(proxy_source);
             let snapshot = worker.snapshot();
             let allowed = &snapshot.listeners[info.listener].settings.allow_from;
             let may_come = allowed.is_everyone() || allowed.contains(info.ends().source.ip());

@@ -133,28 +133,28 @@ pub(super) async fn answer(
     client.ends_by_close(ends_by_close);
     let mut out = worker.take_buffer();
     write_head(worker, head, closes, terms, &mut out);
-    let mut sending =
-        Sending { out, at: 0, chunk: Bytes::new(), mode, closes_chunk: false, end: None };
+    let mut writer =
+        ResponseWriter { out, at: 0, chunk: Bytes::new(), mode, closes_chunk: false, end: None };
     let end = poll_fn(|cx| {
         body.poll_sending(cx);
-        let polled = sending.poll(cx, &mut body, client, &worker.counters);
+        let polled = writer.poll(cx, &mut body, client, &worker.counters);
         if polled.is_pending() {
             if deadline.expiry().is_some() {
-                return Poll::Ready(End::Cut);
+                return Poll::Ready(BodyEnd::Cut);
             }
             deadline.waker().remember(cx.waker());
         }
         polled
     })
     .await;
-    worker.give_back_buffer(sending.out);
+    worker.give_back_buffer(writer.out);
     match end {
-        End::Whole => {
+        BodyEnd::Whole => {
             client.ends_by_close(false);
             Sent::Whole { body, closes }
         }
-        End::BrokeOff => Sent::BrokeOff { ends_by_close },
-        End::Cut => Sent::Cut { ends_by_close },
+        BodyEnd::BrokeOff => Sent::BrokeOff { ends_by_close },
+        BodyEnd::Cut => Sent::Cut { ends_by_close },
     }
 }
 
@@ -213,14 +213,14 @@ fn write_date(worker: &WorkerCtx, head: &Response, out: &mut Vec<u8>) {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum BodyEnd {
     Whole,
     BrokeOff,
     Cut,
 }
 
 /// An answer under way.
-struct Sending {
+struct ResponseWriter {
     /// Heads, chunk lines, and small pieces of the body; sent up to `at`.
     out: Vec<u8>,
     at: usize,
@@ -230,34 +230,34 @@ struct Sending {
     /// Whether the line end of a chunk is due.
     closes_chunk: bool,
     /// How the body ended, once it did.
-    end: Option<End>,
+    end: Option<BodyEnd>,
 }
 
-impl Sending {
+impl ResponseWriter {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         body: &mut ResponseBody,
         client: &ClientIo,
         counters: &Counters,
-    ) -> Poll<End> {
+    ) -> Poll<BodyEnd> {
         loop {
             let is_waiting = self.gather(cx, body, counters).is_pending();
             if self.at < self.out.len() || !self.chunk.is_empty() {
                 match ready!(client.poll_write_both(cx, &self.out[self.at..], &self.chunk)) {
                     Ok(count @ 1..) => self.advance(count),
-                    _ => return Poll::Ready(End::Cut),
+                    _ => return Poll::Ready(BodyEnd::Cut),
                 }
                 continue;
             }
             if let Some(end) = self.end {
                 let flushed = ready!(client.poll_flush(cx));
-                return Poll::Ready(if flushed.is_ok() { end } else { End::Cut });
+                return Poll::Ready(if flushed.is_ok() { end } else { BodyEnd::Cut });
             }
             if is_waiting {
                 // TLS may hold what it took; a plain stream never does.
                 if let Poll::Ready(Err(_)) = client.poll_flush(cx) {
-                    return Poll::Ready(End::Cut);
+                    return Poll::Ready(BodyEnd::Cut);
                 }
                 return Poll::Pending;
             }
@@ -273,7 +273,7 @@ impl Sending {
         counters: &Counters,
     ) -> Poll<()> {
         if self.mode == Mode::Nothing {
-            self.end = Some(End::Whole);
+            self.end = Some(BodyEnd::Whole);
         }
         while self.end.is_none() && self.chunk.is_empty() && self.out.len() - self.at < MAX_GATHERED
         {
@@ -285,12 +285,12 @@ impl Sending {
                 Some(Err(_)) => {
                     // The client must see that the answer is not whole: the connection closes without a
                     // last chunk, or short of the length.
-                    self.end = Some(End::BrokeOff);
+                    self.end = Some(BodyEnd::BrokeOff);
                 }
                 None => self.finish(None),
             }
         }
-        if self.end == Some(End::Whole) {
+        if self.end == Some(BodyEnd::Whole) {
             body.release_place();
         }
         Poll::Ready(())
@@ -313,7 +313,7 @@ impl Sending {
         }
         // Asked only where its end needs no word of ours.
         if !is_chunked && body.is_done() {
-            self.end = Some(End::Whole);
+            self.end = Some(BodyEnd::Whole);
         }
     }
 
@@ -324,7 +324,7 @@ impl Sending {
     }
 
     fn finish(&mut self, trailers: Option<HeaderMap>) {
-        self.end = Some(End::Whole);
+        self.end = Some(BodyEnd::Whole);
         if let Mode::Chunked { trailers: takes } = self.mode {
             self.close_chunk();
             encode::last_chunk(&mut self.out, trailers.as_ref().filter(|_| takes));

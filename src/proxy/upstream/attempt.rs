@@ -1,16 +1,16 @@
 //! What a try at a target is made of, whatever the target speaks: what is sent, what came of it, and what of
 //! it may be tried again.
 
+use crate::base::clock::Moment;
 use crate::decide::verdict::Verdict;
-use crate::ground::clock::Moment;
 use crate::http1::encode::write_field;
 use crate::http1::fields::Fields;
 use crate::http1::response::Response;
 use crate::model::snapshot::{Group, Target};
 use crate::net::connect::ConnectError;
-use crate::net::http1::Trouble;
+use crate::net::http1::RequestError;
 use crate::policy::headers::connection_auth;
-use crate::policy::proxy_protocol::{Announcement, Ends};
+use crate::policy::proxy_protocol::{Ends, ProxyHeader};
 use crate::proxy::deadline::{Deadline, Phase};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::expiry::Expiry;
@@ -58,7 +58,7 @@ pub struct TargetHeaders<'a> {
     /// Who would have the client after it, with `announce_successor`.
     pub successor: Option<&'a str>,
     /// Who the client is, by the header the connection opens with, with `send_proxy`.
-    pub announced: Option<&'a Announcement>,
+    pub proxy_header: Option<&'a ProxyHeader>,
 }
 
 const X_STAYPUT_SUCCESSOR: &str = "x-stayput-successor";
@@ -107,14 +107,15 @@ impl TargetHeaders<'_> {
 /// The head for this target, which is the same for all but where they are told something.
 pub(super) fn head_for<'h>(
     head: &'h [u8],
-    told: TargetHeaders<'_>,
+    target_headers: TargetHeaders<'_>,
     target: &Target,
 ) -> Cow<'h, [u8]> {
-    if told.verdict.is_none() && told.successor.is_none() {
+    if target_headers.verdict.is_none() && target_headers.successor.is_none() {
         return Cow::Borrowed(head);
     }
     let mut head = head[..head.len() - BLANK_LINE.len()].to_vec();
-    told.each(target, |name, value| write_field(&mut head, name.as_bytes(), value.as_bytes()));
+    target_headers
+        .each(target, |name, value| write_field(&mut head, name.as_bytes(), value.as_bytes()));
     head.extend_from_slice(BLANK_LINE);
     Cow::Owned(head)
 }
@@ -125,17 +126,17 @@ const BLANK_LINE: &[u8] = b"\r\n";
 /// What a group's targets are announced of the client, where they are: the address it is known by,
 /// with its port where that is the address it came from, and where it connected to. Boxed, so that no
 /// other exchange has room for one.
-pub(in crate::proxy) fn announcement(
+pub(in crate::proxy) fn proxy_header(
     exchange: &Exchange,
     group: &Group,
-) -> Option<Box<Announcement>> {
+) -> Option<Box<ProxyHeader>> {
     let version = group.settings.send_proxy?;
     let address = exchange.log().address;
     let Ends { source, destination } = exchange.info().ends();
     // The port of a client that X-Forwarded-For names is not known.
     let port = if address == source.ip() { source.port() } else { 0 };
     let ends = Ends { source: SocketAddr::new(address, port), destination };
-    Some(Box::new(Announcement { version, ends }))
+    Some(Box::new(ProxyHeader { version, ends }))
 }
 
 /// What came of it.
@@ -174,7 +175,7 @@ pub(super) fn answered(
     }
     if exchange.is_private() {
         match &side {
-            UpstreamResponse::Http1(_) => exchange.info().stay_with(&target.live),
+            UpstreamResponse::Http1(_) => exchange.info().stay_with(&target.state),
             UpstreamResponse::Http2(stream) => stream.take_no_more(),
         }
     }
@@ -194,7 +195,7 @@ pub(super) fn log_connect_error(target: &Target, error: &ConnectError, exchange:
         _ => return,
     };
     let now = exchange.worker.now().monotonic;
-    if !exchange.worker.pool.may_tell_failure(&target.live, now) {
+    if !exchange.worker.pool.should_log_failure(&target.state, now) {
         return;
     }
     let placement = exchange.log().placement.as_ref();
@@ -219,14 +220,14 @@ pub(super) enum Sent {
     Ended(Failure),
 }
 
-pub(super) fn ended(outgoing: &Outgoing, trouble: Trouble) -> Sent {
-    match trouble {
-        Trouble::Lost { unsent } => Sent::Lost { unsent },
+pub(super) fn ended(outgoing: &Outgoing, error: RequestError) -> Sent {
+    match error {
+        RequestError::Lost { unsent } => Sent::Lost { unsent },
         // It had the request, and said that this is all: another try is another's to ask for.
-        Trouble::Reset => Sent::Ended(Failure::TargetLost),
+        RequestError::Reset => Sent::Ended(Failure::TargetLost),
         // Once a byte of an answer came, nothing is sent again, whatever became of the rest.
-        Trouble::Malformed => Sent::Ended(Failure::TargetMalformed),
-        Trouble::BodyBroken => {
+        RequestError::Malformed => Sent::Ended(Failure::TargetMalformed),
+        RequestError::BodyBroken => {
             let upload = outgoing.upload.as_ref();
             let failure = upload.and_then(|upload| upload.failure());
             Sent::Ended(failure.unwrap_or(Failure::BodyMalformed))
@@ -240,7 +241,7 @@ pub(super) fn expired(expiry: Expiry) -> Sent {
 }
 
 /// Notes how far a request's body is; once all of it was taken, or no more is, its answer is awaited.
-pub(super) fn note_sent(
+pub(super) fn record_sent(
     outgoing: &Outgoing,
     deadline: &Deadline,
     taken: (u64, bool),
@@ -250,7 +251,7 @@ pub(super) fn note_sent(
         return;
     }
     if is_sending {
-        deadline.note_sent(taken.0, taken.1);
+        deadline.record_sent(taken.0, taken.1);
     } else {
         let now = Moment::now().monotonic;
         deadline.enter(Phase::Waiting, now, Some(now + outgoing.response_timeout));

@@ -2,14 +2,14 @@
 
 use super::attempt::{
     Attempted, Outgoing, Sent, answered, begin_waiting, ended, expired, log_connect_error, lost,
-    note_sent,
+    record_sent,
 };
 use crate::model::snapshot::Target;
 use crate::net::connect::{self, ConnectError};
 use crate::net::http1::send::Outbound;
 use crate::net::http1::{Answered, Connection, Request, Waiting};
-use crate::net::pool::Place;
-use crate::policy::proxy_protocol::Announcement;
+use crate::net::pool::Checkout;
+use crate::policy::proxy_protocol::ProxyHeader;
 use crate::proxy::deadline::{Phase, race};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
@@ -27,15 +27,15 @@ pub(super) async fn attempt(
     outgoing: &Outgoing,
     head: &[u8],
     target: &Target,
-    announced: Option<&Announcement>,
+    proxy_header: Option<&ProxyHeader>,
     connect_timeout: Duration,
     exchange: &mut Exchange,
 ) -> Attempted {
     let now = exchange.worker.now();
-    let own = announced.map(|announced| &announced.ends);
+    let own = proxy_header.map(|proxy_header| &proxy_header.ends);
     let owner = exchange.info().owner();
     let (pool, id) = (&exchange.worker.pool, exchange.info().id);
-    if let Some(connection) = pool.take(&target.live, own, owner, id, now.monotonic) {
+    if let Some(connection) = pool.take(&target.state, own, owner, id, now.monotonic) {
         exchange.log_mut().dispatched = Some(now);
         exchange.pass = None;
         match send(outgoing, head, connection, exchange, now.monotonic).await {
@@ -52,7 +52,7 @@ pub(super) async fn attempt(
         }
     }
     // Boxed: a connection of the pool serves nearly all.
-    let dialled = Box::pin(dial(target, announced, connect_timeout, exchange));
+    let dialled = Box::pin(dial(target, proxy_header, connect_timeout, exchange));
     let connection = match dialled.await {
         Ok(connection) => connection,
         Err(failure) => return failure,
@@ -71,11 +71,11 @@ pub(super) async fn attempt(
 /// A fresh connection, or one that came back while all were in use.
 async fn dial(
     target: &Target,
-    announced: Option<&Announcement>,
+    proxy_header: Option<&ProxyHeader>,
     timeout: Duration,
     exchange: &mut Exchange,
 ) -> Result<Box<Connection<RequestBody>>, Attempted> {
-    if exchange.pass.is_none() && !exchange.worker.reconnects.is_open(&target.live) {
+    if exchange.pass.is_none() && !exchange.worker.reconnects.is_open(&target.state) {
         return Err(Attempted::TryAnother(Failure::Connect(ConnectError::Refusing)));
     }
     let now = exchange.worker.now().monotonic;
@@ -83,15 +83,15 @@ async fn dial(
     let pool = &exchange.worker.pool;
     let connected = async {
         let address = target.address.ok_or(ConnectError::Unresolved)?;
-        let own = announced.map(|announced| &announced.ends);
+        let own = proxy_header.map(|proxy_header| &proxy_header.ends);
         let (owner, id) = (exchange.info().owner(), exchange.info().id);
-        match pool.wait_for_place(&target.live, own, owner, id, timeout).await? {
-            Place::Idle(connection) => Ok(connection),
-            Place::Dial(place) => {
-                let tls = pool.connector(&target.live);
-                let dialled = connect::connect(address, timeout, place, tls.as_ref(), announced);
+        match pool.wait_for_place(&target.state, own, owner, id, timeout).await? {
+            Checkout::Idle(connection) => Ok(connection),
+            Checkout::Dial(place) => {
+                let tls = pool.connector(&target.state);
+                let dialled = connect::connect(address, timeout, place, tls.as_ref(), proxy_header);
                 let connection = dialled.await?;
-                reconnect::note_connected(&exchange.worker, &target.live);
+                reconnect::record_connected(&exchange.worker, &target.state);
                 Ok(connection)
             }
         }
@@ -103,7 +103,7 @@ async fn dial(
     connected.map_err(|error| {
         log_connect_error(target, &error, exchange);
         if error.is_the_targets() {
-            reconnect::note_failed(&exchange.worker, &target.live);
+            reconnect::record_failed(&exchange.worker, &target.state);
         }
         Attempted::TryAnother(Failure::Connect(error))
     })
@@ -130,11 +130,11 @@ async fn send(
                 let scratch = &mut *worker.scratch();
                 let answer =
                     connection.poll_answer(cx, request, &mut waiting, scratch, &mut response);
-                note_sent(outgoing, &deadline, connection.taken(), connection.is_sending());
+                record_sent(outgoing, &deadline, connection.taken(), connection.is_sending());
                 match answer {
                     Poll::Ready(Ok(Answered::Interim)) => exchange.interim(&response),
                     Poll::Ready(Ok(Answered::Final)) => return Poll::Ready(Ok(())),
-                    Poll::Ready(Err(trouble)) => return Poll::Ready(Err(trouble)),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -142,7 +142,7 @@ async fn send(
     );
     match answer.await {
         Ok(Ok(())) => Sent::Answered(response, UpstreamResponse::Http1(connection)),
-        Ok(Err(trouble)) => ended(outgoing, trouble),
+        Ok(Err(error)) => ended(outgoing, error),
         Err(expiry) => expired(expiry),
     }
 }

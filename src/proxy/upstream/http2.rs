@@ -2,13 +2,13 @@
 
 use super::attempt::{
     Attempted, Outgoing, Sent, TargetHeaders, answered, begin_waiting, ended, expired,
-    log_connect_error, lost, note_sent,
+    log_connect_error, lost, record_sent,
 };
 use super::kept_body::KeptBody;
 use crate::config::settings::Upstream;
 use crate::model::snapshot::Target;
 use crate::net::connect::ConnectError;
-use crate::net::http2::stream::{Place, Turn};
+use crate::net::http2::stream::{StreamPermit, Ticket};
 use crate::proxy::deadline::{Phase, race};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::Failure;
@@ -34,23 +34,23 @@ pub(super) async fn attempt(
     outgoing: &Outgoing,
     request: &Request<()>,
     target: &Target,
-    told: TargetHeaders<'_>,
+    headers: TargetHeaders<'_>,
     upstream: &Upstream,
     exchange: &mut Exchange,
 ) -> Attempted {
     let body = outgoing.upload.as_ref().map(KeptBody::of);
     let mut again = Again { left: 0, was_lost: false, refused: None };
-    let mut turn = None;
+    let mut ticket = None;
     loop {
-        let place = match place(target, upstream, turn, exchange).await {
+        let place = match place(target, upstream, ticket, exchange).await {
             Ok(place) => place,
             Err(failure) => return failure,
         };
         let (is_proven, connection) = (place.is_proven(), Rc::clone(place.connection()));
-        turn = Some(place.turn());
+        ticket = Some(place.ticket());
         exchange.log_mut().dispatched = Some(exchange.worker.now());
         let mut request = request.clone();
-        told.write(request.headers_mut(), target);
+        headers.write(request.headers_mut(), target);
         let unsent = match send(outgoing, request, body.clone(), place, exchange).await {
             Sent::Answered(response, side) => return answered(response, side, target, exchange),
             Sent::Ended(failure) => return Attempted::Failed(failure),
@@ -59,7 +59,7 @@ pub(super) async fn attempt(
         let now = exchange.worker.now();
         if unsent {
             let is_whole = body.as_ref().is_none_or(KeptBody::is_whole);
-            if !is_whole || !again.may_be_sent(connection.rests(), now.monotonic) {
+            if !is_whole || !again.may_be_sent(connection.is_backing_off(), now.monotonic) {
                 return lost(outgoing.may_be_repeated(true));
             }
             if let Some(body) = &body {
@@ -103,33 +103,34 @@ impl Again {
 async fn place(
     target: &Target,
     upstream: &Upstream,
-    turn: Option<Turn>,
+    ticket: Option<Ticket>,
     exchange: &mut Exchange,
-) -> Result<Place, Attempted> {
+) -> Result<StreamPermit, Attempted> {
     let is_private = exchange.is_private();
     let pool = &exchange.worker.pool;
-    let connections = pool.http2(&target.live);
-    if turn.is_none()
+    let connections = pool.http2(&target.state);
+    if ticket.is_none()
         && let Some(place) = connections.room(is_private)
     {
         exchange.pass = None;
         return Ok(place);
     }
-    if exchange.pass.is_none() && !exchange.worker.reconnects.is_open(&target.live) {
+    if exchange.pass.is_none() && !exchange.worker.reconnects.is_open(&target.state) {
         return Err(Attempted::TryAnother(Failure::Connect(ConnectError::Refusing)));
     }
     exchange.deadline.enter(Phase::Waiting, exchange.worker.now().monotonic, None);
     let worker = &exchange.worker;
     let taken = match target.address {
         None => {
-            reconnect::note_failed(worker, &target.live);
+            reconnect::record_failed(worker, &target.state);
             Err(ConnectError::Unresolved)
         }
         Some(address) => {
-            let timeout = reconnect::dial_timeout(&target.live, upstream);
-            let live = &target.live;
-            let way = reconnect::http2_way(worker, live, address, timeout, upstream.keep_alive);
-            connections.take(way, live, turn, is_private).await
+            let timeout = reconnect::dial_timeout(&target.state, upstream);
+            let state = &target.state;
+            let config =
+                reconnect::http2_dial_config(worker, state, address, timeout, upstream.keep_alive);
+            connections.take(config, state, ticket, is_private).await
         }
     };
     if taken.is_ok() {
@@ -145,14 +146,14 @@ async fn send(
     outgoing: &Outgoing,
     request: Request<()>,
     body: Option<KeptBody>,
-    place: Place,
+    place: StreamPermit,
     exchange: &mut Exchange,
 ) -> Sent {
     let deadline = Rc::clone(&exchange.deadline);
     begin_waiting(outgoing, &deadline, exchange.worker.now().monotonic);
     let mut stream = match place.begin(request, body.clone()) {
         Ok(stream) => Box::new(stream),
-        Err(trouble) => return ended(outgoing, trouble),
+        Err(error) => return ended(outgoing, error),
     };
     let mut response = exchange.worker.take_response();
     let answer = race(
@@ -162,7 +163,7 @@ async fn send(
                 exchange.interim(&response);
             }
             let answer = stream.poll_answer(cx, &mut response);
-            note_sent(outgoing, &deadline, stream.taken(), stream.is_sending());
+            record_sent(outgoing, &deadline, stream.taken(), stream.is_sending());
             answer
         }),
     );
@@ -173,7 +174,7 @@ async fn send(
             }
             Sent::Answered(response, UpstreamResponse::Http2(stream))
         }
-        Ok(Err(trouble)) => ended(outgoing, trouble),
+        Ok(Err(error)) => ended(outgoing, error),
         Err(expiry) => expired(expiry),
     }
 }

@@ -1,7 +1,7 @@
 //! A body as an HTTP/2 target gets it, which can be sent once more where the target refused its
 //! stream: its request was not processed (RFC 9113 section 8.7), but some of the body had gone out.
 
-use crate::proxy::upload::{Broken, RequestBody, Upload, UploadState};
+use crate::proxy::upload::{RequestBody, Upload, UploadError, UploadState};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame};
@@ -97,7 +97,7 @@ impl Kept {
     }
 
     /// Notes what was read of the body, and is sent with that.
-    fn note(&mut self, frame: &Frame<Bytes>) {
+    fn record(&mut self, frame: &Frame<Bytes>) {
         if !self.is_whole {
             return;
         }
@@ -138,12 +138,12 @@ impl Kept {
 
 impl Body for KeptBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = UploadError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         if let Some(frame) = self.kept.borrow_mut().next() {
             return Poll::Ready(Some(Ok(frame)));
         }
@@ -153,7 +153,7 @@ impl Body for KeptBody {
         let mut body = RequestBody(Rc::clone(&self.upload));
         let frame = ready!(Pin::new(&mut body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame {
-            self.kept.borrow_mut().note(frame);
+            self.kept.borrow_mut().record(frame);
         }
         Poll::Ready(frame)
     }
@@ -179,9 +179,9 @@ mod tests {
     fn what_was_read_is_sent_again_in_its_order_and_once() {
         let mut kept = kept();
         for size in [1, 2, 5_000, 3, 4_095, 4_096] {
-            kept.note(&data(size));
+            kept.record(&data(size));
         }
-        kept.note(&Frame::trailers(HeaderMap::new()));
+        kept.record(&Frame::trailers(HeaderMap::new()));
         assert!(kept.is_sent() && kept.next().is_none());
         for _ in 0..2 {
             kept.sent = 0;
@@ -200,7 +200,7 @@ mod tests {
         for (size, frames) in [(1, 1_008), (65_471, 1), (16_384, 3)] {
             let mut kept = kept();
             let whole = (0..2_000).take_while(|_| {
-                kept.note(&data(size));
+                kept.record(&data(size));
                 kept.is_whole
             });
             assert_eq!(whole.count(), frames, "{size}");
@@ -216,7 +216,7 @@ mod tests {
             for number in 0..8_u8 {
                 let read = Bytes::from(vec![number; 8_192]);
                 let frame = Frame::data(read.slice(..size));
-                kept.note(&frame);
+                kept.record(&frame);
                 drop(frame);
                 expected.extend_from_slice(&read[..size]);
                 // It is the only view of it, unless the frame is half of it.
@@ -234,12 +234,12 @@ mod tests {
     #[test]
     fn what_is_read_after_some_was_sent_again_follows_it() {
         let mut kept = kept();
-        kept.note(&data(1));
+        kept.record(&data(1));
         for size in [2, 3] {
             kept.sent = 0;
             assert_eq!(kept.next().unwrap().into_data().unwrap().len(), size - 1);
             assert!(kept.is_sent() && kept.next().is_none());
-            kept.note(&data(1));
+            kept.record(&data(1));
             assert!(kept.is_sent() && kept.next().is_none());
         }
         kept.sent = 0;
@@ -249,14 +249,14 @@ mod tests {
     #[test]
     fn an_answer_drops_what_was_sent_and_not_what_has_yet_to_be_sent_again() {
         let mut kept = kept();
-        kept.note(&data(5_000));
-        kept.note(&data(2));
+        kept.record(&data(5_000));
+        kept.record(&data(2));
         kept.sent = 0;
         assert!(kept.next().is_some());
         kept.forget();
         assert_eq!(kept.next().unwrap().into_data().unwrap().len(), 2);
         // What follows goes on from there.
-        kept.note(&data(3));
+        kept.record(&data(3));
         assert!(kept.is_sent() && kept.next().is_none() && !kept.is_whole);
         kept.forget();
         assert!(kept.data.is_empty() && kept.is_sent());

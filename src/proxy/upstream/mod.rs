@@ -15,19 +15,20 @@ use attempt::{Attempted, Head, Outgoing, TargetHeaders, head_for};
 pub async fn attempt(
     outgoing: &Outgoing,
     target: &Target,
-    told: TargetHeaders<'_>,
+    headers: TargetHeaders<'_>,
     upstream: &Upstream,
     exchange: &mut Exchange,
 ) -> Attempted {
     match &outgoing.head {
         Head::Http1(head) => {
-            let head = &*head_for(head, told, target);
-            let connect_timeout = reconnect::dial_timeout(&target.live, upstream);
-            http1::attempt(outgoing, head, target, told.announced, connect_timeout, exchange).await
+            let head = &*head_for(head, headers, target);
+            let connect_timeout = reconnect::dial_timeout(&target.state, upstream);
+            http1::attempt(outgoing, head, target, headers.proxy_header, connect_timeout, exchange)
+                .await
         }
         // Boxed: every exchange would have room for one.
         Head::Http2(request) => {
-            Box::pin(http2::attempt(outgoing, request, target, told, upstream, exchange)).await
+            Box::pin(http2::attempt(outgoing, request, target, headers, upstream, exchange)).await
         }
     }
 }

@@ -32,7 +32,7 @@ impl SecureOrigin {
     pub fn ending(
         bytes: &'static str,
         version: &'static rustls::SupportedProtocolVersion,
-        says_goodbye: bool,
+        sends_close_notify: bool,
     ) -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["nobody.example".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
@@ -67,7 +67,7 @@ impl SecureOrigin {
                     let request = Heard { head, ..Heard::default() };
                     heard.lock().unwrap().push(Secured { sni, request });
                     let _ = stream.write_all(bytes.as_bytes());
-                    if says_goodbye {
+                    if sends_close_notify {
                         stream.conn.send_close_notify();
                     }
                     let _ = stream.flush();

@@ -1,7 +1,7 @@
 //! Tokens made and read with a running balancer's own key.
 
 use super::World;
-use stayput::ground::clock::Moment;
+use stayput::base::clock::Moment;
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 
 /// Now, in seconds since 1970.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How long one may run; far more than any takes on a busy machine.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_TIME: Duration = Duration::from_secs(60);
 
 /// Where a program is; a scene that wants it says so where it is not.
 pub fn found(program: &str) -> Option<PathBuf> {
@@ -161,7 +161,7 @@ impl Tool {
                 return found;
             }
             assert!(
-                self.begun.elapsed() < LONGEST && !(has_ended && is_read),
+                self.begun.elapsed() < MAX_TIME && !(has_ended && is_read),
                 "waited in vain: {what}\n{}\n{}",
                 self.said(),
                 self.complained.lock().unwrap()

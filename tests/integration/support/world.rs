@@ -84,7 +84,7 @@ impl World {
 
     /// What is published of the target of this index, of the first group.
     pub fn availability(&self, target: usize) -> Availability {
-        self.server().published().current().groups[0].targets[target].live.availability()
+        self.server().published().current().groups[0].targets[target].state.availability()
     }
 
     /// Drains; returns how many exchanges were cut.

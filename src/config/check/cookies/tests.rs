@@ -112,7 +112,7 @@ fn auto_is_secure_only_where_no_client_can_come_over_plain_http() {
         let (config, _) = told(&text);
         let cookie = cookie(&config, "AWSALB");
         assert_eq!(cookie.is_secure(), is_secure, "{text}");
-        let said = cookie.told().unwrap();
+        let said = cookie.plain_http_note().unwrap();
         assert!(said.contains(words), "{text}\n{said}");
         let settings = |group: &str| {
             let group = config.groups.iter().find(|one| one.name.as_str() == group).unwrap();
@@ -124,7 +124,7 @@ fn auto_is_secure_only_where_no_client_can_come_over_plain_http() {
             let text = text.replace(OTHER, &format!("{OTHER}stickiness.secure = '{setting}'\n"));
             let Ok(loaded) = parse(&text, "test.toml", DIR.path()) else { continue };
             let cookie = self::cookie(&loaded.config, "AWSALB");
-            assert_eq!((cookie.is_secure(), cookie.told()), (is_secure, None), "{text}");
+            assert_eq!((cookie.is_secure(), cookie.plain_http_note()), (is_secure, None), "{text}");
         }
     }
 }

@@ -5,13 +5,13 @@ use std::cell::Cell;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ground::secret::Secret;
+use crate::base::secret::Secret;
 use crate::policy::affinity::keys::Key;
 
 const NOW: u64 = 1_767_225_600;
 const DAY: u32 = 86_400;
 const HERE: GroupKey = GroupKey(1);
-const NAMES: Names<'_> = Names { main: "AWSALB", twin: Some("AWSALBCORS") };
+const NAMES: CookieNames<'_> = CookieNames { main: "AWSALB", twin: Some("AWSALBCORS") };
 
 fn ring(ids: &[u8]) -> Keyring {
     let key = |&id| Key { id, material: Secret::new(vec![id; 32]) };
@@ -54,8 +54,8 @@ fn the_token_that_counts_is_the_one_the_order_says() {
     let check = |line: String, expected: &str| {
         assert_eq!(outcome(claim(&[&line])), expected, "{line}");
         // The same cookies as HTTP/2 sends them, a line for each.
-        let crumbs: Vec<_> = line.split("; ").collect();
-        assert_eq!(outcome(claim(&crumbs)), expected, "{line}");
+        let cookie_parts: Vec<_> = line.split("; ").collect();
+        assert_eq!(outcome(claim(&cookie_parts)), expected, "{line}");
     };
     check(String::new(), "none");
     check("b=1; AWSALB2=x; xAWSALB=y".into(), "none");
@@ -100,7 +100,7 @@ fn the_token_that_counts_is_the_one_the_order_says() {
 #[test]
 fn without_a_twin_its_name_means_nothing() {
     let line = format!("AWSALBCORS={}", token(pin(1, 1, 0)));
-    let names = Names { main: "AWSALB", twin: None };
+    let names = CookieNames { main: "AWSALB", twin: None };
     let lines = [line.as_bytes()].into_iter();
     assert_eq!(find(lines, names, &ring(&[1]), Kind::Lb, HERE, DAY, NOW), Claim::None);
 }
@@ -108,7 +108,7 @@ fn without_a_twin_its_name_means_nothing() {
 #[test]
 fn an_unused_shard_of_a_companion_is_no_token() {
     let find = |kind| {
-        let names = Names { main: "AWSALBAPP-0", twin: None };
+        let names = CookieNames { main: "AWSALBAPP-0", twin: None };
         let lines = [&b"AWSALBAPP-0=_remove_"[..]].into_iter();
         find(lines, names, &ring(&[1]), kind, HERE, DAY, NOW)
     };

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ground::random::{Random, below};
-use crate::ground::secret::Secret;
+use crate::base::random::{Random, below};
+use crate::base::secret::Secret;
 use crate::policy::affinity::keys::Key;
 
 fn key(id: u8) -> Key {
@@ -85,7 +85,7 @@ fn every_other_length_is_malformed() {
         // A cut that happens to end where a shorter token would is caught by its last bits or tag.
         assert!(defect == Defect::Malformed || token_like, "{length}");
     }
-    for length in [LONGEST_TEXT + 1, 240, 241, 100_000] {
+    for length in [MAX_TEXT + 1, 240, 241, 100_000] {
         let text = vec![b'A'; length];
         assert_eq!(ring.open(Kind::Lb, &text), Err(Defect::Malformed), "{length}");
     }

@@ -13,7 +13,7 @@ const BOUNDS: Bounds = Bounds { bytes: 65_536, fields: 100 };
 fn ours(bytes: &[u8]) -> (Option<Reason>, Result<(), BadHead>) {
     let mut request = Request::default();
     match request.parse(bytes, BOUNDS) {
-        Ok(Some(_)) => (classify(&request, Names::of(&request.fields)), Ok(())),
+        Ok(Some(_)) => (classify(&request, HeaderFlags::of(&request.fields)), Ok(())),
         Ok(None) => panic!("half a head: {}", String::from_utf8_lossy(bytes)),
         Err(bad) => (of_bad_head(&request, bad), Err(bad)),
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ground::clock::Moment;
+use crate::base::clock::Moment;
 
 const THRESHOLDS: Thresholds = Thresholds { healthy: 3, unhealthy: 2, connect_failures: Some(3) };
 
@@ -56,11 +56,11 @@ fn a_target_that_flaps_below_its_threshold_stays_as_it_is() {
 fn codes_are_remembered_each_once_and_no_more_than_there_is_room_for() {
     let (mut progress, now) = (Progress::default(), Moment::now().monotonic);
     for got in (500..530).chain(500..530) {
-        let event = Event::Failed(Failure::ResponseCodeMismatch { got });
+        let event = HealthEvent::Failed(Failure::ResponseCodeMismatch { got });
         progress.observe(&event, THRESHOLDS, now);
     }
     assert_eq!(progress.codes(), (500..510).collect::<Vec<_>>());
-    progress.observe(&Event::Passed, THRESHOLDS, now);
+    progress.observe(&HealthEvent::Passed, THRESHOLDS, now);
     assert!(progress.codes().is_empty());
 }
 
@@ -69,14 +69,14 @@ fn histories() -> impl Strategy<Value = Vec<char>> {
     proptest::collection::vec(event, 0..60)
 }
 
-fn event_of(letter: char) -> Event {
+fn event_of(letter: char) -> HealthEvent {
     match letter {
-        '+' => Event::Passed,
-        '-' => Event::Failed(Failure::Timeout),
-        'd' => Event::Waived,
-        'x' => Event::ConnectFailed,
-        'r' => Event::Reached,
-        _ => Event::Connected,
+        '+' => HealthEvent::Passed,
+        '-' => HealthEvent::Failed(Failure::Timeout),
+        'd' => HealthEvent::Waived,
+        'x' => HealthEvent::ConnectFailed,
+        'r' => HealthEvent::Reached,
+        _ => HealthEvent::Connected,
     }
 }
 
@@ -138,7 +138,7 @@ proptest! {
         }
         let before = progress.state();
         for _ in 0..20 {
-            prop_assert!(!progress.observe(&Event::Waived, THRESHOLDS, now));
+            prop_assert!(!progress.observe(&HealthEvent::Waived, THRESHOLDS, now));
         }
         prop_assert_eq!(progress.state(), before);
         prop_assert!(progress.is_checked());
@@ -226,21 +226,25 @@ fn traffic_tells_nothing_where_it_is_not_to() {
 
 #[test]
 fn a_state_that_may_be_changing_is_checked_sooner() {
-    let after = |events: &[Event]| {
+    let after = |events: &[HealthEvent]| {
         let (mut progress, now) = (Progress::default(), Moment::now().monotonic);
         for event in events {
             progress.observe(event, THRESHOLDS, now);
         }
         progress.is_unsettled()
     };
-    let failed = || Event::Failed(Failure::Timeout);
+    let failed = || HealthEvent::Failed(Failure::Timeout);
     assert!(after(&[]));
-    assert!(!after(&[Event::Passed]));
-    assert!(after(&[Event::Passed, failed()]));
+    assert!(!after(&[HealthEvent::Passed]));
+    assert!(after(&[HealthEvent::Passed, failed()]));
     assert!(!after(&[failed(), failed()]));
-    assert!(after(&[failed(), failed(), Event::Passed]));
-    let by_traffic =
-        [Event::Passed, Event::ConnectFailed, Event::ConnectFailed, Event::ConnectFailed];
+    assert!(after(&[failed(), failed(), HealthEvent::Passed]));
+    let by_traffic = [
+        HealthEvent::Passed,
+        HealthEvent::ConnectFailed,
+        HealthEvent::ConnectFailed,
+        HealthEvent::ConnectFailed,
+    ];
     assert!(after(&by_traffic));
 }
 

@@ -1,7 +1,7 @@
 //! Recoveries by example, and that each of them ends.
 
 use super::*;
-use crate::ground::clock::Moment;
+use crate::base::clock::Moment;
 use proptest::prelude::*;
 
 const LIMITS: Limits = Limits {
@@ -12,16 +12,16 @@ const LIMITS: Limits = Limits {
 
 /// `u` not known, `h` healthy, `f` its latest check failed, `d` down, `p` down and it passed, `D` and
 /// `H` the same while it drains, `-` gone.
-fn targets(states: &str) -> Vec<Target> {
+fn targets(states: &str) -> Vec<GroupMember> {
     let targets = (0..).zip(states.chars()).filter(|(_, letter)| *letter != '-');
-    let target = |(key, letter): (u64, char)| Target {
+    let target = |(key, letter): (u64, char)| GroupMember {
         key,
-        seen: match letter.to_ascii_lowercase() {
-            'u' => Seen::Unknown,
-            'h' => Seen::Serving,
-            'f' => Seen::Failing,
-            'p' => Seen::Passing,
-            _ => Seen::Down,
+        state: match letter.to_ascii_lowercase() {
+            'u' => CheckedState::Unknown,
+            'h' => CheckedState::Serving,
+            'f' => CheckedState::Failing,
+            'p' => CheckedState::Passing,
+            _ => CheckedState::Down,
         },
         drains: letter.is_ascii_uppercase(),
     };
@@ -39,7 +39,7 @@ fn check(fail_open: bool, looks: &[(u64, &str, &str)]) {
     let (mut recovery, begun) = (Recovery::default(), Moment::now().monotonic);
     for (seconds, states, expected) in looks {
         let open = fail_open && none_serves(states);
-        recovery.look(&targets(states), open, LIMITS, begun + Duration::from_secs(*seconds));
+        recovery.check(&targets(states), open, LIMITS, begun + Duration::from_secs(*seconds));
         let keys = (0..states.len() as u64).filter(|key| recovery.has(*key));
         let got: String = keys.map(|key| key.to_string()).collect();
         assert_eq!(got, *expected, "at {seconds} s, {states}, of {looks:?}");
@@ -141,7 +141,7 @@ fn nothing_recovers_where_that_is_off() {
     let (mut recovery, now) = (Recovery::default(), Moment::now().monotonic);
     let limits = Limits { recovery: Duration::ZERO, ..LIMITS };
     for (states, open) in [("hhh", false), ("ddd", true), ("hdd", false), ("ddf", false)] {
-        assert_eq!(recovery.look(&targets(states), open, limits, now), Change::None);
+        assert_eq!(recovery.check(&targets(states), open, limits, now), Change::None);
         assert!((0..3).all(|key| !recovery.has(key)), "{states}");
     }
 }
@@ -150,7 +150,7 @@ fn nothing_recovers_where_that_is_off() {
 fn beginning_and_end_are_told_once() {
     let (mut recovery, begun) = (Recovery::default(), Moment::now().monotonic);
     let mut look = |seconds, states| {
-        recovery.look(&targets(states), false, LIMITS, begun + Duration::from_secs(seconds))
+        recovery.check(&targets(states), false, LIMITS, begun + Duration::from_secs(seconds))
     };
     let changes = [(0, "hhhh"), (1, "ddhh"), (2, "ddhh"), (9, "hdhh"), (39, "hdhh"), (40, "hdhh")];
     let changes = changes.map(|(seconds, states)| look(seconds, states));
@@ -171,7 +171,7 @@ proptest! {
         let (mut recovery, mut now) = (Recovery::default(), Moment::now().monotonic);
         for (millis, states) in &history {
             now += Duration::from_millis(*millis);
-            recovery.look(&targets(states), fail_open && none_serves(states), LIMITS, now);
+            recovery.check(&targets(states), fail_open && none_serves(states), LIMITS, now);
             for (key, letter) in (0..).zip(states.chars()) {
                 prop_assert!(!recovery.has(key) || "dpD".contains(letter), "{key} of {states}");
             }
@@ -180,7 +180,7 @@ proptest! {
         let mut over = 0;
         for second in 0..=60 {
             now += Duration::from_secs(1);
-            recovery.look(&targets(&last), false, LIMITS, now);
+            recovery.check(&targets(&last), false, LIMITS, now);
             over = if (0..4).any(|key| recovery.has(key)) { second } else { over };
         }
         // From the latest fall or pass, which the first of these looks may see.

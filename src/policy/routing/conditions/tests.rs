@@ -82,7 +82,7 @@ fn escaped_wildcards_of_the_query_are_characters() {
 #[test]
 fn only_so_many_pairs_are_looked_at() {
     let wanted = [pair(Some("a"), "1")];
-    let (last, beyond) = ("&".repeat(MOST_PAIRS - 1) + "a=1", "&".repeat(MOST_PAIRS) + "a=1");
+    let (last, beyond) = ("&".repeat(MAX_PAIRS - 1) + "a=1", "&".repeat(MAX_PAIRS) + "a=1");
     check_query(&wanted, &[&last], &[&beyond]);
 }
 

@@ -23,7 +23,7 @@ const SHOP: Original<'_> =
     Original { is_tls: false, host: "shop.example", port: None, path: "/a/b", query: "c=d" };
 
 #[track_caller]
-fn check(parts: [&str; 5], original: Original<'_>, expected: Result<&str, Fault>) {
+fn check(parts: [&str; 5], original: Original<'_>, expected: Result<&str, RedirectError>) {
     let got = redirect(parts).location(&original);
     assert_eq!(got.as_deref(), expected.as_ref().map(|url| *url), "{parts:?} {original:?}");
 }
@@ -74,37 +74,45 @@ fn a_port_is_spelled_where_it_is_not_its_schemes_default() {
 #[test]
 fn a_redirect_to_the_requests_own_url_is_a_loop() {
     let own = ["-", "shop.example", "-", "-", "-"];
-    check(own, SHOP, Err(Fault::Loop));
-    check(own, Original { host: "SHOP.example", port: Some(80), ..SHOP }, Err(Fault::Loop));
+    check(own, SHOP, Err(RedirectError::Loop));
+    check(own, Original { host: "SHOP.example", port: Some(80), ..SHOP }, Err(RedirectError::Loop));
     check(own, Original { host: "b.example", ..SHOP }, Ok("http://shop.example/a/b?c=d"));
     let tls = Original { is_tls: true, ..SHOP };
-    check(["https", "-", "443", "-", "-"], tls, Err(Fault::Loop));
-    check(["-", "-", "-", "/a/b", "-"], SHOP, Err(Fault::Loop));
+    check(["https", "-", "443", "-", "-"], tls, Err(RedirectError::Loop));
+    check(["-", "-", "-", "/a/b", "-"], SHOP, Err(RedirectError::Loop));
     check(["-", "-", "-", "/a/b", "e=f"], SHOP, Ok("http://shop.example/a/b?e=f"));
-    check(["-", "-", "-", "/a/b", "e=f"], Original { query: "e=f", ..SHOP }, Err(Fault::Loop));
+    check(
+        ["-", "-", "-", "/a/b", "e=f"],
+        Original { query: "e=f", ..SHOP },
+        Err(RedirectError::Loop),
+    );
 }
 
 #[test]
 fn a_url_of_more_than_8_kib_is_too_long() {
     let frame = "https://shop.example/?".len();
-    let query = "q".repeat(LONGEST_URL - frame);
+    let query = "q".repeat(MAX_URL - frame);
     fn long(query: &str) -> Original<'_> {
         Original { path: "/", query, ..SHOP }
     }
     let got = redirect(["https", "-", "-", "-", "-"]).location(&long(&query)).unwrap();
-    assert_eq!(got.len(), LONGEST_URL);
+    assert_eq!(got.len(), MAX_URL);
     let query = query + "q";
-    check(["https", "-", "-", "-", "-"], long(&query), Err(Fault::TooLong));
+    check(["https", "-", "-", "-", "-"], long(&query), Err(RedirectError::TooLong));
     let query = "\"".repeat(60_000);
-    check(["https", "-", "-", "-", "#{query}#{query}#{query}"], long(&query), Err(Fault::TooLong));
+    check(
+        ["https", "-", "-", "-", "#{query}#{query}#{query}"],
+        long(&query),
+        Err(RedirectError::TooLong),
+    );
 }
 
 #[test]
 fn a_host_that_cannot_stand_there_is_a_fault() {
     let literal = Original { host: "[::1]", ..SHOP };
-    check(["-", "www.#{host}", "-", "-", "-"], literal, Err(Fault::Host));
+    check(["-", "www.#{host}", "-", "-", "-"], literal, Err(RedirectError::Host));
     check(["https", "-", "-", "-", "-"], literal, Ok("https://[::1]/a/b?c=d"));
-    check(["https", "-", "-", "-", "-"], Original { host: "", ..SHOP }, Err(Fault::Host));
+    check(["https", "-", "-", "-", "-"], Original { host: "", ..SHOP }, Err(RedirectError::Host));
 }
 
 #[test]
@@ -126,7 +134,7 @@ fn a_template_takes_the_placeholders_of_its_part_and_no_others() {
     for path in ["", "x", "#{path}", "/#{query}", "/#{protocol}", "/a?b", "/a#b", "/a b", "/\r\n"] {
         assert_eq!(Template::path(path), None, "{path:?}");
     }
-    for query in ["?a=b", "a#b", "#{x}", "a b", "\n", "\"", &"q".repeat(LONGEST_PART + 1)] {
+    for query in ["?a=b", "a#b", "#{x}", "a b", "\n", "\"", &"q".repeat(MAX_PART + 1)] {
         assert_eq!(Template::query(query), None, "{query:?}");
     }
     assert!(Template::query("").is_some());
@@ -171,7 +179,7 @@ proptest! {
         ][which];
         let original = Original { is_tls, host: &host, port, path: &path, query: &query };
         if let Ok(url) = redirect(parts).location(&original) {
-            prop_assert!(url.len() <= LONGEST_URL);
+            prop_assert!(url.len() <= MAX_URL);
             let fine = |byte: u8| belongs_in_uri(byte) || b"[]".contains(&byte);
             prop_assert!(url.bytes().all(fine), "{url}");
             prop_assert!(url.parse::<http::Uri>().is_ok(), "{url}");

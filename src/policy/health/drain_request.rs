@@ -7,7 +7,7 @@ pub const FIELD: HeaderName = HeaderName::from_static("x-stayput-drain");
 
 /// What an answer to a check says of leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum DrainRequest {
     /// Nothing.
     None,
     /// It asks to be drained; whether it passes is judged as ever.
@@ -17,7 +17,7 @@ pub enum Wish {
     DrainUnjudged,
 }
 
-impl Wish {
+impl DrainRequest {
     /// Reads an answer's head.
     pub fn of(status: StatusCode, fields: &HeaderMap, drain_on_404: bool) -> Self {
         if drain_on_404 && status == StatusCode::NOT_FOUND {
@@ -46,36 +46,37 @@ mod tests {
 
     #[test]
     fn a_target_asks_by_its_field_or_by_404_where_that_is_agreed() {
-        for (status, values, drain_on_404, wish) in [
-            (200, &[][..], true, Wish::None),
-            (200, &["1"], false, Wish::Drain),
-            (503, &["1"], true, Wish::Drain),
-            (200, &["0", "1"], false, Wish::Drain),
-            (200, &["0"], false, Wish::None),
-            (200, &["true"], false, Wish::None),
-            (404, &[], false, Wish::None),
-            (404, &["1"], false, Wish::Drain),
-            (404, &[], true, Wish::DrainUnjudged),
-            (404, &["1"], true, Wish::DrainUnjudged),
-            (410, &[], true, Wish::None),
+        for (status, values, drain_on_404, drain_request) in [
+            (200, &[][..], true, DrainRequest::None),
+            (200, &["1"], false, DrainRequest::Drain),
+            (503, &["1"], true, DrainRequest::Drain),
+            (200, &["0", "1"], false, DrainRequest::Drain),
+            (200, &["0"], false, DrainRequest::None),
+            (200, &["true"], false, DrainRequest::None),
+            (404, &[], false, DrainRequest::None),
+            (404, &["1"], false, DrainRequest::Drain),
+            (404, &[], true, DrainRequest::DrainUnjudged),
+            (404, &["1"], true, DrainRequest::DrainUnjudged),
+            (410, &[], true, DrainRequest::None),
         ] {
             let fields = values.iter().map(|value| (FIELD, HeaderValue::from_static(value)));
             let fields: HeaderMap = fields.collect();
-            let got = Wish::of(StatusCode::from_u16(status).unwrap(), &fields, drain_on_404);
-            assert_eq!(got, wish, "{status} {values:?} {drain_on_404}");
+            let got =
+                DrainRequest::of(StatusCode::from_u16(status).unwrap(), &fields, drain_on_404);
+            assert_eq!(got, drain_request, "{status} {values:?} {drain_on_404}");
         }
     }
 
     #[test]
     fn a_wish_holds_until_a_check_passes_without_it() {
-        for (wish, passed, wants) in [
-            (Wish::Drain, true, Some(true)),
-            (Wish::Drain, false, Some(true)),
-            (Wish::DrainUnjudged, true, Some(true)),
-            (Wish::None, false, None),
-            (Wish::None, true, Some(false)),
+        for (drain_request, passed, wants) in [
+            (DrainRequest::Drain, true, Some(true)),
+            (DrainRequest::Drain, false, Some(true)),
+            (DrainRequest::DrainUnjudged, true, Some(true)),
+            (DrainRequest::None, false, None),
+            (DrainRequest::None, true, Some(false)),
         ] {
-            assert_eq!(wish.wants_drain(passed), wants, "{wish:?} {passed}");
+            assert_eq!(drain_request.wants_drain(passed), wants, "{drain_request:?} {passed}");
         }
     }
 }

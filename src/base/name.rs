@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub struct Name(Arc<str>);
 
 /// The longest name, so that log lines, labels and tables have a bound.
-pub const LONGEST: usize = 64;
+pub const MAX_LEN: usize = 64;
 
 impl Name {
     /// A name of 1 to 64 letters, digits, `.`, `_`, `-`.
@@ -31,7 +31,7 @@ impl Name {
     }
 
     fn checked(text: &str, fine: impl Fn(u8) -> bool) -> Option<Self> {
-        let valid = !text.is_empty() && text.len() <= LONGEST && text.bytes().all(fine);
+        let valid = !text.is_empty() && text.len() <= MAX_LEN && text.bytes().all(fine);
         valid.then(|| Self(text.into()))
     }
 

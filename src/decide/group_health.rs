@@ -1,14 +1,14 @@
 //! How a group stands: who could serve, and whether that is too few. Counted in one place, so that
 //! `explain` and the balancer cannot count differently.
 
-use crate::ground::name::Name;
+use crate::base::name::Name;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Group, Target};
 use crate::policy::health::progress;
 
 /// The targets of a group that this balancer may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct GroupHealth {
     /// Those that do not drain.
     pub registered: u32,
     /// Of these, those that are not known to be unhealthy.
@@ -21,33 +21,33 @@ pub struct Standing {
     pub still_serving: u32,
 }
 
-impl Standing {
+impl GroupHealth {
     /// Counts; `zone` is where the balancer stands.
     pub fn of(
         group: &Group,
         zone: Option<&Name>,
         availability: impl Fn(&Target) -> Availability,
     ) -> Self {
-        let mut standing = Self::default();
+        let mut health = Self::default();
         let may_be_used =
             |target: &&Target| group.settings.cross_zone || target.zone.as_ref() == zone;
         for target in group.targets.iter().filter(may_be_used) {
             let availability = availability(target);
             match availability.drain {
                 Drain::No | Drain::Held => {
-                    standing.registered += 1;
-                    standing.serving += u32::from(availability.health != Health::Unhealthy);
-                    standing.healthy +=
+                    health.registered += 1;
+                    health.serving += u32::from(availability.health != Health::Unhealthy);
+                    health.healthy +=
                         u32::from(matches!(availability.health, Health::Healthy | Health::Suspect));
                 }
                 Drain::Running => {
-                    standing.draining += 1;
-                    standing.still_serving += u32::from(availability.health != Health::Unhealthy);
+                    health.draining += 1;
+                    health.still_serving += u32::from(availability.health != Health::Unhealthy);
                 }
                 Drain::Over => {}
             }
         }
-        standing
+        health
     }
 
     /// Whether health is to be ignored, as the group wants it when too few serve. Where all of them

@@ -10,11 +10,11 @@ const PLACES: usize = 8;
 /// Counts, on as many cache lines: requests in the lower half of a word, failures in the upper. Whoever
 /// asks takes them away, five seconds' worth, so that no half runs over.
 #[derive(Debug, Default)]
-pub struct Outcomes([CachePadded<AtomicU64>; PLACES]);
+pub struct RequestStats([CachePadded<AtomicU64>; PLACES]);
 
-impl Outcomes {
+impl RequestStats {
     /// Counts one request of this worker.
-    pub fn note(&self, worker: usize, failed: bool) {
+    pub fn record(&self, worker: usize, failed: bool) {
         self.0[worker % PLACES].fetch_add(1 | u64::from(failed) << 32, Ordering::Relaxed);
     }
 
@@ -34,9 +34,9 @@ mod tests {
 
     #[test]
     fn what_is_counted_by_however_many_workers_is_taken_once() {
-        let outcomes = Outcomes::default();
-        (0..100).for_each(|worker| outcomes.note(worker, worker % 10 == 0));
-        assert_eq!(outcomes.take(), Sample { requests: 100, failures: 10 });
-        assert_eq!(outcomes.take(), Sample::default());
+        let request_stats = RequestStats::default();
+        (0..100).for_each(|worker| request_stats.record(worker, worker % 10 == 0));
+        assert_eq!(request_stats.take(), Sample { requests: 100, failures: 10 });
+        assert_eq!(request_stats.take(), Sample::default());
     }
 }

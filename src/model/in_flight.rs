@@ -2,7 +2,7 @@
 //! that wait for one. Places go to the line first, in the order in which the requests joined it, on
 //! whichever worker they are.
 
-use super::live::TargetLive;
+use super::live::TargetState;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,28 +16,28 @@ const MAX_WAITING_IN_ANY_CASE: u32 = 4 * MAX_WAITING;
 
 /// Places taken, and the line.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct InFlightSlots {
     taken: AtomicU32,
     /// Length of the line, read with every request that enters or leaves; the line itself is locked
     /// only where this is not 0.
     waiting: AtomicU32,
-    line: Mutex<Line>,
+    queue: Mutex<RequestQueue>,
 }
 
 #[derive(Debug, Default)]
-struct Line {
-    tickets: VecDeque<Ticket>,
+struct RequestQueue {
+    requests: VecDeque<QueuedRequest>,
     next_number: u64,
 }
 
 #[derive(Debug)]
-struct Ticket {
+struct QueuedRequest {
     number: u64,
     cap: u32,
     place: oneshot::Sender<InFlight>,
 }
 
-impl Places {
+impl InFlightSlots {
     pub(super) fn taken(&self) -> u32 {
         self.taken.load(Ordering::Relaxed)
     }
@@ -51,115 +51,115 @@ impl Places {
         self.taken.try_update(Ordering::SeqCst, Ordering::Relaxed, enter).is_ok()
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
+    fn queue(&self) -> MutexGuard<'_, RequestQueue> {
         // No code that can panic runs under the lock.
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first ticket, if there is a place for it; the place is taken.
-    fn next_served(&self) -> Option<Ticket> {
-        let mut line = self.line();
-        let cap = line.tickets.front()?.cap;
+    fn next_served(&self) -> Option<QueuedRequest> {
+        let mut queue = self.queue();
+        let cap = queue.requests.front()?.cap;
         if !self.take(cap) {
             return None;
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
-        line.tickets.pop_front()
+        queue.requests.pop_front()
     }
 }
 
-impl TargetLive {
+impl TargetState {
     /// Requests in flight, as far as they are counted.
     pub fn in_flight(&self) -> u32 {
-        self.places.taken()
+        self.slots.taken()
     }
 
     /// Whether it has no place for another request: `cap` are in flight, or one waits already.
     pub fn is_at_cap(&self, cap: u32) -> bool {
-        self.places.taken() >= cap || self.places.is_awaited()
+        self.slots.taken() >= cap || self.slots.is_awaited()
     }
 
     /// Whether requests wait for a place.
-    pub fn has_line(&self) -> bool {
-        self.places.is_awaited()
+    pub fn has_queue(&self) -> bool {
+        self.slots.is_awaited()
     }
 
     /// Requests that wait for a place.
     pub fn waiting(&self) -> u32 {
-        self.places.waiting.load(Ordering::Relaxed)
+        self.slots.waiting.load(Ordering::Relaxed)
     }
 
     /// Counts one more request if the cap allows it and none waits; the guard counts it off again.
     /// Two workers cannot both take the last place.
     pub fn enter(self: &Arc<Self>, cap: u32) -> Option<InFlight> {
-        (!self.places.is_awaited() && self.places.take(cap)).then(|| InFlight(Arc::clone(self)))
+        (!self.slots.is_awaited() && self.slots.take(cap)).then(|| InFlight(Arc::clone(self)))
     }
 
     /// Joins the line for a place; `None` where it is too long. `in_any_case` allows a longer one.
-    pub fn join_line(self: &Arc<Self>, cap: u32, in_any_case: bool) -> Option<PlaceInLine> {
+    pub fn join_queue(self: &Arc<Self>, cap: u32, in_any_case: bool) -> Option<QueueTicket> {
         let bound = if in_any_case { MAX_WAITING_IN_ANY_CASE } else { MAX_WAITING };
         let join = |waiting| (waiting < bound).then_some(waiting + 1);
         // Before the first look at the places: a request that leaves looks here after it gave its
         // place back, so one of the two sees the other.
-        self.places.waiting.try_update(Ordering::SeqCst, Ordering::SeqCst, join).ok()?;
+        self.slots.waiting.try_update(Ordering::SeqCst, Ordering::SeqCst, join).ok()?;
         let (place, given) = oneshot::channel();
-        let mut line = self.places.line();
-        let number = line.next_number;
-        line.next_number += 1;
-        line.tickets.push_back(Ticket { number, cap, place });
-        drop(line);
-        self.serve_line();
-        Some(PlaceInLine { target: Arc::clone(self), number, given })
+        let mut queue = self.slots.queue();
+        let number = queue.next_number;
+        queue.next_number += 1;
+        queue.requests.push_back(QueuedRequest { number, cap, place });
+        drop(queue);
+        self.serve_queue();
+        Some(QueueTicket { target: Arc::clone(self), number, given })
     }
 
     /// Gives the places that are free to the first in line.
-    fn serve_line(self: &Arc<Self>) {
-        while let Some(ticket) = self.places.next_served() {
+    fn serve_queue(self: &Arc<Self>) {
+        while let Some(request) = self.slots.next_served() {
             // A request that left the line at this moment gives its place back as it is dropped.
-            drop(ticket.place.send(InFlight(Arc::clone(self))));
+            drop(request.place.send(InFlight(Arc::clone(self))));
         }
     }
 }
 
 /// One request in flight; counted off when dropped.
 #[derive(Debug)]
-pub struct InFlight(Arc<TargetLive>);
+pub struct InFlight(Arc<TargetState>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.places.taken.fetch_sub(1, Ordering::SeqCst);
-        if self.0.places.is_awaited() {
-            self.0.serve_line();
+        self.0.slots.taken.fetch_sub(1, Ordering::SeqCst);
+        if self.0.slots.is_awaited() {
+            self.0.serve_queue();
         }
     }
 }
 
 /// One request in line; it leaves the line when this is dropped.
 #[derive(Debug)]
-pub struct PlaceInLine {
-    target: Arc<TargetLive>,
+pub struct QueueTicket {
+    target: Arc<TargetState>,
     number: u64,
     given: oneshot::Receiver<InFlight>,
 }
 
-impl PlaceInLine {
+impl QueueTicket {
     /// Waits for the place.
     pub async fn place(&mut self) -> Option<InFlight> {
         (&mut self.given).await.ok()
     }
 }
 
-impl Drop for PlaceInLine {
+impl Drop for QueueTicket {
     fn drop(&mut self) {
-        let mut line = self.target.places.line();
+        let mut queue = self.target.slots.queue();
         // In order of their numbers, for all joined at the end.
-        let at = line.tickets.binary_search_by_key(&self.number, |ticket| ticket.number);
-        let left = at.ok().and_then(|at| line.tickets.remove(at));
-        drop(line);
+        let at = queue.requests.binary_search_by_key(&self.number, |request| request.number);
+        let left = at.ok().and_then(|at| queue.requests.remove(at));
+        drop(queue);
         if left.is_some() {
-            self.target.places.waiting.fetch_sub(1, Ordering::SeqCst);
+            self.target.slots.waiting.fetch_sub(1, Ordering::SeqCst);
             // The next one's cap may be higher, where a reload changed it.
-            self.target.serve_line();
+            self.target.serve_queue();
         }
     }
 }
@@ -170,15 +170,15 @@ mod tests {
     use std::thread;
     use tokio::sync::oneshot::error::TryRecvError;
 
-    impl PlaceInLine {
+    impl QueueTicket {
         fn blocking_place(&mut self) -> Option<InFlight> {
             let (_, closed) = oneshot::channel();
             std::mem::replace(&mut self.given, closed).blocking_recv().ok()
         }
     }
 
-    fn target() -> Arc<TargetLive> {
-        Arc::new(TargetLive::new(0, 0, None, None))
+    fn target() -> Arc<TargetState> {
+        Arc::new(TargetState::new(0, 0, None, None))
     }
 
     #[test]
@@ -194,17 +194,17 @@ mod tests {
     fn places_go_to_the_line_in_its_order_and_past_it_to_no_other_request() {
         let target = target();
         let held = target.enter(1).unwrap();
-        let mut line: Vec<_> = (0..3).map(|_| target.join_line(1, false).unwrap()).collect();
+        let mut queue: Vec<_> = (0..3).map(|_| target.join_queue(1, false).unwrap()).collect();
         drop(held);
         for left in (0..3).rev() {
             assert!(target.is_at_cap(1) && target.enter(1).is_none());
-            let mut first = line.remove(0);
+            let mut first = queue.remove(0);
             let place = first.given.try_recv().unwrap();
-            assert!(line.iter_mut().all(|next| next.given.try_recv().is_err()), "{left} left");
-            assert_eq!((line.len(), target.in_flight()), (left, 1));
+            assert!(queue.iter_mut().all(|next| next.given.try_recv().is_err()), "{left} left");
+            assert_eq!((queue.len(), target.in_flight()), (left, 1));
             drop(place);
         }
-        assert!(!target.has_line() && target.in_flight() == 0);
+        assert!(!target.has_queue() && target.in_flight() == 0);
         assert!(target.enter(1).is_some());
     }
 
@@ -213,28 +213,28 @@ mod tests {
         let target = target();
         let held = target.enter(1).unwrap();
         let (gone, mut next) =
-            (target.join_line(1, false).unwrap(), target.join_line(1, false).unwrap());
+            (target.join_queue(1, false).unwrap(), target.join_queue(1, false).unwrap());
         drop(gone);
         assert_eq!(next.given.try_recv().unwrap_err(), TryRecvError::Empty);
         drop(held);
         // This one leaves with the place in its hand.
         drop(next);
-        assert!(!target.has_line() && target.in_flight() == 0);
+        assert!(!target.has_queue() && target.in_flight() == 0);
     }
 
     #[test]
     fn the_line_has_a_bound_and_another_for_those_that_wait_in_any_case() {
         let target = target();
         let _held = target.enter(1).unwrap();
-        let mut line: Vec<_> =
-            (0..MAX_WAITING).map(|_| target.join_line(1, false).unwrap()).collect();
-        assert!(target.join_line(1, false).is_none());
-        while let Some(next) = target.join_line(1, true) {
-            line.push(next);
+        let mut queue: Vec<_> =
+            (0..MAX_WAITING).map(|_| target.join_queue(1, false).unwrap()).collect();
+        assert!(target.join_queue(1, false).is_none());
+        while let Some(next) = target.join_queue(1, true) {
+            queue.push(next);
         }
-        assert_eq!(line.len(), MAX_WAITING_IN_ANY_CASE as usize);
-        drop(line);
-        assert!(!target.has_line());
+        assert_eq!(queue.len(), MAX_WAITING_IN_ANY_CASE as usize);
+        drop(queue);
+        assert!(!target.has_queue());
     }
 
     #[test]
@@ -246,8 +246,8 @@ mod tests {
                     let (target, over) = (&target, &over);
                     for _ in 0..2_000 {
                         let place = target.enter(2).or_else(|| {
-                            let mut line = target.join_line(2, false)?;
-                            line.blocking_place()
+                            let mut queue = target.join_queue(2, false)?;
+                            queue.blocking_place()
                         });
                         if target.in_flight() > 2 || place.is_none() {
                             over.fetch_add(1, Ordering::Relaxed);
@@ -257,6 +257,6 @@ mod tests {
             }
         });
         assert_eq!(over.into_inner(), 0);
-        assert!(!target.has_line() && target.in_flight() == 0);
+        assert!(!target.has_queue() && target.in_flight() == 0);
     }
 }

@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 
 /// What is written into one cookie.
 #[derive(Clone, Debug)]
-pub struct Renewal {
+pub struct CookieUpdate {
     /// The token to be sealed.
     pub contents: Contents,
     /// When it ends, in seconds since the Unix epoch: the latest expiry of the pins inside.
@@ -45,27 +45,27 @@ pub fn wrote(method: &Method, status: StatusCode, sets_cookie: bool) -> bool {
 
 /// What to write into a group's cookie when `served_by` answered, if anything. `fresh_seed` is used
 /// where the client has none yet.
-pub fn renewal(
+pub fn cookie_update(
     placement: &Placement,
     served_by: usize,
     snapshot: &Snapshot,
     now: u64,
     fresh_seed: Seed,
     shown: Shown,
-) -> Option<Renewal> {
+) -> Option<CookieUpdate> {
     let group = &snapshot.groups[placement.group];
     let cookie = group.cookie()?;
     let target = group.targets[served_by].key;
     let claim = &placement.claim;
-    let writing = Writing { snapshot, cookie, claim, key: group.key, now, fresh_seed, shown };
-    if let Some(accompanied) = &cookie.accompanies {
+    let writer = CookieWriter { snapshot, cookie, claim, key: group.key, now, fresh_seed, shown };
+    if let Some(app_cookie) = &cookie.app_cookie {
         // A pin in force is renewed as `refresh` says, for many stacks repeat their cookie in every
         // answer. A spill is judged below, as in the other mode.
         let is_pinned = matches!(placement.verdict, Verdict::Spilled | Verdict::Hit);
         if shown.sets_app_cookie && !is_pinned {
-            return Some(writing.with_pin(target, made(placement.verdict)));
+            return Some(writer.with_pin(target, made(placement.verdict)));
         }
-        if !accompanied.adopt && !is_pinned && !placement.verdict.is_move() {
+        if !app_cookie.adopt && !is_pinned && !placement.verdict.is_move() {
             return None;
         }
     }
@@ -77,11 +77,11 @@ pub fn renewal(
         | Verdict::NoTarget => None,
         // The pin follows the session: home knows nothing of what was written here. One bad moment
         // that changed nothing moves no client.
-        Verdict::Spilled => shown.wrote.then(|| writing.with_pin(target, "moved")),
+        Verdict::Spilled => shown.wrote.then(|| writer.with_pin(target, "moved")),
         // Another answer of this client may have moved its pin meanwhile, or be about to. It must
         // not be undone by this one, which may reach the client later.
         Verdict::Hit if shown.wavers => None,
-        Verdict::Hit => writing.again(target),
+        Verdict::Hit => writer.again(target),
         Verdict::New
         | Verdict::Evicted
         | Verdict::MovedAddress
@@ -93,7 +93,7 @@ pub fn renewal(
         | Verdict::MovedRemoved
         | Verdict::MovedDraining
         | Verdict::MovedZone
-        | Verdict::MovedUnhealthy => Some(writing.with_pin(target, made(placement.verdict))),
+        | Verdict::MovedUnhealthy => Some(writer.with_pin(target, made(placement.verdict))),
     }
 }
 
@@ -107,40 +107,40 @@ fn made(verdict: Verdict) -> &'static str {
 }
 
 /// What to write into the cookie that keeps a client with its group.
-pub fn group_renewal(
+pub fn group_cookie_update(
     choice: &GroupChoice,
     forward: &Forward,
     snapshot: &Snapshot,
     now: u64,
     fresh_seed: Seed,
     shown: Shown,
-) -> Option<Renewal> {
+) -> Option<CookieUpdate> {
     let sticky = forward.sticky.as_ref()?;
     let (cookie, key, claim) = (&*sticky.cookie, sticky.key, &choice.claim);
-    let writing = Writing { snapshot, cookie, claim, key, now, fresh_seed, shown };
+    let writer = CookieWriter { snapshot, cookie, claim, key, now, fresh_seed, shown };
     let group = forward.shares[choice.share].key;
     match choice.verdict {
         GroupVerdict::Off => None,
         GroupVerdict::FailedOver if forward.failback == Failback::Stay => {
-            Some(writing.with_pin(group, "moved"))
+            Some(writer.with_pin(group, "moved"))
         }
         GroupVerdict::FailedOver => {
             let home = forward.shares[choice.home.unwrap_or(choice.share)].key;
-            writing.with_stand_in(home, (sticky.stand_in, group))
+            writer.with_stand_in(home, (sticky.stand_in, group))
         }
-        GroupVerdict::FailedBack => Some(writing.without_stand_in(sticky.stand_in, group)),
-        GroupVerdict::Hit => writing.again(group),
-        GroupVerdict::MovedRemoved => Some(writing.with_pin(group, "moved")),
+        GroupVerdict::FailedBack => Some(writer.without_stand_in(sticky.stand_in, group)),
+        GroupVerdict::Hit => writer.again(group),
+        GroupVerdict::MovedRemoved => Some(writer.with_pin(group, "moved")),
         GroupVerdict::New
         | GroupVerdict::Expired
         | GroupVerdict::Malformed
         | GroupVerdict::Forged
-        | GroupVerdict::UnknownKey => Some(writing.with_pin(group, "new")),
+        | GroupVerdict::UnknownKey => Some(writer.with_pin(group, "new")),
     }
 }
 
 /// One cookie being written again.
-struct Writing<'a> {
+struct CookieWriter<'a> {
     snapshot: &'a Snapshot,
     cookie: &'a Cookie,
     claim: &'a Claim,
@@ -151,12 +151,12 @@ struct Writing<'a> {
     shown: Shown,
 }
 
-impl Writing<'_> {
+impl CookieWriter<'_> {
     /// For a client that met what it is pinned to: as `refresh` says, and always where the key that
     /// sealed is no longer the first, or another node's clock is far ahead of ours. What shared caches
     /// are told to keep is written into only where the pin would else grow too old: half its life is
     /// time enough for an answer that is not.
-    fn again(&self, target: TargetKey) -> Option<Renewal> {
+    fn again(&self, target: TargetKey) -> Option<CookieUpdate> {
         let Claim::Opened { contents, first_key, pin: PinState::Held(pin), .. } = self.claim else {
             return None;
         };
@@ -174,7 +174,7 @@ impl Writing<'_> {
 
     /// For a client of a group that another stands in for: what is remembered of it, and the pin
     /// itself where it is due, so that both live as long as the client keeps coming.
-    fn with_stand_in(&self, home: TargetKey, other: (GroupKey, TargetKey)) -> Option<Renewal> {
+    fn with_stand_in(&self, home: TargetKey, other: (GroupKey, TargetKey)) -> Option<CookieUpdate> {
         let (old, lifetime) = (self.claim.contents(), self.cookie.lifetime.seconds());
         let refresh = self.cookie.settings.refresh;
         let lifetime_of = |key| self.lifetime_of(key);
@@ -196,7 +196,7 @@ impl Writing<'_> {
     }
 
     /// For a client that is back with its group.
-    fn without_stand_in(&self, stand_in: GroupKey, home: TargetKey) -> Renewal {
+    fn without_stand_in(&self, stand_in: GroupKey, home: TargetKey) -> CookieUpdate {
         let left = self.claim.contents().and_then(|contents| contents.without(stand_in));
         let (refresh, lifetime) = (self.cookie.settings.refresh, self.cookie.lifetime.seconds());
         match (left, self.claim.held().filter(|pin| pin.target == home)) {
@@ -213,7 +213,7 @@ impl Writing<'_> {
         }
     }
 
-    fn with_pin(&self, target: TargetKey, what: &'static str) -> Renewal {
+    fn with_pin(&self, target: TargetKey, what: &'static str) -> CookieUpdate {
         let old = self.claim.contents();
         let lifetime_of = |key| self.lifetime_of(key);
         let contents = claim::renew(old, self.fresh_seed, self.key, target, self.now, lifetime_of);
@@ -222,12 +222,12 @@ impl Writing<'_> {
 
     /// Nothing is sealed that is ahead of our clock, though it was set back since the decision.
     #[inline]
-    fn sealed(&self, contents: Contents, what: &'static str) -> Renewal {
-        let mut renewal = Renewal { contents, expires: 0, what };
-        renewal.contents.keep_times_to(self.now);
+    fn sealed(&self, contents: Contents, what: &'static str) -> CookieUpdate {
+        let mut update = CookieUpdate { contents, expires: 0, what };
+        update.contents.keep_times_to(self.now);
         let lifetime_of = |key| self.lifetime_of(key);
-        renewal.expires = claim::latest_expiry(&renewal.contents, lifetime_of, self.now);
-        renewal
+        update.expires = claim::latest_expiry(&update.contents, lifetime_of, self.now);
+        update
     }
 
     fn lifetime_of(&self, key: GroupKey) -> Option<u32> {
@@ -238,11 +238,11 @@ impl Writing<'_> {
 
 /// The client whose session is at the target that answered, where it stays there: its pin was good, or
 /// one was written. One that is elsewhere for a moment counts where its pin is.
-pub fn settled(placement: &Placement, renewal: Option<&Renewal>) -> Option<Seed> {
-    match (renewal, placement.verdict, &placement.claim) {
+pub fn settled(placement: &Placement, update: Option<&CookieUpdate>) -> Option<Seed> {
+    match (update, placement.verdict, &placement.claim) {
         // Its cookie is written, as with ALB, and no browser keeps it.
         _ if placement.keeps == Keeps::Nothing => None,
-        (Some(renewal), ..) => Some(renewal.contents.seed()),
+        (Some(update), ..) => Some(update.contents.seed()),
         (None, Verdict::Hit, claim) => claim.seed(),
         // Nothing is ever written for these: what the client sends next names this target.
         (None, Verdict::New, Claim::Key(seed)) => Some(*seed),
@@ -255,8 +255,8 @@ mod tests {
     use super::super::Keeps;
     use super::*;
     use crate::config;
-    use crate::model::roster::Roster;
     use crate::model::snapshot::Resolutions;
+    use crate::model::target_registry::TargetRegistry;
     use crate::policy::affinity::keys::{Key, Keyring};
     use crate::policy::affinity::token::Pin;
     use std::sync::Arc;
@@ -312,8 +312,8 @@ mod tests {
         );
         let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
         let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
-        let (names, mut roster) = (Resolutions::new(), Roster::default());
-        let snapshot = Snapshot::build(&config, keyring, &names, &mut roster).unwrap();
+        let (names, mut registry) = (Resolutions::new(), TargetRegistry::default());
+        let snapshot = Snapshot::build(&config, keyring, &names, &mut registry).unwrap();
         let group = &snapshot.groups[0];
         let issued_at = u32::try_from(NOW as i64 - age).unwrap();
         let pin = Pin { group: group.key, target: group.targets[0].key, issued_at };
@@ -332,13 +332,14 @@ mod tests {
             keeps: Keeps::Pin,
             seed: None,
         };
-        let Some(renewal) = renewal(&placement, served_by, &snapshot, NOW, Seed(9), shown) else {
+        let Some(update) = cookie_update(&placement, served_by, &snapshot, NOW, Seed(9), shown)
+        else {
             return "-";
         };
-        assert_eq!(renewal.contents.pins()[0].target, group.targets[served_by].key);
-        assert!(u64::from(renewal.contents.pins()[0].issued_at) <= NOW);
-        assert_eq!(renewal.contents.seed(), Seed(7));
-        renewal.what
+        assert_eq!(update.contents.pins()[0].target, group.targets[served_by].key);
+        assert!(u64::from(update.contents.pins()[0].issued_at) <= NOW);
+        assert_eq!(update.contents.seed(), Seed(7));
+        update.what
     }
 
     #[test]

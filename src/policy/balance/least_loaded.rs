@@ -15,7 +15,7 @@ pub struct Candidate<T> {
 /// The one with the fewest for its weight; of equal ones the first, so that whoever puts the one
 /// whose turn it is first has idle targets taken in turn. The division is done by multiplying
 /// crosswise.
-pub fn fewest<T>(candidates: impl IntoIterator<Item = Candidate<T>>) -> Option<T> {
+pub fn least_loaded<T>(candidates: impl IntoIterator<Item = Candidate<T>>) -> Option<T> {
     let load = |a: &Candidate<T>, b: &Candidate<T>| u64::from(a.count) * u64::from(b.weight);
     let least = candidates.into_iter().min_by(|a, b| load(a, b).cmp(&load(b, a)));
     least.map(|candidate| candidate.item)
@@ -28,7 +28,7 @@ mod tests {
 
     fn chosen(list: &[(u32, u16)]) -> Option<usize> {
         let candidate = |(item, &(count, weight))| Candidate { count, weight, item };
-        fewest(list.iter().enumerate().map(candidate))
+        least_loaded(list.iter().enumerate().map(candidate))
     }
 
     #[test]

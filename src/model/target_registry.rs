@@ -1,19 +1,19 @@
 //! The roster gives a new snapshot the targets and groups it already knew, so that health, pools,
 //! counts and turns outlive a reload.
 
-use super::live::{GroupLive, RuleLive, TargetLive};
+use super::live::{GroupState, RuleState, TargetState};
+use crate::base::name::Name;
 use crate::config::settings::target_tls::TlsPeer;
-use crate::ground::name::Name;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Live halves by identity. Owned by whoever builds snapshots: one thread.
 #[derive(Debug, Default)]
-pub struct Roster {
-    targets: HashMap<Identity, Arc<TargetLive>>,
-    groups: HashMap<Name, Arc<GroupLive>>,
-    rules: HashMap<Name, Arc<RuleLive>>,
+pub struct TargetRegistry {
+    targets: HashMap<Identity, Arc<TargetState>>,
+    groups: HashMap<Name, Arc<GroupState>>,
+    rules: HashMap<Name, Arc<RuleState>>,
     next_slot: usize,
     free_slots: Vec<usize>,
     next_generation: u64,
@@ -22,7 +22,7 @@ pub struct Roster {
 /// Group, id, address, and who must answer there.
 type Identity = (Name, Name, Option<SocketAddr>, Option<TlsPeer>);
 
-impl Roster {
+impl TargetRegistry {
     /// The live half of a target at an address; a changed address is a stranger, for health, pool
     /// and count belong to what answers there, and so is one that must prove to be someone else.
     /// `None` is a host name that has no address yet.
@@ -33,7 +33,7 @@ impl Roster {
         address: Option<SocketAddr>,
         max_connections: Option<u32>,
         tls: Option<TlsPeer>,
-    ) -> Arc<TargetLive> {
+    ) -> Arc<TargetState> {
         let key = (group.clone(), id.clone(), address, tls.clone());
         if let Some(known) = self.targets.get(&key) {
             return Arc::clone(known);
@@ -42,19 +42,19 @@ impl Roster {
             self.next_slot += 1;
             self.next_slot - 1
         });
-        let live = Arc::new(TargetLive::new(slot, self.next_generation, max_connections, tls));
+        let state = Arc::new(TargetState::new(slot, self.next_generation, max_connections, tls));
         self.next_generation += 1;
-        self.targets.insert(key, Arc::clone(&live));
-        live
+        self.targets.insert(key, Arc::clone(&state));
+        state
     }
 
     /// The live half of a group.
-    pub fn group(&mut self, name: &Name) -> Arc<GroupLive> {
+    pub fn group(&mut self, name: &Name) -> Arc<GroupState> {
         Arc::clone(self.groups.entry(name.clone()).or_default())
     }
 
     /// The live half of a rule.
-    pub fn rule(&mut self, name: &Name) -> Arc<RuleLive> {
+    pub fn rule(&mut self, name: &Name) -> Arc<RuleState> {
         Arc::clone(self.rules.entry(name.clone()).or_default())
     }
 
@@ -62,15 +62,15 @@ impl Roster {
     /// ones, so that names whose addresses rotate do not make the workers' pools grow for ever.
     pub fn forget_the_gone(&mut self) {
         let Self { targets, free_slots, .. } = self;
-        targets.retain(|_, live| {
-            let is_held = Arc::strong_count(live) > 1;
+        targets.retain(|_, state| {
+            let is_held = Arc::strong_count(state) > 1;
             if !is_held {
-                free_slots.push(live.slot);
+                free_slots.push(state.slot);
             }
             is_held
         });
-        self.groups.retain(|_, live| Arc::strong_count(live) > 1);
-        self.rules.retain(|_, live| Arc::strong_count(live) > 1);
+        self.groups.retain(|_, state| Arc::strong_count(state) > 1);
+        self.rules.retain(|_, state| Arc::strong_count(state) > 1);
     }
 }
 
@@ -81,28 +81,28 @@ mod tests {
 
     #[test]
     fn a_slot_is_given_again_once_nobody_holds_it_and_a_generation_never() {
-        let mut roster = Roster::default();
+        let mut registry = TargetRegistry::default();
         let (group, id) = (Name::new("app").unwrap(), Name::new("a").unwrap());
-        let at = |roster: &mut Roster, port: u16| {
-            roster.target(&group, &id, Some(([127, 0, 0, 1], port).into()), None, None)
+        let at = |registry: &mut TargetRegistry, port: u16| {
+            registry.target(&group, &id, Some(([127, 0, 0, 1], port).into()), None, None)
         };
-        let held = at(&mut roster, 1);
-        assert!(Arc::ptr_eq(&held, &at(&mut roster, 1)));
+        let held = at(&mut registry, 1);
+        assert!(Arc::ptr_eq(&held, &at(&mut registry, 1)));
         let tls = TargetTls::ANYONE.peer(None, [127, 0, 0, 1].into(), false);
         let over_tls =
-            roster.target(&group, &id, Some(([127, 0, 0, 1], 1).into()), None, Some(tls));
+            registry.target(&group, &id, Some(([127, 0, 0, 1], 1).into()), None, Some(tls));
         assert!(!Arc::ptr_eq(&held, &over_tls), "TLS and plain text share no pool");
         drop(over_tls);
-        roster.forget_the_gone();
+        registry.forget_the_gone();
         let mut generations = vec![held.generation];
         for port in 2..100 {
-            let live = at(&mut roster, port);
-            assert_eq!((held.slot, live.slot), (0, 1));
-            generations.push(live.generation);
-            roster.forget_the_gone();
-            assert!(Arc::ptr_eq(&live, &at(&mut roster, port)), "someone holds it");
-            drop(live);
-            roster.forget_the_gone();
+            let state = at(&mut registry, port);
+            assert_eq!((held.slot, state.slot), (0, 1));
+            generations.push(state.generation);
+            registry.forget_the_gone();
+            assert!(Arc::ptr_eq(&state, &at(&mut registry, port)), "someone holds it");
+            drop(state);
+            registry.forget_the_gone();
         }
         let given = generations.len();
         generations.sort_unstable();

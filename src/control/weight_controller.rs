@@ -1,14 +1,14 @@
 //! What newcomers are placed by and that changes with time: the shares of targets that begin slowly or
 //! fail more than their peers, and the sessions each target has.
 
+use crate::base::clock::Moment;
 use crate::config::settings::Algorithm;
-use crate::ground::clock::Moment;
 use crate::model::live::{Drain, Health};
-use crate::model::sessions::Sessions;
+use crate::model::session_sketch::SessionSketch;
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::policy::affinity::token::GroupKey;
 use crate::policy::balance::anomaly::{self, Judgement};
-use crate::policy::balance::slow_start::{self, Seen, Stage};
+use crate::policy::balance::slow_start::{self, Observation, Stage};
 use crate::policy::health::progress::State;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const USUAL_LIFETIME: Duration = Duration::from_hours(24);
 
 /// The groups for which something of it is due; targets are known by their generation.
 #[derive(Default)]
-pub(super) struct Newcomers {
+pub(super) struct WeightController {
     began: Option<Moment>,
     starts: HashMap<GroupKey, HashMap<u64, Stage>>,
     judged: HashMap<GroupKey, Judged>,
@@ -30,7 +30,7 @@ pub(super) struct Newcomers {
 
 struct Judged {
     last: Moment,
-    standings: HashMap<u64, anomaly::Standing>,
+    states: HashMap<u64, anomaly::AnomalyState>,
 }
 
 struct Counted {
@@ -38,7 +38,7 @@ struct Counted {
     aged: Moment,
 }
 
-impl Newcomers {
+impl WeightController {
     /// Forgets groups that are gone.
     pub(super) fn follow(&mut self, snapshot: &Snapshot) {
         let is_there = |key: &GroupKey| snapshot.groups.iter().any(|group| group.key == *key);
@@ -70,23 +70,23 @@ impl Newcomers {
         // Those who are there when the group, or its slow start, begins are founders.
         let is_known = self.starts.contains_key(&group.key);
         let before = self.starts.entry(group.key).or_default();
-        let stage = |target: &Target| match before.get(&target.live.generation) {
+        let stage = |target: &Target| match before.get(&target.state.generation) {
             Some(stage) => *stage,
             None if is_known => Stage::Waiting,
             None => Stage::Founding,
         };
         let seen = |target: &Target| {
-            let availability = target.live.availability();
-            Seen {
+            let availability = target.state.availability();
+            Observation {
                 state: state(availability.health),
-                takes_newcomers: availability.drain == Drain::No && target.weight > 0,
+                takes_unpinned: availability.drain == Drain::No && target.weight > 0,
             }
         };
         let targets = group.targets.iter();
         let mut targets: Vec<_> = targets.map(|target| (stage(target), seen(target))).collect();
         slow_start::advance(&mut targets, clock, duration);
         let stages = group.targets.iter().zip(targets).map(|(target, (stage, _))| {
-            let generation = target.live.generation;
+            let generation = target.state.generation;
             let was_ramping = matches!(before.get(&generation), Some(Stage::Ramping { .. }));
             match stage {
                 Stage::Ramping { .. } if !was_ramping => {
@@ -98,7 +98,7 @@ impl Newcomers {
                 }
                 _ => {}
             }
-            target.live.set_share(stage.share(clock, duration));
+            target.state.set_weight_fraction(stage.share(clock, duration));
             (generation, stage)
         });
         *before = stages.collect();
@@ -106,17 +106,17 @@ impl Newcomers {
 
     fn judge(&mut self, group: &Group, now: Moment, interval: Duration) {
         let judged = self.judged.entry(group.key);
-        let judged = judged.or_insert_with(|| Judged { last: now, standings: HashMap::new() });
+        let judged = judged.or_insert_with(|| Judged { last: now, states: HashMap::new() });
         if now.since(judged.last) < interval {
             return;
         }
         judged.last = now;
-        let known = |target: &Target| judged.standings.get(&target.live.generation);
+        let known = |target: &Target| judged.states.get(&target.state.generation);
         let sample = |target: &Target| {
             // Taken in any case: what came of a target while it was ill says nothing of it when well.
-            let sample = target.live.outcomes().map(|outcomes| outcomes.take());
+            let sample = target.state.request_stats().map(|request_stats| request_stats.take());
             sample.filter(|_| {
-                matches!(target.live.availability().health, Health::Healthy | Health::Suspect)
+                matches!(target.state.availability().health, Health::Healthy | Health::Suspect)
             })
         };
         let mut targets: Vec<_> = group
@@ -124,15 +124,15 @@ impl Newcomers {
             .iter()
             .map(|target| (known(target).copied().unwrap_or_default(), sample(target)))
             .collect();
-        anomaly::look(&mut targets);
-        let mut standings = HashMap::new();
-        for (target, (standing, sample)) in group.targets.iter().zip(targets) {
+        anomaly::check(&mut targets);
+        let mut states = HashMap::new();
+        for (target, (state, sample)) in group.targets.iter().zip(targets) {
             let before = known(target).map(|known| known.judgement).unwrap_or_default();
-            target.live.set_share(standing.share);
-            standings.insert(target.live.generation, standing);
+            target.state.set_weight_fraction(state.fraction);
+            states.insert(target.state.generation, state);
             let (requests, failures) =
                 sample.map_or((0, 0), |sample| (sample.requests, sample.failures));
-            match (before, standing.judgement) {
+            match (before, state.judgement) {
                 (Judgement::Normal, Judgement::Anomalous) => tracing::warn!(
                     target = name(group, target),
                     requests,
@@ -148,13 +148,13 @@ impl Newcomers {
                 _ => {}
             }
         }
-        judged.standings = standings;
+        judged.states = states;
     }
 
     fn count(&mut self, group: &Group, now: Moment) {
         let Some(stickiness) = &group.settings.stickiness else { return };
         let lifetime = stickiness
-            .carrier
+            .key
             .lifetime()
             .map_or(USUAL_LIFETIME, |lifetime| Duration::from_secs(u64::from(lifetime.seconds())));
         let counted = self.counted.entry(group.key);
@@ -168,7 +168,7 @@ impl Newcomers {
             counted.aged = now;
         }
         for target in &group.targets {
-            let Some(sessions) = target.live.sessions() else { continue };
+            let Some(sessions) = target.state.session_sketch() else { continue };
             recount(sessions, ages, lost_its_clients(group, target));
         }
     }
@@ -177,14 +177,14 @@ impl Newcomers {
 /// Whether the clients of a target move away: it fails its checks, and the group neither ignores that
 /// nor recovers from an outage; or its drain is over.
 fn lost_its_clients(group: &Group, target: &Target) -> bool {
-    let availability = target.live.availability();
+    let availability = target.state.availability();
     let is_down = availability.health == Health::Unhealthy
         && !availability.recovering
-        && !group.live.fails_open();
+        && !group.state.fails_open();
     is_down || availability.drain == Drain::Over
 }
 
-fn recount(sessions: &Sessions, ages: bool, lost: bool) {
+fn recount(sessions: &SessionSketch, ages: bool, lost: bool) {
     if lost {
         sessions.forget();
         return;
@@ -212,41 +212,46 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::model::live::Availability;
-    use crate::model::roster::Roster;
     use crate::model::snapshot::Resolutions;
+    use crate::model::target_registry::TargetRegistry;
     use crate::policy::affinity::keys::{Key, Keyring};
     use crate::policy::affinity::token::Seed;
     use std::sync::Arc;
 
-    fn picture(group: &str) -> Snapshot {
+    fn build_snapshot(group: &str) -> Snapshot {
         let text = format!(
             "[listener.web]\naddress = '127.0.0.1:0'\n[target_group.app]\n\
              targets = ['127.0.0.1:1', '127.0.0.1:2', '127.0.0.1:3']\n{group}\n"
         );
         let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
         let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
-        Snapshot::build(&config, keyring, &Resolutions::new(), &mut Roster::default()).unwrap()
+        Snapshot::build(&config, keyring, &Resolutions::new(), &mut TargetRegistry::default())
+            .unwrap()
     }
 
     fn set(snapshot: &Snapshot, states: [Health; 3]) {
         for (target, health) in snapshot.groups[0].targets.iter().zip(states) {
-            target.live.set_availability(Availability { health, ..Availability::UNKNOWN });
+            target.state.set_availability(Availability { health, ..Availability::UNKNOWN });
         }
     }
 
     fn shares(snapshot: &Snapshot) -> Vec<u16> {
-        snapshot.groups[0].targets.iter().map(|target| target.live.share().parts()).collect()
+        snapshot.groups[0]
+            .targets
+            .iter()
+            .map(|target| target.state.weight_fraction().parts())
+            .collect()
     }
 
     use Health::{Healthy, Initial, Unhealthy};
 
     #[test]
     fn a_target_that_comes_back_begins_slowly_and_those_of_the_first_hour_do_not() {
-        let snapshot = picture("slow_start = '30s'");
-        let (mut newcomers, now) = (Newcomers::default(), Moment::now());
+        let snapshot = build_snapshot("slow_start = '30s'");
+        let (mut weights, now) = (WeightController::default(), Moment::now());
         let mut tick = |states: [Health; 3], seconds: u64| {
             set(&snapshot, states);
-            newcomers.tick(&snapshot, now.later(Duration::from_secs(seconds)));
+            weights.tick(&snapshot, now.later(Duration::from_secs(seconds)));
             shares(&snapshot)
         };
         assert_eq!(tick([Initial; 3], 0), [1_024; 3]);
@@ -258,23 +263,23 @@ mod tests {
 
     #[test]
     fn a_failing_target_is_cut_at_the_next_look_and_not_before() {
-        let snapshot = picture("algorithm = 'weighted_random'\nanomaly_mitigation = true");
+        let snapshot = build_snapshot("algorithm = 'weighted_random'\nanomaly_mitigation = true");
         set(&snapshot, [Healthy; 3]);
-        let (mut newcomers, now) = (Newcomers::default(), Moment::now());
+        let (mut weights, now) = (WeightController::default(), Moment::now());
         let mut after = |millis: u64| {
-            newcomers.tick(&snapshot, now.later(Duration::from_millis(millis)));
+            weights.tick(&snapshot, now.later(Duration::from_millis(millis)));
             shares(&snapshot)
         };
         assert_eq!(after(0), [1_024; 3]);
         for target in &snapshot.groups[0].targets {
             let fails = target.id.as_str() == "127.0.0.1:2";
-            (0..50).for_each(|_| target.live.outcomes().unwrap().note(0, fails));
+            (0..50).for_each(|_| target.state.request_stats().unwrap().record(0, fails));
         }
         assert_eq!(after(4_999), [1_024; 3]);
         assert_eq!(after(5_000), [1_024, 32, 1_024]);
         for look in 2..=15 {
             let well = |target: &Target| {
-                (0..50).for_each(|_| target.live.outcomes().unwrap().note(0, false));
+                (0..50).for_each(|_| target.state.request_stats().unwrap().record(0, false));
             };
             snapshot.groups[0].targets.iter().for_each(well);
             assert!((32..=1_024).contains(&after(5_000 * look)[1]));
@@ -284,36 +289,36 @@ mod tests {
 
     #[test]
     fn sessions_are_counted_by_the_second_and_a_target_that_is_down_has_none() {
-        let snapshot = picture(
+        let snapshot = build_snapshot(
             "algorithm = 'least_sessions'\nstickiness = { lb_cookie = { duration = '10s' } }",
         );
         set(&snapshot, [Healthy; 3]);
-        let (mut newcomers, now) = (Newcomers::default(), Moment::now());
+        let (mut weights, now) = (WeightController::default(), Moment::now());
         let targets = &snapshot.groups[0].targets;
-        let sessions = |at: usize| targets[at].live.sessions().unwrap();
+        let sessions = |at: usize| targets[at].state.session_sketch().unwrap();
         let mut counts = |seconds: u64| {
-            newcomers.tick(&snapshot, now.later(Duration::from_secs(seconds)));
+            weights.tick(&snapshot, now.later(Duration::from_secs(seconds)));
             [0, 1, 2].map(|at| sessions(at).count())
         };
         assert_eq!(counts(0), [0; 3]);
-        (0..5).for_each(|seed| sessions(0).note(Seed(seed)));
-        (5..8).for_each(|seed| sessions(1).note(Seed(seed)));
+        (0..5).for_each(|seed| sessions(0).record(Seed(seed)));
+        (5..8).for_each(|seed| sessions(1).record(Seed(seed)));
         assert_eq!(counts(1), [5, 3, 0]);
         set(&snapshot, [Healthy, Unhealthy, Healthy]);
         assert_eq!(counts(2), [5, 0, 0]);
         assert_eq!(counts(6), [5, 0, 0]);
-        sessions(0).note(Seed(0));
+        sessions(0).record(Seed(0));
         assert_eq!(counts(12), [1, 0, 0], "only one has come within a pin's life");
     }
 
     #[test]
     fn a_group_that_asks_for_none_of_it_is_left_alone() {
-        let snapshot = picture("");
-        let mut newcomers = Newcomers::default();
-        newcomers.tick(&snapshot, Moment::now());
-        let Newcomers { starts, judged, counted, .. } = &newcomers;
+        let snapshot = build_snapshot("");
+        let mut weights = WeightController::default();
+        weights.tick(&snapshot, Moment::now());
+        let WeightController { starts, judged, counted, .. } = &weights;
         assert!(starts.is_empty() && judged.is_empty() && counted.is_empty());
-        let target = &snapshot.groups[0].targets[0].live;
-        assert!(target.sessions().is_none() && target.outcomes().is_none());
+        let target = &snapshot.groups[0].targets[0].state;
+        assert!(target.session_sketch().is_none() && target.request_stats().is_none());
     }
 }

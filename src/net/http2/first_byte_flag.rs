@@ -11,13 +11,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The stream to and from it.
 #[derive(Debug)]
-pub(super) struct Heard {
+pub(super) struct FirstByteFlag {
     stream: TargetStream,
     anything: Rc<Cell<bool>>,
     is_deaf: bool,
 }
 
-impl Heard {
+impl FirstByteFlag {
     /// Sets `anything` with the first byte that comes. What can no longer be written is thrown away,
     /// for the library ends with the first write that fails, and what the target sent before would
     /// be lost with it: reading goes on to the end that a dead connection always has.
@@ -26,7 +26,7 @@ impl Heard {
     }
 }
 
-impl AsyncRead for Heard {
+impl AsyncRead for FirstByteFlag {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -41,7 +41,7 @@ impl AsyncRead for Heard {
     }
 }
 
-impl AsyncWrite for Heard {
+impl AsyncWrite for FirstByteFlag {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// What one target has seen.
 #[derive(Debug)]
-pub struct Sessions {
+pub struct SessionSketch {
     sketches: [[AtomicU8; REGISTERS]; 2],
     younger: AtomicU8,
     count: CachePadded<AtomicU32>,
 }
 
-impl Default for Sessions {
+impl Default for SessionSketch {
     fn default() -> Self {
         let empty = || std::array::from_fn(|_| AtomicU8::new(0));
         Self {
@@ -28,9 +28,9 @@ impl Default for Sessions {
     }
 }
 
-impl Sessions {
+impl SessionSketch {
     /// Notes that this client was here.
-    pub fn note(&self, seed: Seed) {
+    pub fn record(&self, seed: Seed) {
         let (register, rank) = trace(seed);
         let register = &self.sketches[self.younger()][register];
         if register.load(Ordering::Relaxed) < rank {
@@ -87,15 +87,15 @@ impl Sessions {
 mod tests {
     use super::*;
 
-    fn see(sessions: &Sessions, seeds: std::ops::Range<u64>) -> u32 {
-        seeds.for_each(|seed| sessions.note(Seed(seed)));
+    fn see(sessions: &SessionSketch, seeds: std::ops::Range<u64>) -> u32 {
+        seeds.for_each(|seed| sessions.record(Seed(seed)));
         sessions.recount();
         sessions.count()
     }
 
     #[test]
     fn a_client_counts_once_until_it_has_not_come_for_two_ages() {
-        let sessions = Sessions::default();
+        let sessions = SessionSketch::default();
         assert_eq!(see(&sessions, 0..1), 1);
         sessions.age();
         assert_eq!(see(&sessions, 0..2), 2, "one of them returned");
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn those_on_their_way_count_until_the_next_count_and_nobody_once_all_are_forgotten() {
-        let sessions = Sessions::default();
+        let sessions = SessionSketch::default();
         see(&sessions, 0..3);
         sessions.expect_one();
         assert_eq!(sessions.count(), 4);

@@ -1,5 +1,5 @@
-//! What may be said only now and then, however often there is cause: [`Seldom`] for a line that one
-//! place gives once a minute, [`Limit`] for lines of one kind that may come in numbers.
+//! What may be said only now and then, however often there is cause: [`LogThrottle`] for a line that
+//! one place gives once a minute, [`Limit`] for lines of one kind that may come in numbers.
 
 use std::time::{Duration, Instant};
 
@@ -8,16 +8,16 @@ const INTERVAL: Duration = Duration::from_mins(1);
 
 /// When something was last said.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seldom(Option<Instant>);
+pub struct LogThrottle(Option<Instant>);
 
-impl Seldom {
+impl LogThrottle {
     /// Whether it may be said again; if so, it counts as said.
-    pub fn may(&mut self, now: Instant) -> bool {
-        let may = self.0.is_none_or(|last| now >= last + INTERVAL);
-        if may {
+    pub fn allow(&mut self, now: Instant) -> bool {
+        let allowed = self.0.is_none_or(|last| now >= last + INTERVAL);
+        if allowed {
             self.0 = Some(now);
         }
-        may
+        allowed
     }
 }
 
@@ -44,7 +44,7 @@ impl Limit {
     }
 
     /// Whether a line may be told; else it is withheld and counted.
-    pub fn may(&mut self, now: Instant) -> bool {
+    pub fn allow(&mut self, now: Instant) -> bool {
         self.refill(now);
         if self.withheld == 0 && self.tokens > 0 {
             self.tokens -= 1;
@@ -85,7 +85,7 @@ impl Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ground::clock::Moment;
+    use crate::base::clock::Moment;
     use proptest::prelude::*;
 
     proptest! {
@@ -100,7 +100,7 @@ mod tests {
                 now += Duration::from_millis(wait);
                 for _ in 0..lines {
                     asked += 1;
-                    told += u64::from(limit.may(now));
+                    told += u64::from(limit.allow(now));
                 }
                 if asks_to_reopen && let Some(withheld) = limit.reopen(now) {
                     prop_assert!(withheld > 0);
@@ -123,20 +123,21 @@ mod tests {
     fn a_burst_is_told_then_a_line_a_tenth_of_a_second_and_all_of_it_after_a_rest() {
         let now = Moment::now().monotonic;
         let mut limit = Limit::new(now);
-        assert_eq!((0..1_000).filter(|_| limit.may(now)).count(), 100);
+        assert_eq!((0..1_000).filter(|_| limit.allow(now)).count(), 100);
         assert_eq!(limit.reopen(now), None, "there is no token yet");
         assert_eq!(limit.reopen(now + REFILL), Some(900));
-        assert!(!limit.may(now + REFILL), "the summary took the token");
+        assert!(!limit.allow(now + REFILL), "the summary took the token");
         assert_eq!(limit.reopen(now + 2 * REFILL), Some(1));
         let rested = now + REFILL * 200;
-        assert_eq!((0..1_000).filter(|_| limit.may(rested)).count(), 100);
+        assert_eq!((0..1_000).filter(|_| limit.allow(rested)).count(), 100);
     }
 
     #[test]
     fn it_is_said_once_a_minute() {
-        let mut seldom = Seldom::default();
+        let mut throttle = LogThrottle::default();
         let now = Moment::now().monotonic;
-        let said = [0, 1, 59, 60, 61, 119, 120].map(|at| seldom.may(now + Duration::from_secs(at)));
+        let said =
+            [0, 1, 59, 60, 61, 119, 120].map(|at| throttle.allow(now + Duration::from_secs(at)));
         assert_eq!(said, [true, false, false, true, false, false, true]);
     }
 }

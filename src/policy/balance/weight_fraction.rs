@@ -5,9 +5,9 @@ use std::time::Duration;
 
 /// A part of a weight, in 1024ths: from nothing to all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Share(u16);
+pub struct WeightFraction(u16);
 
-impl Share {
+impl WeightFraction {
     /// The whole weight: what a target has unless something says otherwise.
     pub const WHOLE: Self = Self(Self::PARTS);
 
@@ -45,9 +45,10 @@ impl Share {
     /// Whether a target with this share takes the turn of this number, which goes up by one with
     /// each of its turns: multiples of the golden ratio fall evenly on 0..1 (Weyl), so that the turns
     /// taken are the share, spread as evenly as they can be, and nothing is drawn.
-    pub fn takes(self, turn: u64) -> bool {
+    pub fn takes(self, sequence: u64) -> bool {
         const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
-        turn.wrapping_mul(GOLDEN_RATIO) >> (64 - Self::PARTS.trailing_zeros()) < u64::from(self.0)
+        sequence.wrapping_mul(GOLDEN_RATIO) >> (64 - Self::PARTS.trailing_zeros())
+            < u64::from(self.0)
     }
 }
 
@@ -59,11 +60,14 @@ mod tests {
     #[test]
     fn a_share_of_time_grows_from_nothing_to_the_whole_and_no_further() {
         let of = |passed, whole| {
-            Share::of_time(Duration::from_secs(passed), Duration::from_secs(whole)).parts()
+            WeightFraction::of_time(Duration::from_secs(passed), Duration::from_secs(whole)).parts()
         };
         assert_eq!([of(0, 30), of(15, 30), of(30, 30), of(900, 30)], [0, 512, 1_024, 1_024]);
-        assert_eq!(Share::of_time(Duration::ZERO, Duration::ZERO), Share::WHOLE);
-        assert_eq!(Share::of_time(Duration::MAX, Duration::from_millis(1)), Share::WHOLE);
+        assert_eq!(WeightFraction::of_time(Duration::ZERO, Duration::ZERO), WeightFraction::WHOLE);
+        assert_eq!(
+            WeightFraction::of_time(Duration::MAX, Duration::from_millis(1)),
+            WeightFraction::WHOLE
+        );
     }
 
     proptest! {
@@ -71,8 +75,9 @@ mod tests {
         fn a_share_takes_its_part_of_any_run_of_turns(
             parts in 0..=1_024u16, first: u64, turns in 1..2_000u64,
         ) {
-            let share = Share::of_parts(parts);
-            let taken = (0..turns).filter(|&turn| share.takes(first.wrapping_add(turn))).count();
+            let fraction = WeightFraction::of_parts(parts);
+            let is_taken = |&sequence: &u64| fraction.takes(first.wrapping_add(sequence));
+            let taken = (0..turns).filter(is_taken).count();
             let wanted = turns as f64 * f64::from(parts) / 1_024.0;
             // The sequence strays from evenness by no more than the logarithm of its length.
             let most = 2.0 + (turns as f64).ln();

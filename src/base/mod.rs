@@ -3,7 +3,7 @@
 pub mod calendar;
 pub mod cidr;
 pub mod clock;
+pub mod log_throttle;
 pub mod name;
 pub mod random;
 pub mod secret;
-pub mod seldom;

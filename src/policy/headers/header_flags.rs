@@ -6,7 +6,7 @@ use crate::http1::name::{Name, NameSet};
 
 /// What is among a request's names, as it was received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct HeaderFlags {
     /// Content-Length.
     pub content_length: bool,
     /// Transfer-Encoding.
@@ -46,11 +46,11 @@ pub(super) const OF_THE_WAY: NameSet =
 
 const AUTHORIZATION: NameSet = NameSet::of(&[Name::Authorization, Name::ProxyAuthorization]);
 
-impl Names {
+impl HeaderFlags {
     /// Looks at each name once.
     #[inline]
     pub fn of(fields: &Fields) -> Self {
-        let mut names = Self {
+        let mut flags = Self {
             content_length: fields.has(Name::ContentLength),
             transfer_encoding: fields.has(Name::TransferEncoding),
             of_the_hop: fields.has_any(OF_THE_HOP),
@@ -60,11 +60,11 @@ impl Names {
             ..Self::default()
         };
         for name in fields.unknown_names() {
-            names.invalid |= !is_valid(name);
-            names.ours |= is_ours(name);
-            names.suspicious |= is_suspicious(name);
+            flags.invalid |= !is_valid(name);
+            flags.ours |= is_ours(name);
+            flags.suspicious |= is_suspicious(name);
         }
-        names
+        flags
     }
 }
 
@@ -136,42 +136,45 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(names: &[&str], expected: Names) {
+    fn check(names: &[&str], expected: HeaderFlags) {
         let upper: Vec<_> = names.iter().map(|name| name.to_ascii_uppercase()).collect();
         let fields: Fields = names.iter().map(|name| (name, "x")).collect();
-        assert_eq!(Names::of(&fields), expected, "{names:?}");
+        assert_eq!(HeaderFlags::of(&fields), expected, "{names:?}");
         let fields: Fields = upper.iter().map(|name| (name, "x")).collect();
-        assert_eq!(Names::of(&fields), expected, "{upper:?}");
+        assert_eq!(HeaderFlags::of(&fields), expected, "{upper:?}");
     }
 
     #[test]
     fn an_ordinary_request_has_nothing_to_look_at_twice() {
         check(&["host", "user-agent", "accept", "cookie", "x-shop", "x-requested-with"], {
-            Names::default()
+            HeaderFlags::default()
         });
     }
 
     #[test]
     fn each_name_that_matters_is_noticed() {
-        let none = Names::default();
-        check(&["content-length"], Names { content_length: true, ..none });
-        check(&["transfer-encoding"], Names { transfer_encoding: true, of_the_hop: true, ..none });
+        let none = HeaderFlags::default();
+        check(&["content-length"], HeaderFlags { content_length: true, ..none });
+        check(
+            &["transfer-encoding"],
+            HeaderFlags { transfer_encoding: true, of_the_hop: true, ..none },
+        );
         for name in ["connection", "te", "trailer", "upgrade", "expect", "keep-alive"] {
-            check(&[name], Names { of_the_hop: true, ..none });
+            check(&[name], HeaderFlags { of_the_hop: true, ..none });
         }
-        check(&["x-forwarded-for"], Names { forwarded_for: true, ..none });
+        check(&["x-forwarded-for"], HeaderFlags { forwarded_for: true, ..none });
         for name in ["authorization", "proxy-authorization"] {
-            check(&[name], Names { authorization: true, ..none });
+            check(&[name], HeaderFlags { authorization: true, ..none });
         }
         for name in ["x-forwarded-host", "forwarded", "x-real-ip"] {
-            check(&[name], Names { of_the_way: true, ..none });
+            check(&[name], HeaderFlags { of_the_way: true, ..none });
         }
         for name in ["x-stayput-verdict", "x-amzn-mtls-clientcert", "x-amzn-tls-version"] {
-            check(&[name], Names { ours: true, ..none });
+            check(&[name], HeaderFlags { ours: true, ..none });
         }
-        check(&["x_shop"], Names { invalid: true, ..none });
-        check(&["content_length"], Names { invalid: true, suspicious: true, ..none });
-        check(&["transfer--encoding"], Names { suspicious: true, ..none });
+        check(&["x_shop"], HeaderFlags { invalid: true, ..none });
+        check(&["content_length"], HeaderFlags { invalid: true, suspicious: true, ..none });
+        check(&["transfer--encoding"], HeaderFlags { suspicious: true, ..none });
     }
 
     #[test]

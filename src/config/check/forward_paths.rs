@@ -4,7 +4,7 @@ use crate::config::settings::{Action, Forward, Listener, ReachedFrom, Rule};
 
 /// One way: requests of a listener that a rule, or the listener's default, sends on.
 #[derive(Clone, Copy)]
-pub(super) struct Way<'c> {
+pub(super) struct ForwardPath<'c> {
     pub(super) listener: &'c Listener,
     /// `None` is the listener's default.
     pub(super) rule: Option<&'c Rule>,
@@ -18,8 +18,11 @@ const MAX_COVERING: usize = 100;
 
 /// Every way. A rule or default is left out where an earlier rule takes all of its requests for
 /// itself: a listener that redirects is one, and so is a rule that redirects a host.
-pub(super) fn ways<'c>(listeners: &'c [Listener], rules: &'c [Rule]) -> Vec<Way<'c>> {
-    let mut ways = Vec::new();
+pub(super) fn forward_paths<'c>(
+    listeners: &'c [Listener],
+    rules: &'c [Rule],
+) -> Vec<ForwardPath<'c>> {
+    let mut paths = Vec::new();
     for listener in listeners {
         let mut covering: Vec<&Rule> = Vec::new();
         let mut all_is_taken = false;
@@ -29,7 +32,7 @@ pub(super) fn ways<'c>(listeners: &'c [Listener], rules: &'c [Rule]) -> Vec<Way<
             }
             match &rule.action {
                 Action::Forward(forward) => {
-                    ways.push(Way { listener, rule: Some(rule), forward });
+                    paths.push(ForwardPath { listener, rule: Some(rule), forward });
                 }
                 Action::Respond(_) | Action::Redirect(_) if covering.len() < MAX_COVERING => {
                     covering.push(rule);
@@ -42,10 +45,10 @@ pub(super) fn ways<'c>(listeners: &'c [Listener], rules: &'c [Rule]) -> Vec<Way<
             }
         }
         if let (false, Some(Action::Forward(forward))) = (all_is_taken, &listener.default) {
-            ways.push(Way { listener, rule: None, forward });
+            paths.push(ForwardPath { listener, rule: None, forward });
         }
     }
-    ways
+    paths
 }
 
 /// How clients of a listener come to what is behind it.

@@ -4,35 +4,35 @@
 mod target;
 
 use super::drain::Drains;
-use super::{Wake, probe};
-use crate::decide::standing::Standing;
-use crate::ground::name::Name;
-use crate::ground::seldom::Seldom;
+use super::{Event, probe};
+use crate::base::log_throttle::LogThrottle;
+use crate::base::name::Name;
+use crate::decide::group_health::GroupHealth;
 use crate::model::live::Drain;
 use crate::model::snapshot::{Group, Snapshot};
 use crate::net::tls::Connectors;
 use crate::policy::affinity::token::GroupKey;
-use crate::policy::health::progress::Event;
+use crate::policy::health::progress::HealthEvent;
 use crate::policy::health::recovery::{self, Change, Recovery};
 use std::collections::HashMap;
 use std::io;
 use std::time::Instant;
-use target::Target;
+use target::MonitoredTarget;
 use tokio::sync::mpsc;
 
 /// Every target of the published snapshot, by its generation: the answer of a check that was asked
 /// of a target now gone must not count for the one that has its slot.
-pub(super) struct Watched {
-    targets: HashMap<u64, Target>,
+pub(super) struct HealthMonitor {
+    targets: HashMap<u64, MonitoredTarget>,
     /// Targets of earlier snapshots, until their deregistration delay is over. Bounded by what can
     /// go within one delay.
     gone: HashMap<u64, Gone>,
     connectors: Connectors,
-    answers: mpsc::Sender<Wake>,
+    answers: mpsc::Sender<Event>,
     conditions: HashMap<String, Condition>,
     recoveries: HashMap<GroupKey, Recovery>,
     skipped: u64,
-    skipping_told: Seldom,
+    skip_log: LogThrottle,
 }
 
 /// What is unusual about a group.
@@ -47,14 +47,14 @@ enum Condition {
 
 /// A target that is in no group any more.
 struct Gone {
-    target: Target,
+    target: MonitoredTarget,
     since: Instant,
     /// Its delay was over before it went.
     has_left: bool,
 }
 
-impl Watched {
-    pub(super) fn new(answers: mpsc::Sender<Wake>) -> Self {
+impl HealthMonitor {
+    pub(super) fn new(answers: mpsc::Sender<Event>) -> Self {
         Self {
             targets: HashMap::new(),
             gone: HashMap::new(),
@@ -63,7 +63,7 @@ impl Watched {
             conditions: HashMap::new(),
             recoveries: HashMap::new(),
             skipped: 0,
-            skipping_told: Seldom::default(),
+            skip_log: LogThrottle::default(),
         }
     }
 
@@ -75,14 +75,14 @@ impl Watched {
         let mut before = std::mem::take(&mut self.targets);
         for group in &snapshot.groups {
             for target in &group.targets {
-                let generation = target.live.generation;
+                let generation = target.state.generation;
                 let returned = || self.gone.remove(&generation).map(|gone| gone.target.returned());
-                let fresh = Target::of(&group.settings, target, &mut self.connectors);
-                let watched = match before.remove(&generation).or_else(returned) {
+                let fresh = MonitoredTarget::of(&group.settings, target, &mut self.connectors);
+                let kept = match before.remove(&generation).or_else(returned) {
                     Some(known) => known.continued_as(fresh),
                     None => fresh,
                 };
-                self.targets.insert(generation, watched);
+                self.targets.insert(generation, kept);
             }
         }
         let gone = before.into_iter();
@@ -95,27 +95,27 @@ impl Watched {
     /// Starts the checks whose time has come. A check that is still running is not started twice.
     pub(super) fn check_what_is_due(&mut self, now: Instant) {
         for (&generation, target) in &mut self.targets {
-            let Some((question, reach)) = target.question_if_due(now) else { continue };
+            let Some((probe, reach)) = target.probe_if_due(now) else { continue };
             let answers = self.answers.clone();
             tokio::task::spawn_local(async move {
-                let outcome = probe::ask(&question).await;
+                let outcome = probe::ask(&probe).await;
                 let reached = match &reach {
                     Some(reach) if outcome.is_ok() => probe::reach(reach).await,
                     _ => None,
                 };
                 // The loop is gone only when the process is leaving.
-                let _ = answers.send(Wake::Checked { generation, outcome, reached }).await;
+                let _ = answers.send(Event::Checked { generation, outcome, reached }).await;
             });
         }
     }
 
     /// The name of a target under watch, as `group/id`.
     pub(super) fn name(&self, generation: u64) -> Option<String> {
-        self.targets.get(&generation).map(Target::name)
+        self.targets.get(&generation).map(MonitoredTarget::name)
     }
 
     /// Takes in what happened to a target; true if that changed what is to be published.
-    pub(super) fn observe(&mut self, generation: u64, event: &Event, now: Instant) -> bool {
+    pub(super) fn observe(&mut self, generation: u64, event: &HealthEvent, now: Instant) -> bool {
         let Some(target) = self.targets.get_mut(&generation) else { return false };
         let has_changed = target.observe(event, now);
         if target.is_urgent() {
@@ -126,12 +126,12 @@ impl Watched {
 
     /// Whether a check of the target connects as traffic does.
     pub(super) fn is_checked_as_traffic(&self, generation: u64) -> bool {
-        self.targets.get(&generation).is_some_and(Target::is_checked_as_traffic)
+        self.targets.get(&generation).is_some_and(MonitoredTarget::is_checked_as_traffic)
     }
 
     /// Whether traffic alone has taken the target out, while its checks pass.
     pub(super) fn is_disputed(&self, generation: u64) -> bool {
-        self.targets.get(&generation).is_some_and(Target::is_disputed)
+        self.targets.get(&generation).is_some_and(MonitoredTarget::is_disputed)
     }
 
     /// Takes in that a check could not be made for want of something of ours. It is made again when
@@ -140,7 +140,7 @@ impl Watched {
         let Some(target) = self.targets.get_mut(&generation) else { return };
         target.is_being_checked = false;
         self.skipped += 1;
-        if self.skipping_told.may(now) {
+        if self.skip_log.allow(now) {
             let skipped = self.skipped;
             tracing::warn!(
                 %error,
@@ -160,32 +160,32 @@ impl Watched {
         });
         for group in &snapshot.groups {
             let zone = snapshot.zone.as_ref();
-            let standing = Standing::of(group, zone, |target| {
-                let known = self.targets.get(&target.live.generation);
+            let health = GroupHealth::of(group, zone, |target| {
+                let known = self.targets.get(&target.state.generation);
                 known.map_or_else(
-                    || target.live.availability(),
+                    || target.state.availability(),
                     |known| known.availability(drains.state(group.name(), target)),
                 )
             });
-            self.recover(group, zone, drains, standing.fails_open(group), now);
+            self.recover(group, zone, drains, health.fails_open(group), now);
             // A group opens before its last target is seen to fall, and closes after the first is seen
             // to serve: in between, a request would find nobody and get 503.
-            let open = standing.fails_open(group);
+            let open = health.fails_open(group);
             if open {
-                group.live.set_fails_open(true);
+                group.state.set_fails_open(true);
             }
             for target in &group.targets {
-                if let Some(known) = self.targets.get_mut(&target.live.generation) {
+                if let Some(known) = self.targets.get_mut(&target.state.generation) {
                     known.publish(drains.state(group.name(), target));
                 }
             }
-            group.live.set_fails_open(open);
+            group.state.set_fails_open(open);
             let condition = match open {
-                _ if standing.registered == 0 && standing.draining > 0 => Condition::OnlyDraining,
+                _ if health.registered == 0 && health.draining > 0 => Condition::OnlyDraining,
                 true => Condition::FailsOpen,
                 false => Condition::Usual,
             };
-            self.tell(group, condition, standing);
+            self.log_condition(group, condition, health);
         }
     }
 
@@ -199,26 +199,26 @@ impl Watched {
         now: Instant,
     ) {
         let mut limits = None;
-        let mut seen = Vec::with_capacity(group.targets.len());
+        let mut members = Vec::with_capacity(group.targets.len());
         for target in &group.targets {
             let may_be_used = group.settings.cross_zone || target.zone.as_ref() == zone;
             let drain = drains.state(group.name(), target);
-            let Some(known) = self.targets.get(&target.live.generation) else { continue };
+            let Some(known) = self.targets.get(&target.state.generation) else { continue };
             if may_be_used && drain != Drain::Over && target.address.is_some() {
                 limits = Some(known.recovery());
                 let drains = drain == Drain::Running;
-                seen.push(recovery::Target {
-                    key: target.live.generation,
-                    seen: known.seen(),
+                members.push(recovery::GroupMember {
+                    key: target.state.generation,
+                    state: known.checked_state(),
                     drains,
                 });
             }
         }
         let Some(limits) = limits else { return };
         let recovery = self.recoveries.entry(group.key).or_default();
-        let change = recovery.look(&seen, fails_open, limits, now);
+        let change = recovery.check(&members, fails_open, limits, now);
         for target in &group.targets {
-            let generation = target.live.generation;
+            let generation = target.state.generation;
             if let Some(known) = self.targets.get_mut(&generation) {
                 known.is_recovering = recovery.has(generation);
             }
@@ -241,8 +241,8 @@ impl Watched {
         }
     }
 
-    fn tell(&mut self, group: &Group, condition: Condition, standing: Standing) {
-        let Standing { healthy, registered, .. } = standing;
+    fn log_condition(&mut self, group: &Group, condition: Condition, health: GroupHealth) {
+        let GroupHealth { healthy, registered, .. } = health;
         let before = self.conditions.insert(group.name().to_owned(), condition);
         if condition == before.unwrap_or(Condition::Usual) {
             return;
@@ -268,88 +268,89 @@ impl Watched {
 
     /// Whether every target's first check has had its result or its time-out.
     pub(super) fn all_are_checked(&self) -> bool {
-        self.targets.values().all(Target::is_checked)
+        self.targets.values().all(MonitoredTarget::is_checked)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::Moment;
     use crate::config;
-    use crate::ground::clock::Moment;
-    use crate::model::roster::Roster;
     use crate::model::snapshot::Resolutions;
+    use crate::model::target_registry::TargetRegistry;
     use crate::policy::affinity::keys::{Key, Keyring};
     use crate::policy::health::progress::State;
     use std::sync::Arc;
 
-    fn picture(roster: &mut Roster) -> Snapshot {
-        picture_of("127.0.0.1:1", roster)
+    fn build_snapshot(registry: &mut TargetRegistry) -> Snapshot {
+        build_snapshot_with("127.0.0.1:1", registry)
     }
 
-    fn picture_of(target: &str, roster: &mut Roster) -> Snapshot {
+    fn build_snapshot_with(target: &str, registry: &mut TargetRegistry) -> Snapshot {
         let text = format!(
             "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
              targets = [\"{target}\"]\n"
         );
         let config = config::parse(&text, "test.toml", "/".as_ref()).unwrap().config;
         let keyring = Arc::new(Keyring::new(&[Key::generate([7; 32])]).unwrap());
-        Snapshot::build(&config, keyring, &Resolutions::new(), roster).unwrap()
+        Snapshot::build(&config, keyring, &Resolutions::new(), registry).unwrap()
     }
 
     #[test]
     fn another_picture_starts_no_check_that_is_not_due_and_tells_nothing_twice() {
-        let mut roster = Roster::default();
-        let first = picture(&mut roster);
-        let mut watched = Watched::new(mpsc::channel(1).0);
+        let mut registry = TargetRegistry::default();
+        let first = build_snapshot(&mut registry);
+        let mut monitor = HealthMonitor::new(mpsc::channel(1).0);
         let now = Moment::now().monotonic;
-        watched.follow(&first, now);
-        for target in watched.targets.values_mut() {
+        monitor.follow(&first, now);
+        for target in monitor.targets.values_mut() {
             target.last_check = Some(now);
             target.is_being_checked = true;
-            target.first_failure_told = true;
+            target.first_failure_logged = true;
         }
-        watched.follow(&picture(&mut roster), now);
-        let target = watched.targets.values().next().unwrap();
+        monitor.follow(&build_snapshot(&mut registry), now);
+        let target = monitor.targets.values().next().unwrap();
         assert_eq!(target.last_check, Some(now));
-        assert!(target.is_being_checked && target.first_failure_told);
+        assert!(target.is_being_checked && target.first_failure_logged);
     }
 
     #[test]
     fn a_target_that_is_gone_has_its_delay_and_then_has_left_unless_it_returns() {
-        let mut roster = Roster::default();
-        let (first, without) = (picture(&mut roster), picture_of("127.0.0.1:2", &mut roster));
-        let live = Arc::clone(&first.groups[0].targets[0].live);
-        let (mut watched, drains) = (Watched::new(mpsc::channel(1).0), Drains::load(None));
+        let mut registry = TargetRegistry::default();
+        let (first, without) =
+            (build_snapshot(&mut registry), build_snapshot_with("127.0.0.1:2", &mut registry));
+        let state = Arc::clone(&first.groups[0].targets[0].state);
+        let (mut monitor, drains) = (HealthMonitor::new(mpsc::channel(1).0), Drains::load(None));
         let begun = Moment::now().monotonic;
         let delay = first.groups[0].settings.deregistration_delay;
         let after = |share: f64| begun + delay.mul_f64(share);
-        let drain_at = |watched: &mut Watched, snapshot: &Snapshot, now: Instant| {
-            watched.follow(snapshot, now);
-            watched.publish(snapshot, &drains, now);
-            live.availability().drain
+        let drain_at = |monitor: &mut HealthMonitor, snapshot: &Snapshot, now: Instant| {
+            monitor.follow(snapshot, now);
+            monitor.publish(snapshot, &drains, now);
+            state.availability().drain
         };
-        watched.follow(&first, begun);
-        assert_eq!(drain_at(&mut watched, &first, begun), Drain::No);
-        assert_eq!(drain_at(&mut watched, &without, begun), Drain::Running);
-        assert_eq!(drain_at(&mut watched, &without, after(0.9)), Drain::Running);
-        assert_eq!(drain_at(&mut watched, &first, after(0.9)), Drain::No);
-        assert_eq!(drain_at(&mut watched, &without, after(1.0)), Drain::Running);
-        assert_eq!(drain_at(&mut watched, &without, after(1.9)), Drain::Running);
-        assert_eq!(drain_at(&mut watched, &without, after(2.0)), Drain::Over);
-        assert!(watched.gone.is_empty());
+        monitor.follow(&first, begun);
+        assert_eq!(drain_at(&mut monitor, &first, begun), Drain::No);
+        assert_eq!(drain_at(&mut monitor, &without, begun), Drain::Running);
+        assert_eq!(drain_at(&mut monitor, &without, after(0.9)), Drain::Running);
+        assert_eq!(drain_at(&mut monitor, &first, after(0.9)), Drain::No);
+        assert_eq!(drain_at(&mut monitor, &without, after(1.0)), Drain::Running);
+        assert_eq!(drain_at(&mut monitor, &without, after(1.9)), Drain::Running);
+        assert_eq!(drain_at(&mut monitor, &without, after(2.0)), Drain::Over);
+        assert!(monitor.gone.is_empty());
     }
 
     #[test]
     fn a_check_we_could_not_make_says_nothing_about_the_target() {
-        let mut watched = Watched::new(mpsc::channel(1).0);
-        watched.follow(&picture(&mut Roster::default()), Moment::now().monotonic);
-        let (&generation, target) = watched.targets.iter_mut().next().unwrap();
+        let mut monitor = HealthMonitor::new(mpsc::channel(1).0);
+        monitor.follow(&build_snapshot(&mut TargetRegistry::default()), Moment::now().monotonic);
+        let (&generation, target) = monitor.targets.iter_mut().next().unwrap();
         target.is_being_checked = true;
         let error = io::Error::from_raw_os_error(nix::libc::EMFILE);
-        watched.skipped(generation, &error, Moment::now().monotonic);
-        let target = &watched.targets[&generation];
+        monitor.skipped(generation, &error, Moment::now().monotonic);
+        let target = &monitor.targets[&generation];
         assert!(!target.is_being_checked && !target.progress.is_checked());
-        assert_eq!((target.progress.state(), watched.skipped), (State::Initial, 1));
+        assert_eq!((target.progress.state(), monitor.skipped), (State::Initial, 1));
     }
 }

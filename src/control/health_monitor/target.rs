@@ -1,29 +1,31 @@
 //! One target under watch: when it is checked next, what its checks and its traffic say, and the
 //! words in which a change is told.
 
+use crate::base::log_throttle::LogThrottle;
+use crate::base::name::Name;
 use crate::config::settings::target_tls::TargetTls;
 use crate::config::settings::{Group as GroupSettings, HealthProtocol};
-use crate::control::probe::{Question, Reach};
-use crate::ground::name::Name;
-use crate::ground::seldom::Seldom;
-use crate::model::live::{Availability, Drain, Health, TargetLive};
+use crate::control::probe::{Probe, Reach};
+use crate::model::live::{Availability, Drain, Health, TargetState};
 use crate::model::snapshot;
 use crate::net::tls::Connectors;
-use crate::policy::health::progress::{Event, Failure, Progress, REFUSING_FOR, State, Thresholds};
-use crate::policy::health::recovery::{Limits, Seen};
-use crate::policy::health::target_health::{Reason, Registration, TargetHealth, TargetState};
+use crate::policy::health::progress::{
+    Failure, HealthEvent, Progress, REFUSING_FOR, State, Thresholds,
+};
+use crate::policy::health::recovery::{CheckedState, Limits};
+use crate::policy::health::target_health::{HealthState, Reason, Registration, TargetHealth};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The target.
-pub(super) struct Target {
+pub(super) struct MonitoredTarget {
     group: Name,
     id: Name,
-    live: Arc<TargetLive>,
+    state: Arc<TargetState>,
     pub(super) progress: Progress,
     thresholds: Thresholds,
     /// `None` for a host name that has no address.
-    question: Option<Question>,
+    probe: Option<Probe>,
     /// How traffic reaches it, where its checks do not say whether that can be done: they ask at
     /// another port, or not over TLS.
     reach: Option<Reach>,
@@ -34,18 +36,18 @@ pub(super) struct Target {
     is_urgent: bool,
     last_urgent: Option<Instant>,
     suspected_at: Option<Instant>,
-    suspicion: Seldom,
-    suspicion_told: bool,
+    suspicion_log: LogThrottle,
+    suspicion_logged: bool,
     interval: Duration,
     fast_interval: Duration,
     pub(super) deregistration_delay: Duration,
     pub(super) last_check: Option<Instant>,
     pub(super) is_being_checked: bool,
-    pub(super) first_failure_told: bool,
-    state_told: TargetState,
+    pub(super) first_failure_logged: bool,
+    logged_state: HealthState,
 }
 
-impl Target {
+impl MonitoredTarget {
     /// A target nothing has happened to yet.
     pub(super) fn of(
         group: &GroupSettings,
@@ -53,9 +55,9 @@ impl Target {
         connectors: &mut Connectors,
     ) -> Self {
         let health = &group.health;
-        let question = target.address.map(|mut address| {
+        let probe = target.address.map(|mut address| {
             // Another port has another listener behind it, which sees no clients.
-            let announced =
+            let send_proxy =
                 group.send_proxy.filter(|_| health.port.is_none_or(|port| port == address.port()));
             let traffic = address;
             if let Some(port) = health.port {
@@ -69,28 +71,28 @@ impl Target {
             };
             let host = target.host.as_deref();
             let anyone = || TargetTls::ANYONE.peer(host, address.ip(), http2);
-            let tls = over_tls.then(|| match target.live.tls() {
+            let tls = over_tls.then(|| match target.state.tls() {
                 Some(peer) => connectors.whole(peer),
                 None => connectors.whole(&anyone()),
             });
-            let tells_of_traffic = address == traffic && over_tls == target.live.tls().is_some();
+            let tells_of_traffic = address == traffic && over_tls == target.state.tls().is_some();
             let reach = (!tells_of_traffic).then(|| Reach {
                 address: traffic,
-                tls: target.live.tls().map(|peer| connectors.whole(peer)),
+                tls: target.state.tls().map(|peer| connectors.whole(peer)),
                 http2,
-                announced: group.send_proxy,
+                send_proxy: group.send_proxy,
                 timeout: health.timeout,
             });
-            let question = Question { address, health: health.clone(), tls, http2, announced };
-            (question, reach)
+            let probe = Probe { address, health: health.clone(), tls, http2, send_proxy };
+            (probe, reach)
         });
-        let (question, reach) = match question {
-            Some((question, reach)) => (Some(question), reach),
+        let (probe, reach) = match probe {
+            Some((probe, reach)) => (Some(probe), reach),
             None => (None, None),
         };
         let fast = health.fast_interval.min(health.interval);
         let to_be_healthy = fast.saturating_add(health.timeout) * health.healthy_threshold;
-        let progress = match question {
+        let progress = match probe {
             Some(_) => Progress::default(),
             // It cannot serve, and there is nothing to ask.
             None => Progress::down(Failure::Unresolved),
@@ -98,42 +100,42 @@ impl Target {
         Self {
             group: group.name.clone(),
             id: target.id.clone(),
-            live: Arc::clone(&target.live),
+            state: Arc::clone(&target.state),
             progress,
             thresholds: Thresholds {
                 healthy: health.healthy_threshold,
                 unhealthy: health.unhealthy_threshold,
                 connect_failures: health.connect_failures,
             },
-            question,
+            probe,
             reach,
             recovery: Limits::of(group.recovery, health.interval, to_be_healthy),
             is_recovering: false,
             is_urgent: false,
             last_urgent: None,
             suspected_at: None,
-            suspicion: Seldom::default(),
-            suspicion_told: false,
+            suspicion_log: LogThrottle::default(),
+            suspicion_logged: false,
             interval: health.interval,
             fast_interval: health.fast_interval,
             deregistration_delay: group.deregistration_delay,
             last_check: None,
             is_being_checked: false,
-            first_failure_told: false,
-            state_told: TargetState::Initial,
+            first_failure_logged: false,
+            logged_state: HealthState::Initial,
         }
     }
 
     /// This target as another picture has it: what is asked may differ, what happened does not. A
     /// check under way still answers for it, and the next is due when it was.
     pub(super) fn continued_as(self, fresh: Self) -> Self {
-        let Self { question, reach, thresholds, interval, fast_interval, recovery, .. } = fresh;
-        let Self { group, id, live, deregistration_delay, .. } = fresh;
+        let Self { probe, reach, thresholds, interval, fast_interval, recovery, .. } = fresh;
+        let Self { group, id, state, deregistration_delay, .. } = fresh;
         Self {
             group,
             id,
-            live,
-            question,
+            state,
+            probe,
             reach,
             thresholds,
             interval,
@@ -156,13 +158,13 @@ impl Target {
 
     /// Whether its first check has had its result or its time-out.
     pub(super) fn is_checked(&self) -> bool {
-        self.question.is_none() || self.progress.is_checked()
+        self.probe.is_none() || self.progress.is_checked()
     }
 
     /// What is to be asked, if it is time, and where else to dial. A check that is still running is
     /// not started twice.
-    pub(super) fn question_if_due(&mut self, now: Instant) -> Option<(Question, Option<Reach>)> {
-        let question = self.question.as_ref()?;
+    pub(super) fn probe_if_due(&mut self, now: Instant) -> Option<(Probe, Option<Reach>)> {
+        let probe = self.probe.as_ref()?;
         let fast = self.fast_interval.min(self.interval);
         let is_fast = self.progress.is_unsettled() || self.is_recovering;
         let interval = if is_fast { fast } else { self.interval };
@@ -176,7 +178,7 @@ impl Target {
         self.is_being_checked = true;
         self.last_check = Some(now);
         let reach = self.reach.clone().filter(|_| self.progress.wants_dial());
-        Some((question.clone(), reach))
+        Some((probe.clone(), reach))
     }
 
     /// Whether a check that was answered connected as traffic does.
@@ -190,19 +192,19 @@ impl Target {
     }
 
     /// Takes in what happened; true if that changed what is to be published.
-    pub(super) fn observe(&mut self, event: &Event, now: Instant) -> bool {
+    pub(super) fn observe(&mut self, event: &HealthEvent, now: Instant) -> bool {
         // A check that had connected before traffic could not says nothing about now.
         let is_stale = self.suspected_at.zip(self.last_check).is_some_and(|(at, last)| at > last);
-        if matches!(event, Event::Reached) && is_stale {
+        if matches!(event, HealthEvent::Reached) && is_stale {
             return false;
         }
-        let before = self.told();
+        let before = self.traffic_state();
         let was_disputed = self.progress.is_disputed();
-        if let Event::Passed | Event::Failed(_) | Event::Waived = event {
+        if let HealthEvent::Passed | HealthEvent::Failed(_) | HealthEvent::Waived = event {
             self.is_being_checked = false;
         }
-        if let Event::Failed(failure) = event {
-            self.tell_first_failure(failure);
+        if let HealthEvent::Failed(failure) = event {
+            self.log_first_failure(failure);
         }
         let has_changed = self.progress.observe(event, self.thresholds, now);
         if self.progress.is_suspect() && !before.0 {
@@ -212,13 +214,13 @@ impl Target {
             self.is_urgent = self.last_urgent.is_none_or(|last| now >= last + fast);
         }
         if self.progress.is_disputed() && !was_disputed {
-            self.tell_dispute();
+            self.log_dispute();
         }
-        has_changed || before != self.told()
+        has_changed || before != self.traffic_state()
     }
 
     /// What is published of its traffic.
-    fn told(&self) -> (bool, bool) {
+    fn traffic_state(&self) -> (bool, bool) {
         (self.progress.is_suspect(), self.progress.awaits_connect())
     }
 
@@ -228,13 +230,13 @@ impl Target {
     }
 
     /// What its group's recovery looks at.
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn checked_state(&self) -> CheckedState {
         match self.progress.state() {
-            State::Initial => Seen::Unknown,
-            State::Healthy if self.progress.is_failing() => Seen::Failing,
-            State::Healthy => Seen::Serving,
-            State::Unhealthy if self.progress.is_passing() => Seen::Passing,
-            State::Unhealthy => Seen::Down,
+            State::Initial => CheckedState::Unknown,
+            State::Healthy if self.progress.is_failing() => CheckedState::Failing,
+            State::Healthy => CheckedState::Serving,
+            State::Unhealthy if self.progress.is_passing() => CheckedState::Passing,
+            State::Unhealthy => CheckedState::Down,
         }
     }
 
@@ -257,34 +259,34 @@ impl Target {
 
     /// Whether it is published that its deregistration delay is over.
     pub(super) fn has_left(&self) -> bool {
-        self.live.availability().drain == Drain::Over
+        self.state.availability().drain == Drain::Over
     }
 
     /// Writes what is known where workers read it, and tells a state that has changed.
     pub(super) fn publish(&mut self, drain: Drain) {
-        self.live.set_availability(self.availability(drain));
-        self.live.set_awaits_connect(self.progress.awaits_connect());
-        self.tell_suspicion();
+        self.state.set_availability(self.availability(drain));
+        self.state.set_awaits_connect(self.progress.awaits_connect());
+        self.log_suspicion();
         let registration = match drain {
             Drain::No | Drain::Held if self.last_check.is_none() => Registration::Registering,
             Drain::No | Drain::Held => Registration::Registered,
             Drain::Running => Registration::Deregistering,
             Drain::Over => Registration::Deregistered,
         };
-        let state = TargetState::of(registration, &self.progress);
-        let before = std::mem::replace(&mut self.state_told, state);
+        let state = HealthState::of(registration, &self.progress);
+        let before = std::mem::replace(&mut self.logged_state, state);
         if before != state {
-            self.tell(before, &TargetHealth::of(registration, &self.progress));
+            self.log_state_change(before, &TargetHealth::of(registration, &self.progress));
         }
     }
 
-    fn tell(&self, before: TargetState, health: &TargetHealth) {
+    fn log_state_change(&self, before: HealthState, health: &TargetHealth) {
         let (group, target) = (self.group.as_str(), self.id.as_str());
         let (from, to) = (before.word(), health.state.word());
         let reason = health.reason.map(Reason::code);
         let description = Some(health.description.as_str()).filter(|text| !text.is_empty());
         match health.state {
-            TargetState::Unhealthy | TargetState::UnhealthyDraining => {
+            HealthState::Unhealthy | HealthState::UnhealthyDraining => {
                 tracing::warn!(group, target, from, to, reason, description, "health");
             }
             _ => tracing::info!(group, target, from, to, reason, description, "health"),
@@ -292,17 +294,17 @@ impl Target {
     }
 
     /// Tells once a minute at most that it is suspect, and then that it is so no longer.
-    fn tell_suspicion(&mut self) {
+    fn log_suspicion(&mut self) {
         let is_suspect = self.progress.is_suspect();
-        if is_suspect == self.suspicion_told {
+        if is_suspect == self.suspicion_logged {
             return;
         }
         let (group, target) = (self.group.as_str(), self.id.as_str());
         if !is_suspect {
-            self.suspicion_told = false;
+            self.suspicion_logged = false;
             tracing::info!(group, target, "suspect no longer");
-        } else if self.suspected_at.is_some_and(|at| self.suspicion.may(at)) {
-            self.suspicion_told = true;
+        } else if self.suspected_at.is_some_and(|at| self.suspicion_log.allow(at)) {
+            self.suspicion_logged = true;
             tracing::warn!(
                 group,
                 target,
@@ -312,9 +314,9 @@ impl Target {
         }
     }
 
-    fn tell_dispute(&self) {
+    fn log_dispute(&self) {
         let (group, target) = (self.group.as_str(), self.id.as_str());
-        let checked = self.question.as_ref().map(|question| question.address.to_string());
+        let checked = self.probe.as_ref().map(|probe| probe.address.to_string());
         let traffic = self.reach.as_ref().map(|reach| reach.address.to_string());
         tracing::warn!(
             group,
@@ -329,19 +331,19 @@ impl Target {
     }
 
     /// Says once what was wanted and what came.
-    fn tell_first_failure(&mut self, failure: &Failure) {
-        if std::mem::replace(&mut self.first_failure_told, true) {
+    fn log_first_failure(&mut self, failure: &Failure) {
+        if std::mem::replace(&mut self.first_failure_logged, true) {
             return;
         }
-        let Some(question) = &self.question else { return };
-        let health = &question.health;
+        let Some(probe) = &self.probe else { return };
+        let health = &probe.health;
         let asked = match health.protocol {
             HealthProtocol::Http => format!("GET {}", health.path),
             HealthProtocol::Https => format!("GET {} over TLS", health.path),
             HealthProtocol::Grpc => format!("a call of {}", health.path),
             HealthProtocol::Tcp => "a connection".to_owned(),
         };
-        let told = match failure {
+        let message = match failure {
             Failure::ResponseCodeMismatch { got } => format!(
                 "got {got} from {asked}, wanted {}: set health.path or matcher",
                 health.matcher
@@ -353,8 +355,8 @@ impl Target {
             Failure::Timeout => {
                 format!("no answer to {asked} within {:?}: set health.timeout", health.timeout)
             }
-            other => format!("no answer to {asked} from {}: {other}", question.address),
+            other => format!("no answer to {asked} from {}: {other}", probe.address),
         };
-        tracing::warn!(target = self.name(), "{told}");
+        tracing::warn!(target = self.name(), "{message}");
     }
 }
