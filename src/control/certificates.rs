@@ -39,7 +39,7 @@ impl Expiry {
                 let standing = certificate.standing(now.unix_seconds());
                 if standing != Standing::Valid {
                     let names = certificate.names_text();
-                    warnings.push(format!("the certificate of {names} {standing}"));
+                    warnings.push(format!("certificate of {names} {standing}"));
                 }
             }
         }

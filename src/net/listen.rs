@@ -22,7 +22,7 @@ impl fmt::Display for BindError {
         let address = self.address;
         match self.cause.kind() {
             io::ErrorKind::AddrInUse => {
-                write!(f, "{address} is in use")?;
+                write!(f, "cannot listen on {address}: address already in use")?;
                 if let Some(owner) = owner_of(address) {
                     write!(f, " by {owner}")?;
                 }
@@ -30,10 +30,11 @@ impl fmt::Display for BindError {
             }
             io::ErrorKind::PermissionDenied => write!(
                 f,
-                "no permission to listen on {address}: ports below 1024 need CAP_NET_BIND_SERVICE"
+                "cannot listen on {address}: permission denied; ports below 1024 need \
+                 CAP_NET_BIND_SERVICE"
             ),
             io::ErrorKind::AddrNotAvailable => {
-                write!(f, "{address} is not an address of this machine")
+                write!(f, "cannot listen on {address}: it is not an address of this machine")
             }
             _ => write!(f, "cannot listen on {address}: {}", self.cause),
         }

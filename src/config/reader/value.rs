@@ -63,8 +63,9 @@ impl Reader<'_> {
             (Kind::List(inner) | Kind::OneOrMany(inner), DeValue::Array(array)) => {
                 if array.is_empty() && matches!(kind, Kind::OneOrMany(_)) {
                     let title = format!("{name} is an empty list");
-                    return self
-                        .note(Problem::at(span, title).help(format!("it is {}", inner.expects())));
+                    return self.note(
+                        Problem::at(span, title).help(format!("it must be {}", inner.expects())),
+                    );
                 }
                 // Those that are refused are left out, so that the rest is still checked.
                 Some(Value::List(
@@ -96,7 +97,7 @@ impl Reader<'_> {
                 _ => return None,
             };
             if !(form.fits)(key.get_ref()) {
-                let title = format!("`{}` cannot be a name here", key.get_ref());
+                let title = format!("`{}` is not a valid name", key.get_ref());
                 self.problems
                     .push(Problem::at(key.span(), title).help(format!("it must be {}", form.what)));
             } else if let Some(node) = self.value(&inner, value, &under(path, key.get_ref())) {
@@ -130,7 +131,7 @@ impl Reader<'_> {
     }
 
     fn no_unit(&mut self, name: &str, with_unit: &str, span: &Range<usize>) -> Option<Value> {
-        let title = format!("{name} needs a unit");
+        let title = format!("{name} has no unit");
         self.note(Problem::at(span.clone(), title).label(format!("for example \"{with_unit}\"")))
     }
 

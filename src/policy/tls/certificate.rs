@@ -125,8 +125,8 @@ impl fmt::Display for Standing {
             Standing::NotYet(left) => write!(f, "is not valid for another {}", days(left)),
             Standing::EndsSoon(0) => f.write_str("expires within a day"),
             Standing::EndsSoon(left) => write!(f, "expires in {}", days(left)),
-            Standing::Expired(0) => f.write_str("has expired today"),
-            Standing::Expired(ago) => write!(f, "has expired {} ago", days(ago)),
+            Standing::Expired(0) => f.write_str("expired today"),
+            Standing::Expired(ago) => write!(f, "expired {} ago", days(ago)),
         }
     }
 }
@@ -175,7 +175,7 @@ mod tests {
             (186 * DAY, Standing::Valid, "is valid"),
             (186 * DAY + 1, Standing::EndsSoon(13), "expires in 13 days"),
             (200 * DAY, Standing::EndsSoon(0), "expires within a day"),
-            (200 * DAY + 1, Standing::Expired(0), "has expired today"),
+            (200 * DAY + 1, Standing::Expired(0), "expired today"),
             (203 * DAY, Standing::Expired(3), "has expired 3 days ago"),
         ] {
             assert_eq!(life.standing(now), standing, "{now}");
