@@ -176,7 +176,7 @@ mod tests {
             (186 * DAY + 1, Standing::EndsSoon(13), "expires in 13 days"),
             (200 * DAY, Standing::EndsSoon(0), "expires within a day"),
             (200 * DAY + 1, Standing::Expired(0), "expired today"),
-            (203 * DAY, Standing::Expired(3), "has expired 3 days ago"),
+            (203 * DAY, Standing::Expired(3), "expired 3 days ago"),
         ] {
             assert_eq!(life.standing(now), standing, "{now}");
             assert_eq!(life.standing(now).to_string(), words);

@@ -42,24 +42,24 @@ fn auto_is_secure_only_where_no_client_can_come_over_plain_http() {
     let to_https = "redirect = { status = 301, scheme = 'https', port = 443 }\n";
     let own = format!("{OTHER}stickiness = {{ lb_cookie = {{ name = 'OTHER' }} }}\n");
     for (text, is_secure, words) in [
-        (format!("{PLAIN}{APP}"), false, "listener `plain` may come over plain HTTP"),
-        (format!("{TLS}{APP}"), true, "all that leads to it is TLS"),
+        (format!("{PLAIN}{APP}"), false, "listener `plain` may use plain HTTP"),
+        (format!("{TLS}{APP}"), true, "all its listeners use TLS"),
         (format!("{TLS}{PLAIN}{APP}"), false, "clients of listener `plain`"),
-        (format!("{TLS}{REDIRECTING}{APP}"), true, "all that leads"),
-        (format!("{TLS}{ANSWERING}{APP}"), true, "all that leads"),
+        (format!("{TLS}{REDIRECTING}{APP}"), true, "all its listeners use TLS"),
+        (format!("{TLS}{ANSWERING}{APP}"), true, "all its listeners use TLS"),
         // A rule that names the redirecting listener, or one for all listeners.
         (
             format!("{TLS}{REDIRECTING}{APP}[[rule]]\nlisteners = ['plain']\nforward = 'app'\n"),
             false,
             "clients of listener `plain`",
         ),
-        (format!("{TLS}{REDIRECTING}{APP}{to_app}"), true, "all that leads"),
+        (format!("{TLS}{REDIRECTING}{APP}{to_app}"), true, "all its listeners use TLS"),
         (format!("{TLS}{ANSWERING}{APP}{to_app}"), false, "clients of listener `plain`"),
         // Rules that redirect all of it before, or some of it, or something else.
         (
             format!("{TLS}{PLAIN}{APP}[[rule]]\nlisteners = ['plain']\n{to_https}{to_app}"),
             true,
-            "all that leads",
+            "all its listeners use TLS",
         ),
         (
             format!(
@@ -75,7 +75,7 @@ fn auto_is_secure_only_where_no_client_can_come_over_plain_http() {
                  hosts = ['*.shop.example', 'shop.example']\n{to_https}{to_app}"
             ),
             true,
-            "all that leads",
+            "all its listeners use TLS",
         ),
         (
             format!(
@@ -98,16 +98,16 @@ fn auto_is_secure_only_where_no_client_can_come_over_plain_http() {
                 "{TLS}{ANSWERING}{APP}{own}[[rule]]\npaths = ['/other/*']\nforward = 'other'\n"
             ),
             true,
-            "all that leads",
+            "all its listeners use TLS",
         ),
         // Proxies: what they take from browsers is not known.
-        (format!("{PLAIN}{proxies}{APP}"), false, "HTTPS alone and nothing else connects"),
-        (format!("{PLAIN}{only_proxies}{APP}"), false, "`secure = \"always\"` if they take HTTPS"),
-        (format!("{PLAIN}{behind_proxy}{APP}"), false, "`secure = \"always\"` if they take HTTPS"),
+        (format!("{PLAIN}{proxies}{APP}"), false, "only HTTPS and no other clients connect"),
+        (format!("{PLAIN}{only_proxies}{APP}"), false, "`secure = \"always\"` if these accept"),
+        (format!("{PLAIN}{behind_proxy}{APP}"), false, "`secure = \"always\"` if these accept"),
         (format!("{TLS}{proxies}{APP}"), false, "the trusted proxies of listener `tls`"),
-        (format!("{TLS}{behind_proxy}{APP}"), true, "all that leads"),
+        (format!("{TLS}{behind_proxy}{APP}"), true, "all its listeners use TLS"),
         (format!("{TLS}{PLAIN}{proxies}{APP}"), false, "trusted proxies of listener `plain`"),
-        (format!("{TLS}{REDIRECTING}{proxies}{APP}"), true, "all that leads"),
+        (format!("{TLS}{REDIRECTING}{proxies}{APP}"), true, "all its listeners use TLS"),
     ] {
         let (config, _) = told(&text);
         let cookie = cookie(&config, "AWSALB");
@@ -195,17 +195,17 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
         (TLS, "partitioned = true\nsecure = 'never'\n", "", &["unless it is `Secure`"]),
         // `Secure` over plain HTTP.
         (TLS, always, "", &[]),
-        (PLAIN, always, "", &["no browser keeps this cookie", "`redirect_to`"]),
+        (PLAIN, always, "", &["browsers reject this cookie", "`redirect_to`"]),
         // Without the twin, which other sites' links bring.
         (TLS, "same_site = 'strict'\n", "", &[]),
         (TLS, "same_site = 'lax'\ncors_twin = 'never'\n", "", &[]),
-        (TLS, "same_site = 'strict'\ncors_twin = 'never'\n", "", &["a link of another site"]),
-        (TLS, "same_site = 'strict'\napp_cookie = { name = 'x' }\n", "", &["of another site"]),
+        (TLS, "same_site = 'strict'\ncors_twin = 'never'\n", "", &["a link from another site"]),
+        (TLS, "same_site = 'strict'\napp_cookie = { name = 'x' }\n", "", &["from another site"]),
         // Domains.
         (TLS, "domain = 'shop.example'\n", "", &[]),
         (TLS, "domain = '.shop.example'\n", "hosts = ['shop.example', '*.shop.example']", &[]),
         (TLS, "domain = 'shop.example'\n", "hosts = ['*.example', '*', 'a.SHOP.example']", &[]),
-        (TLS, "domain = '10.0.0.1'\n", "", &["`domain` is an address"]),
+        (TLS, "domain = '10.0.0.1'\n", "", &["`domain` is an IP address"]),
         (TLS, "domain = 'shop.example.'\n", "", &["ends in a dot"]),
         (TLS, "domain = 'co.uk'\n", "", &["`domain` is a public suffix"]),
         (TLS, "domain = 'GitHub.io'\n", "", &["`domain` is a public suffix"]),
@@ -265,7 +265,7 @@ fn a_rules_cookie_is_warned_of_as_its_groups_is_and_once() {
         let count = |words: &str| said.matches(words).count();
         let groups = if kind.starts_with("lb") { 2 } else { 1 };
         assert_eq!(count("does not hold host `other.test` of rule `r`"), groups, "{said}");
-        assert_eq!(count("`path` holds no path of rule `r`"), groups, "{said}");
+        assert_eq!(count("`path` matches no path of rule `r`"), groups, "{said}");
     }
 }
 
@@ -304,7 +304,10 @@ fn an_applications_cookie_is_never_one_of_the_balancers() {
             Ok(_) => assert!(is_taken, "{text}"),
             Err(problems) => {
                 assert!(
-                    !is_taken && problems.render(false).contains("is the cookie of"),
+                    !is_taken
+                        && problems
+                            .render(false)
+                            .contains("has the name of the balancer cookie of"),
                     "{problems}"
                 );
             }
