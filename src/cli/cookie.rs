@@ -21,18 +21,18 @@ use std::time::Duration;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Print what a token holds.
+    /// Print the contents of a cookie value.
     Inspect(ValueArgument),
-    /// Exit with 0 if a token opens and holds a pin that is alive, else with 1.
+    /// Exit with 0 if a cookie value is valid and has an unexpired pin, else with 1.
     Verify(ValueArgument),
-    /// Print a cookie that pins its bearer to a target, or to a group of a rule.
+    /// Create and print a cookie that pins a client to a target, or to a group of a rule.
     Mint {
         #[command(flatten)]
         config: ConfigArgument,
-        /// The target, as GROUP/TARGET.
+        /// Target, as GROUP/TARGET, for example app/s1.
         #[arg(long, value_name = "G/T", required_unless_present = "rule")]
         target: Option<String>,
-        /// The rule and one of the groups it names, as RULE/GROUP.
+        /// Rule and one of its groups, as RULE/GROUP, for example release/canary.
         #[arg(long, value_name = "R/G", conflicts_with = "target")]
         rule: Option<String>,
     },
@@ -42,7 +42,7 @@ pub(super) enum Command {
 pub(super) struct ValueArgument {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The cookie's value.
+    /// Value of the cookie.
     value: String,
 }
 

@@ -30,41 +30,41 @@ use std::process::ExitCode;
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The request's URL.
+    /// URL of the request, for example http://127.0.0.1:8080/cart.
     url: Uri,
-    /// Its cookies, as `a=b; c=d`.
+    /// Cookies of the request, as `a=b; c=d`.
     #[arg(long)]
     cookie: Option<String>,
-    /// A file of cookies as curl keeps them.
+    /// Cookie jar file in curl's format.
     #[arg(long, value_name = "FILE", conflicts_with = "cookie")]
     cookie_jar: Option<PathBuf>,
-    /// Its method.
+    /// Request method.
     #[arg(short = 'X', long = "request", default_value = "GET", value_name = "METHOD")]
     method: Method,
-    /// A header field, as `name: value`; may be given again.
+    /// Header field, as `name: value`; repeatable.
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<String>,
-    /// The client's address.
+    /// IP address of the client.
     #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
     from: IpAddr,
-    /// When: seconds since 1970, or `2026-11-21T12:00:00Z`. Absent: now.
+    /// Time of the request: Unix seconds, or `2026-11-21T12:00:00Z` [default: now].
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Assume that this target is down, as GROUP/TARGET; may be given again.
+    /// Assume that this target is down, as GROUP/TARGET; repeatable.
     #[arg(long, value_name = "G/T")]
     down: Vec<String>,
-    /// Assume that this target is suspect, as GROUP/TARGET: traffic cannot connect, and no check has
-    /// failed; may be given again.
+    /// Assume that this target is suspect, as GROUP/TARGET: traffic connections fail, health checks
+    /// pass; repeatable.
     #[arg(long, value_name = "G/T")]
     suspect: Vec<String>,
-    /// Assume that this target is down, as GROUP/TARGET, in a group that recovers from an outage; may
-    /// be given again.
+    /// Assume that this target is down, as GROUP/TARGET, in a group that recovers from an outage;
+    /// repeatable.
     #[arg(long, value_name = "G/T")]
     recovering: Vec<String>,
-    /// Assume that this target drains, as GROUP/TARGET; may be given again.
+    /// Assume that this target is draining, as GROUP/TARGET; repeatable.
     #[arg(long, value_name = "G/T")]
     drain: Vec<String>,
-    /// How to print it.
+    /// Output format.
     #[arg(short, long, default_value = "table", value_parser = ["table", "json"])]
     output: String,
 }

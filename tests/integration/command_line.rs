@@ -381,7 +381,7 @@ fn the_demo_tells_the_whole_story_with_its_own_lines() {
     assert!(with[3].ends_with("visit 4  pin hit"), "{with:?}");
     assert!(names(&with).iter().all(|name| *name == names(&with)[0]), "{with:?}");
     let mine = names(&with)[0].clone();
-    assert!(shell(&line(3))[0].starts_with(&format!("{mine} dies")));
+    assert!(shell(&line(3))[0].starts_with(&format!("{mine} stops")));
     let moved = shell(&line(2));
     let now_at = names(&moved)[0].clone();
     assert_ne!(now_at, mine);
