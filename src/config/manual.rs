@@ -8,7 +8,7 @@ pub fn complete() -> String {
     let mut out = String::from(
         "# All keys. Generated from the declarations of the keys: change those, not this file.\n\
          # Values that are not commented out are the defaults, except addresses and targets.\n\
-         # `#key = ...` is an example of a key that has no default, or that another key excludes.\n",
+         # `#key = ...` shows a key that has no default, or that another key excludes.\n",
     );
     sample(&mut out, FILE, "", false);
     out
@@ -19,10 +19,10 @@ pub fn reference() -> String {
     let mut out = String::from(
         "# Configuration\n\n\
          <!-- Generated from the declarations of the keys: change those, not this file. -->\n\n\
-         You write the configuration in one TOML file. `stayput check` reports all errors at once;\n\
-         unknown keys are errors. Relative paths are relative to the file. Durations are whole\n\
-         numbers with units (`ms`, `s`, `m`, `h`, `d`), for example `\"1h30m\"`; sizes have the units\n\
-         `B`, `KB`, `MB`, `GB`, `KiB`, `MiB` and `GiB`. You can write each table in one place only.\n\
+         You write the configuration in one TOML file. `stayput check` reports all errors at\n\
+         once; unknown keys are errors. Relative paths are relative to the file. Durations are\n\
+         whole numbers with units (`ms`, `s`, `m`, `h`, `d`), for example `\"1h30m\"`; sizes have\n\
+         the units `B`, `KB`, `MB`, `GB`, `KiB`, `MiB` and `GiB`. Write each table in one place.\n\
          Keys that are marked \"Not supported yet\" accept only their default.\n",
     );
     chapter(&mut out, "the top of the file", "", FILE);

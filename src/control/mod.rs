@@ -238,7 +238,11 @@ impl Control {
         if let Some((group, address)) = unlisted
             && resolve::forget(&mut self.resolutions, group, address)
         {
-            tracing::info!(group = group.as_str(), %address, "target removed: its host name no longer lists the address, and it does not answer");
+            tracing::info!(
+                group = group.as_str(),
+                %address,
+                "target removed: its host name no longer lists the address, and it does not answer"
+            );
             self.build_anew(now);
         }
     }

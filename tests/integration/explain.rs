@@ -167,7 +167,8 @@ fn an_application_cookies_companion_is_explained_with_and_without_it() {
         "/app/",
         &["--cookie", &both, "--down", "app/a1"],
         &[
-            "assumed: every target healthy, app/a1 down; explain does not query the running balancer",
+            "assumed: every target healthy, app/a1 down; \
+             explain does not query the running balancer",
             "verdict   moved_unhealthy: the pinned target is unhealthy: the client moves permanently",
             "pinned    a1  10.0.1.1:80",
             "target    a2  10.0.1.2:80",

@@ -129,8 +129,12 @@ pub(super) static GROUP: &[Key] = &[
          target refuses; new clients go to targets that passed.",
     )
     .or("\"30s\""),
-    Key::new("minimum_healthy", Kind::Table(MINIMUM_HEALTHY), "Minimum number of healthy targets; the group fails open if there are fewer than either value.")
-        .or("{}"),
+    Key::new(
+        "minimum_healthy",
+        Kind::Table(MINIMUM_HEALTHY),
+        "Minimum of healthy targets; `fail_open` decides what happens below either value.",
+    )
+    .or("{}"),
     Key::new(
         "max_in_flight_per_target",
         Kind::Integer(0, u32::MAX as u64),

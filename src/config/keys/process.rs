@@ -59,10 +59,14 @@ pub(super) static RUNTIME: &[Key] = &[
     .later(),
 ];
 
-pub(super) static AFFINITY: &[Key] =
-    &[Key::new("keys", Kind::List(&Kind::Table(AFFINITY_KEY)), "Affinity keys. The first key seals new tokens; all keys open tokens. To rotate keys, add the new one last on every node, then move it first.")
-        .required()
-        .eg("[{ id = 2, file = \"affinity-2.key\" }, { id = 1, file = \"affinity-1.key\" }]")];
+pub(super) static AFFINITY: &[Key] = &[Key::new(
+    "keys",
+    Kind::List(&Kind::Table(AFFINITY_KEY)),
+    "Affinity keys. The first key seals new tokens; all keys open tokens. To rotate keys, add \
+         the new one last on every node, then move it first.",
+)
+.required()
+.eg("[{ id = 2, file = \"affinity-2.key\" }, { id = 1, file = \"affinity-1.key\" }]")];
 
 static AFFINITY_KEY: &[Key] = &[
     Key::new(
