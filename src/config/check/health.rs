@@ -104,8 +104,8 @@ fn fits_grpc(table: &Table, spoken: Protocol, problems: &mut Problems) {
                 .push(problem.help("remove it, or set the health check's `protocol = \"http\"`"));
         }
     };
-    refuse("body", "gRPC health checks have no response text to match");
+    refuse("body", "`body` does not work with gRPC health checks");
     if table.flag("drain_on_404") {
-        refuse("drain_on_404", "gRPC health checks have no status 404");
+        refuse("drain_on_404", "`drain_on_404` does not work with gRPC health checks");
     }
 }

@@ -84,7 +84,7 @@ fn client_auth(tls: &Table, base: &Path, problems: &mut Problems) -> ClientAuth 
             let problem = match read.map(|text| Authorities::of_pem(&text)) {
                 Ok(Ok(authorities)) => return ClientAuth::Verify(authorities),
                 Ok(Err(defect)) => {
-                    unfit(ca, &defect).help("a PEM file of one or more CA certificates")
+                    unfit(ca, &defect).help("use a PEM file of one or more CA certificates")
                 }
                 Err(error) => unreadable(ca, "CA file", &error),
             };

@@ -104,21 +104,21 @@ pub(super) static REDIRECT_PORT: Form = Form {
 
 /// A host of a redirect.
 pub(super) static REDIRECT_HOST: Form = Form {
-    what: "a host name of at most 128 characters, in which `#{host}` may stand",
+    what: "a host name of at most 128 characters, which may contain `#{host}`",
     fits: |text| Template::host(text).is_some(),
 };
 
 /// A path of a redirect.
 pub(super) static REDIRECT_PATH: Form = Form {
-    what: "a path of at most 128 characters that begins with `/`, in which `#{host}`, `#{port}` \
-           and `#{path}` may stand",
+    what: "a path of at most 128 characters that begins with `/`, which may contain `#{host}`, \
+           `#{port}` and `#{path}`",
     fits: |text| Template::path(text).is_some(),
 };
 
 /// A query of a redirect.
 pub(super) static REDIRECT_QUERY: Form = Form {
-    what: "a query of at most 128 characters without its `?`, in which `#{protocol}`, `#{host}`, \
-           `#{port}`, `#{path}` and `#{query}` may stand",
+    what: "a query of at most 128 characters without its `?`, which may contain `#{protocol}`, \
+           `#{host}`, `#{port}`, `#{path}` and `#{query}`",
     fits: |text| Template::query(text).is_some(),
 };
 

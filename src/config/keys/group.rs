@@ -207,7 +207,13 @@ static TARGET: &[Key] = &[
     Key::new("address", Kind::Text(&forms::TARGET_ADDRESS), "IP address or host name, and port.")
         .required()
         .eg("\"10.0.0.12:3000\""),
-    Key::new("weight", Kind::Integer(0, 999), "Weight among new clients; 0 is none.").or("1"),
+    Key::new(
+        "weight",
+        Kind::Integer(0, 999),
+        "Weight among new clients; 0 is none. For example, a target of weight 2 gets twice as many \
+         as one of weight 1.",
+    )
+    .or("1"),
     Key::new("zone", Kind::Text(&forms::NAME), "Zone of the target.").eg("\"b\""),
     Key::new(
         "route",
@@ -229,6 +235,11 @@ static TARGET: &[Key] = &[
 
 static MINIMUM_HEALTHY: &[Key] = &[
     Key::new("count", Kind::Integer(0, 100_000), "Minimum number of healthy targets.").or("1"),
-    Key::new("percent", Kind::Integer(0, 100), "Minimum percentage of healthy targets; 0 is off.")
-        .or("0"),
+    Key::new(
+        "percent",
+        Kind::Integer(0, 100),
+        "Minimum percentage of healthy targets; 0 is off. For example, with 50, fewer than half are \
+         too few.",
+    )
+    .or("0"),
 ];

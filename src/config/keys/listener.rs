@@ -110,7 +110,8 @@ pub(super) static LISTENER: &[Key] = &[
         Kind::Text(&forms::HTTPS),
         "Redirect requests to the same URL over TLS, with 301 for GET and HEAD and 308 otherwise. \
          Only rules that name this listener are tried before. A client that already used TLS, as a \
-         trusted proxy says, gets 508, because the redirect would lead to the same URL.",
+         trusted proxy says, gets 508, because the redirect would lead to the same URL. For \
+         example, `\"https\"`, or `\"https:8443\"` for another port.",
     )
     .eg("\"https\""),
     Key::new("tls", Kind::Table(TLS), "TLS settings. Add this table to make the listener HTTPS."),

@@ -21,7 +21,8 @@ pub(super) static RULE: &[Key] = &[
         "hosts",
         Kind::List(&Kind::Text(&forms::HOST_PATTERN)),
         "Host names without port; `*` matches any number of characters, `?` one. Case does not \
-         matter.",
+         matter. For example, `*.shop.example` matches `www.shop.example`, but not \
+         `shop.example`.",
     )
     .or("[]")
     .eg("[\"shop.example\", \"*.shop.example\"]"),
@@ -175,8 +176,13 @@ static QUERY: &[Key] = &[
 ];
 
 static REWRITE: &[Key] = &[
-    Key::new("path", Kind::Table(REPLACE), "Rewrite of the path with its query.")
-        .eg("{ regex = \"^/api/?(.*)$\", replace = \"/$1\" }"),
+    Key::new(
+        "path",
+        Kind::Table(REPLACE),
+        "Rewrite of the path with its query. For example, `{ regex = \"^/api/?(.*)$\", replace = \
+         \"/$1\" }` rewrites `/api/cart` to `/cart`.",
+    )
+    .eg("{ regex = \"^/api/?(.*)$\", replace = \"/$1\" }"),
     Key::new(
         "host",
         Kind::Table(REPLACE),

@@ -143,7 +143,8 @@ static ROUTE: &[Key] = &[
     Key::new(
         "separator",
         Kind::Text(&forms::ROUTE),
-        "Separator before the route; the last one in the value counts.",
+        "Separator before the route; the last one in the value counts. For example, with `\".\"` \
+         the cookie value `A1B2.tomcat2` has the route `tomcat2`.",
     )
     .or("\".\""),
 ];

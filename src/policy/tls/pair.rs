@@ -44,10 +44,11 @@ impl Defect {
     pub fn remedy(&self) -> &'static str {
         match self {
             Defect::NoCertificate | Defect::BadCertificate(_) => {
-                "a PEM file: the server's own certificate first, then the intermediate certificates"
+                "use a PEM file with the server's own certificate first, then the intermediate \
+                 certificates"
             }
             Defect::NoKey | Defect::BadKey(_) => {
-                "a PEM file of one private key, RSA or ECDSA, as PKCS#8, PKCS#1 or SEC1"
+                "use a PEM file of one private key, RSA or ECDSA, as PKCS#8, PKCS#1 or SEC1"
             }
             Defect::EncryptedKey => {
                 "remove the password with `openssl pkey -in KEY -out PLAIN`, and let only the \
