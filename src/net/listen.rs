@@ -155,6 +155,9 @@ mod tests {
     #[test]
     fn an_address_of_another_machine_is_said_to_be_one() {
         let message = bind("192.0.2.1:0".parse().unwrap(), 1).unwrap_err().to_string();
-        assert_eq!(message, "192.0.2.1:0 is not an address of this machine");
+        assert!(
+            message.ends_with("192.0.2.1:0: it is not an address of this machine"),
+            "{message}"
+        );
     }
 }

@@ -288,14 +288,14 @@ fn explain_reads_host_as_the_balancer_does_and_knows_what_names_stand_for() {
     assert!(tea.contains("rule      tea"), "{tea}");
     assert!(explain(&["http://tea.example:8080/"]).contains("rule      tea"));
     let refused = explain(&["-H", "Host: a, b", url]);
-    assert!(refused.contains("answer    400, from the balancer: bad_host"), "{refused}");
+    assert!(refused.contains("answer    400 from the balancer: bad_host"), "{refused}");
     // What is answered here is not passed on, and cannot go round in circles.
     let rounds = format!("X-Forwarded-For: {}", ["192.0.2.1"; 31].join(", "));
     let refused = explain(&["-H", &rounds, url]);
-    assert!(refused.contains("answer    463, from the balancer: forwarding_loop"), "{refused}");
+    assert!(refused.contains("answer    463 from the balancer: forwarding_loop"), "{refused}");
     assert!(explain(&["-H", &rounds, "http://tea.example:8080/"]).contains("answer    418"));
     let refused = explain(&["-H", "Content_Length: 5", url]);
-    assert!(refused.contains("answer    400, from the balancer: desync_mitigation"), "{refused}");
+    assert!(refused.contains("answer    400 from the balancer: desync_mitigation"), "{refused}");
     let refused = explain(&["-X", "TRACE", "-o", "json", url]);
     let refused: serde_json::Value = serde_json::from_str(&refused).unwrap();
     assert_eq!((&refused["status"], &refused["why"]), (&405.into(), &"method_not_allowed".into()));

@@ -153,7 +153,7 @@ fn an_application_cookies_companion_is_explained_with_and_without_it() {
     let companion = scene.mint("--target", "app/a1");
     assert!(companion.starts_with("AWSALBAPP-0="), "{companion}");
     let both = format!("sid=1; {companion}");
-    let sticky = "sticky    by cookie AWSALBAPP-0, for the application's sid";
+    let sticky = "sticky    by cookie AWSALBAPP-0, for the application's cookie sid";
     for (cookies, verdict, target) in [
         (&*both, "hit", Some("a1")),
         (&*companion, "app_cookie_absent", None),

@@ -188,7 +188,7 @@ impl Writer<'_> {
             "browsers reject the cookie `{}`: the prefix `{prefix}` requires more attributes",
             cookie.name
         );
-        let help = format!("set {}, or rename the cookie", missing.join(" and "));
+        let help = format!("it needs {}; otherwise rename the cookie", missing.join(" and "));
         Some(Problem::at(name.clone(), title).help(help))
     }
 

@@ -160,8 +160,18 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
         (TLS, "lb_cookie = { name = '__Host-s' }\n", "", &[]),
         (TLS, "lb_cookie = { name = '__Secure-s' }\npath = '/a'\n", "", &[]),
         (TLS, "lb_cookie = { name = '__Http-s' }\n", "", &[]),
-        (PLAIN, "lb_cookie = { name = '__Secure-s' }\n", "", &["drop `__Secure-s`", "\"always\""]),
-        (PLAIN, "lb_cookie = { name = '__host-s' }\n", "", &["drop `__host-s`", "`__Host-`"]),
+        (
+            PLAIN,
+            "lb_cookie = { name = '__Secure-s' }\n",
+            "",
+            &["reject the cookie `__Secure-s`", "\"always\""],
+        ),
+        (
+            PLAIN,
+            "lb_cookie = { name = '__host-s' }\n",
+            "",
+            &["reject the cookie `__host-s`", "`__Host-`"],
+        ),
         (TLS, "lb_cookie = { name = '__Host-s' }\nsecure = 'never'\n", "", &["`__Host-s`"]),
         (TLS, "lb_cookie = { name = '__Host-s' }\npath = '/a'\n", "", &["needs `path = \"/\"`;"]),
         (
@@ -186,7 +196,7 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
             PLAIN,
             "app_cookie = { name = 'sid', companion = '__Secure-c' }\n",
             "",
-            &["drop `__Secure-c-0`"],
+            &["reject the cookie `__Secure-c-0`"],
         ),
         // What goes with `Secure` alone.
         (TLS, "same_site = 'none'\npartitioned = true\n", "", &[]),
@@ -224,9 +234,9 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
         (TLS, "path = '/a'\n", "paths = ['/a']", &[]),
         (TLS, "path = '/a'\n", "paths = ['/b/*', '/a/b/*']", &[]),
         (TLS, "path = '/a/'\n", "paths = ['/*.php']", &[]),
-        (TLS, "path = '/a'\n", "paths = ['/ab', '/b/*']", &["holds no path of rule `rule-1`"]),
-        (TLS, "path = '/a/'\n", "paths = ['/a']", &["holds no path of rule `rule-1`"]),
-        (TLS, "path = '/A'\n", "paths = ['/a/*']", &["holds no path of rule `rule-1`"]),
+        (TLS, "path = '/a'\n", "paths = ['/ab', '/b/*']", &["matches no path of rule `rule-1`"]),
+        (TLS, "path = '/a/'\n", "paths = ['/a']", &["matches no path of rule `rule-1`"]),
+        (TLS, "path = '/A'\n", "paths = ['/a/*']", &["matches no path of rule `rule-1`"]),
     ] {
         let rule = match rule {
             "" => String::new(),
@@ -244,7 +254,7 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
     // `always`, where some come over plain HTTP, and where proxies may speak TLS before it.
     let app = format!("{APP}[target_group.app.stickiness]\n{always}");
     let (_, said) = told(&format!("{TLS}{PLAIN}{app}"));
-    assert!(said.contains("no `Secure` cookie of listener `plain`"), "{said}");
+    assert!(said.contains("`Secure` cookies from listener `plain`"), "{said}");
     for behind in [REDIRECTING.to_owned(), format!("{PLAIN}trusted_proxies = ['10.0.0.1']\n")] {
         assert_eq!(told(&format!("{TLS}{behind}{app}")).1, "");
     }
@@ -281,7 +291,11 @@ fn groups_that_share_a_cookie_agree_whether_it_outlives_the_browser() {
             format!("{group}stickiness = {{ lb_cookie = {{ duration = '{duration}' }} }}\n")
         };
         let (_, said) = told(&format!("{PLAIN}{}{}", with(APP, one), with(OTHER, other)));
-        assert_eq!(said.contains("`AWSALB` ends with the browser"), !is_fine, "{said}");
+        assert_eq!(
+            said.contains("but only one of them has `duration = \"session\"`"),
+            !is_fine,
+            "{said}"
+        );
         assert_eq!(said.is_empty(), is_fine, "{said}");
     }
 }
