@@ -63,8 +63,8 @@ impl fmt::Display for StartError {
             StartError::StateDir(error) => write!(f, "{error}"),
             StartError::Trust(error) => write!(f, "{error}"),
             StartError::AccessLog(error) => write!(f, "cannot open the access log: {error}"),
-            StartError::Tls(error) => write!(f, "TLS cannot be spoken: {error}"),
-            StartError::System(error) => write!(f, "the system refuses: {error}"),
+            StartError::Tls(error) => write!(f, "cannot set up TLS: {error}"),
+            StartError::System(error) => write!(f, "system call failed: {error}"),
         }
     }
 }
@@ -146,7 +146,7 @@ impl Server {
                 let cut = runtime.block_on(worker::run(parts));
                 drop(runtime);
                 let cut = cut.unwrap_or_else(|error| {
-                    tracing::error!(worker, %error, "a worker could not run");
+                    tracing::error!(worker, %error, "worker failed");
                     0
                 });
                 // The server is gone only when nobody wants to know.
@@ -287,7 +287,7 @@ fn spawn(
         let _failing = Failing { name, fail };
         match event_loop(timers) {
             Ok(runtime) => work(runtime),
-            Err(error) => tracing::error!(%error, "the system gives no event loop"),
+            Err(error) => tracing::error!(%error, "cannot create an event loop"),
         }
     };
     builder.spawn(begin).map_err(StartError::System)
@@ -325,7 +325,7 @@ struct Failing {
 impl Drop for Failing {
     fn drop(&mut self) {
         if thread::panicking() {
-            tracing::error!(thread = self.name, "a thread of the balancer has ended");
+            tracing::error!(thread = self.name, "balancer thread panicked");
             // Another one's failure that is not yet taken in says the same.
             let _ = self.fail.try_send(());
         }
@@ -380,8 +380,8 @@ fn keys(config: &Config) -> Result<(Arc<Keyring>, Option<StateDir>), StartError>
         (Some(dir), true) => Some(dir.generated_key(fresh()?).map_err(StartError::System)?),
         (None, true) => {
             tracing::warn!(
-                "no directory to keep the affinity key in: pins end with this process; set \
-                 runtime.state_dir or affinity.keys"
+                "no writable state directory: the affinity key and all pins are lost when this \
+                 process ends; set runtime.state_dir or affinity.keys"
             );
             Some(Key::generate(fresh()?))
         }
@@ -404,14 +404,14 @@ fn raise_descriptor_limit() -> u64 {
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok(limits) => limits,
         Err(error) => {
-            tracing::warn!(%error, "the descriptor limit is not known");
+            tracing::warn!(%error, "cannot read the file descriptor limit (RLIMIT_NOFILE)");
             return RLIM_INFINITY;
         }
     };
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => hard,
         Err(error) => {
-            tracing::warn!(%error, "the descriptor limit stays as it is");
+            tracing::warn!(%error, "cannot raise the file descriptor limit (RLIMIT_NOFILE)");
             soft
         }
     }

@@ -231,7 +231,7 @@ impl Acceptor {
                     AcceptFailure::Exhausted => {
                         self.connections.worker.counters.accept_pauses.add_one();
                         if self.connections.should_log_shortage() {
-                            tracing::warn!(%error, "accepting pauses: descriptors have run out");
+                            tracing::warn!(%error, "accept paused: out of file descriptors");
                         }
                         timer::sleep(PAUSE).await;
                     }
@@ -254,8 +254,8 @@ impl Acceptor {
             worker.counters.refused.add_one();
             if self.connections.should_log_shortage() {
                 tracing::warn!(
-                    "connections are refused: the last descriptors are kept for checks and \
-                     targets; raise the limit (LimitNOFILE=, ulimit -n)"
+                    "client connections refused: the last file descriptors are reserved for health \
+                     checks and targets; raise the limit (LimitNOFILE=, ulimit -n)"
                 );
             }
             return;

@@ -169,7 +169,7 @@ fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
         (format!("{head}redirect_to = 'https'\n{groups}"), None),
         (
             format!("{head}redirect_to = 'https'\n{groups}[[rule]]\nforward = 'a'\n"),
-            Some("no listener tries this rule"),
+            Some("this rule applies to no listener"),
         ),
         (
             format!("{head}{groups}[[rule]]\nforward = 'b'\nheaders = {{ x-b = 'y' }}\n"),
@@ -179,19 +179,19 @@ fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
             format!(
                 "[runtime]\nzone = 'x'\n{head}[target_group.a]\ntargets = ['10.0.0.1:80']\ncross_zone = false\n"
             ),
-            Some("stands in zone `x`"),
+            Some("is in zone `x`"),
         ),
         (
             format!(
                 "{head}[target_group.a]\ntargets = ['10.0.0.1:80']\nstickiness = {{ secure = 'never', same_site = 'none' }}\n"
             ),
-            Some("browsers drop"),
+            Some("browsers reject"),
         ),
         (
             format!(
                 "{head}[target_group.a]\ntargets = ['10.0.0.1:80']\ntunnels_follow = true\nstickiness = {{ enabled = false }}\n"
             ),
-            Some("this group pins nobody"),
+            Some("`tunnels_follow` needs stickiness"),
         ),
     ] {
         let warnings =
@@ -233,10 +233,10 @@ fn what_is_amiss_with_certificates_is_told_as_an_error_or_a_warning() {
     };
     assert_eq!(parse("good", "good", ""), (true, String::new()));
     for (cert, key, is_taken, words) in [
-        ("old", "old", true, "the certificate of shop.example has expired"),
-        ("new", "new", true, "the certificate of shop.example is not valid for another"),
-        ("good", "other", false, "`other.key` cannot be used: the key does not belong to the"),
-        ("good", "absent", false, "the key `absent.key` cannot be read"),
+        ("old", "old", true, "certificate of shop.example expired"),
+        ("new", "new", true, "certificate of shop.example is not valid for another"),
+        ("good", "other", false, "cannot use `other.key`: the private key does not match the"),
+        ("good", "absent", false, "cannot read the key `absent.key`"),
     ] {
         let (taken, said) = parse(cert, key, "");
         assert_eq!(taken, is_taken, "{said}");
@@ -254,16 +254,16 @@ fn what_is_amiss_with_certificates_is_told_as_an_error_or_a_warning() {
     };
     assert_eq!(parse_alpn("'h2', 'http/1.1'"), "");
     let said = parse_alpn("'http/1.1'");
-    assert!(said.contains("no listener speaks HTTP/2"), "{said}");
+    assert!(said.contains("no listener offers HTTP/2"), "{said}");
     // A plain listener that leads to the port of this one, past it, or elsewhere.
     let plain = |port: u16, to: &str| {
         format!("[listener.plain]\naddress = '0.0.0.0:{port}'\nredirect_to = '{to}'\n")
     };
     assert_eq!(parse("good", "good", &plain(80, "https")), (true, String::new()));
     let (taken, said) = parse("good", "good", &plain(80, "https:8443"));
-    assert!(taken && said.contains("no listener speaks TLS on port 8443"), "{said}");
+    assert!(taken && said.contains("no TLS listener on port 8443"), "{said}");
     let (taken, said) = parse("good", "good", &plain(8443, "https:8443"));
-    assert!(!taken && said.contains("which does not speak TLS"), "{said}");
+    assert!(!taken && said.contains("which has no TLS"), "{said}");
     // HTTPS leads to no HTTP, by no rule that holds for its listener.
     let back = "[[rule]]\nredirect = { status = 302, scheme = 'http', path = '/x' }\n";
     let (taken, said) = parse("good", "good", back);

@@ -21,18 +21,18 @@ use std::time::Duration;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Print what a token holds.
+    /// Print the contents of a cookie value.
     Inspect(ValueArgument),
-    /// Exit with 0 if a token opens and holds a pin that is alive, else with 1.
+    /// Exit with 0 if a cookie value is valid and has an unexpired pin, else with 1.
     Verify(ValueArgument),
-    /// Print a cookie that pins its bearer to a target, or to a group of a rule.
+    /// Create and print a cookie that pins a client to a target, or to a group of a rule.
     Mint {
         #[command(flatten)]
         config: ConfigArgument,
-        /// The target, as GROUP/TARGET.
+        /// Target, as GROUP/TARGET, for example app/s1.
         #[arg(long, value_name = "G/T", required_unless_present = "rule")]
         target: Option<String>,
-        /// The rule and one of the groups it names, as RULE/GROUP.
+        /// Rule and one of its groups, as RULE/GROUP, for example release/canary.
         #[arg(long, value_name = "R/G", conflicts_with = "target")]
         rule: Option<String>,
     },
@@ -42,7 +42,7 @@ pub(super) enum Command {
 pub(super) struct ValueArgument {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The cookie's value.
+    /// Value of the cookie.
     value: String,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn build_snapshot(loaded: &Loaded) -> Result<Snapshot, Failed> {
     keys.extend(StateDir::find_key(loaded.config.runtime.state_dir.as_deref()));
     if keys.is_empty() {
         return Err(Failed(
-            "stayput: there is no affinity key yet: `run` makes one, or name one in affinity.keys"
+            "stayput: no affinity key found; `stayput run` generates one, or set affinity.keys"
                 .to_owned(),
         ));
     }
@@ -86,9 +86,11 @@ fn open(snapshot: &Snapshot, value: &str) -> Result<(Kind, Opened), Failed> {
         }
     }
     Err(Failed(match refused {
-        Defect::Malformed => "malformed: this is no token".to_owned(),
-        Defect::Forged => "forged: the key it names did not seal it".to_owned(),
-        Defect::UnknownKey => "unknown_key: this configuration lacks the key it names".to_owned(),
+        Defect::Malformed => "malformed: not a valid token".to_owned(),
+        Defect::Forged => "forged: the seal does not verify with the key it names".to_owned(),
+        Defect::UnknownKey => {
+            "unknown_key: it names a key that is not in this configuration".to_owned()
+        }
     }))
 }
 
@@ -96,10 +98,10 @@ fn inspect(argument: &ValueArgument) -> Result<ExitCode, Failed> {
     let snapshot = build_snapshot(&read_config(&argument.config.config)?)?;
     let (kind, opened) = open(&snapshot, &argument.value)?;
     let first =
-        if opened.first_key { "" } else { "  (not with the first key: due to be sealed again)" };
+        if opened.first_key { "" } else { "  (sealed with an older key: will be sealed again)" };
     let what = match kind {
         Kind::Lb => "pins to targets",
-        Kind::App => "pins to targets, beside an application's cookie",
+        Kind::App => "pins to targets, for an application's cookie",
         Kind::Group => "pins to groups of rules",
     };
     data(&format!("opens: {what}{first}"));
@@ -118,7 +120,7 @@ fn describe(snapshot: &Snapshot, kind: Kind, pin: &Pin, now: u64) -> String {
     let issued = time_text(Duration::from_secs(u64::from(pin.issued_at)));
     let issued_at = u64::from(pin.issued_at);
     let age = match issued_at.checked_sub(now) {
-        Some(ahead @ 1..) => format!("ahead of this clock by {ahead}s"),
+        Some(ahead @ 1..) => format!("{ahead}s ahead of this clock"),
         _ => format!("age {}s", now.saturating_sub(issued_at)),
     };
     let state = if is_alive(snapshot, kind, pin, now) { "alive" } else { "expired" };
@@ -129,10 +131,10 @@ fn describe(snapshot: &Snapshot, kind: Kind, pin: &Pin, now: u64) -> String {
 fn names_of_target<'s>(snapshot: &'s Snapshot, pin: &Pin) -> (&'s str, &'s str) {
     let group = snapshot.groups.iter().find(|group| group.key == pin.group);
     let Some(group) = group else {
-        return ("(a group not in this file)", "(a target that is gone)");
+        return ("(group not in this file)", "(removed target)");
     };
     let target = group.target_of(pin.target).map(|at| group.targets[at].id.as_str());
-    (group.name(), target.unwrap_or("(a target that is gone)"))
+    (group.name(), target.unwrap_or("(removed target)"))
 }
 
 fn names_of_group<'s>(snapshot: &'s Snapshot, pin: &Pin) -> (&'s str, &'s str) {
@@ -143,9 +145,9 @@ fn names_of_group<'s>(snapshot: &'s Snapshot, pin: &Pin) -> (&'s str, &'s str) {
         }
         Action::Respond(_) | Action::Redirect(_) => None,
     });
-    let Some((rule, forward)) = rule else { return ("(a rule not in this file)", "(a group)") };
+    let Some((rule, forward)) = rule else { return ("(rule not in this file)", "(group)") };
     let share = forward.share_of(pin.target).map(|at| forward.shares[at].group);
-    (rule, share.map_or("(a group the rule does not name)", |group| snapshot.groups[group].name()))
+    (rule, share.map_or("(group not in the rule)", |group| snapshot.groups[group].name()))
 }
 
 fn is_alive(snapshot: &Snapshot, kind: Kind, pin: &Pin, now: u64) -> bool {
@@ -163,7 +165,9 @@ fn verify(argument: &ValueArgument) -> Result<ExitCode, Failed> {
             data("ok");
             Ok(ExitCode::SUCCESS)
         }
-        false => Err(Failed("expired: it opens, and no pin in it is alive".to_owned())),
+        false => {
+            Err(Failed("expired: the token is valid, but all its pins have expired".to_owned()))
+        }
     }
 }
 
@@ -176,12 +180,12 @@ fn pin_to_target<'s>(snapshot: &'s Snapshot, target: &str) -> Result<Minted<'s>,
         Some((group, &group.targets[group.target_named(id)?]))
     });
     let Some((group, target)) = found else {
-        return Err(Failed(format!("stayput: there is no target `{target}`: write GROUP/TARGET")));
+        return Err(Failed(format!("stayput: no target `{target}`; write GROUP/TARGET")));
     };
     let Some(cookie) = group.cookie() else {
         let (name, stickiness_key) = (group.name(), words::stickiness_key(group));
         let title =
-            format!("stayput: group `{name}` writes no cookie; its stickiness is {stickiness_key}");
+            format!("stayput: group `{name}` sets no cookie; its stickiness is {stickiness_key}");
         return Err(Failed(title));
     };
     Ok((cookie, group.key, target.key))
@@ -197,11 +201,11 @@ fn pin_to_group<'s>(snapshot: &'s Snapshot, names: &str) -> Result<Minted<'s>, F
         Some((forward, forward.shares.iter().find(|share| share.group == group)?))
     });
     let Some((forward, share)) = found else {
-        let title = format!("stayput: no rule names the group in `{names}`: write RULE/GROUP");
+        let title = format!("stayput: no rule and group `{names}`; write RULE/GROUP");
         return Err(Failed(title));
     };
     let Some(sticky) = &forward.sticky else {
-        let title = format!("stayput: the rule of `{names}` keeps nobody with a group");
+        let title = format!("stayput: the rule of `{names}` sets no group cookie");
         return Err(Failed(title + ": it has no group_stickiness"));
     };
     Ok((&sticky.cookie, sticky.key, share.key))

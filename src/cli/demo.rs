@@ -35,7 +35,7 @@ fn begin(port: u16, messages: &Messages) -> Result<ExitCode, Failed> {
     let for_replicas = messages.clone();
     thread::Builder::new().name("replicas".into()).spawn(move || {
         if let Err(error) = echo::serve(fleet) {
-            for_replicas.say(&format!("stayput: the replicas ended: {error}"));
+            for_replicas.say(&format!("stayput: the demo replicas failed: {error}"));
         }
     })?;
     let server = Server::start(loaded.config)?;
@@ -55,16 +55,16 @@ fn story(
     let names = replicas.iter().map(|(name, address)| format!("{name} :{}", address.port()));
     let names = names.collect::<Vec<_>>().join("  ");
     let program = std::env::current_exe()?;
-    data(&format!("stayput demo: balancer {url}, replicas {names}   (Ctrl-C ends everything)"));
+    data(&format!("stayput demo: balancer {url}, replicas {names}   (stop with Ctrl-C)"));
     data("In another terminal:");
-    data(&format!("  1. no cookie jar, no memory     for i in 1 2 3 4; do curl -s {url}/; done"));
+    data(&format!("  1. without cookies              for i in 1 2 3 4; do curl -s {url}/; done"));
     data(&format!(
-        "  2. with a jar you stay          for i in 1 2 3 4; do curl -s -c jar -b jar {url}/; done"
+        "  2. with cookies you stay        for i in 1 2 3 4; do curl -s -c jar -b jar {url}/; done"
     ));
     data(&format!("  3. kill your replica            curl -s -b jar -X POST {url}/kill"));
-    data("  4. you move once, then stay     (run 2 again)");
+    data("  4. you move once, then stay     (run step 2 again)");
     data(&format!(
-        "  5. ask why                      {} explain -c {} --cookie-jar jar {url}/",
+        "  5. explain the choice           {} explain -c {} --cookie-jar jar {url}/",
         program.display(),
         file.display()
     ));
@@ -84,7 +84,7 @@ impl FreePorts {
                 return Ok(address);
             }
         }
-        Err(Failed("stayput: no free ports near there: name another with --port".to_owned()))
+        Err(Failed("stayput: no free ports found; set another one with --port".to_owned()))
     }
 }
 

@@ -30,41 +30,41 @@ use std::process::ExitCode;
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The request's URL.
+    /// URL of the request, for example http://127.0.0.1:8080/cart.
     url: Uri,
-    /// Its cookies, as `a=b; c=d`.
+    /// Cookies of the request, as `a=b; c=d`.
     #[arg(long)]
     cookie: Option<String>,
-    /// A file of cookies as curl keeps them.
+    /// Cookie jar file in curl's format.
     #[arg(long, value_name = "FILE", conflicts_with = "cookie")]
     cookie_jar: Option<PathBuf>,
-    /// Its method.
+    /// Request method.
     #[arg(short = 'X', long = "request", default_value = "GET", value_name = "METHOD")]
     method: Method,
-    /// A header field, as `name: value`; may be given again.
+    /// Header field, as `name: value`; repeatable.
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<String>,
-    /// The client's address.
+    /// IP address of the client.
     #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
     from: IpAddr,
-    /// When: seconds since 1970, or `2026-11-21T12:00:00Z`. Absent: now.
+    /// Time of the request: Unix seconds, or `2026-11-21T12:00:00Z` [default: now].
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Assume that this target is down, as GROUP/TARGET; may be given again.
+    /// Assume that this target is down, as GROUP/TARGET; repeatable.
     #[arg(long, value_name = "G/T")]
     down: Vec<String>,
-    /// Assume that this target is suspect, as GROUP/TARGET: traffic cannot connect, and no check has
-    /// failed; may be given again.
+    /// Assume that this target is suspect, as GROUP/TARGET: traffic connections fail, health checks
+    /// pass; repeatable.
     #[arg(long, value_name = "G/T")]
     suspect: Vec<String>,
-    /// Assume that this target is down, as GROUP/TARGET, in a group that recovers from an outage; may
-    /// be given again.
+    /// Assume that this target is down, as GROUP/TARGET, in a group that recovers from an outage;
+    /// repeatable.
     #[arg(long, value_name = "G/T")]
     recovering: Vec<String>,
-    /// Assume that this target drains, as GROUP/TARGET; may be given again.
+    /// Assume that this target is draining, as GROUP/TARGET; repeatable.
     #[arg(long, value_name = "G/T")]
     drain: Vec<String>,
-    /// How to print it.
+    /// Output format.
     #[arg(short, long, default_value = "table", value_parser = ["table", "json"])]
     output: String,
 }
@@ -76,7 +76,7 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
         None => Moment::now().unix_seconds(),
         Some(text) => time(text).ok_or_else(|| {
             Failed(format!(
-                "stayput: `{text}` is no time: write seconds since 1970, or 2026-11-21T12:00:00Z"
+                "stayput: `{text}` is not a time; write seconds since 1970, or 2026-11-21T12:00:00Z"
             ))
         })?,
     };
@@ -105,9 +105,8 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
     let world = AssumedState::of(&snapshot, &arguments.down, &arguments.drain);
     let Arguments { suspect, recovering, .. } = arguments;
     let world = world.and_then(|world| world.doubting(&snapshot, suspect, recovering));
-    let world = world.map_err(|name| {
-        Failed(format!("stayput: there is no target `{name}`: write GROUP/TARGET"))
-    })?;
+    let world =
+        world.map_err(|name| Failed(format!("stayput: no target `{name}`; write GROUP/TARGET")))?;
     let explanation = explained(&request, &snapshot, &world, now);
     let said = trusted.contains(arguments.from).then(|| forwarded::says_tls(&head.fields));
     let said = said.flatten();
@@ -180,7 +179,9 @@ fn listener(snapshot: &Snapshot, url: &Uri) -> Result<usize, Failed> {
     match (on_port, snapshot.listeners.len()) {
         (Some(at), _) => Ok(at),
         (None, 1) => Ok(0),
-        (None, _) => Err(Failed(format!("stayput: no listener is on port {port}"))),
+        (None, _) => Err(Failed(format!(
+            "stayput: no listener on port {port}; use a port of the configuration file"
+        ))),
     }
 }
 
@@ -206,7 +207,7 @@ fn add_fields(fields: &mut Fields, arguments: &Arguments, now: u64) -> Result<()
         });
         let Some((name, value)) = parts else {
             return Err(Failed(format!(
-                "stayput: `{field}` is no header field: write `name: value`"
+                "stayput: `{field}` is not a header field; write `name: value`"
             )));
         };
         fields.append_named(name.as_str(), value.as_bytes());
@@ -224,8 +225,12 @@ fn add_fields(fields: &mut Fields, arguments: &Arguments, now: u64) -> Result<()
         (None, None) => String::new(),
     };
     if !cookies.is_empty() {
-        let value = HeaderValue::from_str(&cookies)
-            .map_err(|_| Failed("stayput: the cookies hold characters no header may".to_owned()))?;
+        let value = HeaderValue::from_str(&cookies).map_err(|_| {
+            Failed(
+                "stayput: the cookies contain characters that are not allowed in a header"
+                    .to_owned(),
+            )
+        })?;
         fields.append(Name::Cookie, value.as_bytes());
     }
     Ok(())
@@ -260,7 +265,7 @@ fn assumption(arguments: &Arguments) -> String {
             text.push_str(&format!(", {} {what}", names.join(", ")));
         }
     }
-    text + "; the running balancer is not asked"
+    text + "; explain does not query the running balancer"
 }
 
 fn rule_name(snapshot: &Snapshot, rule: Option<usize>) -> &str {
@@ -279,7 +284,7 @@ fn refused(failure: &Failure, snapshot: &Snapshot, listener: usize, arguments: &
     }
     data(&request_line(arguments));
     data(&format!("listener  {listener}"));
-    data(&format!("answer    {status}, made here: {why}"));
+    data(&format!("answer    {status} from the balancer: {why}"));
 }
 
 fn request_line(arguments: &Arguments) -> String {
@@ -300,11 +305,11 @@ fn as_table(
         format!("listener  {}", listener.name),
     ];
     if request.address != arguments.from {
-        lines.push(format!("client    {}, says a trusted proxy", request.address));
+        lines.push(format!("client    {}, named by a trusted proxy", request.address));
     }
     for passed in &explanation.passed {
         let name = rule_name(snapshot, Some(passed.rule));
-        lines.push(format!("passed    {name}: `{}` does not match", passed.unmet));
+        lines.push(format!("skipped   {name}: `{}` does not match", passed.unmet));
     }
     lines.push(format!("rule      {}", rule_name(snapshot, explanation.rule)));
     match url {
@@ -316,7 +321,7 @@ fn as_table(
         }
         Url::Failed(failure) => {
             let (status, why) = (failure.logged_status(), failure.word());
-            lines.push(format!("answer    {status}, made here: {why}"));
+            lines.push(format!("answer    {status} from the balancer: {why}"));
             return lines;
         }
     }
@@ -327,10 +332,10 @@ fn as_table(
         lines.push(format!("pinned    to group {}", snapshot.groups[group].name()));
     }
     match &explanation.action {
-        Explained::Respond(status) => lines.push(format!("answer    {status}, made here")),
+        Explained::Respond(status) => lines.push(format!("answer    {status} from the balancer")),
         Explained::Redirect(_) => {}
         Explained::NoRule => {
-            lines.push("answer    404: no rule takes it and there is no default".to_owned())
+            lines.push("answer    404: no rule matches and the listener has no default".to_owned())
         }
         Explained::NoShare => {
             lines.push("answer    503: all groups of the rule have weight 0".to_owned())
@@ -357,13 +362,13 @@ fn forwarded_lines(snapshot: &Snapshot, forwarded: &Forwarded, chance: &str) -> 
         format!("verdict   {verdict}: {}", words::sentence(group, *verdict)),
     ];
     if *fails_open {
-        lines.push("health    ignored, for too few targets are healthy (fail_open)".to_owned());
+        lines.push("health    ignored: too few targets are healthy (fail_open)".to_owned());
     }
     if let Some(pinned) = pinned {
         lines.push(format!("pinned    {}", placed(&group.targets[*pinned])));
     }
     lines.push(match choice {
-        Choice::Nobody => "target    nobody: 503".to_owned(),
+        Choice::Nobody => "target    none: 503".to_owned(),
         Choice::One(at) => format!("target    {}", placed(&group.targets[*at])),
         Choice::OneOf(list) => format!("target    {}", shares(group, list)),
     });
@@ -389,10 +394,10 @@ fn shares(group: &Group, list: &[(usize, Option<f64>)]) -> String {
     match group.settings.algorithm {
         Algorithm::RoundRobin | Algorithm::WeightedRandom => format!("one of {list}"),
         Algorithm::LeastOutstandingRequests => {
-            format!("whoever has the fewest requests in flight for its weight of {list}")
+            format!("fewest requests in flight by weight, of {list}")
         }
         Algorithm::LeastSessions => {
-            format!("whoever has the fewest sessions for its weight of {list}")
+            format!("fewest sessions by weight, of {list}")
         }
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Print a new key: one line of base64. Redirect it into a file only its owner reads.
+    /// Print a new key as one line of base64; redirect it to a file that only its owner can read.
     New,
 }
 

@@ -31,7 +31,7 @@ struct Arguments {
 
 #[derive(Debug, clap::Args)]
 struct ConfigArgument {
-    /// The configuration file; `-` reads standard input where nothing is run from it.
+    /// Configuration file; `-` reads standard input (not with `run`).
     #[arg(short, long = "config", env = "STAYPUT_CONFIG", default_value = DEFAULT_CONFIG, value_name = "FILE")]
     config: PathBuf,
 }
@@ -40,34 +40,34 @@ struct ConfigArgument {
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Balance.
+    /// Run the load balancer.
     Run(ConfigArgument),
-    /// Check the file: every problem in one pass, or `ok`.
+    /// Check the configuration file and print all problems, or `ok`.
     Check {
         #[command(flatten)]
         config: ConfigArgument,
-        /// Print what the file means, with every default; secrets are never shown.
+        /// Print the effective configuration with all defaults, without secrets.
         #[arg(long)]
         print: bool,
     },
-    /// Show the whole story on this machine: a balancer and three replicas.
+    /// Run a demo balancer with three replicas on this machine.
     Demo {
-        /// The balancer's port; the replicas take the next free ones.
+        /// Port of the balancer; the replicas use the next free ports.
         #[arg(long, default_value_t = 8080)]
         port: u16,
     },
-    /// Run replicas that name themselves.
+    /// Run test replicas that answer with their name.
     Echo {
-        /// Where they listen; each is a replica of its own.
+        /// Addresses to listen on, one replica each, for example 127.0.0.1:3001.
         #[arg(long, required = true, num_args = 1.., value_name = "ADDR")]
         listen: Vec<SocketAddr>,
     },
-    /// Say where a request would go, and why.
+    /// Explain which target a request would go to, and why.
     Explain(explain::Arguments),
-    /// Look into affinity cookies, or make one.
+    /// Inspect, verify or create affinity cookies.
     #[command(subcommand)]
     Cookie(cookie::Command),
-    /// Make affinity keys.
+    /// Create affinity keys.
     #[command(subcommand)]
     Keys(keys::Command),
 }

@@ -143,18 +143,18 @@ impl Replica {
                 if everyone.iter().filter(|other| other.is_alive.get()).count() == 1 {
                     return text(
                         StatusCode::CONFLICT,
-                        format!("{} is the last one alive: POST /revive first\n", self.name),
+                        format!("{} is the last replica running: POST /revive first\n", self.name),
                     );
                 }
                 self.is_alive.set(false);
                 let mut answer =
-                    text(StatusCode::OK, format!("{} dies, and all it remembers\n", self.name));
+                    text(StatusCode::OK, format!("{} stops and loses its sessions\n", self.name));
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 answer
             }
             (&Method::POST, "/revive") => {
                 everyone.iter().for_each(|replica| replica.is_alive.set(true));
-                text(StatusCode::OK, "all are back\n".to_owned())
+                text(StatusCode::OK, "all replicas run again\n".to_owned())
             }
             _ => self.visit(request.headers()),
         }

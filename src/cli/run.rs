@@ -79,14 +79,16 @@ pub(super) fn until_signalled(mut server: Server) -> Result<ExitCode, Failed> {
             () = signals.next() => false,
         };
         match has_failed {
-            false => tracing::info!("draining: a second signal cuts"),
-            true => tracing::error!("draining, and then leaving for another process to begin"),
+            false => tracing::info!("draining: a second signal cuts open connections"),
+            true => tracing::error!(
+                "draining after a thread failed, then exiting with code 1 for a restart"
+            ),
         }
         let cut = server.drain(async { signals.next().await }).await;
         Ok::<_, std::io::Error>((cut, has_failed))
     })?;
     if cut > 0 {
-        tracing::warn!(cut, "exchanges were cut");
+        tracing::warn!(cut, "drain deadline or second signal: exchanges cut");
     } else {
         tracing::info!("drained");
     }
@@ -100,7 +102,7 @@ pub(super) fn until_signalled(mut server: Server) -> Result<ExitCode, Failed> {
 /// Serves until a thread of the balancer fails.
 async fn serve(server: &mut Server) -> bool {
     if server.ready().await {
-        tracing::info!("ready: every target has been asked");
+        tracing::info!("ready: every target has been checked");
     }
     server.failed().await;
     true

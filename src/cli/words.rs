@@ -10,15 +10,15 @@ pub(super) fn stickiness_key(group: &Group) -> String {
     match &group.affinity {
         None => "off".to_owned(),
         Some(Affinity::Cookie(cookie)) => match &cookie.app_cookie {
-            None => format!("by the cookie {}", cookie.name),
+            None => format!("by cookie {}", cookie.name),
             Some(app) => {
-                format!("by the cookie {}, beside the application's {}", cookie.name, app.name)
+                format!("by cookie {}, for the application's cookie {}", cookie.name, app.name)
             }
         },
         Some(Affinity::Route { cookie, separator }) => {
-            format!("by what follows `{separator}` in the application's cookie {cookie}")
+            format!("by the route after `{separator}` in the application's cookie {cookie}")
         }
-        Some(Affinity::Header(name)) => format!("by the value of the field {name}"),
+        Some(Affinity::Header(name)) => format!("by header field {name}"),
     }
 }
 
@@ -33,45 +33,49 @@ pub(super) fn sentence(group: &Group, verdict: Verdict) -> &'static str {
 
 fn of_route(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::New => "the session names no target of this group: its id's ranking decides",
+        Verdict::New => {
+            "the session names no target of this group: the hash of its id chooses the target"
+        }
         Verdict::Hit => "the session names this target",
         Verdict::MovedDraining => {
-            "the target the session names is draining: another serves it from now on"
+            "the session's target is draining: another target serves it from now on"
         }
-        Verdict::MovedZone => {
-            "the target the session names stands in another zone, and cross_zone is false"
-        }
+        Verdict::MovedZone => "the session's target is in another zone, and cross_zone is false",
         Verdict::MovedUnhealthy => {
-            "the target the session names is unhealthy: another serves it, until that target is back \
-             or the application names the new one"
+            "the session's target is unhealthy: another target serves until it is back or the \
+             application names the new one"
         }
         Verdict::Spilled => {
-            "the target the session names cannot serve just now: this request goes elsewhere"
+            "the session's target cannot serve now: this request goes to another target"
         }
         Verdict::StrictRefused => {
-            "the target the session names cannot serve, and on_unavailable is strict: 503"
+            "the session's target cannot serve, and on_unavailable is strict: 503"
         }
-        Verdict::KeyAbsent => "the request names no session: the algorithm decides",
+        Verdict::KeyAbsent => "the request names no session: the algorithm chooses the target",
         other => other.sentence(),
     }
 }
 
 fn of_value(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Hit => "this target is the first of the value's ranking",
+        Verdict::Hit => "this target ranks first for the header value",
         Verdict::MovedDraining => {
-            "the first target of the value's ranking is draining: the next one serves"
+            "the target that ranks first for the header value is draining: the next one serves"
         }
         Verdict::MovedUnhealthy => {
-            "the first target of the value's ranking is unhealthy: the next one serves until it is back"
+            "the target that ranks first for the header value is unhealthy: the next one serves \
+             until it is back"
         }
         Verdict::Spilled => {
-            "the first target of the value's ranking cannot serve just now: the next one does"
+            "the target that ranks first for the header value cannot serve now: the next one serves"
         }
         Verdict::StrictRefused => {
-            "the first target of the value's ranking cannot serve, and on_unavailable is strict: 503"
+            "the target that ranks first for the header value cannot serve, and on_unavailable is \
+             strict: 503"
         }
-        Verdict::KeyAbsent => "the request lacks the field: the algorithm decides",
+        Verdict::KeyAbsent => {
+            "the request lacks the header field: the algorithm chooses the target"
+        }
         other => other.sentence(),
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::with_capacity(USUAL);
     File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut content)?;
     if content.len() as u64 > MAX_SIZE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is longer than 4 MiB"));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is larger than 4 MiB"));
     }
     Ok(content)
 }
@@ -60,8 +60,8 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unreadable::Cert(error) => write!(f, "the certificate cannot be read: {error}"),
-            Unreadable::Key(error) => write!(f, "the key cannot be read: {error}"),
+            Unreadable::Cert(error) => write!(f, "cannot read the certificate: {error}"),
+            Unreadable::Key(error) => write!(f, "cannot read the private key: {error}"),
             Unreadable::Unfit(defect) => defect.fmt(f),
         }
     }

@@ -139,9 +139,9 @@ fn name(table: &Table, key: &str) -> Option<Name> {
 /// Why a file cannot be read, in the same words on every system: the numbers of errors differ.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".into(),
-        io::ErrorKind::PermissionDenied => "reading it is not permitted".into(),
-        io::ErrorKind::IsADirectory => "it is a directory".into(),
+        io::ErrorKind::NotFound => "no such file".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        io::ErrorKind::IsADirectory => "is a directory".into(),
         _ => error.to_string(),
     }
 }
@@ -153,10 +153,10 @@ fn resolved(node: &Node, file: &Table, table: &str, problems: &mut Problems) -> 
         return Name::new(wanted);
     }
     let what = table.replace('_', " ");
-    let problem = Problem::at(node.span.clone(), format!("there is no {what} `{wanted}`"));
+    let problem = Problem::at(node.span.clone(), format!("no {what} named `{wanted}`"));
     problems.push(match nearest(wanted, file.table(table).entries().map(|(name, _)| name)) {
         Some(meant) => problem.label(format!("did you mean `{meant}`?")),
-        None => problem.help(format!("write a `[{table}.{wanted}]`, or name one there is")),
+        None => problem.help(format!("add `[{table}.{wanted}]`, or use an existing name")),
     });
     None
 }

@@ -17,30 +17,38 @@ use std::time::Duration;
 
 /// The top of the file.
 pub(super) static FILE: &[Key] = &[
-    Key::new("runtime", Kind::Table(process::RUNTIME), "The process itself.").or("{}"),
+    Key::new("runtime", Kind::Table(process::RUNTIME), "Settings of the process.").or("{}"),
     Key::new(
         "affinity",
         Kind::Table(process::AFFINITY),
-        "The keys that seal pins. Absent: one is generated once and kept in \
-         `state_dir`, so that pins survive a restart.",
+        "Keys that seal pins. If you leave this table out, one key is generated once and kept in \
+         `state_dir`, so that pins survive a restart. Set it when several nodes share clients.",
     ),
-    Key::new("admin", Kind::Table(process::ADMIN), "The admin side. Absent: there is none.")
-        .later(),
-    Key::new("log", Kind::Table(process::LOG), "What is written where.").or("{}"),
-    Key::new("listener", Kind::Named(listener::LISTENER), "Where clients connect, by name.")
-        .required(),
+    Key::new(
+        "admin",
+        Kind::Table(process::ADMIN),
+        "Admin interface. If you leave this table out, there is none.",
+    )
+    .later(),
+    Key::new("log", Kind::Table(process::LOG), "Log level and access log.").or("{}"),
+    Key::new(
+        "listener",
+        Kind::Named(listener::LISTENER),
+        "Addresses where clients connect, by name.",
+    )
+    .required(),
     Key::new(
         "rule",
         Kind::List(&Kind::Table(rule::RULE)),
-        "Which request goes where. The first match wins; the conditions of a rule must \
-         all hold; of the values in a list one must. At most 10000 rules, and 1000 values in \
-         one of their lists; ALB allows fewer.",
+        "Routing rules, tried in order; the first match wins. All conditions of a rule must match; \
+         within a list, one value must match. You can write at most 10000 rules and 1000 values \
+         per list; ALB allows fewer.",
     )
     .or("[]"),
     Key::new(
         "target_group",
         Kind::Named(group::GROUP),
-        "Replicas that serve the same thing, by name.",
+        "Groups of replicas that serve the same application, by name.",
     )
     .required(),
 ];

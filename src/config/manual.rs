@@ -6,10 +6,9 @@ use super::keys::{FILE, Key, Kind};
 /// A sample that shows every key: `config/complete.toml`.
 pub fn complete() -> String {
     let mut out = String::from(
-        "# Every key there is. Generated from the declarations: change those, not this file.\n\
-         # A value that is not commented out is the default, but for addresses and targets.\n\
-         # `#key = ...` shows what may be written where nothing holds by default, or where another\n\
-         # choice excludes it.\n",
+        "# All keys. Generated from the declarations of the keys: change those, not this file.\n\
+         # Values that are not commented out are the defaults, except addresses and targets.\n\
+         # `#key = ...` shows a key that has no default, or that another key excludes.\n",
     );
     sample(&mut out, FILE, "", false);
     out
@@ -20,11 +19,11 @@ pub fn reference() -> String {
     let mut out = String::from(
         "# Configuration\n\n\
          <!-- Generated from the declarations of the keys: change those, not this file. -->\n\n\
-         The file is TOML. Unknown keys are errors, and all errors are reported at once. Relative\n\
-         paths are relative to the file. Durations are whole numbers with their units (`ms`, `s`,\n\
-         `m`, `h`, `d`), as `\"1h30m\"`; sizes too (`B`, `KB`, `MB`, `GB`, `KiB`, `MiB`, `GiB`).\n\
-         A table may be written in one place only. What is not supported yet is declared, so that\n\
-         `stayput check` can say so.\n",
+         You write the configuration in one TOML file. `stayput check` reports all errors at\n\
+         once; unknown keys are errors. Relative paths are relative to the file. Durations are\n\
+         whole numbers with units (`ms`, `s`, `m`, `h`, `d`), for example `\"1h30m\"`; sizes have\n\
+         the units `B`, `KB`, `MB`, `GB`, `KiB`, `MiB` and `GiB`. Write each table in one place.\n\
+         Keys that are marked \"Not supported yet\" accept only their default.\n",
     );
     chapter(&mut out, "the top of the file", "", FILE);
     out

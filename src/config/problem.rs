@@ -134,7 +134,7 @@ impl Problems {
         let warnings = counted(count(Severity::Warning), "warning");
         let parts: Vec<_> = errors.into_iter().chain(warnings).collect();
         let more = self.list.len().saturating_sub(MAX_SHOWN);
-        let more = if more > 0 { format!(", {more} of them not shown") } else { String::new() };
+        let more = if more > 0 { format!(", {more} not shown") } else { String::new() };
         if !parts.is_empty() {
             out.push_str(&format!("{}: {}{more}\n", self.origin, parts.join(", ")));
         }

@@ -94,8 +94,8 @@ impl Reader<'_> {
             let span = if is_table { name.span() } else { value.span() };
             let title = format!("`{}` is not supported yet", key.name);
             let help = match key.default {
-                Some(default) => format!("leave it out, which means {default}"),
-                None => "leave it out".into(),
+                Some(default) => format!("remove it; the default is {default}"),
+                None => "remove it".into(),
             };
             self.problems.push(Problem::at(span, title).help(help));
         }
@@ -109,16 +109,19 @@ impl Reader<'_> {
         key: &Spanned<DeString<'_>>,
         path: &str,
     ) -> Option<&'static str> {
-        let place =
-            if path.is_empty() { "at the top".into() } else { format!("in `{}`", shown(path)) };
-        let title = format!("there is no key `{}` {place}", key.get_ref());
+        let place = if path.is_empty() {
+            "at the top level".into()
+        } else {
+            format!("in `{}`", shown(path))
+        };
+        let title = format!("unknown key `{}` {place}", key.get_ref());
         let mut problem = Problem::at(key.span(), title);
         let meant = nearest(key.get_ref(), keys.iter().map(|key| key.name));
         match meant {
             Some(meant) => problem = problem.label(format!("did you mean `{meant}`?")),
             None => {
                 let names: Vec<_> = keys.iter().map(|key| format!("`{}`", key.name)).collect();
-                problem = problem.help(format!("the keys here are {}", names.join(", ")));
+                problem = problem.help(format!("known keys: {}", names.join(", ")));
             }
         }
         // Under a broken `[header]` the keys of one table look like those of another.
@@ -141,9 +144,9 @@ fn shown(path: &str) -> String {
 
 fn remedy(key: &Key) -> String {
     match (key.kind, key.example) {
-        (Kind::Named(_), _) => format!("write at least one `[{}.NAME]`", key.name),
+        (Kind::Named(_), _) => format!("add at least one `[{}.NAME]`", key.name),
         (_, Some(example)) => format!("for example `{} = {example}`", key.name),
-        (kind, None) => format!("it is {}", kind.expects()),
+        (kind, None) => format!("it must be {}", kind.expects()),
     }
 }
 

@@ -39,7 +39,7 @@ impl Expiry {
                 let validity = certificate.validity(now.unix_seconds());
                 if validity != Validity::Valid {
                     let names = certificate.names_text();
-                    warnings.push(format!("the certificate of {names} {validity}"));
+                    warnings.push(format!("certificate of {names} {validity}"));
                 }
             }
         }

@@ -24,8 +24,8 @@ impl Clocks {
             tracing::warn!(
                 seconds,
                 answers,
-                "clock_ahead: the clock of another node with this key is ahead of this node's clock: \
-                 pins it made are read as made now; compare both clocks (NTP)"
+                "clock_ahead: the clock of another node is ahead of this node's clock; its pins \
+                 count as issued now; check NTP on both nodes"
             );
         }
     }

@@ -58,7 +58,10 @@ impl Drains {
         let text = state_dir.as_ref().and_then(|dir| dir.read(FILE));
         let clocks = text.map(|text| {
             read(&text).unwrap_or_else(|| {
-                tracing::warn!(file = FILE, "drain clocks could not be read and start anew");
+                tracing::warn!(
+                    file = FILE,
+                    "cannot read the saved drain clocks, draining delays start over"
+                );
                 BTreeMap::new()
             })
         });
@@ -75,8 +78,8 @@ impl Drains {
             Some(_) | None => return false,
         }
         match wishes {
-            true => tracing::info!(target, asked_by = "target", "draining begins"),
-            false => tracing::info!(target, asked_by = "target", "the wish to be drained is over"),
+            true => tracing::info!(target, asked_by = "target", "draining began"),
+            false => tracing::info!(target, asked_by = "target", "drain request withdrawn"),
         }
         self.save();
         true
@@ -92,14 +95,17 @@ impl Drains {
                 let Some(name) = self.name_if_draining(group.name(), target) else { continue };
                 let mut clock = self.clocks.remove(&name).unwrap_or_else(|| {
                     changed = true;
-                    tracing::info!(target = name, asked_by = "file", ?delay, "draining begins");
+                    tracing::info!(target = name, asked_by = "file", ?delay, "draining began");
                     Clock::starting(now, false)
                 });
                 // A wall clock that was set back must not make a delay endless.
                 clock.since = clock.since.min(now.wall);
                 let is_over = now.wall.saturating_sub(clock.since) >= delay;
                 if is_over && !clock.is_over {
-                    tracing::info!(target = name, "draining is over: its pinned clients move");
+                    tracing::info!(
+                        target = name,
+                        "deregistration delay is over, pinned clients move"
+                    );
                 }
                 clock.is_over = is_over;
                 kept.insert(name, clock);
@@ -112,7 +118,10 @@ impl Drains {
                 kept.insert(name, clock);
             } else {
                 changed = true;
-                tracing::info!(target = name, "draining ends");
+                tracing::info!(
+                    target = name,
+                    "draining ended, the target is active again or removed"
+                );
             }
         }
         self.clocks = kept;
@@ -151,7 +160,8 @@ impl Drains {
         if let Some(dir) = &self.state_dir
             && let Err(error) = dir.write(FILE, text.as_bytes())
         {
-            tracing::warn!(file = FILE, %error, "drain clocks will start anew after a restart");
+            tracing::warn!(file = FILE, %error, "cannot save the drain clocks, draining delays \
+                                                 will start over after a restart");
         }
     }
 }

@@ -145,8 +145,8 @@ impl HealthMonitor {
             tracing::warn!(
                 %error,
                 skipped,
-                "checks are skipped: this process lacks descriptors, ports or memory; raise its \
-                 limits (LimitNOFILE=, ulimit -n) or lower limits.connections"
+                "health checks skipped: this process is out of file descriptors, ports or memory; \
+                 raise its limits (LimitNOFILE=, ulimit -n) or lower limits.connections"
             );
         }
     }
@@ -229,14 +229,14 @@ impl HealthMonitor {
             Change::Begun(targets) => tracing::info!(
                 group,
                 targets,
-                "recovering: pinned clients keep their targets that are down until these pass their \
-                 checks or target_group.*.recovery is over"
+                "group recovering: pinned clients keep targets that are down until these pass \
+                 their health checks or target_group.*.recovery is over"
             ),
-            Change::Over(0) => tracing::info!(group, "recovered"),
+            Change::Over(0) => tracing::info!(group, "group recovery complete, no target is down"),
             Change::Over(down) => tracing::warn!(
                 group,
                 down,
-                "the recovery is over: clients of targets that are still down move"
+                "group recovery timed out: clients of targets that are still down move"
             ),
         }
     }
@@ -254,14 +254,19 @@ impl HealthMonitor {
                     group,
                     healthy,
                     registered,
-                    "fail_open: too few are healthy, all are used"
+                    "fail_open: too few healthy targets, all targets are used"
                 );
             }
             Condition::OnlyDraining => {
-                tracing::warn!(group, "only_draining: nobody else is left for newcomers");
+                tracing::warn!(group, "only_draining: no other target is left for new clients");
             }
             Condition::Usual => {
-                tracing::info!(group, healthy, registered, "the group is well again")
+                tracing::info!(
+                    group,
+                    healthy,
+                    registered,
+                    "group recovered, fail_open or only_draining ended"
+                )
             }
         }
     }

@@ -244,7 +244,11 @@ impl Control {
         if let Some((group, address)) = unlisted
             && resolve::forget(&mut self.resolutions, group, address)
         {
-            tracing::info!(group = group.as_str(), %address, "an address its name lists no more does not answer: forgotten");
+            tracing::info!(
+                group = group.as_str(),
+                %address,
+                "target removed: its host name no longer lists the address, and it does not answer"
+            );
             self.build_anew(now);
         }
     }
@@ -261,7 +265,8 @@ impl Control {
                 self.published.publish(snapshot);
                 self.registry.forget_the_gone();
             }
-            Err(collision) => tracing::error!(%collision, "the new addresses are not used"),
+            Err(collision) => tracing::error!(%collision, "cannot use the new addresses of a host \
+                                                           name"),
         }
     }
 }
@@ -309,8 +314,8 @@ impl UnknownKeyMonitor {
             tracing::warn!(
                 unknown,
                 exchanges,
-                "more than one request in twenty brought a token sealed with a key this balancer \
-                 lacks: another node seals with it; give both the same affinity.keys"
+                "unknown_key: more than 5 % of requests bring a token sealed with a key that this \
+                 balancer does not have; set the same affinity.keys on all nodes"
             );
             self.logged = true;
         }

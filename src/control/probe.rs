@@ -137,7 +137,7 @@ async fn secure(
 ) -> Result<tls::TlsStream, Failure> {
     let stream = tls.connect(stream).await.map_err(|error| failed(&format!("TLS: {error}")))?;
     match http2 && !tls::agreed_on_http2(&stream) {
-        true => Err(failed(&"TLS: HTTP/2 was not agreed on")),
+        true => Err(failed(&"TLS: the target did not select HTTP/2 in ALPN")),
         false => Ok(stream),
     }
 }

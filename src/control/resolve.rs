@@ -160,13 +160,14 @@ impl HostNames {
             return;
         }
         if count == 0 {
-            tracing::warn!(host, "the name has no address: what was last known stays in use");
+            tracing::warn!(host, "host name has no address, the last known addresses stay in use");
         } else {
             tracing::warn!(
                 host,
                 count,
                 using = %addresses[0],
-                "the name has several addresses and one is used: set expand = true to make each a target"
+                "host name has several addresses, only one is used; set expand = true to make each \
+                 a target"
             );
         }
     }
@@ -205,7 +206,7 @@ pub fn first(config: &Config, resolver: &Resolver) -> io::Result<Resolutions> {
     };
     // A thread of its own, for the caller may stand in a runtime already.
     let asking = thread::Builder::new().name("names".to_owned()).spawn(collect)?;
-    asking.join().unwrap_or_else(|_| Err(io::Error::other("asking for host names panicked")))
+    asking.join().unwrap_or_else(|_| Err(io::Error::other("DNS resolver panicked")))
 }
 
 /// The host names of a configuration, and whether every address of one becomes a target.

@@ -26,7 +26,7 @@ impl fmt::Display for Unwritable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "cannot write in runtime.state_dir {}: {}; make it writable or name another",
+            "cannot write to runtime.state_dir {}: {}; make it writable or set another directory",
             self.path.display(),
             self.cause
         )
@@ -103,7 +103,7 @@ impl StateDir {
         fs::remove_file(&temporary)?;
         match linked {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) => tracing::info!(file = %path.display(), "an affinity key was generated"),
+            Ok(()) => tracing::info!(file = %path.display(), "affinity key generated"),
             Err(_) => {}
         }
         self.existing_key()?.ok_or_else(|| io::ErrorKind::InvalidData.into())
@@ -127,7 +127,8 @@ impl StateDir {
                 fs::rename(&path, &aside)?;
                 tracing::warn!(
                     %defect, file = %path.display(), aside = %aside.display(),
-                    "the generated affinity key is damaged: a new one is made, and clients are placed anew"
+                    "generated affinity key is damaged: a new key is generated, and existing pins \
+                     are lost"
                 );
                 Ok(None)
             }

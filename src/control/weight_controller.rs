@@ -91,10 +91,10 @@ impl WeightController {
             match stage {
                 Stage::Ramping { .. } if !was_ramping => {
                     let target = name(group, target);
-                    tracing::info!(target, ?duration, "slow start begins");
+                    tracing::info!(target, ?duration, "slow start began");
                 }
                 Stage::Full if was_ramping => {
-                    tracing::info!(target = name(group, target), "slow start is over");
+                    tracing::info!(target = name(group, target), "slow start ended");
                 }
                 _ => {}
             }
@@ -137,13 +137,13 @@ impl WeightController {
                     target = name(group, target),
                     requests,
                     failures,
-                    "anomalous: it fails more than its peers, and keeps few of its newcomers"
+                    "target anomalous: it fails more than its peers and gets fewer new clients"
                 ),
                 (Judgement::Anomalous, Judgement::Normal) => tracing::info!(
                     target = name(group, target),
                     requests,
                     failures,
-                    "normal: its share of newcomers grows again"
+                    "target no longer anomalous: its share of new clients grows again"
                 ),
                 _ => {}
             }

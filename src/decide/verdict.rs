@@ -98,37 +98,41 @@ impl Verdict {
     /// A sentence for `explain`.
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::Off => "stickiness is off for this group: its algorithm decides",
+            Self::Off => "stickiness is off for this group: the algorithm chooses the target",
             Self::AppCookieAbsent => {
-                "the request lacks the application's cookie: the algorithm decides"
+                "the request lacks the application's cookie: the algorithm chooses the target"
             }
             Self::New => "the client has no pin for this group yet",
             Self::Evicted => {
-                "the token is full: a pin for this group may have been pushed out, the seed decides"
+                "the token is full, a pin for this group may have been evicted: the client's seed \
+                 chooses the target"
             }
-            Self::Adopted => "a pin is made for the application cookie the request brought",
-            Self::Malformed => "the cookie holds no token: it counts as absent and is replaced",
-            Self::Forged => "no key of this balancer sealed the cookie: it counts as absent",
-            Self::UnknownKey => "the cookie was sealed with a key this balancer lacks",
-            Self::Expired => "the pin is too old",
-            Self::MovedRemoved => "the pinned target is not in the group any more",
+            Self::Adopted => "a pin is created for the application cookie in the request",
+            Self::Malformed => "the cookie is not a valid token: it is ignored and replaced",
+            Self::Forged => "the cookie's seal does not verify: it is ignored",
+            Self::UnknownKey => "the cookie was sealed with a key that this balancer does not have",
+            Self::Expired => "the pin has expired",
+            Self::MovedRemoved => "the pinned target is no longer in the group",
             Self::MovedAddress => {
-                "the pinned target's name has another address since: the pin holds, the machine is new"
+                "the pinned target's host name has a new address: the pin stays, the machine is new"
             }
             Self::MovedDraining => {
-                "the pinned target is draining: its pins move, or its delay is over"
+                "the pinned target is draining: draining_pins is move, or its deregistration delay \
+                 is over"
             }
-            Self::MovedZone => "the pinned target stands in another zone and cross_zone is false",
-            Self::MovedUnhealthy => "the pinned target is unhealthy: the client moves for good",
+            Self::MovedZone => "the pinned target is in another zone, and cross_zone is false",
+            Self::MovedUnhealthy => "the pinned target is unhealthy: the client moves permanently",
             Self::Spilled => {
-                "the pinned target cannot serve just now: this request goes elsewhere; the pin moves \
-                 with it if something is written there, else it stays"
+                "the pinned target cannot serve now: this request goes to another target; the pin \
+                 moves along if the answer shows that data was stored there, else it stays"
             }
             Self::StrictRefused => {
                 "the pinned target cannot serve, and on_unavailable is strict: 503, the pin stays"
             }
             Self::Hit => "the client is pinned to this target",
-            Self::KeyAbsent => "the request lacks what the group keys on: the algorithm decides",
+            Self::KeyAbsent => {
+                "the request lacks the group's stickiness key: the algorithm chooses the target"
+            }
             Self::NoTarget => "no target of the group can serve: 503",
         }
     }
@@ -215,18 +219,21 @@ impl GroupVerdict {
     /// A sentence for `explain`.
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::Off => "this rule keeps nobody with a group: the weights decide",
+            Self::Off => "group stickiness is off for this rule: the weights choose the group",
             Self::New => "the client has no pin for this rule yet",
             Self::Hit => "the client is pinned to this group",
-            Self::MovedRemoved => "the rule does not name the pinned group any more",
+            Self::MovedRemoved => "the rule no longer names the pinned group",
             Self::FailedOver => {
-                "the client's group cannot serve just now: another does until it can, or for good with failback = \"stay\""
+                "the pinned group cannot serve now: another group serves until it can, or \
+                 permanently with failback = \"stay\""
             }
-            Self::FailedBack => "the pinned group serves again: the client is back with it",
-            Self::Expired => "the pin to a group is too old",
-            Self::Malformed => "the group's cookie holds no token: it is replaced",
-            Self::Forged => "no key of this balancer sealed the group's cookie: it is replaced",
-            Self::UnknownKey => "the group's cookie was sealed with a key this balancer lacks",
+            Self::FailedBack => "the pinned group serves again: the client returns to it",
+            Self::Expired => "the group pin has expired",
+            Self::Malformed => "the group cookie is not a valid token: it is replaced",
+            Self::Forged => "the group cookie's seal does not verify: it is replaced",
+            Self::UnknownKey => {
+                "the group cookie was sealed with a key that this balancer does not have"
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ pub struct Malformed;
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the body is not framed as it says")
+        f.write_str("invalid body framing")
     }
 }
 

@@ -158,7 +158,7 @@ pub struct Collision {
 
 impl fmt::Display for Collision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` and `{}` have the same hash in a token: rename one", self.one, self.other)
+        write!(f, "`{}` and `{}` have the same hash in a token; rename one", self.one, self.other)
     }
 }
 

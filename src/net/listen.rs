@@ -22,7 +22,7 @@ impl fmt::Display for BindError {
         let address = self.address;
         match self.cause.kind() {
             io::ErrorKind::AddrInUse => {
-                write!(f, "{address} is in use")?;
+                write!(f, "cannot listen on {address}: address already in use")?;
                 if let Some(owner) = owner_of(address) {
                     write!(f, " by {owner}")?;
                 }
@@ -30,10 +30,11 @@ impl fmt::Display for BindError {
             }
             io::ErrorKind::PermissionDenied => write!(
                 f,
-                "no permission to listen on {address}: ports below 1024 need CAP_NET_BIND_SERVICE"
+                "cannot listen on {address}: permission denied; ports below 1024 need \
+                 CAP_NET_BIND_SERVICE"
             ),
             io::ErrorKind::AddrNotAvailable => {
-                write!(f, "{address} is not an address of this machine")
+                write!(f, "cannot listen on {address}: it is not an address of this machine")
             }
             _ => write!(f, "cannot listen on {address}: {}", self.cause),
         }
@@ -147,13 +148,16 @@ mod tests {
         assert_eq!(first[1].local_addr().unwrap(), address);
         let message = bind(address, 1).unwrap_err().to_string();
         let ours = format!("(pid {})", std::process::id());
-        assert!(message.starts_with(&format!("{address} is in use by ")), "{message}");
+        assert!(message.contains(&format!("{address}: address already in use by ")), "{message}");
         assert!(message.ends_with(&ours), "{message}");
     }
 
     #[test]
     fn an_address_of_another_machine_is_said_to_be_one() {
         let message = bind("192.0.2.1:0".parse().unwrap(), 1).unwrap_err().to_string();
-        assert_eq!(message, "192.0.2.1:0 is not an address of this machine");
+        assert!(
+            message.ends_with("192.0.2.1:0: it is not an address of this machine"),
+            "{message}"
+        );
     }
 }

@@ -140,9 +140,8 @@ impl fmt::Display for NoAuthorities {
         let Self(why) = self;
         write!(
             f,
-            "no certificate authority of the system is to be had for targets over TLS{why}: \
-             install the system's certificates (ca-certificates), set SSL_CERT_FILE, or write \
-             `ca` in `target_group.*.tls`"
+            "no system CA certificates found, but target_group.*.tls needs them{why}: install \
+             ca-certificates, set SSL_CERT_FILE, or set `ca` in `target_group.*.tls`"
         )
     }
 }

@@ -81,7 +81,10 @@ impl AccessLog {
         let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
         let records = dropped + self.shared.waiting.load(Ordering::Relaxed);
         if records > 0 {
-            tracing::warn!(records, "access records are lost: their sink did not take them");
+            tracing::warn!(
+                records,
+                "access records lost at exit: the access log did not accept them"
+            );
         }
     }
 }
@@ -116,7 +119,7 @@ fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &WriterShared) {
         let written = writer::write(&mut sink, lines, shared, |error| {
             // Once a minute while it lasts, for a sink may come and go.
             if throttle.allow(Moment::now().monotonic) {
-                tracing::warn!(%error, "the access log does not take records; it is tried again");
+                tracing::warn!(%error, "access log write failed, retrying");
                 refusal_logged = true;
             }
         });
@@ -127,7 +130,7 @@ fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &WriterShared) {
         }
         shared.waiting.fetch_sub(records, Ordering::Relaxed);
         if std::mem::take(&mut refusal_logged) {
-            tracing::info!("the access log takes records again");
+            tracing::info!("access log writes succeed again");
             // Its loss is told with its end.
             dropped_log = LogThrottle::default();
         }
@@ -143,7 +146,7 @@ fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &WriterShared) {
 fn log_dropped(shared: &WriterShared, throttle: &mut LogThrottle) {
     if shared.dropped.load(Ordering::Relaxed) > 0 && throttle.allow(Moment::now().monotonic) {
         let records = shared.dropped.swap(0, Ordering::Relaxed);
-        tracing::warn!(records, "access records were dropped: their sink was behind");
+        tracing::warn!(records, "access records dropped: the access log is too slow");
     }
 }
 

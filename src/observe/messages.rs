@@ -282,7 +282,7 @@ impl Work {
         let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             let line = format!(
-                "WARN {dropped} messages were dropped here: standard error did not take them\n"
+                "WARN {dropped} log messages dropped: standard error did not accept them\n"
             );
             if !self.write(sink, line.as_bytes()) {
                 self.shared.dropped.fetch_add(dropped, Ordering::Relaxed);
@@ -318,7 +318,7 @@ mod tests {
     fn a_kind_is_limited_and_says_how_many_more_and_others_are_told_meanwhile() {
         let text = heard(|_| {
             for nth in 0..1_000 {
-                tracing::info!(nth, "a client moved");
+                tracing::info!(nth, "client moved to another target");
             }
             tracing::warn!("something else");
             // All of these fit into the queue, however late the thread that writes them is.
@@ -326,7 +326,7 @@ mod tests {
                 tracing::info!(target: UNLIMITED, nth, "listening");
             }
         });
-        let told = text.lines().filter(|line| line.contains("a client moved"));
+        let told = text.lines().filter(|line| line.contains("client moved to another target"));
         let (last, others): (Vec<_>, Vec<_>) = told.partition(|line| line.contains(" more"));
         let [last] = *last.as_slice() else { panic!("{text}") };
         let more: usize = last.split(' ').nth_back(1).unwrap().parse().unwrap();

@@ -134,7 +134,7 @@ impl LogEntry {
                 from = pinned.map_or("a target that is gone", |from| from.id.as_str()),
                 to = served_by.map_or("-", |to| to.id.as_str()),
                 why = placement.verdict.word(),
-                "a client moved"
+                "client moved to another target"
             );
         }
     }

@@ -23,7 +23,7 @@ pub struct UploadError;
 
 impl fmt::Display for UploadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the body broke off")
+        f.write_str("the body ended early")
     }
 }
 

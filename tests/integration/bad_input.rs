@@ -74,7 +74,7 @@ fn where_all_weights_are_0_newcomers_get_503_and_check_warns() {
     );
     let loaded = config::parse(&text("", &rest), "t.toml", std::path::Path::new("")).unwrap();
     let warnings = loaded.warnings.render(false);
-    assert!(warnings.contains("all weights are 0: newcomers get 503"), "{warnings}");
+    assert!(warnings.contains("all weights are 0: new clients get 503"), "{warnings}");
     let world = World::of_text(&text("", &rest));
     let refused = with_cookies(&world, &[]);
     assert_eq!((refused.status, refused.all("set-cookie").count()), (503, 0));

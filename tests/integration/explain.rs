@@ -153,7 +153,7 @@ fn an_application_cookies_companion_is_explained_with_and_without_it() {
     let companion = scene.mint("--target", "app/a1");
     assert!(companion.starts_with("AWSALBAPP-0="), "{companion}");
     let both = format!("sid=1; {companion}");
-    let sticky = "sticky    by the cookie AWSALBAPP-0, beside the application's sid";
+    let sticky = "sticky    by cookie AWSALBAPP-0, for the application's cookie sid";
     for (cookies, verdict, target) in [
         (&*both, "hit", Some("a1")),
         (&*companion, "app_cookie_absent", None),
@@ -167,8 +167,9 @@ fn an_application_cookies_companion_is_explained_with_and_without_it() {
         "/app/",
         &["--cookie", &both, "--down", "app/a1"],
         &[
-            "assumed: every target healthy, app/a1 down; the running balancer is not asked",
-            "verdict   moved_unhealthy: the pinned target is unhealthy: the client moves for good",
+            "assumed: every target healthy, app/a1 down; \
+             explain does not query the running balancer",
+            "verdict   moved_unhealthy: the pinned target is unhealthy: the client moves permanently",
             "pinned    a1  10.0.1.1:80",
             "target    a2  10.0.1.2:80",
         ],
@@ -176,7 +177,7 @@ fn an_application_cookies_companion_is_explained_with_and_without_it() {
     assert_eq!((&down["pinned"], &down["target"]), (&"a1".into(), &"a2".into()));
     for (state, word) in [("--suspect", "suspect"), ("--recovering", "down and recovering")] {
         let assumed = format!(
-            "assumed: every target healthy, app/a1 {word}; the running balancer is not asked"
+            "assumed: every target healthy, app/a1 {word}; explain does not query the running balancer"
         );
         let stays = ["--cookie", &both, state, "app/a1"];
         let stays = scene.explain("/app/", &stays, &[&assumed, "target    a1  10.0.1.1:80"]);
@@ -186,7 +187,7 @@ fn an_application_cookies_companion_is_explained_with_and_without_it() {
         assert!(candidates.iter().all(|candidate| candidate["target"] != "a1"), "{newcomer}");
     }
     let all = ["--cookie", &both, "--down", "app/a1", "--down", "app/a2"];
-    let open = "health    ignored, for too few targets are healthy (fail_open)";
+    let open = "health    ignored: too few targets are healthy (fail_open)";
     assert_eq!(scene.explain("/app/", &all, &[open])["fails_open"], true);
 }
 
@@ -198,26 +199,27 @@ fn a_route_and_a_header_are_explained_without_promising_a_pin() {
         "/route/",
         &cookie,
         &[
-            "sticky    by what follows `.` in the application's cookie JSESSIONID",
+            "sticky    by the route after `.` in the application's cookie JSESSIONID",
             "verdict   hit: the session names this target",
             "target    r2  10.0.2.2:80",
         ],
     );
     assert_eq!(named["target"], "r2");
-    let lines =
-        ["verdict   new: the session names no target of this group: its id's ranking decides"];
+    let lines = [
+        "verdict   new: the session names no target of this group: the hash of its id chooses the target",
+    ];
     scene.explain("/route/", &["--cookie", "JSESSIONID=abc.r9"], &lines);
-    let lines = ["verdict   key_absent: the request names no session: the algorithm decides"];
+    let lines =
+        ["verdict   key_absent: the request names no session: the algorithm chooses the target"];
     scene.explain("/route/", &[], &lines);
 
     let field = ["-H", "X-Session-Id: 7"];
-    let home =
-        scene.explain("/header/", &field, &["sticky    by the value of the field x-session-id"]);
+    let home = scene.explain("/header/", &field, &["sticky    by header field x-session-id"]);
     assert_eq!(home["verdict"], "hit");
     let home = home["target"].as_str().unwrap();
     let down = format!("header/{home}");
     let away = scene.explain("/header/", &[&field[..], &["--down", &down]].concat(), &[
-        "verdict   moved_unhealthy: the first target of the value's ranking is unhealthy: the next one \
+        "verdict   moved_unhealthy: the target that ranks first for the header value is unhealthy: the next one \
          serves until it is back",
     ]);
     assert_ne!(away["target"], home);
@@ -230,7 +232,7 @@ fn a_cookie_of_each_kind_is_minted_verified_and_looked_into_by_name() {
     let scene = Scene::new();
     for (what, names, cookie, kind, pin) in [
         ("--target", "stable/s2", "AWSALB", "pins to targets", "pin  stable/s2  "),
-        ("--target", "app/a1", "AWSALBAPP-0", "beside an application's cookie", "pin  app/a1  "),
+        ("--target", "app/a1", "AWSALBAPP-0", "for an application's cookie", "pin  app/a1  "),
         ("--rule", "release/canary", "AWSALBTG", "groups of rules", "pin  rule release/canary  "),
     ] {
         let minted = scene.mint(what, names);
@@ -241,14 +243,11 @@ fn a_cookie_of_each_kind_is_minted_verified_and_looked_into_by_name() {
         assert!(inspected.contains("  alive"), "{inspected}");
     }
     for (arguments, words) in [
-        (
-            ["--target", "header/h1"],
-            "writes no cookie; its stickiness is by the value of the field",
-        ),
-        (["--target", "route/r1"], "writes no cookie; its stickiness is by what follows `.`"),
-        (["--target", "app/a9"], "there is no target `app/a9`: write GROUP/TARGET"),
-        (["--rule", "release/app"], "no rule names the group in `release/app`: write RULE/GROUP"),
-        (["--rule", "header/header"], "keeps nobody with a group: it has no group_stickiness"),
+        (["--target", "header/h1"], "sets no cookie; its stickiness is by header field"),
+        (["--target", "route/r1"], "sets no cookie; its stickiness is by the route after `.`"),
+        (["--target", "app/a9"], "no target `app/a9`; write GROUP/TARGET"),
+        (["--rule", "release/app"], "no rule and group `release/app`; write RULE/GROUP"),
+        (["--rule", "header/header"], "sets no group cookie: it has no group_stickiness"),
     ] {
         let (told, code) = scene.run(&["cookie", "mint"], &arguments);
         assert!(code == Some(1) && told.contains(words), "{told}");

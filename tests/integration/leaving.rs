@@ -141,10 +141,10 @@ fn a_restart_keeps_the_clock_of_a_drain_whoever_asked_for_it() {
         assert_eq!(clocks(dir.path()), kept, "{state} {answer}");
         after.line(&["health", "target=\"a\"", "to=\"draining\""]);
         let lines = after.lines();
-        assert!(!lines.iter().any(|line| line.contains("draining begins")), "{lines:#?}");
+        assert!(!lines.iter().any(|line| line.contains("draining began")), "{lines:#?}");
         a.answer_checks("200 OK");
         if wished {
-            after.line(&["the wish to be drained is over", "app/a"]);
+            after.line(&["drain request withdrawn", "app/a"]);
         }
         let still = state == "drain";
         until("the end of the wish is kept too", || {
@@ -187,8 +187,8 @@ fn a_damaged_file_of_clocks_starts_them_anew_and_stops_nothing() {
         std::fs::create_dir(dir.path().join("state")).unwrap();
         std::fs::write(dir.path().join("state/drains.json"), damaged).unwrap();
         let program = program(dir.path(), [&a, &b], "drain");
-        program.line(&["drain clocks could not be read"]);
-        program.line(&["draining begins", "app/a"]);
+        program.line(&["cannot read the saved drain clocks"]);
+        program.line(&["draining began", "app/a"]);
     }
 }
 

@@ -373,6 +373,6 @@ fn check_refuses_a_listener_to_which_nobody_could_connect() {
         let output = check.args(["check", "-c"]).arg(&path).output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{told}");
-        assert_eq!(told.contains("only trusted proxies may connect"), code == 1, "{told}");
+        assert_eq!(told.contains("allows only trusted proxies to connect"), code == 1, "{told}");
     }
 }

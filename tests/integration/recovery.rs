@@ -114,7 +114,7 @@ fn comes_back(fail_open: bool) {
     assert_eq!(load.values().sum::<usize>(), 150);
     assert!(load.values().all(|&count| count <= 100), "twice its share at most: {load:?}");
     until("all are back", || ["b", "c"].iter().all(|id| is_back(id)).then_some(()));
-    program.line(&["recovered"]);
+    program.line(&["group recovery complete"]);
     for (visitor, home) in visitors.iter_mut().zip(&homes) {
         assert_eq!(met(visitor), (home.clone(), "hit".to_owned()));
     }

@@ -310,7 +310,7 @@ fn explain_names_each_rule_it_passed_and_what_did_not_match() {
         .unwrap();
     let table = String::from_utf8(table.stdout).unwrap();
     for line in [
-        "passed    purge: `methods` does not match",
+        "skipped   purge: `methods` does not match",
         "rule      old-shop",
         "answer    301 to https://shop.example/a?&from=old.shop.example",
     ] {

@@ -17,7 +17,8 @@ fn text(targets: &str, group: &str, health: &str) -> String {
 fn changes(program: &Program, target: &str) -> Vec<String> {
     let target = format!(" target=\"{target}\" ");
     let lines = program.lines().into_iter();
-    let told = lines.filter_map(|line| Some(line.split_once(" health ")?.1.to_owned()));
+    let told =
+        lines.filter_map(|line| Some(line.split_once(" target health changed ")?.1.to_owned()));
     told.filter(|line| line.contains(&target)).collect()
 }
 

@@ -156,7 +156,7 @@ fn replaced_certificates_serve_new_handshakes_and_broken_ones_change_nothing() {
     // The other's key under this certificate, then none at all.
     std::fs::copy(&authority.sign("other", &["x.example"]).key_path, &new.key_path).unwrap();
     let refused = certificates.reload().unwrap_err();
-    assert_eq!(refused.1.to_string(), "the key does not belong to the certificate");
+    assert_eq!(refused.1.to_string(), "the private key does not match the certificate");
     std::fs::remove_file(&new.key_path).unwrap();
     assert!(certificates.reload().is_err());
     assert_eq!(connect().was_shown(), new.der.as_ref());

@@ -414,9 +414,12 @@ fn the_operator_is_told_which_target_failed_its_handshake_and_why_and_not_each_t
     for _ in 0..5 {
         assert_eq!(Visitor::of(address).get("/").status, 502);
     }
-    let line = program.line(&["no TLS with a target", "s1"]);
+    let line = program.line(&["TLS handshake with a target failed", "s1"]);
     assert!(line.contains("UnknownIssuer") && line.contains("app"), "{line}");
-    let told = program.lines().into_iter().filter(|line| line.contains("no TLS with a target"));
+    let told = program
+        .lines()
+        .into_iter()
+        .filter(|line| line.contains("TLS handshake with a target failed"));
     assert_eq!(told.count(), 1);
 }
 
@@ -438,7 +441,7 @@ fn a_system_that_trusts_nobody_is_said_at_the_start() {
     let run = command.env_remove("SSL_CERT_DIR").output().unwrap();
     let told = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(1), "{told}");
-    assert!(told.contains("no certificate authority") && told.contains("SSL_CERT_FILE"), "{told}");
+    assert!(told.contains("no system CA certificates") && told.contains("SSL_CERT_FILE"), "{told}");
 }
 
 #[test]

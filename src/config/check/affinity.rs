@@ -15,7 +15,7 @@ pub(super) fn keys(file: &Table, base: &Path, problems: &mut Problems) -> Vec<Ke
     let list = file.table("affinity").list("keys");
     if list.is_empty() {
         let problem = Problem::at(written.span.clone(), "`keys` is empty");
-        problems.push(problem.help("leave `[affinity]` out, and a key is generated"));
+        problems.push(problem.help("add a key, or remove `[affinity]` to have one generated"));
     }
     let mut seen: BTreeMap<u8, &Node> = BTreeMap::new();
     let mut keys = Vec::new();
@@ -23,7 +23,8 @@ pub(super) fn keys(file: &Table, base: &Path, problems: &mut Problems) -> Vec<Ke
         let (Some(id), Some(path)) = (table.get("id"), table.get("file")) else { continue };
         let number: u8 = table.number("id");
         if let Some(first) = seen.insert(number, id) {
-            let problem = Problem::at(id.span.clone(), format!("two keys have the id {number}"));
+            let problem =
+                Problem::at(id.span.clone(), format!("two affinity keys have the id {number}"));
             problems.push(problem.other(first.span.clone(), "the first"));
         }
         keys.extend(key(number, path, base, problems));
@@ -32,7 +33,7 @@ pub(super) fn keys(file: &Table, base: &Path, problems: &mut Problems) -> Vec<Ke
 }
 
 fn key(id: u8, path: &Node, base: &Path, problems: &mut Problems) -> Option<Key> {
-    let remedy = "`stayput keys new` makes a key; write its line into the file";
+    let remedy = "write the output of `stayput keys new` into the file";
     match content(&base.join(path.text())) {
         Ok(line) => match Key::from_base64_line(id, &line) {
             Ok(key) => return Some(key),
@@ -41,7 +42,7 @@ fn key(id: u8, path: &Node, base: &Path, problems: &mut Problems) -> Option<Key>
             }
         },
         Err(error) => {
-            let title = format!("the key file `{}` cannot be read", path.text());
+            let title = format!("cannot read the key file `{}`", path.text());
             let problem = Problem::at(path.span.clone(), title).label(super::reason(&error));
             problems.push(problem.help(remedy));
         }

@@ -22,8 +22,8 @@ pub(super) fn response_fields(listener: &Table, problems: &mut Problems) -> Resp
             continue;
         };
         if let Some(why) = why_reserved(&name) {
-            let title = format!("`{text}` cannot be set on every answer");
-            problems.push(Problem::at(node.key.clone(), title).label(why).help("leave it out"));
+            let title = format!("`{text}` cannot be set in `response_headers`");
+            problems.push(Problem::at(node.key.clone(), title).label(why).help("remove it"));
         } else if let Some(other) = taken.insert(name.clone(), node) {
             // Names differ in case for TOML and not for HTTP. Fields come by name here; the first is
             // the one that stands above.

@@ -192,9 +192,11 @@ impl Writer<'_> {
         let kind = self.table.table(kind(self.table));
         let name = kind.written("name").filter(|node| node.text() == cookie.name);
         let name = name.or_else(|| kind.written("companion")).map_or(&self.group.key, |n| &n.span);
-        let title =
-            format!("browsers drop `{}`: a name with `{prefix}` promises more", cookie.name);
-        let help = format!("it needs {}; or give it another name", missing.join(" and "));
+        let title = format!(
+            "browsers reject the cookie `{}`: the prefix `{prefix}` requires more attributes",
+            cookie.name
+        );
+        let help = format!("it needs {}; otherwise rename the cookie", missing.join(" and "));
         Some(Problem::at(name.clone(), title).help(help))
     }
 
@@ -206,15 +208,13 @@ impl Writer<'_> {
         let keys = same_site.into_iter().chain(partitioned).filter(move |_| !is_secure);
         let auto = settings.secure == SecureAttribute::Auto;
         keys.map(move |key| {
-            let title = "browsers drop such a cookie unless it is `Secure`";
+            let title = "browsers reject this cookie unless it is `Secure`";
             let problem = Problem::at(self.at(key), title);
             if auto {
                 let label = "`secure = \"auto\"` is not Secure: clients may come over plain HTTP";
-                problem
-                    .label(label)
-                    .help("write `secure = \"always\"`, and let browsers come over TLS")
+                problem.label(label).help("set `secure = \"always\"`, and serve browsers over TLS")
             } else {
-                problem.help("write `secure = \"auto\"` or \"always\"")
+                problem.help("set `secure` to \"auto\" or \"always\"")
             }
         })
     }
@@ -229,15 +229,17 @@ impl Writer<'_> {
         }
         let title = match from.iter().all(|(_, from)| *from == ReachedFrom::Plain) {
             true => {
-                "no browser keeps this cookie: it is `Secure`, and it comes over plain HTTP alone"
+                "browsers reject this cookie: it is `Secure`, but all its listeners are plain HTTP"
                     .into()
             }
             false => {
-                format!("browsers keep no `Secure` cookie of listener `{plain}`: it is plain HTTP")
+                format!(
+                    "browsers reject `Secure` cookies from listener `{plain}`: it is plain HTTP"
+                )
             }
         };
-        let help = "write `secure = \"auto\"`, give the plain listener `redirect_to`, or name the \
-                    proxies that speak TLS in front of it in its `trusted_proxies`";
+        let help = "set `secure = \"auto\"`, set `redirect_to` on the plain listener, or add the \
+                    TLS proxies in front of it to its `trusted_proxies`";
         Some(Problem::at(self.at("secure"), title).help(help))
     }
 
@@ -247,9 +249,9 @@ impl Writer<'_> {
         if self.settings.same_site != SameSite::Strict || self.cookie.has_twin {
             return None;
         }
-        let title = "browsers send no such cookie where a link of another site is followed";
+        let title = "browsers do not send this cookie when a user follows a link from another site";
         let help =
-            "such a client is placed anew, and loses its session: write `same_site = \"lax\"`";
+            "such a client gets a new target and loses its session; set `same_site = \"lax\"`";
         Some(Problem::at(self.at("same_site"), title).help(help))
     }
 
@@ -259,15 +261,15 @@ impl Writer<'_> {
         let name = domain.strip_prefix('.').unwrap_or(domain).to_ascii_lowercase();
         let is_suffix = |name: &str| psl::suffix(name.as_bytes()).is_some_and(|all| all == name);
         let title = if name.parse::<IpAddr>().is_ok() {
-            "`domain` is an address: browsers keep cookies of a domain for names alone"
+            "`domain` is an IP address: browsers accept only host names"
         } else if name.ends_with('.') {
-            "`domain` ends in a dot: browsers find no host in it"
+            "`domain` ends in a dot: no host name matches it in browsers"
         } else if is_suffix(&name) {
-            "`domain` is a public suffix: browsers keep no cookie for all that is under it"
+            "`domain` is a public suffix: browsers reject cookies for it"
         } else {
             return None;
         };
-        let help = "leave `domain` out, and the cookie is the host's own";
+        let help = "remove `domain`: the cookie is then for the request's host only";
         Some(Problem::at(self.at("domain"), title).help(help))
     }
 
@@ -291,8 +293,8 @@ impl Writer<'_> {
                 let problem = Problem::at(self.at("domain"), title);
                 Some(
                     problem
-                        .label("browsers drop the cookie there")
-                        .help("write a domain that its hosts are in, or leave `domain` out"),
+                        .label("browsers reject the cookie for this host")
+                        .help("set a domain that contains the hosts, or remove `domain`"),
                 )
             });
             let unsent = below.as_ref().and_then(|below| {
@@ -300,12 +302,12 @@ impl Writer<'_> {
                 if paths.is_empty() || paths.iter().any(|path| meets(below, path)) {
                     return None;
                 }
-                let title = format!("`path` holds no path of rule `{}`", rule.name);
+                let title = format!("cookie `path` matches no path of rule `{}`", rule.name);
                 let problem = Problem::at(self.at("path"), title);
                 Some(
                     problem
-                        .label("browsers do not send the cookie there")
-                        .help("write a path that is in front of all of the rule's, such as \"/\""),
+                        .label("browsers do not send the cookie for this path")
+                        .help("set a prefix of all paths of the rule, for example \"/\""),
                 )
             });
             outside.into_iter().chain(unsent)

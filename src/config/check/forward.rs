@@ -31,13 +31,13 @@ pub(super) fn forward(rule: &Node, file: &Table, problems: &mut Problems) -> Opt
     let groups = groups.into_iter().collect::<Option<Vec<_>>>()?;
     if groups.is_empty() {
         let problem = Problem::at(written.span.clone(), "`forward` names no group");
-        problems.push(problem.help("name one group: `forward = \"GROUP\"`"));
+        problems.push(problem.help("name a group: `forward = \"GROUP\"`"));
         return None;
     }
     if groups.iter().all(|(_, weight)| *weight == 0) {
-        let title = "all weights are 0: newcomers get 503";
+        let title = "all weights are 0: new clients get 503";
         let problem = Problem::at(written.span.clone(), title);
-        problems.push(problem.help("give one group a weight").warning());
+        problems.push(problem.help("set the weight of one group above 0").warning());
     }
     let names: Vec<&str> = groups.iter().map(|(name, _)| name.as_str()).collect();
     let stickiness = group_stickiness(rule, &names, file, problems);
@@ -68,16 +68,16 @@ fn group_stickiness(
     };
     if !enabled {
         if let Some(node) = written.filter(|_| groups.len() > 1 && sticky.is_some()) {
-            let title = "clients change groups with every request, and lose their sessions";
+            let title = "clients change groups with every request and lose their sessions";
             let problem = Problem::at(node.span.clone(), title);
-            problems.push(problem.help("leave `group_stickiness` on").warning());
+            problems.push(problem.help("turn on `group_stickiness`").warning());
         }
         return None;
     }
     if table.get("name").is_none() && !table.knows("name") {
-        let title = "a rule that keeps clients with their group needs a `name`";
+        let title = "a rule with `group_stickiness` needs a `name`";
         let problem = Problem::at(rule.span.clone(), title);
-        problems.push(problem.help("write `name = \"...\"`: it is what clients' cookies hold"));
+        problems.push(problem.help("add `name = \"...\"`; cookies identify the rule by its name"));
     }
     if let Some(node) = written {
         stickiness::whole_seconds(node.table(), problems);
@@ -103,11 +103,11 @@ pub(super) fn agreement(rules: &[Rule], file: &Table, problems: &mut Problems) {
     let pins: usize = pins.sum();
     if pins > MAX_PINS {
         let title = format!(
-            "the rules that keep clients with their groups write up to {pins} pins into `AWSALBTG`, \
-             and a token holds {MAX_PINS}: clients of more rules than that lose some"
+            "rules with `group_stickiness` write up to {pins} pins into `AWSALBTG`, but a token \
+             holds {MAX_PINS}: clients of more rules lose pins"
         );
-        let help = "let rules that differ in their conditions alone be one rule, or turn \
-                    `group_stickiness` off where groups share their sessions";
+        let help = "merge rules that differ only in conditions, or turn off `group_stickiness` \
+                    where groups share their sessions";
         problems.push(Problem::anywhere(title).help(help).warning());
     }
     let mut first: Option<(&str, &CookieSettings)> = None;
@@ -119,12 +119,13 @@ pub(super) fn agreement(rules: &[Rule], file: &Table, problems: &mut Problems) {
         // When it is renewed is each rule's own affair.
         let ours = CookieSettings { refresh: theirs.refresh, ..stickiness.cookie.clone() };
         if ours != *theirs {
-            let title = format!("rules `{name}` and `{}` disagree about `AWSALBTG`", rule.name);
+            let title =
+                format!("rules `{name}` and `{}` give `AWSALBTG` different attributes", rule.name);
             let named = |node: &&Node| node.table().text("name") == rule.name.as_str();
             let place = file.list("rule").iter().find(named).map_or(0..0, |node| node.span.clone());
             problems.push(Problem::at(place, title).help(
-                "it is written like the cookie of a rule's first sticky group: let those groups \
-                 agree about path, domain, secure, http_only, same_site, partitioned and cors_twin",
+                "it has the attributes of the rule's first sticky group: set the same path, \
+                 domain, secure, http_only, same_site, partitioned and cors_twin in those groups",
             ));
         }
     }

@@ -30,8 +30,8 @@ pub(super) fn groups(
 ) -> Vec<Group> {
     let named = file.table("target_group");
     if file.get("target_group").is_some() && named.entries().next().is_none() {
-        let problem = Problem::anywhere("there is no target group");
-        problems.push(problem.help("write at least one `[target_group.NAME]`"));
+        let problem = Problem::anywhere("no target group");
+        problems.push(problem.help("add at least one `[target_group.NAME]`"));
     }
     let named = named.entries();
     named.filter_map(|(name, node)| group(name, node, zone, base, problems)).collect()
@@ -51,12 +51,12 @@ fn group(
         let problem = |title: &str| Problem::at(written.span.clone(), title);
         match zone {
             None => {
-                let title = "`cross_zone = false` needs to know where this balancer stands";
-                problems.push(problem(title).help("write `zone` in `[runtime]`"));
+                let title = "`cross_zone = false` needs the zone of this balancer";
+                problems.push(problem(title).help("set `zone` in `[runtime]`"));
             }
             Some(zone) if targets.iter().all(|target| target.zone.as_ref() != Some(zone)) => {
-                let title = format!("no target of this group stands in zone `{zone}`");
-                problems.push(problem(&title).help("write `zone` at the targets").warning());
+                let title = format!("no target of this group is in zone `{zone}`");
+                problems.push(problem(&title).help("set `zone` on the targets").warning());
             }
             Some(_) => {}
         }
@@ -72,9 +72,10 @@ fn group(
     if let Some(written) = table.written("send_proxy").filter(|_| protocol.is_http2())
         && table.text("send_proxy") != "off"
     {
-        let title = "an HTTP/2 connection carries many clients, and a PROXY header names one";
+        let title = "`send_proxy` does not work with HTTP/2: a connection carries many clients, a \
+                     PROXY header names one";
         let problem = Problem::at(written.span.clone(), title);
-        problems.push(problem.help("leave it out: X-Forwarded-For names each request's client"));
+        problems.push(problem.help("remove it; X-Forwarded-For names the client of each request"));
     }
     Some(Group {
         name: Name::new(key)?,
@@ -123,9 +124,9 @@ pub(super) fn can_be_spoken_to(listeners: &[Listener], file: &Table, problems: &
     for (_, group) in file.table("target_group").entries() {
         let protocol = group.table().written("protocol");
         if let Some(written) = protocol.filter(|protocol| protocol.text() != "http1") {
-            let title = "no listener speaks HTTP/2, and without it this group answers 464";
+            let title = "no listener offers HTTP/2, so all requests to this group get 464";
             let problem = Problem::at(written.span.clone(), title);
-            problems.push(problem.help("write `\"h2\"` in a listener's `tls.alpn`").warning());
+            problems.push(problem.help("add `\"h2\"` to a listener's `tls.alpn`").warning());
         }
     }
 }
@@ -134,9 +135,9 @@ pub(super) fn can_be_spoken_to(listeners: &[Listener], file: &Table, problems: &
 fn tunnels_follow(group: &Table, is_sticky: bool, problems: &mut Problems) -> bool {
     let follows = group.flag("tunnels_follow");
     if let Some(written) = group.written("tunnels_follow").filter(|_| follows && !is_sticky) {
-        let title = "`tunnels_follow` goes by pins, and this group pins nobody";
+        let title = "`tunnels_follow` needs stickiness, which is off in this group";
         let problem = Problem::at(written.span.clone(), title);
-        problems.push(problem.help("turn stickiness on, or leave `tunnels_follow` out").warning());
+        problems.push(problem.help("turn stickiness on, or remove `tunnels_follow`").warning());
     }
     follows
 }
@@ -153,26 +154,26 @@ fn algorithm(group: &Table, is_sticky: bool, problems: &mut Problems) -> Algorit
     if let Some(written) = group.written("anomaly_mitigation")
         && (mitigates && algorithm != Algorithm::WeightedRandom)
     {
-        let title = "`anomaly_mitigation` changes the weights of `weighted_random`";
+        let title = "`anomaly_mitigation` needs `algorithm = \"weighted_random\"`";
         let problem = Problem::at(written.span.clone(), title);
-        let help = "write `algorithm = \"weighted_random\"`, or leave `anomaly_mitigation` out";
+        let help = "set `algorithm = \"weighted_random\"`, or remove `anomaly_mitigation`";
         problems.push(problem.help(help));
     }
     let begins_slowly = !group.duration("slow_start").is_zero();
     if let Some(written) = group.written("slow_start")
         && (begins_slowly && algorithm != Algorithm::RoundRobin)
     {
-        let title = "`slow_start` is for `round_robin`";
+        let title = "`slow_start` needs `algorithm = \"round_robin\"`";
         let problem = Problem::at(written.span.clone(), title);
-        let help = "write `algorithm = \"round_robin\"`, or leave `slow_start` out";
+        let help = "set `algorithm = \"round_robin\"`, or remove `slow_start`";
         problems.push(problem.help(help));
     }
     if let Some(written) = group.written("algorithm")
         && (algorithm == Algorithm::LeastSessions && !is_sticky)
     {
-        let title = "`least_sessions` counts pinned clients, and this group pins nobody";
+        let title = "`least_sessions` needs stickiness, which is off in this group";
         let problem = Problem::at(written.span.clone(), title);
-        let help = "write `algorithm = \"least_outstanding_requests\"`, or turn stickiness on";
+        let help = "set `algorithm = \"least_outstanding_requests\"`, or turn stickiness on";
         problems.push(problem.help(help));
     }
     algorithm
@@ -187,7 +188,7 @@ fn targets(group: &Table, problems: &mut Problems) -> Vec<TargetSettings> {
     if let Some(list) = group.get("targets").filter(|_| group.list("targets").is_empty()) {
         let empty = matches!(&list.value, Value::List(list) if list.is_empty());
         if empty && !problems.has_errors() {
-            let title = "this group has no targets, and answers 503";
+            let title = "this group has no targets: all its requests get 503";
             problems.push(Problem::at(list.span.clone(), title).warning());
         }
     }
@@ -227,8 +228,8 @@ fn target(
     let address = match (written.text().parse::<SocketAddr>(), host_and_port(written.text())) {
         (Ok(socket), _) => {
             if let Some(expand) = table.get("expand").filter(|_| expand) {
-                let title = "`expand` is for host names, and this is an address";
-                problems.push(Problem::at(expand.span.clone(), title).help("leave it out"));
+                let title = "`expand` needs a host name, but this is an IP address";
+                problems.push(Problem::at(expand.span.clone(), title).help("remove it"));
             }
             if socket.port() == 0 {
                 let problem = Problem::at(written.span.clone(), "a target's port cannot be 0");
@@ -240,16 +241,15 @@ fn target(
         (Err(_), None) => return None,
     };
     if let Some(route) = table.get("route").filter(|_| expand) {
-        let title =
-            "each address of an expanded name is a target, and one route cannot be all of theirs";
+        let title = "`route` cannot be shared by all targets of an expanded host name";
         let problem = Problem::at(route.span.clone(), title);
-        problems.push(problem.help("write the addresses one by one, each with its `route`"));
+        problems.push(problem.help("list the addresses one by one, each with its `route`"));
     }
     let id = table.get("id").unwrap_or(written);
     let Some(checked) = Name::target_id(id.text()) else {
-        let title = "this address is too long to be an id";
+        let title = "the address is too long to be the target's id";
         let problem = Problem::at(id.span.clone(), title);
-        problems.push(problem.help("write `{ id = \"...\", address = \"...\" }`"));
+        problems.push(problem.help("set an id: `{ id = \"...\", address = \"...\" }`"));
         return None;
     };
     let target = TargetSettings {

@@ -39,8 +39,8 @@ pub(super) fn health(group: &Table, spoken: Protocol, problems: &mut Problems) -
     let table = group.table("health");
     let (interval, timeout) = (table.duration("interval"), table.duration("timeout"));
     if let Some(written) = table.written("timeout").filter(|_| timeout > interval) {
-        let title = "a check may not take longer than the time between two";
-        let label = format!("at most `interval`, which is {}", duration_text(interval));
+        let title = "health check `timeout` is longer than `interval`";
+        let label = format!("at most {}, the `interval`", duration_text(interval));
         problems.push(Problem::at(written.span.clone(), title).label(label));
     }
     let protocol = match table.text("protocol") {
@@ -55,9 +55,9 @@ pub(super) fn health(group: &Table, spoken: Protocol, problems: &mut Problems) -
     let matcher = matcher(table, protocol, problems)?;
     let drain_on_404 = table.flag("drain_on_404");
     if let Some(written) = table.get("matcher").filter(|_| drain_on_404 && matcher.accepts(404)) {
-        let title = "404 cannot both pass a check and ask for a drain";
+        let title = "404 cannot both pass a health check and request a drain";
         let problem = Problem::at(written.span.clone(), title);
-        problems.push(problem.help("leave 404 out of `matcher`, or `drain_on_404` out"));
+        problems.push(problem.help("remove 404 from `matcher`, or remove `drain_on_404`"));
     }
     Some(Health {
         protocol,
@@ -79,13 +79,13 @@ pub(super) fn health(group: &Table, spoken: Protocol, problems: &mut Problems) -
 fn matcher(table: &Table, protocol: HealthProtocol, problems: &mut Problems) -> Option<Matcher> {
     let text = table.text("matcher");
     let (read, other, codes) = match protocol {
-        HealthProtocol::Grpc => (Matcher::grpc(text), "http", "gRPC has status codes from 0 to 99"),
-        _ => (Matcher::http(text), "grpc", "HTTP has status codes from 100 to 499 that can pass"),
+        HealthProtocol::Grpc => (Matcher::grpc(text), "http", "gRPC status codes are 0 to 99"),
+        _ => (Matcher::http(text), "grpc", "HTTP status codes that can pass are 100 to 499"),
     };
     if let (None, Some(written)) = (&read, table.written("matcher")) {
-        let title = format!("these are no codes of `{}` checks", table.text("protocol"));
+        let title = format!("not status codes of `{}` health checks", table.text("protocol"));
         let problem = Problem::at(written.span.clone(), title).label(codes);
-        problems.push(problem.help(format!("write others, or `protocol = \"{other}\"`")));
+        problems.push(problem.help(format!("change them, or set `protocol = \"{other}\"`")));
     }
     read
 }
@@ -93,18 +93,19 @@ fn matcher(table: &Table, protocol: HealthProtocol, problems: &mut Problems) -> 
 /// Notes what is written for checks that are no calls.
 fn fits_grpc(table: &Table, spoken: Protocol, problems: &mut Problems) {
     if let Some(written) = table.written("protocol").filter(|_| !spoken.is_http2()) {
-        let title = "gRPC goes over HTTP/2, and this group's targets are spoken to in HTTP/1.1";
+        let title = "gRPC health checks need HTTP/2, but this group uses HTTP/1.1";
         let problem = Problem::at(written.span.clone(), title);
-        problems.push(problem.help("write `protocol = \"grpc\"` or \"http2\" in the group"));
+        problems.push(problem.help("set the group's `protocol` to \"grpc\" or \"http2\""));
     }
     let mut refuse = |key: &str, title: &str| {
         if let Some(written) = table.written(key) {
             let problem = Problem::at(written.span.clone(), title);
-            problems.push(problem.help("leave it out, or ask with `protocol = \"http\"`"));
+            problems
+                .push(problem.help("remove it, or set the health check's `protocol = \"http\"`"));
         }
     };
-    refuse("body", "the answer to a call is judged by its code, and its message is no text");
+    refuse("body", "`body` does not work with gRPC health checks");
     if table.flag("drain_on_404") {
-        refuse("drain_on_404", "a call is answered with a code of gRPC's, and 404 is none");
+        refuse("drain_on_404", "`drain_on_404` does not work with gRPC health checks");
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn listeners(file: &Table, base: &Path, problems: &mut Problems) -> V
                 } else {
                     (address, other)
                 };
-                let title = format!("{parsed} is listened on twice");
+                let title = format!("two listeners have the address {parsed}");
                 let problem = Problem::at(address.span.clone(), title);
                 problems.push(problem.other(first.span.clone(), "the first"));
             }
@@ -56,8 +56,8 @@ pub(super) fn listeners(file: &Table, base: &Path, problems: &mut Problems) -> V
             && !table.knows("redirect_to")
             && !everything_is_taken(file, name)
         {
-            let title = format!("`listener.{name}` answers 404 to what no rule takes");
-            let help = "name a group in `default`, or answer with `default = { respond = {...} }`";
+            let title = format!("`listener.{name}` answers 404 to requests that no rule matches");
+            let help = "set `default` to a group, or to `{ respond = {...} }`";
             problems.push(Problem::at(node.key.clone(), title).help(help).warning());
         }
         if let Some(redirect) = table.table("default").get("redirect") {
@@ -69,8 +69,8 @@ pub(super) fn listeners(file: &Table, base: &Path, problems: &mut Problems) -> V
         listeners.extend(Name::new(name).map(|name| listener(name, table, default, fields, tls)));
     }
     if file.get("listener").is_some_and(|node| node.written) && listeners.is_empty() {
-        let problem = Problem::anywhere("there is no listener");
-        problems.push(problem.help("write at least one `[listener.NAME]`"));
+        let problem = Problem::anywhere("no listener");
+        problems.push(problem.help("add at least one `[listener.NAME]`"));
     }
     listeners
 }
@@ -127,10 +127,10 @@ fn listener(
 /// `redirect_to`, which is a listener's default.
 fn redirected(redirect_to: &Node, listener: &Table, problems: &mut Problems) -> Option<Action> {
     if let Some(default) = listener.written("default") {
-        let title = "a listener that redirects has no other default";
+        let title = "`default` and `redirect_to` exclude each other";
         let problem = Problem::at(redirect_to.key.clone(), title);
-        let problem = problem.other(default.key.clone(), "this would never be done");
-        problems.push(problem.help("leave out `default`, or write a rule that names the listener"));
+        let problem = problem.other(default.key.clone(), "this would never be used");
+        problems.push(problem.help("remove `default`, or add a rule that names the listener"));
     }
     https_port(redirect_to.text()).map(|port| Action::Redirect(Redirect::to_https(port)))
 }
@@ -142,9 +142,10 @@ fn believed_headers(listener: &Table, problems: &mut Problems) {
         && listener.list("trusted_proxies").is_empty()
         && !listener.refused("trusted_proxies")
     {
-        let title = "with `proxy_protocol` only trusted proxies may connect, and there are none";
+        let title = "`proxy_protocol` allows only trusted proxies to connect, but \
+                     `trusted_proxies` is empty";
         let problem = Problem::at(written.key.clone(), title);
-        problems.push(problem.help("name the balancers in front in `trusted_proxies`"));
+        problems.push(problem.help("add the balancers in front to `trusted_proxies`"));
     }
 }
 
@@ -192,8 +193,8 @@ pub(super) fn rules(file: &Table, problems: &mut Problems) -> Vec<Rule> {
         let listeners = table.get("listeners").map(|list| {
             let named = table.list("listeners");
             if named.is_empty() {
-                let problem = Problem::at(list.span.clone(), "this rule holds for no listener");
-                problems.push(problem.help("leave `listeners` out, and it holds for all"));
+                let problem = Problem::at(list.span.clone(), "this rule applies to no listener");
+                problems.push(problem.help("remove `listeners` to apply it to all"));
             }
             named.iter().filter_map(|one| resolved(one, file, "listener", problems)).collect()
         });
@@ -229,8 +230,8 @@ fn action(rule: &Node, file: &Table, problems: &mut Problems) -> Option<Action> 
         Done::Once(_, respond) => fixed(respond, problems),
         Done::Wrong => None,
         Done::Nothing => {
-            let problem = Problem::at(rule.span.clone(), "this rule does nothing");
-            let help = "write `forward = \"GROUP\"`, `respond = { status = 404 }` or `redirect`";
+            let problem = Problem::at(rule.span.clone(), "this rule has no action");
+            let help = "add `forward = \"GROUP\"`, `respond = { status = 404 }` or `redirect`";
             problems.push(problem.help(help));
             None
         }
@@ -251,9 +252,9 @@ fn only<'t>(table: &'t Table, keys: &[&'static str], problems: &mut Problems) ->
         [(key, node)] => Done::Once(key, node),
         [(_, first), (_, again), ..] => {
             let names: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
-            let title = format!("only one thing can be done: {}", names.join(" or "));
+            let title = format!("only one action is allowed: {}", names.join(" or "));
             let problem = Problem::at(again.key.clone(), title);
-            problems.push(problem.other(first.key.clone(), "this is done already"));
+            problems.push(problem.other(first.key.clone(), "the first action"));
             Done::Wrong
         }
         [] if keys.iter().any(|key| table.knows(key)) => Done::Wrong,
@@ -268,8 +269,8 @@ fn answer(default: &Node, problems: &mut Problems) -> Option<Action> {
         Done::Once(_, respond) => fixed(respond, problems),
         Done::Wrong => None,
         Done::Nothing => {
-            let problem = Problem::at(default.span.clone(), "nothing is done here");
-            problems.push(problem.help("name a group, or write `{ respond = { status = 404 } }`"));
+            let problem = Problem::at(default.span.clone(), "`default` has no action");
+            problems.push(problem.help("name a group, or set `{ respond = { status = 404 } }`"));
             None
         }
     }
@@ -281,8 +282,8 @@ fn fixed(written: &Node, problems: &mut Problems) -> Option<Action> {
     let status = respond.get("status")?;
     let number: u16 = respond.number("status");
     if (300..400).contains(&number) {
-        let title = format!("{number} cannot be a fixed answer");
-        problems.push(Problem::at(status.span.clone(), title).label("a 2xx, 4xx or 5xx"));
+        let title = format!("{number} cannot be the status of a fixed response");
+        problems.push(Problem::at(status.span.clone(), title).label("a 2xx, 4xx or 5xx status"));
     }
     let (content_type, body) = (respond.text("content_type").into(), respond.text("body").into());
     Some(Action::Respond(FixedResponse { status: number, content_type, body }))

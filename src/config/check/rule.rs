@@ -19,7 +19,7 @@ const MAX_VALUES: usize = 1_000;
 /// Notes a list of rules that is too long.
 pub(super) fn bound(rules: &[Node], problems: &mut Problems) {
     if let Some(beyond) = rules.get(MAX_RULES) {
-        let title = format!("there are more than {MAX_RULES} rules");
+        let title = format!("more than {MAX_RULES} rules");
         problems.push(Problem::at(beyond.span.clone(), title));
     }
 }
@@ -30,9 +30,10 @@ pub(super) fn reach(rule: &Node, file: &Table, problems: &mut Problems) {
     if !rule.table().knows("listeners")
         && listeners.all(|(_, listener)| listener.table().knows("redirect_to"))
     {
-        let title = "no listener tries this rule: those with `redirect_to` want to be named";
+        let title = "this rule applies to no listener: a listener with `redirect_to` must be named \
+                     in `listeners`";
         let problem = Problem::at(rule.span.clone(), title);
-        problems.push(problem.help("name one: `listeners = [\"NAME\"]`").warning());
+        problems.push(problem.help("add `listeners = [\"NAME\"]`").warning());
     }
 }
 
@@ -44,13 +45,13 @@ pub(super) fn conditions(rule: &Table, problems: &mut Problems) -> Conditions {
     for node in lists {
         if matches!(&node.value, Value::List(list) if list.len() > MAX_VALUES) {
             let title = format!("a condition has at most {MAX_VALUES} values");
-            problems.push(Problem::at(node.key.clone(), title).help("write several rules"));
+            problems.push(Problem::at(node.key.clone(), title).help("split it into several rules"));
         }
     }
     if fields.entries().nth(MAX_VALUES).is_some()
         && let Some(node) = rule.get("headers")
     {
-        let title = format!("a rule asks for at most {MAX_VALUES} header fields");
+        let title = format!("a rule has at most {MAX_VALUES} header fields");
         problems.push(Problem::at(node.key.clone(), title));
     }
     Conditions {
@@ -85,7 +86,7 @@ pub(super) fn redirect(written: &Node, problems: &mut Problems) -> Option<Action
     let status = table.get("status")?;
     let number: u16 = table.number("status");
     if !matches!(number, 301 | 302 | 303 | 307 | 308) {
-        let title = format!("{number} is no redirect");
+        let title = format!("{number} is not a redirect status");
         let problem = Problem::at(status.span.clone(), title);
         problems.push(problem.label("301, 302, 303, 307 or 308"));
     }
@@ -107,7 +108,7 @@ pub(super) fn redirect(written: &Node, problems: &mut Problems) -> Option<Action
     };
     let refused = ["scheme", "host", "port", "path"].iter().any(|key| table.refused(key));
     if redirect.changes_nothing() && !refused {
-        let title = "this redirect leads back to where it comes from";
+        let title = "redirect loop: this redirect leads to the same URL";
         let help = "change at least one of `scheme`, `host`, `port` and `path`";
         problems.push(Problem::at(written.key.clone(), title).help(help));
     }
@@ -118,15 +119,14 @@ pub(super) fn redirect(written: &Node, problems: &mut Problems) -> Option<Action
 pub(super) fn rewrite(rule: &Table, problems: &mut Problems) -> Option<Rewrite> {
     let written = rule.get("rewrite")?;
     if let Some(other) = rule.get("respond").or_else(|| rule.get("redirect")) {
-        let title = "only what is forwarded can be rewritten";
+        let title = "`rewrite` needs `forward`";
         let problem = Problem::at(written.key.clone(), title);
-        problems.push(problem.other(other.key.clone(), "this rule does not forward"));
+        problems.push(problem.other(other.key.clone(), "this rule has no `forward`"));
     }
     let table = written.table();
     if !table.knows("path") && !table.knows("host") {
-        let problem = Problem::at(written.key.clone(), "nothing is rewritten");
-        problems
-            .push(problem.help("write `path = { regex = ..., replace = ... }` or `host = ...`"));
+        let problem = Problem::at(written.key.clone(), "`rewrite` is empty");
+        problems.push(problem.help("add `path = { regex = ..., replace = ... }` or `host = ...`"));
     }
     let mut transform = |key, new: fn(&str, &str) -> Result<Transform, Defect>| {
         let table = table.get(key)?.table();
@@ -139,7 +139,7 @@ pub(super) fn rewrite(rule: &Table, problems: &mut Problems) -> Option<Rewrite> 
             Defect::Regex(_) => (regex, "regex"),
             Defect::Dollar | Defect::NoGroup(_) => (replace, "replace"),
         };
-        let title = format!("`{name}` cannot be used: {defect}");
+        let title = format!("cannot use `{name}`: {defect}");
         problems.push(Problem::at(at.span.clone(), title));
         None
     };

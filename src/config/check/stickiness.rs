@@ -94,7 +94,7 @@ pub(super) fn whole_seconds(settings: &Table, problems: &mut Problems) {
     if let Some(node) = settings.written("duration")
         && settings.duration("duration").subsec_nanos() > 0
     {
-        let title = "a cookie's life is whole seconds";
+        let title = "a cookie's duration must be whole seconds";
         problems.push(Problem::at(node.span.clone(), title));
     }
 }
@@ -140,9 +140,8 @@ fn one_kind(table: &Table, problems: &mut Problems) {
         let title = format!("`{first}` and `{second}` exclude each other");
         let problem = Problem::at(again.key.clone(), title).label("a second kind of stickiness");
         let problem = problem.other(at.key.clone(), "the first");
-        problems.push(
-            problem.help("write exactly one of `lb_cookie`, `app_cookie`, `route`, `header`"),
-        );
+        problems
+            .push(problem.help("set exactly one of `lb_cookie`, `app_cookie`, `route`, `header`"));
     }
 }
 
@@ -150,9 +149,9 @@ fn one_kind(table: &Table, problems: &mut Problems) {
 fn unreserved(name: &Node, others: &[&str], usual: &str, problems: &mut Problems) {
     let text = name.text();
     let why = if others.iter().any(|prefix| text.starts_with(prefix)) {
-        "another kind of the balancer's cookies is called so"
+        "another kind of balancer cookie has this name"
     } else if text.ends_with("CORS") {
-        "the twin of another cookie would be called so"
+        "the CORS twin of another cookie has this name"
     } else {
         return;
     };
@@ -163,7 +162,7 @@ fn unreserved(name: &Node, others: &[&str], usual: &str, problems: &mut Problems
 /// An application's cookie cannot have a name of the balancer's (as ALB refuses it).
 fn not_the_balancers(name: &Node, problems: &mut Problems) {
     if name.text().starts_with("AWSALB") {
-        let title = "an application's cookie cannot be named as the balancer's are";
+        let title = "an application's cookie cannot have a name of a balancer cookie";
         let problem = Problem::at(name.span.clone(), title).label("begins with `AWSALB`");
         problems.push(problem.help("name the cookie the application sets, such as \"JSESSIONID\""));
     }
@@ -185,9 +184,11 @@ pub(super) fn agreement(file: &Table, problems: &mut Problems) {
         let (other, theirs) = *first_of.entry(cookie.clone()).or_insert((group, table));
         if kind(table) != kind(theirs) {
             let place = table.get(kind(table)).map_or(0..0, |node| node.key.clone());
-            let title =
-                format!("groups `{other}` and `{group}` mean different things by `{cookie}`");
-            let help = "a token of one kind does not open as another: give one cookie another name";
+            let title = format!(
+                "groups `{other}` and `{group}` use the cookie `{cookie}` for different kinds of \
+                 stickiness"
+            );
+            let help = "set another cookie name in one of them";
             problems.push(Problem::at(place, title).help(help));
             continue;
         }
@@ -206,17 +207,20 @@ pub(super) fn agreement(file: &Table, problems: &mut Problems) {
         let twin_of = |main: &str| first_of.get(main).filter(|(_, of)| kind(of) == "lb_cookie");
         let twin_of = || name.text().strip_suffix("CORS").and_then(twin_of);
         if let Some((other, _)) = first_of.get(name.text()).or_else(twin_of) {
-            let title = format!("the application's cookie of `{group}` is the cookie of `{other}`");
-            let help = "name the cookie the application sets, or give the group's another name";
+            let title = format!(
+                "the application's cookie of group `{group}` has the name of the balancer cookie \
+                 of group `{other}`"
+            );
+            let help = "name the cookie that the application sets, or rename the balancer cookie";
             problems.push(Problem::at(name.span.clone(), title).help(help));
         }
     }
     for (cookie, count) in sharing.iter().filter(|(_, count)| **count > MAX_PINS) {
         let title = format!(
-            "{count} groups share the cookie `{cookie}`, and a token holds {MAX_PINS} pins: clients of \
-             more groups than that lose some (`evicted`)"
+            "{count} groups share the cookie `{cookie}`, but a token holds {MAX_PINS} pins: \
+             clients of more groups lose pins (`evicted`)"
         );
-        let help = "give some of them a name of their own with `lb_cookie = { name = \"...\" }` or \
+        let help = "set another cookie name in some of them: `lb_cookie = { name = \"...\" }` or \
                     `app_cookie = { companion = \"...\" }`";
         problems.push(Problem::anywhere(title).help(help).warning());
     }
@@ -236,9 +240,12 @@ fn outlives_the_browser(
         return;
     }
     let place = if ours.written { ours.span } else { first.span };
-    let title = format!("`{cookie}` ends with the browser for `{other}` or `{group}` alone");
-    let help = "each answer of that group ends the other's pins with the browser too: let both have a \
-                duration, or give one a name of its own";
+    let title = format!(
+        "groups `{other}` and `{group}` share `{cookie}`, but only one of them has `duration = \
+         \"session\"`"
+    );
+    let help = "its responses make the other's pins end with the browser session too: set a \
+                duration in both, or another cookie name in one";
     problems.push(Problem::at(place, title).help(help).warning());
 }
 
@@ -262,12 +269,13 @@ pub(super) fn disagreement(
     // One of the two is written, for they differ.
     let (ours, first) = (table.written(key), theirs.written(key));
     let Some(place) = ours.or(first) else { return };
-    let title = format!("groups `{other}` and `{group}` disagree about `{key}` of `{cookie}`");
+    let title =
+        format!("groups `{other}` and `{group}` set different `{key}` for the cookie `{cookie}`");
     let mut problem = Problem::at(place.span.clone(), title);
     if let (Some(_), Some(first)) = (ours, first) {
-        problem = problem.other(first.span.clone(), format!("as `{other}` has it"));
+        problem = problem.other(first.span.clone(), format!("the value of `{other}`"));
     }
-    let help = "a browser keeps one cookie of a name: let them agree, or give one a name of its own \
-                with `lb_cookie = { name = \"...\" }`";
+    let help = "a browser keeps one cookie per name: set the same value, or another name with \
+                `lb_cookie = { name = \"...\" }`";
     problems.push(problem.help(help));
 }

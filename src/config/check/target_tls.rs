@@ -23,9 +23,9 @@ pub(super) fn target_tls(
     let ca = table.get("ca");
     let trust = match ca {
         Some(ca) if !verify => {
-            let title = "`verify = false` takes any certificate, and `ca` says whose are taken";
+            let title = "`verify = false` and `ca` exclude each other";
             let problem = Problem::at(ca.span.clone(), title);
-            problems.push(problem.help("leave one of them out"));
+            problems.push(problem.help("remove one of them"));
             Trust::Anyone
         }
         None if !verify => Trust::Anyone,
@@ -46,9 +46,9 @@ fn names_can_be_certified(tls: &Node, targets: &[TargetSettings], problems: &mut
         TargetAddress::Socket(_) => None,
     });
     for host in hosts.filter(|host| server_name(host).is_none()) {
-        let title = format!("no certificate can have the name `{host}` of a target");
+        let title = format!("the target's host name `{host}` is not a valid certificate name");
         let problem = Problem::at(tls.key.clone(), title);
-        problems.push(problem.help("write in `server_name` which name to ask for"));
+        problems.push(problem.help("set `server_name` to the name in the certificate"));
     }
 }
 
@@ -61,8 +61,8 @@ fn authorities(path: &Node, base: &Path, problems: &mut Problems) -> Vec<Certifi
             None => problem,
         };
         problems.push(problem.help(
-            "name a PEM file with the certificates of those who sign for your targets, each \
-             between BEGIN CERTIFICATE and END CERTIFICATE",
+            "name a PEM file with the CA certificates of your targets, each between BEGIN \
+             CERTIFICATE and END CERTIFICATE",
         ));
         Vec::new()
     };
@@ -70,7 +70,7 @@ fn authorities(path: &Node, base: &Path, problems: &mut Problems) -> Vec<Certifi
     let content = match content(&base.join(name)) {
         Ok(content) => content,
         Err(error) => {
-            return refuse(format!("`{name}` cannot be read"), Some(super::reason(&error)));
+            return refuse(format!("cannot read `{name}`"), Some(super::reason(&error)));
         }
     };
     if content.len() as u64 > MAX_READ {
@@ -83,12 +83,15 @@ fn authorities(path: &Node, base: &Path, problems: &mut Problems) -> Vec<Certifi
             return refuse(format!("certificate {nth} of `{name}` is not valid PEM"), None);
         };
         if webpki::anchor_from_trusted_cert(&certificate).is_err() {
-            return refuse(format!("certificate {nth} of `{name}` is no X.509 certificate"), None);
+            return refuse(
+                format!("certificate {nth} of `{name}` is not a valid X.509 certificate"),
+                None,
+            );
         }
         found.push(certificate.into_owned());
     }
     if found.is_empty() {
-        return refuse(format!("there is no certificate in `{name}`"), None);
+        return refuse(format!("no certificate in `{name}`"), None);
     }
     found
 }

@@ -20,7 +20,7 @@ pub(super) fn tls(listener: &Table, base: &Path, problems: &mut Problems) -> Opt
     let list = table.list("certificates");
     if list.is_empty() {
         let problem = Problem::at(written.span.clone(), "`certificates` is empty");
-        let help = "name one: `certificates = [{ cert = \"shop.pem\", key = \"shop.key\" }]`";
+        let help = "add one: `certificates = [{ cert = \"shop.pem\", key = \"shop.key\" }]`";
         problems.push(problem.help(help));
     }
     let certificates = list.iter().filter_map(|one| certificate(one.table(), base, problems));
@@ -55,8 +55,8 @@ fn certificate(
             let validity = pair.certificate.validity(Moment::now().unix_seconds());
             if validity != Validity::Valid {
                 let names = pair.certificate.names_text();
-                let title = format!("the certificate of {names} {validity}");
-                let help = "have it renewed; until then it is served as it is";
+                let title = format!("certificate of {names} {validity}");
+                let help = "renew it; until then it is still served";
                 problems.push(Problem::at(cert.span.clone(), title).help(help).warning());
             }
             return Some((files, pair));
@@ -84,24 +84,26 @@ fn client_auth(tls: &Table, base: &Path, problems: &mut Problems) -> ClientAuth 
             let problem = match read.map(|text| Authorities::of_pem(&text)) {
                 Ok(Ok(authorities)) => return ClientAuth::Verify(authorities),
                 Ok(Err(defect)) => {
-                    unfit(ca, &defect).help("it holds PEM of one or more authorities")
+                    unfit(ca, &defect).help("use a PEM file of one or more CA certificates")
                 }
-                Err(error) => unreadable(ca, "file of authorities", &error),
+                Err(error) => unreadable(ca, "CA file", &error),
             };
             problems.push(problem);
             ClientAuth::Off
         }
         ("verify", None) => {
             if let Some(mode) = table.get("mode").filter(|_| !table.refused("ca")) {
-                let title = "nobody's certificates would be taken";
+                let title = "`mode = \"verify\"` needs `ca`";
                 let problem = Problem::at(mode.span.clone(), title);
-                problems.push(problem.help("name the authorities: `ca = \"clients.pem\"`"));
+                problems.push(problem.help("set the CA file: `ca = \"clients.pem\"`"));
             }
             ClientAuth::Off
         }
         (mode, Some(ca)) => {
-            let title = "`ca` is of use with `mode = \"verify\"` only";
-            problems.push(Problem::at(ca.key.clone(), title).help("leave it out, or verify"));
+            let title = "`ca` needs `mode = \"verify\"`";
+            problems.push(
+                Problem::at(ca.key.clone(), title).help("remove it, or set `mode = \"verify\"`"),
+            );
             if mode == "passthrough" { ClientAuth::Passthrough } else { ClientAuth::Off }
         }
         ("passthrough", None) => ClientAuth::Passthrough,
@@ -110,14 +112,14 @@ fn client_auth(tls: &Table, base: &Path, problems: &mut Problems) -> ClientAuth 
 }
 
 fn unreadable(path: &Node, what: &str, error: &std::io::Error) -> Problem {
-    let title = format!("the {what} `{}` cannot be read", path.text());
+    let title = format!("cannot read the {what} `{}`", path.text());
     Problem::at(path.span.clone(), title)
         .label(reason(error))
-        .help("paths are relative to this file; the balancer's user must be permitted to read it")
+        .help("paths are relative to this file; the balancer's user must be allowed to read it")
 }
 
 fn unfit(path: &Node, defect: &Defect) -> Problem {
-    let title = format!("`{}` cannot be used: {defect}", path.text());
+    let title = format!("cannot use `{}`: {defect}", path.text());
     Problem::at(path.span.clone(), title).help(defect.remedy())
 }
 
@@ -134,18 +136,20 @@ pub(super) fn redirect_reaches_tls(redirect_to: &Node, file: &Table, problems: &
     };
     let on_port: Vec<_> = listeners().filter(|(_, listener)| is_on(listener)).collect();
     if let Some((name, plain)) = on_port.iter().find(|(_, listener)| !listener.knows("tls")) {
-        let title = format!("clients would be sent to `listener.{name}`, which does not speak TLS");
+        let title = format!("clients would be redirected to `listener.{name}`, which has no TLS");
         let problem = Problem::at(redirect_to.span.clone(), title);
         let problem = match plain.get("address") {
-            Some(address) => problem.other(address.span.clone(), format!("port {port} is here")),
+            Some(address) => {
+                problem.other(address.span.clone(), format!("the listener on port {port}"))
+            }
             None => problem,
         };
-        problems.push(problem.help(format!("write `[listener.{name}.tls]`, or name another port")));
+        problems.push(problem.help(format!("add `[listener.{name}.tls]`, or set another port")));
     } else if on_port.is_empty()
         && let Some((name, _)) = listeners().find(|(_, listener)| listener.knows("tls"))
     {
-        let title = format!("no listener speaks TLS on port {port}, but `{name}` does elsewhere");
-        let help = "write its port, `redirect_to = \"https:PORT\"`, unless another maps it";
+        let title = format!("no TLS listener on port {port}, but `{name}` has TLS on another port");
+        let help = "set its port with `redirect_to = \"https:PORT\"`, unless the port is mapped";
         problems.push(Problem::at(redirect_to.span.clone(), title).help(help).warning());
     }
 }
@@ -161,8 +165,8 @@ pub(super) fn no_redirect_to_http(
         return;
     };
     if let Some((name, _)) = listeners.iter().find(|(_, listener)| listener.knows("tls")) {
-        let title = format!("clients of `listener.{name}` would be sent from HTTPS to HTTP");
-        let help = "leave `scheme` out; a rule may name other `listeners`";
+        let title = format!("clients of `listener.{name}` would be redirected from HTTPS to HTTP");
+        let help = "remove `scheme`, or name other `listeners` in the rule";
         problems.push(Problem::at(scheme.span.clone(), title).help(help));
     }
 }

@@ -48,7 +48,7 @@ pub(super) static TARGET_ADDRESS: Form = Form {
 
 /// A range of addresses, or one address.
 pub(super) static RANGE: Form = Form {
-    what: "an address or a range of addresses, such as \"192.0.2.0/24\"",
+    what: "an IP address or a range of addresses, such as \"192.0.2.0/24\"",
     fits: |text| text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok(),
 };
 
@@ -72,7 +72,7 @@ pub(super) static METHOD: Form = Form {
 
 /// The name of a field that a rule asks for.
 pub(super) static RULE_FIELD: Form = Form {
-    what: "the name of a header field, of at most 40 characters; for Host there is `hosts`",
+    what: "a header field name of at most 40 characters; use `hosts` for Host",
     fits: |text| {
         let is_host = text.eq_ignore_ascii_case("host");
         text.len() <= 40 && !is_host && (HEADER_NAME.fits)(text)
@@ -81,14 +81,14 @@ pub(super) static RULE_FIELD: Form = Form {
 
 /// A field's value that a rule asks for.
 pub(super) static FIELD_PATTERN: Form = Form {
-    what: "1 to 128 visible ASCII characters or blanks, in which `*` and `?` are wildcards",
+    what: "1 to 128 visible ASCII characters or spaces, in which `*` and `?` are wildcards",
     fits: |text| Pattern::field_value(text).is_some(),
 };
 
 /// A key or a value of the query.
 pub(super) static QUERY_PATTERN: Form = Form {
-    what: "1 to 128 visible ASCII characters, in which `*` and `?` are wildcards and `\\` stands \
-           before `*`, `?` or `\\` that is meant",
+    what: "1 to 128 visible ASCII characters, in which `*` and `?` are wildcards; write `\\*`, \
+           `\\?` and `\\\\` for the characters themselves",
     fits: |text| Pattern::query(text).is_some(),
 };
 
@@ -104,27 +104,27 @@ pub(super) static REDIRECT_PORT: Form = Form {
 
 /// A host of a redirect.
 pub(super) static REDIRECT_HOST: Form = Form {
-    what: "a host name of at most 128 characters, in which `#{host}` may stand",
+    what: "a host name of at most 128 characters, which may contain `#{host}`",
     fits: |text| Template::host(text).is_some(),
 };
 
 /// A path of a redirect.
 pub(super) static REDIRECT_PATH: Form = Form {
-    what: "a path of at most 128 characters that begins with `/`, in which `#{host}`, `#{port}` \
-           and `#{path}` may stand",
+    what: "a path of at most 128 characters that begins with `/`, which may contain `#{host}`, \
+           `#{port}` and `#{path}`",
     fits: |text| Template::path(text).is_some(),
 };
 
 /// A query of a redirect.
 pub(super) static REDIRECT_QUERY: Form = Form {
-    what: "a query of at most 128 characters without its `?`, in which `#{protocol}`, `#{host}`, \
-           `#{port}`, `#{path}` and `#{query}` may stand",
+    what: "a query of at most 128 characters without its `?`, which may contain `#{protocol}`, \
+           `#{host}`, `#{port}`, `#{path}` and `#{query}`",
     fits: |text| Template::query(text).is_some(),
 };
 
 /// An expression of a rewrite.
 pub(super) static REGEX: Form = Form {
-    what: "an expression of 1 to 1024 ASCII characters",
+    what: "a regular expression of 1 to 1024 ASCII characters",
     fits: |text| (1..=rewrite::MAX_LEN).contains(&text.len()) && text.is_ascii(),
 };
 
@@ -145,8 +145,8 @@ pub(super) static REQUEST_PATH: Form = Form {
 
 /// Accepted status codes.
 pub(super) static MATCHER: Form = Form {
-    what: "status codes from 100 to 499, of gRPC from 0 to 99, such as \"200\", \"200,202\" or \
-           \"200-299\"",
+    what: "status codes from 100 to 499, or gRPC codes from 0 to 99, such as \"200\", \"200,202\" \
+           or \"200-299\"",
     fits: |text| Matcher::http(text).or_else(|| Matcher::grpc(text)).is_some(),
 };
 
@@ -190,15 +190,14 @@ pub(super) static SERVER_NAME: Form = Form {
 };
 
 /// The name of a header field.
-pub(super) static HEADER_NAME: Form = Form {
-    what: "the name of a header field",
-    fits: |text| http::HeaderName::try_from(text).is_ok(),
-};
+pub(super) static HEADER_NAME: Form =
+    Form { what: "a header field name", fits: |text| http::HeaderName::try_from(text).is_ok() };
 
 /// The value of a header field an operator writes; ALB's bound is 1 KB (AWS, "HTTP header
 /// modification for your Application Load Balancer").
 pub(super) static HEADER_VALUE: Form = Form {
-    what: "the value of a header field: 1 to 1024 visible ASCII characters and blanks, none at its ends",
+    what: "a header value of 1 to 1024 visible ASCII characters and spaces, without spaces at its \
+           ends",
     fits: |text| {
         let fine = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
         (1..=1_024).contains(&text.len()) && text.bytes().all(fine) && text.trim() == text

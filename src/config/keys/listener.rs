@@ -15,107 +15,111 @@ pub(super) static LISTENER: &[Key] = &[
     Key::new(
         "address",
         Kind::OneOrMany(&Kind::Text(&forms::SOCKET)),
-        "Where it listens; `[::]:80` is IPv6 only.",
+        "Address and port to listen on. `[::]:80` is IPv6 only; list both for IPv4 and IPv6.",
     )
     .required()
     .eg("\"0.0.0.0:80\""),
     Key::new(
         "default",
         Kind::Either(&[Kind::Text(&forms::NAME), Kind::Table(DEFAULT)]),
-        "What is done with what no rule took: a group, or an answer.",
+        "Action for requests that no rule matches: a group, or a response.",
     )
-    .derived("the only group there is; with several groups 404")
+    .derived("the only group, or 404 if there are several")
     .eg("\"app\""),
     Key::new(
         "allow_from",
         Kind::List(&Kind::Text(&forms::RANGE)),
-        "Who may connect; others are closed at once. With `proxy_protocol` it is the client the \
-         header names that may or may not.",
+        "Addresses that may connect; other connections are closed at once. With `proxy_protocol`, \
+         the client address in the header is checked.",
     )
     .or("[\"0.0.0.0/0\", \"::/0\"]"),
     Key::new(
         "trusted_proxies",
         Kind::List(&Kind::Text(&forms::RANGE)),
-        "Whose X-Forwarded-* fields and PROXY headers are believed.",
+        "Proxies whose X-Forwarded-* fields and PROXY headers you trust. For example, \
+         `[\"10.0.1.0/24\"]` for the balancers in front.",
     )
     .or("[]"),
     Key::new(
         "x_forwarded_for",
         Kind::Word(&[("append", true), ("preserve", true), ("remove", true)]),
-        "What becomes of X-Forwarded-For.",
+        "Add the client to X-Forwarded-For (`append`), leave the field as sent (`preserve`), or \
+         remove it (`remove`).",
     )
     .or("\"append\""),
     Key::new(
         "proxy_protocol",
         Kind::Bool,
-        "Whether every connection opens with a PROXY header, of version 1 or 2, before anything \
-         else. Only `trusted_proxies` may connect then; who sends no header is closed.",
+        "Require a PROXY header, of version 1 or 2, at the start of every connection. Then only \
+         `trusted_proxies` may connect, and a connection without the header is closed.",
     )
     .or("false"),
     Key::new(
         "desync_mitigation",
         Kind::Word(&[("monitor", true), ("defensive", true), ("strictest", true)]),
-        "How requests that could be read in two ways are met.",
+        "How ambiguous requests, which servers could read in two ways (request smuggling), are \
+         handled, as with ALB.",
     )
     .or("\"defensive\""),
     Key::new(
         "preserve_host",
         Kind::Bool,
-        "Whether the target sees the client's Host as sent. If not: in lower case, without its \
-         port on a listener of port 80 or 443, and with the listener's port elsewhere if it has \
-         none.",
+        "Pass the client's Host to the target as sent. If false: in lower case, without its port \
+         if the listener's port is 80 or 443; on another port, the listener's port is added if the \
+         Host has none.",
     )
     .or("true"),
     Key::new(
         "drop_invalid_headers",
         Kind::Bool,
-        "Whether fields whose names have other characters than letters, digits and `-` \
-         are dropped.",
+        "Drop header fields whose names contain characters other than letters, digits and `-`.",
     )
     .or("false"),
     Key::new(
         "client_port",
         Kind::Bool,
-        "Whether what is appended to X-Forwarded-For has the client's port.",
+        "Append the client's port to its address in X-Forwarded-For.",
     )
     .or("false"),
     Key::new(
         "response_headers",
         Kind::Map(&forms::HEADER_NAME, &Kind::Text(&forms::HEADER_VALUE)),
-        "Fields of every answer, made by a target or here, in the place of a target's own.",
+        "Header fields set on every response, from targets and from the balancer; they replace a \
+         target's own fields.",
     )
     .or("{}")
     .eg("{ strict-transport-security = \"max-age=31536000\", x-frame-options = \"DENY\" }"),
     Key::new(
         "server",
         Kind::Word(&[("pass", true), ("own", true), ("remove", true)]),
-        "What becomes of the Server field: a target's passes and answers made here have none; the \
-         same, but answers made here say `stayput`; or no answer has one.",
+        "Server field of responses. `pass` keeps the target's, and the balancer's own responses \
+         have none; `own` does the same, but the balancer's own responses say `stayput`; `remove` \
+         removes it from all.",
     )
     .or("\"pass\""),
     Key::new(
         "debug_headers",
         Kind::Bool,
-        "Whether x-stayput-verdict and x-stayput-target are shown to clients and \
-         targets.",
+        "Show x-stayput-verdict and x-stayput-target to clients and targets.",
     )
     .or("false"),
-    Key::new("timeouts", Kind::Table(TIMEOUTS), "How long a client may take.").or("{}"),
-    Key::new("limits", Kind::Table(LIMITS), "How much a client may send.").or("{}"),
+    Key::new("timeouts", Kind::Table(TIMEOUTS), "Timeouts for clients.").or("{}"),
+    Key::new("limits", Kind::Table(LIMITS), "Limits for clients.").or("{}"),
     Key::new(
         "redirect_to",
         Kind::Text(&forms::HTTPS),
-        "Only rules that name this listener apply; all else is redirected to the same URL over \
-         TLS, with 301 for GET and HEAD and 308 otherwise. A client that came over TLS, as a \
-         trusted proxy says, would be sent to where it is: 508.",
+        "Redirect requests to the same URL over TLS, with 301 for GET and HEAD and 308 otherwise. \
+         Only rules that name this listener are tried before. A client that already used TLS, as a \
+         trusted proxy says, gets 508, because the redirect would lead to the same URL. For \
+         example, `\"https\"`, or `\"https:8443\"` for another port.",
     )
     .eg("\"https\""),
-    Key::new("tls", Kind::Table(TLS), "Its presence makes it an HTTPS listener."),
+    Key::new("tls", Kind::Table(TLS), "TLS settings. Add this table to make the listener HTTPS."),
 ];
 
 static DEFAULT: &[Key] = &[
-    Key::new("respond", Kind::Table(RESPOND), "A fixed answer.").eg("{ status = 404 }"),
-    Key::new("redirect", Kind::Table(REDIRECT), "A redirect.")
+    Key::new("respond", Kind::Table(RESPOND), "Fixed response.").eg("{ status = 404 }"),
+    Key::new("redirect", Kind::Table(REDIRECT), "Redirect.")
         .eg("{ status = 301, scheme = \"https\" }"),
 ];
 
@@ -123,59 +127,69 @@ static TIMEOUTS: &[Key] = &[
     Key::new(
         "header_read",
         secs(1, 3_600),
-        "From accept, or a request's first byte, to the end of its head.",
+        "Time from accept, or from the first byte of a request, to the end of its head.",
     )
     .or("\"15s\""),
-    Key::new("idle", secs(1, 7 * DAY), "No byte either way.").or("\"60s\""),
+    Key::new(
+        "idle",
+        secs(1, 7 * DAY),
+        "Time without a byte in either direction, after which the connection is closed.",
+    )
+    .or("\"60s\""),
     Key::new(
         "request",
         OR_NONE,
-        "From the end of the head to the last byte of the request; 0s is no limit.",
+        "Time from the end of the head to the last byte of the request; 0s is no limit.",
     )
     .or("\"0s\""),
-    Key::new("max_lifetime", OR_NONE, "After it the next answer ends the connection; 0s is never.")
-        .or("\"1h\""),
+    Key::new(
+        "max_lifetime",
+        OR_NONE,
+        "Age after which a connection ends with its next response; 0s is no limit.",
+    )
+    .or("\"1h\""),
 ];
 
 static LIMITS: &[Key] = &[
     Key::new(
         "header_bytes",
         Kind::Size { zero: false, min: 8 << 10, max: 1 << 20 },
-        "The head of a request.",
+        "Size of a request's head.",
     )
     .or("\"64KiB\""),
-    Key::new("headers", Kind::Integer(1, 1_000), "The header fields of a request.").or("100"),
+    Key::new("headers", Kind::Integer(1, 1_000), "Number of header fields of a request.").or("100"),
     Key::new(
         "body_bytes",
         Kind::Size { zero: true, min: 1, max: 1 << 50 },
-        "The body of a request; 0 is no limit.",
+        "Size of a request's body; 0 is no limit.",
     )
     .or("\"0\""),
-    Key::new("connections", Kind::Integer(1, 10_000_000), "Open client connections.").or("20000"),
+    Key::new("connections", Kind::Integer(1, 10_000_000), "Number of open client connections.")
+        .or("20000"),
     Key::new(
         "streams",
         Kind::Integer(1, 1_000),
-        "Requests under way at once on one HTTP/2 connection (ALB: 128).",
+        "Number of concurrent requests on one HTTP/2 connection (ALB: 128).",
     )
     .or("128"),
     Key::new(
         "connections_per_address",
         Kind::Integer(0, 10_000_000),
-        "Of one client address; 0 is no limit.",
+        "Limit per client address; 0 is no limit.",
     )
     .or("0")
     .later(),
     Key::new(
         "requests_per_second",
         Kind::Integer(0, 10_000_000),
-        "Of one client address; 0 is no limit.",
+        "Limit per client address; 0 is no limit.",
     )
     .or("0")
     .later(),
     Key::new(
         "min_body_rate",
         Kind::Size { zero: true, min: 1, max: 1 << 40 },
-        "Bytes a second a request's body must come with; 0 is no limit.",
+        "Minimum rate of a request's body in bytes per second; 0 is no limit.",
     )
     .or("\"0\"")
     .later(),
@@ -185,34 +199,38 @@ static TLS: &[Key] = &[
     Key::new(
         "certificates",
         Kind::List(&Kind::Table(CERTIFICATE)),
-        "Chosen by the names inside; the first is the default.",
+        "Certificates with their keys. The server name that a client sends (SNI) selects the \
+         certificate by the names in it; the first is the default.",
     )
     .required()
     .eg("[{ cert = \"shop.pem\", key = \"shop.key\" }]"),
-    Key::new("min_version", Kind::Word(&[("1.2", true), ("1.3", true)]), "The oldest TLS spoken.")
-        .or("\"1.2\""),
+    Key::new(
+        "min_version",
+        Kind::Word(&[("1.2", true), ("1.3", true)]),
+        "Oldest TLS version that is accepted.",
+    )
+    .or("\"1.2\""),
     Key::new(
         "alpn",
         Kind::List(&Kind::Word(&[("h2", true), ("http/1.1", true)])),
-        "The protocols offered by ALPN, the preferred one first. Without `h2` nobody gets HTTP/2 \
-         here.",
+        "Protocols offered in ALPN, the preferred one first. Without `h2`, clients cannot use \
+         HTTP/2.",
     )
     .or("[\"h2\", \"http/1.1\"]"),
-    Key::new("client_auth", Kind::Table(CLIENT_AUTH), "Whether clients show a certificate.")
-        .or("{}"),
+    Key::new("client_auth", Kind::Table(CLIENT_AUTH), "Client certificates (mutual TLS).").or("{}"),
     Key::new(
         "tls_headers",
         Kind::Bool,
-        "Whether targets are told x-amzn-tls-version and x-amzn-tls-cipher-suite.",
+        "Send x-amzn-tls-version and x-amzn-tls-cipher-suite to targets.",
     )
     .or("false"),
 ];
 
 static CERTIFICATE: &[Key] = &[
-    Key::new("cert", Kind::Text(&forms::FILE_PATH), "The chain, PEM.")
+    Key::new("cert", Kind::Text(&forms::FILE_PATH), "PEM file of the certificate chain.")
         .required()
         .eg("\"shop.pem\""),
-    Key::new("key", Kind::Text(&forms::FILE_PATH), "The private key, PEM.")
+    Key::new("key", Kind::Text(&forms::FILE_PATH), "PEM file of the private key.")
         .required()
         .eg("\"shop.key\""),
 ];
@@ -221,10 +239,15 @@ static CLIENT_AUTH: &[Key] = &[
     Key::new(
         "mode",
         Kind::Word(&[("off", true), ("passthrough", true), ("verify", true)]),
-        "What is asked of clients: nothing; a certificate that the target gets and nobody has \
-         verified; or one that `ca` vouches for, else there is no connection.",
+        "`off` requests no client certificate; `passthrough` passes the client's certificate to \
+         the target without verifying it; `verify` requires a certificate signed by `ca`, else the \
+         handshake fails.",
     )
     .or("\"off\""),
-    Key::new("ca", Kind::Text(&forms::FILE_PATH), "Whose certificates are taken, PEM.")
-        .eg("\"clients.pem\""),
+    Key::new(
+        "ca",
+        Kind::Text(&forms::FILE_PATH),
+        "PEM file of the CA certificates that sign client certificates, for `verify`.",
+    )
+    .eg("\"clients.pem\""),
 ];

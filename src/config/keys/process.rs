@@ -13,11 +13,16 @@ pub(super) static RUNTIME: &[Key] = &[
     Key::new(
         "workers",
         Kind::Either(&[Kind::Word(&[("auto", true)]), Kind::Integer(1, 1_024)]),
-        "One event loop, listener socket and upstream pool each; `auto` is one per \
-         core.",
+        "Number of worker threads. Each has its own event loop, listener socket and upstream pool; \
+         `auto` starts one per core.",
     )
     .or("\"auto\""),
-    Key::new("zone", Kind::Text(&forms::NAME), "Where this balancer stands.").eg("\"a\""),
+    Key::new(
+        "zone",
+        Kind::Text(&forms::NAME),
+        "Zone of this balancer. With `cross_zone = false` it uses only targets of this zone.",
+    )
+    .eg("\"a\""),
     Key::new(
         "drain_timeout",
         Kind::Duration(Span {
@@ -25,20 +30,20 @@ pub(super) static RUNTIME: &[Key] = &[
             min: Duration::from_millis(1),
             max: Duration::from_secs(DAY),
         }),
-        "On SIGTERM: what is in flight may take so long to finish, then it is cut.",
+        "How long requests in flight may take to finish after SIGTERM; then they are cut.",
     )
     .or("\"30s\""),
     Key::new(
         "pre_drain_delay",
         WAIT,
-        "After SIGTERM connections are still accepted for so long, while readiness \
-         already says 503.",
+        "How long new connections are still accepted after SIGTERM, while readiness already \
+         answers 503. For example, set it to the time your front balancer needs to notice.",
     )
     .or("\"0s\""),
     Key::new(
         "state_dir",
         Kind::Text(&forms::FILE_PATH),
-        "Where the generated key and the progress of drains are kept.",
+        "Directory for the generated affinity key and the progress of drains.",
     )
     .derived(
         "`$STATE_DIRECTORY`, else `/var/lib/stayput` if writable, else \
@@ -48,25 +53,34 @@ pub(super) static RUNTIME: &[Key] = &[
     Key::new(
         "memory_limit",
         Kind::Size { zero: true, min: 16 << 20, max: 1 << 50 },
-        "The most memory; 0 is no limit.",
+        "Memory limit; 0 is no limit.",
     )
     .or("\"0\"")
     .later(),
 ];
 
-pub(super) static AFFINITY: &[Key] =
-    &[Key::new("keys", Kind::List(&Kind::Table(AFFINITY_KEY)), "The first seals, all open.")
-        .required()
-        .eg("[{ id = 2, file = \"affinity-2.key\" }, { id = 1, file = \"affinity-1.key\" }]")];
+pub(super) static AFFINITY: &[Key] = &[Key::new(
+    "keys",
+    Kind::List(&Kind::Table(AFFINITY_KEY)),
+    "Affinity keys. The first key seals new tokens; all keys open tokens. To rotate keys, add \
+         the new one last on every node, then move it first.",
+)
+.required()
+.eg("[{ id = 2, file = \"affinity-2.key\" }, { id = 1, file = \"affinity-1.key\" }]")];
 
 static AFFINITY_KEY: &[Key] = &[
-    Key::new("id", Kind::Integer(1, 127), "Stands in every token this key sealed; unique.")
-        .required()
-        .eg("2"),
+    Key::new(
+        "id",
+        Kind::Integer(1, 127),
+        "Number of the key, unique; every token names the key that sealed it.",
+    )
+    .required()
+    .eg("2"),
     Key::new(
         "file",
         Kind::Text(&forms::FILE_PATH),
-        "A file of one line: base64 of at least 32 bytes.",
+        "Key file of one line: base64 of at least 32 bytes. For example, `stayput keys new > \
+         affinity-1.key` creates one.",
     )
     .required()
     .eg("\"affinity-2.key\""),
@@ -76,23 +90,24 @@ pub(super) static ADMIN: &[Key] = &[
     Key::new(
         "address",
         Kind::Text(&forms::ANY),
-        "Where the admin side listens, or `unix:` and a path.",
+        "Address of the admin interface, or `unix:` and a path.",
     )
     .required()
     .eg("\"127.0.0.1:9191\""),
     Key::new(
         "token_file",
         Kind::Text(&forms::FILE_PATH),
-        "Without it the admin side is read-only; required on an address that is not loopback.",
+        "File with the access token. Without it the admin interface is read-only; you must set it \
+         if the address is not loopback.",
     )
     .eg("\"admin.token\""),
     Key::new(
         "probes",
         Kind::Text(&forms::SOCKET),
-        "Only /livez, /readyz and, if `metrics`, /metrics.",
+        "Address that serves only /livez, /readyz and, if `metrics` is on, /metrics.",
     )
     .eg("\"0.0.0.0:9192\""),
-    Key::new("metrics", Kind::Bool, "Whether metrics are shown.").or("true"),
+    Key::new("metrics", Kind::Bool, "Serve metrics.").or("true"),
 ];
 
 pub(super) static LOG: &[Key] = &[
@@ -105,20 +120,25 @@ pub(super) static LOG: &[Key] = &[
             ("debug", true),
             ("trace", true),
         ]),
-        "The least severe level shown.",
+        "Lowest level of messages that are written. For example, `warn` writes warnings and \
+         errors.",
     )
     .or("\"info\""),
-    Key::new("access", Kind::Table(ACCESS), "The access log: one record per exchange.").or("{}"),
+    Key::new("access", Kind::Table(ACCESS), "Access log, with one record per exchange.").or("{}"),
 ];
 
 static ACCESS: &[Key] = &[
-    Key::new("to", Kind::Text(&forms::FILE_PATH), "`stdout`, `stderr`, `off`, or a path.")
-        .or("\"stdout\""),
+    Key::new(
+        "to",
+        Kind::Text(&forms::FILE_PATH),
+        "Destination: `stdout`, `stderr`, `off`, or the path of a file.",
+    )
+    .or("\"stdout\""),
     Key::new(
         "format",
         Kind::Word(&[("json", true), ("alb", true), ("combined", true), ("short", true)]),
-        "How a record is written: one JSON object, Application Load Balancer's line, \
-         Apache's combined log format, or a short line for eyes.",
+        "Format of a record: `json` is one JSON object, `alb` the line of an Application Load \
+         Balancer, `combined` Apache's combined log format, `short` a short line for reading.",
     )
     .or("\"json\""),
 ];

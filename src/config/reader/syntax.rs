@@ -4,7 +4,7 @@ use crate::config::problem::{Problem, Problems};
 use std::ops::Range;
 use toml::de::Error;
 
-const BROKEN: &str = "this is not TOML";
+const BROKEN: &str = "invalid TOML";
 
 /// Notes each error, one a line, for the rest of a line follows from its first. Returns the lines
 /// whose reading is not to be trusted.
@@ -38,7 +38,7 @@ fn problem(text: &str, line: &Range<usize>, span: Range<usize>, message: &str) -
             "no" | "off" | "false" => format!("{quoted}, or false"),
             _ => quoted,
         };
-        return Problem::at(span, format!("{BROKEN}: text stands in quotes")).label(label);
+        return Problem::at(span, format!("{BROKEN}: strings must be quoted")).label(label);
     }
     if !twice {
         return Problem::at(span, format!("{BROKEN}: {message}"));
@@ -47,9 +47,9 @@ fn problem(text: &str, line: &Range<usize>, span: Range<usize>, message: &str) -
     let table = text[line.clone()].trim_start().starts_with('[') || message != "duplicate key";
     let problem = Problem::at(span, format!("`{name}` {TWICE}"));
     if table {
-        problem.help(format!("write all of `{name}` in one place"))
+        problem.help(format!("merge both into one table `{name}`"))
     } else {
-        problem.help("leave one of them out")
+        problem.help("remove one of them")
     }
 }
 

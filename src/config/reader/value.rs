@@ -64,7 +64,7 @@ impl Reader<'_> {
                 if array.is_empty() && matches!(kind, Kind::OneOrMany(_)) {
                     let title = format!("{name} is an empty list");
                     return self.record(
-                        Problem::at(span, title).help(format!("it is {}", inner.expects())),
+                        Problem::at(span, title).help(format!("it must be {}", inner.expects())),
                     );
                 }
                 // Those that are refused are left out, so that the rest is still checked.
@@ -97,7 +97,7 @@ impl Reader<'_> {
                 _ => return None,
             };
             if !(form.fits)(key.get_ref()) {
-                let title = format!("`{}` cannot be a name here", key.get_ref());
+                let title = format!("`{}` is not a valid name", key.get_ref());
                 self.problems
                     .push(Problem::at(key.span(), title).help(format!("it must be {}", form.what)));
             } else if let Some(node) = self.value(&inner, value, &under(path, key.get_ref())) {
@@ -131,7 +131,7 @@ impl Reader<'_> {
     }
 
     fn no_unit(&mut self, name: &str, with_unit: &str, span: &Range<usize>) -> Option<Value> {
-        let title = format!("{name} needs a unit");
+        let title = format!("{name} has no unit");
         self.record(Problem::at(span.clone(), title).label(format!("for example \"{with_unit}\"")))
     }
 

@@ -65,23 +65,23 @@ impl WrittenCookie {
             (!names.is_empty()).then(|| format!("{word} {}", names.join(", ")))
         };
         if self.reached_from.is_empty() {
-            return Some(format!("cookie {name}: no listener leads to what writes it"));
+            return Some(format!("cookie {name}: no listener reaches a group that sets it"));
         }
         let plain = listeners(|from| from == ReachedFrom::Plain);
         let proxies = listeners(|from| from != ReachedFrom::Plain);
         let why = match (plain, proxies) {
             (None, None) => {
                 return Some(format!(
-                    "cookie {name}: `secure = \"auto\"` is Secure: all that leads to it is TLS"
+                    "cookie {name}: `secure = \"auto\"` is Secure: all its listeners use TLS"
                 ));
             }
-            (Some(plain), _) => format!("clients of {plain} may come over plain HTTP"),
+            (Some(plain), _) => format!("clients of {plain} may use plain HTTP"),
             (None, Some(proxies)) => {
                 let others = self.open_ways().any(|(_, from)| from != PROXIES_ONLY);
-                let and = if others { " and nothing else connects" } else { "" };
+                let and = if others { " and no other clients connect" } else { "" };
                 format!(
-                    "what the trusted proxies of {proxies} take from browsers may be plain HTTP; \
-                     write `secure = \"always\"` if they take HTTPS alone{and}"
+                    "browsers may use plain HTTP to the trusted proxies of {proxies}; set `secure \
+                     = \"always\"` if these accept only HTTPS{and}"
                 )
             }
         };

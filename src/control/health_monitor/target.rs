@@ -287,9 +287,25 @@ impl MonitoredTarget {
         let description = Some(health.description.as_str()).filter(|text| !text.is_empty());
         match health.state {
             HealthState::Unhealthy | HealthState::UnhealthyDraining => {
-                tracing::warn!(group, target, from, to, reason, description, "health");
+                tracing::warn!(
+                    group,
+                    target,
+                    from,
+                    to,
+                    reason,
+                    description,
+                    "target health changed"
+                );
             }
-            _ => tracing::info!(group, target, from, to, reason, description, "health"),
+            _ => tracing::info!(
+                group,
+                target,
+                from,
+                to,
+                reason,
+                description,
+                "target health changed"
+            ),
         }
     }
 
@@ -302,14 +318,14 @@ impl MonitoredTarget {
         let (group, target) = (self.group.as_str(), self.id.as_str());
         if !is_suspect {
             self.suspicion_logged = false;
-            tracing::info!(group, target, "suspect no longer");
+            tracing::info!(group, target, "target no longer suspect");
         } else if self.suspected_at.is_some_and(|at| self.suspicion_log.allow(at)) {
             self.suspicion_logged = true;
             tracing::warn!(
                 group,
                 target,
-                "suspect: connections for traffic fail; new clients avoid it, pinned ones stay, and \
-                 its checks decide"
+                "target suspect: traffic connections fail; new clients avoid it, pinned clients \
+                 stay until its health checks fail"
             );
         }
     }
@@ -324,9 +340,10 @@ impl MonitoredTarget {
             checked,
             traffic,
             refused_for = ?REFUSING_FOR,
-            "checks_and_traffic_disagree: its checks pass, but every connection for traffic failed; it \
-             counts as unhealthy. Let health.port, health.protocol and tls ask what traffic needs, and \
-             see what refuses: a listen queue that is full, a firewall, another process on the port"
+            "checks_and_traffic_disagree: health checks pass, but every traffic connection failed; \
+             the target counts as unhealthy. Set health.port, health.protocol and tls to match the \
+             traffic, and find what refuses connections: a full listen queue, a firewall, another \
+             process on the port"
         );
     }
 
@@ -340,22 +357,28 @@ impl MonitoredTarget {
         let asked = match health.protocol {
             HealthProtocol::Http => format!("GET {}", health.path),
             HealthProtocol::Https => format!("GET {} over TLS", health.path),
-            HealthProtocol::Grpc => format!("a call of {}", health.path),
-            HealthProtocol::Tcp => "a connection".to_owned(),
+            HealthProtocol::Grpc => format!("gRPC call {}", health.path),
+            HealthProtocol::Tcp => "TCP connect".to_owned(),
         };
         let message = match failure {
             Failure::ResponseCodeMismatch { got } => format!(
-                "got {got} from {asked}, wanted {}: set health.path or matcher",
+                "health check failed: {asked} returned {got}, expected {}; check health.path and \
+                 health.matcher",
                 health.matcher
             ),
             Failure::ResponseStringMismatch => format!(
-                "the answer to {asked} lacks \"{}\": set health.body",
+                "health check failed: the response to {asked} does not contain \"{}\"; check \
+                 health.body",
                 health.body.as_deref().unwrap_or_default()
             ),
             Failure::Timeout => {
-                format!("no answer to {asked} within {:?}: set health.timeout", health.timeout)
+                format!(
+                    "health check failed: no response to {asked} within {:?}; check the target and \
+                     health.timeout",
+                    health.timeout
+                )
             }
-            other => format!("no answer to {asked} from {}: {other}", probe.address),
+            other => format!("health check failed: {asked} at {}: {other}", probe.address),
         };
         tracing::warn!(target = self.name(), "{message}");
     }

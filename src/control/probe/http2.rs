@@ -49,7 +49,9 @@ pub(super) async fn call(
     let (head, body) = response.into_parts();
     if head.status != StatusCode::OK {
         let got = head.status.as_u16();
-        return Err(failed(&format_args!("a call was answered with {got}, which is no gRPC")));
+        return Err(failed(&format_args!(
+            "the target answered the gRPC call with HTTP status {got}"
+        )));
     }
     let (message, trailers) = read(body).await?;
     let drain_request = DrainRequest::of(head.status, &head.headers, false);
@@ -66,13 +68,15 @@ fn judge_call(
     // Without a message both are one (Trailers-Only).
     let code = trailers.get(GRPC_STATUS).or_else(|| head.get(GRPC_STATUS));
     let code = code.and_then(|code| code.to_str().ok()?.parse().ok());
-    let Some(got) = code else { return Err(failed(&"the answer has no grpc-status")) };
+    let Some(got) = code else { return Err(failed(&"the response has no grpc-status")) };
     if !health.matcher.accepts(got) {
         return Err(Failure::ResponseCodeMismatch { got });
     }
     let is_asked = health.path == GRPC_HEALTH_PATH && got == 0;
     match serving_status(message) {
-        status if is_asked && status != Some(SERVING) => Err(failed(&"it is not SERVING")),
+        status if is_asked && status != Some(SERVING) => {
+            Err(failed(&"the gRPC health status is not SERVING"))
+        }
         _ => Ok(()),
     }
 }
@@ -165,7 +169,7 @@ async fn read(mut body: Answered) -> Result<(Vec<u8>, HeaderMap), Failure> {
     while let Some(frame) = body.frame().await {
         match frame.map_err(|error| failed(&error))?.into_data() {
             Ok(data) if message.len() + data.remaining() > MAX_BODY => {
-                return Err(failed(&"the answer is longer than 64 KiB"));
+                return Err(failed(&"the response is longer than 64 KiB"));
             }
             Ok(data) => message.extend_from_slice(&data),
             Err(frame) => {

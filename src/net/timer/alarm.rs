@@ -50,7 +50,7 @@ mod of_linux {
             let once = Expiration::OneShot(after);
             // The kernel refuses only what is no time or no timer (timerfd_create(2), "ERRORS").
             if let Err(error) = self.0.get_ref().0.set(once, TimerSetTimeFlags::empty()) {
-                tracing::error!(%error, "a timer cannot be set");
+                tracing::error!(%error, "cannot set a timer");
             }
         }
 

@@ -51,7 +51,7 @@ pub(super) fn current() -> Option<Rc<Timers>> {
     match of(&handle) {
         Ok(timers) => Some(timers),
         Err(error) => {
-            tracing::debug!(%error, "there is no descriptor for timers");
+            tracing::debug!(%error, "cannot create a timerfd");
             None
         }
     }

@@ -82,7 +82,8 @@ impl Certificates {
                 Ok(pair) => pairs.push(pair),
                 Err(error) => {
                     let (cert, key) = (files.cert.display(), files.key.display());
-                    tracing::error!(%cert, %key, %error, "the certificates stay as they were");
+                    tracing::error!(%cert, %key, %error, "certificate reload failed, the old \
+                                                          certificates stay in use");
                     return Err((files.clone(), error));
                 }
             }
@@ -92,7 +93,10 @@ impl Certificates {
                 *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
             }
             // What the first reading passed, and does not depend on the files.
-            Err(error) => tracing::error!(%error, "the certificates stay as they were"),
+            Err(error) => {
+                tracing::error!(%error, "certificate reload failed, the old certificates stay in \
+                                         use")
+            }
         }
         Ok(())
     }

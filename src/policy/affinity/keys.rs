@@ -118,7 +118,7 @@ impl fmt::Display for KeyDefect {
             Self::SeveralLines => f.write_str("the key file has more than one line"),
             Self::NotBase64 => f.write_str("the key is not base64"),
             Self::Short(bytes) => {
-                write!(f, "the key has {bytes} bytes where {MIN_LEN} are needed")
+                write!(f, "the key has {bytes} bytes, at least {MIN_LEN} are needed")
             }
         }
     }
@@ -200,7 +200,7 @@ pub enum KeyringDefect {
 impl fmt::Display for KeyringDefect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("there is no affinity key"),
+            Self::Empty => f.write_str("no affinity key"),
             Self::SameId(id) => write!(f, "two affinity keys have the id {id}"),
         }
     }

@@ -66,17 +66,17 @@ pub fn why_reserved(name: &HeaderName) -> Option<&'static str> {
     let name = name.as_str();
     match name {
         "content-length" | "content-encoding" | "content-range" => {
-            Some("it says how the body is read, which only its sender knows")
+            Some("it describes the framing of the body, which only the sender knows")
         }
         "set-cookie" | "set-cookie2" => {
-            Some("one value would take the place of every cookie, the sticky one too")
+            Some("it would replace every cookie, the sticky one included")
         }
-        "date" => Some("it is the moment of the answer"),
-        "server" => Some("the listener's key `server` says what becomes of it"),
+        "date" => Some("it is the time of the response"),
+        "server" => Some("use the listener's key `server`"),
         other if belongs_to_the_hop(other) => {
-            Some("it belongs to one connection and is written for each")
+            Some("it applies to one connection and is set for each")
         }
-        other if is_ours(other) => Some("the balancer alone says it"),
+        other if is_ours(other) => Some("only the balancer sets it"),
         _ => None,
     }
 }

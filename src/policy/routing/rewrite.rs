@@ -80,7 +80,7 @@ impl Transform {
 
     fn new(regex: &str, replace: &str, ignores_case: bool) -> Result<Self, Defect> {
         if has_unicode_class(regex) {
-            return Err(Defect::Regex("`\\p{...}` is not taken, as ALB does not take it".into()));
+            return Err(Defect::Regex("`\\p{...}` is not supported, as in ALB".into()));
         }
         let mut builder = RegexBuilder::new(regex);
         // What is matched is ASCII, and tables of Unicode would only make expressions larger.
@@ -200,7 +200,7 @@ fn pieces(replace: &str) -> Result<Box<[Piece]>, Defect> {
 fn sentence(error: &regex::Error) -> String {
     match error {
         regex::Error::CompiledTooBig(_) => {
-            format!("compiled it is larger than {} KiB", MAX_COMPILED / 1_024)
+            format!("the compiled expression is larger than {} KiB", MAX_COMPILED / 1_024)
         }
         other => {
             let text = other.to_string();
@@ -214,7 +214,9 @@ impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Defect::Regex(sentence) => f.write_str(sentence),
-            Defect::Dollar => f.write_str("`$` is followed by the number of a group, or by `$`"),
+            Defect::Dollar => {
+                f.write_str("`$` must be followed by the number of a group, or by `$`")
+            }
             Defect::NoGroup(group) => write!(f, "`regex` has no group {group}"),
         }
     }

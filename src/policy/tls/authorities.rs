@@ -30,7 +30,7 @@ impl Authorities {
 
 impl fmt::Debug for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} authorities", self.0.len())
+        write!(f, "{} CA certificates", self.0.len())
     }
 }
 

@@ -125,8 +125,8 @@ impl fmt::Display for Validity {
             Validity::NotYet(left) => write!(f, "is not valid for another {}", days(left)),
             Validity::EndsSoon(0) => f.write_str("expires within a day"),
             Validity::EndsSoon(left) => write!(f, "expires in {}", days(left)),
-            Validity::Expired(0) => f.write_str("has expired today"),
-            Validity::Expired(ago) => write!(f, "has expired {} ago", days(ago)),
+            Validity::Expired(0) => f.write_str("expired today"),
+            Validity::Expired(ago) => write!(f, "expired {} ago", days(ago)),
         }
     }
 }
@@ -175,8 +175,8 @@ mod tests {
             (186 * DAY, Validity::Valid, "is valid"),
             (186 * DAY + 1, Validity::EndsSoon(13), "expires in 13 days"),
             (200 * DAY, Validity::EndsSoon(0), "expires within a day"),
-            (200 * DAY + 1, Validity::Expired(0), "has expired today"),
-            (203 * DAY, Validity::Expired(3), "has expired 3 days ago"),
+            (200 * DAY + 1, Validity::Expired(0), "expired today"),
+            (203 * DAY, Validity::Expired(3), "expired 3 days ago"),
         ] {
             assert_eq!(life.validity(now), validity, "{now}");
             assert_eq!(life.validity(now).to_string(), words);

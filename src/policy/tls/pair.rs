@@ -44,18 +44,19 @@ impl Defect {
     pub fn remedy(&self) -> &'static str {
         match self {
             Defect::NoCertificate | Defect::BadCertificate(_) => {
-                "it holds PEM: the server's own certificate first, then the intermediate ones"
+                "use a PEM file with the server's own certificate first, then the intermediate \
+                 certificates"
             }
             Defect::NoKey | Defect::BadKey(_) => {
-                "it holds PEM of one private key, RSA or ECDSA, as PKCS#8, PKCS#1 or SEC1"
+                "use a PEM file of one private key, RSA or ECDSA, as PKCS#8, PKCS#1 or SEC1"
             }
             Defect::EncryptedKey => {
-                "take the password off: `openssl pkey -in KEY -out PLAIN`, and let only the \
-                 balancer read it"
+                "remove the password with `openssl pkey -in KEY -out PLAIN`, and let only the \
+                 balancer's user read the file"
             }
             Defect::Mismatch => {
-                "name the key the certificate was made with; the chain begins with the server's \
-                 own certificate"
+                "name the key of the certificate; the chain must begin with the server's own \
+                 certificate"
             }
         }
     }
@@ -64,12 +65,14 @@ impl Defect {
 impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Defect::NoCertificate => f.write_str("there is no certificate in it"),
-            Defect::BadCertificate(why) => write!(f, "a certificate in it cannot be read: {why}"),
-            Defect::NoKey => f.write_str("there is no private key in it"),
-            Defect::EncryptedKey => f.write_str("the key in it is encrypted"),
-            Defect::BadKey(why) => write!(f, "the key in it cannot be used: {why}"),
-            Defect::Mismatch => f.write_str("the key does not belong to the certificate"),
+            Defect::NoCertificate => f.write_str("no certificate in the file"),
+            Defect::BadCertificate(why) => {
+                write!(f, "cannot read a certificate in the file: {why}")
+            }
+            Defect::NoKey => f.write_str("no private key in the file"),
+            Defect::EncryptedKey => f.write_str("the private key is encrypted"),
+            Defect::BadKey(why) => write!(f, "cannot use the private key: {why}"),
+            Defect::Mismatch => f.write_str("the private key does not match the certificate"),
         }
     }
 }

@@ -51,6 +51,10 @@ pub(super) async fn tls_handshake(
         Err(_) => HandshakeFault::TimedOut.into(),
     };
     worker.counters.handshake_faults[refused.fault as usize].add_one();
-    tracing::debug!(peer = %conn.info.peer, why = refused.fault.word(), "a handshake failed");
+    tracing::debug!(
+        peer = %conn.info.peer,
+        why = refused.fault.word(),
+        "TLS handshake with a client failed"
+    );
     Err(refused.plain)
 }

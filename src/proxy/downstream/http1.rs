@@ -338,7 +338,7 @@ impl Loop<'_> {
     async fn refuse(&self, request: Rc<Request>, failure: Failure) -> Close {
         let Self { worker, conn, client, deadline } = self;
         worker.counters.unparsable.add_one();
-        tracing::debug!(peer = %conn.info.peer, why = failure.word(), "a head that cannot be read");
+        tracing::debug!(peer = %conn.info.peer, why = failure.word(), "invalid request head");
         conn.enter(ConnState::Busy, worker.now().monotonic);
         let mut exchange = Exchange::begin(worker, conn, deadline, request);
         exchange.log_mut().is_unread = true;

@@ -38,5 +38,5 @@ pub async fn read_proxy_header(worker: &WorkerCtx, conn: &Conn, socket: &TcpStre
 /// Counts a connection that is closed.
 pub fn refuse(worker: &WorkerCtx, peer: SocketAddr, fault: ProxyFault) {
     worker.counters.proxy_faults[fault as usize].add_one();
-    tracing::debug!(%peer, why = fault.word(), "no PROXY header that is believed");
+    tracing::debug!(%peer, why = fault.word(), "PROXY header missing, invalid or not trusted");
 }

@@ -187,10 +187,10 @@ pub(super) fn answered(
 pub(super) fn log_connect_error(target: &Target, error: &ConnectError, exchange: &Exchange) {
     let remedy = match error {
         ConnectError::Tls(_) | ConnectError::Certificate(_) => {
-            "no TLS with a target: see its certificate, and target_group.*.tls"
+            "TLS handshake with a target failed; check its certificate and target_group.*.tls"
         }
         ConnectError::NotHttp2 => {
-            "a target does not speak HTTP/2: see target_group.*.protocol and .tls"
+            "target does not speak HTTP/2; check target_group.*.protocol and .tls"
         }
         _ => return,
     };

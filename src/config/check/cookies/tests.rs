@@ -42,24 +42,24 @@ fn auto_is_secure_only_where_no_client_can_come_over_plain_http() {
     let to_https = "redirect = { status = 301, scheme = 'https', port = 443 }\n";
     let own = format!("{OTHER}stickiness = {{ lb_cookie = {{ name = 'OTHER' }} }}\n");
     for (text, is_secure, words) in [
-        (format!("{PLAIN}{APP}"), false, "listener `plain` may come over plain HTTP"),
-        (format!("{TLS}{APP}"), true, "all that leads to it is TLS"),
+        (format!("{PLAIN}{APP}"), false, "listener `plain` may use plain HTTP"),
+        (format!("{TLS}{APP}"), true, "all its listeners use TLS"),
         (format!("{TLS}{PLAIN}{APP}"), false, "clients of listener `plain`"),
-        (format!("{TLS}{REDIRECTING}{APP}"), true, "all that leads"),
-        (format!("{TLS}{ANSWERING}{APP}"), true, "all that leads"),
+        (format!("{TLS}{REDIRECTING}{APP}"), true, "all its listeners use TLS"),
+        (format!("{TLS}{ANSWERING}{APP}"), true, "all its listeners use TLS"),
         // A rule that names the redirecting listener, or one for all listeners.
         (
             format!("{TLS}{REDIRECTING}{APP}[[rule]]\nlisteners = ['plain']\nforward = 'app'\n"),
             false,
             "clients of listener `plain`",
         ),
-        (format!("{TLS}{REDIRECTING}{APP}{to_app}"), true, "all that leads"),
+        (format!("{TLS}{REDIRECTING}{APP}{to_app}"), true, "all its listeners use TLS"),
         (format!("{TLS}{ANSWERING}{APP}{to_app}"), false, "clients of listener `plain`"),
         // Rules that redirect all of it before, or some of it, or something else.
         (
             format!("{TLS}{PLAIN}{APP}[[rule]]\nlisteners = ['plain']\n{to_https}{to_app}"),
             true,
-            "all that leads",
+            "all its listeners use TLS",
         ),
         (
             format!(
@@ -75,7 +75,7 @@ fn auto_is_secure_only_where_no_client_can_come_over_plain_http() {
                  hosts = ['*.shop.example', 'shop.example']\n{to_https}{to_app}"
             ),
             true,
-            "all that leads",
+            "all its listeners use TLS",
         ),
         (
             format!(
@@ -98,16 +98,16 @@ fn auto_is_secure_only_where_no_client_can_come_over_plain_http() {
                 "{TLS}{ANSWERING}{APP}{own}[[rule]]\npaths = ['/other/*']\nforward = 'other'\n"
             ),
             true,
-            "all that leads",
+            "all its listeners use TLS",
         ),
         // Proxies: what they take from browsers is not known.
-        (format!("{PLAIN}{proxies}{APP}"), false, "HTTPS alone and nothing else connects"),
-        (format!("{PLAIN}{only_proxies}{APP}"), false, "`secure = \"always\"` if they take HTTPS"),
-        (format!("{PLAIN}{behind_proxy}{APP}"), false, "`secure = \"always\"` if they take HTTPS"),
+        (format!("{PLAIN}{proxies}{APP}"), false, "only HTTPS and no other clients connect"),
+        (format!("{PLAIN}{only_proxies}{APP}"), false, "`secure = \"always\"` if these accept"),
+        (format!("{PLAIN}{behind_proxy}{APP}"), false, "`secure = \"always\"` if these accept"),
         (format!("{TLS}{proxies}{APP}"), false, "the trusted proxies of listener `tls`"),
-        (format!("{TLS}{behind_proxy}{APP}"), true, "all that leads"),
+        (format!("{TLS}{behind_proxy}{APP}"), true, "all its listeners use TLS"),
         (format!("{TLS}{PLAIN}{proxies}{APP}"), false, "trusted proxies of listener `plain`"),
-        (format!("{TLS}{REDIRECTING}{proxies}{APP}"), true, "all that leads"),
+        (format!("{TLS}{REDIRECTING}{proxies}{APP}"), true, "all its listeners use TLS"),
     ] {
         let (config, _) = told(&text);
         let cookie = cookie(&config, "AWSALB");
@@ -160,8 +160,18 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
         (TLS, "lb_cookie = { name = '__Host-s' }\n", "", &[]),
         (TLS, "lb_cookie = { name = '__Secure-s' }\npath = '/a'\n", "", &[]),
         (TLS, "lb_cookie = { name = '__Http-s' }\n", "", &[]),
-        (PLAIN, "lb_cookie = { name = '__Secure-s' }\n", "", &["drop `__Secure-s`", "\"always\""]),
-        (PLAIN, "lb_cookie = { name = '__host-s' }\n", "", &["drop `__host-s`", "`__Host-`"]),
+        (
+            PLAIN,
+            "lb_cookie = { name = '__Secure-s' }\n",
+            "",
+            &["reject the cookie `__Secure-s`", "\"always\""],
+        ),
+        (
+            PLAIN,
+            "lb_cookie = { name = '__host-s' }\n",
+            "",
+            &["reject the cookie `__host-s`", "`__Host-`"],
+        ),
         (TLS, "lb_cookie = { name = '__Host-s' }\nsecure = 'never'\n", "", &["`__Host-s`"]),
         (TLS, "lb_cookie = { name = '__Host-s' }\npath = '/a'\n", "", &["needs `path = \"/\"`;"]),
         (
@@ -186,7 +196,7 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
             PLAIN,
             "app_cookie = { name = 'sid', companion = '__Secure-c' }\n",
             "",
-            &["drop `__Secure-c-0`"],
+            &["reject the cookie `__Secure-c-0`"],
         ),
         // What goes with `Secure` alone.
         (TLS, "same_site = 'none'\npartitioned = true\n", "", &[]),
@@ -195,17 +205,17 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
         (TLS, "partitioned = true\nsecure = 'never'\n", "", &["unless it is `Secure`"]),
         // `Secure` over plain HTTP.
         (TLS, always, "", &[]),
-        (PLAIN, always, "", &["no browser keeps this cookie", "`redirect_to`"]),
+        (PLAIN, always, "", &["browsers reject this cookie", "`redirect_to`"]),
         // Without the twin, which other sites' links bring.
         (TLS, "same_site = 'strict'\n", "", &[]),
         (TLS, "same_site = 'lax'\ncors_twin = 'never'\n", "", &[]),
-        (TLS, "same_site = 'strict'\ncors_twin = 'never'\n", "", &["a link of another site"]),
-        (TLS, "same_site = 'strict'\napp_cookie = { name = 'x' }\n", "", &["of another site"]),
+        (TLS, "same_site = 'strict'\ncors_twin = 'never'\n", "", &["a link from another site"]),
+        (TLS, "same_site = 'strict'\napp_cookie = { name = 'x' }\n", "", &["from another site"]),
         // Domains.
         (TLS, "domain = 'shop.example'\n", "", &[]),
         (TLS, "domain = '.shop.example'\n", "hosts = ['shop.example', '*.shop.example']", &[]),
         (TLS, "domain = 'shop.example'\n", "hosts = ['*.example', '*', 'a.SHOP.example']", &[]),
-        (TLS, "domain = '10.0.0.1'\n", "", &["`domain` is an address"]),
+        (TLS, "domain = '10.0.0.1'\n", "", &["`domain` is an IP address"]),
         (TLS, "domain = 'shop.example.'\n", "", &["ends in a dot"]),
         (TLS, "domain = 'co.uk'\n", "", &["`domain` is a public suffix"]),
         (TLS, "domain = 'GitHub.io'\n", "", &["`domain` is a public suffix"]),
@@ -224,9 +234,9 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
         (TLS, "path = '/a'\n", "paths = ['/a']", &[]),
         (TLS, "path = '/a'\n", "paths = ['/b/*', '/a/b/*']", &[]),
         (TLS, "path = '/a/'\n", "paths = ['/*.php']", &[]),
-        (TLS, "path = '/a'\n", "paths = ['/ab', '/b/*']", &["holds no path of rule `rule-1`"]),
-        (TLS, "path = '/a/'\n", "paths = ['/a']", &["holds no path of rule `rule-1`"]),
-        (TLS, "path = '/A'\n", "paths = ['/a/*']", &["holds no path of rule `rule-1`"]),
+        (TLS, "path = '/a'\n", "paths = ['/ab', '/b/*']", &["matches no path of rule `rule-1`"]),
+        (TLS, "path = '/a/'\n", "paths = ['/a']", &["matches no path of rule `rule-1`"]),
+        (TLS, "path = '/A'\n", "paths = ['/a/*']", &["matches no path of rule `rule-1`"]),
     ] {
         let rule = match rule {
             "" => String::new(),
@@ -244,7 +254,7 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
     // `always`, where some come over plain HTTP, and where proxies may speak TLS before it.
     let app = format!("{APP}[target_group.app.stickiness]\n{always}");
     let (_, said) = told(&format!("{TLS}{PLAIN}{app}"));
-    assert!(said.contains("no `Secure` cookie of listener `plain`"), "{said}");
+    assert!(said.contains("`Secure` cookies from listener `plain`"), "{said}");
     for behind in [REDIRECTING.to_owned(), format!("{PLAIN}trusted_proxies = ['10.0.0.1']\n")] {
         assert_eq!(told(&format!("{TLS}{behind}{app}")).1, "");
     }
@@ -265,7 +275,7 @@ fn a_rules_cookie_is_warned_of_as_its_groups_is_and_once() {
         let count = |words: &str| said.matches(words).count();
         let groups = if kind.starts_with("lb") { 2 } else { 1 };
         assert_eq!(count("does not hold host `other.test` of rule `r`"), groups, "{said}");
-        assert_eq!(count("`path` holds no path of rule `r`"), groups, "{said}");
+        assert_eq!(count("`path` matches no path of rule `r`"), groups, "{said}");
     }
 }
 
@@ -281,7 +291,11 @@ fn groups_that_share_a_cookie_agree_whether_it_outlives_the_browser() {
             format!("{group}stickiness = {{ lb_cookie = {{ duration = '{duration}' }} }}\n")
         };
         let (_, said) = told(&format!("{PLAIN}{}{}", with(APP, one), with(OTHER, other)));
-        assert_eq!(said.contains("`AWSALB` ends with the browser"), !is_fine, "{said}");
+        assert_eq!(
+            said.contains("but only one of them has `duration = \"session\"`"),
+            !is_fine,
+            "{said}"
+        );
         assert_eq!(said.is_empty(), is_fine, "{said}");
     }
 }
@@ -304,7 +318,10 @@ fn an_applications_cookie_is_never_one_of_the_balancers() {
             Ok(_) => assert!(is_taken, "{text}"),
             Err(problems) => {
                 assert!(
-                    !is_taken && problems.render(false).contains("is the cookie of"),
+                    !is_taken
+                        && problems
+                            .render(false)
+                            .contains("has the name of the balancer cookie of"),
                     "{problems}"
                 );
             }
