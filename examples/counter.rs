@@ -1,4 +1,4 @@
-//! The demo's replica: says its name, counts a visitor's visits in memory, dies on `POST /kill`.
+//! The demo's replica: sends its name, counts a visitor's visits in memory, exits on `POST /kill`.
 //!
 //! `cargo run --example counter -- --listen 127.0.0.1:3001 127.0.0.1:3002 127.0.0.1:3003`
 
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Where replicas listen; each address is a replica of its own.
+    /// Listening addresses; each one is a replica of its own.
     #[arg(long, required = true, num_args = 1..)]
     listen: Vec<SocketAddr>,
 }

@@ -2,10 +2,10 @@
 
 const DAY: i64 = 86_400;
 
-/// A second in the calendar.
+/// A date and time of day in the civil calendar, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Civil {
-    /// As people count them.
+    /// Astronomical year: 0 is 1 BC.
     pub year: i64,
     /// 1 to 12.
     pub month: i64,
@@ -20,14 +20,14 @@ pub struct Civil {
 }
 
 impl Civil {
-    /// A second since 1970, or before it.
+    /// The date and time of a Unix second; negative values are before 1970.
     pub fn of(unix: i64) -> Self {
         let (days, second) = (unix.div_euclid(DAY) + 719_468, unix.rem_euclid(DAY));
         let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
         let year_of_era =
             (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        // March is the first month, so that the leap day is the last of its year.
+        // The computation begins the year in March, so that the leap day is its last day.
         let shifted = (5 * day_of_year + 2) / 153;
         let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
         Self {
@@ -41,7 +41,7 @@ impl Civil {
     }
 }
 
-/// Days from the first of 1970 to this one.
+/// Days from 1970-01-01 to this date; negative before it.
 pub fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
@@ -55,7 +55,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_days_around_leap_days_are_right() {
+    fn dates_next_to_leap_days_match_their_day_numbers() {
         for (unix, date) in [
             (0, (1970, 1, 1)),
             (-1, (1969, 12, 31)),
@@ -70,7 +70,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_second_is_found_again_by_its_date(unix in -100_000_000_000i64..1_000_000_000_000) {
+        fn a_unix_second_survives_the_conversion_to_a_date_and_back(unix in -100_000_000_000i64..1_000_000_000_000) {
             let Civil { year, month, day, hour, minute, second } = Civil::of(unix);
             let days = days_since_1970(year, month, day);
             prop_assert_eq!(days * DAY + hour * 3_600 + minute * 60 + second, unix);

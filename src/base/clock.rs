@@ -1,18 +1,18 @@
-//! The one place that reads a clock. Everything else is handed a [`Moment`].
+//! The only module that reads a clock. All other code gets a [`Moment`].
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// One instant on both clocks: the monotonic one for time-outs and durations, the wall clock for
-/// what is written down (pins, logs, cookies). A jump of the wall clock moves no time-out.
+/// recorded times (pins, logs, cookies). A jump of the wall clock changes no time-out.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
-    /// For measuring how long something took or may take.
+    /// Monotonic time, for durations and deadlines.
     pub monotonic: Instant,
-    /// Time since the Unix epoch; zero if the machine's clock stands before 1970.
+    /// Time since the Unix epoch; zero if the machine's clock is set before 1970.
     pub wall: Duration,
 }
 
-/// Reads the monotonic clock alone, for what is never written down.
+/// Reads the monotonic clock only, for times that are not recorded.
 #[allow(clippy::disallowed_methods)]
 pub fn monotonic() -> Instant {
     Instant::now()
@@ -26,8 +26,8 @@ impl Moment {
         Self { monotonic: Instant::now(), wall }
     }
 
-    /// Reads the monotonic clock alone and takes the wall clock to have gone along since this
-    /// moment. For a moment not long past: a jump of the wall clock shows only in [`Moment::now`].
+    /// Reads the monotonic clock only, and adds the elapsed time to this moment's wall clock. Use
+    /// it for recent moments only: a jump of the wall clock shows only in [`Moment::now`].
     #[allow(clippy::disallowed_methods)]
     pub fn advanced(self) -> Self {
         let monotonic = Instant::now();
@@ -40,13 +40,13 @@ impl Moment {
         self.wall.as_secs()
     }
 
-    /// The same moment, `by` later on both clocks.
+    /// Returns this moment with `by` added to both clocks.
     #[must_use]
     pub fn later(self, by: Duration) -> Self {
         Self { monotonic: self.monotonic + by, wall: self.wall + by }
     }
 
-    /// How long ago `earlier` was, zero if it was not.
+    /// Monotonic time since `earlier`; zero if `earlier` is later than this moment.
     pub fn since(self, earlier: Self) -> Duration {
         self.monotonic.saturating_duration_since(earlier.monotonic)
     }

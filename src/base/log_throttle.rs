@@ -1,17 +1,17 @@
-//! What may be said only now and then, however often there is cause: [`LogThrottle`] for a line that
-//! one place gives once a minute, [`Limit`] for lines of one kind that may come in numbers.
+//! Rate limits for the operator's log: [`LogThrottle`] allows one message a minute at one place,
+//! [`Limit`] bounds messages of one kind that may come in large numbers.
 
 use std::time::{Duration, Instant};
 
-/// The time between two lines of one kind.
+/// Minimum time between two messages of one [`LogThrottle`].
 const INTERVAL: Duration = Duration::from_mins(1);
 
-/// When something was last said.
+/// The time of the last message.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogThrottle(Option<Instant>);
 
 impl LogThrottle {
-    /// Whether it may be said again; if so, it counts as said.
+    /// Returns true if a message may be logged now, and counts it as logged.
     pub fn allow(&mut self, now: Instant) -> bool {
         let allowed = self.0.is_none_or(|last| now >= last + INTERVAL);
         if allowed {
@@ -21,15 +21,15 @@ impl LogThrottle {
     }
 }
 
-/// Lines of one kind that may come at once: a rack of targets that changes its state is told in full.
+/// Burst of messages of one kind, so that 100 targets that change state at once are all logged.
 const BURST: u32 = 100;
-/// The time in which one more line is allowed: at most ten a second of each kind, some 2 kB/s.
+/// Time to earn one more message: at most ten a second of each kind, some 2 kB/s.
 const REFILL: Duration = Duration::from_millis(100);
 
-/// A token bucket for lines of one kind that counts what it withholds, exactly.
+/// A token bucket for messages of one kind. It counts the withheld messages exactly.
 ///
-/// While lines are withheld, further ones are withheld as well, so that what is told next says how
-/// many: the caller asks [`Limit::reopen`] on a timer.
+/// Once a message is withheld, further ones are withheld too, so that the next message gives their
+/// count. The caller polls [`Limit::reopen`] on a timer.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
     tokens: u32,
@@ -38,12 +38,12 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// With all of its tokens.
+    /// Creates a full bucket.
     pub fn new(now: Instant) -> Self {
         Self { tokens: BURST, refilled: now, withheld: 0 }
     }
 
-    /// Whether a line may be told; else it is withheld and counted.
+    /// Returns true if a message may be logged; else the message is withheld and counted.
     pub fn allow(&mut self, now: Instant) -> bool {
         self.refill(now);
         if self.withheld == 0 && self.tokens > 0 {
@@ -54,12 +54,12 @@ impl Limit {
         false
     }
 
-    /// Lines withheld since the last that was told.
+    /// Messages withheld since the last logged one.
     pub fn withheld(&self) -> u64 {
         self.withheld
     }
 
-    /// How many lines were withheld, where that may be told now; it then counts as told.
+    /// The number of withheld messages, if it may be logged now; it then counts as logged.
     pub fn reopen(&mut self, now: Instant) -> Option<u64> {
         self.refill(now);
         if self.withheld == 0 || self.tokens == 0 {
@@ -90,7 +90,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_line_is_told_or_counted_once_and_no_more_are_told_than_allowed(
+        fn each_message_is_logged_or_counted_once_within_the_rate_limit(
             steps in proptest::collection::vec((0_u64..400, 0_usize..40, any::<bool>()), 1..200)
         ) {
             let begun = Moment::now().monotonic;
@@ -111,7 +111,7 @@ mod tests {
                 let allowed = u128::from(BURST) + (now - begun).as_millis() / REFILL.as_millis();
                 prop_assert!(u128::from(told + summaries) <= allowed);
             }
-            // Whatever was withheld is told once there is time.
+            // Withheld messages are reported once a token is due.
             let later = now + REFILL;
             let last = limit.reopen(later).unwrap_or(0);
             prop_assert_eq!(told + counted + last, asked);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_told_then_a_line_a_tenth_of_a_second_and_all_of_it_after_a_rest() {
+    fn a_burst_is_logged_then_ten_messages_a_second_and_all_after_a_rest() {
         let now = Moment::now().monotonic;
         let mut limit = Limit::new(now);
         assert_eq!((0..1_000).filter(|_| limit.allow(now)).count(), 100);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_said_once_a_minute() {
+    fn one_place_logs_at_most_once_a_minute() {
         let mut throttle = LogThrottle::default();
         let now = Moment::now().monotonic;
         let said =

@@ -1,4 +1,4 @@
-//! Layer 0: tools without opinions. Nothing here knows what a load balancer is.
+//! Layer 0: general tools. No code here depends on load balancing.
 
 pub mod calendar;
 pub mod cidr;

@@ -1,31 +1,32 @@
-//! Names of listeners, rules and groups, and ids of targets: what may stand in the file, in a log
-//! line and in a command without quoting.
+//! Names of listeners, rules and groups, and ids of targets, limited to characters that need no
+//! quotes in the file, a log line or a shell command.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// A name or id that was checked once, cheap to clone and to compare.
+/// A name or id that was checked once; cheap to clone and to compare.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
-/// The longest name, so that log lines, labels and tables have a bound.
+/// Maximum length of a name in bytes, so that log lines, labels and tables are bounded.
 pub const MAX_LEN: usize = 64;
 
 impl Name {
-    /// A name of 1 to 64 letters, digits, `.`, `_`, `-`.
+    /// Accepts 1 to 64 letters, digits, `.`, `_`, `-`.
     pub fn new(text: &str) -> Option<Self> {
         let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         Self::checked(text, fine)
     }
 
-    /// A target id: a name in which `:` `@` `/` `[` `]` may stand too, so that an address is one.
+    /// Accepts a target id: a name that may also contain `:` `@` `/` `[` `]`, so that an address is
+    /// valid.
     pub fn target_id(text: &str) -> Option<Self> {
         let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:@/[]".contains(&byte);
         Self::checked(text, fine)
     }
 
-    /// The id of one address of a host name whose addresses are targets of their own
-    /// (`expand = true`): `name/address`. Longer than a written id may be, by an address.
+    /// The id `name/address`, for one address of a host name with `expand = true`. It may exceed
+    /// [`MAX_LEN`] by the length of an address.
     pub fn expanded(name: &str, address: std::net::SocketAddr) -> Self {
         Self(format!("{name}/{address}").into())
     }
@@ -35,7 +36,7 @@ impl Name {
         valid.then(|| Self(text.into()))
     }
 
-    /// The text itself.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_refused_when_empty_too_long_or_with_a_foreign_character() {
+    fn a_name_that_is_empty_too_long_or_has_a_foreign_character_is_refused() {
         for bad in ["", "a b", "a/b", "ü", "a\n", &"x".repeat(65)] {
             assert!(Name::new(bad).is_none(), "{bad:?}");
         }

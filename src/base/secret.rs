@@ -1,19 +1,19 @@
-//! Bytes that must not be seen: they print as nothing and are wiped when dropped.
+//! Secret bytes: they are never printed, and are wiped when dropped.
 
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// Key material or any other secret. It has no `Display`, and its `Debug` says only how long it is.
+/// Key material or another secret. It has no `Display`, and its `Debug` shows only the length.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes the bytes over; the caller's copy, if any, is the caller's to wipe.
+    /// Takes ownership of the bytes. The caller must wipe its own copies.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The bytes, for the one who computes with them. The name is long so that a reviewer sees it.
+    /// The secret bytes. The method name is conspicuous for the sake of reviewers.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

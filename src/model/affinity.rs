@@ -1,4 +1,4 @@
-//! What tells a group's clients from one another, with every name and text prepared.
+//! The client key of a sticky group, with all names and texts prepared.
 
 use crate::config::settings::{CookieSettings, GroupStickiness, Stickiness, StickinessKey};
 use crate::policy::affinity::app_cookie::companion_name;
@@ -7,47 +7,47 @@ use crate::policy::affinity::token::Kind;
 use crate::policy::affinity::{GROUP_COOKIE, Lifetime};
 use http::HeaderName;
 
-/// What tells a group's clients from one another.
+/// The part of a request that identifies a group's client.
 #[derive(Debug)]
 pub enum Affinity {
-    /// A cookie of the balancer's.
+    /// A cookie of the balancer.
     Cookie(Cookie),
     /// The route in the application's cookie.
     Route {
-        /// The application's cookie.
+        /// Name of the application's cookie.
         cookie: Box<str>,
-        /// What stands before the route.
+        /// Text before the route.
         separator: Box<str>,
     },
-    /// A header field's value.
+    /// The value of this header field.
     Header(HeaderName),
 }
 
-/// The names and the prepared text of a cookie of the balancer's.
+/// The names and the prepared text of one of the balancer's cookies.
 #[derive(Debug)]
 pub struct Cookie {
-    /// What its tokens are for.
+    /// The kind of token in the cookie.
     pub kind: Kind,
-    /// The main cookie's name.
+    /// Name of the main cookie.
     pub name: Box<str>,
-    /// Its CORS twin's name, where there is one: an application's companion has none, as with ALB.
+    /// Name of the CORS twin, if any: a companion of an app cookie has none, as with ALB.
     pub twin: Option<Box<str>>,
-    /// How long a pin lives.
+    /// Lifetime of a pin.
     pub lifetime: Lifetime,
-    /// When and with which attributes it is written.
+    /// Attributes of the cookie, and the rules for writing it.
     pub settings: CookieSettings,
-    /// All but the token and the date.
+    /// The Set-Cookie text except for the token and the date.
     pub template: SetCookieTemplate,
-    /// The application's cookie it accompanies.
+    /// The app cookie to which this cookie is the companion.
     pub app_cookie: Option<AppCookie>,
 }
 
-/// An application's cookie.
+/// An application's session cookie.
 #[derive(Debug)]
 pub struct AppCookie {
-    /// Its name.
+    /// Name of the cookie.
     pub name: Box<str>,
-    /// Whether a request that brings it without a companion is given one.
+    /// True if a request with this cookie but no companion is given a companion.
     pub adopt: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The groups a rule names, with what chooses among them and what keeps a client with one.
+//! The groups of a rule, with the tables that choose one and keep clients with it.
 
 use super::affinity::Cookie;
 use super::live::RuleState;
@@ -9,59 +9,59 @@ use crate::policy::affinity::token::{GroupKey, TargetKey};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The groups a rule names, and how one of them is chosen.
+/// The groups of a rule, and the method that chooses one.
 #[derive(Clone, Debug)]
 pub struct Forward {
     /// The groups, sorted by name.
     pub shares: Box<[GroupShare]>,
-    /// A group with no usable target hands its share to the others.
+    /// True if a group without a usable target leaves its share to the other groups.
     pub failover: bool,
-    /// What becomes of those it handed over.
+    /// Failback of clients whose own group can serve again.
     pub failback: Failback,
-    /// What keeps a client with its group.
+    /// Group stickiness; `None` if it is off.
     pub sticky: Option<GroupSticky>,
-    /// What changes about it.
+    /// Live state of the rule.
     pub state: Arc<RuleState>,
 }
 
-/// One of the groups a rule names.
+/// One group of a rule.
 #[derive(Clone, Debug)]
 pub struct GroupShare {
-    /// The index of the group.
+    /// Index of the group in the snapshot.
     pub group: usize,
-    /// Its name in a token of the rule.
+    /// Key of the group in tokens of this rule.
     pub key: TargetKey,
-    /// Its share.
+    /// Weight of the group, 0 to 999.
     pub weight: u16,
-    /// What it is ranked by: the same in all rules that agree.
+    /// Key that ranks the group: the same in all rules that share the ranking.
     pub ranked_as: TargetKey,
 }
 
-/// What keeps a client with its group.
+/// Group stickiness of a rule.
 #[derive(Clone, Debug)]
 pub struct GroupSticky {
-    /// The rule's name in a token.
+    /// Key of the rule in tokens.
     pub key: GroupKey,
-    /// Under which a token remembers the group that stands in for the client's own.
+    /// Key of the pin to the group that stands in for the client's own group.
     pub stand_in: GroupKey,
-    /// What groups are ranked under: the same in all rules that agree.
+    /// Key of the ranking: the same in all rules with the same groups.
     pub ranked_as: GroupKey,
-    /// The other rules that name the same groups: their clients are on one side in all of them.
+    /// The other rules with the same groups: they keep a client with the same group.
     pub kin: Box<[Kin]>,
-    /// The cookie.
+    /// The group cookie.
     pub cookie: Arc<Cookie>,
 }
 
-/// Another rule that names the same groups.
+/// Another rule with the same groups.
 #[derive(Clone, Debug)]
 pub struct Kin {
-    /// Its name in a token.
+    /// Key of that rule in tokens.
     pub key: GroupKey,
-    /// Under which its stand-in is remembered.
+    /// Key of that rule's stand-in pin.
     pub stand_in: GroupKey,
-    /// How many seconds its pins live.
+    /// Lifetime of that rule's pins, in seconds.
     pub lifetime: u32,
-    /// The groups' names in a token of it, in the order of the shares.
+    /// Keys of the groups in that rule's tokens, in the order of the shares.
     pub shares: Box<[TargetKey]>,
 }
 
@@ -92,8 +92,8 @@ impl Forward {
         })
     }
 
-    /// Makes rules agree that name the same groups: each knows the others, and all rank the groups as
-    /// the first of them by name does.
+    /// Links the rules that have the same groups: each gets a list of the others, and all rank the
+    /// groups as the first of them by name does.
     pub(super) fn agree(rules: &mut [(&Name, &mut Self)]) {
         let told: Vec<_> = rules
             .iter()
@@ -120,7 +120,7 @@ impl Forward {
         }
     }
 
-    /// The place among the shares of the group a pin names, if the rule still names that group.
+    /// Index in `shares` of the group that a pin names, if the rule still has that group.
     pub fn share_of(&self, key: TargetKey) -> Option<usize> {
         self.shares.iter().position(|share| share.key == key)
     }

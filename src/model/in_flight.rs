@@ -1,6 +1,5 @@
-//! The places a target has for requests under its cap: how many are taken, and the line of requests
-//! that wait for one. Places go to the line first, in the order in which the requests joined it, on
-//! whichever worker they are.
+//! In-flight slots of a target with a cap: the number taken, and the queue of requests that wait
+//! for one. A free slot goes to the queue first, in the order of arrival over all workers.
 
 use super::live::TargetState;
 use std::collections::VecDeque;
@@ -8,18 +7,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Requests that may wait for a place at one target, over all workers. At the default
-/// `upstream.queue` of 1 s, a target that ends fewer than 1,000 requests a second cannot serve more.
+/// Maximum number of queued requests at one target, over all workers. At the default
+/// `upstream.queue` of 1 s, a target that ends fewer than 1,000 requests a second cannot serve
+/// more.
 pub const MAX_WAITING: u32 = 1_024;
-/// The same for requests that wait in any case: those whose pin another spill made a moment ago.
+/// The maximum for requests that must wait: their pin was made by another spill a moment ago.
 const MAX_WAITING_IN_ANY_CASE: u32 = 4 * MAX_WAITING;
 
-/// Places taken, and the line.
+/// The slots taken, and the queue.
 #[derive(Debug, Default)]
 pub(super) struct InFlightSlots {
     taken: AtomicU32,
-    /// Length of the line, read with every request that enters or leaves; the line itself is locked
-    /// only where this is not 0.
+    /// Length of the queue, read with every request that enters or leaves; the queue itself is
+    /// locked only if this is not 0.
     waiting: AtomicU32,
     queue: Mutex<RequestQueue>,
 }
@@ -52,11 +52,11 @@ impl InFlightSlots {
     }
 
     fn queue(&self) -> MutexGuard<'_, RequestQueue> {
-        // No code that can panic runs under the lock.
+        // The lock is never poisoned: no code that can panic runs under it.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first ticket, if there is a place for it; the place is taken.
+    /// Takes a slot for the first queued request, if its cap leaves one free.
     fn next_served(&self) -> Option<QueuedRequest> {
         let mut queue = self.queue();
         let cap = queue.requests.front()?.cap;
@@ -69,38 +69,39 @@ impl InFlightSlots {
 }
 
 impl TargetState {
-    /// Requests in flight, as far as they are counted.
+    /// Requests in flight; 0 if they are not counted.
     pub fn in_flight(&self) -> u32 {
         self.slots.taken()
     }
 
-    /// Whether it has no place for another request: `cap` are in flight, or one waits already.
+    /// Returns true if no slot is free: `cap` requests are in flight, or a request is queued
+    /// already.
     pub fn is_at_cap(&self, cap: u32) -> bool {
         self.slots.taken() >= cap || self.slots.is_awaited()
     }
 
-    /// Whether requests wait for a place.
+    /// Returns true if requests are queued for a slot.
     pub fn has_queue(&self) -> bool {
         self.slots.is_awaited()
     }
 
-    /// Requests that wait for a place.
+    /// Number of requests queued for a slot.
     pub fn waiting(&self) -> u32 {
         self.slots.waiting.load(Ordering::Relaxed)
     }
 
-    /// Counts one more request if the cap allows it and none waits; the guard counts it off again.
-    /// Two workers cannot both take the last place.
+    /// Counts one more request in flight if the cap allows it and none is queued; dropping the
+    /// guard frees the slot. Two workers cannot both take the last slot.
     pub fn enter(self: &Arc<Self>, cap: u32) -> Option<InFlight> {
         (!self.slots.is_awaited() && self.slots.take(cap)).then(|| InFlight(Arc::clone(self)))
     }
 
-    /// Joins the line for a place; `None` where it is too long. `in_any_case` allows a longer one.
+    /// Queues for a slot; `None` if the queue is full. `in_any_case` uses the larger bound.
     pub fn join_queue(self: &Arc<Self>, cap: u32, in_any_case: bool) -> Option<QueueTicket> {
         let bound = if in_any_case { MAX_WAITING_IN_ANY_CASE } else { MAX_WAITING };
         let join = |waiting| (waiting < bound).then_some(waiting + 1);
-        // Before the first look at the places: a request that leaves looks here after it gave its
-        // place back, so one of the two sees the other.
+        // Increment before the first read of the slots: a request that ends reads this counter
+        // after it freed its slot, so one of the two sees the other.
         self.slots.waiting.try_update(Ordering::SeqCst, Ordering::SeqCst, join).ok()?;
         let (place, given) = oneshot::channel();
         let mut queue = self.slots.queue();
@@ -112,16 +113,16 @@ impl TargetState {
         Some(QueueTicket { target: Arc::clone(self), number, given })
     }
 
-    /// Gives the places that are free to the first in line.
+    /// Gives free slots to the first queued requests.
     fn serve_queue(self: &Arc<Self>) {
         while let Some(request) = self.slots.next_served() {
-            // A request that left the line at this moment gives its place back as it is dropped.
+            // If that request has just left the queue, the dropped guard frees the slot again.
             drop(request.place.send(InFlight(Arc::clone(self))));
         }
     }
 }
 
-/// One request in flight; counted off when dropped.
+/// One request in flight; frees its slot when dropped.
 #[derive(Debug)]
 pub struct InFlight(Arc<TargetState>);
 
@@ -134,7 +135,7 @@ impl Drop for InFlight {
     }
 }
 
-/// One request in line; it leaves the line when this is dropped.
+/// One queued request; it leaves the queue when this is dropped.
 #[derive(Debug)]
 pub struct QueueTicket {
     target: Arc<TargetState>,
@@ -143,7 +144,7 @@ pub struct QueueTicket {
 }
 
 impl QueueTicket {
-    /// Waits for the place.
+    /// Waits for the slot.
     pub async fn place(&mut self) -> Option<InFlight> {
         (&mut self.given).await.ok()
     }
@@ -152,13 +153,13 @@ impl QueueTicket {
 impl Drop for QueueTicket {
     fn drop(&mut self) {
         let mut queue = self.target.slots.queue();
-        // In order of their numbers, for all joined at the end.
+        // The queue is sorted by number, since requests join at its end.
         let at = queue.requests.binary_search_by_key(&self.number, |request| request.number);
         let left = at.ok().and_then(|at| queue.requests.remove(at));
         drop(queue);
         if left.is_some() {
             self.target.slots.waiting.fetch_sub(1, Ordering::SeqCst);
-            // The next one's cap may be higher, where a reload changed it.
+            // The next request may have a higher cap after a reload.
             self.target.serve_queue();
         }
     }
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_place_under_a_cap_is_taken_once_and_given_back() {
+    fn the_last_slot_under_a_cap_is_taken_once_and_given_back() {
         let target = target();
         let first = target.enter(1);
         assert!(first.is_some() && target.enter(1).is_none());
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn places_go_to_the_line_in_its_order_and_past_it_to_no_other_request() {
+    fn slots_go_to_queued_requests_in_order_before_any_other() {
         let target = target();
         let held = target.enter(1).unwrap();
         let mut queue: Vec<_> = (0..3).map(|_| target.join_queue(1, false).unwrap()).collect();
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_leaves_the_line_loses_no_place() {
+    fn a_request_that_leaves_the_queue_loses_no_slot() {
         let target = target();
         let held = target.enter(1).unwrap();
         let (gone, mut next) =
@@ -217,13 +218,13 @@ mod tests {
         drop(gone);
         assert_eq!(next.given.try_recv().unwrap_err(), TryRecvError::Empty);
         drop(held);
-        // This one leaves with the place in its hand.
+        // This request was given the slot already, and drops it unused.
         drop(next);
         assert!(!target.has_queue() && target.in_flight() == 0);
     }
 
     #[test]
-    fn the_line_has_a_bound_and_another_for_those_that_wait_in_any_case() {
+    fn the_queue_has_a_bound_and_a_larger_one_for_requests_that_must_wait() {
         let target = target();
         let _held = target.enter(1).unwrap();
         let mut queue: Vec<_> =
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn under_many_threads_the_cap_holds_and_every_request_in_line_gets_its_place() {
+    fn under_many_threads_the_cap_holds_and_each_queued_request_is_served() {
         let (target, over) = (target(), AtomicU32::new(0));
         thread::scope(|scope| {
             for _ in 0..4 {

@@ -1,7 +1,7 @@
-//! What changes about a target or a group while a snapshot stays: one availability word and one share
-//! a target, written by the control thread alone; one in-flight count a target, kept only where a cap
-//! or the algorithm needs it; one turn a group. Each stands on its own cache line, since every core
-//! reads them.
+//! The mutable state of targets, groups and rules beside an immutable snapshot. Per target: one
+//! availability word and one weight fraction, written only by the control thread, and one in-flight
+//! count, kept only if a cap or the algorithm needs it. Per group: one sequence number. Each is on
+//! its own cache line, because every core reads them.
 
 use super::in_flight::InFlightSlots;
 use super::request_stats::RequestStats;
@@ -19,45 +19,47 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::sync::Semaphore;
 
-/// Whether a target can serve, as its checks and its traffic say.
+/// Health of a target, by its checks and its traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// Not yet known.
+    /// Not known yet: no check has passed, and too few have failed.
     Initial,
-    /// It serves.
+    /// The target can serve.
     Healthy,
-    /// Its checks pass, but connections for traffic fail: new clients avoid it, pinned ones stay.
+    /// Checks pass, but connections for traffic fail: new clients avoid the target, pinned ones
+    /// stay.
     Suspect,
-    /// It does not serve.
+    /// The target cannot serve.
     Unhealthy,
 }
 
-/// Whether a target is leaving.
+/// Drain state of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drain {
-    /// It is not.
+    /// Not draining.
     No,
-    /// Its name lists its address no more: it takes newcomers only where no better target does.
+    /// The host name lists the address no more: new clients come only if no better target can
+    /// serve.
     Held,
-    /// It takes no newcomers; its deregistration delay runs.
+    /// Draining: no new clients; the deregistration delay runs.
     Running,
-    /// The delay is over.
+    /// The deregistration delay has ended.
     Over,
 }
 
-/// Everything the decision asks about one target, read with one load.
+/// All that a decision needs to know about one target, in one atomic load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Availability {
-    /// Whether it can serve.
+    /// Health of the target.
     pub health: Health,
-    /// Whether it is leaving.
+    /// Drain state of the target.
     pub drain: Drain,
-    /// It is unhealthy, but its group recovers from an outage: pinned clients still go to it.
+    /// True if the target is unhealthy but its group is in recovery: pinned clients still go to it.
     pub recovering: bool,
 }
 
 impl Availability {
-    /// A target nothing is known of.
+    /// The availability before the first check.
     pub const UNKNOWN: Self = Self { health: Health::Initial, drain: Drain::No, recovering: false };
 
     fn to_word(self) -> u32 {
@@ -93,13 +95,13 @@ impl Availability {
     }
 }
 
-/// The live half of a target, known by its group, id, address and who must answer there.
+/// Live state of a target, identified by its group, id, address and TLS peer.
 #[derive(Debug)]
 pub struct TargetState {
-    /// Where a worker's pool keeps this target's connections. Another target may have it once this
-    /// one is gone; [`TargetState::generation`] tells the two apart.
+    /// Index of this target's connections in each worker's pool. The slot is reused after the
+    /// target is gone; [`TargetState::generation`] distinguishes the two.
     pub slot: usize,
-    /// Which target of this process it is. Never used twice.
+    /// Number of this target in the process. Never reused.
     pub generation: u64,
     tls: Option<TlsPeer>,
     control: CachePadded<ControlState>,
@@ -113,7 +115,7 @@ pub struct TargetState {
     spills: OnceLock<Box<RecentSpills>>,
 }
 
-/// What the control thread alone writes.
+/// Fields written only by the control thread.
 #[derive(Debug)]
 struct ControlState {
     availability: AtomicU32,
@@ -121,7 +123,7 @@ struct ControlState {
     weight_fraction: AtomicU16,
 }
 
-/// Requests that may wait for one of a target's `max_connections`.
+/// Maximum number of requests that wait for one of a target's `max_connections`.
 pub const MAX_QUEUE: u32 = 1_024;
 
 impl TargetState {
@@ -151,118 +153,118 @@ impl TargetState {
         }
     }
 
-    /// Who must answer there, where connections are TLS. It never changes: what was verified, or
-    /// was not, must not serve under other terms.
+    /// The peer to verify on TLS connections; `None` if they are plain. It never changes, so that
+    /// no connection serves under other terms than it was verified for.
     pub fn tls(&self) -> Option<&TlsPeer> {
         self.tls.as_ref()
     }
 
-    /// Its state now.
+    /// The current availability.
     pub fn availability(&self) -> Availability {
         Availability::from_word(self.control.availability.load(Ordering::Relaxed))
     }
 
-    /// Publishes its state. Only the control thread calls this.
+    /// Publishes the availability. Only the control thread calls this.
     pub fn set_availability(&self, availability: Availability) {
         self.control.availability.store(availability.to_word(), Ordering::Relaxed);
     }
 
-    /// Whether a worker that makes a fresh connection to it should report so: dials of traffic have
-    /// failed since one succeeded. So success is silent for every target that has done nothing
-    /// wrong.
+    /// Returns true if a worker should report a fresh connection to this target: dials of traffic
+    /// have failed since the last success. Targets without failures thus cause no reports.
     pub fn awaits_connect(&self) -> bool {
         self.control.awaits_connect.load(Ordering::Relaxed)
     }
 
-    /// Publishes that. Only the control thread calls this.
+    /// Publishes this flag. Only the control thread calls this.
     pub fn set_awaits_connect(&self, awaits: bool) {
         self.control.awaits_connect.store(awaits, Ordering::Relaxed);
     }
 
-    /// How much of its weight it has for newcomers now.
+    /// The fraction of its weight that applies to new clients now.
     pub fn weight_fraction(&self) -> WeightFraction {
         WeightFraction::of_parts(self.control.weight_fraction.load(Ordering::Relaxed))
     }
 
-    /// Publishes that. Only the control thread calls this.
+    /// Publishes the fraction. Only the control thread calls this.
     pub fn set_weight_fraction(&self, fraction: WeightFraction) {
-        // Written with every tick; the line stays with its readers while nothing changes.
+        // Called with every tick; without a change there is no write, so readers keep the cache
+        // line.
         if self.weight_fraction() != fraction {
             self.control.weight_fraction.store(fraction.parts(), Ordering::Relaxed);
         }
     }
 
-    /// The clients it has seen; `None` where nobody asked for them to be counted.
+    /// The sketch of the clients seen; `None` if sessions are not counted.
     pub fn session_sketch(&self) -> Option<&SessionSketch> {
         self.session_sketch.get().map(|sketch| &**sketch)
     }
 
-    /// Begins to count the clients it sees. Once begun it does not end.
+    /// Starts counting sessions. Counting never stops.
     pub(super) fn count_sessions(&self) {
         self.session_sketch.get_or_init(Box::default);
     }
 
-    /// What comes of its requests; `None` where nobody asked for that to be counted.
+    /// Counts of requests and failures; `None` if they are not counted.
     pub fn request_stats(&self) -> Option<&RequestStats> {
         self.request_stats.get().map(|request_stats| &**request_stats)
     }
 
-    /// Begins to count what comes of its requests. Once begun it does not end.
+    /// Starts counting requests and failures. Counting never stops.
     pub(super) fn count_requests(&self) {
         self.request_stats.get_or_init(Box::default);
     }
 
-    /// Notes that a spill moved this client's pin here.
+    /// Records that a spill moved this client's pin to this target.
     pub fn record_spill(&self, client: Seed, now: Instant) {
         self.spills.get_or_init(Box::default).record(client, now);
     }
 
-    /// Whether a spill moved this client's pin here within the last ten seconds.
+    /// Returns true if a spill moved this client's pin here within the last ten seconds.
     pub fn took_spill_of(&self, client: Seed, now: Instant) -> bool {
         self.spills.get().is_some_and(|spills| spills.contains(client, now))
     }
 
-    /// Notes that a client's pin went from this target to the one that took a request for it, at this
-    /// second since 1970.
+    /// Records that a client's pin moved away from this target to the one that served its request,
+    /// at this second since 1970.
     pub fn record_pin_lost(&self, now: u64) {
         self.lost_pin_at.store(now, Ordering::Relaxed);
     }
 
-    /// When that last happened; 0 where it never did.
+    /// Unix second at which a pin last moved away; 0 if none did.
     pub fn lost_pin_at(&self) -> u64 {
         self.lost_pin_at.load(Ordering::Relaxed)
     }
 
-    /// Whether a spill moved this client's pin here after this moment, as far as is remembered.
+    /// Returns true if a spill moved this client's pin here after `moment` and is still remembered.
     pub fn took_spill_after(&self, client: Seed, moment: Instant) -> bool {
         self.spills.get().is_some_and(|spills| spills.came_after(client, moment))
     }
 
-    /// Notes that another machine has this target's name: from this second, since 1970, pins to it are
-    /// the other's. Only the control thread calls this.
+    /// Records that another machine has taken over this target's name: pins made at or after second
+    /// `at` since 1970 belong to that machine. Only the control thread calls this.
     pub fn record_replaced(&self, at: u64) {
         self.replaced_at.store(at, Ordering::Relaxed);
     }
 
-    /// The second a pin carries that is written now and leads to this machine: one that was replaced
-    /// while it worked on its answer must not look like the machine that replaced it.
+    /// The Unix second to write into a pin to this machine now. After a replacement it stays before
+    /// the replacement, so that the pin is not taken for one to the new machine.
     pub fn second_of_pin(&self, now: u64) -> u64 {
         now.min(self.replaced_at.load(Ordering::Relaxed).saturating_sub(1))
     }
 
-    /// The places for connections to this target, where there is a bound.
+    /// Permits for connections to this target; `None` if there is no bound.
     pub fn connections(&self) -> Option<&Arc<Semaphore>> {
         self.connections.as_ref()
     }
 
-    /// A place in the queue for a connection, if [`MAX_QUEUE`] is not reached.
+    /// Joins the queue for a connection; `None` if [`MAX_QUEUE`] requests wait already.
     pub fn wait_for_connection(self: &Arc<Self>) -> Option<Waiting> {
         let enter = |count| (count < MAX_QUEUE).then_some(count + 1);
         let entered = self.waiting.try_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok();
         entered.then(|| Waiting(Arc::clone(self)))
     }
 
-    /// Whether any worker waits for a connection, so that an idle one must not be kept.
+    /// Returns true if any worker waits for a connection, so that no idle one may be kept.
     pub fn is_awaited(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
@@ -278,7 +280,7 @@ impl Drop for Waiting {
     }
 }
 
-/// The live half of a group, known by its name.
+/// Live state of a group, identified by its name.
 #[derive(Debug, Default)]
 pub struct GroupState {
     sequence: CachePadded<AtomicU64>,
@@ -286,24 +288,24 @@ pub struct GroupState {
 }
 
 impl GroupState {
-    /// The next turn of its round robin, shared by all workers: a client without a cookie meets
-    /// the targets in order whichever worker serves it.
+    /// The next number of the round robin, shared by all workers, so that clients without a cookie
+    /// get the targets in order over all workers.
     pub fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether too few of its targets are healthy, so that health is ignored.
+    /// Returns true if too few targets are healthy, so that health is ignored (fail open).
     pub fn fails_open(&self) -> bool {
         self.fails_open.load(Ordering::Relaxed)
     }
 
-    /// Publishes that. Only the control thread calls this.
+    /// Publishes this flag. Only the control thread calls this.
     pub fn set_fails_open(&self, fails_open: bool) {
         self.fails_open.store(fails_open, Ordering::Relaxed);
     }
 }
 
-/// The live half of a rule, known by its name.
+/// Live state of a rule, identified by its name.
 #[derive(Debug)]
 pub struct RuleState {
     sequence: CachePadded<AtomicU64>,
@@ -312,15 +314,15 @@ pub struct RuleState {
 
 impl Default for RuleState {
     fn default() -> Self {
-        // What the standard library keys its tables with: different in each process, and for each
-        // rule. Nothing is kept secret by it; it only has to be unlike any client's own order.
+        // The key of the standard library's hash tables: it differs per process and per rule. It is
+        // no secret; it only has to be unrelated to the order in which clients come.
         let key = RandomState::new().hash_one(());
         Self { sequence: CachePadded::default(), key }
     }
 }
 
 impl RuleState {
-    /// The next turn among its groups, shared by all workers.
+    /// The next number for the choice among the groups, shared by all workers.
     pub fn next_sequence(&self) -> Sequence {
         Sequence { number: self.sequence.fetch_add(1, Ordering::Relaxed), key: self.key }
     }
@@ -331,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_availability_survives_its_word() {
+    fn an_availability_survives_its_encoding_as_a_word() {
         for health in [Health::Initial, Health::Healthy, Health::Suspect, Health::Unhealthy] {
             for drain in [Drain::No, Drain::Held, Drain::Running, Drain::Over] {
                 for recovering in [false, true] {

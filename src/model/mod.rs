@@ -1,5 +1,5 @@
-//! Layer 3: the live objects all threads share. A published [`snapshot::Snapshot`] never changes;
-//! what does change about a target or a group lives beside it and outlives a reload.
+//! Layer 3: the live objects shared by all threads. A published [`snapshot::Snapshot`] never
+//! changes; the mutable state of targets, groups and rules is kept beside it and outlives a reload.
 
 pub mod affinity;
 pub mod forward;

@@ -1,14 +1,15 @@
-//! What came of one target's requests since somebody last asked, for `anomaly_mitigation`.
+//! Requests and failures of one target since the last read, for `anomaly_mitigation`.
 
 use crate::policy::balance::anomaly::Sample;
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Places to count in. So many workers never meet; more share one, which costs time and no count.
+/// Number of counters. Up to eight workers write to separate ones; more share them, which costs
+/// time but loses no count.
 const PLACES: usize = 8;
 
-/// Counts, on as many cache lines: requests in the lower half of a word, failures in the upper. Whoever
-/// asks takes them away, five seconds' worth, so that no half runs over.
+/// One counter per cache line: requests in the lower half of a word, failures in the upper half.
+/// The reader resets them every five seconds, so that no half overflows.
 #[derive(Debug, Default)]
 pub struct RequestStats([CachePadded<AtomicU64>; PLACES]);
 
@@ -18,7 +19,7 @@ impl RequestStats {
         self.0[worker % PLACES].fetch_add(1 | u64::from(failed) << 32, Ordering::Relaxed);
     }
 
-    /// Everything since it was last taken.
+    /// Returns the counts since the last call, and resets them.
     pub fn take(&self) -> Sample {
         let words = self.0.iter().map(|place| place.swap(0, Ordering::Relaxed));
         words.fold(Sample::default(), |sample, word| Sample {
@@ -33,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_by_however_many_workers_is_taken_once() {
+    fn counts_of_any_number_of_workers_are_taken_once() {
         let request_stats = RequestStats::default();
         (0..100).for_each(|worker| request_stats.record(worker, worker % 10 == 0));
         assert_eq!(request_stats.take(), Sample { requests: 100, failures: 10 });

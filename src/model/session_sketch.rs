@@ -1,15 +1,16 @@
-//! The clients one target has seen, for `least_sessions`: two sketches, of which the younger learns and
-//! the older goes when half a pin's life has passed, and the number that is made of both.
+//! Estimate of the clients that one target has seen, for `least_sessions`. Of two sketches the
+//! younger records clients; the older is dropped after half the lifetime of a pin. The count is of
+//! both.
 //!
-//! All workers share the sketches. A register only rises, a handful of times in its life, so that they
-//! are nearly always only read, and their lines stay in every core's cache.
+//! All workers share the sketches. A register only rises, a few times in its life, so that the
+//! sketches are almost only read and stay in the cache of every core.
 
 use crate::policy::affinity::token::Seed;
 use crate::policy::balance::sessions::{REGISTERS, estimate, trace};
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-/// What one target has seen.
+/// The clients that one target has seen.
 #[derive(Debug)]
 pub struct SessionSketch {
     sketches: [[AtomicU8; REGISTERS]; 2],
@@ -29,7 +30,7 @@ impl Default for SessionSketch {
 }
 
 impl SessionSketch {
-    /// Notes that this client was here.
+    /// Records that this client was served.
     pub fn record(&self, seed: Seed) {
         let (register, rank) = trace(seed);
         let register = &self.sketches[self.younger()][register];
@@ -38,17 +39,19 @@ impl SessionSketch {
         }
     }
 
-    /// How many there are, as last counted, and those placed since.
+    /// The last estimate, plus the clients placed since.
     pub fn count(&self) -> u32 {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Counts a newcomer before it has been here, so that a crowd between two counts is spread.
+    /// Counts a new client before its first request is served, so that many clients between two
+    /// estimates are spread.
     pub fn expect_one(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts anew what both sketches saw. Only the control thread calls this, as what follows.
+    /// Computes the estimate from both sketches. Only the control thread calls this and the methods
+    /// below.
     pub fn recount(&self) {
         let [one, other] = &self.sketches;
         let union = one
@@ -58,14 +61,14 @@ impl SessionSketch {
         self.count.store(estimate(union), Ordering::Relaxed);
     }
 
-    /// Forgets what only the older sketch saw, and lets an empty one learn.
+    /// Drops the older sketch and starts an empty one.
     pub fn age(&self) {
         let older = 1 - self.younger();
         self.empty(older);
         self.younger.store(older as u8, Ordering::Relaxed);
     }
 
-    /// Forgets everyone.
+    /// Drops both sketches and the count.
     pub fn forget(&self) {
         self.empty(0);
         self.empty(1);
@@ -94,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_counts_once_until_it_has_not_come_for_two_ages() {
+    fn a_client_counts_once_and_is_dropped_after_two_ages_without_a_request() {
         let sessions = SessionSketch::default();
         assert_eq!(see(&sessions, 0..1), 1);
         sessions.age();
@@ -106,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn those_on_their_way_count_until_the_next_count_and_nobody_once_all_are_forgotten() {
+    fn expected_clients_count_until_the_next_estimate_and_none_after_forget() {
         let sessions = SessionSketch::default();
         see(&sessions, 0..3);
         sessions.expect_one();

@@ -1,7 +1,7 @@
-//! One immutable picture of the configuration, with every table a request needs built ahead.
+//! The immutable configuration, with every table that a request needs.
 //!
-//! An exchange keeps the picture it began with. Groups, rules and targets are named by their index
-//! in it; indexes never leave it.
+//! An exchange keeps the snapshot it began with. Groups, rules and targets are addressed by their
+//! index in it; indexes are never used outside of it.
 
 use super::affinity::{Affinity, Cookie};
 use super::forward::{Forward, GroupSticky};
@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The picture.
+/// The immutable configuration with its tables.
 #[derive(Debug)]
 pub struct Snapshot {
     /// Listeners, in the order of the configuration.
@@ -29,66 +29,67 @@ pub struct Snapshot {
     pub rules: Box<[Rule]>,
     /// Groups, sorted by name.
     pub groups: Box<[Group]>,
-    /// The names of all cookies the groups write, twins too.
+    /// Names of all cookies that the groups write, twins included.
     pub cookie_names: Box<[Box<str>]>,
-    /// What seals and opens tokens.
+    /// The keys that seal and open tokens.
     pub keyring: Arc<Keyring>,
-    /// Where this balancer stands.
+    /// Zone of this balancer.
     pub zone: Option<Name>,
-    /// By key, in its order: a search among a few numbers beats hashing one.
+    /// Sorted by key: a binary search of a few numbers is faster than hashing one.
     lifetimes: Lifetimes,
 }
 
-/// A listener and the rules that hold for it.
+/// A listener and its rules.
 #[derive(Debug)]
 pub struct Listener {
-    /// As configured.
+    /// The configured settings.
     pub settings: settings::Listener,
     /// Indexes of its rules, in order, by host.
     pub rules: HostTable,
-    /// What no rule took; `None` is 404.
+    /// The action for requests that match no rule; `None` is 404.
     pub default: Option<Action>,
 }
 
 /// A rule with its action resolved.
 #[derive(Debug)]
 pub struct Rule {
-    /// As configured.
+    /// The configured settings.
     pub settings: settings::Rule,
-    /// What is done.
+    /// The resolved action.
     pub action: Action,
 }
 
-/// What is done with a request.
+/// The action of a rule or listener.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// It goes to a group.
+    /// Send the request to a group.
     Forward(Forward),
-    /// It is answered here.
+    /// Answer with a fixed response.
     Respond(FixedResponse),
-    /// The client is sent elsewhere.
+    /// Redirect the client.
     Redirect(Redirect),
 }
 
 /// A group with its tables.
 #[derive(Debug)]
 pub struct Group {
-    /// As configured.
+    /// The configured settings.
     pub settings: settings::Group,
-    /// Its name in a token.
+    /// Key of the group in tokens.
     pub key: GroupKey,
     /// Its targets, sorted by id.
     pub targets: Box<[Target]>,
     /// The precomputed round robin.
     pub schedule: WrrSchedule,
-    /// What tells its clients from one another, where it is sticky.
+    /// The client key; `None` if the group is not sticky.
     pub affinity: Option<Affinity>,
-    /// What changes about it.
+    /// Live state of the group.
     pub state: Arc<GroupState>,
-    /// A name of it that is to be expanded has never had an address, so that a pin to a target that
-    /// is not here may be a pin to one of that name's.
+    /// True if a host name with `expand = true` has never had an address, so that a pin to an
+    /// unknown target may be a pin to one of its addresses.
     pub awaits_names: bool,
-    /// More groups than a token holds pins share its cookie, so that a pin may be pushed out.
+    /// True if more groups share the cookie than a token holds pins, so that a pin may be pushed
+    /// out.
     pub is_crowded: bool,
     by_key: Box<[(TargetKey, usize)]>,
     by_route: Box<[(Box<str>, usize)]>,
@@ -97,62 +98,63 @@ pub struct Group {
 /// A target at an address.
 #[derive(Debug)]
 pub struct Target {
-    /// Its id in the group.
+    /// Id of the target, unique in the group.
     pub id: Name,
-    /// Its name in a token.
+    /// Key of the target in tokens.
     pub key: TargetKey,
-    /// Where it is; `None` while its host name has never had an address.
+    /// Address of the target; `None` while its host name has never had one.
     pub address: Option<SocketAddr>,
-    /// The first second, since 1970, that is wholly after this process saw its host name get another
-    /// address; pins that are older may have been made by another machine.
+    /// The first whole second, since 1970, after this process saw the host name change its address;
+    /// older pins may have been made by another machine.
     pub address_since: Option<u64>,
-    /// The same as text, for the log.
+    /// The address as text, for the log.
     pub address_text: Option<Box<str>>,
-    /// The host name that stands in the file for it.
+    /// The host name in the configuration, if it is not an address.
     pub host: Option<Box<str>>,
-    /// Its share.
+    /// Weight, 0 to 999.
     pub weight: u16,
-    /// Where it stands.
+    /// Zone of the target.
     pub zone: Option<Name>,
-    /// What its application appends to a session's id.
+    /// The suffix that the application appends to a session id.
     pub route: Box<str>,
-    /// The file says `state = "drain"`.
+    /// True if the file has `state = "drain"`.
     pub drain: bool,
-    /// Its name lists its address no more: it is held until then, since 1970, and drains from then on.
+    /// If the host name lists the address no more: end of the hold, as time since 1970. The target
+    /// drains from then on.
     pub held_until: Option<Duration>,
-    /// What changes about it.
+    /// Live state of the target.
     pub state: Arc<TargetState>,
 }
 
-/// The addresses host names have now; the first one is the one in use.
+/// Current addresses by host name and port. The first address is the one in use.
 pub type Resolutions = BTreeMap<(String, u16), Resolution>;
 
-/// What a host name stands for.
+/// The addresses of one host name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolution {
     /// The address in use, then the others.
     pub addresses: Vec<Listed>,
-    /// The first second, since 1970, that is wholly after this process saw the address in use change.
+    /// The first whole second, since 1970, after this process saw the address in use change.
     pub changed_at: Option<u64>,
 }
 
-/// An address of a name each of whose addresses may be a target.
+/// One address of a host name, which may be a target of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// The address.
+    /// The socket address.
     pub address: SocketAddr,
-    /// Since when the name lists it no more, since 1970.
+    /// Time, since 1970, at which the host name stopped listing it.
     pub unlisted_since: Option<Duration>,
-    /// The groups in which it did not answer since then.
+    /// The groups in which it has failed to answer since then.
     pub gone_from: Vec<Name>,
 }
 
-/// Two names whose truncated hashes are equal, so that a token could not tell them apart.
+/// Two names with equal truncated hashes, which a token could not distinguish.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Collision {
     /// The first name.
     pub one: String,
-    /// The second.
+    /// The second name.
     pub other: String,
 }
 
@@ -165,11 +167,11 @@ impl fmt::Display for Collision {
 impl std::error::Error for Collision {}
 
 impl Snapshot {
-    /// Builds the picture of a checked configuration. Targets already on the roster keep their
-    /// live half.
+    /// Builds the snapshot of a checked configuration. Targets in the registry keep their live
+    /// state.
     ///
     /// # Errors
-    /// When two names cannot be told apart in a token.
+    /// If a token could not distinguish two names.
     pub fn build(
         config: &Config,
         keyring: Arc<Keyring>,
@@ -188,8 +190,8 @@ impl Snapshot {
             settings::Action::Respond(response) => Some(Action::Respond(response.clone())),
             settings::Action::Redirect(redirect) => Some(Action::Redirect(redirect.clone())),
         };
-        // A checked configuration forwards to groups that exist; a rule that could not be resolved
-        // would be left out here rather than bring the process down.
+        // A checked configuration forwards only to groups that exist; an unresolved rule would be
+        // skipped here rather than stop the process.
         let mut rules: Box<[Rule]> = config
             .rules
             .iter()
@@ -232,20 +234,20 @@ impl Snapshot {
         })
     }
 
-    /// How long pins for a group (or a rule) live in tokens of a kind; `None` for one that is unknown
-    /// or no longer sticky in this way.
+    /// Lifetime in seconds of the pins for a group (or rule) in tokens of this kind; `None` if it
+    /// is unknown or no longer sticky in this way.
     pub fn lifetime_of(&self, kind: Kind, group: GroupKey) -> Option<u32> {
         let at = self.lifetimes.binary_search_by_key(&(kind, group), |&(key, _)| key).ok()?;
         Some(self.lifetimes[at].1)
     }
 
-    /// The index of the group of this name.
+    /// Index of the group with this name.
     pub fn group_named(&self, name: &str) -> Option<usize> {
         self.groups.iter().position(|group| group.name() == name)
     }
 }
 
-/// Notes which groups share their cookie with more than a token has pins for.
+/// Marks the groups whose cookie is shared by more groups than a token has pins.
 fn record_crowds(groups: &mut [Group]) {
     let mut sharing: BTreeMap<(Kind, Box<str>), usize> = BTreeMap::new();
     for cookie in groups.iter().filter_map(Group::cookie) {
@@ -262,7 +264,7 @@ fn rules_of(rules: &[Rule], listener: &settings::Listener) -> HostTable {
     HostTable::new(rules.map(|(at, rule)| (at, rule.settings.conditions.hosts.as_slice())))
 }
 
-/// How many seconds pins live, by what they pin to.
+/// Lifetimes of pins in seconds, by the group or rule of the pin.
 type Lifetimes = Box<[((Kind, GroupKey), u32)]>;
 
 fn lifetimes(groups: &[Group], rules: &[Rule]) -> Result<Lifetimes, Collision> {
@@ -282,8 +284,8 @@ fn lifetimes(groups: &[Group], rules: &[Rule]) -> Result<Lifetimes, Collision> {
         if let Some(other) = names.insert(sticky.key, name) {
             return Err(Collision { one: other.into(), other: name.into() });
         }
-        // A stand-in lives as long as what it stands in for; where none is remembered any more, its
-        // pin is the first to go.
+        // A stand-in pin lives as long as the pin it stands in for; if stand-ins are no longer
+        // remembered, it is the first pin to be dropped.
         let lifetime = sticky.cookie.lifetime.seconds();
         lifetimes.push(((Kind::Group, sticky.key), lifetime));
         if remembers_stand_in(rule) {
@@ -305,7 +307,7 @@ fn remembers_stand_in(rule: &Rule) -> bool {
 }
 
 impl Rule {
-    /// What keeps its clients with their group.
+    /// Group stickiness of the action, if any.
     pub fn sticky(&self) -> Option<&GroupSticky> {
         match &self.action {
             Action::Forward(forward) => forward.sticky.as_ref(),
@@ -388,18 +390,18 @@ impl Group {
         })
     }
 
-    /// Its name.
+    /// Name of the group.
     pub fn name(&self) -> &str {
         self.settings.name.as_str()
     }
 
-    /// The index of the target a pin names, if it is still in the group.
+    /// Index of the target that a pin names, if it is still in the group.
     pub fn target_of(&self, key: TargetKey) -> Option<usize> {
         let at = self.by_key.binary_search_by_key(&key, |&(key, _)| key).ok()?;
         Some(self.by_key[at].1)
     }
 
-    /// The cookie it writes, where it is sticky by one.
+    /// The cookie that the group writes; `None` if it is not sticky by a cookie.
     pub fn cookie(&self) -> Option<&Cookie> {
         match &self.affinity {
             Some(Affinity::Cookie(cookie)) => Some(cookie),
@@ -407,19 +409,19 @@ impl Group {
         }
     }
 
-    /// The index of the target of this route.
+    /// Index of the target with this route.
     pub fn target_of_route(&self, route: &[u8]) -> Option<usize> {
         let at = self.by_route.binary_search_by_key(&route, |(route, _)| route.as_bytes()).ok()?;
         Some(self.by_route[at].1)
     }
 
-    /// The index of the target of this id.
+    /// Index of the target with this id.
     pub fn target_named(&self, id: &str) -> Option<usize> {
         self.targets.iter().position(|target| target.id.as_str() == id)
     }
 }
 
-/// A target as one entry of `targets` makes it.
+/// One target, as derived from an entry of `targets`.
 struct Meant<'t> {
     id: Name,
     address: Option<SocketAddr>,
@@ -428,8 +430,8 @@ struct Meant<'t> {
     since: Option<u64>,
 }
 
-/// What one entry of `targets` stands for now: itself, one address of its host name, or, with
-/// `expand`, each of them under an id of its own.
+/// The targets of one entry of `targets` now: the entry itself, the address in use of its host
+/// name, or, with `expand`, each address under an id of its own.
 fn targets_of<'t>(
     group: &settings::Group,
     target: &'t settings::TargetSettings,
@@ -449,7 +451,7 @@ fn targets_of<'t>(
             let taken = TargetAddress::Socket(*address);
             group.targets.iter().any(|other| other.address == taken)
         };
-        // An address that also stands in the file under its own id is that target.
+        // An address that is also configured under its own id is that target.
         let own = addresses
             .iter()
             .filter(|listed| !written(&listed.address) && !listed.gone_from.contains(&group.name));

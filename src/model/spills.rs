@@ -1,23 +1,23 @@
-//! The clients whose pin a spill moved to a target a moment ago. Such a client is not sent on at
-//! once when this target refuses too, or its writes would go to and fro between two half-dead
-//! replicas.
+//! Clients whose pin was moved to a target by a recent spill. If this target refuses too, such a
+//! client is not spilled again at once: its writes would alternate between two failing replicas.
 
 use crate::policy::affinity::token::Seed;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a spill is remembered.
+/// Time for which a spill is remembered.
 pub const REMEMBERED_FOR: Duration = Duration::from_secs(10);
-/// Clients remembered at one target, some 100 KiB. Those beyond are treated as any other.
+/// Maximum number of clients remembered at one target, some 100 KiB. Further clients are not
+/// remembered.
 const MAX_CLIENTS: usize = 4_096;
 
-/// Seeds of clients, and when their pin came.
+/// Client seeds, each with the time its pin was moved here.
 #[derive(Debug, Default)]
 pub struct RecentSpills(Mutex<HashMap<Seed, Instant>>);
 
 impl RecentSpills {
-    /// Notes that a spill moved this client's pin here.
+    /// Records that a spill moved this client's pin here.
     pub fn record(&self, client: Seed, now: Instant) {
         let mut clients = self.clients();
         if clients.len() >= MAX_CLIENTS && !clients.contains_key(&client) {
@@ -29,18 +29,18 @@ impl RecentSpills {
         clients.insert(client, now);
     }
 
-    /// Whether one did so within the last ten seconds.
+    /// Returns true if a spill did so within the last ten seconds.
     pub fn contains(&self, client: Seed, now: Instant) -> bool {
         self.clients().get(&client).is_some_and(|since| is_recent(*since, now))
     }
 
-    /// Whether one did so after this moment, and is still remembered.
+    /// Returns true if a spill did so after `moment` and is still remembered.
     pub fn came_after(&self, client: Seed, moment: Instant) -> bool {
         self.clients().get(&client).is_some_and(|since| *since >= moment)
     }
 
     fn clients(&self) -> MutexGuard<'_, HashMap<Seed, Instant>> {
-        // No code that can panic runs under the lock.
+        // The lock is never poisoned: no code that can panic runs under it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,5 @@
-//! The roster gives a new snapshot the targets and groups it already knew, so that health, pools,
-//! counts and turns outlive a reload.
+//! The registry of live state: a new snapshot gets the state of targets and groups that exist
+//! already, so that health, pools, counts and sequence numbers outlive a reload.
 
 use super::live::{GroupState, RuleState, TargetState};
 use crate::base::name::Name;
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Live halves by identity. Owned by whoever builds snapshots: one thread.
+/// Live state by identity. Owned by the one thread that builds snapshots.
 #[derive(Debug, Default)]
 pub struct TargetRegistry {
     targets: HashMap<Identity, Arc<TargetState>>,
@@ -19,13 +19,13 @@ pub struct TargetRegistry {
     next_generation: u64,
 }
 
-/// Group, id, address, and who must answer there.
+/// Group, id, address and TLS peer.
 type Identity = (Name, Name, Option<SocketAddr>, Option<TlsPeer>);
 
 impl TargetRegistry {
-    /// The live half of a target at an address; a changed address is a stranger, for health, pool
-    /// and count belong to what answers there, and so is one that must prove to be someone else.
-    /// `None` is a host name that has no address yet.
+    /// The live state of a target at an address. A new address or new TLS peer settings get fresh
+    /// state: health, pool and counters belong to the address. `None` is a host name without an
+    /// address yet.
     pub fn target(
         &mut self,
         group: &Name,
@@ -48,18 +48,19 @@ impl TargetRegistry {
         state
     }
 
-    /// The live half of a group.
+    /// The live state of a group.
     pub fn group(&mut self, name: &Name) -> Arc<GroupState> {
         Arc::clone(self.groups.entry(name.clone()).or_default())
     }
 
-    /// The live half of a rule.
+    /// The live state of a rule.
     pub fn rule(&mut self, name: &Name) -> Arc<RuleState> {
         Arc::clone(self.rules.entry(name.clone()).or_default())
     }
 
-    /// Forgets targets that no snapshot and no exchange holds any more. Their slots go to the next
-    /// ones, so that names whose addresses rotate do not make the workers' pools grow for ever.
+    /// Drops targets that no snapshot and no exchange holds any more. New targets reuse their
+    /// slots, so that host names with changing addresses do not grow the workers' pools without
+    /// bound.
     pub fn forget_the_gone(&mut self) {
         let Self { targets, free_slots, .. } = self;
         targets.retain(|_, state| {
@@ -80,7 +81,7 @@ mod tests {
     use crate::config::settings::target_tls::TargetTls;
 
     #[test]
-    fn a_slot_is_given_again_once_nobody_holds_it_and_a_generation_never() {
+    fn a_slot_is_reused_once_its_target_is_dropped_a_generation_never() {
         let mut registry = TargetRegistry::default();
         let (group, id) = (Name::new("app").unwrap(), Name::new("a").unwrap());
         let at = |registry: &mut TargetRegistry, port: u16| {
