@@ -1,4 +1,5 @@
-//! The files of a certificate and its key, read at the start, by `check`, and when they are replaced.
+//! Reads the files of a certificate and its key: at the start, by `check`, and when they are
+//! replaced.
 
 use crate::policy::tls::pair::{Defect, Pair};
 use std::fmt;
@@ -7,28 +8,28 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// Where the two are.
+/// Paths of a certificate chain and its private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The chain, PEM.
+    /// Certificate chain, PEM.
     pub cert: PathBuf,
-    /// The private key, PEM.
+    /// Private key, PEM.
     pub key: PathBuf,
 }
 
-/// Why they are not to be had.
+/// Reason why a certificate cannot be used.
 #[derive(Debug)]
 pub enum Unreadable {
-    /// The chain's file cannot be read.
+    /// The certificate file cannot be read.
     Cert(io::Error),
-    /// The key's cannot.
+    /// The key file cannot be read.
     Key(io::Error),
-    /// They can, but are no pair.
+    /// The files are readable, but are no valid pair.
     Unfit(Defect),
 }
 
 impl CertificateFiles {
-    /// Reads both.
+    /// Reads both files.
     ///
     /// # Errors
     /// See [`Unreadable`].
@@ -39,15 +40,17 @@ impl CertificateFiles {
     }
 }
 
-/// A chain has a few certificates of some kilobytes; a list of authorities may have hundreds.
+/// Maximum file size, 4 MiB. A chain has a few certificates of some kilobytes; a list of
+/// authorities may have hundreds.
 const MAX_SIZE: u64 = 4 << 20;
-/// No key is longer; reserved at once, for a buffer that grows leaves pieces of it behind.
+/// Initial buffer size, 32 KiB, more than any key: a buffer that grows would leave copies of the
+/// key in memory.
 const USUAL: usize = 32 << 10;
 
-/// A file of PEM.
+/// Reads a PEM file.
 ///
 /// # Errors
-/// When it cannot be read, or is far too long to be one.
+/// If the file cannot be read, or is larger than 4 MiB.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::with_capacity(USUAL);
     File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut content)?;

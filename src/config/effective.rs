@@ -1,19 +1,19 @@
-//! The whole configuration as it holds: what is written and what is not, as TOML.
+//! The effective configuration as TOML: all written keys and all defaults.
 
 use super::Loaded;
 use super::keys::{FILE, Key, Kind};
 use super::node::{Node, Table, Value};
 use super::quantity::{duration_text, size_text};
 
-/// Every key that holds, as TOML that means the same; those that are not in the file are marked
-/// `# default`. Key files are named, never shown.
+/// Every key in effect, as TOML with the same meaning; keys that are not in the file are marked `#
+/// default`. Key files appear by path only, without their content.
 pub fn effective(loaded: &Loaded) -> String {
     let mut out = String::new();
     section(&mut out, FILE, &loaded.file, "");
     out
 }
 
-/// The plain keys of a table, then its tables, each under its own heading: TOML wants it so.
+/// Writes the plain keys of a table, then its subtables under their own headings, as TOML requires.
 fn section(out: &mut String, keys: &[Key], table: &Table, path: &str) {
     for key in keys {
         let Some(node) = table.get(key.name).filter(|_| !has_headings(&key.kind)) else { continue };
@@ -52,8 +52,8 @@ fn heading(out: &mut String, node: &Node, text: &str) {
     out.push_str(&format!("{gap}{text}{mark}\n"));
 }
 
-/// Whether a kind is written under `[headings]`; of lists the rules only, for targets and keys read
-/// better in a line.
+/// Returns true if a kind is written under `[headings]`. Of lists, only the rules are; lists of
+/// targets and keys are more readable inline.
 pub(super) fn has_headings(kind: &Kind) -> bool {
     match kind {
         Kind::Table(_) | Kind::Named(_) => true,
@@ -89,7 +89,7 @@ fn bare_or_quoted(key: &str) -> String {
     if !key.is_empty() && key.bytes().all(bare) { key.into() } else { quoted(key) }
 }
 
-/// A basic string of TOML 1.0: quotes, backslashes and control characters are escaped.
+/// Formats a basic string of TOML 1.0: quotes, backslashes and control characters are escaped.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for character in text.chars() {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_means_what_was_read() {
+    fn the_effective_configuration_parses_to_the_same_settings() {
         check(include_str!("../../config/minimal.toml"));
         let printed = check(
             "[listener.web]\naddress = '[::1]:80'\ndefault = { respond = { status = 404, body = \"a\\\"\\n\\\\\" } }\n\

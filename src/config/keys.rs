@@ -1,5 +1,5 @@
-//! Every key of the file, declared once: its kind, bounds, default and what the manual says of it.
-//! The reader, the manual and the complete sample are made from these tables.
+//! The declaration of every configuration key: its kind, bounds, default and description. The
+//! reader, the manual and the complete sample are generated from these tables.
 
 mod forms;
 mod group;
@@ -15,7 +15,7 @@ pub(super) use forms::{NAME, host_and_port, https_port};
 use super::quantity::{duration_text, size_text};
 use std::time::Duration;
 
-/// The top of the file.
+/// The keys at the top level of the file.
 pub(super) static FILE: &[Key] = &[
     Key::new("runtime", Kind::Table(process::RUNTIME), "Settings of the process.").or("{}"),
     Key::new(
@@ -53,85 +53,85 @@ pub(super) static FILE: &[Key] = &[
     .required(),
 ];
 
-/// One key.
+/// The declaration of one key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
-    /// As it is written.
+    /// Name of the key in the file.
     pub(super) name: &'static str,
-    /// What may stand behind it.
+    /// Accepted kind of value.
     pub(super) kind: Kind,
-    /// TOML of the value it has when it is not written; `None`: absent.
+    /// Default value, as TOML; `None` if the key is absent by default.
     pub(super) default: Option<&'static str>,
-    /// Words for a default that depends on other keys.
+    /// Description of a default that depends on other keys.
     pub(super) derived: Option<&'static str>,
-    /// TOML of a value to show where there is no default.
+    /// Example value, as TOML, for a key without a default.
     pub(super) example: Option<&'static str>,
-    /// What it is for.
+    /// Description of the key in the manual.
     pub(super) manual: &'static str,
-    /// False: it must be written.
+    /// True if the key may be omitted.
     pub(super) optional: bool,
-    /// False: only its default is taken, for what it asks is not built yet.
+    /// True if the feature exists; if false, only the default is accepted.
     pub(super) supported: bool,
 }
 
-/// What may stand behind a key.
+/// A kind of value.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// Text of a form.
+    /// Text of this form.
     Text(&'static Form),
     /// `true` or `false`.
     Bool,
-    /// A whole number between the two, both included.
+    /// An integer between these two, inclusive.
     Integer(u64, u64),
-    /// A duration.
+    /// A duration within these bounds.
     Duration(Span),
-    /// A size in bytes: 0 where `zero`, else between the two.
+    /// A size in bytes: between `min` and `max`, or 0 if `zero` is true.
     Size {
-        /// Whether `"0"` is taken, as "none".
+        /// True if `"0"` is accepted, meaning none.
         zero: bool,
-        /// The least.
+        /// The minimum, in bytes.
         min: u64,
-        /// The most.
+        /// The maximum, in bytes.
         max: u64,
     },
-    /// One of these words, each with whether it is supported.
+    /// One of these words; the flag is true if the word is supported.
     Word(&'static [(&'static str, bool)]),
-    /// A list of these.
+    /// A list of values of this kind.
     List(&'static Kind),
-    /// One of these, or a list that is not empty.
+    /// A value of this kind, or a list of them that is not empty.
     OneOrMany(&'static Kind),
-    /// A table of these keys.
+    /// A table with these keys.
     Table(&'static [Key]),
-    /// A table of tables under names of the operator's choice.
+    /// A table of tables with these keys; the operator chooses the names.
     Named(&'static [Key]),
-    /// A table of values under names of the operator's choice, which are texts of a form.
+    /// A table of values of this kind; the operator chooses the names, which have this form.
     Map(&'static Form, &'static Kind),
-    /// The first of these that has the type that is written.
+    /// The first of these kinds that accepts the type of the written value.
     Either(&'static [Kind]),
 }
 
 /// The bounds of a duration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
-    /// Whether `"0s"` is taken although it is below `min`.
+    /// True if `"0s"` is accepted although it is below `min`.
     pub(super) zero: bool,
-    /// The shortest.
+    /// The minimum.
     pub(super) min: Duration,
-    /// The longest.
+    /// The maximum.
     pub(super) max: Duration,
 }
 
-/// A form of text.
+/// A syntax for texts.
 #[derive(Debug)]
 pub(super) struct Form {
-    /// What it is, after "must be".
+    /// Description of the form, to follow "must be".
     pub(super) what: &'static str,
-    /// Whether a text is of the form.
+    /// Returns true if a text has this form.
     pub(super) fits: fn(&str) -> bool,
 }
 
 impl Key {
-    /// A supported key that is absent by default.
+    /// Creates a supported, optional key without a default.
     const fn new(name: &'static str, kind: Kind, manual: &'static str) -> Self {
         Self {
             name,
@@ -145,46 +145,46 @@ impl Key {
         }
     }
 
-    /// With a default.
+    /// Sets the default.
     const fn or(self, default: &'static str) -> Self {
         Self { default: Some(default), ..self }
     }
 
-    /// With a default that depends on other keys.
+    /// Describes a default that depends on other keys.
     const fn derived(self, words: &'static str) -> Self {
         Self { derived: Some(words), ..self }
     }
 
-    /// With an example.
+    /// Sets the example.
     const fn eg(self, example: &'static str) -> Self {
         Self { example: Some(example), ..self }
     }
 
-    /// It must be written.
+    /// Makes the key mandatory.
     const fn required(self) -> Self {
         Self { optional: false, ..self }
     }
 
-    /// It is declared before it is built.
+    /// Marks the key as not supported yet.
     const fn later(self) -> Self {
         Self { supported: false, ..self }
     }
 }
 
 impl Kind {
-    /// The words that are supported, or those that are not yet.
+    /// The words with this support flag.
     fn words(&self, supported: bool) -> Vec<&'static str> {
         let Kind::Word(words) = self else { return Vec::new() };
         words.iter().filter(|(_, built)| *built == supported).map(|(word, _)| *word).collect()
     }
 
-    /// The words that are declared before they are built, as a sentence.
+    /// A sentence about the words that are not supported yet; `None` if there are none.
     pub(super) fn not_yet(&self) -> Option<String> {
         let words = quoted(self.words(false));
         (!words.is_empty()).then(|| format!(" Not yet: {}.", words.join(", ")))
     }
 
-    /// What is expected, after "must be".
+    /// Description of the accepted values, to follow "must be".
     pub(super) fn expects(&self) -> String {
         match self {
             Kind::Text(form) => form.what.into(),
@@ -212,7 +212,7 @@ fn quoted(words: Vec<&str>) -> Vec<String> {
 }
 
 impl Span {
-    /// `from 1s to 7d`
+    /// Text of the bounds, for example `from 1s to 7d`.
     pub(super) fn bounds(&self) -> String {
         let zero = if self.zero { "of 0s, or " } else { "" };
         format!("{zero}from {} to {}", duration_text(self.min), duration_text(self.max))
@@ -228,6 +228,6 @@ const fn millis(min: u64, max: u64) -> Kind {
     Kind::Duration(Span { zero: false, min, max })
 }
 
-/// In seconds.
+/// One hour, in seconds.
 const HOUR: u64 = 3_600;
 const DAY: u64 = 24 * HOUR;

@@ -1,9 +1,9 @@
-//! The complete sample and the reference of every key, made from the declarations.
+//! Generates the complete sample and the reference of every key from the declarations.
 
 use super::effective::has_headings;
 use super::keys::{FILE, Key, Kind};
 
-/// A sample that shows every key: `config/complete.toml`.
+/// Generates `config/complete.toml`, a sample with every key.
 pub fn complete() -> String {
     let mut out = String::from(
         "# All keys. Generated from the declarations of the keys: change those, not this file.\n\
@@ -14,7 +14,7 @@ pub fn complete() -> String {
     out
 }
 
-/// The reference of every key: `docs/configuration.md`.
+/// Generates `docs/configuration.md`, the reference of every key.
 pub fn reference() -> String {
     let mut out = String::from(
         "# Configuration\n\n\
@@ -29,7 +29,7 @@ pub fn reference() -> String {
     out
 }
 
-/// One table of keys, then the tables in it.
+/// Writes one table of keys, then its subtables.
 fn chapter(out: &mut String, title: &str, path: &str, keys: &[Key]) {
     out.push_str(&format!(
         "\n## {title}\n\n| key | must be | default | |\n| --- | --- | --- | --- |\n"
@@ -72,7 +72,7 @@ fn inner(out: &mut String, path: &str, kind: &Kind) {
     }
 }
 
-/// The keys of a table as a sample; `off` where the table itself is commented out.
+/// Writes the keys of a table as a sample; `off` is true if the table itself is commented out.
 fn sample(out: &mut String, keys: &[Key], path: &str, off: bool) {
     for key in keys.iter().filter(|key| !headed(key)) {
         prose(out, key);
@@ -101,7 +101,8 @@ fn sample(out: &mut String, keys: &[Key], path: &str, off: bool) {
     }
 }
 
-/// Whether the sample gives the key a heading: what is a table, unless its example says it shorter.
+/// Returns true if the sample gives the key a heading: it is a table, and its example does not show
+/// it inline.
 fn headed(key: &Key) -> bool {
     has_headings(&key.kind) && key.example.is_none()
 }

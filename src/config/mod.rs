@@ -1,5 +1,5 @@
-//! Layer 2: what the operator wrote. A file becomes a [`settings::Config`], or a list of every
-//! problem in it.
+//! Layer 2: the configuration. It turns a file into a [`settings::Config`] or a list of all its
+//! problems.
 
 pub mod certificate_files;
 mod check;
@@ -18,12 +18,12 @@ use problem::{Problem, Problems};
 use settings::Config;
 use std::path::Path;
 
-/// A file that was taken.
+/// An accepted configuration.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What it says.
+    /// The checked settings.
     pub config: Config,
-    /// What is worth a second look.
+    /// Problems that do not make the file invalid.
     pub warnings: Problems,
     file: node::Table,
 }
@@ -31,7 +31,7 @@ pub struct Loaded {
 /// Reads and checks the file at `path`, and the key files it names.
 ///
 /// # Errors
-/// With every problem of the file, when one of them is an error.
+/// All problems of the file, if one of them is an error.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let origin = path.display().to_string();
     let refused = |why: String| {
@@ -47,7 +47,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 /// Checks `text`, which came from `origin`; relative paths in it are relative to `base`.
 ///
 /// # Errors
-/// With every problem of the text, when one of them is an error.
+/// All problems of the text, if one of them is an error.
 pub fn parse(text: &str, origin: &str, base: &Path) -> Result<Loaded, Problems> {
     let mut problems = Problems::new(origin, text);
     let (mut file, whole) = reader::read(text, &mut problems);

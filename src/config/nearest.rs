@@ -1,6 +1,6 @@
-//! "Did you mean": the known word nearest to a mistyped one.
+//! "Did you mean" suggestions: the known word nearest to a mistyped one.
 
-/// The candidate nearest to `word`, if one is near enough to be what was meant.
+/// The candidate nearest to `word`; `None` if all are too far from it.
 pub(super) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -17,7 +17,8 @@ pub(super) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Edit distance in which two swapped neighbours count once. Words too long for a key are far.
+/// Edit distance, with a swap of two neighbours as one edit. Words that are too long for a key get
+/// a large distance.
 fn distance(a: &str, b: &str) -> usize {
     const MAX_LEN: usize = 80;
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_recognised_and_a_different_word_is_not() {
+    fn a_typing_error_is_recognised_and_a_different_word_is_not() {
         let known = ["timeouts", "targets", "round_robin", "tls"];
         for (word, meant) in [
             ("tiemouts", Some("timeouts")),

@@ -1,52 +1,52 @@
-//! What was read: values of their kinds, each with its place, defaults filled in.
+//! The values of a file by their kinds, each with its place, with defaults filled in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
-/// A value and where it stands.
+/// A value with its place in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    /// The value's place; of a default, the place of the table it belongs to.
+    /// Place of the value; for a default, the place of its table.
     pub(super) span: Range<usize>,
-    /// The place of its key; in a list the value's own.
+    /// Place of the key; in a list, the place of the value.
     pub(super) key: Range<usize>,
-    /// False for a default.
+    /// True if the value is in the file, false if it is a default.
     pub(super) written: bool,
-    /// The value.
+    /// The value of the node.
     pub(super) value: Value,
 }
 
 /// A value of a kind.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
-    /// Text that has its form.
+    /// Text of a valid form.
     Text(String),
-    /// True or false.
+    /// A boolean.
     Bool(bool),
-    /// A number within its bounds.
+    /// An integer within its bounds.
     Integer(u64),
     /// A duration within its bounds.
     Duration(Duration),
     /// A size in bytes within its bounds.
     Size(u64),
-    /// One of the words.
+    /// One of the words of its kind.
     Word(&'static str),
-    /// Values in order.
+    /// A list, in order.
     List(Vec<Node>),
-    /// Values by key.
+    /// A table, by key.
     Table(Table),
 }
 
-/// Two values are the same wherever they stand.
+/// Compares the values only, not their places.
 impl PartialEq for Node {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
     }
 }
 
-/// Values by key. A key that is missing was absent and has no default, or was refused; a refused
-/// file becomes no configuration, so the getters below may answer with a zero instead.
+/// Values by key. A missing key was absent without a default, or was refused. A refused file never
+/// becomes a configuration, so the getters below may return zero for a missing key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Table {
     entries: BTreeMap<String, Node>,
@@ -56,7 +56,7 @@ pub(super) struct Table {
 static EMPTY: Table = Table { entries: BTreeMap::new(), refused: BTreeSet::new() };
 
 impl Node {
-    /// The text, or the word.
+    /// The text or word; empty for other kinds.
     pub(super) fn text(&self) -> &str {
         match &self.value {
             Value::Text(text) => text,
@@ -65,7 +65,7 @@ impl Node {
         }
     }
 
-    /// The table, or an empty one.
+    /// The table; empty for other kinds.
     pub(super) fn table(&self) -> &Table {
         match &self.value {
             Value::Table(table) => table,
@@ -73,7 +73,7 @@ impl Node {
         }
     }
 
-    /// Says that this and all in it is a default of the table at `span`.
+    /// Marks this value and all values in it as defaults of the table at `span`.
     pub(super) fn into_default(mut self, span: &Range<usize>) -> Self {
         self.span = span.clone();
         self.key = span.clone();
@@ -94,52 +94,52 @@ impl Node {
 }
 
 impl Table {
-    /// Puts a value in.
+    /// Inserts a value.
     pub(super) fn insert(&mut self, key: &str, node: Node) {
         self.entries.insert(key.into(), node);
     }
 
-    /// Takes a value out.
+    /// Removes a value.
     pub(super) fn remove(&mut self, key: &str) {
         self.entries.remove(key);
     }
 
-    /// Remembers that the key is written, with a value that was refused.
+    /// Records that the key is in the file with a refused value.
     pub(super) fn refuse(&mut self, key: &str) {
         self.refused.insert(key.into());
     }
 
-    /// Whether the key has a value, or one that was refused.
+    /// Returns true if the key has a value or was refused.
     pub(super) fn knows(&self, key: &str) -> bool {
         self.entries.contains_key(key) || self.refused.contains(key)
     }
 
-    /// Whether the key has a value that was refused, so that a default stands in its place.
+    /// Returns true if the value in the file was refused, so that a default may stand in its place.
     pub(super) fn refused(&self, key: &str) -> bool {
         self.refused.contains(key)
     }
 
-    /// The value itself.
+    /// The value behind `key`.
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
         self.entries.get(key)
     }
 
-    /// The value itself, to change it.
+    /// The value behind `key`, mutable.
     pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
         self.entries.get_mut(key)
     }
 
-    /// The value, if it is written in the file.
+    /// The value behind `key`, if it is in the file.
     pub(super) fn written(&self, key: &str) -> Option<&Node> {
         self.get(key).filter(|node| node.written)
     }
 
-    /// All of them, sorted by key.
+    /// All entries, sorted by key.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Node)> {
         self.entries.iter().map(|(key, node)| (key.as_str(), node))
     }
 
-    /// All of them, to change them.
+    /// All entries, mutable.
     pub(super) fn entries_mut(&mut self) -> impl Iterator<Item = (&str, &mut Node)> {
         self.entries.iter_mut().map(|(key, node)| (key.as_str(), node))
     }
@@ -149,12 +149,12 @@ impl Table {
         self.get(key).map_or("", Node::text)
     }
 
-    /// Whether `key` is true.
+    /// The boolean behind `key`.
     pub(super) fn flag(&self, key: &str) -> bool {
         matches!(self.get(key), Some(Node { value: Value::Bool(true), .. }))
     }
 
-    /// The number or size behind `key`, as the type that holds the key's bounds.
+    /// The number or size behind `key`, converted to the type that holds the key's bounds.
     pub(super) fn number<N: TryFrom<u64> + Default>(&self, key: &str) -> N {
         match self.get(key).map(|node| &node.value) {
             Some(Value::Integer(number) | Value::Size(number)) => {
@@ -164,7 +164,7 @@ impl Table {
         }
     }
 
-    /// As [`Table::number`], where 0 means none.
+    /// Like [`Table::number`], with `None` for 0.
     pub(super) fn nonzero<N: TryFrom<u64> + Default + PartialEq>(&self, key: &str) -> Option<N> {
         Some(self.number(key)).filter(|number| *number != N::default())
     }

@@ -1,37 +1,37 @@
-//! Everything wrong with a file, each with its place, told in one go.
+//! All problems of a file, each with its place, reported together.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::fmt;
 use std::ops::Range;
 
-/// One thing wrong, or worth a warning.
+/// One error or warning.
 #[derive(Clone, Debug)]
 pub struct Problem {
-    /// Where, in bytes of the text; `None` where there is no place, as for a file that is missing.
+    /// Range in bytes of the text; `None` if there is no place, for example for a missing file.
     pub span: Option<Range<usize>>,
-    /// What is wrong.
+    /// The problem in one line.
     pub title: String,
-    /// What is said beside the caret; may be empty.
+    /// Text beside the caret; may be empty.
     pub label: String,
-    /// What to do about it.
+    /// The remedy.
     pub help: Option<String>,
-    /// Another place that has to do with it, and why.
+    /// A related place, with a text about it.
     pub other: Option<(Range<usize>, String)>,
-    /// Whether the file is refused for it.
+    /// Error or warning.
     pub severity: Severity,
 }
 
-/// Whether a file is refused.
+/// Severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// It is.
+    /// The file is refused.
     Error,
-    /// It is not.
+    /// The file is accepted.
     Warning,
 }
 
 impl Problem {
-    /// An error at a place.
+    /// Creates an error at a place.
     pub fn at(span: Range<usize>, title: impl Into<String>) -> Self {
         Self {
             span: Some(span),
@@ -43,33 +43,33 @@ impl Problem {
         }
     }
 
-    /// An error without a place.
+    /// Creates an error without a place.
     pub fn anywhere(title: impl Into<String>) -> Self {
         Self { span: None, ..Self::at(0..0, title) }
     }
 
-    /// With these words beside the caret.
+    /// Sets the text beside the caret.
     pub fn label(self, label: impl Into<String>) -> Self {
         Self { label: label.into(), ..self }
     }
 
-    /// With this remedy.
+    /// Sets the remedy.
     pub fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 
-    /// With another place that has to do with it.
+    /// Sets a related place.
     pub fn other(self, span: Range<usize>, label: impl Into<String>) -> Self {
         Self { other: Some((span, label.into())), ..self }
     }
 
-    /// As a warning: the file is taken nevertheless.
+    /// Makes it a warning: the file is accepted.
     pub fn warning(self) -> Self {
         Self { severity: Severity::Warning, ..self }
     }
 }
 
-/// The problems of one text, in the order of their places.
+/// The problems of one text.
 #[derive(Clone, Debug)]
 pub struct Problems {
     origin: String,
@@ -77,46 +77,48 @@ pub struct Problems {
     list: Vec<Problem>,
 }
 
-/// The most problems shown at once: a terminal holds no more, and the rest often follows from them.
+/// Maximum number of problems shown at once: more do not fit on a terminal, and often follow from
+/// the first ones.
 const MAX_SHOWN: usize = 50;
 
 impl Problems {
-    /// No problem yet with this text, which came from `origin`.
+    /// Creates an empty list for the text `text`, which came from `origin`.
     pub fn new(origin: &str, text: &str) -> Self {
         Self { origin: origin.into(), text: text.into(), list: Vec::new() }
     }
 
-    /// Notes one.
+    /// Adds a problem.
     pub fn push(&mut self, problem: Problem) {
         self.list.push(problem);
     }
 
-    /// Each of them.
+    /// Iterates over the problems.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.list.iter()
     }
 
-    /// True when there is none.
+    /// Returns true if there is no problem.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// True when the file is to be refused.
+    /// Returns true if the file must be refused.
     pub fn has_errors(&self) -> bool {
         self.list.iter().any(|problem| problem.severity == Severity::Error)
     }
 
-    /// In the order of their places, which is how a reader goes through the file.
+    /// Sorts the problems by place, the order in which a reader goes through the file.
     pub fn sort(&mut self) {
         self.list.sort_by_key(|problem| problem.span.as_ref().map(|span| (span.start, span.end)));
     }
 
-    /// Drops what `keep` does not hold for.
+    /// Keeps only the problems for which `keep` returns true.
     pub fn retain(&mut self, keep: impl FnMut(&Problem) -> bool) {
         self.list.retain(keep);
     }
 
-    /// As the operator sees them, with a closing line that counts them. Ends with a line end.
+    /// Formats the problems for the operator, with a closing line that counts them. Ends with a
+    /// line end.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let mut out = String::new();
@@ -168,8 +170,8 @@ impl Problems {
         group
     }
 
-    /// The span's first line, between characters: the renderer panics on half a character, and a
-    /// caret under many lines points at nothing.
+    /// The first line of the span, at character boundaries: the renderer panics inside a character,
+    /// and a caret under several lines shows no exact place.
     fn within(&self, span: &Range<usize>) -> Range<usize> {
         let boundary = |at: usize| {
             let at = at.min(self.text.len());

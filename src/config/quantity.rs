@@ -1,13 +1,13 @@
-//! Durations and sizes as the file writes them: a number never stands without its unit.
+//! Durations and sizes in the file: each number has a unit.
 
 use std::time::Duration;
 
-/// Why a text is no quantity.
+/// Reason why a text is no quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Defect {
-    /// A bare number: nobody can tell seconds from milliseconds.
+    /// A bare number: the unit could be seconds or milliseconds.
     NoUnit,
-    /// Anything else.
+    /// Any other error.
     Unreadable,
 }
 
@@ -24,10 +24,10 @@ const SIZES: &[(&str, u64)] = &[
     ("B", 1),
 ];
 
-/// Reads `250ms`, `30s`, `1h30m`, `7d`: whole numbers, each with its unit.
+/// Parses `250ms`, `30s`, `1h30m`, `7d`: integers, each with its unit.
 ///
 /// # Errors
-/// When a unit is missing, or the text is something else.
+/// If a unit is missing, or the text is not of this form.
 pub(super) fn duration(text: &str) -> Result<Duration, Defect> {
     let mut rest = text;
     let mut sum: u64 = 0;
@@ -41,10 +41,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, Defect> {
     if text.is_empty() { Err(Defect::Unreadable) } else { Ok(Duration::from_millis(sum)) }
 }
 
-/// Reads `64KiB`, `1MB`, `512B`, and `0`, which is the same in every unit.
+/// Parses `64KiB`, `1MB`, `512B`, and `0`, which needs no unit.
 ///
 /// # Errors
-/// When the unit is missing, or the text is something else.
+/// If the unit is missing, or the text is not of this form.
 pub(super) fn size(text: &str) -> Result<u64, Defect> {
     if text == "0" {
         return Ok(0);
@@ -56,7 +56,7 @@ pub(super) fn size(text: &str) -> Result<u64, Defect> {
     number.checked_mul(factor(SIZES, unit)?).ok_or(Defect::Unreadable)
 }
 
-/// A duration as [`duration`] reads it, in the largest units that hold it exactly.
+/// Formats a duration for [`duration`], in the largest units that hold it exactly.
 pub(super) fn duration_text(duration: Duration) -> String {
     let mut left = duration.as_millis();
     let mut text = String::new();
@@ -70,7 +70,7 @@ pub(super) fn duration_text(duration: Duration) -> String {
     if text.is_empty() { "0s".into() } else { text }
 }
 
-/// A size as [`size`] reads it, in the largest unit that holds it exactly.
+/// Formats a size for [`size`], in the largest unit that holds it exactly.
 pub(super) fn size_text(size: u64) -> String {
     let fits = |(_, factor): &&(&str, u64)| size.is_multiple_of(*factor);
     match SIZES.iter().filter(fits).max_by_key(|(_, factor)| *factor) {
@@ -79,7 +79,7 @@ pub(super) fn size_text(size: u64) -> String {
     }
 }
 
-/// The number and the unit a text begins with, and what follows them.
+/// Splits off the first number and unit; the third value is the rest of the text.
 fn leading(text: &str) -> Result<(u64, &str, &str), Defect> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, rest) = text.split_at(digits);
@@ -103,7 +103,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_duration_is_whole_numbers_each_with_its_unit() {
+    fn a_duration_is_integers_each_with_its_unit() {
         for (text, millis) in
             [("250ms", 250), ("30s", 30_000), ("1h30m", 5_400_000), ("7d", 604_800_000), ("0s", 0)]
         {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_has_one_unit_and_only_zero_goes_without() {
+    fn a_size_has_one_unit_and_only_zero_needs_none() {
         for (text, bytes) in [("64KiB", 65_536), ("1MB", 1_000_000), ("0", 0), ("7B", 7)] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
@@ -129,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read_back(millis in 0..u64::MAX / 2, bytes: u64) {
+        fn a_formatted_quantity_parses_to_the_same_value(millis in 0..u64::MAX / 2, bytes: u64) {
             let time = Duration::from_millis(millis);
             prop_assert_eq!(duration(&duration_text(time)), Ok(time));
             prop_assert_eq!(size(&size_text(bytes)), Ok(bytes));

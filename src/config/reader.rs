@@ -1,5 +1,5 @@
-//! From text to values of their kinds. Whatever does not fit its declaration is noted, and the
-//! reader goes on, so that one pass tells everything.
+//! Converts text to values of their kinds. A value that does not fit its declaration is recorded,
+//! and the reader goes on, so that one pass reports all problems.
 
 mod syntax;
 mod value;
@@ -12,14 +12,14 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-/// Reads `text`. The second is false when its syntax is broken, so that what seems to be missing
-/// may only be unread.
+/// Reads `text`. The second value is false if its syntax is broken, so that a key that seems to be
+/// missing may only be unread.
 pub(super) fn read(text: &str, problems: &mut Problems) -> (Table, bool) {
     let (tree, errors) = DeTable::parse_recoverable(text);
     let broken = syntax::record(text, &errors, problems);
     let mut reader = Reader { problems, whole: broken.is_empty() };
     let table = reader.table(FILE, tree.get_ref(), &(0..0), "");
-    // What the parser made of a broken line is not what was meant.
+    // The parser's reading of a broken line is not what the operator meant.
     problems.retain(|problem| {
         let on_broken = |span: &Range<usize>| {
             let touches = |line: &Range<usize>| span.start <= line.end && line.start <= span.end;
@@ -36,7 +36,7 @@ struct Reader<'p> {
 }
 
 impl Reader<'_> {
-    /// A table of declared keys, at `span`, which the operator knows as `path`.
+    /// Reads a table of declared keys, at `span`. `path` is its path in messages.
     fn table(
         &mut self,
         keys: &[Key],
@@ -71,7 +71,7 @@ impl Reader<'_> {
         read
     }
 
-    /// One key and its value.
+    /// Reads one key and its value.
     fn entry(
         &mut self,
         key: &Key,
@@ -84,7 +84,7 @@ impl Reader<'_> {
             let node = self.value(&key.kind, value, &path)?;
             return Some(Node { key: name.span(), ..node });
         }
-        // What is wrong inside does not matter where the whole cannot be had.
+        // Problems inside an unsupported table are irrelevant.
         let mut inside = Problems::new("", "");
         let mut reader = Reader { problems: &mut inside, whole: self.whole };
         let node = reader.value(&key.kind, value, &path);
@@ -102,7 +102,7 @@ impl Reader<'_> {
         node
     }
 
-    /// Notes it; returns the key that was meant.
+    /// Records an unknown key; returns the key that was probably meant.
     fn unknown_key(
         &mut self,
         keys: &[Key],
@@ -124,7 +124,7 @@ impl Reader<'_> {
                 problem = problem.help(format!("known keys: {}", names.join(", ")));
             }
         }
-        // Under a broken `[header]` the keys of one table look like those of another.
+        // Under a broken `[header]`, the keys of one table seem to belong to another.
         if self.whole {
             self.problems.push(problem);
         }
@@ -132,12 +132,12 @@ impl Reader<'_> {
     }
 }
 
-/// `listener.web` and `timeouts` make `listener.web.timeouts`.
+/// Joins a path and a key: `listener.web` and `timeouts` give `listener.web.timeouts`.
 fn under(path: &str, key: &str) -> String {
     if path.is_empty() { key.into() } else { format!("{path}.{key}") }
 }
 
-/// A path as a sentence names it.
+/// A path, as written in a message.
 fn shown(path: &str) -> String {
     path.replace("[]", "")
 }
@@ -150,8 +150,8 @@ fn remedy(key: &Key) -> String {
     }
 }
 
-/// The value of a key that is not written. The declarations' own text is read as the operator's is;
-/// a test holds that none of it is refused.
+/// The value of a key that is not in the file. The declared text is read in the same way as the
+/// operator's; a test checks that none is refused.
 pub(super) fn default_of(key: &Key) -> Option<Node> {
     let text = key.default?;
     let value = DeValue::parse(text).ok()?;

@@ -1,5 +1,5 @@
-//! A checked file: every name resolved, every range held, every default filled in. What is written
-//! here needs no second look; how it is written in the file is in `keys.rs`.
+//! The checked configuration: names resolved, ranges checked, defaults filled in. Other code uses
+//! these values without further checks; the syntax of the file is in `keys.rs`.
 
 mod cookies;
 mod health;
@@ -37,8 +37,8 @@ pub use tls::{Alpn, ClientAuth, ListenerTls, TlsVersion};
 pub struct Config {
     /// `[runtime]`
     pub runtime: Runtime,
-    /// `[affinity]`: the configured keys in their order, the first seals; empty when the table is
-    /// absent and a key is to be generated.
+    /// `[affinity]`: the configured keys in their order, the first seals; empty if the table is
+    /// absent, and then a key is generated.
     pub keys: Vec<Key>,
     /// `[log]`
     pub log: Log,
@@ -48,7 +48,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// `[target_group.*]`, sorted by name, so that the order in the file changes nothing.
     pub groups: Vec<Group>,
-    /// The cookies that groups and rules write, each with all that writes it; sorted by name.
+    /// The cookies that groups and rules write, with the listeners that lead to them; sorted by
+    /// name.
     pub cookies: Vec<WrittenCookie>,
 }
 
@@ -57,46 +58,47 @@ pub struct Config {
 pub struct Runtime {
     /// Number of workers; `None` is one per core.
     pub workers: Option<usize>,
-    /// Where this balancer stands.
+    /// Zone of this balancer.
     pub zone: Option<Name>,
-    /// How long what is in flight may take to finish after SIGTERM.
+    /// Maximum time for requests in flight to finish after SIGTERM.
     pub drain_timeout: Duration,
-    /// How long connections are still accepted after SIGTERM.
+    /// Time after SIGTERM in which new connections are still accepted.
     pub pre_drain_delay: Duration,
-    /// `state_dir` where it is written; else it is looked for by `run`.
+    /// `state_dir`; if `None`, `run` chooses one.
     pub state_dir: Option<PathBuf>,
 }
 
 /// `[listener.NAME]`
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Its name.
+    /// Name of the listener.
     pub name: Name,
-    /// Where it listens; never empty.
+    /// Listening addresses; never empty.
     pub addresses: Vec<SocketAddr>,
-    /// What no rule took. `None` where nothing is written and there are several groups: 404.
+    /// Action for requests that match no rule. `None` (404) if none is written and there are
+    /// several groups.
     pub default: Option<Action>,
-    /// `redirect_to` is written: only rules that name this listener hold here.
+    /// True if `redirect_to` is set: only rules that name this listener apply to it.
     pub only_named_rules: bool,
-    /// Who may connect.
+    /// Addresses that may connect.
     pub allow_from: AddressSet,
-    /// Whose X-Forwarded-* is believed, and whose PROXY headers.
+    /// Peers whose X-Forwarded-* fields and PROXY headers are believed.
     pub trusted_proxies: AddressSet,
-    /// Whether connections open with a PROXY header; `trusted_proxies` is not empty then.
+    /// True if connections open with a PROXY header; `trusted_proxies` is then not empty.
     pub proxy_protocol: bool,
-    /// What becomes of X-Forwarded-For.
+    /// Treatment of X-Forwarded-For.
     pub x_forwarded_for: ForwardedForMode,
-    /// Whether the entry that is appended there has the client's port.
+    /// True if the appended X-Forwarded-For entry includes the client's port.
     pub client_port: bool,
-    /// Whether Host reaches the target as sent; else as ALB normalises it.
+    /// True if Host reaches the target as sent; else it is normalised as by ALB.
     pub preserve_host: bool,
-    /// Whether fields with names other than letters, digits and `-` are dropped.
+    /// True if fields are dropped whose names have characters other than letters, digits and `-`.
     pub drop_invalid_headers: bool,
-    /// How requests that could be read in two ways are met.
+    /// Treatment of requests that two servers may read differently.
     pub desync_mitigation: Mitigation,
-    /// `response_headers` and `server`: what every answer says.
+    /// `response_headers` and `server`: header fields set in every response.
     pub response_fields: ResponseFields,
-    /// Whether x-stayput-verdict and x-stayput-target are shown.
+    /// True if responses carry x-stayput-verdict and x-stayput-target.
     pub debug_headers: bool,
     /// `timeouts`
     pub timeouts: ListenerTimeouts,
@@ -109,48 +111,48 @@ pub struct Listener {
 /// `timeouts` of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerTimeouts {
-    /// From accept, or a request's first byte, to the end of its head.
+    /// Time from accept, or a request's first byte, to the end of its head.
     pub header_read: Duration,
-    /// No byte either way.
+    /// Time without a byte in either direction.
     pub idle: Duration,
-    /// Head complete to last request byte; `None` is no limit.
+    /// Time from the complete head to the last request byte; `None` is no limit.
     pub request: Option<Duration>,
-    /// After it the next answer ends the connection; `None` is never.
+    /// Age after which the connection closes with the next response; `None` is never.
     pub max_lifetime: Option<Duration>,
 }
 
 /// `limits` of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// A request's head, in bytes.
+    /// Maximum size of a request head, in bytes.
     pub header_bytes: usize,
-    /// A request's header fields.
+    /// Maximum number of header fields in a request.
     pub headers: usize,
-    /// A request's body, in bytes; `None` is no limit.
+    /// Maximum size of a request body, in bytes; `None` is no limit.
     pub body_bytes: Option<u64>,
-    /// Open client connections of this listener.
+    /// Maximum number of open client connections of this listener.
     pub connections: u32,
-    /// Requests under way at once on one HTTP/2 connection.
+    /// Maximum number of concurrent requests on one HTTP/2 connection.
     pub streams: u32,
 }
 
 /// `[[rule]]`
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Its name, or `rule-N` counted from 1 where none is written.
+    /// Name of the rule; without a name, `rule-N` counted from 1.
     pub name: Name,
-    /// The listeners it holds for; `None` is all that do not ask for rules that name them.
+    /// Listeners of the rule; `None` is all listeners that accept rules without `listeners`.
     pub listeners: Option<Vec<Name>>,
-    /// What must hold of a request.
+    /// Conditions on a request.
     pub conditions: Conditions,
-    /// What the target sees instead, where the action forwards.
+    /// Changes to the request before it is forwarded.
     pub rewrite: Option<Rewrite>,
-    /// What is done.
+    /// The action for matching requests.
     pub action: Action,
 }
 
 impl Rule {
-    /// Whether it is tried with requests of this listener.
+    /// Returns true if the rule applies to this listener.
     pub fn holds_for(&self, listener: &Listener) -> bool {
         match &self.listeners {
             Some(names) => names.contains(&listener.name),
@@ -159,62 +161,62 @@ impl Rule {
     }
 }
 
-/// What is done with a request.
+/// The action of a rule or listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It goes to one of these groups.
+    /// Send the request to one of these groups.
     Forward(Forward),
-    /// It is answered here.
+    /// Answer with a fixed response.
     Respond(FixedResponse),
-    /// The client is sent elsewhere.
+    /// Redirect the client.
     Redirect(Redirect),
 }
 
 /// `failback`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failback {
-    /// A client is back with its own group as soon as that serves.
+    /// A client returns to its own group as soon as that can serve again.
     Return,
-    /// It stays where it was sent.
+    /// A client stays in the other group.
     Stay,
 }
 
 /// `forward`, `group_stickiness`, `failover` and `failback`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
-    /// The groups, which exist, each with its share, 0 to 999; sorted by name, never empty.
+    /// The groups, which all exist, with their weights, 0 to 999; sorted by name, never empty.
     pub groups: Vec<(Name, u16)>,
-    /// What keeps a client with its group; `None` when that is off.
+    /// Group stickiness; `None` if it is off.
     pub stickiness: Option<GroupStickiness>,
-    /// A group with no usable target hands its share to the others.
+    /// True if a group without a usable target leaves its share to the other groups.
     pub failover: bool,
-    /// What becomes of those it handed over, once it has one again.
+    /// Treatment of failed-over clients once their own group has a usable target again.
     pub failback: Failback,
 }
 
 impl Forward {
-    /// To one group.
+    /// Forwards to one group.
     pub fn to(group: Name) -> Self {
         let groups = vec![(group, 1)];
         Self { groups, stickiness: None, failover: false, failback: Failback::Return }
     }
 }
 
-/// What keeps a client with the group its rule chose for it.
+/// `group_stickiness`: keeps a client with the group that its rule chose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupStickiness {
-    /// How long a pin to a group lives.
+    /// Lifetime of a pin to a group.
     pub lifetime: Lifetime,
-    /// How its cookie is written: as the first sticky group's, in the order of their names.
+    /// Attributes of the group cookie: those of the first sticky group by name.
     pub cookie: CookieSettings,
 }
 
 /// `respond = { status, content_type, body }`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FixedResponse {
-    /// 200..=599, a 2xx, 4xx or 5xx.
+    /// Status from 200 to 599: 2xx, 4xx or 5xx.
     pub status: u16,
-    /// The Content-Type, where there is a body.
+    /// The Content-Type, if there is a body.
     pub content_type: String,
     /// The body, at most 1,024 characters (ALB's bound).
     pub body: String,
@@ -223,43 +225,43 @@ pub struct FixedResponse {
 /// `[target_group.NAME]`
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// Its name.
+    /// Name of the group.
     pub name: Name,
-    /// What is spoken to targets.
+    /// Protocol towards the targets.
     pub protocol: Protocol,
-    /// Who serves newcomers.
+    /// Algorithm that chooses a target for a new client.
     pub algorithm: Algorithm,
-    /// How often targets are compared by their failures; `None`: they are not.
+    /// Interval at which the failures of the targets are compared; `None` if mitigation is off.
     pub anomaly_mitigation: Option<Duration>,
-    /// How long a new target's share of newcomers takes to be whole; `None`: it is at once.
+    /// Time until a new target gets its whole share of new clients; `None` if slow start is off.
     pub slow_start: Option<Duration>,
-    /// What is asked of targets over TLS; `None`: connections are plain.
+    /// TLS towards the targets; `None` if connections are plain.
     pub tls: Option<TargetTls>,
     /// Its targets, sorted by id.
     pub targets: Vec<TargetSettings>,
-    /// How long a drained or removed target may finish.
+    /// Maximum time for a drained or removed target to finish.
     pub deregistration_delay: Duration,
-    /// How long an address its name lists no more is held, before it drains.
+    /// Time for which an address is held after its host name stops listing it, before it drains.
     pub hold: Duration,
-    /// What pinned clients of a draining target do.
+    /// Treatment of pinned clients of a draining target.
     pub draining_pins: DrainingPins,
-    /// Use all targets when too few are healthy.
+    /// True if all targets are used when too few are healthy.
     pub fail_open: bool,
-    /// How long clients keep their targets after an outage; zero: they do not.
+    /// Time after an outage in which clients keep their targets; zero if recovery is off.
     pub recovery: Duration,
-    /// How few healthy targets are too few.
+    /// Minimum of healthy targets, below which the group fails open.
     pub minimum_healthy: MinimumHealthy,
-    /// Requests in flight a target may have; `None` is no cap.
+    /// Maximum number of requests in flight per target; `None` is no cap.
     pub max_in_flight_per_target: Option<u32>,
-    /// False: only targets of the balancer's own zone serve.
+    /// True if targets of other zones are used too.
     pub cross_zone: bool,
-    /// The target is told which target would have the client after it.
+    /// True if requests to a target name the client's successor.
     pub announce_successor: bool,
-    /// A tunnel ends when its client's pin has moved.
+    /// True if a tunnel ends when its client's pin has moved.
     pub tunnels_follow: bool,
-    /// How connections to targets say whose they are; `None`: not at all.
+    /// Version of the PROXY header on connections to targets; `None` if none is sent.
     pub send_proxy: Option<proxy_protocol::Version>,
-    /// `None` when stickiness is off.
+    /// Stickiness of the group; `None` if it is off.
     pub stickiness: Option<Stickiness>,
     /// `[target_group.NAME.health]`
     pub health: Health,
@@ -267,7 +269,7 @@ pub struct Group {
     pub upstream: Upstream,
 }
 
-/// What is spoken to targets.
+/// Protocol towards the targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -279,87 +281,87 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Whether connections are HTTP/2.
+    /// Returns true if connections are HTTP/2.
     pub fn is_http2(self) -> bool {
         self != Self::Http1
     }
 }
 
-/// Who serves a client that has no pin.
+/// Algorithm that chooses a target for a client without a pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
     /// In turn, by weight.
     RoundRobin,
-    /// Whoever has the fewest requests in flight for its weight.
+    /// The target with the fewest requests in flight for its weight.
     LeastOutstandingRequests,
     /// At random, by weight.
     WeightedRandom,
-    /// Whoever has seen the fewest clients for its weight.
+    /// The target that has seen the fewest clients for its weight.
     LeastSessions,
 }
 
 impl Group {
-    /// How many requests a target may have in flight where they are counted: for a cap, or because
-    /// the algorithm compares them. `None`: they are not.
+    /// Maximum number of requests in flight per target, if they are counted: for a cap, or because
+    /// the algorithm compares them. `None` if they are not counted.
     pub fn in_flight_bound(&self) -> Option<u32> {
         let compared = self.algorithm == Algorithm::LeastOutstandingRequests;
         self.max_in_flight_per_target.or(compared.then_some(u32::MAX))
     }
 }
 
-/// What pinned clients of a draining target do.
+/// Treatment of pinned clients of a draining target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainingPins {
-    /// They stay until the delay is over.
+    /// Clients stay until the delay is over.
     Stay,
-    /// They move at once, as with ALB.
+    /// Clients move at once, as with ALB.
     Move,
 }
 
-/// `minimum_healthy`: fewer than either, and the group fails open.
+/// `minimum_healthy`: the group fails open below either of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MinimumHealthy {
-    /// So many targets.
+    /// Minimum number of healthy targets.
     pub count: u32,
-    /// So many of a hundred registered targets; 0 is off.
+    /// Minimum percentage of the registered targets; 0 is off.
     pub percent: u8,
 }
 
 /// One entry of `targets`.
 #[derive(Clone, Debug)]
 pub struct TargetSettings {
-    /// Its id, unique in the group.
+    /// Id of the target, unique in the group.
     pub id: Name,
-    /// Where it is.
+    /// Address or host name of the target.
     pub address: TargetAddress,
-    /// Its share, 0 to 999; 0 takes no newcomers.
+    /// Weight, 0 to 999; with 0 the target gets no new clients.
     pub weight: u16,
-    /// Where it stands.
+    /// Zone of the target.
     pub zone: Option<Name>,
-    /// What its application appends to a session's id; `None` is the id of the target.
+    /// Suffix that the application appends to a session id; `None` is the id of the target.
     pub route: Option<String>,
     /// `state = "drain"`
     pub drain: bool,
 }
 
-/// Where a target is.
+/// Address of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetAddress {
     /// A socket address.
     Socket(SocketAddr),
-    /// A host name, asked of the resolver again and again.
+    /// A host name, which is resolved again and again.
     Host {
-        /// The name, lower case.
+        /// The host name, lower case.
         host: String,
         /// The port.
         port: u16,
-        /// `expand = true`: each address is a target of its own.
+        /// True if each address is a target of its own.
         expand: bool,
     },
 }
 
 impl TargetAddress {
-    /// The host name, if it is one.
+    /// The host name; `None` for a socket address.
     pub fn host(&self) -> Option<&str> {
         match self {
             TargetAddress::Socket(_) => None,
@@ -380,52 +382,52 @@ impl fmt::Display for TargetAddress {
 /// `[target_group.NAME.stickiness]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stickiness {
-    /// What tells one client from another.
+    /// The key by which clients are distinguished.
     pub key: StickinessKey,
-    /// How the balancer's own cookies are written, where it has any.
+    /// Attributes of the balancer's own cookies, if the group has any.
     pub cookie: CookieSettings,
-    /// The target never sees the balancer's cookies.
+    /// True if the balancer's cookies are removed from requests to targets.
     pub hide_from_target: bool,
-    /// Shared caches are told not to keep our Set-Cookie.
+    /// True if shared caches are instructed not to store the balancer's Set-Cookie.
     pub guard_cache: bool,
-    /// What becomes of a client whose target cannot serve.
+    /// Treatment of a client whose target cannot serve.
     pub on_unavailable: OnUnavailable,
 }
 
-/// What tells one client from another.
+/// The key by which clients are distinguished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StickinessKey {
-    /// `lb_cookie`: the balancer's own cookie of this name.
+    /// `lb_cookie`: a cookie of the balancer.
     LbCookie {
-        /// Its name.
+        /// Name of the cookie.
         name: String,
-        /// How long a pin lives.
+        /// Lifetime of a pin.
         lifetime: Lifetime,
     },
-    /// `app_cookie`: a companion of the application's cookie.
+    /// `app_cookie`: the balancer's companion to the application's cookie.
     AppCookie {
-        /// The application's cookie.
+        /// Name of the application's cookie.
         name: String,
-        /// Ours is called this and `-0`.
+        /// Name of the companion without its suffix `-0`.
         companion: String,
-        /// How long a pin lives.
+        /// Lifetime of a pin.
         lifetime: Lifetime,
-        /// Whether a request with the application's cookie alone is given a companion.
+        /// True if a request with the application's cookie but no companion is given a companion.
         adopt: bool,
     },
-    /// `route`: what the application appends to its own cookie.
+    /// `route`: a suffix that the application appends to its own cookie.
     Route {
-        /// The application's cookie.
+        /// Name of the application's cookie.
         cookie: String,
-        /// What stands before the route.
+        /// Text before the route.
         separator: String,
     },
-    /// `header`: the value of this field.
+    /// `header`: the value of this header field.
     Header(HeaderName),
 }
 
 impl StickinessKey {
-    /// How long a pin lives, where there is a pin.
+    /// Lifetime of a pin; `None` for kinds without pins.
     pub fn lifetime(&self) -> Option<Lifetime> {
         match self {
             Self::LbCookie { lifetime, .. } | Self::AppCookie { lifetime, .. } => Some(*lifetime),
@@ -434,31 +436,31 @@ impl StickinessKey {
     }
 }
 
-/// How a cookie of the balancer's is written.
+/// Attributes of a cookie of the balancer, and the rules for writing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieSettings {
-    /// When a good pin is written again.
+    /// Condition for writing a valid pin again.
     pub refresh: Refresh,
-    /// When the twin is written.
+    /// Condition for writing the CORS twin.
     pub cors_twin: CorsTwin,
-    /// When `Secure` is written.
+    /// Condition for the attribute `Secure`.
     pub secure: SecureAttribute,
-    /// What `secure` comes to, for everything that writes a cookie of this name.
+    /// Result of `secure`: the same for all groups and rules that write a cookie of this name.
     pub is_secure: bool,
-    /// Whether `HttpOnly` is written.
+    /// True if `HttpOnly` is set.
     pub http_only: bool,
-    /// The `SameSite` of the main cookie.
+    /// `SameSite` of the main cookie.
     pub same_site: SameSite,
-    /// The cookie's `Path`.
+    /// `Path` of the cookie.
     pub path: String,
-    /// The cookie's `Domain`, if any.
+    /// `Domain` of the cookie, if any.
     pub domain: Option<String>,
-    /// Whether `Partitioned` is written.
+    /// True if `Partitioned` is set.
     pub partitioned: bool,
 }
 
 impl Default for CookieSettings {
-    /// As a group that writes none of them has it.
+    /// The defaults of a group's keys.
     fn default() -> Self {
         Self {
             refresh: Refresh::EachResponse,
@@ -477,18 +479,18 @@ impl Default for CookieSettings {
 /// `[target_group.NAME.upstream]`
 #[derive(Clone, Copy, Debug)]
 pub struct Upstream {
-    /// Dial to ready.
+    /// Time from the dial until the connection is ready.
     pub connect: Duration,
-    /// Last request byte sent to response head.
+    /// Time from the last request byte sent to the response head.
     pub response: Duration,
-    /// How long an idle connection is kept.
+    /// Time for which an idle connection is kept.
     pub keep_alive: Duration,
-    /// Connections per target and process; `None` is no bound.
+    /// Maximum number of connections per target and process; `None` is no bound.
     pub max_connections: Option<u32>,
-    /// How many other targets may be tried.
+    /// Maximum number of other targets to try.
     pub retries: u32,
-    /// How long a pinned request tries its own target again that refuses; zero is not at all.
+    /// Time for which a pinned request dials its own target again after a refusal; zero is off.
     pub reconnect: Duration,
-    /// How long a pinned request waits for a place at its own target; zero is not at all.
+    /// Time for which a pinned request waits for a slot at its own target; zero is off.
     pub queue: Duration,
 }

@@ -1,4 +1,4 @@
-//! What the TOML parser found wrong, in the operator's words.
+//! Messages for the errors of the TOML parser.
 
 use crate::config::problem::{Problem, Problems};
 use std::ops::Range;
@@ -6,8 +6,8 @@ use toml::de::Error;
 
 const BROKEN: &str = "invalid TOML";
 
-/// Notes each error, one a line, for the rest of a line follows from its first. Returns the lines
-/// whose reading is not to be trusted.
+/// Records at most one error per line, since the other errors of a line follow from the first.
+/// Returns the lines that were misread.
 pub(super) fn record(text: &str, errors: &[Error], problems: &mut Problems) -> Vec<Range<usize>> {
     let mut lines: Vec<Range<usize>> = Vec::new();
     for error in errors {
@@ -21,7 +21,7 @@ pub(super) fn record(text: &str, errors: &[Error], problems: &mut Problems) -> V
     lines
 }
 
-/// Whether a problem is one of these.
+/// Returns true if a problem is a syntax error.
 pub(super) fn is_syntax(problem: &Problem) -> bool {
     problem.title.starts_with(BROKEN) || problem.title.ends_with(TWICE)
 }
@@ -53,7 +53,7 @@ fn problem(text: &str, line: &Range<usize>, span: Range<usize>, message: &str) -
     }
 }
 
-/// The line a place is in, without its end.
+/// The range of the line around `at`, without its end.
 fn line_of(text: &str, at: usize) -> Range<usize> {
     let bytes = text.as_bytes();
     let at = at.min(bytes.len());

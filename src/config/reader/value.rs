@@ -1,4 +1,4 @@
-//! One value against its kind.
+//! Checks one value against its kind.
 
 use super::{Reader, under};
 use crate::config::keys::{Kind, Span};
@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 impl Reader<'_> {
-    /// The value as its kind, or a problem noted.
+    /// Converts the value to its kind; `None` after recording a problem.
     pub(super) fn value(
         &mut self,
         kind: &Kind,
@@ -67,7 +67,7 @@ impl Reader<'_> {
                         Problem::at(span, title).help(format!("it must be {}", inner.expects())),
                     );
                 }
-                // Those that are refused are left out, so that the rest is still checked.
+                // Refused values are left out, so that the rest is still checked.
                 Some(Value::List(
                     array
                         .iter()
@@ -87,7 +87,7 @@ impl Reader<'_> {
         Some(Node { key: span.clone(), span, written: true, value: value? })
     }
 
-    /// A table under names of the operator's choice.
+    /// Reads a table whose names the operator chooses.
     fn named(&mut self, kind: &Kind, raw: &DeValue<'_>, path: &str) -> Option<Value> {
         let mut named = Table::default();
         for (key, value) in raw.as_table()? {
@@ -178,8 +178,8 @@ impl Reader<'_> {
     }
 }
 
-/// The kind that is meant where there are several: the first that takes the type that is written,
-/// and of words only where no other kind of text is left.
+/// Chooses the kind of a value if several are accepted: the first that accepts its type; a kind of
+/// words only if no other kind of text remains.
 fn alternative<'k, 'v, 'i>(kind: &'k Kind, raw: &'v DeValue<'i>) -> (&'k Kind, &'v DeValue<'i>) {
     let Kind::Either(kinds) = kind else { return (kind, raw) };
     let is_word = |kind: &&Kind| match (kind, raw.as_str()) {
@@ -193,7 +193,7 @@ fn alternative<'k, 'v, 'i>(kind: &'k Kind, raw: &'v DeValue<'i>) -> (&'k Kind, &
 fn takes(kind: &Kind, raw: &DeValue<'_>) -> bool {
     match kind {
         Kind::Text(_) | Kind::Word(_) => raw.is_str(),
-        // A bare number is taken too, to ask for its unit.
+        // A bare number is accepted here, so that the message can ask for its unit.
         Kind::Duration(_) | Kind::Size { .. } => raw.is_str() || raw.is_integer(),
         Kind::Bool => raw.is_bool(),
         Kind::Integer(..) => raw.is_integer(),
@@ -204,7 +204,7 @@ fn takes(kind: &Kind, raw: &DeValue<'_>) -> bool {
     }
 }
 
-/// The last key of a path, as a sentence names it: of a list, one of its values.
+/// The last key of a path as written in a message; for a list, one of its values.
 fn called(path: &str) -> String {
     let name = path.rsplit('.').next().unwrap_or(path);
     match name.strip_suffix("[]") {
@@ -213,7 +213,7 @@ fn called(path: &str) -> String {
     }
 }
 
-/// A bare number taken for bytes, in the unit that suits it.
+/// Suggestion for a bare number that counts bytes, in the largest suitable unit.
 fn of_bytes(number: &str) -> String {
     number.parse().map_or_else(|_| format!("{number}B"), quantity::size_text)
 }

@@ -1,42 +1,42 @@
-//! The balancer's cookies as browsers see them: one of each name, whichever groups and rules write
-//! it.
+//! The balancer's cookies as browsers store them: one per name, even if several groups and rules
+//! write it.
 
 use super::CookieSettings;
 use crate::base::name::Name;
 use crate::policy::affinity::SecureAttribute;
 
-/// A cookie of the balancer's, with all that writes it.
+/// A cookie of the balancer, with the listeners that lead to it.
 #[derive(Clone, Debug)]
 pub struct WrittenCookie {
-    /// Its name; the twin's is that and `CORS`.
+    /// Name of the cookie; the twin has the suffix `CORS`.
     pub name: String,
-    /// Whether a twin is ever written.
+    /// True if a twin is ever written.
     pub has_twin: bool,
-    /// How it is written; all that writes it agrees.
+    /// Attributes of the cookie; all groups and rules that write it agree on them.
     pub settings: CookieSettings,
-    /// The listeners that lead to what writes it, in the order of their names. One that answers
-    /// itself, or redirects, what would lead there is none of them.
+    /// The listeners that forward to a group or rule with this cookie, in the order of their names.
+    /// A listener that answers or redirects all such requests is left out.
     pub reached_from: Vec<(Name, ReachedFrom)>,
 }
 
-/// How clients of a listener come to what is behind it.
+/// Security of the way from clients to a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReachedFrom {
-    /// Over TLS that ends here.
+    /// TLS that ends at the balancer.
     Tls,
-    /// Over plain HTTP.
+    /// Plain HTTP.
     Plain,
-    /// Through proxies whose word is believed. What they take from browsers is known of one request
-    /// at a time, and not of the next: a client that came over TLS may come over plain HTTP then.
+    /// Trusted proxies. The balancer learns the client's protocol for one request at a time: a
+    /// client that came over TLS may come over plain HTTP next time.
     Proxies {
-        /// Whether all else that may connect speaks TLS, so that what the proxies take decides.
+        /// True if all other clients must use TLS, so that only the proxies decide.
         only: bool,
     },
 }
 
 impl WrittenCookie {
-    /// Whether the main cookie says `Secure`. `auto`: only where no client can come to what writes
-    /// it over plain HTTP.
+    /// Returns true if the main cookie is `Secure`. With `auto` it is, if no client can reach a
+    /// writer of the cookie over plain HTTP.
     pub fn is_secure(&self) -> bool {
         match self.settings.secure {
             SecureAttribute::Auto => self.open_ways().next().is_none(),
@@ -51,8 +51,8 @@ impl WrittenCookie {
         ways.filter(|(_, from)| *from != ReachedFrom::Tls)
     }
 
-    /// What `secure = "auto"` comes to and why, in the words of `stayput check`; `None` where the
-    /// file says `always` or `never`.
+    /// Explains the result of `secure = "auto"`, for `stayput check`; `None` if the file has
+    /// `always` or `never`.
     pub fn plain_http_note(&self) -> Option<String> {
         if self.settings.secure != SecureAttribute::Auto {
             return None;

@@ -1,4 +1,4 @@
-//! `[target_group.NAME.health]`: how targets are asked.
+//! `[target_group.NAME.health]`: health checks of targets.
 
 use crate::policy::health::matcher::Matcher;
 use std::time::Duration;
@@ -6,44 +6,45 @@ use std::time::Duration;
 /// `[target_group.NAME.health]`
 #[derive(Clone, Debug)]
 pub struct Health {
-    /// How a target is asked.
+    /// Protocol of the check.
     pub protocol: HealthProtocol,
-    /// What is asked for, with its query.
+    /// Request path, with its query.
     pub path: String,
-    /// The port asked, if not the one that serves.
+    /// Port of the check; `None` is the port for traffic.
     pub port: Option<u16>,
     /// Time between two checks.
     pub interval: Duration,
-    /// How long an answer may take.
+    /// Maximum time for a response.
     pub timeout: Duration,
     /// Time between two checks while the state is not settled.
     pub fast_interval: Duration,
-    /// Passes in a row that bring a target back.
+    /// Number of passed checks in a row that make a target healthy.
     pub healthy_threshold: u32,
-    /// Failures in a row that take it out.
+    /// Number of failed checks in a row that make a target unhealthy.
     pub unhealthy_threshold: u32,
-    /// Accepted status codes.
+    /// Status codes with which a check passes.
     pub matcher: Matcher,
-    /// Text the answer must contain.
+    /// Text that the response must contain.
     pub body: Option<String>,
-    /// Whether 404 asks for a drain.
+    /// True if status 404 drains the target.
     pub drain_on_404: bool,
-    /// Consecutive failed connections in traffic that take a target out; `None` is never.
+    /// Number of failed connections for traffic in a row that make a target unhealthy; `None` is
+    /// never.
     pub connect_failures: Option<u32>,
 }
 
 /// The method of gRPC's own health checks ("GRPC Health Checking Protocol").
 pub const GRPC_HEALTH_PATH: &str = "/grpc.health.v1.Health/Check";
 
-/// How a target is asked.
+/// Protocol of a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthProtocol {
     /// `GET path`.
     Http,
-    /// The same over TLS: as the group's `tls` says, or, where it has none, whatever the certificate.
+    /// `GET path` over TLS: with the group's `tls`, or without verification if it has none.
     Https,
-    /// A gRPC call to `path`, over HTTP/2, and over TLS where the group has `tls`.
+    /// A gRPC call to `path` over HTTP/2, with TLS if the group has `tls`.
     Grpc,
-    /// Connecting is enough.
+    /// A TCP connection, without a request.
     Tcp,
 }

@@ -5,43 +5,43 @@ use std::path::PathBuf;
 /// `[log]`
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// The least severe level shown.
+    /// Least severe level that is logged.
     pub level: Level,
-    /// Where access records go.
+    /// Destination of access records.
     pub access_to: LogTarget,
-    /// How an access record is written.
+    /// Format of access records.
     pub access_format: AccessFormat,
 }
 
 /// Severity of the operator's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// An operator must act.
+    /// A problem on which an operator must act.
     Error,
-    /// They may have to.
+    /// A problem on which an operator may have to act.
     Warn,
     /// A change of state, with its reason.
     Info,
-    /// For the developers of Stayput.
+    /// Details for the developers of Stayput.
     Debug,
-    /// As debug, and more.
+    /// More details than debug.
     Trace,
 }
 
-/// Where the access log goes.
+/// Destination of the access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTarget {
     /// Standard output.
     Stdout,
     /// Standard error.
     Stderr,
-    /// Nowhere: no record is made.
+    /// No access log: no record is made.
     Off,
-    /// A file, appended to.
+    /// A file, to which records are appended.
     File(PathBuf),
 }
 
-/// How an access record is written.
+/// Format of access records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessFormat {
     /// One JSON object a line.
@@ -50,6 +50,6 @@ pub enum AccessFormat {
     Alb,
     /// Apache's combined log format.
     Combined,
-    /// One short line for human eyes.
+    /// One short line for people.
     Short,
 }

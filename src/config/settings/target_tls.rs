@@ -1,4 +1,4 @@
-//! `[target_group.NAME.tls]`: who a target must prove to be.
+//! `[target_group.NAME.tls]`: verification of targets.
 
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::hash::{Hash, Hasher};
@@ -9,40 +9,41 @@ use std::sync::Arc;
 /// `[target_group.NAME.tls]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetTls {
-    /// Whose word is taken for a target's name.
+    /// Certificates that are accepted.
     pub trust: Trust,
-    /// The name every target must have; `None`: each its own.
+    /// The name that every target's certificate must have; `None`: each target its own.
     pub server_name: Option<ServerName<'static>>,
 }
 
-/// Whose word is taken for a target's name.
+/// The authorities whose certificates are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// `verify = false`: nobody's; any certificate will do, as with ALB.
+    /// `verify = false`: any certificate is accepted, as with ALB.
     Anyone,
-    /// The certificate authorities the operating system trusts.
+    /// The certificate authorities that the operating system trusts.
     System,
-    /// Those of `ca`; never empty.
+    /// The authorities of `ca`; never empty.
     Authorities(Arc<[CertificateDer<'static>]>),
 }
 
-/// Who must be at the other end of a connection.
+/// The required peer of a TLS connection to a target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TlsPeer {
-    /// Who may vouch for it.
+    /// The authorities whose certificates are accepted.
     pub trust: Trust,
-    /// The name or address its certificate must have; a name is sent as SNI (RFC 6066 section 3).
+    /// The name or address that the certificate must have; a name is sent as SNI (RFC 6066 section
+    /// 3).
     pub name: ServerName<'static>,
-    /// Whether HTTP/2 is what must be agreed on (ALPN, RFC 7301), else HTTP/1.1 is.
+    /// True if ALPN (RFC 7301) must agree on HTTP/2, false for HTTP/1.1.
     pub http2: bool,
 }
 
 impl TargetTls {
-    /// Any certificate, and each target's own name.
+    /// Accepts any certificate, for each target's own name.
     pub const ANYONE: Self = Self { trust: Trust::Anyone, server_name: None };
 
-    /// Who must be at this address, which was found by this host name if by one, and whether it
-    /// must speak HTTP/2.
+    /// The required peer at this address. `host` is the host name of the target, if it has one;
+    /// `http2` is true if the peer must speak HTTP/2.
     pub fn peer(&self, host: Option<&str>, address: IpAddr, http2: bool) -> TlsPeer {
         let own = || {
             let named = host.and_then(server_name);
@@ -53,14 +54,14 @@ impl TargetTls {
     }
 }
 
-/// The name as certificates have it: without the dot that ends an absolute one. `None` for what no
-/// certificate can have.
+/// Converts a name to the form in certificates: without the dot that ends an absolute name. `None`
+/// if no certificate can have it.
 pub fn server_name(text: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(text.strip_suffix('.').unwrap_or(text).to_owned()).ok()
 }
 
 impl Hash for Trust {
-    /// Without the certificates, which are long, and seldom all that differs.
+    /// Omits the certificates: they are long, and other fields usually differ too.
     fn hash<H: Hasher>(&self, state: &mut H) {
         mem::discriminant(self).hash(state);
     }
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_asked_for_the_groups_name_else_its_own_else_its_address() {
+    fn the_expected_name_is_the_groups_else_the_hosts_else_the_address() {
         let named = |name: Option<&str>, host: Option<&str>| {
             let tls = TargetTls { trust: Trust::System, server_name: name.and_then(server_name) };
             tls.peer(host, [192, 0, 2, 1].into(), false).name.to_str().into_owned()

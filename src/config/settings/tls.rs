@@ -4,18 +4,19 @@ use crate::config::certificate_files::CertificateFiles;
 use crate::policy::tls::authorities::Authorities;
 use crate::policy::tls::pair::Pair;
 
-/// How a listener speaks TLS.
+/// TLS settings of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerTls {
-    /// `certificates`, each as its files had it when the configuration was read; never empty.
+    /// `certificates`, each as read from its files with the configuration; never empty.
     pub certificates: Vec<(CertificateFiles, Pair)>,
     /// `min_version`
     pub min_version: TlsVersion,
-    /// `alpn`: what is offered, the first that the client offers too is taken; empty is nothing.
+    /// `alpn`: the offered protocols; the first one that the client offers too is used. Empty is no
+    /// ALPN.
     pub alpn: Vec<Alpn>,
     /// `client_auth`
     pub client_auth: ClientAuth,
-    /// Whether targets are told version and cipher.
+    /// True if targets get header fields with the TLS version and cipher.
     pub tls_headers: bool,
 }
 
@@ -29,7 +30,7 @@ pub enum Alpn {
 }
 
 impl Alpn {
-    /// As it goes over the wire.
+    /// Protocol id on the wire.
     pub fn id(self) -> &'static [u8] {
         match self {
             Alpn::Http2 => b"h2",
@@ -47,13 +48,13 @@ pub enum TlsVersion {
     V13,
 }
 
-/// Whether clients show a certificate.
+/// Client certificates.
 #[derive(Clone, Debug)]
 pub enum ClientAuth {
-    /// They are not asked.
+    /// Clients are not asked for a certificate.
     Off,
-    /// They may; the target gets what they showed, and nobody has verified it.
+    /// A certificate is optional; the target gets it unverified.
     Passthrough,
-    /// They must, one of these authorities'.
+    /// A certificate of one of these authorities is required.
     Verify(Authorities),
 }
