@@ -1,6 +1,7 @@
-//! Layer 9: assemble, bind, start workers and control, wait, drain, leave.
+//! Layer 9: assembles the balancer, binds sockets, starts the workers and the control thread,
+//! waits, drains and stops.
 //!
-//! Everything that can fail fails before the first worker runs: keys, names, sockets, log.
+//! All steps that can fail come before the first worker runs: keys, names, sockets, log.
 
 use crate::base::clock::Moment;
 use crate::base::name::Name;
@@ -33,24 +34,24 @@ use std::time::Duration;
 use tokio::runtime::LocalRuntime;
 use tokio::sync::{mpsc, watch};
 
-/// Why the balancer could not start.
+/// Reason why the balancer could not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// An address is not to be had.
+    /// An address cannot be bound.
     Bind(BindError),
-    /// Two names cannot be told apart in a token.
+    /// A token could not distinguish two names.
     Collision(Collision),
-    /// The keys are no ring.
+    /// The keys form no valid keyring.
     Keys(KeyringDefect),
     /// `runtime.state_dir` cannot be used.
     StateDir(Unwritable),
-    /// Targets are to be verified, and the system trusts nobody.
+    /// Targets must be verified, but the system has no certificate authorities.
     Trust(NoAuthorities),
     /// The access log's file cannot be opened.
     AccessLog(io::Error),
-    /// TLS cannot be spoken with these certificates.
+    /// TLS cannot be set up with these certificates.
     Tls(String),
-    /// The system gives no threads, no runtime, or no random bytes.
+    /// The system provides no threads, no runtime, or no random bytes.
     System(io::Error),
 }
 
@@ -71,7 +72,7 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// A running balancer. Dropping it cuts everything.
+/// A running balancer. Dropping it cuts all connections.
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<(Name, SocketAddr)>,
@@ -90,18 +91,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts.
+    /// Starts the balancer.
     ///
     /// # Errors
-    /// See [`StartError`]; nothing is left running then.
+    /// See [`StartError`]; after an error no thread runs.
     pub fn start(config: Config) -> Result<Self, StartError> {
         Self::start_asking(config, Resolver::of_system())
     }
 
-    /// Starts, and asks this resolver for what host names stand for.
+    /// Starts the balancer with this resolver for host names.
     ///
     /// # Errors
-    /// See [`StartError`]; nothing is left running then.
+    /// See [`StartError`]; after an error no thread runs.
     pub fn start_asking(config: Config, resolver: Resolver) -> Result<Self, StartError> {
         let (keyring, state_dir) = keys(&config)?;
         tls::load_authorities(&config.groups).map_err(StartError::Trust)?;
@@ -149,7 +150,7 @@ impl Server {
                     tracing::error!(worker, %error, "worker failed");
                     0
                 });
-                // The server is gone only when nobody wants to know.
+                // This fails only if the server is dropped already.
                 let _ = leave.try_send(cut);
             })?);
         }
@@ -170,7 +171,7 @@ impl Server {
         };
         threads.push(spawn("control".to_owned(), fail, Timers::Both, move |runtime| {
             runtime.block_on(control::run(parts, control_stops));
-            // A resolver that hangs must not hold the process up.
+            // Does not wait for a resolver that hangs.
             runtime.shutdown_background();
         })?);
         Ok(Self {
@@ -190,44 +191,44 @@ impl Server {
         })
     }
 
-    /// Where it listens, by listener; with port 0, where the kernel put it.
+    /// Listening addresses, by listener; for port 0, the port that the kernel chose.
     pub fn addresses(&self) -> &[(Name, SocketAddr)] {
         &self.addresses
     }
 
-    /// What its workers have counted.
+    /// The counters of each worker.
     pub fn counters(&self) -> &[Arc<Counters>] {
         &self.counters
     }
 
-    /// What each listener shows its clients, in the order of names; `None` without TLS.
+    /// The certificates of each listener, sorted by name; `None` without TLS.
     pub fn certificates(&self) -> &[Option<Arc<Certificates>>] {
         &self.certificates
     }
 
-    /// The picture it works with.
+    /// The holder of the current snapshot.
     pub fn published(&self) -> &Published {
         &self.published
     }
 
-    /// Waits until every target's first check has had its result or its time-out; false where the
+    /// Waits until every target's first check has had its result or its time-out; false if the
     /// control thread ended before.
     pub async fn ready(&mut self) -> bool {
         self.ready.wait_for(|ready| *ready).await.is_ok()
     }
 
-    /// Waits until one of its threads has failed: a worker that panicked serves no more, and without
-    /// the control thread no check changes a state. What is left serves on, and should be drained and
-    /// replaced by another process.
+    /// Waits until one of its threads has failed: a worker that panicked serves no more, and
+    /// without the control thread no check changes a state. The other threads go on; the process
+    /// should be drained and replaced.
     pub async fn failed(&mut self) {
         if self.failed.recv().await.is_none() {
-            // Every thread has ended as it should.
+            // All threads have ended normally.
             std::future::pending().await
         }
     }
 
-    /// Leaves: accepts for `pre_drain_delay` more, finishes what is under way for `drain_timeout`,
-    /// then cuts; `hurry` cuts at once. Returns how many exchanges and tunnels were cut.
+    /// Drains: accepts for `pre_drain_delay` more, finishes requests in flight for `drain_timeout`,
+    /// then cuts; `hurry` cuts at once. Returns the number of exchanges and tunnels that were cut.
     pub async fn drain(mut self, hurry: impl Future<Output = ()>) -> usize {
         let gracefully = async {
             tokio::time::sleep(self.pre_drain_delay).await;
@@ -252,7 +253,7 @@ impl Server {
         self.stage.send_replace(Stage::Cut);
         self.stop_control.send_replace(true);
         for thread in self.threads.drain(..) {
-            // A thread's panic was printed when it happened; there is nothing to add.
+            // A thread's panic was printed when it happened.
             let _ = thread.join();
         }
         if let Some(log) = self.access_log.take() {
@@ -271,7 +272,7 @@ fn cores() -> usize {
     if cfg!(target_os = "linux") {
         thread::available_parallelism().map_or(1, std::num::NonZero::get)
     } else {
-        // Elsewhere SO_REUSEPORT does not spread connections.
+        // On other systems SO_REUSEPORT does not distribute connections.
         1
     }
 }
@@ -293,21 +294,22 @@ fn spawn(
     builder.spawn(begin).map_err(StartError::System)
 }
 
-/// The timers that a thread's tasks may use.
+/// The timers available to a thread's tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timers {
-    /// Those of [`timer`] alone: tokio's time driver costs every turn of the event loop, and a worker
-    /// has at least one turn a request.
+    /// Only those of [`timer`]: tokio's time driver adds cost to every turn of the event loop, and
+    /// a worker has at least one turn per request.
     Wheel,
-    /// tokio's too.
+    /// Those of tokio as well.
     Both,
 }
 
-/// Makes a thread's runtime and its timer wheel, for which there may be no descriptor later.
+/// Creates a thread's runtime and its timer wheel now, because later there may be no free
+/// descriptor.
 fn event_loop(timers: Timers) -> io::Result<LocalRuntime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_io();
-    // Outside of Linux the wheel uses tokio's timers, for there is no timerfd.
+    // On systems other than Linux the wheel uses tokio's timers, as there is no timerfd.
     if timers == Timers::Both || !cfg!(target_os = "linux") {
         builder.enable_time();
     }
@@ -316,7 +318,7 @@ fn event_loop(timers: Timers) -> io::Result<LocalRuntime> {
     Ok(runtime)
 }
 
-/// Says so where the thread that holds it panics.
+/// Guard of a thread that reports a panic when it is dropped.
 struct Failing {
     name: String,
     fail: mpsc::Sender<()>,
@@ -326,7 +328,7 @@ impl Drop for Failing {
     fn drop(&mut self) {
         if thread::panicking() {
             tracing::error!(thread = self.name, "balancer thread panicked");
-            // Another one's failure that is not yet taken in says the same.
+            // If the channel is full, a failure is reported already.
             let _ = self.fail.try_send(());
         }
     }
@@ -334,7 +336,7 @@ impl Drop for Failing {
 
 type BoundSockets = (Vec<Vec<Socket>>, Vec<(Name, SocketAddr)>);
 
-/// Of each listener, by its index; `None` for those without TLS.
+/// Certificates by listener index; `None` for listeners without TLS.
 type AllCertificates = Vec<Option<Arc<Certificates>>>;
 
 fn certificates(config: &Config) -> Result<AllCertificates, StartError> {
@@ -368,8 +370,8 @@ fn bind_all(
     Ok((sockets, addresses))
 }
 
-/// The ring and the directory. Configured keys come first; the generated one, where there is one,
-/// opens last, so that pins it sealed live on.
+/// The keyring and the state directory. Configured keys come first; a generated key comes last and
+/// only opens, so that the pins it sealed stay valid.
 fn keys(config: &Config) -> Result<(Arc<Keyring>, Option<StateDir>), StartError> {
     let state_dir =
         StateDir::find(config.runtime.state_dir.as_deref()).map_err(StartError::StateDir)?;
@@ -397,8 +399,8 @@ fn fresh() -> Result<[u8; 32], StartError> {
     Ok(bytes)
 }
 
-/// Each connection is a descriptor: the process may have as many as the system allows it. Returns
-/// how many that is.
+/// Raises the process's descriptor limit as far as the system allows, since each connection needs a
+/// descriptor. Returns the new limit.
 fn raise_descriptor_limit() -> u64 {
     use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {

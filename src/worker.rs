@@ -1,5 +1,5 @@
-//! Layer 9: one core. Its runtime, its sockets, its connections and their tick; nothing here is
-//! shared with another worker but what the snapshot points to.
+//! Layer 9: one worker, with its runtime, sockets, connections and tick. Workers share no state but
+//! what the snapshot refers to.
 
 use crate::base::clock::Moment;
 use crate::base::log_throttle::LogThrottle;
@@ -29,67 +29,67 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 
-/// How often deadlines are looked at and the access log is handed over, while there is something to
-/// look at.
+/// Interval at which deadlines are checked and the access log is handed over, while there is a
+/// connection or a record.
 const TICK: Duration = Duration::from_millis(100);
-/// How long accepting pauses when descriptors have run out.
+/// Pause of accepting after descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The longest an idle connection stays silent after the process began to leave. Closing all at
-/// once would meet requests that are on their way.
+/// Maximum time for which an idle connection stays open after the process began to drain. If all
+/// closed at once, requests on their way would fail.
 const MAX_GRACE_MS: u32 = 2_000;
 
-/// How far the process is with leaving.
+/// Stage of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It serves.
+    /// The process serves.
     Serving,
-    /// It accepts nothing more and finishes what is under way.
+    /// The worker accepts no new connections and finishes requests in flight.
     Leaving,
-    /// It cuts.
+    /// The worker cuts all connections.
     Cut,
 }
 
-/// A socket to accept on, and whose it is.
+/// A listening socket of a listener.
 #[derive(Debug)]
 pub struct Socket {
-    /// The index of the listener.
+    /// Index of the listener.
     pub listener: usize,
-    /// Bound and listening, not blocking.
+    /// The socket: bound, listening, non-blocking.
     pub socket: std::net::TcpListener,
     /// Open connections of that listener, over all workers.
     pub open: Arc<AtomicU32>,
-    /// What it shows its clients, where it speaks TLS.
+    /// Certificates of the listener, if it has TLS.
     pub certificates: Option<Arc<Certificates>>,
 }
 
-/// What a worker is given.
+/// The resources of a worker.
 #[derive(Debug)]
 pub struct Parts {
-    /// Which one it is, from 0.
+    /// Number of the worker, from 0.
     pub worker: usize,
-    /// Where it accepts.
+    /// Sockets on which it accepts.
     pub sockets: Vec<Socket>,
-    /// Its way to the current snapshot.
+    /// Access to the current snapshot.
     pub snapshots: Reader,
-    /// Its random numbers.
+    /// Random numbers of the worker.
     pub random: Random,
-    /// Its end of the access log.
+    /// The worker's buffer of access records.
     pub access: AccessBuffer,
-    /// What it counts.
+    /// Counters of the worker.
     pub counters: Arc<Counters>,
-    /// Where it reports targets.
+    /// Channel for reports about targets.
     pub reports: mpsc::Sender<Report>,
-    /// What it is told.
+    /// Stage of the shutdown, as set by the server.
     pub stage: watch::Receiver<Stage>,
-    /// The first descriptor that no client gets.
+    /// The lowest descriptor that no client may get.
     pub first_reserved: RawFd,
 }
 
-/// Serves until it is told to leave and everyone has left, or to cut. Returns how many exchanges
-/// and tunnels were cut. Needs a local runtime.
+/// Serves until the stage is `Leaving` and all connections have closed, or until `Cut`. Returns the
+/// number of exchanges and tunnels that were cut. Needs a local runtime.
 ///
 /// # Errors
-/// When a socket cannot be registered with the runtime.
+/// If a socket cannot be registered with the runtime.
 pub async fn run(parts: Parts) -> io::Result<usize> {
     let Parts { worker, sockets, snapshots, random, access, counters, reports, .. } = parts;
     let Parts { mut stage, first_reserved, .. } = parts;
@@ -118,7 +118,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
                 connections.worker.tick(now);
                 let now = now.monotonic;
                 connections.tick(now, leaving);
-                // The acceptors look first: what the kernel had accepted for us is served too.
+                // The acceptors run first: connections in the kernel's accept queue are served too.
                 if leaving.is_some_and(|since| now > since) && connections.is_empty() {
                     return Ok(0);
                 }
@@ -141,13 +141,13 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
     }
 }
 
-/// A worker's connections.
+/// The open connections of a worker.
 struct Connections {
     worker: Rc<WorkerCtx>,
     under_way: RefCell<Vec<Weak<Conn>>>,
     first_reserved: RawFd,
     shortage_log: Cell<LogThrottle>,
-    /// Whether the tick has stopped, until a connection comes.
+    /// True if the tick has stopped until the next connection.
     tick_stopped: Cell<bool>,
     tick_resumed: Notify,
 }
@@ -164,17 +164,17 @@ impl Connections {
         self.worker.access().hand_over();
     }
 
-    /// Whether a tick would find nothing: no connections to or from anywhere, no target that refuses.
-    /// The access log was handed over with the tick that asks, and gets its next record from a
-    /// connection.
+    /// Returns true if a tick would have no work: no client or target connections, and no target
+    /// that refuses. The access log was handed over with the current tick, and gets its next record
+    /// from a connection.
     fn has_nothing_to_tick_for(&self) -> bool {
         self.under_way.borrow().is_empty()
             && self.worker.pool.is_empty()
             && self.worker.reconnects.is_empty()
     }
 
-    /// Ticks again, where it has stopped. Until then nothing runs here that asks for the time, and
-    /// then the clocks, which go on from the last tick, are set before anything does.
+    /// Restarts a stopped tick. No code on the worker reads the time while it is stopped; the
+    /// clocks, which continue from the last tick, are set before any other code runs.
     fn resume_tick(&self) {
         if self.tick_stopped.replace(false) {
             self.worker.tick(Moment::now());
@@ -182,7 +182,8 @@ impl Connections {
         }
     }
 
-    /// Whether a line about descriptors is due; a crowd would bring one with every connection.
+    /// Returns true if the shortage of descriptors may be logged now; many connections would each
+    /// cause a message.
     fn should_log_shortage(&self) -> bool {
         self.resume_tick();
         let mut throttle = self.shortage_log.get();
@@ -195,21 +196,21 @@ impl Connections {
         self.under_way.borrow().iter().all(|conn| conn.strong_count() == 0)
     }
 
-    /// Exchanges under way.
+    /// Number of exchanges in progress.
     fn busy(&self) -> usize {
         let under_way = self.under_way.borrow();
         under_way.iter().filter_map(Weak::upgrade).map(|conn| conn.under_way()).sum()
     }
 }
 
-/// A share of the longest grace, by the fraction of a second at which the client came: as good as
-/// random, and the same each time it is asked for.
+/// A share of the maximum grace, by the fraction of a second at which the client connected: nearly
+/// random, and constant for a connection.
 fn grace(info: &ConnInfo) -> Duration {
     let share = info.accepted.wall.subsec_micros() % MAX_GRACE_MS;
     Duration::from_millis(u64::from(share))
 }
 
-/// One socket and what is done with those who come by it.
+/// One listening socket and the handling of its connections.
 struct Acceptor {
     connections: Rc<Connections>,
     listener: usize,
@@ -238,7 +239,7 @@ impl Acceptor {
                 },
             }
         }
-        // Whoever the kernel has already greeted is served; then the socket closes.
+        // Serve the connections in the kernel's accept queue; then close the socket.
         while let Ok(Some(Ok((stream, peer)))) =
             timer::timeout(Duration::ZERO, socket.accept()).await.map(Some)
         {
@@ -246,7 +247,7 @@ impl Acceptor {
         }
     }
 
-    /// Begins to serve a connection, or closes it: it may not come, or there is no place.
+    /// Starts to serve a connection, or closes it if it is not allowed or there is no capacity.
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         self.connections.resume_tick();
         let worker = &self.connections.worker;
@@ -268,7 +269,7 @@ impl Acceptor {
             proxy_header::refuse(worker, peer, ProxyFault::Untrusted);
             return;
         }
-        // Whom a PROXY header announces is judged once that is read.
+        // An address from a PROXY header is checked once that header is read.
         let may_come = is_announced || allowed.is_everyone() || allowed.contains(peer.ip());
         let permit = ConnPermit::take(&self.open, listener.limits.connections);
         let (Some(permit), true, Ok(local)) = (permit, may_come, stream.local_addr()) else {

@@ -1,4 +1,4 @@
-//! `stayput check`: the same code as `run`, without running.
+//! `stayput check`: checks a file with the code of `run`, without starting anything.
 
 use super::terminal::{self, data, message};
 use super::{Failed, read_config};
@@ -19,7 +19,7 @@ pub(super) fn check(path: &Path, print: bool) -> Result<ExitCode, Failed> {
     if !loaded.warnings.is_empty() {
         message(&loaded.warnings.render(terminal::messages_are_coloured()));
     }
-    // Names that a token could not tell apart show only when the tables are built.
+    // Names that a token could not distinguish are found only when the tables are built.
     let keyring = Arc::new(Keyring::new(&[Key::generate([0; 32])])?);
     Snapshot::build(&loaded.config, keyring, &Resolutions::new(), &mut TargetRegistry::default())?;
     if print {
@@ -37,7 +37,7 @@ pub(super) fn check(path: &Path, print: bool) -> Result<ExitCode, Failed> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a listener shows its clients, and until when.
+/// Prints the certificates of a listener and their expiry dates.
 fn show_certificates(listener: &Listener) {
     let now = Moment::now().unix_seconds();
     for (_, pair) in listener.tls.iter().flat_map(|tls| &tls.certificates) {

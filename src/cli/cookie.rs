@@ -1,4 +1,4 @@
-//! `stayput cookie`: look into a token, verify one, or make one that pins the bearer.
+//! `stayput cookie`: inspects, verifies or creates tokens.
 
 use super::terminal::data;
 use super::{ConfigArgument, Failed, read_config, words};
@@ -60,8 +60,8 @@ pub(super) fn cookie(command: &Command) -> Result<ExitCode, Failed> {
     }
 }
 
-/// The picture a file describes, with the keys it would run with and what its host names stand for
-/// now. Nothing is made or written.
+/// Builds the snapshot of a file, with the keys that `run` would use and the current addresses of
+/// its host names. Creates and writes no file.
 pub(super) fn build_snapshot(loaded: &Loaded) -> Result<Snapshot, Failed> {
     let mut keys = loaded.config.keys.clone();
     keys.extend(StateDir::find_key(loaded.config.runtime.state_dir.as_deref()));
@@ -76,7 +76,7 @@ pub(super) fn build_snapshot(loaded: &Loaded) -> Result<Snapshot, Failed> {
     Ok(Snapshot::build(&loaded.config, keyring, &names, &mut TargetRegistry::default())?)
 }
 
-/// Opens a token as whichever kind it is: a value does not say what it is for.
+/// Opens a token by trying each kind: a value does not contain its kind.
 fn open(snapshot: &Snapshot, value: &str) -> Result<(Kind, Opened), Failed> {
     let mut refused = Defect::Malformed;
     for kind in [Kind::Lb, Kind::App, Kind::Group] {
@@ -171,7 +171,7 @@ fn verify(argument: &ValueArgument) -> Result<ExitCode, Failed> {
     }
 }
 
-/// A cookie, and the names of what its bearer is to be pinned to.
+/// A cookie, and the keys of the pin in it.
 type Minted<'s> = (&'s Cookie, GroupKey, TargetKey);
 
 fn pin_to_target<'s>(snapshot: &'s Snapshot, target: &str) -> Result<Minted<'s>, Failed> {
@@ -230,7 +230,7 @@ mod tests {
     use crate::policy::affinity::keys::Key;
 
     #[test]
-    fn a_pin_is_alive_for_the_command_as_long_as_it_is_for_the_balancer() {
+    fn the_command_accepts_a_pin_for_as_long_as_the_balancer_does() {
         let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
                     targets = [\"127.0.0.1:1\"]\nstickiness = { lb_cookie = { duration = \"1h\" } }\n";
         let config = config::parse(text, "test.toml", "/".as_ref()).unwrap().config;
@@ -248,7 +248,7 @@ mod tests {
                 u64::from(pin.issued_at).saturating_add_signed(offset),
             )
         };
-        // What is ahead of this clock is read as made now, as the balancer reads it.
+        // A time ahead of this clock counts as now, as in the balancer.
         let alive = [-90_000, -61, 0, 3_599, 3_600].map(alive_at);
         assert_eq!(alive, [true, true, true, true, false]);
     }

@@ -1,4 +1,4 @@
-//! A file of cookies as curl keeps them: a line each, seven fields with tabs between them.
+//! A cookie file in curl's format: one line per cookie, with seven fields separated by tabs.
 
 use super::Failed;
 use http::Uri;
@@ -29,7 +29,7 @@ pub(super) fn cookies(path: &Path, url: &Uri, now: u64) -> Result<String, Failed
     Ok(lines.filter_map(fits).collect::<Vec<_>>().join("; "))
 }
 
-/// Whether a path is that of a cookie or below it (RFC 6265 section 5.1.4).
+/// Returns true if `path` is the cookie's path or below it (RFC 6265 section 5.1.4).
 fn is_under(path: &str, of_cookie: &str) -> bool {
     path.strip_prefix(of_cookie)
         .is_some_and(|rest| rest.is_empty() || of_cookie.ends_with('/') || rest.starts_with('/'))
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cookie_is_for_its_path_and_what_is_below() {
+    fn a_cookie_is_for_its_path_and_the_paths_below() {
         for (path, of_cookie, expected) in [
             ("/", "/", true),
             ("/shop", "/", true),

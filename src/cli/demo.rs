@@ -1,4 +1,4 @@
-//! `stayput demo`: the whole story on one machine, with curl.
+//! `stayput demo`: a balancer and three replicas on one machine, for use with curl.
 
 use super::replica::Fleet;
 use super::terminal::data;
@@ -45,7 +45,7 @@ fn begin(port: u16, messages: &Messages) -> Result<ExitCode, Failed> {
     code
 }
 
-/// What a newcomer reads and types. A test runs these very lines.
+/// The demo's text and commands. A test runs the same lines.
 fn story(
     balancer: SocketAddr,
     replicas: &[(String, SocketAddr)],
@@ -88,7 +88,7 @@ impl FreePorts {
     }
 }
 
-/// A directory of the demo's own, only its user's, gone when it ends.
+/// Temporary directory of the demo, readable only by its user, removed at the end.
 struct Home(PathBuf);
 
 impl Home {
@@ -98,8 +98,8 @@ impl Home {
         Ok(Self(path))
     }
 
-    /// Writes the file an operator would write. The key lies beside it, because `explain` in the
-    /// other terminal must open what the balancer sealed.
+    /// Writes a configuration file. The key is beside it, because `explain` in another terminal
+    /// must open the tokens that the balancer sealed.
     fn write(
         &self,
         balancer: SocketAddr,
@@ -132,7 +132,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // What is left lies in the system's temporary directory, which is cleaned anyway.
+        // Remaining files are in the system's temporary directory, which is cleaned anyway.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

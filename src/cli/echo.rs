@@ -1,4 +1,4 @@
-//! `stayput echo`: replicas that name themselves, so that a test of affinity needs nothing else.
+//! `stayput echo`: replicas that answer with their name, enough to test affinity.
 
 use super::Failed;
 use super::replica::Fleet;

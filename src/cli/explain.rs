@@ -1,4 +1,4 @@
-//! `stayput explain`: where a request would go, and why, by the same function that would send it.
+//! `stayput explain`: explains the target of a request, by the function that decides for traffic.
 
 use super::terminal::data;
 use super::{ConfigArgument, Failed, cookie, cookie_jar, read_config, words};
@@ -122,12 +122,12 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What becomes of the client's URL.
+/// Changes to the client's URL.
 enum Url {
     Kept,
-    /// It is sent to this one.
+    /// A redirect with this status and location.
     Redirected(u16, String),
-    /// The target gets this host and this path with its query, where they differ.
+    /// A rewrite to this host and this path with query, if they differ.
     Rewritten(Option<String>, Option<String>),
     Failed(Failure),
 }
@@ -170,7 +170,7 @@ fn rewritten(rewrite: &Rewrite, authority: &Authority<'_>, head: &request::Reque
     }
 }
 
-/// The listener the URL reaches: the one on its port, or the only one there is.
+/// The listener that the URL reaches: the one on its port, or the only one.
 fn listener(snapshot: &Snapshot, url: &Uri) -> Result<usize, Failed> {
     let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("https") { 443 } else { 80 });
     let on_port = snapshot.listeners.iter().position(|listener| {
@@ -185,8 +185,8 @@ fn listener(snapshot: &Snapshot, url: &Uri) -> Result<usize, Failed> {
     }
 }
 
-/// The head as a client sends it: the URL's path and query in the request line, its authority in
-/// Host where no `-H` names one.
+/// Builds the request head as a client would: path and query from the URL in the request line, its
+/// authority in Host unless `-H` sets one.
 fn head(arguments: &Arguments, now: u64) -> Result<request::Request, Failed> {
     let url = &arguments.url;
     let target = url.path_and_query().map_or("/", |target| target.as_str());
@@ -236,7 +236,7 @@ fn add_fields(fields: &mut Fields, arguments: &Arguments, now: u64) -> Result<()
     Ok(())
 }
 
-/// Seconds since 1970.
+/// Parses a time to seconds since 1970.
 fn time(text: &str) -> Option<u64> {
     if let Ok(seconds) = text.parse() {
         return Some(seconds);
@@ -272,7 +272,7 @@ fn rule_name(snapshot: &Snapshot, rule: Option<usize>) -> &str {
     rule.map_or("default", |at| snapshot.rules[at].settings.name.as_str())
 }
 
-/// Prints that the request's head is one no target would see.
+/// Prints why the request's head is refused before it reaches a target.
 fn refused(failure: &Failure, snapshot: &Snapshot, listener: usize, arguments: &Arguments) {
     let (status, why) = (failure.logged_status(), failure.word());
     let listener = snapshot.listeners[listener].settings.name.as_str();

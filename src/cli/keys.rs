@@ -1,4 +1,4 @@
-//! `stayput keys new`: a key for `affinity.keys`.
+//! `stayput keys new`: creates a key for `affinity.keys`.
 
 use super::Failed;
 use crate::policy::affinity::keys::Key;

@@ -1,5 +1,5 @@
-//! Layer 10: the operator's door. The commands, and the exit codes: 0 fine, 1 could not start or
-//! bad configuration, 2 wrong usage, 3 the drain deadline or a second signal cut connections.
+//! Layer 10: the command line. Exit codes: 0 fine, 1 could not start or bad configuration, 2 wrong
+//! usage, 3 the drain deadline or a second signal cut connections.
 
 mod check;
 mod cookie;
@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Where the file is when nobody says.
+/// Default path of the configuration file.
 const DEFAULT_CONFIG: &str = "/etc/stayput/stayput.toml";
 
 /// A layer-7 load balancer that keeps a client's session on the replica that holds it.
@@ -36,7 +36,7 @@ struct ConfigArgument {
     config: PathBuf,
 }
 
-// One value a process: its size is nobody's concern.
+// There is one value per process, so its size does not matter.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -72,7 +72,7 @@ enum Command {
     Keys(keys::Command),
 }
 
-/// Parses the command line and runs the command. Wrong usage exits with 2 on its own.
+/// Parses the command line and runs the command. Exits with 2 after wrong usage.
 pub fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let done = match command {
@@ -93,7 +93,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What a command tells the operator before it exits with 1.
+/// Error message of a command that exits with 1.
 #[derive(Debug)]
 struct Failed(String);
 
@@ -103,7 +103,7 @@ impl<E: std::error::Error> From<E> for Failed {
     }
 }
 
-/// Reads a file for a command that does not run from it; `-` is standard input.
+/// Reads a file for a command other than `run`; `-` is standard input.
 fn read_config(path: &Path) -> Result<crate::config::Loaded, Failed> {
     let loaded = if path == Path::new("-") {
         let mut text = String::new();

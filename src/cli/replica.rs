@@ -1,5 +1,5 @@
-//! Replicas to try a balancer with: each says its name, counts a visitor's visits in its own
-//! memory, dies on `POST /kill`, and all come back on `POST /revive`.
+//! Replicas for trying a balancer: each sends its name, counts a visitor's visits in its own
+//! memory, and stops on `POST /kill`. `POST /revive` restarts all.
 
 use crate::base::random::Random;
 use bytes::Bytes;
@@ -19,23 +19,23 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// The cookie by which a replica knows its visitor again. It is the application's own; the
-/// balancer neither reads nor writes it.
+/// The cookie by which a replica recognises a visitor. It is the application's own; the balancer
+/// neither reads nor writes it.
 const VISITOR: &str = "visitor";
-/// Visitors one replica remembers; then it forgets them all, for it is a toy with a bound.
+/// Maximum number of visitors of one replica, to bound its memory; at the bound it drops them all.
 const MAX_VISITORS: usize = 10_000;
 
-/// Several replicas in one thread.
+/// Several replicas on one thread.
 #[derive(Debug)]
 pub struct Fleet {
     replicas: Vec<(String, TcpListener)>,
 }
 
 impl Fleet {
-    /// Takes the addresses; the replicas are called a, b, c and so on.
+    /// Binds the addresses; the replicas are named a, b, c and so on.
     ///
     /// # Errors
-    /// When an address is taken.
+    /// If an address cannot be bound.
     pub fn bind(addresses: &[SocketAddr]) -> io::Result<Self> {
         let names = (b'a'..=b'z').map(|letter| char::from(letter).to_string());
         let names = names.chain((27..).map(|number: u32| format!("r{number}")));
@@ -44,7 +44,7 @@ impl Fleet {
         Ok(Self { replicas: bound.collect::<io::Result<_>>()? })
     }
 
-    /// Their names and addresses.
+    /// Names and addresses of the replicas.
     pub fn addresses(&self) -> io::Result<Vec<(String, SocketAddr)>> {
         let address =
             |(name, socket): &(String, TcpListener)| Ok((name.clone(), socket.local_addr()?));
@@ -54,7 +54,7 @@ impl Fleet {
     /// Serves until the process ends. Needs a local runtime.
     ///
     /// # Errors
-    /// When a socket cannot be used.
+    /// If a socket cannot be used.
     pub async fn serve(self) -> io::Result<()> {
         let mut replicas = Vec::new();
         for (name, socket) in self.replicas {
@@ -93,7 +93,7 @@ struct Replica {
 }
 
 impl Replica {
-    /// One life after another.
+    /// Runs a replica: serve until it is killed, wait until it is revived, and again.
     async fn live(self: Rc<Self>, socket: TcpListener, everyone: Rc<[Rc<Self>]>) -> io::Result<()> {
         let mut socket = Some(socket);
         loop {
@@ -115,7 +115,7 @@ impl Replica {
                     () = self.killed.notified() => break,
                 }
             }
-            // Everything it remembered dies with it: sockets, connections, visits.
+            // All state of the replica ends here: sockets, connections, visits.
             drop((listener, visitors));
             self.visits.borrow_mut().clear();
             while !self.is_alive.get() {
@@ -130,7 +130,7 @@ impl Replica {
             let answer = self.answer(&request, &everyone);
             async { Ok::<_, Infallible>(answer) }
         });
-        // A visitor who leaves in the middle is nobody's concern.
+        // A client that disconnects early is no error.
         let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         if !self.is_alive.get() {
             self.killed.notify_one();
@@ -188,7 +188,7 @@ impl Replica {
     }
 }
 
-/// How often a dead replica looks whether it may come back.
+/// Interval at which a stopped replica checks whether it is revived.
 const REVIVAL: Duration = Duration::from_millis(50);
 
 fn visitor_of(headers: &HeaderMap) -> Option<String> {

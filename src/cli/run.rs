@@ -1,4 +1,4 @@
-//! `stayput run`: start, tell, wait for a signal, leave.
+//! `stayput run`: starts the balancer, logs the start, waits for a signal, drains.
 
 use super::Failed;
 use super::terminal;
@@ -12,10 +12,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 
-/// Connections were cut.
+/// Exit code after connections were cut.
 const CUT: u8 = 3;
 
-/// What was to go on serving did not; a supervisor starts it anew.
+/// Exit code after a thread failed; a supervisor should restart the process.
 const FAILED: u8 = 1;
 
 pub(super) fn run(path: &Path) -> Result<ExitCode, Failed> {
@@ -35,8 +35,8 @@ pub(super) fn run(path: &Path) -> Result<ExitCode, Failed> {
     })
 }
 
-/// Does this with messages written by a thread of their own: standard error that is not read must
-/// hold neither the start nor the exit.
+/// Runs `work` with messages written by a separate thread: a blocked standard error must delay
+/// neither the start nor the exit.
 pub(super) fn with_message_log(
     work: impl FnOnce(&Messages) -> Result<ExitCode, Failed>,
 ) -> Result<ExitCode, Failed> {
@@ -53,23 +53,24 @@ pub(super) fn with_message_log(
 
 /// Sends the operator's log to standard error.
 pub(super) fn install_logging(messages: &Messages, level: LevelFilter, coloured: bool) {
-    // The HTTP/2 library warns of frames that any client may send as often as it likes.
+    // The HTTP/2 library logs warnings for frames that any client may send at any rate.
     let library = level.min(LevelFilter::ERROR);
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(messages.clone())
-        // It would write to standard error itself, and panic where that cannot be written.
+        // Internal errors would go to standard error directly, with a panic if it cannot be
+        // written.
         .log_internal_errors(false)
         .with_ansi(coloured)
         .with_target(false)
         .finish()
         .with(Targets::new().with_default(level).with_target("h2", library));
-    // A second call in one process keeps the first subscriber, which is as good.
+    // A second call in one process keeps the first subscriber, which has the same effect.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// Serves until SIGTERM or SIGINT, or until a thread of the balancer fails, then drains; a second
-/// signal cuts.
+/// signal cuts all connections.
 pub(super) fn until_signalled(mut server: Server) -> Result<ExitCode, Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (cut, has_failed) = runtime.block_on(async {

@@ -1,11 +1,11 @@
-//! What commands say of stickiness: what carries it in a group, and its verdicts in the words of that
-//! carrier. Where nothing is written for a client, "pinned" and "moves for good" would mislead.
+//! Texts about stickiness: a group's client key, and its verdicts in terms of that key. If no
+//! cookie is written for a client, "pinned" and "moves for good" would mislead.
 
 use crate::decide::verdict::Verdict;
 use crate::model::affinity::Affinity;
 use crate::model::snapshot::Group;
 
-/// What tells a group's clients from one another.
+/// Describes the client key of a group.
 pub(super) fn stickiness_key(group: &Group) -> String {
     match &group.affinity {
         None => "off".to_owned(),
@@ -22,7 +22,7 @@ pub(super) fn stickiness_key(group: &Group) -> String {
     }
 }
 
-/// Why a request goes where it goes.
+/// Reason for the choice of the target.
 pub(super) fn sentence(group: &Group, verdict: Verdict) -> &'static str {
     match &group.affinity {
         None | Some(Affinity::Cookie(_)) => verdict.sentence(),

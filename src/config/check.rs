@@ -1,4 +1,5 @@
-//! From values to a configuration: names are resolved, contradictions found, files read.
+//! Turns the values of a file into a configuration: resolves names, finds contradictions, reads
+//! files.
 
 mod affinity;
 mod answers;
@@ -21,8 +22,8 @@ use crate::base::name::Name;
 use std::io;
 use std::path::Path;
 
-/// The configuration the file means; of use only where no error was noted. Paths in it are
-/// relative to `base`.
+/// Builds the configuration; valid only if no error was recorded. Paths in it are relative to
+/// `base`.
 pub(super) fn check(file: &Table, base: &Path, problems: &mut Problems) -> Config {
     let runtime = runtime(file.table("runtime"), base);
     let listeners = routing::listeners(file, base, problems);
@@ -49,7 +50,7 @@ pub(super) fn check(file: &Table, base: &Path, problems: &mut Problems) -> Confi
     }
 }
 
-/// Fills in the defaults that depend on other keys.
+/// Fills in defaults that depend on other keys.
 pub(super) fn derive(file: &mut Table) {
     let only_group = match file.table("target_group").entries().collect::<Vec<_>>()[..] {
         [(name, _)] => Some(name.to_owned()),
@@ -57,7 +58,7 @@ pub(super) fn derive(file: &mut Table) {
     };
     for listener in tables_in(file, "listener") {
         if let Some(group) = &only_group {
-            // A redirecting listener has its own default.
+            // A listener with `redirect_to` has its own default.
             if !listener.knows("redirect_to") {
                 fill(listener, "default", Value::Text(group.clone()));
             }
@@ -136,7 +137,7 @@ fn name(table: &Table, key: &str) -> Option<Name> {
     table.get(key).and_then(|node| Name::new(node.text()))
 }
 
-/// Why a file cannot be read, in the same words on every system: the numbers of errors differ.
+/// Reason why a file cannot be read, in the same words on every system; error numbers differ.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file".into(),
@@ -146,7 +147,7 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-/// The name, if `[TABLE.NAME]` is in the file. What is said otherwise is noted.
+/// Returns the name if the file has `[TABLE.NAME]`; else records a problem.
 fn resolved(node: &Node, file: &Table, table: &str, problems: &mut Problems) -> Option<Name> {
     let wanted = node.text();
     if file.table(table).knows(wanted) {

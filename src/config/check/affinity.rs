@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// The keys in their order, each read from its file.
+/// Reads each configured key from its file, in order.
 pub(super) fn keys(file: &Table, base: &Path, problems: &mut Problems) -> Vec<Key> {
     let Some(written) = file.table("affinity").get("keys") else { return Vec::new() };
     let list = file.table("affinity").list("keys");
@@ -50,11 +50,11 @@ fn key(id: u8, path: &Node, base: &Path, problems: &mut Problems) -> Option<Key>
     None
 }
 
-/// A key file is one line; of anything longer this much is enough to see that.
+/// Maximum read of a key file, 64 KiB: enough to see that it is longer than one line.
 const MAX_READ: u64 = 64 << 10;
 
 fn content(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Reserved at once: a growing buffer would leave pieces of the key behind.
+    // Reserved at once: a growing buffer would leave copies of the key in memory.
     let mut content = Zeroizing::new(Vec::with_capacity(4 << 10));
     File::open(path)?.take(MAX_READ).read_to_end(&mut content)?;
     Ok(content)

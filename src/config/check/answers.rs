@@ -1,4 +1,4 @@
-//! What a listener's answers say: `response_headers` and `server`.
+//! Header fields of a listener's responses: `response_headers` and `server`.
 
 use crate::config::node::Table;
 use crate::config::problem::{Problem, Problems};
@@ -6,7 +6,7 @@ use crate::policy::headers::response::{ResponseFields, ServerField, why_reserved
 use http::{HeaderName, HeaderValue};
 use std::collections::HashMap;
 
-/// What every answer of this listener says.
+/// The header fields set in every response of this listener.
 pub(super) fn response_fields(listener: &Table, problems: &mut Problems) -> ResponseFields {
     let server = match listener.text("server") {
         "own" => ServerField::Own,
@@ -25,8 +25,8 @@ pub(super) fn response_fields(listener: &Table, problems: &mut Problems) -> Resp
             let title = format!("`{text}` cannot be set in `response_headers`");
             problems.push(Problem::at(node.key.clone(), title).label(why).help("remove it"));
         } else if let Some(other) = taken.insert(name.clone(), node) {
-            // Names differ in case for TOML and not for HTTP. Fields come by name here; the first is
-            // the one that stands above.
+            // Names that differ only in case are different in TOML and the same in HTTP. Fields
+            // come sorted by name here; the first is the one higher up in the file.
             let (first, second) =
                 if other.key.start < node.key.start { (other, node) } else { (node, other) };
             let problem = Problem::at(second.key.clone(), format!("`{name}` is written twice"));

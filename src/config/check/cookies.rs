@@ -1,6 +1,6 @@
-//! What browsers make of the balancer's cookies: what `secure = "auto"` comes to for each of them, and
-//! which settings make a cookie that no browser keeps or sends. That is worth a warning: it looks
-//! like stickiness that does not work.
+//! Checks the balancer's cookies against the rules of browsers: resolves `secure = "auto"`, and
+//! warns of settings with which no browser keeps or sends the cookie, since stickiness then seems
+//! not to work.
 
 use super::forward_paths::{ForwardPath, reached_from};
 use super::stickiness::{self, cookie_name, kind};
@@ -56,7 +56,7 @@ pub(super) fn written(
     cookies.into_values().collect()
 }
 
-/// The cookie a group writes, whether it has a twin, and how it is written.
+/// The cookie of a group: its name, whether it has a twin, and its attributes.
 fn cookie_of(group: &Group) -> Option<(String, bool, &CookieSettings)> {
     let stickiness = group.stickiness.as_ref()?;
     let (name, has_twin) = match &stickiness.key {
@@ -67,7 +67,7 @@ fn cookie_of(group: &Group) -> Option<(String, bool, &CookieSettings)> {
     Some((name, has_twin, &stickiness.cookie))
 }
 
-/// Tells groups and rules what `secure` comes to for their cookie.
+/// Stores the result of `secure` in the groups and rules that write the cookie.
 pub(super) fn apply(cookies: &[WrittenCookie], rules: &mut [Rule], groups: &mut [Group]) {
     let is_secure = |name: &str| {
         cookies.iter().find(|cookie| cookie.name == name).is_some_and(WrittenCookie::is_secure)
@@ -85,19 +85,19 @@ pub(super) fn apply(cookies: &[WrittenCookie], rules: &mut [Rule], groups: &mut 
     }
 }
 
-/// What writes a cookie, and where the file says how.
+/// A group or rule that writes a cookie, with its place in the file.
 struct Writer<'f> {
     cookie: &'f WrittenCookie,
-    /// What this group says of it. Where groups disagree, the file is refused for that.
+    /// The attributes in this group. If groups disagree, the file is refused.
     settings: CookieSettings,
-    /// The group as it is written, and its `stickiness`.
+    /// The group's table and its `stickiness`.
     group: &'f Node,
     table: &'f Table,
-    /// The rules that lead to it.
+    /// The rules that forward to it.
     rules: Vec<&'f Rule>,
 }
 
-/// Warns of what no browser keeps, or sends where it is wanted.
+/// Warns of cookies that no browser keeps, or that are not sent where they are needed.
 pub(super) fn kept_and_sent(
     cookies: &[WrittenCookie],
     paths: &[ForwardPath<'_>],
@@ -110,7 +110,7 @@ pub(super) fn kept_and_sent(
         let more = more.chain(writer.over_plain_http()).chain(writer.strict());
         let more = more.chain(writer.domain());
         for problem in more.chain(writer.elsewhere()) {
-            // A rule's cookie is written as its group's is.
+            // A rule's cookie has its group's attributes.
             let known =
                 |other: &Problem| (&other.span, &other.title) == (&problem.span, &problem.title);
             if !found.iter().any(known) {
@@ -165,8 +165,8 @@ impl Writer<'_> {
         self.table.written(key).map_or(&self.group.key, |node| &node.span).clone()
     }
 
-    /// What a name that begins so promises (RFC 6265bis section 4.1.3, and Chromium's `__Http-`). A
-    /// browser looks at it in any case.
+    /// Attributes that a name prefix requires (RFC 6265bis section 4.1.3, and Chromium's
+    /// `__Http-`). Browsers compare prefixes without regard to case.
     fn prefix(&self) -> Option<Problem> {
         let (cookie, settings) = (self.cookie, &self.settings);
         let is = |prefix: &&str| {
@@ -200,7 +200,7 @@ impl Writer<'_> {
         Some(Problem::at(name.clone(), title).help(help))
     }
 
-    /// `SameSite=None` and `Partitioned`, which go with `Secure` alone (RFC 6265bis section 5.7).
+    /// `SameSite=None` and `Partitioned` require `Secure` (RFC 6265bis section 5.7).
     fn without_secure(&self) -> impl Iterator<Item = Problem> {
         let (is_secure, settings) = (self.cookie.is_secure(), &self.settings);
         let same_site = (settings.same_site == SameSite::None).then_some("same_site");
@@ -219,8 +219,7 @@ impl Writer<'_> {
         })
     }
 
-    /// `Secure` where it cannot be kept (RFC 6265bis section 5.7: not from a response over plain
-    /// HTTP).
+    /// `Secure` on a response over plain HTTP is not kept (RFC 6265bis section 5.7).
     fn over_plain_http(&self) -> Option<Problem> {
         let from = &self.cookie.reached_from;
         let (plain, _) = from.iter().find(|(_, from)| *from == ReachedFrom::Plain)?;
@@ -243,8 +242,9 @@ impl Writer<'_> {
         Some(Problem::at(self.at("secure"), title).help(help))
     }
 
-    /// A request that another site begins brings no such cookie (RFC 6265bis section 5.6.7.1), and
-    /// without a twin it brings none: it is placed anew, and its answer replaces the pin.
+    /// A request that another site starts does not carry a `Strict` cookie (RFC 6265bis section
+    /// 5.6.7.1). Without a twin it carries none: the client gets a new target, and the response
+    /// replaces the pin.
     fn strict(&self) -> Option<Problem> {
         if self.settings.same_site != SameSite::Strict || self.cookie.has_twin {
             return None;
@@ -255,7 +255,7 @@ impl Writer<'_> {
         Some(Problem::at(self.at("same_site"), title).help(help))
     }
 
-    /// A `Domain` that is refused whichever host says it (RFC 6265bis sections 5.1.3 and 5.7).
+    /// A `Domain` that browsers refuse for every host (RFC 6265bis sections 5.1.3 and 5.7).
     fn domain(&self) -> Option<Problem> {
         let domain = self.settings.domain.as_deref()?;
         let name = domain.strip_prefix('.').unwrap_or(domain).to_ascii_lowercase();
@@ -273,7 +273,7 @@ impl Writer<'_> {
         Some(Problem::at(self.at("domain"), title).help(help))
     }
 
-    /// A `Domain` or `Path` that rules which lead here cannot have.
+    /// A `Domain` or `Path` that excludes hosts or paths of the rules that forward here.
     fn elsewhere(&self) -> impl Iterator<Item = Problem> {
         let settings = &self.settings;
         let domain =

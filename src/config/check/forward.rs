@@ -1,5 +1,5 @@
-//! `forward`, `group_stickiness` and `failover` of a rule: to which groups, in which shares, and what
-//! keeps a client with one of them.
+//! `forward`, `group_stickiness` and `failover` of a rule: its groups, their weights, and group
+//! stickiness.
 
 use super::{resolved, stickiness};
 use crate::base::name::Name;
@@ -10,7 +10,7 @@ use crate::policy::affinity::Lifetime;
 use crate::policy::affinity::token::MAX_PINS;
 use std::time::Duration;
 
-/// Where a rule sends its requests.
+/// The groups and stickiness of a rule's `forward`.
 pub(super) fn forward(rule: &Node, file: &Table, problems: &mut Problems) -> Option<Forward> {
     let table = rule.table();
     let written = table.get("forward")?;
@@ -48,8 +48,8 @@ pub(super) fn forward(rule: &Node, file: &Table, problems: &mut Problems) -> Opt
     Some(Forward { stickiness, groups, failover: table.flag("failover"), failback })
 }
 
-/// What keeps a client with its group. Where several groups are named and one of them is sticky it
-/// is on by itself: clients would change groups and lose their sessions.
+/// Group stickiness of a rule. By default it is on if several groups are named and one of them is
+/// sticky: clients would change groups and lose their sessions.
 fn group_stickiness(
     rule: &Node,
     groups: &[&str],
@@ -87,15 +87,15 @@ fn group_stickiness(
     Some(GroupStickiness { lifetime: Lifetime::For(lifetime), cookie })
 }
 
-/// What `group_stickiness` has where it is not written, and what AWS's console fills in.
+/// Default duration of `group_stickiness`, as in AWS's console.
 const USUAL: Duration = Duration::from_hours(1);
 
-/// Holds that the rules which keep clients with their groups write one `AWSALBTG`, for a browser
-/// keeps one cookie of a name.
+/// Checks that all rules with group stickiness write the same `AWSALBTG`, since a browser keeps one
+/// cookie per name.
 pub(super) fn agreement(rules: &[Rule], file: &Table, problems: &mut Problems) {
     let pins = rules.iter().filter_map(|rule| match &rule.action {
         Action::Forward(Forward { stickiness: Some(_), failover, failback, .. }) => {
-            // While another group stands in, that is remembered too.
+            // A group that stands in for another is pinned too.
             Some(1 + usize::from(*failover && *failback == Failback::Return))
         }
         _ => None,
@@ -116,7 +116,7 @@ pub(super) fn agreement(rules: &[Rule], file: &Table, problems: &mut Problems) {
             continue;
         };
         let (name, theirs) = *first.get_or_insert((rule.name.as_str(), &stickiness.cookie));
-        // When it is renewed is each rule's own affair.
+        // Each rule may have its own `refresh`.
         let ours = CookieSettings { refresh: theirs.refresh, ..stickiness.cookie.clone() };
         if ours != *theirs {
             let title =

@@ -1,23 +1,23 @@
-//! The ways from listeners to groups: which rules and defaults send requests there.
+//! Paths from listeners to groups: the rules and defaults that forward there.
 
 use crate::config::settings::{Action, Forward, Listener, ReachedFrom, Rule};
 
-/// One way: requests of a listener that a rule, or the listener's default, sends on.
+/// One path: a rule, or a listener's default, that forwards requests of the listener.
 #[derive(Clone, Copy)]
 pub(super) struct ForwardPath<'c> {
     pub(super) listener: &'c Listener,
-    /// `None` is the listener's default.
+    /// The rule; `None` is the listener's default.
     pub(super) rule: Option<&'c Rule>,
     pub(super) forward: &'c Forward,
 }
 
-/// The most rules that answer or redirect against which each later rule of a listener is held. It
-/// bounds the work where there are 10,000 rules; a rule that is not found to be covered counts as
-/// one that is reached.
+/// Maximum number of answering or redirecting rules of a listener with which each later rule is
+/// compared. It bounds the work with 10,000 rules; a rule not found to be covered counts as
+/// reachable.
 const MAX_COVERING: usize = 100;
 
-/// Every way. A rule or default is left out where an earlier rule takes all of its requests for
-/// itself: a listener that redirects is one, and so is a rule that redirects a host.
+/// All paths. A rule or default is left out if an earlier rule takes all of its requests: for
+/// example if the listener redirects, or a rule redirects the host.
 pub(super) fn forward_paths<'c>(
     listeners: &'c [Listener],
     rules: &'c [Rule],
@@ -51,12 +51,12 @@ pub(super) fn forward_paths<'c>(
     paths
 }
 
-/// How clients of a listener come to what is behind it.
+/// Security of the way from the listener's clients to the balancer.
 pub(super) fn reached_from(listener: &Listener) -> ReachedFrom {
     let trusted = &listener.trusted_proxies;
     match (&listener.tls, trusted.is_empty()) {
         (Some(_), true) => ReachedFrom::Tls,
-        // A balancer that speaks PROXY passes the client's own bytes on, its TLS among them.
+        // A proxy that sends a PROXY header passes the client's bytes on unchanged, TLS included.
         (Some(_), false) if listener.proxy_protocol => ReachedFrom::Tls,
         (Some(_), false) => ReachedFrom::Proxies { only: true },
         (None, true) => ReachedFrom::Plain,

@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-/// How often anomalous targets are looked for: about every five seconds (AWS, "Automatic Target
+/// Interval of the search for anomalous targets: about every five seconds (AWS, "Automatic Target
 /// Weights").
 const MITIGATION_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -112,7 +112,8 @@ fn group(
     })
 }
 
-/// Notes groups that nobody can be sent to: clients must speak HTTP/2 for them, and no listener does.
+/// Records groups that no client can reach: they need HTTP/2 clients, and no listener accepts
+/// HTTP/2.
 pub(super) fn can_be_spoken_to(listeners: &[Listener], file: &Table, problems: &mut Problems) {
     let speaks = |listener: &Listener| {
         let tls = listener.tls.as_ref();
@@ -131,7 +132,7 @@ pub(super) fn can_be_spoken_to(listeners: &[Listener], file: &Table, problems: &
     }
 }
 
-/// Whether tunnels follow pins, and whether there are any.
+/// The value of `tunnels_follow`, with a warning if the group has no pins.
 fn tunnels_follow(group: &Table, is_sticky: bool, problems: &mut Problems) -> bool {
     let follows = group.flag("tunnels_follow");
     if let Some(written) = group.written("tunnels_follow").filter(|_| follows && !is_sticky) {
@@ -142,7 +143,7 @@ fn tunnels_follow(group: &Table, is_sticky: bool, problems: &mut Problems) -> bo
     follows
 }
 
-/// The algorithm, and whether what is written beside it fits it.
+/// The algorithm, after checks of the keys that depend on it.
 fn algorithm(group: &Table, is_sticky: bool, problems: &mut Problems) -> Algorithm {
     let algorithm = match group.text("algorithm") {
         "least_outstanding_requests" => Algorithm::LeastOutstandingRequests,
@@ -217,7 +218,7 @@ fn targets(group: &Table, problems: &mut Problems) -> Vec<TargetSettings> {
     targets
 }
 
-/// One target, and the places of its id and of its address.
+/// One target, with the places of its id and its address.
 fn target(
     node: &Node,
     problems: &mut Problems,

@@ -1,4 +1,4 @@
-//! `[target_group.NAME.health]`: how targets are asked, and which answers pass.
+//! `[target_group.NAME.health]`: health checks and the responses that pass.
 
 use super::fill;
 use crate::config::node::{Table, Value};
@@ -8,12 +8,12 @@ use crate::config::settings::{GRPC_HEALTH_PATH, Health, HealthProtocol, Protocol
 use crate::policy::health::matcher::Matcher;
 use std::time::Duration;
 
-/// What gRPC checks ask for, and a code no call to it can have but where there is a gRPC server
+/// Default path and status of gRPC checks: status 12 (unimplemented) comes only from a gRPC server
 /// (AWS, "Health checks for your target groups").
 const GRPC_PATH: &str = "/AWS.ALB/healthcheck";
 const GRPC_MATCHER: &str = "12";
 
-/// Fills in the defaults that depend on the group.
+/// Fills in defaults that depend on the group.
 pub(super) fn derive(health: &mut Table, over_tls: bool, group_is_grpc: bool) {
     let protocol = match (group_is_grpc, over_tls) {
         (true, _) => "grpc",
@@ -25,7 +25,7 @@ pub(super) fn derive(health: &mut Table, over_tls: bool, group_is_grpc: bool) {
     fill(health, "path", Value::Text(if is_grpc { GRPC_PATH } else { "/" }.to_owned()));
     let matcher = match (is_grpc, health.text("path")) {
         (false, _) => "200",
-        // What serves it answers OK, and says in its message how it is.
+        // A server of this method answers with status OK, and reports its health in the message.
         (true, GRPC_HEALTH_PATH) => "0",
         (true, _) => GRPC_MATCHER,
     };
@@ -34,7 +34,7 @@ pub(super) fn derive(health: &mut Table, over_tls: bool, group_is_grpc: bool) {
     fill(health, "timeout", Value::Duration(timeout));
 }
 
-/// The table of a group.
+/// The `health` table of a group.
 pub(super) fn health(group: &Table, spoken: Protocol, problems: &mut Problems) -> Option<Health> {
     let table = group.table("health");
     let (interval, timeout) = (table.duration("interval"), table.duration("timeout"));
@@ -75,7 +75,7 @@ pub(super) fn health(group: &Table, spoken: Protocol, problems: &mut Problems) -
     })
 }
 
-/// The codes that pass, if they are codes of what is spoken.
+/// The codes that pass; `None` if they are no codes of this protocol.
 fn matcher(table: &Table, protocol: HealthProtocol, problems: &mut Problems) -> Option<Matcher> {
     let text = table.text("matcher");
     let (read, other, codes) = match protocol {
@@ -90,7 +90,7 @@ fn matcher(table: &Table, protocol: HealthProtocol, problems: &mut Problems) -> 
     read
 }
 
-/// Notes what is written for checks that are no calls.
+/// Records what does not fit gRPC checks: a group over HTTP/1.1, and keys for other checks.
 fn fits_grpc(table: &Table, spoken: Protocol, problems: &mut Problems) {
     if let Some(written) = table.written("protocol").filter(|_| !spoken.is_http2()) {
         let title = "gRPC health checks need HTTP/2, but this group uses HTTP/1.1";

@@ -1,4 +1,4 @@
-//! Listeners and rules: who connects where, and which group their requests go to.
+//! Listeners and rules: accepted clients, and the groups to which requests go.
 
 use super::answers::response_fields;
 use super::{forward, resolved, rule, tls};
@@ -27,9 +27,9 @@ pub(super) fn listeners(file: &Table, base: &Path, problems: &mut Problems) -> V
         let table = node.table();
         for address in table.list("address") {
             let Ok(parsed) = address.text().parse::<SocketAddr>() else { continue };
-            // Port 0 is whichever is free, another each time.
+            // Port 0 is any free port, another one each time.
             if let Some(other) = taken.insert(parsed, address).filter(|_| parsed.port() != 0) {
-                // Listeners come by name here; the first is the one that stands above.
+                // Listeners come sorted by name here; the first is the one higher up in the file.
                 let (first, address) = if other.span.start < address.span.start {
                     (other, address)
                 } else {
@@ -124,7 +124,7 @@ fn listener(
     }
 }
 
-/// `redirect_to`, which is a listener's default.
+/// The action for `redirect_to`, which is the listener's default.
 fn redirected(redirect_to: &Node, listener: &Table, problems: &mut Problems) -> Option<Action> {
     if let Some(default) = listener.written("default") {
         let title = "`default` and `redirect_to` exclude each other";
@@ -135,7 +135,7 @@ fn redirected(redirect_to: &Node, listener: &Table, problems: &mut Problems) -> 
     https_port(redirect_to.text()).map(|port| Action::Redirect(Redirect::to_https(port)))
 }
 
-/// With `proxy_protocol` nobody but a trusted proxy may connect.
+/// Checks `proxy_protocol`, with which only trusted proxies may connect.
 fn believed_headers(listener: &Table, problems: &mut Problems) {
     if let Some(written) = listener.written("proxy_protocol")
         && listener.flag("proxy_protocol")
@@ -157,7 +157,8 @@ pub(super) fn addresses(list: &[Node]) -> AddressSet {
     AddressSet::new(list.iter().filter_map(range).collect())
 }
 
-/// Whether a rule of this listener has no condition, so that nothing is left over.
+/// Returns true if a rule of this listener has no condition, so that no request reaches the
+/// default.
 fn everything_is_taken(file: &Table, listener: &str) -> bool {
     file.list("rule").iter().map(Node::table).any(|rule| {
         let here = rule.get("listeners").is_none()
@@ -212,7 +213,7 @@ pub(super) fn rules(file: &Table, problems: &mut Problems) -> Vec<Rule> {
     rules
 }
 
-/// The listeners a rule holds for.
+/// The listeners to which a rule applies.
 fn held_for<'t>(rule: &Table, file: &'t Table) -> Vec<(&'t str, &'t Table)> {
     let named = rule.get("listeners").map(|_| rule.list("listeners"));
     let listeners = file.table("listener").entries().map(|(name, node)| (name, node.table()));
@@ -238,11 +239,11 @@ fn action(rule: &Node, file: &Table, problems: &mut Problems) -> Option<Action> 
     }
 }
 
-/// What is written of the keys that say what is done.
+/// The action keys in a table.
 enum Done<'t> {
     Once(&'static str, &'t Node),
     Nothing,
-    /// It is noted what.
+    /// More than one, or a refused one; a problem is recorded.
     Wrong,
 }
 
@@ -262,7 +263,7 @@ fn only<'t>(table: &'t Table, keys: &[&'static str], problems: &mut Problems) ->
     }
 }
 
-/// A listener's default that is no group.
+/// The action of a listener's `default` that is not a group.
 fn answer(default: &Node, problems: &mut Problems) -> Option<Action> {
     match only(default.table(), &["respond", "redirect"], problems) {
         Done::Once("redirect", redirect) => rule::redirect(redirect, problems),

@@ -1,4 +1,4 @@
-//! One rule: its conditions, and what it makes of a URL.
+//! One rule: its conditions, its redirect and its rewrite.
 
 use super::routing::addresses;
 use crate::config::node::{Node, Table, Value};
@@ -9,14 +9,14 @@ use crate::policy::routing::pattern::Pattern;
 use crate::policy::routing::redirect::{Port, Redirect, Scheme, Status, Template};
 use crate::policy::routing::rewrite::{Defect, Rewrite, Transform};
 
-/// The most rules. ALB's quota is 100; each one that no table spares costs some nanoseconds, and with
-/// wildcards in front, more for a longer path.
+/// Maximum number of rules. ALB's quota is 100. Each rule that no table skips costs some
+/// nanoseconds per request, and more for long paths if it has wildcards in front.
 const MAX_RULES: usize = 10_000;
 
-/// The most values of one condition. ALB takes 3 to 5 of them.
+/// Maximum number of values of one condition. ALB accepts 3 to 5.
 const MAX_VALUES: usize = 1_000;
 
-/// Notes a list of rules that is too long.
+/// Records a list of rules that is too long.
 pub(super) fn bound(rules: &[Node], problems: &mut Problems) {
     if let Some(beyond) = rules.get(MAX_RULES) {
         let title = format!("more than {MAX_RULES} rules");
@@ -24,7 +24,7 @@ pub(super) fn bound(rules: &[Node], problems: &mut Problems) {
     }
 }
 
-/// Notes a rule that no listener tries, for all of them redirect and it names none.
+/// Records a rule that no listener uses: it names none, and all listeners redirect.
 pub(super) fn reach(rule: &Node, file: &Table, problems: &mut Problems) {
     let mut listeners = file.table("listener").entries();
     if !rule.table().knows("listeners")
@@ -37,7 +37,7 @@ pub(super) fn reach(rule: &Node, file: &Table, problems: &mut Problems) {
     }
 }
 
-/// What must hold of a request.
+/// The conditions of a rule.
 pub(super) fn conditions(rule: &Table, problems: &mut Problems) -> Conditions {
     let fields = rule.table("headers");
     let lists = ["hosts", "paths", "methods", "query", "source_ips"];
@@ -115,7 +115,7 @@ pub(super) fn redirect(written: &Node, problems: &mut Problems) -> Option<Action
     Some(Action::Redirect(redirect))
 }
 
-/// `rewrite = { ... }`, which goes with `forward` alone.
+/// `rewrite = { ... }`, which is valid only with `forward`.
 pub(super) fn rewrite(rule: &Table, problems: &mut Problems) -> Option<Rewrite> {
     let written = rule.get("rewrite")?;
     if let Some(other) = rule.get("respond").or_else(|| rule.get("redirect")) {

@@ -1,4 +1,4 @@
-//! Stickiness: which cookie, and that groups which share its name agree about it.
+//! Stickiness: its kind and cookie, and agreement of groups that share a cookie name.
 
 use crate::config::node::{Node, Table, Value};
 use crate::config::problem::{Problem, Problems};
@@ -13,12 +13,12 @@ use std::collections::BTreeMap;
 
 const KINDS: [&str; 4] = ["lb_cookie", "app_cookie", "route", "header"];
 
-/// What groups must have in common where their cookies have: a browser keeps one of each name, and
-/// which one it keeps must not depend on who answered last.
+/// Keys in which groups with the same cookie name must agree: a browser keeps one cookie per name,
+/// and its attributes must not depend on which group answered last.
 const SHARED: [&str; 7] =
     ["path", "domain", "secure", "http_only", "same_site", "partitioned", "cors_twin"];
 
-/// A group's stickiness; `None` when it is off.
+/// Stickiness of a group; `None` if it is off.
 pub(super) fn stickiness(group: &Table, problems: &mut Problems) -> Option<Stickiness> {
     let table = group.table("stickiness");
     let key = key(table, problems);
@@ -35,7 +35,7 @@ pub(super) fn stickiness(group: &Table, problems: &mut Problems) -> Option<Stick
     table.flag("enabled").then_some(stickiness)
 }
 
-/// What is written in `kind`, the one of the four that is, else `lb_cookie`.
+/// The client key of the one written kind out of four; default `lb_cookie`.
 fn key(table: &Table, problems: &mut Problems) -> Option<StickinessKey> {
     one_kind(table, problems);
     let kind = kind(table);
@@ -67,12 +67,12 @@ fn key(table: &Table, problems: &mut Problems) -> Option<StickinessKey> {
     })
 }
 
-/// Which of the four kinds is written; `lb_cookie` where none is.
+/// Name of the written kind; default `lb_cookie`.
 pub(super) fn kind(table: &Table) -> &'static str {
     KINDS.into_iter().find(|kind| table.written(kind).is_some()).unwrap_or("lb_cookie")
 }
 
-/// Takes out the default of `lb_cookie` where another kind is written instead.
+/// Removes the default of `lb_cookie` if another kind is written.
 pub(super) fn only_one_kind(table: &mut Table) {
     if kind(table) != "lb_cookie" && table.written("lb_cookie").is_none() {
         table.remove("lb_cookie");
@@ -89,7 +89,7 @@ fn lifetime(settings: &Table, problems: &mut Problems) -> Lifetime {
     }
 }
 
-/// Holds that the `duration` in a table is whole seconds, as its token counts them.
+/// Checks that the `duration` of a table is whole seconds, the resolution of tokens.
 pub(super) fn whole_seconds(settings: &Table, problems: &mut Problems) {
     if let Some(node) = settings.written("duration")
         && settings.duration("duration").subsec_nanos() > 0
@@ -99,7 +99,7 @@ pub(super) fn whole_seconds(settings: &Table, problems: &mut Problems) {
     }
 }
 
-/// How the cookies of a group are written.
+/// Attributes of a group's cookies.
 pub(super) fn cookie(table: &Table) -> CookieSettings {
     CookieSettings {
         refresh: match table.text("refresh") {
@@ -117,7 +117,7 @@ pub(super) fn cookie(table: &Table) -> CookieSettings {
             "never" => SecureAttribute::Never,
             _ => SecureAttribute::Auto,
         },
-        // Known once all that writes the cookie is.
+        // Set once all writers of the cookie are known.
         is_secure: false,
         http_only: table.flag("http_only"),
         same_site: match table.text("same_site") {
@@ -145,7 +145,7 @@ fn one_kind(table: &Table, problems: &mut Problems) {
     }
 }
 
-/// The names this balancer gives to other cookies cannot be this one's.
+/// Refuses the names that this balancer uses for other cookies.
 fn unreserved(name: &Node, others: &[&str], usual: &str, problems: &mut Problems) {
     let text = name.text();
     let why = if others.iter().any(|prefix| text.starts_with(prefix)) {
@@ -159,7 +159,7 @@ fn unreserved(name: &Node, others: &[&str], usual: &str, problems: &mut Problems
     problems.push(problem.label(why).help(format!("the usual name is \"{usual}\"")));
 }
 
-/// An application's cookie cannot have a name of the balancer's (as ALB refuses it).
+/// Refuses an application's cookie with a name of a balancer cookie, as ALB does.
 fn not_the_balancers(name: &Node, problems: &mut Problems) {
     if name.text().starts_with("AWSALB") {
         let title = "an application's cookie cannot have a name of a balancer cookie";
@@ -168,8 +168,8 @@ fn not_the_balancers(name: &Node, problems: &mut Problems) {
     }
 }
 
-/// Holds that groups whose cookies share a name agree about them, and that no application's cookie
-/// has the name of one of them, or of a twin: each answer would replace the session by a token.
+/// Checks that groups with the same cookie name agree, and that no application's cookie has the
+/// name of a balancer cookie or twin: each response would replace the session with a token.
 pub(super) fn agreement(file: &Table, problems: &mut Problems) {
     let mut first_of: BTreeMap<String, (&str, &Table)> = BTreeMap::new();
     let sticky = || {
@@ -226,8 +226,8 @@ pub(super) fn agreement(file: &Table, problems: &mut Problems) {
     }
 }
 
-/// Warns where one group's answer makes of the cookie what ends with the browser, and with it pins
-/// that another group means to last.
+/// Warns if only one of two groups with a shared cookie has `duration = "session"`: its responses
+/// make the other's pins end with the browser session too.
 fn outlives_the_browser(
     [(other, theirs), (group, table)]: [(&str, &Table); 2],
     cookie: &str,
@@ -249,7 +249,7 @@ fn outlives_the_browser(
     problems.push(Problem::at(place, title).help(help).warning());
 }
 
-/// The name of the cookie that holds a group's pins, where one does.
+/// Name of the cookie that holds a group's pins; `None` if it has none.
 pub(super) fn cookie_name(table: &Table) -> Option<String> {
     let name = match kind(table) {
         "lb_cookie" => table.table("lb_cookie").text("name").to_owned(),
@@ -259,14 +259,14 @@ pub(super) fn cookie_name(table: &Table) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Notes that two groups' tables say different things of one cookie.
+/// Records that two groups have different attributes for one cookie.
 pub(super) fn disagreement(
     [(other, theirs), (group, table)]: [(&str, &Table); 2],
     key: &str,
     cookie: &str,
     problems: &mut Problems,
 ) {
-    // One of the two is written, for they differ.
+    // At least one of the two is written, because they differ.
     let (ours, first) = (table.written(key), theirs.written(key));
     let Some(place) = ours.or(first) else { return };
     let title =

@@ -1,4 +1,4 @@
-//! `[target_group.NAME.tls]`: what targets must show, and the file of those who vouch for them.
+//! `[target_group.NAME.tls]`: verification of targets, and the file of certificate authorities.
 
 use crate::config::node::{Node, Table};
 use crate::config::problem::{Problem, Problems};
@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// The table, where there is one.
+/// The `tls` table of a group, if there is one.
 pub(super) fn target_tls(
     group: &Table,
     targets: &[TargetSettings],
@@ -39,7 +39,7 @@ pub(super) fn target_tls(
     Some(TargetTls { trust, server_name })
 }
 
-/// Notes targets whose names are none a certificate can have.
+/// Records targets whose names cannot be in a certificate.
 fn names_can_be_certified(tls: &Node, targets: &[TargetSettings], problems: &mut Problems) {
     let hosts = targets.iter().filter_map(|target| match &target.address {
         TargetAddress::Host { host, .. } => Some(host),
@@ -52,7 +52,7 @@ fn names_can_be_certified(tls: &Node, targets: &[TargetSettings], problems: &mut
     }
 }
 
-/// The certificates of a file.
+/// Reads the certificates of a file.
 fn authorities(path: &Node, base: &Path, problems: &mut Problems) -> Vec<CertificateDer<'static>> {
     let mut refuse = |title: String, label: Option<String>| {
         let problem = Problem::at(path.span.clone(), title);
@@ -96,7 +96,8 @@ fn authorities(path: &Node, base: &Path, problems: &mut Problems) -> Vec<Certifi
     found
 }
 
-/// What a distribution trusts in all is a quarter of a megabyte.
+/// Maximum size of the file, 4 MiB. All authorities that a distribution trusts take a quarter of a
+/// megabyte.
 const MAX_READ: u64 = 4 << 20;
 
 fn content(path: &Path) -> io::Result<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! `[listener.NAME.tls]`: its files are read, and seen to be what they should be.
+//! `[listener.NAME.tls]`: reads and validates its files.
 
 use super::reason;
 use crate::base::clock::Moment;
@@ -13,7 +13,7 @@ use crate::policy::tls::pair::{Defect, Pair};
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// What the table says, where it is written and its files are fine.
+/// The settings of the table; `None` if there is no table or a file is invalid.
 pub(super) fn tls(listener: &Table, base: &Path, problems: &mut Problems) -> Option<ListenerTls> {
     let table = listener.get("tls")?.table();
     let written = table.get("certificates")?;
@@ -123,8 +123,8 @@ fn unfit(path: &Node, defect: &Defect) -> Problem {
     Problem::at(path.span.clone(), title).help(defect.remedy())
 }
 
-/// Notes a `redirect_to` that leads to a listener of this file that does not speak TLS, or past the
-/// one that does.
+/// Records a `redirect_to` that leads to a listener of this file without TLS, or to a port other
+/// than that of the TLS listener.
 pub(super) fn redirect_reaches_tls(redirect_to: &Node, file: &Table, problems: &mut Problems) {
     let Some(port) = https_port(redirect_to.text()) else { return };
     let listeners = || file.table("listener").entries().map(|(name, node)| (name, node.table()));
@@ -154,8 +154,8 @@ pub(super) fn redirect_reaches_tls(redirect_to: &Node, file: &Table, problems: &
     }
 }
 
-/// Notes a redirect from HTTPS to HTTP, which ALB refuses (AWS, "Listener rules for your Application
-/// Load Balancer": you can redirect HTTP to HTTPS, but not HTTPS to HTTP).
+/// Records a redirect from HTTPS to HTTP, which ALB refuses (AWS, "Listener rules for your
+/// Application Load Balancer": you can redirect HTTP to HTTPS, but not HTTPS to HTTP).
 pub(super) fn no_redirect_to_http(
     redirect: &Node,
     listeners: &[(&str, &Table)],

@@ -1,4 +1,4 @@
-//! Forms of text in the file.
+//! Syntax of the texts in the file.
 
 use super::Form;
 use crate::base::name::Name;
@@ -10,11 +10,11 @@ use crate::policy::routing::rewrite;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 
-/// Any text, but not none.
+/// Any text that is not empty.
 pub(super) static ANY: Form =
     Form { what: "text that is not empty", fits: |text| !text.is_empty() };
 
-/// A body, which may be empty.
+/// A response body, which may be empty.
 pub(super) static BODY: Form =
     Form { what: "text of at most 1024 characters", fits: |text| text.chars().count() <= 1_024 };
 
@@ -22,31 +22,31 @@ pub(super) static BODY: Form =
 pub(super) static FILE_PATH: Form =
     Form { what: "a path", fits: |text| !text.is_empty() && !text.contains('\0') };
 
-/// A name of a listener, group, rule or zone.
+/// The name of a listener, group, rule or zone.
 pub(in crate::config) static NAME: Form = Form {
     what: "a name of 1 to 64 letters, digits, `.`, `_`, `-`",
     fits: |text| Name::new(text).is_some(),
 };
 
-/// A target's id.
+/// The id of a target.
 pub(super) static TARGET_ID: Form = Form {
     what: "an id of 1 to 64 letters, digits and `._-:@/[]`",
     fits: |text| Name::target_id(text).is_some(),
 };
 
-/// Where to listen.
+/// A listening address.
 pub(super) static SOCKET: Form = Form {
     what: "an IP address and a port, such as \"0.0.0.0:80\" or \"[::]:80\"",
     fits: |text| text.parse::<SocketAddr>().is_ok(),
 };
 
-/// Where a target is.
+/// The address or host name of a target.
 pub(super) static TARGET_ADDRESS: Form = Form {
     what: "an address and a port, such as \"10.0.0.11:3000\" or \"app.internal:3000\"",
     fits: |text| text.parse::<SocketAddr>().is_ok() || host_and_port(text).is_some(),
 };
 
-/// A range of addresses, or one address.
+/// An address range or one address.
 pub(super) static RANGE: Form = Form {
     what: "an IP address or a range of addresses, such as \"192.0.2.0/24\"",
     fits: |text| text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok(),
@@ -64,13 +64,13 @@ pub(super) static PATH_PATTERN: Form = Form {
     fits: |text| Pattern::path(text).is_some(),
 };
 
-/// A method that a rule asks for.
+/// The method of a rule's condition.
 pub(super) static METHOD: Form = Form {
     what: "a method of at most 40 characters, such as \"GET\"",
     fits: |text| text.len() <= 40 && http::Method::from_bytes(text.as_bytes()).is_ok(),
 };
 
-/// The name of a field that a rule asks for.
+/// The field name of a rule's condition.
 pub(super) static RULE_FIELD: Form = Form {
     what: "a header field name of at most 40 characters; use `hosts` for Host",
     fits: |text| {
@@ -79,62 +79,62 @@ pub(super) static RULE_FIELD: Form = Form {
     },
 };
 
-/// A field's value that a rule asks for.
+/// The field value of a rule's condition.
 pub(super) static FIELD_PATTERN: Form = Form {
     what: "1 to 128 visible ASCII characters or spaces, in which `*` and `?` are wildcards",
     fits: |text| Pattern::field_value(text).is_some(),
 };
 
-/// A key or a value of the query.
+/// A key or a value of the query in a rule's condition.
 pub(super) static QUERY_PATTERN: Form = Form {
     what: "1 to 128 visible ASCII characters, in which `*` and `?` are wildcards; write `\\*`, \
            `\\?` and `\\\\` for the characters themselves",
     fits: |text| Pattern::query(text).is_some(),
 };
 
-/// Where a redirecting listener sends clients.
+/// The destination of `redirect_to`.
 pub(super) static HTTPS: Form =
     Form { what: "\"https\" or \"https:PORT\"", fits: |text| https_port(text).is_some() };
 
-/// A port of a redirect, where it is not a number.
+/// The port of a redirect, if it is not a number.
 pub(super) static REDIRECT_PORT: Form = Form {
     what: "\"#{port}\"",
     fits: |text| text == "#{port}" || text.parse::<u16>().is_ok_and(|port| port > 0),
 };
 
-/// A host of a redirect.
+/// The host of a redirect.
 pub(super) static REDIRECT_HOST: Form = Form {
     what: "a host name of at most 128 characters, which may contain `#{host}`",
     fits: |text| Template::host(text).is_some(),
 };
 
-/// A path of a redirect.
+/// The path of a redirect.
 pub(super) static REDIRECT_PATH: Form = Form {
     what: "a path of at most 128 characters that begins with `/`, which may contain `#{host}`, \
            `#{port}` and `#{path}`",
     fits: |text| Template::path(text).is_some(),
 };
 
-/// A query of a redirect.
+/// The query of a redirect.
 pub(super) static REDIRECT_QUERY: Form = Form {
     what: "a query of at most 128 characters without its `?`, which may contain `#{protocol}`, \
            `#{host}`, `#{port}`, `#{path}` and `#{query}`",
     fits: |text| Template::query(text).is_some(),
 };
 
-/// An expression of a rewrite.
+/// The regular expression of a rewrite.
 pub(super) static REGEX: Form = Form {
     what: "a regular expression of 1 to 1024 ASCII characters",
     fits: |text| (1..=rewrite::MAX_LEN).contains(&text.len()) && text.is_ascii(),
 };
 
-/// What stands in place of its match.
+/// The replacement of a rewrite.
 pub(super) static REPLACEMENT: Form = Form {
     what: "at most 1024 visible ASCII characters, in which `$1` stands for the first group",
     fits: |text| text.len() <= rewrite::MAX_LEN && text.bytes().all(|byte| byte.is_ascii_graphic()),
 };
 
-/// What a health check asks for.
+/// The path of a health check.
 pub(super) static REQUEST_PATH: Form = Form {
     what: "a path that begins with `/`, of at most 1024 visible ASCII characters and without `#`",
     fits: |text| {
@@ -143,14 +143,14 @@ pub(super) static REQUEST_PATH: Form = Form {
     },
 };
 
-/// Accepted status codes.
+/// The status codes of a matcher.
 pub(super) static MATCHER: Form = Form {
     what: "status codes from 100 to 499, or gRPC codes from 0 to 99, such as \"200\", \"200,202\" \
            or \"200-299\"",
     fits: |text| Matcher::http(text).or_else(|| Matcher::grpc(text)).is_some(),
 };
 
-/// A cookie's name: a token of RFC 9110 section 5.6.2, as RFC 6265 section 4.1.1 wants it.
+/// A cookie name: a token of RFC 9110 section 5.6.2, as RFC 6265 section 4.1.1 requires.
 pub(super) static COOKIE_NAME: Form = Form {
     what: "a cookie name of 1 to 64 letters, digits and ``!#$%&'*+-.^_`|~``",
     fits: |text| {
@@ -159,7 +159,7 @@ pub(super) static COOKIE_NAME: Form = Form {
     },
 };
 
-/// A route, and what stands before one: bytes a cookie's value may hold (RFC 6265 section 4.1.1).
+/// A route or its separator: bytes that a cookie value may hold (RFC 6265 section 4.1.1).
 pub(super) static ROUTE: Form = Form {
     what: "1 to 64 visible ASCII characters other than `\"`, `,`, `;` and `\\`",
     fits: |text| {
@@ -168,7 +168,7 @@ pub(super) static ROUTE: Form = Form {
     },
 };
 
-/// A cookie's path.
+/// The `Path` of a cookie.
 pub(super) static COOKIE_PATH: Form = Form {
     what: "a path that begins with `/`, of at most 256 visible ASCII characters and without `;`",
     fits: |text| {
@@ -177,7 +177,7 @@ pub(super) static COOKIE_PATH: Form = Form {
     },
 };
 
-/// A cookie's domain, or another host name.
+/// The `Domain` of a cookie, or another host name.
 pub(super) static HOST: Form = Form {
     what: "a host name, such as \"shop.example\"",
     fits: |text| is_host(text.strip_prefix('.').unwrap_or(text)),
@@ -193,8 +193,8 @@ pub(super) static SERVER_NAME: Form = Form {
 pub(super) static HEADER_NAME: Form =
     Form { what: "a header field name", fits: |text| http::HeaderName::try_from(text).is_ok() };
 
-/// The value of a header field an operator writes; ALB's bound is 1 KB (AWS, "HTTP header
-/// modification for your Application Load Balancer").
+/// The value of a configured header field; ALB's bound is 1 KB (AWS, "HTTP header modification for
+/// your Application Load Balancer").
 pub(super) static HEADER_VALUE: Form = Form {
     what: "a header value of 1 to 1024 visible ASCII characters and spaces, without spaces at its \
            ends",
@@ -204,7 +204,7 @@ pub(super) static HEADER_VALUE: Form = Form {
     },
 };
 
-/// A media type, as a header field carries it.
+/// A media type in a header field.
 pub(super) static CONTENT_TYPE: Form = Form {
     what: "a media type, such as \"text/plain\"",
     fits: |text| {
@@ -212,17 +212,17 @@ pub(super) static CONTENT_TYPE: Form = Form {
     },
 };
 
-/// A host name and its port: `app.internal:3000`.
+/// Parses a host name and its port, for example `app.internal:3000`.
 pub(in crate::config) fn host_and_port(text: &str) -> Option<(String, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port > 0)?;
-    // What looks like an address but is none, `10.0.0.256`, is no name either: no top-level domain
-    // is a number (RFC 3696 section 2).
+    // A text in the form of an address that is not one, such as `10.0.0.256`, is no host name
+    // either: no top-level domain is a number (RFC 3696 section 2).
     let numeric = host.rsplit('.').next()?.bytes().all(|byte| byte.is_ascii_digit());
     (is_host(host) && !numeric).then(|| (host.to_ascii_lowercase(), port))
 }
 
-/// The port of `https` or `https:8443`.
+/// Parses the port of `https` or `https:8443`.
 pub(in crate::config) fn https_port(text: &str) -> Option<u16> {
     match text.strip_prefix("https")? {
         "" => Some(443),

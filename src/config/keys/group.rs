@@ -1,4 +1,4 @@
-//! `[target_group.NAME]`: replicas that serve the same thing.
+//! `[target_group.NAME]`: replicas of one application.
 
 use super::health::HEALTH;
 use super::stickiness::STICKINESS;

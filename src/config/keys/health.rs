@@ -1,4 +1,4 @@
-//! `[target_group.NAME.health]`: how targets are checked.
+//! `[target_group.NAME.health]`: health checks of targets.
 
 use super::{Key, Kind, forms, millis};
 

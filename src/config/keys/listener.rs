@@ -1,10 +1,10 @@
-//! `[listener.NAME]`: where clients connect.
+//! `[listener.NAME]`: listening addresses and their settings.
 
 use super::rule::{REDIRECT, RESPOND};
 use super::{DAY, Key, Kind, Span, forms, secs};
 use std::time::Duration;
 
-/// A time-out of which `0s` is none.
+/// A time-out, for which `0s` means none.
 const OR_NONE: Kind = Kind::Duration(Span {
     zero: true,
     min: Duration::from_millis(100),

@@ -1,4 +1,4 @@
-//! `[runtime]`, `[affinity]`, `[admin]`, `[log]`: the process itself.
+//! `[runtime]`, `[affinity]`, `[admin]`, `[log]`: settings of the process.
 
 use super::{DAY, HOUR, Key, Kind, Span, forms};
 use std::time::Duration;

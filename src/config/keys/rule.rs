@@ -1,4 +1,4 @@
-//! `[[rule]]`: which request goes where.
+//! `[[rule]]`: conditions on requests, and actions.
 
 use super::{DAY, Key, Kind, forms, secs};
 

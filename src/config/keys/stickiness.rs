@@ -1,4 +1,4 @@
-//! `[target_group.NAME.stickiness]`: what keeps a client on its target.
+//! `[target_group.NAME.stickiness]`: settings that keep a client on its target.
 
 use super::{DAY, Key, Kind, forms, secs};
 
@@ -154,5 +154,5 @@ static HEADER: &[Key] =
         .required()
         .eg("\"x-session-id\"")];
 
-/// The word that is taken in place of a duration.
+/// The word accepted instead of a duration.
 const SESSION: Kind = Kind::Word(&[("session", true)]);

@@ -33,7 +33,8 @@ pub(super) static UPSTREAM: &[Key] = &[
     .or("\"1s\""),
 ];
 
-/// A client that waits longer gives up; a wait shorter than the first pause between dials is none.
+/// Bounds of a wait: a client that waits longer gives up, and a shorter wait ends before the first
+/// pause between dials.
 const WAIT: Span =
     Span { zero: true, min: Duration::from_millis(50), max: Duration::from_secs(60) };
 

@@ -1,4 +1,4 @@
-//! What `auto` comes to, and what is warned of, over files that differ in one thing.
+//! Results of `auto`, and warnings, over files that differ in one setting.
 
 use crate::config::parse;
 use crate::config::settings::{Action, Config, WrittenCookie};
@@ -34,7 +34,7 @@ fn cookie<'c>(config: &'c Config, name: &str) -> &'c WrittenCookie {
 }
 
 #[test]
-fn auto_is_secure_only_where_no_client_can_come_over_plain_http() {
+fn auto_is_secure_only_if_no_client_can_come_over_plain_http() {
     let proxies = "trusted_proxies = ['10.0.1.0/24']\n";
     let only_proxies = format!("{proxies}allow_from = ['10.0.1.0/25']\n");
     let behind_proxy = format!("{proxies}proxy_protocol = true\n");
@@ -55,7 +55,7 @@ fn auto_is_secure_only_where_no_client_can_come_over_plain_http() {
         ),
         (format!("{TLS}{REDIRECTING}{APP}{to_app}"), true, "all its listeners use TLS"),
         (format!("{TLS}{ANSWERING}{APP}{to_app}"), false, "clients of listener `plain`"),
-        // Rules that redirect all of it before, or some of it, or something else.
+        // Rules before it that redirect all its requests, some of them, or other ones.
         (
             format!("{TLS}{PLAIN}{APP}[[rule]]\nlisteners = ['plain']\n{to_https}{to_app}"),
             true,
@@ -85,7 +85,7 @@ fn auto_is_secure_only_where_no_client_can_come_over_plain_http() {
             false,
             "clients of listener `plain`",
         ),
-        // Another group that writes the same cookie, and one that writes another.
+        // Another group with the same cookie, and one with another cookie.
         (
             format!(
                 "{TLS}{ANSWERING}{APP}{OTHER}[[rule]]\npaths = ['/other/*']\nforward = 'other'\n"
@@ -100,7 +100,7 @@ fn auto_is_secure_only_where_no_client_can_come_over_plain_http() {
             true,
             "all its listeners use TLS",
         ),
-        // Proxies: what they take from browsers is not known.
+        // Trusted proxies: the protocol between browser and proxy is unknown.
         (format!("{PLAIN}{proxies}{APP}"), false, "only HTTPS and no other clients connect"),
         (format!("{PLAIN}{only_proxies}{APP}"), false, "`secure = \"always\"` if these accept"),
         (format!("{PLAIN}{behind_proxy}{APP}"), false, "`secure = \"always\"` if these accept"),
@@ -130,7 +130,7 @@ fn auto_is_secure_only_where_no_client_can_come_over_plain_http() {
 }
 
 #[test]
-fn a_rules_cookie_is_judged_by_the_rules_that_write_it() {
+fn a_rules_cookie_is_secure_by_the_rules_that_write_it() {
     let shares = "forward = { app = { weight = 1 }, other = { weight = 1 } }\n";
     let rule = |name: &str, more: &str| format!("[[rule]]\nname = '{name}'\n{more}\n{shares}");
     let on = |listener: &str| format!("paths = ['/{listener}/*']\nlisteners = ['{listener}']");
@@ -151,12 +151,12 @@ fn a_rules_cookie_is_judged_by_the_rules_that_write_it() {
 }
 
 #[test]
-fn what_no_browser_keeps_or_sends_is_warned_of() {
+fn a_cookie_that_no_browser_keeps_or_sends_causes_a_warning() {
     let always = "secure = 'always'\n";
     for (listeners, stickiness, rule, words) in [
         (TLS, "", "", &[][..]),
         (PLAIN, "", "", &[]),
-        // Names that promise something.
+        // Names with a prefix that requires attributes.
         (TLS, "lb_cookie = { name = '__Host-s' }\n", "", &[]),
         (TLS, "lb_cookie = { name = '__Secure-s' }\npath = '/a'\n", "", &[]),
         (TLS, "lb_cookie = { name = '__Http-s' }\n", "", &[]),
@@ -198,7 +198,7 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
             "",
             &["reject the cookie `__Secure-c-0`"],
         ),
-        // What goes with `Secure` alone.
+        // Attributes that require `Secure`.
         (TLS, "same_site = 'none'\npartitioned = true\n", "", &[]),
         (PLAIN, "same_site = 'none'\n", "", &["unless it is `Secure`", "\"auto\"` is not Secure"]),
         (PLAIN, "partitioned = true\n", "", &["unless it is `Secure`"]),
@@ -206,7 +206,7 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
         // `Secure` over plain HTTP.
         (TLS, always, "", &[]),
         (PLAIN, always, "", &["browsers reject this cookie", "`redirect_to`"]),
-        // Without the twin, which other sites' links bring.
+        // `Strict` without a twin, which requests from links of other sites would carry.
         (TLS, "same_site = 'strict'\n", "", &[]),
         (TLS, "same_site = 'lax'\ncors_twin = 'never'\n", "", &[]),
         (TLS, "same_site = 'strict'\ncors_twin = 'never'\n", "", &["a link from another site"]),
@@ -251,7 +251,7 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
             "{text}\n{warnings}"
         );
     }
-    // `always`, where some come over plain HTTP, and where proxies may speak TLS before it.
+    // `always` with a plain listener, and with proxies that may use TLS before it.
     let app = format!("{APP}[target_group.app.stickiness]\n{always}");
     let (_, said) = told(&format!("{TLS}{PLAIN}{app}"));
     assert!(said.contains("`Secure` cookies from listener `plain`"), "{said}");
@@ -261,7 +261,7 @@ fn what_no_browser_keeps_or_sends_is_warned_of() {
 }
 
 #[test]
-fn a_rules_cookie_is_warned_of_as_its_groups_is_and_once() {
+fn a_rules_cookie_gets_its_groups_warnings_once() {
     let head = format!("{TLS}{APP}{OTHER}");
     let rule = "[[rule]]\nname = 'r'\nhosts = ['other.test']\npaths = ['/b/*']\n\
                 forward = { app = { weight = 1 }, other = { weight = 1 } }\n";
@@ -301,7 +301,7 @@ fn groups_that_share_a_cookie_agree_whether_it_outlives_the_browser() {
 }
 
 #[test]
-fn an_applications_cookie_is_never_one_of_the_balancers() {
+fn an_applications_cookie_never_has_the_name_of_a_balancer_cookie() {
     let named = format!("{APP}stickiness = {{ lb_cookie = {{ name = 'sid' }} }}\n");
     for (kind, is_taken) in [
         ("app_cookie = { name = 'sid' }", false),
