@@ -1,4 +1,5 @@
-//! A look at every listener's certificates once a day: one that nobody renews ends at night.
+//! Checks the expiry of every listener's certificates once a day, so that a missed renewal is
+//! logged in time.
 
 use crate::base::clock::Moment;
 use crate::net::tls::certificates::Certificates;
@@ -6,10 +7,10 @@ use crate::policy::tls::certificate::Validity;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often they are looked at. What is to be said at the start, the check of the file says.
+/// Interval of the check. Warnings at the start come from the check of the file.
 const EVERY: Duration = Duration::from_hours(24);
 
-/// The certificates, and when they were last looked at.
+/// The certificates, and the time of their last check.
 #[derive(Debug)]
 pub(super) struct Expiry {
     certificates: Vec<Arc<Certificates>>,
@@ -17,12 +18,13 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    /// Looked at just now.
+    /// Counts the certificates as checked at `now`.
     pub(super) fn new(certificates: Vec<Arc<Certificates>>, now: Moment) -> Self {
         Self { certificates, looked: now }
     }
 
-    /// Warns of what has expired or soon will, if a day has gone by.
+    /// Warns of certificates that have expired or will soon, if a day has passed since the last
+    /// check.
     pub(super) fn check(&mut self, now: Moment) {
         if now.since(self.looked) >= EVERY {
             self.looked = now;

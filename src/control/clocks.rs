@@ -1,24 +1,24 @@
-//! Says that nodes which share a key differ in their clocks. Workers count what they meet; the line is
-//! written here, so that it is one for the process however many workers meet it.
+//! Warns if the clocks of nodes that share a key differ. Workers count the affected requests; the
+//! message is logged here, so that there is one per process, not one per worker.
 
 use crate::base::clock::Moment;
 use crate::observe::counters::Counters;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long after a line the next may follow: a client can bring such a pin with every request.
+/// Minimum time between two messages: a client can send such a pin with every request.
 const MIN_PAUSE: Duration = Duration::from_mins(1);
 
-/// Watches for pins made by a node whose clock is far ahead of this one's.
+/// Detects pins made by a node whose clock is far ahead of this one's.
 #[derive(Default)]
 pub(super) struct Clocks {
     logged_at: Option<Moment>,
-    /// What each worker had counted when that was last looked at.
+    /// Each worker's count at the last check.
     before: Vec<u64>,
 }
 
 impl Clocks {
-    /// Writes the line that is due.
+    /// Logs the message if one is due.
     pub(super) fn check(&mut self, counters: &[Arc<Counters>], now: Moment) {
         if let Some((seconds, answers)) = self.due(counters, now) {
             tracing::warn!(
@@ -30,8 +30,8 @@ impl Clocks {
         }
     }
 
-    /// By how many seconds a clock is ahead, and how many answers met that since the line before, if
-    /// it may be said again.
+    /// The difference in seconds, and the number of affected responses since the last message, if a
+    /// message may be logged.
     fn due(&mut self, counters: &[Arc<Counters>], now: Moment) -> Option<(u64, u64)> {
         if self.logged_at.is_some_and(|logged_at| now.since(logged_at) < MIN_PAUSE) {
             return None;
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_difference_is_told_at_once_and_then_once_a_minute_whichever_worker_meets_it() {
+    fn a_difference_is_logged_at_once_then_once_a_minute_over_all_workers() {
         let counters = [Arc::new(Counters::default()), Arc::default()];
         let meet = |worker: usize, seconds| {
             counters[worker].clocks_ahead.add_one();

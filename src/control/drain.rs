@@ -1,6 +1,7 @@
-//! Targets that leave: who asked for it, since when, and whether the deregistration delay is over.
-//! The file asks with `state = "drain"`, a target in the answer to a check. The clock starts when a
-//! running balancer first knows of it, and survives a restart.
+//! Draining targets: the origin of the request to drain, its start, and the end of the
+//! deregistration delay. The file requests a drain with `state = "drain"`, a target in its response
+//! to a check. The clock starts when a running balancer first sees the request, and survives a
+//! restart.
 
 use super::state_dir::StateDir;
 use crate::base::clock::Moment;
@@ -16,16 +17,17 @@ const FILE: &str = "drains.json";
 #[derive(Debug)]
 pub struct Drains {
     clocks: BTreeMap<String, Clock>,
-    /// The moment that was last looked at, since 1970.
+    /// Time of the last call of `advance`, since 1970.
     now: Duration,
     state_dir: Option<StateDir>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Clock {
-    /// Time since the Unix epoch; whole milliseconds of it are kept.
+    /// Start of the drain, as time since the Unix epoch; saved in whole milliseconds.
     since: Duration,
-    /// Whether the target asked for it. Only a check that passes without the wish ends such a drain.
+    /// True if the target requested the drain. Only a check that passes without the request ends
+    /// it.
     wished: bool,
     is_over: bool,
 }
@@ -37,8 +39,8 @@ impl Clock {
 }
 
 impl Drains {
-    /// What is leaving as a process begins. It holds before the first client is served: a target whose
-    /// drain outlives a restart must not have newcomers for a moment.
+    /// Loads the drains at the start of a process and publishes them before the first client is
+    /// served: a target whose drain outlives a restart must get no new clients at any time.
     pub fn begin(state_dir: Option<StateDir>, snapshot: &Snapshot, now: Moment) -> Self {
         let mut drains = Self::load(state_dir);
         drains.advance(snapshot, now);
@@ -52,8 +54,8 @@ impl Drains {
         drains
     }
 
-    /// Takes up the clocks that an earlier process left. A file that cannot be read is no reason
-    /// not to serve: the clocks start anew, and a line says so.
+    /// Loads the clocks that an earlier process saved. If the file cannot be read, the balancer
+    /// serves all the same: the clocks start anew, and a message is logged.
     pub(super) fn load(state_dir: Option<StateDir>) -> Self {
         let text = state_dir.as_ref().and_then(|dir| dir.read(FILE));
         let clocks = text.map(|text| {
@@ -68,7 +70,7 @@ impl Drains {
         Self { clocks: clocks.unwrap_or_default(), now: Duration::ZERO, state_dir }
     }
 
-    /// Takes in whether a target wishes to be drained; true if that changes anything.
+    /// Records whether a target requests a drain; true if that is a change.
     pub(super) fn apply(&mut self, target: &str, wishes: bool, now: Moment) -> bool {
         match self.clocks.get_mut(target) {
             Some(clock) if clock.wished != wishes => clock.wished = wishes,
@@ -85,7 +87,7 @@ impl Drains {
         true
     }
 
-    /// Starts clocks, stops those of targets that stay after all, and notes whose delay is over.
+    /// Starts clocks, stops those of targets that drain no longer, and marks delays that are over.
     pub(super) fn advance(&mut self, snapshot: &Snapshot, now: Moment) {
         self.now = now.wall;
         let (mut kept, mut changed) = (BTreeMap::new(), false);
@@ -98,7 +100,7 @@ impl Drains {
                     tracing::info!(target = name, asked_by = "file", ?delay, "draining began");
                     Clock::starting(now, false)
                 });
-                // A wall clock that was set back must not make a delay endless.
+                // If the wall clock is set back, the delay must still end.
                 clock.since = clock.since.min(now.wall);
                 let is_over = now.wall.saturating_sub(clock.since) >= delay;
                 if is_over && !clock.is_over {
@@ -113,7 +115,7 @@ impl Drains {
         }
         for (name, clock) in std::mem::take(&mut self.clocks) {
             let is_of = |group: &Group| name.split('/').next() == Some(group.name());
-            // Which targets such a group's names stand for is not known yet: no clock is stopped.
+            // The targets of such a group's host names are not known yet: no clock is stopped.
             if snapshot.groups.iter().any(|group| group.awaits_names && is_of(group)) {
                 kept.insert(name, clock);
             } else {
@@ -130,7 +132,7 @@ impl Drains {
         }
     }
 
-    /// Whether a target drains.
+    /// Drain state of a target.
     pub(super) fn state(&self, group: &str, target: &Target) -> Drain {
         match self.name_if_draining(group, target) {
             None if target.held_until.is_some() => Drain::Held,
@@ -140,7 +142,7 @@ impl Drains {
         }
     }
 
-    /// The name of a target that drains. Most groups have none at most times, and no text is made.
+    /// The name of a draining target. In a group without any, which is usual, no string is built.
     fn name_if_draining(&self, group: &str, target: &Target) -> Option<String> {
         let leaves = target.drain || target.held_until.is_some_and(|until| self.now >= until);
         if self.clocks.is_empty() && !leaves {
@@ -166,7 +168,7 @@ impl Drains {
     }
 }
 
-/// `None` for anything but what [`Drains::save`] writes.
+/// Parses the output of [`Drains::save`]; `None` for any other text.
 fn read(text: &str) -> Option<BTreeMap<String, Clock>> {
     let clocks = serde_json::from_str::<Map<String, Value>>(text).ok()?;
     let clock = |(name, clock): (String, Value)| {
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_drains_does_so_before_the_first_client_is_served() {
+    fn a_drain_applies_before_the_first_client_is_served() {
         for (word, drain) in [("drain", Drain::Running), ("active", Drain::No)] {
             let snapshot = snapshot(word);
             Drains::begin(None, &snapshot, Moment::now());
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_drains_at_once_until_it_is_withdrawn_and_its_delay_is_never_early() {
+    fn a_requested_drain_starts_at_once_and_its_delay_never_ends_early() {
         let (mut drains, active) = (Drains::load(None), snapshot("active"));
         let begun = Moment::now();
         drains.advance(&active, begun);
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_withdrawn_ends_no_drain_that_the_file_asks_for_nor_starts_its_clock_anew() {
+    fn a_withdrawn_request_does_not_end_or_restart_a_drain_of_the_file() {
         let (mut drains, draining) = (Drains::load(None), snapshot("drain"));
         let begun = Moment::now();
         drains.advance(&draining, begun);
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_ahead_of_the_wall_clock_is_taken_to_begin_now() {
+    fn a_clock_ahead_of_the_wall_clock_starts_now() {
         let (mut drains, draining) = (Drains::load(None), snapshot("drain"));
         let begun = Moment::now();
         drains.advance(&draining, begun.later(DELAY * 50));
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn no_clock_is_stopped_while_it_is_not_known_what_a_name_stands_for() {
+    fn no_clock_stops_while_the_addresses_of_a_host_name_are_unknown() {
         let began = Clock::starting(Moment::now(), true);
         let clocks = ["app/n/10.0.0.1:80", "application/n", "gone/n"];
         let mut drains = Drains::load(None);
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_nothing_else_is() {
+    fn saved_clocks_are_read_back_and_any_other_text_is_refused() {
         let place = tempfile::tempdir().unwrap();
         let dir = StateDir::find(Some(place.path())).unwrap();
         let mut drains = Drains::load(dir.clone());
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_its_name_lists_no_more_is_held_and_then_drains_as_any() {
+    fn an_unlisted_address_is_held_and_then_drains_like_any_target() {
         let (mut drains, mut held) = (Drains::load(None), snapshot("active"));
         let begun = Moment::now();
         held.groups[0].targets[0].held_until = Some(begun.wall + Duration::from_secs(30));

@@ -1,5 +1,5 @@
-//! The targets under watch: whose check is due, who has come and who has gone, how the groups
-//! stand.
+//! The monitored targets: starts checks that are due, follows changes of the snapshot, and tracks
+//! the state of the groups.
 
 mod target;
 
@@ -20,12 +20,12 @@ use std::time::Instant;
 use target::MonitoredTarget;
 use tokio::sync::mpsc;
 
-/// Every target of the published snapshot, by its generation: the answer of a check that was asked
-/// of a target now gone must not count for the one that has its slot.
+/// Every target of the published snapshot, by its generation: the result of a check of a removed
+/// target must not count for the target that reuses its slot.
 pub(super) struct HealthMonitor {
     targets: HashMap<u64, MonitoredTarget>,
-    /// Targets of earlier snapshots, until their deregistration delay is over. Bounded by what can
-    /// go within one delay.
+    /// Targets of earlier snapshots, until their deregistration delay is over. Bounded by the
+    /// number of targets removed within one delay.
     gone: HashMap<u64, Gone>,
     connectors: Connectors,
     answers: mpsc::Sender<Event>,
@@ -35,13 +35,13 @@ pub(super) struct HealthMonitor {
     skip_log: LogThrottle,
 }
 
-/// What is unusual about a group.
+/// Condition of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {
     Usual,
-    /// Too few are healthy, and all are used.
+    /// Too few targets are healthy, and all are used.
     FailsOpen,
-    /// Nobody is left but targets that drain.
+    /// All usable targets are draining.
     OnlyDraining,
 }
 
@@ -49,7 +49,7 @@ enum Condition {
 struct Gone {
     target: MonitoredTarget,
     since: Instant,
-    /// Its delay was over before it went.
+    /// True if its delay was over before it was removed.
     has_left: bool,
 }
 
@@ -67,8 +67,8 @@ impl HealthMonitor {
         }
     }
 
-    /// Watches the targets of this picture and no others; those already watched keep their state,
-    /// and those that are gone from it have their deregistration delay to finish.
+    /// Monitors the targets of this snapshot and no others. Known targets keep their state; removed
+    /// targets get their deregistration delay to finish.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, now: Instant) {
         let is_there = |key: &GroupKey| snapshot.groups.iter().any(|group| group.key == *key);
         self.recoveries.retain(|key, _| is_there(key));
@@ -92,7 +92,7 @@ impl HealthMonitor {
         }));
     }
 
-    /// Starts the checks whose time has come. A check that is still running is not started twice.
+    /// Starts the checks that are due, except those that are still running.
     pub(super) fn check_what_is_due(&mut self, now: Instant) {
         for (&generation, target) in &mut self.targets {
             let Some((probe, reach)) = target.probe_if_due(now) else { continue };
@@ -103,18 +103,18 @@ impl HealthMonitor {
                     Some(reach) if outcome.is_ok() => probe::reach(reach).await,
                     _ => None,
                 };
-                // The loop is gone only when the process is leaving.
+                // This fails only while the process stops.
                 let _ = answers.send(Event::Checked { generation, outcome, reached }).await;
             });
         }
     }
 
-    /// The name of a target under watch, as `group/id`.
+    /// Name of a monitored target, as `group/id`.
     pub(super) fn name(&self, generation: u64) -> Option<String> {
         self.targets.get(&generation).map(MonitoredTarget::name)
     }
 
-    /// Takes in what happened to a target; true if that changed what is to be published.
+    /// Applies an event to a target; true if the published state changes.
     pub(super) fn observe(&mut self, generation: u64, event: &HealthEvent, now: Instant) -> bool {
         let Some(target) = self.targets.get_mut(&generation) else { return false };
         let has_changed = target.observe(event, now);
@@ -124,18 +124,18 @@ impl HealthMonitor {
         has_changed
     }
 
-    /// Whether a check of the target connects as traffic does.
+    /// Returns true if checks of the target use the address and TLS of its traffic.
     pub(super) fn is_checked_as_traffic(&self, generation: u64) -> bool {
         self.targets.get(&generation).is_some_and(MonitoredTarget::is_checked_as_traffic)
     }
 
-    /// Whether traffic alone has taken the target out, while its checks pass.
+    /// Returns true if only traffic made the target unhealthy, while its checks pass.
     pub(super) fn is_disputed(&self, generation: u64) -> bool {
         self.targets.get(&generation).is_some_and(MonitoredTarget::is_disputed)
     }
 
-    /// Takes in that a check could not be made for want of something of ours. It is made again when
-    /// the next is due; what is known of the target stays.
+    /// Records that a check was skipped because this process lacks a resource. The next check comes
+    /// at its usual time; the target's state stays.
     pub(super) fn skipped(&mut self, generation: u64, error: &io::Error, now: Instant) {
         let Some(target) = self.targets.get_mut(&generation) else { return };
         target.is_being_checked = false;
@@ -151,7 +151,7 @@ impl HealthMonitor {
         }
     }
 
-    /// Writes what is known where workers read it, and tells what has changed.
+    /// Publishes the states for the workers, and logs changes.
     pub(super) fn publish(&mut self, snapshot: &Snapshot, drains: &Drains, now: Instant) {
         self.gone.retain(|_, gone| {
             let is_over = gone.has_left || now >= gone.since + gone.target.deregistration_delay;
@@ -168,8 +168,9 @@ impl HealthMonitor {
                 )
             });
             self.recover(group, zone, drains, health.fails_open(group), now);
-            // A group opens before its last target is seen to fall, and closes after the first is seen
-            // to serve: in between, a request would find nobody and get 503.
+            // Fail-open is published before the last healthy target turns unhealthy, and ends after
+            // the first is healthy again: between the two, a request would find no target and get
+            // 503.
             let open = health.fails_open(group);
             if open {
                 group.state.set_fails_open(true);
@@ -189,7 +190,7 @@ impl HealthMonitor {
         }
     }
 
-    /// Decides which of the group's targets that are down keep their clients.
+    /// Decides which unhealthy targets of the group keep their clients.
     fn recover(
         &mut self,
         group: &Group,
@@ -271,7 +272,7 @@ impl HealthMonitor {
         }
     }
 
-    /// Whether every target's first check has had its result or its time-out.
+    /// Returns true if every target's first check has had its result or its time-out.
     pub(super) fn all_are_checked(&self) -> bool {
         self.targets.values().all(MonitoredTarget::is_checked)
     }
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn another_picture_starts_no_check_that_is_not_due_and_tells_nothing_twice() {
+    fn a_new_snapshot_starts_no_check_early_and_logs_nothing_twice() {
         let mut registry = TargetRegistry::default();
         let first = build_snapshot(&mut registry);
         let mut monitor = HealthMonitor::new(mpsc::channel(1).0);
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_gone_has_its_delay_and_then_has_left_unless_it_returns() {
+    fn a_removed_target_has_left_after_its_delay_unless_it_returns() {
         let mut registry = TargetRegistry::default();
         let (first, without) =
             (build_snapshot(&mut registry), build_snapshot_with("127.0.0.1:2", &mut registry));
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_we_could_not_make_says_nothing_about_the_target() {
+    fn a_skipped_check_does_not_change_the_target() {
         let mut monitor = HealthMonitor::new(mpsc::channel(1).0);
         monitor.follow(&build_snapshot(&mut TargetRegistry::default()), Moment::now().monotonic);
         let (&generation, target) = monitor.targets.iter_mut().next().unwrap();

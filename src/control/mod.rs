@@ -1,5 +1,5 @@
-//! Layer 8: one thread for all that is slow, rare or privileged. It alone writes health and
-//! publishes snapshots; everything that can wake it is in one enum, and one match serves it.
+//! Layer 8: one thread for slow, rare or privileged work. It alone writes health and publishes
+//! snapshots. All its events are in one enum, handled by one match.
 
 mod certificates;
 mod clocks;
@@ -32,45 +32,45 @@ use weight_controller::WeightController;
 
 pub use drain::Drains;
 
-/// How often the thread looks what is due: checks, drains, names.
+/// Interval at which the thread checks for due work: checks, drains, host names.
 const TICK: Duration = Duration::from_millis(50);
-/// Answers of checks and of the resolver that may wait for the loop.
+/// Maximum number of queued results of checks and of the resolver.
 const MAX_QUEUE: usize = 1_024;
 
-/// What the thread is given.
+/// The inputs of the control thread.
 pub struct Parts {
-    /// The configuration the process runs with.
+    /// The configuration of the process.
     pub config: Config,
-    /// What seals and opens.
+    /// The keys that seal and open tokens.
     pub keyring: Arc<Keyring>,
-    /// Where snapshots are published; it holds the first one.
+    /// The holder of the current snapshot, with the first one in it.
     pub published: Published,
-    /// What host names stood for when that one was built.
+    /// Addresses of host names at the time of the first snapshot.
     pub resolutions: Resolutions,
-    /// What is asked for them.
+    /// Resolver of host names.
     pub resolver: Resolver,
-    /// The live halves of that one.
+    /// Live state of the first snapshot.
     pub registry: TargetRegistry,
-    /// What workers say about targets.
+    /// Reports of workers about targets.
     pub reports: mpsc::Receiver<Report>,
-    /// What workers count.
+    /// Counters of the workers.
     pub counters: Vec<Arc<Counters>>,
-    /// What listeners show their clients.
+    /// Certificates of the listeners.
     pub certificates: Vec<Arc<Certificates>>,
-    /// What is leaving, as [`Drains::begin`] found it.
+    /// Draining targets, as found by [`Drains::begin`].
     pub drains: Drains,
-    /// Told `true` when every target's first check has had its result.
+    /// Set to `true` when every target's first check has had its result.
     pub ready: watch::Sender<bool>,
 }
 
-/// Everything that wakes the thread.
+/// All events that wake the thread.
 #[derive(Debug)]
 enum Event {
     Tick,
     Checked {
         generation: u64,
         outcome: Result<ProbeResult, ProbeError>,
-        /// What came of a dial of the traffic address beside it.
+        /// Result of the dial of the traffic address beside the check.
         reached: Option<bool>,
     },
     Reported(Report),
@@ -78,7 +78,7 @@ enum Event {
     Stop,
 }
 
-/// Runs until `stop` is told `true`. Needs a local runtime.
+/// Runs until `stop` is `true`. Needs a local runtime.
 pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
     let Parts { config, keyring, published, resolutions, registry, .. } = parts;
     let Parts { mut reports, counters, certificates, drains, ready, resolver, .. } = parts;
@@ -167,8 +167,8 @@ impl Control {
         self.signal_ready();
     }
 
-    /// Takes in an answer to a check: what it says of leaving first, for a target that comes with
-    /// the wish must not be given newcomers for having passed.
+    /// Applies the result of a check. Its request to drain comes first: a target that requests a
+    /// drain must get no new clients because it passed.
     fn answered(
         &mut self,
         generation: u64,
@@ -212,18 +212,18 @@ impl Control {
     fn publish(&mut self, now: Moment) {
         let snapshot = self.published.current();
         self.monitor.publish(&snapshot, &self.drains, now.monotonic);
-        // At once: a target that became healthy begins slowly with its first newcomer.
+        // Now, so that a target that became healthy starts slowly with its first new client.
         self.weights.tick(&snapshot, now);
     }
 
     fn signal_ready(&mut self) {
         if !*self.ready.borrow() && self.monitor.all_are_checked() && self.names.all_are_asked() {
-            // Nobody may be listening for it; that is no concern of ours.
+            // This fails only if no receiver is left.
             let _ = self.ready.send(true);
         }
     }
 
-    /// Takes in what a host name stands for now, and publishes another picture if that changed.
+    /// Applies the resolved addresses of a host name, and publishes a new snapshot if they changed.
     fn resolved(&mut self, resolved: Resolved, now: Moment) {
         self.names.record_asked(&resolved);
         if self.names.apply(&mut self.resolutions, resolved, now) {
@@ -231,7 +231,7 @@ impl Control {
         }
     }
 
-    /// Forgets an address that is not listed any more once it does not answer: it is gone.
+    /// Removes an address that is not listed any more, once it does not answer.
     fn forget_if_unlisted(&mut self, generation: u64, now: Moment) {
         let snapshot = self.published.current();
         let unlisted = snapshot.groups.iter().find_map(|group| {
@@ -271,8 +271,8 @@ impl Control {
     }
 }
 
-/// Tells machines that another has their name now, so that what they still answer makes no pin that
-/// looks like the other's.
+/// Informs targets that another machine has taken over their name, so that their late responses
+/// make no pin that looks like a pin to the new machine.
 fn record_replaced(before: &Snapshot, after: &Snapshot) {
     let is_one = |group: &&Group| group.targets.iter().any(|target| target.address_since.is_some());
     for group in after.groups.iter().filter(is_one) {
@@ -281,7 +281,7 @@ fn record_replaced(before: &Snapshot, after: &Snapshot) {
         };
         for target in &group.targets {
             let Some(since) = target.address_since else { continue };
-            // It may have been replaced before, and be the one again.
+            // This machine may have been replaced earlier and be the current one again.
             target.state.record_replaced(u64::MAX);
             if let Some(at) = known.target_of(target.key)
                 && known.targets[at].state.generation != target.state.generation
@@ -292,8 +292,8 @@ fn record_replaced(before: &Snapshot, after: &Snapshot) {
     }
 }
 
-/// Watches for tokens of another key: a node that seals with a key this one lacks moves clients
-/// without end, and neither node would say why.
+/// Detects tokens of unknown keys: a node that seals with a key that this one lacks makes clients
+/// move again and again, and no other message would give the reason.
 #[derive(Default)]
 struct UnknownKeyMonitor {
     since: Option<Moment>,
@@ -348,8 +348,8 @@ mod tests {
         addresses.iter().map(listed).collect()
     }
 
-    /// Two groups of one name that lists one of its two addresses no more. Nothing is asked: what
-    /// happens is what a test says.
+    /// Two groups with one host name, which no longer lists one of its two addresses. No check
+    /// runs; the test supplies the events.
     fn control(expand: bool, now: Moment) -> Control {
         let text = format!(
             "[listener.web]\naddress = \"127.0.0.1:0\"\ndefault = \"app\"\n\
@@ -367,7 +367,7 @@ mod tests {
         let mut registry = TargetRegistry::default();
         let snapshot = Snapshot::build(&config, keyring.clone(), &resolutions, &mut registry);
         let snapshot = Arc::new(snapshot.unwrap());
-        // The test keeps no other end: what is answered goes nowhere.
+        // The test drops the receiver: results are discarded.
         let (answers, _) = mpsc::channel(MAX_QUEUE);
         let mut control = Control {
             monitor: HealthMonitor::new(answers.clone()),
@@ -390,7 +390,7 @@ mod tests {
         control
     }
 
-    /// What the published picture says of an address, per group.
+    /// Live state of an address in the published snapshot, per group.
     fn live(control: &Control, address: &str) -> [Option<Arc<TargetState>>; 2] {
         let address: SocketAddr = address.parse().unwrap();
         let snapshot = control.published.current();
@@ -401,7 +401,7 @@ mod tests {
         })
     }
 
-    /// Checks that become due are tasks of a local runtime.
+    /// Due checks are spawned as tasks of a local runtime.
     fn in_a_runtime(test: impl FnOnce()) {
         let local = tokio::runtime::LocalOptions::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(local);
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_answer_and_is_not_listed_is_forgotten_in_its_own_group_and_nothing_else_is() {
+    fn an_unlisted_address_that_does_not_answer_leaves_its_group_only() {
         let failed = |failure| HealthEvent::Failed(failure);
         let events = [
             (HealthEvent::ConnectFailed, true),
@@ -442,7 +442,7 @@ mod tests {
                     forgets,
                     "{event:?}: what is forgotten is asked no more"
                 );
-                // Its exchanges under way end as those of any target that has gone.
+                // Its exchanges in progress end like those of any removed target.
                 let drain = if forgets { Drain::Running } else { Drain::Held };
                 assert_eq!(of_app.availability().drain, drain, "{event:?}");
             }
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_address_is_back_once_it_is_listed_and_then_it_is_forgotten_no_more() {
+    fn a_removed_address_returns_once_listed_and_then_stays_after_failures() {
         in_a_runtime(|| {
             let now = Moment::now();
             let mut control = control(true, now);
@@ -460,7 +460,7 @@ mod tests {
                 let addresses = addresses.iter().map(|address| address.parse().unwrap());
                 Resolved::of(name(), addresses.collect())
             };
-            // An answer that is no other changes nothing about it.
+            // An answer with the same addresses does not bring it back.
             control.resolved(answer(&[LISTED]), now);
             assert!(live(&control, HELD)[0].is_none());
             control.resolved(answer(&[HELD, LISTED]), now);
@@ -472,12 +472,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_listed_is_held_and_drains_for_one_delay_and_then_it_has_left() {
+    fn an_unlisted_address_is_held_drains_for_one_delay_and_has_left() {
         in_a_runtime(|| {
             let begun = Moment::now();
             let mut control = control(true, begun);
             let [live_half, _] = live(&control, HELD).map(Option::unwrap);
-            // Held for 30 s, then draining for 300. Ticks are late by different times.
+            // Held for 30 s, then draining for 300 s. Each tick is late by a different time.
             let mut seen = Vec::new();
             for tick in 0..9_000_u64 {
                 let late = Duration::from_millis(50 * tick + tick * 7 % 40);
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_was_replaced_makes_no_pins_of_the_seconds_after_until_it_is_back() {
+    fn a_replaced_machine_makes_no_pins_dated_after_until_it_is_back() {
         in_a_runtime(|| {
             let begun = Moment::now();
             let mut control = control(false, begun);

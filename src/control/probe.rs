@@ -1,4 +1,4 @@
-//! Asking a target whether it serves (AWS, "Health checks for your target groups").
+//! Health checks of a target (AWS, "Health checks for your target groups").
 
 mod http2;
 
@@ -21,63 +21,64 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// ALB's agent first, for applications that know it, then our name.
+/// ALB's agent first, for applications that know it, then the name of this balancer.
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("ELB-HealthChecker/2.0 stayput/", env!("CARGO_PKG_VERSION")));
 
-/// An answer's body is read so far and no further: a check looks for a word, not for a file.
+/// Maximum number of bytes read of a response body: a check searches for a short text.
 const MAX_BODY: usize = 64 * 1_024;
 
-/// Whom to ask, and what.
+/// The destination and the settings of a check.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    /// Where.
+    /// Address to check.
     pub address: SocketAddr,
-    /// What is asked, and what is accepted.
+    /// Request and accepted responses.
     pub health: Health,
-    /// Present where the question is asked over TLS.
+    /// TLS of the check, if any.
     pub tls: Option<Connector>,
-    /// Whether it is asked over HTTP/2.
+    /// True if the check uses HTTP/2.
     pub http2: bool,
-    /// Present where the target wants a PROXY header first: one that says it is ourselves who ask.
+    /// Version of the PROXY header, if the target needs one; it declares the balancer itself as the
+    /// source.
     pub send_proxy: Option<Version>,
 }
 
-/// How traffic reaches a target.
+/// The address and protocol of a target's traffic.
 #[derive(Clone, Debug)]
 pub struct Reach {
-    /// Where.
+    /// Address of the traffic.
     pub address: SocketAddr,
-    /// Present where connections are TLS.
+    /// TLS of the traffic, if any.
     pub tls: Option<Connector>,
-    /// Whether HTTP/2 must be agreed on there.
+    /// True if ALPN must agree on HTTP/2.
     pub http2: bool,
-    /// Present where the target wants a PROXY header first.
+    /// Version of the PROXY header, if the target needs one.
     pub send_proxy: Option<Version>,
-    /// How long it may take.
+    /// Time-out of the dial.
     pub timeout: Duration,
 }
 
-/// An answer in time, whatever it was.
+/// A response in time, passed or failed.
 #[derive(Debug)]
 pub struct ProbeResult {
-    /// Whether it is one that is accepted.
+    /// `Ok` if the check passed.
     pub judgement: Result<(), Failure>,
-    /// What it says of leaving.
+    /// The target's request to drain, if any.
     pub drain_request: DrainRequest,
 }
 
 impl ProbeResult {
-    /// An answer that says nothing of leaving.
+    /// A passed check without a request to drain.
     const PASSED: Self = Self { judgement: Ok(()), drain_request: DrainRequest::None };
 }
 
-/// Why a check brought no answer.
+/// Reason why a check got no response.
 #[derive(Debug)]
 pub enum ProbeError {
-    /// The target gave none.
+    /// The target did not respond.
     Failed(Failure),
-    /// It could not be made for want of something of ours, which says nothing about the target.
+    /// This process lacked a resource for the check; the target's state stays as it is.
     Shortage(io::Error),
 }
 
@@ -87,10 +88,10 @@ impl From<Failure> for ProbeError {
     }
 }
 
-/// Asks once, on a connection of its own.
+/// Runs one check on a new connection.
 ///
 /// # Errors
-/// Why there was no answer.
+/// The reason why there was no response.
 pub async fn ask(probe: &Probe) -> Result<ProbeResult, ProbeError> {
     let answer = async {
         let stream = open(probe.address, probe.send_proxy).await?;
@@ -104,8 +105,7 @@ pub async fn ask(probe: &Probe) -> Result<ProbeResult, ProbeError> {
     tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Failure::Timeout.into()))
 }
 
-/// Connects as traffic would, and no more; `None` where that could not be tried for want of something
-/// of ours.
+/// Dials the traffic address and closes the connection; `None` if this process lacked a resource.
 pub async fn reach(to: &Reach) -> Option<bool> {
     let connected = async {
         let stream = open(to.address, to.send_proxy).await?;
@@ -196,7 +196,7 @@ where
     ProbeResult { judgement, drain_request }
 }
 
-/// Reads until the word has come, the body has ended, or [`MAX_BODY`] is reached.
+/// Reads until the text is found, the body has ended, or [`MAX_BODY`] is reached.
 async fn find<B>(wanted: &[u8], mut body: B) -> Result<(), Failure>
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
@@ -204,7 +204,7 @@ where
     let mut read = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|error| failed(&error))?.into_data() else { continue };
-        // The word may have begun in what came before.
+        // The text may begin in the previous chunk.
         let begin = read.len().saturating_sub(wanted.len());
         let room = MAX_BODY - read.len();
         read.extend_from_slice(&data[..data.len().min(room)]);
@@ -218,7 +218,7 @@ where
     Err(Failure::ResponseStringMismatch)
 }
 
-/// ALB: the bare address on a default port.
+/// Host of the request: without the port if it is a default port, as in ALB.
 fn host(address: SocketAddr) -> String {
     match address.port() {
         80 | 443 if address.is_ipv6() => format!("[{}]", address.ip()),
@@ -236,7 +236,7 @@ fn request(probe: &Probe) -> Result<Request<Empty<Bytes>>, Failure> {
     headers.insert(USER_AGENT, AGENT);
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     if probe.health.body.is_none() {
-        // As ALB; but a word cannot be found in what is compressed.
+        // As ALB; but a text cannot be found in a compressed body.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, compressed"));
     }
     Ok(request)
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn host_is_the_address_alone_on_a_default_port_and_with_its_port_elsewhere() {
+    fn host_is_the_bare_address_on_a_default_port_else_with_its_port() {
         for (address, host) in [
             ("192.0.2.1:80", "192.0.2.1"),
             ("192.0.2.1:443", "192.0.2.1"),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_says_of_itself_what_alb_says_and_nothing_more() {
+    fn a_check_sends_the_header_fields_of_alb_and_no_more() {
         let names = |health: &str| {
             let request = request(&probe("192.0.2.1:80", health)).unwrap();
             let mut names: Vec<_> = request.headers().keys().map(|name| name.to_string()).collect();
@@ -282,7 +282,7 @@ mod tests {
             names.join(" ")
         };
         assert_eq!(names("path = \"/\""), "accept-encoding connection host user-agent");
-        // A word cannot be found in what is compressed.
+        // A text cannot be found in a compressed body.
         assert_eq!(names("body = \"ok\""), "connection host user-agent");
     }
 }

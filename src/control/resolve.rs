@@ -1,5 +1,5 @@
-//! Host names of targets: asked again and again, and what was last known kept when the resolver
-//! has nothing to say.
+//! Resolves the host names of targets again and again. Without an answer, the last known addresses
+//! stay.
 
 use super::{Event, MAX_QUEUE};
 use crate::base::clock::Moment;
@@ -15,34 +15,35 @@ use std::{fmt, io, thread};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// How often a name is asked for: HAProxy's `hold valid`. The system's resolver tells no lifetime.
+/// Interval between two queries of a name, as HAProxy's `hold valid`. The system's resolver reports
+/// no TTL.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a start waits for the first answers. A resolver that is down must not keep the targets
-/// down that have addresses.
+/// Maximum wait for the first answers at the start: targets with addresses must not wait for a
+/// resolver that is down.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 
 type HostPort = (String, u16);
 
-/// What is asked for the addresses of host names, and how often.
+/// A resolver of host names, with its interval.
 #[derive(Clone)]
 pub struct Resolver {
-    /// `None` is the system's.
+    /// `None` is the system's resolver.
     table: Option<Arc<Table>>,
     interval: Duration,
 }
 
-/// Answers of a caller's own, for a host and its port.
+/// A resolver function of the caller, for a host and its port.
 type Table = dyn Fn(&str, u16) -> Vec<SocketAddr> + Send + Sync;
 
 impl Resolver {
-    /// The system's resolver.
+    /// Creates the system's resolver.
     pub fn of_system() -> Self {
         Self { table: None, interval: INTERVAL }
     }
 
-    /// Answers that the caller makes, asked for this often. They are had on the spot, so they must
-    /// not block.
+    /// Creates a resolver from a function of the caller, with this interval. The function must not
+    /// block.
     pub fn of(
         interval: Duration,
         table: impl Fn(&str, u16) -> Vec<SocketAddr> + Send + Sync + 'static,
@@ -50,7 +51,7 @@ impl Resolver {
         Self { table: Some(Arc::new(table)), interval }
     }
 
-    /// Asks once.
+    /// Queries one name.
     async fn ask(self, name: HostPort) -> Resolved {
         let (host, port) = (name.0.as_str(), name.1);
         let addresses = match &self.table {
@@ -72,7 +73,7 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// What the resolver said of one name.
+/// The resolver's answer for one name.
 #[derive(Debug)]
 pub(super) struct Resolved {
     name: HostPort,
@@ -80,7 +81,7 @@ pub(super) struct Resolved {
 }
 
 impl Resolved {
-    /// The order of an answer means nothing, and resolvers turn it.
+    /// Sorts the addresses: their order has no meaning, and resolvers rotate it.
     pub(super) fn of(name: HostPort, mut addresses: Vec<SocketAddr>) -> Self {
         addresses.sort_unstable();
         addresses.dedup();
@@ -88,7 +89,7 @@ impl Resolved {
     }
 }
 
-/// The names to ask for.
+/// The host names to query.
 pub(super) struct HostNames {
     names: BTreeMap<HostPort, bool>,
     asked: BTreeSet<HostPort>,
@@ -113,12 +114,12 @@ impl HostNames {
         }
     }
 
-    /// Whether every name has had its first answer.
+    /// Returns true if every name has had its first answer.
     pub(super) fn all_are_asked(&self) -> bool {
         self.names.keys().all(|name| self.asked.contains(name))
     }
 
-    /// Asks for all names when it is time; a name whose answer is still awaited is not asked twice.
+    /// Queries all names if it is time, except those whose answer is still awaited.
     pub(super) fn ask_if_due(&mut self, now: Instant) {
         if self.last.is_some_and(|last| now < last + self.resolver.interval) {
             return;
@@ -131,13 +132,13 @@ impl HostNames {
             let (name, answers) = (name.clone(), self.answers.clone());
             let resolver = self.resolver.clone();
             tokio::task::spawn_local(async move {
-                // The loop is gone only when the process is leaving.
+                // This fails only while the process stops.
                 let _ = answers.send(Event::Resolved(resolver.ask(name).await)).await;
             });
         }
     }
 
-    /// Takes an answer in; true if another picture is needed for it.
+    /// Applies an answer; true if a new snapshot is needed.
     pub(super) fn apply(
         &self,
         resolutions: &mut Resolutions,
@@ -148,7 +149,8 @@ impl HostNames {
         apply(resolutions, resolved, expands, now)
     }
 
-    /// Notes that an answer came, and tells the operator once what it means.
+    /// Records that an answer came, and logs once per name that it is empty or has unused
+    /// addresses.
     pub(super) fn record_asked(&mut self, resolved: &Resolved) {
         let Resolved { name, addresses } = resolved;
         self.under_way.remove(name);
@@ -173,12 +175,11 @@ impl HostNames {
     }
 }
 
-/// What the host names of a configuration stand for, asked all at once and waited for no longer
-/// than `FIRST_WAIT`. Before this nobody may be served: a pin to an address of a name that is not
-/// known yet would look like a pin to a target that is gone.
+/// Resolves all host names of a configuration at once, within `FIRST_WAIT`. No client may be served
+/// before: a pin to an address of a name not yet known would look like a pin to a removed target.
 ///
 /// # Errors
-/// When the system gives no thread or no runtime.
+/// If the system provides no thread or no runtime.
 pub fn first(config: &Config, resolver: &Resolver) -> io::Result<Resolutions> {
     let names = names_of(config);
     if names.is_empty() {
@@ -200,16 +201,16 @@ pub fn first(config: &Config, resolver: &Resolver) -> io::Result<Resolutions> {
             })
             .await
         });
-        // A resolver that hangs must not hold the start up.
+        // Does not wait for a resolver that hangs.
         runtime.shutdown_background();
         Ok(resolutions)
     };
-    // A thread of its own, for the caller may stand in a runtime already.
+    // On a separate thread, since the caller may be inside a runtime.
     let asking = thread::Builder::new().name("names".to_owned()).spawn(collect)?;
     asking.join().unwrap_or_else(|_| Err(io::Error::other("DNS resolver panicked")))
 }
 
-/// The host names of a configuration, and whether every address of one becomes a target.
+/// The host names of a configuration; true if every address of the name becomes a target.
 fn names_of(config: &Config) -> BTreeMap<HostPort, bool> {
     let mut names = BTreeMap::new();
     for target in config.groups.iter().flat_map(|group| &group.targets) {
@@ -220,12 +221,12 @@ fn names_of(config: &Config) -> BTreeMap<HostPort, bool> {
     names
 }
 
-/// The most addresses of a name that are kept though it lists them no more.
+/// Maximum number of unlisted addresses that are kept per name.
 const MAX_UNLISTED: usize = 64;
 
-/// Takes an answer in; true if the address in use changed, or any where each is a target. The
-/// address in use stays first while the name still lists it; else the lowest is. An empty answer
-/// changes nothing.
+/// Applies an answer; true if the address in use changed, or, with `expands`, any address. The
+/// address in use stays first while the name lists it; else the lowest one is first. An empty
+/// answer changes nothing.
 fn apply(resolutions: &mut Resolutions, resolved: Resolved, expands: bool, now: Moment) -> bool {
     let Resolved { name, mut addresses } = resolved;
     if addresses.is_empty() {
@@ -234,13 +235,15 @@ fn apply(resolutions: &mut Resolutions, resolved: Resolved, expands: bool, now: 
     let before = resolutions.get(&name).cloned().unwrap_or_default();
     let in_use = before.addresses.first().map(|listed| listed.address);
     if let Some(place) = addresses.iter().position(|address| Some(*address) == in_use) {
-        // The others keep their order, so that a list that only says the same is the same.
+        // The others keep their order, so that an answer with the same addresses gives the same
+        // list.
         addresses[..=place].rotate_right(1);
     }
     let is_other = in_use != addresses.first().copied();
     let changed_at = match in_use {
-        // The next whole second: pins carry whole seconds, and one of this very second may have been
-        // made before. A move that is told once too often costs less than a session lost in silence.
+        // The next whole second: pins carry whole seconds, and a pin of this second may be older
+        // than the change. One message too many about a move costs less than a session lost without
+        // one.
         Some(_) if is_other => Some(now.unix_seconds() + 1),
         _ => before.changed_at,
     };
@@ -250,10 +253,11 @@ fn apply(resolutions: &mut Resolutions, resolved: Resolved, expands: bool, now: 
         let left = before.addresses.iter().filter(|known| !addresses.contains(&known.address));
         let mut left: Vec<_> = left.cloned().collect();
         for known in &mut left {
-            // A wall clock that was set back must not make a hold endless.
+            // If the wall clock is set back, the hold must still end.
             known.unlisted_since = Some(known.unlisted_since.unwrap_or(now.wall).min(now.wall));
         }
-        // The longest unlisted go first; of equal ones the highest, so that it is the same each time.
+        // The longest unlisted are dropped first, and of equal ones the highest, so that the result
+        // is deterministic.
         left.sort_by_key(|known| (Reverse(known.unlisted_since), known.address));
         left.truncate(MAX_UNLISTED);
         all.extend(left);
@@ -267,7 +271,7 @@ fn apply(resolutions: &mut Resolutions, resolved: Resolved, expands: bool, now: 
     changed
 }
 
-/// Forgets, in one group, an address that does not answer and is not listed; true if it was known.
+/// Removes an unlisted address that does not answer from one group; true if it was known.
 pub(super) fn forget(resolutions: &mut Resolutions, group: &Name, address: SocketAddr) -> bool {
     let all = resolutions.values_mut().flat_map(|resolution| &mut resolution.addresses);
     let left = all.filter(|known| known.address == address && known.unlisted_since.is_some());
@@ -279,13 +283,13 @@ pub(super) fn forget(resolutions: &mut Resolutions, group: &Name, address: Socke
     forgotten
 }
 
-/// How much longer an address is known than its hold and its drain last. A drain begins with the tick
-/// that sees its hold end, and that it is over must be told before the target is in no group: else what
-/// it still has under way would be given another delay.
+/// Time for which an address is known after its hold and drain. A drain begins at the tick that
+/// sees its hold end, and its end must be published before the target leaves its group: otherwise
+/// its exchanges in progress would get another delay.
 const KNOWN_AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// Forgets addresses whose hold and drain are over in every group of their name; true if a group had
-/// one of them.
+/// Removes addresses whose hold and drain are over in every group of their name; true if a group
+/// still had one of them.
 pub(super) fn forget_the_left(resolutions: &mut Resolutions, config: &Config, now: Moment) -> bool {
     let mut forgotten = false;
     for ((host, port), resolution) in resolutions {
@@ -301,7 +305,7 @@ pub(super) fn forget_the_left(resolutions: &mut Resolutions, config: &Config, no
         let most = most.unwrap_or_default() + KNOWN_AFTERWARDS;
         resolution.addresses.retain(|known| {
             let Some(since) = known.unlisted_since else { return true };
-            // One that no group has takes none of the places for those that are held.
+            // An address that no group has takes no space from those that are held.
             let has_gone = groups.clone().all(|group| known.gone_from.contains(&group.name));
             let has_left = now.wall.saturating_sub(since) >= most;
             forgotten |= has_left && !has_gone;
@@ -321,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_in_use_stays_while_it_is_listed_and_silence_changes_nothing() {
+    fn the_address_in_use_stays_while_listed_and_an_empty_answer_is_ignored() {
         let mut known = Resolutions::new();
         let mut in_use = |addresses: &[&str]| {
             apply(&mut known, resolved(addresses), false, Moment::now());
@@ -334,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_in_use_makes_another_picture() {
+    fn only_a_change_of_addresses_in_use_needs_a_new_snapshot() {
         let answers = [
             (["10.0.0.2:80", "10.0.0.3:80"], true, true),
             (["10.0.0.1:80", "10.0.0.2:80"], false, true),
@@ -349,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_listed_no_more_is_kept_until_it_does_not_answer_or_its_time_is_over() {
+    fn an_unlisted_address_is_kept_until_it_fails_or_its_time_is_over() {
         let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
                     targets = [{ address = \"app.internal:80\", id = \"n\", expand = true }]\n\
                     hold = \"30s\"\nderegistration_delay = \"60s\"\n";
@@ -376,11 +380,11 @@ mod tests {
         let address = |text: &str| text.parse().unwrap();
         assert!(!forget(&mut known, group, address(a)), "it is listed");
         assert!(forget(&mut known, group, address(b)) && !forget(&mut known, group, address(b)));
-        // What no group has any more takes no place, and its going is no news.
+        // An address that no group has takes no space, and its removal is no change.
         apply_at(&mut known, &[c], 26);
         assert!(!forget_the_left(&mut known, &config, later(26)));
         assert_eq!(known.values().next().unwrap().addresses.len(), 2);
-        // Held for 30 s, then draining for 60, and known for one more.
+        // Held for 30 s, then draining for 60 s, and known for one more second.
         assert!(!forget_the_left(&mut known, &config, later(26 + 90)));
         assert!(forget_the_left(&mut known, &config, later(26 + 91)));
         assert_eq!(known.values().next().unwrap().addresses.len(), 1);
@@ -391,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_was_set_back_makes_no_hold_longer() {
+    fn a_wall_clock_that_is_set_back_makes_no_hold_longer() {
         let (mut known, begun) = (Resolutions::new(), Moment::now());
         let ahead = begun.later(Duration::from_hours(1));
         apply(&mut known, resolved(&["10.0.0.1:80", "10.0.0.2:80"]), true, ahead);
@@ -402,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_one_address_of_a_name_changed_is_known_and_the_first_answer_is_no_change() {
+    fn the_time_of_an_address_change_is_known_and_the_first_is_no_change() {
         let (mut known, begun) = (Resolutions::new(), Moment::now());
         let mut changed = |address: &str, after: u64| {
             let now = begun.later(Duration::from_secs(after));

@@ -1,5 +1,5 @@
-//! The one directory the balancer writes in: the generated key and the clocks of drains, so that
-//! both survive a restart.
+//! The only directory in which the balancer writes: it holds the generated key and the drain
+//! clocks, so that both survive a restart.
 
 use crate::policy::affinity::keys::Key;
 use std::fmt;
@@ -11,11 +11,11 @@ use zeroize::Zeroizing;
 
 const KEY_FILE: &str = "affinity.key";
 
-/// A directory that could be made and written in.
+/// An existing, writable directory.
 #[derive(Clone, Debug)]
 pub struct StateDir(PathBuf);
 
-/// Why a directory that the file names cannot be used.
+/// Error of a configured directory that cannot be used.
 #[derive(Debug)]
 pub struct Unwritable {
     path: PathBuf,
@@ -36,12 +36,12 @@ impl fmt::Display for Unwritable {
 impl std::error::Error for Unwritable {}
 
 impl StateDir {
-    /// The directory the file names; else `$STATE_DIRECTORY` (as systemd sets it), else
-    /// `/var/lib/stayput` where that can be written, else the user's own state directory. `None`
-    /// when none can be written.
+    /// Finds the directory: `state_dir` of the file, else `$STATE_DIRECTORY` (set by systemd), else
+    /// `/var/lib/stayput` if it is writable, else the user's own state directory. `None` if none is
+    /// writable.
     ///
     /// # Errors
-    /// When the file names one that cannot be used: what was asked for is not replaced silently.
+    /// If the configured directory cannot be used: it is not replaced silently by another one.
     pub fn find(written: Option<&Path>) -> Result<Option<Self>, Unwritable> {
         if let Some(path) = written {
             let cause = |cause| Unwritable { path: path.to_owned(), cause };
@@ -50,8 +50,8 @@ impl StateDir {
         Ok(places().find_map(|path| Self::open(&path).ok()))
     }
 
-    /// The generated key that `run` would find, for commands that only look: nothing is made,
-    /// moved or written.
+    /// The generated key that `run` would find, for commands that only read: creates, moves and
+    /// writes nothing.
     pub fn find_key(written: Option<&Path>) -> Option<Key> {
         let places: Vec<PathBuf> = match written {
             Some(path) => vec![path.to_owned()],
@@ -71,27 +71,27 @@ impl StateDir {
         Ok(Self(path.to_owned()))
     }
 
-    /// The text of a file; `None` when there is none.
+    /// The text of a file; `None` if it does not exist.
     pub fn read(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.0.join(name)).ok()
     }
 
-    /// Replaces a file as a whole: a reader sees the old text or the new.
+    /// Replaces a file atomically: a reader sees the old text or the new one.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn write(&self, name: &str, text: &[u8]) -> io::Result<()> {
         let temporary = self.temporary(name);
         write_private(&temporary, text)?;
         fs::rename(&temporary, self.0.join(name))
     }
 
-    /// The generated key: the one that is there, or one made of `fresh`. Of two processes that
-    /// start at once the first to link its file wins, and the other takes that key. A damaged file
-    /// is set aside as `.bad`, and the operator is told.
+    /// The generated key: the existing one, or one made of `fresh`. If two processes start at once,
+    /// the first to link its file wins, and the other uses that key. A damaged file is renamed to
+    /// `.bad`, and a message is logged.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn generated_key(&self, fresh: [u8; 32]) -> io::Result<Key> {
         let path = self.0.join(KEY_FILE);
         if let Some(key) = self.existing_key()? {
@@ -109,10 +109,10 @@ impl StateDir {
         self.existing_key()?.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// The generated key, if there is a good one.
+    /// The generated key, if there is a valid one.
     ///
     /// # Errors
-    /// What the system says about a file that is there.
+    /// The system's error for an existing file.
     pub fn existing_key(&self) -> io::Result<Option<Key>> {
         let path = self.0.join(KEY_FILE);
         let line = match fs::read(&path) {
@@ -147,7 +147,7 @@ fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Where state may be kept when the file does not say, in order.
+/// Directories to try if the file names none, in order.
 fn places() -> impl Iterator<Item = PathBuf> {
     let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let own = match var("XDG_STATE_HOME") {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generated_key_is_made_once_and_only_its_owner_reads_it() {
+    fn a_generated_key_is_made_once_and_only_its_owner_can_read_it() {
         let (_place, dir) = dir();
         let first = dir.generated_key([1; 32]).unwrap();
         let second = dir.generated_key([2; 32]).unwrap();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_for_a_key_makes_and_moves_nothing() {
+    fn finding_a_key_creates_and_moves_nothing() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("state");
         assert!(StateDir::find_key(Some(&path)).is_none());
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_key_is_set_aside_and_another_made() {
+    fn a_damaged_key_is_set_aside_and_another_is_made() {
         let (_place, dir) = dir();
         fs::write(dir.0.join(KEY_FILE), "hunter2\n").unwrap();
         let key = dir.generated_key([1; 32]).unwrap();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_the_file_names_and_cannot_be_made_is_an_error() {
+    fn a_configured_directory_that_cannot_be_made_is_an_error() {
         let (place, _dir) = dir();
         fs::write(place.path().join("file"), "").unwrap();
         let error = StateDir::find(Some(&place.path().join("file/below"))).unwrap_err();

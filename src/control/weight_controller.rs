@@ -1,5 +1,5 @@
-//! What newcomers are placed by and that changes with time: the shares of targets that begin slowly or
-//! fail more than their peers, and the sessions each target has.
+//! The values for placing new clients that change with time: the weight fractions of targets in
+//! slow start or with more failures than the others, and the sessions of each target.
 
 use crate::base::clock::Moment;
 use crate::config::settings::Algorithm;
@@ -13,13 +13,13 @@ use crate::policy::health::progress::State;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// How often sessions are counted anew. What is placed in between is counted one by one.
+/// Interval at which sessions are counted anew. Clients placed in between are added one by one.
 const RECOUNT: Duration = Duration::from_secs(1);
 
-/// What stands for a pin's lifetime where the application keeps its sessions in its own cookie.
+/// Assumed lifetime of a session if the application keeps it in its own cookie.
 const USUAL_LIFETIME: Duration = Duration::from_hours(24);
 
-/// The groups for which something of it is due; targets are known by their generation.
+/// State of the groups that use any of this; targets are identified by their generation.
 #[derive(Default)]
 pub(super) struct WeightController {
     began: Option<Moment>,
@@ -39,7 +39,7 @@ struct Counted {
 }
 
 impl WeightController {
-    /// Forgets groups that are gone.
+    /// Drops groups that no longer exist.
     pub(super) fn follow(&mut self, snapshot: &Snapshot) {
         let is_there = |key: &GroupKey| snapshot.groups.iter().any(|group| group.key == *key);
         self.starts.retain(|key, _| is_there(key));
@@ -47,7 +47,7 @@ impl WeightController {
         self.counted.retain(|key, _| is_there(key));
     }
 
-    /// Does what is due. Health and drains are read where they were published just before.
+    /// Does the work that is due. Reads health and drains as published just before.
     pub(super) fn tick(&mut self, snapshot: &Snapshot, now: Moment) {
         let clock = now.since(*self.began.get_or_insert(now));
         for group in &snapshot.groups {
@@ -67,7 +67,8 @@ impl WeightController {
     }
 
     fn start_slowly(&mut self, group: &Group, clock: Duration, duration: Duration) {
-        // Those who are there when the group, or its slow start, begins are founders.
+        // Targets present when the group, or its slow start, begins are founders: they skip it
+        // unless their first checks fail.
         let is_known = self.starts.contains_key(&group.key);
         let before = self.starts.entry(group.key).or_default();
         let stage = |target: &Target| match before.get(&target.state.generation) {
@@ -113,7 +114,8 @@ impl WeightController {
         judged.last = now;
         let known = |target: &Target| judged.states.get(&target.state.generation);
         let sample = |target: &Target| {
-            // Taken in any case: what came of a target while it was ill says nothing of it when well.
+            // Taken in any case: results from the time when a target was unhealthy do not count
+            // when it is healthy.
             let sample = target.state.request_stats().map(|request_stats| request_stats.take());
             sample.filter(|_| {
                 matches!(target.state.availability().health, Health::Healthy | Health::Suspect)
@@ -174,8 +176,8 @@ impl WeightController {
     }
 }
 
-/// Whether the clients of a target move away: it fails its checks, and the group neither ignores that
-/// nor recovers from an outage; or its drain is over.
+/// Returns true if the clients of a target move away: its checks fail, and the group is neither
+/// fail-open nor in recovery; or its drain is over.
 fn lost_its_clients(group: &Group, target: &Target) -> bool {
     let availability = target.state.availability();
     let is_down = availability.health == Health::Unhealthy
@@ -246,7 +248,7 @@ mod tests {
     use Health::{Healthy, Initial, Unhealthy};
 
     #[test]
-    fn a_target_that_comes_back_begins_slowly_and_those_of_the_first_hour_do_not() {
+    fn a_returning_target_starts_slowly_and_targets_of_the_start_do_not() {
         let snapshot = build_snapshot("slow_start = '30s'");
         let (mut weights, now) = (WeightController::default(), Moment::now());
         let mut tick = |states: [Health; 3], seconds: u64| {
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_target_is_cut_at_the_next_look_and_not_before() {
+    fn a_failing_target_gets_less_weight_at_the_next_check_not_before() {
         let snapshot = build_snapshot("algorithm = 'weighted_random'\nanomaly_mitigation = true");
         set(&snapshot, [Healthy; 3]);
         let (mut weights, now) = (WeightController::default(), Moment::now());
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_counted_by_the_second_and_a_target_that_is_down_has_none() {
+    fn sessions_are_counted_each_second_and_an_unhealthy_target_has_none() {
         let snapshot = build_snapshot(
             "algorithm = 'least_sessions'\nstickiness = { lb_cookie = { duration = '10s' } }",
         );
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_asks_for_none_of_it_is_left_alone() {
+    fn a_group_without_these_settings_is_left_alone() {
         let snapshot = build_snapshot("");
         let mut weights = WeightController::default();
         weights.tick(&snapshot, Moment::now());

@@ -1,5 +1,5 @@
-//! One target under watch: when it is checked next, what its checks and its traffic say, and the
-//! words in which a change is told.
+//! One monitored target: the time of its next check, the results of its checks and its traffic, and
+//! the log messages about its changes.
 
 use crate::base::log_throttle::LogThrottle;
 use crate::base::name::Name;
@@ -17,22 +17,22 @@ use crate::policy::health::target_health::{HealthState, Reason, Registration, Ta
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The target.
+/// A monitored target.
 pub(super) struct MonitoredTarget {
     group: Name,
     id: Name,
     state: Arc<TargetState>,
     pub(super) progress: Progress,
     thresholds: Thresholds,
-    /// `None` for a host name that has no address.
+    /// `None` for a host name without an address.
     probe: Option<Probe>,
-    /// How traffic reaches it, where its checks do not say whether that can be done: they ask at
-    /// another port, or not over TLS.
+    /// Address and TLS of its traffic, if the checks do not test them: they use another port, or no
+    /// TLS.
     reach: Option<Reach>,
     recovery: Limits,
-    /// It is down, and keeps its clients while its group recovers.
+    /// True if it is unhealthy, but keeps its clients while its group is in recovery.
     pub(super) is_recovering: bool,
-    /// It has become suspect, and no check has been made since.
+    /// True if it has become suspect and has not been checked since.
     is_urgent: bool,
     last_urgent: Option<Instant>,
     suspected_at: Option<Instant>,
@@ -48,7 +48,7 @@ pub(super) struct MonitoredTarget {
 }
 
 impl MonitoredTarget {
-    /// A target nothing has happened to yet.
+    /// Creates a target without any results.
     pub(super) fn of(
         group: &GroupSettings,
         target: &snapshot::Target,
@@ -56,7 +56,7 @@ impl MonitoredTarget {
     ) -> Self {
         let health = &group.health;
         let probe = target.address.map(|mut address| {
-            // Another port has another listener behind it, which sees no clients.
+            // A check on another port reaches another listener, which serves no clients.
             let send_proxy =
                 group.send_proxy.filter(|_| health.port.is_none_or(|port| port == address.port()));
             let traffic = address;
@@ -94,7 +94,7 @@ impl MonitoredTarget {
         let to_be_healthy = fast.saturating_add(health.timeout) * health.healthy_threshold;
         let progress = match probe {
             Some(_) => Progress::default(),
-            // It cannot serve, and there is nothing to ask.
+            // Without an address it cannot serve, and there is nothing to check.
             None => Progress::down(Failure::Unresolved),
         };
         Self {
@@ -126,8 +126,8 @@ impl MonitoredTarget {
         }
     }
 
-    /// This target as another picture has it: what is asked may differ, what happened does not. A
-    /// check under way still answers for it, and the next is due when it was.
+    /// Takes the settings of a new snapshot and keeps the results. A running check still counts,
+    /// and the next one is due as before.
     pub(super) fn continued_as(self, fresh: Self) -> Self {
         let Self { probe, reach, thresholds, interval, fast_interval, recovery, .. } = fresh;
         let Self { group, id, state, deregistration_delay, .. } = fresh;
@@ -146,23 +146,23 @@ impl MonitoredTarget {
         }
     }
 
-    /// This target, in a group again. A check that was under way when it went answered to nobody.
+    /// Returns the target to a group. A check that ran when it was removed has no receiver.
     pub(super) fn returned(self) -> Self {
         Self { is_being_checked: false, ..self }
     }
 
-    /// `group/id`
+    /// Name as `group/id`.
     pub(super) fn name(&self) -> String {
         format!("{}/{}", self.group, self.id)
     }
 
-    /// Whether its first check has had its result or its time-out.
+    /// Returns true if its first check has had its result or its time-out.
     pub(super) fn is_checked(&self) -> bool {
         self.probe.is_none() || self.progress.is_checked()
     }
 
-    /// What is to be asked, if it is time, and where else to dial. A check that is still running is
-    /// not started twice.
+    /// The check to start, if one is due and none is running, and the traffic address to dial
+    /// besides.
     pub(super) fn probe_if_due(&mut self, now: Instant) -> Option<(Probe, Option<Reach>)> {
         let probe = self.probe.as_ref()?;
         let fast = self.fast_interval.min(self.interval);
@@ -181,19 +181,19 @@ impl MonitoredTarget {
         Some((probe.clone(), reach))
     }
 
-    /// Whether a check that was answered connected as traffic does.
+    /// Returns true if its checks use the address and TLS of its traffic.
     pub(super) fn is_checked_as_traffic(&self) -> bool {
         self.reach.is_none()
     }
 
-    /// Whether traffic alone has taken it out.
+    /// Returns true if only traffic made it unhealthy.
     pub(super) fn is_disputed(&self) -> bool {
         self.progress.is_disputed()
     }
 
-    /// Takes in what happened; true if that changed what is to be published.
+    /// Applies an event; true if the published state changes.
     pub(super) fn observe(&mut self, event: &HealthEvent, now: Instant) -> bool {
-        // A check that had connected before traffic could not says nothing about now.
+        // A check that connected before traffic failed gives no current information.
         let is_stale = self.suspected_at.zip(self.last_check).is_some_and(|(at, last)| at > last);
         if matches!(event, HealthEvent::Reached) && is_stale {
             return false;
@@ -209,7 +209,8 @@ impl MonitoredTarget {
         let has_changed = self.progress.observe(event, self.thresholds, now);
         if self.progress.is_suspect() && !before.0 {
             self.suspected_at = Some(now);
-            // At most one more than those at the fast interval, however often it is suspected.
+            // At most one check more than those at the fast interval, however often it becomes
+            // suspect.
             let fast = self.fast_interval.min(self.interval);
             self.is_urgent = self.last_urgent.is_none_or(|last| now >= last + fast);
         }
@@ -219,17 +220,17 @@ impl MonitoredTarget {
         has_changed || before != self.traffic_state()
     }
 
-    /// What is published of its traffic.
+    /// The published state of its traffic.
     fn traffic_state(&self) -> (bool, bool) {
         (self.progress.is_suspect(), self.progress.awaits_connect())
     }
 
-    /// Whether a check is to be made at once.
+    /// Returns true if a check must start at once.
     pub(super) fn is_urgent(&self) -> bool {
         self.is_urgent
     }
 
-    /// What its group's recovery looks at.
+    /// The state of its checks, for its group's recovery.
     pub(super) fn checked_state(&self) -> CheckedState {
         match self.progress.state() {
             State::Initial => CheckedState::Unknown,
@@ -240,12 +241,12 @@ impl MonitoredTarget {
         }
     }
 
-    /// What bounds its group's recovery.
+    /// The bounds of its group's recovery.
     pub(super) fn recovery(&self) -> Limits {
         self.recovery
     }
 
-    /// What is known, with this drain.
+    /// Its availability, with this drain state.
     pub(super) fn availability(&self, drain: Drain) -> Availability {
         let health = match self.progress.state() {
             State::Initial => Health::Initial,
@@ -257,12 +258,12 @@ impl MonitoredTarget {
         Availability { health, drain, recovering }
     }
 
-    /// Whether it is published that its deregistration delay is over.
+    /// Returns true if the end of its deregistration delay is published.
     pub(super) fn has_left(&self) -> bool {
         self.state.availability().drain == Drain::Over
     }
 
-    /// Writes what is known where workers read it, and tells a state that has changed.
+    /// Publishes the state for the workers, and logs a change.
     pub(super) fn publish(&mut self, drain: Drain) {
         self.state.set_availability(self.availability(drain));
         self.state.set_awaits_connect(self.progress.awaits_connect());
@@ -309,7 +310,7 @@ impl MonitoredTarget {
         }
     }
 
-    /// Tells once a minute at most that it is suspect, and then that it is so no longer.
+    /// Logs that it is suspect, at most once a minute, and then that it is no longer suspect.
     fn log_suspicion(&mut self) {
         let is_suspect = self.progress.is_suspect();
         if is_suspect == self.suspicion_logged {
@@ -347,7 +348,7 @@ impl MonitoredTarget {
         );
     }
 
-    /// Says once what was wanted and what came.
+    /// Logs the expected and the actual result of the first failed check, once.
     fn log_first_failure(&mut self, failure: &Failure) {
         if std::mem::replace(&mut self.first_failure_logged, true) {
             return;

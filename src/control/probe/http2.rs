@@ -1,4 +1,4 @@
-//! Checks over HTTP/2: the question HTTP/1.1 is asked, or a gRPC call ("gRPC over HTTP2").
+//! Checks over HTTP/2: the same request as over HTTP/1.1, or a gRPC call ("gRPC over HTTP2").
 
 use super::{AGENT, MAX_BODY, Probe, ProbeResult, failed, host, judge};
 use crate::config::settings::{GRPC_HEALTH_PATH, Health};
@@ -16,8 +16,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 
-/// A message without fields: not compressed, no bytes. To gRPC's health check it means "the whole
-/// server".
+/// A gRPC message without fields: not compressed, no bytes. For gRPC's health check it means the
+/// whole server.
 const EMPTY_MESSAGE: &[u8] = &[0; 5];
 /// `grpc.health.v1.HealthCheckResponse.ServingStatus.SERVING`
 const SERVING: u64 = 1;
@@ -65,7 +65,7 @@ fn judge_call(
     trailers: &HeaderMap,
     message: &[u8],
 ) -> Result<(), Failure> {
-    // Without a message both are one (Trailers-Only).
+    // A response without a message may have its status in the head (Trailers-Only).
     let code = trailers.get(GRPC_STATUS).or_else(|| head.get(GRPC_STATUS));
     let code = code.and_then(|code| code.to_str().ok()?.parse().ok());
     let Some(got) = code else { return Err(failed(&"the response has no grpc-status")) };
@@ -83,16 +83,16 @@ fn judge_call(
 
 const GRPC_STATUS: &str = "grpc-status";
 
-/// The status in a `HealthCheckResponse`, which has this one field; absent it is `UNKNOWN`.
+/// The status in a `HealthCheckResponse`, its only field; if absent it is `UNKNOWN`.
 fn serving_status(message: &[u8]) -> Option<u64> {
     let (prefix, fields) = message.split_at_checked(EMPTY_MESSAGE.len())?;
     if prefix[0] != 0 {
-        // Compressed, which was not offered.
+        // Compressed, although no compression was offered.
         return None;
     }
     match fields {
         [] => Some(0),
-        // Field 1 as a varint of one byte, which holds every status there is.
+        // Field 1 as a varint of one byte, which is enough for every status.
         [0x08, status] if status & 0x80 == 0 => Some(u64::from(*status)),
         _ => None,
     }
@@ -112,7 +112,7 @@ fn request(probe: &Probe) -> Result<Request<()>, Failure> {
     Ok(request)
 }
 
-/// Drives a connection until it is let go.
+/// Task that drives a connection; aborted when dropped.
 struct Driven(AbortHandle);
 
 impl Drop for Driven {
@@ -137,12 +137,12 @@ async fn exchange(
         way.send_data(message, true).map_err(|error| failed(&error))?;
     }
     let response = response.await.map_err(|error| failed(&error))?;
-    // Held until the answer came, or the connection would end without it.
+    // Held until the response came, because the connection would end without it.
     drop(sender);
     Ok((response.map(Answered), driven))
 }
 
-/// An answer's body.
+/// Body of a response.
 struct Answered(RecvStream);
 
 impl Body for Answered {
@@ -163,7 +163,7 @@ impl Body for Answered {
     }
 }
 
-/// The first bytes of a body, and its trailers. What is longer is no answer to a check.
+/// Reads the first bytes of a body and its trailers. A longer body fails the check.
 async fn read(mut body: Answered) -> Result<(Vec<u8>, HeaderMap), Failure> {
     let mut message = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_passes_by_its_code_wherever_that_stands() {
+    fn a_call_passes_by_its_status_in_the_head_or_in_the_trailers() {
         check("", "12", "", b"", true);
         check("", "", "12", b"", true);
         check("", "", "0", b"\0\0\0\0\0", false);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_health_service_must_say_that_it_serves() {
+    fn the_health_service_must_report_serving() {
         let health = format!("path = \"{GRPC_HEALTH_PATH}\"");
         check(&health, "", "0", b"\0\0\0\0\x02\x08\x01", true);
         for bad in [&b"\0\0\0\0\x02\x08\x02"[..], b"\0\0\0\0\0", b"", b"\x01\0\0\0\x02\x08\x01"] {
