@@ -370,8 +370,8 @@ fn bind_all(
     Ok((sockets, addresses))
 }
 
-/// The keyring and the state directory. Configured keys come first; a generated key comes last and
-/// only opens, so that the pins it sealed stay valid.
+/// The keyring and the state directory. Configured keys come first; a generated key comes last, and
+/// still opens the tokens it sealed.
 fn keys(config: &Config) -> Result<(Arc<Keyring>, Option<StateDir>), StartError> {
     let state_dir =
         StateDir::find(config.runtime.state_dir.as_deref()).map_err(StartError::StateDir)?;

@@ -84,7 +84,7 @@ impl Reader<'_> {
             let node = self.value(&key.kind, value, &path)?;
             return Some(Node { key: name.span(), ..node });
         }
-        // Problems inside an unsupported table are irrelevant.
+        // Problems inside the value of an unsupported key are irrelevant.
         let mut inside = Problems::new("", "");
         let mut reader = Reader { problems: &mut inside, whole: self.whole };
         let node = reader.value(&key.kind, value, &path);

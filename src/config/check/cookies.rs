@@ -243,7 +243,7 @@ impl Writer<'_> {
     }
 
     /// A request that another site starts does not carry a `Strict` cookie (RFC 6265bis section
-    /// 5.6.7.1). Without a twin it carries none: the client gets a new target, and the response
+    /// 5.6.7.1). Without a twin it carries no token: the client gets a new target, and the response
     /// replaces the pin.
     fn strict(&self) -> Option<Problem> {
         if self.settings.same_site != SameSite::Strict || self.cookie.has_twin {

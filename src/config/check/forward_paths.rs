@@ -51,7 +51,7 @@ pub(super) fn forward_paths<'c>(
     paths
 }
 
-/// Security of the way from the listener's clients to the balancer.
+/// Transport between a listener and its clients.
 pub(super) fn reached_from(listener: &Listener) -> ReachedFrom {
     let trusted = &listener.trusted_proxies;
     match (&listener.tls, trusted.is_empty()) {

@@ -19,7 +19,7 @@ pub struct WrittenCookie {
     pub reached_from: Vec<(Name, ReachedFrom)>,
 }
 
-/// Security of the way from clients to a listener.
+/// Transport between clients and a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReachedFrom {
     /// TLS that ends at the balancer.
