@@ -8,8 +8,8 @@ pub use fault::ProxyFault;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Bytes of a header. Both versions are made to fit the smallest TCP segment a host must take, so
-/// that a header comes whole ("The PROXY protocol" section 2); what is longer is refused.
+/// The maximum length of a header in bytes. Both versions fit the smallest TCP segment a host must
+/// accept, so that a header comes whole ("The PROXY protocol" section 2); a longer one is refused.
 pub const MAX_LEN: usize = 536;
 /// The maximum length of a version 1 header, its line end included (section 2.1).
 const MAX_TEXT: usize = 107;
