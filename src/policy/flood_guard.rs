@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_throttled_once_more_than_half_of_its_bytes_are_control_frames() {
+    fn a_client_with_more_control_frames_than_payload_is_throttled() {
         let now = Moment::now().monotonic;
         let turn = ReadTurn { carried: 0, was_cut: true, work: Duration::ZERO };
         let mut guard = FloodGuard::new(now, 128);

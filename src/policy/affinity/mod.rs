@@ -47,7 +47,7 @@ impl Lifetime {
 pub enum Refresh {
     /// With each response, as ALB does.
     EachResponse,
-    /// When half of its lifetime is used.
+    /// Once half of its lifetime is used.
     HalfLife,
     /// Never, as the Classic ELB: a pin ends a fixed time after it was made.
     Never,

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_what_follows_the_last_separator() {
+    fn a_route_is_the_text_after_the_last_separator() {
         assert_eq!(of(&["JSESSIONID=5AC6.s1"], "/"), [("5AC6", Some("s1"))]);
         assert_eq!(of(&["JSESSIONID=a.b.s1"], "/"), [("a.b", Some("s1"))]);
         assert_eq!(of(&["JSESSIONID=5AC6"], "/"), [("5AC6", None)]);

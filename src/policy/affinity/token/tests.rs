@@ -92,7 +92,7 @@ fn every_other_length_is_malformed() {
 }
 
 #[test]
-fn a_text_with_padding_spaces_other_alphabet_or_trailing_bits_is_malformed() {
+fn padding_spaces_the_other_alphabet_and_trailing_bits_are_malformed() {
     let ring = ring(&[1]);
     // Two pins fill 58 bytes, so the last character carries four bits that must be zero.
     let text = ring.seal(Kind::Lb, &contents(5, 2)).as_str().to_owned();
