@@ -8,7 +8,6 @@ use crate::http1::scan;
 
 /// The schemes that authenticate a connection.
 const SCHEMES: [&[u8]; 2] = [b"ntlm", b"negotiate"];
-/// Fields with credentials.
 const CREDENTIALS: [Name; 2] = [Name::Authorization, Name::ProxyAuthorization];
 /// Fields with challenges and the tokens that answer them.
 const CHALLENGES: [Name; 4] = [
