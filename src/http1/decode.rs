@@ -17,7 +17,7 @@ pub enum Framing {
     Length(u64),
     /// After the last chunk and its trailers.
     Chunked,
-    /// When the connection closes.
+    /// At the close of the connection.
     UntilClose,
 }
 

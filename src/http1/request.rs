@@ -38,7 +38,7 @@ pub struct Bounds {
     pub fields: usize,
 }
 
-/// Why a head cannot be read as one message of RFC 9112.
+/// Cause of a head that cannot be read as one message of RFC 9112.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadHead {
     /// The syntax violates RFC 9112; [`Request::facts`] has the reasons.

@@ -199,7 +199,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         }
     }
 
-    /// True if there is no connection that [`Self::sweep`] would look at.
+    /// True if there is no connection that [`Self::sweep`] would check.
     pub fn is_empty(&self) -> bool {
         self.slots.borrow().iter().flatten().all(|slot| {
             slot.idle.is_empty() && slot.http2.as_ref().is_none_or(|http2| http2.is_empty())

@@ -91,8 +91,8 @@ impl ConnInfo {
         }
     }
 
-    /// Returns true unless the PROXY header names no client (UNKNOWN, UNSPEC). Then the peer, even if
-    /// trusted, only forwards fields of an unknown sender.
+    /// Returns true unless the PROXY header names no client (UNKNOWN, UNSPEC). Then the peer, even
+    /// if trusted, only forwards fields of an unknown sender.
     pub fn is_known(&self) -> bool {
         !matches!(self.proxy_source.get().map(|who| &**who), Some(ProxySource::Someone))
     }

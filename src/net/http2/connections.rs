@@ -348,7 +348,7 @@ async fn wait_for_place(target: &Arc<TargetState>) -> Option<OwnedSemaphorePermi
     Arc::clone(places).acquire_owned().await.ok()
 }
 
-/// Opens a connection and reports the target's failure, regardless of who waits for it.
+/// Opens a connection and reports the target's failure, even if no request waits for it.
 async fn reach(
     config: &DialConfig,
     place: Option<OwnedSemaphorePermit>,

@@ -40,7 +40,7 @@ pub(super) struct CertificateEntry {
     /// The name in the access log.
     pub(super) id: Arc<str>,
     config: Arc<ServerConfig>,
-    /// The same configuration without ALPN.
+    /// A copy of the configuration without ALPN.
     without_alpn: Arc<ServerConfig>,
 }
 

@@ -1,7 +1,6 @@
 //! One HTTP/2 client connection: a loop of turns. Each turn checks the deadline, sends GOAWAY if
 //! due, accepts streams, checks for floods, throttles reading, and records the connection's state.
 //! Each stream is served in a task of its own.
-//! what the connection waits for. Each stream is served in a task of its own.
 
 use super::http2_stream::{self, Opened};
 use crate::base::clock::Moment;
