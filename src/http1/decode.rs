@@ -33,9 +33,9 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Bound in bytes on the chunk extensions of one body, and separately on its trailers. Both are
-/// parsed and dropped or kept within this bound. Clients send no extensions; a body full of them is
-/// an attack (CVE-2023-39326).
+/// Bounds in bytes on the chunk extensions and on the trailers of one body. Both are parsed, and
+/// neither deserves more memory. Clients send no extensions; a body full of them is an attack
+/// (CVE-2023-39326).
 const MAX_EXTENSION: usize = 1_024;
 const MAX_TRAILER: usize = 16 * 1_024;
 /// Bound on the trailer fields of one body.

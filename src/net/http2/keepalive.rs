@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const FIRST: Duration = Duration::from_secs(30);
 /// Time between PINGs in one quiet period: five minutes plus network delay.
 const NEXT: Duration = Duration::from_secs(310);
-/// After more than this time without streams, a NAT may have dropped the connection: a PING is sent
+/// After this time without streams, a NAT may have dropped the connection: a PING is sent
 /// as soon as it has a stream again.
 const LONG_IDLE: Duration = Duration::from_secs(10);
 /// Time-out of a PING.

@@ -168,7 +168,7 @@ pub(super) fn answered(
     target: &Target,
     exchange: &mut Exchange,
 ) -> Attempted {
-    // A final response of another status follows credentials, which were noticed earlier.
+    // Responses of other statuses follow credentials, which were detected in the request.
     let is_challenge = matches!(response.status.as_u16(), 401 | 407);
     if is_challenge && connection_auth::is_in_answer(&response.fields) {
         exchange.authenticate_connection();
