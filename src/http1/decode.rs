@@ -1,5 +1,6 @@
-//! What of the bytes that follow a head is body, and where it ends (RFC 9112 sections 6 and 7). Pure:
-//! bytes in, frames out, whatever the pieces they came in.
+//! Decodes the bytes that follow a head into body frames, and finds the end of the body (RFC 9112
+//! sections 6 and 7). Pure: bytes in, frames out. The result does not depend on where the input is
+//! cut.
 
 use super::facts::Facts;
 use super::fields::Fields;
@@ -9,18 +10,18 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 use std::fmt;
 
-/// How the end of a body is known.
+/// Method by which a body's end is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// After so many bytes; none is no body.
+    /// After this many bytes. 0 means no body.
     Length(u64),
     /// After the last chunk and its trailers.
     Chunked,
-    /// When the connection closes.
+    /// At the close of the connection.
     UntilClose,
 }
 
-/// A body that is not framed as it says.
+/// Error: a body that does not match its framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -32,30 +33,31 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Bytes of chunk extensions in one body, and of its trailers: both are read, and neither is worth
-/// memory. No client sends extensions; a body of them is an attack (CVE-2023-39326).
+/// Bounds in bytes on the chunk extensions and on the trailers of one body. Both are parsed, and
+/// neither deserves more memory. Clients send no extensions; a body full of them is an attack
+/// (CVE-2023-39326).
 const MAX_EXTENSION: usize = 1_024;
 const MAX_TRAILER: usize = 16 * 1_024;
-/// Trailer fields.
+/// Bound on the trailer fields of one body.
 const MAX_FIELDS: usize = 100;
 
-/// The sender of a body, which decides what is borne of it.
+/// The sender of a body, which decides what is tolerated in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
-    /// A client: trailers beyond their bound end the body, for the target would miss them.
+    /// A client: trailers over the bound are an error, because the target would miss them.
     Client {
-        /// Whether LF alone ends a chunk's line (`desync_mitigation = "monitor"`).
+        /// True if LF alone ends a chunk's line (`desync_mitigation = "monitor"`).
         lone_lf: bool,
     },
-    /// A target: the body is whole without trailers beyond their bound.
+    /// A target: trailers over the bound are dropped and the body is complete.
     Target,
 }
 
-/// One body under way.
+/// The decoder of one body.
 #[derive(Debug)]
 pub struct Decoder {
     state: State,
-    /// The part of a line that came so far: a chunk's size and extension, or the trailers.
+    /// The part of a line received so far: a chunk's size and extension, or the trailers.
     line: Vec<u8>,
     extension: usize,
     lost_trailers: bool,
@@ -64,7 +66,7 @@ pub struct Decoder {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// So many bytes are left.
+    /// The number of bytes left.
     Length(u64),
     UntilClose,
     ChunkSize,
@@ -76,7 +78,7 @@ enum State {
 }
 
 impl Decoder {
-    /// A body that is about to begin.
+    /// A decoder at the beginning of a body.
     pub fn new(framing: Framing, from: From) -> Self {
         let state = match framing {
             Framing::Length(0) => State::Done,
@@ -87,18 +89,18 @@ impl Decoder {
         Self { state, line: Vec::new(), extension: 0, lost_trailers: false, from }
     }
 
-    /// Whether the body has ended.
+    /// Returns true if the body has ended.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Whether trailers were more than is read, so that what follows them is not known. The body
-    /// itself is whole.
+    /// Returns true if the trailers exceeded their bound and were dropped. Their end was not found,
+    /// so the bytes that follow them are not known either. The body itself is complete.
     pub fn has_lost_trailers(&self) -> bool {
         self.lost_trailers
     }
 
-    /// How many bytes are left, where that is known.
+    /// The number of body bytes left; `None` if it is not known.
     pub fn left(&self) -> Option<u64> {
         match self.state {
             State::Length(left) => Some(left),
@@ -107,11 +109,11 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes off the input until a frame is whole, the input is empty, or the body ends.
-    /// Nothing after the body is taken.
+    /// Takes bytes off the input until a frame is complete, the input is empty, or the body ends.
+    /// Takes no byte after the body.
     ///
     /// # Errors
-    /// When the bytes cannot be what was announced.
+    /// If the bytes do not match the announced framing.
     pub fn decode(&mut self, input: &mut Bytes) -> Result<Option<Frame<Bytes>>, Malformed> {
         while !input.is_empty() {
             match self.state {
@@ -163,10 +165,10 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Notes that the connection closed.
+    /// Records that the connection closed.
     ///
     /// # Errors
-    /// When that is not how this body ends.
+    /// If the body does not end with the connection.
     pub fn close(&mut self) -> Result<(), Malformed> {
         match self.state {
             State::UntilClose | State::Done => {
@@ -177,12 +179,12 @@ impl Decoder {
         }
     }
 
-    /// Whether LF alone may end a line.
+    /// Returns true if LF alone may end a line.
     fn takes_lone_lf(&self) -> bool {
         self.from == From::Client { lone_lf: true }
     }
 
-    /// The line without its end.
+    /// The line without its line end.
     fn line_content(&self) -> Option<&[u8]> {
         let content = self.line.strip_suffix(b"\n")?;
         match content.strip_suffix(b"\r") {
@@ -191,7 +193,7 @@ impl Decoder {
         }
     }
 
-    /// Whether the trailers' empty line is there.
+    /// Returns true if the trailers' empty line has arrived.
     fn ends_with_empty_line(&self) -> bool {
         let line = &self.line[..];
         line == b"\r\n"
@@ -199,7 +201,7 @@ impl Decoder {
             || self.takes_lone_lf() && (line == b"\n" || line.ends_with(b"\n\n"))
     }
 
-    /// Ends the body, of which everything came, without its trailers.
+    /// Ends the body, whose data is complete, without its trailers.
     fn lose_trailers(&mut self, input: &mut Bytes) -> Result<(), Malformed> {
         if self.from != From::Target {
             return Err(Malformed);
@@ -211,11 +213,12 @@ impl Decoder {
         Ok(())
     }
 
-    /// Moves input to the end of a line into `line`; whether it is there, or `None` where the line is
-    /// longer than that.
+    /// Moves input to the end of a line into `line`. Returns true if the line is complete, or
+    /// `None` if it is longer than `longest`.
     ///
     /// # Errors
-    /// When nothing that comes later makes it a line: the sender would wait for an answer in vain.
+    /// If no further bytes could make it a line: without the error, the sender would wait for a
+    /// response in vain.
     fn take_line(&mut self, input: &mut Bytes, longest: usize) -> Result<Option<bool>, Malformed> {
         let end = memchr::memchr(b'\n', input);
         let length = end.map_or(input.len(), |end| end + 1);
@@ -231,9 +234,10 @@ impl Decoder {
         Ok(Some(end.is_some()))
     }
 
-    /// Whether the part of a line that came can become one, `from` where it is new.
+    /// Returns true if the part of the line received so far can become one; its bytes from `from`
+    /// on are new.
     fn may_become_line(&self, from: usize) -> bool {
-        // CR stands before LF alone, which is not there yet.
+        // CR may only stand before LF, which has not arrived yet.
         let cr = memchr::memchr(b'\r', &self.line[from..]);
         if cr.is_some_and(|at| from + at + 1 < self.line.len()) {
             return false;
@@ -251,13 +255,13 @@ impl Decoder {
         }
     }
 
-    /// The size in the line: digits, then nothing, blanks or an extension, which is checked and
-    /// dropped (RFC 9112 section 7.1.1).
+    /// Parses the chunk size in the line: hexadecimal digits, then nothing, blanks or an extension,
+    /// which is checked and dropped (RFC 9112 section 7.1.1).
     fn chunk_size(&mut self) -> Result<u64, Malformed> {
         let line = self.line_content().ok_or(Malformed)?;
         let count = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (digits, extension) = line.split_at(count);
-        // Refuses the empty line, and a size beyond 64 bits.
+        // Refuses an empty line and a size over 64 bits.
         let size = std::str::from_utf8(digits).map_err(|_| Malformed)?;
         let size = u64::from_str_radix(size, 16).map_err(|_| Malformed)?;
         let is_text = |&byte: &u8| byte == b'\t' || byte >= 0x20 && byte != 0x7f;
@@ -272,7 +276,7 @@ impl Decoder {
     }
 }
 
-/// Sixteen digits are 64 bits; more are leading zeros, which count as an extension does.
+/// Sixteen hexadecimal digits are 64 bits. More are leading zeros, which count as an extension.
 const MAX_SIZE: usize = 16;
 /// CRLF.
 const LINE_END: usize = 2;
@@ -282,7 +286,7 @@ fn take(input: &mut Bytes, left: u64) -> (Bytes, u64) {
     (input.split_to(length), left - length as u64)
 }
 
-/// The fields in these lines, the empty one included; `None` where they are more than is taken.
+/// Parses these lines, the empty one included; `None` if they exceed the bounds.
 fn fields(lines: &[u8], lone_lf: bool) -> Result<Option<HeaderMap>, Malformed> {
     let (mut read, mut facts) = (Fields::default(), Facts::NONE);
     let refused = match lone_lf {
@@ -290,7 +294,7 @@ fn fields(lines: &[u8], lone_lf: bool) -> Result<Option<HeaderMap>, Malformed> {
         false => Facts::REFUSED_LINES.and(Facts::BARE_LF),
     };
     match read.read(lines, 0, MAX_FIELDS, &mut facts) {
-        // An empty line in their middle would end them elsewhere.
+        // An empty line in the middle would end them early.
         Ok(Some(length)) if length == lines.len() && !facts.has(refused) => {}
         Err(BadHead::TooLarge) => return Ok(None),
         _ => return Err(Malformed),
@@ -309,7 +313,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Decodes the pieces; the body, its trailers, and what was left over, or that it broke.
+    /// Decodes the pieces. Returns the body, its trailers and the bytes left over, or an error.
     fn decode(
         framing: Framing,
         pieces: &[&[u8]],
@@ -340,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_joined_and_what_is_no_chunk_is_refused() {
+    fn chunks_are_joined_and_malformed_chunks_are_refused() {
         chunked("0\r\n\r\n", Some(""));
         chunked("3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", Some("abcde"));
         chunked("A\r\n0123456789\r\n0\r\n\r\n", Some("0123456789"));
@@ -369,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_come_last_and_nothing_after_them_is_taken() {
+    fn trailers_end_the_body_and_nothing_after_them_is_taken() {
         let (body, trailers, rest) =
             decode(Framing::Chunked, &[b"1\r\na\r\n0\r\nx-sum: 9\r\nx-b: c\r\n\r\nHTTP/1.1"])
                 .unwrap();
@@ -381,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_become_a_line_is_refused_before_the_line_ends() {
+    fn a_line_that_cannot_be_valid_is_refused_before_its_end() {
         for (wire, expected) in [
             ("0\r\n\r", true),
             ("0\r\n\rx", false),
@@ -417,14 +421,14 @@ mod tests {
     }
 
     #[test]
-    fn extensions_without_end_are_refused() {
+    fn endless_extensions_are_refused() {
         let extension = format!("1;{}\r\na\r\n", "e".repeat(1_000)).repeat(17);
         chunked(&extension, None);
         chunked(&"1".repeat(MAX_EXTENSION + 100), None);
     }
 
     #[test]
-    fn extensions_of_small_chunks_count_too_and_blanks_that_pad_a_size_do_not() {
+    fn extensions_of_small_chunks_count_but_padding_does_not() {
         // Four bytes each.
         let fits = "1;e=f\r\na\r\n".repeat(MAX_EXTENSION / 4);
         chunked(&format!("{fits}0\r\n\r\n"), Some(&"a".repeat(MAX_EXTENSION / 4)));
@@ -437,10 +441,10 @@ mod tests {
     }
 
     #[test]
-    fn trailers_whose_lines_end_with_lf_alone_are_refused_unless_a_client_may_send_them() {
+    fn trailer_lines_with_bare_lf_are_refused_unless_the_client_may_send_them() {
         for (wire, lone_lf_ends_at) in [
             ("0\r\nx: y\n\r\n", Some(10)),
-            // Read on to CRLF CRLF, the next request would pass for trailers.
+            // If the decoder read on to CRLF CRLF, the next request would count as trailers.
             ("0\r\nx: y\n\nGET / HTTP/1.1\r\n\r\n", Some(9)),
         ] {
             for from in [From::Client { lone_lf: false }, From::Target] {
@@ -457,14 +461,14 @@ mod tests {
     }
 
     #[test]
-    fn trailers_over_a_bound_cost_the_trailers_and_not_the_body() {
+    fn trailers_over_a_bound_are_dropped_and_the_body_is_kept() {
         let long = format!("x: {}\r\n", "y".repeat(1_000));
         for (trailers, kept) in [
             ("x: y\r\n".repeat(MAX_FIELDS), true),
             ("x: y\r\n".repeat(MAX_FIELDS + 1), false),
             (long.repeat(16), true),
             (long.repeat(17), false),
-            // Without an end, too.
+            // Also without an end.
             ("x".repeat(MAX_TRAILER + 1), false),
         ] {
             let wire = format!("2\r\nab\r\n0\r\n{trailers}\r\n");
@@ -489,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_ends_where_it_says_and_a_close_before_it_is_a_break() {
+    fn a_body_ends_at_its_length_and_an_earlier_close_is_an_error() {
         let (body, _, rest) = decode(Framing::Length(3), &[b"ab", b"cd"]).unwrap();
         assert_eq!((body.as_slice(), rest.as_slice()), (&b"abc"[..], &b"d"[..]));
         assert_eq!(decode(Framing::Length(3), &[b"ab"]), Err(Malformed));
@@ -499,7 +503,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn where_the_pieces_are_cut_makes_no_difference(
+        fn the_result_does_not_depend_on_where_the_input_is_cut(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..6),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
         ) {
@@ -521,7 +525,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_breaks_a_body_and_nothing_else(garbage in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn garbage_never_panics_the_decoder(garbage in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(Framing::Chunked, &[&garbage]);
         }
     }

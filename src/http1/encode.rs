@@ -1,11 +1,11 @@
-//! Bodies on their way out: lengths are counted, chunks are framed (RFC 9112 section 7.1).
+//! Encodes bodies: counts lengths and frames chunks (RFC 9112 section 7.1).
 
 use http::HeaderMap;
 
-/// A chunk's size line is at most this long.
+/// Bound in bytes on a chunk's size line.
 pub const MAX_SIZE_LINE: usize = 18;
 
-/// What goes before a chunk's data. An empty chunk would be the last one.
+/// Writes a chunk's size line. The length must not be 0: an empty chunk ends the body.
 pub fn begin_chunk(out: &mut Vec<u8>, length: usize) {
     debug_assert!(length > 0, "an empty chunk ends the body");
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -16,10 +16,10 @@ pub fn begin_chunk(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// What goes behind a chunk's data.
+/// The bytes after a chunk's data.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
-/// The last chunk, its trailers, and the end of the body.
+/// Writes the last chunk, its trailers, and the end of the body.
 pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
@@ -28,7 +28,7 @@ pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// One field's line.
+/// Writes one field line.
 pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chunk_says_its_length_in_hexadecimal() {
+    fn a_chunk_size_is_hexadecimal() {
         for length in [1, 9, 10, 15, 16, 255, 256, 4_096, 65_535, 65_536, usize::MAX] {
             let mut out = Vec::new();
             begin_chunk(&mut out, length);
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_chunk_brings_the_trailers() {
+    fn the_last_chunk_carries_the_trailers() {
         let mut out = Vec::new();
         last_chunk(&mut out, None);
         assert_eq!(out, b"0\r\n\r\n");

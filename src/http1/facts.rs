@@ -1,6 +1,6 @@
-//! Spellings of a head that parsers read differently, noted while it is read: what
-//! `policy/headers/desync` judges. A head with any of them is still one message; it goes on in the
-//! one spelling RFC 9112 gives it.
+//! Facts about spellings of a head that parsers read differently, recorded by the parser and judged
+//! by `policy/headers/desync`. A head with any of them is still one message; it is forwarded in the
+//! one spelling that RFC 9112 defines.
 
 /// Declares the facts, one bit each.
 macro_rules! facts {
@@ -26,57 +26,58 @@ facts! {
     BARE_LF
     /// Empty lines stand before the request line (RFC 9112 section 2.2).
     LEADING_EMPTY_LINES
-    /// More spaces than two stand in the request line before its version.
+    /// More than two spaces stand in the request line before its version.
     ODD_BLANKS
     /// A tab stands before the first space of the request line.
     TAB_BY_METHOD
-    /// A tab stands before or behind the target.
+    /// A tab stands before or after the target.
     TAB_BY_TARGET
-    /// A tab parts the target and the version, behind two spaces: some read both as the version.
+    /// A tab separates the target from the version, after two spaces: some parsers read both as the
+    /// version.
     TAB_FOR_SPACE
     /// A tab stands before the version.
     TAB_BEFORE_VERSION
-    /// A blank stands behind the version.
+    /// A blank follows the version.
     BLANK_BEHIND_VERSION
     /// The request line has no target.
     NO_TARGET
     /// The request line has no version (HTTP/0.9).
     NO_VERSION
-    /// The version is HTTP/0.9, which has none.
+    /// The version is HTTP/0.9, which has no version in its request line.
     OLD_VERSION
     /// The version is 1.2 to 1.9, read as 1.1 (RFC 9110 section 2.5).
     MINOR_VERSION
-    /// The version is none of HTTP/1.
+    /// The version is not HTTP/1.
     BAD_VERSION
-    /// The method holds a byte that no token has.
+    /// The method holds a byte that no token may hold.
     BAD_METHOD
     /// The target holds `#`.
     FRAGMENT
-    /// The target holds a byte that RFC 3986 allows in no URI, and this codec sends on as it came.
+    /// The target holds a byte that RFC 3986 allows in no URI. It is forwarded unchanged.
     ODD_TARGET
     /// The target holds a byte that is not visible ASCII.
     BAD_TARGET
-    /// Such a byte is a control byte.
+    /// The byte of `BAD_TARGET` is a control byte.
     CONTROL_IN_TARGET
-    /// Such a control byte is NUL or CR.
+    /// The byte of `CONTROL_IN_TARGET` is NUL or CR.
     NUL_IN_TARGET
     /// A blank stands between a name and its colon (RFC 9112 section 5.1).
     BLANK_BEFORE_COLON
-    /// Such a name is Content-Length or Transfer-Encoding.
+    /// The name of `BLANK_BEFORE_COLON` is Content-Length or Transfer-Encoding.
     BLANK_BEHIND_FRAMING
-    /// A line begins with a blank and goes on with the value of the line before (`obs-fold`).
+    /// A line begins with a blank and continues the value of the line before (`obs-fold`).
     FOLDED
-    /// Such a line goes on with another field than Content-Type, or with none.
+    /// A folded line continues a field other than Content-Type, or no field.
     FOLDED_BEYOND_TYPE
     /// A line has no colon.
     NO_COLON
     /// A name is empty.
     EMPTY_NAME
-    /// A name holds a byte that no token has.
+    /// A name holds a byte that no token may hold.
     BAD_NAME
     /// A value holds a control byte other than the tab.
     CONTROL_IN_VALUE
-    /// Such a byte is NUL or CR.
+    /// The byte of `CONTROL_IN_VALUE` is NUL or CR.
     NUL_IN_VALUE
     /// Content-Length is folded, or holds a control byte.
     ODD_LENGTH
@@ -87,32 +88,32 @@ facts! {
 }
 
 impl Facts {
-    /// Spellings of lines that are refused where no mode lets them through: in trailers, and in a
-    /// response, whose sender is the operator's own.
+    /// Spellings that are refused in every mode in trailers, and in a response, because targets are
+    /// the operator's own.
     pub(super) const REFUSED_LINES: Facts =
         Facts::FOLDED.and(Facts::BLANK_BEFORE_COLON).and(Facts::CONTROL_IN_VALUE);
 
-    /// No fact.
+    /// The empty set.
     pub const NONE: Facts = Facts(0);
 
-    /// Adds those of `other`.
+    /// Adds the facts of `other`.
     #[inline]
     pub fn record(&mut self, other: Facts) {
         self.0 |= other.0;
     }
 
-    /// Whether one of those of `other` is here.
+    /// Returns true if at least one fact of `other` is in this set.
     #[inline]
     pub fn has(self, other: Facts) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// Both sets together.
+    /// The union of both sets.
     pub const fn and(self, other: Facts) -> Facts {
         Facts(self.0 | other.0)
     }
 
-    /// Whether none is here.
+    /// Returns true if the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_has_what_was_noted_and_nothing_else() {
+    fn a_set_has_exactly_the_recorded_facts() {
         let mut facts = Facts::default();
         assert!(facts.is_empty() && !facts.has(Facts::FOLDED));
         facts.record(Facts::FOLDED);

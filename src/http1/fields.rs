@@ -1,6 +1,6 @@
-//! The fields of one message: their lines as bytes, in the order they came, and a flat list of where
-//! each stands. Nothing is hashed, and nothing is copied to take a field out: it is marked, and the
-//! lines that stay are written in runs.
+//! The fields of one message: their lines as bytes, in order of arrival, and a flat list of
+//! positions. Nothing is hashed. Removing a field only marks it; the remaining lines are written in
+//! runs without a copy.
 
 use super::encode;
 use super::name::{Name, NameSet};
@@ -11,36 +11,37 @@ use std::ops::Range;
 /// One field: a line of [`Fields::bytes`].
 #[derive(Clone, Copy, Debug)]
 struct Field {
-    /// Where its line begins, and with it the name.
+    /// Offset of the line, and of the name.
     line: u32,
     name_end: u32,
     value: u32,
     value_end: u32,
-    /// Behind the line's end.
+    /// Offset after the line end.
     end: u32,
     name: Name,
     is_removed: bool,
-    /// Whether the line may be written as it stands: name, colon, value, CRLF.
+    /// True if the line may be written unchanged: name, colon, value, CRLF.
     is_plain: bool,
-    /// Whether it is no field here, and one to other parsers. Such a line is removed, too.
+    /// True if the line is not a field here but other parsers may read it as one. Such a line is
+    /// also removed.
     is_doubtful: bool,
 }
 
-/// Fields in the order they came. A value is any bytes but CR, LF and NUL.
+/// Fields in order of arrival. A value holds any bytes except CR, LF and NUL.
 #[derive(Clone, Default)]
 pub struct Fields {
     bytes: Vec<u8>,
     list: Vec<Field>,
-    /// The known names that are here, and those that are here more than once. A name whose last
-    /// field was removed has no bit.
+    /// Bits of the known names that are present, and of those present more than once. A name whose
+    /// last field was removed has no bit.
     present: u64,
     repeated: u64,
-    /// How many of the list came with the message; the rest was appended.
+    /// Number of fields that arrived with the message; the rest was appended.
     received: usize,
 }
 
 impl Fields {
-    /// Forgets everything and keeps the room.
+    /// Removes everything and keeps the allocated memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.list.clear();
@@ -49,7 +50,7 @@ impl Fields {
         self.received = 0;
     }
 
-    /// Becomes a copy of these fields, in the room there is.
+    /// Copies these fields into the allocated memory.
     pub fn copy_from(&mut self, other: &Self) {
         self.bytes.clear();
         self.bytes.extend_from_slice(&other.bytes);
@@ -59,29 +60,29 @@ impl Fields {
         (self.present, self.repeated, self.received) = (*present, *repeated, *received);
     }
 
-    /// How many there are.
+    /// The number of fields.
     pub fn len(&self) -> usize {
         self.list.iter().filter(|field| !field.is_removed).count()
     }
 
-    /// Whether there is none.
+    /// Returns true if there is no field.
     pub fn is_empty(&self) -> bool {
         self.list.iter().all(|field| field.is_removed)
     }
 
-    /// Whether there is a field of this name.
+    /// Returns true if there is a field of this name.
     #[inline]
     pub fn has(&self, name: Name) -> bool {
         self.present & name.bit() != 0
     }
 
-    /// Whether there is a field of one of these names.
+    /// Returns true if there is a field of one of these names.
     #[inline]
     pub fn has_any(&self, names: NameSet) -> bool {
         self.present & names.bits() != 0
     }
 
-    /// Whether several fields had this name; one of them may have been removed since.
+    /// Returns true if several fields had this name, even if some were removed since.
     #[inline]
     pub fn is_repeated(&self, name: Name) -> bool {
         self.repeated & name.bit() != 0
@@ -105,12 +106,12 @@ impl Fields {
         fields.map(|field| self.value(field))
     }
 
-    /// The value of the first field of this name, whether or not it has a number.
+    /// The value of the first field of this name, known or not.
     pub fn get_named(&self, name: &str) -> Option<&[u8]> {
         self.all_named(name).next()
     }
 
-    /// The values of all fields of this name, whether or not it has a number.
+    /// The values of all fields of this name, known or not.
     pub fn all_named(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let known = Name::of(name.as_bytes());
         let is_it = move |field: &&Field| {
@@ -121,26 +122,26 @@ impl Fields {
         self.list.iter().filter(is_it).map(|field| self.value(field))
     }
 
-    /// The first value of this name as it was received, whatever was removed or set since.
+    /// The first value of this name as received, regardless of later changes.
     pub fn received(&self, name: Name) -> Option<&[u8]> {
         let list = &self.list[..self.received];
         list.iter().find(|field| field.name == name).map(|field| self.value(field))
     }
 
-    /// All fields in order: the name's number, the name as it was sent, the value.
+    /// All fields in order: the known name, the name as sent, the value.
     pub fn iter(&self) -> impl Iterator<Item = (Name, &[u8], &[u8])> {
         let kept = self.list.iter().filter(|field| !field.is_removed);
         kept.map(|field| (field.name, self.name(field), self.value(field)))
     }
 
-    /// Lines that are no fields, and that other parsers may take for some: folded ones with a colon,
-    /// and, in a head that was refused, those for which it was. Name and value as they were sent.
+    /// Lines that are not fields but that other parsers may read as such: folded lines with a colon
+    /// and, in a refused head, the lines for which it was refused. Name and value as sent.
     pub fn doubtful(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let lines = self.list.iter().filter(|field| field.is_doubtful);
         lines.map(|field| (self.name(field), self.value(field)))
     }
 
-    /// The names without a number, as they were sent.
+    /// The names that are not in [`Name`], as sent.
     #[inline]
     pub fn unknown_names(&self) -> impl Iterator<Item = &[u8]> {
         let unknown = self.list.iter().filter(|field| field.name == Name::Other);
@@ -160,7 +161,7 @@ impl Fields {
         }
     }
 
-    /// Removes all fields of this name, whether or not it has a number.
+    /// Removes all fields of this name, known or not.
     pub fn remove_named(&mut self, name: &str) {
         match Name::of(name.as_bytes()) {
             Name::Other => self.retain(|known, sent, _| {
@@ -170,7 +171,8 @@ impl Fields {
         }
     }
 
-    /// Keeps the fields about which `keep` says so; it gets the name's number, the name and the value.
+    /// Keeps the fields for which `keep` returns true. It gets the known name, the name and the
+    /// value.
     pub fn retain(&mut self, mut keep: impl FnMut(Name, &[u8], &[u8]) -> bool) {
         let Self { bytes, list, present, repeated, .. } = self;
         let text = |from: u32, to: u32| &bytes[from as usize..to as usize];
@@ -186,26 +188,26 @@ impl Fields {
         *repeated &= *present;
     }
 
-    /// Takes all that is there for received with the message.
+    /// Marks all fields as received with the message.
     pub fn record_received(&mut self) {
         self.received = self.list.len();
     }
 
-    /// Adds a field behind all others. A value with CR, LF or NUL is no value, and is not added.
+    /// Appends a field. A value with CR, LF or NUL is not added.
     pub fn append(&mut self, name: Name, value: &[u8]) {
         if is_value(value) {
             self.append_with(name, |line| line.extend_from_slice(value));
         }
     }
 
-    /// The same with a value that is written in place, which the caller makes of what is a value: of
-    /// values that are here, of its own text, of checked configuration.
+    /// Appends a field whose value is written in place. The caller must write a valid value: from a
+    /// value of this message, its own text or checked configuration.
     pub fn append_with(&mut self, name: Name, write: impl FnOnce(&mut Vec<u8>)) {
         debug_assert!(name != Name::Other, "a name without a number has a text");
         self.append_line(name, name.text().as_bytes(), write);
     }
 
-    /// The same for any name, which must be a token.
+    /// Appends a field of any name, which must be a token.
     pub fn append_named(&mut self, name: &str, value: &[u8]) {
         if is_value(value) {
             let known = Name::of(name.as_bytes());
@@ -213,8 +215,9 @@ impl Fields {
         }
     }
 
-    /// Adds lines with one copy: each a name in lower case, a colon, a space, a value as for
-    /// [`Fields::append_with`] and CRLF, given with the name and with the end of the line.
+    /// Appends prepared lines with one copy. Each is a name in lower case, a colon, a space, a
+    /// value valid as in [`Fields::append_with`] and CRLF; `each` gives its name and the offset of
+    /// its end.
     #[inline]
     pub fn append_lines(&mut self, lines: &[u8], each: &[(Name, usize)]) {
         let (begins, mut line) = (self.bytes.len(), self.bytes.len());
@@ -227,19 +230,19 @@ impl Fields {
         }
     }
 
-    /// Puts a field in the place of all others of its name, at the end.
+    /// Removes all fields of this name and appends this one.
     pub fn set(&mut self, name: Name, value: &[u8]) {
         self.remove(name);
         self.append(name, value);
     }
 
-    /// Puts this Content-Length in the place of all others, at the end.
+    /// Removes all Content-Length fields and appends this one.
     pub fn set_length(&mut self, length: u64) {
         self.set(Name::ContentLength, itoa::Buffer::new().format(length).as_bytes());
     }
 
-    /// Puts a field in the place of all others of its name, at the end. `write` adds its value to the
-    /// buffer, in which the first value of that name stands at the range it gets.
+    /// Removes all fields of this name and appends one. `write` adds its value to the buffer, in
+    /// which the first old value stands at the given range.
     pub fn rewrite(&mut self, name: Name, write: impl FnOnce(&mut Vec<u8>, Option<Range<usize>>)) {
         let mut list = self.list.iter();
         let first = match self.has(name) {
@@ -251,9 +254,8 @@ impl Fields {
         self.append_with(name, |buffer| write(buffer, first));
     }
 
-    /// Puts one field in the place of all of its name, at the end: their values with `between`
-    /// between them, less the empty ones, and what `write` adds; it learns whether something stands
-    /// before that.
+    /// Replaces all fields of this name by one at the end: their non-empty values separated by
+    /// `between`, then the output of `write`. `write` gets true if a value stands before its own.
     pub fn join(&mut self, name: Name, between: &[u8], write: impl FnOnce(&mut Vec<u8>, bool)) {
         let begun = self.begin_line(name.text().as_bytes());
         let [_, _, value] = begun;
@@ -272,7 +274,7 @@ impl Fields {
         self.end_line(name, begun);
     }
 
-    /// The same for any name, which must be a token.
+    /// [`Fields::set`] for any name, which must be a token.
     pub fn set_named(&mut self, name: &str, value: &[u8]) {
         self.remove_named(name);
         self.append_named(name, value);
@@ -284,7 +286,8 @@ impl Fields {
         self.end_line(name, begun);
     }
 
-    /// Begins a line with this name: where it begins, where the name ends, where the value is to begin.
+    /// Begins a line with this name. Returns the offsets of the line, of the name's end and of the
+    /// value.
     #[inline]
     fn begin_line(&mut self, name: &[u8]) -> [usize; 3] {
         let line = self.bytes.len();
@@ -294,7 +297,7 @@ impl Fields {
         [line, name_end, self.bytes.len()]
     }
 
-    /// Ends a line that was begun, and whose value was written.
+    /// Ends a line that was begun and whose value was written.
     fn end_line(&mut self, name: Name, [line, name_end, value]: [usize; 3]) {
         let value_end = self.bytes.len();
         debug_assert!(name_end > line && !scan::has_line_end(&self.bytes[value..]));
@@ -330,7 +333,7 @@ impl Fields {
         &self.bytes[field.value as usize..field.value_end as usize]
     }
 
-    /// Writes all lines, in runs of those that stand together. No empty line follows.
+    /// Writes all lines, adjacent ones in one copy. Writes no empty line.
     pub fn write(&self, out: &mut Vec<u8>) {
         let (mut from, mut to) = (0, 0);
         for field in &self.list {
@@ -351,38 +354,39 @@ impl Fields {
         out.extend_from_slice(&self.bytes[from as usize..to as usize]);
     }
 
-    /// Bytes of the lines that [`Fields::write`] writes, at most.
+    /// Upper bound in bytes of the lines that [`Fields::write`] writes.
     pub fn size(&self) -> usize {
         let kept = self.list.iter().filter(|field| !field.is_removed);
         kept.map(|field| (field.end - field.line) as usize + 2).sum()
     }
 
-    /// Memory it holds.
+    /// Memory held, in bytes.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity() + self.list.capacity() * size_of::<Field>()
     }
 
-    // What the parsers of heads and trailers need.
+    // For the parsers of heads and trailers.
 
-    /// Takes a copy of a head's bytes, of which positions in [`Fields::record_line`] are.
+    /// Copies a head's bytes; the positions of [`Fields::record_line`] are offsets in them.
     pub(super) fn begin(&mut self, bytes: &[u8]) {
         self.clear();
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Takes a copy of the lines that were noted.
+    /// Copies the lines that were recorded.
     pub(super) fn take(&mut self, lines: &[u8]) {
         self.bytes.extend_from_slice(lines);
     }
 
-    /// Forgets lines that were noted, and whose bytes were not taken.
+    /// Removes recorded lines whose bytes were not copied.
     pub(super) fn forget_lines(&mut self) {
         self.list.clear();
         (self.present, self.repeated, self.received) = (0, 0, 0);
     }
 
-    /// Puts a space in the place of every control byte of a value but the tab (RFC 9110 section 5.5),
-    /// line ends of folded lines included. Those at its ends are then blanks around it.
+    /// Replaces every control byte of a value except the tab with a space (RFC 9110 section 5.5),
+    /// including line ends of folded lines. Those at the ends of the value become surrounding
+    /// blanks.
     pub(super) fn blank_controls(&mut self) {
         let Self { bytes, list, .. } = self;
         for field in list.iter_mut().filter(|field| !field.is_plain && !field.is_doubtful) {
@@ -398,19 +402,19 @@ impl Fields {
         }
     }
 
-    /// Bytes that were taken, lines that are no fields included.
+    /// The copied bytes, including lines that are not fields.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Notes a line that is a field: where it begins, where its name ends, where its value begins and
-    /// ends, and what is behind it.
+    /// Records a field line: the offsets of the line, the name's end, the value, the value's end
+    /// and the line's end.
     #[inline]
     pub(super) fn record_line(&mut self, name: Name, at: [usize; 5], is_plain: bool) {
         self.push(name, at, is_plain);
     }
 
-    /// Notes a line that is no field here and may be one elsewhere.
+    /// Records a line that is not a field here but may be one in another parser.
     #[cold]
     pub(super) fn record_doubtful(&mut self, at: [usize; 5]) {
         self.record_line(Name::Other, at, false);
@@ -425,8 +429,8 @@ impl Fields {
         field.map(|field| field.name)
     }
 
-    /// Joins what follows to the value of the last field, from which a folded line parts it. The line
-    /// end between them is blanked with the controls (RFC 9112 section 5.2).
+    /// Joins a folded line to the value of the last field. The line end between them is blanked
+    /// with the control bytes (RFC 9112 section 5.2).
     pub(super) fn fold(&mut self, begins: usize, value_end: usize, end: usize) {
         let last = self.list.iter_mut().rev().find(|field| !field.is_doubtful);
         let Some(field) = last else { return };
@@ -442,7 +446,7 @@ impl Fields {
     }
 }
 
-/// Whether bytes can be a value: what ends lines is not in it.
+/// Returns true if the bytes can be a value: they hold no line end and no NUL.
 fn is_value(value: &[u8]) -> bool {
     let is_value = !scan::has_line_end(value);
     debug_assert!(is_value, "a value that is none was to be written");
@@ -450,14 +454,14 @@ fn is_value(value: &[u8]) -> bool {
 }
 
 impl fmt::Debug for Fields {
-    /// Names alone: values may be secret.
+    /// Prints names only, because values may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.iter().map(|(_, name, _)| String::from_utf8_lossy(name));
         f.debug_list().entries(names).finish()
     }
 }
 
-/// For tests and for messages made here: fields of these names and values.
+/// Builds fields of these names and values, for tests and for locally made messages.
 impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Fields {
     fn from_iter<T: IntoIterator<Item = (N, V)>>(fields: T) -> Self {
         let mut made = Self::default();
@@ -498,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_removed_is_not_written_and_what_is_appended_stands_last() {
+    fn removed_fields_are_not_written_and_appended_fields_are_last() {
         let mut fields = fields();
         fields.remove(Name::Cookie);
         fields.set(Name::Host, b"b");
@@ -512,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn retaining_forgets_the_names_that_went() {
+    fn retain_clears_the_bits_of_removed_names() {
         let mut fields = fields();
         fields.retain(|name, _, value| name != Name::Cookie || value == b"d=2");
         assert_eq!(fields.all(Name::Cookie).collect::<Vec<_>>(), [b"d=2"]);
@@ -522,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn prepared_lines_are_fields_as_if_each_was_appended() {
+    fn prepared_lines_equal_fields_appended_one_by_one() {
         let (mut one, mut each) = (fields(), fields());
         let lines = b"host: b\r\nx-real-ip: \r\nte: trailers\r\n";
         one.append_lines(lines, &[(Name::Host, 9), (Name::XRealIp, 22), (Name::Te, 36)]);

@@ -1,4 +1,4 @@
-//! The lines between a start line and the empty line: read into [`Fields`].
+//! Reads the lines between a start line and the empty line into [`Fields`].
 
 use super::facts::Facts;
 use super::fields::Fields;
@@ -7,12 +7,12 @@ use super::request::BadHead;
 use super::scan;
 
 impl Fields {
-    /// Reads the lines of a head, or of trailers, from `first` to the empty line; the length up to
-    /// behind it, or `None` where it is not there yet.
+    /// Reads the lines of a head or of trailers, from `first` to the empty line. Returns the offset
+    /// after the empty line, or `None` if it has not arrived.
     ///
     /// # Errors
-    /// When a line is no field, or there are more than `most`. Where a line is none, the lines that
-    /// are there are kept, for the log.
+    /// If a line is not a field, or there are more than `most` fields. On a bad line, the available
+    /// lines are kept for the log.
     pub(super) fn read(
         &mut self,
         bytes: &[u8],
@@ -37,7 +37,7 @@ impl Fields {
         }
     }
 
-    /// Notes the lines.
+    /// Records the lines.
     fn record_lines(
         &mut self,
         bytes: &[u8],
@@ -45,7 +45,7 @@ impl Fields {
         most: usize,
         facts: &mut Facts,
     ) -> Result<LinesEnd, BadHead> {
-        // What was taken before stands in front of these lines in the buffer.
+        // These lines follow the bytes copied earlier in the buffer.
         let taken = self.bytes().len();
         let place = |at: usize| taken + at - first;
         let mut at = first;
@@ -79,9 +79,9 @@ impl Fields {
         }
     }
 
-    /// Notes the usual lines from `at` on, one more than `most` of them at most; where the first other line
-    /// begins, and how many there were. A line's place is where it begins and `shift`.
-    // Apart from the odd lines, so that all it looks at stays in registers.
+    /// Records the usual lines from `at` on, at most `most` + 1. Returns the offset of the first
+    /// other line and the number of lines recorded. A line's position is its offset plus `shift`.
+    // Separate from the odd lines, so that all its state stays in registers.
     #[inline(never)]
     fn record_usual(
         &mut self,
@@ -105,8 +105,7 @@ impl Fields {
         (at, count)
     }
 
-    /// A line that is none of the usual: odd bytes or blanks, a bare LF, a folded line, or not all
-    /// there.
+    /// Reads an unusual line: odd bytes or blanks, a bare LF, a folded line, or an incomplete line.
     #[cold]
     fn read_odd_field(
         &mut self,
@@ -131,7 +130,7 @@ impl Fields {
         let end = at + found + 1;
         let line_end = end - 1 - usize::from(bytes[at..end - 1].ends_with(b"\r"));
         let value_from = if is_folded {
-            // Where nothing stands before it, there is nothing it could go on with.
+            // Without a field before it, a folded line has nothing to continue.
             if self.is_empty() {
                 return Odd::NoField;
             }
@@ -163,7 +162,7 @@ impl Fields {
         }
         if is_folded {
             facts.record(Facts::FOLDED);
-            // With a blank behind it, the name is none to some.
+            // With a blank before its colon, some parsers do not accept the name.
             if name != Name::ContentType || facts.has(Facts::BLANK_BEFORE_COLON) {
                 facts.record(Facts::FOLDED_BEYOND_TYPE);
                 if bytes[at..line_end].contains(&b':') {
@@ -189,8 +188,8 @@ impl Fields {
         Odd::Field(end)
     }
 
-    /// Notes what is there from a line on that is no field, for the log: the head is refused, and
-    /// nothing is waited for.
+    /// Records the bytes from a bad line on, for the log: the head is refused, and no more input is
+    /// awaited.
     #[cold]
     fn record_rest(
         &mut self,
@@ -210,7 +209,7 @@ impl Fields {
                     at = next;
                     continue;
                 }
-                // Half a line says nothing more.
+                // An incomplete line adds nothing to the log.
                 Odd::NotYet => break,
                 Odd::NoField => {}
             }
@@ -228,7 +227,7 @@ impl Fields {
             let is_folded = matches!(bytes[at], b' ' | b'\t');
             facts.record(match memchr::memchr(b':', &bytes[at..line_end]) {
                 Some(0) => Facts::EMPTY_NAME,
-                // A line that is not all there may have one yet.
+                // An incomplete line may still get a colon.
                 None if found.is_some() && !is_folded => Facts::NO_COLON,
                 _ => Facts::BAD_NAME,
             });
@@ -241,7 +240,8 @@ impl Fields {
         LinesEnd::Broken(at)
     }
 
-    /// Notes a line as others may read it: the name up to the first colon, blanks included.
+    /// Records a line as other parsers may read it: the name up to the first colon, including
+    /// blanks.
     fn record_no_field(
         &mut self,
         bytes: &[u8],
@@ -254,27 +254,27 @@ impl Fields {
     }
 }
 
-/// How the lines end.
+/// The result of reading the lines.
 enum LinesEnd {
-    /// The empty line begins here, and ends there.
+    /// Offsets of the empty line and of its end.
     Whole(usize, usize),
-    /// It is not there yet.
+    /// The empty line has not arrived.
     NotYet,
-    /// A line is no field. So far the lines were looked at.
+    /// A line is not a field; the offset up to which lines were read.
     Broken(usize),
 }
 
-/// What a line is that is none of the usual.
+/// The kind of an unusual line.
 enum Odd {
-    /// A field, and where the next line begins.
+    /// A field; the offset of the next line.
     Field(usize),
-    /// The line is not all there.
+    /// The line is incomplete.
     NotYet,
-    /// It is none.
+    /// The line is not a field.
     NoField,
 }
 
-/// Notes bytes of a value that are not text; those facts alone.
+/// Records the facts about a value's bytes that are not text, and returns only those facts.
 fn record_value(value: &[u8], facts: &mut Facts) -> Facts {
     let mut found = Facts::NONE;
     for &byte in value {
@@ -290,23 +290,23 @@ fn record_value(value: &[u8], facts: &mut Facts) -> Facts {
     found
 }
 
-/// Whether these blanks between a colon and a value are written on as they came: more of them, or a tab,
-/// say nothing, and a target may not expect them before a length.
+/// Returns true if the blanks between a colon and a value are written unchanged. A tab or several
+/// blanks carry no meaning, and a target may not accept them before a length.
 #[inline]
 fn is_usual_gap(blanks: &[u8]) -> bool {
     matches!(blanks, b" " | b"")
 }
 
-/// The number of a name; `None` where it is no token.
+/// The known name; `None` if the bytes are not a token.
 #[inline]
 fn token_name(sent: &[u8]) -> Option<Name> {
-    // A known name is a token.
+    // Every known name is a token.
     let name = Name::of(sent);
     (name != Name::Other || scan::is_token(sent)).then_some(name)
 }
 
-/// A line as nearly all are: a token, a colon, a blank or none, text without blanks at its end, CRLF. Places
-/// are from where it begins.
+/// A usual line: a token, a colon, at most one blank, text without trailing blanks, CRLF. Offsets
+/// are relative to the line.
 struct UsualLine {
     name: Name,
     name_end: usize,
@@ -315,10 +315,10 @@ struct UsualLine {
 }
 
 impl UsualLine {
-    /// The first line of these bytes, if it is one.
+    /// Parses the first line of these bytes if it is usual.
     #[inline]
     fn of(bytes: &[u8]) -> Option<Self> {
-        // The empty line has a colon somewhere behind it.
+        // Without this check the empty line would match a colon of a later line.
         if let [b'\r' | b'\n', ..] = bytes {
             return None;
         }
@@ -331,7 +331,7 @@ impl UsualLine {
         };
         let length = scan::text_end(text);
         let (text, rest) = text.split_at_checked(length)?;
-        // More blanks, or a tab, are not written on as they came; text has no tab.
+        // Several blanks, or a tab, are not written unchanged; text holds no tab.
         let ([b'!'..=b'~', ..], [.., b'!'..=b'~'], [b'\r', b'\n', ..]) = (text, text, rest) else {
             return None;
         };

@@ -1,5 +1,5 @@
-//! Field names that the balancer looks for, as numbers: found once while a head is read, compared
-//! as a byte from then on.
+//! Known field names as numbers. A name is identified once, when a head is parsed; later
+//! comparisons are of one byte.
 
 /// Declares the names, each with its lower-case text and the spelling most senders use.
 macro_rules! names {
@@ -8,7 +8,7 @@ macro_rules! names {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Name {
-            /// A name without a number.
+            /// Any name that is not known.
             Other,
             $(
                 #[doc = concat!("`", $title, "`")]
@@ -90,7 +90,7 @@ names! {
 }
 
 impl Name {
-    /// The number of a name, in whatever case it was sent.
+    /// Identifies a name, in any case.
     #[inline]
     pub fn of(sent: &[u8]) -> Self {
         let ends = Ends::of(sent);
@@ -103,21 +103,21 @@ impl Name {
         if is_it { entry.name } else { Self::Other }
     }
 
-    /// Its bit in a set of names.
+    /// The bit of this name in a set of names.
     pub(super) const fn bit(self) -> u64 {
         1 << (self as u8)
     }
 }
 
-/// The first and the last eight bytes of a name, which overlap in those below 16; four where it has no
-/// eight, and all of it where it has no four.
+/// The first and the last eight bytes of a name, which overlap in names shorter than 16 bytes.
+/// Names shorter than eight bytes use four and four; those shorter than four use the whole name.
 #[derive(Clone, Copy)]
 struct Ends {
     first: u64,
     last: u64,
 }
 
-/// The bit by which letters of either case differ, in each byte.
+/// The bit by which upper-case and lower-case letters differ, in each byte.
 const CASE: u64 = u64::from_ne_bytes([0x20; 8]);
 
 impl Ends {
@@ -138,8 +138,8 @@ impl Ends {
         Self { first, last: 0 }
     }
 
-    /// A place in [`TABLE`], alike in any case. The factor was found by trying; [`table`] fails the build
-    /// where it does not tell two names apart.
+    /// The index in [`TABLE`], the same in any case. The factor was found by search; [`table`]
+    /// fails the build if two names collide.
     #[inline]
     const fn slot(self, length: usize) -> usize {
         let mixed = (self.first | CASE).wrapping_add((self.last | CASE).wrapping_mul(5));
@@ -147,15 +147,15 @@ impl Ends {
     }
 }
 
-/// Whether these bytes are those known ones, which are in lower case, in any case.
+/// Returns true if `sent` equals `known`, ignoring case. `known` is in lower case.
 #[inline]
 const fn is_same(sent: u64, known: u64) -> bool {
     let differing = sent ^ known;
-    // Of the known bytes, letters alone have 0x40: only they may differ, and only by their case.
+    // Among the known bytes only letters have the bit 0x40, so only letters may differ in case.
     differing & !CASE == 0 && (differing << 1) & !known == 0
 }
 
-/// A known name, ready to be compared.
+/// A known name in a form that compares fast.
 struct Entry {
     ends: Ends,
     length: u8,
@@ -175,7 +175,7 @@ static ENTRIES: [Entry; Name::ALL.len()] = {
     entries
 };
 
-/// For each slot the index of its name in [`ENTRIES`], or one that is of none.
+/// For each slot, the index of its name in [`ENTRIES`], or `u8::MAX`.
 static TABLE: [u8; 256] = table();
 
 const fn table() -> [u8; 256] {
@@ -191,12 +191,12 @@ const fn table() -> [u8; 256] {
     table
 }
 
-/// A set of known names, to ask for at once.
+/// A set of known names, tested with one operation.
 #[derive(Clone, Copy, Debug)]
 pub struct NameSet(u64);
 
 impl NameSet {
-    /// These names.
+    /// The set of these names.
     pub const fn of(names: &[Name]) -> Self {
         let (mut set, mut at) = (0, 0);
         while at < names.len() {
@@ -206,12 +206,12 @@ impl NameSet {
         Self(set)
     }
 
-    /// As bits; see [`Name::bit`].
+    /// The set as bits; see [`Name::bit`].
     pub(super) const fn bits(self) -> u64 {
         self.0
     }
 
-    /// Whether a name is one of them.
+    /// Returns true if the name is in the set.
     pub fn has(self, name: Name) -> bool {
         self.0 & name.bit() != 0 && name != Name::Other
     }
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_known_name_is_found_in_any_case_and_nothing_else_is() {
+    fn exactly_the_known_names_are_found_in_any_case() {
         assert!(Name::ALL.len() < 64, "a set of names is one 64-bit number");
         for &name in Name::ALL {
             let text = name.text();
@@ -237,7 +237,7 @@ mod tests {
         }
         assert_eq!(Name::of(b""), Name::Other);
         assert_eq!(Name::of(b"x-session-id"), Name::Other);
-        // Bytes that differ from a known name's by the bit of case alone, and are no letters.
+        // Bytes that differ from a known name's only in the case bit and are not letters.
         for other in
             [&b"content_length"[..], b"content\rlength", b"hos\x54", b"\x14e", b"http\x12-settings"]
         {

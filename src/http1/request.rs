@@ -1,4 +1,4 @@
-//! The head of a request: parsed from HTTP/1.1's bytes, or put together from HTTP/2's fields.
+//! The head of a request: parsed from HTTP/1.1 bytes, or assembled from HTTP/2 fields.
 
 use super::decode::Framing;
 use super::facts::Facts;
@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-/// A request's head. All of it is in one buffer; what is made from it is not copied out of there.
+/// A request's head in one buffer. Values derived from it are ranges of that buffer, not copies.
 #[derive(Clone, Default)]
 pub struct Request {
     /// The method.
@@ -22,37 +22,37 @@ pub struct Request {
     pub version: Version,
     /// The fields.
     pub fields: Fields,
-    /// Spellings that are read differently elsewhere.
+    /// Spellings that other parsers read differently.
     pub facts: Facts,
     /// The target as it was sent, and its parts.
     target: String,
     parts: Parts,
 }
 
-/// Bounds of a head.
+/// Bounds of one head.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Bytes, all lines together.
+    /// Bound in bytes, all lines together.
     pub bytes: usize,
-    /// Fields.
+    /// Bound on the number of fields.
     pub fields: usize,
 }
 
-/// Why a head cannot be read as one message of RFC 9112.
+/// Cause of a head that cannot be read as one message of RFC 9112.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadHead {
-    /// It is not written as RFC 9112 has it; [`Request::facts`] has what was seen.
+    /// The syntax violates RFC 9112; [`Request::facts`] has the reasons.
     Malformed,
-    /// More bytes, or more fields, than its bounds.
+    /// The head exceeds a bound on bytes or fields.
     TooLarge,
-    /// The request line alone is more.
+    /// The request line alone exceeds the bound.
     TargetTooLong,
-    /// It is the preface of HTTP/2 (RFC 9113 section 3.4).
+    /// The bytes are the preface of HTTP/2 (RFC 9113 section 3.4).
     Http2Preface,
 }
 
 impl Request {
-    /// Forgets everything and keeps the room.
+    /// Removes everything and keeps the allocated memory.
     pub fn clear(&mut self) {
         self.method = Method::GET;
         self.version = Version::HTTP_11;
@@ -62,7 +62,7 @@ impl Request {
         self.parts = Parts::default();
     }
 
-    /// Becomes a copy of this head, in the room there is.
+    /// Copies this head into the allocated memory.
     pub fn copy_from(&mut self, other: &Self) {
         self.method = other.method.clone();
         (self.version, self.facts) = (other.version, other.facts);
@@ -78,12 +78,12 @@ impl Request {
         made
     }
 
-    /// Begins a head anew, without fields. `target` is visible ASCII.
+    /// Starts a new head without fields. `target` must be visible ASCII.
     pub fn begin(&mut self, method: Method, target: &str, version: Version) {
         self.begin_in_pieces(method, &[target], version);
     }
 
-    /// The same with a target that is put together from these pieces.
+    /// [`Request::begin`] with a target assembled from these pieces.
     pub fn begin_in_pieces(&mut self, method: Method, target: &[&str], version: Version) {
         self.clear();
         (self.method, self.version) = (method, version);
@@ -101,7 +101,7 @@ impl Request {
         self.parts.form
     }
 
-    /// The authority that an absolute target names.
+    /// The authority of an absolute target.
     pub fn authority(&self) -> Option<&str> {
         let authority = || &self.target()[self.parts.authority.clone()];
         (self.parts.form == Form::Absolute).then(authority)
@@ -113,7 +113,7 @@ impl Request {
         (self.parts.form == Form::Absolute).then(|| &self.target()[..length])
     }
 
-    /// The path, without the query; `/` where an absolute target has none.
+    /// The path without the query; `/` for an absolute target without a path.
     pub fn path(&self) -> &str {
         match &self.target()[self.parts.path.clone()] {
             "" => "/",
@@ -121,13 +121,13 @@ impl Request {
         }
     }
 
-    /// What stands behind the first `?`, as sent; empty where there is none.
+    /// The text after the first `?`, as sent; empty if there is no query.
     pub fn query(&self) -> &str {
         let query = self.parts.query.clone();
         query.map_or("", |query| &self.target()[query])
     }
 
-    /// Path and query as a target reads them. An absolute target without a path has the root (RFC 9112
+    /// Path and query as sent to a target. An absolute target without a path becomes `/` (RFC 9112
     /// section 3.2.1).
     pub fn origin_form(&self) -> Cow<'_, str> {
         let Parts { path, query, .. } = &self.parts;
@@ -136,7 +136,7 @@ impl Request {
         if path.is_empty() { Cow::Owned(format!("/{text}")) } else { Cow::Borrowed(text) }
     }
 
-    /// [`Request::origin_form`] for the access log: `-` of a head that could not be read so far.
+    /// [`Request::origin_form`] for the access log: `-` if the head was not read that far.
     pub fn logged_target(&self) -> Cow<'_, [u8]> {
         if self.target.is_empty() {
             return Cow::Borrowed(b"-");
@@ -147,34 +147,33 @@ impl Request {
         }
     }
 
-    /// How the body behind this head ends (RFC 9112 section 6.3). A head that frames its body in a way
-    /// that two readers could read differently is refused by the policy, and its connection closes.
+    /// The framing of the body after this head (RFC 9112 section 6.3). A head with ambiguous
+    /// framing is refused by the policy, and its connection closes.
     pub fn framing(&self) -> Framing {
         if self.fields.has(Name::TransferEncoding) {
             return Framing::Chunked;
         }
-        // A list is let through where all its members say the same (`desync_mitigation = "monitor"`).
+        // A list is allowed if all its members are equal (`desync_mitigation = "monitor"`).
         Framing::Length(content_length(&self.fields).unwrap_or(0))
     }
 
-    /// Whether another request may follow on the connection, as far as the client is concerned (RFC 9112
-    /// section 9.3).
+    /// Returns true if the client allows another request on the connection (RFC 9112 section 9.3).
     pub fn keeps_alive(&self) -> bool {
         persists(&self.fields, self.version != Version::HTTP_10)
     }
 
-    /// Reads one head off the front of `bytes`; how long it is, or `None` if it is not all there.
-    /// Empty lines before it are part of it (RFC 9112 section 2.2).
+    /// Parses one head at the front of `bytes`. Returns its length, or `None` if it is incomplete.
+    /// Empty lines before the request line belong to the head (RFC 9112 section 2.2).
     ///
     /// # Errors
-    /// When it cannot be one. What was read until then is in `self`, for the log.
+    /// If the bytes cannot become a head. The part read so far is in `self`, for the log.
     pub fn parse(&mut self, bytes: &[u8], bounds: Bounds) -> Result<Option<usize>, BadHead> {
         match self.read(bytes, bounds)? {
             Some(length) if length <= bounds.bytes => return Ok(Some(length)),
             None if bytes.len() < bounds.bytes => return Ok(None),
             _ => {}
         }
-        // The same whether the head came in one piece or in many.
+        // The result is the same if the head arrives in one piece or in many.
         let within = &bytes[..bounds.bytes];
         let begins = within.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         Err(match memchr::memchr(b'\n', &within[begins..]) {
@@ -205,7 +204,7 @@ impl Request {
             Ok(Some(first)) => self.fields.read(bytes, first, bounds.fields, &mut self.facts),
             Ok(None) => Ok(None),
             Err(bad) => {
-                // The fields are wanted by the log alone, as far as they are there.
+                // Only the log uses the fields of a refused head, so the available ones suffice.
                 if bad == BadHead::Malformed
                     && let Some(found) = memchr::memchr(b'\n', &bytes[begins..])
                 {
@@ -217,13 +216,13 @@ impl Request {
         }
     }
 
-    /// Reads the request line at `begins`; where the next line begins.
+    /// Reads the request line at `begins`. Returns the offset of the next line.
     fn read_request_line(&mut self, bytes: &[u8], begins: usize) -> Result<Option<usize>, BadHead> {
         let method_end = scan::token_end(bytes, begins);
         let target = bytes.get(method_end + 1..).unwrap_or_default();
         let target_end = method_end + 1 + scan::visible_end(target);
         let method = &bytes[begins..method_end];
-        // The way nearly all come: one space, a target, one space, a version, CRLF.
+        // The usual form: one space, a target, one space, a version, CRLF.
         let rest = bytes.get(target_end..).unwrap_or_default();
         if bytes.get(method_end) == Some(&b' ')
             && method_end > begins
@@ -240,16 +239,16 @@ impl Request {
     }
 
     fn record_line(&mut self, bytes: &[u8], method: &[u8], target: Range<usize>, version: Version) {
-        // A token of any length is a method; the longest that is served is the policy's to say.
+        // A token of any length is a method; the policy bounds the length.
         self.method = Method::from_bytes(method).unwrap_or_default();
         self.version = version;
         let text = &bytes[target];
         self.parts = target::split(text, &mut self.facts);
-        // Visible ASCII is text.
+        // Visible ASCII is UTF-8.
         self.target.push_str(std::str::from_utf8(text).unwrap_or_default());
     }
 
-    /// A request line that is none of the usual, or not all there.
+    /// Reads a request line that is unusual or incomplete.
     #[cold]
     fn read_odd_line(&mut self, bytes: &[u8], begins: usize) -> Result<Option<usize>, BadHead> {
         let rest = &bytes[begins..];
@@ -258,12 +257,12 @@ impl Request {
         }
         let method_end = scan::token_end(bytes, begins);
         if bytes.get(method_end).is_some_and(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) {
-            // TLS or another protocol: nothing that comes later makes it HTTP.
+            // TLS or another protocol: no further bytes could make it HTTP.
             self.facts.record(Facts::BAD_METHOD);
             return Err(BadHead::Malformed);
         }
         let Some(found) = memchr::memchr(b'\n', rest) else {
-            // What is there of it is for the log, should the rest not come.
+            // The available part is kept for the log, in case the rest does not arrive.
             if let Some(target) = bytes.get(method_end + 1..) {
                 self.keep_target(target);
             }
@@ -286,7 +285,7 @@ impl Request {
         }
         self.method = Method::from_bytes(method).unwrap_or_default();
         if target.is_empty() {
-            // One word behind the method: a target without a version, or the other way round.
+            // One word after the method: a target without a version, or a version without a target.
             if last.is_empty() || last.starts_with(b"HTTP/1.") {
                 self.facts.record(Facts::NO_TARGET);
             } else {
@@ -316,20 +315,20 @@ impl Request {
         Ok(Some(begins + found + 1))
     }
 
-    /// Keeps as much of a target as can be shown, for the log.
+    /// Keeps the printable part of a target, for the log.
     fn keep_target(&mut self, target: &[u8]) {
         let shown = &target[..scan::visible_end(target)];
-        // What it notes decides about requests, which this will not be.
+        // Facts serve to decide about requests; this request is refused already.
         self.parts = target::split(shown, &mut Facts::default());
-        // Visible ASCII is text.
+        // Visible ASCII is UTF-8.
         self.target.push_str(std::str::from_utf8(shown).unwrap_or_default());
     }
 }
 
-/// The words of a request line that is not parted by one space each.
+/// The words of a request line that are not separated by single spaces.
 struct Words {
     method: Range<usize>,
-    /// All between the first word and the last, blanks within it included.
+    /// The bytes between the first word and the last, including blanks.
     target: Range<usize>,
     version: Range<usize>,
 }
@@ -349,8 +348,8 @@ impl Words {
     }
 }
 
-/// Notes the blanks of a request line that are more than the two spaces it has: others part it at its
-/// first space and at the last before the version.
+/// Records blanks of a request line beyond its two spaces: other parsers split it at its first
+/// space and at the last space before the version.
 fn record_blanks(line: &[u8], words: &Words, facts: &mut Facts) {
     let first = memchr::memchr(b' ', line).unwrap_or(line.len());
     let before = &line[..words.version.start];
@@ -370,7 +369,7 @@ fn record_blanks(line: &[u8], words: &Words, facts: &mut Facts) {
     }
 }
 
-/// `HTTP/1.0` and `HTTP/1.1`; later minor versions are read as the last known (RFC 9110 section 2.5).
+/// Parses `HTTP/1.0` and `HTTP/1.1`; later minor versions are read as 1.1 (RFC 9110 section 2.5).
 fn version(text: &[u8], facts: &mut Facts) -> Option<Version> {
     match text.strip_prefix(b"HTTP/1.")? {
         b"0" => Some(Version::HTTP_10),

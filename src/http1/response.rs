@@ -1,6 +1,6 @@
-//! The head of a response: parsed from a target's bytes, or put together from HTTP/2's fields or by
-//! the balancer; how its body ends, and whether the connection may be used again (RFC 9112 sections
-//! 4, 6.3 and 9.3).
+//! The head of a response: parsed from a target's bytes, assembled from HTTP/2 fields, or made by
+//! the balancer. Also the framing of its body and the reuse of its connection (RFC 9112 sections 4,
+//! 6.3 and 9.3).
 
 use super::decode::Framing;
 use super::facts::Facts;
@@ -11,49 +11,50 @@ use super::value;
 use http::{Method, StatusCode, Version};
 use std::fmt;
 
-/// A response's head. All of it is in one buffer.
+/// A response's head in one buffer.
 #[derive(Clone, Default)]
 pub struct Response {
-    /// The status.
+    /// The status code.
     pub status: StatusCode,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// The fields.
+    /// The header fields.
     pub fields: Fields,
-    /// The reason as it was sent, at the buffer's beginning; `None` is the usual one.
+    /// Length of the reason at the beginning of the buffer, as sent; `None` means the usual reason
+    /// of the status.
     reason: Option<usize>,
 }
 
-/// A response's head (ALB: 32 K, else 502).
+/// Bound in bytes on a response's head (ALB: 32 K, else 502).
 pub const MAX_HEAD: usize = 32 * 1_024;
-/// Fields of one head, as many as hyper and nginx take by default.
+/// Bound on the fields of one head: the default of hyper and nginx.
 const MAX_FIELDS: usize = 100;
 
-/// `HTTP/1.1 200`
+/// Length of `HTTP/1.1 200`.
 const STATUS: usize = 12;
 
-/// A response that cannot be read as one message of RFC 9112, or is too large.
+/// Error: a response that cannot be read as one message of RFC 9112, or exceeds a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadResponse;
 
-/// How a response goes on behind its head.
+/// Properties of the message after its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rest {
-    /// How its body ends.
+    /// Framing of the body.
     pub framing: Framing,
-    /// Whether another request may follow on the connection.
+    /// True if another request may follow on the connection.
     pub keep_alive: bool,
 }
 
 impl Response {
-    /// A head without fields, and with the usual reason.
+    /// A head without fields and with the usual reason.
     pub fn new(status: StatusCode) -> Self {
         let mut made = Self::default();
         made.begin(status);
         made
     }
 
-    /// Begins a head anew, without fields, with the usual reason.
+    /// Starts a new head without fields and with the usual reason.
     pub fn begin(&mut self, status: StatusCode) {
         self.status = status;
         self.version = Version::HTTP_11;
@@ -61,7 +62,7 @@ impl Response {
         self.fields.clear();
     }
 
-    /// The reason.
+    /// The reason phrase.
     pub fn reason(&self) -> &[u8] {
         match self.reason {
             Some(length) => &self.fields.bytes()[..length],
@@ -69,10 +70,10 @@ impl Response {
         }
     }
 
-    /// Reads one head off the front of `bytes`; how long it is, or `None` if it is not all there.
+    /// Parses one head at the front of `bytes`. Returns its length, or `None` if it is incomplete.
     ///
     /// # Errors
-    /// When it is no head, or is too large.
+    /// If it is not a head, or exceeds a bound.
     pub fn parse(&mut self, bytes: &[u8]) -> Result<Option<usize>, BadResponse> {
         self.begin(StatusCode::OK);
         let parsed = self.read(bytes).map_err(|_: BadHead| BadResponse)?;
@@ -85,7 +86,7 @@ impl Response {
 
     fn read(&mut self, bytes: &[u8]) -> Result<Option<usize>, BadHead> {
         let Some((line, rest)) = bytes.split_at_checked(STATUS) else {
-            // What cannot become a status line is none already.
+            // Bytes that cannot become a status line are refused at once.
             let prefix = &b"HTTP/1."[..bytes.len().min(7)];
             return if bytes.starts_with(prefix) { Ok(None) } else { Err(BadHead::Malformed) };
         };
@@ -115,18 +116,18 @@ impl Response {
         if facts.has(Facts::REFUSED_LINES) { Err(BadHead::Malformed) } else { Ok(length) }
     }
 
-    /// How the body of this answer to a request of this method ends. Lengths that agree become one
-    /// field; one that does not count is removed.
+    /// Determines the framing of the body of a response to a request of this method. Equal lengths
+    /// become one field; a length that does not count is removed.
     ///
     /// # Errors
-    /// When it is framed in a way two readers could read differently.
+    /// If its framing is ambiguous.
     pub fn frame(&mut self, asked: &Method) -> Result<Rest, BadResponse> {
         let codings = self.fields.has(Name::TransferEncoding);
         if codings {
             let mut lines = self.fields.all(Name::TransferEncoding);
             let first = lines.next().is_some_and(|line| line.eq_ignore_ascii_case(b"chunked"));
-            // We never said that we take another coding (RFC 9112 section 7.4). A hop of HTTP/1.0 may
-            // have passed it on unread (section 6.1).
+            // We never announced support for another coding (RFC 9112 section 7.4). A hop of
+            // HTTP/1.0 may have forwarded it unread (section 6.1).
             if !first || lines.next().is_some() || self.version == Version::HTTP_10 {
                 return Err(BadResponse);
             }
@@ -135,8 +136,8 @@ impl Response {
         let (framing, is_certain) = if *asked == Method::HEAD || is_bodiless(self.status) {
             (Framing::Length(0), true)
         } else if codings {
-            // With both, Transfer-Encoding counts, Content-Length must not go on, and a target that
-            // sends that is not asked again on this connection (RFC 9112 section 6.3).
+            // With both fields, Transfer-Encoding counts, Content-Length must not be forwarded, and
+            // the connection of a target that sends both is not reused (RFC 9112 section 6.3).
             self.fields.remove(Name::ContentLength);
             (Framing::Chunked, length.is_none())
         } else {
@@ -145,7 +146,7 @@ impl Response {
         Ok(Rest { framing, keep_alive: is_certain && self.keeps_alive() })
     }
 
-    /// The one length all of Content-Length agrees on.
+    /// The length on which all Content-Length fields agree; leaves one field of them.
     fn one_length(&mut self) -> Result<Option<u64>, BadResponse> {
         if !self.fields.has(Name::ContentLength) {
             return Ok(None);
@@ -162,7 +163,7 @@ impl Response {
         persists(&self.fields, self.version == Version::HTTP_11)
     }
 
-    /// Writes status line and fields as HTTP/1.1 has them. No empty line follows.
+    /// Writes the status line and fields as HTTP/1.1. Writes no empty line.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(self.status.as_str().as_bytes());
@@ -173,12 +174,13 @@ impl Response {
     }
 }
 
-/// Whether an answer of this status never has a body (RFC 9110 section 6.4.1).
+/// Returns true if a response of this status never has a body (RFC 9110 section 6.4.1).
 pub fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Whether a message's Connection lets another follow (RFC 9112 section 9.3). `is_new` is HTTP/1.1.
+/// Returns true if the message's Connection field allows another message (RFC 9112 section 9.3).
+/// `is_new` is true for HTTP/1.1.
 pub(super) fn persists(fields: &Fields, is_new: bool) -> bool {
     if !fields.has(Name::Connection) {
         return is_new;
@@ -190,7 +192,7 @@ pub(super) fn persists(fields: &Fields, is_new: bool) -> bool {
     !says(b"close") && (is_new || says(b"keep-alive"))
 }
 
-/// Whether Connection says `keep-alive` and nothing else, as most do that say something.
+/// Returns true if Connection is exactly `keep-alive`, the most frequent value.
 pub fn is_keep_alive(fields: &Fields) -> bool {
     !fields.is_repeated(Name::Connection)
         && fields

@@ -1,22 +1,22 @@
-//! Finding the parts of a head: eight bytes at a time where it pays, by table elsewhere.
+//! Finds the parts of a head: eight bytes at a time where that is faster, otherwise with a table.
 
-/// Whether a value could end its line, or hold what ends strings elsewhere.
+/// Returns true if the value holds CR, LF or NUL.
 #[inline]
 pub(super) fn has_line_end(value: &[u8]) -> bool {
-    // CR, LF and NUL are below 0x0e, and nearly no value has such a byte: all words are looked at
-    // without a branch. A tab among them makes the look closer.
+    // CR, LF and NUL are below 0x0e, and values rarely hold such a byte: all words are checked
+    // without a branch. A tab leads to the exact check.
     let (eights, rest) = value.as_chunks::<8>();
     let below = |word: u64| word.wrapping_sub(ONES * 0x0e) & !word & TOPS;
     let marks = eights.iter().fold(0, |marks, eight| marks | below(u64::from_le_bytes(*eight)));
     let is_low = match value.last_chunk::<8>() {
-        // What is left is among the last eight bytes.
+        // The remainder is within the last eight bytes.
         Some(last) => below(u64::from_le_bytes(*last)) != 0,
         None => rest.iter().any(|&byte| byte < 0x0e),
     };
     (marks != 0 || is_low) && memchr::memchr3(b'\r', b'\n', 0, value).is_some()
 }
 
-/// Bytes of a token (RFC 9110 section 5.6.2).
+/// Bytes allowed in a token (RFC 9110 section 5.6.2).
 static TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -29,7 +29,8 @@ static TOKEN: [bool; 256] = {
     table
 };
 
-/// The index of the first byte at or behind `from` that is of no token; the length where all are.
+/// The index of the first byte at or after `from` that no token may hold; the length if there is
+/// none.
 #[inline]
 pub fn token_end(bytes: &[u8], from: usize) -> usize {
     let rest = bytes.get(from..).unwrap_or_default();
@@ -37,7 +38,7 @@ pub fn token_end(bytes: &[u8], from: usize) -> usize {
     from + length.unwrap_or(rest.len())
 }
 
-/// Whether all of it is one token.
+/// Returns true if the whole text is one token.
 pub fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|&byte| TOKEN[usize::from(byte)])
 }
@@ -50,16 +51,16 @@ const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
 fn odd_bytes(word: u64, bound: u8) -> u64 {
     let below = word.wrapping_sub(ONES * u64::from(bound));
     let above = word.wrapping_add(ONES);
-    // A byte borrows from the next, or carries into it, only where it is odd itself, so the lowest mark,
-    // the only one that is used, is never wrong.
+    // A byte borrows from the next or carries into it only if it is odd itself, so the lowest mark,
+    // which is the only one used, is always right.
     (below | word | above) & TOPS
 }
 
-/// The index of the first byte that is below `bound`, 0x7f or above; the length where there is none.
+/// The index of the first byte that is below `bound`, 0x7f or above; the length if there is none.
 #[inline]
 fn first_odd(bytes: &[u8], bound: u8) -> usize {
     let mut rest = bytes;
-    // Most parts of a head are short, and what stands behind them in the buffer is odd.
+    // Most parts of a head are short, and the byte after them in the buffer is odd.
     for _ in 0..SHORT_WORDS {
         let Some((eight, behind)) = rest.split_first_chunk::<8>() else {
             return bytes.len() - rest.len() + first_odd_byte(rest, bound);
@@ -73,15 +74,15 @@ fn first_odd(bytes: &[u8], bound: u8) -> usize {
     bytes.len() - rest.len() + first_odd_of_long(rest, bound)
 }
 
-/// Words that are looked at one by one before larger steps are taken.
+/// Words checked one by one before larger steps.
 const SHORT_WORDS: usize = 3;
 
-/// The same for long parts: larger steps need no branch for each word.
+/// [`first_odd`] for long parts: larger steps need no branch for each word.
 #[inline(never)]
 fn first_odd_of_long(bytes: &[u8], bound: u8) -> usize {
     let mut rest = bytes;
     while let Some((block, behind)) = rest.split_first_chunk::<32>() {
-        // As numbers above `bound`, the bytes that are not odd are the lowest.
+        // As numbers relative to `bound`, the bytes that are not odd are the lowest.
         let above = |byte: &u8| byte.wrapping_sub(bound) >= 0x7f - bound;
         if block.iter().fold(false, |odd, byte| odd | above(byte)) {
             break;
@@ -98,7 +99,7 @@ fn first_odd_of_long(bytes: &[u8], bound: u8) -> usize {
     bytes.len() - rest.len() + first_odd_byte(rest, bound)
 }
 
-/// The same, one byte at a time.
+/// [`first_odd`] one byte at a time.
 #[inline]
 fn first_odd_byte(bytes: &[u8], bound: u8) -> usize {
     let found = bytes.iter().position(|&byte| byte < bound || byte >= 0x7f);
@@ -117,7 +118,7 @@ pub(super) fn visible_end(bytes: &[u8]) -> usize {
     first_odd(bytes, 0x21)
 }
 
-/// The index of the first colon, among the bytes that a usual name may take.
+/// The index of the first colon, among the first [`MAX_USUAL_NAME`] bytes.
 #[inline]
 pub(super) fn colon(bytes: &[u8]) -> Option<usize> {
     let mut rest = bytes;
@@ -127,7 +128,7 @@ pub(super) fn colon(bytes: &[u8]) -> Option<usize> {
             return Some(bytes.len() - rest.len() + found);
         };
         let word = u64::from_le_bytes(*eight) ^ (ONES * u64::from(b':'));
-        // The lowest mark is where the first colon is; those above it may be wrong.
+        // The lowest mark is the first colon; higher marks may be wrong.
         let marks = word.wrapping_sub(ONES) & !word & TOPS;
         if marks != 0 {
             return Some(bytes.len() - rest.len() + (marks.trailing_zeros() / 8) as usize);
@@ -137,10 +138,10 @@ pub(super) fn colon(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// Longer names are read with the odd lines.
+/// Bound in bytes on a usual name. Longer names are read with the odd lines.
 const MAX_USUAL_NAME: usize = 64;
 
-/// The index behind the blanks at `from`.
+/// The index after the blanks at `from`.
 #[inline]
 pub(super) fn skip_blanks(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
@@ -150,8 +151,8 @@ pub(super) fn skip_blanks(bytes: &[u8], from: usize) -> usize {
     at
 }
 
-/// The index behind the head's last byte, its empty line included; searched from `from`, before which
-/// no head ends. An end within the last two bytes before `from` is found too.
+/// The index after the head's last byte, its empty line included. The search starts at `from`,
+/// before which no head ends, and also finds an end within the two bytes before `from`.
 pub fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from.saturating_sub(2);
     while let Some(found) = memchr::memchr(b'\n', bytes.get(at..)?) {
@@ -172,7 +173,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn eight_bytes_at_a_time_find_what_one_byte_at_a_time_finds(
+        fn eight_bytes_at_a_time_match_one_byte_at_a_time(
             bytes in proptest::collection::vec(
                 prop_oneof![8 => 0x1e_u8..0x23, 8 => 0x7d_u8..0x82, 20 => 0x40_u8..0x60, 1 => any::<u8>()],
                 0..160,
@@ -195,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_colon_is_found_where_the_first_stands(
+        fn the_first_colon_is_found(
             bytes in proptest::collection::vec(prop_oneof![10 => 0x38_u8..0x3d, 1 => any::<u8>()], 0..80),
             from in 0_usize..4,
         ) {
@@ -208,7 +209,7 @@ mod tests {
         }
 
         #[test]
-        fn a_line_end_is_found_wherever_it_stands(
+        fn a_line_end_is_found_at_any_position(
             mut value in proptest::collection::vec(prop_oneof![Just(b'\t'), 0x20_u8..], 0..40),
             ends in proptest::option::of((any::<proptest::sample::Index>(), 0_usize..3)),
         ) {
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_ends_with_its_empty_line_wherever_the_search_begins() {
+    fn a_head_ends_with_its_empty_line_wherever_the_search_starts() {
         for (text, end) in [
             ("GET / HTTP/1.1\r\na: b\r\n\r\nrest", Some(24)),
             ("GET / HTTP/1.1\n\nrest", Some(16)),
@@ -232,7 +233,7 @@ mod tests {
             ("GET / HTTP/1.1\r\na: b\r\n\r", None),
         ] {
             assert_eq!(head_end(text.as_bytes(), 0), end, "{text:?}");
-            // However it came in two pieces.
+            // For each cut into two pieces.
             for cut in 0..text.len() {
                 let first = head_end(&text.as_bytes()[..cut], 0);
                 let found = first.or_else(|| head_end(text.as_bytes(), cut));

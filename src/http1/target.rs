@@ -1,5 +1,5 @@
-//! A request's target in its parts (RFC 9112 section 3.2): byte ranges of the text as it was sent,
-//! for bytes that no URI has are sent on as they came.
+//! The parts of a request's target (RFC 9112 section 3.2), as byte ranges of the text as sent:
+//! bytes that no URI allows are forwarded unchanged.
 
 use super::facts::Facts;
 use std::ops::Range;
@@ -14,25 +14,25 @@ pub enum Form {
     Absolute,
     /// `*`
     Asterisk,
-    /// Anything else, the form of CONNECT included, which the balancer takes no part in.
+    /// Anything else, including the form of CONNECT, which the balancer does not support.
     Other,
 }
 
-/// A target's parts.
+/// The parts of a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     /// Its form.
     pub form: Form,
     /// The authority of an absolute form.
     pub authority: Range<usize>,
-    /// The path; empty where an absolute form has none.
+    /// The path; empty if an absolute form has none.
     pub path: Range<usize>,
-    /// The part between the first `?` and a fragment, where there is one.
+    /// The part between the first `?` and a fragment, if present.
     pub query: Option<Range<usize>>,
 }
 
-/// Bytes of a URI (RFC 3986 section 2); among visible ones the others are `"<>\^` and
-/// backtick, `{|}`: 1. `?` and `#` are 2, bytes that are not visible 3.
+/// Kinds of bytes. 0: bytes of a URI (RFC 3986 section 2). 1: other visible bytes, `"<>\^`,
+/// backtick and `{|}`. 2: `?` and `#`. 3: bytes that are not visible.
 static KIND: [u8; 256] = {
     let mut table = [3; 256];
     let mut byte = 0x21;
@@ -47,7 +47,7 @@ static KIND: [u8; 256] = {
     table
 };
 
-/// Splits a target, and notes what is odd about it.
+/// Splits a target and records its odd spellings.
 pub fn split(target: &[u8], facts: &mut Facts) -> Parts {
     let (form, authority, begins) = match target {
         [b'/', ..] => (Form::Origin, 0..0, 0),
@@ -65,7 +65,7 @@ pub fn split(target: &[u8], facts: &mut Facts) -> Parts {
     let mut query = None;
     let mut end = target.len();
     let mut odd = Facts::NONE;
-    // Most targets have plain bytes alone, up to a query if there is one.
+    // Most targets hold only plain bytes, up to the query if there is one.
     let rest = target.get(begins..).unwrap_or_default();
     let plain = rest.iter().position(|&byte| KIND[usize::from(byte)] != 0);
     let plain = begins + plain.unwrap_or(rest.len());
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_split_as_it_was_sent() {
+    fn a_target_is_split_without_changing_its_bytes() {
         let none = Facts::NONE;
         for (target, form, authority, path, query, facts) in [
             ("/", Form::Origin, "", "/", None, none),

@@ -1,9 +1,9 @@
-//! What values say: comma-separated lists, numbers, and lengths, which are lists of numbers.
+//! Parses field values: comma-separated lists, numbers, and lengths, which are lists of numbers.
 
 use super::fields::Fields;
 use super::name::Name;
 
-/// A list's member without the blanks around it (RFC 9110 section 5.6.3).
+/// Removes the blanks around a list's member (RFC 9110 section 5.6.3).
 pub fn trim(member: &[u8]) -> &[u8] {
     let blank = |byte: &u8| !matches!(byte, b' ' | b'\t');
     let from = member.iter().position(blank).unwrap_or(member.len());
@@ -11,19 +11,20 @@ pub fn trim(member: &[u8]) -> &[u8] {
     &member[from..to]
 }
 
-/// Members of comma-separated lists, one a line (RFC 9110 section 5.6.1); some may be empty.
+/// The members of comma-separated lists, one list a line (RFC 9110 section 5.6.1). Some may be
+/// empty.
 pub fn members<'l>(
     lines: impl DoubleEndedIterator<Item = &'l [u8]>,
 ) -> impl DoubleEndedIterator<Item = &'l [u8]> {
     lines.flat_map(|line| line.split(|&byte| byte == b',')).map(trim)
 }
 
-/// Whether comma-separated lists, one a line, have this member in any case.
+/// Returns true if the comma-separated lists, one a line, have this member, ignoring case.
 pub fn list_has<'l>(lines: impl DoubleEndedIterator<Item = &'l [u8]>, member: &[u8]) -> bool {
     members(lines).any(|said| said.eq_ignore_ascii_case(member))
 }
 
-/// Digits alone: `str::parse` takes a sign.
+/// Parses digits only. `str::parse` would accept a sign.
 pub fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -34,13 +35,13 @@ pub fn number(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// The length that a message announced, where all its lengths are known to agree: the first.
+/// The first Content-Length. The caller knows that all lengths agree.
 pub fn content_length(fields: &Fields) -> Option<u64> {
     let line = fields.get(Name::ContentLength)?;
     number(trim(line.split(|&byte| byte == b',').next()?))
 }
 
-/// The length of a message that says it once, in digits alone and without zeros before it.
+/// The length of a message with one Content-Length in digits without leading zeros.
 pub fn usual_length(fields: &Fields) -> Option<u64> {
     let text = fields.get(Name::ContentLength)?;
     let is_usual = matches!(text, [b'0'] | [b'1'..=b'9', ..])
@@ -51,11 +52,11 @@ pub fn usual_length(fields: &Fields) -> Option<u64> {
     if is_usual { text.iter().try_fold(0, add) } else { None }
 }
 
-/// Any number of so many digits is a `u64`.
+/// Any number of at most this many digits fits in a `u64`.
 const MAX_USUAL_DIGITS: usize = 19;
 
-/// The number on which all lengths agree: where they differ, or one is no number, there is no one end
-/// of the message (RFC 9110 section 8.6).
+/// The number on which all lengths agree. If they differ, or one is not a number, the end of the
+/// message is ambiguous (RFC 9110 section 8.6).
 pub fn agreed_length(fields: &Fields) -> Option<u64> {
     if let Some(length) = usual_length(fields) {
         return Some(length);
@@ -65,8 +66,7 @@ pub fn agreed_length(fields: &Fields) -> Option<u64> {
     first.filter(|_| lengths.all(|length| length == first))
 }
 
-/// Leaves of lengths that agree one, written without zeros before it, which some read as the mark of an
-/// octal number.
+/// Replaces lengths that agree by one without leading zeros, which some parsers read as octal.
 pub fn write_length_once(fields: &mut Fields, length: u64) {
     if usual_length(fields).is_none() {
         fields.set_length(length);

@@ -1,4 +1,4 @@
-//! Reaching a target.
+//! Dials targets.
 
 use super::http1::Connection;
 use super::shortage::is_our_shortage;
@@ -16,33 +16,34 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Why a target could not be reached.
+/// Cause of a failed connect to a target.
 #[derive(Debug)]
 pub enum ConnectError {
-    /// Its host name has no address.
+    /// The host name has no address.
     Unresolved,
-    /// Refused, unreachable, or no socket to be had.
+    /// Connection refused, host unreachable, or no local socket available.
     Io(io::Error),
-    /// Not in time.
+    /// The time-out expired.
     Timeout,
-    /// It does not speak TLS, or none we do, or broke the handshake off.
+    /// No TLS, no common TLS version or cipher suite, or the handshake broke off.
     Tls(io::Error),
-    /// Its certificate is not one it must have.
+    /// The certificate does not meet the group's requirements.
     Certificate(io::Error),
-    /// It was reached, and does not speak HTTP/2: TLS agreed on another protocol or on none, or
-    /// what it said first is no HTTP/2.
+    /// Connected, but the target does not speak HTTP/2: ALPN chose another protocol or none, or its
+    /// first bytes are not HTTP/2.
     NotHttp2,
-    /// It refused a moment ago, and is dialled by one at a time: this was not the one.
+    /// The target refused a moment ago and is dialled by one request at a time; this request was
+    /// not the one.
     Refusing,
-    /// As many connections as it may have, and none came free in time.
+    /// The target has its maximum of connections, and none became free in time.
     Full,
 }
 
 impl ConnectError {
-    /// Whether it says something of the target, rather than of what this process has run out of.
+    /// Returns true if the error is a fault of the target, not a shortage of this process.
     pub fn is_the_targets(&self) -> bool {
         match self {
-            // Nothing was dialled.
+            // The target was not dialled.
             ConnectError::Full | ConnectError::Refusing => false,
             ConnectError::Io(error) => !is_our_shortage(error),
             ConnectError::Unresolved
@@ -53,8 +54,8 @@ impl ConnectError {
         }
     }
 
-    /// Whether the target may take a connection a moment later: it refused, did not answer, or hung up
-    /// on a handshake, as one does that is being started.
+    /// Returns true if a connect may succeed a moment later: the target refused, did not answer, or
+    /// closed during a handshake, as a starting target does.
     pub fn may_pass(&self) -> bool {
         match self {
             ConnectError::Io(error) => !is_our_shortage(error),
@@ -66,7 +67,7 @@ impl ConnectError {
         }
     }
 
-    /// The word for the access log.
+    /// The reason for the access log.
     pub fn word(&self) -> &'static str {
         match self {
             ConnectError::Unresolved => "target_unresolved",
@@ -84,7 +85,7 @@ impl ConnectError {
         }
     }
 
-    /// The same for another who waited for the same connection.
+    /// Clones the error for the other requests that waited for this dial.
     pub fn again(&self) -> Self {
         let copy = |error: &io::Error| match error.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
@@ -116,11 +117,11 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// Dials, sends a PROXY header where a client is announced and, with `tls`, shakes hands, all within
-/// the time. `place` is held as long as the connection lives.
+/// Dials the target, sends a PROXY header if the group sends one, and with `tls` completes the
+/// handshake, all within the time-out. `place` is held for the life of the connection.
 ///
 /// # Errors
-/// When the target refuses, cannot be reached, is not who it must be, or is not ready in time.
+/// If the target refuses, is unreachable, fails verification, or is not ready in time.
 pub async fn connect<B: Body<Data = Bytes> + Unpin>(
     address: SocketAddr,
     timeout: Duration,
@@ -134,8 +135,8 @@ pub async fn connect<B: Body<Data = Bytes> + Unpin>(
     Ok(Box::new(Connection::new(stream, place).with_proxy_ends(proxy_header.map(|to| to.ends))))
 }
 
-/// Dials and closes again, having said in a PROXY header that it is for no client, and shaken hands
-/// with `tls`, all within the time.
+/// Dials and closes again, after a PROXY header of type LOCAL and the handshake with `tls`, all
+/// within the time-out.
 ///
 /// # Errors
 /// As [`connect`].
@@ -150,10 +151,10 @@ pub async fn reach(
     timer::timeout(timeout, opened).await.map_err(|_| ConnectError::Timeout)?.map(drop)
 }
 
-/// The bytes to and from a target, as soon as they may be HTTP.
+/// Opens the stream to a target, ready for HTTP.
 ///
 /// # Errors
-/// When the target refuses, cannot be reached, or is not who it must be.
+/// If the target refuses, is unreachable, or fails verification.
 pub async fn open(
     address: SocketAddr,
     tls: Option<&Connector>,
@@ -173,7 +174,7 @@ async fn open_behind(
         stream.write_all(&header).await.map_err(ConnectError::Io)?;
     }
     let Some(tls) = tls else { return Ok(TargetStream::Plain(stream)) };
-    // Boxed: a handshake under way is large, and every exchange would have room for one.
+    // Boxed: the state of a handshake is large, and every exchange would reserve room for it.
     let secured = Box::pin(tls.connect(stream)).await;
     match secured {
         Ok(stream) => Ok(TargetStream::Tls(Box::new(stream))),

@@ -1,4 +1,4 @@
-//! Listening sockets: one for each worker and address, all made before anything runs, so that a
+//! Listening sockets: one for each worker and address, all created before anything runs, so that a
 //! port in use fails the start with a message instead of failing requests later.
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -6,11 +6,10 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-/// Connections the kernel keeps for us between two accepts; it lowers the number to its own
-/// `net.core.somaxconn`.
+/// Connections the kernel queues between two accepts. It lowers the number to `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
 
-/// Why an address could not be taken.
+/// Cause of a failed bind.
 #[derive(Debug)]
 pub struct BindError {
     address: SocketAddr,
@@ -43,14 +42,15 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// One socket a worker for an address. With port 0 the kernel chooses once and all share it.
+/// Binds one socket a worker to an address. With port 0 the kernel chooses once and all share the
+/// port.
 ///
-/// The address is first bound without SO_REUSEPORT and given back: with it alone, a second
-/// Stayput (or another program of the same user) would share the port silently and take half of
-/// the connections.
+/// The address is first bound without SO_REUSEPORT and released: with SO_REUSEPORT alone, a second
+/// Stayput (or another program of the same user) would share the port silently and take half of the
+/// connections.
 ///
 /// # Errors
-/// When the address is taken, not ours, or not permitted.
+/// If the address is in use, not local, or not permitted.
 pub fn bind(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, BindError> {
     let attempt = || -> io::Result<Vec<TcpListener>> {
         let probe = socket(address, false)?;
@@ -65,21 +65,21 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // "[::]:80" is IPv6 only: what is written is what is listened on.
+        // "[::]:80" is IPv6 only: the socket listens on exactly the written address.
         socket.set_only_v6(true)?;
     }
     if shared {
         socket.set_reuse_port(true)?;
     }
     socket.set_nonblocking(true)?;
-    // Inherited by accepted sockets on Linux, which saves a system call a connection.
+    // Accepted sockets inherit this on Linux, which saves a system call a connection.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     Ok(socket)
 }
 
-/// The process that listens on an address, as far as /proc tells: `nginx (pid 1234)`.
+/// The process that listens on an address according to /proc: `nginx (pid 1234)`.
 fn owner_of(address: SocketAddr) -> Option<String> {
     let inode = listening_inode(address)?;
     let wanted = format!("socket:[{inode}]");
@@ -116,17 +116,17 @@ fn listening_inode(address: SocketAddr) -> Option<String> {
     })
 }
 
-/// What an accept that failed asks for.
+/// The action after a failed accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptFailure {
-    /// The connection was gone before it was accepted; the next one may be fine.
+    /// Accept the next connection at once: this one was gone before it was accepted.
     Connection,
-    /// Descriptors or memory have run out; accepting pauses until some are given back.
+    /// Pause accepting until descriptors or memory are available again.
     Exhausted,
 }
 
-/// Sorts an error of `accept(2)`. Everything that is not about this one connection is taken for
-/// exhaustion, for accepting again at once would spin.
+/// Classifies an error of `accept(2)`. Any error that does not concern this one connection counts
+/// as exhaustion, because accepting again at once would spin.
 pub fn sort_accept_error(error: &io::Error) -> AcceptFailure {
     match error.kind() {
         io::ErrorKind::ConnectionAborted
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_balancer_on_the_same_port_fails_and_is_told_who_has_it() {
+    fn a_second_balancer_on_a_port_fails_with_the_name_of_the_first() {
         let first = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         let address = first[0].local_addr().unwrap();
         assert_eq!(first[1].local_addr().unwrap(), address);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_another_machine_is_said_to_be_one() {
+    fn an_address_of_another_machine_is_reported_as_such() {
         let message = bind("192.0.2.1:0".parse().unwrap(), 1).unwrap_err().to_string();
         assert!(
             message.ends_with("192.0.2.1:0: it is not an address of this machine"),

@@ -1,4 +1,4 @@
-//! Layer 6: sockets. Made by the main thread, accepted and dialled by workers.
+//! Layer 6: sockets. The main thread creates the listening ones; workers accept and dial.
 
 pub mod connect;
 pub mod http1;

@@ -1,5 +1,5 @@
-//! A TCP socket without TLS, read and written where the runtime already knows that it is ready: no waker
-//! is stored then, and the kernel is called without the cancellation points that libc has around it.
+//! A TCP socket without TLS, read and written while the runtime knows it is ready: no waker is
+//! stored then, and the kernel is called without libc's cancellation points.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -7,7 +7,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::coop;
 
-/// Reads into this room; 0 is the end.
+/// Reads into `room`; 0 is the end.
 #[inline]
 pub(super) fn poll_read(
     socket: &TcpStream,
@@ -30,7 +30,7 @@ pub(super) fn poll_write(
     poll_io(socket, cx, Interest::WRITABLE, bytes.len(), send)
 }
 
-/// Calls `call`, which moves up to `size` bytes, until it moves some, or none of them can be moved by now.
+/// Calls `call`, which moves up to `size` bytes, until it moves some or the socket would block.
 #[inline(always)]
 fn poll_io(
     socket: &TcpStream,
@@ -51,7 +51,7 @@ fn poll_io(
     }
 }
 
-/// Calls `call` if the socket is known to be ready; pending where it is not, or no longer.
+/// Calls `call` if the socket is known to be ready; pending if it is not, or no longer.
 #[inline(always)]
 fn try_io(
     socket: &TcpStream,
@@ -63,8 +63,8 @@ fn try_io(
     let called = socket.try_io(interest, || {
         let count = call()?;
         moved = Some(count);
-        // Fewer bytes than asked for say that the kernel has no more, or no more room, and epoll tells of
-        // the next: the runtime forgets with this error that the socket was ready.
+        // Fewer bytes than requested mean that the kernel's buffer is empty or full, and epoll
+        // reports the next change: this error makes the runtime forget that the socket was ready.
         if (1..size).contains(&count) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
     });
     match (moved, called) {

@@ -1,5 +1,5 @@
-//! A worker's own idle connections, by target; the one that was used last goes out first. HTTP/2
-//! connections, idle or not. And what a target's next TLS handshake begins with.
+//! A worker's own idle connections, by target; the most recently used one is taken first. Also its
+//! HTTP/2 connections, idle or not, and the TLS tickets for a target's next handshake.
 
 use super::connect::ConnectError;
 use super::http1::Connection;
@@ -18,17 +18,17 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-/// Idle connections kept for one target. A burst leaves no more than these behind.
+/// Bound on the idle connections to one target. A burst leaves no more than these behind.
 const MAX_IDLE: usize = 256;
-/// How long a connection must have been quiet after a request with a body before it serves another
-/// client: a target that ignores bodies takes one for a request, and answers that next. Its second
-/// answer is there within a round trip, and between a balancer and its targets none takes that long.
+/// Quiet time after a request with a body before the connection serves another client: a target
+/// that ignores bodies reads the body as a request and answers it next. That second answer arrives
+/// within a round trip, which is below this time between a balancer and its targets.
 const QUIET: Duration = Duration::from_millis(50);
-/// The same after a long body: all of it may be in the sockets on the way when the target answers the
-/// head, and a target that is busy takes longer than a round trip to read it.
+/// Quiet time after a long body: all of it may be in socket buffers when the target answers the
+/// head, and a busy target takes longer than a round trip to read it.
 const QUIET_AFTER_LONG: Duration = Duration::from_secs(5);
 
-/// The pool.
+/// The pool of one worker.
 #[derive(Debug)]
 pub struct Pool<B> {
     slots: RefCell<Vec<Option<Slot<B>>>>,
@@ -37,24 +37,24 @@ pub struct Pool<B> {
 
 #[derive(Debug)]
 struct Slot<B> {
-    /// Whose connections these are: the slot of a target that is gone may be another's later.
+    /// The target of these connections: the slot of a removed target may later hold another.
     target: Weak<TargetState>,
     idle: Vec<Idle<B>>,
-    /// Where HTTP/2 is spoken.
+    /// Present if the target speaks HTTP/2.
     http2: Option<Rc<Connections>>,
     returned: Rc<Notify>,
-    /// Made for the first handshake.
+    /// Created for the first handshake.
     connector: Option<Connector>,
     failure_log: LogThrottle,
 }
 
 #[derive(Debug)]
 struct Idle<B> {
-    /// Whose it is, where it was authenticated (RFC 4559 section 6): no other's ever.
+    /// The only client connection that may use it, if it was authenticated (RFC 4559 section 6).
     owner: Option<LocalWeak<Owner>>,
     connection: Box<Connection<B>>,
     until: Instant,
-    /// The client connection it serves alone for now, and until when.
+    /// The client connection that may use it until this moment.
     settles: Option<(ConnId, Instant)>,
 }
 
@@ -63,11 +63,11 @@ struct Idle<B> {
 pub struct ConnId(pub u64);
 
 impl ConnId {
-    /// No client's: of a connection that was dialled for none.
+    /// No client: for a connection that was dialled for none.
     pub const NONE: ConnId = ConnId(u64::MAX);
 }
 
-/// A client connection that has target connections of its own, closed when it is.
+/// A client connection with target connections of its own, which close when it closes.
 #[derive(Debug, Default)]
 pub struct Owner;
 
@@ -77,13 +77,13 @@ impl<B: Body<Data = Bytes> + Unpin> Idle<B> {
         own == owner.map(Rc::as_ptr)
     }
 
-    /// Whether a request of this client connection may go over it by now.
+    /// Returns true if a request of this client connection may use it at `now`.
     fn may_serve(&self, asked_by: ConnId, now: Instant) -> bool {
         self.settles.is_none_or(|(client, until)| client == asked_by || until <= now)
     }
 
-    /// Whether the target neither closed it nor said anything unasked. Where an answer to another
-    /// client may have come, the kernel is asked.
+    /// Returns true if the target neither closed it nor sent anything unasked. The kernel is asked
+    /// if a response to another client may have arrived.
     fn is_reusable(&mut self, now: Instant) -> bool {
         match self.settles {
             Some((_, until)) if until <= now => {
@@ -106,10 +106,10 @@ impl<B> Default for Pool<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
-    /// An idle connection that is still open and done with its last exchange; where clients are
-    /// announced to the target, the client's own; and where the client connection has some of its
-    /// own, one of those first. After a request with a body it is the same client connection's until it
-    /// has been quiet for `QUIET`.
+    /// Takes an idle connection that is open and done with its last exchange. If PROXY headers are
+    /// sent to the target, only a connection of the same client fits; a connection owned by this
+    /// client connection is preferred. After a request with a body, a connection serves the same
+    /// client connection only, until it has been quiet for `QUIET`.
     pub fn take(
         &self,
         target: &TargetState,
@@ -123,7 +123,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         if !std::ptr::eq(slot.target.as_ptr(), target) {
             return None;
         }
-        // Nearly always the first that is looked at.
+        // Nearly always the first connection matches.
         let find = |idle: &[Idle<B>], owner| {
             idle.iter().rposition(|idle| {
                 idle.may_serve(asked_by, now) && idle.connection.is_for(client) && idle.is_of(owner)
@@ -140,8 +140,8 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         }
     }
 
-    /// Keeps a connection for the next request, of its owner alone where it has one, until its time is
-    /// over or another worker waits for its place.
+    /// Keeps a connection for the next request, for its owner only if it has one, until its idle
+    /// time ends or another worker waits for its place.
     pub fn give_back(
         &self,
         target: &Arc<TargetState>,
@@ -158,9 +158,9 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
             return;
         }
         if slot.idle.len() >= MAX_IDLE {
-            // One client alone has a use for a private one, so it is the first to go.
+            // A private connection serves only one client, so it is closed first.
             let private = slot.idle.iter().position(|idle| idle.owner.is_some());
-            // So it is where clients are announced, and that client may have left.
+            // A connection with a PROXY header also serves only one client, which may have left.
             let longest = (!connection.is_for(None)).then_some(0);
             let Some(at) = private.or(longest) else { return connection.close() };
             slot.idle.remove(at).connection.close();
@@ -172,8 +172,9 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         slot.returned.notify_one();
     }
 
-    /// Closes what has been idle too long, what its target closed or spoke on unasked, and one
-    /// connection of each target that another worker waits for. Called on the worker's tick.
+    /// Closes connections that are idle for too long, or that the target closed or sent on unasked,
+    /// and one connection of each target for which another worker waits. Called on the worker's
+    /// tick.
     pub fn sweep(&self, now: Instant) {
         for place in self.slots.borrow_mut().iter_mut() {
             let Some(slot) = place else { continue };
@@ -198,7 +199,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         }
     }
 
-    /// True if there is no connection that [`Self::sweep`] would look at.
+    /// True if there is no connection that [`Self::sweep`] would check.
     pub fn is_empty(&self) -> bool {
         self.slots.borrow().iter().flatten().all(|slot| {
             slot.idle.is_empty() && slot.http2.as_ref().is_none_or(|http2| http2.is_empty())
@@ -211,7 +212,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         Rc::clone(slot(&mut slots, target).http2.get_or_insert_default())
     }
 
-    /// What shakes hands with the target, where it is to; handshakes after the first resume.
+    /// The TLS connector of the target, if it uses TLS; handshakes after the first resume.
     pub fn connector(&self, target: &Arc<TargetState>) -> Option<Connector> {
         let peer = target.tls()?;
         let mut slots = self.slots.borrow_mut();
@@ -220,16 +221,16 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         Some(connector.get_or_insert_with(make).clone())
     }
 
-    /// Whether it may be told that the target's handshakes fail.
+    /// Returns true if a failed handshake with the target may be logged now.
     pub fn should_log_failure(&self, target: &Arc<TargetState>, now: Instant) -> bool {
         slot(&mut self.slots.borrow_mut(), target).failure_log.allow(now)
     }
 
-    /// A way to a target whose connections are bounded: a place to dial with, or an idle
-    /// connection that came back meanwhile. `None` within is "dial without a place".
+    /// Waits for a way to a target with a connection limit: a place for a dial, or an idle
+    /// connection that came back. `None` inside means a dial without a place.
     ///
     /// # Errors
-    /// [`ConnectError::Full`] when the queue is full or nothing came free in time.
+    /// [`ConnectError::Full`] if the queue is full or nothing became free in time.
     pub async fn wait_for_place(
         &self,
         target: &Arc<TargetState>,
@@ -250,7 +251,8 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
                 tokio::select! {
                     place = Arc::clone(places).acquire_owned() => return Checkout::Dial(place.ok()),
                     () = returned.notified() => {
-                        // Later than `now`: what was too young for this client then may be quiet.
+                        // Later than `now`: a connection that was too recent for this client may be
+                        // quiet by now.
                         let now = clock::monotonic();
                         match self.take(target, client, owner, asked_by, now) {
                             Some(connection) => return Checkout::Idle(connection),
@@ -263,8 +265,8 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
         timer::timeout(timeout, wait).await.map_err(|_| ConnectError::Full)
     }
 
-    /// Closes the connection that has been idle longest, which is of no use to the client that
-    /// waits: it was announced to be another's.
+    /// Closes the connection that has been idle longest. The waiting client cannot use it, because
+    /// its PROXY header names another client.
     fn make_place(&self, target: &Arc<TargetState>) {
         let mut slots = self.slots.borrow_mut();
         let slot = slot(&mut slots, target);
@@ -274,17 +276,18 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     }
 }
 
-/// What [`Pool::wait_for_place`] found.
+/// The result of [`Pool::wait_for_place`].
 #[derive(Debug)]
 pub enum Checkout<B> {
-    /// Dial, and hold this as long as the connection lives.
+    /// Dial, and hold this permit for the life of the connection.
     Dial(Option<OwnedSemaphorePermit>),
-    /// No need to.
+    /// Use this connection.
     Idle(Box<Connection<B>>),
 }
 
 impl<B> Slot<B> {
-    /// Whether another worker, and nobody here, waits for one of the target's places.
+    /// Returns true if a request of another worker, but none of this one, waits for a place at the
+    /// target.
     fn is_awaited_elsewhere(&self, target: &TargetState) -> bool {
         target.is_awaited() && Rc::strong_count(&self.returned) == 1
     }
@@ -320,7 +323,7 @@ mod tests {
 
     const CLIENT: ConnId = ConnId(1);
 
-    /// What idle connections are left, in their order: which of them are private.
+    /// The idle connections left, in order: true for a private one.
     fn private(pool: &Pool<Empty<Bytes>>) -> Vec<bool> {
         let slots = pool.slots.borrow();
         let idle = slots.iter().flatten().flat_map(|slot| &slot.idle);
@@ -328,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_pool_closes_its_oldest_private_connection_before_an_ordinary_one() {
+    async fn a_full_pool_closes_its_oldest_private_connection_first() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let name = |text| Name::new(text).unwrap();
@@ -367,7 +370,7 @@ mod tests {
             give_back(None).await;
             assert_eq!((own(Some(&owners[1])), own(None)), (MAX_IDLE - ordinary, ordinary));
         }
-        // Where all are ordinary they are as good as what comes, and better if that is private.
+        // If all idle ones are ordinary, the new one is closed, private or not.
         for owner in [None, Some(&owners[0])] {
             give_back(owner).await;
             assert_eq!(private(&pool), [false; MAX_IDLE]);
@@ -394,7 +397,7 @@ mod tests {
     const OTHER: ConnId = ConnId(2);
 
     #[tokio::test]
-    async fn after_a_body_a_connection_serves_its_client_alone_until_it_has_been_quiet() {
+    async fn after_a_body_a_connection_serves_one_client_until_it_was_quiet() {
         let now = clock::monotonic();
         let until = now + Duration::from_secs(60);
         let (early, late) = (now + QUIET - Duration::from_nanos(1), now + QUIET);
@@ -411,14 +414,14 @@ mod tests {
             pool.give_back(&target, connection, None, CLIENT, until, now);
             let taken = pool.take(&target, None, None, asked_by, at);
             assert_eq!(taken.is_some(), expected, "{body} {asked_by:?}");
-            // It is passed over, not closed.
+            // The connection is skipped, not closed.
             let left = pool.take(&target, None, None, CLIENT, at);
             assert_eq!(left.is_some(), !expected, "{body} {asked_by:?}");
         }
     }
 
     #[tokio::test]
-    async fn a_connection_is_passed_over_for_one_that_has_been_quiet() {
+    async fn a_connection_is_skipped_for_one_that_has_been_quiet() {
         let now = clock::monotonic();
         let until = now + Duration::from_secs(60);
         let (pool, target, settled, _kept) = after_a_request(false, None).await;
@@ -432,25 +435,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_answer_to_one_request_meets_no_other_client() {
+    async fn a_second_answer_to_one_request_reaches_no_other_client() {
         let now = clock::monotonic();
         let until = now + Duration::from_secs(60);
         for at in [now, now + QUIET] {
             let (pool, target, mut connection, answers) = after_a_request(true, None).await;
-            // The runtime has looked, and is told of nothing that comes before this task waits.
+            // The runtime has polled, and reports nothing that arrives before this task waits.
             assert!(connection.is_reusable());
             pool.give_back(&target, connection, None, CLIENT, until, now);
             let answers = answers.into_std().unwrap();
             let answer = b"HTTP/1.1 200 OK\r\n\r\n";
             assert_eq!(std::io::Write::write(&mut &answers, answer).unwrap(), answer.len());
             assert!(pool.take(&target, None, None, OTHER, at).is_none());
-            // The client that sent the body may meet it, but not after the time to settle.
+            // The client that sent the body may get it, but not after the quiet time.
             assert_eq!(pool.take(&target, None, None, CLIENT, at).is_some(), at == now);
         }
     }
 
     #[tokio::test]
-    async fn a_request_without_a_body_behind_one_with_a_body_lets_no_other_client_in() {
+    async fn a_bodiless_request_after_a_body_lets_no_other_client_in() {
         let now = clock::monotonic();
         let until = now + Duration::from_secs(60);
         let (pool, target, connection, _kept) = after_a_request(true, None).await;
@@ -459,7 +462,7 @@ mod tests {
         connection.begin(None);
         pool.give_back(&target, connection, None, CLIENT, until, now);
         assert!(pool.take(&target, None, None, OTHER, now).is_none());
-        // Once it was quiet, another such request changes nothing.
+        // After a quiet time, another such request changes nothing.
         let mut connection = pool.take(&target, None, None, CLIENT, now + QUIET).unwrap();
         connection.begin(None);
         pool.give_back(&target, connection, None, CLIENT, until, now);
@@ -467,7 +470,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_for_a_place_ends_though_all_connections_are_another_clients_for_now() {
+    async fn a_wait_for_a_place_ends_while_connections_serve_another_client() {
         let now = clock::monotonic();
         let until = now + Duration::from_secs(60);
         let (pool, target, connection, _kept) = after_a_request(true, Some(1)).await;

@@ -1,19 +1,19 @@
-//! A PROXY header on a socket: read to its last byte and not beyond, for what follows is another
-//! protocol's.
+//! Reads a PROXY header from a socket, up to its last byte and not beyond, because another protocol
+//! follows.
 
 use crate::policy::proxy_protocol::{MAX_LEN, ProxyFault, ProxySource, parse};
 use std::io;
 use tokio::net::TcpStream;
 
-/// Takes a header off the socket. It has no time-out of its own: dropping it ends it.
+/// Reads a header from the socket. It has no time-out of its own: dropping the future ends it.
 ///
 /// # Errors
-/// Why there is none.
+/// If the header is missing or malformed.
 pub async fn read(stream: &TcpStream) -> Result<ProxySource, ProxyFault> {
     let mut header = [0; MAX_LEN];
     let mut taken = 0;
     loop {
-        // Looked at first: only then is it known how much of it is the header's.
+        // Peeked first: only the received bytes show the length of the header.
         let peeked = stream.peek(&mut header[taken..]).await;
         let there = match peeked {
             Ok(count) if count > 0 => taken + count,

@@ -1,11 +1,12 @@
-//! How much of a body is read at once.
+//! The size of the next read of a body.
 
-/// A slow reader on the other side makes us hold one read, and what is queued of the one before.
+/// Minimum read size in bytes. A slow reader on the other side makes us hold one read and the
+/// queued part of the previous one.
 const MIN: usize = 16 * 1_024;
 const MAX: usize = 256 * 1_024;
 
-/// Bytes of the next read: doubled as long as reads come back full, halved where less than half of the
-/// room was used, for what is read next to a piece still queued needs another block.
+/// Bytes of the next read: doubled while reads fill the buffer, halved if a read uses less than
+/// half of it, because the next read needs another block while a piece is still queued.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadSize(usize);
 
@@ -16,12 +17,12 @@ impl Default for ReadSize {
 }
 
 impl ReadSize {
-    /// Bytes.
+    /// The size in bytes.
     pub fn get(self) -> usize {
         self.0
     }
 
-    /// The size of the read behind one that brought so many bytes.
+    /// The size of the read after one that returned `count` bytes.
     pub fn after(self, count: usize) -> Self {
         if count >= self.0 {
             Self((self.0 * 2).min(MAX))
@@ -38,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_grow_while_they_are_full_and_shrink_where_half_is_unused() {
+    fn reads_grow_while_they_are_full_and_shrink_below_half() {
         let sizes =
             [MIN, MIN, 2 * MIN, MIN, 0].into_iter().scan(ReadSize::default(), |size, came| {
                 *size = size.after(came);

@@ -1,15 +1,15 @@
-//! What this process itself has run out of: descriptors, ports, memory. A target is not to blame
-//! for it, and some descriptors are kept back from clients.
+//! Shortages of this process: descriptors, ports, memory. They are no fault of a target, and some
+//! descriptors are reserved.
 
 use nix::libc;
 use std::io;
 use std::os::fd::RawFd;
 
-/// Descriptors kept back where the limit is ample enough.
+/// Minimum reserve of descriptors under a sufficient limit.
 const MIN_RESERVE: u64 = 32;
 
-/// Whether a connection could not be made for want of something of ours: `connect(2)` and
-/// `socket(2)` had no descriptor, no memory, or no local port to give.
+/// Returns true if `connect(2)` or `socket(2)` failed because this process had no descriptor,
+/// memory or local port.
 pub fn is_our_shortage(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -17,10 +17,10 @@ pub fn is_our_shortage(error: &io::Error) -> bool {
     )
 }
 
-/// The first descriptor that no client gets, under a limit of so many. The kernel always gives the
-/// lowest free one, so whoever gets this one or a higher one came when no more than the reserve was
-/// left. The reserve is for checks, for connections to targets, and for files: a sixteenth, but no
-/// fewer than 32 and no more than a quarter.
+/// The first descriptor number that is refused to clients, under a limit of this many descriptors.
+/// The kernel always assigns the lowest free number, so this number or a higher one means that only
+/// the reserve was left. The reserve is for checks, connections to targets, and files: a sixteenth
+/// of the limit, at least 32 and at most a quarter.
 pub fn first_reserved(limit: u64) -> RawFd {
     let reserve = (limit / 16).max(MIN_RESERVE).min(limit / 4);
     RawFd::try_from(limit - reserve).unwrap_or(RawFd::MAX)
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_we_lack_is_told_from_what_the_target_does() {
+    fn our_shortages_are_distinguished_from_faults_of_the_target() {
         for (code, ours) in [
             (libc::EMFILE, true),
             (libc::ENFILE, true),

@@ -1,5 +1,4 @@
-//! A client's stream, and the counts of what goes over it: bytes either way, and that there was any.
-//! Over TLS they are those of HTTP, not of the records around it.
+//! A client's stream and its byte counters. Over TLS they count HTTP bytes, not TLS records.
 
 use super::plain;
 use super::tls::acceptor::ServerStream;
@@ -14,22 +13,22 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A connection as it is read and written.
+/// A client connection, plain or over TLS.
 #[derive(Debug)]
 pub enum Stream {
-    /// As it comes.
+    /// TCP without TLS.
     Plain(TcpStream),
-    /// Within TLS, after the handshake.
+    /// TLS, after the handshake.
     Tls(Box<ServerStream>),
 }
 
 impl Stream {
-    /// Whether TLS is around it, so that its end can be said.
+    /// Returns true if the stream uses TLS, which can signal its end.
     pub fn is_tls(&self) -> bool {
         matches!(self, Stream::Tls(_))
     }
 
-    /// Whether TLS is around it and agreed on HTTP/2 (RFC 9113 section 3.2).
+    /// Returns true if TLS negotiated HTTP/2 (RFC 9113 section 3.2).
     pub fn agreed_on_http2(&self) -> bool {
         match self {
             Stream::Plain(_) => false,
@@ -37,28 +36,28 @@ impl Stream {
         }
     }
 
-    /// Closes it with a reset, so that its end is not taken for the end of what was said. What was not
-    /// sent by now is lost.
+    /// Closes it with a reset, so that the end does not look like a complete message. Unsent bytes
+    /// are lost.
     pub fn reset(self) {
         let socket = self.into_socket();
-        // It fails on no socket that is open; the close would be a plain one.
+        // Cannot fail on an open socket; otherwise the close is a plain one.
         let _ = socket.set_zero_linger();
     }
 
-    /// The same after the kernel has sent what it holds, and the peer has confirmed all but some 3 KiB
-    /// of it. What is left is counted by no call that is safe; but a socket whose buffer is as small as
-    /// it can be (4,608 bytes with overhead), and which takes nothing beside unsent bytes, is
-    /// writable just then (tcp(7), TCP_NOTSENT_LOWAT; `sk_stream_is_writeable`).
+    /// Closes it with a reset after the kernel has sent its buffer and the peer has acknowledged
+    /// all but some 3 KiB. No safe call reports the unacknowledged bytes; but a socket with the
+    /// smallest possible buffer (4,608 bytes with overhead) that accepts no unsent bytes becomes
+    /// writable at just that point (tcp(7), TCP_NOTSENT_LOWAT; `sk_stream_is_writeable`).
     ///
     /// # Errors
-    /// Where the socket is no longer one. It is reset all the same, as it is where this is dropped.
+    /// If the socket is no longer open. It is reset in any case, also when this future is dropped.
     pub async fn reset_once_sent(self) -> io::Result<()> {
         let socket = self.into_socket();
         socket.set_zero_linger()?;
         let options = SockRef::from(&socket);
         options.set_tcp_notsent_lowat(1)?;
         options.set_send_buffer_size(0)?;
-        // Registered anew, for the runtime keeps in mind that it was writable before.
+        // Registered again, because the runtime remembers that it was writable before.
         let socket = TcpStream::from_std(socket.into_std()?)?;
         socket.writable().await
     }
@@ -70,7 +69,7 @@ impl Stream {
         }
     }
 
-    /// Reads into this room; 0 is the end.
+    /// Reads into `room`; 0 is the end.
     #[inline]
     pub fn poll_read_into(
         &mut self,
@@ -87,14 +86,15 @@ impl Stream {
         }
     }
 
-    /// Ready when there is something to read, the end or an error included.
+    /// Ready if there is something to read, including the end or an error.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let socket = match self {
             Stream::Plain(socket) => socket,
             Stream::Tls(stream) => {
                 let (socket, session) = stream.get_ref();
                 if !session.wants_read() {
-                    // It was read ahead, as a request is that came with the handshake's last bytes.
+                    // Bytes were read ahead, for example a request that arrived with the
+                    // handshake's last bytes.
                     return Poll::Ready(());
                 }
                 socket
@@ -155,7 +155,7 @@ impl AsyncWrite for Stream {
         }
     }
 
-    /// Over TLS the end is said first (RFC 8446 section 6.1).
+    /// Over TLS, sends close_notify first (RFC 8446 section 6.1).
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
@@ -164,25 +164,25 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// What went over a connection, or over one stream of it.
+/// Byte counters of a connection, or of one stream of it.
 #[derive(Debug, Default)]
 pub struct IoCounters {
     active: Cell<bool>,
     read: Cell<u64>,
     written: Cell<u64>,
-    /// What was read and written when this was last asked for an exchange.
+    /// Bytes read and written at the last call of `take_traffic`.
     before: Cell<(u64, u64)>,
 }
 
 impl IoCounters {
-    /// Bytes read and written since this was last asked: those of one exchange.
+    /// Bytes read and written since the last call: those of one exchange.
     pub fn take_traffic(&self) -> (u64, u64) {
         let now = (self.read.get(), self.written.get());
         let before = self.before.replace(now);
         (now.0 - before.0, now.1 - before.1)
     }
 
-    /// Whether a byte went either way since this was last asked.
+    /// Returns true if a byte was read or written since the last call.
     pub fn take_active(&self) -> bool {
         self.active.replace(false)
     }
@@ -216,12 +216,12 @@ impl IoCounters {
     }
 }
 
-/// Bytes that an HTTP/2 connection of a client begins with (RFC 9113 section 3.4) and no HTTP/1.1
-/// request does: PRI is no method.
+/// The first bytes of a client's HTTP/2 connection (RFC 9113 section 3.4). No HTTP/1.1 request
+/// begins with them: PRI is not a method.
 const PREFACE: &[u8] = b"PRI";
 
-/// Whether what comes begins with HTTP/2's preface, decided as soon as it can be. Bytes that leave it
-/// open, as few ever do, are read into `first`.
+/// Returns true if the stream begins with the HTTP/2 preface, as soon as that is decided. Bytes
+/// that leave it open, which are rare, are read into `first`.
 pub fn poll_begins_http2(
     stream: &mut Stream,
     cx: &mut Context<'_>,
@@ -248,23 +248,23 @@ pub fn poll_begins_http2(
     }
 }
 
-/// The place of a stream while a library holds it, for what is done with it afterwards: a last word,
-/// or reading on for a while so that what was sent is not lost in a reset.
+/// Holds a stream while a library owns it, for use afterwards: the close, or reading on for a while
+/// so that a reset does not destroy sent bytes.
 pub type Reclaimed = Rc<RefCell<Option<Stream>>>;
 
-/// A stream that counts, for HTTP/2's library. Dropped, it leaves the stream behind.
+/// A counting stream for the HTTP/2 library. Dropping it puts the stream into `Reclaimed`.
 #[derive(Debug)]
 pub struct CountedStream {
     /// Present until dropped.
     inner: Option<Stream>,
-    /// Read before and put back.
+    /// Bytes read earlier and put back.
     first: Bytes,
     io: Rc<IoCounters>,
     reclaimed: Reclaimed,
 }
 
 impl CountedStream {
-    /// Counts what goes over a stream, of which `first` was read already.
+    /// Counts the bytes of a stream, of which `first` was read already.
     pub fn new(inner: Stream, first: Vec<u8>, io: Rc<IoCounters>, reclaimed: Reclaimed) -> Self {
         Self { inner: Some(inner), first: first.into(), io, reclaimed }
     }

@@ -1,4 +1,4 @@
-//! The bytes to and from a target: plain, or over TLS.
+//! A stream to a target: plain, or over TLS.
 
 use super::plain;
 use super::tls::TlsStream;
@@ -13,44 +13,45 @@ use tokio::net::TcpStream;
 /// An open connection.
 #[derive(Debug)]
 pub enum TargetStream {
-    /// As TCP has it.
+    /// TCP without TLS.
     Plain(TcpStream),
-    /// After its handshake. Boxed: it is large, and most connections are plain.
+    /// TLS after the handshake. Boxed: it is large, and most connections are plain.
     Tls(Box<TlsStream>),
-    /// The same where the bytes are a protocol of its own that says when it ends: a peer that
-    /// closes TCP without the alert that TLS wants (RFC 8446 section 6.1) has ended all the same.
+    /// TLS that carries a protocol with its own end marker: a peer that closes TCP without the
+    /// required alert (RFC 8446 section 6.1) has also ended properly.
     TlsTunnel(Box<TlsStream>),
 }
 
 impl TargetStream {
-    /// Whether the target has, as far as the runtime was told, neither closed it nor said anything
-    /// unasked. Costs a system call only if it was told of something.
+    /// Returns true if the target, as far as the runtime knows, neither closed it nor sent anything
+    /// unasked. Costs a system call only after the runtime reported an event.
     pub fn is_reusable(&mut self) -> bool {
         match self {
             Self::Plain(stream) => {
                 let read = stream.try_read(&mut [0]);
                 read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
             }
-            // What came may be TLS's own, a ticket above all, which is taken in and is no answer.
+            // The bytes may be TLS's own, mostly a ticket, which is processed and is not a
+            // response.
             Self::Tls(stream) | Self::TlsTunnel(stream) => {
                 let mut byte = [0];
                 let mut buffer = ReadBuf::new(&mut byte);
                 let look =
                     std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buffer));
-                // A sweep looks at more of them than a task may read in one turn.
+                // A sweep checks more of them than a task may read in one turn.
                 let look = pin!(tokio::task::coop::unconstrained(look));
                 look.poll(&mut Context::from_waker(Waker::noop())).is_pending()
             }
         }
     }
 
-    /// The same, and what came since the runtime was last told counts too. Costs a system call.
+    /// [`Self::is_reusable`], including input since the last event. Costs a system call.
     pub fn is_quiet_by_now(&mut self) -> bool {
         self.is_reusable() && !self.has_input_by_now()
     }
 
-    /// Whether the kernel has something of the target that was not read, an end included. Of TLS, a
-    /// ticket is not told from an answer.
+    /// Returns true if the kernel holds unread input from the target, or its end. With TLS, a
+    /// ticket counts as well.
     fn has_input_by_now(&self) -> bool {
         let socket = match self {
             Self::Plain(stream) => SockRef::from(stream),
@@ -60,21 +61,21 @@ impl TargetStream {
         !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Whether the target has said something by now, or ended. Tickets of TLS, which come behind each
-    /// handshake, are taken in; a record that is not all there says nothing yet. Costs a system call.
+    /// Returns true if the target has sent data or ended. TLS tickets, which follow each handshake,
+    /// are processed; an incomplete record does not count. Costs a system call.
     pub fn is_answering_by_now(&mut self) -> bool {
         if !self.has_input_by_now() {
             return false;
         }
         let Self::Tls(stream) = self else { return true };
         let (socket, session) = stream.get_mut();
-        // Past the runtime, which may not have been told of what came.
+        // Reads past the runtime, which may not know of the input yet.
         let socket = SockRef::from(&*socket);
         loop {
             match session.read_tls(&mut &*socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(_) | Ok(0) => return true,
-                // A fault is kept, and told to the next read.
+                // The error is kept and returned by the next read.
                 Ok(_) => match session.process_new_packets() {
                     Ok(state) if state.plaintext_bytes_to_read() == 0 => {}
                     _ => return true,
@@ -83,7 +84,7 @@ impl TargetStream {
         }
     }
 
-    /// Reads into this room; 0 is the end.
+    /// Reads into `room`; 0 is the end.
     #[inline]
     pub fn poll_read_into(
         &mut self,
@@ -98,16 +99,16 @@ impl TargetStream {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
-    /// Says goodbye where the protocol has a word for it (RFC 8446 section 6.1), as far as the
-    /// socket takes it at once. For a connection on which nothing is under way.
+    /// Closes the connection, over TLS with close_notify (RFC 8446 section 6.1) if the socket takes
+    /// it at once. Nothing may be in progress on it.
     pub fn close(mut self) {
         if let Self::Tls(stream) = &mut self {
-            // What does not go out now never will: nobody waits for it.
+            // Not retried: no task waits for the socket any more.
             let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
     }
 
-    /// The same after a switch of protocols.
+    /// Converts it for a tunnel after a protocol switch.
     pub fn into_tunnel(self) -> Self {
         match self {
             Self::Tls(stream) => Self::TlsTunnel(stream),
@@ -195,7 +196,7 @@ mod tests {
 
     type Served = StreamOwned<ServerConnection, std::net::TcpStream>;
 
-    /// A connection whose target does as told, each step once it is asked for the next.
+    /// A connection whose target performs scripted steps, each on request.
     async fn connected(
         steps: impl Fn(usize, &mut Served) + Send + 'static,
     ) -> (TargetStream, mpsc::SyncSender<()>, tokio::sync::mpsc::Receiver<()>) {
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn tickets_and_new_keys_are_no_answer_and_a_word_or_a_goodbye_ends_the_quiet() {
+    async fn tickets_and_new_keys_are_no_response_but_data_and_an_end_are() {
         for last_word in [Some("x"), None] {
             let (mut stream, go, mut done) =
                 connected(move |step, stream| match (step, last_word) {
@@ -252,7 +253,7 @@ mod tests {
                     }
                 })
                 .await;
-            // The tickets come on their own after the handshake.
+            // The tickets arrive separately after the handshake.
             readable(&stream).await;
             assert!(stream.is_reusable());
             go.send(()).unwrap();
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn an_end_without_goodbye_is_an_error_but_in_a_tunnel() {
+    async fn an_end_without_close_notify_is_an_error_except_in_a_tunnel() {
         for is_tunnel in [false, true] {
             let (mut stream, go, mut done) = connected(|_, stream| {
                 stream.write_all(b"half").unwrap();
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn a_target_is_told_goodbye() {
+    async fn close_sends_close_notify_to_the_target() {
         let (stream, go, mut done) = connected(|_, stream| {
             // An end without the alert would be an error.
             assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);

@@ -1,7 +1,8 @@
-//! TLS: towards targets here, with clients in the files below. The one place that knows the library.
+//! TLS: with targets in this file, with clients in the files below. Only this module uses the
+//! library.
 //!
-//! The cryptography is named here and not taken from the process: with two providers in the tree
-//! the library has no default, and says so by a panic at the first handshake.
+//! The cryptography provider is named here and not taken from the process: with two providers in
+//! the tree the library has no default, and panics at the first handshake.
 
 pub mod acceptor;
 pub mod certificates;
@@ -22,11 +23,11 @@ use tokio_rustls::TlsConnector;
 /// A connection to a target after the handshake.
 pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
-/// Tickets kept for the next handshakes with one target, by each worker. A ticket is used once
-/// (RFC 8446 section C.4), and a handshake brings two as a rule.
+/// Bound on the tickets kept for the next handshakes with one target, in each worker. A ticket is
+/// used once (RFC 8446 section C.4), and a handshake usually brings two.
 const MAX_TICKETS: usize = 8;
 
-/// Makes handshakes with one target. A clone is the same one.
+/// Performs handshakes with one target. Clones share their state.
 #[derive(Clone)]
 pub struct Connector {
     connector: TlsConnector,
@@ -34,10 +35,11 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Shakes hands. A host name is sent as SNI; an address never is (RFC 6066 section 3).
+    /// Performs the handshake. A host name is sent as SNI; an address never is (RFC 6066 section
+    /// 3).
     ///
     /// # Errors
-    /// When the target does not speak TLS, or none we do, or is not who it must be
+    /// If the target does not speak TLS or shares no version or suite, or fails verification
     /// ([`refuses_certificate`]). Nothing but the handshake was sent then.
     pub async fn connect(&self, stream: TcpStream) -> io::Result<TlsStream> {
         self.connector.connect(self.name.clone(), stream).await
@@ -50,37 +52,37 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// Whether a handshake failed because of the certificate the target showed.
+/// Returns true if a handshake failed because of the target's certificate.
 pub fn refuses_certificate(error: &io::Error) -> bool {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
-/// The name of HTTP/2 over TLS (RFC 9113 section 3.2).
+/// The ALPN name of HTTP/2 (RFC 9113 section 3.2).
 const HTTP2: &[u8] = b"h2";
 
-/// Whether HTTP/2 was agreed on. A target that agrees on nothing speaks something else.
+/// Returns true if HTTP/2 was negotiated. A target without ALPN does not speak it here.
 pub fn agreed_on_http2(stream: &TlsStream) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(HTTP2)
 }
 
-/// Makes connectors; what those of one trust have in common is made once.
+/// Creates connectors. The configuration of equal peer settings is shared.
 #[derive(Debug, Default)]
 pub struct Connectors {
-    /// As many as there are different ones in the file, and some of the file before.
+    /// One for each distinct setting in the file, and some of the previous file.
     known: Vec<(Trust, bool, Arc<ClientConfig>)>,
 }
 
 impl Connectors {
-    /// One whose every handshake is whole. Each check stands on its own: one that resumes would
-    /// not see a key that is gone.
+    /// A connector that never resumes. Each check is independent: a resumed handshake would not
+    /// notice a lost key.
     pub fn whole(&mut self, peer: &TlsPeer) -> Connector {
         let connector = TlsConnector::from(self.config(peer));
         Connector { connector, name: peer.name.clone() }
     }
 
-    /// One that begins where an earlier handshake left off, with this very target: another of its
-    /// name would not know the ticket.
+    /// A connector that resumes earlier handshakes with this very target: another target of the
+    /// same name would not know the ticket.
     pub fn resuming(&mut self, peer: &TlsPeer) -> Connector {
         let mut config = (*self.config(peer)).clone();
         config.resumption = Resumption::in_memory_sessions(MAX_TICKETS);
@@ -106,14 +108,14 @@ impl Connectors {
 fn config(trust: &Trust, http2: bool) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
-    // It fails for a provider that lacks what TLS 1.2 and 1.3 need, and this one does not.
+    // Fails only for a provider without the primitives of TLS 1.2 and 1.3; this one has them.
     #[allow(clippy::expect_used)]
     let builder = builder.with_safe_default_protocol_versions().expect("aws-lc-rs has both");
     let builder = match trust {
         Trust::Anyone => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
         }
-        // Where there are none the process has not started; nobody is believed then.
+        // Without system roots the start fails; an empty store here trusts no certificate.
         Trust::System => {
             let nobody = |_: &_| Arc::new(RootCertStore::empty());
             builder.with_root_certificates(system().as_ref().map_or_else(nobody, Arc::clone))
@@ -131,7 +133,7 @@ fn config(trust: &Trust, http2: bool) -> ClientConfig {
     config
 }
 
-/// The system trusts no certificate authority that could be found; says where that was looked for.
+/// Error: no certificate authority found in the system. Holds the places searched.
 #[derive(Clone, Debug)]
 pub struct NoAuthorities(String);
 
@@ -148,10 +150,10 @@ impl fmt::Display for NoAuthorities {
 
 impl std::error::Error for NoAuthorities {}
 
-/// Loads what these groups will trust, where that is the system's.
+/// Loads the system's certificate authorities, if these groups trust them.
 ///
 /// # Errors
-/// When the system has none.
+/// If the system has none.
 pub fn load_authorities(groups: &[Group]) -> Result<(), NoAuthorities> {
     let wants = |group: &Group| group.tls.as_ref().is_some_and(|tls| tls.trust == Trust::System);
     if groups.iter().any(wants) {
@@ -160,7 +162,7 @@ pub fn load_authorities(groups: &[Group]) -> Result<(), NoAuthorities> {
     Ok(())
 }
 
-/// Read once, when first asked for: it is hundreds of files.
+/// The system's authorities, read once at first use: they are hundreds of files.
 fn system() -> &'static Result<Arc<RootCertStore>, NoAuthorities> {
     static SYSTEM: OnceLock<Result<Arc<RootCertStore>, NoAuthorities>> = OnceLock::new();
     SYSTEM.get_or_init(|| {
@@ -175,10 +177,9 @@ fn system() -> &'static Result<Arc<RootCertStore>, NoAuthorities> {
     })
 }
 
-/// Believes anyone, as ALB does of its targets (AWS, "Target groups for your Application Load
-/// Balancers"): what goes over such a connection is hidden from those who listen and from nobody
-/// else. Signatures are not looked at either: they would prove the possession of a key
-/// that is nobody's in particular.
+/// Accepts any certificate, as ALB does of its targets (AWS, "Target groups for your Application
+/// Load Balancers"): the connection is protected from passive eavesdroppers only. Signatures are
+/// not checked either: they would prove possession of a key that identifies no one.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

@@ -1,35 +1,36 @@
-//! Limits on what an HTTP/2 client makes a connection do (RFC 9113 section 10.5). The library bounds
-//! each frame and each header block; their sum over a connection is bounded here.
+//! Limits on the work an HTTP/2 client can cause on a connection (RFC 9113 section 10.5). The
+//! library bounds each frame and each header block; this file bounds their sum over a connection.
 
 use std::time::{Duration, Instant};
 
-/// Stream resets a client may have in its allowance: a page with as many pictures as streams, left at
-/// once; at least this many.
+/// Resets of streams in a client's allowance: a page with as many images as streams, left at once;
+/// at least this many.
 const MIN_RESET_ALLOWANCE: u32 = 200;
-/// The allowance regains one reset per interval: a hundred a second, more than any reader's clicks.
+/// The allowance regains one reset per interval: a hundred a second, more than a reader's clicks.
 const RESET_REGAINED_EVERY: Duration = Duration::from_millis(10);
 /// Control-frame allowance. A connection may send eight times (payload + allowance) bytes in total,
-/// and the allowance grows with time: one PING per second never exceeds it. nginx has the same ratio,
-/// and a mebibyte.
+/// and the allowance grows with time: one PING per second never exceeds it. nginx has the same
+/// ratio, and a mebibyte.
 const CONTROL_ALLOWANCE: u64 = 16 << 10;
 const CONTROL_ALLOWANCE_PER_SECOND: u64 = 128;
 const MAX_TOTAL_TO_PAYLOAD: u64 = 8;
 /// Bytes without payload that the first exchange of SETTINGS, WINDOW_UPDATE and PRIORITY may take
-/// before the throttle looks at them.
+/// before the throttle applies.
 const OPENING_BYTES: u64 = 2 << 10;
 
 /// Read delay after a turn of mostly control frames: 300 times the CPU time of that turn, so that a
-/// hundred such clients take a third of a worker; 1,000 times where the turn carried no payload at
-/// all. A delay costs other clients less than a close, after which the client reconnects at once.
+/// hundred such clients take a third of a worker; 1,000 times if the turn carried no payload. A
+/// delay costs other clients less than a close, after which the client reconnects at once.
 const PAUSE_PER_WORK: u32 = 300;
 const MAX_PAUSE: Duration = Duration::from_millis(250);
 const EMPTY_PAUSE_PER_WORK: u32 = 1_000;
 const MAX_EMPTY_PAUSE: Duration = Duration::from_secs(1);
 const MIN_PAUSE: Duration = Duration::from_millis(10);
-/// A client is closed after this time of nothing but control frames, faster than they are read.
+/// A client is closed after this time of control frames alone, if they come faster than they are
+/// read.
 const MAX_EMPTY_TIME: Duration = Duration::from_secs(10);
 
-/// Counts what one connection did so far, and decides how fast it is read.
+/// Counts the frames of one connection, and decides how fast it is read.
 #[derive(Debug)]
 pub struct FloodGuard {
     resets: u32,
@@ -38,7 +39,7 @@ pub struct FloodGuard {
     began: Instant,
     payload: u64,
     is_throttled: bool,
-    /// The end of the first of the turns in a row that carried no payload.
+    /// The end of the first of the consecutive turns without payload.
     empty_since: Option<Instant>,
 }
 
@@ -47,28 +48,28 @@ pub struct FloodGuard {
 pub struct ReadTurn {
     /// Bytes of heads and bodies it carried.
     pub carried: u64,
-    /// Whether it ended at its budget, so that more may be there to read.
+    /// True if it ended at its budget, so that more may be there to read.
     pub was_cut: bool,
-    /// CPU time it took; zero where [`FloodGuard::is_throttled`] did not ask for it.
+    /// CPU time it took; zero if [`FloodGuard::is_throttled`] did not ask for it.
     pub work: Duration,
 }
 
-/// The next step with a client's bytes.
+/// The next step of reading a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// A turn of reading.
     Read,
-    /// A short turn of reading: a hundred clients that send control frames alone are a hundred
-    /// turns that every other client waits for.
+    /// A short turn of reading: every other client waits for the turns of a hundred clients that
+    /// send control frames alone.
     ReadShort,
     /// No reading for this time, then [`FloodGuard::after_pause`].
     Pause(Duration),
-    /// The end of the connection.
+    /// The connection is closed.
     Close,
 }
 
 impl FloodGuard {
-    /// Of a connection that begins and may have this many streams.
+    /// The guard of a new connection with this maximum of streams.
     pub fn new(now: Instant, streams: u32) -> Self {
         Self {
             resets: 0,
@@ -81,9 +82,9 @@ impl FloodGuard {
         }
     }
 
-    /// Notes that a stream was reset before its answer was whole, or was refused. A request
-    /// costs its client two small frames that way and a target all of its work (CVE-2023-44487), or
-    /// us the reading of its head.
+    /// Records a stream that was reset before its response was complete, or refused. Such a request
+    /// costs its client two small frames, and a target all of its work (CVE-2023-44487), or us the
+    /// reading of its head.
     pub fn record_reset(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.regained_at);
         let regained = elapsed.as_millis() / RESET_REGAINED_EVERY.as_millis();
@@ -95,14 +96,14 @@ impl FloodGuard {
         self.resets += 1;
     }
 
-    /// Notes bytes of heads and bodies, either way.
+    /// Records bytes of heads and bodies, in either direction.
     pub fn record_payload(&mut self, bytes: u64) {
         self.payload = self.payload.saturating_add(bytes);
     }
 
-    /// Whether the connection should end, given all bytes that went over it: too many streams
-    /// were reset, or too much of it was control frames (CVE-2019-9512, 9515 and
-    /// their kin: PING, SETTINGS, PRIORITY, empty frames).
+    /// Returns true if the connection must end, given all its bytes so far: too many streams were
+    /// reset, or too many of the bytes were control frames (CVE-2019-9512, 9515 and similar: PING,
+    /// SETTINGS, PRIORITY, empty frames).
     pub fn is_abusive(&self, total: u64, now: Instant) -> bool {
         let seconds = now.saturating_duration_since(self.began).as_secs();
         let growth = seconds.saturating_mul(CONTROL_ALLOWANCE_PER_SECOND);
@@ -111,8 +112,8 @@ impl FloodGuard {
         self.resets > self.max_resets || total > allowed
     }
 
-    /// Decides the step after a turn of reading, given all bytes that went over the connection.
-    /// `turn.carried` was noted before.
+    /// Decides the step after a turn of reading, given all bytes of the connection so far.
+    /// `turn.carried` was recorded before.
     pub fn after_turn(&mut self, total: u64, turn: ReadTurn, now: Instant) -> Next {
         self.is_throttled = turn.was_cut && self.is_mostly_control_frames(total);
         let is_empty = self.is_throttled && turn.carried == 0;
@@ -137,13 +138,13 @@ impl FloodGuard {
         if self.empty_since.is_some() { Next::ReadShort } else { Next::Read }
     }
 
-    /// Whether the CPU time of the next turn counts. Most connections never need a clock for it.
+    /// True if the CPU time of the next turn is needed. Most connections never need a clock for it.
     pub fn is_throttled(&self) -> bool {
         self.is_throttled
     }
 
-    /// Whether more than half of all bytes were control frames. The bound that ends the connection
-    /// comes later, but until then other clients should not wait for this one.
+    /// Returns true if more than half of all bytes were control frames. The bound that ends the
+    /// connection comes later, but until then other clients should not wait for this one.
     fn is_mostly_control_frames(&self, total: u64) -> bool {
         total > self.payload.saturating_mul(2).saturating_add(OPENING_BYTES)
     }
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_left_is_forgiven_and_a_flood_of_resets_is_not() {
+    fn leaving_a_page_is_allowed_and_a_flood_of_resets_is_not() {
         let begin = Moment::now().monotonic;
         for (streams, most) in
             [(1, MIN_RESET_ALLOWANCE), (128, MIN_RESET_ALLOWANCE), (1_000, 1_000)]
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_resets_a_second_go_on_for_ever_and_more_do_not() {
+    fn a_hundred_resets_a_second_are_always_allowed_and_more_are_not() {
         for (every, tolerated) in [(10, true), (11, true), (9, false), (1, false)] {
             let begin = Moment::now().monotonic;
             let mut guard = FloodGuard::new(begin, 128);
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_throttled_once_more_than_half_of_its_bytes_are_control_frames() {
+    fn a_client_with_more_control_frames_than_payload_is_throttled() {
         let now = Moment::now().monotonic;
         let turn = ReadTurn { carried: 0, was_cut: true, work: Duration::ZERO };
         let mut guard = FloodGuard::new(now, 128);
@@ -223,11 +224,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_so_many_times_the_work_of_the_turn_between_two_bounds() {
+    fn a_pause_is_a_multiple_of_the_turns_cpu_time_between_two_bounds() {
         let now = Moment::now().monotonic;
         let flood = 1 << 20;
         for (carried, was_cut, work, expected) in [
-            // A turn that read all there was is not a flood, whatever it carried.
+            // A turn that read everything available is no flood, with or without payload.
             (0, false, ms(9), Next::Read),
             (100, false, ms(9), Next::Read),
             // 300 times the work, from 10 ms to 250 ms.
@@ -237,7 +238,7 @@ mod tests {
             (100, true, us(833), Next::Pause(us(249_900))),
             (100, true, us(834), Next::Pause(ms(250))),
             (100, true, ms(500), Next::Pause(ms(250))),
-            // 1,000 times, from 10 ms to a second, where nothing was carried.
+            // 1,000 times, from 10 ms to a second, if no payload was carried.
             (0, true, Duration::ZERO, Next::Pause(ms(10))),
             (0, true, us(9), Next::Pause(ms(10))),
             (0, true, us(100), Next::Pause(ms(100))),
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_are_short_while_nothing_is_carried_and_only_then() {
+    fn turns_are_short_only_while_they_carry_no_payload() {
         let now = Moment::now().monotonic;
         let mut guard = FloodGuard::new(now, 128);
         assert_eq!(guard.after_pause(), Next::Read, "before any turn");
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_seconds_of_nothing_in_a_row_end_the_connection() {
+    fn ten_consecutive_seconds_without_payload_end_the_connection() {
         let begin = Moment::now().monotonic;
         let empty = ReadTurn { carried: 0, was_cut: true, work: ms(1) };
         for (between, closes) in [

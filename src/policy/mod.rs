@@ -1,4 +1,4 @@
-//! Layer 1: rules. Values and the moment in, decision and reason out; no clock, socket, file or
+//! Layer 1: pure rules. Values and the time in, decision and reason out; no clock, socket, file or
 //! global is read here.
 
 pub mod affinity;

@@ -1,5 +1,4 @@
-//! PROXY headers, versions 1 and 2 (HAProxy, "The PROXY protocol"): what one says of a connection, and
-//! how one is written.
+//! PROXY headers, versions 1 and 2 (HAProxy, "The PROXY protocol"): parsing and writing.
 
 mod fault;
 #[cfg(test)]
@@ -9,15 +8,15 @@ pub use fault::ProxyFault;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Bytes of a header. Both versions are made to fit the smallest TCP segment a host must take, so
-/// that a header comes whole ("The PROXY protocol" section 2); what is longer is refused.
+/// The maximum length of a header in bytes. Both versions fit the smallest TCP segment a host must
+/// accept, so that a header comes whole ("The PROXY protocol" section 2); a longer one is refused.
 pub const MAX_LEN: usize = 536;
-/// Bytes of a header of version 1, its line end included (section 2.1).
+/// The maximum length of a version 1 header, its line end included (section 2.1).
 const MAX_TEXT: usize = 107;
 
 const TEXT: &[u8] = b"PROXY ";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Bytes before the addresses of a header of version 2 (section 2.2).
+/// Bytes before the addresses of a version 2 header (section 2.2).
 const FIXED: usize = 16;
 
 const LOCAL: u8 = 0x20;
@@ -27,7 +26,7 @@ const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
 const UNIX_STREAM: u8 = 0x31;
 
-/// How a header is written.
+/// The version of a header's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// A line of text.
@@ -36,47 +35,47 @@ pub enum Version {
     V2,
 }
 
-/// Both ends of a client's connection, as whoever accepted it saw them.
+/// Both ends of a client's connection, as the process that accepted it saw them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
-    /// The client.
+    /// The client's address.
     pub source: SocketAddr,
-    /// Where it connected to.
+    /// The address it connected to.
     pub destination: SocketAddr,
 }
 
-/// What a target is told of the client a connection is for.
+/// The PROXY header that a target gets for a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
-    /// How.
+    /// The version to write.
     pub version: Version,
-    /// Of whom.
+    /// The ends of the client's connection.
     pub ends: Ends,
 }
 
 impl ProxyHeader {
-    /// The header it is made with.
+    /// The bytes of the header.
     pub fn header(&self) -> Vec<u8> {
         write(self.version, &ProxySource::Client(self.ends))
     }
 }
 
-/// On whose behalf a proxy opened a connection.
+/// The origin of a connection, as its PROXY header states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxySource {
-    /// Its own, to check whether we serve (LOCAL).
+    /// The proxy itself, to check our health (LOCAL).
     Itself,
-    /// Someone's of whom it does not say who it is (UNKNOWN, UNSPEC), as when a client's two
-    /// addresses are of different families.
+    /// An unnamed client (UNKNOWN, UNSPEC), for example one whose two addresses are of different
+    /// families.
     Someone,
-    /// A client's. IPv4 addresses have their own form, not that within IPv6.
+    /// A client. IPv4 addresses have their own form, not the one within IPv6.
     Client(Ends),
 }
 
-/// What a header says and its length in bytes; `None` while it is not whole.
+/// The content of a header and its length in bytes; `None` while it is incomplete.
 ///
 /// # Errors
-/// What is wrong with it, as soon as no byte to come could put it right.
+/// The defect, as soon as no further byte could correct it.
 pub fn parse(bytes: &[u8]) -> Result<Option<(ProxySource, usize)>, ProxyFault> {
     match bytes.first() {
         None => Ok(None),
@@ -105,7 +104,7 @@ fn parse_text(bytes: &[u8]) -> Result<Option<(ProxySource, usize)>, ProxyFault> 
     Ok(Some((proxy_source, end + 1)))
 }
 
-/// `TCP4 192.0.2.1 198.51.100.1 56324 443`, with single blanks.
+/// Parses `TCP4 192.0.2.1 198.51.100.1 56324 443`, with single blanks.
 fn text_ends(said: &[u8]) -> Option<Ends> {
     let mut words = std::str::from_utf8(said).ok()?.split(' ');
     let is_v4 = match words.next()? {
@@ -123,7 +122,7 @@ fn text_ends(said: &[u8]) -> Option<Ends> {
     })
 }
 
-/// Digits without a sign or a zero in front.
+/// Parses digits without a sign or a leading zero.
 fn port(text: &str) -> Option<u16> {
     let plain = text == "0" || text.starts_with(|first: char| matches!(first, '1'..='9'));
     text.parse().ok().filter(|_| plain)
@@ -140,7 +139,7 @@ fn parse_binary(bytes: &[u8]) -> Result<Option<(ProxySource, usize)>, ProxyFault
         return Err(ProxyFault::TooLong);
     }
     let Some(rest) = bytes.get(FIXED..end) else { return Ok(None) };
-    // What follows the addresses (TLVs) is skipped, as the protocol allows.
+    // Bytes after the addresses (TLVs) are skipped, as the protocol allows.
     let client = match (command, family) {
         (LOCAL, _) => return Ok(Some((ProxySource::Itself, end))),
         (PROXY, UNSPEC | UNIX_STREAM) => return Ok(Some((ProxySource::Someone, end))),
@@ -151,7 +150,7 @@ fn parse_binary(bytes: &[u8]) -> Result<Option<(ProxySource, usize)>, ProxyFault
     Ok(Some((ProxySource::Client(client.ok_or(ProxyFault::Malformed)?), end)))
 }
 
-/// Source, destination, and their ports, of addresses of so many bytes.
+/// Source, destination and their ports, with addresses of `SIZE` bytes.
 fn binary_ends<const SIZE: usize>(rest: &[u8]) -> Option<Ends>
 where
     IpAddr: From<[u8; SIZE]>,
@@ -165,9 +164,9 @@ where
     Some(Ends { source: end(*source, [a, b]), destination: end(*destination, [c, d]) })
 }
 
-/// A header. Version 1 has one word for a proxy's own connections and those of nobody known. Where
-/// the two addresses are of different families, the IPv4 one takes its form within IPv6 (RFC 4291
-/// section 2.5.5.2), for a header has one family.
+/// Writes a header. Version 1 has one word for a proxy's own connections and those of an unnamed
+/// client. If the two addresses are of different families, the IPv4 one is written within IPv6 (RFC
+/// 4291 section 2.5.5.2), because a header has one family.
 pub fn write(version: Version, proxy_source: &ProxySource) -> Vec<u8> {
     let (command, ends) = match proxy_source {
         ProxySource::Itself => (LOCAL, None),
@@ -199,7 +198,7 @@ fn binary(ends: &Ends) -> Vec<u8> {
         }
     };
     let ports = [ends.source.port().to_be_bytes(), ends.destination.port().to_be_bytes()].concat();
-    // 12 or 36.
+    // 12 or 36 bytes.
     let length = (addresses.len() + ports.len()) as u8;
     [SIGNATURE, &[PROXY, family, 0, length], &addresses, &ports].concat()
 }

@@ -1,18 +1,18 @@
-//! When a target that refuses connections is dialled again, and how the requests that wait for it are
-//! let go once it takes them: one worker's view of one target.
+//! One worker's view of one target that refuses connections: when it is dialled again, and how the
+//! requests that wait for it are released once it accepts.
 
 use std::time::{Duration, Instant};
 
 /// The first pause between two dials. At this rate, and one dial at a time, a dead target gets at
 /// most twenty dials a second from a worker.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause: a target that returns is noticed within about a second.
+/// The maximum pause: a target that returns is noticed within about a second.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// A target that refuses, or did until a moment ago.
 #[derive(Clone, Debug)]
 pub struct Reconnect {
-    /// The first refusal of the row.
+    /// The first refusal of the run.
     since: Instant,
     last_refused: Instant,
     pause: Duration,
@@ -23,47 +23,47 @@ pub struct Reconnect {
 enum Stage {
     /// One dial at a time tries it.
     Refusing,
-    /// It took a connection: the requests that wait are let go in batches.
+    /// It accepted a connection: the waiting requests are released in batches.
     Opening {
-        /// How many the next batch has.
+        /// The size of the next batch.
         batch: u32,
-        /// How many of the one before have not told what became of their connect.
+        /// Requests of the batch before whose connect has no result yet.
         outstanding: u32,
-        /// Whether one of them was refused.
+        /// True if one of them was refused.
         refused: bool,
     },
-    /// Nothing is known against it any more.
+    /// It accepts connections again.
     Open,
 }
 
 impl Reconnect {
-    /// After the first refusal.
+    /// The state after the first refusal.
     pub fn begin(now: Instant) -> Self {
         Self { since: now, last_refused: now, pause: FIRST_PAUSE, stage: Stage::Refusing }
     }
 
-    /// Whether one dial at a time tries it.
+    /// True if one dial at a time tries it.
     pub fn is_refusing(&self) -> bool {
         self.stage == Stage::Refusing
     }
 
-    /// Whether requests may dial it as if nothing had happened.
+    /// True if requests may dial it without waiting.
     pub fn is_open(&self) -> bool {
         self.stage == Stage::Open
     }
 
-    /// Whether a dial failed within the last second.
+    /// True if a dial failed within the last second.
     pub fn refused_lately(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.last_refused) < Duration::from_secs(1)
     }
 
-    /// Whether it has refused for so long in a row that no request waits for it any more.
+    /// True if it has refused for so long that no request waits for it any more.
     pub fn is_lasting(&self, now: Instant, reconnect: Duration) -> bool {
         self.stage == Stage::Refusing && now.saturating_duration_since(self.since) >= reconnect
     }
 
-    /// Notes a refusal of a request that was not let go by this: one that dialled before the first
-    /// refusal was known. It begins a row where `goes_on` says that dials follow.
+    /// Records a refusal of a request that dialled before the first refusal was known, so this did
+    /// not release it. If `goes_on`, more dials follow, and it begins a run.
     pub fn record_refusal(&mut self, now: Instant, goes_on: bool) {
         self.last_refused = now;
         match self.stage {
@@ -75,8 +75,8 @@ impl Reconnect {
         }
     }
 
-    /// The pause before the next dial: doubled with each, a quarter more or less, so that workers
-    /// and nodes do not dial together; the first one between batches. `random` is 64 random bits.
+    /// The pause before the next dial: doubled each time, a quarter more or less, so that workers
+    /// and nodes do not dial together; the first pause between batches. `random` is 64 random bits.
     pub fn pause(&mut self, random: u64) -> Duration {
         let pause = self.pause;
         if self.stage == Stage::Refusing {
@@ -86,23 +86,23 @@ impl Reconnect {
         pause * (384 + (random % 257) as u32) / 512
     }
 
-    /// The dial was refused.
+    /// Records that the dial was refused.
     pub fn dial_refused(&mut self, now: Instant) {
         self.last_refused = now;
     }
 
-    /// The dial succeeded.
+    /// Records that the dial succeeded.
     pub fn dial_succeeded(&mut self) {
         self.pause = FIRST_PAUSE;
         self.stage = Stage::Opening { batch: 1, outstanding: 0, refused: false };
     }
 
-    /// No dial will be made any more.
+    /// Ends the dialling.
     pub fn give_up(&mut self) {
         self.stage = Stage::Open;
     }
 
-    /// How many of so many waiting requests are let go now. With none waiting and none on its way the
+    /// The number of waiting requests to release now. If none waits and none is outstanding, the
     /// target is open again.
     pub fn release_batch(&mut self, waiting: usize) -> usize {
         let Stage::Opening { batch, outstanding: 0, .. } = self.stage else { return 0 };
@@ -115,9 +115,10 @@ impl Reconnect {
         going as usize
     }
 
-    /// A request that was let go has connected, or was refused. The next batch is twice or half as
-    /// large; true if it may go at once, false if others of this one are outstanding or one was
-    /// refused, after which there is a pause. Where a batch of one is refused, single dials begin anew.
+    /// Records that a released request connected, or was refused. The next batch is twice or half
+    /// as large. Returns true if it may go at once; false if others of this batch are outstanding,
+    /// or one was refused, which needs a pause. If a batch of one is refused, single dials begin
+    /// anew.
     pub fn outcome(&mut self, connected: bool, now: Instant) -> bool {
         if !connected {
             self.last_refused = now;
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_from_50_ms_to_a_second_and_never_allow_more_than_twenty_dials_a_second() {
+    fn pauses_double_from_50_ms_to_1_s_and_allow_20_dials_a_second_at_most() {
         let now = Moment::now().monotonic;
         for (random, share) in [(0, 384), (128, 512), (256, 640)] {
             let mut reconnect = Reconnect::begin(now);
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_one_that_is_refused_begins_single_dials_anew() {
+    fn a_refused_batch_of_one_begins_single_dials_anew() {
         let now = Moment::now().monotonic;
         let mut reconnect = Reconnect::begin(now);
         (0..5).for_each(|_| assert!(reconnect.pause(0) < MAX_PAUSE));
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_refusals_lasts_from_its_first_and_ends_with_a_success() {
+    fn a_run_of_refusals_lasts_from_its_first_until_a_success() {
         let begun = Moment::now().monotonic;
         let mut reconnect = Reconnect::begin(begun);
         reconnect.dial_refused(begun + ms(900));
@@ -223,7 +224,7 @@ mod tests {
         reconnect.record_refusal(begun + ms(6_000), true);
         assert!(!reconnect.is_open() && !reconnect.is_lasting(begun + ms(6_999), ms(1_000)));
         assert!(reconnect.is_lasting(begun + ms(7_000), ms(1_000)));
-        // Once checks have declared it unhealthy there is no row any more.
+        // Once checks have made it unhealthy, there is no run any more.
         reconnect.record_refusal(begun + ms(8_000), false);
         assert!(reconnect.is_open() && reconnect.refused_lately(begun + ms(8_000)));
     }

@@ -1,6 +1,6 @@
-//! The retry budget: sending again must not turn one target's trouble into everyone's.
+//! The retry budget: retries must not spread one target's failure to the others.
 
-/// Requests and retries of the last ten seconds. One for each worker.
+/// Requests and retries of the last ten seconds. Each worker has one.
 #[derive(Debug, Default)]
 pub struct RetryBudget {
     seconds: [Second; WINDOW as usize],
@@ -14,17 +14,17 @@ struct Second {
 }
 
 const WINDOW: u64 = 10;
-/// Retries that are always allowed: three a second, so that a quiet site can retry at all.
+/// Retries that are always allowed: three a second, so that a site with little traffic can retry.
 const FLOOR: u32 = 3 * WINDOW as u32;
 
 impl RetryBudget {
-    /// Notes a request that begins at this second.
+    /// Records a request that begins at this second.
     pub fn record_request(&mut self, now: u64) {
         self.second(now).requests += 1;
     }
 
-    /// Whether one more retry is within a fifth of the window's requests or the floor; if so it is
-    /// noted.
+    /// Returns true if one more retry is within a fifth of the window's requests, or the floor, and
+    /// then records it.
     pub fn try_retry(&mut self, now: u64) -> bool {
         let (mut requests, mut retries) = (0u32, 0u32);
         for second in self.seconds.iter().filter(|second| second.at + WINDOW > now) {
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quiet_site_may_retry_thirty_times_in_ten_seconds() {
+    fn a_site_with_little_traffic_may_retry_thirty_times_in_ten_seconds() {
         let mut budget = RetryBudget::default();
         assert_eq!((0..100).filter(|_| budget.try_retry(1_000)).count(), 30);
         assert!(!budget.try_retry(1_009));

@@ -1,44 +1,44 @@
-//! The frames of WebSocket (RFC 6455 section 5.2), as far as one must know where they end: between two
-//! of them, also within a fragmented message (section 5.4), a control frame may stand.
+//! Follows the frames of WebSocket (RFC 6455 section 5.2) far enough to find their ends: a control
+//! frame may be sent between two frames, even within a fragmented message (section 5.4).
 
-/// The longest head of a frame: two bytes, a length of eight, a mask of four.
+/// The maximum head of a frame: two bytes, a length of eight, a mask of four.
 const MAX_HEAD: usize = 14;
 /// A close frame's opcode.
 const CLOSE: u8 = 0x8;
-/// "An endpoint is going away" (section 7.4.1), which a client takes as a reason to connect again.
+/// "An endpoint is going away" (section 7.4.1), which makes a client reconnect.
 const GOING_AWAY: [u8; 2] = 1_001_u16.to_be_bytes();
 
-/// The close frame that a server sends.
+/// The close frame of a server.
 pub fn servers_close() -> [u8; 4] {
     let [high, low] = GOING_AWAY;
     [0x80 | CLOSE, 2, high, low]
 }
 
-/// The close frame that a client sends, under this mask (section 5.3).
+/// The close frame of a client, with this mask (section 5.3).
 pub fn clients_close(mask: [u8; 4]) -> [u8; 8] {
     let [high, low] = GOING_AWAY;
     [0x80 | CLOSE, 0x80 | 2, mask[0], mask[1], mask[2], mask[3], high ^ mask[0], low ^ mask[1]]
 }
 
-/// Where a stream of frames stands.
+/// The position in a stream of frames.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Frames {
     head: [u8; MAX_HEAD],
-    /// Bytes of the head that were seen.
+    /// Bytes of the head received so far.
     seen: usize,
-    /// Bytes of the payload that are still to come.
+    /// Bytes of the payload still to come.
     rest: u64,
     has_closed: bool,
 }
 
 impl Frames {
-    /// Takes in what went by.
+    /// Processes the bytes that were forwarded.
     pub fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.rest > 0 {
                 let count = self.rest.min(bytes.len() as u64);
                 self.rest -= count;
-                // It is at most as long as the bytes are.
+                // `count` is at most the length of the bytes.
                 bytes = &bytes[usize::try_from(count).unwrap_or(bytes.len())..];
                 continue;
             }
@@ -53,7 +53,7 @@ impl Frames {
         }
     }
 
-    /// Bytes that belong to the frame that has begun, as far as that is known; 0 between two.
+    /// Bytes still missing of the current frame, as far as known; 0 between two frames.
     pub fn missing(&self) -> u64 {
         match self.seen {
             0 => self.rest,
@@ -61,12 +61,12 @@ impl Frames {
         }
     }
 
-    /// Whether a close frame went by, after which nothing may (section 5.5.1).
+    /// True if a close frame was forwarded, after which no frame may follow (section 5.5.1).
     pub fn has_closed(&self) -> bool {
         self.has_closed
     }
 
-    /// How long the head is, as far as what was seen of it says.
+    /// The length of the head, as far as its received bytes determine it.
     fn head_length(&self) -> usize {
         if self.seen < 2 {
             return 2;
@@ -75,7 +75,7 @@ impl Frames {
         2 + self.extended() + mask
     }
 
-    /// Bytes of the longer forms of a length.
+    /// Bytes of the extended length field.
     fn extended(&self) -> usize {
         match self.head[1] & 0x7f {
             126 => 2,
@@ -120,7 +120,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_ends_of_frames_are_known_however_the_bytes_come(
+        fn the_ends_of_frames_are_found_in_any_division_of_the_bytes(
             frames in proptest::collection::vec(
                 (0_u8..3, prop_oneof![0_usize..300, 65_000_usize..66_000], 0_u8..3, any::<bool>()),
                 1..8,
@@ -143,7 +143,7 @@ mod tests {
                 at = end;
                 let is_end = ends.contains(&at);
                 prop_assert_eq!(known.missing() == 0, is_end, "at {} of {:?}", at, &ends);
-                // Never past the end of the frame.
+                // Never beyond the end of the frame.
                 let next = ends.iter().find(|end| **end >= at).copied().unwrap_or(at);
                 prop_assert!(known.missing() <= (next - at) as u64);
                 if at == bytes.len() {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn close_frames_are_whole_frames_that_say_1001() {
+    fn close_frames_are_whole_frames_with_code_1001() {
         let mask = [1, 2, 3, 4];
         for close in [&servers_close()[..], &clients_close(mask)] {
             let mut frames = Frames::default();

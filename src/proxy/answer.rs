@@ -1,4 +1,4 @@
-//! An answer from the target's head to the client's: what is handed from one file of the way to the next.
+//! Types of a response on its way from the target's head to the client.
 
 use super::local_response::Page;
 use super::response_body::ResponseBody;
@@ -7,39 +7,39 @@ use super::upstream_response::UpstreamResponse;
 use crate::http1::response::Response;
 use crate::model::in_flight::InFlight;
 
-/// A target's head, and what is held while its body is passed on.
+/// A target's head, and the resources held while its body is forwarded.
 pub(super) struct Forwarded {
     pub(super) response: Box<Response>,
     pub(super) side: UpstreamResponse,
-    /// The index of the target that answered.
+    /// Index of the target that answered.
     pub(super) target: usize,
     pub(super) in_flight: Option<InFlight>,
 }
 
-/// How a request is answered.
+/// The source of the response to a request.
 pub(super) enum Served {
-    /// By the balancer.
+    /// The balancer.
     Here(Page),
-    /// By a target.
+    /// A target.
     ByTarget(Answer),
 }
 
-/// An answer on its way to the client.
+/// A response ready to send to the client.
 #[derive(Debug)]
 pub struct Answer {
-    /// The head, without the fields that frame it.
+    /// The head, without the fields that frame the body.
     pub head: Box<Response>,
-    /// The body, or the other protocol that begins behind the head.
+    /// The body, or the other protocol that begins after the head.
     pub rest: Rest,
-    /// Whether it is the connection's last (HTTP/1.1).
+    /// True if it is the connection's last response (HTTP/1.1).
     pub closes: bool,
 }
 
-/// What follows an answer's head.
+/// The bytes after a response's head.
 #[derive(Debug)]
 pub enum Rest {
     /// A body.
     Body(ResponseBody),
-    /// The bytes of another protocol.
+    /// A tunnel to the target after a protocol switch.
     Switch(TargetEnd),
 }

@@ -1,4 +1,4 @@
-//! The client behind a request, and how far the word of the peer that sent it is taken.
+//! The client of a request, and the trust in the peer that sent it.
 
 use super::conn_info::ConnInfo;
 use crate::config::settings;
@@ -6,7 +6,7 @@ use crate::http1::fields::Fields;
 use crate::policy::headers::forwarded;
 use std::net::IpAddr;
 
-/// The client, as its connection and the proxies before the balancer make it.
+/// The client, from its connection and from the trusted proxies before the balancer.
 pub(super) struct ClientIdentity {
     pub(super) address: IpAddr,
     pub(super) peer_is_trusted: bool,

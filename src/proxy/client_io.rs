@@ -1,5 +1,5 @@
-//! The client's side of an HTTP/1.1 connection: bytes read and not used yet, the body of the request
-//! under way, bytes out. The connection's loop and the upload under way share it, within one task.
+//! The client's side of an HTTP/1.1 connection: bytes read ahead, the body of the current request,
+//! bytes to send. The connection's loop and the current upload share it within one task.
 
 use crate::http1::decode::{Decoder, Framing, From};
 use crate::net::read_size::ReadSize;
@@ -13,51 +13,52 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
-/// Bytes of further requests that are read while one is under way. More stay in the kernel, and then
-/// the client's end is not noticed before its answer is sent.
+/// Bytes of further requests that are read during an exchange. More stay in the kernel, and then
+/// the client's end is not noticed before its response is sent.
 const MAX_AHEAD: usize = 16 * 1_024;
-/// Tells a client that expects it to send its body (RFC 9110 section 15.2.1).
+/// The interim response for a client with `Expect: 100-continue` (RFC 9110 section 15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What ended a client's body before its end.
+/// Cause of an incomplete client body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientBodyError {
     /// The client left.
     Gone,
-    /// It is not framed as it says, or its trailers are too large.
+    /// The body does not match its framing, or its trailers are too large.
     Malformed,
 }
 
-/// What is seen of a client while its answer is awaited.
+/// An end of the client's connection while its response is awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientEnd {
-    /// It has ended its half of the connection: it may wait for the answer, or be gone.
+    /// The client closed its sending half: it may wait for the response, or be gone.
     HalfClosed,
-    /// It has reset the connection.
+    /// The client reset the connection.
     Gone,
 }
 
-/// The client's side.
+/// The client's side of one connection.
 #[derive(Debug)]
 pub struct ClientIo {
-    /// Taken where the connection becomes a tunnel.
+    /// `None` after the connection became a tunnel.
     stream: RefCell<Option<Stream>>,
-    /// Read and not used.
+    /// Bytes read and not yet consumed.
     input: RefCell<Bytes>,
     room: RefCell<BytesMut>,
     next_read: Cell<ReadSize>,
     decoder: RefCell<Decoder>,
-    /// How much of [`CONTINUE`] is still to be sent before the body is read.
+    /// Bytes of [`CONTINUE`] still to be sent before the body is read.
     continue_left: Cell<usize>,
-    /// Whether the end was read.
+    /// True if the end was read.
     at_end: Cell<bool>,
-    /// Whether the answer under way ends with the connection, so that a plain end says it is whole.
+    /// True if the current response ends with the connection, so that a plain end marks it
+    /// complete.
     ends_by_close: Cell<bool>,
     io: Rc<IoCounters>,
 }
 
 impl ClientIo {
-    /// A connection of which `first` was read already.
+    /// Wraps a connection of which `first` was read already.
     pub fn new(stream: Stream, first: Vec<u8>, io: Rc<IoCounters>) -> Self {
         Self {
             stream: RefCell::new(Some(stream)),
@@ -72,7 +73,8 @@ impl ClientIo {
         }
     }
 
-    /// Begins with the body behind a head; `awaits_continue` where the client wants to be told to send it.
+    /// Begins the body after a head; `awaits_continue` is true if the client waits for 100
+    /// Continue.
     pub fn begin_body(&self, framing: Framing, lone_lf: bool, awaits_continue: bool) {
         *self.decoder.borrow_mut() = Decoder::new(framing, From::Client { lone_lf });
         let has_begun = !self.input.borrow().is_empty();
@@ -81,32 +83,32 @@ impl ClientIo {
         self.next_read.set(ReadSize::default());
     }
 
-    /// Whether the whole of the request was read.
+    /// Returns true if the whole request was read.
     pub fn is_whole(&self) -> bool {
         self.decoder.borrow().is_done()
     }
 
-    /// Whether the client waits to be told to send its body.
+    /// Returns true if the client still waits for 100 Continue.
     pub fn awaits_continue(&self) -> bool {
         self.continue_left.get() > 0
     }
 
-    /// The bytes that were read and not used.
+    /// Takes the bytes that were read and not consumed.
     pub fn take_input(&self) -> Bytes {
         self.input.take()
     }
 
-    /// Whether there are some.
+    /// Returns true if such bytes exist.
     pub fn has_input(&self) -> bool {
         !self.input.borrow().is_empty()
     }
 
-    /// Puts bytes back that are another's: the next request's, or the body's.
+    /// Puts bytes back that belong to the next request or to the body.
     pub fn put_back(&self, bytes: Bytes) {
         *self.input.borrow_mut() = bytes;
     }
 
-    /// Lets go of buffers that are empty, so that a connection at rest is small.
+    /// Frees empty buffers, so that an idle connection is small.
     pub fn shrink(&self) {
         *self.room.borrow_mut() = BytesMut::new();
         if self.input.borrow().is_empty() {
@@ -114,7 +116,7 @@ impl ClientIo {
         }
     }
 
-    /// Reads into this room; 0 is the end.
+    /// Reads into `room`; 0 is the end.
     pub fn poll_read(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut stream = self.stream.borrow_mut();
         let Some(stream) = &mut *stream else { return Poll::Ready(Ok(0)) };
@@ -124,14 +126,14 @@ impl ClientIo {
         Poll::Ready(Ok(count))
     }
 
-    /// Reads into this vector, behind what is in it and up to its capacity.
+    /// Appends to this vector, up to its capacity.
     pub fn poll_read_more(
         &self,
         cx: &mut Context<'_>,
         more: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
         let from = more.len();
-        // The capacity is small, and the bytes are written before they are read.
+        // The capacity is small, and zeroing it avoids uninitialized memory.
         more.resize(more.capacity(), 0);
         let polled = self.poll_read(cx, &mut more[from..]);
         let count = match &polled {
@@ -195,8 +197,8 @@ impl ClientIo {
         self.poll_flush(cx)
     }
 
-    /// Looks whether the client is still there while its answer is awaited. What it sends meanwhile is
-    /// kept, so much of it; ready only with its end.
+    /// Checks if the client is still connected while its response is awaited. Keeps what it sends,
+    /// up to a bound. Ready only when it ends.
     pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<ClientEnd> {
         loop {
             if self.at_end.get() {
@@ -225,7 +227,7 @@ impl ClientIo {
         }
     }
 
-    /// Writes some of it.
+    /// Writes some of these bytes.
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut stream = self.stream.borrow_mut();
         let Some(stream) = &mut *stream else { return Poll::Ready(Ok(0)) };
@@ -234,7 +236,7 @@ impl ClientIo {
         Poll::Ready(Ok(count))
     }
 
-    /// Writes some of these two, one behind the other.
+    /// Writes some of these two slices, in order.
     pub fn poll_write_both(
         &self,
         cx: &mut Context<'_>,
@@ -255,7 +257,7 @@ impl ClientIo {
         Poll::Ready(Ok(count))
     }
 
-    /// Sends what TLS still holds of what was written.
+    /// Sends written bytes that TLS still holds.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self.stream.borrow_mut() {
             Some(stream @ Stream::Tls(_)) => Pin::new(stream).poll_flush(cx),
@@ -263,7 +265,7 @@ impl ClientIo {
         }
     }
 
-    /// Ends the sending half.
+    /// Closes the sending half.
     pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self.stream.borrow_mut() {
             Some(stream) => Pin::new(stream).poll_shutdown(cx),
@@ -271,12 +273,12 @@ impl ClientIo {
         }
     }
 
-    /// Notes whether the answer under way ends with the connection and is not whole yet.
+    /// Records if the current response ends with the connection and is not complete yet.
     pub fn ends_by_close(&self, does: bool) {
         self.ends_by_close.set(does);
     }
 
-    /// The stream, for a tunnel or for its close. Nothing is read or written here any more.
+    /// Takes the stream for a tunnel or for its close. Nothing is read or written here afterwards.
     pub fn take_stream(&self) -> Option<Stream> {
         self.stream.borrow_mut().take()
     }
@@ -284,7 +286,7 @@ impl ClientIo {
 
 impl Drop for ClientIo {
     fn drop(&mut self) {
-        // Where the process cut an answer that a plain end would make look whole.
+        // The process cut a response that a plain end would mark as complete.
         if self.ends_by_close.get()
             && let Some(stream) = self.take_stream()
         {

@@ -1,5 +1,5 @@
-//! One client connection, whatever is spoken on it: what it waits for between its exchanges, and the
-//! deadlines of those. HTTP/1.1 has one exchange at a time, HTTP/2 one a stream.
+//! One client connection of either protocol: its state between exchanges, and their deadlines.
+//! HTTP/1.1 has one exchange at a time, HTTP/2 one a stream.
 
 use super::conn_info::ConnInfo;
 use super::deadline::{Deadline, Expires, WakerSlot};
@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// What a connection waits for.
+/// The event a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnState {
     /// The first byte after accept.
@@ -20,28 +20,27 @@ pub enum ConnState {
     Idle,
     /// The rest of a request's head.
     Head,
-    /// Another stream, on an HTTP/2 connection that has none.
+    /// Another stream, on an HTTP/2 connection without streams.
     NoStream,
-    /// Its exchanges, each by itself.
+    /// Its exchanges, each with its own deadline.
     Busy,
-    /// The client of an HTTP/2 connection to take what is ready to be sent.
+    /// The client of an HTTP/2 connection to read the output that is ready.
     Unsent,
-    /// The end of what a client sends after the last answer.
+    /// The end of the client's input after the last response.
     Closing,
 }
 
-/// How long what a client sends is read after it was shown out for abuse, and how much of it: the last
-/// word is to arrive.
+/// Time a client is read after a close for abuse, so that the last frames arrive.
 const CLOSING_AFTER_ABUSE: Duration = Duration::from_secs(1);
-/// See there.
+/// Bytes read after a close for abuse.
 pub(super) const BYTES_AFTER_ABUSE: usize = 1 << 20;
 
-/// A connection.
+/// A client connection.
 #[derive(Debug)]
 pub struct Conn {
-    /// What is known of it from accept to close.
+    /// Facts about it from accept to close.
     pub info: ConnInfo,
-    /// Bytes either way.
+    /// Byte counters in both directions.
     pub io: Rc<IoCounters>,
     timeouts: ListenerTimeouts,
     state: Cell<ConnState>,
@@ -50,12 +49,12 @@ pub struct Conn {
     read_before: Cell<u64>,
     expiry: Cell<Option<Expiry>>,
     waker: WakerSlot,
-    /// Those of its exchanges; as many as may be open.
+    /// The deadlines of its exchanges; as many as may be open.
     exchanges: RefCell<Vec<Rc<Deadline>>>,
     is_http2: Cell<bool>,
-    /// Whether an HTTP/2 client was told to open no more streams.
+    /// True if GOAWAY was sent to an HTTP/2 client.
     sent_goaway: Cell<bool>,
-    /// Whether it ends for what its client did with it.
+    /// True if it ends because of its client's behaviour.
     was_abused: Cell<bool>,
 }
 
@@ -80,12 +79,12 @@ impl Conn {
         }
     }
 
-    /// What it waits for.
+    /// The current state.
     pub fn state(&self) -> ConnState {
         self.state.get()
     }
 
-    /// Waits for something else from now on. Time that ran out before is forgotten.
+    /// Enters a state. An expiry of the earlier state is dropped.
     pub fn enter(&self, state: ConnState, now: Instant) {
         self.expiry.set(None);
         self.state.set(state);
@@ -94,29 +93,29 @@ impl Conn {
         self.read_before.set(self.io.read());
     }
 
-    /// Reads on after the last byte, so that what was sent arrives.
+    /// Enters [`ConnState::Closing`]: reads on after the last byte, so that the sent bytes arrive.
     pub fn close(&self, now: Instant, bound: Duration) {
         self.enter(ConnState::Closing, now);
         let bound = if self.was_abused.get() { CLOSING_AFTER_ABUSE } else { bound };
         self.until.set(Some(now + bound));
     }
 
-    /// Notes that it ends for what its client did with it.
+    /// Records that it ends because of its client's behaviour.
     pub fn record_abuse(&self) {
         self.was_abused.set(true);
     }
 
-    /// Whether it does.
+    /// Returns true if it ends because of its client's behaviour.
     pub fn was_abused(&self) -> bool {
         self.was_abused.get()
     }
 
-    /// Lets the time of an exchange be looked at together with the connection's.
+    /// Adds an exchange's deadline to the connection's check.
     pub fn add(&self, deadline: &Rc<Deadline>) {
         self.exchanges.borrow_mut().push(Rc::clone(deadline));
     }
 
-    /// The same no more.
+    /// Removes an exchange's deadline from the connection's check.
     pub fn remove(&self, deadline: &Rc<Deadline>) {
         let mut exchanges = self.exchanges.borrow_mut();
         if let Some(at) = exchanges.iter().position(|known| Rc::ptr_eq(known, deadline)) {
@@ -127,13 +126,13 @@ impl Conn {
         }
     }
 
-    /// Exchanges whose time is looked at.
+    /// The number of exchanges whose deadlines are checked.
     pub fn open_exchanges(&self) -> usize {
         self.exchanges.borrow().len()
     }
 
-    /// Exchanges under way, for the count of those that are cut. What an HTTP/2 connection has not sent
-    /// yet counts as one: the streams it belongs to may be over.
+    /// The number of exchanges in progress, for the count of cut exchanges. Unsent output of an
+    /// HTTP/2 connection counts as one, because its streams may have ended.
     pub fn under_way(&self) -> usize {
         use super::deadline::Phase;
         let exchanges = self.exchanges.borrow();
@@ -144,35 +143,36 @@ impl Conn {
         busy.count() + usize::from(own)
     }
 
-    /// Whether the next answer must be the last: its life is over.
+    /// Returns true if the connection's maximum age has passed, so that the next response must be
+    /// the last.
     pub fn is_old(&self, now: Moment) -> bool {
         let bound = self.timeouts.max_lifetime;
         bound.is_some_and(|bound| now.monotonic >= self.info.accepted.monotonic + bound)
     }
 
-    /// Notes that the client was told to open no more streams.
+    /// Records that GOAWAY was sent.
     pub fn record_goaway(&self) {
         self.sent_goaway.set(true);
     }
 
-    /// Notes that its client speaks HTTP/2.
+    /// Records that the client speaks HTTP/2.
     pub fn record_http2(&self) {
         self.is_http2.set(true);
     }
 
-    /// Ends its time from outside: its partial head has to make room.
+    /// Expires it from outside: its partial head has to make room.
     pub fn expire(&self, expiry: Expiry) {
         self.expiry.set(Some(expiry));
         self.waker.wake();
     }
 
-    /// Wakes its task.
+    /// Wakes the connection's task.
     pub fn wake(&self) {
         self.waker.wake();
     }
 
-    /// Looks whether its time is over, or that of an exchange. Once it is, it stays so. `leaving` is
-    /// since when the process has been draining and how long this connection may still be silent.
+    /// Checks its deadline and those of its exchanges. An expiry is final. `leaving` holds the
+    /// start of the process's drain and the silence this connection is still allowed.
     pub fn tick(&self, now: Instant, leaving: Option<(Instant, Duration)>) {
         if self.expiry.get().is_none()
             && let Some(expiry) = self.judge(now, leaving)
@@ -187,7 +187,8 @@ impl Conn {
         }
     }
 
-    /// Whether an HTTP/2 connection should take no more streams: HTTP/1.1 says so in an answer.
+    /// Returns true if GOAWAY should be sent to an HTTP/2 client. HTTP/1.1 closes with a response
+    /// instead.
     fn is_due_for_goaway(&self, now: Instant, leaving: bool) -> bool {
         let is_http2 = !self.sent_goaway.get() && self.is_http2.get();
         let accepted = self.info.accepted.monotonic;
@@ -213,7 +214,7 @@ impl Conn {
                 let is_fresh = state == ConnState::Fresh;
                 silent(if is_fresh { self.timeouts.header_read } else { self.timeouts.idle })
             }
-            // What comes between streams (PING, SETTINGS, WINDOW_UPDATE) asks for nothing.
+            // Frames between streams (PING, SETTINGS, WINDOW_UPDATE) are no requests.
             ConnState::NoStream => silent(self.timeouts.idle),
             ConnState::Busy => None,
             ConnState::Unsent => (elapsed() >= self.timeouts.idle).then_some(Expiry::Stalled),
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_ends_at_its_own_time_and_never_before() {
+    fn each_state_expires_at_its_own_time_and_never_before() {
         check(ConnState::Fresh, 15, Some(Expiry::Silent));
         check(ConnState::Idle, 60, Some(Expiry::Silent));
         check(ConnState::NoStream, 60, Some(Expiry::Silent));
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_has_its_time_from_its_first_byte() {
+    fn the_time_of_a_head_starts_with_its_first_byte() {
         let (conn, now) = accepted_with(TIMEOUTS);
         let later = |seconds| now.monotonic + Duration::from_secs(seconds);
         conn.enter(ConnState::Idle, now.monotonic);
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connections_life_counts_from_accept_and_no_request_makes_it_longer() {
+    fn a_connections_age_starts_at_accept_and_requests_do_not_extend_it() {
         let hour = Duration::from_hours(1);
         let timeouts = ListenerTimeouts { max_lifetime: Some(hour), ..TIMEOUTS };
         let (conn, accepted) = accepted_with(timeouts);
@@ -314,7 +315,7 @@ mod tests {
         }
         assert!(!conn.is_old(accepted.later(hour - Duration::from_nanos(1))));
         assert!(conn.is_old(accepted.later(hour)));
-        // Its age alone closes nothing: one more request is taken.
+        // Age alone closes nothing: one more request is accepted.
         let late = accepted.later(hour).monotonic;
         conn.enter(ConnState::Idle, late);
         conn.tick(late, None);
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draining_process_closes_idle_connections_after_their_silence_and_no_others() {
+    fn a_draining_process_closes_only_idle_connections_after_a_silence() {
         let grace = Duration::from_secs(1);
         for (state, closed) in
             [(ConnState::Idle, true), (ConnState::Fresh, true), (ConnState::Busy, false)]
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn exchanges_that_wait_are_under_way_and_those_that_are_over_are_not() {
+    fn only_exchanges_in_progress_are_counted() {
         let (conn, now) = accepted_with(TIMEOUTS);
         let now = now.monotonic;
         let deadlines = [Phase::Over, Phase::Waiting, Phase::Lingering].map(|phase| {

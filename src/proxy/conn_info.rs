@@ -1,4 +1,4 @@
-//! What is known of a client connection from accept to close, whatever is asked over it.
+//! Facts about a client connection from accept to close, independent of its requests.
 
 use super::token_cache::Slot;
 use crate::base::clock::Moment;
@@ -18,21 +18,21 @@ use std::sync::{Arc, Weak};
 pub struct ConnInfo {
     /// The connection's number in its worker.
     pub id: ConnId,
-    /// Who is at the other end of the socket; [`ConnInfo::ends`] says who connected.
+    /// The remote address of the socket; [`ConnInfo::ends`] gives the client's address.
     pub peer: SocketAddr,
-    /// Our own end of it.
+    /// The local address of the socket.
     pub local: SocketAddr,
-    /// The index of the listener.
+    /// Index of the listener.
     pub listener: usize,
-    /// When it was accepted.
+    /// Time of the accept.
     pub accepted: Moment,
-    /// Where its worker keeps the token that was last brought or given over it.
+    /// The slot of the token last received or sent on it, in the worker's cache.
     pub last_token: Cell<Slot>,
-    /// On whose behalf it was opened; empty without a PROXY header.
+    /// The PROXY header; empty without one.
     proxy_source: OnceCell<Box<ProxySource>>,
-    /// What was agreed on with it; empty without TLS.
+    /// The TLS session; empty without TLS.
     session: OnceCell<Box<Session>>,
-    /// Empty unless a target's connection is authenticated as its own.
+    /// Empty unless a target's connection was authenticated for this client connection.
     owner: OnceCell<(Rc<Owner>, RefCell<Weak<TargetState>>)>,
     forwarded_values: OnceCell<ForwardedValues>,
     peer_text: OnceCell<EndText>,
@@ -68,8 +68,8 @@ impl ConnInfo {
         }
     }
 
-    /// What targets are told of it, the client's port too where `client_port` says so. Made with the
-    /// first request, for many connections never send one, and the same to the last.
+    /// The forwarding fields for targets, with the client's port if `client_port` is true. Built at
+    /// the first request, because many connections never send one; the same for all later ones.
     pub fn forwarded_values(&self, client_port: bool) -> &ForwardedValues {
         let is_tls = self.session().is_some();
         let Ends { source, destination } = self.ends();
@@ -77,13 +77,13 @@ impl ConnInfo {
         self.forwarded_values.get_or_init(new)
     }
 
-    /// Notes what its PROXY header says.
+    /// Records the PROXY header.
     pub fn set_proxy_source(&self, proxy_source: ProxySource) {
-        // There is one header.
+        // A connection has one header.
         let _ = self.proxy_source.set(Box::new(proxy_source));
     }
 
-    /// Who connected and where to: as the PROXY header says, else as the socket does.
+    /// The source and destination address: from the PROXY header, else from the socket.
     pub fn ends(&self) -> Ends {
         match self.proxy_source.get().map(|proxy_source| &**proxy_source) {
             Some(ProxySource::Client(ends)) => *ends,
@@ -91,57 +91,57 @@ impl ConnInfo {
         }
     }
 
-    /// Whether it is known who speaks. A PROXY header may say that it is not: then the peer, trusted
-    /// as it may be, only passes on what someone else says.
+    /// Returns true unless the PROXY header names no client (UNKNOWN, UNSPEC). Then the peer, even
+    /// if trusted, only forwards fields of an unknown sender.
     pub fn is_known(&self) -> bool {
         !matches!(self.proxy_source.get().map(|who| &**who), Some(ProxySource::Someone))
     }
 
-    /// From now on the target connections it uses are its own.
+    /// Gives this connection target connections of its own from now on.
     pub fn own_connections(&self) {
         self.owner.get_or_init(Default::default);
     }
 
-    /// Whose target connections are its own, where it has some.
+    /// The owner of its target connections, if it has its own.
     pub fn owner(&self) -> Option<&Rc<Owner>> {
         self.owner.get().map(|(owner, _)| owner)
     }
 
-    /// Notes with which target its own connection is.
+    /// Records the target of its own connection.
     pub fn stay_with(&self, target: &Arc<TargetState>) {
         if let Some((_, at)) = self.owner.get() {
             *at.borrow_mut() = Arc::downgrade(target);
         }
     }
 
-    /// Whether its own connection is with this target.
+    /// Returns true if its own connection is to this target.
     pub fn stays_with(&self, target: &Arc<TargetState>) -> bool {
         let own = self.owner.get();
         own.is_some_and(|(_, at)| std::ptr::eq(at.borrow().as_ptr(), Arc::as_ptr(target)))
     }
 
-    /// Notes what was agreed on in the handshake.
+    /// Records the TLS session of the handshake.
     pub fn secured(&self, session: Session) {
-        // There is one handshake.
+        // A connection has one handshake.
         let _ = self.session.set(Box::new(session));
     }
 
-    /// What was agreed on in the handshake, if there was one.
+    /// The TLS session, if there was a handshake.
     pub fn session(&self) -> Option<&Session> {
         self.session.get().map(|session| &**session)
     }
 
-    /// The peer's address and port as text, made with the first record.
+    /// The peer's address and port as text, built for the first record.
     pub fn peer_text(&self) -> &str {
         &self.peer_end_text().text
     }
 
-    /// The same of the end that connected as a PROXY header says.
+    /// The source address and port as text, from the PROXY header if there is one.
     pub fn source_text(&self) -> &str {
         &self.source_end_text().text
     }
 
-    /// The same without its port.
+    /// The source address as text, without the port.
     pub fn source_address_text(&self) -> &str {
         self.source_end_text().address()
     }
@@ -157,17 +157,17 @@ impl ConnInfo {
         }
     }
 
-    /// A random id of the connection, made of these bits when it is first asked for.
+    /// A random id of the connection, made from `random` at the first call.
     pub fn trace_id(&self, random: impl Fn() -> u64) -> [u64; 2] {
         *self.trace_id.get_or_init(|| [random(), random()])
     }
 }
 
-/// An address and port as text, `[2001:db8::1]:80`.
+/// An address and port as text, for example `[2001:db8::1]:80`.
 #[derive(Debug)]
 struct EndText {
     text: Box<str>,
-    /// Where in it the address begins and ends.
+    /// Offsets of the address within the text.
     address_begin: u8,
     address_end: u8,
 }
@@ -187,12 +187,12 @@ impl EndText {
     }
 }
 
-/// One of a listener's places for connections; given back when dropped.
+/// One of a listener's permits for connections; given back when dropped.
 #[derive(Debug)]
 pub struct ConnPermit(Arc<AtomicU32>);
 
 impl ConnPermit {
-    /// A place, if the listener has one left.
+    /// Takes a permit, if the listener has one left.
     pub fn take(open: &Arc<AtomicU32>, most: u32) -> Option<Self> {
         let enter = |count| (count < most).then_some(count + 1);
         let taken = open.try_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok();
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_has_so_many_permits_and_no_more() {
+    fn a_listener_gives_no_more_permits_than_its_maximum() {
         let open = Arc::new(AtomicU32::new(0));
         let place = ConnPermit::take(&open, 1);
         assert!(place.is_some() && ConnPermit::take(&open, 1).is_none());
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_shown_without_its_port() {
+    fn an_address_is_printed_without_its_port() {
         for (end, address) in
             [("192.0.2.1:80", "192.0.2.1"), ("[2001:db8::1]:80", "2001:db8::1"), ("[::1]:1", "::1")]
         {

@@ -1,10 +1,10 @@
-//! How long one exchange may wait, and for what. It knows no protocol and no log, and of its target
-//! only the state that says whether the target has left.
+//! The deadline of one exchange. It depends on no protocol and no log, and on the target only
+//! through the state that shows if the target has left.
 //!
-//! There is no timer for each request. The phase and one moment stand here; the worker's tick, ten
-//! times a second, looks at every exchange and wakes those whose time is over. A byte that went either
-//! way since the last tick counts as having gone now, so a deadline may be late by two ticks and is
-//! never early.
+//! No request has a timer. Phase and deadline are stored here; the worker's tick, ten times a
+//! second, checks every exchange and wakes those that have expired. A byte in either direction
+//! since the last tick counts as moved now, so a deadline may be late by two ticks and is never
+//! early.
 
 use super::expiry::Expiry;
 use super::taking::{Look, Taking};
@@ -18,52 +18,52 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// What an exchange waits for.
+/// The event an exchange waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Nothing: none is under way.
+    /// No exchange is in progress.
     Over,
     /// The rest of the request's body.
     Upload,
     /// The target: to connect, or to answer.
     Waiting,
-    /// The client to take the rest of its answer, or the target to send it.
+    /// The client to read the rest of its response, or the target to send it.
     Responding,
     /// Either side of a tunnel.
     Tunnel,
-    /// The rest of a request whose answer has gone out.
+    /// The rest of a request whose response was sent.
     Lingering,
 }
 
-/// How long, in all and between reads, the rest of a request is read after the last byte of its
-/// answer (RFC 9112 section 9.6; nginx: `lingering_time`, `lingering_timeout`).
+/// Time for reading the rest of a request after the last byte of its response, in all and between
+/// reads (RFC 9112 section 9.6; nginx: `lingering_time`, `lingering_timeout`).
 pub(super) const LINGERS: Duration = Duration::from_secs(30);
 pub(super) const LINGERS_SILENT: Duration = Duration::from_secs(5);
 
-/// The deadline of one exchange. An HTTP/1.1 connection has one and uses it again.
+/// The deadline of one exchange. An HTTP/1.1 connection reuses one for all its exchanges.
 #[derive(Debug)]
 pub struct Deadline {
-    /// Bytes of the exchange's client: those of the connection, or of the stream over HTTP/2.
+    /// Byte counters of the client: of the connection, or of the stream over HTTP/2.
     pub io: Rc<IoCounters>,
     phase: Cell<Phase>,
     since: Cell<Instant>,
     until: Cell<Option<Instant>>,
     expiry: Cell<Option<Expiry>>,
     taking: Taking,
-    /// The snapshot with the indexes of the group and the target the exchange is with.
+    /// The snapshot, and the indexes of the exchange's group and target.
     target: RefCell<Option<(SnapshotRef, usize, usize)>>,
-    /// When the client's end was read while its answer was awaited.
+    /// The time when the client's end was read while its response was awaited.
     half_closed: Cell<Option<Instant>>,
     waker: WakerSlot,
 }
 
-/// How long an answer is awaited whose client has ended its half of the connection. Such a client may
-/// read on (`nc -N`), or have left: TCP says the same of both. HAProxy waits for the whole
-/// answer, nginx not at all.
+/// Time a response is awaited after the client closed its sending half. Such a client may read on
+/// (`nc -N`) or have left; TCP does not distinguish the two. HAProxy waits for the whole response,
+/// nginx not at all.
 const HALF_CLOSED: Duration = Duration::from_secs(3);
 
 impl Deadline {
-    /// Of an exchange whose client's bytes are counted there.
+    /// A deadline whose client's bytes are counted in `io`.
     pub fn new(io: Rc<IoCounters>, now: Instant) -> Self {
         Self {
             io,
@@ -78,26 +78,26 @@ impl Deadline {
         }
     }
 
-    /// Notes that the client has ended its half of the connection.
+    /// Records that the client closed its sending half.
     pub fn record_half_closed(&self, now: Instant) {
         if self.half_closed.get().is_none() {
             self.half_closed.set(Some(now));
         }
     }
 
-    /// Whether its answer did not come soon after that.
+    /// Returns true if the response did not arrive within [`HALF_CLOSED`] after the client's end.
     fn is_client_gone(&self, now: Instant) -> bool {
         let gone = |since| now.saturating_duration_since(since) >= HALF_CLOSED;
         self.phase.get() == Phase::Waiting && self.half_closed.get().is_some_and(gone)
     }
 
-    /// The phase.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         self.phase.get()
     }
 
-    /// Waits for something else from now on; `until` is the latest for all of it. Time that ran out on
-    /// what was awaited before is forgotten: a late tick must not cut what came after.
+    /// Enters a phase; `until` bounds its total time. An expiry of the earlier phase is dropped: a
+    /// late tick must not cut the next phase.
     pub fn enter(&self, phase: Phase, now: Instant, until: Option<Instant>) {
         self.expiry.set(None);
         self.phase.set(phase);
@@ -105,48 +105,48 @@ impl Deadline {
         self.until.set(until);
     }
 
-    /// Bytes from and to the client since this was last asked.
+    /// Bytes from and to the client since the last call.
     pub fn take_traffic(&self) -> (u64, u64) {
         self.io.take_traffic()
     }
 
-    /// Takes the latest moment away where the answer is under way: it was the request's.
+    /// Removes the bound on total time if the response is in progress: it applied to the request.
     pub fn request_is_read(&self) {
         if self.phase.get() == Phase::Responding {
             self.until.set(None);
         }
     }
 
-    /// Waits for the rest of a request's body, and for a target to take it: for so long.
+    /// Waits for the rest of a request's body and for the target to take it, until `until`.
     pub fn enter_upload(&self, now: Instant, until: Option<Instant>, response: Duration) {
         self.enter(Phase::Upload, now, until);
         self.taking.begin(now, response);
     }
 
-    /// Notes how much a target has taken, and whether what is at hand waits for it to take more. As
-    /// long as it does, nothing is asked of the client.
+    /// Records the bytes a target has taken, and true if it takes no more. While it is blocked, the
+    /// client is not read.
     pub fn record_sent(&self, taken: u64, is_blocked: bool) {
         self.taking.record(taken, is_blocked);
     }
 
-    /// Reads on after the last byte of the answer; the bounds run from there.
+    /// Reads on after the last byte of the response, within bounds that start now.
     pub fn linger(&self, now: Instant) {
         if self.phase.get() != Phase::Lingering {
             self.enter(Phase::Lingering, now, Some(now + LINGERS));
         }
     }
 
-    /// Notes the target the exchange is with: a group and a target of it, by index.
+    /// Records the target of the exchange: indexes of a group and of a target in it.
     pub fn begin_with(&self, snapshot: &SnapshotRef, group: usize, target: usize) {
         *self.target.borrow_mut() = Some((SnapshotRef::clone(snapshot), group, target));
     }
 
-    /// Notes that no target has a part in the exchange any more.
+    /// Records that no target takes part in the exchange any more.
     pub fn end_with_target(&self) {
         *self.target.borrow_mut() = None;
     }
 
-    /// Ends the exchange's time.
+    /// Ends the exchange and its deadline.
     pub fn end(&self, now: Instant) {
         self.end_with_target();
         self.half_closed.set(None);
@@ -160,7 +160,7 @@ impl Deadline {
         })
     }
 
-    /// Looks whether its time is over, and wakes its task. Once it is, it stays so. `idle` is the
+    /// Checks the deadline and wakes the task if it has expired. An expiry is final. `idle` is the
     /// listener's.
     pub fn tick(&self, now: Instant, idle: Duration) {
         if self.expiry.get().is_none()
@@ -213,12 +213,12 @@ impl Deadline {
     }
 }
 
-/// A task to wake.
+/// The waker of one task.
 #[derive(Debug, Default)]
 pub struct WakerSlot(RefCell<Option<Waker>>);
 
 impl WakerSlot {
-    /// Remembers it.
+    /// Stores the waker.
     pub fn remember(&self, waker: &Waker) {
         let mut known = self.0.borrow_mut();
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -234,11 +234,11 @@ impl WakerSlot {
     }
 }
 
-/// What has a time that can be over.
+/// A deadline that can expire.
 pub trait Expires {
-    /// The side whose time is over, if it is.
+    /// The side that let the deadline expire, if it has.
     fn expiry(&self) -> Option<Expiry>;
-    /// Remembers the task that is woken then.
+    /// The slot for the task to wake on expiry.
     fn waker(&self) -> &WakerSlot;
 }
 
@@ -252,7 +252,7 @@ impl Expires for Deadline {
     }
 }
 
-/// The future's output, or the expiry, whichever is first.
+/// Returns the future's output or the expiry, whichever is first.
 pub async fn race<F: Future>(deadline: &impl Expires, future: F) -> Result<F::Output, Expiry> {
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn each_phase_ends_at_its_own_time_and_never_before() {
+    fn each_phase_expires_at_its_own_time_and_never_before() {
         check(Phase::Over, None, 3_600, None);
         check(Phase::Upload, None, 60, Some(Expiry::Request));
         check(Phase::Upload, Some(10), 10, Some(Expiry::Request));
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_has_ended_its_half_is_waited_for_a_moment_and_only_by_its_target() {
+    fn a_half_closed_client_gets_a_short_wait_while_its_target_answers() {
         for (phase, expected) in
             [(Phase::Waiting, Some(Expiry::Gone)), (Phase::Responding, None), (Phase::Over, None)]
         {
@@ -318,7 +318,7 @@ mod tests {
             deadline.tick(now + HALF_CLOSED, IDLE);
             assert_eq!(deadline.expiry(), expected, "{phase:?}");
         }
-        // The next exchange of the connection has a client of its own.
+        // The next exchange of the connection starts without a half-close.
         let (deadline, now) = begun();
         deadline.enter(Phase::Waiting, now, None);
         deadline.record_half_closed(now);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_that_stands_still_is_the_fault_of_the_side_that_is_waited_for() {
+    fn a_stalled_upload_is_the_fault_of_the_side_awaited() {
         let response = Duration::from_secs(20);
         for (is_blocked, until, over, expected) in [
             (false, None, 60, Expiry::Request),
@@ -341,7 +341,7 @@ mod tests {
             let later = |seconds| now + Duration::from_secs(seconds);
             deadline.enter_upload(now, until.map(later), response);
             deadline.record_sent(1, is_blocked);
-            // Once it takes something, once it is seen to take no more.
+            // The target takes something once; then a check sees it take no more.
             deadline.tick(later(1), IDLE);
             deadline.tick(later(over) - Duration::from_millis(1), IDLE);
             assert_eq!(deadline.expiry(), None, "{is_blocked} {until:?} was early");
@@ -351,8 +351,8 @@ mod tests {
     }
 
     #[test]
-    fn time_for_all_of_an_upload_is_the_fault_of_the_side_that_was_waited_for_longer() {
-        // In which seconds of ten the target is blocked.
+    fn the_total_upload_time_is_the_fault_of_the_side_awaited_longer() {
+        // The seconds of ten in which the target is blocked.
         let cases: [(&[u64], Expiry); 8] = [
             (&[], Expiry::Request),
             (&[10], Expiry::Request),
@@ -377,7 +377,7 @@ mod tests {
             }
             assert_eq!(deadline.expiry(), Some(expected), "{blocked:?} {takes}");
         }
-        // Another attempt is another target, which is not to blame for the one before.
+        // Another attempt is with another target, which is not to blame for the earlier one.
         let (deadline, now) = begun();
         let later = |seconds| now + Duration::from_secs(seconds);
         deadline.enter_upload(now, Some(later(10)), Duration::from_secs(20));
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_takes_a_little_is_waited_for_and_the_clients_clock_begins_after_it() {
+    fn a_slow_target_is_awaited_and_the_clients_time_starts_after_it() {
         let (deadline, now) = begun();
         let later = |seconds| now + Duration::from_secs(seconds);
         deadline.enter_upload(now, None, Duration::from_secs(20));
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_ran_out_on_one_phase_cuts_no_later_one() {
+    fn an_expiry_of_one_phase_cuts_no_later_phase() {
         let (deadline, now) = begun();
         deadline.enter(Phase::Waiting, now, Some(now));
         deadline.tick(now, IDLE);

@@ -1,6 +1,6 @@
-//! A WebSocket that follows its client's pin (`tunnels_follow`): once the client has moved to another
-//! target, both ends are told so by a close frame, between two frames of what they say, and the
-//! tunnel ends. The client connects again, and meets the target that has its session now.
+//! A WebSocket that follows its client's pin (`tunnels_follow`): after the client has moved to
+//! another target, both ends get a close frame between two frames, and the tunnel ends. The client
+//! connects again, and reaches the target that now has its session.
 
 use super::deadline::{Deadline, Expires};
 use super::exchange::Exchange;
@@ -22,13 +22,13 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, copy_bidirectional};
 
-/// How often it is looked whether the client has moved.
+/// Interval of the checks for a move of the client.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long the ends have for the rest of the frames that have begun, for the close frame, and for
-/// closing; then the tunnel is cut.
+/// Time both ends have for the frames that have begun, the close frame, and closing; then the
+/// tunnel is cut.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// Whose pin a tunnel follows.
+/// The client and pin that a tunnel follows.
 pub(super) struct Followed {
     worker: Rc<WorkerCtx>,
     group: Box<str>,
@@ -38,7 +38,7 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// Of a tunnel that was just opened; `None` where its group does not want that.
+    /// For a tunnel that was just opened; `None` if its group does not use `tunnels_follow`.
     pub(super) fn by(exchange: &mut Exchange) -> Option<Self> {
         let snapshot = Rc::clone(&exchange.snapshot);
         let placement = exchange.log().placement.as_ref()?;
@@ -47,7 +47,7 @@ impl Followed {
             return None;
         }
         let (target, known) = (&group.targets[placement.target?], placement.claim.seed());
-        // A client without a token has one with this seed since the tunnel's own answer.
+        // A client without a token got one with this seed in the tunnel's own response.
         let seed = known.unwrap_or_else(|| exchange.fresh_seed());
         Some(Self {
             worker: Rc::clone(&exchange.worker),
@@ -65,7 +65,7 @@ impl Followed {
             || self.was_spilled_away(&snapshot)
     }
 
-    /// Whether a spilled request of the client's took its pin to another target meanwhile.
+    /// Returns true if a spilled request of the client has moved its pin to another target since.
     fn was_spilled_away(&self, snapshot: &Snapshot) -> bool {
         let group = snapshot.group_named(&self.group).map(|at| &snapshot.groups[at]);
         let mut others = group
@@ -76,8 +76,8 @@ impl Followed {
     }
 }
 
-/// Carries what both say until one has had enough, its time is over, or the client has moved. The word
-/// for the access log, where it did not end by itself.
+/// Carries bytes both ways until one end closes, the deadline expires, or the client has moved.
+/// Returns the reason for the access log if the tunnel did not end by itself.
 pub(super) async fn carry(
     client: impl AsyncRead + AsyncWrite + Unpin,
     target: impl AsyncRead + AsyncWrite + Unpin,
@@ -90,8 +90,8 @@ pub(super) async fn carry(
     let mut client = Framed::new(client, Bytes::new(), &moved, &clients_close(mask));
     let mut target = Framed::new(target, first_bytes, &moved, &servers_close());
     let ended = {
-        // What the target says goes first, so that a target that is gone does not keep its client
-        // from being told.
+        // The target's bytes go first, so that a lost target does not keep its client from getting
+        // the close frame.
         let mut copied = pin!(copy_bidirectional(&mut target, &mut client));
         let mut look = interval(LOOK);
         let mut over = pin!(sleep(Duration::ZERO));
@@ -99,7 +99,7 @@ pub(super) async fn carry(
             let expired = poll_fn(|cx| {
                 deadline.waker().remember(cx.waker());
                 match deadline.expiry() {
-                    // It has left the group, which moves its clients.
+                    // The target left the group, which moves its clients.
                     None => Poll::Pending,
                     Some(_) if moved.get() => Poll::Pending,
                     Some(expiry) => Poll::Ready(expiry),
@@ -121,29 +121,29 @@ pub(super) async fn carry(
         }
     };
     if moved.get() {
-        // Closed with bytes unread, a connection is reset, and what was sent last is lost with it.
+        // Closing with unread bytes would reset the connection and lose the last bytes sent.
         let rest = async { tokio::join!(read_out(&mut client.end), read_out(&mut target.end)) };
         let _ = timer::timeout(CLOSING, rest).await;
         return Some("pin_moved");
     }
     match ended {
-        // Browsers end a WebSocket in its own words, and then close without those of TLS.
+        // Browsers end a WebSocket with its own close frame, and then close without close_notify.
         Err(error) if error.kind() != ErrorKind::UnexpectedEof => Some("tunnel_broke_off"),
         _ => None,
     }
 }
 
-/// Reads until the end comes.
+/// Reads and drops bytes until the end.
 async fn read_out(end: &mut (impl AsyncRead + Unpin)) {
     let mut scratch = [0; 1_024];
     while let Ok(1..) = end.read(&mut scratch).await {}
 }
 
-/// One end of a tunnel. It knows where the frames it says end; once the client has moved it says no
-/// more than the rest of the one that has begun, then the farewell, and then it has ended.
+/// One end of a tunnel, with the frame boundaries of its output. After the client has moved, it
+/// yields the rest of the current frame, then the close frame, then the end.
 struct Framed<S> {
     end: S,
-    /// Received before the tunnel began, and not yet read.
+    /// Received before the tunnel began, and not read yet.
     first: Bytes,
     frames: Frames,
     moved: Rc<Cell<bool>>,
@@ -156,7 +156,7 @@ impl<S: AsyncRead + Unpin> Framed<S> {
         Self { end, first, frames: Frames::default(), moved, farewell }
     }
 
-    /// Reads what the end says, into all of this buffer or the begin of it.
+    /// Reads the end's output into this buffer, filling all or a part of it.
     fn poll_end(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         if self.first.is_empty() {
@@ -178,7 +178,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        // One that has said its own close frame may say nothing after it.
+        // An end that has sent its own close frame may send nothing after it.
         if !this.moved.get() || this.frames.has_closed() && !this.farewell.is_empty() {
             return this.poll_end(cx, buffer);
         }

@@ -10,19 +10,20 @@ use crate::proxy::worker_ctx::WorkerCtx;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// Memory that heads of requests may take, over all streams, until a target has answered them.
+/// Bound on the memory in bytes of request heads over all streams, until a target has answered
+/// them.
 const MAX_HEADS: usize = 1 << 20;
-/// Memory a field takes beside its name and value.
+/// Memory of a field in bytes, apart from its name and value.
 const FIELD_IN_MEMORY: usize = 80;
 
-/// State that a connection's streams share.
+/// State shared by a connection's streams.
 pub(super) struct ConnShared {
     pub(super) worker: Rc<WorkerCtx>,
     pub(super) conn: Rc<Conn>,
     pub(super) limits: Limits,
     pub(super) send_budget: Rc<SendBudget>,
     pub(super) flood_guard: RefCell<FloodGuard>,
-    /// Memory that heads take.
+    /// Memory of the heads, in bytes.
     heads: Cell<usize>,
 }
 
@@ -39,18 +40,18 @@ impl ConnShared {
         }
     }
 
-    /// Whether there is room for no head: all streams are open that may be, or heads take all memory
-    /// they may. The library counts streams until they are closed on the wire; here one counts until its
-    /// task is done.
+    /// Returns true if no further head fits: the maximum of streams is open, or heads use all their
+    /// memory. The library counts a stream until it is closed on the wire; here it counts until its
+    /// task has ended.
     pub(super) fn is_full(&self) -> bool {
         let has_all = self.conn.open_exchanges() >= self.limits.streams as usize;
         has_all || self.heads.get() >= MAX_HEADS
     }
 
-    /// A slot for a stream whose request has this head, where there is memory left for it.
+    /// Takes a slot for a stream whose request has this head, if there is memory for it.
     pub(super) fn slot(self: &Rc<Self>, head: &Measured) -> Option<StreamSlot> {
         let head = memory(head);
-        // The first is served however large it may be by `limits.header_bytes`.
+        // The first is served at any size; `limits.header_bytes` bounds it.
         let others = self.heads.get();
         if others > 0 && others + head > MAX_HEADS {
             return None;
@@ -58,14 +59,14 @@ impl ConnShared {
         Some(StreamSlot::new(Rc::clone(self), head))
     }
 
-    /// Notes that a stream was reset before its answer was whole, or was refused.
+    /// Records that a stream was reset or refused before its response was complete.
     pub(super) fn record_reset(&self) {
         let now = self.worker.now().monotonic;
         self.flood_guard.borrow_mut().record_reset(now);
     }
 
-    /// Wakes streams that wait for room, and notes what the connection waits for; `written` is
-    /// how many bytes had gone out when this was last called.
+    /// Wakes streams that wait for room, and records the connection's state; `written` is the
+    /// number of bytes sent at the last call.
     pub(super) fn record_state(&self, written: &mut u64) {
         self.send_budget.wake_if_room();
         let state = match (self.send_budget.is_empty(), self.conn.open_exchanges()) {
@@ -85,7 +86,7 @@ impl ConnShared {
 /// The slot of an open stream. Dropping it makes room for another.
 pub(super) struct StreamSlot {
     pub(super) shared: Rc<ConnShared>,
-    /// That of its exchange.
+    /// The deadline of its exchange.
     pub(super) deadline: Rc<Deadline>,
     head: Cell<usize>,
 }
@@ -98,20 +99,20 @@ impl StreamSlot {
         Self { shared, deadline, head: Cell::new(head) }
     }
 
-    /// Gives back the memory of the request's head, once it is answered.
+    /// Releases the memory of the request's head, after the response.
     pub(super) fn release_head(&self) {
         self.shared.heads.set(self.shared.heads.get() - self.head.take());
     }
 
-    /// Notes bytes of the answer, for the flood guard.
+    /// Records bytes of the response, for the flood guard.
     pub(super) fn record_payload(&self, bytes: usize) {
         self.shared.flood_guard.borrow_mut().record_payload(bytes as u64);
     }
 
-    /// Notes that the client reset the stream.
+    /// Records that the client reset the stream.
     pub(super) fn record_reset(&self) {
         self.shared.record_reset();
-        // The connection's own task judges it.
+        // The connection's own task checks it.
         self.shared.conn.wake();
     }
 }
@@ -123,7 +124,7 @@ impl Drop for StreamSlot {
     }
 }
 
-/// Memory that a request's head takes.
+/// Memory of a request's head, in bytes.
 fn memory(head: &Measured) -> usize {
     head.content + head.lines * FIELD_IN_MEMORY + head.target
 }

@@ -12,11 +12,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The client's end of a tunnel. Dropping it before its end was said resets the stream.
+/// The client's end of a tunnel. Dropping it before its end was sent resets the stream.
 pub(super) struct StreamTunnel {
     sender: SendStream<BudgetedBuf>,
     receiver: RecvStream,
-    /// Received and not yet read.
+    /// Received and not read yet.
     first: Bytes,
     budget: Rc<SendBudget>,
     slot: StreamSlot,
@@ -39,7 +39,7 @@ impl StreamTunnel {
     }
 }
 
-/// Bytes sent at once at most.
+/// Maximum of bytes sent at once.
 const MAX_PIECE: usize = 16 << 10;
 
 fn gone() -> io::Error {
@@ -102,10 +102,10 @@ impl AsyncWrite for StreamTunnel {
         Poll::Ready(Ok(()))
     }
 
-    /// The end of a tunnel's one direction is the end of the stream's.
+    /// Ends the stream's sending half.
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let end = BudgetedBuf::new(Bytes::new(), &self.budget, Pieces::default());
-        // It fails where the stream is gone: then its end was said otherwise.
+        // Fails if the stream is closed, and then its end was signalled otherwise.
         let _ = self.sender.send_data(end, true);
         Poll::Ready(Ok(()))
     }

@@ -1,12 +1,12 @@
-//! Streams that the library refuses before anything here sees their request: a header block that is
-//! malformed (RFC 9113 section 8.1.1), a `:path` it cannot read, a header list beyond its bound. It
-//! reports none of them, so they are told by their frames: HEADERS came, RST_STREAM or HEADERS went, and
-//! between the two the stream was not accepted.
+//! Finds streams that the library refuses before handing over their request: a malformed header
+//! block (RFC 9113 section 8.1.1), an invalid `:path`, a header list over its bound. The library
+//! reports none of them, so they are recognized by their frames: HEADERS arrived, RST_STREAM or
+//! HEADERS was sent, and the stream was not accepted in between.
 
 use std::cell::{Cell, RefCell};
 
-/// Streams at once between their HEADERS and their acceptance. A turn of reading brings some forty;
-/// streams past the bound go without their line in the log.
+/// Bound on the streams between their HEADERS and their acceptance. A turn of reading brings some
+/// forty; refused streams over the bound get no access record.
 const MAX_UNOPENED: usize = 256;
 
 /// The streams of one connection that began and were not accepted yet.
@@ -22,12 +22,12 @@ pub(super) struct Unopened {
 pub(super) enum RefusedStream {
     /// RST_STREAM with this code.
     Reset(u32),
-    /// A head of its own: 431, its only one.
+    /// A head made by the library: 431, the only one it makes.
     Answered,
 }
 
 impl Unopened {
-    /// Notes HEADERS of the client. Those of a stream that is open are trailers.
+    /// Records HEADERS from the client. On an open stream they are trailers.
     pub(super) fn began(&self, id: u32) {
         if id <= self.highest.get() {
             return;
@@ -39,19 +39,19 @@ impl Unopened {
         }
     }
 
-    /// Notes that the library handed the stream over.
+    /// Records that the library handed the stream over.
     pub(super) fn accepted(&self, id: u32) {
         self.take(id);
     }
 
-    /// Notes a frame that went to the client and ends a stream the library has not handed over.
+    /// Records a frame to the client that ends a stream the library has not handed over.
     pub(super) fn answered(&self, id: u32, how: RefusedStream) {
         if self.take(id) {
             self.refused.borrow_mut().push(how);
         }
     }
 
-    /// Streams refused since this was last asked.
+    /// Returns the streams refused since the last call.
     pub(super) fn take_refused(&self) -> Vec<RefusedStream> {
         self.refused.take()
     }
@@ -68,27 +68,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_is_refused_where_its_end_goes_before_it_was_accepted() {
+    fn a_stream_that_ends_before_it_was_accepted_is_refused() {
         let unopened = Unopened::default();
         for id in [1, 3, 5, 7] {
             unopened.began(id);
         }
         unopened.accepted(3);
         unopened.answered(1, RefusedStream::Reset(1));
-        // An answer and trailers of an accepted stream.
+        // A response and trailers of an accepted stream.
         unopened.answered(3, RefusedStream::Answered);
         unopened.began(3);
         unopened.answered(3, RefusedStream::Reset(8));
         unopened.answered(5, RefusedStream::Answered);
         assert_eq!(unopened.take_refused(), [RefusedStream::Reset(1), RefusedStream::Answered]);
         assert!(unopened.take_refused().is_empty());
-        // Once is enough.
+        // Each refusal counts once.
         unopened.answered(5, RefusedStream::Reset(1));
         assert!(unopened.take_refused().is_empty());
     }
 
     #[test]
-    fn streams_that_are_never_accepted_nor_refused_take_bounded_memory() {
+    fn streams_neither_accepted_nor_refused_take_bounded_memory() {
         let unopened = Unopened::default();
         for id in 0..100_000 {
             unopened.began(id * 2 + 1);

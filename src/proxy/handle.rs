@@ -1,4 +1,4 @@
-//! The whole life of a request on one screen: begin, judge the head, decide, forward or answer.
+//! The life of a request in one file: begin, validate the head, decide, forward or answer.
 
 use super::answer::{Answer, Forwarded, Rest, Served};
 use super::client_identity::ClientIdentity;
@@ -38,8 +38,8 @@ use crate::policy::headers::response::Origin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Serves one request, whatever it came over; with `upgrade` its client may ask for another protocol.
-/// The exchange goes on until the answer has gone out, and is the caller's.
+/// Serves one request of either protocol; with `upgrade`, its client may request another protocol.
+/// The exchange belongs to the caller and lasts until the response was sent.
 pub(super) async fn handle(
     exchange: &mut Exchange,
     body: ClientBody,
@@ -51,7 +51,7 @@ pub(super) async fn handle(
     let mut request_left = false;
     if let Some(body) = &mut body {
         let unread = awaits_continue || served.as_ref().is_err_and(Failure::closes);
-        // Nothing took it: where all of it is here, the connection goes on.
+        // No target read the body: if all of it was received, the connection continues.
         request_left = match unread {
             true => !body.is_end_stream(),
             false => !body.is_read_at_once().await,
@@ -70,7 +70,7 @@ pub(super) async fn handle(
     }
 }
 
-/// The answer to a request that came to nothing.
+/// The response to a request that failed.
 pub(super) fn refused(exchange: &mut Exchange, failure: &Failure, request_left: bool) -> Answer {
     exchange.fail(failure);
     let head = exchange.worker.take_response();
@@ -90,15 +90,15 @@ fn own(exchange: &mut Exchange, page: Page, request_left: bool) -> Answer {
     Answer { head, rest: Rest::Body(ResponseBody::Own(body)), closes }
 }
 
-/// What is to be done with a request whose head was judged.
+/// The decision on a request whose head was checked.
 enum Decided {
     /// The balancer answers it.
     Here(Page),
-    /// A target does, of the group of the log's placement.
+    /// A target answers it, of the group in the log's placement.
     Forward {
         outgoing: Outgoing,
         identity: ClientIdentity,
-        /// What the client may be answered with another protocol by.
+        /// The protocol switch the client may get.
         upgrade: Option<Upgrade>,
     },
 }
@@ -108,7 +108,7 @@ async fn serve(
     body: &mut Option<ClientBody>,
     upgrade: Option<Upgrade>,
 ) -> Result<Served, Failure> {
-    // What is known before the request is sent is not kept while its answer is awaited.
+    // State from before the request is sent is dropped before the wait for its response.
     let (outgoing, identity, upgrade) = match decide_on(exchange, body, upgrade)? {
         Decided::Here(page) => return Ok(Served::Here(page)),
         Decided::Forward { outgoing, identity, upgrade } => (outgoing, identity, upgrade),
@@ -117,7 +117,7 @@ async fn serve(
     response::answer(exchange, forwarded, outgoing, &identity, upgrade).map(Served::ByTarget)
 }
 
-/// Judges the head, decides, and makes what goes to the target.
+/// Checks the head, decides, and builds the request for the target.
 fn decide_on(
     exchange: &mut Exchange,
     body: &mut Option<ClientBody>,
@@ -175,7 +175,7 @@ fn decide_on(
     exchange.log_mut().action = "forward";
     stay(&mut placement, &conn.info, &snapshot);
     let protocol = snapshot.groups[placement.group].settings.protocol;
-    // HTTP/2 to its targets carries no WebSocket, as with ALB.
+    // HTTP/2 to targets carries no WebSocket, as with ALB.
     let is_tunnel = matches!(upgrade, Some(Upgrade::Http2(_)));
     let is_grpc = exchange.log().is_grpc;
     let fits = protocols::fits(protocol, request.version, &request.method, is_grpc);
@@ -195,15 +195,16 @@ fn decide_on(
     let asked = Asked { authority, flags: check.flags, identity: &identity, rewritten };
     let (outgoing, hop) = request::outgoing(exchange, &asked, body, listener, &placement)?;
     let upgrade = upgrade.filter(|_| hop.websocket);
-    // It stands in the log alone from here on: what is awaited with is moved for each request.
+    // Only the log holds it from here on: the state of a wait is moved for each request.
     exchange.log_mut().placement = Some(placement);
     Ok(Decided::Forward { outgoing, identity, upgrade })
 }
 
-/// Judges the head as it came, and drops fields with invalid names where the listener wants that.
+/// Checks the head as received, and drops fields with invalid names if the listener is configured
+/// so.
 fn see(exchange: &mut Exchange, listener: &Listener) -> RequestCheck {
     let (mitigation, drop) = (listener.desync_mitigation, listener.drop_invalid_headers);
-    // The head was read for this exchange, which is its one holder so far.
+    // The head was read for this exchange, which is its only holder so far.
     let request = Rc::make_mut(&mut exchange.request);
     let check = RequestCheck::of(request, mitigation, drop);
     if let Some(reason) = check.found {
@@ -213,8 +214,9 @@ fn see(exchange: &mut Exchange, listener: &Listener) -> RequestCheck {
     check
 }
 
-/// The target with which the client has a connection of its own, where it has no pin: a handshake of
-/// NTLM goes on over the connection it began on, and not every client that speaks it keeps cookies.
+/// Sets the target to the one with which the client has a connection of its own, if the client has
+/// no pin: an NTLM handshake continues on the connection it began on, and some of its clients keep
+/// no cookies.
 fn stay(placement: &mut Placement, client: &ConnInfo, snapshot: &Snapshot) {
     if client.owner().is_some() && placement.pinned.is_none() && placement.target.is_some() {
         let targets = &snapshot.groups[placement.group].targets;
@@ -227,9 +229,9 @@ fn stay(placement: &mut Placement, client: &ConnInfo, snapshot: &Snapshot) {
     }
 }
 
-/// Tries the chosen target and, where nothing reached it, the next ones. A client's own target comes
-/// first for a while: at its cap the request waits for a place there, and where it refuses, for the
-/// dial that tries it again. Both waits together take no longer than the longer of the two.
+/// Tries the chosen target and, if the request did not reach it, the next ones. A client's own
+/// target gets extra time: at its cap, the request waits for a place there; if it refuses, the
+/// request waits for a new dial. Both waits together are bounded by the longer of the two.
 async fn forward(exchange: &mut Exchange, outgoing: &Outgoing) -> Result<Forwarded, Failure> {
     let snapshot = Rc::clone(&exchange.snapshot);
     let worker = Rc::clone(&exchange.worker);
@@ -261,7 +263,7 @@ async fn forward(exchange: &mut Exchange, outgoing: &Outgoing) -> Result<Forward
                 in_flight = Box::pin(waiting).await;
             }
             if in_flight.is_none() {
-                // Another request took the last place since the decision: it is at its cap.
+                // Another request took the last place since the decision: the target is at its cap.
                 tried.record(at);
                 exchange.log_mut().placement = next(exchange, &tried);
                 continue;
@@ -307,23 +309,22 @@ async fn forward(exchange: &mut Exchange, outgoing: &Outgoing) -> Result<Forward
         tried.record(at);
         let after = next(exchange, &tried);
         let now = exchange.log().began.unix_seconds();
-        // Nothing was sent to a target that refused, so the first spill costs none anything.
+        // A refusing target received nothing, so the first spill costs no retry budget.
         let is_free = refused && others == 0;
         let spent = others >= upstream.retries;
         others += 1;
         let strict = after.as_ref().is_some_and(|after| after.verdict == Verdict::StrictRefused);
         let none_left = after.as_ref().is_none_or(|after| after.target.is_none());
         if !strict && (none_left || spent || !is_free && !worker.try_retry(now)) {
-            // No other target is asked: what is written down is the attempt that failed last, under
-            // the verdict it was made with.
+            // No other target is tried: the log gets the attempt that failed last and its verdict.
             return Err(failure);
         }
         exchange.log_mut().placement = after;
     }
 }
 
-/// Waits for a place at the client's own target, which was at its cap when the request was placed, and
-/// places it there, or elsewhere.
+/// Waits for a place at the client's own target, which was at its cap when the request was placed,
+/// and then places the request there or elsewhere.
 async fn wait_at_home(
     exchange: &mut Exchange,
     home: Placement,
@@ -335,15 +336,15 @@ async fn wait_at_home(
     let own = home.target;
     exchange.log_mut().placement = Some(home);
     if let (None, Some(own)) = (&in_flight, own) {
-        // What was decided before the wait is not what holds after it.
+        // A decision from before the wait is outdated after it.
         tried.record(own);
         exchange.log_mut().placement = next(exchange, tried);
     }
     in_flight
 }
 
-/// Waits for a place at a client's own target, which is at its cap. It ends early where that target
-/// cannot serve any more.
+/// Waits for a place at a client's own target, which is at its cap. Ends early if that target can
+/// no longer serve.
 async fn wait_for_place(
     worker: &WorkerCtx,
     snapshot: &Snapshot,
@@ -369,12 +370,12 @@ async fn wait_for_place(
     }
 }
 
-/// How often a request in line looks whether its target can still serve: a few times in the default
-/// `upstream.queue`.
+/// Interval at which a waiting request checks if its target can still serve: a few times within the
+/// default `upstream.queue`.
 const LOOKED_AT: Duration = Duration::from_millis(250);
 
-/// Waits until a target that refused takes connections again, where the request has nowhere better to
-/// go; the pass allows one dial.
+/// Waits until a refusing target accepts connections again, if the request has no better target.
+/// The pass allows one dial.
 async fn wait_for_connections(
     exchange: &Exchange,
     tried: &Tried,
@@ -396,14 +397,14 @@ async fn wait_for_connections(
     reconnect::wait(worker, &target.state, reconnect, began, in_any_case).await
 }
 
-/// Whether another spill moved the client's pin to this target a moment ago.
+/// Returns true if another spill moved the client's pin to this target a moment ago.
 fn spilled_here(target: &Target, placement: &Placement, now: Instant) -> bool {
     let seed = decide::ranking_seed(placement);
     seed.is_some_and(|seed| target.state.took_spill_of(seed, now))
 }
 
-/// The id of the target that would have this client if `at` were gone, where the group wants its
-/// targets to know and there is something to know the client by.
+/// The id of the target that would get this client if target `at` were gone. `None` unless the
+/// group announces it and something identifies the client.
 fn successor<'s>(exchange: &mut Exchange, at: usize, snapshot: &'s Snapshot) -> Option<&'s str> {
     let placement = exchange.log().placement.as_ref()?;
     let group = &snapshot.groups[placement.group];
@@ -412,7 +413,7 @@ fn successor<'s>(exchange: &mut Exchange, at: usize, snapshot: &'s Snapshot) -> 
     }
     let seed = match placement.claim.seed() {
         Some(seed) => seed,
-        // The cookie that comes with the answer is made with this one.
+        // The response's cookie will be made with this seed.
         None if group.cookie().is_some() => exchange.fresh_seed(),
         None => return None,
     };
@@ -422,7 +423,7 @@ fn successor<'s>(exchange: &mut Exchange, at: usize, snapshot: &'s Snapshot) -> 
     Some(group.targets[successor].id.as_str())
 }
 
-/// The next place of a request, in whose group these were tried.
+/// Decides the next placement of a request after the targets in `tried` failed.
 fn next(exchange: &Exchange, tried: &Tried) -> Option<Placement> {
     let placement = exchange.log().placement.as_ref()?;
     let mut draw = exchange.worker.draw();
@@ -430,7 +431,7 @@ fn next(exchange: &Exchange, tried: &Tried) -> Option<Placement> {
     Some(decide::next_after_failure(placement, tried, &exchange.snapshot, &live, &mut *draw))
 }
 
-/// Counts a newcomer on its way where targets are compared by their sessions.
+/// Counts a new client on its way, if targets are compared by their sessions.
 fn expect_session(group: &Group, target: &Target, placement: &Placement) {
     if group.settings.algorithm == Algorithm::LeastSessions
         && placement.keeps != Keeps::Nothing
@@ -441,8 +442,9 @@ fn expect_session(group: &Group, target: &Target, placement: &Placement) {
     }
 }
 
-/// Counts what came of a request where targets are compared by that: 5xx and connection errors (AWS,
-/// "Automatic Target Weights"). What the client broke, or this process lacks, is no failure of it.
+/// Counts the outcome of a request, if targets are compared by outcomes: 5xx and connection errors
+/// (AWS, "Automatic Target Weights"). Faults of the client and shortages of this process do not
+/// count against a target.
 fn record_outcome(target: &Target, attempted: &Attempted, worker: usize) {
     let Some(stats) = target.state.request_stats() else { return };
     match attempted {

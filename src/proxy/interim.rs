@@ -1,20 +1,21 @@
-//! Interim answers of a target on their way to an HTTP/2 client: the exchange puts them in, the task of
-//! the client's stream sends them before it looks at the final answer.
+//! Interim responses of a target for an HTTP/2 client: the exchange queues them, and the task of
+//! the client's stream sends them before it polls the final response.
 
 use crate::http1::response::Response;
 use crate::policy::headers::interim::{self, MAX_INTERIM};
 use std::cell::{Cell, RefCell};
 
-/// Those of one exchange that were not sent yet.
+/// Interim responses of one exchange that were not sent yet.
 #[derive(Debug, Default)]
 pub struct InterimQueue {
     waiting: RefCell<Vec<Response>>,
-    /// Bytes of all there were.
+    /// Bytes of all interim responses so far.
     taken: Cell<usize>,
 }
 
 impl InterimQueue {
-    /// Puts one in; whether it will be sent. One past the bound is dropped, as a hint may be.
+    /// Queues one. Returns true if it will be sent; one over the bound is dropped, because interim
+    /// responses are only hints.
     pub fn push(&self, response: &Response) -> bool {
         let mut head = response.clone();
         interim::strip(&mut head.fields);
@@ -27,9 +28,9 @@ impl InterimQueue {
         true
     }
 
-    /// Takes out all that wait.
+    /// Takes all waiting ones.
     pub fn take(&self) -> Vec<Response> {
-        // Most exchanges have none, and an empty list costs no allocation.
+        // Most exchanges have none, and an empty list needs no allocation.
         self.waiting.take()
     }
 }
@@ -41,7 +42,7 @@ mod tests {
     use http::StatusCode;
 
     #[test]
-    fn interim_answers_are_sent_in_their_order_up_to_the_bound() {
+    fn interim_responses_are_sent_in_order_up_to_the_bound() {
         let queue = InterimQueue::default();
         let hint = |length: usize| {
             let mut hint = Response::new(StatusCode::EARLY_HINTS);
@@ -53,7 +54,7 @@ mod tests {
         let sent: Vec<_> = queue.take().iter().map(|head| head.status).collect();
         assert_eq!(sent, [StatusCode::EARLY_HINTS, StatusCode::PROCESSING]);
         assert!(queue.take().is_empty());
-        // What was sent counts.
+        // Sent ones count.
         assert!(!queue.push(&hint(MAX_INTERIM - 200)));
         assert!(queue.push(&hint(MAX_INTERIM - 300)));
         let more = (0..100).filter(|_| queue.push(&processing)).count();

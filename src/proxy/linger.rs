@@ -1,18 +1,18 @@
-//! A worker's places for clients that are read on after their answer.
+//! A worker's permits for reading on after a client's response.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Clients of a worker that are read on after their answer. Each holds a descriptor for up to half a
-/// minute and is of no use but to itself; beyond these it is closed at once.
+/// Bound on the clients of a worker that are read after their response. Each holds a descriptor for
+/// up to 30 seconds and serves only itself; over the bound, connections close at once.
 const MAX_LINGERING: usize = 1_024;
 
-/// A worker's places for clients that are read on after their answer.
+/// A worker's permits for reading on after a client's response.
 #[derive(Debug, Default)]
 pub struct LingerPermits(Rc<Cell<usize>>);
 
 impl LingerPermits {
-    /// One of them, if there is one left.
+    /// Takes a permit, if one is left.
     pub fn take(&self) -> Option<Lingering> {
         let taken = self.0.get();
         (taken < MAX_LINGERING).then(|| {
@@ -22,7 +22,7 @@ impl LingerPermits {
     }
 }
 
-/// One of a worker's places for clients that are read on after their answer; given back when dropped.
+/// One of a worker's permits for reading on after a client's response; given back when dropped.
 #[derive(Debug)]
 pub struct Lingering(Rc<Cell<usize>>);
 
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_has_so_many_places_and_one_more_for_each_given_back() {
+    fn a_worker_has_a_fixed_number_of_permits_and_reuses_them() {
         let places = LingerPermits::default();
         let mut taken: Vec<_> = std::iter::from_fn(|| places.take()).take(2_000).collect();
         assert_eq!(taken.len(), MAX_LINGERING);

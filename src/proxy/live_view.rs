@@ -1,4 +1,4 @@
-//! Targets and groups in the state they are in, as the decision asks for it.
+//! The current state of targets and groups, as input to the decision.
 
 use super::conn_info::ConnInfo;
 use super::worker_ctx::WorkerCtx;
@@ -9,7 +9,7 @@ use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::policy::affinity::token::{Defect, Kind, Opened};
 use crate::policy::balance::weight_fraction::WeightFraction;
 
-/// Targets and groups as they are, for the decision.
+/// The current state of targets and groups, for the decision.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveView<'c> {
     worker: Option<&'c WorkerCtx>,
@@ -17,16 +17,16 @@ pub struct LiveView<'c> {
 }
 
 impl<'c> LiveView<'c> {
-    /// With every token opened anew, and without what a worker knows of refusals.
+    /// Opens every token, without the worker's knowledge of refusals.
     pub const FOR_ANYONE: LiveView<'static> = LiveView { worker: None, conn: None };
 
-    /// With every token opened anew.
+    /// Opens every token.
     pub(super) fn for_anyone(worker: &'c WorkerCtx) -> Self {
         Self { worker: Some(worker), conn: None }
     }
 
-    /// With the tokens the worker knows, for a request over this connection. The snapshot is the one the
-    /// exchange begins with, which is the newest.
+    /// Uses the worker's cached tokens, for a request on this connection. The snapshot is the one
+    /// the exchange begins with, which is the newest.
     pub(super) fn of(worker: &'c WorkerCtx, conn: &'c ConnInfo) -> Self {
         Self { worker: Some(worker), conn: Some(conn) }
     }

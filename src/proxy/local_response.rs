@@ -1,4 +1,4 @@
-//! Answers the balancer makes itself: short pages like ALB's, which tell nothing of the inside.
+//! Responses made by the balancer: short pages like ALB's, which reveal nothing internal.
 
 use super::failure::Failure;
 use crate::config::settings::FixedResponse;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{HeaderMap, StatusCode};
 
-/// An answer with its body.
+/// A response with its body.
 #[derive(Debug)]
 pub struct Page {
     /// The head.
@@ -17,8 +17,8 @@ pub struct Page {
     pub body: Bytes,
 }
 
-/// When a client may come again where no target served it (RFC 9110 section 10.2.3): a whole second is
-/// the least that can be said, and checks find a target that is back about as soon.
+/// `Retry-After` if no target could serve (RFC 9110 section 10.2.3): one second is the minimum, and
+/// checks find a recovered target about as fast.
 const SOON: &[u8] = b"1";
 
 /// The page of a failure.
@@ -32,8 +32,8 @@ pub fn failure(mut head: Box<Response>, failure: &Failure) -> Page {
     Page { head, body: page(status) }
 }
 
-/// The same for a gRPC call: without a page, which is no message ("gRPC over HTTP2": Trailers-Only).
-/// Clients that go by the status of HTTP come to the same code as those that read it here.
+/// The failure of a gRPC call: without a page, which is not a gRPC message ("gRPC over HTTP2":
+/// Trailers-Only). Clients that use the HTTP status get the same code as those that read it here.
 pub fn failed_call(mut head: Box<Response>, failure: &Failure) -> Page {
     let status = failure.status();
     head.begin(status);
@@ -41,16 +41,16 @@ pub fn failed_call(mut head: Box<Response>, failure: &Failure) -> Page {
     head.fields.append(Name::ContentType, b"application/grpc");
     head.fields.append(Name::GrpcStatus, code.as_bytes());
     head.fields.append(Name::GrpcMessage, message.as_bytes());
-    // Clients of gRPC see it as metadata and retry as their own policy says; proxies before us read
-    // it. grpc-retry-pushback-ms would bind the clients to it, also where another node could serve.
+    // gRPC clients see it as metadata and retry by their own policy; proxies before us read it.
+    // grpc-retry-pushback-ms would bind the clients even if another node could serve.
     if code == UNAVAILABLE {
         head.fields.append(Name::RetryAfter, SOON);
     }
     Page { head, body: Bytes::new() }
 }
 
-/// What ends a gRPC call whose target broke off after it had begun to answer: without it clients
-/// would go by the code of the reset, which says that they or we did wrong.
+/// Trailers for a gRPC call whose target broke off after its response began: without them clients
+/// would use the code of the reset, which blames them or us.
 pub fn broken_call() -> HeaderMap {
     let (code, message) = grpc_status(StatusCode::BAD_GATEWAY);
     let mut trailers = HeaderMap::new();
@@ -59,11 +59,11 @@ pub fn broken_call() -> HeaderMap {
     trailers
 }
 
-/// gRPC's code for what may work when it is tried again.
+/// gRPC's code for a failure that may succeed on a retry.
 const UNAVAILABLE: &str = "14";
 
-/// gRPC's code for a status ("HTTP to gRPC Status Code Mapping"), and its name; of 14 as ALB has it.
-/// 408 is not in the mapping: nothing was called, and what comes again may fare better, as with 14.
+/// gRPC's code for a status ("HTTP to gRPC Status Code Mapping"), and its name; for 14 in ALB's
+/// spelling. 408 is not in the mapping: no call was made and a retry may succeed, as with 14.
 fn grpc_status(status: StatusCode) -> (&'static str, &'static str) {
     match status.as_u16() {
         408 | 429 | 502..=504 => (UNAVAILABLE, "unavailable"),
@@ -75,9 +75,9 @@ fn grpc_status(status: StatusCode) -> (&'static str, &'static str) {
     }
 }
 
-/// A rule's `respond`.
+/// The response of a rule's `respond`.
 pub fn fixed(mut head: Box<Response>, fixed: &FixedResponse) -> Page {
-    // A checked configuration holds a status that is one; what is not falls back to 500.
+    // A checked configuration holds a valid status; otherwise 500 is used.
     let status = StatusCode::from_u16(fixed.status);
     head.begin(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     if !fixed.body.is_empty() && !fixed.content_type.is_empty() {
@@ -88,7 +88,7 @@ pub fn fixed(mut head: Box<Response>, fixed: &FixedResponse) -> Page {
 
 /// A redirect, with a page for clients that do not follow it.
 pub fn redirect(mut head: Box<Response>, status: u16, location: &str) -> Page {
-    // A checked configuration holds a status that is one.
+    // A checked configuration holds a valid status.
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
     head.begin(status);
     head.fields.append(Name::ContentType, b"text/html");
@@ -97,7 +97,7 @@ pub fn redirect(mut head: Box<Response>, status: u16, location: &str) -> Page {
 }
 
 fn title(status: StatusCode) -> String {
-    // ALB's own words where they differ from the registry's.
+    // ALB's reason phrases where they differ from the registry's.
     let reason = match status {
         StatusCode::SERVICE_UNAVAILABLE => "Service Temporarily Unavailable",
         StatusCode::GATEWAY_TIMEOUT => "Gateway Time-out",
@@ -132,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_as_long_as_albs() {
+    fn pages_have_the_length_of_albs() {
         assert_eq!(failed(&Failure::Refused(Verdict::NoTarget)).body.len(), 162);
         assert_eq!(failed(&Failure::TargetLost).body.len(), 122);
     }
 
     #[test]
-    fn who_is_refused_for_the_moment_is_told_when_to_come_again_and_nobody_else() {
+    fn only_temporary_refusals_have_retry_after() {
         let refused = [Failure::NoShare, Failure::Connect(ConnectError::Full)]
             .into_iter()
             .chain(Verdict::ALL.map(Failure::Refused));
@@ -165,7 +165,7 @@ mod tests {
         }
         let call = failed_call(Box::default(), &Failure::Refused(Verdict::NoTarget));
         assert_eq!(call.head.fields.get(Name::RetryAfter), Some(SOON));
-        // What the file says is not ours to add to.
+        // Configured responses are sent unchanged.
         let own = FixedResponse { status: 503, content_type: String::new(), body: String::new() };
         assert!(!fixed(Box::default(), &own).head.fields.has(Name::RetryAfter));
     }

@@ -1,63 +1,64 @@
-//! Client connections, and each exchange on them, from a request's head to the last byte of its answer.
+//! Client connections, and each exchange on them, from a request's head to the last byte of its
+//! response.
 //!
-//! Reading down is reading inward. A file imports only files below it in this list, which
-//! `tests/house.rs` reads and holds.
+//! The list goes from the outside in. A file imports only files below it in this list;
+//! `tests/house.rs` checks that.
 //!
 //! ```text
 //! A client's connection
 //!   downstream               serve(): PROXY header, TLS, then HTTP/1.1 or HTTP/2; the close
 //!   downstream/http2         an HTTP/2 connection: a loop of turns
-//!   downstream/http2_stream  one stream: its request in, its answer out
-//!   downstream/http1         an HTTP/1.1 connection: read a head, handle it, send the answer, again
-//!   downstream/send          an answer on its way to an HTTP/1.1 client
+//!   downstream/http2_stream  one stream: its request in, its response out
+//!   downstream/http1         an HTTP/1.1 connection: read, handle, send the response, again
+//!   downstream/send          a response to an HTTP/1.1 client
 //!   downstream/proxy_header  the PROXY header of a trusted peer
 //!   downstream/handshake     the TLS handshake
-//!   downstream/close         how a connection is closed
+//!   downstream/close         the close of a connection
 //! One request
-//!   handle                   the whole life of a request on one screen
-//!   response                 the target's head as the client gets it, cookies
-//!   request                  the client's head as the target gets it
-//!   rewrite                  another URL than the client's: redirect, rewrite
+//!   handle                   the life of a request in one file
+//!   response                 the client's response head, cookies
+//!   request                  the target's request head and body
+//!   rewrite                  URL changes: redirect, rewrite
 //!   client_identity          the client behind a request
 //!   upstream                 one try at one target
 //!   upstream/http1           over HTTP/1.1
 //!   upstream/http2           over HTTP/2
-//!   upstream/attempt         what is sent, what came of it, what may be tried again
+//!   upstream/attempt         the request to send, its outcome, the conditions of a retry
 //!   reconnect                dials of targets that refuse, and waiting for them
 //!   h2_tunnel                a stream that carries another protocol
-//!   answer                   what is handed from one file of the way to the next
-//!   tunnel                   bytes both ways after a switch of protocols
+//!   answer                   types of a response on its way to the client
+//!   tunnel                   bytes both ways after a protocol switch
 //!   follow                   a WebSocket that follows its client's pin
-//!   live_view                targets and groups in the state they are in
-//!   response_body            the body of an answer, and the target's side it comes from
-//!   upstream_response        a connection, or a stream of one
-//!   upstream/kept_body       a request's body that can be sent once more
-//!   exchange                 one exchange; dropping it writes it down
-//!   log_entry                what is written down
-//!   protocols                which client may speak to which group
+//!   live_view                the current state of targets and groups
+//!   response_body            the body of a response, and the target's side it comes from
+//!   upstream_response        an HTTP/1.1 connection, or an HTTP/2 stream
+//!   upstream/kept_body       a request's body that can be sent again
+//!   exchange                 one exchange; dropping it writes its access record
+//!   log_entry                the access record of an exchange
+//!   protocols                the request protocols each group accepts
 //! State of a worker and of a connection
-//!   h2_slot                  what an HTTP/2 connection shares with its streams
-//!   read_budget              how much of a client is read in a turn
-//!   h2_unopened              streams that the library refuses unseen
-//!   send_budget              how much is queued for a client
-//!   worker_ctx               what a worker owns
-//!   reconnects               targets that refuse, requests that wait
-//!   partial_heads            memory for heads of which a part has come
-//!   linger                   places for clients that are read on after their answer
+//!   h2_slot                  the state an HTTP/2 connection shares with its streams
+//!   read_budget              the bytes of a client read in a turn
+//!   h2_unopened              streams that the library refuses itself
+//!   send_budget              the bytes queued for a client
+//!   worker_ctx               the context of a worker
+//!   reconnects               targets that refuse, requests that wait for them
+//!   partial_heads            memory for incomplete heads
+//!   linger                   permits for reading on after a client's response
 //!   conn                     one client connection
-//!   conn_info                what is known of it
-//!   token_cache              tokens that were opened and sealed
+//!   conn_info                facts about it from accept to close
+//!   token_cache              the cache of opened and sealed tokens
 //! Leaves
 //!   upload                   a client's body on its way to a target
-//!   recv_body                a client's body as it comes
-//!   stream_body              the same over HTTP/2
+//!   recv_body                a client's body while it is received
+//!   stream_body              a client's body over HTTP/2
 //!   client_io                the client's side of an HTTP/1.1 connection
-//!   interim                  interim answers on their way to an HTTP/2 client
-//!   deadline                 how long an exchange may wait; race()
-//!   taking                   whether a target takes a body
+//!   interim                  interim responses for an HTTP/2 client
+//!   deadline                 the deadline of an exchange; race()
+//!   taking                   a target's progress with a body
 //!   local_response           pages, redirects, gRPC errors made here
-//!   failure                  what an exchange can die of: status, word
-//!   expiry                   the side whose time is over
+//!   failure                  the failures of an exchange: status, word
+//!   expiry                   the side that let a deadline expire
 //! ```
 
 pub mod answer;

@@ -1,6 +1,6 @@
-//! Memory for heads of which a part has come: each connection's own, all of a worker's together bounded.
-//! A client that sends half a head holds a buffer until `timeouts.header_read`; a crowd of such clients
-//! must not hold more than the bound.
+//! Memory for incomplete heads: a buffer for each connection, with a bound on the sum of a worker.
+//! A client that sends half a head holds a buffer until `timeouts.header_read`; the bound holds for
+//! any number of such clients.
 
 use super::conn::Conn;
 use super::expiry::Expiry;
@@ -8,10 +8,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
-/// Bytes of all partial heads of a worker: some 1,000 of the longest (`limits.header_bytes` is 64 KiB
-/// by default), or 16,000 that have just begun.
+/// Bound in bytes on all partial heads of a worker: some 1,000 of the longest
+/// (`limits.header_bytes` is 64 KiB by default), or 16,000 that have just begun.
 const MAX_BYTES: usize = 64 << 20;
-/// Bytes a partial head begins with.
+/// Initial bytes of a partial head's buffer.
 const FIRST: usize = 4 * 1_024;
 
 /// A worker's partial heads, the oldest first.
@@ -25,21 +25,21 @@ pub struct PartialHeads {
 #[derive(Debug, Default)]
 struct Sums {
     held: Cell<usize>,
-    /// Of these, held by heads that were told to end and have not yet.
+    /// The part of `held` of heads that were expired and have not ended yet.
     ending: Cell<usize>,
 }
 
-/// What one head holds of the sums.
+/// The share of one head in the sums.
 #[derive(Debug, Default)]
 struct HeldBytes {
     held: Cell<usize>,
     is_ending: Cell<bool>,
 }
 
-/// One partial head. Dropping it gives its bytes back.
+/// One partial head. Dropping it releases its bytes.
 #[derive(Debug)]
 pub struct PartialHead {
-    /// The bytes that came.
+    /// The bytes received.
     pub bytes: Vec<u8>,
     /// No head ends before this index.
     pub searched: usize,
@@ -48,7 +48,7 @@ pub struct PartialHead {
 }
 
 impl PartialHeads {
-    /// Begins one with these bytes.
+    /// Begins a partial head with these bytes.
     pub fn begin(&self, conn: &Rc<Conn>, first: &[u8]) -> PartialHead {
         let mut bytes = Vec::with_capacity(first.len().max(FIRST));
         bytes.extend_from_slice(first);
@@ -59,7 +59,7 @@ impl PartialHeads {
         head
     }
 
-    /// Makes room for more of it, up to this many bytes in all.
+    /// Makes room for more bytes, up to `most` in all.
     pub fn grow(&self, head: &mut PartialHead, most: usize) {
         if head.bytes.len() == head.bytes.capacity() {
             let wanted = (head.bytes.capacity() * 2).min(most.max(FIRST));
@@ -68,7 +68,7 @@ impl PartialHeads {
         }
     }
 
-    /// Notes how much a head takes, and ends the oldest ones where all take too much.
+    /// Updates the sums, and expires the oldest heads if all together exceed the bound.
     fn count(&self, head: &PartialHead) {
         let Self { sums, oldest } = self;
         head.set_held(head.bytes.capacity());
@@ -84,14 +84,14 @@ impl PartialHeads {
                 sums.ending.set(sums.ending.get() + held.held.get());
             }
         }
-        // Those that ended by themselves are forgotten from time to time.
+        // Heads that ended by themselves are removed from time to time.
         if oldest.len() > 1_024 && oldest.len() > 2 * (sums.held.get() / FIRST) {
             oldest.retain(|(_, held)| is_held(held));
         }
     }
 }
 
-/// Whether the head is still there: the list is the other holder of its share.
+/// Returns true if the head still exists: the list is the other holder of its share.
 fn is_held(held: &Rc<HeldBytes>) -> bool {
     Rc::strong_count(held) > 1
 }

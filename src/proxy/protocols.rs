@@ -1,13 +1,13 @@
-//! Which client may speak to which group (AWS, "Target groups for your Application Load Balancers":
-//! protocol version), and what is a gRPC call.
+//! The request protocols each group accepts (AWS, "Target groups for your Application Load
+//! Balancers": protocol version), and the detection of gRPC calls.
 
 use crate::config::settings::Protocol;
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 use http::{Method, Version};
 
-/// Whether a request is a gRPC call ("gRPC over HTTP2": Content-Type). gRPC-Web is not: it is made
-/// for HTTP/1.1.
+/// Returns true if a request is a gRPC call ("gRPC over HTTP2": Content-Type). gRPC-Web is not one:
+/// it is made for HTTP/1.1.
 pub(super) fn is_grpc(version: Version, fields: &Fields) -> bool {
     if version != Version::HTTP_2 {
         return false;
@@ -23,7 +23,7 @@ pub(super) fn is_grpc(version: Version, fields: &Fields) -> bool {
 
 const GRPC: &[u8] = b"application/grpc";
 
-/// Whether targets of this protocol can be sent the request.
+/// Returns true if targets of this protocol can serve the request.
 pub(super) fn fits(group: Protocol, version: Version, method: &Method, is_grpc: bool) -> bool {
     match group {
         Protocol::Http1 => !is_grpc,
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_may_speak_to_whom_is_albs_table() {
+    fn groups_accept_the_request_protocols_of_albs_table() {
         let (one, two) = (Version::HTTP_11, Version::HTTP_2);
         // HTTP/1.1, HTTP/2, HTTP/2 with POST, gRPC.
         let clients = [
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_known_by_its_content_type_over_http2() {
+    fn a_grpc_call_is_detected_by_content_type_over_http2() {
         let says = |version, content_type: &str| {
             is_grpc(version, &Fields::from_iter([("content-type", content_type)]))
         };

@@ -1,11 +1,11 @@
-//! Bounded turns of reading: however fast a client sends, its connection's task hands the worker back
-//! after a turn's budget. That bounds too what the library can make of it (heads above all, which
-//! unfold to many times their size) before the flood guard looks at it.
+//! Bounded turns of reading: however fast a client sends, its connection's task yields to the
+//! worker after a turn's budget. That also bounds the work of the library (mostly heads, which
+//! expand to many times their size) before the flood guard checks it.
 //!
-//! Bytes are not alike: a body's are passed on, while each few of any other frame make the library
-//! work. So frames are followed here, by their heads alone: this is a second parser of frame heads
-//! before the library's. Those that go to the client are followed too, for streams the library refuses
-//! by itself.
+//! Bytes are not equal: a body's bytes are passed on, while any few bytes of other frames cost the
+//! library work. So this module follows the frames by their heads: a second parser of frame heads
+//! before the library's. Frames to the client are followed too, for the streams the library refuses
+//! itself.
 
 use super::h2_unopened::{RefusedStream, Unopened};
 use std::cell::Cell;
@@ -15,14 +15,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 
-/// Bytes of bodies that are read in one turn: one full DATA frame and a little more.
+/// Bytes of bodies read in one turn: one full DATA frame and a little more.
 const BYTES_PER_TURN: usize = 17 << 10;
-/// Bytes of the budget that each byte of another frame takes: two kibibytes of them are a turn, some
+/// Budget taken by each byte of a frame other than DATA: two kibibytes of them are a turn, some
 /// forty requests, a hundred PINGs, or two thousand references to one field.
 const COST: usize = 8;
-/// Bytes read at once where no body is under way.
+/// Bytes read at once if no body is in progress.
 const READ_CHUNK: usize = BYTES_PER_TURN / COST;
-/// A short turn is this many times shorter: some eight of the smallest frames.
+/// Divisor of a short turn's budget: enough for some eight of the smallest frames.
 const SHORT_TURN_DIVISOR: usize = 16;
 
 /// The rest of a turn's budget, and the payload read so far.
@@ -60,12 +60,12 @@ impl ReadBudget {
         }
     }
 
-    /// Whether the turn ended at its budget, so that there may be more to read.
+    /// Returns true if the turn ended at its budget, so that there may be more to read.
     pub(super) fn was_cut(&self) -> bool {
         self.was_cut.get()
     }
 
-    /// Bytes of heads and bodies, since this was last asked.
+    /// Bytes of heads and bodies since the last call.
     pub(super) fn take_carried(&self) -> u64 {
         self.carried.take()
     }
@@ -74,7 +74,7 @@ impl ReadBudget {
 /// A stream that is read within a budget.
 #[derive(Debug)]
 pub(super) struct BudgetedReader<S> {
-    /// Its limit is set anew for each read. To cut the room itself would zero it first.
+    /// Its limit is set for each read. Shortening the buffer would zero it first.
     inner: Take<S>,
     budget: Rc<ReadBudget>,
     unopened: Rc<Unopened>,
@@ -90,7 +90,7 @@ impl<S: AsyncRead> BudgetedReader<S> {
 }
 
 impl<S> BudgetedReader<S> {
-    /// Notes frames that went to the client and end a stream.
+    /// Records frames to the client that end a stream.
     fn record_sent(&mut self, bytes: &[u8]) {
         let unopened = &self.unopened;
         self.sent.follow(bytes, |event| match event {
@@ -109,7 +109,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for BudgetedReader<S> {
         let this = &mut *self;
         let left = this.budget.left.get();
         if left == 0 {
-            // The task that began the turn begins another.
+            // The task that began the turn starts the next one.
             this.budget.was_cut.set(true);
             return Poll::Pending;
         }
@@ -133,20 +133,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for BudgetedReader<S> {
     }
 }
 
-/// The client's position in its frames (RFC 9113 section 4.1).
+/// The position in the client's frames (RFC 9113 section 4.1).
 #[derive(Debug)]
 struct Frames {
-    /// Of the preface, or of the payload of the frame it is in.
+    /// Bytes left of the preface, or of the current frame's payload.
     left: usize,
     payload: Payload,
-    /// Of the next frame's head.
+    /// Bytes of the next frame's head.
     head: [u8; HEAD],
     known: usize,
-    /// The error of a RST_STREAM, as far as it came.
+    /// The received part of a RST_STREAM's error code.
     code: u32,
 }
 
-/// Length, type, flags and stream.
+/// Length, type, flags and stream id of a frame, in bytes.
 const HEAD: usize = 9;
 
 /// The kind of a frame's payload.
@@ -158,12 +158,12 @@ enum Payload {
     Other,
 }
 
-/// A frame of a stream that was met.
+/// A frame of a stream, found while following.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     /// HEADERS of this stream begin.
     Headers(u32),
-    /// RST_STREAM of this stream, with its error.
+    /// RST_STREAM of this stream, with its error code.
     Reset(u32, u32),
 }
 
@@ -175,7 +175,7 @@ struct Tally {
 }
 
 impl Default for Frames {
-    /// Before a frame.
+    /// The position before a frame.
     fn default() -> Self {
         Self { left: 0, payload: Payload::Other, head: [0; HEAD], known: 0, code: 0 }
     }
@@ -185,7 +185,7 @@ impl Default for Frames {
 const PREFACE: usize = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
 impl Frames {
-    /// Before the preface. The library refuses everything that is none.
+    /// The position before the preface. The library refuses anything else.
     fn after_preface() -> Self {
         Self { left: PREFACE, ..Self::default() }
     }
@@ -194,7 +194,7 @@ impl Frames {
         if self.payload == Payload::Body { self.left } else { 0 }
     }
 
-    /// The stream of the frame whose head is known; the first bit is reserved.
+    /// The stream id of the frame whose head is known; the first bit is reserved.
     fn stream(&self) -> u32 {
         let [.., a, b, c, d] = self.head;
         u32::from_be_bytes([a, b, c, d]) & (u32::MAX >> 1)
@@ -245,7 +245,7 @@ impl Frames {
     }
 }
 
-/// Types of frames (RFC 9113 section 6).
+/// Frame types (RFC 9113 section 6).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -348,7 +348,7 @@ mod tests {
         }
     }
 
-    /// What one turn reads of these bytes.
+    /// The bytes one turn reads of this input.
     async fn read_in_a_turn(bytes: &[u8]) -> usize {
         use tokio::io::AsyncReadExt;
         let budget = Rc::new(ReadBudget::default());
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_reads_a_large_frame_of_a_body_or_little_of_anything_else() {
+    async fn a_turn_reads_a_large_data_frame_or_few_bytes_of_other_frames() {
         let preface = [0; PREFACE];
         let bodies = [&preface[..], &frame(DATA, 16 << 10).repeat(10)].concat();
         let pings = [&preface[..], &frame(6, 8).repeat(10_000)].concat();

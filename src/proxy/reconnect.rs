@@ -1,5 +1,5 @@
-//! A worker's requests that wait for a target that refuses connections. One dial at a time tries it for
-//! all of them; once it takes connections again they are let go in batches.
+//! Requests of a worker that wait for a target that refuses connections. One dial at a time tries
+//! it for all of them; after a dial succeeds they are released in batches.
 
 use super::reconnects::{Pass, Refusing, may_be_dialled};
 use super::worker_ctx::WorkerCtx;
@@ -20,27 +20,28 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Requests of one worker that may wait for one target. Those beyond spill at once.
+/// Bound on the waiting requests of one worker for one target. More spill at once.
 const MAX_WAITING: usize = 1_024;
-/// The same for requests that wait in any case.
+/// The bound for requests that wait `in_any_case`.
 const MAX_WAITING_IN_ANY_CASE: usize = 4 * MAX_WAITING;
-/// How long a target is dialled that no request wanted, unless it is suspect: suspicion ends with a
-/// connect that succeeds.
+/// Time after which a target that no request wants is no longer dialled, unless it is suspect: only
+/// a successful connect ends suspicion.
 const UNWANTED_AFTER: Duration = Duration::from_secs(10);
 
-/// How a target is dialled, apart from any request.
+/// The parameters of dials that belong to no request.
 #[derive(Debug)]
 struct RedialConfig {
     address: SocketAddr,
     timeout: Duration,
     keep_alive: Duration,
     protocol: Protocol,
-    /// The PROXY header its connections open with. This one is for no client, and serves none.
+    /// The PROXY header of its connections. A dial here sends one of type LOCAL, and serves no
+    /// client.
     send_proxy: Option<Version>,
 }
 
-/// How a worker's connections to a target that speaks HTTP/2 are made, and what the control thread is
-/// told of them.
+/// The parameters of a worker's HTTP/2 connections to a target, with the reports to the control
+/// thread.
 pub(super) fn http2_dial_config(
     worker: &Rc<WorkerCtx>,
     target: &Arc<TargetState>,
@@ -56,21 +57,21 @@ pub(super) fn http2_dial_config(
     connections::DialConfig { address, timeout, tls, keep_alive, failed, connected }
 }
 
-/// Tells the control thread of a dial that failed through the target's fault.
+/// Reports a dial that failed by the target's fault to the control thread.
 pub(super) fn record_failed(worker: &WorkerCtx, target: &Arc<TargetState>) {
     worker.counters.failed_dials.add_one();
     worker.report(Report::ConnectFailed(Arc::clone(target)));
 }
 
-/// Tells the control thread of a dial that succeeded, where that is news.
+/// Reports a successful dial to the control thread, if it is news.
 pub(super) fn record_connected(worker: &WorkerCtx, target: &Arc<TargetState>) {
     if target.awaits_connect() {
         worker.report(Report::Connected(Arc::clone(target)));
     }
 }
 
-/// How long a dial of traffic may take. A suspect target gets `reconnect`: where it is a black hole,
-/// a request that waited for `connect` would be the first to learn it.
+/// Time-out of a dial of traffic. A suspect target gets `reconnect`: if it drops packets, a request
+/// would otherwise wait for all of `connect` to find out.
 pub(super) fn dial_timeout(target: &TargetState, upstream: &Upstream) -> Duration {
     let is_suspect = target.availability().health == Health::Suspect;
     match is_suspect && !upstream.reconnect.is_zero() {
@@ -79,8 +80,8 @@ pub(super) fn dial_timeout(target: &TargetState, upstream: &Upstream) -> Duratio
     }
 }
 
-/// Notes that a dial of a request's own to this target was refused, and begins to dial it again apart
-/// from any request.
+/// Records that this target refused a request's dial, and starts dialling it independent of
+/// requests.
 pub(super) fn record_refusal(worker: &Rc<WorkerCtx>, group: &Group, target: &Target) {
     let (settings, upstream) = (&group.settings, &group.settings.upstream);
     let Some(address) = target.address.filter(|_| !upstream.reconnect.is_zero()) else { return };
@@ -93,7 +94,7 @@ pub(super) fn record_refusal(worker: &Rc<WorkerCtx>, group: &Group, target: &Tar
         protocol: settings.protocol,
         send_proxy: settings.send_proxy,
     };
-    // Requests that wait for a target whose slot this one has now; dropped when nothing is borrowed.
+    // Waiting requests of the previous target in this slot; dropped outside the borrow.
     let replaced;
     let mut targets = worker.reconnects.targets.borrow_mut();
     let begin = || Refusing {
@@ -120,11 +121,11 @@ pub(super) fn record_refusal(worker: &Rc<WorkerCtx>, group: &Group, target: &Tar
     }
 }
 
-/// Dials a target until it takes connections and all that waited for it have gone, or until nothing is
-/// to be gained from it any more.
+/// Dials a target until it accepts connections and all waiting requests are released, or until
+/// further dials are useless.
 async fn dial_again(worker: Rc<WorkerCtx>, target: Weak<TargetState>, config: RedialConfig) {
     loop {
-        // Held over no pause: a target that is gone must not live on for it.
+        // Not held during a pause: a removed target must not live longer because of it.
         let Some(known) = target.upgrade() else { return };
         let random = worker.random();
         let pause = worker.reconnects.of(&known, |refusing| refusing.state.pause(random));
@@ -154,7 +155,7 @@ async fn dial_again(worker: Rc<WorkerCtx>, target: Weak<TargetState>, config: Re
             });
         }
         release_waiting(&worker, &known);
-        // Where none waits it is open now, and its next refusal begins anew.
+        // Without waiting requests it is open now, and its next refusal starts anew.
         let ends = |refusing: &mut Refusing| {
             refusing.is_dialled = !refusing.state.is_open();
             !refusing.is_dialled
@@ -165,18 +166,18 @@ async fn dial_again(worker: Rc<WorkerCtx>, target: Weak<TargetState>, config: Re
     }
 }
 
-/// One dial, as far as traffic's own go: through TLS and to HTTP/2's first words. True if the target
-/// takes connections. The control thread is told of either outcome.
+/// Dials as traffic does: through TLS and to the HTTP/2 SETTINGS. Returns true if the target
+/// accepts connections. The control thread gets a report of either outcome.
 async fn dial(worker: &Rc<WorkerCtx>, target: &Arc<TargetState>, config: &RedialConfig) -> bool {
     let RedialConfig { address, timeout, keep_alive, .. } = *config;
     if config.protocol.is_http2() {
         let connections = worker.pool.http2(target);
         let config = http2_dial_config(worker, target, address, timeout, keep_alive);
-        // Its place is given back at once; the connection stays in the list.
+        // The permit is given back at once; the connection stays in the list.
         let taken = connections.take(config, target, None, false).await;
         return match taken {
             Ok(_) => true,
-            // All of its connections are in use, so there are some.
+            // All of its connections are in use, so the target accepts connections.
             Err(error) => matches!(error, ConnectError::Full),
         };
     }
@@ -214,9 +215,9 @@ async fn dial(worker: &Rc<WorkerCtx>, target: &Arc<TargetState>, config: &Redial
     }
 }
 
-/// Waits until this target takes connections again, for at most `reconnect` from `since` on; the pass
-/// allows one dial. `None`: the request goes elsewhere. `in_any_case` makes it wait where so many wait
-/// or the target has refused for so long that others do not.
+/// Waits until this target accepts connections again, for at most `reconnect` from `since` on; the
+/// pass allows one dial. `None`: the request goes elsewhere. With `in_any_case` it waits even if
+/// the queue or the time of refusals is too long for other requests.
 pub(super) async fn wait(
     worker: &Rc<WorkerCtx>,
     target: &Arc<TargetState>,
@@ -245,10 +246,10 @@ pub(super) async fn wait(
     timer::timeout(left, given).await.ok()?.ok()
 }
 
-/// Lets those go whose turn it is.
+/// Releases the next batch of waiting requests.
 fn release_waiting(worker: &Rc<WorkerCtx>, target: &Arc<TargetState>) {
     let going = worker.reconnects.of(target, |refusing| {
-        // A request that has left meanwhile takes no place in a batch.
+        // A request that has left takes no place in a batch.
         refusing.waiting.retain(|waiting| !waiting.is_closed());
         let going = refusing.state.release_batch(refusing.waiting.len());
         refusing.waiting.drain(..going).collect::<Vec<_>>()
@@ -256,12 +257,12 @@ fn release_waiting(worker: &Rc<WorkerCtx>, target: &Arc<TargetState>) {
     for waiting in going.into_iter().flatten() {
         let (worker, target) = (Rc::clone(worker), Arc::clone(target));
         let pass = Pass::new(move |connected| record_outcome(&worker, &target, connected));
-        // One that leaves at this moment tells so as its pass is dropped.
+        // A request that leaves at this moment reports it when its pass is dropped.
         drop(waiting.send(pass));
     }
 }
 
-/// Notes what came of a pass, and lets the next batch go where it was the last of its own.
+/// Records the outcome of a pass, and releases the next batch if it was the last of its own.
 fn record_outcome(worker: &Rc<WorkerCtx>, target: &Arc<TargetState>, connected: bool) {
     let now = worker.now().monotonic;
     let outcome = |refusing: &mut Refusing| refusing.state.outcome(connected, now);

@@ -9,44 +9,44 @@ use std::sync::Weak;
 use std::time::Instant;
 use tokio::sync::oneshot;
 
-/// Targets of one worker that refuse, by the slot of their live half.
+/// Refusing targets of one worker, by the slot of their live state.
 #[derive(Debug, Default)]
 pub struct Reconnects {
     pub(super) targets: RefCell<HashMap<usize, Refusing>>,
-    /// Whether there are any: read with every dial.
+    /// True if there are any: read at every dial.
     pub(super) any: Cell<bool>,
 }
 
-/// One of them.
+/// One refusing target.
 #[derive(Debug)]
 pub(super) struct Refusing {
     pub(super) target: Weak<TargetState>,
     pub(super) state: Reconnect,
     pub(super) waiting: VecDeque<oneshot::Sender<Pass>>,
-    /// When a request last wanted it.
+    /// Time of the last request for it.
     pub(super) wanted: Instant,
-    /// Whether a task dials it.
+    /// True if a task dials it.
     pub(super) is_dialled: bool,
 }
 
 impl Reconnects {
-    /// Whether a request without a [`Pass`] may dial this target.
+    /// Returns true if a request without a [`Pass`] may dial this target.
     pub(super) fn is_open(&self, target: &TargetState) -> bool {
         !self.any.get() || self.of(target, |refusing| refusing.state.is_open()).unwrap_or(true)
     }
 
-    /// Whether a dial of this worker's to it failed within the last second.
+    /// Returns true if a dial of this worker to it failed within the last second.
     pub(super) fn refused_lately(&self, target: &TargetState, now: Instant) -> bool {
         let lately = |refusing: &mut Refusing| refusing.state.refused_lately(now);
         self.any.get() && self.of(target, lately).unwrap_or(false)
     }
 
-    /// Whether there are none, so that no tick is needed.
+    /// Returns true if there are none, so that no tick is needed.
     pub fn is_empty(&self) -> bool {
         !self.any.get()
     }
 
-    /// Asks about one of them.
+    /// Applies a function to one refusing target.
     pub(super) fn of<R>(
         &self,
         target: &TargetState,
@@ -57,13 +57,13 @@ impl Reconnects {
         std::ptr::eq(refusing.target.as_ptr(), target).then(|| ask(refusing))
     }
 
-    /// Ends the waiting for targets that checks have declared unhealthy, and forgets those at which
-    /// nothing was refused lately. Called on the worker's tick.
+    /// Ends the wait for targets that checks have declared unhealthy, and removes those without a
+    /// recent refusal. Called on the worker's tick.
     pub fn tick(&self, now: Instant) {
         if !self.any.get() {
             return;
         }
-        // Dropped when nothing is borrowed: a request that is given up runs code of its own.
+        // Dropped outside the borrow: dropping a request runs its own code.
         let mut given_up = Vec::new();
         let mut targets = self.targets.borrow_mut();
         targets.retain(|_, refusing| {
@@ -85,23 +85,23 @@ impl Reconnects {
     }
 }
 
-/// Whether dials go on: not once a check has declared it unhealthy or its drain is over.
+/// Returns true if dials continue: until a check declares it unhealthy or its drain is over.
 pub(super) fn may_be_dialled(target: &TargetState) -> bool {
     let availability = target.availability();
     availability.health != Health::Unhealthy && availability.drain != Drain::Over
 }
 
-/// Leave to dial a target once that others wait for. Dropping it says that there is a connection, or
-/// that none was needed.
+/// Permission to dial a target once for which others wait. Dropping it reports that a connection
+/// exists or that none was needed.
 pub struct Pass(Option<Box<dyn FnOnce(bool)>>);
 
 impl Pass {
-    /// One whose outcome, whether the dial connected, is handed to this.
+    /// A pass that calls `outcome` with true if the dial connected.
     pub(super) fn new(outcome: impl FnOnce(bool) + 'static) -> Self {
         Self(Some(Box::new(outcome)))
     }
 
-    /// The dial was refused.
+    /// Reports that the dial was refused.
     pub(super) fn refused(mut self) {
         self.report(false);
     }

@@ -1,4 +1,4 @@
-//! A client's body as it comes, over either protocol.
+//! A client's body while it is received, over either protocol.
 
 use super::client_io::{ClientBodyError, ClientIo};
 use super::stream_body::StreamBody;
@@ -8,18 +8,18 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// Bytes of a request without use that are read so that the connection can go on, if they are there:
-/// some four turns of reading.
+/// Bound in bytes on an unwanted body that is read so that the connection can continue, if it is
+/// available: some four turns of reading.
 const MAX_UNWANTED: usize = 64 * 1_024;
 
-/// A client's body as it comes.
+/// A client's body while it is received.
 #[derive(Debug)]
 pub enum ClientBody {
     /// Over HTTP/1.1.
     Http1(Rc<ClientIo>),
     /// Over a stream of HTTP/2.
     Http2(StreamBody),
-    /// None, whatever may come after it.
+    /// No body.
     Empty,
 }
 
@@ -36,7 +36,7 @@ impl ClientBody {
         }
     }
 
-    /// Whether nothing of it is left.
+    /// Returns true if nothing of it is left.
     pub fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(client) => client.is_whole(),
@@ -45,8 +45,8 @@ impl ClientBody {
         }
     }
 
-    /// Reads what is there of a body without use; whether that was all. Over HTTP/2 nothing hangs on
-    /// that, for no other stream waits for the rest.
+    /// Reads and drops the available part of a body. Returns true if that was all. Over HTTP/2 the
+    /// result does not matter, because no other stream waits for the rest.
     pub async fn is_read_at_once(&mut self) -> bool {
         let Self::Http1(client) = self else { return self.is_end_stream() };
         if client.is_whole() {
@@ -56,7 +56,7 @@ impl ClientBody {
             return false;
         }
         let mut left = MAX_UNWANTED;
-        // The runtime may not have been told yet of bytes that are there: it is asked once more.
+        // The runtime may not know yet of bytes that have arrived: it is asked once more.
         let mut asked = false;
         poll_fn(|cx| {
             loop {

@@ -1,4 +1,5 @@
-//! What the target gets: the client's head made safe and true, and its body.
+//! Builds the request for the target: the client's head, with safe and correct fields, and its
+//! body.
 
 use super::client_identity::ClientIdentity;
 use super::exchange::Exchange;
@@ -21,7 +22,7 @@ use crate::policy::headers::trace_id;
 use http::{HeaderName, HeaderValue, Method, Uri, Version};
 use std::rc::Rc;
 
-/// What was found out about a request before it goes to a target.
+/// Facts about a request that were determined before it goes to a target.
 pub(super) struct Asked<'a> {
     pub(super) authority: Authority<'a>,
     pub(super) flags: HeaderFlags,
@@ -29,11 +30,11 @@ pub(super) struct Asked<'a> {
     pub(super) rewritten: Rewritten,
 }
 
-/// The request as it goes to the target.
+/// Builds the request for the target.
 ///
 /// # Errors
-/// When Connection names what belongs to the whole way, X-Forwarded-For goes round in circles, or
-/// target or Host are none that HTTP/2 could say to a target that speaks it.
+/// If Connection names an end-to-end field, X-Forwarded-For shows a loop, or the target or Host
+/// cannot be expressed in HTTP/2 for a target that uses it.
 pub(super) fn outgoing(
     exchange: &mut Exchange,
     asked: &Asked<'_>,
@@ -86,7 +87,8 @@ pub(super) fn outgoing(
     Ok((outgoing, hop))
 }
 
-/// Makes the head the target gets: hop-by-hop fields go first, then what is true is written.
+/// Builds the head for the target: removes hop-by-hop fields, then writes the fields of the
+/// balancer.
 fn prepare(
     exchange: &Exchange,
     sent: &mut Request,
@@ -98,11 +100,11 @@ fn prepare(
     let is_absolute = sent.authority().is_some();
     let fields = &mut sent.fields;
     if flags.transfer_encoding {
-        // It alone frames the body (RFC 9112 section 6.3).
+        // Transfer-Encoding alone frames the body (RFC 9112 section 6.3).
         fields.remove(Name::ContentLength);
     }
     let mut hop = hop_by_hop::strip_request(fields, *flags).map_err(Failure::Head)?;
-    // Over HTTP/2 only an extended CONNECT can say Upgrade, and it was made a GET.
+    // Over HTTP/2 only an extended CONNECT can request an upgrade, and it was converted to a GET.
     hop.websocket &= sent.version >= Version::HTTP_11 && sent.method == Method::GET;
     let forwarding = Forwarding {
         forwarded_values: exchange.info().forwarded_values(listener.client_port),
@@ -130,7 +132,7 @@ fn prepare(
     let snapshot = &exchange.snapshot;
     let stickiness = &snapshot.groups[placement.group].settings.stickiness;
     if stickiness.as_ref().is_some_and(|stickiness| stickiness.hide_from_target) {
-        // Another group's token is none of this target's business either.
+        // Another group's token must not reach this target either.
         hide(fields, &snapshot.cookie_names);
     }
     if hop.takes_trailers {
@@ -142,7 +144,7 @@ fn prepare(
     Ok(hop)
 }
 
-/// Writes the Host the target gets, where it is not the one that came.
+/// Writes the Host for the target, if it differs from the client's.
 fn write_host(
     exchange: &Exchange,
     fields: &mut Fields,
@@ -151,7 +153,7 @@ fn write_host(
     is_absolute: bool,
 ) {
     match authority.text {
-        // Where the target's own form names the authority, Host says the same.
+        // If the request target contains the authority, Host equals it.
         Some(text) if listener.preserve_host => {
             if is_absolute {
                 fields.set(Name::Host, text.as_bytes());
@@ -159,7 +161,7 @@ fn write_host(
         }
         text => {
             let local = exchange.info().ends().destination;
-            // HTTP/1.0 may come without one (RFC 9112 section 3.3).
+            // HTTP/1.0 allows a request without Host (RFC 9112 section 3.3).
             let own = local.to_string();
             let named = Authority { text: Some(text.unwrap_or(&own)) };
             if listener.preserve_host {
@@ -171,7 +173,7 @@ fn write_host(
     }
 }
 
-/// Joins several Cookie lines to one, in their order: targets take one for granted (RFC 9113 section
+/// Joins several Cookie lines to one, in their order: targets expect one line (RFC 9113 section
 /// 8.2.3, RFC 6265 section 5.4).
 fn join_cookies(fields: &mut Fields) {
     if fields.is_repeated(Name::Cookie) {
@@ -188,9 +190,9 @@ fn hide(fields: &mut Fields, names: &[Box<str>]) {
     }
 }
 
-/// The head in HTTP/2's form (RFC 9113 sections 8.2.2 and 8.3.1): Host becomes `:authority`, and
-/// nothing is said of the connection. TE stays, which is `trailers` if it is there. The library takes
-/// no target with bytes that its URIs do not have.
+/// Converts the head to HTTP/2's form (RFC 9113 sections 8.2.2 and 8.3.1): Host becomes
+/// `:authority`, and connection fields are removed. TE stays, which is `trailers` if present. The
+/// library refuses targets with bytes that its URIs do not allow.
 fn http2_head(sent: &Request, target: &str, is_tls: bool) -> Result<http::Request<()>, Failure> {
     let bad_host = || Failure::Head(RejectReason::Host);
     let host = sent.fields.get(Name::Host).ok_or_else(bad_host)?;
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_for_http2_names_its_authority_and_says_nothing_of_the_connection() {
+    fn a_head_for_http2_has_an_authority_and_no_connection_fields() {
         let request = http2_head(&sent("shop.example:8443"), "/a?b=c", true).unwrap();
         assert_eq!(request.uri(), "https://shop.example:8443/a?b=c");
         let names: Vec<_> = request.headers().keys().collect();

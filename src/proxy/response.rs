@@ -1,5 +1,5 @@
-//! The head the client gets of a target's answer: the target's fields less the hop's, and the group's
-//! cookie.
+//! Builds the client's response head: the target's fields without hop-by-hop fields, and the
+//! group's cookie.
 
 use super::answer::{Answer, Forwarded, Rest};
 use super::client_identity::ClientIdentity;
@@ -32,7 +32,7 @@ use crate::policy::headers::shared_cache::{self, SharedCache};
 use http::{Method, StatusCode, Version};
 use std::rc::Rc;
 
-/// Makes the head the client gets.
+/// Builds the response for the client.
 pub(super) fn answer(
     exchange: &mut Exchange,
     forwarded: Forwarded,
@@ -41,7 +41,7 @@ pub(super) fn answer(
     client_upgrade: Option<Upgrade>,
 ) -> Result<Answer, Failure> {
     let Forwarded { response: mut head, side, target, in_flight } = forwarded;
-    // A copy, for the log is written to meanwhile.
+    // Cloned, because the log is written to meanwhile.
     let Some(placement) = exchange.log().placement.clone() else { return Err(Failure::NoRule) };
     let now = exchange.worker.now();
     let snapshot = Rc::clone(&exchange.snapshot);
@@ -56,13 +56,14 @@ pub(super) fn answer(
     if switches && client_upgrade.is_none() {
         return Err(Failure::UnaskedUpgrade);
     }
-    // RFC 9110 section 15.5.22: it says to what, which an HTTP/1.1 client may then ask of us.
+    // RFC 9110 section 15.5.22: a 426 names the protocol, which an HTTP/1.1 client may then request
+    // from us.
     let wants_websocket = status == StatusCode::UPGRADE_REQUIRED
         && exchange.request.version == Version::HTTP_11
         && hop_by_hop::asks_for_websocket(&head.fields);
     if let Some(Upgrade::Http2(key)) = &client_upgrade {
         let opens = switches && key.is_answered_by(&head.fields);
-        // Over a stream any 2xx would say that the WebSocket is open (RFC 9113 section 8.5).
+        // Over a stream, any 2xx would mean that the WebSocket is open (RFC 9113 section 8.5).
         if !opens && (switches || status.is_success()) {
             return Err(Failure::TargetMalformed);
         }
@@ -71,7 +72,8 @@ pub(super) fn answer(
     hop_by_hop::strip_response(fields);
     remove_our_names(fields);
     if status == StatusCode::NO_CONTENT {
-        // It has no body whose length that could be (RFC 9110 section 8.6), and curl refuses it.
+        // It has no body that this length could describe (RFC 9110 section 8.6), and curl refuses
+        // it.
         fields.remove(Name::ContentLength);
     }
     let listener = &snapshot.listeners[exchange.info().listener].settings;
@@ -92,11 +94,11 @@ pub(super) fn answer(
     let early =
         outgoing.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Finished);
     if early {
-        // Both ways are under way: what bounds the request bounds it still.
+        // Both directions are in progress: the bounds of the request still apply.
         exchange.deadline.enter(Phase::Responding, now.monotonic, outgoing.upload_deadline);
     }
-    // All of it may have been read and the last piece not be taken: the client's side is ended behind
-    // the answer then too, which has to be said in its head.
+    // The whole request may have been read without its last piece having been taken. The client's
+    // side is closed after the response in that case too, so the head must announce it.
     let closes = early || side.is_sending() || exchange.ends_connection();
     if !closes && wants_websocket {
         hop_by_hop::write_websocket(fields);
@@ -114,14 +116,14 @@ fn remove_our_names(fields: &mut Fields) {
     }
 }
 
-/// What is known of an answer besides its fields.
+/// Facts about a response apart from its fields.
 struct Answered<'a> {
     status: StatusCode,
     identity: &'a ClientIdentity,
     now: Moment,
 }
 
-/// Adds the cookies that are due: the one that keeps the client with its group, then the group's.
+/// Adds the due cookies: the one of the group pin, then the group's own.
 fn write_cookies(
     exchange: &mut Exchange,
     headers: &mut Fields,
@@ -136,7 +138,7 @@ fn write_cookies(
     let fresh_seed = exchange.fresh_seed();
     let mut written = false;
     let log = exchange.log();
-    // An answer that can be given no cookie need not be read for its caches.
+    // Cache fields matter only if the response can get a cookie.
     let cached = (group.cookie().is_some() || log.group.is_some())
         .then(|| shared_cache::read(&request.method, answered.status, headers, seconds));
     let cache = cached.map_or(SharedCache::MayNotStore, |cached| cached.cache);
@@ -189,8 +191,8 @@ fn write_cookies(
     }
 }
 
-/// What an answer shows that decides about its cookie. Asked only what its verdict needs: most answers
-/// are hits of clients whose target is well.
+/// The facts about a response that decide about its cookie. Computes only what the verdict needs:
+/// most responses are hits of clients with a healthy target.
 fn shown(
     exchange: &Exchange,
     headers: &Fields,
@@ -224,11 +226,11 @@ fn shown(
     }
 }
 
-/// Whether a client of this target may be leaving it at this moment, so that an answer to a request
-/// that came at `began` and is answered now must write no cookie that could undo that.
+/// Returns true if a client of this target may be leaving it now. Then the response to a request
+/// that came at `began` must write no cookie that could undo the move.
 ///
-/// A request holds one of the places under `max_in_flight_per_target` itself. Where there is but one,
-/// that it is taken says nothing of other requests.
+/// A request itself holds one of the places under `max_in_flight_per_target`. If there is only one,
+/// a full target does not imply other requests.
 fn wavers(target: &Target, group: &Group, began: Moment, now: Moment) -> bool {
     let availability = target.state.availability();
     let is_unhealthy = availability.health == Health::Unhealthy && !group.state.fails_open();
@@ -241,7 +243,7 @@ fn wavers(target: &Target, group: &Group, began: Moment, now: Moment) -> bool {
         || (began.unix_seconds()..=now.unix_seconds()).contains(&target.state.lost_pin_at())
 }
 
-/// Adds one cookie, and its twin where due.
+/// Adds one cookie, and its twin if due.
 fn write_cookie(
     exchange: &Exchange,
     headers: &mut Fields,
@@ -279,7 +281,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_target_that_clients_may_be_leaving_is_told_from_one_that_is_only_busy() {
+    fn a_target_that_clients_may_be_leaving_differs_from_a_busy_one() {
         let build_snapshot = |cap: u32| {
             let text = format!(
                 "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
@@ -301,7 +303,7 @@ mod tests {
         let wavers = |snapshot: &Snapshot| {
             wavers(&snapshot.groups[0].targets[0], &snapshot.groups[0], began, now)
         };
-        // The request that is answered holds a place itself.
+        // The answered request holds a place itself.
         for (cap, in_flight, expected) in
             [(0, 9, false), (1, 1, false), (2, 1, false), (2, 2, true), (3, 2, false), (3, 3, true)]
         {

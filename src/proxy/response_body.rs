@@ -1,4 +1,4 @@
-//! The body of an answer on its way to the client, and the target's side it comes from.
+//! The body of a response to the client, and the target's side it comes from.
 
 use super::exchange::Exchange;
 use super::upload::without_forbidden_trailers;
@@ -10,16 +10,16 @@ use bytes::Bytes;
 use http_body::Frame;
 use std::task::{Context, Poll, ready};
 
-/// What goes to the client behind a head.
+/// The body after a response's head.
 #[derive(Debug)]
 pub enum ResponseBody {
-    /// A page of the balancer's.
+    /// A page of the balancer.
     Own(Bytes),
-    /// A target's body, passed on.
+    /// A target's body, forwarded.
     Target(UpstreamLease),
 }
 
-/// A target's side while its answer is passed on, and what is given back after it.
+/// A target's side while its response is forwarded, and the resources to give back afterwards.
 #[derive(Debug)]
 pub struct UpstreamLease {
     /// The connection or the stream.
@@ -56,7 +56,7 @@ impl ResponseBody {
         }
     }
 
-    /// Whether nothing of it is left.
+    /// Returns true if nothing of it is left.
     pub fn is_done(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_empty(),
@@ -64,7 +64,7 @@ impl ResponseBody {
         }
     }
 
-    /// How much of it is left, where that is known.
+    /// The number of bytes left; `None` if it is not known.
     pub fn left(&self) -> Option<u64> {
         match self {
             Self::Own(bytes) => Some(bytes.len() as u64),
@@ -72,8 +72,8 @@ impl ResponseBody {
         }
     }
 
-    /// Gives the place under the target's cap back, where the target is done with the exchange: a client
-    /// that has its answer may ask again at once, over another worker.
+    /// Gives back the place under the target's cap if the target has finished the exchange: a
+    /// client with a complete response may send a request on another worker at once.
     pub fn release_place(&mut self) {
         if let Self::Target(lease) = self
             && !lease.side.is_sending()
@@ -82,13 +82,13 @@ impl ResponseBody {
         }
     }
 
-    /// Whether some of the request is left to be sent to the target that answers.
+    /// Returns true if part of the request is still to be sent to the target that answers.
     pub fn is_sending(&self) -> bool {
         matches!(self, Self::Target(lease) if lease.side.is_sending())
     }
 
-    /// Sends on what is left of the request. The answer's body is not asked for while the client takes
-    /// none of it, and the client may take none of it before all of its request has gone.
+    /// Sends more of the request. The response's body is not polled while the client reads none of
+    /// it, and the client may read none before its whole request was sent.
     pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
         if let Self::Target(lease) = self
             && lease.side.is_sending()
@@ -97,13 +97,13 @@ impl ResponseBody {
         }
     }
 
-    /// The same; ready once nothing of the request is left.
+    /// Sends more of the request; ready when all of it was sent.
     pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_sending(cx);
         if self.is_sending() { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// Gives the target's connection back, all of the answer having been taken.
+    /// Gives the target's connection back after the whole response was read.
     pub fn give_back(self, exchange: &Exchange) {
         // A stream ends by itself.
         let Self::Target(UpstreamLease {

@@ -1,4 +1,4 @@
-//! Another URL than the client's: the one it is sent to, or the one its target gets.
+//! URL changes: redirects of the client, and rewrites for the target.
 
 use super::client_identity::ClientIdentity;
 use super::exchange::Exchange;
@@ -11,7 +11,7 @@ use crate::policy::routing::redirect::{Original, Redirect, RedirectError};
 use crate::policy::routing::rewrite::{Failed, Rewrite};
 use std::net::IpAddr;
 
-/// The answer that sends the client elsewhere.
+/// The redirect response.
 pub(super) fn redirect(
     exchange: &mut Exchange,
     redirect: &Redirect,
@@ -19,7 +19,8 @@ pub(super) fn redirect(
     authority: &Authority<'_>,
     identity: &ClientIdentity,
 ) -> Result<Page, Failure> {
-    // HTTP/1.0 may come without Host (RFC 9112 section 3.3); then the client meant the address it reached.
+    // HTTP/1.0 allows a request without Host (RFC 9112 section 3.3); then the client meant the
+    // address it connected to.
     let local = exchange.info().ends().destination;
     let (named, port) = match authority.text {
         Some(_) => (None, authority.port()),
@@ -49,14 +50,14 @@ fn host_of(address: IpAddr) -> String {
     }
 }
 
-/// Host and path with query that the target gets instead of the client's; `None` where one stays.
+/// Host, and path with query, for the target; `None` for a part that stays the client's.
 #[derive(Default)]
 pub(super) struct Rewritten {
     pub(super) host: Option<String>,
     pub(super) target: Option<String>,
 }
 
-/// Rewrites for the target, and keeps for the log what came out.
+/// Rewrites for the target, and keeps the result for the log.
 pub(super) fn rewrite(
     exchange: &mut Exchange,
     rewrite: &Rewrite,

@@ -1,5 +1,5 @@
-//! A bound on bytes handed to the library for sending that have not gone out. Without it a client that
-//! opens its windows wide and reads nothing would have all its answers held here.
+//! A bound on the bytes handed to the library and not sent yet. Without it, a client that opens
+//! large windows and reads nothing would make us hold all its responses.
 
 use bytes::{Buf, Bytes};
 use h2::SendStream;
@@ -8,8 +8,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-/// Bytes of bodies that wait for one client's socket. More than a socket's buffer takes at once, so
-/// that a fast one never waits for us.
+/// Bytes of bodies that wait for one client's socket: more than a socket's buffer takes at once, so
+/// that a fast client never waits for us.
 const MAX_QUEUED: usize = 256 << 10;
 
 /// Bytes of one connection that wait for its socket.
@@ -20,7 +20,8 @@ pub(super) struct SendBudget {
 }
 
 impl SendBudget {
-    /// Whether nothing more should be fetched for this client; the task is woken when it may.
+    /// Returns true if no more should be fetched for this client. The task is then woken when there
+    /// is room.
     pub(super) fn is_full(&self, cx: &Context<'_>) -> bool {
         let is_full = self.queued.get() >= MAX_QUEUED;
         if is_full {
@@ -29,7 +30,7 @@ impl SendBudget {
         is_full
     }
 
-    /// Has a task woken after the connection's next turn in which there is room.
+    /// Wakes a task after the connection's next turn in which there is room.
     pub(super) fn wait(&self, cx: &Context<'_>) {
         let mut waiting = self.waiting.borrow_mut();
         if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -41,7 +42,7 @@ impl SendBudget {
         self.queued.get() == 0
     }
 
-    /// Wakes all waiting tasks, once there is room. Each of them checks again.
+    /// Wakes all waiting tasks if there is room. Each of them checks again.
     pub(super) fn wake_if_room(&self) {
         if self.queued.get() < MAX_QUEUED {
             self.waiting.take().into_iter().for_each(Waker::wake);
@@ -49,25 +50,25 @@ impl SendBudget {
     }
 }
 
-/// A piece of a body on its way out.
+/// A piece of a body in the send queue.
 pub(super) struct BudgetedBuf {
     bytes: Bytes,
     budget: Rc<SendBudget>,
     _of: Pieces,
 }
 
-/// The pieces of one stream, counted by their number of holders. Most answers are one piece, of which
-/// nothing is asked and nothing allocated.
+/// The pieces of one stream, counted by the number of holders. Most responses are one piece, which
+/// needs neither a count nor an allocation.
 #[derive(Debug, Default)]
 pub(super) struct Pieces(Option<Rc<()>>);
 
 impl Pieces {
-    /// The count, for one more piece.
+    /// A handle that counts one more piece.
     pub(super) fn share(&mut self) -> Self {
         Self(Some(Rc::clone(self.0.get_or_insert_default())))
     }
 
-    /// Whether none waits any more, neither here nor in the library.
+    /// Returns true if no piece waits any more, neither here nor in the library.
     pub(super) fn are_out(&self) -> bool {
         self.0.as_ref().is_none_or(|count| Rc::strong_count(count) == 1)
     }
@@ -107,8 +108,8 @@ impl Drop for BudgetedBuf {
     }
 }
 
-/// Waits until the client's windows have room; bytes there are, at least one. `None` where the stream
-/// is gone.
+/// Waits until the client's windows have room. Returns the room in bytes, at least one; `None` if
+/// the stream is closed.
 pub(super) fn poll_room(
     stream: &mut SendStream<BudgetedBuf>,
     cx: &mut Context<'_>,
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sent_or_dropped_makes_room() {
+    fn sent_or_dropped_pieces_make_room() {
         let budget = Rc::new(SendBudget::default());
         let cx = Context::from_waker(Waker::noop());
         let mut pieces = Pieces::default();

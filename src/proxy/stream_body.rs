@@ -1,4 +1,4 @@
-//! A request's body as it comes over a stream.
+//! A request's body as received on an HTTP/2 stream.
 
 use crate::config::settings::Limits;
 use crate::net::stream::IoCounters;
@@ -12,11 +12,12 @@ use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-/// Frames of a request's body below this are put together, to this many bytes.
+/// Bound in bytes below which frames of a request's body are joined, and the size of the joined
+/// piece.
 const SMALL_FRAME: usize = 1 << 10;
 const MAX_GATHERED: usize = 16 << 10;
 
-/// A request's body as it comes over a stream.
+/// A request's body as received on an HTTP/2 stream.
 pub struct StreamBody {
     /// Present until dropped.
     stream: Option<RecvStream>,
@@ -43,12 +44,12 @@ impl fmt::Debug for State {
 }
 
 impl BodyHandle {
-    /// Whether the body was asked for.
+    /// Returns true if the body was polled.
     pub(super) fn is_read(&self) -> bool {
         self.0.is_read.get()
     }
 
-    /// The rest of a body that was dropped before its end.
+    /// Takes the rest of a body that was dropped before its end.
     pub(super) fn take_unread(&self) -> Option<RecvStream> {
         self.0.unread.take()
     }
@@ -61,7 +62,7 @@ impl fmt::Debug for StreamBody {
 }
 
 impl StreamBody {
-    /// The body of this stream; bytes of it are counted in `io`, and `handle` shows its state.
+    /// The body of this stream; its bytes are counted in `io`, and `handle` shows its state.
     pub(super) fn new(
         stream: RecvStream,
         limits: &Limits,
@@ -103,14 +104,15 @@ impl StreamBody {
         }
     }
 
-    /// The library holds trailers to its own, larger limit, and drops fields beyond it.
+    /// Returns true if the trailers exceed our limits. The library has its own, larger limit, and
+    /// drops fields beyond it.
     fn are_too_large(&self, trailers: &HeaderMap) -> bool {
         let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
         trailers.len() > self.max_fields
             || trailers.iter().map(field).sum::<usize>() > self.max_bytes
     }
 
-    /// Whether nothing is left of it.
+    /// Returns true if nothing of it is left.
     pub(super) fn is_end_stream(&self) -> bool {
         self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
     }
@@ -123,7 +125,7 @@ impl Drop for StreamBody {
     }
 }
 
-/// The next bytes, for which the client is given room again.
+/// The next bytes, for which the client gets window again.
 pub(super) fn poll_data(
     stream: &mut RecvStream,
     cx: &mut Context<'_>,
@@ -132,10 +134,10 @@ pub(super) fn poll_data(
         match ready!(stream.poll_data(cx)) {
             None => return Poll::Ready(None),
             Some(Err(error)) => return Poll::Ready(Some(Err(fault(&error)))),
-            // An empty frame says that the stream ends, or nothing.
+            // An empty frame may only mark the stream's end.
             Some(Ok(data)) if data.is_empty() => {}
             Some(Ok(data)) => {
-                // It fails where the stream is gone, which the next read says.
+                // Fails if the stream is closed, which the next read reports.
                 let _ = stream.flow_control().release_capacity(data.len());
                 return Poll::Ready(Some(Ok(data)));
             }
@@ -143,21 +145,21 @@ pub(super) fn poll_data(
     }
 }
 
-/// The fault behind an error of a stream. The library ends a stream itself for bytes the client
-/// sent: a length that is not the one announced (RFC 9113 section 8.1.1), bytes beyond the window.
+/// Classifies a stream error. The library itself ends a stream because of the client's bytes: a
+/// length other than announced (RFC 9113 section 8.1.1), or bytes over the window.
 fn fault(error: &h2::Error) -> ClientBodyError {
     if error.is_library() { ClientBodyError::Malformed } else { ClientBodyError::Gone }
 }
 
-/// Puts a small frame together with those that have come after it. Each piece costs a call on
-/// its way to the target; taken one by one they would pile up in the library, which ends a
-/// connection with too many of them.
+/// Joins a small frame with those received after it. Each piece costs a call on its way to the
+/// target; taken one by one, they would pile up in the library, which ends a connection with too
+/// many of them.
 fn gather(stream: &mut RecvStream, cx: &mut Context<'_>, first: Bytes) -> Bytes {
     if first.len() >= SMALL_FRAME {
         return first;
     }
     let mut gathered = BytesMut::new();
-    // An end or an error is met again by the next read.
+    // The next read sees an end or an error again.
     while gathered.len() < MAX_GATHERED
         && let Poll::Ready(Some(Ok(more))) = poll_data(stream, cx)
     {

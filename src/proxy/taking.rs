@@ -1,35 +1,35 @@
-//! Whether a target takes a request's body: as long as it does not, nothing is asked of the client,
-//! and so it is the target's clock that runs.
+//! Tracks if a target takes a request's body: while it does not, the client is not read, so the
+//! time counts against the target.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How far a target is with a body.
+/// The progress of a target with a body.
 #[derive(Debug)]
 pub(super) struct Taking {
-    /// Bytes that it took, and whether what is at hand waits for it to take more.
+    /// Bytes that it took, and true if it takes no more.
     sent: Cell<(u64, bool)>,
-    /// The bytes when this was last looked at, and since when none were added.
+    /// The bytes at the last check, and the time since which none were added.
     before: Cell<u64>,
     blocked_since: Cell<Option<Instant>>,
-    /// When this was last looked at.
+    /// Time of the last check.
     looked: Cell<Option<Instant>>,
-    /// How long the target was waited for so far, and how long the client.
+    /// Total time of waiting for the target, and for the client.
     waited: Cell<(Duration, Duration)>,
-    /// How long it may take nothing.
+    /// Maximum time without a byte taken.
     bound: Cell<Duration>,
 }
 
-/// What is seen of it.
+/// The result of a check.
 pub(super) enum Look {
-    /// It takes what there is.
+    /// The target takes the available bytes.
     Takes {
-        /// When last looked at it did not, so that the client is waited for from now on.
+        /// True if it was blocked at the last check, so that the client's time starts now.
         resumed: bool,
     },
-    /// There is more than it takes.
+    /// The target takes no more.
     Blocked {
-        /// It has taken nothing for as long as it may.
+        /// True if it has taken nothing for the maximum time.
         too_long: bool,
     },
 }
@@ -48,7 +48,7 @@ impl Default for Taking {
 }
 
 impl Taking {
-    /// Begins with a body.
+    /// Begins a body.
     pub(super) fn begin(&self, now: Instant, bound: Duration) {
         self.looked.set(Some(now));
         self.waited.set((Duration::ZERO, Duration::ZERO));
@@ -58,12 +58,12 @@ impl Taking {
         self.bound.set(bound);
     }
 
-    /// Notes how much it has taken, and whether it takes no more by now.
+    /// Records the bytes it has taken, and true if it takes no more.
     pub(super) fn record(&self, taken: u64, is_blocked: bool) {
         self.sent.set((taken, is_blocked));
     }
 
-    /// Looks at it on a tick. What it took since the last one counts as taken now.
+    /// Checks the progress on a tick. Bytes taken since the last tick count as taken now.
     pub(super) fn check(&self, now: Instant) -> Look {
         let (taken, is_blocked) = self.sent.get();
         self.record_wait(now, is_blocked);
@@ -79,8 +79,8 @@ impl Taking {
         Look::Blocked { too_long: now.saturating_duration_since(since) >= self.bound.get() }
     }
 
-    /// Whether the target was waited for longer than the client: a time-out for all of a body is then
-    /// its fault, whatever it does at that moment.
+    /// Returns true if the wait for the target was longer than that for the client: an expiry of
+    /// the total time is then the target's fault, whatever its state at that moment.
     pub(super) fn is_to_blame(&self) -> bool {
         let (target, client) = self.waited.get();
         target > client

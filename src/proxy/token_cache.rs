@@ -1,11 +1,11 @@
-//! The tokens a worker opened and sealed, with their contents.
+//! The tokens a worker has opened and sealed, with their contents.
 //!
-//! Opening a token takes four blocks of SHA-256, and so does sealing one: the largest single cost of
-//! a request, paid anew by each connection if a connection remembered them. Both are pure, so that
-//! the table holds what the keyring would compute again: a token that opened, or one sealed here.
-//! A text that did not open is never stored, so that forged tokens evict nothing. A client that has
-//! new tokens sealed evicts those that are asked for less often than the table fills, and each of
-//! them costs four blocks more when it is next brought.
+//! Opening or sealing a token takes four blocks of SHA-256: the largest single cost of a request,
+//! and each connection would pay it again if the cache belonged to a connection. Both are pure
+//! functions, so the table holds what the keyring would compute again: tokens that opened, or were
+//! sealed here. A text that did not open is never stored, so forged tokens evict nothing. A client
+//! that makes us seal new tokens evicts those used less often than the table fills, and each of
+//! them costs four blocks more when it is next received.
 
 use crate::policy::affinity::keys::Keyring;
 use crate::policy::affinity::token::{Contents, Defect, Kind, Opened, Sealed, Seed};
@@ -14,15 +14,15 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Weak};
 
-/// The most tokens a worker holds: some seconds of a busy one's clients. Full, the table takes
+/// Maximum of tokens in a worker: some seconds of a busy worker's clients. The full table takes
 /// 4,096 entries of 376 bytes and 64 KiB of indexes, 1.5 MiB a worker; it grows with its tokens.
 const MAX_TOKENS: usize = SETS * WAYS;
 const SETS: usize = 1_024;
 const WAYS: usize = 4;
-/// Places of the index by client: as many as there may be tokens.
+/// Size of the index by client: the maximum of tokens.
 const CLIENTS: usize = MAX_TOKENS;
 
-/// A worker's tokens.
+/// The token cache of one worker.
 #[derive(Default)]
 pub struct TokenCache {
     /// With a random key, so that no client can choose tokens that share a set.
@@ -30,34 +30,34 @@ pub struct TokenCache {
     table: RefCell<Table>,
 }
 
-/// Nothing is allocated before the first token.
+/// Allocates nothing before the first token.
 #[derive(Default)]
 struct Table {
-    /// The keys all of it was opened or sealed with. Held weakly: the old keys end with the last
-    /// snapshot that has them, and no other keyring has their address meanwhile.
+    /// The keyring that opened or sealed all entries. A weak reference: the old keys are freed with
+    /// the last snapshot that has them, and no other keyring gets their address before that.
     keyring: Weak<Keyring>,
-    /// Empty, or [`SETS`] sets, found by the hash of the text.
+    /// Empty, or [`SETS`] sets, indexed by the hash of the text.
     sets: Box<[Set]>,
-    /// Empty, or [`CLIENTS`] slots: the newest token of a client, found by its seed. Another client's
-    /// slot may have the same place, and a slot may have got another token: the contents decide.
+    /// Empty, or [`CLIENTS`] slots: the newest token of a client, indexed by its seed. Two clients
+    /// may share an index, and a slot may hold another token by now: the contents decide.
     newest: Box<[Slot]>,
 }
 
-/// Ways a token of one hash may be stored in, replaced by second chance.
+/// The ways for tokens with one set index, replaced by second chance.
 #[derive(Default)]
 struct Set {
     /// Allocated once, then overwritten.
     entries: [Option<Box<Entry>>; WAYS],
-    /// Part of the hash of the text, to spare reading an entry that cannot be it.
+    /// Part of the hash of the text, which avoids reading an entry that cannot match.
     fingerprints: [u32; WAYS],
-    /// Whether the token was asked for since the hand last passed.
+    /// True if the token was used since the hand last passed.
     used: [bool; WAYS],
-    /// The way that is looked at first for the next token.
+    /// The way that is checked first for the next token.
     hand: u8,
 }
 
-/// Where a token is stored, unless it was replaced: a connection keeps that of the token it last had to
-/// do with, so that the next request that brings it hashes nothing.
+/// The position of a token, unless it was replaced. A connection keeps that of its last token, so
+/// that the next request with the same token needs no hash.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Slot {
     set: u16,
@@ -70,7 +70,7 @@ struct Entry {
     opened: Opened,
 }
 
-/// The hash of a text, cut into its uses.
+/// The hash of a text, split by use.
 #[derive(Clone, Copy)]
 struct Hashed {
     set: usize,
@@ -84,11 +84,11 @@ impl Hashed {
 }
 
 impl TokenCache {
-    /// Opens a token with these keys, which are the newest: if they are other ones than before, the
-    /// table is emptied. `last` is the connection's.
+    /// Opens a token with these keys, which must be the newest: if they differ from the table's,
+    /// the table is emptied. `last` belongs to the connection.
     ///
     /// # Errors
-    /// As the keyring's.
+    /// As for the keyring.
     pub fn open(
         &self,
         keyring: &Arc<Keyring>,
@@ -115,8 +115,8 @@ impl TokenCache {
         Ok(opened)
     }
 
-    /// Seals contents. Those of the token a client brought, or was given in this second, give the same
-    /// text again. `last` is the connection's.
+    /// Seals contents. If they equal those of the token a client sent, or got within this second,
+    /// the result is the same text. `last` belongs to the connection.
     pub fn seal(
         &self,
         keyring: &Arc<Keyring>,
@@ -125,8 +125,8 @@ impl TokenCache {
         contents: &Contents,
     ) -> Sealed {
         let table = &mut *self.table.borrow_mut();
-        // An exchange that began before the keys changed seals with the old ones, which must not empty
-        // the table of the new ones.
+        // An exchange that began before the keys changed seals with the old ones, which must not
+        // empty the table of the new ones.
         if !table.is_of(keyring) {
             if table.keyring.strong_count() > 0 {
                 return keyring.seal(kind, contents);
@@ -145,7 +145,7 @@ impl TokenCache {
         text
     }
 
-    /// Hashes eight characters of the tag, which is a MAC: tokens that are not the same differ there.
+    /// Hashes eight characters of the tag, which is a MAC: different tokens differ there.
     fn hash(&self, text: &[u8]) -> Result<Hashed, Defect> {
         let part = text.get(8..).and_then(<[u8]>::first_chunk).ok_or(Defect::Malformed)?;
         let hash = self.hash.hash_one(u64::from_ne_bytes(*part));
@@ -162,7 +162,7 @@ impl Table {
         self.keyring.as_ptr() == Arc::as_ptr(keyring)
     }
 
-    /// The token in this slot, if it has this text and is for this kind of cookie.
+    /// The token in this slot, if it has this text and kind of cookie.
     fn known(&mut self, slot: Slot, kind: Kind, text: &[u8]) -> Option<&Entry> {
         let set = self.sets.get_mut(usize::from(slot.set))?;
         let way = usize::from(slot.way);
@@ -172,8 +172,8 @@ impl Table {
         is_it.then_some(entry)
     }
 
-    /// The token of this text, for the kind of cookie it was brought in. The time it takes tells apart
-    /// no texts but those of another hash.
+    /// Finds the token of this text and kind of cookie. Its time distinguishes only texts of
+    /// different hashes.
     fn find(&mut self, hashed: Hashed, kind: Kind, text: &[u8]) -> Option<(Slot, &Entry)> {
         let Set { entries, fingerprints, used, .. } = self.sets.get_mut(hashed.set)?;
         for way in 0..WAYS {
@@ -189,8 +189,8 @@ impl Table {
         None
     }
 
-    /// The newest token of the client these contents are of, if it holds the same and the first key
-    /// sealed it.
+    /// The newest token of the client of these contents, if it holds the same contents and the
+    /// first key sealed it.
     fn newest(&mut self, kind: Kind, contents: &Contents) -> Option<(Slot, &Entry)> {
         let slot = *self.newest.get(place(kind, contents.seed()))?;
         let way = usize::from(slot.way);
@@ -204,7 +204,7 @@ impl Table {
         Some((slot, entry))
     }
 
-    /// Stores a token that is authentic, in the place of one that was not asked for lately.
+    /// Stores an authentic token, in place of one that was not used recently.
     fn store(&mut self, hashed: Hashed, entry: Entry) -> Slot {
         if self.sets.is_empty() {
             self.sets = std::iter::repeat_with(Set::default).take(SETS).collect();
@@ -224,8 +224,8 @@ impl Table {
 }
 
 impl Set {
-    /// The way for a token: its own if it is there (sealed again after its client's slot went to
-    /// another), else an empty one, else the first that was not asked for since the hand passed.
+    /// The way for a token: its own if present (sealed again after its client's slot went to
+    /// another client), else an empty one, else the first that was not used since the hand passed.
     fn way_for(&mut self, fingerprint: u32, entry: &Entry) -> usize {
         let text = entry.text.as_bytes();
         let is_own = |(way, known): (usize, &Option<Box<Entry>>)| match known {
@@ -240,7 +240,7 @@ impl Set {
         if let Some(way) = own.or_else(|| self.entries.iter().position(Option::is_none)) {
             return way;
         }
-        // At most once around: it clears what it passes.
+        // At most one round, because it clears the flags it passes.
         loop {
             let way = usize::from(self.hand);
             self.hand = (self.hand + 1) % WAYS as u8;
@@ -251,8 +251,8 @@ impl Set {
     }
 }
 
-/// The place of a client's newest token of a kind. Seeds are random and sealed, so that clients cannot
-/// choose them.
+/// The index of a client's newest token of a kind. Seeds are random and sealed, so that clients
+/// cannot choose them.
 fn place(kind: Kind, seed: Seed) -> usize {
     ((seed.0 ^ kind as u64) % CLIENTS as u64) as usize
 }

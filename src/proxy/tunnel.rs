@@ -1,5 +1,5 @@
-//! Protocol switches: once the target has said 101, bytes go both ways until one side has had
-//! enough, both are silent for the listener's `idle`, or the process cuts.
+//! Protocol switches: after the target's 101, bytes are carried both ways until one side closes,
+//! both are silent for the listener's `idle`, or the process cuts the tunnel.
 
 use super::deadline::{Phase, race};
 use super::exchange::Exchange;
@@ -12,26 +12,26 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 
-/// A client that would speak another protocol.
+/// A protocol switch requested by a client.
 #[derive(Debug)]
 pub enum Upgrade {
-    /// It says so in an HTTP/1.1 request.
+    /// With Upgrade in an HTTP/1.1 request.
     Http1,
-    /// In an extended CONNECT.
+    /// With an extended CONNECT.
     Http2(WebSocketKey),
 }
 
-/// A target that switched.
+/// A target that switched protocols.
 #[derive(Debug)]
 pub struct TargetEnd {
-    /// Its connection.
+    /// The connection to it.
     pub connection: Box<Connection<RequestBody>>,
     /// The place under its cap, held until the tunnel ends.
     pub in_flight: Option<InFlight>,
 }
 
-/// Carries a tunnel to its end, the client having been told that it is open. One record is written for
-/// all of it.
+/// Carries a tunnel to its end, after the client got the head that opens it. One access record
+/// covers all of it.
 pub async fn carry<S>(mut exchange: Exchange, mut client: S, target: TargetEnd)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -50,7 +50,8 @@ where
             });
             match copied.await {
                 Err(expiry) => Some(expiry.word()),
-                // Browsers end a WebSocket in its own words, and then close without those of TLS.
+                // Browsers end a WebSocket with its own close frame, and then close without
+                // close_notify.
                 Ok(Err(error)) if error.kind() != ErrorKind::UnexpectedEof => {
                     Some("tunnel_broke_off")
                 }

@@ -1,4 +1,4 @@
-//! A client's body on its way to a target: counted, held to its limit, and given up where it breaks.
+//! A client's body on its way to a target: counted, limited, and aborted on an error.
 
 use super::client_io::ClientBodyError;
 use super::deadline::Deadline;
@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// A body that broke off. The reason stands with the exchange.
+/// Error: a body that broke off. The exchange has the reason.
 #[derive(Clone, Copy, Debug)]
 pub struct UploadError;
 
@@ -29,8 +29,7 @@ impl fmt::Display for UploadError {
 
 impl std::error::Error for UploadError {}
 
-/// The client's body on its way to a target. It can be taken back as long as no frame of it was
-/// read.
+/// The client's body on its way to a target. It can be taken back until a frame of it was read.
 #[derive(Debug)]
 pub struct RequestBody(pub Rc<Upload>);
 
@@ -46,12 +45,12 @@ pub struct Upload {
     counters: Arc<Counters>,
 }
 
-/// The trailers of a request that go on to its target, less those that may not be one.
+/// The trailers of a request that are forwarded, except forbidden ones.
 #[derive(Debug)]
 pub enum Trailers {
-    /// All, over HTTP/2.
+    /// All, to a target over HTTP/2.
     All,
-    /// Those that the head's Trailer names, over HTTP/1.1: a target there may read no others.
+    /// Fields that the head's Trailer field names, over HTTP/1.1: a target may ignore others.
     Named(Box<[u8]>),
 }
 
@@ -70,25 +69,25 @@ impl Trailers {
     }
 }
 
-/// How far a client's body is.
+/// The progress of a client's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UploadState {
-    /// Nothing of it was read, so that it can go to another target.
+    /// Nothing was read, so that it can go to another target.
     Untouched,
-    /// Some of it was.
+    /// A part was read.
     Begun,
-    /// All of it was.
+    /// All of it was read.
     Finished,
-    /// It is larger than the limit.
+    /// It exceeds the limit.
     TooLarge,
-    /// The client framed it badly.
+    /// Its framing is malformed.
     Malformed,
     /// The client left.
     Abandoned,
 }
 
 impl Upload {
-    /// A client's body.
+    /// Wraps a client's body.
     pub fn new(
         incoming: ClientBody,
         limit: Option<u64>,
@@ -107,12 +106,12 @@ impl Upload {
         }
     }
 
-    /// How far it is.
+    /// The current progress.
     pub fn state(&self) -> UploadState {
         self.state.get()
     }
 
-    /// What broke it, if anything did.
+    /// The failure that ended it, if any.
     pub fn failure(&self) -> Option<Failure> {
         match self.state.get() {
             UploadState::TooLarge => Some(Failure::BodyTooLarge),
@@ -177,7 +176,7 @@ impl Body for RequestBody {
     }
 }
 
-/// Trailers lose the names that may not be one (RFC 9110 section 6.5.1).
+/// Removes trailers that are forbidden (RFC 9110 section 6.5.1).
 pub(super) fn without_forbidden_trailers(frame: Frame<Bytes>, counters: &Counters) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
@@ -189,7 +188,7 @@ pub(super) fn without_forbidden_trailers(frame: Frame<Bytes>, counters: &Counter
     }
 }
 
-/// Removes the fields whose names are not to be kept; how many names these are.
+/// Removes the fields that `keep` rejects. Returns the number of removed names.
 fn remove_unless(trailers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> usize {
     let removed: Vec<HeaderName> = trailers.keys().filter(|name| !keep(name)).cloned().collect();
     removed.iter().for_each(|name| drop(trailers.remove(name)));

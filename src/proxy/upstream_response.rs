@@ -1,4 +1,4 @@
-//! Where an answer comes from: an HTTP/1.1 connection, or a stream of an HTTP/2 one.
+//! The source of a response: an HTTP/1.1 connection, or a stream of an HTTP/2 connection.
 
 use super::upload::RequestBody;
 use super::upstream::kept_body::KeptBody;
@@ -8,17 +8,17 @@ use bytes::Bytes;
 use http_body::Frame;
 use std::task::{Context, Poll};
 
-/// A target's side of an exchange, from the head of its answer on.
+/// A target's side of an exchange, from the head of its response on.
 #[derive(Debug)]
 pub enum UpstreamResponse {
-    /// A connection of the exchange's own.
+    /// A connection that this exchange uses alone.
     Http1(Box<Connection<RequestBody>>),
-    /// A stream on a connection it shares.
+    /// A stream on a shared connection.
     Http2(Box<Stream<KeptBody>>),
 }
 
 impl UpstreamResponse {
-    /// Whether some of the request is left to be sent.
+    /// Returns true if part of the request is still to be sent.
     pub fn is_sending(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_sending(),
@@ -26,7 +26,7 @@ impl UpstreamResponse {
         }
     }
 
-    /// Sends on what is left of the request.
+    /// Sends more of the request.
     pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
         match self {
             Self::Http1(connection) => connection.poll_sending(cx),
@@ -45,7 +45,7 @@ impl UpstreamResponse {
         }
     }
 
-    /// Whether all of the answer's body was taken.
+    /// Returns true if the whole response body was read.
     pub fn is_done(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_done(),
@@ -53,7 +53,7 @@ impl UpstreamResponse {
         }
     }
 
-    /// How much of it is left, where that is known.
+    /// The number of body bytes left; `None` if it is not known.
     pub fn left(&self) -> Option<u64> {
         match self {
             Self::Http1(connection) => connection.left(),

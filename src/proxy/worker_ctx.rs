@@ -1,5 +1,5 @@
-//! What a worker owns and its exchanges share: everything here lives on one core and no other thread
-//! touches it, so there are cells where there would be locks.
+//! The context of a worker, shared by its exchanges. All of it lives on one thread, so it uses
+//! cells instead of locks.
 
 use super::linger::{LingerPermits, Lingering};
 use super::partial_heads::PartialHeads;
@@ -25,7 +25,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
-/// One worker's own things.
+/// The context of one worker.
 #[derive(Debug)]
 pub struct WorkerCtx {
     /// The worker's index, from 0.
@@ -34,19 +34,19 @@ pub struct WorkerCtx {
     pub pool: Pool<RequestBody>,
     /// Targets that refuse connections, and the requests that wait for them.
     pub reconnects: Reconnects,
-    /// Tokens that were opened and sealed.
+    /// The cache of opened and sealed tokens.
     pub tokens: TokenCache,
-    /// What it counts.
+    /// The worker's counters.
     pub counters: Arc<Counters>,
-    /// Whether the process is leaving: answers then end their connection.
+    /// True while the process drains: responses then end their connection.
     pub draining: Cell<bool>,
-    /// Whether it cuts what is still under way.
+    /// True while the process cuts the remaining exchanges.
     pub cutting: Cell<bool>,
-    /// Whether exchanges are written down.
+    /// True if access records are written.
     pub writes_log: bool,
-    /// Whether Referer is written down.
+    /// True if access records contain Referer.
     pub keeps_referer: bool,
-    /// Heads of which a part has come.
+    /// Incomplete request heads.
     pub partial_heads: PartialHeads,
     lingering: LingerPermits,
     turn: Cell<Moment>,
@@ -60,7 +60,7 @@ pub struct WorkerCtx {
     today: RefCell<(u64, String)>,
     scratch: RefCell<Box<[u8]>>,
     requests: RefCell<Vec<Rc<Request>>>,
-    /// Stands where a head was given back.
+    /// Replaces a head that was given back.
     no_request: Rc<Request>,
     #[expect(clippy::vec_box, reason = "heads are lent and given back in their boxes")]
     responses: RefCell<Vec<Box<Response>>>,
@@ -69,7 +69,7 @@ pub struct WorkerCtx {
 }
 
 impl WorkerCtx {
-    /// Sets a worker up.
+    /// Creates a worker's context.
     pub fn new(
         index: usize,
         snapshots: Reader,
@@ -109,14 +109,14 @@ impl WorkerCtx {
         }
     }
 
-    /// The picture an exchange begins with.
+    /// The snapshot for a new exchange.
     pub fn snapshot(&self) -> SnapshotRef {
         let (reader, last) = &mut *self.snapshots.borrow_mut();
         reader.current(last)
     }
 
-    /// The moment at which the task that runs now was woken. All it does before it waits again
-    /// happens at this one moment: reading the clock with every step cost as much as the log.
+    /// The time at which the running task was woken. All its work before the next wait counts as
+    /// that moment: reading the clock at every step cost as much as the log.
     pub fn now(&self) -> Moment {
         self.turn.get()
     }
@@ -132,7 +132,7 @@ impl WorkerCtx {
         self.turn.set(now);
     }
 
-    /// A place for a client that is read on after its answer, if there is one left.
+    /// Takes a permit for reading on after a client's response, if one is left.
     pub fn linger(&self) -> Option<Lingering> {
         self.lingering.take()
     }
@@ -142,7 +142,7 @@ impl WorkerCtx {
         self.random.borrow_mut().bits()
     }
 
-    /// What newcomers are placed with. Borrowed for one call, never across a wait.
+    /// The random numbers that place new clients. Borrowed for one call, never across a wait.
     pub fn draw(&self) -> RefMut<'_, Random> {
         self.random.borrow_mut()
     }
@@ -152,12 +152,12 @@ impl WorkerCtx {
         self.access.borrow_mut()
     }
 
-    /// Notes a request for the retry budget.
+    /// Records a request for the retry budget.
     pub fn record_request(&self, now: u64) {
         self.budget.borrow_mut().record_request(now);
     }
 
-    /// Whether a request may be sent again.
+    /// Returns true if the retry budget allows a retry now, and spends it.
     pub fn try_retry(&self, now: u64) -> bool {
         let allowed = self.budget.borrow_mut().try_retry(now);
         if allowed {
@@ -166,48 +166,48 @@ impl WorkerCtx {
         allowed
     }
 
-    /// Tells the control thread, or counts that it could not be told.
+    /// Sends a report to the control thread, or counts it as lost.
     pub fn report(&self, report: Report) {
         if self.reports.try_send(report).is_err() {
             self.counters.reports_dropped.add_one();
         }
     }
 
-    /// Room to read a target's head into. Borrowed for one call, never across a wait.
+    /// The buffer for reading a target's head. Borrowed for one call, never across a wait.
     pub fn scratch(&self) -> RefMut<'_, Box<[u8]>> {
         self.scratch.borrow_mut()
     }
 
-    /// Hands the present moment as a Date field has it (RFC 9110 section 6.6.1) to `use_it`, formatted
+    /// Calls `use_it` with the current time as a Date field (RFC 9110 section 6.6.1), formatted
     /// once a second.
     pub fn with_today<R>(&self, use_it: impl FnOnce(&str) -> R) -> R {
         format_once(&self.today, self.now().unix_seconds(), use_it)
     }
 
-    /// Hands the date of a cookie's `Expires` to `use_it`, formatted once a second.
+    /// Calls `use_it` with the date of a cookie's `Expires`, formatted once a second.
     pub fn with_date<R>(&self, unix_seconds: u64, use_it: impl FnOnce(&str) -> R) -> R {
         format_once(&self.date, unix_seconds, use_it)
     }
 
-    /// The number of a client connection that was just accepted.
+    /// The number for a client connection that was just accepted.
     pub fn next_conn(&self) -> u64 {
         let next = self.next_conn.get();
         self.next_conn.set(next + 1);
         next
     }
 
-    /// A task of this worker's.
+    /// Wraps a task of this worker.
     pub fn turns<F: Future>(self: Rc<Self>, task: F) -> Turns<F> {
         Turns { worker: self, task: Box::pin(task) }
     }
 
-    /// A request's head to read into; one that was used before, if there is one.
+    /// Takes a request head to parse into, a used one if available.
     pub fn take_request(&self) -> Rc<Request> {
         self.requests.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Keeps a head for another request, where no other holder is left and it is not large. Another is
-    /// left in its place.
+    /// Keeps a head for another request if there is no other holder and it is not large. An empty
+    /// head takes its place.
     pub fn give_back_request(&self, request: &mut Rc<Request>) {
         let is_small = request.fields.capacity() <= MAX_KEPT;
         let mut kept = self.requests.borrow_mut();
@@ -215,14 +215,14 @@ impl WorkerCtx {
             && is_small
             && let Some(only) = Rc::get_mut(request)
         {
-            // Nothing of it may show in another exchange.
+            // No content may appear in another exchange.
             only.clear();
             let request = std::mem::replace(request, Rc::clone(&self.no_request));
             kept.push(request);
         }
     }
 
-    /// A response's head to read into.
+    /// Takes a response head to parse into.
     pub fn take_response(&self) -> Box<Response> {
         self.responses.borrow_mut().pop().unwrap_or_default()
     }
@@ -235,7 +235,7 @@ impl WorkerCtx {
         }
     }
 
-    /// An empty buffer for a head on its way out.
+    /// Takes an empty buffer for a head to send.
     pub fn take_buffer(&self) -> Vec<u8> {
         let kept = self.buffers.borrow_mut().pop();
         kept.unwrap_or_else(|| Vec::with_capacity(USUAL_BUFFER))
@@ -251,11 +251,11 @@ impl WorkerCtx {
     }
 }
 
-/// A task, each turn of which begins with one reading of the clock.
+/// A task that reads the clock once at the start of each turn.
 #[derive(Debug)]
 pub struct Turns<F> {
     worker: Rc<WorkerCtx>,
-    /// Boxed: a task's future is moved four times.
+    /// Boxed, because a task's future is moved four times.
     task: Pin<Box<F>>,
 }
 
@@ -268,7 +268,7 @@ impl<F: Future> Future for Turns<F> {
     }
 }
 
-/// Hands the date of this second to `use_it`, formatted when the second is another than before.
+/// Calls `use_it` with the date, formatted again only if the second changed.
 fn format_once<R>(
     date: &RefCell<(u64, String)>,
     unix_seconds: u64,
@@ -282,15 +282,16 @@ fn format_once<R>(
     use_it(&date.1)
 }
 
-/// Heads and buffers that are kept for the next exchange: as many as exchanges come and go within one
-/// turn of a busy worker. A larger one than the second is freed.
+/// Bound on the heads and buffers kept for later exchanges: as many as start and end within one
+/// turn of a busy worker. Larger buffers than [`USUAL_BUFFER`] are freed.
 const MAX_POOLED: usize = 64;
 const MAX_KEPT: usize = 16 * 1_024;
-/// Room for a head and a small body.
+/// Bytes of a usual buffer: a head and a small body.
 const USUAL_BUFFER: usize = 4 * 1_024;
 
-/// A head of the usual size and a small body at once. A read that fills it is followed by another.
+/// Bytes of the read buffer: a head of the usual size and a small body. A read that fills it is
+/// followed by another.
 const SCRATCH: usize = 16 * 1_024;
 
-/// The end of the year 9999, after which HTTP has no dates.
+/// The end of the year 9999, the last that HTTP dates can express.
 const LAST_DATE: u64 = 253_402_300_799;

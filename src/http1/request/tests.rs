@@ -17,7 +17,7 @@ fn written(request: &Request) -> String {
 }
 
 #[test]
-fn a_usual_head_is_read_and_its_lines_are_written_as_they_came() {
+fn a_usual_head_is_parsed_and_its_lines_are_written_unchanged() {
     let text =
         b"POST /cart?item=1 HTTP/1.1\r\nHost: shop\r\nX-Odd_Case: a, b\r\nCookie: c=1\r\n\r\nbody";
     let (request, parsed) = parse(text);
@@ -33,11 +33,11 @@ fn a_usual_head_is_read_and_its_lines_are_written_as_they_came() {
     assert_eq!(written(&request), "Host: shop\r\nX-Odd_Case: a, b\r\nCookie: c=1\r\n");
 }
 
-/// A folded line in a field that is not Content-Type.
+/// A folded line in a field other than Content-Type.
 const FOLDED: Facts = Facts::FOLDED.and(Facts::FOLDED_BEYOND_TYPE);
 
 #[test]
-fn odd_spellings_are_noted_and_written_as_rfc_9112_has_them() {
+fn odd_spellings_are_recorded_and_written_as_rfc_9112_defines() {
     for (head, facts, fields) in [
         ("GET / HTTP/1.1\nHost: a\n\n", Facts::BARE_LF, "Host: a\r\n"),
         ("GET / HTTP/1.1\r\nHost: a\n\r\n", Facts::BARE_LF, "Host: a\r\n"),
@@ -102,7 +102,7 @@ fn odd_spellings_are_noted_and_written_as_rfc_9112_has_them() {
 }
 
 #[test]
-fn what_is_no_message_of_rfc_9112_is_refused_with_what_was_seen() {
+fn malformed_heads_are_refused_with_their_facts() {
     for (head, facts, target) in [
         ("GET /\r\n", Facts::NO_VERSION, "/"),
         ("GET\r\n", Facts::NO_TARGET, ""),
@@ -136,7 +136,7 @@ fn what_is_no_message_of_rfc_9112_is_refused_with_what_was_seen() {
 }
 
 #[test]
-fn what_is_there_of_a_refused_head_is_kept_for_the_log() {
+fn the_available_part_of_a_refused_head_is_kept_for_the_log() {
     for head in [
         "GET / HTTP/1.1\r\nHost: a\r\nB(: c\r\nD: e\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nB(: c\nD: e\r\nF",
@@ -147,7 +147,7 @@ fn what_is_there_of_a_refused_head_is_kept_for_the_log() {
         assert_eq!(written(&request), "Host: a\r\nD: e\r\n", "{head:?}");
         assert_eq!(request.target(), "/");
     }
-    // A line that others take for a field of its own is none here.
+    // A folded line is not a field here, but other parsers may read it as one.
     let (request, parsed) = parse(b"GET / HTTP/1.1\r\nA: b\r\n Content-Length : 5\r\nC: d\r\n\r\n");
     assert!(parsed.is_ok() && !request.fields.has(Name::ContentLength));
     let doubtful: Vec<_> = request.fields.doubtful().collect();
@@ -156,7 +156,7 @@ fn what_is_there_of_a_refused_head_is_kept_for_the_log() {
 }
 
 #[test]
-fn a_body_is_framed_by_its_coding_or_the_first_length() {
+fn a_body_is_framed_by_its_coding_or_its_first_length() {
     for (fields, framing) in [
         ("", Framing::Length(0)),
         ("Content-Length: 5\r\n", Framing::Length(5)),
@@ -170,7 +170,7 @@ fn a_body_is_framed_by_its_coding_or_the_first_length() {
 }
 
 #[test]
-fn the_log_has_the_target_as_far_as_it_came() {
+fn the_log_gets_the_part_of_the_target_that_arrived() {
     for (head, target) in [
         (&b"GET /abc HTTP/0.9\r\n\r\n"[..], &b"/abc"[..]),
         (b"GET /abc HTTP/2.0\r\n\r\n", b"/abc"),
@@ -187,10 +187,10 @@ fn the_log_has_the_target_as_far_as_it_came() {
 }
 
 #[test]
-fn a_head_has_its_bounds() {
+fn a_head_over_a_bound_is_refused() {
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(BOUNDS.bytes));
     assert_eq!(parse(&long.as_bytes()[..BOUNDS.bytes]).1, Err(BadHead::TargetTooLong));
-    // The same where all of it came at once.
+    // Also if the whole head arrives at once.
     assert_eq!(parse(long.as_bytes()).1, Err(BadHead::TargetTooLong));
     let long = format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(BOUNDS.bytes));
     assert_eq!(parse(long.as_bytes()).1, Err(BadHead::TooLarge));
@@ -201,7 +201,7 @@ fn a_head_has_its_bounds() {
 }
 
 #[test]
-fn an_absolute_target_names_its_authority() {
+fn an_absolute_target_has_an_authority() {
     let (request, _) = parse(b"GET http://shop:8080?x=1 HTTP/1.1\r\n\r\n");
     assert_eq!(request.authority(), Some("shop:8080"));
     assert_eq!(request.scheme(), Some("http"));
@@ -212,9 +212,9 @@ fn an_absolute_target_names_its_authority() {
 }
 
 proptest! {
-    /// However a head is cut, a part of it is not there yet or is refused as the whole is.
+    /// A part of a head is incomplete, or is refused for the same reason as the whole head.
     #[test]
-    fn a_head_cut_anywhere_is_not_there_yet(
+    fn a_part_of_a_head_is_incomplete_or_refused_as_the_whole(
         head in "(GET|P!ST) /[a-z?<\u{e9} ]{0,4} HTTP/1.[0-9]\r?\n([a-zA-Z:]{1,3}[: ][ \ta-z\x01\r]{0,3}\r?\n){0,4}\r?\n",
         cut in any::<proptest::sample::Index>(),
     ) {
@@ -233,7 +233,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn no_input_makes_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = parse(&bytes);
         let mut text = b"GET / HTTP/1.1\r\n".to_vec();
         text.extend_from_slice(&bytes);

@@ -16,7 +16,7 @@ fn check(fields: &str, framing: Framing, keep_alive: bool) {
 }
 
 #[test]
-fn a_body_ends_as_its_head_says() {
+fn the_head_decides_where_a_body_ends() {
     check("content-length: 5\r\n", Framing::Length(5), true);
     check("Content-Length: 5\r\nCONNECTION: x, Close\r\n", Framing::Length(5), false);
     check("transfer-encoding: Chunked\r\n", Framing::Chunked, true);
@@ -27,7 +27,7 @@ fn a_body_ends_as_its_head_says() {
 }
 
 #[test]
-fn a_length_beside_chunks_goes_no_further_and_a_list_becomes_one() {
+fn a_length_beside_chunks_is_removed_and_a_list_becomes_one() {
     let text = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n";
     assert!(!read(text, Method::GET).unwrap().unwrap().2.fields.has(Name::ContentLength));
     for (said, goes_on) in
@@ -41,7 +41,7 @@ fn a_length_beside_chunks_goes_no_further_and_a_list_becomes_one() {
 }
 
 #[test]
-fn answers_without_a_body_have_none_whatever_their_fields_say() {
+fn bodiless_responses_have_no_body_whatever_their_fields() {
     for (line, asked) in [
         ("HTTP/1.1 200 OK", Method::HEAD),
         ("HTTP/1.1 204 No Content", Method::GET),
@@ -55,7 +55,7 @@ fn answers_without_a_body_have_none_whatever_their_fields_say() {
 }
 
 #[test]
-fn http_1_0_keeps_a_connection_only_where_it_says_so() {
+fn http_1_0_keeps_a_connection_only_with_keep_alive() {
     let read = |fields: &str| {
         let text = format!("HTTP/1.0 200 OK\r\ncontent-length: 0\r\n{fields}\r\n");
         read(&text, Method::GET).unwrap().unwrap().1.keep_alive
@@ -65,7 +65,7 @@ fn http_1_0_keeps_a_connection_only_where_it_says_so() {
 }
 
 #[test]
-fn what_two_readers_could_read_differently_is_refused() {
+fn ambiguous_heads_are_refused() {
     for bad in [
         "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n",
@@ -88,7 +88,7 @@ fn what_two_readers_could_read_differently_is_refused() {
 }
 
 #[test]
-fn a_reason_of_its_own_is_kept() {
+fn a_custom_reason_is_kept() {
     for (line, reason) in [
         ("HTTP/1.1 200 Fine", "Fine"),
         ("HTTP/1.1 200 OK", "OK"),
@@ -108,7 +108,7 @@ fn a_reason_of_its_own_is_kept() {
 }
 
 #[test]
-fn a_head_cut_anywhere_is_not_there_yet() {
+fn a_part_of_a_head_is_incomplete() {
     let text = "HTTP/1.1 200 Fine\r\nA: b\r\nlong-name:  value \r\n\r\n";
     let mut response = Response::default();
     for cut in 0..text.len() {

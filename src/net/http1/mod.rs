@@ -1,7 +1,7 @@
-//! One HTTP/1.1 connection to a target, driven by the task that holds it.
+//! An HTTP/1.1 connection to a target, driven by the task of the exchange that uses it.
 //!
-//! hyper's client would put a task and two queues between the exchange and the socket, and take the
-//! head apart again that was just put together: half of what a small request cost (see
+//! hyper's client would add a task and two queues between the exchange and the socket, and parse
+//! the assembled head again: half the cost of a small request (see
 //! `docs/decisions/0002-upstream-connections.md`). Here the exchange's own task writes and reads.
 
 pub mod send;
@@ -21,66 +21,68 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncReadExt;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Bytes of interim answers a target may send before its final head.
+/// Bound in bytes on the interim responses before a final head.
 const MAX_INTERIM: usize = 1_024 * 1_024;
-/// Bytes of a request that a target takes in one read: what is longer may wait in the sockets on the way.
+/// Bytes of a request that a target takes in one read. A longer body may wait in the socket buffers
+/// on the way.
 const MAX_SHORT_BODY: u64 = 64 * 1_024;
 
-/// Why there is no answer.
+/// Cause of a missing response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestError {
-    /// The connection ended before a byte of an answer came.
+    /// The connection ended before the first byte of a response.
     Lost {
-        /// Not a byte of the request went out.
+        /// True if no byte of the request was sent.
         unsent: bool,
     },
-    /// The target ended the exchange, and not the connection, without an answer (HTTP/2 alone).
+    /// The target ended the exchange without a response but kept the connection (HTTP/2 only).
     Reset,
-    /// What came is no answer, or not all of one.
+    /// The response is malformed or incomplete.
     Malformed,
     /// The request's body broke off at its source.
     BodyBroken,
 }
 
-/// What came of waiting for an answer.
+/// The kind of a received head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answered {
-    /// The head that counts, 101 included. Its body follows.
+    /// The final head, including 101. Its body follows.
     Final,
-    /// Another of 1xx: one more is to come (RFC 9110 section 15.2).
+    /// An interim head of 1xx; another head follows (RFC 9110 section 15.2).
     Interim,
 }
 
-/// A response's body that broke off or is not framed as it says.
+/// Error: a response body that broke off or does not match its framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyError;
 
-/// A request's head on its way out.
+/// A request's head, ready to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'r> {
-    /// Its method, which says whether the answer has a body.
+    /// The method, which decides whether the response has a body.
     pub method: &'r Method,
-    /// Its head, as it goes over the wire.
+    /// The bytes of the head.
     pub head: &'r [u8],
 }
 
-/// The connection. Dropping it closes the socket at once, whatever is under way on it, so that a
-/// client that leaves cancels what it asked for.
+/// The connection. Dropping it closes the socket at once, whatever is in progress, so that a client
+/// that leaves cancels its request.
 pub struct Connection<B> {
     stream: TargetStream,
     sending: RequestWriter<B>,
     decoder: Decoder,
-    /// Read and not yet taken.
+    /// Bytes read and not yet consumed.
     input: Bytes,
     room: BytesMut,
     next_read: ReadSize,
     keep_alive: bool,
-    /// Whether a request had a body since the connection was last known to be quiet.
+    /// True if a request had a body since the connection was last known to be quiet.
     had_body: bool,
-    /// Whether one of these was longer than [`MAX_SHORT_BODY`].
+    /// True if one of these bodies was longer than [`MAX_SHORT_BODY`].
     had_long_body: bool,
     place: Option<OwnedSemaphorePermit>,
-    /// Whose it is, where its PROXY header said so. Boxed, for most have none.
+    /// The client named in the PROXY header, if one was sent. Boxed, because most connections have
+    /// none.
     proxy_header: Option<Box<Ends>>,
 }
 
@@ -91,7 +93,7 @@ impl<B> fmt::Debug for Connection<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
-    /// A connection just dialled. `place` is held as long as it lives.
+    /// Wraps a new connection. `place` is held for the life of the connection.
     pub fn new(stream: TargetStream, place: Option<OwnedSemaphorePermit>) -> Self {
         Self {
             stream,
@@ -108,40 +110,41 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         }
     }
 
-    /// The connection after a PROXY header that said this.
+    /// Records the client named in the PROXY header.
     pub fn with_proxy_ends(self, ends: Option<Ends>) -> Self {
         Self { proxy_header: ends.map(Box::new), ..self }
     }
 
-    /// Whether requests of this client may go over it; `None` is anyone, where nobody is announced.
+    /// Returns true if requests of this client may use the connection. `None` stands for any
+    /// client, for groups without `send_proxy`.
     pub fn is_for(&self, client: Option<&Ends>) -> bool {
         self.proxy_header.as_deref() == client
     }
 
-    /// Whether it can be used again, as far as the runtime was told; see
+    /// Returns true if the connection can be used again according to the runtime; see
     /// [`TargetStream::is_reusable`].
     pub fn is_reusable(&mut self) -> bool {
         self.stream.is_reusable()
     }
 
-    /// The same by the kernel's word; see [`TargetStream::is_quiet_by_now`].
+    /// [`Self::is_reusable`], also according to the kernel; see [`TargetStream::is_quiet_by_now`].
     pub fn is_quiet_by_now(&mut self) -> bool {
         self.stream.is_quiet_by_now()
     }
 
-    /// Whether a request had a body, which the target may have taken for a request, since the
+    /// Returns true if a request had a body, which the target may have read as a request, since the
     /// connection was last known to be quiet.
     pub fn had_body(&self) -> bool {
         self.had_body
     }
 
-    /// Notes that it has been quiet for long enough.
+    /// Records that the connection has been quiet for long enough.
     pub fn record_reusable(&mut self) {
         (self.had_body, self.had_long_body) = (false, false);
     }
 
-    /// Notes that an exchange is over; whether a body was so long that the target may take its time to
-    /// read what is in the sockets on the way.
+    /// Records the end of an exchange. Returns true if a body was so long that the target may still
+    /// be reading it from the socket buffers.
     pub fn end(&mut self) -> bool {
         self.had_long_body |= self.had_body && self.sending.taken().0 > MAX_SHORT_BODY;
         self.had_long_body
@@ -154,8 +157,8 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         self.next_read = ReadSize::default();
     }
 
-    /// Sends, and waits for a head, which takes the place of what is in `response`. After an interim one
-    /// the caller asks again at once. `scratch` is lent for the call.
+    /// Sends the request and waits for a head, which replaces the content of `response`. After an
+    /// interim head the caller polls again at once. `scratch` is lent for the call.
     pub fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -164,7 +167,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         scratch: &mut [u8],
         response: &mut Response,
     ) -> Poll<Result<Answered, RequestError>> {
-        // What is there before the rest of the request went out is no answer to all of it.
+        // A head received before the rest of the request was sent does not answer all of it.
         if self.sending.is_under_way()
             && let Poll::Ready(answered) = self.poll_head(cx, request, waiting, scratch, response)
         {
@@ -204,7 +207,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
                     false => RequestError::Lost { unsent: self.sending.is_unsent() },
                 }));
             }
-            // Nearly every head is whole in one read, and is read where it lies.
+            // Nearly every head arrives in one read and is parsed in place.
             if waiting.partial.is_empty() {
                 if let Some(answered) = self.read_head(came, request, waiting, response)? {
                     return Poll::Ready(Ok(answered));
@@ -221,7 +224,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         }
     }
 
-    /// Reads a head off the front of `bytes`, if it is all there, and keeps what is behind it.
+    /// Parses a head at the front of `bytes` if it is complete, and keeps the bytes after it.
     fn read_head(
         &mut self,
         bytes: &[u8],
@@ -244,29 +247,30 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         }
         let rest = response.frame(request.method).map_err(|BadResponse| RequestError::Malformed)?;
         self.decoder = Decoder::new(rest.framing, From::Target);
-        // An answer that began before the request's last byte was written may be one to its head
-        // alone: a target that ignores bodies takes the rest for a request of its own.
+        // A response that began before the last byte of the request was written may answer its head
+        // alone: a target that ignores bodies reads the rest as a request.
         self.keep_alive =
             rest.keep_alive && !switches && self.sending.is_sent() && !self.sending.was_answered();
         self.input = Bytes::copy_from_slice(behind);
         if !self.sending.has_sent(request.head.len()) {
-            // The answer is there before the head was taken: nothing reads the rest.
+            // The response arrived before the whole head was sent: the target does not read the
+            // rest.
             self.sending.give_up();
         }
         Ok(Some(Answered::Final))
     }
 
-    /// Whether some of the request is left to be sent.
+    /// Returns true if part of the request is still to be sent.
     pub fn is_sending(&self) -> bool {
         !self.sending.is_over()
     }
 
-    /// Bytes of the request that the target took, and whether what is at hand waits for it.
+    /// Bytes of the request that the target took, and true if more is ready but blocked.
     pub fn taken(&self) -> (u64, bool) {
         self.sending.taken()
     }
 
-    /// Sends on what is left of the request after its answer has begun.
+    /// Sends more of the request after the response has begun.
     pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
         if !self.sending.is_over()
             && let Poll::Ready(Err(send::RequestBodyError)) =
@@ -292,7 +296,8 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
             let read = ready!(pin!(self.stream.read_buf(&mut self.room)).poll(cx));
             match read {
                 Err(_) => return Poll::Ready(Some(Err(BodyError))),
-                // A write was told of the reset, so that a read sees an end: it is none.
+                // A write reported the reset, so the read sees an end, but the body is not
+                // complete.
                 Ok(0) if self.sending.was_reset() => return Poll::Ready(Some(Err(BodyError))),
                 Ok(0) => {
                     let closed = self.decoder.close().map_err(|Malformed| BodyError);
@@ -306,18 +311,18 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         }
     }
 
-    /// Whether all of the response's body was taken.
+    /// Returns true if the whole response body was read.
     pub fn is_done(&self) -> bool {
         self.decoder.is_done()
     }
 
-    /// How much of it is left, where that is known.
+    /// The number of body bytes left; `None` if it is not known.
     pub fn left(&self) -> Option<u64> {
         self.decoder.left()
     }
 
-    /// Makes it ready to lie idle; whether another request may go over it: both messages ended
-    /// where they said, and nothing came after them.
+    /// Prepares the connection to be idle. Returns true if another request may use it: both
+    /// messages ended as framed, and nothing followed them.
     pub fn become_idle(&mut self) -> bool {
         self.room = BytesMut::new();
         let ended = self.decoder.is_done()
@@ -328,25 +333,25 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
         ended && self.keep_alive
     }
 
-    /// Closes it while nothing is under way; see [`TargetStream::close`].
+    /// Closes the connection while nothing is in progress; see [`TargetStream::close`].
     pub fn close(self) {
         self.stream.close();
     }
 
-    /// The stream and what was read of the new protocol, and the place, which must be held on to.
+    /// The stream, the bytes already read of the new protocol, and the place, which must be held.
     pub fn into_tunnel(self) -> (TargetStream, Bytes, Option<OwnedSemaphorePermit>) {
         (self.stream.into_tunnel(), self.input, self.place)
     }
 }
 
-/// What is kept while an answer is awaited.
+/// State kept while a response is awaited.
 #[derive(Debug, Default)]
 pub struct Waiting {
-    /// The part of a head that came so far.
+    /// The part of a head received so far.
     partial: Vec<u8>,
-    /// Whether it may be a whole one: it came behind an interim answer.
+    /// True if `partial` may be a complete head: it followed an interim head.
     is_unread: bool,
-    /// Bytes of interim answers.
+    /// Bytes of interim heads.
     interim: usize,
 }
 

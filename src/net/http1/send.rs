@@ -1,5 +1,5 @@
-//! A request on its way out: its head, then its body, framed (RFC 9112 section 7.1). What is at
-//! hand goes out in one call.
+//! Sends a request: its head, then its framed body (RFC 9112 section 7.1). Everything available is
+//! sent with one call.
 
 use crate::http1::encode;
 use bytes::{Buf, Bytes};
@@ -9,29 +9,29 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 
-/// A request's body, and how the target knows its end.
+/// A request's body and its framing.
 #[derive(Debug)]
 pub struct Outbound<B> {
     /// The body.
     pub body: B,
-    /// Whether it goes in chunks. If not, Content-Length was announced and is what it has.
+    /// True for chunked framing. If false, Content-Length was announced and matches the body.
     pub chunked: bool,
 }
 
-/// Where sending stands.
+/// The state of sending a request.
 #[derive(Debug)]
 pub(super) struct RequestWriter<B> {
     outbound: Option<Outbound<B>>,
-    /// Line ends, chunk sizes, trailers; out before `chunk`.
+    /// Line ends, chunk sizes and trailers; sent before `chunk`.
     line: Vec<u8>,
     chunk: Bytes,
-    /// Of the head.
+    /// Bytes of the head sent.
     head_sent: usize,
     began_chunks: bool,
     was_reset: bool,
-    /// Whether the target said something before the last byte was written.
+    /// True if the target sent something before the last byte of the request was written.
     was_answered: bool,
-    /// Bytes that the target took, and whether it takes no more by now.
+    /// Bytes that the target took, and true if a write is blocked.
     taken: u64,
     is_blocked: bool,
     state: State,
@@ -40,14 +40,14 @@ pub(super) struct RequestWriter<B> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Streaming,
-    /// All of it is at hand.
+    /// The end of the request has been fetched.
     Last,
     Sent,
-    /// The target takes no more; it may have answered all the same.
+    /// The target takes no more; a response may still arrive.
     Refused,
 }
 
-/// The body broke off at its source.
+/// Error: the body broke off at its source.
 #[derive(Debug)]
 pub(super) struct RequestBodyError;
 
@@ -72,27 +72,27 @@ impl<B: Body<Data = Bytes> + Unpin> RequestWriter<B> {
         *self = Self { outbound, state, ..Self::nothing() };
     }
 
-    /// Whether not a byte went out.
+    /// Returns true if no byte was sent.
     pub(super) fn is_unsent(&self) -> bool {
         self.head_sent == 0
     }
 
-    /// Whether some of it went out, and not all.
+    /// Returns true if part of the request was sent, but not all.
     pub(super) fn is_under_way(&self) -> bool {
         !self.is_unsent() && !self.is_over()
     }
 
-    /// Whether a head of this length went out.
+    /// Returns true if a head of this length was sent.
     pub(super) fn has_sent(&self, head: usize) -> bool {
         self.head_sent >= head
     }
 
-    /// Bytes that the target took, and whether what is at hand waits for it to take more.
+    /// Bytes that the target took, and true if more is ready but blocked.
     pub(super) fn taken(&self) -> (u64, bool) {
         (self.taken, self.is_blocked)
     }
 
-    /// Whether all of it went out.
+    /// Returns true if the whole request was sent.
     pub(super) fn is_sent(&self) -> bool {
         self.state == State::Sent
     }
@@ -101,26 +101,27 @@ impl<B: Body<Data = Bytes> + Unpin> RequestWriter<B> {
         matches!(self.state, State::Sent | State::Refused)
     }
 
-    /// Whether the target reset the connection, and this is where that was said: the kernel says it
-    /// once, and to reads an end afterwards.
+    /// Returns true if a write failed because the target reset the connection. The kernel reports a
+    /// reset once; later reads see an end.
     pub(super) fn was_reset(&self) -> bool {
         self.was_reset
     }
 
-    /// Whether the target said something before the last byte was written.
+    /// Returns true if the target sent something before the last byte of the request was written.
     pub(super) fn was_answered(&self) -> bool {
         self.was_answered
     }
 
-    /// Sends no more of it.
+    /// Stops sending.
     pub(super) fn give_up(&mut self) {
         self.state = State::Refused;
         self.outbound = None;
     }
 
-    /// Sends what can be sent. `is_answering` says of the stream whether the target has said something by
-    /// now: it is asked before every write but the first, for several may go by before the runtime is
-    /// told of what came. Ready when there is no more to send, or the target takes no more.
+    /// Sends as much as possible. `is_answering` reports for the stream if the target has sent
+    /// something. It is called before every write except the first, because several writes may pass
+    /// before the runtime reports input. Ready if there is no more to send, or the target takes no
+    /// more.
     pub(super) fn poll<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -136,7 +137,7 @@ impl<B: Body<Data = Bytes> + Unpin> RequestWriter<B> {
             let head = head.get(self.head_sent..).unwrap_or_default();
             let total = head.len() + self.line.len() + self.chunk.len();
             if total == 0 {
-                // TLS may still hold what it took; a plain stream never does.
+                // TLS may hold written bytes; a plain stream never does.
                 let Poll::Ready(flushed) = Pin::new(&mut *stream).poll_flush(cx) else {
                     self.is_blocked = true;
                     return Poll::Pending;
@@ -187,18 +188,18 @@ impl<B: Body<Data = Bytes> + Unpin> RequestWriter<B> {
         self.chunk.advance(count - of_line);
     }
 
-    /// Takes the body's next frame, if there is one by now.
+    /// Takes the body's next frame if it is available.
     fn fetch(&mut self, cx: &mut Context<'_>) -> Result<(), RequestBodyError> {
         let Some(Outbound { body, chunked }) = &mut self.outbound else { return Ok(()) };
-        // An empty frame (over HTTP/2 the last DATA often is one) is nothing to send, and nothing
-        // would wake the task for the one after it.
+        // Skip an empty frame: it gives nothing to send, and nothing would wake the task for the
+        // next one. Over HTTP/2 the last DATA frame is often empty.
         while self.state == State::Streaming && self.chunk.is_empty() {
             let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else { return Ok(()) };
             let frame = frame.transpose().map_err(|_| RequestBodyError)?;
             let line_end: &[u8] = if self.began_chunks { encode::CHUNK_END } else { b"" };
             match frame.map(Frame::into_data) {
                 Some(Ok(data)) => {
-                    // An empty chunk would be the last one.
+                    // An empty chunk would end the body.
                     if *chunked && !data.is_empty() {
                         self.line.extend_from_slice(line_end);
                         encode::begin_chunk(&mut self.line, data.len());
@@ -230,7 +231,7 @@ mod tests {
     use std::convert::Infallible;
     use std::task::Waker;
 
-    /// A body of these pieces, all of them at hand.
+    /// A body of these pieces, all available at once.
     struct Pieces(VecDeque<&'static str>);
 
     impl Body for Pieces {
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_piece_of_a_body_neither_ends_nor_delays_it() {
+    fn an_empty_piece_neither_ends_nor_delays_a_body() {
         let cases: [&[&'static str]; 6] =
             [&[], &[""], &["", "ab"], &["ab", ""], &["a", "", "", "b"], &["", "a", "", "b", ""]];
         for (pieces, chunked) in cases.into_iter().flat_map(|case| [(case, true), (case, false)]) {

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// A body that has come so far, the rest of which may come later.
+/// A body that can grow: the frames so far, and true if it has ended.
 #[derive(Clone, Debug, Default)]
 struct Coming(Rc<RefCell<(Vec<Frame<Bytes>>, bool)>>);
 
@@ -57,7 +57,7 @@ impl Body for Coming {
     }
 }
 
-/// A connection, its target, and an exchange on it.
+/// A connection, its target and one exchange.
 struct Scene<B> {
     connection: Connection<B>,
     target: TcpStream,
@@ -96,7 +96,7 @@ impl<B: Body<Data = Bytes> + Unpin> Scene<B> {
         connection.poll_answer(cx, request, waiting, scratch, response)
     }
 
-    /// Polls once, without being woken by anything.
+    /// Polls once, without a waker.
     fn look(&mut self) -> Poll<Result<Answered, RequestError>> {
         self.poll(&mut Context::from_waker(Waker::noop()))
     }
@@ -109,14 +109,14 @@ impl<B: Body<Data = Bytes> + Unpin> Scene<B> {
         self.target.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Reads at the target until this was all that came.
+    /// Reads at the target until exactly this text has arrived.
     async fn takes(&mut self, expected: &str) {
         let mut bytes = vec![0; expected.len()];
         self.target.read_exact(&mut bytes).await.unwrap();
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
     }
 
-    /// Waits until the runtime was told of what the target said.
+    /// Waits until the runtime knows of the target's output.
     async fn readable(&self) {
         let TargetStream::Plain(stream) = &self.connection.stream else { return };
         stream.readable().await.unwrap();
@@ -137,7 +137,7 @@ fn run(scene: impl Future<Output = ()>) {
 }
 
 #[test]
-fn a_head_and_a_small_body_come_with_one_read() {
+fn a_head_and_a_small_body_arrive_with_one_read() {
     run(async {
         let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
         scene.begin(None);
@@ -146,7 +146,7 @@ fn a_head_and_a_small_body_come_with_one_read() {
         scene.write("HTTP/1.1 200 OK\r\nServer: x\r\ncontent-length: 5\r\n\r\nhello").await;
         assert_eq!(scene.answered().await, Ok(Answered::Final));
         assert_eq!(scene.response.fields.get(Name::Server), Some(&b"x"[..]));
-        // It is there already.
+        // The frame is available already.
         let frame = scene.connection.poll_frame(&mut Context::from_waker(Waker::noop()));
         let Poll::Ready(Some(Ok(frame))) = frame else { panic!("it has to be read for") };
         assert_eq!(frame.into_data().unwrap(), "hello");
@@ -155,7 +155,7 @@ fn a_head_and_a_small_body_come_with_one_read() {
     });
 }
 
-/// Answers to a GET, with the body that belongs to them.
+/// Responses to a GET, each with the expected body.
 const ANSWERS: [(&str, &str); 4] = [
     ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx-a: b\r\n\r\nhello", "hello"),
     (
@@ -170,7 +170,7 @@ const ANSWERS: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn an_answer_is_the_same_wherever_it_is_cut() {
+fn a_response_does_not_depend_on_where_it_is_cut() {
     run(async {
         let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
         for (text, body) in ANSWERS {
@@ -201,7 +201,7 @@ fn an_answer_is_the_same_wherever_it_is_cut() {
                 assert_eq!(interim, expected, "{text:?} cut at {cut}");
                 assert_eq!(scene.body().await.unwrap(), body.as_bytes(), "{text:?} cut at {cut}");
                 assert!(scene.connection.become_idle(), "{text:?} cut at {cut}");
-                // The target takes requests without looking at them.
+                // The target reads and ignores the requests.
                 scene.takes(std::str::from_utf8(GET).unwrap()).await;
             }
         }
@@ -209,7 +209,7 @@ fn an_answer_is_the_same_wherever_it_is_cut() {
 }
 
 #[test]
-fn interim_answers_come_with_their_fields_and_have_a_bound() {
+fn interim_heads_arrive_with_their_fields_up_to_a_bound() {
     run(async {
         let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
         scene.begin(None);
@@ -238,7 +238,7 @@ fn interim_answers_come_with_their_fields_and_have_a_bound() {
 }
 
 #[test]
-fn a_switch_of_protocols_is_final_and_what_follows_is_the_tunnels() {
+fn a_protocol_switch_is_final_and_the_rest_belongs_to_the_tunnel() {
     run(async {
         let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
         scene.begin(None);
@@ -250,7 +250,7 @@ fn a_switch_of_protocols_is_final_and_what_follows_is_the_tunnels() {
 }
 
 #[test]
-fn what_is_no_answer_says_why() {
+fn a_missing_response_has_its_cause() {
     for (text, expected) in [
         ("", RequestError::Lost { unsent: false }),
         ("HTTP/1.1 200 O", RequestError::Malformed),
@@ -278,7 +278,7 @@ fn what_is_no_answer_says_why() {
 }
 
 #[test]
-fn a_body_that_breaks_off_or_goes_on_too_long_costs_the_connection() {
+fn a_body_that_breaks_off_or_is_too_long_closes_the_connection() {
     for (text, body, rests) in [
         ("content-length: 2\r\n\r\nab", Ok("ab"), true),
         ("content-length: 2\r\n\r\nabHTTP/1.1 200 OK\r\n", Ok("ab"), false),
@@ -302,7 +302,7 @@ fn a_body_that_breaks_off_or_goes_on_too_long_costs_the_connection() {
 }
 
 #[test]
-fn trailers_go_on_whether_announced_or_not() {
+fn trailers_are_passed_on_announced_or_not() {
     run(async {
         let mut scene = Scene::new().await;
         scene.head = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -327,8 +327,8 @@ fn trailers_go_on_whether_announced_or_not() {
 const POST: &[u8] = b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\n";
 
 #[test]
-fn an_answer_before_the_last_byte_of_the_request_is_the_connections_last() {
-    // Whether the last piece is there before the answer is read, at the same time, or after it.
+fn an_early_response_is_the_last_of_its_connection() {
+    // The last piece is there before the response is read, at the same time, or later.
     for (before, with) in [(true, false), (false, true), (false, false)] {
         run(async {
             let mut scene = Scene::new().await;
@@ -355,7 +355,7 @@ fn an_answer_before_the_last_byte_of_the_request_is_the_connections_last() {
             if !before {
                 body.push("cd");
                 body.end();
-                // The target gets the rest of what it was sent.
+                // The target gets the rest of the request.
                 poll_fn(|cx| {
                     scene.connection.poll_sending(cx);
                     if scene.connection.is_sending() { Poll::Pending } else { Poll::Ready(()) }
@@ -370,7 +370,7 @@ fn an_answer_before_the_last_byte_of_the_request_is_the_connections_last() {
 }
 
 #[test]
-fn a_body_stays_long_until_the_connection_was_quiet() {
+fn a_body_counts_as_long_until_the_connection_was_quiet() {
     static LONG: LazyLock<String> = LazyLock::new(|| "a".repeat(70 * 1_024));
     for (text, is_long) in [("a", false), (LONG.as_str(), true)] {
         run(async {
@@ -394,7 +394,7 @@ fn a_body_stays_long_until_the_connection_was_quiet() {
 }
 
 #[test]
-fn an_answer_the_runtime_was_not_told_of_is_seen_before_the_last_byte_is_written() {
+fn an_early_response_is_seen_before_the_runtime_reports_it() {
     for answers in [true, false] {
         run(async {
             let mut scene = Scene::new().await;
@@ -404,7 +404,7 @@ fn an_answer_the_runtime_was_not_told_of_is_seen_before_the_last_byte_is_written
             assert!(scene.look().is_pending());
             scene.takes(std::str::from_utf8(POST).unwrap()).await;
             assert!(scene.look().is_pending());
-            // This task does not wait from here to the last byte: the runtime has no turn.
+            // This task does not wait from here to the last byte, so the runtime gets no turn.
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
             if answers {
                 assert_eq!(scene.target.try_write(answer).unwrap(), answer.len());
@@ -423,7 +423,7 @@ fn an_answer_the_runtime_was_not_told_of_is_seen_before_the_last_byte_is_written
 }
 
 #[test]
-fn an_interim_answer_may_come_while_the_request_goes_out() {
+fn an_interim_head_may_arrive_while_the_request_is_sent() {
     run(async {
         let mut scene = Scene::new().await;
         scene.head = POST;
@@ -444,11 +444,11 @@ fn an_interim_answer_may_come_while_the_request_goes_out() {
 }
 
 #[test]
-fn a_target_that_speaks_unasked_is_not_quiet_before_the_runtime_is_told() {
+fn unasked_output_is_seen_before_the_runtime_reports_it() {
     run(async {
         let mut scene: Scene<Empty<Bytes>> = Scene::new().await;
         assert!(scene.connection.is_reusable() && scene.connection.is_quiet_by_now());
-        // Told once that there is nothing, the runtime looks no more until it is told otherwise.
+        // After one poll without input, the runtime does not check again until an event arrives.
         let target = scene.target.into_std().unwrap();
         let word = std::io::Write::write(&mut &target, b"x");
         assert_eq!(word.unwrap(), 1);

@@ -1,4 +1,4 @@
-//! A worker's connections to one target: as few as its streams need.
+//! A worker's HTTP/2 connections to one target: as few as its streams need.
 
 use super::stream::{StreamPermit, Ticket};
 use super::{Connection, dial};
@@ -17,32 +17,32 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
 
-/// Connections to one target that take streams, for targets that take few on each. Those that take
-/// no more are not among them, or slow streams would take the target from all other requests: each of
-/// them has at least one stream.
+/// Bound on the connections to one target that accept new streams, for targets that allow few on
+/// each. Connections that accept no more do not count, or slow streams would block the target for
+/// all other requests; each of those has at least one stream.
 pub(super) const MAX_CONNECTIONS: usize = 64;
-/// Private connections to one target that have streams: as many as of the others. A request that would
-/// need one more is refused, and no other request is.
+/// Bound on the private connections to one target that have streams. A request that would need one
+/// more is refused; other requests are not affected.
 pub(super) const MAX_PRIVATE: usize = 64;
-/// How long one without streams is kept where `upstream.timeouts.keep_alive` is shorter. It may be
-/// longer than with HTTP/1.1: a target that closes says up to which stream it has served, so what
-/// crossed a close is sent again, unless some of its body was.
+/// Minimum time an HTTP/2 connection without streams is kept, if `upstream.timeouts.keep_alive` is
+/// shorter. It may be longer than with HTTP/1.1: a target that closes reports the last stream it
+/// has processed, so a request that crosses the close is sent again, unless part of its body was
+/// sent.
 const MIN_IDLE: Duration = Duration::from_secs(60);
 
-/// The connections.
+/// The connections to one target.
 #[derive(Debug, Default)]
 pub struct Connections {
     list: RefCell<Vec<Rc<Connection>>>,
     dialling: RefCell<Option<Rc<PendingDial>>>,
-    /// Who waits for room. Room goes to the first here as it comes free, and never past them to a
-    /// newcomer.
+    /// Requests that wait for room. Free room goes to the first one here, never to a later request.
     waiters: RefCell<VecDeque<Waiter>>,
-    /// Requests that came for room so far.
+    /// The number of requests that asked for room so far.
     next_ticket: Cell<u64>,
     longest_idle: Cell<Duration>,
 }
 
-/// One in line.
+/// One waiting request.
 #[derive(Debug)]
 struct Waiter {
     ticket: Ticket,
@@ -51,9 +51,9 @@ struct Waiter {
     outcome: oneshot::Sender<Result<StreamPermit, ConnectError>>,
 }
 
-/// A dial, or the wait for a place under `max_connections` before it. It is one for all in line:
-/// each with a wait of their own, they would hand the place round among them. Once begun it goes on
-/// without whoever it began for.
+/// A dial, or the wait for a place under `max_connections` before it. All waiting requests share
+/// it; with a wait each, they would pass the place around among themselves. It continues even if
+/// the request it began for leaves.
 #[derive(Debug, Default)]
 struct PendingDial {
     has_begun: Cell<bool>,
@@ -61,20 +61,20 @@ struct PendingDial {
     over: Notify,
 }
 
-/// How a target is reached.
+/// The parameters of a dial.
 pub struct DialConfig {
-    /// Where it is.
+    /// The target's address.
     pub address: SocketAddr,
-    /// Until there is room, and apart from that until a dial has a connection.
+    /// Time-out of the wait for room, and separately of the dial.
     pub timeout: Duration,
-    /// Present where connections are TLS.
+    /// The TLS connector; `None` for plain TCP.
     pub tls: Option<Connector>,
-    /// How long an idle connection may be kept.
+    /// Time an idle connection may be kept.
     pub keep_alive: Duration,
-    /// Told of a dial that failed through the target's fault: once, however many wait for it, and
-    /// where nobody does any more.
+    /// Called for each dial that fails by the target's fault: once, regardless of the number of
+    /// waiting requests, even if none is left.
     pub failed: Box<dyn Fn()>,
-    /// Told of a dial that succeeded.
+    /// Called for each dial that succeeds.
     pub connected: Box<dyn Fn()>,
 }
 
@@ -85,13 +85,13 @@ impl fmt::Debug for DialConfig {
 }
 
 impl Connections {
-    /// Room for a stream: on a connection there is, or on one that is dialled, which is shared with
-    /// whoever else waits. A request that had room, and was refused, comes again with the
-    /// `ticket` it had. One that authenticates its connection has it alone from then on (`is_private`).
+    /// Takes room for a stream, on an open connection or on one to be dialled, which all waiting
+    /// requests share. A request whose stream was refused passes its old `ticket` again. A request
+    /// that authenticates its connection (`is_private`) has the connection alone from then on.
     ///
     /// # Errors
-    /// When the target cannot be reached, nothing comes free in time, or there are as many private
-    /// connections as there may be.
+    /// If the target cannot be reached, nothing becomes free in time, or the bound on private
+    /// connections is reached.
     pub async fn take(
         self: &Rc<Self>,
         config: DialConfig,
@@ -110,15 +110,15 @@ impl Connections {
         let config = Rc::new(config);
         loop {
             let place = self.wait(&config, target, ticket, is_private, until).await?;
-            // The connection may have stopped to take streams after the place was given and before
-            // this heard of it. Nothing was sent, so the turn is kept.
+            // The connection may have stopped accepting streams between the grant and now. Nothing
+            // was sent, so the request keeps its turn.
             if !place.connection().is_going_away() {
                 return Ok(place);
             }
         }
     }
 
-    /// Room, once those with an earlier turn have some.
+    /// Waits for room behind the requests with an earlier turn.
     async fn wait(
         self: &Rc<Self>,
         config: &Rc<DialConfig>,
@@ -129,7 +129,7 @@ impl Connections {
     ) -> Result<StreamPermit, ConnectError> {
         let (_in_line, mut outcome) = self.join(config, ticket, is_private);
         self.pump(target);
-        // What was served at once does not wait, however many do.
+        // A request served at once does not wait, whatever the length of the queue.
         if let Ok(outcome) = outcome.try_recv() {
             return outcome;
         }
@@ -137,12 +137,12 @@ impl Connections {
             Some(_) => None,
             None => Some(target.wait_for_connection().ok_or(ConnectError::Full)?),
         };
-        // Nobody leaves the line without being told.
+        // Every waiting request gets an outcome.
         let told = |outcome: Result<_, _>| outcome.unwrap_or(Err(ConnectError::Full));
         if let Ok(outcome) = timer::timeout_at(until, &mut outcome).await {
             return told(outcome);
         }
-        // A dial has its own time, and says what becomes of it.
+        // A dial has its own time-out and reports its outcome.
         let dial = self.dial_under_way().ok_or(ConnectError::Full)?;
         tokio::select! {
             biased;
@@ -151,11 +151,11 @@ impl Connections {
         }
     }
 
-    /// Room that there is now, and that nobody in line has a claim to.
+    /// Takes available room that no waiting request has a claim to.
     pub fn room(self: &Rc<Self>, is_private: bool) -> Option<StreamPermit> {
         self.serve();
-        // Who is left in line may have a claim to it: a private request to a connection on which no
-        // other stream is about to begin.
+        // A request that is still waiting may have a claim: a private request waits for a
+        // connection on which no other stream is about to begin.
         if !self.waiters.borrow().is_empty() || is_private && self.is_private_full() {
             return None;
         }
@@ -197,13 +197,13 @@ impl Connections {
         (QueueGuard { connections: Rc::clone(self), ticket }, hears)
     }
 
-    /// Gives the room there is to those who wait for it.
+    /// Gives available room to the waiting requests.
     pub(super) fn serve(self: &Rc<Self>) {
         loop {
             let first = self.waiters.borrow().front().map(|first| (first.ticket, first.is_private));
             let Some((ticket, is_private)) = first else { return };
             let outcome = match is_private && self.is_private_full() {
-                // It would keep those behind it from room that they may have.
+                // It would block the requests behind it from room that they may use.
                 true => Err(ConnectError::Full),
                 false => {
                     let Some(place) = self.free(ticket, is_private) else { return };
@@ -212,14 +212,14 @@ impl Connections {
             };
             let first = self.waiters.borrow_mut().pop_front();
             if let Some(first) = first {
-                // A place dropped where it is not awaited serves the next.
+                // A permit dropped by its receiver serves the next request.
                 let _ = first.outcome.send(outcome);
             }
             self.stop_asking();
         }
     }
 
-    /// Waits no longer for a place under `max_connections` if nobody here has a use for it.
+    /// Stops waiting for a place under `max_connections` if no request here needs it.
     fn stop_asking(&self) {
         if !self.waiters.borrow().is_empty() {
             return;
@@ -230,12 +230,12 @@ impl Connections {
         }
     }
 
-    /// Serves those in line, and sees to another connection for those who are left.
+    /// Serves the waiting requests, and starts another dial for the rest.
     fn pump(self: &Rc<Self>, target: &Arc<TargetState>) {
         self.serve();
         let first = self.waiters.borrow().front().map(|first| Rc::clone(&first.config));
         let Some(config) = first else { return };
-        // What takes no streams and has none is of no use, and its place may be.
+        // A connection without streams that accepts none is useless; its place may be needed.
         let is_of_use =
             |connection: &Rc<Connection>| connection.open.get() > 0 || !connection.is_retired();
         self.list.borrow_mut().retain(is_of_use);
@@ -257,7 +257,8 @@ impl Connections {
                 Err(_) => {
                     let place = wait_for_place(&target).await;
                     let Some(connections) = connections.upgrade() else { return };
-                    // There may be room meanwhile; the place is another's if that is enough.
+                    // Room may have become free meanwhile; if it suffices, the place goes to
+                    // another worker.
                     connections.serve();
                     if connections.waiters.borrow().is_empty() {
                         return connections.stop_asking();
@@ -275,8 +276,9 @@ impl Connections {
         *dial.task.borrow_mut() = Some(task.abort_handle());
     }
 
-    /// Whether another connection is of use. It is not where the target takes no streams on one that
-    /// has none: it would take none on the next. Nor is it for the moment after it refused one.
+    /// Returns true if another connection is of use. It is not if the target allows no streams on
+    /// an existing connection without streams: it would allow none on the next. It is not for a
+    /// short time after the target refused a stream either.
     fn may_dial(&self) -> bool {
         let list = self.list.borrow();
         let takes_none = |connection: &Rc<Connection>| {
@@ -302,7 +304,7 @@ impl Connections {
             Ok(connection) => self.list.borrow_mut().push(connection),
             Err(error) => {
                 for waiter in self.waiters.take() {
-                    // Who left meanwhile need not know.
+                    // The request may have left meanwhile.
                     let _ = waiter.outcome.send(Err(error.again()));
                 }
             }
@@ -317,9 +319,9 @@ impl Connections {
             && self.waiters.borrow().is_empty()
     }
 
-    /// Closes what has been idle too long, what is dead, and what its target leaves; and one
-    /// connection where another worker waits for its place under `max_connections`. Called on the
-    /// worker's tick, which is also when a target's new bound of streams is noticed.
+    /// Closes connections that are idle for too long, are dead, or got GOAWAY; also one connection
+    /// if another worker waits for its place under `max_connections`. Called on the worker's tick,
+    /// which also notices a changed stream limit of the target.
     pub fn sweep(self: &Rc<Self>, now: Instant, target: &Arc<TargetState>) {
         let longest_idle = self.longest_idle.get();
         self.list.borrow_mut().retain(|connection| connection.maintain(now, longest_idle));
@@ -327,8 +329,8 @@ impl Connections {
         if is_bounded && target.is_awaited() && self.waiters.borrow().is_empty() {
             let list = self.list.borrow();
             let retiring = list.iter().any(|connection| connection.is_retired());
-            // A request of this worker's that was just given a place counts as waiting until it hears
-            // of it.
+            // A request of this worker that has just received a place counts as waiting until its
+            // task runs.
             let is_ours = list.iter().any(|connection| connection.promised.get() > 0);
             let quietest = list.iter().min_by_key(|connection| connection.open.get());
             if let Some(quietest) = quietest.filter(|_| !retiring && !is_ours) {
@@ -340,13 +342,13 @@ impl Connections {
 }
 
 async fn wait_for_place(target: &Arc<TargetState>) -> Option<OwnedSemaphorePermit> {
-    // Where the line is full, others are in it whom the worker that has the places hears of.
+    // If the queue is full, it holds requests of other workers, which the owner of the places sees.
     let _in_line = target.wait_for_connection();
     let places = target.connections()?;
     Arc::clone(places).acquire_owned().await.ok()
 }
 
-/// A connection. A failure of the target's is told here, whoever else hears of it.
+/// Opens a connection and reports the target's failure, even if no request waits for it.
 async fn reach(
     config: &DialConfig,
     place: Option<OwnedSemaphorePermit>,
@@ -361,7 +363,7 @@ async fn reach(
     connected
 }
 
-/// A place in the line, given up when dropped.
+/// A place in the queue, given up when dropped.
 struct QueueGuard {
     connections: Rc<Connections>,
     ticket: Ticket,

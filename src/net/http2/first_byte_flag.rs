@@ -1,5 +1,5 @@
-//! Whether a target has said anything at all. An error of the connection may hide what it said: who
-//! answers in another protocol often hangs up with it.
+//! Records if a target has sent anything. A connection error may hide its output: a target that
+//! answers in another protocol often closes at once.
 
 use crate::net::target_stream::TargetStream;
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The stream to and from it.
+/// The stream to the target.
 #[derive(Debug)]
 pub(super) struct FirstByteFlag {
     stream: TargetStream,
@@ -18,9 +18,9 @@ pub(super) struct FirstByteFlag {
 }
 
 impl FirstByteFlag {
-    /// Sets `anything` with the first byte that comes. What can no longer be written is thrown away,
-    /// for the library ends with the first write that fails, and what the target sent before would
-    /// be lost with it: reading goes on to the end that a dead connection always has.
+    /// Sets `anything` at the first byte received. Discards bytes that can no longer be written:
+    /// the library stops at the first failed write, and would lose what the target sent before.
+    /// Reading continues to the end that a dead connection always has.
     pub(super) fn new(stream: TargetStream, anything: Rc<Cell<bool>>) -> Self {
         Self { stream, anything, is_deaf: false }
     }

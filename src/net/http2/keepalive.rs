@@ -1,51 +1,52 @@
-//! When a connection with streams on it is asked whether it still lives.
+//! Decides when to send a PING on a connection with streams.
 //!
-//! A connection that died without a word is only found by writing on it, and a call may wait for an
-//! answer for hours. But servers of gRPC take pings on a quiet connection for an attack if more than
-//! two of them come sooner than five minutes after one another (gRPC, "Keepalive"); so the first
-//! comes soon, and what follows in the same quiet comes late.
+//! A dead connection is found only by writing to it, and a call may wait hours for a response. But
+//! gRPC servers treat PINGs on a quiet connection as an attack if more than two arrive less than
+//! five minutes apart (gRPC, "Keepalive"). So the first PING is sent early, and later ones in the
+//! same quiet period late.
 
 use std::time::{Duration, Instant};
 
-/// Quiet before the first ping.
+/// Quiet time before the first PING.
 const FIRST: Duration = Duration::from_secs(30);
-/// Between one and the next in the same quiet: five minutes, and some for the way.
+/// Time between PINGs in one quiet period: five minutes plus network delay.
 const NEXT: Duration = Duration::from_secs(310);
-/// Without streams for longer than this it may have died in silence, behind a NAT that forgot it: it
-/// is asked as soon as it has one again.
+/// After this time without streams, a NAT may have dropped the connection: a PING is sent
+/// as soon as it has a stream again.
 const LONG_IDLE: Duration = Duration::from_secs(10);
-/// For the answer.
+/// Time-out of a PING.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// What is known of a connection's last signs of life.
+/// The last activity of a connection.
 #[derive(Debug)]
 pub(super) struct Keepalive {
     quiet_since: Instant,
     asked: Option<Instant>,
-    /// When the last ping of this quiet was answered.
+    /// The time when the last PING of this quiet period was answered.
     answered: Option<Instant>,
 }
 
-/// What is to be done.
+/// The action to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeepaliveStep {
     /// Nothing.
     Nothing,
-    /// A ping is due.
+    /// Send a PING.
     Ask,
-    /// It is dead.
+    /// Close: the connection is dead.
     GiveUp,
 }
 
 impl Keepalive {
-    /// Of a connection just made.
+    /// The state of a new connection.
     pub(super) fn new(now: Instant) -> Self {
         Self { quiet_since: now, asked: None, answered: None }
     }
 
-    /// It has a stream again after having had none for so long: nothing was expected of it meanwhile.
+    /// Records that the connection has a stream again after `idle` without one. No response was due
+    /// in that time.
     pub(super) fn resume(&mut self, now: Instant, idle: Duration) {
-        // One ping, and not a second before anything came: see above.
+        // Only one PING, and no second before something arrives; see the module.
         let is_due = idle >= LONG_IDLE && self.answered.is_none();
         let before = if is_due { FIRST } else { Duration::ZERO };
         self.quiet_since = now.checked_sub(before).unwrap_or(now);
@@ -53,8 +54,8 @@ impl Keepalive {
         self.answered = None;
     }
 
-    /// Says what to do now. `active`: something came on a stream since it was last asked;
-    /// `answered`: the ping under way was.
+    /// Returns the action due now. `active`: something arrived on a stream since the last call.
+    /// `answered`: the PING in flight was answered.
     pub(super) fn step(&mut self, now: Instant, active: bool, answered: bool) -> KeepaliveStep {
         if active {
             self.quiet_since = now;
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
     use crate::base::clock::Moment;
 
-    /// The seconds at which it asks within an hour, and when it gives up, if it does.
+    /// The seconds within an hour at which a PING is sent, and the second of giving up, if any.
     fn asks(
         active: impl Fn(u64) -> bool,
         answers: impl Fn(u64) -> bool,
@@ -107,26 +108,26 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_connection_is_never_asked() {
+    fn a_connection_with_traffic_gets_no_ping() {
         assert_eq!(asks(|second| second % 29 == 0, |_| true), (vec![], None));
     }
 
     #[test]
-    fn a_quiet_one_is_asked_once_soon_and_then_as_seldom_as_grpc_allows() {
+    fn a_quiet_connection_gets_one_early_ping_then_as_rare_as_grpc_allows() {
         let (asked, end) = asks(|_| false, |_| true);
         assert_eq!((asked[0], end), (30, None));
         assert!(asked.windows(2).all(|pair| pair[1] - pair[0] > 300), "{asked:?}");
     }
 
     #[test]
-    fn one_that_does_not_answer_is_given_up_and_an_answer_on_a_stream_is_one() {
+    fn an_unanswered_ping_closes_unless_a_stream_has_traffic() {
         assert_eq!(asks(|_| false, |_| false), (vec![30], Some(40)));
         let (asked, end) = asks(|second| second == 35, |second| second > 60);
         assert_eq!((asked[..2].to_vec(), end), (vec![30, 65], None));
     }
 
     #[test]
-    fn one_taken_again_after_a_while_is_asked_at_once_and_not_twice_for_nothing() {
+    fn a_resumed_connection_gets_one_ping_at_once() {
         let began = Moment::now().monotonic + Duration::from_secs(60);
         let at = |second| began + Duration::from_secs(second);
         let mut keepalive = Keepalive::new(began);

@@ -1,5 +1,5 @@
-//! HTTP/2 connections to targets (RFC 9113): one carries the exchanges of many clients, each on a
-//! stream of its own.
+//! HTTP/2 connections to targets (RFC 9113). One connection carries the exchanges of many clients,
+//! each on its own stream.
 
 pub mod connections;
 mod first_byte_flag;
@@ -29,60 +29,61 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::AbortHandle;
 
-/// Streams on one connection, whatever the target allows: as many as ALB gives its clients (AWS,
-/// "Listeners for your Application Load Balancers").
+/// Bound on the streams of one connection, even if the target allows more: the number that ALB
+/// allows its clients (AWS, "Listeners for your Application Load Balancers").
 const MAX_STREAMS: usize = 128;
-/// What a target may send on one stream beyond what its client took; so much a client that takes
-/// nothing can make us hold, as with HTTP/1.1.
+/// Bytes a target may send on one stream before the client takes them. A client that reads nothing
+/// makes us buffer at most this much, as with HTTP/1.1.
 const STREAM_WINDOW: u32 = 256 * 1_024;
-/// All streams' windows together: clients that stall must not hold up those who read.
+/// The sum of all stream windows: stalled clients must not block clients that read.
 const CONNECTION_WINDOW: u32 = MAX_STREAMS as u32 * STREAM_WINDOW;
-/// What DATA frames that wait for their clients may cost beside what is in them: the library counts
-/// small ones, of which gRPC is full, as 256 bytes, and closes the connection for more than this. It
-/// is a megabyte a stream, or a window full of messages of 50 bytes: clients that stall must not take
-/// the connection from those who read.
+/// Bound on the overhead of buffered DATA frames that wait for their clients. The library counts a
+/// small frame, frequent in gRPC, as 256 bytes, and closes the connection above this bound. It is 1
+/// MiB a stream, or a window full of messages of 50 bytes: stalled clients must not close the
+/// connection for clients that read.
 const MAX_OVERHEAD: usize = MAX_STREAMS * (1 << 20);
-/// Of a request's body, what the library takes of one stream before it has gone out.
+/// Bytes of one request body that the library buffers before they are sent.
 const MAX_UNSENT: usize = 128 * 1_024;
-/// The bound of an answer's head and of its trailers. HTTP/2 counts 32 bytes more for each field (RFC 9113 section
-/// 6.5.2), and HTTP/1.1 takes a hundred fields.
+/// Bound on a response's head and on its trailers. HTTP/2 adds 32 bytes for each field (RFC 9113
+/// section 6.5.2), and HTTP/1.1 takes a hundred fields.
 pub const MAX_HEADER_LIST: u32 = MAX_HEAD as u32 + 100 * 32;
-/// Streams that clients took back and whose late frames are known for what they are. Later ones
-/// are resets of the library's own, whose number it would close a connection for: any client could
-/// take that from all others.
+/// Number of streams cancelled by clients whose late frames are recognized. Late frames of older
+/// ones make the library reset them, and it closes a connection with too many of those: any client
+/// could cut off all others.
 const MAX_CANCELLED: usize = 2 * MAX_STREAMS;
-/// No target can allow so many streams: it stands for "it has not said how many yet".
+/// A limit no target can send. It means that the target's SETTINGS have not arrived yet.
 const UNTOLD: usize = usize::MAX - 1;
-/// How long a connection takes no stream after its target refused one, doubled with each further one:
-/// a target on the same machine needs a millisecond or two, one that is overloaded more.
+/// Time a connection gets no new stream after its target refused one, doubled with each further
+/// refusal. A target on the same machine needs 1 to 2 ms, an overloaded one more.
 const BACKOFF: Duration = Duration::from_millis(2);
-/// Up to a quarter of a second.
+/// Bound on the doublings of [`BACKOFF`]: 256 ms at most.
 const MAX_BACKOFF_DOUBLINGS: u32 = 7;
-/// How long a connection that has nothing left to do may take to say goodbye.
+/// Time an unused connection has to send GOAWAY and close.
 const GOAWAY_GRACE: Duration = Duration::from_secs(10);
 
-/// A connection. Once nobody holds it and its last stream has ended, it says goodbye and closes.
+/// A connection. It sends GOAWAY and closes after its last handle is dropped and its last stream
+/// has ended.
 pub struct Connection {
-    /// `None` once it takes no more streams.
+    /// `None` once the connection accepts no more streams.
     sender: RefCell<Option<SendRequest<Bytes>>>,
-    /// Streams under way, and places for those to come.
+    /// Open streams plus places for future streams.
     open: Cell<usize>,
-    /// Of these, places whose streams have not begun.
+    /// The part of `open` whose streams have not begun.
     promised: Cell<usize>,
-    /// Whether it is one exchange's that authenticates it (RFC 4559 section 6), or was promised to
-    /// one: no other stream may begin on it.
+    /// True if the connection belongs to, or is promised to, one exchange that authenticates it
+    /// (RFC 4559 section 6): no other stream may begin on it.
     is_private: Cell<bool>,
-    /// Whether it takes no stream for a moment, for its target refused one.
+    /// True for a short time after the target refused a stream; no new stream begins then.
     is_backing_off: Cell<bool>,
-    /// Streams its target refused since it last answered one.
+    /// Streams the target refused since its last response.
     refusals: Cell<u32>,
-    /// Whether it has answered anything yet.
+    /// True if the target has answered any request.
     has_answered: Cell<bool>,
-    /// Whether anything came on a stream since it was last looked at.
+    /// True if anything arrived on a stream since the last check.
     is_active: Cell<bool>,
-    /// Since when it has no streams, as far as it was looked at.
+    /// The start of the time without streams, as of the last check.
     idle_since: Cell<Option<Instant>>,
-    /// The same of a connection that has streams again, until it is looked at.
+    /// `idle_since` of a connection that has streams again, until the next check.
     resumed: Cell<Option<Instant>>,
     keepalive: RefCell<(Keepalive, Option<h2::PingPong>)>,
     released: Rc<Notify>,
@@ -96,7 +97,7 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Whether another stream may begin.
+    /// Returns true if another stream may begin.
     fn has_room(&self) -> bool {
         let sender = self.sender.borrow();
         let Some(sender) = sender.as_ref() else { return false };
@@ -104,9 +105,9 @@ impl Connection {
         is_open && self.open.get() < sender.current_max_send_streams().min(MAX_STREAMS)
     }
 
-    /// Takes no stream until one of those under way ends, or a moment has passed. A target that
-    /// refuses a stream below its limit has not noticed yet that another has ended, as gRPC's C core
-    /// has not before its write of the last frame is reported back, or it will take fewer from now on.
+    /// Begins no stream until an open one ends or the back-off is over. A target that refuses a
+    /// stream below its limit has not yet noticed that another has ended (gRPC's C core notices
+    /// when the write of the last frame completes), or will allow fewer from now on.
     fn back_off(self: &Rc<Self>, owner: &Weak<Connections>) {
         let refusals = self.refusals.get();
         self.refusals.set(refusals + 1);
@@ -126,12 +127,12 @@ impl Connection {
         });
     }
 
-    /// Whether it takes no stream because its target refused one a moment ago.
+    /// Returns true if no stream may begin because the target refused one a moment ago.
     pub fn is_backing_off(&self) -> bool {
         self.is_backing_off.get()
     }
 
-    /// Takes no more streams; those under way go on.
+    /// Accepts no more streams; open ones continue.
     fn retire(&self) {
         *self.sender.borrow_mut() = None;
     }
@@ -140,20 +141,22 @@ impl Connection {
         self.sender.borrow().is_none()
     }
 
-    /// Whether it takes no more streams: it was retired, it is dead, or its target said so (GOAWAY).
+    /// Returns true if the connection accepts no more streams: it was retired, is dead, or got
+    /// GOAWAY.
     fn is_going_away(&self) -> bool {
         let ready = self.sender.borrow_mut().as_mut().map(|sender| {
             let mut nobody = Context::from_waker(Waker::noop());
             sender.poll_ready(&mut nobody)
         });
-        // Nothing of ours is ever queued at it, so it is ready or it has failed.
+        // The sender never has a queued request of ours, so it is ready or it has failed.
         if let Some(Poll::Ready(Err(_))) = ready {
             self.retire();
         }
         self.is_retired()
     }
 
-    /// Looks after it; whether it is to be kept. What has had no stream for `longest_idle` is not.
+    /// Sends due PINGs and returns true if the connection is to be kept. A connection without
+    /// streams for `longest_idle` is not.
     fn maintain(&self, now: Instant, longest_idle: Duration) -> bool {
         if self.driver.is_finished() {
             self.retire();
@@ -175,13 +178,13 @@ impl Connection {
         match keepalive.step(now, self.is_active.replace(false), answered) {
             KeepaliveStep::Nothing => true,
             KeepaliveStep::Ask => {
-                // Fails while another is under way, which will do as well.
+                // Fails while another PING is in flight, which serves the same purpose.
                 let _ = pings.send_ping(h2::Ping::opaque());
                 true
             }
             KeepaliveStep::GiveUp => {
                 self.retire();
-                // Its streams break off with it.
+                // The streams of the connection break off with it.
                 self.driver.abort();
                 false
             }
@@ -195,12 +198,12 @@ impl Drop for Connection {
     }
 }
 
-/// Dials, and waits for what the target says first: how many streams it takes. `place` is held as
-/// long as the connection lives. Needs a local runtime, which drives it from then on.
+/// Dials, and waits for the target's SETTINGS, which hold the stream limit. `place` is held for the
+/// life of the connection. Needs a local runtime, which drives the connection from then on.
 ///
 /// # Errors
-/// When the target refuses, cannot be reached, is not who it must be, does not speak HTTP/2, leaves
-/// at once, or is not ready in time.
+/// If the target refuses, cannot be reached, fails verification, does not speak HTTP/2, sends
+/// GOAWAY at once, or is not ready in time.
 async fn dial(
     address: SocketAddr,
     timeout: Duration,
@@ -223,7 +226,7 @@ async fn dial(
             let ended = Pin::new(&mut driver).poll(cx);
             let settings = driver.max_concurrent_send_streams();
             match ended {
-                // It may have said how many, and no stream can begin all the same.
+                // The SETTINGS may have arrived although no stream can begin.
                 Poll::Ready(Ok(())) => Poll::Ready(Err(left())),
                 Poll::Ready(Err(error)) => {
                     let other = spoke.get() && settings == UNTOLD;
@@ -244,11 +247,11 @@ async fn dial(
     let drive = async move {
         let _place = place;
         tokio::select! {
-            // What ends it reaches every stream.
+            // Every stream gets the error that ends the driver.
             _ = &mut driver => return,
             () = is_released.notified() => {}
         }
-        // Whoever does not even take a goodbye does not keep the socket.
+        // A target that does not even read GOAWAY must not keep the socket.
         let _ = timer::timeout(GOAWAY_GRACE, driver).await;
     };
     let connection = Rc::new(Connection {
@@ -266,13 +269,13 @@ async fn dial(
         released,
         driver: tokio::task::spawn_local(drive).abort_handle(),
     });
-    // Or whoever waits would dial again and again.
+    // Without this check the waiting requests would dial again and again.
     if connection.is_going_away() { Err(left()) } else { Ok(connection) }
 }
 
-/// What an error before the first stream says: where the library objects to something, or something
-/// came that was no SETTINGS (`other`), it is no HTTP/2. A target that closes or says GOAWAY may
-/// speak it, and be about to stop.
+/// Converts an error before the first stream. If the library rejects a frame, or bytes other than
+/// SETTINGS arrived (`other`), the target does not speak HTTP/2. A target that closes or sends
+/// GOAWAY may speak it and be about to stop.
 fn unfit(error: h2::Error, other: bool) -> ConnectError {
     if error.is_library() || other {
         return ConnectError::NotHttp2;
@@ -280,7 +283,7 @@ fn unfit(error: h2::Error, other: bool) -> ConnectError {
     error.into_io().map_or_else(left, ConnectError::Io)
 }
 
-/// As a connection that its target ends at once.
+/// The error of a connection that the target ends at once.
 fn left() -> ConnectError {
     ConnectError::Io(io::ErrorKind::ConnectionReset.into())
 }

@@ -1,4 +1,4 @@
-//! A request's body on its way out, as fast as the target takes it (RFC 9113 section 5.2).
+//! Sends a request's body as fast as the target takes it (RFC 9113 section 5.2).
 
 use bytes::Bytes;
 use h2::SendStream;
@@ -6,18 +6,18 @@ use http_body::{Body, Frame};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// Where sending stands.
+/// The state of sending a body.
 #[derive(Debug)]
 pub(super) struct BodySender<B> {
-    /// `None` once nothing more is sent.
+    /// `None` once sending has ended.
     way: Option<(SendStream<Bytes>, B)>,
-    /// Read of the body, and not yet taken.
+    /// Bytes read from the body and not yet handed over.
     chunk: Bytes,
     is_last: bool,
     taken: u64,
 }
 
-/// The body broke off at its source.
+/// Error: the body broke off at its source.
 #[derive(Debug)]
 pub(super) struct RequestBodyError;
 
@@ -34,17 +34,17 @@ impl<B: Body<Data = Bytes> + Unpin> BodySender<B> {
         self.way.is_none()
     }
 
-    /// Bytes for which the target made room, and whether what is at hand waits for it to make more.
+    /// Bytes for which the target gave window, and true if more is ready but blocked.
     pub(super) fn taken(&self) -> (u64, bool) {
         (self.taken, !self.chunk.is_empty())
     }
 
-    /// Sends no more of it.
+    /// Stops sending.
     pub(super) fn give_up(&mut self) {
         *self = Self::nothing();
     }
 
-    /// Sends what can be sent. Ready when there is no more to send, or nobody who takes it.
+    /// Sends as much as possible. Ready if there is no more to send, or the stream takes no more.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RequestBodyError>> {
         while let Some((stream, body)) = &mut self.way {
             let taken = if self.chunk.is_empty() {
@@ -68,14 +68,14 @@ impl<B: Body<Data = Bytes> + Unpin> BodySender<B> {
                 goes_on && !(self.is_last && self.chunk.is_empty())
             };
             if !taken {
-                // It was the end, or the target takes no more; it may answer all the same.
+                // The body has ended, or the target takes no more; a response may still arrive.
                 self.give_up();
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Ends the request, which fails only where nobody takes it any more.
+    /// Ends the request and returns false: nothing follows. Sending fails only on a closed stream.
     fn end(&mut self, trailers: Option<http::HeaderMap>) -> bool {
         if let Some((stream, _)) = &mut self.way {
             let _ = match trailers {
@@ -87,8 +87,9 @@ impl<B: Body<Data = Bytes> + Unpin> BodySender<B> {
     }
 }
 
-/// Sends as much of the chunk as the target takes by now; whether it takes any. Room is asked for
-/// only when there is something to send: what is set aside for a stream is lost to all others.
+/// Sends as much of the chunk as the window allows. Returns true if the stream is open. Window is
+/// requested only if there is something to send: capacity reserved for a stream is not available to
+/// others.
 fn poll_chunk(
     stream: &mut SendStream<Bytes>,
     chunk: &mut Bytes,

@@ -1,4 +1,4 @@
-//! One exchange on a connection: a request, its answer, and both bodies with back-pressure.
+//! One exchange on a connection: a request, its response, and both bodies with back-pressure.
 
 use super::Connection;
 use super::connections::Connections;
@@ -18,7 +18,7 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 
-/// Bytes of interim answers a target may send before its final head, as with HTTP/1.1.
+/// Bound in bytes on the interim heads before a final head, as with HTTP/1.1.
 const MAX_INTERIM: usize = 1_024 * 1_024;
 
 /// Room for one stream on a connection, given back when dropped.
@@ -27,21 +27,21 @@ pub struct StreamPermit {
     pub(super) connection: Rc<Connection>,
     owner: Weak<Connections>,
     ticket: Ticket,
-    /// Whether no other stream may begin on the connection.
+    /// True if no other stream may begin on the connection.
     is_private: bool,
     has_begun: bool,
-    /// Whether the target refused what came over it, so that its end says nothing of room.
+    /// True if the target refused the request, so that its end does not mean free room.
     is_refused: Cell<bool>,
 }
 
-/// When a request came for room, before or after the others of its worker.
+/// The turn of a request among the requests of its worker that wait for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub(super) u64);
 
 impl StreamPermit {
-    /// Takes room, if the connection has some. A request that waits for room at `owner`
-    /// gets it afterwards. Where `is_private`, no other place is given there from now on, and none may have been given whose
-    /// stream has yet to begin: it would come to an authenticated connection.
+    /// Takes room if the connection has some. When it is given back, a request that waits at
+    /// `owner` gets it. With `is_private`, the connection gives no other permit from now on, and no
+    /// permit may be out whose stream has yet to begin: it would use an authenticated connection.
     pub(super) fn take(
         connection: &Rc<Connection>,
         owner: &Rc<Connections>,
@@ -64,25 +64,25 @@ impl StreamPermit {
         Some(Self { connection, owner, ticket, is_private, has_begun: false, is_refused })
     }
 
-    /// The connection it is on.
+    /// The connection of this permit.
     pub fn connection(&self) -> &Rc<Connection> {
         &self.connection
     }
 
-    /// The turn with which to come again where the target refuses the request.
+    /// The turn for a new try if the target refuses the request.
     pub fn ticket(&self) -> Ticket {
         self.ticket
     }
 
-    /// Whether the connection has answered before, so that its loss may be its age.
+    /// Returns true if the connection has answered before, so that its loss may be due to its age.
     pub fn is_proven(&self) -> bool {
         self.connection.has_answered.get()
     }
 
-    /// Begins an exchange: `request` is the head, in HTTP/2's form, `body` what follows it.
+    /// Begins an exchange: `request` is the head in HTTP/2's form, `body` the request's body.
     ///
     /// # Errors
-    /// Where the connection takes no more; nothing was sent then.
+    /// If the connection accepts no more streams; nothing was sent then.
     pub fn begin<B: Body<Data = Bytes> + Unpin>(
         mut self,
         request: Request<()>,
@@ -92,9 +92,9 @@ impl StreamPermit {
         if self.connection.is_going_away() {
             return Err(unsent);
         }
-        // A sender that has begun a stream waits with it, in place of what waits with that stream
-        // already: its body. So each stream has a sender of its own, and the one that is asked whether
-        // the connection goes on has begun none.
+        // A sender that has begun a stream can wait for one stream only, and would replace the
+        // waker of that stream's body. So each stream has a sender of its own, and the one that
+        // checks if the connection continues has begun none.
         let sender = self.connection.sender.borrow().clone();
         let begun = sender.map(|mut sender| sender.send_request(request, body.is_none()));
         let Some(Ok((response, way))) = begun else { return Err(unsent) };
@@ -106,7 +106,7 @@ impl StreamPermit {
         } else if promised == 0
             && let Some(owner) = self.owner.upgrade()
         {
-            // A private request may wait for this.
+            // A private request may wait for this moment.
             owner.serve();
         }
         Ok(Stream {
@@ -140,19 +140,19 @@ impl Drop for StreamPermit {
     }
 }
 
-/// The exchange. Dropping it before its end tells the target that nobody waits any more (RFC 9113
-/// section 8.7: CANCEL), and leaves the connection to the others.
+/// The exchange. Dropping it before its end resets the stream with CANCEL (RFC 9113 section 8.7);
+/// the connection continues for the other streams.
 pub struct Stream<B> {
     response: ResponseFuture,
     sending: BodySender<B>,
-    /// From the final head on, until it breaks off.
+    /// Present from the final head until the body breaks off.
     body: Option<RecvStream>,
     has_ended: bool,
-    /// Bytes of the last frame, for which the target gets no more until the client took them.
+    /// Bytes of the last frame; the target gets window for them only after the client took them.
     unreleased: usize,
     left: Option<u64>,
     interim: usize,
-    // Last: there is room on the connection once all of the above is gone.
+    // The last field: the connection has room only after the fields above are dropped.
     permit: StreamPermit,
 }
 
@@ -163,8 +163,8 @@ impl<B> fmt::Debug for Stream<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
-    /// Sends, and waits for the final head, which takes the place of what is in `response`. An interim
-    /// one that was not asked for with [`Stream::poll_interim`] before is dropped.
+    /// Sends the request and waits for the final head, which replaces the content of `response`. An
+    /// interim head not taken with [`Stream::poll_interim`] before is dropped.
     pub fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -188,11 +188,11 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         Poll::Ready(Ok(()))
     }
 
-    /// An interim head that came, which takes the place of what is in `response`; pending where none
-    /// did. Nothing of the request is sent by it.
+    /// Takes an interim head, which replaces the content of `response`; pending if none has
+    /// arrived. Sends nothing of the request.
     ///
     /// # Errors
-    /// When there will be no answer, or too many interim ones came.
+    /// If there will be no response, or too many interim heads arrived.
     pub fn poll_interim(
         &mut self,
         cx: &mut Context<'_>,
@@ -230,11 +230,11 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
                 self.permit.is_refused.set(true);
                 self.permit.connection.back_off(&self.permit.owner);
             }
-            // It did nothing with it (RFC 9113 section 8.7), whatever the method.
+            // The target did not process the request (RFC 9113 section 8.7), whatever its method.
             return RequestError::Lost { unsent: true };
         }
-        // What the library broke off was no answer; what it broke the connection off for may have
-        // been another's.
+        // If the library reset this stream, its response was malformed. If the library closed the
+        // connection, another stream may be the cause.
         let is_malformed = error.is_library() && error.is_reset();
         match error.is_remote() && error.is_reset() {
             _ if is_malformed || self.interim > 0 => RequestError::Malformed,
@@ -243,31 +243,32 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         }
     }
 
-    /// Lets its connection take no more streams, for this one authenticated it; those under way go on.
+    /// Retires the connection, because this exchange authenticated it; open streams continue.
     pub fn take_no_more(&self) {
         self.permit.connection.is_private.set(true);
         self.permit.connection.retire();
     }
 
-    /// Whether some of the request is left to be sent.
+    /// Returns true if part of the request is still to be sent.
     pub fn is_sending(&self) -> bool {
         !self.sending.is_over()
     }
 
-    /// Bytes of the request for which the target made room, and whether what is at hand waits for it.
+    /// Bytes of the request for which the target gave window, and true if more is ready but
+    /// blocked.
     pub fn taken(&self) -> (u64, bool) {
         self.sending.taken()
     }
 
-    /// Sends on what is left of the request after its answer has begun.
+    /// Sends more of the request after the response has begun.
     pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(Err(RequestBodyError)) = self.sending.poll(cx) {
             self.sending.give_up();
         }
     }
 
-    /// The next frame of the answer's body, or its trailers. Asking for it says that the one before
-    /// was taken: only then may the target send as much again.
+    /// The next frame of the response's body, or its trailers. A call confirms that the previous
+    /// frame was taken: only then does the target get window for as much again.
     pub fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -277,7 +278,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         }
         let Some(body) = &mut self.body else { return Poll::Ready(Some(Err(BodyError))) };
         if self.unreleased > 0 {
-            // Fails for more than was received.
+            // Fails only for more than was received.
             let _ = body.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
         }
         while let Some(data) = ready!(body.poll_data(cx)) {
@@ -301,18 +302,18 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
-    /// Whether all of the answer's body was taken, trailers included.
+    /// Returns true if the whole response body was read, including trailers.
     pub fn is_done(&self) -> bool {
         self.has_ended || self.body.as_ref().is_some_and(RecvStream::is_end_stream)
     }
 
-    /// How much of it is left, where that is known.
+    /// The number of body bytes left; `None` if it is not known.
     pub fn left(&self) -> Option<u64> {
         self.left
     }
 }
 
-/// Brings a head into the form in which one of HTTP/1.1 is read.
+/// Converts a head to the form of HTTP/1.1.
 fn fill(response: &mut Response, status: StatusCode, headers: &HeaderMap) {
     response.begin(status);
     for (name, value) in headers {
@@ -321,6 +322,6 @@ fn fill(response: &mut Response, status: StatusCode, headers: &HeaderMap) {
 }
 
 fn size(headers: &HeaderMap) -> usize {
-    // 32 for each field as RFC 9113 section 6.5.2 counts, and for the status.
+    // Plus 32 for each field and for the status, as RFC 9113 section 6.5.2 counts.
     32 + headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>()
 }

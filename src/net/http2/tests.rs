@@ -1,5 +1,5 @@
-//! Connections against servers in the same thread: the library's own, and some that misbehave frame
-//! by frame.
+//! Connections against servers in the same thread: the library's own, and servers that misbehave
+//! frame by frame.
 
 use super::connections::{Connections, DialConfig, MAX_CONNECTIONS, MAX_PRIVATE};
 use super::stream::{Stream, StreamPermit};
@@ -58,7 +58,7 @@ impl Body for Frames {
     }
 }
 
-/// A body of which nothing comes.
+/// A body that never yields a frame.
 #[derive(Debug)]
 struct Endless;
 
@@ -74,12 +74,12 @@ impl Body for Endless {
     }
 }
 
-/// A target, and a worker's connections to it.
+/// A target and a worker's connections to it.
 struct Scene {
     connections: Rc<Connections>,
     target: Arc<TargetState>,
     address: SocketAddr,
-    /// Dials that failed.
+    /// Number of failed dials.
     failures: Rc<Cell<usize>>,
 }
 
@@ -108,7 +108,7 @@ impl Scene {
         self.connections.take(way, &self.target, None, false).await
     }
 
-    /// The same target's connections in another worker.
+    /// The connections of another worker to the same target.
     fn elsewhere(&self) -> Self {
         Self {
             connections: Rc::default(),
@@ -133,7 +133,7 @@ async fn answer(stream: &mut Stream<Frames>) -> Result<StatusCode, RequestError>
     answered.map(|()| response.status)
 }
 
-/// The whole body and its trailers; `Err` where it breaks off.
+/// Reads the whole body and its trailers; `Err` if the body breaks off.
 async fn body(stream: &mut Stream<Frames>) -> Result<(Vec<u8>, HeaderMap), ()> {
     let (mut data, mut trailers) = (Vec::new(), HeaderMap::new());
     while let Some(frame) = poll_fn(|cx| stream.poll_frame(cx)).await {
@@ -145,7 +145,7 @@ async fn body(stream: &mut Stream<Frames>) -> Result<(Vec<u8>, HeaderMap), ()> {
     Ok((data, trailers))
 }
 
-/// A server; how many connections came to it.
+/// Starts a server. Returns its address and the number of connections it got.
 async fn server<F: Future<Output = ()> + 'static>(
     most_streams: u32,
     serve: impl Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> F + Clone + 'static,
@@ -176,8 +176,8 @@ async fn ok(_: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>) {
     let _ = respond.send_response(Response::new(()), true);
 }
 
-/// A server that reads the head of each request and answers with these bytes, the request's stream
-/// id in place of `____`.
+/// Starts a server that reads the head of each request and answers with these bytes, in which
+/// `____` is replaced by the stream id.
 async fn raw(answer: &'static [u8], closes: bool) -> (SocketAddr, Rc<Cell<usize>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -234,7 +234,7 @@ fn ten_requests_at_once_to_a_cold_target_make_one_connection() {
 }
 
 #[test]
-fn a_full_connection_gets_a_second_beside_it_and_where_none_may_be_its_room_is_awaited() {
+fn a_full_connection_gets_a_second_or_its_room_is_awaited() {
     run(async {
         let (address, came) = server(2, ok).await;
         let scene = Scene::new(address, None);
@@ -258,7 +258,7 @@ fn a_full_connection_gets_a_second_beside_it_and_where_none_may_be_its_room_is_a
 }
 
 #[test]
-fn a_place_that_another_worker_waits_for_is_given_up_and_nothing_under_way_with_it() {
+fn a_place_wanted_by_another_worker_is_given_up_without_losses() {
     run(async {
         let (address, came) = server(100, ok).await;
         let here = Scene::new(address, Some(1));
@@ -277,7 +277,7 @@ fn a_place_that_another_worker_waits_for_is_given_up_and_nothing_under_way_with_
     });
 }
 
-/// A server that takes one stream on each connection, and leaves it then.
+/// Starts a server that takes one stream on each connection and then sends GOAWAY.
 async fn one_each() -> (SocketAddr, Rc<Cell<usize>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -302,7 +302,7 @@ async fn one_each() -> (SocketAddr, Rc<Cell<usize>>) {
 }
 
 #[test]
-fn all_who_wait_for_the_one_connection_a_target_may_have_get_it_in_turn_and_nobody_spins() {
+fn all_waiting_requests_get_the_single_connection_in_turn() {
     run(async {
         let (address, came) = one_each().await;
         let here = Rc::new(Scene::new(address, Some(1)));
@@ -341,7 +341,7 @@ fn all_who_wait_for_the_one_connection_a_target_may_have_get_it_in_turn_and_nobo
 }
 
 #[test]
-fn room_goes_to_who_waits_longest_and_not_to_a_newcomer() {
+fn free_room_goes_to_the_longest_waiting_request() {
     run(async {
         let (address, _) = server(1, ok).await;
         let scene = Scene::new(address, Some(1));
@@ -350,7 +350,7 @@ fn room_goes_to_who_waits_longest_and_not_to_a_newcomer() {
         for wait in &mut waits {
             assert!(is_pending(wait));
         }
-        // One of them leaves before it is told, and its room goes on to the next.
+        // One of them leaves before it receives its room, which goes to the next.
         drop(held);
         assert!(scene.connections.room(false).is_none());
         drop(waits.remove(0));
@@ -364,7 +364,7 @@ fn room_goes_to_who_waits_longest_and_not_to_a_newcomer() {
 }
 
 #[test]
-fn a_target_that_takes_more_streams_than_it_said_gets_those_who_wait() {
+fn a_target_that_raises_its_stream_limit_serves_waiting_requests() {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let scene = Scene::new(listener.local_addr().unwrap(), Some(1));
@@ -395,7 +395,7 @@ fn a_target_that_takes_more_streams_than_it_said_gets_those_who_wait() {
 }
 
 #[test]
-fn a_body_at_the_limit_goes_out_whoever_asks_for_room_meanwhile() {
+fn a_body_at_the_limit_is_sent_while_others_ask_for_room() {
     run(async {
         for streams in [1, 2, 3] {
             let serve = |mut request: Request<h2::RecvStream>, respond| async move {
@@ -406,7 +406,7 @@ fn a_body_at_the_limit_goes_out_whoever_asks_for_room_meanwhile() {
             let scene = Scene::new(address, Some(1));
             let mut others = Vec::new();
             for _ in 1..streams {
-                // Its body does not end.
+                // The body does not end.
                 let place = scene.take().await.unwrap();
                 others.push(place.begin(get(), Some(Endless)).unwrap());
                 yield_now().await;
@@ -416,7 +416,7 @@ fn a_body_at_the_limit_goes_out_whoever_asks_for_room_meanwhile() {
             let (mut response, mut polls) = (Head::default(), 0);
             let answer = poll_fn(|cx| {
                 let answer = stream.poll_answer(cx, &mut response);
-                // Before the stream has gone out.
+                // Before the stream was sent.
                 polls += 1;
                 assert!(polls > 1 || scene.connections.room(false).is_none());
                 answer
@@ -428,7 +428,7 @@ fn a_body_at_the_limit_goes_out_whoever_asks_for_room_meanwhile() {
 }
 
 #[test]
-fn a_target_that_takes_no_streams_for_a_while_gets_those_who_wait_later() {
+fn a_target_without_streams_for_a_while_serves_waiting_requests_later() {
     run(async {
         const LIMITS: [&[u8]; 3] = [
             b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x03",
@@ -453,7 +453,7 @@ fn a_target_that_takes_no_streams_for_a_while_gets_those_who_wait_later() {
         while scene.connections.room(false).is_some() {
             yield_now().await;
         }
-        // Nor does its end make room.
+        // The end of a refused stream makes no room.
         drop(held);
         let mut waits: Vec<_> = (0..3).map(|_| Box::pin(scene.take())).collect();
         for wait in &mut waits {
@@ -480,7 +480,7 @@ fn a_target_that_takes_no_streams_for_a_while_gets_those_who_wait_later() {
 }
 
 #[test]
-fn what_was_refused_comes_again_before_those_who_came_after_it() {
+fn a_refused_request_comes_again_before_later_ones() {
     run(async {
         let refuses = Rc::new(Cell::new(true));
         let (address, came) = server(1, move |request, mut respond| {
@@ -515,15 +515,15 @@ fn what_was_refused_comes_again_before_those_who_came_after_it() {
     });
 }
 
-/// Takes a place for a request that authenticates its connection.
+/// Takes a permit for a request that authenticates its connection.
 async fn take_private(scene: &Scene) -> Result<StreamPermit, ConnectError> {
     scene.connections.take(scene.way(Duration::from_secs(5)), &scene.target, None, true).await
 }
 
 #[test]
-fn a_private_stream_is_the_last_to_begin_on_its_connection_and_costs_no_other_its_place() {
+fn a_private_stream_is_the_last_of_its_connection_and_delays_no_other() {
     run(async {
-        // Whether the first that waits is private, the last is, and so on.
+        // The bits select the waiting requests that are private.
         for privates in [0b1, 0b10, 0b1010_1010, 0b0101_0101, 0x3fff_ffff, 0x2000_0000_u32] {
             let (address, _) = server(100, ok).await;
             let scene = Rc::new(Scene::new(address, None));
@@ -556,14 +556,14 @@ fn a_private_stream_is_the_last_to_begin_on_its_connection_and_costs_no_other_it
 }
 
 #[test]
-fn a_private_place_that_is_not_used_leaves_the_connection_to_others() {
+fn an_unused_private_permit_leaves_the_connection_to_others() {
     run(async {
         let (address, came) = server(100, ok).await;
         let scene = Scene::new(address, None);
         let place = take_private(&scene).await.unwrap();
         assert!(scene.connections.room(false).is_none());
         drop(place);
-        // Nor is one given beside a place whose stream may yet begin.
+        // No private permit is given beside one whose stream may yet begin.
         let ordinary = scene.connections.room(false).unwrap();
         assert!(scene.connections.room(true).is_none());
         let _under_way = ordinary.begin::<Frames>(get(), None).unwrap();
@@ -575,13 +575,13 @@ fn a_private_place_that_is_not_used_leaves_the_connection_to_others() {
 }
 
 #[test]
-fn a_place_whose_connection_stopped_before_it_was_heard_of_is_taken_again_with_its_turn() {
+fn a_request_keeps_its_turn_if_its_connection_stopped_before_the_stream() {
     run(async {
         let (address, came) = server(1, ok).await;
         let scene = Scene::new(address, None);
         let held = scene.take().await.unwrap();
         let connection = Rc::clone(held.connection());
-        // The first of them is given what comes free.
+        // The first of them gets the room that becomes free.
         let mut waits: Vec<_> = (0..2).map(|_| Box::pin(scene.take())).collect();
         for wait in &mut waits {
             assert!(is_pending(wait));
@@ -598,7 +598,7 @@ fn a_place_whose_connection_stopped_before_it_was_heard_of_is_taken_again_with_i
 }
 
 #[test]
-fn slow_private_streams_are_bounded_and_take_a_target_from_no_ordinary_request() {
+fn slow_private_streams_are_bounded_and_block_no_ordinary_request() {
     run(async {
         let (address, came) = server(100, ok).await;
         let scene = Scene::new(address, None);
@@ -622,7 +622,7 @@ fn slow_private_streams_are_bounded_and_take_a_target_from_no_ordinary_request()
 }
 
 #[test]
-fn connections_that_take_streams_are_bounded_whatever_has_retired() {
+fn connections_that_take_streams_are_bounded_apart_from_retired_ones() {
     run(async {
         let (address, came) = server(1, ok).await;
         let scene = Scene::new(address, None);
@@ -640,7 +640,7 @@ fn connections_that_take_streams_are_bounded_whatever_has_retired() {
 }
 
 #[test]
-fn what_is_served_at_once_does_not_wait_however_many_do() {
+fn requests_served_at_once_do_not_wait_whatever_their_number() {
     run(async {
         let (address, _) = server(1, ok).await;
         let scene = Scene::new(address, Some(1));
@@ -658,7 +658,7 @@ fn what_is_served_at_once_does_not_wait_however_many_do() {
 }
 
 #[test]
-fn waiting_for_room_is_bounded_and_a_target_that_takes_no_stream_gets_no_second_connection() {
+fn waiting_is_bounded_and_a_target_without_streams_gets_one_connection() {
     run(async {
         let timeout = Duration::from_millis(500);
         for streams in [0, 1] {
@@ -670,7 +670,7 @@ fn waiting_for_room_is_bounded_and_a_target_that_takes_no_stream_gets_no_second_
             for wait in waits.map(Box::pin) {
                 assert!(matches!(wait.await, Err(ConnectError::Full)));
             }
-            // One after the other.
+            // One time-out after the other.
             assert!(began.elapsed() >= 2 * timeout && began.elapsed() < 4 * timeout);
             assert_eq!((came.get(), scene.failures.get()), (1, 0));
         }
@@ -678,7 +678,7 @@ fn waiting_for_room_is_bounded_and_a_target_that_takes_no_stream_gets_no_second_
 }
 
 #[test]
-fn a_dial_that_fails_when_nobody_waits_any_more_is_told_all_the_same() {
+fn a_failed_dial_is_reported_even_if_no_request_waits() {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let scene = Scene::new(listener.local_addr().unwrap(), None);
@@ -740,7 +740,7 @@ fn bodies_and_trailers_go_both_ways() {
 }
 
 #[test]
-fn whoever_lets_go_of_an_exchange_cancels_it_and_nobody_else_s() {
+fn dropping_an_exchange_cancels_only_its_own_stream() {
     run(async {
         let reset = Rc::new(Cell::new(None));
         let seen = Rc::clone(&reset);
@@ -771,7 +771,7 @@ fn whoever_lets_go_of_an_exchange_cancels_it_and_nobody_else_s() {
 }
 
 #[test]
-fn frames_that_cross_a_thousand_cancels_cost_nobody_the_connection() {
+fn late_frames_of_a_thousand_cancels_do_not_close_the_connection() {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let scene = Scene::new(listener.local_addr().unwrap(), None);
@@ -807,17 +807,17 @@ fn frames_that_cross_a_thousand_cancels_cost_nobody_the_connection() {
 const GOAWAY_ABOVE_NOTHING: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const REFUSED: &[u8] = b"\0\0\x04\x03\0____\0\0\0\x07";
 const INTERNAL_ERROR: &[u8] = b"\0\0\x04\x03\0____\0\0\0\x02";
-/// `:status: 200`, which goes on.
+/// `:status: 200` without END_STREAM.
 const HEAD_OF_AN_ANSWER: &[u8] = b"\0\0\x01\x01\x04____\x88";
 
 #[test]
-fn what_a_target_did_nothing_with_is_told_from_what_it_may_have_done() {
+fn unprocessed_requests_are_distinguished_from_possibly_processed_ones() {
     for (bytes, closes, expected) in [
         (GOAWAY_ABOVE_NOTHING, false, RequestError::Lost { unsent: true }),
         (REFUSED, false, RequestError::Lost { unsent: true }),
         (INTERNAL_ERROR, false, RequestError::Reset),
         (b"", true, RequestError::Lost { unsent: false }),
-        // `:path` in an answer.
+        // `:path` in a response.
         (b"\0\0\x01\x01\x05____\x84", false, RequestError::Malformed),
     ] {
         run(async move {
@@ -829,7 +829,7 @@ fn what_a_target_did_nothing_with_is_told_from_what_it_may_have_done() {
 }
 
 #[test]
-fn after_goaway_new_requests_go_to_a_new_connection_and_a_refusal_leaves_the_old_one() {
+fn goaway_moves_new_requests_to_a_new_connection_a_refusal_does_not() {
     run(async {
         for (bytes, on_the_same) in [(GOAWAY_ABOVE_NOTHING, false), (REFUSED, true)] {
             let (address, came) = raw(bytes, false).await;
@@ -847,7 +847,7 @@ fn after_goaway_new_requests_go_to_a_new_connection_and_a_refusal_leaves_the_old
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_never_done() {
+fn a_response_that_breaks_off_is_never_done() {
     run(async {
         let (address, _) = raw(HEAD_OF_AN_ANSWER, true).await;
         let mut stream = Scene::new(address, None).begin(None).await;
@@ -858,7 +858,7 @@ fn an_answer_that_breaks_off_is_never_done() {
 }
 
 #[test]
-fn a_target_that_speaks_http1_is_none_and_ten_who_waited_hear_of_one_failure() {
+fn a_target_of_http1_fails_ten_waiting_requests_with_one_dial() {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let scene = Rc::new(Scene::new(listener.local_addr().unwrap(), None));
@@ -881,7 +881,7 @@ fn a_target_that_speaks_http1_is_none_and_ten_who_waited_hear_of_one_failure() {
 }
 
 #[test]
-fn a_target_that_closes_or_leaves_at_once_is_unreachable_and_no_word_on_its_protocol() {
+fn a_target_that_closes_at_once_is_unreachable_not_wrong_in_protocol() {
     const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
     let leaves = [SETTINGS, GOAWAY_ABOVE_NOTHING].concat();
     for (first, closes, word) in [
@@ -907,7 +907,7 @@ fn a_target_that_closes_or_leaves_at_once_is_unreachable_and_no_word_on_its_prot
                 }
             });
             let place = scene.take().await;
-            // What it says first may be there before its end is.
+            // The target's first frame may arrive before its end.
             if let Ok(place) = place {
                 assert!(first.starts_with(SETTINGS) && word == "target_unreachable");
                 let mut stream = place.begin::<Frames>(get(), None).unwrap();
@@ -921,7 +921,7 @@ fn a_target_that_closes_or_leaves_at_once_is_unreachable_and_no_word_on_its_prot
 }
 
 #[test]
-fn clients_that_take_nothing_hold_back_their_own_streams_and_no_others() {
+fn clients_that_read_nothing_block_only_their_own_streams() {
     run(async {
         let sent = Rc::new(Cell::new(0));
         let count = Rc::clone(&sent);
@@ -956,7 +956,7 @@ fn clients_that_take_nothing_hold_back_their_own_streams_and_no_others() {
         }
         assert_eq!(answer(&mut scene.begin(None).await).await, Ok(StatusCode::OK));
         assert_eq!((sent.get(), came.get()), (most, 1));
-        // Whoever takes some gets more.
+        // A client that reads some gets more.
         for _ in 0..2 * STREAM_WINDOW / 16_384 {
             poll_fn(|cx| stalled[0].poll_frame(cx)).await.unwrap().unwrap();
         }
@@ -964,7 +964,7 @@ fn clients_that_take_nothing_hold_back_their_own_streams_and_no_others() {
 }
 
 #[test]
-fn nor_do_they_where_targets_send_small_messages() {
+fn stalled_clients_block_no_others_when_targets_send_small_messages() {
     run(async {
         const SMALL: usize = 50;
         let sent = Rc::new(Cell::new(0));
@@ -1010,8 +1010,8 @@ fn nor_do_they_where_targets_send_small_messages() {
 }
 
 #[test]
-fn interim_heads_without_end_are_no_answer() {
-    // `:status: 103` and a field of 16,000 bytes, more than a megabyte of them.
+fn endless_interim_heads_are_an_error() {
+    // `:status: 103` and a field of 16,000 bytes, more than a megabyte in total.
     let mut interim = b"\x08\x03103\x00\x01x\x7f\x81\x7c".to_vec();
     interim.extend([b'y'; 16_000]);
     let length = interim.len();
@@ -1027,8 +1027,8 @@ fn interim_heads_without_end_are_no_answer() {
 }
 
 #[test]
-fn an_interim_head_is_handed_on_where_it_is_asked_for() {
-    // `:status: 103` and a field; `:status: 200` and another, and the end.
+fn an_interim_head_is_passed_on_if_polled() {
+    // `:status: 103` and a field; `:status: 200`, another field and the end.
     let frames = |ends: u8, block: &[u8]| {
         [&[0, 0, block.len() as u8, 1, ends, 0, 0, 0, 1][..], block].concat()
     };
@@ -1058,7 +1058,7 @@ fn an_interim_head_is_handed_on_where_it_is_asked_for() {
 }
 
 #[test]
-fn idle_connections_end_and_dead_ones_take_their_streams_with_them() {
+fn idle_connections_close_and_dead_ones_end_their_streams() {
     run(async {
         let (address, came) = raw(b"", false).await;
         let scene = Scene::new(address, None);
@@ -1067,7 +1067,7 @@ fn idle_connections_end_and_dead_ones_take_their_streams_with_them() {
             scene.connections.sweep(began + Duration::from_secs(second), &scene.target);
         };
         let mut stream = scene.begin(None).await;
-        // This server answers no ping.
+        // This server answers no PING.
         for second in 1..=45 {
             sweep(second);
             yield_now().await;
@@ -1076,7 +1076,7 @@ fn idle_connections_end_and_dead_ones_take_their_streams_with_them() {
         drop(stream);
         drop(scene.take().await.unwrap());
         assert_eq!(came.get(), 2);
-        // One that died while it had no streams is found sooner.
+        // A connection that died while it had no streams is found sooner.
         for second in 46..=60 {
             sweep(second);
         }

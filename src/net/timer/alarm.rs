@@ -1,4 +1,4 @@
-//! The one kernel timer of a thread's timer wheel: a timerfd that the event loop watches.
+//! The kernel timer of a thread's timer wheel: one timerfd that the event loop watches.
 
 #[cfg(not(target_os = "linux"))]
 pub(super) use elsewhere::Alarm;
@@ -19,7 +19,7 @@ mod of_linux {
     #[derive(Debug)]
     pub(in super::super) struct Alarm(AsyncFd<Watched>);
 
-    /// The timerfd as `AsyncFd` takes it.
+    /// The timerfd in the form `AsyncFd` takes.
     #[derive(Debug)]
     struct Watched(TimerFd);
 
@@ -30,12 +30,12 @@ mod of_linux {
     }
 
     impl Alarm {
-        /// Makes one that is not set. Needs a runtime with I/O.
+        /// Creates a timer that is not set. Needs a runtime with I/O.
         ///
         /// # Errors
-        /// When there is no descriptor to be had.
-        // Deprecated for types whose descriptor changes or is closed while it is watched, in favour of
-        // a function that asks its caller to vouch for that; `Watched` owns the one it names.
+        /// If no descriptor is available.
+        // Deprecated for types whose descriptor changes or is closed while it is watched, in favour
+        // of a function whose caller guarantees otherwise; `Watched` owns its descriptor.
         #[allow(deprecated)]
         pub(in super::super) fn new() -> io::Result<Self> {
             let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
@@ -43,21 +43,21 @@ mod of_linux {
             Ok(Self(AsyncFd::with_interest(timer, Interest::READABLE)?))
         }
 
-        /// Expires after so long, in place of the time it was set to before.
+        /// Sets the timer to expire after this time, in place of an earlier setting.
         pub(in super::super) fn set(&self, after: Duration) {
             // Zero would unset it.
             let after = TimeSpec::from_duration(after.max(Duration::from_nanos(1)));
             let once = Expiration::OneShot(after);
-            // The kernel refuses only what is no time or no timer (timerfd_create(2), "ERRORS").
+            // The kernel refuses only an invalid time or timer (timerfd_create(2), "ERRORS").
             if let Err(error) = self.0.get_ref().0.set(once, TimerSetTimeFlags::empty()) {
                 tracing::error!(%error, "cannot set a timer");
             }
         }
 
-        /// Waits until it expires. `Err` once the runtime ends.
+        /// Waits until it expires. `Err` after the runtime has ended.
         pub(in super::super) async fn expired(&self) -> io::Result<()> {
-            // Without a read(2): epoll watches for edges, and timerfd_settime(2) resets the count of
-            // expirations, so the next one is an edge again.
+            // No read(2) is needed: epoll is edge-triggered, and timerfd_settime(2) resets the
+            // count of expirations, so the next one is an edge again.
             self.0.readable().await?.clear_ready();
             Ok(())
         }
@@ -72,7 +72,7 @@ mod elsewhere {
     use std::time::{Duration, Instant};
     use tokio::sync::Notify;
 
-    /// A one-shot timer, made of tokio's timers: the runtime must have a time driver.
+    /// A one-shot timer built on tokio's timers: the runtime must have a time driver.
     #[derive(Debug)]
     pub(in super::super) struct Alarm {
         at: Mutex<Option<Instant>>,
@@ -80,7 +80,7 @@ mod elsewhere {
     }
 
     impl Alarm {
-        /// Makes one that is not set.
+        /// Creates a timer that is not set.
         ///
         /// # Errors
         /// None.
@@ -88,7 +88,7 @@ mod elsewhere {
             Ok(Self { at: Mutex::new(None), was_set: Notify::new() })
         }
 
-        /// Expires after so long, in place of the time it was set to before.
+        /// Sets the timer to expire after this time, in place of an earlier setting.
         pub(in super::super) fn set(&self, after: Duration) {
             let at = clock::monotonic().checked_add(after);
             *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;

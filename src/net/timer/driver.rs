@@ -1,10 +1,10 @@
-//! A thread's timer wheel and the task that advances it when the alarm expires. The alarm is set only
-//! while something waits.
+//! A thread's timer wheel and the task that advances it when the alarm expires. The alarm is set
+//! only while a timer waits.
 //!
-//! The wheel belongs to a runtime on the thread that runs it, and is reached through the thread, so
-//! that no caller has to carry it. The first sleep under a runtime makes its wheel; threads that must
-//! not find later that there is no descriptor for it begin with [`install`]. It ends with the
-//! runtime. A runtime must have I/O and one thread, as all have here.
+//! The wheel belongs to a runtime and is found through the runtime's thread, so that no caller has
+//! to pass it. The first sleep under a runtime creates its wheel; a thread that must not run out of
+//! descriptors later calls [`install`] first. The wheel ends with the runtime. A runtime must have
+//! I/O and one thread, as all here have.
 
 use super::alarm::Alarm;
 use super::wheel::{Key, Wheel};
@@ -18,7 +18,7 @@ use std::time::Instant;
 use tokio::runtime::{Handle, Id};
 
 thread_local! {
-    /// One for each runtime: a test's thread may have several, one after the other.
+    /// One for each runtime: a test's thread may have several in turn.
     static TIMERS: RefCell<Vec<Rc<Timers>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -28,24 +28,24 @@ pub(super) struct Timers {
     runtime: Id,
     wheel: RefCell<Wheel<Waker>>,
     alarm: Arc<Alarm>,
-    /// The moment at which the alarm expires. It is not unset where the entry it was set for is
-    /// cancelled: nearly all are, and one wake-up too many costs less than a system call for each.
+    /// The moment at which the alarm expires. It stays set if its entry is cancelled: nearly all
+    /// are, and one extra wake-up costs less than a system call for each.
     set_to: Cell<Option<Instant>>,
-    /// Room for the wakers of one expiration, kept for the next.
+    /// Buffer for the wakers of one expiration, kept for the next.
     expired: RefCell<Vec<Waker>>,
 }
 
-/// Gives this thread's runtime its timers now rather than with the first sleep. Where it has some, it
-/// keeps them.
+/// Creates the timers of this thread's runtime now rather than at the first sleep. Existing timers
+/// are kept.
 ///
 /// # Errors
-/// When there is no descriptor for them, or no runtime.
+/// If there is no descriptor for them, or no runtime.
 pub fn install() -> io::Result<()> {
     let handle = Handle::try_current().map_err(io::Error::other)?;
     of(&handle).map(drop)
 }
 
-/// The timers of the runtime this is called under, if there can be any.
+/// The timers of the current runtime, created if needed; `None` if that is impossible.
 pub(super) fn current() -> Option<Rc<Timers>> {
     let handle = Handle::try_current().ok()?;
     match of(&handle) {
@@ -78,8 +78,8 @@ fn known(runtime: Id) -> Option<Rc<Timers>> {
     TIMERS.with_borrow(|all| all.iter().find(|timers| timers.runtime == runtime).cloned())
 }
 
-/// Advances the wheel whenever the alarm expires. It holds no `Rc`, so that it can be spawned on a
-/// runtime without a `LocalSet`.
+/// Advances the wheel whenever the alarm expires. It holds no `Rc`, so that a runtime without a
+/// `LocalSet` can spawn it.
 async fn drive(alarm: Arc<Alarm>, removal: Removal) {
     while alarm.expired().await.is_ok() {
         if let Some(timers) = known(removal.0) {
@@ -93,7 +93,7 @@ struct Removal(Id);
 
 impl Drop for Removal {
     fn drop(&mut self) {
-        // The thread may be ending too. Dropped outside of the borrow: wakers drop tasks.
+        // The thread may be ending too. Dropped outside the borrow, because wakers drop tasks.
         let timers = TIMERS.try_with(|all| {
             let mut all = all.borrow_mut();
             let at = all.iter().position(|timers| timers.runtime == self.0);
@@ -104,20 +104,20 @@ impl Drop for Removal {
 }
 
 impl Timers {
-    /// Wakes the waker once the deadline has passed; `None` where it has already.
+    /// Wakes the waker after the deadline; `None` if it has passed already.
     pub(super) fn insert(&self, deadline: Instant, waker: &Waker) -> Option<Key> {
         let mut wheel = self.wheel.borrow_mut();
         let key = wheel.insert(deadline, waker.clone()).ok()?;
         let next = wheel.next();
         drop(wheel);
-        // Most deadlines come after the worker's next tick: no clock is read then, and no alarm set.
+        // Most deadlines are after the worker's next tick: no clock is read then, and no alarm set.
         if self.is_before(next) {
             self.set(next, clock::monotonic());
         }
         Some(key)
     }
 
-    /// Replaces the waker where it is another; false once the entry has expired.
+    /// Replaces the waker if it differs. Returns false if the entry has expired.
     pub(super) fn renew(&self, key: Key, waker: &Waker) -> bool {
         let mut wheel = self.wheel.borrow_mut();
         let Some(known) = wheel.get_mut(key) else { return false };
@@ -136,7 +136,7 @@ impl Timers {
         drop(waker);
     }
 
-    /// Wakes all that have expired, and sets the alarm for the next.
+    /// Wakes all expired entries, and sets the alarm for the next.
     fn fire(&self) {
         self.set_to.set(None);
         let now = clock::monotonic();
@@ -152,7 +152,7 @@ impl Timers {
         }
     }
 
-    /// True if the alarm would expire too late for this.
+    /// Returns true if the alarm is unset or expires after `next`.
     fn is_before(&self, next: Option<Instant>) -> bool {
         next.is_some_and(|next| self.set_to.get().is_none_or(|set_to| next < set_to))
     }
@@ -170,7 +170,7 @@ impl Timers {
         self.wheel.borrow().len()
     }
 
-    /// True if the alarm is set.
+    /// Returns true if the alarm is set.
     #[cfg(test)]
     pub(super) fn is_set(&self) -> bool {
         self.set_to.get().is_some()

@@ -1,8 +1,8 @@
 //! Sleeps, time-outs and intervals from a timer wheel with slots of 10 ms, one wheel a thread.
 //!
-//! tokio's time driver costs every turn of the event loop, whether anything waits or not: some 1,100
-//! instructions a request. This wheel costs something only when a wait begins and when it ends. A wait
-//! ends up to 10 ms after its time, and never before.
+//! tokio's time driver costs some 1,100 instructions a request, because it runs in every turn of
+//! the event loop, even if no timer waits. This wheel costs something only when a wait begins and
+//! when it ends. A wait ends up to 10 ms after its time, and never before.
 
 mod alarm;
 mod driver;
@@ -20,10 +20,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use wheel::Key;
 
-/// Stands for times that overflow the clock: 30 years.
+/// Replaces times that overflow the clock: 30 years.
 const FAR: Duration = Duration::from_hours(24 * 365 * 30);
 
-/// Ends once so much time has passed; at once where it is none.
+/// Ends after this time; at once if it is zero.
 pub fn sleep(time: Duration) -> Sleep {
     if time.is_zero() {
         return Sleep { state: State::Over };
@@ -32,29 +32,29 @@ pub fn sleep(time: Duration) -> Sleep {
     sleep_until(now.checked_add(time).unwrap_or(now + FAR))
 }
 
-/// Ends once this moment has passed.
+/// Ends after this moment.
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { state: State::New(deadline) }
 }
 
-/// Waits for `future`, for so long at most. The time begins when `future` is first polled and not
-/// ready: until then no clock is read. With a time of zero, `future` is polled once.
+/// Waits for `future`, at most this long. The time starts when `future` is first polled and not
+/// ready; until then no clock is read. With a time of zero, `future` is polled once.
 pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
     Timeout { future, limit: Limit::After(time) }
 }
 
-/// Waits for `future`, until the deadline at most.
+/// Waits for `future` until the deadline.
 pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
     Timeout { future, limit: Limit::Until(sleep_until(deadline)) }
 }
 
-/// Ticks at once, and then so long after each tick that was taken: one that is late moves those after
-/// it, rather than bringing several at once.
+/// Ticks at once, and then one period after each tick that was taken: a late tick delays the later
+/// ones instead of causing several at once.
 pub fn interval(period: Duration) -> Interval {
     Interval { period, next: Sleep { state: State::Over } }
 }
 
-/// See [`sleep`]. Dropping it frees its place in the wheel and its waker.
+/// See [`sleep`]. Dropping it frees its entry in the wheel and its waker.
 #[derive(Debug)]
 #[must_use = "a sleep passes only while it is awaited"]
 pub struct Sleep {
@@ -65,8 +65,8 @@ pub struct Sleep {
 enum State {
     New(Instant),
     Waiting(Rc<Timers>, Key),
-    /// There is no wheel: outside of a runtime, or without a descriptor on a thread that did not begin
-    /// with [`install`]. The task reads the clock with every turn of the event loop.
+    /// There is no wheel: outside a runtime, or without a descriptor on a thread that did not call
+    /// [`install`]. The task reads the clock in every turn of the event loop.
     Polling(Instant),
     Over,
 }
@@ -124,7 +124,7 @@ pin_project! {
 
 #[derive(Debug)]
 enum Limit {
-    /// Counts from the first poll at which the future is not ready.
+    /// The time starts at the first poll at which the future is not ready.
     After(Duration),
     Until(Sleep),
 }
@@ -152,7 +152,7 @@ impl<F: Future> Future for Timeout<F> {
     }
 }
 
-/// The time is over.
+/// Error: the time is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
 
@@ -172,7 +172,8 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// The next tick, and when it was taken. Dropped before, it is still to come.
+    /// Waits for the next tick and returns the moment it was taken. If dropped before, the tick
+    /// remains due.
     pub async fn tick(&mut self) -> Moment {
         poll_fn(|cx| self.poll_tick(cx)).await
     }
@@ -195,7 +196,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(30);
     const LATER: Duration = Duration::from_mins(10);
 
-    /// Runs a test as a worker runs its tasks: without the runtime's own timers, which panic then.
+    /// Runs a test as a worker runs its tasks: without the runtime's own timers, which would panic.
     fn run(test: impl Future<Output = ()>) {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_io();
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_without_end_is_waited_for_without_a_fault() {
+    fn an_overflowing_time_waits_without_a_panic() {
         run(async {
             let mut forever = sleep(Duration::MAX);
             assert!(poll_once(&mut forever).is_pending());
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ready_in_time_comes_and_what_is_not_does_not() {
+    fn a_timeout_returns_what_is_ready_in_time_and_an_error_else() {
         run(async {
             for time in [Duration::ZERO, SOON, LATER] {
                 assert_eq!(timeout(time, ready(7)).await, Ok(7));
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_is_over_without_a_wait() {
+    fn a_zero_time_ends_without_a_wait() {
         run(async {
             assert!(poll_once(&mut sleep(Duration::ZERO)).is_ready());
             let mut none = timeout(Duration::ZERO, pending::<()>());
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_wait_touches_no_timers() {
+    fn a_ready_future_touches_no_timers() {
         run(async {
             assert_eq!(timeout(LATER, ready(1)).await, Ok(1));
             let _never_awaited = sleep(LATER);
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_that_is_dropped_leaves_neither_waker_nor_place() {
+    fn a_dropped_sleep_leaves_neither_waker_nor_entry() {
         struct Counted;
         impl std::task::Wake for Counted {
             fn wake(self: std::sync::Arc<Self>) {}
@@ -304,14 +305,14 @@ mod tests {
             let waker = Waker::from(std::sync::Arc::clone(&counted));
             let mut sleeps: Vec<_> = (0..100).map(|_| sleep(LATER)).collect();
             for sleep in &mut sleeps {
-                // Polled again, it is the same one that waits.
+                // A second poll keeps the same entry.
                 for _ in 0..2 {
                     let mut cx = Context::from_waker(&waker);
                     assert!(Pin::new(&mut *sleep).poll(&mut cx).is_pending());
                 }
             }
             assert_eq!((timers().waiting(), std::sync::Arc::strong_count(&counted)), (100, 102));
-            // Another waker takes the place of the first.
+            // Another waker replaces the first.
             assert!(poll_once(&mut sleeps[0]).is_pending());
             assert_eq!((timers().waiting(), std::sync::Arc::strong_count(&counted)), (100, 101));
             drop(sleeps);
@@ -320,18 +321,18 @@ mod tests {
     }
 
     #[test]
-    fn the_alarm_is_set_only_while_something_waits() {
+    fn the_alarm_is_set_only_while_a_timer_waits() {
         run(async {
             assert!(!timers().is_set());
             sleep(SOON).await;
             assert!(!timers().is_set(), "it rang, and nothing else waits");
             let kept = timeout(LATER, async {
                 assert_eq!(timeout(SOON, pending::<()>()).await, Err(Elapsed));
-                // The one that is left.
+                // For the remaining sleep.
                 assert!(timers().is_set());
             });
             kept.await.unwrap();
-            // What was cancelled lets it ring at most once more.
+            // After a cancel, the alarm expires at most once more.
             let dropped = timeout(SOON, std::future::poll_fn(|_| Poll::<()>::Pending));
             assert_eq!(timeout(SOON / 2, dropped).await, Err(Elapsed));
             sleep(2 * SOON).await;
@@ -340,15 +341,15 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_ticks_at_once_and_then_no_sooner_than_its_period_after_each() {
+    fn an_interval_ticks_at_once_and_then_a_period_after_each_tick() {
         run(async {
             let mut interval = interval(SOON);
             let first = timeout(Duration::ZERO, interval.tick()).await.unwrap();
-            // A tick that is given up is still to come.
+            // A dropped tick remains due.
             assert_eq!(timeout(SOON / 3, interval.tick()).await.map(drop), Err(Elapsed));
             let second = interval.tick().await;
             assert!(second.since(first) >= SOON);
-            // One that is late brings no second at once.
+            // A late tick causes no second one at once.
             sleep(3 * SOON).await;
             let late = interval.tick().await;
             assert!(interval.tick().await.since(late) >= SOON);
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn every_runtime_of_a_thread_has_timers_of_its_own_and_they_end_with_it() {
+    fn every_runtime_of_a_thread_has_its_own_timers_which_end_with_it() {
         let runtime = || {
             let options = tokio::runtime::LocalOptions::default();
             let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_that_outlives_its_runtime_is_dropped_without_a_fault() {
+    fn a_sleep_that_outlives_its_runtime_drops_without_a_panic() {
         let mut left = None;
         run(async {
             let mut sleep = sleep(LATER);
@@ -393,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_of_a_runtime_a_sleep_still_ends() {
+    fn a_sleep_outside_a_runtime_still_ends() {
         assert!(install().is_err());
         let begun = clock::monotonic();
         let mut sleep = sleep(SOON);
@@ -411,7 +412,7 @@ mod tests {
             let nap = |each: u64| {
                 let time = Duration::from_millis(each * 7 % 150);
                 tokio::task::spawn_local(async move {
-                    // A third of them wait for less than their time-out, and leave it behind.
+                    // A third of them wait less than their time-out and cancel it.
                     match each % 3 {
                         0 => timeout(LATER, sleep_until(begun + time)).await.unwrap(),
                         _ => sleep_until(begun + time).await,

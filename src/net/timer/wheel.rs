@@ -1,36 +1,36 @@
 //! The timer wheel: deadlines in slots of 10 ms, over seven levels of 64 slots. Pure: the time is
-//! passed in, and what expires is handed out.
+//! passed in, and expired values are returned.
 //!
-//! A slot of a level spans all 64 slots of the level below it. An entry stands on the lowest level on
+//! A slot of a level spans all 64 slots of the level below it. An entry is on the lowest level on
 //! which its tick and the wheel's own differ, so that inserting and removing touch one list, and an
-//! entry moves down at most six times before it expires (Varghese and Lauck, "Hashed and Hierarchical
-//! Timing Wheels", scheme 7).
+//! entry moves down at most six times before it expires (Varghese and Lauck, "Hashed and
+//! Hierarchical Timing Wheels", scheme 7).
 
 use std::time::{Duration, Instant};
 
 /// The width of a slot: an entry expires at most this much after its deadline, and never before.
-/// Time-outs here are of a tenth of a second and more, pauses of 2 ms and more.
+/// Time-outs here are 100 ms and more, pauses 2 ms and more.
 pub(super) const SLOT: Duration = Duration::from_millis(10);
 /// Bits of a tick that one level resolves.
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = 7;
-/// The last tick there is, 1,394 years after the first; later deadlines expire then.
+/// The last tick, 1,394 years after the first; later deadlines expire then.
 const LAST_TICK: u64 = (1 << (BITS * LEVELS as u32)) - 1;
-/// Stands for no entry.
+/// The index that means no entry.
 const NONE: u32 = u32::MAX;
 
-/// Deadlines, and one `W` to hand out for each that has passed.
+/// Deadlines, each with a `W` that is returned once it has passed.
 #[derive(Debug)]
 pub(super) struct Wheel<W> {
     /// The moment at which tick 0 began.
     origin: Instant,
-    /// The last tick that has begun. Entries have later ones.
+    /// The last tick that has begun. All entries have later ones.
     tick: u64,
     levels: [Level; LEVELS],
-    /// Entries, and places for more: as many as there ever were at once.
+    /// Used and free entries: as many as were ever used at once.
     entries: Vec<TimerEntry<W>>,
-    /// The first of the free places.
+    /// The first free entry.
     free: u32,
     len: usize,
     next_id: u64,
@@ -38,7 +38,7 @@ pub(super) struct Wheel<W> {
 
 #[derive(Clone, Copy, Debug)]
 struct Level {
-    /// One bit a slot: whether it has entries.
+    /// One bit a slot: set if it has entries.
     occupied: u64,
     /// The first entry of each slot.
     heads: [u32; SLOTS],
@@ -46,17 +46,17 @@ struct Level {
 
 #[derive(Debug)]
 struct TimerEntry<W> {
-    /// Of this use of the place; a place that is free, or used again, does not answer to an old key.
+    /// The number of this use of the entry; a free or reused entry does not match an old key.
     id: u64,
     due: u64,
     level: u8,
     previous: u32,
-    /// The next one in the slot, or the next free place.
+    /// The next entry in the slot, or the next free one.
     next: u32,
     value: Option<W>,
 }
 
-/// An entry's name. It stays good after the entry has expired, and then names nothing.
+/// Identifies an entry. After the entry has expired, the key matches none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     at: u32,
@@ -64,7 +64,7 @@ pub(super) struct Key {
 }
 
 impl<W> Wheel<W> {
-    /// An empty one, whose first slot begins now.
+    /// An empty wheel whose first slot begins at `now`.
     pub(super) fn new(now: Instant) -> Self {
         let level = Level { occupied: 0, heads: [NONE; SLOTS] };
         Self {
@@ -81,7 +81,7 @@ impl<W> Wheel<W> {
     /// Keeps `value` until the deadline has passed.
     ///
     /// # Errors
-    /// Hands `value` back where the deadline has passed already, as far as the wheel was advanced.
+    /// Returns `value` if the deadline has passed already, at the tick the wheel was advanced to.
     pub(super) fn insert(&mut self, deadline: Instant, value: W) -> Result<Key, W> {
         // Rounded up: an entry is never early.
         let after = deadline.saturating_duration_since(self.origin).as_nanos();
@@ -101,7 +101,7 @@ impl<W> Wheel<W> {
                 at
             }
             None => {
-                // A wheel cannot come near 2^32 entries: each is of a task of 100 bytes or more.
+                // A wheel cannot reach 2^32 entries: each belongs to a task of 100 bytes or more.
                 self.entries.push(entry);
                 (self.entries.len() - 1) as u32
             }
@@ -117,14 +117,15 @@ impl<W> Wheel<W> {
         entry.value.as_mut().filter(|_| entry.id == key.id)
     }
 
-    /// Takes an entry out before its time, and frees its place.
+    /// Removes an entry before its deadline, and frees it.
     pub(super) fn remove(&mut self, key: Key) -> Option<W> {
         self.get_mut(key)?;
         self.unlink(key.at);
         self.release(key.at)
     }
 
-    /// Hands out the values of all entries whose deadlines have passed, in the order of their slots.
+    /// Moves the values of all entries whose deadlines have passed to `expired`, in the order of
+    /// their slots.
     pub(super) fn advance(&mut self, now: Instant, expired: &mut Vec<W>) {
         let after = now.saturating_duration_since(self.origin).as_nanos();
         let target = (after / SLOT.as_nanos()).min(u128::from(LAST_TICK)) as u64;
@@ -141,7 +142,7 @@ impl<W> Wheel<W> {
                 if due <= tick {
                     expired.extend(self.release(at));
                 } else {
-                    // To a level further down.
+                    // Moves the entry to a lower level.
                     self.link(at);
                 }
                 at = next;
@@ -150,8 +151,9 @@ impl<W> Wheel<W> {
         self.tick = self.tick.max(target);
     }
 
-    /// The moment at which [`Self::advance`] has something to do next: the first occupied slot expires,
-    /// or a slot of a higher level is spread over the level below. `None` where nothing waits.
+    /// The moment at which [`Self::advance`] has something to do next: the first occupied slot
+    /// expires, or a slot of a higher level is spread over the level below. `None` if there is no
+    /// entry.
     pub(super) fn next(&self) -> Option<Instant> {
         let (_, _, tick) = self.next_slot()?;
         let nanos = u128::from(tick) * SLOT.as_nanos();
@@ -167,12 +169,12 @@ impl<W> Wheel<W> {
         self.len
     }
 
-    /// Level, slot and first tick of the slot that comes first.
+    /// Level, slot and first tick of the earliest slot.
     fn next_slot(&self) -> Option<(usize, usize, u64)> {
         if self.len == 0 {
             return None;
         }
-        // All of a level's entries come before those of the level above.
+        // All entries of a level come before those of the level above.
         let level = self.levels.iter().position(|level| level.occupied != 0)?;
         let slot = self.levels[level].occupied.trailing_zeros();
         let below = BITS * level as u32;
@@ -183,7 +185,7 @@ impl<W> Wheel<W> {
     /// Puts an entry into the slot of its tick.
     fn link(&mut self, at: u32) {
         let entry = &mut self.entries[at as usize];
-        // The highest bit in which the ticks differ says the level.
+        // The highest bit in which the ticks differ determines the level.
         let differing = (entry.due ^ self.tick) | 1;
         let level = (differing.ilog2() / BITS) as usize;
         let slot = slot_of(entry.due, level);
@@ -213,7 +215,7 @@ impl<W> Wheel<W> {
         }
     }
 
-    /// Frees the place of an entry that is in no slot any more.
+    /// Frees an entry that is in no slot any more.
     fn release(&mut self, at: u32) -> Option<W> {
         let entry = &mut self.entries[at as usize];
         entry.next = std::mem::replace(&mut self.free, at);
@@ -239,10 +241,10 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_expires_with_the_slot_its_deadline_falls_in_and_not_before() {
+    fn an_entry_expires_with_the_slot_of_its_deadline() {
         let begun = clock::monotonic();
         let after = |micros| begun + Duration::from_micros(micros);
-        // Deadline, the last microsecond at which it has not expired, and the first at which it has.
+        // Deadline, the last microsecond before it expires, and the first after.
         let second = 1_000_000;
         for (deadline, not_yet, expired) in [
             (1, 9_999, 10_000),
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_has_passed_is_handed_back() {
+    fn a_deadline_that_has_passed_is_returned() {
         let begun = clock::monotonic();
         let mut wheel = Wheel::new(begun);
         assert_eq!(wheel.insert(begun, 1), Err(1));
@@ -275,7 +277,7 @@ mod tests {
         assert_eq!(advanced(&mut wheel, begun + Duration::from_millis(35)), [2]);
         assert_eq!(wheel.insert(begun + Duration::from_millis(30), 3), Err(3));
         let key = wheel.insert(begun + Duration::from_millis(31), 4).unwrap();
-        // A clock that seems to go back moves nothing.
+        // A clock that goes backwards moves nothing.
         assert!(advanced(&mut wheel, begun).is_empty());
         assert_eq!(wheel.remove(key), Some(4));
     }
@@ -293,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_moment_is_no_later_than_the_first_entry_and_none_where_nothing_waits() {
+    fn the_next_moment_is_no_later_than_the_first_entry() {
         let begun = clock::monotonic();
         let after = |millis| begun + Duration::from_millis(millis);
         let mut wheel = Wheel::new(begun);
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn places_of_entries_that_are_gone_are_used_again_and_old_keys_name_nothing() {
+    fn freed_entries_are_used_again_and_old_keys_match_none() {
         let begun = clock::monotonic();
         let mut wheel = Wheel::new(begun);
         let mut now = begun;
@@ -340,11 +342,11 @@ mod tests {
     /// A step of the property test.
     #[derive(Clone, Debug)]
     enum Step {
-        /// Inserts what is due so many microseconds from now.
+        /// Inserts an entry due this many microseconds from now.
         Insert(u64),
-        /// Removes one of those inserted so far, whether it waits or not.
+        /// Removes an entry inserted earlier, expired or not.
         Remove(usize),
-        /// Advances by so many microseconds.
+        /// Advances by this many microseconds.
         Advance(u64),
     }
 
@@ -367,9 +369,9 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1_000))]
-        /// Against a list that is searched from end to end.
+        /// Compares the wheel with a list that is searched from end to end.
         #[test]
-        fn a_wheel_is_a_list_of_deadlines_rounded_up(
+        fn a_wheel_equals_a_list_of_rounded_up_deadlines(
             steps in prop::collection::vec(step(), 1..120),
         ) {
             let begun = clock::monotonic();

@@ -1,4 +1,4 @@
-//! Handshakes with clients, each in its connection's own task.
+//! TLS handshakes with clients, each in its connection's own task.
 
 use super::certificates::{CertificateEntry, Certificates};
 use crate::config::settings::ClientAuth;
@@ -20,38 +20,38 @@ use tokio_rustls::server::StartHandshake;
 /// A client's connection after the handshake.
 pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
 
-/// Answers to a ClientHello that a worker computes before it looks at its other connections again.
-/// One costs up to a millisecond (RSA); what is under way waits no longer than this many.
+/// Bound on the ClientHellos a worker answers before it serves its other connections again. One
+/// costs up to a millisecond (RSA); open exchanges wait no longer than this many.
 pub const ANSWERS_AT_ONCE: usize = 16;
 
-/// Bytes of a ClientHello: ten times the longest that browsers send. The library alone would take
-/// four times as many.
+/// Bound in bytes on a ClientHello: ten times the longest that browsers send. The library's own
+/// bound is four times as high.
 const MAX_HELLO: usize = 16 << 10;
 
 /// The first byte of a record that holds a handshake (RFC 8446 section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
 
-/// What was agreed on, and what is told of it.
+/// The negotiated parameters, for the log and the targets.
 #[derive(Debug)]
 pub struct Session {
-    /// `TLSv1.3`
+    /// For example `TLSv1.3`.
     pub version: &'static str,
-    /// By OpenSSL's name.
+    /// The name in OpenSSL's spelling.
     pub cipher: &'static str,
-    /// The name the client asked for, where a certificate was found by it.
+    /// The SNI name, if it selected a certificate.
     pub server_name: Option<Box<str>>,
-    /// The certificate it was shown, or `session-reused`.
+    /// The id of the certificate sent, or `session-reused`.
     pub certificate: Arc<str>,
-    /// What targets are told of all this.
+    /// Header fields with these values, for targets.
     pub fields: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// A handshake that came to nothing.
+/// Error: a failed handshake.
 #[derive(Debug)]
 pub struct Refused {
-    /// Why.
+    /// The cause of the failure.
     pub fault: HandshakeFault,
-    /// The connection, where the client speaks HTTP without TLS and can be told so.
+    /// The connection, if the client speaks HTTP without TLS and can get a response.
     pub plain: Option<TcpStream>,
 }
 
@@ -61,9 +61,9 @@ impl From<HandshakeFault> for Refused {
     }
 }
 
-/// Shakes hands. Until the client has sent something it costs a socket, and until its hello is
-/// whole no more than that hello. `turns` has [`ANSWERS_AT_ONCE`] permits, for all of a worker.
-/// It has no time-out of its own: dropping it ends it.
+/// Performs the handshake. Before the client has sent something it costs a socket; before its hello
+/// is complete, no more than that hello. `turns` has [`ANSWERS_AT_ONCE`] permits, shared by the
+/// worker. It has no time-out of its own: dropping it ends it.
 ///
 /// # Errors
 /// See [`Refused`].
@@ -84,14 +84,14 @@ pub async fn accept(
     let hello = hello(&stream).await?;
     let served = certificates.current();
     let (choice, entry) = served.choose(&hello.client_hello()).ok_or(HandshakeFault::Other)?;
-    // Nobody closes it.
+    // The semaphore is never closed.
     let turn = turns.acquire().await.map_err(|_| HandshakeFault::Other)?;
     let config = Arc::clone(entry.config(&hello.client_hello()));
     let start = StartHandshake::from_parts(hello, stream);
     let mut handshake = start.into_stream(config);
     let answered = poll_fn(|cx| Poll::Ready(Pin::new(&mut handshake).poll(cx))).await;
-    // Whoever waits for a turn has it after the connections that are served have had theirs. It
-    // must not be kept until the client goes on: some never do.
+    // A handshake that waits for a turn gets it after the connections being served had theirs. The
+    // turn must not be held until the client continues: some never do.
     tokio::task::yield_now().await;
     drop(turn);
     let done = match answered {
@@ -120,7 +120,7 @@ async fn hello(stream: &TcpStream) -> Result<Accepted, HandshakeFault> {
             Ok(None) if taken > MAX_HELLO => return Err(HandshakeFault::NotTls),
             Ok(None) => {}
             Err((error, mut alert)) => {
-                // As much as the socket takes at once, which is all of it or a client that is gone.
+                // As much as the socket takes at once: all of it, or the client is gone.
                 let _ = alert.write_all(&mut WhatIsThere(stream));
                 return Err(HandshakeFault::of(&error));
             }
@@ -128,7 +128,7 @@ async fn hello(stream: &TcpStream) -> Result<Accepted, HandshakeFault> {
     }
 }
 
-/// A socket without waiting.
+/// A socket written without waiting.
 struct WhatIsThere<'s>(&'s TcpStream);
 
 impl io::Read for WhatIsThere<'_> {

@@ -1,4 +1,4 @@
-//! A listener's certificates as they are served, and how they are replaced while it serves.
+//! A listener's certificates and their replacement during operation.
 
 use crate::config::certificate_files::{CertificateFiles, Unreadable};
 use crate::config::settings::{ClientAuth, ListenerTls, TlsVersion};
@@ -19,35 +19,36 @@ use std::sync::{Arc, PoisonError, RwLock};
 /// The certificates of one listener, shared by all workers.
 pub struct Certificates {
     settings: ListenerTls,
-    /// Keys that seal tickets, new ones every six hours; those before them open still. A listener
-    /// has its own, so that no ticket leads past what another one asks of its clients.
+    /// Keys that seal tickets: new ones every six hours; the previous ones still open tickets. Each
+    /// listener has its own keys, so that a ticket cannot bypass another listener's client
+    /// verification.
     tickets: Arc<dyn ProducesTickets>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// Read once a handshake, for as long as it takes to copy a pointer.
     served: RwLock<Arc<Served>>,
 }
 
-/// What is served from one reading of the files.
+/// The certificates of one reading of the files.
 pub struct Served {
     by_name: ByName,
     entries: Vec<CertificateEntry>,
 }
 
-/// One certificate, and handshakes with it.
+/// One certificate and the configuration of its handshakes.
 pub(super) struct CertificateEntry {
     pair: Pair,
-    /// Its name in the access log.
+    /// The name in the access log.
     pub(super) id: Arc<str>,
     config: Arc<ServerConfig>,
-    /// The same without ALPN.
+    /// A copy of the configuration without ALPN.
     without_alpn: Arc<ServerConfig>,
 }
 
 impl Certificates {
-    /// What the configuration found in the files.
+    /// Builds the certificates that the configuration read from the files.
     ///
     /// # Errors
-    /// When the library takes no part of it, which a checked configuration does not meet.
+    /// If the library refuses a part of them, which does not occur with a checked configuration.
     pub fn new(settings: &ListenerTls) -> Result<Self, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier: Option<Arc<dyn ClientCertVerifier>> = match &settings.client_auth {
@@ -70,11 +71,11 @@ impl Certificates {
         Ok(made)
     }
 
-    /// Reads the files anew. New handshakes use what they hold; connections under way are not
-    /// touched. Where one of them is not fit, everything stays as it was.
+    /// Reads the files again. New handshakes use the new content; open connections are not
+    /// affected. If one file is invalid, nothing changes.
     ///
     /// # Errors
-    /// The files that are not fit, and why.
+    /// The invalid files and their errors.
     pub fn reload(&self) -> Result<(), (CertificateFiles, Unreadable)> {
         let mut pairs = Vec::new();
         for (files, _) in &self.settings.certificates {
@@ -92,7 +93,7 @@ impl Certificates {
             Ok(served) => {
                 *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
             }
-            // What the first reading passed, and does not depend on the files.
+            // Parts that do not depend on the files and passed at the first reading.
             Err(error) => {
                 tracing::error!(%error, "certificate reload failed, the old certificates stay in \
                                          use")
@@ -101,12 +102,12 @@ impl Certificates {
         Ok(())
     }
 
-    /// What is served now.
+    /// The certificates in use now.
     pub fn current(&self) -> Arc<Served> {
         Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether and how clients show a certificate.
+    /// The listener's client verification settings.
     pub(super) fn settings(&self) -> &ListenerTls {
         &self.settings
     }
@@ -139,12 +140,12 @@ impl Certificates {
         let mut config =
             builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair.certified())));
         config.ignore_client_order = true;
-        // What a session needs is in the client's ticket: nothing here grows with the clients.
+        // The client's ticket holds the session: no state here grows with the number of clients.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if self.verifier.is_none() {
             config.ticketer = Arc::clone(&self.tickets);
         } else {
-            // Each connection shows its certificate anew, as with ALB.
+            // Each connection sends its client certificate again, as with ALB.
             config.send_tls13_tickets = 0;
         }
         config.alpn_protocols = self.settings.alpn.iter().map(|alpn| alpn.id().to_vec()).collect();
@@ -171,7 +172,7 @@ impl Served {
         self.entries.iter().map(|entry| &entry.pair.certificate)
     }
 
-    /// Which of them this client is shown.
+    /// Selects the certificate for this client.
     pub(super) fn choose(&self, hello: &ClientHello<'_>) -> Option<(Choice, &CertificateEntry)> {
         let understood = |at: usize| {
             let (schemes, suites) = (hello.signature_schemes(), hello.cipher_suites());
@@ -188,7 +189,7 @@ impl fmt::Debug for Certificates {
     }
 }
 
-/// Takes any certificate a client shows and holds it only to having its key.
+/// Accepts any client certificate and verifies only the possession of its key.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 

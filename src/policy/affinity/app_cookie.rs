@@ -1,24 +1,25 @@
-//! Cookies that are not ours, as a response treats them: above all the application's own. The name is
-//! compared; the value is never decoded, logged or compared (AWS, "Sticky sessions for your
-//! Application Load Balancer": the balancer checks the name only).
+//! The `Set-Cookie` lines of a target's response: set or clear the app cookie, and any other cookie
+//! that is not the balancer's. The name is compared; the value is never decoded, logged or compared
+//! (AWS, "Sticky sessions for your Application Load Balancer": the balancer checks the name only).
 
 use super::cookie_date;
 
-/// What our cookie beside the application's is called: as the first of ALB's four shards. A token
-/// fits into one, so the others are neither written nor read.
+/// The name of the companion cookie: that of the first of ALB's four shards. A token fits into one
+/// shard, so the others are neither written nor read.
 pub fn companion_name(companion: &str) -> String {
     format!("{companion}-0")
 }
 
-/// Whether the `Set-Cookie` lines of a response set the cookie of this name. A line that clears it
-/// counts for nothing, before or after one that sets it: frameworks clear an old path behind the new
-/// cookie, and another context may have a session under the same name. `now` is in seconds since 1970.
+/// Returns true if the `Set-Cookie` lines of a response set the cookie of this name. A line that
+/// clears it is ignored, before or after one that sets it: frameworks clear an old path after the
+/// new cookie, and another context may have a session under the same name. `now` is in seconds
+/// since 1970.
 pub fn sets<'a>(lines: impl Iterator<Item = &'a [u8]>, name: &str, now: u64) -> bool {
     sets_any(lines, |found| found == name.as_bytes(), now)
 }
 
-/// Whether the `Set-Cookie` lines of a response set any cookie but those of these names, which are
-/// the balancer's own.
+/// Returns true if the `Set-Cookie` lines of a response set a cookie other than those of these
+/// names, which are the balancer's own.
 pub fn sets_other<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
     ours: &[impl AsRef<str>],
@@ -37,8 +38,8 @@ fn sets_any<'a>(
     })
 }
 
-/// The name of the cookie a line is about, and what follows its value (RFC 6265 section 5.2: up to
-/// the first `;`, name and value parted at the first `=`, both trimmed of spaces and tabs).
+/// Splits a line into the cookie's name and the text after its value (RFC 6265 section 5.2: up to
+/// the first `;`, split at the first `=`, both sides trimmed of spaces and tabs).
 fn parted(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b';', line).unwrap_or(line.len());
     let pair = &line[..end];
@@ -46,8 +47,8 @@ fn parted(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((pair[..equals].trim_ascii(), &line[end..]))
 }
 
-/// Whether the attributes put an end to the cookie. `Max-Age` counts before `Expires`, and of each
-/// the last one that can be read (RFC 6265 sections 5.2 and 5.3 step 3).
+/// Returns true if the attributes delete the cookie. `Max-Age` has precedence over `Expires`, and
+/// of each the last one that can be read counts (RFC 6265 sections 5.2 and 5.3 step 3).
 fn clears(attributes: &[u8], now: u64) -> bool {
     let (mut lives, mut date) = (None, None);
     for attribute in attributes.split(|&byte| byte == b';') {
@@ -66,7 +67,7 @@ fn clears(attributes: &[u8], now: u64) -> bool {
     }
 }
 
-/// Whether a `Max-Age` is more than 0; `None` for what is no number (RFC 6265 section 5.2.2).
+/// True if a `Max-Age` is more than 0; `None` if it is not a number (RFC 6265 section 5.2.2).
 fn has_age(value: &[u8]) -> Option<bool> {
     let digits = value.strip_prefix(b"-").unwrap_or(value);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_real_stacks_write_is_read_for_what_it_does() {
+    fn set_cookie_lines_of_real_frameworks_are_read_correctly() {
         const SETS: bool = true;
         const CLEARS: bool = false;
         const IS_OF_ANOTHER: bool = false;
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_sets_counts_whatever_other_lines_clear_and_in_whichever_order() {
+    fn a_line_that_sets_the_cookie_counts_beside_lines_that_clear_it() {
         let (set, clear) = ("JSESSIONID=x; Path=/", "JSESSIONID=; Max-Age=0; Path=/old");
         for (lines, expected) in [
             (&[][..], false),
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_of_the_target_is_told_from_one_of_ours_and_from_one_that_is_cleared() {
+    fn own_and_cleared_cookies_do_not_count_as_cookies_of_the_target() {
         let ours = ["AWSALB", "AWSALBCORS"];
         for (lines, expected) in [
             (&[][..], false),
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_text_is_not_looked_at() {
+    fn a_value_that_is_not_text_is_not_read() {
         for (line, expected) in [
             (b"JSESSIONID=\xff\xfe; Max-Age=0".as_slice(), false),
             (b"JSESSIONID=\xff\xfe; Max-Age=1", true),
@@ -177,11 +178,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_target_writes_is_read_without_a_panic(line in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_set_cookie_line_is_read_without_a_panic(line in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut named = b"JSESSIONID=".to_vec();
             named.extend_from_slice(&line);
             let told = sets([named.as_slice()].into_iter(), "JSESSIONID", NOW);
-            // What follows the name's own line changes nothing.
+            // Text after the line that sets the cookie changes nothing.
             let lines = [named.as_slice(), b"JSESSIONID=; Max-Age=0"];
             prop_assert_eq!(sets(lines.into_iter(), "JSESSIONID", NOW), told);
             sets([line.as_slice()].into_iter(), "JSESSIONID", NOW);

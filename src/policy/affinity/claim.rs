@@ -1,34 +1,35 @@
-//! A claim: what the cookies of one request say to one group at one moment, and what they are to
-//! say from then on. Moments are seconds since 1970, read from the wall clock, for other nodes and
-//! the next process judge the same pins.
+//! A claim: what the cookies of one request hold for one group at one moment, and what the response
+//! should write. Moments are seconds since 1970 of the wall clock, because other nodes and the next
+//! process judge the same pins.
 
 use super::Refresh;
 use super::cookie::{pieces, value_of};
 use super::keys::Keyring;
 use super::token::{Contents, Defect, GroupKey, Kind, MAX_PINS, Opened, Pin, Seed, TargetKey};
 
-/// How many different tokens of one request are opened. A browser sends two, which are most often
-/// equal; more are leftovers of other paths and domains, or a client that wants to see us hash.
+/// The maximum number of different tokens of one request that are opened. A browser sends two,
+/// usually equal; more are leftovers of other paths and domains, or an attempt to cost hashing
+/// time.
 pub const MAX_OPENED: usize = 4;
 
-/// How many seconds a pin may be ahead of our clock before it is written again whatever `refresh`
-/// says, and the difference is told: what clocks that are kept by NTP never reach.
+/// Seconds that a pin may be ahead of our clock. Beyond that it is written again whatever `refresh`
+/// is, and the difference is logged. Clocks kept by NTP never reach it.
 pub const MAX_AHEAD: u32 = 60;
 
-/// What ALB writes in place of a shard it does not need; it is no pin and no defect either.
+/// ALB writes this in place of a shard it does not need; it is neither a pin nor a defect.
 const REMOVED: &[u8] = b"_remove_";
 
-/// The names under which a group's tokens come.
+/// The cookie names that carry a group's tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct CookieNames<'a> {
-    /// The cookie itself.
+    /// The affinity cookie.
     pub main: &'a str,
-    /// Its CORS twin, where one is written. Of pins that are equally new the twin's counts, for it is
-    /// the one a browser sends in every context.
+    /// Its CORS twin, if one is written. Of equally new pins the twin's counts, because a browser
+    /// sends the twin in every context.
     pub twin: Option<&'a str>,
 }
 
-/// What opens tokens: a keyring, or what remembers the tokens it opened.
+/// Opens tokens: a keyring, or a cache of the tokens it opened.
 pub trait Opener {
     /// Opens a token.
     ///
@@ -36,8 +37,8 @@ pub trait Opener {
     /// As [`Keyring::open`].
     fn open(&self, kind: Kind, text: &[u8]) -> Result<Opened, Defect>;
 
-    /// How long the pins of a group (a rule) live; `None` where no such group is known, as to a
-    /// keyring alone. Asked where several tokens hold more pins than one can.
+    /// The lifetime of the pins of a group (a rule) in seconds; `None` if the group is unknown, as
+    /// it is to a keyring alone. Needed if several tokens hold more pins than one can.
     fn lifetime_of(&self, _kind: Kind, _group: GroupKey) -> Option<u32> {
         None
     }
@@ -49,32 +50,33 @@ impl Opener for Keyring {
     }
 }
 
-/// What the cookies of one request say to one group.
+/// The content of one request's cookies for one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// There is no token.
     None,
-    /// There are tokens, none opens, and the first has this defect.
+    /// There are tokens, but none opens; this is the defect of the first.
     Unusable(Defect),
-    /// A token opened, or several did and this one decides.
+    /// One token opened, or several did and this one decides.
     Opened {
-        /// The seed of the one that decides, and of every group the newest pin of all that opened: at
-        /// most [`MAX_PINS`], the least missed left out. No time in it is ahead of our clock.
+        /// The seed of the deciding token, and the newest pin of each group from all tokens that
+        /// opened: at most [`MAX_PINS`], the least needed left out. No time in it is ahead of our
+        /// clock.
         contents: Contents,
-        /// Whether the one that decides was sealed with the key that seals now.
+        /// True if the deciding token was sealed with the key that seals now.
         first_key: bool,
-        /// By how many seconds the furthest of all pins was ahead of our clock, before it was read as
+        /// Seconds that the furthest of all pins was ahead of our clock, before its time was set to
         /// now.
         ahead: u32,
-        /// What it holds for this group.
+        /// The state of this group's pin.
         pin: PinState,
     },
-    /// No token: a value the client sends anyway stands for it, and this is its seed.
+    /// No token: a value that the client sends anyway gives this seed.
     Key(Seed),
 }
 
 impl Claim {
-    /// Becomes what a token that opened says to `group`.
+    /// Sets the claim from an opened token, for `group`.
     #[inline]
     fn hold(&mut self, opened: &Opened, group: GroupKey, lifetime: u32, now: u64) {
         let Opened { contents, first_key } = *opened;
@@ -85,7 +87,7 @@ impl Claim {
         }
     }
 
-    /// Where the client stands in every ranking, if that is known.
+    /// The client's seed, if it is known.
     pub fn seed(&self) -> Option<Seed> {
         match self {
             Self::Opened { contents, .. } => Some(contents.seed()),
@@ -94,7 +96,7 @@ impl Claim {
         }
     }
 
-    /// The pin in force for the group that was asked about.
+    /// The pin in force for the group of the claim.
     pub fn held(&self) -> Option<Pin> {
         match self {
             Self::Opened { pin: PinState::Held(pin), .. } => Some(*pin),
@@ -102,7 +104,7 @@ impl Claim {
         }
     }
 
-    /// All that was in the tokens that opened.
+    /// The joined contents of the tokens that opened.
     pub fn contents(&self) -> Option<&Contents> {
         match self {
             Self::Opened { contents, .. } => Some(contents),
@@ -110,8 +112,7 @@ impl Claim {
         }
     }
 
-    /// By how many seconds another node's clock is ahead of ours, where that is more than
-    /// [`MAX_AHEAD`].
+    /// Seconds that another node's clock is ahead of ours, if more than [`MAX_AHEAD`].
     pub fn clock_ahead(&self) -> Option<u32> {
         match self {
             Self::Opened { ahead, .. } if *ahead > MAX_AHEAD => Some(*ahead),
@@ -120,21 +121,21 @@ impl Claim {
     }
 }
 
-/// What a token holds for one group.
+/// The state of a token's pin for one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinState {
-    /// Nothing; the seed says where the client belongs.
+    /// There is no pin; the seed gives the client's ranking.
     Absent,
-    /// A pin that is in force.
+    /// The pin is in force.
     Held(Pin),
-    /// A pin that is too old.
+    /// The pin is older than its lifetime.
     Expired,
 }
 
 /// Reads a group's claim from the `Cookie` lines of a request. Candidates are the twin's values in
-/// order, then the main name's, equal ones once. Of those that open and hold a pin in force, the one
-/// whose pin was issued last decides, the first of equally new ones; else the first that opens; else
-/// the defect of the first counts.
+/// order, then the main name's, equal ones once. Of those that open and hold a pin in force, the
+/// one whose pin was issued last decides, the first of equally new ones; if none does, the first
+/// that opens; if none opens, the defect of the first counts.
 pub fn find<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
     names: CookieNames<'_>,
@@ -149,8 +150,8 @@ pub fn find<'a>(
     found
 }
 
-/// The same where the claim is to be, which is [`Claim::None`] before: it is large, and a request's
-/// is on its way through several structs.
+/// As [`find`], written in place into `found`, which is [`Claim::None`] before: a claim is large,
+/// and a request's passes through several structs.
 #[expect(clippy::too_many_arguments, reason = "where it goes, and what find takes")]
 pub fn find_into<'a>(
     found: &mut Claim,
@@ -177,8 +178,8 @@ pub fn find_into<'a>(
     }
 }
 
-/// What two tokens of one request say to `group` together; `earlier` stood first.
-// Out of the way of the clients that bring one token, or the same twice.
+/// Joins two tokens of one request into one claim for `group`; `earlier` came first.
+// Cold: most clients send one token, or the same token twice.
 #[cold]
 fn joined(
     earlier: Claim,
@@ -200,7 +201,7 @@ fn joined(
             true => pin.issued_at >= held.issued_at,
             false => pin.issued_at > held.issued_at,
         };
-        // What there is to say of `group` the deciding token has said.
+        // The deciding token alone gives the pin of `group`.
         for &pin in others.pins().iter().filter(|pin| pin.group != group) {
             if contents.pin(pin.group).is_some_and(|held| !is_newer(pin, held)) {
                 continue;
@@ -217,7 +218,7 @@ fn joined(
     decides
 }
 
-/// What a token that holds this pin for a group says now.
+/// The state of a pin at `now`.
 pub fn state(pin: Option<Pin>, lifetime: u32, now: u64) -> PinState {
     match pin {
         None => PinState::Absent,
@@ -260,7 +261,7 @@ fn candidates<'a>(
     let [mut twins, mut mains] = [Candidates::default(), Candidates::default()];
     let removed = |text: &[u8]| kind == Kind::App && text == REMOVED;
     for line in lines {
-        // A line of nothing but semicolons has a piece for every byte.
+        // A line of semicolons alone has a piece for each byte.
         for piece in pieces(line).filter(|piece| !piece.is_empty()) {
             if let Some(text) = value_of(piece, names.main) {
                 if !removed(text) {
@@ -280,23 +281,23 @@ fn candidates<'a>(
     twins
 }
 
-/// How old a pin is. A time ahead of our clock is read as now: the pin is authentic, so that it is
-/// another node's clock that is ahead, or ours that is behind.
+/// The age of a pin in seconds. A time ahead of our clock is read as now: the pin is authentic, so
+/// another node's clock is ahead, or ours is behind.
 fn age(pin: Pin, now: u64) -> u64 {
     now.saturating_sub(u64::from(pin.issued_at))
 }
 
-/// Age gets no tolerance: a pin of one second is gone after one second.
+/// Age gets no tolerance: a pin of one second is expired after one second.
 fn in_force(pin: Pin, lifetime: u32, now: u64) -> bool {
     age(pin, now) < u64::from(lifetime)
 }
 
-/// Whether half of a pin's life is used.
+/// Returns true if half of a pin's lifetime is used.
 pub fn is_half_used(pin: Pin, lifetime: u32, now: u64) -> bool {
     age(pin, now) * 2 >= u64::from(lifetime)
 }
 
-/// Whether a pin in force is due to be written again, with a new time.
+/// Returns true if a pin in force is due to be written again with a new time.
 pub fn due(refresh: Refresh, pin: Pin, lifetime: u32, now: u64) -> bool {
     match refresh {
         Refresh::EachResponse => true,
@@ -305,21 +306,21 @@ pub fn due(refresh: Refresh, pin: Pin, lifetime: u32, now: u64) -> bool {
     }
 }
 
-/// What an answer does to the token of a client that met its target.
+/// The change that a response makes to the token of a client that reached its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rewrite {
     /// Nothing is written.
     Leave,
-    /// The same contents are sealed again with the key that seals now. Times stay but for those that
-    /// were ahead of our clock, so that a rotation of keys lengthens no pin's life, whatever `refresh`
-    /// says.
+    /// The same contents are sealed again with the key that seals now. Times stay, except those
+    /// that were ahead of our clock, so that a key rotation extends no pin's lifetime, whatever
+    /// `refresh` is.
     Reseal,
     /// The pin gets a new time: [`renew`].
     Renew,
 }
 
-/// What is due for a pin in force. `outdated` says that its token must not stay as it is: another key
-/// sealed it, or a pin in it is more than [`MAX_AHEAD`] ahead of our clock.
+/// Returns the change that is due for a pin in force. `outdated` means that its token must not stay
+/// as it is: another key sealed it, or a pin in it is more than [`MAX_AHEAD`] ahead of our clock.
 pub fn rewrite(refresh: Refresh, pin: Pin, outdated: bool, lifetime: u32, now: u64) -> Rewrite {
     match (due(refresh, pin, lifetime, now), outdated) {
         (true, _) => Rewrite::Renew,
@@ -328,8 +329,9 @@ pub fn rewrite(refresh: Refresh, pin: Pin, outdated: bool, lifetime: u32, now: u
     }
 }
 
-/// The contents with a pin for this group and target, made now. Other groups' pins keep their
-/// times. `fresh_seed` serves a client that has none. `lifetime_of` knows the groups there are.
+/// Returns the contents with a pin for this group and target, made now. Other groups' pins keep
+/// their times. `fresh_seed` is for a client without contents. `lifetime_of` gives the known
+/// groups.
 pub fn renew(
     contents: Option<&Contents>,
     fresh_seed: Seed,
@@ -339,7 +341,7 @@ pub fn renew(
     lifetime_of: impl Fn(GroupKey) -> Option<u32>,
 ) -> Contents {
     let pin = Pin { group, target, issued_at: u32::try_from(now).unwrap_or(u32::MAX) };
-    // One value from here to the end, so that it is copied once: it is large.
+    // One value until the end, so that it is copied once: it is large.
     let mut contents = match contents {
         Some(contents) => *contents,
         None => Contents::new(fresh_seed, pin),
@@ -351,8 +353,8 @@ pub fn renew(
     contents
 }
 
-/// Which of eight pins goes: the oldest of those that serve no request, because they expired or their
-/// group is unknown, else the oldest. The pin for `asked`, if there is one, is not looked at.
+/// Index of the pin to drop when all eight places are taken: the oldest of those that are expired
+/// or of an unknown group, else the oldest. The pin for `asked`, if there is one, is skipped.
 fn least_missed(
     contents: &Contents,
     asked: GroupKey,
@@ -364,14 +366,14 @@ fn least_missed(
         .map_or(MAX_PINS - 1, |(place, _)| place)
 }
 
-/// How much a pin would be missed: whether it serves, then how new it is.
+/// Sorts pins by need: those in force last, newer ones after older ones.
 fn missed(pin: &Pin, now: u64, lifetime_of: impl Fn(GroupKey) -> Option<u32>) -> (bool, u32) {
     let serves = lifetime_of(pin.group).is_some_and(|life| in_force(*pin, life, now));
     (serves, pin.issued_at)
 }
 
-/// When the last of the pins inside ends: the cookie's `Expires`. A pin that expired, or whose
-/// group is unknown, keeps no cookie alive; with no other, the cookie ends now.
+/// The time at which the last of the pins expires: the cookie's `Expires`. A pin that expired, or
+/// whose group is unknown, does not extend it; with no other pin, it is now.
 pub fn latest_expiry(
     contents: &Contents,
     lifetime_of: impl Fn(GroupKey) -> Option<u32>,

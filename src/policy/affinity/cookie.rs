@@ -1,14 +1,14 @@
-//! Cookies as bytes: found in a request without allocating, written into a response.
+//! Cookies as bytes: finds them in a request without allocating, writes them into a response.
 //!
-//! One grammar, RFC 6265 section 5.4 read backwards: all `Cookie` lines are one list, split at `;`,
-//! trimmed of spaces and tabs, name and value parted at the first `=` and trimmed again. Nothing is
-//! unquoted or percent-decoded, and a comma separates nothing.
+//! The grammar is RFC 6265 section 5.4 in reverse: all `Cookie` lines are one list, split at `;`
+//! and trimmed of spaces and tabs; each piece is split into name and value at the first `=`, and
+//! both are trimmed again. Nothing is unquoted or percent-decoded, and a comma does not separate.
 
 use memchr::memchr;
 
 use super::{CorsTwin, SameSite};
 
-/// The values of the cookies of this name, in the order in which they were sent.
+/// The values of the cookies of this name, in the order sent.
 pub fn values<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
     name: &str,
@@ -16,15 +16,16 @@ pub fn values<'a>(
     lines.flat_map(pieces).filter_map(move |piece| value_of(piece, name))
 }
 
-/// The line without the cookies of these names, all else byte for byte as it was. `None` when there
-/// is nothing to take out; an empty line when nothing is left, and then the header is to be dropped.
+/// Removes the cookies of these names from a line and leaves the rest byte for byte. `None` if
+/// there is nothing to remove; an empty line if nothing is left, and then the header must be
+/// dropped.
 pub fn without(line: &[u8], names: &[impl AsRef<str>]) -> Option<Vec<u8>> {
     let ours = |piece: &[u8]| names.iter().any(|name| value_of(piece, name.as_ref()).is_some());
     pieces(line).any(ours).then(|| {
         let mut kept = Vec::with_capacity(line.len());
         for piece in pieces(line).filter(|piece| !ours(piece)) {
             match kept.is_empty() {
-                // The space behind the semicolon that went with the cookies before it.
+                // The space after the semicolon that was removed with the cookies before it.
                 true => kept.extend_from_slice(trim_start(piece)),
                 false => {
                     kept.push(b';');
@@ -36,7 +37,7 @@ pub fn without(line: &[u8], names: &[impl AsRef<str>]) -> Option<Vec<u8>> {
     })
 }
 
-/// What stands between the semicolons of a line.
+/// The pieces between the semicolons of a line.
 pub(super) fn pieces(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
@@ -47,8 +48,9 @@ pub(super) fn pieces(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// `memchr` costs some nanoseconds before it looks at anything; a line of nothing but semicolons
-/// would pay them for every byte. The first eight are looked at as one word.
+/// Position of the first semicolon. `memchr` takes some nanoseconds before its first byte, which a
+/// line of semicolons alone would pay for each byte; so the first eight bytes are searched as one
+/// word.
 #[inline]
 fn semicolon(line: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([0x01; NEAR]);
@@ -57,7 +59,7 @@ fn semicolon(line: &[u8]) -> Option<usize> {
         return line.iter().position(|&byte| byte == b';');
     };
     let word = u64::from_le_bytes(*near) ^ (ONES * u64::from(b';'));
-    // The lowest mark is where the first semicolon is; those above it may be wrong.
+    // The lowest mark is the first semicolon; marks above it may be wrong.
     let marks = word.wrapping_sub(ONES) & !word & (ONES << 7);
     if marks != 0 {
         return Some((marks.trailing_zeros() / 8) as usize);
@@ -66,10 +68,10 @@ fn semicolon(line: &[u8]) -> Option<usize> {
 }
 
 /// The value of a piece whose name is this one. A name holds no `=`, so the first `=` of the piece
-/// is the one behind the name, and the rest need not be searched.
+/// is the one after the name, and the rest is not searched.
 #[inline]
 pub(super) fn value_of<'a>(piece: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    // A line of thousands of tiny cookies is what this is for; it is right without.
+    // An optimization for a line of thousands of tiny cookies; the result is the same without it.
     if piece.len() <= name.len() {
         return None;
     }
@@ -92,40 +94,40 @@ fn trim_start(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// What a group's cookies have in common.
+/// The attributes that all cookies of a group share.
 #[derive(Clone, Copy, Debug)]
 pub struct Attributes<'a> {
-    /// The main cookie's name; the twin's is the same with `CORS` behind it.
+    /// The main cookie's name; the twin's is this name followed by `CORS`.
     pub name: &'a str,
-    /// How many seconds the cookie lives in most answers.
+    /// The cookie's `Max-Age` in most responses, in seconds.
     pub usual_age: u32,
-    /// `Path`.
+    /// The `Path` attribute.
     pub path: &'a str,
-    /// `Domain`, if any.
+    /// The `Domain` attribute, if any.
     pub domain: Option<&'a str>,
-    /// Whether `Secure` is written in the main cookie. The twin's is: browsers drop what says
-    /// `SameSite=None` and not `Secure`.
+    /// True if the main cookie gets `Secure`. The twin always gets it: browsers drop a cookie with
+    /// `SameSite=None` and without `Secure`.
     pub secure: bool,
-    /// Whether `HttpOnly` is written.
+    /// True if `HttpOnly` is written.
     pub http_only: bool,
-    /// `SameSite` of the main cookie; the twin's is `None` always.
+    /// The main cookie's `SameSite`; the twin's is always `None`.
     pub same_site: SameSite,
-    /// Whether `Partitioned` is written.
+    /// True if `Partitioned` is written.
     pub partitioned: bool,
 }
 
-/// When a cookie ends, said twice: a client takes `Max-Age` where it knows it (RFC 6265 section
-/// 5.3), so that its own clock does not matter.
+/// The end of a cookie's life, as a date and as an age: a client that knows `Max-Age` prefers it
+/// (RFC 6265 section 5.3), so that its own clock does not matter.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending<'a> {
-    /// `Expires`.
+    /// The `Expires` attribute.
     pub date: &'a str,
-    /// `Max-Age`: the seconds from now to that date.
+    /// The `Max-Age` attribute: seconds from now to that date.
     pub max_age: u64,
 }
 
-/// The values of a group's `Set-Cookie` lines but for what differs from answer to answer, made once
-/// with the snapshot. The order is Expires, Max-Age, Path, Domain, Secure, HttpOnly, SameSite,
+/// The values of a group's `Set-Cookie` lines without the parts that differ between responses, made
+/// once with the snapshot. The order is Expires, Max-Age, Path, Domain, Secure, HttpOnly, SameSite,
 /// Partitioned.
 #[derive(Clone, Debug)]
 pub struct SetCookieTemplate {
@@ -136,10 +138,10 @@ pub struct SetCookieTemplate {
 #[derive(Clone, Debug)]
 struct Line {
     name: Box<[u8]>,
-    /// `Max-Age` as it is in most answers, and all that stands behind it.
+    /// `Max-Age` as it is in most responses, and everything after it.
     tail: Box<[u8]>,
     usual_age: u64,
-    /// Where in `tail` the attributes behind `Max-Age` begin.
+    /// Offset in `tail` of the attributes after `Max-Age`.
     attributes_at: usize,
 }
 
@@ -147,8 +149,8 @@ const EXPIRES: &[u8] = b"; Expires=";
 const MAX_AGE: &str = "; Max-Age=";
 
 impl SetCookieTemplate {
-    /// What the attributes say, in bytes. They were checked with the configuration: a semicolon or
-    /// control character in one of them would end up on the wire.
+    /// Writes the attributes into a template. They must have been checked with the configuration: a
+    /// semicolon or control character in them would be sent as it is.
     pub fn new(attributes: Attributes<'_>) -> Self {
         let Attributes { name, usual_age, path, domain, secure, http_only, .. } = attributes;
         let line = |suffix: &str, secure, same_site| {
@@ -178,7 +180,7 @@ impl SetCookieTemplate {
         }
     }
 
-    /// Appends the value of the main line.
+    /// Appends the value of the main cookie's line.
     pub fn write(&self, line: &mut Vec<u8>, token: &[u8], ending: Option<Ending<'_>>) {
         self.main.write(line, token, ending);
     }
@@ -223,7 +225,8 @@ impl Line {
 }
 
 impl CorsTwin {
-    /// Whether the twin is written to a client that came (or is believed to have come) over TLS.
+    /// Returns true if the twin is written. `over_tls`: the client came (or is believed to have
+    /// come) over TLS.
     pub fn due(self, over_tls: bool) -> bool {
         match self {
             Self::Secure => over_tls,

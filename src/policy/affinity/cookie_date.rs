@@ -1,9 +1,10 @@
-//! The date in a cookie's `Expires`, read as browsers read it (RFC 6265 section 5.1.1): stacks write
-//! it in a dozen ways, and a logout that is not understood would leave a pin behind.
+//! The date in a cookie's `Expires`, read as browsers read it (RFC 6265 section 5.1.1): frameworks
+//! write it in a dozen forms, and a logout that is not recognised would leave a pin.
 
 use crate::base::calendar::days_since_1970;
 
-/// The date in seconds since 1970, 0 for all before; `None` for what a browser takes for no date.
+/// The date in seconds since 1970, 0 for all earlier dates; `None` if a browser would not read a
+/// date.
 pub fn read(text: &[u8]) -> Option<u64> {
     let (mut time, mut day, mut month, mut year) = (None, None, None, None);
     for token in text.split(|&byte| is_delimiter(byte)).filter(|token| !token.is_empty()) {
@@ -36,7 +37,7 @@ fn is_delimiter(byte: u8) -> bool {
     matches!(byte, b'\t' | 0x20..=0x2f | 0x3b..=0x40 | 0x5b..=0x60 | 0x7b..=0x7e)
 }
 
-/// The number a token begins with, if it has so many digits.
+/// The leading number of a token, if its count of digits is in this range.
 fn number(token: &[u8], digits: std::ops::RangeInclusive<usize>) -> Option<u64> {
     let end = token.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(token.len());
     let value = |sum, digit: &u8| sum * 10 + u64::from(digit - b'0');
@@ -79,7 +80,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_stacks_write_for_a_date_is_read_as_browsers_read_it() {
+    fn the_date_forms_of_frameworks_are_read_as_browsers_read_them() {
         for (text, means) in [
             ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
             ("Thu, 01-Jan-1970 00:00:10 GMT", Some(10)),
@@ -95,7 +96,8 @@ mod tests {
             ("Fri, 31 Dec 9999 23:59:59 GMT", Some(253_402_300_799)),
             ("Fri, 01 Jan 2100 00:00:00 GMT", Some(4_102_444_800)),
             ("Wed, 31 Dec 1969 23:59:59 GMT", Some(0)),
-            // The standard's letter: a year of 0 to 69, however many digits it has, is of this century.
+            // By the letter of the standard, a year of 0 to 69 is of this century, however many
+            // digits it has.
             ("Mon, 01-Jan-0001 00:00:00 GMT", Some(978_307_200)),
             ("Fri, 31 Dec 1600 23:59:59 GMT", None),
             ("Thu, 29 Feb 2023 00:00:00 GMT", None),
@@ -113,12 +115,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_written_is_read_without_a_panic(text in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn any_date_text_is_read_without_a_panic(text in prop::collection::vec(any::<u8>(), 0..60)) {
             read(&text);
         }
 
         #[test]
-        fn it_agrees_with_another_reader_about_the_standards_form(moment in 0u64..253_402_300_800) {
+        fn the_standards_form_is_read_as_another_reader_reads_it(moment in 0u64..253_402_300_800) {
             let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_secs(moment));
             prop_assert_eq!(read(date.as_bytes()), Some(moment));
         }

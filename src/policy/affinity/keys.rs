@@ -1,5 +1,5 @@
-//! The key ring: the first key seals, all open. It owns how a key is written in its file and what
-//! is derived from it; what a seal is made of belongs to the token.
+//! The keyring: the first key seals, all open. This file has the format of a key file and the keys
+//! derived from a key; the layout of a seal is in [`token`](super::token).
 
 mod prekeyed;
 
@@ -13,11 +13,11 @@ use zeroize::{Zeroize, Zeroizing};
 pub(super) use self::prekeyed::Prekeyed;
 use crate::base::secret::Secret;
 
-/// The shortest key: as long as the output of the hash, below which HMAC is weaker than it
-/// (RFC 2104 section 3).
+/// The minimum length of a key in bytes: the hash's output length, below which HMAC is weaker (RFC
+/// 2104 section 3).
 pub const MIN_LEN: usize = 32;
 
-/// One key as it was configured or generated.
+/// One configured or generated key.
 #[derive(Clone, Debug)]
 pub struct Key {
     /// 1..=127 for configured keys, 128..=255 for generated ones.
@@ -27,16 +27,16 @@ pub struct Key {
 }
 
 impl Key {
-    /// Reads a key file: one line of base64, standard or URL alphabet, padded or not, whose line
-    /// end may be missing.
+    /// Reads a key file: one line of base64, standard or URL alphabet, padded or not, with or
+    /// without a line end.
     ///
     /// # Errors
-    /// When the text is no such line, or the key in it is too short.
+    /// If the text is not such a line, or the key in it is too short.
     pub fn from_base64_line(id: u8, line: &[u8]) -> Result<Self, KeyDefect> {
         Ok(Self { id, material: decoded(line)? })
     }
 
-    /// Reads a generated key back; its id is in its bytes, as [`Key::generate`] says.
+    /// Reads a generated key back; its id is in its bytes, as [`Key::generate`] documents.
     ///
     /// # Errors
     /// As [`Key::from_base64_line`].
@@ -46,7 +46,7 @@ impl Key {
     }
 
     /// A key of 32 random bytes. Its id, 128 to 255, comes from its hash, so that the token of
-    /// another node with a generated key is most often of an unknown key rather than a forgery.
+    /// another node with a generated key is usually of an unknown key rather than forged.
     pub fn generate(mut bytes: [u8; MIN_LEN]) -> Self {
         let material = Secret::new(bytes.to_vec());
         bytes.zeroize();
@@ -56,7 +56,7 @@ impl Key {
     /// The content of a key file, with its line end.
     pub fn to_base64_line(&self) -> Zeroizing<String> {
         let bytes = self.material.expose();
-        // Reserved at once: a growing string would leave pieces of the key behind.
+        // Reserved in full: a string that grows would leave pieces of the key in memory.
         let mut line = Zeroizing::new(String::with_capacity(BASE64.encode_len(bytes.len()) + 1));
         BASE64.encode_append(bytes, &mut line);
         line.push('\n');
@@ -98,16 +98,16 @@ fn encoding_of(line: &[u8]) -> Encoding {
     }
 }
 
-/// Why the content of a key file is no key. It never holds any of that content.
+/// The reason a key file is invalid. It never holds any of the file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyDefect {
-    /// Nothing is written there.
+    /// The file is empty.
     Empty,
-    /// More than the one line.
+    /// More than one line.
     SeveralLines,
     /// Not base64 in either alphabet.
     NotBase64,
-    /// So many bytes, fewer than [`MIN_LEN`].
+    /// This many bytes, fewer than [`MIN_LEN`].
     Short(usize),
 }
 
@@ -126,13 +126,13 @@ impl fmt::Display for KeyDefect {
 
 impl std::error::Error for KeyDefect {}
 
-/// The keys of one configuration, made ready: the first seals, all open.
+/// The derived keys of one configuration: the first seals, all open.
 pub struct Keyring {
     /// Never empty, no id twice.
     keys: Vec<ReadyKey>,
 }
 
-/// What is derived from one key.
+/// The keys derived from one key.
 pub(super) struct ReadyKey {
     pub(super) id: u8,
     pub(super) seal: Prekeyed,
@@ -140,10 +140,10 @@ pub(super) struct ReadyKey {
 }
 
 impl Keyring {
-    /// Makes the keys ready, in the order in which they are to be used.
+    /// Derives the keys, in the order of their use.
     ///
     /// # Errors
-    /// When there is no key, or one id stands for two.
+    /// If there is no key, or two keys have one id.
     pub fn new<'k>(keys: impl IntoIterator<Item = &'k Key>) -> Result<Self, KeyringDefect> {
         let mut ready: Vec<ReadyKey> = Vec::new();
         for key in keys {
@@ -165,17 +165,17 @@ impl Keyring {
         &self.keys[0]
     }
 
-    /// The key of this id, and whether it is the one that seals.
+    /// The key of this id, and true if it is the one that seals.
     pub(super) fn find(&self, id: u8) -> Option<(&ReadyKey, bool)> {
         let place = self.keys.iter().position(|key| key.id == id)?;
         Some((&self.keys[place], place == 0))
     }
 }
 
-/// Each use has a key of its own, so that a tag says nothing about a mask.
+/// Derives a key for one use: each use has its own key, so that a tag reveals nothing of a mask.
 fn derived(material: &Secret, label: &[u8]) -> Prekeyed {
     #[allow(clippy::expect_used)]
-    // HMAC hashes a key that is too long and pads one that is short, so none is refused.
+    // HMAC hashes a key that is too long and pads a short one, so it accepts any length.
     let keyed = Hmac::<Sha256>::new_from_slice(material.expose()).expect("any length will do");
     let key = Zeroizing::new(keyed.chain_update(label).finalize().into_bytes().into());
     Prekeyed::new(&key)
@@ -188,12 +188,12 @@ impl fmt::Debug for Keyring {
     }
 }
 
-/// Why these keys are no ring.
+/// The reason these keys cannot form a keyring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyringDefect {
     /// There is no key.
     Empty,
-    /// This id stands for two keys, and a token says only the id.
+    /// Two keys have this id, and a token holds only the id.
     SameId(u8),
 }
 
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_read_in_either_alphabet_with_and_without_padding_and_line_end() {
+    fn a_key_is_read_in_either_alphabet_with_or_without_padding_and_line_end() {
         // 0xfb 0xef repeated needs the two characters in which the alphabets differ.
         let bytes: Vec<u8> = [0xfb, 0xef].repeat(17);
         for encoding in [BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD] {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_line_of_enough_base64_is_refused_with_its_reason() {
+    fn a_file_that_is_not_one_line_of_enough_base64_is_refused_with_a_reason() {
         let good = BASE64.encode(&[7; 32]);
         let cases = [
             (String::new(), KeyDefect::Empty),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generated_key_comes_back_from_its_line_with_the_same_id() {
+    fn a_generated_key_is_read_back_with_the_same_id() {
         for byte in 0..=255 {
             let key = Key::generate([byte; 32]);
             assert!(key.id >= 128);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_without_keys_or_with_an_id_twice_is_refused() {
+    fn a_keyring_without_keys_or_with_a_duplicate_id_is_refused() {
         let key = |id| Key { id, material: Secret::new(vec![id; 32]) };
         assert_eq!(Keyring::new(&[]).unwrap_err(), KeyringDefect::Empty);
         let twice = [key(1), key(2), key(1)];
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_prints_its_ids_and_nothing_else() {
+    fn a_keyring_prints_only_its_ids() {
         let key = |id| Key { id, material: Secret::new(vec![id; 32]) };
         let ring = Keyring::new(&[key(2), key(1)]).unwrap();
         assert_eq!(format!("{ring:?}"), "Keyring[2, 1]");

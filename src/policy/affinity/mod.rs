@@ -1,10 +1,10 @@
-//! Affinity: what binds a client to a target, and the choices an operator has about it.
+//! Affinity: the binding of a client to a target, and its settings.
 //!
-//! [`token`] is the sealed text in the cookie, [`keys`] what seals it, [`cookie`] how it is found
-//! in a request and written into a response, and [`claim`] what it means to one group at a moment.
-//! [`app_cookie`] reads what a response does to the application's own cookie, and [`route`] what a
-//! request's says where the application names its replica in it. [`cookie_date`] is the one date there is
-//! to be read.
+//! [`token`] is the sealed text in the cookie, [`keys`] the keys that seal it, [`cookie`] finds it
+//! in a request and writes it into a response, and [`claim`] evaluates it for one group at one
+//! moment. [`app_cookie`] reads a response's changes to the application's own cookie, [`route`] the
+//! replica that an application names in a request's session id, and [`cookie_date`] the date in
+//! `Expires`.
 
 pub mod app_cookie;
 pub mod claim;
@@ -19,20 +19,20 @@ use std::time::Duration;
 /// ALB's name for the cookie that keeps a client with its group.
 pub const GROUP_COOKIE: &str = "AWSALBTG";
 
-/// How long a pin lives.
+/// The lifetime of a pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// So long since it was last written, 1 second to 7 days; the browser is told the same.
+    /// This time since the pin was last written, 1 second to 7 days; the browser gets the same.
     For(Duration),
-    /// As long as the browser keeps the cookie (no `Expires`), and at most [`MAX_LIFETIME`].
+    /// As long as the browser keeps the cookie (no `Expires`), at most [`MAX_LIFETIME`].
     Session,
 }
 
-/// ALB's longest duration, and the bound inside a session cookie.
+/// ALB's longest duration, and the maximum inside a session cookie.
 pub const MAX_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 impl Lifetime {
-    /// Seconds after which a pin is `expired`, whatever the browser thinks.
+    /// Seconds after which a pin is `expired`, even if the browser still sends it.
     pub fn seconds(self) -> u32 {
         let duration = match self {
             Lifetime::For(duration) => duration,
@@ -42,21 +42,21 @@ impl Lifetime {
     }
 }
 
-/// When a good pin is written again.
+/// The time at which a pin in force is written again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refresh {
-    /// With every response, as ALB does.
+    /// With each response, as ALB does.
     EachResponse,
-    /// When half its life is used.
+    /// Once half of its lifetime is used.
     HalfLife,
-    /// Not at all, as the Classic ELB does: it ends so long after it was made.
+    /// Never, as the Classic ELB: a pin ends a fixed time after it was made.
     Never,
 }
 
-/// When the `CORS` twin cookie is written beside the main one.
+/// The condition under which the `CORS` twin is written beside the main cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CorsTwin {
-    /// When the client came over TLS, for browsers take a `Secure` cookie from nowhere else.
+    /// If the client came over TLS: browsers accept a `Secure` cookie from nowhere else.
     Secure,
     /// Always, as ALB does.
     Always,
@@ -64,11 +64,11 @@ pub enum CorsTwin {
     Never,
 }
 
-/// When a cookie carries `Secure`. The twin always does.
+/// The condition under which a cookie gets `Secure`. The twin always does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecureAttribute {
-    /// Where no client can come to it over plain HTTP: a browser refuses to replace a `Secure`
-    /// cookie by what an answer over plain HTTP says, and the client would lose its pin.
+    /// If no client can reach the group over plain HTTP: a browser refuses to replace a `Secure`
+    /// cookie from a response over plain HTTP, and the client would lose its pin.
     Auto,
     /// Always.
     Always,
@@ -79,7 +79,7 @@ pub enum SecureAttribute {
 /// The `SameSite` attribute of the main cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
-    /// No attribute, as ALB; the browser's default holds.
+    /// No attribute, as ALB; the browser's default applies.
     Unset,
     /// `SameSite=Lax`.
     Lax,
@@ -89,11 +89,11 @@ pub enum SameSite {
     None,
 }
 
-/// What becomes of a client whose target cannot serve.
+/// The treatment of a client whose target cannot serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnUnavailable {
-    /// It moves to the successor.
+    /// The client moves to the successor.
     Move,
-    /// It gets 503 and its pin stays.
+    /// The client gets 503 and its pin stays.
     Strict,
 }

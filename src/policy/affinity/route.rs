@@ -1,27 +1,27 @@
-//! The route an application appends to its session's id, as Tomcat does with its `jvmRoute`:
-//! `JSESSIONID=5AC6268D.s1`. Nothing is stored with the client; what it sends is what counts.
+//! The route that an application appends to its session id, as Tomcat does with its `jvmRoute`:
+//! `JSESSIONID=5AC6268D.s1`. The balancer sets no cookie for it.
 
 use super::cookie;
 use super::token::Seed;
 
-/// A session's id that was found in a request.
+/// A session id found in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session<'a> {
-    /// All of it before the route: the application may change the route and keep the rest.
+    /// Everything before the route, which stays the same if the application changes the route.
     pub id: &'a [u8],
     /// The replica it names.
     pub route: Option<&'a [u8]>,
 }
 
 impl Session<'_> {
-    /// Where a client whose route is unknown stands in every ranking.
+    /// The seed that ranks the targets of a client whose route is unknown.
     pub fn seed(&self) -> Seed {
         Seed::of_value(self.id)
     }
 }
 
-/// The sessions a request names: the cookies of this name in order, then the path's parameter of
-/// the same name in any case (`/cart;jsessionid=5AC6268D.s1`), which containers write for clients
+/// The session ids of a request: the cookies of this name in order, then the path parameter of the
+/// same name in any case (`/cart;jsessionid=5AC6268D.s1`), which containers write for clients
 /// without cookies (Jakarta Servlet 6.0 section 7.1.3).
 pub fn sessions<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
@@ -41,7 +41,7 @@ fn parameters<'a>(path: &'a str, name: &'a str) -> impl Iterator<Item = &'a [u8]
     })
 }
 
-/// Parts a value at the last separator, for a session's id may hold one itself.
+/// Splits a value at the last separator, because a session id may hold one itself.
 fn parted<'a>(value: &'a [u8], separator: &[u8]) -> Session<'a> {
     match memchr::memmem::rfind(value, separator) {
         Some(at) => Session { id: &value[..at], route: Some(&value[at + separator.len()..]) },
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_what_follows_the_last_separator() {
+    fn a_route_is_the_text_after_the_last_separator() {
         assert_eq!(of(&["JSESSIONID=5AC6.s1"], "/"), [("5AC6", Some("s1"))]);
         assert_eq!(of(&["JSESSIONID=a.b.s1"], "/"), [("a.b", Some("s1"))]);
         assert_eq!(of(&["JSESSIONID=5AC6"], "/"), [("5AC6", None)]);
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_come_before_the_path_and_the_paths_name_is_of_any_case() {
+    fn cookies_come_before_the_path_whose_name_matches_in_any_case() {
         let both = of(&["a=1; JSESSIONID=x.s1"], "/cart;jsessionid=y.s2/items;v=1;JSessionID=z.s3");
         assert_eq!(both, [("x", Some("s1")), ("y", Some("s2")), ("z", Some("s3"))]);
         assert_eq!(of(&[], "/cart;jsessionid=y.s2"), [("y", Some("s2"))]);

@@ -1,11 +1,11 @@
-//! The token: the sealed text in the cookie. It owns the layout, the seal and what opens; what a
-//! token means to a group at a moment belongs to the claim.
+//! The token: the sealed text in the cookie. This file has its layout, sealing and opening;
+//! [`claim`](super::claim) evaluates a token for a group at a moment.
 //!
 //! Version 1 is base64url without padding of `version(1) key_id(1) tag(16) sealed(8 + 16 n)`, and
 //! `sealed` hides `seed(8)` and n pins of `group(4) target(8) issued_at(4)`, all big-endian. The
-//! seal is a synthetic IV (RFC 5297's idea, with HMAC-SHA-256 in both places): the tag is a MAC
-//! over the plain text, and also the nonce of the mask, so a repeated nonce can only mean a
-//! repeated text and no random number is needed.
+//! seal is a synthetic IV (as in RFC 5297, with HMAC-SHA-256 in both places): the tag is a MAC over
+//! the plain text and also the nonce of the mask, so a nonce repeats only if the text does, and no
+//! random number is needed.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::keys::{Keyring, ReadyKey};
 
-/// The most pins in one token: eight sticky groups behind one cookie name, and a cookie that stays
+/// The maximum number of pins in one token: eight sticky groups with one cookie name, in a cookie
 /// far below the 4,096 bytes a browser keeps.
 pub const MAX_PINS: usize = 8;
 
@@ -28,24 +28,24 @@ const PIN: usize = 16;
 const MAX_PLAIN: usize = SEED + PIN * MAX_PINS;
 const MAX_TEXT: usize = text_length(MAX_PINS);
 
-/// The length of a token with so many pins: base64 without padding, rounded up.
+/// The length of a token with this many pins: base64 without padding, rounded up.
 const fn text_length(pins: usize) -> usize {
     ((HEAD + SEED + PIN * pins) * 4).div_ceil(3)
 }
 
 impl Keyring {
-    /// Opens what came in a cookie. Nothing in it is believed before its tag is verified.
+    /// Opens the text of a cookie. No byte of it is used before its tag is verified.
     ///
     /// # Errors
-    /// Says only what kind of unusable the text is, and that for counting: the client is treated
-    /// the same whichever it is.
+    /// The kind of defect, for the counters only: the client is treated the same for each.
     pub fn open(&self, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
-        // The length comes first, so that neither decoding nor hashing is done for a long text.
+        // The length is checked first, so that a long text is neither decoded nor hashed.
         let pins = (1..=MAX_PINS).find(|&pins| text_length(pins) == text.len());
         let pins = pins.ok_or(Defect::Malformed)?;
         let mut bytes = [0; HEAD + MAX_PLAIN];
         let bytes = &mut bytes[..HEAD + SEED + PIN * pins];
-        // Strict: this encoding refuses padding, spaces, the other alphabet and trailing bits.
+        // This encoding is strict: it refuses padding, spaces, the other alphabet and trailing
+        // bits.
         BASE64URL_NOPAD.decode_mut(text, bytes).map_err(|_| Defect::Malformed)?;
         let (head, plain) = bytes.split_at_mut(HEAD);
         let Some(([version, key_id], tag)) = head.split_first_chunk() else {
@@ -63,7 +63,7 @@ impl Keyring {
         Ok(Opened { contents, first_key })
     }
 
-    /// Seals with the first key. The same contents give the same text.
+    /// Seals with the first key. Equal contents give equal texts.
     pub fn seal(&self, kind: Kind, contents: &Contents) -> Sealed {
         let key = self.first();
         let pins = contents.pins();
@@ -92,7 +92,8 @@ impl ReadyKey {
         first_bytes(&self.seal.code(message))
     }
 
-    /// Hides or shows `text`: XOR with the mask, HMAC of the tag and a counter of one byte.
+    /// Encrypts or decrypts `text`: XOR with the mask, which is HMAC of the tag and a one-byte
+    /// counter.
     fn mask(&self, tag: &[u8], text: &mut [u8]) {
         let mut message = [0; TAG + 1];
         message[..TAG].copy_from_slice(tag);
@@ -105,8 +106,9 @@ impl ReadyKey {
     }
 }
 
-/// An early end at the first difference would let the tag of a made-up text be found byte by byte.
-/// The comparison is `hmac`'s own, which takes whole outputs; what is cut off counts as zero.
+/// Compares tags in constant time: an early return at the first difference would let an attacker
+/// find a tag byte by byte. `hmac`'s own comparison takes whole outputs; the part beyond the tag is
+/// zero.
 fn same_in_constant_time(ours: &[u8], theirs: &[u8]) -> bool {
     let whole = |tag: &[u8]| {
         let mut output = [0; 32];
@@ -116,40 +118,40 @@ fn same_in_constant_time(ours: &[u8], theirs: &[u8]) -> bool {
     whole(ours) == whole(theirs)
 }
 
-/// Which cookie a token is for. It is authenticated but not sent, so that a token does not open in
+/// The cookie a token is for. It is authenticated but not sent, so that a token does not open in
 /// another kind of cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
-    /// The balancer's own cookie: targets of groups. Byte 1 under the tag.
+    /// The affinity cookie: targets of groups. Byte 1 under the tag.
     Lb = 1,
-    /// The companion of an application's cookie. Byte 2 under the tag.
+    /// The companion of an app cookie. Byte 2 under the tag.
     App = 2,
-    /// Groups of weighted rules. Byte 3 under the tag.
+    /// The group cookie: groups of weighted rules. Byte 3 under the tag.
     Group = 3,
 }
 
-/// Why a text does not open.
+/// The reason a text does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defect {
-    /// Not the shape of a token of this version.
+    /// It does not have the form of a token of this version.
     Malformed,
-    /// The shape of one, but the seal was not made with the key it names, for this kind of cookie.
+    /// It has the form, but was not sealed for this kind of cookie with the key it names.
     Forged,
-    /// It names a key that is not in the ring: another node's, or one that was removed.
+    /// It names a key that is not in the keyring: another node's, or one that was removed.
     UnknownKey,
 }
 
-/// What was in a token whose seal is good.
+/// The contents of a token whose seal is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened {
     /// The seed and the pins.
     pub contents: Contents,
-    /// Whether the key that seals opened it; if not, it is due to be sealed again.
+    /// True if the key that seals opened it; if false, the token is due to be resealed.
     pub first_key: bool,
 }
 
-/// A token, on the stack. It does not print, for tokens do not belong in logs.
+/// A token, on the stack. It has no readable `Debug`, because tokens do not belong in logs.
 #[derive(Clone)]
 pub struct Sealed {
     text: [u8; MAX_TEXT],
@@ -157,15 +159,15 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// A text that opened, kept; `None` if it is too long to be one.
+    /// Copies a text that opened; `None` if it is too long for a token.
     pub fn copied(token: &[u8]) -> Option<Self> {
         let mut text = [0; MAX_TEXT];
         text.get_mut(..token.len())?.copy_from_slice(token);
         Some(Self { text, length: token.len() })
     }
 
-    /// Whether it is this text. The time it takes says nothing of where texts of one length differ: it
-    /// may be another client's, and is good for requests in its place.
+    /// Returns true if this is the token. The time does not depend on where texts of one length
+    /// differ: the token may be another client's, and could be used in its place.
     pub fn is(&self, token: &[u8]) -> bool {
         let own = &self.text[..self.length];
         if own.len() != token.len() {
@@ -176,7 +178,7 @@ impl Sealed {
         let words = own.iter().zip(token).fold(0, |differs, (a, b)| differs | differ(a, b));
         let ends = own_end.iter().zip(token_end);
         let differs = ends.fold(words, |differs, (a, b)| differs | u64::from(a ^ b));
-        // The compiler must not see that an early end would give the same.
+        // Keeps the compiler from adding an early return.
         std::hint::black_box(differs) == 0
     }
 
@@ -185,9 +187,9 @@ impl Sealed {
         &self.text[..self.length]
     }
 
-    /// The same as text.
+    /// The cookie's value as text.
     pub fn as_str(&self) -> &str {
-        // The encoder writes ASCII only, so the default never shows.
+        // The encoder writes ASCII only, so the default is never used.
         std::str::from_utf8(&self.text[..self.length]).unwrap_or_default()
     }
 }
@@ -198,7 +200,7 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// What a client carries: its seed, and one to [`MAX_PINS`] pins, each for another group.
+/// The contents of a token: a seed, and one to [`MAX_PINS`] pins, each for another group.
 #[derive(Clone, Copy)]
 pub struct Contents {
     seed: Seed,
@@ -208,17 +210,17 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// A first pin.
+    /// Contents with one pin.
     pub fn new(seed: Seed, pin: Pin) -> Self {
         Self { seed, pins: [pin; MAX_PINS], count: 1 }
     }
 
-    /// Where the client stands in every ranking.
+    /// The client's seed, which ranks the targets.
     pub fn seed(&self) -> Seed {
         self.seed
     }
 
-    /// The pins, in the order in which their groups were first met.
+    /// The pins, in the order in which their groups were added.
     pub fn pins(&self) -> &[Pin] {
         &self.pins[..self.count]
     }
@@ -228,8 +230,8 @@ impl Contents {
         self.pins().iter().copied().find(|pin| pin.group == group)
     }
 
-    /// Puts `pin` in the place of the pin for the same group, or behind the others. When there is
-    /// no room it gives `pin` back, and the one who knows the lifetimes says what to take out.
+    /// Puts `pin` in the place of the pin for the same group, or at the end. If there is no room,
+    /// `pin` is the error, and the caller, which knows the lifetimes, chooses the pin to replace.
     pub(super) fn put(&mut self, pin: Pin) -> Result<(), Pin> {
         let same = self.pins().iter().position(|held| held.group == pin.group);
         match same {
@@ -243,13 +245,13 @@ impl Contents {
         Ok(())
     }
 
-    /// Puts `pin` behind the others, in exchange for the one at `place`.
+    /// Puts `pin` at the end and removes the one at `place`.
     pub(super) fn put_instead_of(&mut self, place: usize, pin: Pin) {
         self.pins.copy_within(place + 1..self.count, place);
         self.pins[self.count - 1] = pin;
     }
 
-    /// Reads every time ahead of `now` as `now`. By how many seconds the furthest was ahead.
+    /// Sets each time ahead of `now` to `now`. Returns the seconds that the furthest was ahead.
     pub fn keep_times_to(&mut self, now: u64) -> u32 {
         let now = u32::try_from(now).unwrap_or(u32::MAX);
         let mut furthest = 0;
@@ -260,7 +262,7 @@ impl Contents {
         furthest
     }
 
-    /// The same without the pin for this group; `None` when nothing is left to be carried.
+    /// The contents without the pin for this group; `None` if no pin is left.
     pub fn without(&self, group: GroupKey) -> Option<Self> {
         let mut left = self.pins().iter().copied().filter(|pin| pin.group != group);
         let mut contents = Self::new(self.seed, left.next()?);
@@ -306,14 +308,14 @@ impl fmt::Debug for Contents {
     }
 }
 
-/// One client bound to one target inside one group (or to one group inside one rule).
+/// One client bound to one target of a group (or to one group of a rule).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// Of the group (of the rule).
+    /// The group (the rule).
     pub group: GroupKey,
-    /// Of the target (of the group).
+    /// The target (the group).
     pub target: TargetKey,
-    /// When it was last written, in seconds since 1970; good until 2106.
+    /// The time of its last writing, in seconds since 1970; good until 2106.
     pub issued_at: u32,
 }
 
@@ -334,8 +336,8 @@ impl Pin {
     }
 }
 
-/// What stands for a group (or a rule) in a token: part of the hash of its name. Two names with
-/// one key are refused when the configuration is checked.
+/// The key of a group (or a rule) in a token: part of the hash of its name. The configuration check
+/// refuses two names with one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey(pub u32);
 
@@ -345,14 +347,14 @@ impl GroupKey {
         Self(u32::from_be_bytes(first_bytes(&hash_of_names(&[name]))))
     }
 
-    /// Under which the group that stands in for a rule's own is remembered. No rule has it: its name
-    /// is hashed together with another.
+    /// The key under which a rule's stand-in group is stored. No rule has it, because its name is
+    /// hashed together with another.
     pub fn of_stand_in(rule: &str) -> Self {
         Self(u32::from_be_bytes(first_bytes(&hash_of_names(&[rule, "stand-in"]))))
     }
 }
 
-/// What stands for a target (or a rule's group) in a token: part of the hash of its full name.
+/// The key of a target (or a rule's group) in a token: part of the hash of its full name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetKey(pub u64);
 
@@ -363,18 +365,19 @@ impl TargetKey {
     }
 }
 
-/// Eight bytes that put a client in its place in every ranking of targets.
+/// Eight bytes that determine the client's ranking of targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Seed(pub u64);
 
 impl Seed {
-    /// The seed of a value the client sends anyway, where nothing is stored with the client.
+    /// The seed from a value that the client sends anyway, if it has no cookie of the balancer.
     pub fn of_value(value: &[u8]) -> Self {
         Self(u64::from_be_bytes(first_bytes(&Sha256::digest(value).into())))
     }
 }
 
-/// Each name after its length in four bytes, so that no two lists of names hash the same text.
+/// Hashes each name after its length in four bytes, so that no two lists of names hash the same
+/// text.
 fn hash_of_names(names: &[&str]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for name in names {

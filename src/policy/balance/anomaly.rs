@@ -1,28 +1,31 @@
-//! `anomaly_mitigation`: a target that fails more than its peers gets few newcomers, and its share back
-//! bit by bit once it fails no more than they (AWS, "Automatic Target Weights").
+//! `anomaly_mitigation`: a target that fails more requests than its peers gets few new clients;
+//! when it fails no more than they do, its share grows back step by step (AWS, "Automatic Target
+//! Weights").
 
 use super::weight_fraction::WeightFraction;
 
-/// Healthy targets without which nobody is judged: with fewer there is no saying who is the odd one.
+/// The minimum number of healthy targets: with fewer, no target can be called the exception, and
+/// all are normal.
 pub const MIN_HEALTHY: usize = 3;
 
-/// Requests without which a target is not judged, nor compared with.
+/// Requests that a target and its peers must have for a judgement.
 const SMALLEST_SAMPLE: u64 = 20;
 
-/// Looks after which a target is judged by whatever it was sent: one whose share was cut must not
-/// wait for ever to be seen to be well.
+/// Evaluations after which a target is judged by any sample: a target whose share was cut must not
+/// wait without end to be judged normal.
 const MAX_SAMPLE: u32 = 12;
 
-/// What an anomalous target keeps, so that it is seen when it is well again: a thirty-second.
+/// The share an anomalous target keeps, so that its recovery is noticed: a thirty-second.
 const MINIMUM: WeightFraction = WeightFraction::of_parts(32);
 
-/// What a target gains with each look while it is normal: parity after twelve, which is a minute.
+/// The share a normal target regains with each evaluation, in 1024ths: the whole after twelve,
+/// which is a minute.
 const GAIN: u16 = 83;
 
-/// What came of requests to a target.
+/// Results of requests to a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// All that had an answer or lost their connection.
+    /// Requests that got a response or lost their connection.
     pub requests: u64,
     /// Of these, those answered with 5xx and those whose connection failed.
     pub failures: u64,
@@ -43,8 +46,9 @@ impl Sample {
         }
     }
 
-    /// Whether its share of failures is more than twice the other's, and more than that by ten of a
-    /// hundred: a few failures more are chance, and where most fail nobody is the odd one.
+    /// Returns true if its rate of failures is more than twice the peers', and more than ten
+    /// percentage points above it: a small difference is chance, and if most targets fail, none is
+    /// the exception.
     fn is_worse_than(self, peers: Self) -> bool {
         let wide = |number: u64| u128::from(number);
         let own = (10 * wide(self.failures)).saturating_mul(wide(peers.requests));
@@ -53,22 +57,22 @@ impl Sample {
     }
 }
 
-/// The two words ALB has for a target.
+/// ALB's two words for a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Judgement {
     /// It fails no more than its peers.
     #[default]
     Normal,
-    /// It does.
+    /// It fails more than its peers.
     Anomalous,
 }
 
-/// What is known of a target.
+/// The state of one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnomalyState {
     /// The last judgement.
     pub judgement: Judgement,
-    /// What it has of its weight.
+    /// The fraction of its weight that applies to new clients.
     pub fraction: WeightFraction,
     sample: Sample,
     looks: u32,
@@ -85,8 +89,8 @@ impl Default for AnomalyState {
     }
 }
 
-/// Judges all targets of a group, given what came of their requests since the last look; `None` is a
-/// target that is not healthy: it stays as it is, and is nobody's peer.
+/// Judges all targets of a group, given the results of their requests since the last evaluation.
+/// `None` is a target that is not healthy: its judgement stays, and it is not a peer.
 pub fn check(targets: &mut [(AnomalyState, Option<Sample>)]) {
     let mut all = Sample::default();
     let mut healthy = 0;
@@ -107,7 +111,7 @@ pub fn check(targets: &mut [(AnomalyState, Option<Sample>)]) {
         if healthy < MIN_HEALTHY {
             state.apply(Judgement::Normal);
         } else if enough || state.looks >= MAX_SAMPLE {
-            // Too little to compare cannot make a target anomalous; it can leave it so.
+            // A sample too small to compare cannot make a target anomalous; it can leave it so.
             let may_be = enough || state.judgement == Judgement::Anomalous;
             state.apply(match may_be && state.sample.is_worse_than(peers) {
                 true => Judgement::Anomalous,
@@ -122,7 +126,7 @@ pub fn check(targets: &mut [(AnomalyState, Option<Sample>)]) {
 }
 
 impl AnomalyState {
-    /// Judges, and begins another sample.
+    /// Sets the judgement and begins another sample.
     fn apply(&mut self, judgement: Judgement) {
         *self = Self { judgement, fraction: self.fraction, ..Self::default() };
     }
@@ -137,7 +141,7 @@ mod tests {
         Some(Sample { requests, failures })
     }
 
-    /// A group after one more look, and whether each is anomalous.
+    /// Returns the group after one more evaluation, and for each target true if it is anomalous.
     fn after(
         group: &mut [(AnomalyState, Option<Sample>)],
         samples: &[Option<Sample>],
@@ -154,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_among_those_that_do_not_is_cut_at_once_and_comes_back_bit_by_bit() {
+    fn a_failing_target_is_cut_at_once_and_recovers_step_by_step() {
         let mut group = group(3);
         let well = sample(100, 1);
         assert_eq!(after(&mut group, &[well, sample(30, 15), well]), [false, true, false]);
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_judged_and_who_is_not() {
+    fn a_target_is_judged_by_enough_requests_and_enough_healthy_peers() {
         let (well, bad) = (sample(100, 0), sample(100, 60));
         for (samples, expected) in [
             (&[well, bad][..], &[false, false][..]),
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_little_is_gathered_until_it_is_enough() {
+    fn small_samples_add_up_until_they_are_enough() {
         let mut group = group(3);
         let (well, bad) = (sample(100, 0), sample(5, 5));
         for expected in [false, false, false, true] {
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_target_that_is_sent_nothing_is_tried_again_within_a_minute() {
+    fn a_cut_target_without_requests_is_tried_again_within_a_minute() {
         let mut group = group(3);
         let well = sample(100, 0);
         after(&mut group, &[well, well, sample(100, 100)]);
@@ -208,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_shares_stay_in_bounds_and_targets_alike_are_never_marked(
+        fn shares_stay_in_bounds_and_equal_targets_are_never_anomalous(
             story in prop::collection::vec(
                 prop::collection::vec(prop::option::of((any::<u64>(), any::<u64>())), 5), 1..40),
             alike in (1..100_000u64, 0..100_000u64),
@@ -228,7 +232,7 @@ mod tests {
         }
 
         #[test]
-        fn everyone_is_at_parity_three_minutes_after_the_last_failure(
+        fn every_target_has_its_whole_share_three_minutes_after_the_last_failure(
             story in prop::collection::vec(prop::collection::vec((0..200u64, 0..200u64), 4), 0..30),
             rest in prop::collection::vec(0..200u64, 4),
         ) {

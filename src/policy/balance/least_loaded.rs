@@ -1,20 +1,19 @@
-//! `least_outstanding_requests` and `least_sessions`: a newcomer goes where the fewest are, for the
-//! target's weight. The two differ in what is counted.
+//! `least_outstanding_requests` and `least_sessions`: a new client goes to the target with the
+//! smallest count for its weight. The two algorithms differ in the count.
 
-/// One that may be chosen.
+/// A target that may be chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<T> {
-    /// How many it has.
+    /// Its requests in flight, or its sessions.
     pub count: u32,
-    /// Its share as the file says; one without a weight is no candidate.
+    /// Its configured weight; a target with weight 0 is not a candidate.
     pub weight: u16,
-    /// What the caller wants back.
+    /// The value to return if it is chosen.
     pub item: T,
 }
 
-/// The one with the fewest for its weight; of equal ones the first, so that whoever puts the one
-/// whose turn it is first has idle targets taken in turn. The division is done by multiplying
-/// crosswise.
+/// The candidate with the smallest count for its weight; of equal ones the first, so that a caller
+/// that rotates the order uses idle targets in turn. Cross-multiplication replaces the division.
 pub fn least_loaded<T>(candidates: impl IntoIterator<Item = Candidate<T>>) -> Option<T> {
     let load = |a: &Candidate<T>, b: &Candidate<T>| u64::from(a.count) * u64::from(b.weight);
     let least = candidates.into_iter().min_by(|a, b| load(a, b).cmp(&load(b, a)));
@@ -32,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fewest_for_the_weight_win_and_of_equal_ones_the_first() {
+    fn the_smallest_count_for_the_weight_wins_and_of_equal_ones_the_first() {
         for (list, expected) in [
             (&[][..], None),
             (&[(3, 1), (2, 1), (2, 1)], Some(1)),
@@ -47,7 +46,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_has_fewer_for_its_weight_than_the_chosen_one(
+        fn no_candidate_has_a_smaller_count_for_its_weight_than_the_chosen_one(
             list in prop::collection::vec((0..1_000u32, 1..=999u16), 1..20),
         ) {
             let load = |at: usize| f64::from(list[at].0) / f64::from(list[at].1);

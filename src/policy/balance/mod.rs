@@ -1,4 +1,5 @@
-//! Balance: who serves a client that has no pin, and who takes over a pin whose target is gone.
+//! Balance: which target serves a client without a pin, and which takes over a pin whose target is
+//! gone.
 
 pub mod anomaly;
 pub mod least_loaded;

@@ -1,22 +1,23 @@
-//! A round of exact weights, shuffled anew each time: whose turn it is among the groups of a rule.
+//! Rounds of exact weights in a new random order each time: chooses among the groups of a rule.
 //!
-//! Over a round each gets just what its weight says, and where in the round it comes is chance: a
-//! client's requests come in patterns (a question and its answer, a page and its form), and an order
-//! that repeats falls into step with them.
+//! In a round each group gets exactly its weight, and its places in the round are random: a
+//! client's requests have patterns (a question and its answer, a page and its form), and a
+//! repeating order would align with them.
 
 use super::rendezvous::mix;
 
-/// One turn: how many were taken before, and what the shuffling is keyed with.
+/// One turn: the number of turns before it, and the key of the shuffle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sequence {
-    /// Goes up by one with each.
+    /// Goes up by one with each turn.
     pub number: u64,
     /// The same for all turns of one rule in one process.
     pub key: u64,
 }
 
-/// Whose turn it is; `None` when nobody has a weight. A round is as long as the sum of the weights, in
-/// lowest terms: then a small share does not wait for a long one.
+/// The index of the group that has this turn; `None` if all weights are 0. A round has as many
+/// turns as the sum of the weights in lowest terms, so that a group of a small weight waits as
+/// short as possible.
 pub fn at(
     weights: impl Iterator<Item = (usize, u16)> + Clone,
     sequence: Sequence,
@@ -35,12 +36,12 @@ pub fn at(
     None
 }
 
-/// Where a place of `0..length` is after a shuffle that this key names. Each place has one, so that
-/// no table is kept and no lock is taken: a Feistel network over the next power of four, walked until
-/// it is within (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002).
+/// Maps a place of `0..length` to its place in the permutation of this key. Computing it needs
+/// neither table nor lock: a Feistel network over the next power of four, repeated until the result
+/// is in range (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002).
 fn shuffled(place: u64, length: u64, key: u64) -> u64 {
-    /// Four make a permutation no cheap test tells from chance (Luby and Rackoff 1988); the halves
-    /// are of few bits here, so there are some more.
+    /// Four steps make a permutation that no cheap test distinguishes from a random one (Luby and
+    /// Rackoff 1988); the halves have few bits here, so there are more.
     const STEPS: u64 = 8;
     if length < 2 {
         return 0;
@@ -55,7 +56,7 @@ fn shuffled(place: u64, length: u64, key: u64) -> u64 {
             (left, right) = (right, turned);
         }
         walked = left << half | right;
-        // At most four in a row are outside on average, and the walk comes back to its begin at last.
+        // Four steps on average at most, and the walk returns to its begin, which is in range.
         if walked < length {
             return walked;
         }
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_a_turn_where_nobody_has_a_weight() {
+    fn no_group_has_a_turn_if_all_weights_are_0() {
         let sequence = Sequence { number: 3, key: 7 };
         assert_eq!(at([].into_iter(), sequence), None);
         assert_eq!(at([(0, 0), (1, 0)].into_iter(), sequence), None);
@@ -85,8 +86,8 @@ mod tests {
     }
 
     #[test]
-    fn a_small_share_is_anywhere_in_its_round_and_knows_no_period() {
-        // 1 of 10: the counts of its 10,000 places are even to five standard deviations.
+    fn a_small_share_has_any_place_in_its_round_and_no_period() {
+        // 1 of 10: the counts of its 10,000 places are uniform to five standard deviations.
         let turns = order(&[9, 1], 42, 0..100_000);
         let mut places = [0_i64; 10];
         turns
@@ -95,7 +96,7 @@ mod tests {
             .filter(|(_, target)| **target == 1)
             .for_each(|(at, _)| places[at % 10] += 1);
         assert!(places.iter().all(|count| (count - 1_000).abs() < 150), "{places:?}");
-        // And of any period a client may have: every third, seventh or twentieth turn gets its tenth.
+        // For any period of a client, each third, seventh or twentieth turn gets its tenth.
         for period in [2, 3, 5, 7, 10, 20] {
             for first in 0..period {
                 let met = turns.iter().skip(first).step_by(period);
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn each_order_of_a_short_round_comes_as_often() {
+    fn each_order_of_a_short_round_is_equally_frequent() {
         let mut seen = std::collections::BTreeMap::<Vec<usize>, u32>::new();
         for round in 0..24_000 {
             let order = order(&[1, 1, 1], 7, round * 3..round * 3 + 3);
@@ -134,7 +135,7 @@ mod tests {
         }
 
         #[test]
-        fn a_shuffle_leaves_no_place_out(length in 1..5_000_u64, key: u64) {
+        fn a_shuffle_reaches_every_place(length in 1..5_000_u64, key: u64) {
             let mut places: Vec<_> = (0..length).map(|place| shuffled(place, length, key)).collect();
             places.sort_unstable();
             prop_assert!(places.into_iter().eq(0..length));

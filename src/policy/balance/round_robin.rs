@@ -1,22 +1,22 @@
-//! Smooth weighted round robin, computed once when a snapshot is built: a newcomer costs one table
-//! look-up, and a heavy target's turns are spread instead of bunched.
+//! Smooth weighted round robin, computed once when a snapshot is built: a new client costs one
+//! table look-up, and the turns of a heavy target are spread out.
 
-/// The order in which targets take newcomers, by index.
+/// The order in which targets get new clients, by index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrrSchedule(Box<[u16]>);
 
-/// The longest cycle, which bounds a group's table to 8 KiB. Weights whose sum exceeds it are
-/// scaled down to fit, so that a share may be off by one part in four thousand.
+/// The maximum length of a cycle, which bounds a group's table to 8 KiB. Weights with a higher sum
+/// are scaled down, so that a share may be off by one part in four thousand.
 pub const MAX_LEN: usize = 4_096;
 
 impl WrrSchedule {
-    /// The cycle of targets with these weights. Empty when all of them are 0.
+    /// The cycle of targets with these weights. Empty if all of them are 0.
     pub fn new(weights: &[u16]) -> Self {
         let mut weights: Vec<i64> = weights.iter().map(|&weight| i64::from(weight)).collect();
         reduce(&mut weights);
         let total: i64 = weights.iter().sum();
-        // The smooth cycle of nginx: each turn everyone gains its weight, the richest is chosen
-        // and pays the total. Ties go to the earlier target.
+        // The smooth cycle of nginx: in each turn every target gains its weight, the one with the
+        // highest credit is chosen and pays the total. Of equal ones the earlier target is chosen.
         let mut credit = vec![0i64; weights.len()];
         let turns = (0..total).map(|_| {
             let mut richest = 0;
@@ -32,9 +32,9 @@ impl WrrSchedule {
         Self(turns.collect())
     }
 
-    /// Whose turn the `sequence`th newcomer is, and a number that picks a substitute should that
-    /// target not serve: it goes up by one each round, so that every substitute has its turn.
-    /// `None` when nobody takes any.
+    /// The target of the `sequence`th new client, and a number that picks a substitute if that
+    /// target cannot serve: it goes up by one each round, so that every substitute gets its turn.
+    /// `None` if the cycle is empty.
     pub fn at(&self, sequence: u64) -> Option<(usize, u64)> {
         let length = self.0.len() as u64;
         let position = sequence.checked_rem(length)?;
@@ -42,8 +42,8 @@ impl WrrSchedule {
     }
 }
 
-/// Divides by the greatest common divisor, then scales down until the sum fits; nobody with a
-/// weight is scaled to nothing.
+/// Divides by the greatest common divisor, then scales down until the sum fits; no weight above 0
+/// becomes 0.
 fn reduce(weights: &mut [i64]) {
     let divisor = weights.iter().copied().fold(0, gcd).max(1);
     weights.iter_mut().for_each(|weight| *weight /= divisor);
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_chosen_when_all_weights_are_zero_or_nobody_is_there() {
+    fn no_target_is_chosen_if_there_is_none_or_all_weights_are_0() {
         assert_eq!(WrrSchedule::new(&[0, 0]).at(3), None);
         assert_eq!(WrrSchedule::new(&[]).at(0), None);
     }

@@ -1,45 +1,45 @@
-//! How many different clients a target has seen, in a kilobyte: HyperLogLog (Flajolet, Fusy, Gandouet
-//! and Meunier 2007) over the clients' seeds. Seeing a client again changes nothing, so that however
-//! often each comes, it counts once.
+//! Counts the different clients of a target in a kilobyte: HyperLogLog (Flajolet, Fusy, Gandouet
+//! and Meunier 2007) over the clients' seeds. A client that returns changes nothing, so that each
+//! counts once.
 
 use super::rendezvous::mix;
 use crate::policy::affinity::token::Seed;
 
-/// Registers of a sketch, one byte each. The standard error of the count is 1.04 divided by the root
-/// of this: 3.3 of a hundred, and less below some thousand clients.
+/// Registers of a sketch, one byte each. The standard error of the count is 1.04 divided by the
+/// root of this: 3.3 %, and less below some thousand clients.
 pub const REGISTERS: usize = 1_024;
 
-/// The highest rank there is room for in the bits that do not name the register.
+/// The highest rank that the bits without the register's index can give.
 const HIGHEST: usize = 64 - REGISTERS.trailing_zeros() as usize;
 
-/// Where a client leaves its trace: the register, and the rank that register has at least from then
-/// on.
+/// The trace of a client: the register, and the minimum rank of that register from then on.
 pub fn trace(seed: Seed) -> (usize, u8) {
-    // Mixed, for where a seed is ranked must say nothing about where it is counted.
+    // Mixed, because the ranking of a seed must not correlate with its register.
     let bits = mix(!seed.0);
     let register = bits as usize % REGISTERS;
     let rank = 1 + (bits | (REGISTERS as u64 - 1)).leading_zeros();
     (register, rank.min(HIGHEST as u32) as u8)
 }
 
-/// How many clients left these registers so. The estimator is Ertl's ("New cardinality estimation
-/// algorithms for HyperLogLog sketches", 2017, algorithm 6): unbiased from none to the most.
+/// Estimates the number of clients from the registers. The estimator is Ertl's ("New cardinality
+/// estimation algorithms for HyperLogLog sketches", 2017, algorithm 6): unbiased from zero to the
+/// maximum.
 pub fn estimate(registers: impl Iterator<Item = u8>) -> u32 {
     let mut with_rank = [0_u32; HIGHEST + 1];
     for rank in registers {
         with_rank[usize::from(rank).min(HIGHEST)] += 1;
     }
     let all = REGISTERS as f64;
-    // Ranks stop at the highest, so that none is beyond and the sum begins with nothing.
+    // No rank is above the highest, so the sum begins with zero.
     let beyond =
         with_rank[1..].iter().rev().fold(0.0, |sum, &count| (sum + f64::from(count)) / 2.0);
     let sum = beyond + all * unseen(f64::from(with_rank[0]) / all);
-    // Registers that saw nobody make the sum infinite, and the quotient nothing.
+    // If all registers are empty the sum is infinite, and the quotient zero.
     (all * all / (2.0 * std::f64::consts::LN_2) / sum).round() as u32
 }
 
-/// What the registers without a trace add: Ertl's sigma, the sum of x^(2^k) * 2^(k-1) and x. It
-/// converges, for each term is the square of the one before, but for the 2.
+/// The term of the registers without a trace: Ertl's sigma, the sum of x^(2^k) * 2^(k-1) and x. It
+/// converges, because each term is the square of the one before, except for the factor 2.
 fn unseen(part: f64) -> f64 {
     if part >= 1.0 {
         return f64::INFINITY;
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_none_and_a_full_sketch_is_very_many() {
+    fn an_empty_sketch_estimates_zero_and_a_full_one_very_many() {
         assert_eq!(estimate([0; REGISTERS].into_iter()), 0);
         assert_eq!(estimate([u8::MAX; REGISTERS].into_iter()), u32::MAX);
         assert_eq!(estimate_of(std::iter::repeat_n(7, 1_000)), 1);
@@ -78,13 +78,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_trace_is_in_the_sketch(seed: u64) {
+        fn a_trace_is_within_the_sketch(seed: u64) {
             let (register, rank) = trace(Seed(seed));
             prop_assert!(register < REGISTERS && (1..=HIGHEST as u8).contains(&rank));
         }
 
         #[test]
-        fn the_estimate_is_within_five_standard_errors_of_the_truth(
+        fn the_estimate_is_within_five_standard_errors_of_the_true_count(
             first: u64, log_count in 0.0..5.0_f64,
         ) {
             let count = 10_f64.powf(log_count).round() as u64;

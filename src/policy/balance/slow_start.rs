@@ -1,21 +1,21 @@
-//! `slow_start`: a target that becomes healthy gets a share of newcomers that grows with time from
-//! nothing to its own (AWS, "Edit target group attributes": slow start mode).
+//! `slow_start`: the share of new clients of a target that becomes healthy grows with time from
+//! zero to its weight (AWS, "Edit target group attributes": slow start mode).
 
 use super::weight_fraction::WeightFraction;
 use crate::policy::health::progress::State;
 use std::time::Duration;
 
-/// How far a target is.
+/// A target's stage of slow start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It was there when the group began, and nothing is known of it yet: those who are registered
-    /// together do not begin slowly.
+    /// It was in the group when the group began, and no check has decided yet: targets that are
+    /// registered together skip slow start.
     Founding,
-    /// It is not healthy, or takes no newcomers: it will begin slowly when it is and does.
+    /// It is not healthy, or takes no new clients: slow start begins when both change.
     Waiting,
     /// It became healthy at this moment, and its share grows.
     Ramping {
-        /// On the caller's clock.
+        /// The time on the caller's clock.
         since: Duration,
     },
     /// It has its whole share.
@@ -23,7 +23,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// The share it has now, where the whole takes `duration`.
+    /// Returns its share at `now`, if slow start takes `duration`.
     pub fn share(self, now: Duration, duration: Duration) -> WeightFraction {
         match self {
             Stage::Ramping { since } => {
@@ -34,18 +34,18 @@ impl Stage {
     }
 }
 
-/// A target of the group, as its health is now.
+/// A target of the group and its health now.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation {
-    /// What is known of it.
+    /// Its health state.
     pub state: State,
-    /// It does not drain and has a weight, so that newcomers can go to it.
+    /// True if new clients can go to it: it does not drain and has a weight.
     pub takes_unpinned: bool,
 }
 
-/// Takes all targets of a group to where they are now. A target begins slowly only while another,
-/// that does not, can take what it leaves; when the last such one goes, all have their whole share.
-/// One that drains has left, and begins anew when it is back.
+/// Updates the stages of all targets of a group. A target starts slowly only while another target
+/// with a whole share can take the rest; when the last such target goes, all get their whole share.
+/// A draining target counts as gone, and starts slowly when it is back.
 pub fn advance(targets: &mut [(Stage, Observation)], now: Duration, duration: Duration) {
     for (stage, seen) in targets.iter_mut() {
         *stage = match (*stage, seen.state) {
@@ -79,7 +79,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// A group that is seen in these states, one second after the other.
+    /// A group observed in these states, one second apart.
     struct Group {
         targets: Vec<(Stage, Observation)>,
         now: u64,
@@ -107,7 +107,7 @@ mod tests {
     use State::{Healthy, Initial, Unhealthy};
 
     #[test]
-    fn those_who_are_there_when_the_group_begins_have_their_whole_share_one_after_the_other() {
+    fn targets_present_when_the_group_begins_skip_slow_start() {
         let mut group = Group::of(3);
         assert_eq!(group.see(&[Healthy, Initial, Initial]), [1_024; 3]);
         assert_eq!(group.see(&[Healthy, Healthy, Initial]), [1_024; 3]);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_comes_back_grows_linearly_and_begins_anew_when_it_falls() {
+    fn a_returning_target_grows_linearly_and_starts_anew_after_a_failure() {
         let mut group = Group::of(2);
         group.see(&[Healthy, Unhealthy]);
         assert_eq!(group.see(&[Healthy, Healthy])[1], 0);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_begins_slowly_where_nobody_else_serves() {
+    fn no_target_starts_slowly_if_no_other_serves() {
         let mut group = Group::of(2);
         group.see(&[Unhealthy, Unhealthy]);
         assert_eq!(group.see(&[Healthy, Healthy]), [1_024; 2]);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_drains_carries_nobody() {
+    fn a_draining_target_takes_no_share_of_others() {
         let mut group = Group::of(2);
         group.targets[0].1.takes_unpinned = false;
         group.see(&[Healthy, Unhealthy]);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_drains_has_left_and_begins_anew_when_it_is_back() {
+    fn a_draining_target_counts_as_gone_and_starts_anew_when_it_is_back() {
         let mut group = Group::of(2);
         group.see(&[Healthy, Unhealthy]);
         group.see(&[Healthy, Healthy]);
@@ -164,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_share_falls_only_when_the_target_does_and_somebody_has_a_whole_one(
+        fn a_share_falls_only_with_its_target_and_one_target_has_a_whole_share(
             story in prop::collection::vec(prop::collection::vec(0..5u8, 4), 1..200),
         ) {
             let mut group = Group::of(4);

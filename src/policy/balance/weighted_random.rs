@@ -1,17 +1,18 @@
-//! `weighted_random`: a newcomer goes to any target, each as often as its weight says.
+//! `weighted_random`: a new client goes to a random target, with a chance in proportion to its
+//! weight.
 
-/// Whom a number from a whole range falls on when the range is shared out by weight, in order:
-/// `draw` is even over all of `u64` for a random choice. `None` when nobody has a weight.
+/// The candidate at the place of `draw`, when the range of `u64` is divided by weight, in order. A
+/// uniform `draw` is a random choice. `None` if all weights are 0.
 pub fn drawn<T>(candidates: impl Iterator<Item = (T, u64)> + Clone, draw: u64) -> Option<T> {
     let total: u64 = candidates.clone().map(|(_, weight)| weight).sum();
-    // The high half of the product: below the total, and as even as 64 bits can be.
+    // The high half of the product: below the total, and as uniform as 64 bits allow.
     let place = (u128::from(draw) * u128::from(total)) >> 64;
     placed(candidates, place as u64)
 }
 
-/// Who stands at this place when each has as many places as its weight, in order. Behind the last
-/// place it is the last: a candidate may have gone since the places were counted, and that is no
-/// reason to choose nobody.
+/// The candidate at this place when each has as many places as its weight, in order. A place beyond
+/// the last gives the last candidate: one may have gone since the places were counted, and that is
+/// no reason to choose none.
 pub fn placed<T>(candidates: impl Iterator<Item = (T, u64)>, place: u64) -> Option<T> {
     let mut left = place;
     let mut last = None;
@@ -32,13 +33,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn even_draws_give_each_its_share(weights in prop::collection::vec(0..=999u64, 1..20)) {
+        fn uniform_draws_give_each_candidate_its_share(weights in prop::collection::vec(0..=999u64, 1..20)) {
             const DRAWS: u64 = 4_096;
             let total: u64 = weights.iter().sum();
             let candidates = weights.iter().copied().enumerate();
             let mut counts = vec![0u64; weights.len()];
             for draw in 0..DRAWS {
-                // The middles of as many equal parts of all there is to draw.
+                // The centres of equal parts of the range.
                 let draw = (draw << 52) + (1 << 51);
                 match drawn(candidates.clone(), draw) {
                     Some(at) => counts[at] += 1,
@@ -52,13 +53,13 @@ mod tests {
         }
 
         #[test]
-        fn a_place_behind_the_last_is_the_lasts(weights in prop::collection::vec(0..9u64, 1..9)) {
+        fn a_place_beyond_the_last_gives_the_last_candidate(weights in prop::collection::vec(0..9u64, 1..9)) {
             let last = weights.iter().rposition(|&weight| weight > 0);
             prop_assert_eq!(placed(weights.iter().copied().enumerate(), u64::MAX), last);
         }
 
         #[test]
-        fn somebody_is_drawn_wherever_anybody_has_a_weight(
+        fn a_candidate_is_drawn_if_any_has_a_weight(
             weights in prop::collection::vec(0..=999u64 * 1_024, 1..20), draw: u64,
         ) {
             let chosen = drawn(weights.iter().copied().enumerate(), draw);

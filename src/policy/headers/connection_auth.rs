@@ -1,16 +1,15 @@
-//! Authentication of a connection: with NTLM, and Negotiate where a server takes it so, what a client
-//! proved holds for whatever follows on the connection (RFC 4559 section 6). A target's connection
-//! over which this happened must serve no other client.
+//! Connection authentication: with NTLM, and with Negotiate if a server uses it so, a client's
+//! credentials are valid for all later requests of the connection (RFC 4559 section 6). A target's
+//! connection on which this happened must serve no other client.
 
 use crate::http1::fields::Fields;
 use crate::http1::name::{Name, NameSet};
 use crate::http1::scan;
 
-/// The schemes that are of the connection.
+/// The schemes that authenticate a connection.
 const SCHEMES: [&[u8]; 2] = [b"ntlm", b"negotiate"];
-/// Fields with credentials.
 const CREDENTIALS: [Name; 2] = [Name::Authorization, Name::ProxyAuthorization];
-/// Fields with challenges and what follows on them.
+/// Fields with challenges and the tokens that answer them.
 const CHALLENGES: [Name; 4] = [
     Name::WwwAuthenticate,
     Name::ProxyAuthenticate,
@@ -18,7 +17,7 @@ const CHALLENGES: [Name; 4] = [
     Name::ProxyAuthenticationInfo,
 ];
 
-/// Whether a request authenticates the connection it goes over: its credentials are of such a scheme.
+/// Returns true if a request authenticates its connection: its credentials are of such a scheme.
 pub fn is_in_request(fields: &Fields) -> bool {
     fields.has_any(NameSet::of(&CREDENTIALS))
         && CREDENTIALS.iter().any(|name| fields.all(*name).any(authenticates_the_connection))
@@ -30,19 +29,20 @@ fn authenticates_the_connection(credentials: &[u8]) -> bool {
     is_scheme(&value[..end])
 }
 
-/// Whether an answer goes on with it: it carries a token after such a scheme. A bare offer of the
-/// scheme does not count.
+/// Returns true if a response continues the authentication: it carries a token after such a scheme.
+/// The scheme alone is only an offer and does not count.
 pub fn is_in_answer(fields: &Fields) -> bool {
     if !fields.has_any(NameSet::of(&CHALLENGES)) {
         return false;
     }
     let mut values = CHALLENGES.iter().flat_map(|name| fields.all(*name));
-    // Challenges and their parameters are both separated by commas (RFC 9110 section 11.6.1); a token
-    // and a scheme have none in them. One in a quoted string is rather taken for a token than missed.
+    // Challenges and their parameters are both separated by commas (RFC 9110 section 11.6.1); a
+    // token and a scheme hold none. One in a quoted string is counted as a token rather than
+    // missed.
     values.any(|value| value.split(|byte| *byte == b',').any(has_token))
 }
 
-/// Whether a challenge is such a scheme and something after it.
+/// Returns true if a challenge is such a scheme followed by a token.
 fn has_token(challenge: &[u8]) -> bool {
     let mut words = challenge.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     words.next().is_some_and(is_scheme) && words.next().is_some()
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_of_a_connection_are_told_from_those_of_a_request() {
+    fn only_credentials_of_ntlm_or_negotiate_authenticate_the_connection() {
         for (lines, expected) in [
             (&[("authorization", "NTLM TlRMTVNTUAAB")][..], true),
             (&[("authorization", "ntlm TlRMTVNTUAAB")], true),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_told_from_an_offer() {
+    fn a_scheme_with_a_token_counts_and_an_offer_does_not() {
         for (lines, expected) in [
             (&[("www-authenticate", "NTLM TlRMTVNTUAAC")][..], true),
             (&[("www-authenticate", "negotiate oYG2==")], true),

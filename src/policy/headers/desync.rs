@@ -1,9 +1,10 @@
-//! Which requests could be read in two ways by two servers, and what is done with them (AWS, "Edit
-//! attributes for your Application Load Balancer", desync mitigation mode). The classes and the
-//! words are those of AWS's own classifier, `http_desync_guardian`.
+//! Desync mitigation: which requests two servers could read differently, and their treatment (AWS,
+//! "Edit attributes for your Application Load Balancer", desync mitigation mode). The classes and
+//! the words are those of AWS's own classifier, `http_desync_guardian`.
 //!
-//! It judges a head as it came: its fields, and what the codec noted of its spelling. A head that is
-//! no message of RFC 9112 is refused by the codec in every mode; its class is for the log.
+//! It classifies a head as received: its fields, and the facts that the codec recorded about its
+//! spelling. The codec refuses a head that is not an RFC 9112 message in every mode; its class is
+//! for the log.
 
 use super::header_flags::{HeaderFlags, reads_as};
 use crate::http1::facts::Facts;
@@ -14,22 +15,22 @@ use crate::http1::scan::is_token;
 use crate::http1::value::number;
 use http::{Method, Version};
 
-/// `desync_mitigation`
+/// The value of `desync_mitigation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mitigation {
-    /// What was found is logged.
+    /// Findings are logged only.
     Monitor,
-    /// What is known to have been used in attacks is refused, and what could be forwarded only
-    /// once.
+    /// Requests of forms known from attacks are refused; ambiguous ones are forwarded, and both
+    /// connections close afterwards.
     Defensive,
-    /// Only what is beyond doubt is forwarded.
+    /// Only compliant requests are forwarded.
     Strictest,
 }
 
-/// How far a request is from one that can be read in one way only.
+/// The distance of a request from one that can be read in one way only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// Against the letter of the standard, and no known risk.
+    /// Not to the letter of the standard, without a known risk.
     Acceptable,
     /// Two servers may see its end in two places.
     Ambiguous,
@@ -40,14 +41,14 @@ pub enum Class {
 /// Declares the reasons, each under its class.
 macro_rules! reasons {
     ($($class:ident { $($(#[$doc:meta])* $reason:ident)* })*) => {
-        /// What is wrong with a request, in the words of ALB's access log.
+        /// The defect of a request, in the words of ALB's access log.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Reason {
             $($($(#[$doc])* $reason,)*)*
         }
 
         impl Reason {
-            /// How bad it is.
+            /// The class of the reason.
             pub fn class(self) -> Class {
                 match self {
                     $($(Reason::$reason)|* => Class::$class,)*
@@ -82,7 +83,7 @@ reasons! {
         MissingUri
         /// A line without a colon.
         MissingHeaderColon
-        /// A folded line in another field than Content-Type.
+        /// A folded line in a field other than Content-Type.
         MultilineHeader
         /// A name without a letter.
         EmptyHeader
@@ -94,7 +95,7 @@ reasons! {
         UndefinedContentLengthSemantics
         /// The same length twice.
         DuplicateContentLength
-        /// Both ways to frame a body.
+        /// Both Content-Length and Transfer-Encoding.
         BothTeClPresent
         /// A tab or another control byte in the target, or a tab beside it.
         AmbiguousUri
@@ -106,41 +107,41 @@ reasons! {
         BadTransferEncoding
         /// `chunked` twice.
         MultipleTransferEncodingChunked
-        /// Two lengths that differ.
+        /// Two different lengths.
         MultipleContentLength
-        /// A length that is no number.
+        /// A length that is not a number.
         BadContentLength
-        /// A method that is no token.
+        /// A method that is not a token.
         BadMethod
-        /// A version that is none of HTTP/1, nor HTTP/0.9.
+        /// A version other than HTTP/1.x and HTTP/0.9.
         BadVersion
         /// NUL or CR in the target.
         BadUri
     }
 }
 
-/// What is done with a request.
+/// The treatment of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treatment {
-    /// It goes on.
+    /// It is forwarded.
     Forward,
-    /// It goes on, and nothing follows it on either connection, so that what one side may take for
-    /// its rest meets nobody else's request or answer.
+    /// It is forwarded, and nothing follows it on either connection, so that bytes which one side
+    /// takes for its rest cannot meet another client's request or response.
     ForwardAndClose,
     /// 400, and the client's connection closes.
     Refuse,
 }
 
 impl Mitigation {
-    /// What is done with a request about which this was found; `None` is a compliant one.
+    /// Returns the treatment of a request with this finding; `None` is a compliant one.
     pub fn treatment(self, found: Option<Reason>) -> Treatment {
         let Some(reason) = found else { return Treatment::Forward };
         match (self, reason.class()) {
             (Mitigation::Monitor, _) | (Mitigation::Defensive, Class::Acceptable) => {
                 Treatment::Forward
             }
-            // No client has such a name for a good reason, and ours never reaches a target: ALB
-            // forwards it, and we refuse.
+            // No client has a valid reason for such a name, and this balancer never sends it to a
+            // target: ALB forwards the request, this balancer refuses it.
             (Mitigation::Defensive, _) if reason == Reason::SuspiciousHeader => Treatment::Refuse,
             (Mitigation::Defensive, Class::Ambiguous) => Treatment::ForwardAndClose,
             (Mitigation::Defensive, Class::Severe) | (Mitigation::Strictest, _) => {
@@ -150,7 +151,7 @@ impl Mitigation {
     }
 }
 
-/// Facts that are something against a request.
+/// Facts that make a request non-compliant.
 const JUDGED: Facts = Facts::BARE_LF
     .and(Facts::ODD_BLANKS)
     .and(Facts::TAB_BY_METHOD)
@@ -169,15 +170,15 @@ const JUDGED: Facts = Facts::BARE_LF
     .and(NO_FIELD)
     .and(Facts::CONTROL_IN_VALUE);
 
-/// HTTP/0.9.
+/// The version is HTTP/0.9.
 const OLDEST: Facts = Facts::NO_VERSION.and(Facts::OLD_VERSION);
 
-/// A line that is no field.
+/// A line that is not a valid field.
 const NO_FIELD: Facts = Facts::NO_COLON.and(Facts::EMPTY_NAME).and(Facts::BAD_NAME);
 
-/// The worst that is to be said of a request, of what is equally bad what ALB's classifier sees
-/// first, but for a suspicious name, which is told before all else that is ambiguous; `None` where it is
-/// compliant. `flags` is what its headers' names say.
+/// Returns the worst finding of a request; of equally bad ones the one ALB's classifier reports,
+/// except that a suspicious name precedes all other ambiguous findings. `None` if it is compliant.
+/// `flags` are the facts of its field names.
 #[inline]
 pub fn classify(request: &Request, flags: HeaderFlags) -> Option<Reason> {
     let is_framed = flags.content_length || flags.transfer_encoding || flags.suspicious;
@@ -185,7 +186,7 @@ pub fn classify(request: &Request, flags: HeaderFlags) -> Option<Reason> {
         return None;
     }
     let found = judge(request, flags.suspicious);
-    // Alone of its class it may be refused, so that nothing else of that class hides it.
+    // It is the only reason of its class that may be refused, so no other may hide it.
     let is_ambiguous = found.worst.is_some_and(|worst| worst.class() == Class::Ambiguous);
     if found.is_suspicious && is_ambiguous {
         return Some(Reason::SuspiciousHeader);
@@ -193,8 +194,8 @@ pub fn classify(request: &Request, flags: HeaderFlags) -> Option<Reason> {
     found.worst
 }
 
-/// The same of a head that could not be read, as far as it was there. `None` where it is too large,
-/// or no request.
+/// Returns the same for a head that could not be parsed, from the part that was received. `None` if
+/// it is too large, or not a request.
 pub fn of_bad_head(request: &Request, bad: BadHead) -> Option<Reason> {
     if bad != BadHead::Malformed {
         return None;
@@ -236,7 +237,7 @@ fn judge(request: &Request, is_suspicious: bool) -> Found {
     found
 }
 
-/// The names of lines that are fields to others alone.
+/// Judges the names of lines that are fields only to other parsers.
 #[cold]
 fn judge_names(fields: &Fields, found: &mut Found) {
     for (name, _) in fields.doubtful() {
@@ -261,7 +262,7 @@ fn judge_framing(request: &Request, alike: Alike, found: &mut Found) {
     let is_oldest = facts.has(OLDEST);
     if encoded && (is_oldest || *version < Version::HTTP_11) {
         found.record(Reason::UndefinedTransferEncodingSemantics);
-        // ALB's classifier does not know HTTP/1.0 with a blank behind it.
+        // ALB's classifier does not recognise HTTP/1.0 with a blank after it.
         if !facts.has(Facts::BLANK_BEHIND_VERSION) {
             return;
         }
@@ -269,7 +270,7 @@ fn judge_framing(request: &Request, alike: Alike, found: &mut Found) {
     if is_oldest && lengths.peek().is_some() {
         return found.record(Reason::UndefinedContentLengthSemantics);
     }
-    // ALB's classifier compares versions as text, in which a tab comes first.
+    // ALB's classifier compares versions as text, in which a tab sorts first.
     if facts.has(Facts::TAB_BEFORE_VERSION) {
         if encoded {
             found.record(Reason::UndefinedTransferEncodingSemantics);
@@ -296,10 +297,10 @@ fn judge_framing(request: &Request, alike: Alike, found: &mut Found) {
     }
 }
 
-/// The worst so far.
+/// The worst finding so far.
 struct Found {
     worst: Option<Reason>,
-    /// Whether [`Reason::SuspiciousHeader`] is among what was found.
+    /// True if [`Reason::SuspiciousHeader`] was found.
     is_suspicious: bool,
 }
 
@@ -318,16 +319,16 @@ impl Found {
     }
 }
 
-/// What there may be that reads as another field.
+/// Sources of lines that read as another field.
 #[derive(Clone, Copy)]
 struct Alike {
-    /// Fields with such names.
+    /// True if there are fields with such names.
     is_suspicious: bool,
-    /// Lines that are no fields here.
+    /// True if there are lines that are not fields here.
     has_doubtful: bool,
 }
 
-/// The values of a field, and after them of what reads as it.
+/// The values of a field, followed by those of lines that read as it.
 fn lines(fields: &Fields, field: Name, alike: Alike) -> impl Iterator<Item = &[u8]> {
     let others = alike.is_suspicious.then(|| fields.iter());
     let others = others.into_iter().flatten().filter_map(move |(known, name, value)| {
@@ -345,7 +346,7 @@ fn trim(value: &[u8]) -> &[u8] {
     value.trim_ascii()
 }
 
-/// Transfer codings that exist (RFC 9112 section 7), and RFC 2616's `identity`.
+/// The transfer codings of RFC 9112 section 7, and RFC 2616's `identity`.
 const CODINGS: [&[u8]; 5] = [b"chunked", b"compress", b"deflate", b"gzip", b"identity"];
 
 fn judge_codings<'v>(lines: impl Iterator<Item = &'v [u8]>, found: &mut Found) {
@@ -363,7 +364,7 @@ fn judge_codings<'v>(lines: impl Iterator<Item = &'v [u8]>, found: &mut Found) {
     }
 }
 
-/// The first length that is one.
+/// Returns the first valid length.
 fn judge_lengths<'v>(lines: impl Iterator<Item = &'v [u8]>, found: &mut Found) -> Option<u64> {
     let mut length = None;
     for line in lines {

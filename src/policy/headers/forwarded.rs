@@ -1,4 +1,5 @@
-//! X-Forwarded-*: who the client is, who may say so, and what the target is told.
+//! X-Forwarded-*: the client's address, the peers that may state it, and the values sent to the
+//! target.
 
 use super::head::RejectReason;
 use super::header_flags::{HeaderFlags, OF_THE_WAY, is_ours, is_suspicious, is_valid};
@@ -10,24 +11,25 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-/// What becomes of `X-Forwarded-For` on its way to the target (AWS, "HTTP headers and Application
+/// The treatment of `X-Forwarded-For` on its way to the target (AWS, "HTTP headers and Application
 /// Load Balancers").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedForMode {
-    /// The peer's address is added at the right.
+    /// The peer's address is appended at the right.
     Append,
-    /// It goes on as it came, and is not made where it is absent.
+    /// The field is forwarded as received, and not added if absent.
     Preserve,
-    /// It is removed.
+    /// The field is removed.
     Remove,
 }
 
-/// The most entries of X-Forwarded-For (ALB answers 463 to more; we take it for a loop).
+/// The maximum number of entries of X-Forwarded-For (ALB answers 463 to more; we treat it as a
+/// loop).
 pub const MAX_ENTRIES: usize = 30;
 
-/// The client's address: the peer, or, where the peer is trusted, the right-most entry of
-/// X-Forwarded-For that is not trusted itself. An entry that is no address ends the search at the
-/// last one that was.
+/// The client's address: the peer, or if the peer is trusted, the right-most entry of
+/// X-Forwarded-For that is not trusted itself. An entry that is not an address ends the search at
+/// the last one that was.
 pub fn client_address(peer: IpAddr, trusted: &AddressSet, fields: &Fields) -> IpAddr {
     if trusted.is_empty() || !trusted.contains(peer) {
         return peer;
@@ -43,41 +45,40 @@ pub fn client_address(peer: IpAddr, trusted: &AddressSet, fields: &Fields) -> Ip
     client
 }
 
-/// Bytes, not text: an entry that is none must not take the line with it on which a proxy has added
-/// who sent it.
+/// Splits bytes, not UTF-8: one non-UTF-8 entry must not discard the addresses appended after it.
 fn entries(fields: &Fields) -> impl DoubleEndedIterator<Item = &[u8]> {
     members(fields.all(Name::XForwardedFor))
 }
 
-/// Whether so many proxies have passed the request on that it goes round in circles.
+/// Returns true if so many proxies have forwarded the request that it must be in a loop.
 pub fn is_loop(fields: &Fields) -> bool {
     entries(fields).count() > MAX_ENTRIES
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` and `[2001:db8::1]:80`.
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` and `[2001:db8::1]:80`.
 fn address_of(entry: &[u8]) -> Option<IpAddr> {
     let entry = std::str::from_utf8(entry).ok()?;
     let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
     bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
-/// What is said of a connection with each of its requests: the lines as they are written where the
-/// client sent none of them. Without memory of its own, for every connection has one.
+/// The forwarding lines of a connection, as written for a request that brought none of them. It
+/// allocates nothing, because every connection has one.
 #[derive(Clone, Debug)]
 pub struct ForwardedValues {
     lines: [u8; MAX_LINES],
-    /// The end of each of the lines, in the order of [`WRITTEN`].
+    /// The end of each line, in the order of [`WRITTEN`].
     ends: [u8; WRITTEN.len()],
-    /// Whether the client is an IPv6 address without brackets.
+    /// True if the client is an IPv6 address without brackets.
     is_bare: bool,
 }
 
-/// The fields that say it.
+/// The fields of the lines.
 const WRITTEN: [Name; 3] = [Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedPort];
 const ANY_WRITTEN: NameSet = NameSet::of(&WRITTEN);
 
-/// With the longest address, `[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535`, with `https`, and with
-/// a port of five digits.
+/// The length of all lines with the longest address,
+/// `[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535`, with `https` and a port of five digits.
 const MAX_LINES: usize = {
     let [client, proto, port] = WRITTEN;
     let names = client.text().len() + proto.text().len() + port.text().len();
@@ -85,8 +86,8 @@ const MAX_LINES: usize = {
 };
 
 impl ForwardedValues {
-    /// Of a client that connected from `peer` to our `port`, over TLS or not; `client_port` says
-    /// whether targets are told the client's port too.
+    /// The values for a client that connected from `peer` to our `port`, over TLS or not; with
+    /// `client_port` the client's port is included.
     pub fn new(peer: SocketAddr, port: u16, is_tls: bool, client_port: bool) -> Self {
         let address = peer.ip().to_canonical();
         let whole = SocketAddr::new(address, peer.port());
@@ -97,7 +98,7 @@ impl ForwardedValues {
         let mut left = &mut made.lines[..];
         let said = [client, &proto, &port];
         for ((name, said), end) in WRITTEN.iter().zip(said).zip(&mut made.ends) {
-            // Every line is as short as `MAX_LINES` has it, so that nothing is cut off.
+            // Each line is at most as long as in `MAX_LINES`, so nothing is cut off.
             let fits = write!(left, "{}: {said}\r\n", name.text()).is_ok();
             debug_assert!(fits, "{said} is too long");
             *end = (MAX_LINES - left.len()) as u8;
@@ -105,7 +106,7 @@ impl ForwardedValues {
         made
     }
 
-    /// The value of the line at a place of [`WRITTEN`].
+    /// The value of the line at an index of [`WRITTEN`].
     fn value(&self, at: usize) -> &[u8] {
         let line = at.checked_sub(1).map_or(0, |before| usize::from(self.ends[before]));
         &self.lines[line + WRITTEN[at].text().len() + 2..usize::from(self.ends[at]) - 2]
@@ -132,21 +133,21 @@ impl ForwardedValues {
     }
 }
 
-/// What is said of the client to the target.
+/// The facts about the client that are sent to the target.
 #[derive(Clone, Copy, Debug)]
 pub struct Forwarding<'c> {
-    /// Who connected, and the port it connected to.
+    /// The client's address and the port it connected to.
     pub forwarded_values: &'c ForwardedValues,
-    /// Whether the peer's own X-Forwarded-Proto and -Port are believed.
+    /// True if the peer's own X-Forwarded-Proto and -Port are trusted.
     pub peer_is_trusted: bool,
-    /// What becomes of X-Forwarded-For. Only [`ForwardedForMode::Append`] says who connected.
+    /// The treatment of X-Forwarded-For. Only [`ForwardedForMode::Append`] adds the client.
     pub mode: ForwardedForMode,
-    /// What the names of the request's fields say.
+    /// The facts of the request's field names.
     pub flags: HeaderFlags,
 }
 
-/// Removes what an untrusted client may not say, then writes what is true. Call it after
-/// hop-by-hop stripping, so that nothing written here can be stripped at the client's wish.
+/// Removes the fields that an untrusted client may not send, then writes the true ones. Call it
+/// after hop-by-hop stripping, so that a client cannot have these lines stripped.
 ///
 /// # Errors
 /// [`RejectReason::ForwardingLoop`] for more than [`MAX_ENTRIES`] entries.
@@ -187,7 +188,7 @@ fn append(fields: &mut Fields, forwarded_values: &ForwardedValues) {
         if has_more {
             line.extend_from_slice(b", ");
         }
-        // ALB brackets an IPv6 address only when it adds to an existing list.
+        // ALB brackets an IPv6 address only when it appends to a list.
         if has_more && forwarded_values.is_bare {
             line.push(b'[');
             line.extend_from_slice(client);
@@ -198,9 +199,9 @@ fn append(fields: &mut Fields, forwarded_values: &ForwardedValues) {
     });
 }
 
-/// Removes names that only the balancer may say, in any spelling, and names whose underscore form
-/// a target may take for one that was checked here; what reads as another framing; and what only a
-/// trusted peer may say of the way so far.
+/// Removes names reserved for the balancer, in any spelling; names whose underscore form a target
+/// may take for a field that was checked here; names that read as framing fields; and the
+/// fields of `OF_THE_WAY`, unless the peer is trusted.
 fn remove_untrue(fields: &mut Fields, peer_is_trusted: bool) {
     fields.retain(|known, name, _| match known {
         Name::Other => !is_untrue(name),
@@ -208,7 +209,7 @@ fn remove_untrue(fields: &mut Fields, peer_is_trusted: bool) {
     });
 }
 
-/// The same for a name without a number.
+/// As [`remove_untrue`], for a name without a number.
 fn is_untrue(name: &[u8]) -> bool {
     if is_ours(name) || is_suspicious(name) {
         return true;
@@ -225,7 +226,7 @@ fn is_untrue(name: &[u8]) -> bool {
         || checked.contains(&Name::of(&plain))
 }
 
-/// Whether a trusted proxy says that the client came over TLS; `None` where it says nothing of it.
+/// True if a trusted proxy's field states that the client came over TLS; `None` without the field.
 pub fn says_tls(fields: &Fields) -> Option<bool> {
     fields.get(Name::XForwardedProto).map(|proto| proto.eq_ignore_ascii_case(b"https"))
 }
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_right_most_entry_nobody_vouches_for() {
+    fn the_client_is_the_right_most_untrusted_entry() {
         client("192.0.2.9", &["198.51.100.1"], "192.0.2.9");
         client("10.0.0.1", &[], "10.0.0.1");
         client("10.0.0.1", &["6.6.6.6, 198.51.100.1, 10.0.0.7"], "198.51.100.1");
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_no_text_takes_nobody_along() {
+    fn a_non_utf8_entry_discards_no_other_entry() {
         let line = b"\xff, 198.51.100.1";
         let mut fields = Fields::from_iter([("x-forwarded-for", line)]);
         let trusted = AddressSet::new(vec!["10.0.0.0/8".parse().unwrap()]);
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_word_about_the_way_is_replaced() {
+    fn an_untrusted_peers_forwarded_fields_are_replaced() {
         let mut fields = with(&[
             ("x-forwarded-for", "6.6.6.6"),
             ("x-forwarded-proto", "https"),
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_peers_word_stands() {
+    fn a_trusted_peers_forwarded_fields_are_kept() {
         let mut fields = with(&[("x-forwarded-proto", "https"), ("x-forwarded-host", "shop")]);
         forward(&mut fields, true, ForwardedForMode::Append).unwrap();
         has(&fields, Name::XForwardedProto, "https");
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_written_as_alb_writes_it_with_and_without_its_port() {
+    fn an_address_is_written_as_by_alb_with_and_without_its_port() {
         introduced("1.2.3.4:8080", false, None, "1.2.3.4");
         introduced("1.2.3.4:8080", false, Some("a"), "a, 1.2.3.4");
         introduced("1.2.3.4:8080", true, None, "1.2.3.4:8080");
@@ -361,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_lines_fit_and_are_the_same_whatever_the_client_sent() {
+    fn the_longest_lines_fit_and_do_not_depend_on_the_clients_fields() {
         let peer = "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
         let expected = [
             (Name::XForwardedFor, "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535"),
@@ -390,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_names_are_removed_in_every_spelling() {
+    fn names_of_the_balancer_are_removed_in_every_spelling() {
         let mut fields = with(&[
             ("x-stayput-verdict", "hit"),
             ("x_stayput_verdict", "hit"),

@@ -1,6 +1,5 @@
-//! What a request's head must be before anything is decided about it. The codec (`http1`) is the
-//! floor: it refuses what no message of RFC 9112 is written as; what it lets through and a proxy must
-//! not is refused here.
+//! Checks of a request's head before routing. The codec (`http1`) refuses bytes that are not an RFC
+//! 9112 message; this file refuses heads that pass the codec and that a proxy must not forward.
 
 use super::header_flags::HeaderFlags;
 use crate::http1::facts::Facts;
@@ -11,71 +10,71 @@ use crate::http1::target::Form;
 use crate::http1::value::{agreed_length, content_length, members, write_length_once};
 use http::{Method, Version};
 
-/// Why a head is refused. Each becomes a status code in one place, the proxy's table of failures.
+/// The reason to refuse a head. The proxy's table of failures maps each to a status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectReason {
-    /// No Host, several, or one that is no host (RFC 9112 section 3.2).
+    /// No Host, several, or one that is not a valid host (RFC 9112 section 3.2).
     Host,
-    /// A request target in a form its method does not have (RFC 9112 section 3.2).
+    /// A request target in a form its method does not allow (RFC 9112 section 3.2).
     TargetForm,
-    /// A method longer than ALB takes.
+    /// A method longer than ALB accepts.
     Method,
     /// CONNECT or TRACE (ALB answers 405).
     MethodNotAllowed,
-    /// Lengths that differ, or one that is no number (RFC 9110 section 8.6).
+    /// Lengths that differ, or one that is not a number (RFC 9110 section 8.6).
     ContentLength,
-    /// A Transfer-Encoding that is not one `chunked`, and no list of codings either.
+    /// A Transfer-Encoding that is neither a single `chunked` nor a list of codings.
     TransferEncoding,
     /// A Transfer-Encoding with a coding other than `chunked` (ALB answers 501).
     UnknownCoding,
     /// An Expect other than `100-continue` (RFC 9110 section 10.1.1).
     Expectation,
-    /// Connection names a field that belongs to the whole way (RFC 9110 section 7.6.1).
+    /// Connection names an end-to-end field (RFC 9110 section 7.6.1).
     ConnectionOption,
-    /// Malformed over HTTP/2 though the library took it (RFC 9113 section 8.1.1).
+    /// Malformed over HTTP/2 though the library accepted it (RFC 9113 section 8.1.1).
     Malformed,
-    /// A target alone that is longer than `limits.header_bytes`.
+    /// The target alone is longer than `limits.header_bytes`.
     TargetTooLong,
     /// More bytes or more fields than `limits` allows.
     TooLarge,
-    /// More X-Forwarded-For entries than a way without a loop has.
+    /// More X-Forwarded-For entries than [`MAX_ENTRIES`](super::forwarded::MAX_ENTRIES).
     ForwardingLoop,
-    /// It could be read in two ways, more so than `desync_mitigation` lets through.
+    /// It could be read in two ways, and `desync_mitigation` refuses that.
     Desync,
 }
 
-/// The longest method (ALB: 127 characters).
+/// The maximum length of a method (ALB: 127 characters).
 const MAX_METHOD: usize = 127;
 
-/// The authority a request names, as the target is told, and the host that rules match.
+/// The authority of a request, as the target gets it and as rules match its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority<'h> {
-    /// With the port, as sent; `None` for an HTTP/1.0 request that names no host.
+    /// With the port, as sent; `None` for an HTTP/1.0 request without a host.
     pub text: Option<&'h str>,
 }
 
 impl<'h> Authority<'h> {
-    /// Without the port; empty when there is none.
+    /// The host without the port; empty if there is none.
     pub fn host(&self) -> &'h str {
         let text = self.text.unwrap_or_default();
         let literal = match text.starts_with('[') {
             true => memchr::memchr(b']', text.as_bytes()).unwrap_or_default(),
             false => 0,
         };
-        // By bytes: most hosts are shorter than what a call of `memchr` pays for.
+        // By bytes: most hosts are too short for `memchr` to be faster.
         let colon = text.as_bytes()[literal..].iter().position(|&byte| byte == b':');
         colon.map_or(text, |colon| &text[..literal + colon])
     }
 
-    /// The port, where one is spelled.
+    /// The port, if the authority has one.
     pub fn port(&self) -> Option<u16> {
         let port = self.text?.strip_prefix(self.host())?;
         port.strip_prefix(':')?.parse().ok()
     }
 
-    /// In the form ALB gives it where it does not preserve Host (AWS, "Edit attributes for your
-    /// Application Load Balancer", host header preservation): lower case; without a port where the
-    /// listener's is 80 or 443, else with the listener's where it has none. `None` without a host.
+    /// Normalises as ALB does if Host is not preserved (AWS, "Edit attributes for your Application
+    /// Load Balancer", host header preservation): lower case; without a port if the listener's is
+    /// 80 or 443, else with the listener's if it has none. `None` without a host.
     pub fn normalised(&self, listener_port: u16) -> Option<String> {
         let host = self.host();
         let port = self.text?.get(host.len() + 1..).filter(|port| !port.is_empty());
@@ -88,8 +87,8 @@ impl<'h> Authority<'h> {
     }
 }
 
-/// Checks a head, whose names were looked at before, and finds its authority. The target's own, in
-/// absolute form, wins over Host; over HTTP/2 `:authority` and Host must say the same (RFC 9113
+/// Checks a head and returns its authority; `flags` are the facts of its field names. The authority
+/// of an absolute target wins over Host; over HTTP/2 `:authority` and Host must be equal (RFC 9113
 /// section 8.3.1).
 ///
 /// # Errors
@@ -152,8 +151,8 @@ fn host(request: &Request) -> Result<Option<&str>, RejectReason> {
     text.map(Some).ok_or(RejectReason::Host)
 }
 
-/// A host and an optional port (RFC 3986 section 3.2.2, without percent-encoding, which no real
-/// host name needs and which two parsers may read differently).
+/// Returns true for a host and an optional port (RFC 3986 section 3.2.2, without percent-encoding,
+/// which no real host name needs and which two parsers may read differently).
 pub fn is_host(text: &str) -> bool {
     if let Some(rest) = text.strip_prefix('[') {
         let Some((literal, port)) = rest.split_once(']') else { return false };
@@ -165,11 +164,11 @@ pub fn is_host(text: &str) -> bool {
     (1..=MAX_HOST).contains(&end) && is_port(&bytes[end..])
 }
 
-/// DNS has no longer name.
+/// The maximum length of a DNS name.
 const MAX_HOST: usize = 255;
 
-/// The text behind a host fits: it is empty, or a colon and a port, which may be empty (RFC 3986 section
-/// 3.2.3).
+/// Returns true if the text after a host is empty, or a colon and a port, which may be empty (RFC
+/// 3986 section 3.2.3).
 fn is_port(text: &[u8]) -> bool {
     let digits = match text {
         [] => return true,
@@ -185,7 +184,7 @@ fn is_port(text: &[u8]) -> bool {
 
 const MAX_PORT_DIGITS: usize = 5;
 
-/// Bytes of a host name (RFC 3986 section 2.3).
+/// Bytes allowed in a host name (RFC 3986 section 2.3).
 static UNRESERVED: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -200,8 +199,8 @@ const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// An address of a version to come, as `v1.x` (RFC 3986 section 3.2.2): a name like any other to the
-/// rules and to the target, and never resolved.
+/// Returns true for an address of a future version, `v1.x` (RFC 3986 section 3.2.2): rules and the
+/// target treat it as any other name, and it is never resolved.
 fn is_future_literal(text: &str) -> bool {
     let Some((version, address)) = text.split_once('.') else { return false };
     let digits = version.strip_prefix(['v', 'V']).unwrap_or_default();
@@ -213,13 +212,13 @@ fn is_future_literal(text: &str) -> bool {
         && address.bytes().all(fine)
 }
 
-/// Whether a text is a host as a request may name it, and no port.
+/// Returns true if a text is a host that a request may name, without a port.
 pub fn is_bare_host(text: &str) -> bool {
     is_host(text) && Authority { text: Some(text) }.host().len() == text.len()
 }
 
-/// Exactly one `chunked` is what a message may say (RFC 9112 section 6.1); everything else is how
-/// requests are smuggled. A message of HTTP/1.0 may say nothing of it (the same section).
+/// Exactly one `chunked` is allowed (RFC 9112 section 6.1); any other value allows request
+/// smuggling. A message of HTTP/1.0 may not have the field (the same section).
 fn check_codings(request: &Request) -> Result<(), RejectReason> {
     if request.version < Version::HTTP_11 {
         return Err(RejectReason::TransferEncoding);
@@ -238,14 +237,14 @@ fn check_codings(request: &Request) -> Result<(), RejectReason> {
     }
     match (chunked, foreign) {
         (1, false) => Ok(()),
-        // Where `chunked` is not the last, the body has no end (RFC 9112 section 6.3).
+        // If `chunked` is not the last coding, the body has no end (RFC 9112 section 6.3).
         (_, true) if last => Err(RejectReason::UnknownCoding),
         _ => Err(RejectReason::TransferEncoding),
     }
 }
 
-/// Leaves of a checked request's lengths one; none beside Transfer-Encoding, which counts alone (RFC
-/// 9112 section 6.3).
+/// Leaves one length of a checked request; none beside Transfer-Encoding, which then decides alone
+/// (RFC 9112 section 6.3).
 pub fn canonical_length(fields: &mut Fields) {
     if fields.has(Name::TransferEncoding) {
         fields.remove(Name::ContentLength);
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_has_the_port_it_spells() {
+    fn an_authority_has_its_explicit_port() {
         for (text, port) in [
             ("a", None),
             ("a:", None),
@@ -359,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_not_preserved_has_the_listeners_port_or_none() {
+    fn a_host_that_is_not_preserved_gets_the_listeners_port_or_none() {
         let normalised = |text, port| Authority { text: Some(text) }.normalised(port).unwrap();
         for (text, port, expected) in [
             ("Example.com", 80, "example.com"),
@@ -378,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_goes_on_without_zeros_before_it() {
+    fn leading_zeros_of_a_length_are_removed() {
         for (sent, expected) in [
             (&["005"][..], "5"),
             (&["0"], "0"),
@@ -392,7 +391,7 @@ mod tests {
             let mut fields: Fields = lines.clone().collect();
             canonical_length(&mut fields);
             assert_eq!(fields.all(Name::ContentLength).collect::<Vec<_>>(), [expected.as_bytes()]);
-            // Beside chunks there is none.
+            // With chunked coding there is none.
             let mut fields: Fields = lines.chain([("Transfer-Encoding", &"chunked")]).collect();
             canonical_length(&mut fields);
             assert!(!fields.has(Name::ContentLength));
@@ -431,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn over_http2_authority_and_host_say_the_same_and_one_of_them_is_there() {
+    fn over_http2_authority_and_host_agree_and_one_is_present() {
         let of = |target, fields: &[_]| check_version(Version::HTTP_2, "GET", target, fields);
         let with_authority = "https://a.example:81/x";
         assert_eq!(of(with_authority, &[]).as_deref(), Ok("a.example"));
@@ -450,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_has_the_form_its_method_takes() {
+    fn a_target_has_a_form_that_its_method_allows() {
         for (method, target) in [
             ("GET", "*"),
             ("GET", "example.com:80"),
@@ -474,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_chunked_is_a_transfer_encoding() {
+    fn only_a_single_chunked_is_an_allowed_transfer_encoding() {
         let coding = |lines: &[&str]| {
             let mut fields = vec![("host", "a")];
             fields.extend(lines.iter().map(|line| ("transfer-encoding", *line)));

@@ -1,33 +1,33 @@
-//! Facts that the names of a request's fields tell: a few bit tests for the known names, and one walk
+//! Facts about the names of a request's fields: a few bit tests for the known names, and one pass
 //! over the names without a number.
 
 use crate::http1::fields::Fields;
 use crate::http1::name::{Name, NameSet};
 
-/// What is among a request's names, as it was received.
+/// The facts about a request's field names, as received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeaderFlags {
-    /// Content-Length.
+    /// It has Content-Length.
     pub content_length: bool,
-    /// Transfer-Encoding.
+    /// It has Transfer-Encoding.
     pub transfer_encoding: bool,
-    /// A name that reads as one of these two once its punctuation is taken away.
+    /// A name reads as one of these two without its punctuation.
     pub suspicious: bool,
-    /// Something that belongs to this connection alone.
+    /// A field of this connection only.
     pub of_the_hop: bool,
-    /// Credentials, of which some are the connection's.
+    /// Credentials, which may authenticate the connection.
     pub authorization: bool,
-    /// X-Forwarded-For.
+    /// It has X-Forwarded-For.
     pub forwarded_for: bool,
-    /// What only a trusted proxy may say of the way so far.
+    /// A field about the client that only a trusted proxy may send.
     pub of_the_way: bool,
-    /// What only the balancer may say.
+    /// A name reserved for the balancer.
     pub ours: bool,
-    /// A name with other characters than letters, digits and `-`.
+    /// A name with characters other than letters, digits and `-`.
     pub invalid: bool,
 }
 
-/// Names that belong to one connection (RFC 9110 section 7.6.1), or are met on it.
+/// Names that belong to one connection (RFC 9110 section 7.6.1), or are handled on it.
 pub(super) const OF_THE_HOP: NameSet = NameSet::of(&[
     Name::Connection,
     Name::Te,
@@ -40,14 +40,14 @@ pub(super) const OF_THE_HOP: NameSet = NameSet::of(&[
     Name::Http2Settings,
 ]);
 
-/// Names under which only a trusted proxy speaks of the way so far.
+/// Names about the client that only a trusted proxy may send.
 pub(super) const OF_THE_WAY: NameSet =
     NameSet::of(&[Name::XForwardedHost, Name::Forwarded, Name::XRealIp]);
 
 const AUTHORIZATION: NameSet = NameSet::of(&[Name::Authorization, Name::ProxyAuthorization]);
 
 impl HeaderFlags {
-    /// Looks at each name once.
+    /// Reads each name once.
     #[inline]
     pub fn of(fields: &Fields) -> Self {
         let mut flags = Self {
@@ -68,12 +68,12 @@ impl HeaderFlags {
     }
 }
 
-/// Whether a name, in lower case, belongs to one connection or is met on it.
+/// Returns true if a name, in lower case, belongs to one connection or is handled on it.
 pub(super) fn belongs_to_the_hop(name: &str) -> bool {
     OF_THE_HOP.has(Name::of(name.as_bytes()))
 }
 
-/// Names only the balancer says, in any case.
+/// Returns true for names reserved for the balancer, in any case.
 pub fn is_ours(name: impl AsRef<[u8]>) -> bool {
     let name = name.as_ref();
     let prefixes = [SAID_TO_CLIENTS, "x-amzn-mtls-", "x-amzn-tls-"];
@@ -81,29 +81,29 @@ pub fn is_ours(name: impl AsRef<[u8]>) -> bool {
         && prefixes.iter().any(|prefix| begins_with(name, prefix))
 }
 
-/// Names that the balancer alone says to clients begin so.
+/// Prefix of the names that the balancer alone sends to clients.
 pub const SAID_TO_CLIENTS: &str = "x-stayput-";
 
-/// Whether a name begins so, in any case.
+/// Returns true if a name has this prefix, in any case.
 pub fn begins_with(name: &[u8], prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
 }
 
-/// Whether a name is one ALB takes for valid: `[-A-Za-z0-9]+` (AWS, "Application Load Balancers",
+/// Returns true if a name is valid to ALB: `[-A-Za-z0-9]+` (AWS, "Application Load Balancers",
 /// `routing.http.drop_invalid_header_fields.enabled`).
 pub fn is_valid(name: &[u8]) -> bool {
     name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
 }
 
-/// Whether a name reads as Content-Length or Transfer-Encoding to a target that does not mind its
-/// punctuation, and is neither.
+/// Returns true if a name is neither Content-Length nor Transfer-Encoding, but reads as one to a
+/// target that ignores its punctuation.
 pub fn is_suspicious(name: &[u8]) -> bool {
     reads_as(name, Name::ContentLength) || reads_as(name, Name::TransferEncoding)
 }
 
-/// Whether a name has the letters of `field`, in their order, with other punctuation, or the first
-/// of them and as much punctuation as makes it as long, which ALB's classifier takes for it, too. One
-/// shorter than the field is another word: `contentlength` is no spelling of it.
+/// Returns true if a name has the letters of `field`, in their order, with other punctuation; or
+/// the first of them and enough punctuation to be as long, which ALB's classifier counts too. A
+/// shorter name is another word: `contentlength` is not a spelling of the field.
 pub(super) fn reads_as(name: &[u8], field: Name) -> bool {
     let field = field.text().as_bytes();
     if name.len() < field.len() || name.eq_ignore_ascii_case(field) {
@@ -115,8 +115,8 @@ pub(super) fn reads_as(name: &[u8], field: Name) -> bool {
     is_prefix && count > 0
 }
 
-/// Letters and digits in lower case. Two letters beyond ASCII have an upper case within it: the long
-/// s (U+017F) and the dotless i (U+0131).
+/// Letters and digits in lower case. Two letters beyond ASCII have an ASCII upper case: the long s
+/// (U+017F) and the dotless i (U+0131).
 fn letters(text: &[u8]) -> impl Iterator<Item = u8> {
     (0..text.len()).filter_map(|at| match text[at..] {
         [0xc5, 0xbf, ..] => Some(b's'),
@@ -126,7 +126,7 @@ fn letters(text: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-/// Removes every field whose name is not valid.
+/// Removes each field whose name is not valid.
 pub fn drop_invalid(fields: &mut Fields) {
     fields.retain(|known, name, _| known != Name::Other || is_valid(name));
 }
@@ -145,14 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_request_has_nothing_to_look_at_twice() {
+    fn an_ordinary_request_has_no_flag() {
         check(&["host", "user-agent", "accept", "cookie", "x-shop", "x-requested-with"], {
             HeaderFlags::default()
         });
     }
 
     #[test]
-    fn each_name_that_matters_is_noticed() {
+    fn each_name_that_matters_sets_its_flag() {
         let none = HeaderFlags::default();
         check(&["content-length"], HeaderFlags { content_length: true, ..none });
         check(
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_suspicious_by_its_letters_and_not_by_a_likeness() {
+    fn a_name_is_suspicious_by_its_letters_not_by_similarity() {
         for name in [
             "content_length",
             "content-length_",

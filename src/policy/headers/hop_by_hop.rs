@@ -1,4 +1,5 @@
-//! What must not cross the hop, over all repeated lines (RFC 9110 section 7.6.1).
+//! Removal of the fields that must not cross the hop, over all repeated lines (RFC 9110 section
+//! 7.6.1).
 
 use super::head::RejectReason;
 use super::header_flags::{HeaderFlags, OF_THE_HOP, begins_with};
@@ -9,7 +10,7 @@ use crate::http1::scan;
 use crate::http1::value::{self, list_has};
 use http::HeaderName;
 
-/// Fields that belong to one connection whether or not Connection names them.
+/// Fields that belong to one connection even if Connection does not name them.
 const ALWAYS: [Name; 5] = [
     Name::KeepAlive,
     Name::ProxyConnection,
@@ -18,29 +19,29 @@ const ALWAYS: [Name; 5] = [
     Name::Http2Settings,
 ];
 
-/// Fields that a response keeps though its Connection names them.
+/// Fields that a response keeps even if its Connection names them.
 const KEPT_IN_RESPONSE: NameSet =
     NameSet::of(&[Name::SetCookie, Name::ContentLength, Name::Trailer]);
 
-/// Fields that a request keeps though its Connection names them: they are read, and then rewritten or
-/// removed.
+/// Fields that a request keeps even if its Connection names them: they are read, and then rewritten
+/// or removed.
 const KEPT_IN_REQUEST: NameSet = NameSet::of(&[Name::Te, Name::Upgrade, Name::Trailer]);
 
-/// What a message said about its own connection, taken out of it.
+/// The facts about a message's own connection, which were removed from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hop {
-    /// It asks to speak WebSocket from here on, says so in Connection too, and has no body.
+    /// It asks for WebSocket, with `upgrade` in Connection, and has no body.
     pub websocket: bool,
-    /// Its sender takes trailers.
+    /// Its sender accepts trailers.
     pub takes_trailers: bool,
 }
 
-/// Strips a request, whose names were looked at before. Trailer stays, less the names a trailer may
-/// not have; TE stays as `trailers`.
+/// Strips a request; `flags` are the facts of its field names. Trailer stays, without the names a
+/// trailer may not have; TE stays as `trailers`.
 ///
 /// # Errors
-/// When Connection names a field that belongs to the whole way: its sender wants a security field
-/// lost on the way to the target.
+/// If Connection names an end-to-end field: its sender wants a security field removed on the way to
+/// the target.
 pub fn strip_request(fields: &mut Fields, flags: HeaderFlags) -> Result<Hop, RejectReason> {
     let mut hop = Hop::default();
     if !flags.of_the_hop {
@@ -57,8 +58,8 @@ pub fn strip_request(fields: &mut Fields, flags: HeaderFlags) -> Result<Hop, Rej
         }
         remove_named_by_connection(fields, KEPT_IN_REQUEST);
     }
-    // A body would have to be over before the first byte of the other protocol (RFC 9110 section
-    // 7.8), and no handshake of WebSocket has one: such a request is a plain one.
+    // A body would have to end before the first byte of the other protocol (RFC 9110 section 7.8),
+    // and a WebSocket handshake has none: a request with one is forwarded as a plain one.
     let is_bodiless = |fields: &Fields| {
         !flags.transfer_encoding && value::content_length(fields).is_none_or(|length| length == 0)
     };
@@ -70,8 +71,8 @@ pub fn strip_request(fields: &mut Fields, flags: HeaderFlags) -> Result<Hop, Rej
     Ok(hop)
 }
 
-/// Strips a response. A target may name any field of its own, except those whose loss would break
-/// the message or the session.
+/// Strips a response. A target's Connection may name any of its fields, except those whose loss
+/// would break the message or the session.
 #[inline]
 pub fn strip_response(fields: &mut Fields) {
     if fields.has_any(OF_THE_HOP) {
@@ -83,7 +84,7 @@ fn strip_response_fields(fields: &mut Fields) {
     if fields.has(Name::Connection) {
         remove_named_by_connection(fields, KEPT_IN_RESPONSE);
     }
-    // A request's alone; over HTTP/2 an answer with it could not be sent.
+    // TE belongs to requests; over HTTP/2 a response with it could not be sent.
     fields.remove(Name::Te);
     strip_always(fields);
 }
@@ -97,23 +98,23 @@ fn strip_always(fields: &mut Fields) {
     }
 }
 
-/// The options of Connection that may be names.
+/// The options of Connection that are valid names.
 fn options(fields: &Fields) -> impl Iterator<Item = &[u8]> {
     members(fields.all(Name::Connection)).filter(|option| scan::is_token(option))
 }
 
-/// Members of comma-separated lists, one a line; none is empty.
+/// The non-empty members of comma-separated lists, over all lines.
 fn members<'f>(lines: impl DoubleEndedIterator<Item = &'f [u8]>) -> impl Iterator<Item = &'f [u8]> {
     value::members(lines).filter(|member| !member.is_empty())
 }
 
-/// Removes the fields that Connection names, less those of `kept`, and Connection itself.
+/// Removes Connection and the fields it names, except those of `kept`.
 fn remove_named_by_connection(fields: &mut Fields, kept: NameSet) {
     let is_here = |option: &[u8]| match Name::of(option) {
         Name::Other => fields.iter().any(|(_, sent, _)| sent.eq_ignore_ascii_case(option)),
         name => fields.has(name) && !kept.has(name) && !ALWAYS.contains(&name),
     };
-    // Nearly all say `keep-alive` alone; the field of that name goes anyway.
+    // Nearly all messages have `keep-alive` alone, and that field is removed anyway.
     if !is_keep_alive(fields) && options(fields).any(is_here) {
         let named: Vec<Box<[u8]>> = options(fields).map(Box::from).collect();
         fields.retain(|name, sent, _| {
@@ -123,7 +124,7 @@ fn remove_named_by_connection(fields: &mut Fields, kept: NameSet) {
     fields.remove(Name::Connection);
 }
 
-/// Fields that a Connection header must not take away.
+/// Returns true for fields that Connection must not remove.
 fn is_end_to_end(name: Name, sent: &[u8]) -> bool {
     match name {
         Name::Host
@@ -138,8 +139,8 @@ fn is_end_to_end(name: Name, sent: &[u8]) -> bool {
     }
 }
 
-/// Whether a field may come after the body: nothing that frames, routes, authenticates or sets a
-/// cookie (RFC 9110 section 6.5.1), and nothing the balancer itself says.
+/// Returns true if a field may follow the body: none that frames, routes, authenticates or sets a
+/// cookie (RFC 9110 section 6.5.1), and none reserved for the balancer.
 pub fn may_be_trailer(name: &HeaderName) -> bool {
     let forbidden = [
         "content-encoding",
@@ -170,7 +171,7 @@ pub fn may_be_trailer(name: &HeaderName) -> bool {
     !is_end_to_end(known, text.as_bytes()) && !ALWAYS.contains(&known) && !forbidden.contains(&text)
 }
 
-/// Names in Trailer only what may be one.
+/// Rewrites Trailer without the names that may not be trailers.
 fn rebuild_trailer(fields: &mut Fields) {
     let names = members(fields.all(Name::Trailer));
     let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
@@ -186,19 +187,19 @@ fn rebuild_trailer(fields: &mut Fields) {
     }
 }
 
-/// Whether Upgrade names WebSocket and nothing else.
+/// Returns true if Upgrade names WebSocket alone.
 pub fn asks_for_websocket(fields: &Fields) -> bool {
     let upgrade = fields.get(Name::Upgrade);
     upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Writes the fields with which a WebSocket handshake goes on to the target (RFC 6455 section 4.1).
+/// Writes the fields of a WebSocket handshake to the target (RFC 6455 section 4.1).
 pub fn write_websocket(fields: &mut Fields) {
     fields.set(Name::Connection, b"Upgrade");
     fields.set(Name::Upgrade, b"websocket");
 }
 
-/// Tells the target that trailers are welcome (RFC 9110 section 10.1.4).
+/// Writes the fields that accept trailers from the target (RFC 9110 section 10.1.4).
 pub fn write_takes_trailers(fields: &mut Fields) {
     fields.set(Name::Te, b"trailers");
     fields.set(Name::Connection, b"TE");
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_name_goes_where_connection_names_it() {
+    fn a_known_field_is_removed_if_connection_names_it() {
         for (connection, left) in [
             ("etag", &["x-a"][..]),
             ("close , ETag ,, X-A", &[]),
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_may_not_name_a_field_of_the_whole_way() {
+    fn connection_may_not_name_an_end_to_end_field() {
         for name in [
             "host",
             "Cookie",
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_cannot_make_us_drop_its_cookies() {
+    fn a_targets_connection_field_cannot_remove_its_cookies() {
         let mut fields = fields(&[
             ("connection", "set-cookie, content-length, x-a"),
             ("set-cookie", "a=b"),
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_loses_what_is_of_its_connection_and_nothing_else() {
+    fn a_response_loses_its_connections_fields_and_no_others() {
         let mut answer = fields(&[
             ("Date", "now"),
             ("Connection", "keep-alive"),
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_websocket_upgrade_that_connection_names_is_one() {
+    fn a_websocket_upgrade_must_be_named_by_connection() {
         let hop = |connection: &str, upgrade: &str| {
             let mut fields = fields(&[("connection", connection), ("upgrade", upgrade)]);
             let hop = strip_request(&mut fields).unwrap();
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_with_a_body_asks_for_no_websocket() {
+    fn a_request_with_a_body_is_no_websocket_upgrade() {
         for (name, value, asks) in [
             ("content-length", "0", true),
             ("content-length", "1", false),
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_websocket_handshake_is_written_anew() {
+    fn a_websocket_handshake_is_rewritten() {
         let mut handshake =
             fields(&[("Connection", "keep-alive, Upgrade"), ("Upgrade", "WebSocket")]);
         assert!(strip_request(&mut handshake).unwrap().websocket);
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trailer_announcement_loses_the_names_that_may_not_be_one() {
+    fn trailer_loses_the_names_that_may_not_be_trailers() {
         let mut fields =
             fields(&[("trailer", "x-sum, Content-Length"), ("trailer", "x-stayput-verdict, X-b")]);
         strip_response(&mut fields);
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn te_goes_on_as_trailers_or_not_at_all() {
+    fn te_is_forwarded_as_trailers_or_not_at_all() {
         let mut with = fields(&[("te", "gzip;q=0.5, Trailers"), ("connection", "te")]);
         assert!(strip_request(&mut with).unwrap().takes_trailers);
         let mut without = fields(&[("te", "gzip")]);

@@ -1,6 +1,6 @@
-//! What a request's head must be that came over HTTP/2, and what it is in HTTP/1.1 (RFC 9113 section
-//! 8). The library refuses upper-case names, fields of a connection, wrong pseudo-header fields and
-//! lengths that do not fit; what it lets through is refused here.
+//! Checks of a request's head over HTTP/2, and its conversion to HTTP/1.1 (RFC 9113 section 8). The
+//! library refuses upper-case names, fields of a connection, wrong pseudo-header fields and lengths
+//! that do not match; this file refuses the other invalid heads.
 
 use super::head::RejectReason;
 use crate::http1::fields::Fields;
@@ -12,31 +12,32 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use sha1::{Digest, Sha1};
 
-/// What a head is found to be while it is read.
+/// Measurements of a head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Measured {
-    /// Bytes as HTTP/1.1 has them. Those that are compressed away on the wire take memory here and go to
-    /// the target all the same. Crumbs of a cookie (RFC 9113 section 8.2.3) are one field, the one they
-    /// are joined to; until then each takes its name and value and `CRUMB_OVERHEAD`, which bounds their
+    /// Bytes as in HTTP/1.1. Bytes that compression saves on the wire still take memory here and
+    /// are sent to the target. Cookie parts (RFC 9113 section 8.2.3) are one field, the one they
+    /// are joined to; until then each takes its name, its value and 32 bytes, which bounds their
     /// number.
     pub bytes: usize,
-    /// Fields, where all crumbs are one.
+    /// Fields, counting all cookie parts as one.
     pub fields: usize,
-    /// Lines, where each crumb is one.
+    /// Lines, counting each cookie part.
     pub lines: usize,
     /// Bytes of names and values.
     pub content: usize,
     /// Bytes of path and query.
     pub target: usize,
-    /// Whether it is malformed though the library took it: white space around a value (RFC 9113 section
-    /// 8.2.1), which an HTTP/1.1 target would not see, a scheme that is not HTTP's, or a `:path` that
-    /// begins with its query (section 8.3.1; the library refuses other paths without a slash).
+    /// True if it is malformed though the library accepted it: white space around a value (RFC 9113
+    /// section 8.2.1), which an HTTP/1.1 target would not see, a scheme other than HTTP's, or a
+    /// `:path` that begins with its query (section 8.3.1; the library refuses other paths without a
+    /// slash).
     pub is_malformed: bool,
 }
 
 impl Measured {
-    /// The reason to refuse a head that is larger than a listener's limits, if it is: its target alone,
-    /// or all of it.
+    /// The reason to refuse a head that exceeds a listener's limits: its target alone is too long,
+    /// or all of it is too large.
     pub fn excess(&self, max_bytes: usize, max_fields: usize) -> Option<RejectReason> {
         if self.bytes <= max_bytes && self.fields <= max_fields {
             return None;
@@ -46,18 +47,18 @@ impl Measured {
     }
 }
 
-/// Bytes a line takes beside name and value: the colon, a space and the end of the line.
+/// Bytes of a line beside name and value: the colon, a space and the line end.
 const LINE_OVERHEAD: usize = 4;
-/// Bytes a crumb takes beside name and value, as SETTINGS_MAX_HEADER_LIST_SIZE counts a field (RFC 9113
-/// section 6.5.2).
+/// Bytes of a cookie part beside name and value, as SETTINGS_MAX_HEADER_LIST_SIZE counts a field
+/// (RFC 9113 section 6.5.2).
 const CRUMB_OVERHEAD: usize = 32;
 
-/// What stands between method, target and the end of the line.
+/// The text between method, target and the end of the line.
 const REQUEST_LINE: usize = "  HTTP/1.1\r\n".len();
 
-/// Brings a request's head into the form that both protocols have here, and measures it, in one walk.
-/// Crumbs of a cookie are joined (RFC 9113 section 8.2.3); of several lengths, which the library has
-/// seen to agree, one stays.
+/// Converts a request's head to the form that both protocols have here, and measures it, in one
+/// pass. Cookie parts are joined (RFC 9113 section 8.2.3); of several lengths, which the library
+/// has checked to agree, one stays.
 pub fn fill<B>(head: &mut Request, request: &http::Request<B>) -> Measured {
     let uri = request.uri();
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
@@ -66,7 +67,7 @@ pub fn fill<B>(head: &mut Request, request: &http::Request<B>) -> Measured {
     match uri.scheme_str() {
         _ if path == "*" && uri.authority().is_some() => {
             head.begin(method.clone(), path, Version::HTTP_2);
-            // An asterisk has no authority in its own form.
+            // The asterisk form holds no authority.
             if !request.headers().contains_key(header::HOST) {
                 head.fields.append(Name::Host, authority.as_bytes());
             }
@@ -86,7 +87,7 @@ pub fn fill<B>(head: &mut Request, request: &http::Request<B>) -> Measured {
             || path.starts_with('?'),
         ..Measured::default()
     };
-    // The map yields all values of a name one behind the other.
+    // The map yields all values of a name consecutively.
     let mut lines = request.headers().iter().peekable();
     while let Some((name, value)) = lines.next() {
         found.fields += 1;
@@ -115,7 +116,7 @@ pub fn fill<B>(head: &mut Request, request: &http::Request<B>) -> Measured {
                 }
             }
             Name::Other => head.fields.append_named(name.as_str(), value.as_bytes()),
-            // The library's values have no CR, LF or NUL.
+            // The library's values hold no CR, LF or NUL.
             known => {
                 head.fields.append_with(known, |line| line.extend_from_slice(value.as_bytes()))
             }
@@ -137,8 +138,8 @@ impl Measured {
     }
 }
 
-/// Makes an extended CONNECT (RFC 8441 section 4) the GET that opens a WebSocket over HTTP/1.1
-/// (RFC 6455 section 4.1). The key is the balancer's own: over HTTP/2 there is none.
+/// Converts an extended CONNECT (RFC 8441 section 4) to the GET that opens a WebSocket over
+/// HTTP/1.1 (RFC 6455 section 4.1). The key is the balancer's own: over HTTP/2 there is none.
 pub fn open_websocket(request: &mut Request, nonce: [u8; 16]) -> WebSocketKey {
     let key = BASE64.encode(&nonce);
     request.method = Method::GET;
@@ -151,12 +152,12 @@ pub fn open_websocket(request: &mut Request, nonce: [u8; 16]) -> WebSocketKey {
     WebSocketKey(key)
 }
 
-/// What a target proves with that it speaks WebSocket.
+/// The key whose answer proves that a target speaks WebSocket.
 #[derive(Clone, Debug)]
 pub struct WebSocketKey(String);
 
 impl WebSocketKey {
-    /// Whether a 101 is the answer to this key (RFC 6455 section 4.1).
+    /// Returns true if a 101 with these fields answers this key (RFC 6455 section 4.1).
     pub fn is_answered_by(&self, fields: &Fields) -> bool {
         fields.get(Name::SecWebSocketAccept) == Some(self.accept().as_bytes())
     }
@@ -167,11 +168,11 @@ impl WebSocketKey {
     }
 }
 
-/// RFC 6455 section 1.3.
+/// The GUID of RFC 6455 section 1.3.
 const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Takes out of an answer what HTTP/2 says in frames (RFC 9113 section 8.2.2), and of one that opens
-/// a WebSocket what only HTTP/1.1 says (RFC 8441 section 5).
+/// Removes from a response the fields that HTTP/2 replaces by frames (RFC 9113 section 8.2.2), and
+/// from one that opens a WebSocket those of HTTP/1.1 only (RFC 8441 section 5).
 pub fn strip_answer(fields: &mut Fields) {
     for name in [Name::Connection, Name::TransferEncoding, Name::Upgrade, Name::SecWebSocketAccept]
     {
@@ -179,10 +180,11 @@ pub fn strip_answer(fields: &mut Fields) {
     }
 }
 
-/// Adds fields to the library's map; bytes of names and values. One that is none there is left out.
+/// Adds fields to the library's map and returns the bytes of their names and values. A field that
+/// is invalid there is left out.
 pub fn add_to_map(fields: &Fields, map: &mut HeaderMap) -> usize {
     let mut sent = 0;
-    // At once: a map that grows is made anew.
+    // Reserved in full: a map that grows is rebuilt.
     map.reserve(fields.len());
     for (name, text, value) in fields.iter() {
         let known = known(name).map_or_else(|| HeaderName::from_bytes(text), Ok);
@@ -194,7 +196,8 @@ pub fn add_to_map(fields: &Fields, map: &mut HeaderMap) -> usize {
     sent
 }
 
-/// The library's constant of a name that most answers have: made from text it costs a hash and a copy.
+/// The library's constant for a name that most responses have: making it from text costs a hash and
+/// a copy.
 fn known(name: Name) -> Option<HeaderName> {
     Some(match name {
         Name::CacheControl => header::CACHE_CONTROL,
@@ -237,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_around_a_value_foreign_schemes_and_bare_queries_make_a_head_malformed() {
+    fn outer_white_space_foreign_schemes_and_bare_queries_are_malformed() {
         for (uri, value, expected) in [
             ("https://a/", "v", false),
             ("http://a/", "a b", false),
@@ -253,14 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_as_large_as_it_would_be_over_http1() {
+    fn a_head_has_the_size_it_would_have_over_http1() {
         let found = size("https://shop.example/a?b=1", &[("x-a", "1"), ("x-a", "22")]);
         let written = "GET /a?b=1 HTTP/1.1\r\nx-a: 1\r\nx-a: 22\r\n".len();
         assert_eq!(found, (written + "shop.example".len(), 2));
     }
 
     #[test]
-    fn crumbs_are_one_field_and_each_takes_its_name_its_value_and_32_bytes() {
+    fn cookie_parts_are_one_field_and_each_takes_its_bytes_and_32() {
         let none = size("https://a/", &[("x-a", "1"), ("x-a", "2")]);
         for (cookie_parts, bytes, fields) in [
             (&["a=1"][..], "cookie".len() + 3 + 4, 1),
@@ -282,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_too_long_by_itself_is_told_from_a_head_that_is_too_large() {
+    fn a_target_that_is_too_long_differs_from_a_head_that_is_too_large() {
         let found = measured(&format!("https://a/{}", "x".repeat(100)), &[("x-a", "1")]);
         for (max_bytes, max_fields, expected) in [
             (50, 9, Some(RejectReason::TargetTooLong)),
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn crumbs_become_one_cookie_in_their_order() {
+    fn cookie_parts_are_joined_to_one_cookie_in_their_order() {
         let request =
             filled("https://a/", &[("cookie", "a=1"), ("x", "y"), ("cookie", "AWSALB=x; b=2")]);
         let lines: Vec<_> = request.fields.all(Name::Cookie).collect();
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_over_http2_says_what_it_says_over_http1() {
+    fn a_head_over_http2_converts_to_the_same_head_over_http1() {
         let request = filled("https://shop.example:8443/a?b=c", &[("x-a", "1"), ("x-a", "2")]);
         assert_eq!(request.authority(), Some("shop.example:8443"));
         assert_eq!((request.path(), request.query()), ("/a", "b=c"));
@@ -330,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extended_connect_asks_for_a_websocket_and_believes_only_the_answer_to_its_key() {
+    fn an_extended_connect_becomes_a_websocket_and_its_key_is_checked() {
         let fields = [("sec-websocket-version", "13"), ("content-length", "0"), ("host", "a")];
         let mut head = filled("https://a/chat", &fields);
         head.method = Method::CONNECT;
@@ -354,7 +357,7 @@ mod tests {
         assert!(!key.is_answered_by(&Fields::default()));
     }
 
-    /// What [`fill`] finds in one walk, found name by name and question by question.
+    /// The result of [`fill`], computed name by name and value by value.
     fn slowly(head: &http::Request<()>) -> (Vec<(String, Vec<u8>)>, Measured) {
         let (map, uri) = (head.headers(), head.uri());
         let mut fields = Vec::new();
@@ -400,7 +403,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_walk_finds_what_a_slow_one_does(
+        fn one_pass_gives_the_result_of_the_slow_way(
             uri in prop::sample::select(vec![
                 "https://shop.example:8443/a?b=c", "http://a", "http://a?x=1", "ftp://a/", "/a?b", "*",
             ]),
@@ -430,7 +433,7 @@ mod tests {
         }
 
         #[test]
-        fn an_answers_fields_become_the_librarys(
+        fn a_responses_fields_are_copied_to_the_librarys_map(
             names in prop::collection::vec(prop::sample::select(Name::ALL), 0..20),
             value in "[ -~]{0,20}",
         ) {

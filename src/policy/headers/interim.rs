@@ -1,27 +1,28 @@
-//! Interim answers of a target (1xx) that go on to a client (RFC 9110 section 15.2).
+//! Interim responses of a target (1xx) that are forwarded to a client (RFC 9110 section 15.2).
 
 use super::hop_by_hop;
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 use http::StatusCode;
 
-/// Bytes of interim answers that go to a client for one request: three times what a large page says
-/// in its 103. A client that reads nothing makes the balancer hold as much for each of its streams.
+/// Bytes of interim responses sent to a client for one request: three times the size of a large
+/// page's 103. A client that reads nothing makes the balancer hold as much for each of its streams.
 pub const MAX_INTERIM: usize = 16 << 10;
 
-/// Bytes an interim answer takes beside its fields, so that empty ones end at the bound too.
+/// Bytes counted for each interim response beside its fields, so that empty ones are bounded too.
 const HEAD_OVERHEAD: usize = 64;
 
-/// Whether an interim answer is the client's. 100 belongs to one hop, for this one asks its client
-/// for the body itself; 101 is no interim answer but the end of HTTP.
+/// Returns true if an interim response is forwarded to the client. 100 belongs to one hop, because
+/// this balancer asks its client for the body itself; 101 is not interim but the end of HTTP.
 pub fn passes(status: StatusCode) -> bool {
     status.is_informational()
         && status != StatusCode::CONTINUE
         && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Takes out of an interim answer's fields those that belong to the hop, frame a body, or could
-/// undo what a listener says of its final answers: a cookie, `Server` and the balancer's own names.
+/// Removes the fields of an interim response that belong to the hop, frame a body, or could
+/// override those a listener writes into its final response: a cookie, `Server` and names reserved
+/// for the balancer.
 pub fn strip(fields: &mut Fields) {
     hop_by_hop::strip_response(fields);
     for name in [Name::ContentLength, Name::SetCookie, Name::Server] {
@@ -34,7 +35,7 @@ pub fn strip(fields: &mut Fields) {
 
 const OURS: &[u8] = b"x-stayput-";
 
-/// Bytes an interim answer takes of [`MAX_INTERIM`].
+/// Bytes that an interim response takes of [`MAX_INTERIM`].
 pub fn size(fields: &Fields) -> usize {
     HEAD_OVERHEAD + fields.iter().map(|(_, name, value)| name.len() + value.len()).sum::<usize>()
 }
@@ -44,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interim_answers_pass_but_for_those_of_one_hop() {
+    fn interim_responses_are_forwarded_except_those_of_one_hop() {
         for (status, expected) in
             [(100, false), (101, false), (102, true), (103, true), (199, true), (200, false)]
         {
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn hints_stay_and_what_is_not_an_interim_answers_goes() {
+    fn hints_are_kept_and_fields_of_final_responses_are_removed() {
         let fields = [
             ("link", "</a.css>; rel=preload"),
             ("link", "</b.js>; rel=preload"),

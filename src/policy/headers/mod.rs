@@ -1,5 +1,5 @@
-//! Header fields: which requests are refused for their head, what must not cross the hop, and what
-//! the balancer says of the client.
+//! Header fields: which requests are refused for their head, which fields must not cross the hop,
+//! and the fields that describe the client.
 
 pub mod connection_auth;
 pub mod desync;

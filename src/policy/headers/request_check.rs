@@ -1,24 +1,24 @@
-//! Whether a request's head lets it in: looked at in one order, by the proxy and by `explain`.
+//! The check of a request's head, in one order for the proxy and for `explain`.
 
 use super::desync::{self, Mitigation, Reason, Treatment};
 use super::head::{self, Authority, RejectReason};
 use super::header_flags::{self, HeaderFlags};
 use crate::http1::request::Request;
 
-/// What a head was before anything of it was changed.
+/// The facts about a head before any change.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestCheck {
-    /// What its fields' names say.
+    /// The facts of its field names.
     pub flags: HeaderFlags,
-    /// What makes it readable in two ways, if anything does.
+    /// The reason that it can be read in two ways, if any.
     pub found: Option<Reason>,
-    /// What is done with it for that.
+    /// The treatment for that reason.
     pub treatment: Treatment,
 }
 
 impl RequestCheck {
-    /// Looks at a head as it came, then drops fields with invalid names where that is wanted: they
-    /// count for its class, and nothing else sees them.
+    /// Reads a head as received, then drops fields with invalid names if configured: they count for
+    /// its class, and no later step sees them.
     pub fn of(request: &mut Request, mitigation: Mitigation, drop_invalid: bool) -> Self {
         let flags = HeaderFlags::of(&request.fields);
         let found = desync::classify(request, flags);
@@ -28,10 +28,10 @@ impl RequestCheck {
         Self { flags, found, treatment: mitigation.treatment(found) }
     }
 
-    /// Lets it in, and says which authority it asks.
+    /// Admits the request and returns its authority.
     ///
     /// # Errors
-    /// The first reason to refuse; that it could be read in two ways comes last.
+    /// The first reason to refuse; an ambiguous reading comes last.
     pub fn admit<'r>(&self, request: &'r Request) -> Result<Authority<'r>, RejectReason> {
         let authority = head::check(request, self.flags)?;
         match self.treatment {

@@ -1,4 +1,4 @@
-//! What a listener writes into every answer that leaves by it, whoever made the answer (AWS, "HTTP
+//! The fields that a listener writes into each response, of a target or the balancer (AWS, "HTTP
 //! header modification for your Application Load Balancer").
 
 use super::header_flags::{belongs_to_the_hop, is_ours};
@@ -6,29 +6,29 @@ use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 use http::header::{HeaderName, HeaderValue};
 
-/// What becomes of `Server`.
+/// The treatment of `Server`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerField {
-    /// A target's goes on, our own answers have none.
+    /// A target's is forwarded, our own responses have none.
     Pass,
-    /// A target's goes on, our own answers say [`OWN_NAME`].
+    /// A target's is forwarded, our own responses have [`OWN_NAME`].
     Own,
-    /// No answer has one.
+    /// No response has one.
     Remove,
 }
 
-/// The `Server` of our own answers, where they have one. Without a version: it would only say which
-/// attacks are worth a try.
+/// The `Server` of our own responses, if they have one. It has no version, which would only show
+/// which attacks are worth a try.
 pub const OWN_NAME: &str = "stayput";
 
-/// `response_headers` and `server` of a listener, ready to be written.
+/// The prepared `response_headers` and `server` of a listener.
 #[derive(Clone, Debug)]
 pub struct ResponseFields {
     fields: Box<[(HeaderName, HeaderValue)]>,
     server: ServerField,
 }
 
-/// Who made an answer.
+/// The origin of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A target.
@@ -38,7 +38,7 @@ pub enum Origin {
 }
 
 impl ResponseFields {
-    /// These fields, each in the place of any other of its name.
+    /// Prepares these fields; each replaces all others of its name.
     pub fn new(
         fields: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
         server: ServerField,
@@ -46,7 +46,7 @@ impl ResponseFields {
         Self { fields: fields.into_iter().collect(), server }
     }
 
-    /// Writes them into an answer's head, whose hop-by-hop fields are gone.
+    /// Writes them into a response's head, after hop-by-hop stripping.
     pub fn write(&self, fields: &mut Fields, origin: Origin) {
         for (name, value) in &self.fields {
             fields.set_named(name.as_str(), value.as_bytes());
@@ -61,7 +61,7 @@ impl ResponseFields {
     }
 }
 
-/// Why an operator may not set a field of this name, if so.
+/// The reason why an operator may not set a field of this name, if any.
 pub fn why_reserved(name: &HeaderName) -> Option<&'static str> {
     let name = name.as_str();
     match name {
@@ -99,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn a_field_takes_the_place_of_every_other_of_its_name() {
+    fn a_field_replaces_all_others_of_its_name() {
         let sent = [("strict-transport-security", "a"), ("strict-transport-security", "b")];
         let got = written(ServerField::Pass, Origin::Target, &sent);
         assert_eq!(got, ["strict-transport-security: max-age=1"]);
     }
 
     #[test]
-    fn server_passes_is_ours_or_goes() {
+    fn server_is_forwarded_ours_or_removed() {
         let server = |rule, origin, sent: &[(&str, &str)]| {
             written(rule, origin, sent).into_iter().find(|line| line.starts_with("server"))
         };
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_frame_name_the_hop_or_are_ours_are_reserved_and_albs_ten_are_not() {
+    fn framing_hop_and_own_fields_are_reserved_and_albs_ten_are_not() {
         for name in [
             "connection",
             "transfer-encoding",

@@ -1,40 +1,41 @@
-//! Whether a shared cache may keep an answer, and the pin we write into it with it (RFC 9111). Values
-//! in, an opinion out; what is done about it is decided where cookies are written.
+//! Evaluates if a shared cache may store a response, and with it the pin in its cookie (RFC 9111).
+//! This file only reads the response; the code that writes cookies acts on it.
 
 use crate::http1::fields::Fields;
 use crate::http1::name::{Name, NameSet};
 use crate::policy::affinity::cookie_date;
 use http::{Method, StatusCode};
 
-/// What tells shared caches to keep an answer without our cookie (RFC 9111 section 5.2.2.4).
+/// The directive that makes shared caches store a response without our cookie (RFC 9111 section
+/// 5.2.2.4).
 pub const GUARD: &str = "no-cache=\"set-cookie\"";
 
-/// The fields that say how long an answer may be kept.
+/// The fields that state how long a response may be stored.
 const SPEAKS: NameSet = NameSet::of(&[Name::CacheControl, Name::Expires]);
 
-/// What an answer says to shared caches.
+/// The evaluation of a response for shared caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read {
-    /// What one may do with it.
+    /// The permission to store it.
     pub cache: SharedCache,
-    /// Whether it says already that our cookie is not to be kept.
+    /// True if it already forbids storing our cookie.
     pub is_guarded: bool,
 }
 
-/// What a shared cache may do with an answer.
+/// The permission of a shared cache to store a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SharedCache {
-    /// It must not keep it, or does not: `no-store`, `private`, or nothing that lets it.
+    /// It must not store it, or does not: `no-store`, `private`, or no permission.
     MayNotStore,
-    /// It may, by its own guess at how long (RFC 9111 section 4.2.2) or to ask again each time.
+    /// It may, with a heuristic lifetime (RFC 9111 section 4.2.2) or with revalidation each time.
     MayStore,
-    /// It may, and the answer says that it is fresh for a while: a site that says so wants it kept.
+    /// It may, and the response states a freshness lifetime: its site wants it stored.
     IsFresh,
 }
 
-/// What a shared cache may do with the answer to a request of this method (RFC 9111 section 3).
-/// `now` is in seconds since 1970. `Authorization` is not looked at (section 3.5): a cache that leaves
-/// such an answer out loses nothing by what is done for one that keeps it.
+/// Evaluates the response to a request of this method (RFC 9111 section 3). `now` is in seconds
+/// since 1970. `Authorization` is ignored (section 3.5): a cache that does not store such a
+/// response loses nothing by the treatment of one that does.
 pub fn read(method: &Method, status: StatusCode, fields: &Fields, now: u64) -> Read {
     let cache_control = if fields.has_any(SPEAKS) {
         CacheDirectives::of(fields)
@@ -44,8 +45,8 @@ pub fn read(method: &Method, status: StatusCode, fields: &Fields, now: u64) -> R
     Read { cache: cache_control.to(method, status, fields, now), is_guarded: cache_control.guarded }
 }
 
-/// The statuses a cache may keep without being told how long (RFC 9110 section 15.1), and 304, whose
-/// fields it puts into the answer it keeps (RFC 9111 section 3.2).
+/// Returns true for the statuses a cache may store without a stated lifetime (RFC 9110 section
+/// 15.1), and 304, whose fields it merges into the stored response (RFC 9111 section 3.2).
 fn is_kept_by_guess(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
@@ -53,7 +54,7 @@ fn is_kept_by_guess(status: StatusCode) -> bool {
     )
 }
 
-/// What `Cache-Control` says to a shared cache.
+/// The directives of `Cache-Control` for a shared cache.
 #[derive(Default)]
 struct CacheDirectives {
     public: bool,
@@ -62,9 +63,9 @@ struct CacheDirectives {
     must_understand: bool,
     s_maxage: bool,
     guarded: bool,
-    /// Whether there is an `Expires`, which says the same in a field of its own.
+    /// True if there is an `Expires`, which states a lifetime in its own field.
     expires: bool,
-    /// Whether there is a `max-age`, and whether it is above 0.
+    /// `None` without `max-age`; true if it is above 0.
     max_age: Option<bool>,
 }
 
@@ -81,7 +82,8 @@ impl CacheDirectives {
 
     fn to(&self, method: &Method, status: StatusCode, fields: &Fields, now: u64) -> SharedCache {
         let is_read = matches!(*method, Method::GET | Method::HEAD);
-        // RFC 9110 section 9.3.3 and RFC 5789 section 2: these two with explicit freshness alone.
+        // RFC 9110 section 9.3.3 and RFC 5789 section 2: POST and PATCH only with explicit
+        // freshness.
         if !is_read && !matches!(*method, Method::POST | Method::PATCH) || status.is_informational()
         {
             return SharedCache::MayNotStore;
@@ -107,12 +109,13 @@ impl CacheDirectives {
         if is("public") {
             self.public = true;
         } else if is("private") {
-            // With a list of fields it keeps these out of shared caches, and nothing else.
+            // With a list of fields it keeps only these out of shared caches.
             self.private |= value.is_none_or(<[u8]>::is_empty);
         } else if is("no-store") {
             self.no_store = true;
         } else if is("must-understand") {
-            // A cache that knows the status then ignores `no-store` (RFC 9111 section 5.2.2.3).
+            // A cache that understands the status then ignores `no-store` (RFC 9111 section
+            // 5.2.2.3).
             self.must_understand = true;
         } else if is("no-cache") {
             let mut fields = value.unwrap_or_default().split(|byte| *byte == b',');
@@ -128,13 +131,14 @@ impl CacheDirectives {
     }
 }
 
-/// Whether a delta-seconds is above 0; one that is no number is stale (RFC 9111 section 4.2.1).
+/// Returns true if a delta-seconds is above 0; one that is not a number is stale (RFC 9111 section
+/// 4.2.1).
 fn is_above_zero(value: &[u8]) -> bool {
     value.iter().all(u8::is_ascii_digit) && value.iter().any(|digit| *digit != b'0')
 }
 
-/// Whether `Expires` is later than the answer's own `Date`, or than now where it has none (RFC 9111
-/// section 4.2.1): the difference is how long a cache keeps it, whatever both clocks say.
+/// Returns true if `Expires` is later than the response's own `Date`, or than now without one (RFC
+/// 9111 section 4.2.1): a cache stores it for the difference, whatever both clocks show.
 fn expires_ahead(fields: &Fields, now: u64) -> bool {
     let made = fields.get(Name::Date).and_then(cookie_date::read).unwrap_or(now);
     let mut ends = fields.all(Name::Expires).filter_map(cookie_date::read);
@@ -142,7 +146,7 @@ fn expires_ahead(fields: &Fields, now: u64) -> bool {
 }
 
 /// The directives of a line, each with its argument, unquoted (RFC 9111 section 5.2: a token or a
-/// quoted string, whichever the directive is defined with).
+/// quoted string, in either form).
 fn directives(line: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
@@ -190,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_fields_of_a_get_say_decides() {
+    fn the_fields_of_a_get_decide_if_it_may_be_stored() {
         for (lines, expected) in [
             (&[][..], MayStore),
             (&["cache-control: no-store"], MayNotStore),
@@ -219,7 +223,7 @@ mod tests {
             (&["cache-control: max-age=0", "cache-control: max-age=60"], IsFresh),
             (&["cache-control: no-cache"], MayStore),
             (&["cache-control: no-cache=\"set-cookie\""], MayStore),
-            // What stands in quotes is no directive.
+            // Text in quotes is not a directive.
             (&["cache-control: no-cache=\"private, no-store\""], MayStore),
             (&["cache-control: x=\"\\\", no-store\", max-age=5"], IsFresh),
             (&["cache-control: x=\"no-store"], MayStore),
@@ -227,7 +231,7 @@ mod tests {
             (&["expires: Sun, 06 Nov 1994 08:49:38 GMT"], IsFresh),
             (&["expires: Sun, 06 Nov 1994 08:49:37 GMT"], MayStore),
             (&["expires: 0"], MayStore),
-            // The target's clock is hours behind: what counts is how long after its own Date.
+            // The target's clock is hours behind: the time after its own Date counts.
             (
                 &["date: Sun, 06 Nov 1994 02:00:00 GMT", "expires: Sun, 06 Nov 1994 02:01:00 GMT"],
                 IsFresh,
@@ -245,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_of_freshness_the_method_and_the_status_decide() {
+    fn without_stated_freshness_method_and_status_decide() {
         let fresh = &["cache-control: max-age=60"][..];
         for status in [200, 203, 204, 206, 300, 301, 304, 308, 404, 405, 410, 414, 501] {
             assert_eq!(of("GET", status, &[]), MayStore, "{status}");
@@ -275,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_the_target_wrote_is_found_in_each_of_its_forms() {
+    fn a_guard_of_the_target_is_recognised_in_each_form() {
         for (line, expected) in [
             ("no-cache=\"set-cookie\"", true),
             ("public, No-Cache=\"Set-Cookie\", max-age=60", true),
@@ -302,14 +306,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_target_writes_is_read_without_a_panic(line in prop::collection::vec(32..=255u8, 0..100)) {
+        fn any_cache_control_line_is_read_without_a_panic(line in prop::collection::vec(32..=255u8, 0..100)) {
             let answer: Fields = [("cache-control", &line), ("expires", &line)].into_iter().collect();
             read(&Method::GET, StatusCode::OK, &answer, NOW);
         }
 
-        /// However it is written and whatever stands beside it.
+        /// In any spelling and beside any other directives.
         #[test]
-        fn an_answer_that_must_not_be_kept_is_never_taken_for_one_that_may(
+        fn a_response_that_must_not_be_stored_is_never_evaluated_as_storable(
             upper in any::<bool>(),
             forbids in prop_oneof![Just("no-store"), Just("private")],
             others in prop::collection::vec(

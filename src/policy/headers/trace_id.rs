@@ -1,15 +1,15 @@
-//! `X-Amzn-Trace-Id` (AWS, "Request tracing for your Application Load Balancer"): a request can be
-//! followed from the balancer's log into the target's.
+//! `X-Amzn-Trace-Id` (AWS, "Request tracing for your Application Load Balancer"): it connects the
+//! balancer's log entry of a request with the target's.
 
 use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 
-/// A field longer than this is replaced rather than carried on (ALB does so when the head is over
-/// 7 KiB; here the field alone is bounded).
+/// A longer field is replaced instead of forwarded (ALB does so if the head is over 7 KiB; here the
+/// field alone is bounded).
 const MAX_LEN: usize = 1_024;
 
-/// Writes the field for the next hop: a `Root` where there is none; else our own `Self` in front,
-/// in the place of any other `Self`, and every other field as it came. `random` is the id's 96 bits.
+/// Writes the field for the next hop: a `Root` if there is none; else our own `Self` in front,
+/// replacing any other `Self`, and the other parts as received. `random` is the id's 96 bits.
 pub fn write(fields: &mut Fields, unix_seconds: u64, random: (u64, u32)) {
     let line = root_line(unix_seconds as u32, random);
     if !fields.has(Name::XAmznTraceId) {
@@ -41,15 +41,16 @@ pub fn write(fields: &mut Fields, unix_seconds: u64, random: (u64, u32)) {
     });
 }
 
-/// The field that a balancer writes of its own hop, as long as `Root=`.
+/// The part that a balancer writes for its own hop, as long as `Root=`.
 const SELF: &[u8; 5] = b"Self=";
 
 const ROOT: &[u8; 7] = b"Root=1-";
 const BEFORE: &[u8; 24] = b"x-amzn-trace-id: Root=1-";
-/// Behind [`BEFORE`]: eight digits, a hyphen, 24 digits, CRLF.
+/// After [`BEFORE`]: eight digits, a hyphen, 24 digits, CRLF.
 const LINE: usize = BEFORE.len() + 8 + 1 + 24 + 2;
 
-/// The line of a request that starts here. In one piece, for nearly every request gets one.
+/// The line of a request without a trace. It is made in one piece, because nearly every request
+/// needs one.
 fn root_line(unix_seconds: u32, random: (u64, u32)) -> [u8; LINE] {
     const TIME: usize = BEFORE.len();
     const RANDOM: usize = TIME + 9;
@@ -64,15 +65,15 @@ fn root_line(unix_seconds: u32, random: (u64, u32)) -> [u8; LINE] {
     line
 }
 
-/// Not by `write!`: this is written with every request, and formatting four numbers costs twenty
-/// times what their digits do. All eight digits are made at once, one to a byte of a word.
+/// Formats without `write!`: each request needs it, and formatting four numbers costs twenty times
+/// as much. All eight digits are made at once, one in each byte of a word.
 fn hexadecimal(number: u32) -> [u8; 8] {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     let mut word = u64::from(number);
     word = (word | word << 16) & 0x0000_ffff_0000_ffff;
     word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
     word = (word | word << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    // 1 in each byte that is ten or more: from `9` to `a` there are 39 characters between.
+    // 1 in each byte that is ten or more: there are 39 characters between `9` and `a`.
     let letters = (word + ONES * 6) >> 4 & ONES;
     (word + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
@@ -84,7 +85,7 @@ mod tests {
     const RANDOM: (u64, u32) = (0x36d2_28ad_5d99_9231, 0x22bb_e354);
 
     #[test]
-    fn a_number_has_the_digits_that_formatting_gives_it() {
+    fn a_number_has_the_digits_that_formatting_gives() {
         let edges = [0, 1, 9, 10, 15, 16, 0x0123_4567, 0x89ab_cdef, 0x9a9a_a9a9, u32::MAX];
         for number in edges.into_iter().chain((0..32).map(|bit| 0x5eed_5eed_u32.rotate_left(bit))) {
             let digits = hexadecimal(number);
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_under_way_gets_our_self_in_front_and_keeps_the_rest() {
+    fn an_existing_trace_gets_our_self_in_front_and_keeps_the_rest() {
         check(
             Some("Root=1-67891233-abc;CalledFrom=app"),
             "Self=1-58337262-36d228ad5d99923122bbe354;Root=1-67891233-abc;CalledFrom=app",

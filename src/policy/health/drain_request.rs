@@ -1,24 +1,24 @@
-//! A target's wish to be drained, told in the answer to a check.
+//! A target's request to be drained, sent in its response to a check.
 
 use http::{HeaderMap, HeaderName, StatusCode};
 
 /// The field by which a target asks to be drained: `x-stayput-drain: 1`.
 pub const FIELD: HeaderName = HeaderName::from_static("x-stayput-drain");
 
-/// What an answer to a check says of leaving.
+/// The part of a check's response that asks for draining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainRequest {
-    /// Nothing.
+    /// The response does not ask for it.
     None,
-    /// It asks to be drained; whether it passes is judged as ever.
+    /// It asks for it; the check passes or fails as usual.
     Drain,
-    /// It asks to be drained by being no answer: a 404 under `drain_on_404`. It neither passes nor
-    /// fails, or the clients that are to stay would be moved as if the target were down.
+    /// A 404 under `drain_on_404` asks for it. The check neither passes nor fails, or clients that
+    /// are to stay would move as if the target were down.
     DrainUnjudged,
 }
 
 impl DrainRequest {
-    /// Reads an answer's head.
+    /// Reads the head of a response.
     pub fn of(status: StatusCode, fields: &HeaderMap, drain_on_404: bool) -> Self {
         if drain_on_404 && status == StatusCode::NOT_FOUND {
             return Self::DrainUnjudged;
@@ -29,8 +29,9 @@ impl DrainRequest {
         }
     }
 
-    /// Whether the target is to drain from now on; `None` leaves it as it is. A wish holds until a
-    /// check passes without it: a target that fails while it shuts down has not changed its mind.
+    /// Returns true if the target must drain from now on; `None` leaves it as it is. The request to
+    /// drain holds until a check passes without it: a target that fails while it shuts down still
+    /// wants to drain.
     pub fn wants_drain(self, passed: bool) -> Option<bool> {
         match self {
             Self::Drain | Self::DrainUnjudged => Some(true),
@@ -45,7 +46,7 @@ mod tests {
     use http::HeaderValue;
 
     #[test]
-    fn a_target_asks_by_its_field_or_by_404_where_that_is_agreed() {
+    fn a_target_asks_to_drain_by_its_field_or_by_404_if_configured() {
         for (status, values, drain_on_404, drain_request) in [
             (200, &[][..], true, DrainRequest::None),
             (200, &["1"], false, DrainRequest::Drain),
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_holds_until_a_check_passes_without_it() {
+    fn a_request_to_drain_holds_until_a_check_passes_without_it() {
         for (drain_request, passed, wants) in [
             (DrainRequest::Drain, true, Some(true)),
             (DrainRequest::Drain, false, Some(true)),

@@ -1,20 +1,20 @@
-//! Which status codes a health check accepts.
+//! The status codes with which a health check passes.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// A set of status codes as ALB writes it: `200`, `200,202` or `200-299`, and mixtures.
+/// A set of status codes in ALB's notation: `200`, `200,202`, `200-299`, and mixtures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matcher(Vec<RangeInclusive<u16>>);
 
 impl Matcher {
-    /// Reads the text. `None` for anything but codes from 100 to 499 and ranges of them; ALB never
-    /// counts a 5xx as healthy (AWS, "Health checks for your target groups").
+    /// Parses codes from 100 to 499 and ranges of them, `None` for any other text; ALB never counts
+    /// a 5xx as healthy (AWS, "Health checks for your target groups").
     pub fn http(text: &str) -> Option<Self> {
         Self::of(text, 3..=3, 100..=499)
     }
 
-    /// Reads the text. `None` for anything but gRPC's codes, from 0 to 99, and ranges of them.
+    /// Parses gRPC codes from 0 to 99 and ranges of them, `None` for any other text.
     pub fn grpc(text: &str) -> Option<Self> {
         Self::of(text, 1..=2, 0..=99)
     }
@@ -33,7 +33,7 @@ impl Matcher {
         ranges.collect::<Option<Vec<_>>>().map(Self)
     }
 
-    /// Whether a check that was answered with `status` passed.
+    /// Returns true if a check with this status passes.
     pub fn accepts(&self, status: u16) -> bool {
         self.0.iter().any(|range| range.contains(&status))
     }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_matcher_accepts_codes_lists_and_ranges_and_nothing_else() {
+    fn a_matcher_parses_codes_lists_and_ranges_only() {
         let mixed = Matcher::http("200, 301-302").unwrap();
         for (status, accepted) in
             [(200, true), (201, false), (301, true), (302, true), (303, false)]
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn grpcs_codes_are_one_digit_or_two_and_never_https() {
+    fn grpc_codes_have_one_or_two_digits_and_differ_from_http_codes() {
         for (text, accepted) in [("12", "12"), ("0-99", "0-99"), ("0,12", "0,12")] {
             assert_eq!(Matcher::grpc(text).unwrap().to_string(), accepted);
             assert!(Matcher::http(text).is_none());

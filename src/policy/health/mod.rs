@@ -1,6 +1,6 @@
-//! Health: what a check's answer means ([`matcher`], [`drain_request`]), what becomes of a target's
-//! state ([`progress`]), of the clients of a group that had an outage ([`recovery`]), and how a state
-//! is told ([`target_health`]).
+//! Health: evaluates the response to a check ([`matcher`], [`drain_request`]), and keeps a target's
+//! state ([`progress`]), the clients of a group after an outage ([`recovery`]) and the reported
+//! form of a state ([`target_health`]).
 
 pub mod drain_request;
 pub mod matcher;

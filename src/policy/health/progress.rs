@@ -1,43 +1,44 @@
-//! A target's way between states: results of checks and of traffic in, state and transition out.
-//! The rules are ALB's (AWS, "Health checks for your target groups"); how a state is told is in
-//! [`super::target_health`].
+//! The state machine of a target's health: results of checks and of traffic in, state and
+//! transition out. The rules are ALB's (AWS, "Health checks for your target groups");
+//! [`super::target_health`] has the reported form of a state.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// A target that refused every dial of traffic for so long, while its checks pass, counts as failing;
-/// and it is back once its checks and a dial of its traffic address have succeeded for so long.
+/// A target that refused every dial of traffic for this time, while its checks pass, counts as
+/// failing; it is healthy again when its checks and a dial of its traffic address have succeeded
+/// for this time.
 pub const REFUSING_FOR: Duration = Duration::from_secs(30);
-/// Dials further apart than this are no run of refusals: one old refusal and then silence says
-/// nothing. At least four dials make up [`REFUSING_FOR`].
+/// Refused dials further apart than this do not belong to one run: one old refusal followed by no
+/// dials proves nothing. At least four dials make up [`REFUSING_FOR`].
 const MAX_GAP: Duration = Duration::from_secs(10);
 
-/// What is known of a target.
+/// A target's health state by its checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// No check has passed and too few have failed to tell.
+    /// No check has passed, and too few have failed to decide.
     Initial,
-    /// It serves.
+    /// The target serves.
     Healthy,
-    /// It does not.
+    /// The target does not serve.
     Unhealthy,
 }
 
-/// Why a check failed.
+/// The reason a check failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No whole answer in time.
+    /// No complete response in time.
     Timeout,
-    /// Another status than the matcher accepts.
+    /// A status that the matcher does not accept.
     ResponseCodeMismatch {
-        /// The status that came.
+        /// The received status.
         got: u16,
     },
-    /// The answer lacks the wanted text.
+    /// The response lacks the configured text.
     ResponseStringMismatch,
     /// No connection, or no HTTP on it.
     FailedHealthChecks {
-        /// What the system or the parser said.
+        /// The error of the system or the parser.
         cause: String,
     },
     /// Connections made for traffic failed.
@@ -59,53 +60,53 @@ impl fmt::Display for Failure {
     }
 }
 
-/// How many results in a row change the state.
+/// The number of consecutive results that change the state.
 #[derive(Clone, Copy, Debug)]
 pub struct Thresholds {
-    /// Passes that bring an unhealthy target back.
+    /// Passes that make an unhealthy target healthy.
     pub healthy: u32,
-    /// Failures that take one out.
+    /// Failures that make a target unhealthy.
     pub unhealthy: u32,
-    /// Failed dials in a row that make one suspect; `None` is never, and traffic tells nothing.
+    /// Failed dials that make a target suspect; `None` disables this, and traffic is ignored.
     pub connect_failures: Option<u32>,
 }
 
-/// What happened to a target.
+/// An event of one target.
 #[derive(Clone, Debug)]
 pub enum HealthEvent {
     /// A check passed.
     Passed,
     /// A check failed.
     Failed(Failure),
-    /// A check was answered with the wish to be drained instead of a result: the target lives, and
-    /// neither becomes healthy by it nor unhealthy.
+    /// The response to a check asked for draining instead of passing or failing: the target runs,
+    /// and the check makes it neither healthy nor unhealthy.
     Waived,
     /// A dial of the traffic address failed: by traffic, or beside a check.
     ConnectFailed,
     /// A dial of traffic succeeded.
     Connected,
-    /// A check, or a dial beside one, connected as traffic does: to the same address and port.
+    /// A check, or a dial beside one, connected to the address and port of traffic.
     Reached,
 }
 
-/// Different status codes of failed checks that are remembered: as many as there can be failures
-/// before a target is unhealthy.
+/// The maximum number of different status codes kept from failed checks: the highest number of
+/// failures before a target is unhealthy.
 const MAX_CODES: usize = 10;
 
-/// The dials that failed since one of traffic succeeded.
+/// The failed dials since one of traffic succeeded.
 #[derive(Clone, Copy, Debug)]
 struct Refusals {
     first: Instant,
     latest: Instant,
     count: u32,
-    /// A check passed meanwhile.
+    /// True if a check passed meanwhile.
     passed: bool,
 }
 
-/// Checks pass, and traffic was refused for [`REFUSING_FOR`].
+/// Checks pass, but traffic was refused for [`REFUSING_FOR`].
 #[derive(Clone, Copy, Debug, Default)]
 struct Disagreement {
-    /// The first of the passes in a row.
+    /// The first of the consecutive passes.
     passing_since: Option<Instant>,
 }
 
@@ -119,7 +120,7 @@ pub struct Progress {
     checked: bool,
     suspect: bool,
     refusals: Option<Refusals>,
-    /// Traffic alone took it out, and since when what is tried passes.
+    /// Set while traffic alone made it unhealthy, with the time since when checks and dials pass.
     disagreement: Option<Disagreement>,
     failure: Option<Failure>,
     codes: Vec<u16>,
@@ -143,65 +144,65 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// A target that cannot even be asked.
+    /// The state of a target that cannot be checked.
     pub fn down(failure: Failure) -> Self {
         Self { state: State::Unhealthy, failure: Some(failure), ..Self::default() }
     }
 
-    /// The state now.
+    /// The current state.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Whether the first check has had its result or its time-out.
+    /// True if the first check has had its result or its time-out.
     pub fn is_checked(&self) -> bool {
         self.checked
     }
 
-    /// What failed last. For an unhealthy target, it is why.
+    /// The last failure. For an unhealthy target, it is the reason.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
     }
 
-    /// The status codes that failed checks brought since the last that did not fail, each once.
+    /// The status codes of failed checks since the last check that did not fail, each once.
     pub fn codes(&self) -> &[u16] {
         &self.codes
     }
 
-    /// Whether it is healthy, and traffic speaks against it.
+    /// True if it is healthy, but connections of traffic fail.
     pub fn is_suspect(&self) -> bool {
         self.suspect && self.state == State::Healthy
     }
 
-    /// Whether a dial of traffic that succeeds is news.
+    /// True if a successful dial of traffic would change something.
     pub fn awaits_connect(&self) -> bool {
         self.connect_failures > 0 || self.refusals.is_some()
     }
 
-    /// Whether a check must tell more than it would by itself: whether the traffic address, where
-    /// the check asks at another, can be connected to. Nothing else might ever find out, since new
-    /// clients avoid a suspect target and all clients one that refused for long.
+    /// True if a check must also dial the traffic address, in case the check uses another. No other
+    /// connection might ever reach it, because new clients avoid a suspect target, and all clients
+    /// one that refused for long.
     pub fn wants_dial(&self) -> bool {
         self.suspect || self.disagreement.is_some()
     }
 
-    /// Whether traffic alone took it out, while its checks pass.
+    /// True if traffic alone made it unhealthy, while its checks pass.
     pub fn is_disputed(&self) -> bool {
         self.disagreement.is_some()
     }
 
-    /// Whether its latest check failed, though not enough in a row to take it out.
+    /// True if its latest check failed, but too few in a row to make it unhealthy.
     pub fn is_failing(&self) -> bool {
         self.state == State::Healthy && self.failures > 0
     }
 
-    /// Whether its latest check passed, though not enough in a row to bring it back.
+    /// True if its latest check passed, but too few in a row to make it healthy.
     pub fn is_passing(&self) -> bool {
         self.state == State::Unhealthy && self.passes > 0
     }
 
-    /// Whether the state is not settled, so that the next check comes sooner: not known yet, doubted
-    /// or taken out by traffic, or on its way to another state.
+    /// True if the state is not settled, so that the next check comes sooner: not known yet,
+    /// suspect or made unhealthy by traffic, or on its way to another state.
     pub fn is_unsettled(&self) -> bool {
         match self.state {
             State::Initial => true,
@@ -210,7 +211,7 @@ impl Progress {
         }
     }
 
-    /// Takes one event in; true if the state is another now.
+    /// Applies one event; returns true if the state changed.
     pub fn observe(&mut self, event: &HealthEvent, thresholds: Thresholds, now: Instant) -> bool {
         match event {
             HealthEvent::Passed => {
@@ -225,7 +226,7 @@ impl Progress {
                     let since = *disagreement.passing_since.get_or_insert(now);
                     now.saturating_duration_since(since) >= REFUSING_FOR
                 });
-                // The first pass makes a new target healthy, whatever the threshold.
+                // The first pass makes a new target healthy, at any threshold.
                 let enough = self.state == State::Initial || self.passes >= thresholds.healthy;
                 is_back && enough && self.become_state(State::Healthy)
             }
@@ -320,11 +321,12 @@ impl Progress {
     }
 }
 
-/// Whether a group's health is to be ignored: it wants that, and fewer than so many of its targets
-/// serve. Targets not yet known count as healthy. `registered` are all that could serve.
+/// Returns true if a group fails open: it wants that, and fewer of its targets serve than `count`
+/// or `percent` requires. Targets not yet known count as healthy. `registered` counts all that
+/// could serve.
 pub fn fails_open(wanted: bool, serving: u32, registered: u32, count: u32, percent: u8) -> bool {
     let too_few = serving < count;
-    // In whole numbers: serving / registered < percent / 100.
+    // In integers: serving / registered < percent / 100.
     let too_small_a_share = u64::from(serving) * 100 < u64::from(registered) * u64::from(percent);
     wanted && (too_few || too_small_a_share)
 }

@@ -1,49 +1,50 @@
-//! A group that comes back from an outage gives its clients back: which of its targets that are down
-//! keep their clients meanwhile.
+//! Recovery of a group after an outage: decides which of its targets that are down keep their
+//! clients meanwhile.
 //!
-//! A target that falls alone loses its clients. Where many fall together the cause is seldom theirs:
-//! a network, a host, a pause. They come back one by one, with their sessions, and the first to pass
-//! a check must not take the others' clients for good. So a group *recovers*
+//! A target that fails alone loses its clients. If many fail together, the cause is rarely theirs:
+//! a network, a host, a pause. They come back one by one, with their sessions, and the first to
+//! pass a check must not take the others' clients for good. So a group *recovers*
 //!
 //! * from the moment it leaves fail-open: all of its targets that are down, or
-//! * from the moment at least half of those that served, and two or more, fell within the window:
-//!   those that fell. A target whose latest check failed counts as falling as well, so that the first
-//!   to reach its threshold does not lose its clients a moment before the second does.
+//! * from the moment at least half of those that served, and two or more, failed within the window:
+//!   those that failed. A target whose latest check failed counts as failing as well, so that the
+//!   first to reach its threshold does not lose its clients a moment before the second does.
 //!
-//! A target leaves when it serves again, drains no more or is gone, and all leave when the time is
-//! over. That runs from the first of them that passes a check; where none does, from the fall,
-//! provided that others serve: clients of a target that hangs must not wait for it without end. While
-//! nothing serves, nothing could take the clients, and no time runs.
+//! A target leaves the recovery when it serves again, no longer drains or is gone, and all leave at
+//! its end. Its time runs from the first of them that passes a check; if none does, from the
+//! failure, provided that other targets serve: clients of a target that hangs must not wait without
+//! end. While no target serves, none could take the clients, and the time does not run.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// What bounds a recovery.
+/// The bounds of a recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long it lasts; zero is none.
+    /// Its duration; zero disables recovery.
     pub recovery: Duration,
-    /// Falls within so long are one outage.
+    /// Failures within this time are one outage.
     pub window: Duration,
-    /// What a target that passes its checks when the time is over still has to pass the rest of them.
+    /// Extra time for a target that passes its checks at the end, to pass the rest of them.
     pub grace: Duration,
 }
 
 impl Limits {
-    /// The limits of a group with this recovery and these checks.
+    /// The limits of a group with this recovery time and these checks.
     pub fn of(recovery: Duration, interval: Duration, to_be_healthy: Duration) -> Self {
         let window = MIN_WINDOW.max(interval.saturating_mul(2));
         Self { recovery, window, grace: to_be_healthy }
     }
 }
 
-/// Targets are checked at different moments, and not all notice an outage at once.
+/// The minimum window: targets are checked at different moments, so they notice an outage at
+/// different times.
 const MIN_WINDOW: Duration = Duration::from_secs(10);
 
-/// How a target is seen at one moment.
+/// A target's state by its checks, with the trend of the latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckedState {
-    /// Nothing is known of it.
+    /// No check has decided yet.
     Unknown,
     /// It serves.
     Serving,
@@ -68,48 +69,48 @@ impl CheckedState {
 /// One target at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupMember {
-    /// Which it is. Another address is another target.
+    /// Identifies the target. Another address is another target.
     pub key: u64,
-    /// How it is seen.
+    /// Its state by its checks.
     pub state: CheckedState,
-    /// It is being drained: that it falls is no outage.
+    /// True if it is draining: then its failure is no outage.
     pub drains: bool,
 }
 
-/// What became of a group's recovery at a look.
+/// The change that an evaluation made to a group's recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// None.
+    /// No change.
     None,
-    /// So many of its targets recover from now on.
+    /// This many of its targets recover from now on.
     Begun(usize),
-    /// None of them recovers any more; so many are still down and lose their clients.
+    /// The recovery has ended; this many targets are still down and lose their clients.
     Over(usize),
 }
 
-/// A group's recovery.
+/// The recovery of one group.
 #[derive(Clone, Debug, Default)]
 pub struct Recovery {
     fails_open: bool,
     serving: HashSet<u64>,
-    /// Those that fell and are down, and when. Not those of an outage already taken in.
+    /// Targets that failed and are down, with the time, without those of an outage already counted.
     falls: HashMap<u64, Instant>,
-    /// Those that recover.
+    /// The targets in recovery.
     members: HashSet<u64>,
-    /// Those that fell, while others only seem to fall.
+    /// Targets that failed, while others seem to fail.
     presumed: HashSet<u64>,
-    /// Since when the time runs.
+    /// The start of the time.
     since: Option<Instant>,
     has_passed: bool,
 }
 
 impl Recovery {
-    /// Whether a target that is down keeps its clients.
+    /// Returns true if a target that is down keeps its clients.
     pub fn has(&self, key: u64) -> bool {
         self.members.contains(&key) || self.presumed.contains(&key)
     }
 
-    /// Looks at the group: all of its targets that this balancer may use and whose deregistration
+    /// Evaluates the group: all of its targets that this balancer may use and whose deregistration
     /// delay is not over.
     pub fn check(
         &mut self,
@@ -193,7 +194,7 @@ impl Recovery {
     }
 }
 
-/// Whether so many that fell, beside so many that serve, are an outage.
+/// Returns true if this many failed targets, beside this many serving ones, are an outage.
 fn is_outage(fell: usize, serving: usize) -> bool {
     fell >= 2 && fell >= serving
 }

@@ -1,72 +1,73 @@
-//! A target's health as it is told: state, reason code and description, in ALB's words (AWS, API
-//! reference of Elastic Load Balancing, "TargetHealth"; the descriptions are modelled on its own).
+//! The reported form of a target's health: state, reason code and description, in ALB's words (AWS,
+//! API reference of Elastic Load Balancing, "TargetHealth"; the descriptions are modelled on its
+//! own).
 
 use super::progress::{Failure, Progress, State};
 use std::fmt;
 
-/// Where a target stands in its group.
+/// A target's membership in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registration {
-    /// It has come, and no check of it has begun.
+    /// It was added, and no check of it has begun.
     Registering,
     /// It is in the group.
     Registered,
     /// It drains or was removed, and its deregistration delay runs.
     Deregistering,
-    /// The delay is over.
+    /// Its deregistration delay is over.
     Deregistered,
 }
 
-/// The state of a target.
+/// The reported state of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthState {
     /// Not yet known.
     Initial,
     /// It serves.
     Healthy,
-    /// It does not.
+    /// It does not serve.
     Unhealthy,
-    /// It is leaving.
+    /// It is leaving the group.
     Draining,
-    /// It is leaving and does not serve those who stay with it. The API has the word for Network
-    /// Load Balancers; ALB needs none, for its clients do not stay.
+    /// It is leaving and does not serve the clients pinned to it. The API has this word for Network
+    /// Load Balancers; ALB does not need it, because its clients do not stay.
     UnhealthyDraining,
-    /// It has left.
+    /// It has left the group.
     Unused,
 }
 
-/// Why a target is in its state.
+/// The reason for a target's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// No check of it has begun.
     RegistrationInProgress,
-    /// Too few checks to tell.
+    /// Too few checks to decide.
     InitialHealthChecking,
-    /// The status or the text of the answer.
+    /// The status or the text of the response.
     ResponseCodeMismatch,
-    /// No whole answer in time.
+    /// No complete response in time.
     Timeout,
     /// No connection, or no HTTP on it.
     FailedHealthChecks,
-    /// It drains.
+    /// It is draining.
     DeregistrationInProgress,
-    /// Its delay is over.
+    /// Its deregistration delay is over.
     NotRegistered,
 }
 
-/// The state of a target, and why.
+/// The state of a target with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetHealth {
-    /// The state.
+    /// The reported state.
     pub state: HealthState,
-    /// Why; `None` for a healthy one.
+    /// The reason code; `None` for a healthy target.
     pub reason: Option<Reason>,
-    /// The same for people; empty for a healthy one.
+    /// The reason as text for people; empty for a healthy target.
     pub description: String,
 }
 
 impl TargetHealth {
-    /// Puts together what is known of a target.
+    /// Combines membership and checks.
     pub fn of(registration: Registration, progress: &Progress) -> Self {
         let state = HealthState::of(registration, progress);
         let (reason, description) = match (state, progress.failure()) {
@@ -99,7 +100,7 @@ impl TargetHealth {
 }
 
 impl HealthState {
-    /// The state alone, for those who only look whether it has changed.
+    /// The state alone, to detect a change without making the description.
     pub fn of(registration: Registration, progress: &Progress) -> Self {
         match (registration, progress.state()) {
             (Registration::Deregistered, _) => Self::Unused,
@@ -111,7 +112,7 @@ impl HealthState {
         }
     }
 
-    /// ALB's word.
+    /// ALB's word for the state.
     pub fn word(self) -> &'static str {
         match self {
             Self::Initial => "initial",
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn every_state_is_told_with_albs_reason_and_a_description() {
+    fn every_state_is_reported_with_albs_reason_and_a_description() {
         use HealthEvent::{ConnectFailed, Passed};
         use Registration::{Deregistered, Deregistering, Registered, Registering};
         let failed = |failure: Failure| HealthEvent::Failed(failure);
@@ -225,7 +226,7 @@ mod tests {
         );
         let traffic = "Health checks failed: connections for traffic failed";
         let refused = [&[Passed, ConnectFailed, Passed][..], &vec![ConnectFailed; 4]].concat();
-        // A suspect target is healthy: ALB has no other word, and a line of the log says it.
+        // A suspect target is healthy: ALB has no other word, and a log line reports it.
         check(Registered, &refused, ["healthy", "", ""]);
         let refused = [&refused[..], &[ConnectFailed]].concat();
         check(Registered, &refused, ["unhealthy", broken, traffic]);
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_an_address_is_down_and_says_so() {
+    fn a_name_without_an_address_is_unhealthy_with_that_reason() {
         let health =
             TargetHealth::of(Registration::Registering, &Progress::down(Failure::Unresolved));
         assert_eq!(health.state, HealthState::Unhealthy);

@@ -1,24 +1,24 @@
-//! Why a connection that must open with a PROXY header is closed, in words that are few and fixed.
+//! Reasons for closing a connection without a valid PROXY header, as a fixed set of words.
 
-/// The cause.
+/// The reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyFault {
-    /// It is from a peer that `trusted_proxies` does not name.
+    /// The peer is not in `trusted_proxies`.
     Untrusted,
-    /// The header was not whole after `timeouts.header_read`.
+    /// The header was incomplete after `timeouts.header_read`.
     TimedOut,
     /// The connection ended before the header did.
     PeerGone,
-    /// What came is no PROXY header.
+    /// The bytes are not a PROXY header.
     NoHeader,
-    /// It begins like one, and cannot be read.
+    /// The bytes begin like a header but cannot be parsed.
     Malformed,
-    /// It is longer than it may be.
+    /// The header is longer than the maximum.
     TooLong,
 }
 
 impl ProxyFault {
-    /// All of them, in the order in which they are counted.
+    /// All reasons, in the order of their counters.
     pub const ALL: [Self; 6] = [
         Self::Untrusted,
         Self::TimedOut,
@@ -28,7 +28,7 @@ impl ProxyFault {
         Self::TooLong,
     ];
 
-    /// Its word.
+    /// The reason's word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Untrusted => "untrusted",

@@ -7,7 +7,7 @@ fn ends(source: &str, destination: &str) -> Ends {
 
 #[track_caller]
 fn says(header: &[u8], expected: ProxySource) {
-    // What follows is not part of it.
+    // The bytes after it do not belong to it.
     let with_more = [header, b"GET / HTTP/1.1\r\n"].concat();
     let text = String::from_utf8_lossy(header);
     assert_eq!(parse(&with_more), Ok(Some((expected, header.len()))), "{text:?}");
@@ -16,13 +16,13 @@ fn says(header: &[u8], expected: ProxySource) {
     }
 }
 
-/// A header of version 2 with these four bytes and what follows them.
+/// A version 2 header with these four bytes and the rest.
 fn binary_header(fixed: [u8; 4], rest: &[u8]) -> Vec<u8> {
     [SIGNATURE, &fixed, rest].concat()
 }
 
 #[test]
-fn a_line_of_text_says_both_ends() {
+fn a_text_header_gives_both_ends() {
     let four = ProxySource::Client(ends("192.0.2.1:56324", "198.51.100.1:443"));
     says(b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n", four);
     let six = ProxySource::Client(ends("[2001:db8::1]:65535", "[::1]:0"));
@@ -36,7 +36,7 @@ fn a_line_of_text_says_both_ends() {
 }
 
 #[test]
-fn a_binary_header_says_both_ends_and_what_follows_them_is_skipped() {
+fn a_binary_header_gives_both_ends_and_the_bytes_after_them_are_skipped() {
     let four = [192, 0, 2, 1, 198, 51, 100, 1, 0xdc, 0x04, 0x01, 0xbb];
     let said = ProxySource::Client(ends("192.0.2.1:56324", "198.51.100.1:443"));
     says(&binary_header([0x21, 0x11, 0, 12], &four), said);
@@ -55,7 +55,7 @@ fn a_binary_header_says_both_ends_and_what_follows_them_is_skipped() {
 }
 
 #[test]
-fn what_is_no_header_or_a_wrong_one_is_told_by_its_cause() {
+fn a_missing_or_malformed_header_is_reported_by_its_cause() {
     let table: &[(&[u8], ProxyFault)] = &[
         (b"GET / HTTP/1.1\r\n", ProxyFault::NoHeader),
         (b"\x16\x03\x01", ProxyFault::NoHeader),
@@ -98,7 +98,7 @@ fn what_is_no_header_or_a_wrong_one_is_told_by_its_cause() {
 }
 
 #[test]
-fn addresses_of_two_families_are_written_in_the_larger() {
+fn addresses_of_two_families_are_written_as_ipv6() {
     let mixed = ProxySource::Client(ends("192.0.2.1:0", "[2001:db8::2]:80"));
     let text = write(Version::V1, &mixed);
     assert_eq!(text, b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::2 0 80\r\n");
@@ -122,7 +122,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back_and_no_part_of_it_is_enough(
+    fn a_written_header_is_read_back_and_no_part_of_it_is_enough(
         source in address(), destination in address(), is_text in any::<bool>(),
     ) {
         let version = if is_text { Version::V1 } else { Version::V2 };
@@ -133,7 +133,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_comes_is_read_or_refused_within_the_bound(
+    fn any_bytes_are_parsed_or_refused_within_the_bound(
         signed in 0usize..3, bytes in prop::collection::vec(any::<u8>(), 0..700),
     ) {
         let header = [[&b""[..], SIGNATURE, TEXT][signed], &bytes].concat();

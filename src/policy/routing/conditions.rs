@@ -1,4 +1,4 @@
-//! The conditions of one rule, against one request.
+//! The conditions of one rule, evaluated against one request.
 
 use super::pattern::{Pattern, is_visible};
 use crate::base::cidr::AddressSet;
@@ -7,29 +7,29 @@ use http::HeaderName;
 use std::fmt;
 use std::net::IpAddr;
 
-/// What must hold of a request. An empty list asks nothing.
+/// Conditions that must all hold. An empty list always holds.
 #[derive(Clone, Debug, Default)]
 pub struct Conditions {
-    /// Host patterns.
+    /// Host patterns; one must match.
     pub hosts: Vec<Pattern>,
-    /// Path patterns.
+    /// Path patterns; one must match.
     pub paths: Vec<Pattern>,
-    /// Methods, as they are sent.
+    /// Methods as sent; one must be equal.
     pub methods: Vec<Box<str>>,
-    /// Where the client is.
+    /// Ranges of client addresses; one must contain the client.
     pub source_ips: AddressSet,
-    /// Pairs of the query, of which one must be there.
+    /// Pairs of the query; one must be there.
     pub query: Vec<PairCondition>,
-    /// Header fields, which must all be there.
+    /// Header fields, which must all match.
     pub headers: Vec<FieldCondition>,
 }
 
 impl Conditions {
-    /// Whether it is certain that these hold of every request of which `other` hold.
+    /// Returns true only if these conditions hold of every request of which `other` hold.
     pub fn cover(&self, other: &Self) -> bool {
         let patterns = |ours: &[Pattern], theirs: &[Pattern]| match (ours, theirs) {
             ([], _) => true,
-            // Nothing is asked there: of paths, each begins with `/` or is `*`.
+            // `other` has no pattern, so only `*` covers it: a path pattern begins with `/` or is `*`.
             (_, []) => ours.iter().any(|one| one.to_string() == "*"),
             _ => theirs.iter().all(|their| ours.iter().any(|our| our.covers(their))),
         };
@@ -48,43 +48,43 @@ impl Conditions {
     }
 }
 
-/// One of `query`.
+/// One entry of `query`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairCondition {
-    /// The key; `None` is any.
+    /// Pattern of the key; `None` matches any.
     pub key: Option<Pattern>,
-    /// The value.
+    /// Pattern of the value.
     pub value: Pattern,
 }
 
-/// One of `headers`.
+/// One entry of `headers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldCondition {
     /// The field's name.
     pub name: HeaderName,
-    /// Its values, of which one must be there.
+    /// Patterns of its value; one must match.
     pub values: Vec<Pattern>,
 }
 
-/// What conditions look at in a request.
+/// The parts of a request that conditions read.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'r> {
-    /// Host, without the port.
+    /// The host without the port.
     pub host: &'r str,
-    /// Path, without the query.
+    /// The path without the query.
     pub path: &'r str,
-    /// What stands behind the first `?`, as sent; empty where there is none.
+    /// The text after the first `?`, as sent; empty if there is none.
     pub query: &'r str,
     /// The method, as sent.
     pub method: &'r str,
-    /// All fields.
+    /// All header fields.
     pub headers: &'r Fields,
-    /// The client's address, as `trusted_proxies` make it.
+    /// The client's address, after `trusted_proxies` are applied.
     pub address: IpAddr,
 }
 
-/// The most pairs of a query that are looked at, so that a query of nothing but `&` costs no more
-/// than a long one. ALB states no such bound.
+/// The maximum number of pairs of a query that are checked, so that a query of `&` alone costs no
+/// more than a long one. ALB states no such bound.
 pub const MAX_PAIRS: usize = 1_000;
 
 /// The first condition that does not hold.
@@ -105,7 +105,7 @@ pub enum Unmet<'c> {
 }
 
 impl Conditions {
-    /// The first condition that does not hold, those that cost least before the others.
+    /// Returns the first condition that does not hold, cheap ones first.
     pub fn unmet(&self, subject: &Subject<'_>) -> Option<Unmet<'_>> {
         let any = |patterns: &[Pattern], text: &str| {
             patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(text))
@@ -131,8 +131,8 @@ impl Conditions {
 }
 
 impl FieldCondition {
-    /// Whether one line of the field matches; they are tried in order. A line with anything but
-    /// visible ASCII and blanks matches nothing, not even `*`.
+    /// Returns true if one line of the field matches; lines are tried in order. A line with bytes
+    /// other than visible ASCII and blanks matches nothing, not even `*`.
     fn holds(&self, fields: &Fields) -> bool {
         fields.all_named(self.name.as_str()).any(|line| {
             let text =
@@ -142,8 +142,8 @@ impl FieldCondition {
     }
 }
 
-/// Whether a pair of the query, not decoded, matches. What holds no `=` is a key with an empty
-/// value.
+/// Returns true if a pair of the query, not decoded, matches. A part without `=` is a key with an
+/// empty value.
 fn has_pair(wanted: &[PairCondition], query: &str) -> bool {
     let pairs = query.split('&').take(MAX_PAIRS).filter(|pair| !pair.is_empty());
     let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
@@ -154,7 +154,7 @@ fn has_pair(wanted: &[PairCondition], query: &str) -> bool {
     })
 }
 
-/// The condition's place in the rule.
+/// Writes the condition's place in the rule.
 impl fmt::Display for Unmet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

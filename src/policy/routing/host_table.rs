@@ -1,5 +1,5 @@
-//! Which rules a host can be taken by, found without trying each: most sites with many rules have one
-//! exact host a rule.
+//! Index of rules by host, so that not every rule is tried: most sites with many rules have one
+//! exact host per rule.
 
 use super::pattern::Pattern;
 use std::collections::HashMap;
@@ -9,16 +9,16 @@ use std::collections::HashMap;
 pub struct HostTable {
     /// Rules that name this host, in lower case, and no wildcard.
     by_host: HashMap<Box<str>, Vec<usize>>,
-    /// Rules that have to be tried with every host.
+    /// Rules that must be tried with every host.
     others: Vec<usize>,
 }
 
-/// The longest host a request can name (RFC 1035 section 2.3.4). A rule cannot name a longer one,
-/// for patterns end at 128.
+/// The maximum length of a request's host (RFC 1035 section 2.3.4). A rule cannot name a longer
+/// one, because a pattern has at most 128 characters.
 const MAX_HOST: usize = 255;
 
 impl HostTable {
-    /// A table of rules, each with its number and its hosts, in ascending order.
+    /// Builds the table from rules, each with its number and its hosts, in ascending order.
     pub fn new<'r>(rules: impl Iterator<Item = (usize, &'r [Pattern])>) -> Self {
         let mut table = Self::default();
         for (rule, hosts) in rules {
@@ -37,7 +37,7 @@ impl HostTable {
         table
     }
 
-    /// The rules this host can be taken by, in ascending order. Their conditions still have to hold.
+    /// The rules that may match this host, in ascending order. Their conditions must still hold.
     pub fn rules_for(&self, host: &str) -> impl Iterator<Item = usize> {
         let mut named = self.named(host);
         let mut others = &self.others[..];
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hosts_rules_come_in_order_with_those_for_every_host_between() {
+    fn a_hosts_rules_and_those_for_every_host_come_in_rule_order() {
         let rules = [
             hosts(&["a"]),
             hosts(&[]),
@@ -99,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_rule_that_could_match_is_left_out(
+        fn no_rule_that_could_match_is_missing(
             rules in prop::collection::vec(prop::collection::vec("[abAB*?]{1,2}", 0..3), 0..8),
             host in "[abAB]{1,2}",
         ) {

@@ -1,4 +1,4 @@
-//! Routing: which rule takes a request, and what a redirect or a rewrite makes of its URL. The
+//! Routing: which rule takes a request, and how a redirect or a rewrite changes its URL. The
 //! conditions of a rule are ANDed, the values of one condition ORed, and the first rule that
 //! matches wins (AWS, "Condition types for listener rules").
 

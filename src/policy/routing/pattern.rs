@@ -1,48 +1,48 @@
-//! ALB's wildcards: `*` stands for any number of characters, `?` for exactly one.
+//! ALB's wildcards: `*` matches any number of characters, `?` exactly one.
 
 use std::fmt::{self, Write};
 
-/// A pattern that was checked and, where letters' case does not count, lowered once.
+/// A checked pattern, in lower case if letter case is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    /// With [`ANY`] and [`ONE`] for the wildcards, which no checked text holds.
+    /// With [`ANY`] and [`ONE`] for the wildcards, which no checked text contains.
     text: Box<str>,
     ignores_case: bool,
-    /// Whether `\` makes a wildcard stand for itself.
+    /// True if `\` escapes a wildcard.
     escapes: bool,
 }
 
-/// The longest pattern (AWS, "Condition types for listener rules": 128 characters), which bounds
-/// the work of one match.
+/// The maximum length of a pattern (AWS, "Condition types for listener rules": 128 characters),
+/// which bounds the work of one match.
 pub const MAX_LEN: usize = 128;
 
 const ANY: u8 = 0;
 const ONE: u8 = 1;
 
 impl Pattern {
-    /// A host pattern: letters' case does not count. The port is never part of what is matched, so
-    /// a colon stands only in an IPv6 address, between brackets.
+    /// A host pattern: letter case is ignored. The port is never matched, so a colon is allowed
+    /// only in an IPv6 address, between brackets.
     pub fn host(text: &str) -> Option<Self> {
         let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*?[]:".contains(&byte);
         let colon_fits = !text.contains(':') || text.starts_with('[') && text.ends_with(']');
         (text.bytes().all(fine) && colon_fits).then(|| Self::compile(text, true, false))?
     }
 
-    /// A path pattern: letters' case counts, and the query is never part of what is matched.
-    /// It begins with `/` or a wildcard, for nothing else could match.
+    /// A path pattern: letter case counts, and the query is never matched. It begins with `/` or a
+    /// wildcard, because no other pattern could match.
     pub fn path(text: &str) -> Option<Self> {
         let fine = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
         (text.starts_with(['/', '*', '?']) && text.bytes().all(fine))
             .then(|| Self::compile(text, false, false))?
     }
 
-    /// A pattern of a field's value: letters' case does not count.
+    /// A pattern of a field's value: letter case is ignored.
     pub fn field_value(text: &str) -> Option<Self> {
         text.bytes().all(is_visible).then(|| Self::compile(text, true, false))?
     }
 
-    /// A pattern of a key or a value of the query, as it is sent: letters' case does not count, and
-    /// `\*`, `\?` and `\\` stand for the second character.
+    /// A pattern of a key or a value of the query, as sent: letter case is ignored, and `\*`, `\?`
+    /// and `\\` mean the second character.
     pub fn query(text: &str) -> Option<Self> {
         let fine = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
         text.bytes().all(fine).then(|| Self::compile(text, true, true))?
@@ -66,15 +66,15 @@ impl Pattern {
         Some(Self { text: compiled.into(), ignores_case, escapes })
     }
 
-    /// The text itself when it holds no wildcard, so that a table can find it.
+    /// The text itself if it holds no wildcard, for a lookup table.
     pub fn exact(&self) -> Option<&str> {
         (!self.text.bytes().any(|byte| byte == ANY || byte == ONE)).then_some(&self.text)
     }
 
-    /// Whether all of `subject` matches. Linear in the subject for each character at the worst: one
-    /// backtracking point is kept, the last `*`, for an earlier one can never need more. What stands
-    /// behind the last `*` is looked at first, and what stands behind another is searched for, so
-    /// that a long subject that does not match is seldom walked through.
+    /// Returns true if all of `subject` matches. The worst case is linear in the subject for each
+    /// character: one backtracking point is kept, the last `*`, because an earlier one is never
+    /// needed. The text after the last `*` is compared first, and the text after another `*` is
+    /// searched for, so that a long subject that does not match is rarely scanned.
     pub fn matches(&self, subject: &str) -> bool {
         let (pattern, subject) = (self.text.as_bytes(), subject.as_bytes());
         if !self.ends(subject) {
@@ -109,8 +109,8 @@ impl Pattern {
         pattern[p..].iter().all(|&rest| rest == ANY)
     }
 
-    /// Whether it is certain that this matches all that `other` matches: they are the same, or the
-    /// only wildcard here is a `*` at the end, or there is none in `other`.
+    /// Returns true only if this matches everything that `other` matches: they are equal, or the
+    /// only wildcard here is a `*` at the end, or `other` has none.
     pub fn covers(&self, other: &Self) -> bool {
         let begins = match self.text.as_bytes() {
             [start @ .., ANY] if !start.iter().any(|byte| [ANY, ONE].contains(byte)) => {
@@ -121,11 +121,11 @@ impl Pattern {
         begins || self == other || other.exact().is_some_and(|text| self.matches(text))
     }
 
-    /// Whether there is a text that both match. Of use where both treat letters' case alike.
+    /// Returns true if a text exists that both match, provided that both treat letter case alike.
     pub fn meets(&self, other: &Self) -> bool {
         let (ours, theirs) = (self.text.as_bytes(), other.text.as_bytes());
-        // What stands behind the places looked at: one row for each character of ours, from the
-        // last, and in it whether the rest of ours meets the rest of theirs.
+        // Results for the suffixes: one row for each character of ours, from the last; each entry
+        // is true if the rest of ours meets the rest of theirs.
         let mut below: Vec<bool> = vec![false; theirs.len() + 1];
         for i in (0..=ours.len()).rev() {
             let mut row = vec![false; theirs.len() + 1];
@@ -146,7 +146,7 @@ impl Pattern {
         below[0]
     }
 
-    /// Whether the subject ends as what stands behind the last `*` says.
+    /// Returns true if the end of the subject matches the text after the last `*`.
     fn ends(&self, subject: &[u8]) -> bool {
         let pattern = self.text.as_bytes();
         let Some(star) = pattern.iter().rposition(|&byte| byte == ANY) else { return true };
@@ -158,7 +158,7 @@ impl Pattern {
         })
     }
 
-    /// Where in `subject` the character at `at` of the pattern stands next.
+    /// Position in `subject` where the pattern's character at `at` comes next.
     fn next(&self, at: usize, subject: &[u8]) -> Option<usize> {
         match self.text.as_bytes().get(at) {
             None | Some(&(ANY | ONE)) => Some(0),
@@ -170,7 +170,7 @@ impl Pattern {
     }
 }
 
-/// The pattern as it would be written.
+/// Writes the pattern as in the configuration.
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for byte in self.text.bytes() {
@@ -185,8 +185,8 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// What can be matched at all (AWS, "Condition types for listener rules": 0x00 to 0x1f and 0x7f
-/// cannot).
+/// Returns true for characters that can be matched (AWS, "Condition types for listener rules": 0x00
+/// to 0x1f and 0x7f cannot).
 pub(super) fn is_visible(byte: u8) -> bool {
     matches!(byte, b' '..=b'~')
 }
@@ -197,7 +197,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_is_certain_to_be_covered_and_what_can_meet() {
+    fn covers_and_meets_agree_with_examples() {
         let path = |text| Pattern::path(text).unwrap();
         for (one, other, covers, meets) in [
             ("*", "/a", true, true),
@@ -223,7 +223,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_pattern_that_covers_another_matches_all_that_the_other_does(
+        fn a_pattern_that_covers_another_matches_all_that_the_other_matches(
             one in short(), other in short(), subject in "/[ab]{0,6}",
         ) {
             let (one, other) = (Pattern::path(&one).unwrap(), Pattern::path(&other).unwrap());
@@ -236,10 +236,10 @@ mod tests {
         }
 
         #[test]
-        fn patterns_meet_where_there_is_a_text_for_both(one in short(), other in short()) {
+        fn patterns_meet_only_if_a_text_matches_both(one in short(), other in short()) {
             let (one, other) = (Pattern::path(&one).unwrap(), Pattern::path(&other).unwrap());
-            // Of two patterns of six characters each, the shortest text for both has no more than
-            // the two together have.
+            // The shortest text that matches two patterns of six characters each is no longer than
+            // the two together.
             let mut texts = vec!["/".to_owned()];
             let mut found = false;
             for _ in 0..10 {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_host_needs_a_label_in_front() {
+    fn a_wildcard_host_needs_a_label_before_its_domain() {
         check(
             Pattern::host("*.example.com").unwrap(),
             &["test.example.com", "A.B.EXAMPLE.com"],
@@ -273,18 +273,18 @@ mod tests {
     }
 
     #[test]
-    fn a_path_below_a_folder_is_not_the_folder() {
+    fn a_path_below_a_folder_does_not_match_the_folder() {
         let below = Pattern::path("/img/*").unwrap();
         check(below, &["/img/", "/img/a/b.png"], &["/img", "/IMG/a", "/x/img/a"]);
     }
 
     #[test]
-    fn a_question_mark_is_exactly_one_character() {
+    fn a_question_mark_matches_exactly_one_character() {
         check(Pattern::path("/v?/x").unwrap(), &["/v1/x", "/v//x"], &["/v/x", "/v12/x"]);
     }
 
     #[test]
-    fn case_counts_in_a_path_and_nowhere_else() {
+    fn letter_case_counts_in_a_path_and_nowhere_else() {
         check(Pattern::host("Shop.Example").unwrap(), &["shop.EXAMPLE"], &["shop.example."]);
         check(Pattern::path("/Cart").unwrap(), &["/Cart"], &["/cart", "/Cart/", "/Cart?a=b"]);
         check(Pattern::field_value("*Chrome*").unwrap(), &["Mozilla CHROME/99"], &["Chrom"]);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backslash_makes_a_wildcard_of_the_query_stand_for_itself() {
+    fn a_backslash_escapes_a_wildcard_of_the_query() {
         check(Pattern::query(r"a\*\?").unwrap(), &["a*?", "A*?"], &["ab?", "a*b", r"a\*\?"]);
         check(Pattern::query(r"\\*").unwrap(), &[r"\", r"\x"], &["x"]);
         assert_eq!(Pattern::query(r"a\*?").unwrap().to_string(), r"a\*?");
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_refused_that_could_not_match() {
+    fn a_pattern_that_could_not_match_is_refused() {
         let long = "a".repeat(MAX_LEN + 1);
         for host in ["", "shop.example:80", "[::1]:80", "a/b", "a b", "ü", &long] {
             assert_eq!(Pattern::host(host), None, "{host}");
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(Pattern::query(r"a\*").unwrap().exact(), Some("a*"));
     }
 
-    /// The obvious definition, exponential but certain.
+    /// The direct definition, exponential but certain.
     fn slow(pattern: &[u8], subject: &[u8]) -> bool {
         match (pattern.first(), subject.first()) {
             (None, None) => true,
@@ -343,7 +343,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_match_agrees_with_the_definition(pattern in "[/*][ab*?]{0,7}", subject in "/?[ab]{0,9}") {
+        fn matches_agrees_with_the_direct_definition(pattern in "[/*][ab*?]{0,7}", subject in "/?[ab]{0,9}") {
             let compiled = Pattern::path(&pattern).unwrap();
             prop_assert_eq!(compiled.matches(&subject), slow(pattern.as_bytes(), subject.as_bytes()));
         }

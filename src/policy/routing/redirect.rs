@@ -1,32 +1,32 @@
-//! Redirects: the URL a client is sent to, made of its own (AWS, "Actions for listener rules",
-//! "Redirect actions").
+//! Redirects: the URL a client is sent to, built from the URL of its request (AWS, "Actions for
+//! listener rules", "Redirect actions").
 
 use crate::policy::headers::head;
 use std::fmt::Write;
 
-/// A redirect that was checked.
+/// A checked redirect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
-    /// The status.
+    /// The status code.
     pub status: Status,
-    /// The scheme.
+    /// The scheme of the new URL.
     pub scheme: Scheme,
-    /// The host.
+    /// The host of the new URL.
     pub host: Template,
-    /// The port.
+    /// The port of the new URL.
     pub port: Port,
-    /// The path.
+    /// The path of the new URL.
     pub path: Template,
-    /// The query; one that comes out empty is left out.
+    /// The query; an empty result is left out.
     pub query: Template,
 }
 
-/// The status of a redirect.
+/// The status code of a redirect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// 301, 302, 303, 307 or 308.
     Fixed(u16),
-    /// 301 for GET and HEAD, and for others 308, after which a client repeats its method (RFC 9110
+    /// 301 for GET and HEAD, and 308 for others, with which a client repeats its method (RFC 9110
     /// section 15.4.9).
     ByMethod,
 }
@@ -34,7 +34,7 @@ pub enum Status {
 /// The scheme of a redirect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
-    /// The request's own.
+    /// The request's own scheme.
     Same,
     /// `http`
     Http,
@@ -45,9 +45,9 @@ pub enum Scheme {
 /// The port of a redirect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
-    /// As the client spelled it; where it spelled none, or its scheme's default, none.
+    /// The request's explicit port; none if it has none, or its scheme's default.
     Same,
-    /// This one.
+    /// This port.
     Number(u16),
 }
 
@@ -73,40 +73,41 @@ const PLACEHOLDERS: [(&str, Piece); 5] = [
     ("query", Piece::Query),
 ];
 
-/// The longest part of a redirect (AWS, `RedirectActionConfig`: 128 characters).
+/// The maximum length of a part of a redirect (AWS, `RedirectActionConfig`: 128 characters).
 pub const MAX_PART: usize = 128;
 
-/// The longest URL (AWS, "Troubleshoot your Application Load Balancers", HTTP 507: 8K).
+/// The maximum length of the URL (AWS, "Troubleshoot your Application Load Balancers", HTTP 507:
+/// 8K).
 pub const MAX_URL: usize = 8 * 1_024;
 
-/// The URL a request was sent to.
+/// The URL of the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Original<'r> {
-    /// Whether the client came over TLS.
+    /// True if the client came over TLS.
     pub is_tls: bool,
-    /// The host, without the port.
+    /// The host without the port.
     pub host: &'r str,
-    /// The port, where the client spelled one.
+    /// The explicit port, if any.
     pub port: Option<u16>,
-    /// The path, with its slash.
+    /// The path with its leading slash.
     pub path: &'r str,
-    /// The query, without its question mark; empty where there is none.
+    /// The query without its question mark; empty if there is none.
     pub query: &'r str,
 }
 
-/// Why there is no URL to send a client to.
+/// The reason a redirect has no URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedirectError {
-    /// It would be the URL the client came from.
+    /// It would be the URL of the request.
     Loop,
     /// It would be longer than [`MAX_URL`].
     TooLong,
-    /// What the client named as host cannot stand where the redirect wants it.
+    /// The request's host is not valid in the place where the redirect uses it.
     Host,
 }
 
 impl Redirect {
-    /// `redirect_to`: the same URL over TLS, at this port.
+    /// Makes the redirect of `redirect_to`: the same URL over TLS, at this port.
     pub fn to_https(port: u16) -> Self {
         let one = |piece| Template([piece].into());
         Self {
@@ -119,8 +120,8 @@ impl Redirect {
         }
     }
 
-    /// Whether scheme, host, port and path are all the request's own, so that it could only lead
-    /// in a circle.
+    /// Returns true if scheme, host, port and path are all the request's own, so that it could only
+    /// lead to a loop.
     pub fn changes_nothing(&self) -> bool {
         let same = Self::to_https(443);
         self.scheme == Scheme::Same
@@ -128,7 +129,7 @@ impl Redirect {
             && (&self.host, &self.path) == (&same.host, &same.path)
     }
 
-    /// The status for a request of this method.
+    /// Returns the status code for a request of this method.
     pub fn status(&self, method: &str) -> u16 {
         match self.status {
             Status::Fixed(status) => status,
@@ -137,11 +138,11 @@ impl Redirect {
         }
     }
 
-    /// The URL for a request, of at most [`MAX_URL`] bytes, none of them outside what a URI may
-    /// hold (RFC 3986 section 2). Its port is spelled where it is not its scheme's default.
+    /// Returns the URL for a request, of at most [`MAX_URL`] bytes, all allowed in a URI (RFC 3986
+    /// section 2). The port is written if it is not the scheme's default.
     ///
     /// # Errors
-    /// The [`RedirectError`] for which there is none.
+    /// The [`RedirectError`] for which there is no URL.
     pub fn location(&self, original: &Original<'_>) -> Result<String, RedirectError> {
         let is_tls = match self.scheme {
             Scheme::Same => original.is_tls,
@@ -189,7 +190,7 @@ impl Redirect {
 }
 
 impl Template {
-    /// A host of at most [`MAX_PART`] characters, in which `#{host}` may stand.
+    /// A host of at most [`MAX_PART`] characters, which may contain `#{host}`.
     pub fn host(text: &str) -> Option<Self> {
         let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         if head::is_bare_host(text) && text.len() <= MAX_PART {
@@ -198,15 +199,15 @@ impl Template {
         Self::parse(text, &[Piece::Host], fine).filter(|template| template.0.contains(&Piece::Host))
     }
 
-    /// A path of at most [`MAX_PART`] characters that begins with `/`; `#{host}`, `#{port}` and
-    /// `#{path}` may stand in it.
+    /// A path of at most [`MAX_PART`] characters that begins with `/`, which may contain `#{host}`,
+    /// `#{port}` and `#{path}`.
     pub fn path(text: &str) -> Option<Self> {
         let fine = |byte: u8| belongs_in_uri(byte) && byte != b'?';
         let template = Self::parse(text, &[Piece::Host, Piece::Port, Piece::Path], fine)?;
         text.starts_with('/').then_some(template)
     }
 
-    /// A query of at most [`MAX_PART`] characters, in which every placeholder may stand.
+    /// A query of at most [`MAX_PART`] characters, which may contain every placeholder.
     pub fn query(text: &str) -> Option<Self> {
         let all = PLACEHOLDERS.map(|(_, piece)| piece);
         (!text.starts_with('?')).then(|| Self::parse(text, &all, belongs_in_uri))?
@@ -240,7 +241,7 @@ impl Template {
         Some(Self(pieces.into()))
     }
 
-    /// Appends the text with the request's parts in place.
+    /// Appends the text with the request's parts for the placeholders.
     fn expand(&self, original: &Original<'_>, url: &mut String) -> Result<(), RedirectError> {
         for piece in &self.0 {
             match piece {
@@ -256,7 +257,7 @@ impl Template {
                 }
                 Piece::Query => encode(original.query, url),
             }
-            // Placeholders may stand many times, and each may be as long as a request's head.
+            // A placeholder may occur many times, and each may be as long as a request's head.
             if url.len() > MAX_URL + 1 {
                 return Err(RedirectError::TooLong);
             }
@@ -265,8 +266,8 @@ impl Template {
     }
 }
 
-/// Appends what a client sent, with bytes that a URI may not hold percent-encoded: a request line
-/// may carry some that other readers of Location take for its end.
+/// Appends the client's text, with bytes that a URI may not hold percent-encoded: a request line
+/// may hold bytes that other parsers of Location take for its end.
 fn encode(text: &str, url: &mut String) {
     for byte in text.bytes() {
         match belongs_in_uri(byte) {
@@ -278,7 +279,7 @@ fn encode(text: &str, url: &mut String) {
     }
 }
 
-/// What may stand in a path or a query (RFC 3986 sections 3.3 and 3.4).
+/// Returns true for bytes allowed in a path or a query (RFC 3986 sections 3.3 and 3.4).
 fn belongs_in_uri(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte)
 }

@@ -1,5 +1,5 @@
-//! Rewrites: what the target sees instead of the client's path or host (AWS, "Transforms for
-//! listener rules"). They never change where a request goes.
+//! Rewrites: the path or host sent to the target in place of the client's (AWS, "Transforms for
+//! listener rules"). They never change which target gets the request.
 
 use crate::policy::headers::head;
 use http::uri::PathAndQuery;
@@ -9,17 +9,17 @@ use std::fmt;
 /// The rewrites of one rule.
 #[derive(Clone, Debug, Default)]
 pub struct Rewrite {
-    /// Of path and query.
+    /// The rewrite of path and query.
     pub path: Option<Transform>,
-    /// Of the host, without the port.
+    /// The rewrite of the host, without the port.
     pub host: Option<Transform>,
 }
 
-/// An expression, and what stands in place of its first match.
+/// An expression, and the replacement of its first match.
 #[derive(Clone, Debug)]
 pub struct Transform {
-    // Matching takes a scratch space from a pool that all workers share; the pool is tried and
-    // never waited for, and a space is made where none is free.
+    // Matching takes scratch space from a pool that all workers share; it only tries the pool's
+    // lock and never waits, and allocates if none is free.
     regex: Regex,
     replace: Box<[Piece]>,
 }
@@ -30,39 +30,40 @@ enum Piece {
     Group(usize),
 }
 
-/// The longest expression and the longest replacement (AWS, `RewriteConfig`: 1,024 characters).
+/// The maximum length of the expression and of the replacement (AWS, `RewriteConfig`: 1,024
+/// characters).
 pub const MAX_LEN: usize = 1_024;
 
-/// The largest compiled expression, in bytes. A match takes time in proportion to it and to the
-/// text, however the expression is written: with both bounds, the worst took a fifth of a second.
+/// The maximum size of a compiled expression in bytes. A match takes time in proportion to it and
+/// to the text, for any expression: with both bounds, the slowest took a fifth of a second.
 const MAX_COMPILED: usize = 64 * 1_024;
 
-/// The longest text that is matched, and the longest result (AWS, "Quotas for your Application Load
-/// Balancers": a request line has at most 16K).
+/// The maximum length of the text that is matched, and of the result (AWS, "Quotas for your
+/// Application Load Balancers": a request line has at most 16K).
 pub const MAX_TEXT: usize = 16 * 1_024;
 
-/// Why an expression or its replacement is refused.
+/// The reason an expression or its replacement is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Defect {
-    /// `regex` cannot be compiled, in a sentence.
+    /// `regex` cannot be compiled, with the reason as a sentence.
     Regex(String),
-    /// `replace` holds a `$` that stands for nothing.
+    /// `replace` holds a `$` that is neither a group nor escaped.
     Dollar,
     /// `replace` names a group that `regex` does not have.
     NoGroup(usize),
 }
 
-/// Why there is no result.
+/// The reason a rewrite has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// The text, or what came out, is too long.
+    /// The text or the result is too long.
     TooLong,
-    /// What came out is no path, or no host.
+    /// The result is not a path, or not a host.
     Malformed,
 }
 
 impl Transform {
-    /// An expression for path and query, where letters' case counts.
+    /// An expression for path and query, where letter case counts.
     ///
     /// # Errors
     /// The [`Defect`] for which it is refused.
@@ -70,7 +71,7 @@ impl Transform {
         Self::new(regex, replace, false)
     }
 
-    /// An expression for hosts, where it does not.
+    /// An expression for hosts, where letter case is ignored.
     ///
     /// # Errors
     /// The [`Defect`] for which it is refused.
@@ -83,7 +84,7 @@ impl Transform {
             return Err(Defect::Regex("`\\p{...}` is not supported, as in ALB".into()));
         }
         let mut builder = RegexBuilder::new(regex);
-        // What is matched is ASCII, and tables of Unicode would only make expressions larger.
+        // The matched text is ASCII, and Unicode tables would only make expressions larger.
         builder.unicode(false).case_insensitive(ignores_case);
         builder.size_limit(MAX_COMPILED).dfa_size_limit(MAX_COMPILED);
         let regex = builder.build().map_err(|error| Defect::Regex(sentence(&error)))?;
@@ -96,7 +97,7 @@ impl Transform {
         missing.map_or(Ok(Self { regex, replace }), |group| Err(Defect::NoGroup(group)))
     }
 
-    /// The text with its first match replaced; `None` where nothing matches.
+    /// The text with its first match replaced; `None` if nothing matches.
     fn apply(&self, text: &str) -> Result<Option<String>, Failed> {
         if text.len() > MAX_TEXT {
             return Err(Failed::TooLong);
@@ -107,7 +108,7 @@ impl Transform {
         for piece in &self.replace {
             match piece {
                 Piece::Text(text) => result.extend_from_slice(text.as_bytes()),
-                // A group that took no part in the match stands for nothing.
+                // A group that did not take part in the match is empty.
                 Piece::Group(group) => {
                     let group = captures.get(*group).map(|group| group.as_bytes());
                     result.extend_from_slice(group.unwrap_or_default());
@@ -124,10 +125,10 @@ impl Transform {
 }
 
 impl Rewrite {
-    /// The path and query the target sees; `None` where they stay as they are.
+    /// Returns the path and query for the target; `None` if they do not change.
     ///
     /// # Errors
-    /// Where what comes out is no path: it begins with `/` and holds visible ASCII only.
+    /// If the result is not a path: it begins with `/` and holds visible ASCII only.
     pub fn path(&self, path_and_query: &str) -> Result<Option<PathAndQuery>, Failed> {
         let Some(transform) = &self.path else { return Ok(None) };
         let Some(result) = transform.apply(path_and_query)? else { return Ok(None) };
@@ -138,11 +139,11 @@ impl Rewrite {
         PathAndQuery::try_from(result).map(Some).map_err(|_| Failed::Malformed)
     }
 
-    /// The host the target sees, for an authority as the client sent it; `None` where it stays as
-    /// it is. The client's port stays, unless the replacement brings one.
+    /// Returns the host for the target, from the authority the client sent; `None` if it does not
+    /// change. The client's port stays, unless the replacement has one.
     ///
     /// # Errors
-    /// Where what comes out is no host.
+    /// If the result is not a host.
     pub fn host(&self, authority: &head::Authority<'_>) -> Result<Option<String>, Failed> {
         let (Some(transform), Some(text)) = (&self.host, authority.text) else { return Ok(None) };
         let host = authority.host();
@@ -154,7 +155,7 @@ impl Rewrite {
     }
 }
 
-/// Whether `\p` or `\P` stands in an expression and is not itself escaped.
+/// Returns true if an expression contains `\p` or `\P` that is not itself escaped.
 fn has_unicode_class(regex: &str) -> bool {
     let mut characters = regex.chars();
     while let Some(character) = characters.next() {
@@ -165,7 +166,7 @@ fn has_unicode_class(regex: &str) -> bool {
     false
 }
 
-/// `$1` and `${1}` are groups, `$$` is a dollar.
+/// Parses a replacement: `$1` and `${1}` are groups, `$$` is a dollar.
 fn pieces(replace: &str) -> Result<Box<[Piece]>, Defect> {
     let mut pieces = Vec::new();
     let mut rest = replace;
@@ -196,7 +197,7 @@ fn pieces(replace: &str) -> Result<Box<[Piece]>, Defect> {
     Ok(pieces.into())
 }
 
-/// The last line of what the compiler says, which draws its own carets above it.
+/// The last line of the compiler's message; the lines above it draw carets.
 fn sentence(error: &regex::Error) -> String {
     match error {
         regex::Error::CompiledTooBig(_) => {
@@ -263,14 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_does_not_match_stays_and_case_counts() {
+    fn a_path_that_does_not_match_stays_and_letter_case_counts() {
         check_path("^/api/", "/", "/API/x", Ok(None));
         check_path("(?i)^/api/", "/", "/API/x", Ok(Some("/x")));
         assert_eq!(Rewrite::default().path("/x"), Ok(None));
     }
 
     #[test]
-    fn a_result_that_is_no_path_is_a_failure() {
+    fn a_result_that_is_not_a_path_is_an_error() {
         for (regex, replace) in
             [("^/", ""), (".*", "http://evil"), ("^/a", "/ x"), ("^/a", "/#"), ("^/a", "/\r\n")]
         {
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_alb_does_not_take_is_refused() {
+    fn an_expression_that_alb_refuses_is_refused() {
         for regex in ["(?=a)", "(?<!a)", r"(a)\1", "(?>a)", r"\p{L}", r"\PL", "("] {
             let refused = matches!(Transform::of_path(regex, "/"), Err(Defect::Regex(_)));
             assert!(refused, "{regex}");
@@ -314,7 +315,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_comes_out_is_a_path_or_nothing(
+        fn a_result_is_a_valid_path_or_an_error(
             replace in "[ -~\r\n\\x00ü]{0,12}",
             text in "/[!-~]{0,20}",
         ) {

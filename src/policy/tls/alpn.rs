@@ -1,13 +1,15 @@
-//! The protocol a listener agrees on with a client (RFC 7301): one it lists, or none.
+//! ALPN: the protocol a listener agrees on with a client (RFC 7301), one that it lists or none.
 
 /// HTTP/1.1 by its name in ALPN.
 const HTTP1: &[u8] = b"http/1.1";
-/// HTTP/1.0, which HTTP/1.1 servers speak too. It is the only one that `curl --http1.0` offers.
+/// HTTP/1.0, which HTTP/1.1 servers speak too. It is the only protocol that `curl --http1.0`
+/// offers.
 const HTTP10: &[u8] = b"http/1.0";
 
-/// Whether a client that offers these protocols is served as one that offers none. Where nothing it
-/// offers is listed the handshake ends with `no_application_protocol` (section 3.2); but HTTP/1.0 is
-/// spoken wherever HTTP/1.1 is, so a client that offers it gets a handshake without a protocol.
+/// Returns true if a client that offers these protocols is served as one that offers none. If no
+/// offered protocol is listed, the handshake ends with `no_application_protocol` (section 3.2); but
+/// a listener with HTTP/1.1 also speaks HTTP/1.0, so a client that offers it gets a handshake
+/// without a protocol.
 pub fn is_ignored<'p>(
     listed: impl Iterator<Item = &'p [u8]> + Clone,
     offered: impl Iterator<Item = &'p [u8]> + Clone,
@@ -23,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_http_1_0_where_http_1_1_is_listed_is_served_without_a_protocol() {
+    fn a_client_of_http_1_0_gets_no_protocol_if_http_1_1_is_listed() {
         for (listed, offered, expected) in [
             ("h2 http/1.1", "http/1.0", true),
             ("http/1.1", "http/1.0", true),

@@ -1,4 +1,4 @@
-//! Whose certificates of clients are taken.
+//! The certificate authorities whose client certificates are accepted.
 
 use super::pair::{self, Defect};
 use rustls::RootCertStore;
@@ -13,7 +13,7 @@ impl Authorities {
     /// Reads PEM.
     ///
     /// # Errors
-    /// When there is none, or one that cannot be an authority.
+    /// If there is none, or one that cannot be an authority.
     pub fn of_pem(text: &[u8]) -> Result<Self, Defect> {
         let mut store = RootCertStore::empty();
         for certificate in pair::certificates(text)? {
@@ -22,7 +22,7 @@ impl Authorities {
         if store.is_empty() { Err(Defect::NoCertificate) } else { Ok(Self(Arc::new(store))) }
     }
 
-    /// As the library wants them.
+    /// The authorities in rustls's form.
     pub fn roots(&self) -> Arc<RootCertStore> {
         Arc::clone(&self.0)
     }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_authorities_has_at_least_one_and_no_broken_one() {
+    fn a_file_of_authorities_needs_at_least_one_and_no_invalid_one() {
         let made = rcgen::generate_simple_self_signed(vec!["ca.example".to_owned()]).unwrap();
         let pem = made.cert.pem();
         assert_eq!(Authorities::of_pem(pem.as_bytes()).unwrap().roots().len(), 1);

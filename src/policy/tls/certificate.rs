@@ -1,4 +1,4 @@
-//! What a certificate says of itself: its names, when it is valid, what it is told apart by.
+//! The facts of a certificate: its names, its validity and its fingerprint.
 
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -10,25 +10,25 @@ use x509_parser::public_key::PublicKey;
 /// The end entity's certificate of a chain.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// The host names it is for, lower case, as `shop.example` and `*.shop.example`.
+    /// The host names it is for, lower case, for example `shop.example` and `*.shop.example`.
     pub names: Vec<Box<str>>,
-    /// The first second of its life, since the Unix epoch; 0 for one before it.
+    /// The first second of its validity, since the Unix epoch; 0 for an earlier one.
     pub not_before: u64,
-    /// The last one.
+    /// The last second of its validity, since the Unix epoch.
     pub not_after: u64,
     /// The first bytes of the SHA-256 of its DER.
     pub fingerprint: [u8; 8],
-    /// What its key is.
+    /// The kind of its key.
     pub key: KeyKind,
-    /// Bits of its key.
+    /// The length of its key in bits.
     pub key_bits: usize,
 }
 
-/// What a key is. The greater is preferred where a client takes both (AWS, "SSL certificates for
+/// The kind of a key. The greater is preferred if a client accepts both (AWS, "SSL certificates for
 /// your Application Load Balancer": ECDSA over RSA).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyKind {
-    /// Neither of the two.
+    /// Neither RSA nor ECDSA.
     Other,
     /// RSA.
     Rsa,
@@ -36,20 +36,21 @@ pub enum KeyKind {
     Ecdsa,
 }
 
-/// How a certificate stands at a moment.
+/// The validity of a certificate at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
-    /// It is valid, and for a while.
+    /// It is valid, and does not end soon.
     Valid,
-    /// Its life begins in so many days, rounded up.
+    /// It becomes valid in this many days, rounded up.
     NotYet(u64),
-    /// It is valid for so many more days, rounded down, and that is few.
+    /// It is valid for this many more days, rounded down: fewer than 14.
     EndsSoon(u64),
-    /// Its life ended so many days ago, rounded down.
+    /// It ended this many days ago, rounded down.
     Expired(u64),
 }
 
-/// Few enough days to warn: certificates are commonly renewed a month before they end.
+/// Days before the end at which a warning begins: certificates are commonly renewed a month before
+/// they end.
 const SOON: u64 = 14;
 const DAY: u64 = 86_400;
 
@@ -57,7 +58,7 @@ impl Certificate {
     /// Reads DER.
     ///
     /// # Errors
-    /// What is wrong, in the parser's words.
+    /// The parser's message.
     pub fn of_der(der: &[u8]) -> Result<Self, String> {
         let (_, parsed) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
         let seconds = |time: i64| u64::try_from(time).unwrap_or(0);
@@ -79,7 +80,7 @@ impl Certificate {
         })
     }
 
-    /// How it stands at this second since the Unix epoch.
+    /// The validity at this second since the Unix epoch.
     pub fn validity(&self, now: u64) -> Validity {
         if now < self.not_before {
             Validity::NotYet((self.not_before - now).div_ceil(DAY))
@@ -93,7 +94,7 @@ impl Certificate {
         }
     }
 
-    /// `shop.example, *.shop.example`, or words where there is no name; the first few of many.
+    /// `shop.example, *.shop.example`, the first five of many; `no host name` if there is none.
     pub fn names_text(&self) -> String {
         const SHOWN: usize = 5;
         let shown: Vec<&str> = self.names.iter().take(SHOWN).map(|name| &**name).collect();
@@ -104,7 +105,7 @@ impl Certificate {
         }
     }
 
-    /// `certificate/` and 16 digits: the place of AWS's ARN in its access log.
+    /// `certificate/` and 16 digits: in place of AWS's ARN in its access log.
     pub fn id_text(&self) -> String {
         let digits = self.fingerprint.iter().map(|byte| format!("{byte:02x}"));
         format!("certificate/{}", digits.collect::<String>())
@@ -131,8 +132,8 @@ impl fmt::Display for Validity {
     }
 }
 
-/// The DNS names among the alternative names. The subject's common name counts only where there
-/// are none (RFC 9525 has done away with it; old certificates have nothing else).
+/// The DNS names among the alternative names. The subject's common name counts only if there are no
+/// alternative names (RFC 9525 has removed it; old certificates have nothing else).
 fn names(parsed: &X509Certificate<'_>) -> Vec<Box<str>> {
     let alternative = parsed.subject_alternative_name().ok().flatten();
     let dns: Vec<Box<str>> = alternative
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_stands_by_the_second_and_is_told_of_in_days() {
+    fn validity_is_exact_to_the_second_and_reported_in_days() {
         let life = certificate(100 * DAY, 200 * DAY);
         for (now, validity, words) in [
             (99 * DAY + 1, Validity::NotYet(1), "is not valid for another 1 day"),
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn names_dates_and_key_are_those_in_the_certificate() {
+    fn names_dates_and_key_are_those_of_the_certificate() {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
         let mut parameters =
             rcgen::CertificateParams::new(vec!["Shop.example".into(), "*.shop.example".into()])

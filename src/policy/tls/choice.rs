@@ -1,29 +1,30 @@
-//! Which certificate a client is shown: by the name it asked for, and by what it understands.
+//! Chooses the certificate for a client: by the requested name, and by what the client supports.
 
 use super::certificate::Certificate;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-/// Certificates by the names in them. Indexes are those of the list it was made of.
+/// Certificates by their names. Indexes refer to the list it was made of.
 #[derive(Debug, Default)]
 pub struct ByName {
     exact: HashMap<Box<str>, Vec<usize>>,
-    /// By what stands behind `*.`.
+    /// By the text after `*.`.
     wildcard: HashMap<Box<str>, Vec<usize>>,
 }
 
-/// What was chosen.
+/// The chosen certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// The index.
+    /// Its index.
     pub certificate: usize,
-    /// Whether the name led there; else it is the default.
+    /// True if the name matched; false for the default certificate.
     pub by_name: bool,
 }
 
 impl ByName {
-    /// The table. Of several certificates with one name the best comes first: by key, by its
-    /// length, by how long it is valid (AWS, "SSL certificates for your Application Load Balancer").
+    /// Builds the table. Of several certificates with one name the best comes first: by kind of
+    /// key, by its length, by its end of validity (AWS, "SSL certificates for your Application Load
+    /// Balancer").
     pub fn of<'c>(certificates: impl IntoIterator<Item = &'c Certificate>) -> Self {
         let certificates: Vec<&Certificate> = certificates.into_iter().collect();
         let mut best_first: Vec<usize> = (0..certificates.len()).collect();
@@ -47,8 +48,8 @@ impl ByName {
         table
     }
 
-    /// The best certificate of this very name that the client understands, else of a wildcard for
-    /// its left-most label (RFC 9525 section 6.3), else the first of all.
+    /// Returns the best certificate of exactly this name that the client supports, else of a
+    /// wildcard for its left-most label (RFC 9525 section 6.3), else the first of all.
     pub fn choose(&self, name: Option<&str>, understood: impl Fn(usize) -> bool) -> Choice {
         let best = |list: Option<&Vec<usize>>| list?.iter().copied().find(|at| understood(*at));
         let by_name = || {
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_name_goes_before_a_wildcard_and_a_wildcard_before_the_first() {
+    fn an_exact_name_precedes_a_wildcard_and_a_wildcard_the_default() {
         let all = of_names(&[
             &["default.example"],
             &["*.shop.example", "shop.example"],
@@ -95,7 +96,7 @@ mod tests {
             (Some("www.shop.example"), 2, true),
             (Some("WWW.Shop.Example"), 2, true),
             (Some("www.shop.example."), 2, true),
-            // A wildcard stands for one label, and not for none.
+            // A wildcard matches exactly one label.
             (Some("a.img.shop.example"), 0, false),
             (Some("example"), 0, false),
             (Some(""), 0, false),
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_name_the_best_that_the_client_understands_is_chosen() {
+    fn of_one_name_the_best_that_the_client_supports_is_chosen() {
         let all = [
             certificate(&["a"], KeyKind::Rsa, 2_048, 9),
             certificate(&["a"], KeyKind::Rsa, 4_096, 1),

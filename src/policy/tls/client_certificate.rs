@@ -1,5 +1,5 @@
-//! What a target is told of the certificate a client showed (AWS, "Mutual authentication with TLS
-//! in Application Load Balancer").
+//! The header fields that describe a client's certificate to a target (AWS, "Mutual authentication
+//! with TLS in Application Load Balancer").
 
 use crate::base::calendar::Civil;
 use http::header::{HeaderName, HeaderValue};
@@ -16,7 +16,7 @@ const SUBJECT: HeaderName = HeaderName::from_static("x-amzn-mtls-clientcert-subj
 const VALIDITY: HeaderName = HeaderName::from_static("x-amzn-mtls-clientcert-validity");
 const LEAF: HeaderName = HeaderName::from_static("x-amzn-mtls-clientcert-leaf");
 
-/// The fields where nothing was verified: the chain as it was shown.
+/// The field if nothing was verified: the chain as the client sent it.
 pub fn passed_through(chain: &[CertificateDer<'_>]) -> Vec<(HeaderName, HeaderValue)> {
     if chain.is_empty() {
         return Vec::new();
@@ -25,7 +25,7 @@ pub fn passed_through(chain: &[CertificateDer<'_>]) -> Vec<(HeaderName, HeaderVa
     field(CHAIN, &percent_encoded(&pem)).into_iter().collect()
 }
 
-/// The fields where the chain was verified: what its first certificate says, and that itself.
+/// The fields if the chain was verified: the facts of its first certificate, and that certificate.
 pub fn verified(chain: &[CertificateDer<'_>]) -> Vec<(HeaderName, HeaderValue)> {
     let Some(leaf) = chain.first() else { return Vec::new() };
     let Ok((_, parsed)) = X509Certificate::from_der(leaf) else { return Vec::new() };
@@ -49,7 +49,8 @@ fn field(name: HeaderName, value: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((name, HeaderValue::from_bytes(value.as_bytes()).ok()?))
 }
 
-/// In hexadecimal and upper case, as in AWS's example, without the zero that only makes it positive.
+/// In upper-case hexadecimal, as in AWS's example, without the zero byte that only makes it
+/// positive.
 fn serial(raw: &[u8]) -> String {
     let significant = raw.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(raw);
     significant.iter().map(|byte| format!("{byte:02X}")).collect()
@@ -66,7 +67,7 @@ fn pem(der: &[u8]) -> String {
     pem
 }
 
-/// AWS leaves `+`, `=` and `/` as they are.
+/// AWS does not escape `+`, `=` and `/`.
 fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     for byte in text.bytes() {
@@ -81,7 +82,8 @@ fn percent_encoded(text: &str) -> String {
 }
 
 /// `CN=client,OU=tests,C=DE`: the last part first, special characters escaped (RFC 2253 sections
-/// 2.1 to 2.4). What is not printable ASCII is written as the pairs of digits its section 2.4 has.
+/// 2.1 to 2.4). Other bytes than printable ASCII are written as pairs of digits, as in its section
+/// 2.4.
 fn distinguished_name(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
     let mut out = String::new();
@@ -144,7 +146,7 @@ fn escape(text: &str, out: &mut String) {
     }
 }
 
-/// `2026-11-21T08:49:30Z`, before 1970 too.
+/// `2026-11-21T08:49:30Z`, also before 1970.
 fn iso8601(unix: i64) -> String {
     let Civil { year, month, day, hour, minute, second } = Civil::of(unix);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verified_certificate_is_told_in_albs_five_fields() {
+    fn a_verified_certificate_is_sent_in_albs_five_fields() {
         let fields = verified(&[made()]);
         let text: Vec<(&str, &str)> =
             fields.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_passed_through_is_the_whole_chain_in_order_and_nothing_where_there_is_none() {
+    fn the_whole_chain_is_passed_through_in_order_and_none_if_empty() {
         let (leaf, root) = (made(), made());
         let fields = passed_through(&[leaf.clone(), root.clone()]);
         let value = fields[0].1.to_str().unwrap();

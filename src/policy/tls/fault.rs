@@ -1,40 +1,40 @@
-//! Why a handshake came to nothing, in words that are few and fixed.
+//! Reasons for failed handshakes, as a fixed set of words.
 
 use rustls::{CertificateError, Error, InvalidMessage, PeerIncompatible};
 
-/// The cause.
+/// The reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeFault {
     /// It took longer than `timeouts.header_read`.
     TimedOut,
-    /// The client left in the middle of it.
+    /// The client left during the handshake.
     ClientGone,
     /// The client speaks HTTP without TLS.
     PlainHttp,
-    /// What came is no TLS, or broken TLS.
+    /// The bytes are not TLS, or invalid TLS.
     NotTls,
-    /// No version of TLS is common.
+    /// The client and the listener have no common version of TLS.
     NoCommonVersion,
-    /// No cipher, group or signature is common.
+    /// They have no common cipher, group or signature.
     NoCommonCipher,
-    /// No protocol within TLS is common.
+    /// They have no common protocol within TLS.
     NoCommonProtocol,
-    /// The client ended it, often because it does not believe the certificate.
+    /// The client ended it, often because it does not trust the certificate.
     ClientRefused,
-    /// The client showed no certificate.
+    /// The client sent no certificate.
     NoClientCertificate,
-    /// The client's certificate is not one of those taken.
+    /// No accepted authority issued the client's certificate.
     ClientCertificateUntrusted,
     /// The client's certificate has expired, or is not valid yet.
     ClientCertificateExpired,
-    /// The client's certificate is wrong in another way.
+    /// The client's certificate is invalid in another way.
     ClientCertificateInvalid,
-    /// Anything else.
+    /// Any other failure.
     Other,
 }
 
 impl HandshakeFault {
-    /// All of them, in the order in which they are counted.
+    /// All reasons, in the order of their counters.
     pub const ALL: [Self; 13] = [
         Self::TimedOut,
         Self::ClientGone,
@@ -51,7 +51,7 @@ impl HandshakeFault {
         Self::Other,
     ];
 
-    /// Its word.
+    /// The reason's word.
     pub fn word(self) -> &'static str {
         match self {
             Self::TimedOut => "timed_out",
@@ -70,7 +70,7 @@ impl HandshakeFault {
         }
     }
 
-    /// Of what the library says.
+    /// Maps an error of the library to its reason.
     pub fn of(error: &Error) -> Self {
         match error {
             Error::InvalidMessage(InvalidMessage::UnknownProtocolVersion)
@@ -109,7 +109,7 @@ mod tests {
     use rustls::AlertDescription;
 
     #[test]
-    fn each_fault_is_counted_in_its_own_place_under_its_own_word() {
+    fn each_fault_has_its_own_counter_and_word() {
         for (at, fault) in HandshakeFault::ALL.into_iter().enumerate() {
             assert_eq!(fault as usize, at);
             let same = HandshakeFault::ALL.iter().filter(|other| other.word() == fault.word());
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_library_says_has_its_word() {
+    fn each_error_of_the_library_maps_to_its_word() {
         for (error, word) in [
             (Error::InvalidMessage(InvalidMessage::InvalidContentType), "not_tls"),
             (Error::PeerIncompatible(PeerIncompatible::Tls12NotOffered), "no_common_version"),

@@ -1,5 +1,5 @@
-//! What is pure about TLS with clients: certificates and the names in them, which of them a client
-//! is shown, what is told of a client's own, and the words for what goes wrong.
+//! The pure part of TLS with clients: certificates and their names, the choice among them, the
+//! fields that describe a client's certificate, and the words for failures.
 
 pub mod alpn;
 pub mod authorities;

@@ -1,9 +1,9 @@
-//! Versions and ciphers by the names OpenSSL has for them, which are those ALB writes (AWS, "Access
-//! logs for your Application Load Balancer").
+//! OpenSSL's names of versions and ciphers, which ALB logs (AWS, "Access logs for your Application
+//! Load Balancer").
 
 use rustls::{CipherSuite, ProtocolVersion};
 
-/// `TLSv1.3`
+/// For example `TLSv1.3`.
 pub fn version(version: ProtocolVersion) -> &'static str {
     match version {
         ProtocolVersion::TLSv1_2 => "TLSv1.2",
@@ -12,7 +12,7 @@ pub fn version(version: ProtocolVersion) -> &'static str {
     }
 }
 
-/// `ECDHE-RSA-AES128-GCM-SHA256`; the suites of TLS 1.3 have their standard's names.
+/// For example `ECDHE-RSA-AES128-GCM-SHA256`; the suites of TLS 1.3 have their standard's names.
 pub fn cipher(suite: CipherSuite) -> &'static str {
     match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_suite_and_version_that_is_spoken_has_a_name() {
+    fn every_supported_suite_and_version_has_a_name() {
         for suite in rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES {
             assert_ne!(cipher(suite.suite()), "-", "{suite:?}");
         }

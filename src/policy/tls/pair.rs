@@ -1,4 +1,4 @@
-//! A certificate chain and the private key that goes with it, from PEM.
+//! A certificate chain with its private key, from PEM.
 
 use super::certificate::Certificate;
 use rustls::crypto::aws_lc_rs;
@@ -9,38 +9,38 @@ use rustls::{CipherSuite, SignatureScheme};
 use std::fmt;
 use std::sync::Arc;
 
-/// The chain and its key, which belong together.
+/// A chain and its matching key.
 #[derive(Clone)]
 pub struct Pair {
-    /// What the first certificate says of itself.
+    /// The facts of the first certificate.
     pub certificate: Certificate,
     certified: Arc<CertifiedKey>,
 }
 
-/// Why two files are no pair.
+/// The reason two files do not form a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Defect {
-    /// The certificate's file holds none.
+    /// The certificate file holds no certificate.
     NoCertificate,
-    /// It holds one that cannot be read, and why.
+    /// The certificate file holds an invalid one, with the reason.
     BadCertificate(String),
-    /// The key's file holds none.
+    /// The key file holds no key.
     NoKey,
-    /// It holds one that wants a password.
+    /// The key file holds one that needs a password.
     EncryptedKey,
-    /// It holds one that cannot be used, and why.
+    /// The key file holds an unusable one, with the reason.
     BadKey(String),
-    /// The key is another certificate's.
+    /// The key belongs to another certificate.
     Mismatch,
 }
 
 impl Defect {
-    /// Whether the certificate's file is at fault, not the key's.
+    /// True if the certificate file is at fault, not the key file.
     pub fn is_of_the_certificate(&self) -> bool {
         matches!(self, Defect::NoCertificate | Defect::BadCertificate(_))
     }
 
-    /// What to do about it.
+    /// The remedy for the operator.
     pub fn remedy(&self) -> &'static str {
         match self {
             Defect::NoCertificate | Defect::BadCertificate(_) => {
@@ -80,7 +80,7 @@ impl fmt::Display for Defect {
 impl std::error::Error for Defect {}
 
 impl Pair {
-    /// Reads both, and sees that they belong together.
+    /// Reads both, and checks that they match.
     ///
     /// # Errors
     /// See [`Defect`].
@@ -105,13 +105,13 @@ impl Pair {
         }
     }
 
-    /// The pair as the library wants it.
+    /// The pair in rustls's form.
     pub fn certified(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.certified)
     }
 
-    /// Whether a client that offers these can make anything of it. TLS 1.2 names the kind of key in
-    /// its suites too.
+    /// Returns true if a client that offers these can use the certificate. TLS 1.2 names the kind
+    /// of key in its suites too.
     pub fn is_understood(&self, schemes: &[SignatureScheme], suites: &[CipherSuite]) -> bool {
         use super::certificate::KeyKind;
         let kind = match self.certificate.key {
@@ -131,10 +131,10 @@ impl fmt::Debug for Pair {
     }
 }
 
-/// Every certificate of a PEM file; other things in it are passed over.
+/// Every certificate of a PEM file; other items are skipped.
 ///
 /// # Errors
-/// When one cannot be read.
+/// If one cannot be read.
 pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Defect> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
     read.map_err(|error| Defect::BadCertificate(error.to_string()))
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_key_and_its_own_certificate_are_a_pair() {
+    fn a_key_is_accepted_only_with_its_own_certificate() {
         let (chain, key) = made(&rcgen::PKCS_ECDSA_P256_SHA256);
         let (other_chain, other_key) = made(&rcgen::PKCS_ECDSA_P256_SHA256);
         let pair = Pair::of_pem(chain.as_bytes(), key.as_bytes()).unwrap();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_file_is_said_to_be_broken_in_its_own_way() {
+    fn each_kind_of_invalid_file_has_its_own_defect() {
         let (chain, key) = made(&rcgen::PKCS_ECDSA_P256_SHA256);
         assert_eq!(defect("", &key), Defect::NoCertificate);
         assert_eq!(defect(&key, &key), Defect::NoCertificate);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_understood_by_schemes_and_in_tls_12_by_suites_too() {
+    fn a_pair_is_understood_by_schemes_and_in_tls_1_2_by_suites_too() {
         use rustls::CipherSuite as Suite;
         use rustls::SignatureScheme as Scheme;
         let (chain, key) = made(&rcgen::PKCS_ECDSA_P256_SHA256);

@@ -1,4 +1,4 @@
-//! The close of a client connection: how much is still said, and how long is read on.
+//! Closes client connections: the last bytes to send, and the time of reading on.
 
 use crate::base::clock::Moment;
 use crate::net::stream::Stream;
@@ -9,33 +9,34 @@ use crate::proxy::worker_ctx::WorkerCtx;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// How a connection is closed.
+/// The way to close a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Close {
-    /// At once: the client is gone, or an answer was cut.
+    /// At once: the client is gone, or a response was cut.
     AtOnce,
-    /// With the word TLS has for it (RFC 8446 section 6.1), nothing being under way.
+    /// With close_notify over TLS (RFC 8446 section 6.1); no exchange is in progress.
     Idle,
-    /// Its sending half first, then reading on: a socket closed with unread bytes resets the connection,
-    /// and the reset may overtake the answer (RFC 9112 section 9.6).
+    /// Closes the sending half first and reads on: closing a socket with unread bytes resets the
+    /// connection, and the reset may overtake the response (RFC 9112 section 9.6).
     Lingering {
-        /// The answer broke off: TLS must not say that it has ended.
+        /// True if the response broke off: TLS must not signal a proper end.
         broke_off: bool,
     },
-    /// With a reset, once what was sent has arrived: a plain end would make half an answer look whole.
+    /// With a reset after the sent bytes have arrived: a plain end would mark half a response as
+    /// complete.
     Reset,
 }
 
-/// How long a client may take to take what was sent before a reset.
+/// Time a client has to read the sent bytes before a reset.
 const MAX_SEND: Duration = Duration::from_secs(1);
 
-/// Closes it.
+/// Closes the connection.
 pub(super) async fn close(worker: &WorkerCtx, conn: &Conn, mut stream: Stream, how: Close) {
     match how {
         Close::AtOnce => {}
         Close::Idle => {
             if stream.is_tls() {
-                // At once or not at all: the socket's buffer has room, or the client is gone.
+                // Without waiting: either the socket's buffer has room, or the client is gone.
                 let _ = timer::timeout(Duration::ZERO, stream.shutdown()).await;
             }
         }
@@ -45,7 +46,7 @@ pub(super) async fn close(worker: &WorkerCtx, conn: &Conn, mut stream: Stream, h
         Close::Lingering { broke_off } => {
             let Some(_place) = worker.linger() else { return };
             conn.close(Moment::now().monotonic, LINGERS);
-            // Boxed, so that a connection does not keep the room.
+            // Boxed, so that a connection does not reserve room for it.
             let _ = race(conn, Box::pin(read_out(conn, &mut stream, broke_off))).await;
         }
     }

@@ -1,4 +1,4 @@
-//! A client's handshake under its connection's deadline, and what is counted where it fails.
+//! A client's TLS handshake under its connection's deadline, and the counters of failures.
 
 use crate::net::stream::Stream;
 use crate::net::tls::acceptor::{self, ANSWERS_AT_ONCE};
@@ -12,31 +12,31 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-/// What handshakes with clients are made with. A clone is the same one.
+/// The resources of a listener's TLS handshakes. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Handshakes {
-    /// The listener's.
+    /// The listener's certificates.
     pub certificates: Arc<Certificates>,
-    /// The worker's.
+    /// The worker's permits.
     pub permits: Rc<Semaphore>,
 }
 
 impl Handshakes {
-    /// The permits of a worker.
+    /// Creates the permits of a worker.
     pub fn permits() -> Rc<Semaphore> {
         Rc::new(Semaphore::new(ANSWERS_AT_ONCE))
     }
 }
 
-/// The stream that requests come by; `Err` with a connection that speaks HTTP without TLS and is to
-/// be told so, or with nothing.
+/// Returns the TLS stream; `Err` with a plain connection whose client speaks HTTP without TLS and
+/// can get a response, or with `None`.
 pub(super) async fn tls_handshake(
     worker: &WorkerCtx,
     conn: &Conn,
     socket: TcpStream,
     handshakes: &Handshakes,
 ) -> Result<Stream, Option<TcpStream>> {
-    // Boxed, so that a connection does not keep the room.
+    // Boxed, so that a connection does not reserve room for it.
     let handshake =
         Box::pin(acceptor::accept(socket, &handshakes.certificates, &handshakes.permits));
     let refused = match race(conn, handshake).await {
@@ -46,7 +46,7 @@ pub(super) async fn tls_handshake(
             return Ok(Stream::Tls(stream));
         }
         Ok(Err(refused)) => refused,
-        // Nothing has failed where the process leaves and the client had not begun.
+        // A drain before the client has begun is not a failure.
         Err(_) if worker.draining.get() => return Err(None),
         Err(_) => HandshakeFault::TimedOut.into(),
     };

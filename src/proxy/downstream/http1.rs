@@ -1,5 +1,5 @@
-//! One HTTP/1.1 connection of a client, as one loop: read a head, handle it, send the answer, note it
-//! down, again. A connection that waits for a head holds no buffer.
+//! One HTTP/1.1 client connection as one loop: read a head, handle it, send the response, log it,
+//! again. A connection that waits for a head holds no buffer.
 
 use super::close::Close;
 use super::send::{self, Framed, Sent, Terms};
@@ -28,34 +28,34 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 
-/// Why no further head is read.
+/// Cause of the end of reading heads.
 enum NoHead {
     /// The client closed or reset the connection between requests, or within a head.
     Closed,
-    /// Nothing was asked for a while.
+    /// The idle time-out passed without a request.
     Silent,
-    /// It cannot be served: the part that was read, and why.
+    /// The request cannot be served: the part that was read, and the failure.
     Failed(Rc<Request>, Failure),
 }
 
-/// What follows an exchange.
+/// The step after an exchange.
 enum Next {
-    /// Another.
+    /// Read another head.
     Again,
-    /// The close.
+    /// Close the connection.
     Close(Close),
-    /// Nothing: the connection became a tunnel, and is closed.
+    /// None: the connection became a tunnel, which has closed.
     Nothing,
 }
 
-/// What an exchange leaves to do.
+/// The work left after a response.
 enum After {
     Next(Next),
-    /// To go on with its request.
+    /// Send the rest of the request to its target.
     Upload(ResponseBody),
 }
 
-/// Serves the connection until it closes; the stream, and how it is to be closed.
+/// Serves the connection until it ends. Returns the stream, and the way to close it.
 pub(super) async fn serve(
     worker: &Rc<WorkerCtx>,
     conn: &Rc<Conn>,
@@ -69,8 +69,8 @@ pub(super) async fn serve(
     let loop_ = Loop { worker, conn, client: &client, deadline: &deadline };
     let how = loop {
         let next = match loop_.read_head(limits).await {
-            // Boxed, so that an idle connection does not keep the room. Made where it is to lie: it would
-            // be moved there, 2.3 KiB, from where `Box::pin` makes it.
+            // Boxed, so that an idle connection does not reserve room for it. Written
+            // into its box: `Box::pin` would build it elsewhere and move 2.3 KiB.
             Ok(request) => {
                 Box::into_pin(Box::write(Box::new_uninit(), loop_.serve_one(request))).await
             }
@@ -92,7 +92,7 @@ pub(super) async fn serve(
     (client.take_stream(), how)
 }
 
-/// Answers a connection whose first bytes cannot be read as requests, and gives its stream back.
+/// Answers a connection whose first bytes cannot be parsed as requests, and returns its stream.
 pub(super) async fn refuse(
     worker: &Rc<WorkerCtx>,
     conn: &Rc<Conn>,
@@ -108,7 +108,7 @@ pub(super) async fn refuse(
     client.take_stream()
 }
 
-/// The handles of a connection's loop.
+/// References used by a connection's loop.
 struct Loop<'c> {
     worker: &'c Rc<WorkerCtx>,
     conn: &'c Rc<Conn>,
@@ -116,9 +116,9 @@ struct Loop<'c> {
     deadline: &'c Rc<Deadline>,
 }
 
-/// Partial heads up to this size are read again with each piece that comes, so that a head that cannot
-/// become one is refused at once. Larger ones are read when their end is there: reading each again with
-/// every byte would cost the square of their size.
+/// Bound in bytes on the partial heads that are parsed again with each piece received, so that a
+/// head that cannot become valid is refused at once. Larger heads are parsed when their end has
+/// arrived: parsing them with every byte would cost the square of their size.
 const MAX_READ_AGAIN: usize = 4 * 1_024;
 
 impl Loop<'_> {
@@ -128,7 +128,7 @@ impl Loop<'_> {
         let bounds = Bounds { bytes: limits.header_bytes, fields: limits.headers };
         let mut partial = None;
         if client.has_input() {
-            // It came with the request before, or with the bytes that told the protocol.
+            // Bytes received with the previous request, or while the protocol was detected.
             let mut input = client.take_input();
             match self.parse(&input, bounds)? {
                 Some((request, length)) => {
@@ -181,12 +181,13 @@ impl Loop<'_> {
         }
     }
 
-    /// A head whose rest is not waited for any more, with its target as far as it was read.
+    /// Builds a request from a head whose rest is no longer awaited, with the part of the target
+    /// received.
     fn unfinished(&self, partial: Option<PartialHead>, failure: Failure) -> NoHead {
         let mut request = self.worker.take_request();
         if let Some(head) = partial {
             let bounds = Bounds { bytes: usize::MAX, fields: usize::MAX };
-            // It is no whole head; what is there of it is kept.
+            // The head is incomplete; the parts received are kept.
             let _ = Rc::make_mut(&mut request).parse(&head.bytes, bounds);
         }
         NoHead::Failed(request, failure)
@@ -199,17 +200,17 @@ impl Loop<'_> {
         self.worker.partial_heads.begin(self.conn, came)
     }
 
-    /// Keeps what came behind a head: its body, or further requests.
+    /// Keeps the bytes after a head: its body, or further requests.
     fn keep(&self, rest: &[u8]) {
         if !rest.is_empty() {
             self.client.put_back(bytes::Bytes::copy_from_slice(rest));
         }
     }
 
-    /// Reads a head off the front of these bytes; `None` where it is not all there.
+    /// Parses a head at the front of these bytes; `None` if it is incomplete.
     fn parse(&self, bytes: &[u8], bounds: Bounds) -> Result<Option<(Rc<Request>, usize)>, NoHead> {
         let mut request = self.worker.take_request();
-        // A head that is taken has no other holder.
+        // A head taken from the worker has no other holder.
         let parsed = Rc::make_mut(&mut request).parse(bytes, bounds);
         match parsed {
             Ok(Some(length)) => Ok(Some((request, length))),
@@ -221,7 +222,7 @@ impl Loop<'_> {
         }
     }
 
-    /// Serves one request and sends its answer.
+    /// Serves one request and sends its response.
     async fn serve_one(&self, request: Rc<Request>) -> Next {
         let Self { worker, conn, client, deadline } = self;
         conn.enter(ConnState::Busy, worker.now().monotonic);
@@ -234,7 +235,7 @@ impl Loop<'_> {
             _ => ClientBody::Http1(Rc::clone(client)),
         };
         let Some(answer) = self.handle(&mut exchange, body).await else {
-            // The client is gone: dropped, the exchange says so.
+            // The client is gone; dropping the exchange logs that.
             return Next::Close(Close::AtOnce);
         };
         let Answer { head, rest, closes } = answer;
@@ -254,7 +255,7 @@ impl Loop<'_> {
         }
     }
 
-    /// The answer; `None` where the client left before there was one.
+    /// Produces the response; `None` if the client left before.
     async fn handle(&self, exchange: &mut Exchange, body: ClientBody) -> Option<Answer> {
         let Self { worker, client, deadline, .. } = self;
         let mut handling = pin!(handle(exchange, body, Some(Upgrade::Http1)));
@@ -266,7 +267,7 @@ impl Loop<'_> {
                 return Poll::Ready(None);
             }
             deadline.waker().remember(cx.waker());
-            // While its body is read, that says whether the client is there.
+            // While the body is read, the read itself detects a lost client.
             if client.is_whole() {
                 match client.poll_end(cx) {
                     Poll::Ready(ClientEnd::Gone) => return Poll::Ready(None),
@@ -281,7 +282,7 @@ impl Loop<'_> {
         .await
     }
 
-    /// Carries a tunnel, once the client was told.
+    /// Runs a tunnel after its head was sent to the client.
     async fn carry(&self, exchange: Exchange, is_sent: bool, target: TargetEnd) -> Next {
         let Self { conn, client, .. } = self;
         let rest = client.take_input();
@@ -293,7 +294,7 @@ impl Loop<'_> {
         Next::Nothing
     }
 
-    /// Notes an answer down that was sent, and says what follows.
+    /// Logs a sent response and returns the next step.
     fn after(&self, mut exchange: Exchange, sent: Sent) -> After {
         let Self { client, .. } = self;
         let next = match sent {
@@ -303,7 +304,7 @@ impl Loop<'_> {
                     return After::Upload(body);
                 }
                 body.give_back(&exchange);
-                // Bytes that are not read any more would reset the connection.
+                // Unread bytes would reset the connection when it closes.
                 let is_read = client.is_whole() && !client.has_input();
                 match (closes, is_read) {
                     (false, _) => Next::Again,
@@ -325,7 +326,7 @@ impl Loop<'_> {
         After::Next(next)
     }
 
-    /// Hands a target that goes on reading what its client goes on sending, the answer being out.
+    /// Sends the rest of a request to its target after the response was sent.
     async fn upload(&self, mut body: ResponseBody) -> Next {
         let Self { worker, client, deadline, .. } = self;
         let Some(_place) = worker.linger() else { return Next::Close(Close::AtOnce) };
@@ -334,7 +335,7 @@ impl Loop<'_> {
         Next::Close(Close::Lingering { broke_off: false })
     }
 
-    /// Answers a head that could not be read, and writes it down with its target as far as it was.
+    /// Answers a head that could not be parsed, and logs it with the part of the target received.
     async fn refuse(&self, request: Rc<Request>, failure: Failure) -> Close {
         let Self { worker, conn, client, deadline } = self;
         worker.counters.unparsable.add_one();
@@ -349,7 +350,7 @@ impl Loop<'_> {
         }
         let Answer { head, rest, .. } = handle::refused(&mut exchange, &failure, true);
         if let Rest::Body(body) = rest {
-            // An answer to HEAD has no body, be its head ever so large.
+            // A response to HEAD has no body, even if the request's head was too large.
             let framed = Framed::new(Terms::of(&exchange.request), true);
             let sent = send::answer(&mut exchange, client, head, body, framed).await;
             if matches!(sent, Sent::Whole { .. }) {
@@ -360,7 +361,7 @@ impl Loop<'_> {
     }
 }
 
-/// Whether LF alone may end a line of the client's chunks.
+/// Returns true if LF alone may end a line of the client's chunks.
 fn takes_lone_lf(exchange: &Exchange) -> bool {
     let listener = &exchange.snapshot.listeners[exchange.info().listener].settings;
     listener.desync_mitigation == Mitigation::Monitor

@@ -1,6 +1,6 @@
-//! One HTTP/2 connection of a client: a loop of turns, each of which checks its deadline, tells the
-//! client when to open no more streams, accepts streams, judges floods, throttles reading, and notes
-//! what the connection waits for. Each stream is served in a task of its own.
+//! One HTTP/2 client connection: a loop of turns. Each turn checks the deadline, sends GOAWAY if
+//! due, accepts streams, checks for floods, throttles reading, and records the connection's state.
+//! Each stream is served in a task of its own.
 
 use super::http2_stream::{self, Opened};
 use crate::base::clock::Moment;
@@ -31,39 +31,39 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// Bytes clients may send before a target takes them, of one stream and of all together. The library
-/// bounds small DATA frames by half of the second.
+/// Bytes clients may send before a target takes them, for one stream and for the connection. The
+/// library bounds small DATA frames by half of the connection's window.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Bytes the library may hold of one answer for a client that takes nothing.
+/// Bytes of one response that the library may hold for a client that reads nothing.
 const MAX_QUEUED_PER_STREAM: usize = 64 << 10;
-/// Bytes a field costs in SETTINGS_MAX_HEADER_LIST_SIZE beside its name and value (RFC 9113 section
-/// 6.5.2).
+/// Bytes that a field costs in SETTINGS_MAX_HEADER_LIST_SIZE in addition to its name and value (RFC
+/// 9113 section 6.5.2).
 const FIELD_OVERHEAD: u32 = 32;
-/// Divisor of the limits of a head by which the library reads more than they allow: half as much again is
-/// answered with a page and logged with its target. Of larger heads the library drops fields and answers
-/// 431 without a body; it takes so many CONTINUATION that they could hold what it reads, seven by
-/// default.
+/// Divisor for the margin above the head limits: the library accepts heads up to half as large
+/// again, which get a page and a log entry with the target. For larger heads the library drops
+/// fields and answers 431 without a body; it accepts as many CONTINUATION frames as those heads
+/// could need, seven by default.
 const HEAD_MARGIN_DIVISOR: u32 = 2;
-/// Streams whose client reset them before they were served. Each was work for the library
-/// alone; the rest is bounded by the flood guard.
+/// Bound on the streams that their client reset before they were served. Each costs work in the
+/// library alone; the flood guard bounds the rest.
 const MAX_UNSERVED_RESETS: usize = 20;
-/// Streams that the client's own errors made the library reset (CVE-2025-8671).
+/// Bound on the streams that the library reset because of client errors (CVE-2025-8671).
 const MAX_ERRONEOUS: usize = 100;
-/// Streams reset here within a second on which frames may still come. Those of others count as
-/// errors of the client.
+/// Bound on the streams reset here within a second on which frames may still arrive. Frames on
+/// other reset streams count as client errors.
 const MAX_CLOSED: usize = 256;
-/// Requests after which a connection is renewed (ALB: 10,000).
+/// Requests after which a connection gets GOAWAY (ALB: 10,000).
 const MAX_REQUESTS: u32 = 10_000;
 /// Time a client has to read GOAWAY before new streams are refused, and time the last frames have
-/// to go out.
+/// to be sent.
 const GOAWAY_GRACE: Duration = Duration::from_secs(1);
 
-/// The library's half of a connection.
+/// The library's connection type.
 type H2Connection = Connection<BudgetedReader<CountedStream>, BudgetedBuf>;
 
-/// Serves an HTTP/2 connection from its preface, of which `first` was read, to its end; gives the stream
-/// back.
+/// Serves an HTTP/2 connection to its end, from its preface, of which `first` was read. Returns the
+/// stream.
 pub(super) async fn serve(
     worker: &Rc<WorkerCtx>,
     conn: &Rc<Conn>,
@@ -98,7 +98,7 @@ pub(super) async fn serve(
     reclaimed.take()
 }
 
-/// Waits for the client's preface and SETTINGS; nothing where its time ran out or it sent none.
+/// Waits for the client's preface and SETTINGS; `None` if the time-out passed or they are invalid.
 async fn handshake(
     conn: &Conn,
     reader: BudgetedReader<CountedStream>,
@@ -124,7 +124,7 @@ fn builder(limits: &Limits) -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.streams)
-        // Ours is the smaller bound, whose 431 has a page; past this one the library answers.
+        // Our own bound is smaller, and its 431 has a page; above this one the library answers.
         .max_header_list_size(list.saturating_add(list / HEAD_MARGIN_DIVISOR))
         .max_send_buffer_size(MAX_QUEUED_PER_STREAM)
         .max_pending_accept_reset_streams(MAX_UNSERVED_RESETS)
@@ -134,11 +134,11 @@ fn builder(limits: &Limits) -> Builder {
     builder
 }
 
-/// The end of a connection, by its cause.
+/// The cause of a connection's end.
 enum ConnEnd {
-    /// The client closed it, or the library did for what the client sent, and has told the client.
+    /// The client closed it, or the library did because of the client's frames and has sent GOAWAY.
     Done(Option<h2::Error>),
-    /// The client was told to leave, and has.
+    /// The client left after our GOAWAY.
     Left,
     Expired(Expiry),
     Abused,
@@ -152,14 +152,14 @@ struct ServerConn {
     unopened: Rc<Unopened>,
     requests: u32,
     goaway_sent: Option<Instant>,
-    /// Bytes that had gone out by the end of the turn before.
+    /// Bytes sent by the end of the previous turn.
     written: u64,
-    /// Until it is over nothing is read.
+    /// Nothing is read until this timer ends.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl ServerConn {
-    /// One turn: the steps in their order.
+    /// Runs one turn: the steps in their order.
     fn turn(&mut self, cx: &mut Context<'_>) -> ControlFlow<ConnEnd> {
         self.shared.conn.waker().remember(cx.waker());
         let began = self.begin_reading(cx);
@@ -174,8 +174,8 @@ impl ServerConn {
         ControlFlow::Continue(())
     }
 
-    /// Gives the turn its read budget: none while reading is paused. The moment it began, where
-    /// its CPU time counts.
+    /// Sets the read budget of the turn: zero while reading is paused. Returns the turn's start
+    /// time if its CPU time counts.
     fn begin_reading(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
         if !self.is_pause_over(cx) {
             self.budget.pause();
@@ -197,8 +197,8 @@ impl ServerConn {
         }
     }
 
-    /// Tells the client to open its next streams on another connection, once: where the process
-    /// drains, or this connection has served for long enough.
+    /// Sends GOAWAY once if the process drains, or if this connection has reached its age or number
+    /// of requests.
     fn send_goaway_if_due(&mut self) {
         let ConnShared { worker, conn, .. } = &*self.shared;
         let is_due =
@@ -210,8 +210,8 @@ impl ServerConn {
         }
     }
 
-    /// Whether the client has had its time to read GOAWAY. The library waits without a bound for
-    /// the PING that confirms it.
+    /// Returns true if the client had its time to read GOAWAY. The library waits for the confirming
+    /// PING without a bound.
     fn is_goaway_read(&self) -> bool {
         let now = self.shared.worker.now().monotonic;
         let elapsed = |sent| now.saturating_duration_since(sent);
@@ -246,15 +246,15 @@ impl ServerConn {
         ControlFlow::Continue(())
     }
 
-    /// Serves a stream, or refuses it unseen, so that it can safely be sent again (RFC 9113 section
-    /// 8.7).
+    /// Serves a stream, or refuses it unprocessed, so that the client can safely send it again (RFC
+    /// 9113 section 8.7).
     fn open(&self, request: Request<RecvStream>, respond: SendResponse<BudgetedBuf>) {
         let worker = &self.shared.worker;
         if self.shared.is_full() {
             return self.refuse(respond);
         }
         let mut head = worker.take_request();
-        // A head that is taken has no other holder.
+        // A head taken from the worker has no other holder.
         let measured = fill(Rc::make_mut(&mut head), &request);
         let Some(slot) = self.shared.slot(&measured) else {
             worker.give_back_request(&mut head);
@@ -272,7 +272,7 @@ impl ServerConn {
         self.shared.record_reset();
     }
 
-    /// Writes into the access log the requests that the library refused by itself. Nothing of their
+    /// Writes access records of the requests that the library refused itself. Nothing of their
     /// heads is known.
     fn log_unopened(&self) {
         let ConnShared { worker, conn, .. } = &*self.shared;
@@ -291,7 +291,7 @@ impl ServerConn {
             worker.counters.unparsable.add_one();
             let deadline = Rc::new(Deadline::new(Rc::default(), worker.now().monotonic));
             let mut head = worker.take_request();
-            // A head that is taken has no other holder.
+            // A head taken from the worker has no other holder.
             Rc::make_mut(&mut head).version = Version::HTTP_2;
             let mut exchange = Exchange::begin(worker, conn, &deadline, head);
             exchange.log_mut().is_unread = true;
@@ -299,8 +299,8 @@ impl ServerConn {
         }
     }
 
-    /// Ends the connection of a client that did too much without payload; bytes of payload that the
-    /// turn read.
+    /// Ends the connection of a client with too much traffic without payload. Returns the payload
+    /// bytes read in the turn.
     fn judge_flood(&self) -> ControlFlow<ConnEnd, u64> {
         let carried = self.budget.take_carried();
         let mut guard = self.shared.flood_guard.borrow_mut();
@@ -311,7 +311,8 @@ impl ServerConn {
         ControlFlow::Continue(carried)
     }
 
-    /// Reads on, or begins a pause. `began` is when the turn did, where its CPU time counts.
+    /// Continues reading, or begins a pause. `began` is the turn's start time if its CPU time
+    /// counts.
     fn throttle(
         &mut self,
         carried: u64,
@@ -336,7 +337,7 @@ impl ServerConn {
 
     fn begin_pause(&mut self, time: Duration, cx: &mut Context<'_>) {
         self.pause = Some(Box::pin(timer::sleep(time)));
-        // Its timer begins with the first poll.
+        // The timer starts with its first poll.
         self.is_pause_over(cx);
     }
 
@@ -350,12 +351,12 @@ impl ServerConn {
         true
     }
 
-    /// All bytes that went over the connection.
+    /// All bytes read and written on the connection.
     fn total(&self) -> u64 {
         self.shared.conn.io.read() + self.shared.conn.io.written()
     }
 
-    /// Counts the end, and tells the client of it.
+    /// Counts the end, and sends the final GOAWAY.
     async fn finish(self, end: ConnEnd) {
         let ConnShared { worker, conn, .. } = &*self.shared;
         match end {
@@ -385,14 +386,14 @@ impl ServerConn {
     }
 }
 
-/// Whether the request asks for a WebSocket by an extended CONNECT (RFC 8441 section 4). Without its
-/// `:protocol` another one is refused as a CONNECT.
+/// Returns true if the request opens a WebSocket with an extended CONNECT (RFC 8441 section 4).
+/// Without its `:protocol`, it is refused as a CONNECT.
 fn opens_websocket(request: &Request<RecvStream>) -> bool {
     let protocol = request.extensions().get::<Protocol>();
     protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
 }
 
-/// Sends the last GOAWAY, as far as the client takes it.
+/// Sends the last GOAWAY if the client reads it within the time-out.
 async fn send_goaway(mut connection: H2Connection, reason: Reason, budget: &ReadBudget) {
     connection.abrupt_shutdown(reason);
     let closed = poll_fn(|cx| {
@@ -401,6 +402,6 @@ async fn send_goaway(mut connection: H2Connection, reason: Reason, budget: &Read
         budget.wake_if_cut(cx);
         polled
     });
-    // A client that takes nothing is not waited for.
+    // A client that reads nothing is not awaited.
     let _ = timer::timeout(GOAWAY_GRACE, closed).await;
 }

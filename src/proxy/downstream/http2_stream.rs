@@ -1,5 +1,5 @@
-//! One stream: its request in, its answer out. A deadline is looked at around all of it, for a body
-//! whose client takes nothing is never asked (and so could not look at one itself).
+//! One stream: its request in, its response out. A deadline is checked around both, because a
+//! response body whose client reads nothing is never polled and so could not check it.
 
 use crate::http1;
 use crate::http1::name::Name;
@@ -32,21 +32,21 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-/// Bytes that show a client to take its answer: fewer could be one at a time, for ever (a window
-/// update may be for a single byte, CVE-2019-9517).
+/// Bytes sent that count as progress of the client. Fewer could be sent one at a time without end
+/// (a window update may be for a single byte, CVE-2019-9517).
 const MIN_PROGRESS: usize = 1_024;
-/// What is asked of the client's windows for one piece.
+/// Window requested for one piece, in bytes.
 const MAX_CLAIM: usize = 64 << 10;
 
-/// How a stream ended.
+/// The end of a stream.
 enum StreamEnd {
-    /// With all of its answer handed over.
+    /// The whole response was handed over.
     Whole,
-    /// The client took it back, or is gone.
+    /// The client reset the stream, or is gone.
     TakenBack,
-    /// By us, for this reason.
+    /// We reset the stream, with this reason.
     Reset(Reason),
-    /// With trailers that say so, after half of an answer.
+    /// Half a response was ended by trailers with an error status.
     CalledOff,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Opened {
     pub(super) respond: SendResponse<BudgetedBuf>,
 }
 
-/// Serves one.
+/// Serves one stream.
 pub(super) async fn serve(opened: Opened) {
     let Opened { slot, mut head, measured, opens_websocket, body, mut respond } = opened;
     let worker = Rc::clone(&slot.shared.worker);
@@ -69,7 +69,8 @@ pub(super) async fn serve(opened: Opened) {
     let refusal = measured.excess(limits.header_bytes, limits.headers);
     let wants_no_body = head.method == Method::HEAD;
     let ends_at_once = body.is_end_stream();
-    // A client that expects it is told to go on once the body is wanted (RFC 9110 section 10.1.1).
+    // A client with `Expect` gets 100 Continue when the body is first read (RFC 9110 section
+    // 10.1.1).
     let awaits_continue = head.fields.has(Name::Expect) && !ends_at_once;
     let mut body_handle = None;
     let mut tunnel = None;
@@ -94,7 +95,7 @@ pub(super) async fn serve(opened: Opened) {
     let answered = if let Some(refusal) = refusal {
         Ok(handle::refused(&mut exchange, &Failure::Head(refusal), false))
     } else {
-        // Boxed: it is large, and most of an answer's life is after it.
+        // Boxed: it is large, and most of a response's life follows it.
         let handling = Box::pin(handle(&mut exchange, body, upgrade));
         let client = Client {
             respond: &mut respond,
@@ -114,7 +115,8 @@ pub(super) async fn serve(opened: Opened) {
             }
             return;
         }
-        // A rule's own answer; a target's was refused. It would say that the WebSocket is open.
+        // A rule's own response; a target's would have been refused. A success status would mean
+        // that the WebSocket is open.
         (Ok(Answer { head, .. }), Some(_)) if head.status.is_success() => {
             (StreamEnd::Reset(Reason::CONNECT_ERROR), None)
         }
@@ -123,7 +125,7 @@ pub(super) async fn serve(opened: Opened) {
             let (end, body) = answered.await;
             (end, Some(body))
         }
-        // A switch is answered to those alone that asked for it.
+        // Only a client that asked for a switch may get one.
         (Ok(_), _) => (StreamEnd::Reset(Reason::INTERNAL_ERROR), None),
         (Err(end), _) => (end, None),
     };
@@ -138,7 +140,7 @@ pub(super) async fn serve(opened: Opened) {
         Some(mut body) if body.is_sending() => {
             drop(exchange);
             if let Some(_place) = worker.linger() {
-                // The target goes on reading what the client goes on sending.
+                // The rest of the request is sent to the target.
                 deadline.linger(worker.now().monotonic);
                 let _ = race(&*deadline, poll_fn(|cx| body.poll_sent(cx))).await;
             }
@@ -154,16 +156,16 @@ pub(super) async fn serve(opened: Opened) {
     }
 }
 
-/// The client's end of a stream while its answer is awaited.
+/// The client's side of a stream while its response is awaited.
 struct Client<'s> {
     respond: &'s mut SendResponse<BudgetedBuf>,
-    /// That of a body that was not all there with the head.
+    /// The body, unless it was complete with the head.
     body: Option<&'s BodyHandle>,
     interim: &'s InterimQueue,
     worker: &'s WorkerCtx,
 }
 
-/// The answer of what handles a request, unless its client takes the request back.
+/// Returns the response of the handler, unless the client resets the stream.
 async fn answer_of(
     mut handling: std::pin::Pin<Box<impl Future<Output = Answer>>>,
     deadline: &Deadline,
@@ -178,21 +180,20 @@ async fn answer_of(
             return Poll::Ready(Err(StreamEnd::Reset(Reason::CANCEL)));
         }
         let is_reset = respond.poll_reset(cx).is_ready();
-        // Where its body is being read, that says whether the client took it back or framed it
-        // badly.
+        // While the body is read, the read itself detects a reset or bad framing.
         if is_reset && !is_read() {
             return Poll::Ready(Err(StreamEnd::TakenBack));
         }
         let polled = handling.as_mut().poll(cx);
         for head in interim.take() {
-            // It fails where the stream is gone, which the next turn sees.
+            // Fails if the stream is closed, which the next turn detects.
             let _ = respond.send_informational(to_library(Box::new(head), worker).0);
         }
         if awaits_continue && polled.is_pending() && is_read() {
             awaits_continue = false;
             let mut go_on = Response::new(());
             *go_on.status_mut() = StatusCode::CONTINUE;
-            // It fails where the stream is gone, which the next turn sees.
+            // Fails if the stream is closed, which the next turn detects.
             let _ = respond.send_informational(go_on);
         }
         match polled {
@@ -203,7 +204,7 @@ async fn answer_of(
     .await
 }
 
-/// Makes the request one that a target over HTTP/1.1 understands; the key it answers with.
+/// Converts the request to the form of HTTP/1.1 for its target. Returns the key for the response.
 fn begin_websocket(
     request: &mut http1::request::Request,
     worker: &WorkerCtx,
@@ -214,9 +215,9 @@ fn begin_websocket(
     http2::open_websocket(request, bytes)
 }
 
-/// Reads on for a moment where the answer came before the request's end, as over HTTP/1.1: what is on
-/// its way to a stream that was reset looks like a client's mistake, of which each connection
-/// has few. Then the client is told that no more is read (RFC 9113 section 8.1), by letting go.
+/// Reads on for a short time if the response came before the request's end, as over HTTP/1.1:
+/// frames in flight to a reset stream would count as client errors, which are limited for each
+/// connection. Dropping the stream then asks the client to stop sending (RFC 9113 section 8.1).
 async fn drain(mut body: RecvStream) {
     let mut left = MAX_DRAINED;
     let read = poll_fn(|cx| {
@@ -231,7 +232,7 @@ async fn drain(mut body: RecvStream) {
     let _ = timer::timeout(DRAIN_TIME, read).await;
 }
 
-/// How much and how long is read after an answer that came early.
+/// Bound on the bytes read after an early response, and the time below.
 const MAX_DRAINED: usize = 1 << 20;
 const DRAIN_TIME: Duration = Duration::from_millis(300);
 
@@ -241,7 +242,7 @@ fn tunnel_head(mut head: Box<response::Response>, worker: &WorkerCtx) -> Respons
     to_library(head, worker).0
 }
 
-/// A head as the library has it, and the bytes of its fields.
+/// Converts a head to the library's type, and counts the bytes of its fields.
 fn to_library(mut head: Box<response::Response>, worker: &WorkerCtx) -> (Response<()>, usize) {
     http2::strip_answer(&mut head.fields);
     let mut made = Response::new(());
@@ -251,7 +252,7 @@ fn to_library(mut head: Box<response::Response>, worker: &WorkerCtx) -> (Respons
     (made, sent)
 }
 
-/// Sends an answer.
+/// Sends a response.
 async fn answer(
     slot: &StreamSlot,
     exchange: &mut Exchange,
@@ -267,7 +268,7 @@ async fn answer(
     }
     let is_bodiless = is_bodiless(head.status);
     let own = matches!(body, ResponseBody::Own(_));
-    // The length of a target's body is the target's to say.
+    // Only the target can announce the length of its body.
     let says_length =
         own && !wants_no_body && !is_bodiless && !head.fields.has(Name::ContentLength);
     if says_length && let Some(length) = body.left() {
@@ -301,7 +302,7 @@ async fn answer(
             return Poll::Ready(StreamEnd::Reset(Reason::CANCEL));
         }
         let polled = sender.poll(cx, &mut body);
-        // The library takes the last of an answer from no stream that its client has reset.
+        // The library drops the last frames of a response if its client has reset the stream.
         if matches!(polled, Poll::Ready(StreamEnd::Whole | StreamEnd::TakenBack)) {
             return polled;
         }
@@ -318,20 +319,20 @@ async fn answer(
     (end, body)
 }
 
-/// A body on its way out.
+/// The state of sending a body.
 struct ResponseSender<'s> {
     slot: &'s StreamSlot,
     stream: SendStream<BudgetedBuf>,
     budget: &'s Rc<SendBudget>,
-    /// Those handed over and not sent.
+    /// Pieces handed to the library and not sent yet.
     pieces: Pieces,
-    /// What the client has not yet given room for.
+    /// Bytes for which the client has not given window yet.
     chunk: Bytes,
-    /// What went out since it was last noted.
+    /// Bytes sent since the deadline was last informed.
     unnoted: usize,
-    /// Whether a frame of the body was handed over.
+    /// True if a frame of the body was handed over.
     began: bool,
-    /// Whether the body broke off.
+    /// True if the body broke off.
     broke_off: bool,
     is_grpc: bool,
 }
@@ -342,7 +343,7 @@ impl ResponseSender<'_> {
             if self.broke_off {
                 return self.poll_end(cx);
             }
-            // Nothing is taken from a target that cannot go out.
+            // Take nothing from the target that cannot be sent.
             if self.budget.is_full(cx) {
                 return Poll::Pending;
             }
@@ -353,7 +354,7 @@ impl ResponseSender<'_> {
                 let piece = self.chunk.split_to(room.min(self.chunk.len()));
                 let is_last = self.chunk.is_empty() && body.is_done();
                 self.record(piece.len());
-                // Nothing waits for the last of an answer to go out.
+                // The last piece of a response is not awaited.
                 let of = if is_last { Pieces::default() } else { self.pieces.share() };
                 let queued = BudgetedBuf::new(piece, self.budget, of);
                 self.began = true;
@@ -390,8 +391,8 @@ impl ResponseSender<'_> {
         }
     }
 
-    /// Ends the stream, with trailers where there are any: HEADERS without a field are a mistake to
-    /// some clients.
+    /// Ends the stream, with trailers if there are any: some clients treat HEADERS without fields
+    /// as an error.
     fn send_last(&mut self, trailers: HeaderMap) -> Result<(), h2::Error> {
         if trailers.is_empty() {
             let end = BudgetedBuf::new(Bytes::new(), self.budget, self.pieces.share());
@@ -400,15 +401,15 @@ impl ResponseSender<'_> {
         self.stream.send_trailers(trailers)
     }
 
-    /// Begins to end half of an answer, so that it is not taken for the whole.
+    /// Begins to abort a response, so that half of it does not look complete.
     fn call_off(&mut self) -> Option<StreamEnd> {
         self.broke_off = true;
         let trailers = local_response::broken_call();
         if self.is_grpc && self.stream.send_trailers(trailers).is_ok() {
             return Some(StreamEnd::CalledOff);
         }
-        // A reset throws away what the library holds of the stream: a head alone too, which nothing
-        // tells of but a frame behind it.
+        // A reset discards everything the library holds of the stream, even a lone head; only a
+        // frame after the head shows that the head was sent.
         if !self.began {
             let mark = BudgetedBuf::new(Bytes::new(), self.budget, self.pieces.share());
             if self.stream.send_data(mark, false).is_err() {
@@ -418,7 +419,7 @@ impl ResponseSender<'_> {
         None
     }
 
-    /// Resets the stream once the frames before it have gone out.
+    /// Resets the stream after the frames before the reset were sent.
     fn poll_end(&mut self, cx: &Context<'_>) -> Poll<StreamEnd> {
         if self.pieces.are_out() {
             return Poll::Ready(StreamEnd::Reset(Reason::INTERNAL_ERROR));
@@ -427,7 +428,8 @@ impl ResponseSender<'_> {
         Poll::Pending
     }
 
-    /// Asks for room for what is at hand, and for no more: what one stream claims, others lack.
+    /// Requests window for the available bytes only: window reserved by one stream is not available
+    /// to others.
     fn claim(&mut self) {
         self.stream.reserve_capacity(self.chunk.len().min(MAX_CLAIM));
     }

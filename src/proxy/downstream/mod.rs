@@ -1,5 +1,5 @@
-//! A client's connection from accept to close: the PROXY header, TLS, then HTTP/1.1 or HTTP/2, whichever
-//! the client speaks, and the close.
+//! A client's connection from accept to close: the PROXY header, TLS, then HTTP/1.1 or HTTP/2, as
+//! the client chooses, and the close.
 
 mod close;
 pub mod handshake;
@@ -22,20 +22,20 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use tokio::net::TcpStream;
 
-/// What a listener's connections are served with.
+/// The parameters of a listener's connections.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// Whether they begin with a PROXY header.
+    /// True if connections begin with a PROXY header.
     pub is_announced: bool,
-    /// Where TLS is spoken.
+    /// Present if the listener uses TLS.
     pub handshakes: Option<Handshakes>,
-    /// The listener's.
+    /// The listener's limits.
     pub limits: Limits,
 }
 
 /// Serves a connection until it closes.
 pub async fn serve(worker: Rc<WorkerCtx>, conn: Rc<Conn>, socket: TcpStream, terms: Terms) {
-    // A connection costs its future for as long as it is idle: what happens once is boxed, not a part of it.
+    // An idle connection costs the size of its future, so one-time steps are boxed.
     if terms.is_announced && !Box::pin(read_proxy_header(&worker, &conn, &socket)).await {
         return;
     }
@@ -60,13 +60,13 @@ pub async fn serve(worker: Rc<WorkerCtx>, conn: Rc<Conn>, socket: TcpStream, ter
             }
         },
     };
-    // Bytes that were read to tell the two protocols apart.
+    // Bytes read to distinguish the two protocols.
     let mut first = Vec::new();
     let is_http2 = match stream {
         Stream::Tls(_) => stream.agreed_on_http2(),
         Stream::Plain(_) => {
             let begins = poll_fn(|cx| poll_begins_http2(&mut stream, cx, &mut first));
-            // A client whose time is over has not begun.
+            // An expired client has not begun.
             race(&*conn, begins).await.unwrap_or(false)
         }
     };

@@ -1,5 +1,5 @@
-//! The PROXY header of a client connection: read under the connection's deadline, believed of trusted
-//! peers alone.
+//! Reads the PROXY header of a client connection under its deadline. Only headers of trusted peers
+//! are accepted.
 
 use crate::net::proxy_protocol;
 use crate::policy::proxy_protocol::ProxyFault;
@@ -9,11 +9,11 @@ use crate::proxy::worker_ctx::WorkerCtx;
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
 
-/// Reads the header with which a trusted peer opens a connection; whether the connection goes on.
-/// What is wrong is counted and not answered: no client is there to read an answer.
+/// Reads the header at the start of a trusted peer's connection. Returns true if the connection
+/// continues. Faults are counted and get no response, because no client could read it.
 pub async fn read_proxy_header(worker: &WorkerCtx, conn: &Conn, socket: &TcpStream) -> bool {
     let info = &conn.info;
-    // Boxed, so that a connection does not keep the room.
+    // Boxed, so that a connection does not reserve room for it.
     let header = Box::pin(proxy_protocol::read(socket));
     let fault = match race(conn, header).await {
         Ok(Ok(proxy_source)) => {
@@ -27,7 +27,7 @@ pub async fn read_proxy_header(worker: &WorkerCtx, conn: &Conn, socket: &TcpStre
             return may_come;
         }
         Ok(Err(fault)) => fault,
-        // Nothing is wrong where the process leaves and the peer had not begun.
+        // A drain before the peer has begun is not a fault.
         Err(_) if worker.draining.get() => return false,
         Err(_) => ProxyFault::TimedOut,
     };

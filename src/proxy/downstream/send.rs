@@ -1,5 +1,5 @@
-//! An answer on its way to an HTTP/1.1 client: head and small body in one send, framed as the client can
-//! read it (RFC 9112 section 6).
+//! Sends a response to an HTTP/1.1 client: head and small body in one send, in a framing that the
+//! client understands (RFC 9112 section 6).
 
 use crate::http1::encode;
 use crate::http1::name::Name;
@@ -17,34 +17,34 @@ use http::{HeaderMap, Method, Version};
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-/// Pieces of a body up to this size are copied behind the head or each other: the kernel takes longer to
-/// gather two pieces than it takes to copy them.
+/// Bound in bytes on the pieces of a body that are copied after the head or after each other:
+/// copying them is faster than a vectored write of two pieces.
 const MAX_COPIED: usize = 4 * 1_024;
-/// As much is put together for one send.
+/// Bytes gathered for one send.
 const MAX_GATHERED: usize = 8 * 1_024;
 
-/// What became of an answer.
+/// The result of sending a response.
 pub(super) enum Sent {
-    /// All of it went out.
+    /// The whole response was sent.
     Whole {
-        /// The body, whose target may still read.
+        /// The body; its target may still read the request.
         body: ResponseBody,
-        /// Whether nothing may follow on the connection.
+        /// True if no response may follow on the connection.
         closes: bool,
     },
-    /// The target broke off. What came of it went out.
+    /// The target broke off. The part received was sent.
     BrokeOff {
-        /// Whether a plain end would make it look whole.
+        /// True if a plain end would mark the response as complete.
         ends_by_close: bool,
     },
-    /// The client is gone, or time is over.
+    /// The client is gone, or the deadline expired.
     Cut {
-        /// See there.
+        /// True if a plain end would mark the response as complete.
         ends_by_close: bool,
     },
 }
 
-/// How an answer is sent, besides its head.
+/// The framing of a response, apart from its head.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Framed {
     terms: Terms,
@@ -57,18 +57,18 @@ impl Framed {
     }
 }
 
-/// What a request says about how its answer is sent.
+/// Properties of a request that decide about the framing of its response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
-    /// HEAD.
+    /// True for HEAD.
     pub(super) wants_no_body: bool,
-    /// Its sender speaks HTTP/1.0, and knows no chunks.
+    /// True if the client speaks HTTP/1.0, which has no chunks.
     pub(super) is_old: bool,
-    /// Another request may follow, as far as the client is concerned.
+    /// True if the client allows another request.
     pub(super) keeps_alive: bool,
-    /// Its sender takes trailers.
+    /// True if the client accepts trailers.
     pub(super) takes_trailers: bool,
-    /// Its sender waits to be told to send the body.
+    /// True if the client waits for 100 Continue.
     pub(super) awaits_continue: bool,
 }
 
@@ -86,7 +86,7 @@ impl Terms {
     }
 }
 
-/// How the client knows the body's end.
+/// The framing that marks the body's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Nothing,
@@ -95,7 +95,7 @@ enum Mode {
     UntilClose,
 }
 
-/// Sends a head alone; whether it went out.
+/// Sends a head alone. Returns true if it was sent.
 pub(super) async fn head(client: &ClientIo, worker: &WorkerCtx, head: Box<Response>) -> bool {
     let mut out = worker.take_buffer();
     head.write(&mut out);
@@ -117,7 +117,7 @@ pub(super) async fn head(client: &ClientIo, worker: &WorkerCtx, head: Box<Respon
     sent
 }
 
-/// Sends an answer.
+/// Sends a response.
 pub(super) async fn answer(
     exchange: &mut Exchange,
     client: &ClientIo,
@@ -158,14 +158,14 @@ pub(super) async fn answer(
     }
 }
 
-/// Says how the body is framed, where the head does not yet.
+/// Chooses the framing of the body and writes it into the head.
 fn mode(head: &mut Response, body: &ResponseBody, terms: Terms) -> Mode {
     let has_length = head.fields.has(Name::ContentLength);
     let is_bodiless = is_bodiless(head.status);
     let left = body.left();
     let own = matches!(body, ResponseBody::Own(_));
     if terms.wants_no_body || is_bodiless {
-        // A page's length is known; of a target's body it is what the target says.
+        // A page's length is known; the length of a target's body is in the target's head.
         if let (true, false, false, Some(length)) = (own, is_bodiless, has_length, left) {
             head.fields.set_length(length);
         }
@@ -179,7 +179,7 @@ fn mode(head: &mut Response, body: &ResponseBody, terms: Terms) -> Mode {
         return Mode::Length;
     }
     if terms.is_old {
-        // It would announce what does not come.
+        // It would announce trailers that are not sent.
         head.fields.remove(Name::Trailer);
         return Mode::UntilClose;
     }
@@ -205,7 +205,7 @@ fn write_head(
     worker.give_back_response(head);
 }
 
-/// Adds the Date that the target did not (RFC 9110 section 6.6.1).
+/// Adds Date if the target sent none (RFC 9110 section 6.6.1).
 fn write_date(worker: &WorkerCtx, head: &Response, out: &mut Vec<u8>) {
     if !head.fields.has(Name::Date) {
         worker.with_today(|date| encode::write_field(out, b"date", date.as_bytes()));
@@ -219,17 +219,17 @@ enum BodyEnd {
     Cut,
 }
 
-/// An answer under way.
+/// The state of sending a response.
 struct ResponseWriter {
     /// Heads, chunk lines, and small pieces of the body; sent up to `at`.
     out: Vec<u8>,
     at: usize,
-    /// A large piece of the body, behind `out`.
+    /// A large piece of the body, sent after `out`.
     chunk: Bytes,
     mode: Mode,
-    /// Whether the line end of a chunk is due.
+    /// True if the line end of a chunk is still to be written.
     closes_chunk: bool,
-    /// How the body ended, once it did.
+    /// The end of the body; `None` before it.
     end: Option<BodyEnd>,
 }
 
@@ -255,7 +255,7 @@ impl ResponseWriter {
                 return Poll::Ready(if flushed.is_ok() { end } else { BodyEnd::Cut });
             }
             if is_waiting {
-                // TLS may hold what it took; a plain stream never does.
+                // TLS may hold written bytes; a plain stream never does.
                 if let Poll::Ready(Err(_)) = client.poll_flush(cx) {
                     return Poll::Ready(BodyEnd::Cut);
                 }
@@ -264,8 +264,7 @@ impl ResponseWriter {
         }
     }
 
-    /// Takes of the body what is there, up to what goes out with one send. Pending where it has no more
-    /// by now.
+    /// Takes the available body, up to the bytes of one send. Pending if none is available.
     fn gather(
         &mut self,
         cx: &mut Context<'_>,
@@ -283,8 +282,8 @@ impl ResponseWriter {
                     Err(frame) => self.finish(frame.into_trailers().ok()),
                 },
                 Some(Err(_)) => {
-                    // The client must see that the answer is not whole: the connection closes without a
-                    // last chunk, or short of the length.
+                    // The client must see that the response is incomplete: the connection closes
+                    // without a last chunk, or short of the length.
                     self.end = Some(BodyEnd::BrokeOff);
                 }
                 None => self.finish(None),
@@ -311,7 +310,7 @@ impl ResponseWriter {
         } else {
             self.chunk = data;
         }
-        // Asked only where its end needs no word of ours.
+        // Checked only if the end of the body needs no bytes of ours.
         if !is_chunked && body.is_done() {
             self.end = Some(BodyEnd::Whole);
         }
@@ -342,8 +341,8 @@ impl ResponseWriter {
     }
 }
 
-/// Ends the answer's half of the connection, and sends on what is left of the request, until the target
-/// has it or time is over.
+/// Closes the sending half after the response, and sends the rest of the request until the target
+/// has it or the deadline expires.
 pub(super) async fn end_and_upload(
     client: &ClientIo,
     deadline: &Deadline,

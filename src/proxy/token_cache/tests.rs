@@ -11,17 +11,17 @@ fn keyring(keys: &[u8]) -> Arc<Keyring> {
 }
 
 fn contents(client: u64, issued_at: u32) -> Contents {
-    // Spread as random seeds are.
+    // Distributed as random seeds are.
     let seed = Seed(client.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23));
     Contents::new(seed, Pin { group: GroupKey(2), target: TargetKey(client), issued_at })
 }
 
-/// As over a new connection.
+/// Seals as for a new connection.
 fn sealed_by(tokens: &TokenCache, keyring: &Arc<Keyring>, kind: Kind, of: &Contents) -> Sealed {
     tokens.seal(keyring, &Cell::default(), kind, of)
 }
 
-/// As over a new connection.
+/// Opens as for a new connection.
 fn opened_by(
     tokens: &TokenCache,
     keyring: &Arc<Keyring>,
@@ -31,13 +31,13 @@ fn opened_by(
     tokens.open(keyring, &Cell::default(), kind, text)
 }
 
-/// Stored tokens.
+/// The number of stored tokens.
 fn count(tokens: &TokenCache) -> usize {
     let table = tokens.table.borrow();
     table.sets.iter().flat_map(|set| &set.entries).flatten().count()
 }
 
-/// Whether a token is stored. Unlike a search, it leaves the table as it is.
+/// Returns true if a token is stored. Unlike a search, it does not change the table.
 fn knows(tokens: &TokenCache, kind: Kind, text: &str) -> bool {
     let hashed = tokens.hash(text.as_bytes()).unwrap();
     let table = tokens.table.borrow();
@@ -60,7 +60,7 @@ fn a_token_opens_for_its_own_kind_of_cookie_only() {
 }
 
 #[test]
-fn a_sealed_token_is_known_when_it_is_brought_and_given_again_while_it_says_the_same() {
+fn a_sealed_token_is_found_and_its_contents_give_it_again() {
     let (keyring, tokens) = (keyring(&[1]), TokenCache::default());
     let given = sealed_by(&tokens, &keyring, Kind::Lb, &contents(1, 9));
     assert!(knows(&tokens, Kind::Lb, given.as_str()));
@@ -72,7 +72,7 @@ fn a_sealed_token_is_known_when_it_is_brought_and_given_again_while_it_says_the_
 }
 
 #[test]
-fn a_brought_token_is_found_by_its_contents() {
+fn a_received_token_is_found_by_its_contents() {
     let (keyring, tokens) = (keyring(&[1]), TokenCache::default());
     let brought = keyring.seal(Kind::Lb, &contents(1, 9));
     opened_by(&tokens, &keyring, Kind::Lb, brought.as_str().as_bytes()).unwrap();
@@ -84,7 +84,7 @@ fn a_brought_token_is_found_by_its_contents() {
 }
 
 #[test]
-fn a_connection_finds_the_token_it_was_last_given_without_a_hash() {
+fn a_connection_finds_its_last_token_without_a_hash() {
     let (keyring, tokens, last) = (keyring(&[1]), TokenCache::default(), Cell::default());
     let mut brought = tokens.seal(&keyring, &last, Kind::Lb, &contents(1, 9));
     for issued_at in 10..20 {
@@ -95,7 +95,7 @@ fn a_connection_finds_the_token_it_was_last_given_without_a_hash() {
         drop(table);
         brought = tokens.seal(&keyring, &last, Kind::Lb, &contents(1, issued_at));
     }
-    // Another connection's token in between changes nothing but where is looked first.
+    // Another connection's token in between changes only the slot that is checked first.
     let other = sealed_by(&tokens, &keyring, Kind::Lb, &contents(2, 9));
     for text in [&other, &brought, &other] {
         let said = tokens.open(&keyring, &last, Kind::Lb, text.as_str().as_bytes());
@@ -120,7 +120,7 @@ fn a_token_of_an_older_key_is_sealed_anew() {
 }
 
 #[test]
-fn new_keys_empty_the_table_and_old_exchanges_leave_it_to_them() {
+fn new_keys_empty_the_table_and_old_exchanges_do_not_use_it() {
     let tokens = TokenCache::default();
     let (old, new) = (keyring(&[1]), keyring(&[2]));
     let text = sealed_by(&tokens, &old, Kind::Lb, &contents(1, 9));
@@ -131,21 +131,21 @@ fn new_keys_empty_the_table_and_old_exchanges_leave_it_to_them() {
     assert_eq!(said, new.open(Kind::Lb, text.as_str().as_bytes()));
     assert_eq!(count(&tokens), 0);
     let newer = sealed_by(&tokens, &new, Kind::Lb, &contents(1, 9));
-    // Of an exchange that began with the old keys.
+    // From an exchange that began with the old keys.
     let late = sealed_by(&tokens, &old, Kind::Lb, &contents(1, 9));
     assert_eq!(late.as_str(), text.as_str());
     assert!(knows(&tokens, Kind::Lb, newer.as_str()) && !knows(&tokens, Kind::Lb, late.as_str()));
-    // Where the keys of the table are gone, those that seal are the newest.
+    // Without the table's keys, the sealing keys are the newest.
     drop(new);
     let again = sealed_by(&tokens, &old, Kind::Lb, &contents(1, 9));
     assert!(knows(&tokens, Kind::Lb, again.as_str()) && !knows(&tokens, Kind::Lb, newer.as_str()));
 }
 
 #[test]
-fn another_keyring_of_equal_keys_is_another() {
+fn another_keyring_of_equal_keys_is_not_the_same() {
     let tokens = TokenCache::default();
     let text = sealed_by(&tokens, &keyring(&[1]), Kind::Lb, &contents(1, 9));
-    // The first was dropped: its address must not be taken for the second's.
+    // The first was dropped: its address must not match the second's.
     let second = keyring(&[2]);
     assert!(opened_by(&tokens, &second, Kind::Lb, text.as_str().as_bytes()).is_err());
 }
@@ -172,7 +172,7 @@ fn forged_and_malformed_texts_are_never_stored() {
 }
 
 #[test]
-fn the_table_has_its_bound_and_keeps_a_token_that_is_asked_for() {
+fn the_table_is_bounded_and_keeps_a_token_in_use() {
     let (keyring, tokens) = (keyring(&[1]), TokenCache::default());
     let kept = sealed_by(&tokens, &keyring, Kind::Lb, &contents(0, 9));
     for client in 1..=3 * MAX_TOKENS as u64 {
@@ -181,13 +181,13 @@ fn the_table_has_its_bound_and_keeps_a_token_that_is_asked_for() {
         assert!(knows(&tokens, Kind::Lb, kept.as_str()), "evicted by client {client}");
         opened_by(&tokens, &keyring, Kind::Lb, kept.as_str().as_bytes()).unwrap();
     }
-    // Each set got 12 tokens on average for its 4 ways; one that got fewer than 4 may be left.
+    // Each set got 12 tokens on average for its 4 ways; a set with fewer than 4 may have free ones.
     let count = count(&tokens);
     assert!((MAX_TOKENS * 9 / 10..=MAX_TOKENS).contains(&count), "{count}");
 }
 
 #[test]
-fn a_set_of_tokens_that_are_all_asked_for_still_takes_a_new_one() {
+fn a_set_of_tokens_in_use_still_takes_a_new_one() {
     let (keyring, tokens) = (keyring(&[1]), TokenCache::default());
     for client in 0..2 * MAX_TOKENS as u64 {
         let text = sealed_by(&tokens, &keyring, Kind::Lb, &contents(client, 9));
@@ -198,7 +198,7 @@ fn a_set_of_tokens_that_are_all_asked_for_still_takes_a_new_one() {
 }
 
 #[test]
-fn a_full_table_takes_the_memory_its_comment_says() {
+fn a_full_table_takes_the_memory_in_its_comment() {
     assert_eq!(MAX_TOKENS, 4_096);
     assert_eq!(size_of::<Entry>(), 376);
     let indexes = SETS * size_of::<Set>() + CLIENTS * size_of::<Slot>();
@@ -213,12 +213,12 @@ fn neither_texts_nor_contents_are_printed() {
     assert_eq!(format!("{tokens:?}"), "TokenCache");
 }
 
-/// A step of a worker: keys change, a token is sealed, a token is brought.
+/// A step of a worker: the keys change, a token is sealed, a token is received.
 #[derive(Clone, Debug)]
 enum Step {
     Keys(usize),
     Seal(usize, u64, u32),
-    /// One of those sealed so far; with a character changed where `Some`.
+    /// One of the tokens sealed so far; with a character changed if `Some`.
     Open(usize, prop::sample::Index, Option<prop::sample::Index>),
 }
 
@@ -235,7 +235,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn the_table_says_what_the_keyring_says(steps in prop::collection::vec(step(), 1..200)) {
+    fn the_table_gives_the_results_of_the_keyring(steps in prop::collection::vec(step(), 1..200)) {
         let rings = [keyring(&[1]), keyring(&[2, 1]), keyring(&[3])];
         let (mut ring, tokens) = (&rings[0], TokenCache::default());
         let connections: [Cell<Slot>; 2] = Default::default();

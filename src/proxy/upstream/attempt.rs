@@ -1,5 +1,5 @@
-//! What a try at a target is made of, whatever the target speaks: what is sent, what came of it, and what of
-//! it may be tried again.
+//! Common types of a try at a target over any protocol: the request to send, its outcome, and the
+//! conditions of a retry.
 
 use crate::base::clock::Moment;
 use crate::decide::verdict::Verdict;
@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// What is sent, kept as long as it may have to be sent again.
+/// The request to send, kept as long as a retry is possible.
 #[derive(Debug)]
 pub struct Outgoing {
     /// The method.
@@ -33,31 +33,31 @@ pub struct Outgoing {
     pub head: Head,
     /// The client's body, if it has one.
     pub upload: Option<Rc<Upload>>,
-    /// Whether the body goes in chunks, for its length was not announced.
+    /// True if the body is sent in chunks, because its length was not announced.
     pub is_chunked: bool,
-    /// How long the target may take to answer.
+    /// Time the target has to answer.
     pub response_timeout: Duration,
-    /// The latest moment for the client's last byte.
+    /// Latest time for the client's last byte.
     pub upload_deadline: Option<Instant>,
 }
 
-/// A head in the form its target's protocol has for it.
+/// A head in the form of its target's protocol.
 #[derive(Debug)]
 pub enum Head {
-    /// As it goes over the wire, blank line included.
+    /// The bytes of the head, including the empty line.
     Http1(Vec<u8>),
     /// Boxed: it is large, and most targets speak HTTP/1.1.
     Http2(Box<HttpRequest<()>>),
 }
 
-/// What a target is told beside the client's request.
+/// Fields for a target in addition to the client's request.
 #[derive(Clone, Copy, Debug)]
 pub struct TargetHeaders<'a> {
-    /// Why the request comes to it, with `debug_headers`.
+    /// The verdict of the request, with `debug_headers`.
     pub verdict: Option<Verdict>,
-    /// Who would have the client after it, with `announce_successor`.
+    /// The id of the client's next target, with `announce_successor`.
     pub successor: Option<&'a str>,
-    /// Who the client is, by the header the connection opens with, with `send_proxy`.
+    /// The PROXY header of the connection, with `send_proxy`.
     pub proxy_header: Option<&'a ProxyHeader>,
 }
 
@@ -66,8 +66,8 @@ const X_STAYPUT_VERDICT: &str = "x-stayput-verdict";
 const X_STAYPUT_TARGET: &str = "x-stayput-target";
 
 impl Outgoing {
-    /// Whether it may be sent again after a connection was lost: nothing of the body is lost, and
-    /// the target saw nothing of it or sending it twice is as good as once (RFC 9110 section
+    /// Returns true if it may be sent again after a lost connection: no part of the body is lost,
+    /// and the target got nothing of the request or the method is idempotent (RFC 9110 section
     /// 9.2.2).
     pub(super) fn may_be_repeated(&self, unsent: bool) -> bool {
         let untouched =
@@ -75,7 +75,7 @@ impl Outgoing {
         untouched && (unsent || self.method.is_idempotent())
     }
 
-    /// Keeps its buffer for another request.
+    /// Returns its buffer to the worker.
     pub(in crate::proxy) fn give_back(self, worker: &WorkerCtx) {
         if let Head::Http1(head) = self.head {
             worker.give_back_buffer(head);
@@ -84,7 +84,7 @@ impl Outgoing {
 }
 
 impl TargetHeaders<'_> {
-    /// Hands over each field and its value.
+    /// Calls `field` with each field's name and value.
     fn each(&self, target: &Target, mut field: impl FnMut(&'static str, &str)) {
         if let Some(verdict) = self.verdict {
             field(X_STAYPUT_VERDICT, verdict.word());
@@ -104,7 +104,7 @@ impl TargetHeaders<'_> {
     }
 }
 
-/// The head for this target, which is the same for all but where they are told something.
+/// The head for this target: the common head, plus the fields of `self` if there are any.
 pub(super) fn head_for<'h>(
     head: &'h [u8],
     target_headers: TargetHeaders<'_>,
@@ -120,12 +120,12 @@ pub(super) fn head_for<'h>(
     Cow::Owned(head)
 }
 
-/// What ends a head.
+/// The end of a head.
 const BLANK_LINE: &[u8] = b"\r\n";
 
-/// What a group's targets are announced of the client, where they are: the address it is known by,
-/// with its port where that is the address it came from, and where it connected to. Boxed, so that no
-/// other exchange has room for one.
+/// The PROXY header for a group's targets, if it sends one: the client's address, with its port if
+/// the client connected from that address, and the address it connected to. Boxed, so that other
+/// exchanges reserve no room for it.
 pub(in crate::proxy) fn proxy_header(
     exchange: &Exchange,
     group: &Group,
@@ -133,23 +133,23 @@ pub(in crate::proxy) fn proxy_header(
     let version = group.settings.send_proxy?;
     let address = exchange.log().address;
     let Ends { source, destination } = exchange.info().ends();
-    // The port of a client that X-Forwarded-For names is not known.
+    // The port of a client named by X-Forwarded-For is not known.
     let port = if address == source.ip() { source.port() } else { 0 };
     let ends = Ends { source: SocketAddr::new(address, port), destination };
     Some(Box::new(ProxyHeader { version, ends }))
 }
 
-/// What came of it.
+/// The outcome of a try.
 pub enum Attempted {
-    /// The target's head, and where its body comes from.
+    /// The target's head, and the source of its body.
     Answered(Box<Response>, UpstreamResponse),
-    /// Nothing reached the target, or nothing that counts: another may be tried.
+    /// The target got no part of the request that counts: another target may be tried.
     TryAnother(Failure),
-    /// It ends here.
+    /// The exchange fails.
     Failed(Failure),
 }
 
-/// Says in a head which target serves, and why (`debug_headers`).
+/// Adds fields with the target and the verdict to a response head (`debug_headers`).
 pub(in crate::proxy) fn show(fields: &mut Fields, verdict: Verdict, target: &Target) {
     fields.set_named(X_STAYPUT_VERDICT, verdict.word().as_bytes());
     fields.set_named(X_STAYPUT_TARGET, target.id.as_str().as_bytes());
@@ -168,7 +168,7 @@ pub(super) fn answered(
     target: &Target,
     exchange: &mut Exchange,
 ) -> Attempted {
-    // What ends with another status follows credentials, which were noticed.
+    // Responses of other statuses follow credentials, which were detected in the request.
     let is_challenge = matches!(response.status.as_u16(), 401 | 407);
     if is_challenge && connection_auth::is_in_answer(&response.fields) {
         exchange.authenticate_connection();
@@ -182,8 +182,8 @@ pub(super) fn answered(
     Attempted::Answered(response, side)
 }
 
-/// Says why a target was reached in vain, where the file may be to blame: a line once a minute at
-/// most for each target and worker, for every request would be one.
+/// Logs the cause of a failed connect that the configuration may cause: at most once a minute for
+/// each target and worker, because otherwise every request would log it.
 pub(super) fn log_connect_error(target: &Target, error: &ConnectError, exchange: &Exchange) {
     let remedy = match error {
         ConnectError::Tls(_) | ConnectError::Certificate(_) => {
@@ -211,21 +211,21 @@ pub(super) fn log_connect_error(target: &Target, error: &ConnectError, exchange:
 
 pub(super) enum Sent {
     Answered(Box<Response>, UpstreamResponse),
-    /// The connection died before a byte of an answer came.
+    /// The connection was lost before the first byte of a response.
     Lost {
-        /// Not a byte of the request went out.
+        /// True if no byte of the request was sent.
         unsent: bool,
     },
-    /// The client's fault, or the target's, or time is over.
+    /// The client or the target failed, or the deadline expired.
     Ended(Failure),
 }
 
 pub(super) fn ended(outgoing: &Outgoing, error: RequestError) -> Sent {
     match error {
         RequestError::Lost { unsent } => Sent::Lost { unsent },
-        // It had the request, and said that this is all: another try is another's to ask for.
+        // The target had the request and ended it; a retry is the client's decision.
         RequestError::Reset => Sent::Ended(Failure::TargetLost),
-        // Once a byte of an answer came, nothing is sent again, whatever became of the rest.
+        // After the first byte of a response no request is sent again, however the rest ends.
         RequestError::Malformed => Sent::Ended(Failure::TargetMalformed),
         RequestError::BodyBroken => {
             let upload = outgoing.upload.as_ref();
@@ -235,12 +235,13 @@ pub(super) fn ended(outgoing: &Outgoing, error: RequestError) -> Sent {
     }
 }
 
-/// The failure of a wait that took too long.
+/// The failure of an expired wait.
 pub(super) fn expired(expiry: Expiry) -> Sent {
     Sent::Ended(Failure::of_expiry(expiry))
 }
 
-/// Notes how far a request's body is; once all of it was taken, or no more is, its answer is awaited.
+/// Records the progress of a request's body. Once it is complete or no more is taken, the phase
+/// becomes the wait for a response.
 pub(super) fn record_sent(
     outgoing: &Outgoing,
     deadline: &Deadline,

@@ -21,8 +21,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// Sends to one target. A pooled connection that turns out to be dead is replaced by a fresh one,
-/// once and unnoticed; that is the only repetition here.
+/// Sends to one target. A pooled connection that turns out to be dead is replaced by a new one,
+/// once and silently; there is no other retry here.
 pub(super) async fn attempt(
     outgoing: &Outgoing,
     head: &[u8],
@@ -42,7 +42,7 @@ pub(super) async fn attempt(
             Sent::Answered(response, side) => return answered(response, side, target, exchange),
             Sent::Ended(failure) => return Attempted::Failed(failure),
             Sent::Lost { unsent } => {
-                // What was not sent costs no target anything.
+                // An unsent request costs the target nothing.
                 if !outgoing.may_be_repeated(unsent)
                     || !unsent && !exchange.worker.try_retry(now.unix_seconds())
                 {
@@ -51,7 +51,7 @@ pub(super) async fn attempt(
             }
         }
     }
-    // Boxed: a connection of the pool serves nearly all.
+    // Boxed: a pooled connection serves nearly all requests.
     let dialled = Box::pin(dial(target, proxy_header, connect_timeout, exchange));
     let connection = match dialled.await {
         Ok(connection) => connection,
@@ -62,13 +62,13 @@ pub(super) async fn attempt(
     match send(outgoing, head, connection, exchange, now.monotonic).await {
         Sent::Answered(response, side) => answered(response, side, target, exchange),
         Sent::Ended(failure) => Attempted::Failed(failure),
-        // The target was reached: what it makes of a request is no word on whether it serves, or
-        // any client could take it out with a request it hangs up on.
+        // The target was reached. Its reaction to one request does not show its health, or any
+        // client could make it unhealthy with a request that it closes on.
         Sent::Lost { unsent } => lost(outgoing.may_be_repeated(unsent)),
     }
 }
 
-/// A fresh connection, or one that came back while all were in use.
+/// Dials a new connection, or takes one that came back while all were in use.
 async fn dial(
     target: &Target,
     proxy_header: Option<&ProxyHeader>,

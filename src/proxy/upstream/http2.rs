@@ -20,16 +20,16 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// How long what a target refused is sent to it again. It is as long as a refused connect is tried
-/// again where `upstream.reconnect` is as it comes.
+/// Time during which a refused request is sent to the target again: the default of
+/// `upstream.reconnect`, which bounds refused connects.
 const MAX_REFUSED: Duration = Duration::from_secs(1);
-/// How often a request goes to another connection because its target left the one it was on, and had
-/// done nothing with it.
+/// Bound on the tries of a request on another connection after its target sent GOAWAY without
+/// processing it.
 const MAX_LEFT: u32 = 3;
 
-/// Sends to one target. What it did nothing with goes to it again, over the same connection if that
-/// goes on, and spends nothing of the retry budget: nothing was asked of the target. What was lost
-/// with a connection that had answered before goes to it once more, unnoticed.
+/// Sends to one target. An unprocessed request is sent to it again, over the same connection if
+/// that continues, and spends nothing of the retry budget, because the target did no work. A
+/// request lost with a connection that had answered before is sent once more, silently.
 pub(super) async fn attempt(
     outgoing: &Outgoing,
     request: &Request<()>,
@@ -78,18 +78,19 @@ pub(super) async fn attempt(
     }
 }
 
-/// How often a request was sent to this target again, and why.
+/// The retries of a request at this target, by cause.
 struct Again {
-    /// With connections their target left, having done nothing with it.
+    /// Connections that the target left without processing the request.
     left: u32,
-    /// With a connection that died.
+    /// True after a connection died.
     was_lost: bool,
-    /// When it was first refused.
+    /// Time of the first refusal.
     refused: Option<Instant>,
 }
 
 impl Again {
-    /// Whether what the target did nothing with may be sent once more: it refused it, or left.
+    /// Returns true if an unprocessed request may be sent once more: the target refused it, or sent
+    /// GOAWAY.
     fn may_be_sent(&mut self, was_refused: bool, now: Instant) -> bool {
         if was_refused {
             let since = *self.refused.get_or_insert(now);

@@ -1,5 +1,5 @@
-//! A body as an HTTP/2 target gets it, which can be sent once more where the target refused its
-//! stream: its request was not processed (RFC 9113 section 8.7), but some of the body had gone out.
+//! A request body for an HTTP/2 target that can be sent again after the target refused its stream:
+//! the request was not processed (RFC 9113 section 8.7), but part of the body may have been sent.
 
 use crate::proxy::upload::{RequestBody, Upload, UploadError, UploadState};
 use bytes::{Bytes, BytesMut};
@@ -10,22 +10,22 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-/// Of one body: what a stream may be sent before its target says anything, where the target raises
-/// nothing (RFC 9113 section 6.9.2).
+/// Bound in bytes on the kept part of one body: the bytes that may be sent on a stream before the
+/// target answers or opens the window (RFC 9113 section 6.9.2).
 const MAX_KEPT: usize = 65_535;
-/// What each frame counts beside what is in it, so that many small ones are not kept for nothing.
+/// Overhead in bytes counted for each frame, so that many small frames are bounded.
 const OVERHEAD: usize = 64;
 
-/// Frames below this are copied together: each is a view of what was read with it, 8 KiB at least,
-/// which it would keep from being freed. Larger ones keep no more than twice themselves so.
+/// Bound in bytes below which frames are copied together: each is a view of a read buffer of at
+/// least 8 KiB, which it would keep alive. Larger frames keep at most twice their size alive.
 const MIN_SHARED: usize = 4_096;
 
-/// Some of what was read.
+/// A part of the body.
 #[derive(Debug)]
 enum Piece {
-    /// A frame as it came.
+    /// A frame as received.
     Shared(Bytes),
-    /// Small ones, one after the other.
+    /// Small frames, concatenated.
     Copied(BytesMut),
 }
 
@@ -38,19 +38,19 @@ impl Piece {
     }
 }
 
-/// What was read of a client's body, until its target answers.
+/// The part of a client's body that was read, kept until its target answers.
 #[derive(Debug)]
 struct Kept {
     data: Vec<Piece>,
     trailers: Option<HeaderMap>,
-    /// How many of both have been sent in this attempt.
+    /// Number of data and trailer frames sent in this attempt.
     sent: usize,
     size: usize,
-    /// Whether all that was read is here.
+    /// True if everything read so far is kept.
     is_whole: bool,
 }
 
-/// The body. Clones are the same one.
+/// The body. Clones share its state.
 #[derive(Clone, Debug)]
 pub struct KeptBody {
     upload: Rc<Upload>,
@@ -58,25 +58,25 @@ pub struct KeptBody {
 }
 
 impl KeptBody {
-    /// A client's body.
+    /// Wraps a client's body.
     pub(super) fn of(upload: &Rc<Upload>) -> Self {
         let is_whole = upload.state() == UploadState::Untouched;
         let kept = Kept { data: Vec::new(), trailers: None, sent: 0, size: 0, is_whole };
         Self { upload: Rc::clone(upload), kept: Rc::new(RefCell::new(kept)) }
     }
 
-    /// Whether it can be sent from its beginning once more.
+    /// Returns true if it can be sent again from its beginning.
     pub(super) fn is_whole(&self) -> bool {
         let is_read = matches!(self.upload.state(), UploadState::TooLarge | UploadState::Malformed);
         self.kept.borrow().is_whole && !is_read
     }
 
-    /// Begins anew.
+    /// Starts from the beginning.
     pub(super) fn rewind(&self) {
         self.kept.borrow_mut().sent = 0;
     }
 
-    /// Keeps no more of it: its target answered.
+    /// Drops the kept part and keeps no more: the target answered.
     pub(super) fn forget(&self) {
         self.kept.borrow_mut().forget();
     }
@@ -96,7 +96,7 @@ impl Kept {
         self.sent == self.data.len() + usize::from(self.trailers.is_some())
     }
 
-    /// Notes what was read of the body, and is sent with that.
+    /// Records a frame that was read and is sent now.
     fn record(&mut self, frame: &Frame<Bytes>) {
         if !self.is_whole {
             return;
@@ -113,7 +113,7 @@ impl Kept {
             (Some(data), _) => self.keep(data),
             (None, trailers) => self.trailers = trailers.cloned(),
         }
-        // All that was kept before it is sent as well: nothing is read until that is.
+        // Everything kept before was sent, because no frame is read until then.
         self.sent = self.data.len() + usize::from(self.trailers.is_some());
     }
 
@@ -129,7 +129,7 @@ impl Kept {
 
     fn forget(&mut self) {
         self.is_whole = false;
-        // What is being sent a second time is still needed.
+        // Frames being sent a second time are still needed.
         if self.is_sent() {
             (self.data, self.trailers, self.sent) = (Vec::new(), None, 0);
         }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_sent_again_in_its_order_and_once() {
+    fn a_body_is_sent_again_once_and_in_order() {
         let mut kept = kept();
         for size in [1, 2, 5_000, 3, 4_095, 4_096] {
             kept.record(&data(size));
@@ -185,7 +185,7 @@ mod tests {
         assert!(kept.is_sent() && kept.next().is_none());
         for _ in 0..2 {
             kept.sent = 0;
-            // Small ones in a row are one frame.
+            // Consecutive small frames become one.
             for size in [3, 5_000, 4_098, 4_096] {
                 assert!(!kept.is_sent());
                 assert_eq!(kept.next().unwrap().into_data().unwrap().len(), size);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_kept_than_the_bound_however_small_the_frames_are() {
+    fn no_more_than_the_bound_is_kept_however_small_the_frames() {
         for (size, frames) in [(1, 1_008), (65_471, 1), (16_384, 3)] {
             let mut kept = kept();
             let whole = (0..2_000).take_while(|_| {
@@ -209,8 +209,8 @@ mod tests {
     }
 
     #[test]
-    fn small_frames_keep_nothing_of_what_they_were_read_with() {
-        // As it is read: many frames are views of one buffer.
+    fn small_frames_keep_no_read_buffer_alive() {
+        // As in a read: many frames are views of one buffer.
         for size in [1, 100, 4_095, 4_096] {
             let (mut kept, mut expected) = (kept(), Vec::new());
             for number in 0..8_u8 {
@@ -219,7 +219,7 @@ mod tests {
                 kept.record(&frame);
                 drop(frame);
                 expected.extend_from_slice(&read[..size]);
-                // It is the only view of it, unless the frame is half of it.
+                // It is the only view of the buffer, unless the frame is half of it.
                 assert_eq!(read.is_unique(), size < MIN_SHARED, "{size}");
             }
             kept.sent = 0;
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_after_some_was_sent_again_follows_it() {
+    fn a_frame_read_after_a_resend_follows_it() {
         let mut kept = kept();
         kept.record(&data(1));
         for size in [2, 3] {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_drops_what_was_sent_and_not_what_has_yet_to_be_sent_again() {
+    fn a_response_drops_sent_frames_and_keeps_unsent_ones() {
         let mut kept = kept();
         kept.record(&data(5_000));
         kept.record(&data(2));
@@ -255,7 +255,7 @@ mod tests {
         assert!(kept.next().is_some());
         kept.forget();
         assert_eq!(kept.next().unwrap().into_data().unwrap().len(), 2);
-        // What follows goes on from there.
+        // Later frames continue from there.
         kept.record(&data(3));
         assert!(kept.is_sent() && kept.next().is_none() && !kept.is_whole);
         kept.forget();

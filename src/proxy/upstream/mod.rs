@@ -26,7 +26,7 @@ pub async fn attempt(
             http1::attempt(outgoing, head, target, headers.proxy_header, connect_timeout, exchange)
                 .await
         }
-        // Boxed: every exchange would have room for one.
+        // Boxed: otherwise every exchange would reserve room for it.
         Head::Http2(request) => {
             Box::pin(http2::attempt(outgoing, request, target, headers, upstream, exchange)).await
         }

@@ -1,4 +1,4 @@
-//! Which token counts, when a pin is over, and which pins a cookie keeps.
+//! Which token decides, when a pin expires, and which pins a cookie keeps.
 
 use std::cell::Cell;
 
@@ -32,7 +32,7 @@ fn claim(lines: &[&str]) -> Claim {
     find(lines, NAMES, &ring(&[2, 1]), Kind::Lb, HERE, DAY, NOW)
 }
 
-/// The target that is held, or the word for what else there is.
+/// The target of the pin in force, or a word for another claim.
 fn outcome(claim: Claim) -> String {
     match claim {
         Claim::None => "none".into(),
@@ -44,7 +44,7 @@ fn outcome(claim: Claim) -> String {
 }
 
 #[test]
-fn the_token_that_counts_is_the_one_the_order_says() {
+fn the_deciding_token_is_the_one_the_documented_order_gives() {
     let good = |target| token(pin(1, target, 10));
     let (old, other) = (token(pin(1, 8, 90_000)), token(pin(2, 9, 10)));
     let (a, b) = (good(1), good(2));
@@ -53,19 +53,19 @@ fn the_token_that_counts_is_the_one_the_order_says() {
     let foreign = foreign.as_str();
     let check = |line: String, expected: &str| {
         assert_eq!(outcome(claim(&[&line])), expected, "{line}");
-        // The same cookies as HTTP/2 sends them, a line for each.
+        // The same cookies as HTTP/2 sends them, one line each.
         let cookie_parts: Vec<_> = line.split("; ").collect();
         assert_eq!(outcome(claim(&cookie_parts)), expected, "{line}");
     };
     check(String::new(), "none");
     check("b=1; AWSALB2=x; xAWSALB=y".into(), "none");
     check(format!("AWSALB={a}"), "held 1");
-    // Pins that are equally new: the twin's, then the first in the line.
+    // Equally new pins: the twin's, then the first in the line.
     check(format!("AWSALB={a}; AWSALBCORS={b}"), "held 2");
     check(format!("AWSALBCORS={b}; AWSALB={a}"), "held 2");
     check(format!("AWSALB={a}; AWSALB={b}"), "held 1");
     check(format!("AWSALBCORS={b}; AWSALBCORS={a}"), "held 2");
-    // Else the newer, wherever it stands.
+    // Else the newer pin, in any place.
     let (newer, newest) = (token(pin(1, 3, 9)), token(pin(1, 4, 8)));
     check(format!("AWSALB={newer}; AWSALBCORS={b}"), "held 3");
     check(format!("AWSALBCORS={b}; AWSALB={newer}"), "held 3");
@@ -85,10 +85,10 @@ fn the_token_that_counts_is_the_one_the_order_says() {
     check(format!("AWSALB=junk; AWSALBCORS={foreign}"), "UnknownKey");
     check(format!("AWSALB=\"{a}\""), "Malformed");
     check("AWSALB=".into(), "Malformed");
-    // Equal ones are one, so that duplicates push none out.
+    // Equal texts count once, so that duplicates displace no other.
     check(format!("{}AWSALB={newer}", format!("AWSALB={a}; ").repeat(4)), "held 3");
     check(format!("{}AWSALB={newer}", format!("AWSALBCORS={a}; ").repeat(4)), "held 3");
-    // Four are opened, the twin's first; a fifth is not looked at.
+    // Four are opened, the twin's first; a fifth is not read.
     check(format!("AWSALB={a}; AWSALBCORS=1; AWSALBCORS=2; AWSALBCORS=3"), "held 1");
     check(
         format!("AWSALB={a}; AWSALBCORS=1; AWSALBCORS=2; AWSALBCORS=3; AWSALBCORS=4"),
@@ -98,7 +98,7 @@ fn the_token_that_counts_is_the_one_the_order_says() {
 }
 
 #[test]
-fn without_a_twin_its_name_means_nothing() {
+fn without_a_twin_its_cookie_is_ignored() {
     let line = format!("AWSALBCORS={}", token(pin(1, 1, 0)));
     let names = CookieNames { main: "AWSALB", twin: None };
     let lines = [line.as_bytes()].into_iter();
@@ -106,7 +106,7 @@ fn without_a_twin_its_name_means_nothing() {
 }
 
 #[test]
-fn an_unused_shard_of_a_companion_is_no_token() {
+fn an_unused_shard_of_a_companion_is_not_a_token() {
     let find = |kind| {
         let names = CookieNames { main: "AWSALBAPP-0", twin: None };
         let lines = [&b"AWSALBAPP-0=_remove_"[..]].into_iter();
@@ -158,7 +158,7 @@ fn joined_from(tokens: &[String]) -> (u64, Vec<(u32, u64, u64)>) {
 }
 
 #[test]
-fn what_is_written_again_holds_the_newest_pin_of_each_group_and_the_seed_of_what_decided() {
+fn a_joined_claim_has_each_groups_newest_pin_and_the_deciding_seed() {
     let check = |tokens: &[&String], seed, pins: &[(u32, u64, u64)]| {
         let tokens: Vec<String> = tokens.iter().map(|token| (*token).clone()).collect();
         assert_eq!(joined_from(&tokens), (seed, pins.to_vec()), "{tokens:?}");
@@ -169,21 +169,21 @@ fn what_is_written_again_holds_the_newest_pin_of_each_group_and_the_seed_of_what
     check(&[&a, &b], 2, &all);
     check(&[&b, &a], 2, &all);
     check(&[&a], 1, &[(1, 1, 10), (2, 20, 50), (3, 30, 5)]);
-    // Pins that are equally new: the first in the line, whichever token decides.
+    // Equally new pins: the first in the line, whichever token decides.
     let c = token_of(3, &[pin(1, 3, 8), pin(2, 22, 40), pin(5, 50, 1)]);
     check(&[&b, &c], 3, &[(1, 3, 8), (2, 21, 40), (4, 40, 70), (5, 50, 1)]);
     check(&[&c, &b], 3, &[(1, 3, 8), (2, 22, 40), (4, 40, 70), (5, 50, 1)]);
     check(&[&a, &b, &c], 3, &[(1, 3, 8), (2, 21, 40), (3, 30, 5), (4, 40, 70), (5, 50, 1)]);
-    // One without a pin for the group gives what it has.
+    // A token without a pin for the group adds its other pins.
     let d = token_of(4, &[pin(6, 60, 1)]);
     check(&[&d, &a], 1, &[(1, 1, 10), (2, 20, 50), (3, 30, 5), (6, 60, 1)]);
-    // Where none decides by a pin in force, the first that opens does.
+    // If no token decides by a pin in force, the first that opens decides.
     let e = token_of(5, &[pin(1, 5, 100_000), pin(7, 70, 1)]);
     check(&[&d, &e], 4, &[(6, 60, 1), (7, 70, 1)]);
 }
 
 #[test]
-fn of_more_pins_than_a_token_holds_the_least_missed_are_left_out() {
+fn of_more_pins_than_a_token_holds_the_least_needed_are_left_out() {
     struct Knowing(Keyring);
     impl Opener for Knowing {
         fn open(&self, kind: Kind, text: &[u8]) -> Result<Opened, Defect> {
@@ -194,7 +194,7 @@ fn of_more_pins_than_a_token_holds_the_least_missed_are_left_out() {
             (group.0 != 14).then_some(DAY)
         }
     }
-    // For this group the oldest pin of all, which stays all the same.
+    // For this group the oldest pin of all, which is kept.
     let mut first = vec![pin(1, 1, 80_000)];
     first.extend((11..18).map(|group| pin(group, 1, i64::from(group))));
     let second: Vec<_> =
@@ -215,7 +215,7 @@ fn of_more_pins_than_a_token_holds_the_least_missed_are_left_out() {
 }
 
 #[test]
-fn a_pin_ends_to_the_second_and_one_that_is_ahead_was_issued_now() {
+fn a_pin_expires_to_the_second_and_one_ahead_counts_as_issued_now() {
     let check = |age: i64, expected: &str| {
         let line = format!("AWSALB={}", token(pin(1, 5, age)));
         assert_eq!(outcome(claim(&[&line])), expected, "{age}");
@@ -231,7 +231,7 @@ fn a_pin_ends_to_the_second_and_one_that_is_ahead_was_issued_now() {
 }
 
 #[test]
-fn every_time_ahead_is_read_as_now_and_the_furthest_is_told_beyond_a_minute() {
+fn times_ahead_are_read_as_now_and_reported_beyond_a_minute() {
     let told = |tokens: &[&[Pin]]| {
         let line: Vec<_> =
             tokens.iter().map(|pins| format!("AWSALB={}", token_of(1, pins))).collect();
@@ -251,7 +251,7 @@ fn every_time_ahead_is_read_as_now_and_the_furthest_is_told_beyond_a_minute() {
 }
 
 #[test]
-fn two_pins_that_are_ahead_are_equally_new() {
+fn two_pins_ahead_of_the_clock_are_equally_new() {
     let line = |one: i64, other: i64| {
         format!("AWSALB={}; AWSALB={}", token(pin(1, 1, one)), token(pin(1, 2, other)))
     };
@@ -267,7 +267,7 @@ fn two_pins_that_are_ahead_are_equally_new() {
 }
 
 #[test]
-fn the_key_that_opened_is_told() {
+fn a_claim_reports_if_the_first_key_opened_the_token() {
     let contents = Contents::new(Seed(7), pin(1, 1, 0));
     for (id, first) in [(2, true), (1, false)] {
         let line = format!("AWSALB={}", ring(&[id]).seal(Kind::Lb, &contents).as_str());
@@ -277,7 +277,7 @@ fn the_key_that_opened_is_told() {
 }
 
 #[test]
-fn a_pin_is_rewritten_as_refresh_says_and_resealed_for_the_key_alone() {
+fn a_pin_is_renewed_by_refresh_and_resealed_for_an_old_key_only() {
     use Refresh::{EachResponse, HalfLife, Never};
     use Rewrite::{Leave, Renew, Reseal};
     let check = |refresh, age, outdated, expected| {
@@ -298,7 +298,7 @@ fn known(_: GroupKey) -> Option<u32> {
     Some(DAY)
 }
 
-/// Contents of eight pins, for groups 10 to 17, of these ages.
+/// Contents of eight pins of these ages, for groups 10 to 17.
 fn full(ages: [i64; 8]) -> Contents {
     let mut contents = Contents::new(Seed(7), pin(10, 10, ages[0]));
     for (group, age) in (11..).zip(&ages[1..]) {
@@ -312,7 +312,7 @@ fn groups(contents: &Contents) -> Vec<u32> {
 }
 
 #[test]
-fn a_ninth_pin_takes_the_place_of_the_least_missed() {
+fn a_ninth_pin_takes_the_place_of_the_least_needed() {
     let check = |ages, unknown: &[u32], gone: u32| {
         let lifetime_of = |group: GroupKey| (!unknown.contains(&group.0)).then_some(DAY);
         let renewed = renew(Some(&full(ages)), Seed(1), HERE, TargetKey(5), NOW, lifetime_of);
@@ -329,7 +329,7 @@ fn a_ninth_pin_takes_the_place_of_the_least_missed() {
 }
 
 #[test]
-fn a_pin_of_the_same_group_is_replaced_and_nothing_else_touched() {
+fn replacing_a_groups_pin_changes_no_other_pin() {
     let before = full([1, 2, 3, 100_000, 5, 6, 7, 8]);
     let after = renew(Some(&before), Seed(1), GroupKey(12), TargetKey(99), NOW, |_| None);
     assert_eq!(groups(&after), groups(&before));
@@ -348,7 +348,7 @@ fn a_client_without_contents_gets_the_fresh_seed() {
 }
 
 #[test]
-fn the_cookie_lives_as_long_as_the_last_pin_that_anyone_knows() {
+fn the_cookie_lives_as_long_as_the_last_pin_of_a_known_group() {
     let lifetime_of = |group: GroupKey| {
         [(10, 100), (11, 500)].iter().find_map(|&(known, life)| (known == group.0).then_some(life))
     };
@@ -360,21 +360,22 @@ fn the_cookie_lives_as_long_as_the_last_pin_that_anyone_knows() {
     check([0, 450, 0, 0, 0, 0, 0, 0], 100);
     check([0, 600, 0, 0, 0, 0, 0, 0], 100);
     check([900, 900, 0, 0, 0, 0, 0, 0], 0);
-    // What is ahead was issued now.
+    // A pin ahead of the clock was issued now.
     check([0, -60, 0, 0, 0, 0, 0, 0], 500);
     check([0, -9_000, 0, 0, 0, 0, 0, 0], 500);
 }
 
 proptest! {
-    /// Two groups behind one cookie name answer in parallel: an answer may be made from a token
-    /// that another answer has replaced by then. A pin may be lost to that, but never the seed,
-    /// and the next request to the group makes it again; nothing grows and nothing is mixed up.
+    /// Two groups with one cookie name answer in parallel: a response may be made from a token that
+    /// another response has replaced by then. A pin may be lost to that, but never the seed, and
+    /// the next request to the group makes the pin again. Nothing grows, and no pin gets another
+    /// group's target.
     #[test]
     fn two_groups_survive_a_hundred_crossing_renewals(
         steps in prop::collection::vec((any::<bool>(), any::<bool>()), 100),
     ) {
         let ring = ring(&[1]);
-        // Where the ranking of the seed sends the client, whichever group it asks.
+        // The target that the seed's ranking gives, for any group.
         let home = |group: u32| TargetKey(u64::from(group) * 100);
         let open = |jar: &str, group, now| {
             let line = format!("AWSALB={jar}");
@@ -385,7 +386,7 @@ proptest! {
         let mut late = jar.clone();
         for ((second, crossing), now) in steps.into_iter().zip(NOW..) {
             let group = if second { 2 } else { 1 };
-            // A crossing answer was made from the token as it was one answer before.
+            // A crossing response was made from the token of one response before.
             let sent = if crossing { late.clone() } else { jar.clone() };
             let Claim::Opened { contents, pin, .. } = open(&sent, group, now) else {
                 return Err(TestCaseError::fail("a token of ours does not open"));
@@ -415,7 +416,7 @@ proptest! {
 
     /// Tokens of any ages, some of nodes whose clocks are ahead, in any order and under both names.
     #[test]
-    fn whatever_tokens_come_the_newest_pin_decides_and_no_newer_pin_is_lost(
+    fn the_newest_pin_decides_and_no_newer_pin_is_lost(
         tokens in prop::collection::vec(
             (any::<bool>(), prop::collection::vec((0..6u32, 0..4u64, -200..200_000i64), 1..4)),
             1..=MAX_OPENED,
@@ -456,7 +457,7 @@ proptest! {
     }
 
     #[test]
-    fn renewing_never_loses_this_groups_pin_and_never_holds_more_than_eight(
+    fn renewing_keeps_this_groups_pin_and_holds_at_most_eight(
         groups in prop::collection::vec((0..20u32, 0..200_000u64), 1..60),
     ) {
         let mut contents: Option<Contents> = None;

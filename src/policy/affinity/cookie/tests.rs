@@ -1,4 +1,5 @@
-//! The scanner against the grammar and the `cookie` crate, the writer against the `cookie` crate.
+//! Tests the scanner against the grammar and the `cookie` crate, the writer against the `cookie`
+//! crate.
 
 use cookie::Cookie;
 use proptest::prelude::*;
@@ -6,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn cookies_are_found_by_the_one_grammar() {
+fn cookies_are_found_by_the_documented_grammar() {
     let check = |lines: &[&str], expected: &[&str]| {
         let lines_of_bytes = lines.iter().map(|line| line.as_bytes());
         let found: Vec<_> = values(lines_of_bytes, "A").collect();
@@ -26,7 +27,7 @@ fn cookies_are_found_by_the_one_grammar() {
 }
 
 #[test]
-fn our_cookies_are_taken_out_and_the_others_stay_byte_for_byte() {
+fn own_cookies_are_removed_and_the_others_stay_byte_for_byte() {
     let check = |line: &str, expected: Option<&str>| {
         let rest = without(line.as_bytes(), &["A", "ACORS"]);
         assert_eq!(rest.as_deref(), expected.map(str::as_bytes), "{line:?}");
@@ -43,7 +44,7 @@ fn our_cookies_are_taken_out_and_the_others_stay_byte_for_byte() {
 }
 
 fn line() -> impl Strategy<Value = String> {
-    // Of few characters, so that names meet, and of those where grammars like to differ.
+    // Few characters, so that names collide, and those on which grammars differ.
     proptest::string::string_regex("[AB=; \t\",%41x]{0,40}").unwrap()
 }
 
@@ -61,7 +62,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_whatever_are_scanned_without_panic(
+    fn any_bytes_are_scanned_without_a_panic(
         line in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         let _ = values([&*line].into_iter(), "A").count();
@@ -69,7 +70,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_left_has_none_of_ours_and_all_of_the_others(line in line()) {
+    fn removal_leaves_none_of_ours_and_all_other_cookies(line in line()) {
         let rest = without(line.as_bytes(), &["A"]).unwrap_or(line.clone().into_bytes());
         let of = |line, name| values([line].into_iter(), name).map(<[u8]>::to_vec).collect::<Vec<_>>();
         prop_assert!(of(&rest, "A").is_empty());
@@ -104,7 +105,7 @@ fn written(attributes: Attributes<'_>, max_age: Option<u64>) -> [String; 2] {
 }
 
 #[test]
-fn the_defaults_are_written_as_alb_writes_them_with_an_age_and_http_only() {
+fn the_defaults_are_albs_with_a_max_age_and_http_only() {
     let [main, twin] = written(DEFAULTS, Some(DAY));
     let expected = format!("AWSALB=tok-en_1; Expires={DATE}; Max-Age=86400; Path=/; HttpOnly");
     assert_eq!(main, expected);
@@ -133,7 +134,7 @@ fn every_attribute_is_written_in_its_place() {
 }
 
 #[test]
-fn an_age_that_is_not_the_usual_one_is_written_in_its_place_and_a_session_has_neither() {
+fn an_unusual_age_is_written_in_its_place_and_a_session_has_none() {
     for (max_age, expected) in [
         (Some(DAY), format!("; Expires={DATE}; Max-Age=86400")),
         (Some(DAY - 1), format!("; Expires={DATE}; Max-Age=86399")),
@@ -150,7 +151,7 @@ fn an_age_that_is_not_the_usual_one_is_written_in_its_place_and_a_session_has_ne
 }
 
 #[test]
-fn the_cookie_crate_reads_every_combination_as_it_was_meant() {
+fn the_cookie_crate_reads_every_combination_as_intended() {
     let sites = [SameSite::Unset, SameSite::Lax, SameSite::Strict, SameSite::None];
     for bits in 0..128_usize {
         let on = |bit: usize| bits & 1 << bit != 0;

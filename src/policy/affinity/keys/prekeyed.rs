@@ -1,7 +1,7 @@
-//! HMAC-SHA-256 (RFC 2104) whose key has been taken already: of a short message two hash blocks
-//! remain. A clone of `hmac`'s state costs as much again in buffers as those blocks do, and a token
-//! needs four such codes, so the last step is done here on the compression function itself; tests
-//! hold it against `hmac`.
+//! HMAC-SHA-256 (RFC 2104) with the key's blocks already hashed: a short message then takes two
+//! hash blocks. Cloning `hmac`'s state costs as much again in buffers as those blocks, and a token
+//! needs four such codes, so the last step uses the compression function directly; tests compare it
+//! with `hmac`.
 
 use sha2::block_api::compress256;
 use zeroize::Zeroize;
@@ -20,14 +20,14 @@ const INITIAL: [u32; 8] = [
     0x5be0_cd19,
 ];
 
-/// The two states after the key's blocks. They forge as well as the key does, so they are wiped.
+/// The two states after the key's blocks. They allow forgery as the key does, so they are wiped.
 pub(crate) struct Prekeyed {
     inner: [u32; 8],
     outer: [u32; 8],
 }
 
 impl Prekeyed {
-    /// Takes a key of the hash's own length; none of another length is derived here.
+    /// Takes a key of the hash's output length; no key of another length is derived here.
     pub(crate) fn new(key: &[u8; 32]) -> Self {
         let state_after = |pad: u8| {
             let mut block = [pad; BLOCK];
@@ -42,7 +42,7 @@ impl Prekeyed {
         Self { inner: state_after(0x36), outer: state_after(0x5c) }
     }
 
-    /// The code of one message.
+    /// The authentication code of one message.
     #[inline]
     pub(crate) fn code(&self, message: &[u8]) -> [u8; 32] {
         let inner = bytes(finished(self.inner, message));
@@ -57,7 +57,7 @@ impl Drop for Prekeyed {
     }
 }
 
-/// The state after `message` and SHA-256's padding, one block being behind `state` already.
+/// The state after `message` and SHA-256's padding, with one block hashed into `state` before.
 #[inline]
 fn finished(mut state: [u32; 8], message: &[u8]) -> [u32; 8] {
     let (blocks, rest) = message.as_chunks::<BLOCK>();
@@ -68,7 +68,7 @@ fn finished(mut state: [u32; 8], message: &[u8]) -> [u32; 8] {
     let mut last = [0; BLOCK];
     last[..rest.len()].copy_from_slice(rest);
     last[rest.len()] = 0x80;
-    // The length needs eight bytes behind the mark, and a block of its own where they do not fit.
+    // The length needs eight bytes after the mark; if they do not fit, it gets its own block.
     if rest.len() >= BLOCK - bits.len() {
         compress256(&mut state, &[last]);
         last = [0; BLOCK];
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_length_of_message_gets_the_code_that_hmac_gives_it() {
+    fn every_message_length_gets_the_code_that_hmac_computes() {
         let key: [u8; 32] = std::array::from_fn(|place| place as u8 * 7);
         let ours = Prekeyed::new(&key);
         let theirs = Hmac::<Sha256>::new_from_slice(&key).unwrap();

@@ -1,4 +1,4 @@
-//! What opens, what does not, and that the format is the one that was promised.
+//! Which tokens open, which do not, and that the format is the documented one.
 
 use proptest::prelude::*;
 
@@ -42,7 +42,7 @@ const KINDS: [Kind; 3] = [Kind::Lb, Kind::App, Kind::Group];
 
 proptest! {
     #[test]
-    fn what_was_sealed_opens_as_it_was_in_its_own_kind_of_cookie_only(
+    fn a_sealed_token_opens_unchanged_in_its_own_kind_of_cookie_only(
         contents in any_contents(), sealed in 0..3usize, opened in 0..3usize,
     ) {
         let ring = ring(&[1]);
@@ -53,13 +53,13 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_whatever_open_or_panic(text in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn random_bytes_neither_open_nor_panic(text in proptest::collection::vec(any::<u8>(), 0..400)) {
         prop_assert!(ring(&[1]).open(Kind::Lb, &text).is_err());
     }
 }
 
 #[test]
-fn a_token_opens_with_any_key_of_the_ring_and_says_whether_it_was_the_first() {
+fn a_token_opens_with_any_key_of_the_ring_and_reports_the_first() {
     let (contents, old, both, new) = (contents(5, 2), ring(&[1]), ring(&[2, 1]), ring(&[2]));
     let text = old.seal(Kind::Lb, &contents);
     let open = |ring: &Keyring| ring.open(Kind::Lb, text.as_str().as_bytes());
@@ -82,7 +82,7 @@ fn every_other_length_is_malformed() {
     for length in 0..text.as_str().len() {
         let defect = ring.open(Kind::Lb, &text.as_str().as_bytes()[..length]).unwrap_err();
         let token_like = (1..MAX_PINS).any(|pins| text_length(pins) == length);
-        // A cut that happens to end where a shorter token would is caught by its last bits or tag.
+        // A cut at the length of a shorter token is refused for its last bits or its tag.
         assert!(defect == Defect::Malformed || token_like, "{length}");
     }
     for length in [MAX_TEXT + 1, 240, 241, 100_000] {
@@ -92,7 +92,7 @@ fn every_other_length_is_malformed() {
 }
 
 #[test]
-fn a_text_with_padding_spaces_other_alphabet_or_trailing_bits_is_malformed() {
+fn padding_spaces_the_other_alphabet_and_trailing_bits_are_malformed() {
     let ring = ring(&[1]);
     // Two pins fill 58 bytes, so the last character carries four bits that must be zero.
     let text = ring.seal(Kind::Lb, &contents(5, 2)).as_str().to_owned();
@@ -116,7 +116,7 @@ fn a_text_with_padding_spaces_other_alphabet_or_trailing_bits_is_malformed() {
 }
 
 #[test]
-fn another_version_is_malformed_whatever_else_it_says() {
+fn a_token_of_another_version_is_malformed() {
     let ring = ring(&[1]);
     for version in (0..=255).filter(|&version| version != VERSION) {
         let mut bytes = [7; HEAD + SEED + PIN];
@@ -127,7 +127,7 @@ fn another_version_is_malformed_whatever_else_it_says() {
 }
 
 #[test]
-fn every_single_bit_counts() {
+fn flipping_any_single_bit_makes_a_token_unusable() {
     let ring = ring(&[1]);
     for pins in 1..=MAX_PINS {
         let text = ring.seal(Kind::Lb, &contents(5, pins));
@@ -157,7 +157,7 @@ fn a_million_random_and_a_million_changed_tokens_do_not_open() {
                 let good = BASE64URL_NOPAD.decode(good.as_str().as_bytes()).unwrap();
                 let mut text = [0; text_length(1)];
                 for _ in 0..EACH {
-                    // Of this version and a known key: what is left to chance is only the seal.
+                    // This version and a known key: only the seal is left to chance.
                     let mut made = [VERSION; HEAD + SEED + PIN];
                     for chunk in made[2..].as_chunks_mut::<8>().0 {
                         *chunk = random.bits().to_be_bytes();
@@ -177,7 +177,7 @@ fn a_million_random_and_a_million_changed_tokens_do_not_open() {
 }
 
 #[test]
-fn two_tokens_that_pin_to_the_same_target_have_nothing_in_common_but_version_and_key() {
+fn two_tokens_with_one_target_share_only_version_and_key() {
     let ring = ring(&[1]);
     let bytes = |seed| {
         let text = ring.seal(Kind::Lb, &contents(seed, 1));
@@ -195,7 +195,7 @@ fn neither_a_sealed_token_nor_a_defect_prints_the_text() {
 }
 
 #[test]
-fn a_text_is_told_from_every_other_that_differs_in_one_place_or_in_length() {
+fn is_refuses_texts_that_differ_in_one_byte_or_in_length() {
     for pins in 1..=MAX_PINS {
         let sealed = ring(&[1]).seal(Kind::Lb, &contents(5, pins));
         let own = sealed.as_str().as_bytes().to_vec();
@@ -213,13 +213,13 @@ fn a_text_is_told_from_every_other_that_differs_in_one_place_or_in_length() {
 }
 
 #[test]
-fn the_longest_token_stays_under_the_bound_that_is_documented() {
+fn the_longest_token_is_within_the_documented_bound() {
     let lengths: Vec<_> = (1..=MAX_PINS).map(text_length).collect();
     assert_eq!(lengths, [56, 78, 99, 120, 142, 163, 184, 206]);
 }
 
 #[test]
-fn the_format_is_the_one_in_the_committed_vectors() {
+fn the_format_matches_the_committed_vectors() {
     let mut tokens = 0;
     for line in include_str!("../../../../tests/vectors/token.txt").lines() {
         let words: Vec<_> = line.split(' ').collect();

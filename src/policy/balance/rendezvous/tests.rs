@@ -1,4 +1,4 @@
-//! The ranking is the one that was promised, and it moves no more clients than it must.
+//! The ranking is the documented one, and it moves no more clients than necessary.
 
 use std::collections::HashMap;
 
@@ -20,14 +20,14 @@ fn choice<'a>(seed: u64, targets: impl IntoIterator<Item = (&'a str, u16)>) -> O
 const IDS: [&str; 8] = ["s1", "s2", "s3", "s4", "s5", "10.0.0.1:80", "[::1]:80", "pod/a"];
 
 #[test]
-fn nobody_is_chosen_from_nobody_or_from_those_without_a_weight() {
+fn no_target_is_chosen_if_there_is_none_or_all_have_weight_0() {
     assert_eq!(choice(1, []), None);
     assert_eq!(choice(1, [("s1", 0), ("s2", 0)]), None);
     assert_eq!(choice(1, [("s1", 0), ("s2", 1)]), Some("s2"));
 }
 
 #[test]
-fn between_equal_draws_the_smaller_id_is_chosen_in_whatever_order() {
+fn of_equal_draws_the_smaller_id_wins_in_any_order() {
     let same = |id| Candidate { key: TargetKey(3), id, weight: 1, item: id };
     for ids in [["a", "b"], ["b", "a"]] {
         assert_eq!(best(Seed(1), GroupKey(1), ids.map(same)), Some("a"));
@@ -35,7 +35,7 @@ fn between_equal_draws_the_smaller_id_is_chosen_in_whatever_order() {
 }
 
 #[test]
-fn the_clients_of_a_target_that_goes_spread_over_all_survivors() {
+fn the_clients_of_a_removed_target_spread_over_all_the_others() {
     let all = || IDS[..5].iter().map(|&id| (id, 1));
     for gone in &IDS[..5] {
         let mut heirs: HashMap<&str, usize> = HashMap::new();
@@ -56,7 +56,7 @@ fn the_clients_of_a_target_that_goes_spread_over_all_survivors() {
 }
 
 #[test]
-fn targets_are_chosen_by_their_share_of_the_weights() {
+fn each_target_is_chosen_by_its_share_of_the_weights() {
     for weights in [[1, 1, 1], [1, 2, 3], [90, 9, 1], [999, 500, 1]] {
         let mut chosen: HashMap<&str, f64> = HashMap::new();
         let targets = || IDS.into_iter().zip(weights);
@@ -67,14 +67,14 @@ fn targets_are_chosen_by_their_share_of_the_weights() {
         for (id, weight) in targets() {
             let expected = 20_000.0 * f64::from(weight) / sum;
             let count = chosen.get(id).copied().unwrap_or(0.0);
-            // Four standard deviations of a fair draw.
+            // Four standard deviations of a uniform draw.
             assert!((count - expected).abs() <= 4.0 * expected.sqrt() + 1.0, "{id}: {count}");
         }
     }
 }
 
 #[test]
-fn the_logarithm_is_right_to_its_last_digits_and_fits_with_any_weight() {
+fn the_logarithm_is_exact_to_its_last_digits_and_fits_with_any_weight() {
     for draw in [0, 1, 2, 3, 1 << 32, (1 << 63) - 1, 1 << 63, 3 << 62, u64::MAX - 2, u64::MAX] {
         let expected = 64.0 - ((draw | 1) as f64).log2();
         let ours = minus_log2(draw) as f64 / (1_u64 << 40) as f64;
@@ -107,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn a_target_that_comes_or_goes_moves_only_its_own_clients(
+    fn adding_or_removing_a_target_moves_only_its_own_clients(
         seed: u64, targets in targets(), which in 0..8_usize,
     ) {
         let (id, _) = targets[which % targets.len()];
@@ -117,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn a_heavier_target_loses_no_client(seed: u64, targets in targets(), more in 1..500_u16) {
+    fn a_target_with_a_higher_weight_loses_no_client(seed: u64, targets in targets(), more in 1..500_u16) {
         let before = choice(seed, targets.clone());
         let heavier = targets.into_iter().map(|(id, weight)| {
             (id, if Some(id) == before { (weight + more).min(999) } else { weight })
@@ -134,7 +134,7 @@ proptest! {
 }
 
 #[test]
-fn the_ranking_is_the_one_in_the_committed_vectors() {
+fn the_ranking_matches_the_committed_vectors() {
     let (mut draws, mut choices) = (0, 0);
     for line in include_str!("../../../../tests/vectors/rendezvous.txt").lines() {
         let words: Vec<_> = line.split(' ').collect();
@@ -156,7 +156,7 @@ fn the_ranking_is_the_one_in_the_committed_vectors() {
     assert!(draws >= 10 && choices >= 100, "{draws} {choices}");
 }
 
-/// Takes the best out again and again, as spilling and retrying do.
+/// Removes the best again and again, as spills and retries do.
 fn check_rank(seed: Seed, group: &str, targets: &[&str], ranked: &str) {
     let mut left: Vec<(&str, u16)> = targets
         .iter()

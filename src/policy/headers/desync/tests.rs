@@ -1,4 +1,4 @@
-//! The classifier against a table, and against the one ALB uses.
+//! Tests the classifier against a table, and against the one ALB uses.
 
 use super::*;
 use http_desync_guardian::RequestSafetyTier;
@@ -9,7 +9,7 @@ use crate::http1::request::Bounds;
 
 const BOUNDS: Bounds = Bounds { bytes: 65_536, fields: 100 };
 
-/// What becomes of raw bytes here: the words, and whether the codec refuses them.
+/// The classification of raw bytes here: the reason, and the codec's error.
 fn ours(bytes: &[u8]) -> (Option<Reason>, Result<(), BadHead>) {
     let mut request = Request::default();
     match request.parse(bytes, BOUNDS) {
@@ -26,7 +26,8 @@ fn theirs(bytes: &[u8]) -> Option<(String, String)> {
         .then(|| (format!("{:?}", result.tier), format!("{:?}", result.reason)))
 }
 
-/// What ALB does with a class in a mode (AWS, "Edit attributes for your Application Load Balancer").
+/// ALB's treatment of a class in a mode (AWS, "Edit attributes for your Application Load
+/// Balancer").
 fn alb(mode: Mitigation, class: Option<&str>) -> Treatment {
     match (mode, class) {
         (Mitigation::Monitor, _) | (_, None) => Treatment::Forward,
@@ -44,7 +45,7 @@ fn strictness(treatment: Treatment) -> u8 {
     }
 }
 
-/// Whether a head is treated in some mode with less care than ALB does.
+/// Returns true if a head is treated less strictly in some mode than by ALB.
 fn is_laxer(bytes: &[u8]) -> bool {
     let (reason, parsed) = ours(bytes);
     let theirs = theirs(bytes);
@@ -55,7 +56,7 @@ fn is_laxer(bytes: &[u8]) -> bool {
             .any(|mode| strictness(mode.treatment(reason)) < strictness(alb(mode, class)))
 }
 
-/// A request's method, version and fields, of which both sides see the same.
+/// A request's method, version and fields, the same for both classifiers.
 struct Sent {
     method: &'static str,
     version: Version,
@@ -96,7 +97,7 @@ fn agree(method: &'static str, fields: &[(&str, &str)], expected: Option<Reason>
     assert_eq!(sent.theirs(), expected.map(|reason| owned(reason.words())), "{}", sent.text());
 }
 
-/// Where we say something else than ALB's classifier, and both answers.
+/// Asserts that our classifier and ALB's differ, and both results.
 #[track_caller]
 fn differ(fields: &[(&str, &str)], ours: Option<Reason>, theirs: Option<&str>) {
     let sent = Sent::of("POST", fields);
@@ -119,7 +120,7 @@ fn ordinary_requests_are_compliant() {
 }
 
 #[test]
-fn each_reason_is_the_one_albs_classifier_gives() {
+fn each_reason_matches_albs_classifier() {
     for method in ["GET", "HEAD"] {
         agree(method, &[(CL, "0")], Some(Reason::GetHeadZeroContentLength));
         agree(method, &[(CL, "5")], Some(Reason::UndefinedContentLengthSemantics));
@@ -144,7 +145,7 @@ fn each_reason_is_the_one_albs_classifier_gives() {
 }
 
 #[test]
-fn the_worst_is_told_and_of_what_is_equally_bad_the_first() {
+fn the_worst_reason_is_reported_and_of_equally_bad_ones_the_first() {
     agree("GET", &[(CL, "0"), (CL, "0")], Some(Reason::DuplicateContentLength));
     agree("GET", &[(TE, "x"), (CL, "y")], Some(Reason::BadTransferEncoding));
     agree("GET", &[("Content_Length", "5"), (TE, "chunked")], Some(Reason::SuspiciousHeader));
@@ -153,7 +154,7 @@ fn the_worst_is_told_and_of_what_is_equally_bad_the_first() {
 }
 
 #[test]
-fn an_older_version_has_no_codings() {
+fn transfer_encoding_before_http_1_1_is_undefined() {
     let mut sent = Sent::of("POST", &[(TE, "nonsense"), (CL, "x")]);
     sent.version = Version::HTTP_10;
     let expected = Reason::UndefinedTransferEncodingSemantics;
@@ -164,17 +165,17 @@ fn an_older_version_has_no_codings() {
 // The differences, each by its name; docs/security.md has the same list with the reasons.
 
 #[test]
-fn difference_an_empty_length_is_no_number_to_us_and_nought_to_alb() {
+fn difference_an_empty_length_is_bad_to_us_and_zero_to_alb() {
     differ(&[(CL, "")], Some(Reason::BadContentLength), None);
 }
 
 #[test]
-fn difference_parameters_of_a_coding_are_nothing_we_know() {
+fn difference_a_coding_with_parameters_is_unknown_to_us() {
     differ(&[(TE, "chunked;q=1")], Some(Reason::BadTransferEncoding), None);
 }
 
 #[test]
-fn difference_chunked_twice_is_twice_with_another_coding_between() {
+fn difference_chunked_twice_counts_with_another_coding_between() {
     let twice = Some(Reason::MultipleTransferEncodingChunked);
     differ(&[(TE, "chunked, gzip, chunked")], twice, None);
 }
@@ -186,7 +187,7 @@ fn difference_punctuation_inside_a_word_is_suspicious_to_us() {
 }
 
 #[test]
-fn each_mode_treats_each_class_as_alb_does_but_for_suspicious_names() {
+fn each_mode_treats_each_class_as_alb_except_for_suspicious_names() {
     use Mitigation::{Defensive, Monitor, Strictest};
     use Treatment::{Forward, ForwardAndClose, Refuse};
     for (reason, expected) in [
@@ -221,7 +222,7 @@ fn field() -> impl Strategy<Value = (String, String)> {
     (name, value)
 }
 
-/// Whether the fields are what one of the tests named `difference_` is about.
+/// Returns true if the fields are the subject of one of the tests named `difference_`.
 fn are_a_known_difference(fields: &[(String, String)]) -> bool {
     let values = |letters: &'static str| {
         let spelled = move |name: &str| {
@@ -240,7 +241,7 @@ fn are_a_known_difference(fields: &[(String, String)]) -> bool {
 
 proptest! {
     #[test]
-    fn any_request_is_of_the_class_albs_classifier_gives_it(
+    fn any_request_gets_the_class_of_albs_classifier(
         method in prop::sample::select(vec!["GET", "HEAD", "POST", "DELETE", "get"]),
         fields in prop::collection::vec(field(), 0..4),
     ) {
@@ -280,7 +281,7 @@ fn unescaped(line: &str) -> Vec<u8> {
     bytes
 }
 
-/// Of ALB's own cases those about which it says something else, and both words.
+/// Cases of ALB's own tests with different words: a part of each, our word and ALB's.
 const OTHER_WORDS: [(&str, &str, &str); 5] = [
     ("gzip   ;", "BadTransferEncoding", "Compliant"),
     ("E.g. it may contain \n Transfer-Encoding", "SuspiciousHeader", "MultilineHeader"),
@@ -290,7 +291,7 @@ const OTHER_WORDS: [(&str, &str, &str); 5] = [
 ];
 
 #[test]
-fn nothing_of_albs_own_cases_is_laxer_here_and_each_has_albs_words() {
+fn albs_own_cases_are_never_treated_laxer_and_get_albs_words() {
     let cases = cases();
     assert_eq!(cases.len(), 159);
     let mut faults = String::new();
@@ -349,11 +350,11 @@ fn a_head_is_judged_by_its_bytes() {
         let words = expected.map(|reason| owned(reason.words()));
         assert_eq!(theirs(head.as_bytes()), words, "{head:?}");
     }
-    // Empty lines before a request are to be ignored (RFC 9112 section 2.2).
+    // Empty lines before a request are ignored (RFC 9112 section 2.2).
     assert_eq!(ours(b"\r\n\r\nGET / HTTP/1.1\r\n\r\n"), (None, Ok(())));
 }
 
-/// A head of parts that are often odd, and of which each is now and then.
+/// A head of parts that are often odd, and each part is sometimes missing.
 fn any_head() -> impl Strategy<Value = Vec<u8>> {
     use prop::sample::select;
     let line_end = prop_oneof![8 => Just("\r\n"), 1 => Just("\n")];
@@ -398,20 +399,20 @@ fn any_head() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    // The odd parts meet each other seldom.
+    // The odd parts rarely meet, so more cases are run.
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 20))]
 
     #[test]
-    fn no_head_is_treated_with_less_care_than_alb_does(head in any_head()) {
+    fn no_head_is_treated_less_strictly_than_by_alb(head in any_head()) {
         let text = head.escape_ascii();
         let (reason, parsed) = ours(&head);
         let theirs = theirs(&head);
         prop_assert!(!is_laxer(&head), "{text}: {reason:?} {theirs:?}");
-        // Without a body's framing and Content-Type, whose lines may be folded unless a blank stands
-        // behind a name, nothing differs in a head that is let through.
+        // Heads that are let through get the same class, except those with framing fields or
+        // Content-Type, whose lines may be folded unless a blank follows the name.
         let lower = head.to_ascii_lowercase();
         let frames = [&b"engt"[..], b"ncod", b"type"].iter().any(|part| memchr::memmem::find(&lower, part).is_some());
-        // Nor does ALB's classifier look at a version that comes after `HTTP/2` as text.
+        // Also except a version that sorts after `HTTP/2` as text, which ALB's classifier ignores.
         if parsed.is_ok() && !frames && reason != Some(Reason::BadVersion) {
             let class = reason.map(|reason| reason.words().0);
             prop_assert_eq!(class, theirs.as_ref().map(|(class, _)| &**class), "{}", text);

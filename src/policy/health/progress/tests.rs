@@ -1,4 +1,4 @@
-//! The rules of a state's change, by example and for any history of a target.
+//! The rules of state changes, by example and for any history of a target.
 
 use proptest::prelude::*;
 
@@ -7,8 +7,8 @@ use crate::base::clock::Moment;
 
 const THRESHOLDS: Thresholds = Thresholds { healthy: 3, unhealthy: 2, connect_failures: Some(3) };
 
-/// `+` a pass, `-` a failure, `d` a wish to drain instead of either, `x` a failed dial, `o` one of
-/// traffic that succeeded, `r` one beside a check; the states after each, a second apart.
+/// `+` a pass, `-` a failure, `d` a request to drain instead of either, `x` a failed dial, `o` a
+/// successful dial of traffic, `r` one beside a check; the states after each, a second apart.
 #[track_caller]
 fn check(events: &str, states: &str) {
     let mut progress = Progress::default();
@@ -39,7 +39,7 @@ fn thresholds_count_results_in_a_row() {
 }
 
 #[test]
-fn a_wish_to_drain_instead_of_a_result_is_neither_and_breaks_both_runs() {
+fn a_request_to_drain_instead_of_a_result_breaks_both_runs() {
     check("d+ddd", "ihhhh");
     check("-d-+", "iiih");
     check("+-d--", "hhhhu");
@@ -47,13 +47,13 @@ fn a_wish_to_drain_instead_of_a_result_is_neither_and_breaks_both_runs() {
 }
 
 #[test]
-fn a_target_that_flaps_below_its_threshold_stays_as_it_is() {
+fn a_target_that_flaps_below_its_threshold_keeps_its_state() {
     check("+-+-+-+-+-+", "hhhhhhhhhhh");
     check("--+-++-++-+", "iuuuuuuuuuu");
 }
 
 #[test]
-fn codes_are_remembered_each_once_and_no_more_than_there_is_room_for() {
+fn each_status_code_is_kept_once_and_at_most_ten_are() {
     let (mut progress, now) = (Progress::default(), Moment::now().monotonic);
     for got in (500..530).chain(500..530) {
         let event = HealthEvent::Failed(Failure::ResponseCodeMismatch { got });
@@ -80,16 +80,16 @@ fn event_of(letter: char) -> HealthEvent {
     }
 }
 
-/// How many of `counted` a history ends with, when only `seen` are looked at.
+/// The number of `counted` events at the end of a history, of the events in `seen` alone.
 fn run(history: &[char], counted: char, seen: &str) -> usize {
     let events = history.iter().rev().filter(|letter| seen.contains(**letter));
     events.take_while(|letter| **letter == counted).count()
 }
 
 proptest! {
-    /// The whole rule again, said of histories rather than of steps.
+    /// The complete rule, stated for histories instead of steps.
     #[test]
-    fn a_state_changes_only_as_its_history_says(
+    fn a_state_changes_only_by_its_history(
         history in histories(),
         healthy in 1_u32..=10,
         unhealthy in 1_u32..=10,
@@ -99,7 +99,8 @@ proptest! {
         let (mut progress, mut now) = (Progress::default(), Moment::now().monotonic);
         for end in 1..=history.len() {
             let (history, before) = (&history[..end], progress.state());
-            // All of it within less than a target must refuse before that alone takes it out.
+            // All within less than the time for which a target must refuse before that alone
+            // counts.
             now += Duration::from_millis(400);
             let changed = progress.observe(&event_of(history[end - 1]), thresholds, now);
             let after = progress.state();
@@ -119,7 +120,7 @@ proptest! {
             }
             let doubted = connect_failures.is_some_and(|bound| reached(lost, bound));
             prop_assert_eq!(progress.is_suspect(), doubted && after == State::Healthy);
-            // What is well known cannot be missed either.
+            // The converse: these histories must change the state.
             if history[end - 1] == '+' && before == State::Initial {
                 prop_assert_eq!(after, State::Healthy);
             }
@@ -129,9 +130,9 @@ proptest! {
         }
     }
 
-    /// A wish to drain instead of a result never changes a state, whatever came before it.
+    /// A request to drain instead of a result never changes a state, whatever came before.
     #[test]
-    fn a_wish_instead_of_a_result_changes_no_state(history in histories()) {
+    fn a_request_to_drain_changes_no_state(history in histories()) {
         let (mut progress, now) = (Progress::default(), Moment::now().monotonic);
         for letter in history {
             progress.observe(&event_of(letter), THRESHOLDS, now);
@@ -146,20 +147,20 @@ proptest! {
 }
 
 #[test]
-fn failed_dials_make_a_target_suspect_and_only_failed_checks_take_it_out() {
+fn failed_dials_make_a_target_suspect_and_only_failed_checks_unhealthy() {
     check("+xxoxxxxxx", "hhhhhhssss");
     check("+xxx+++--", "hhhsssssu");
-    // A dial that succeeds ends it, of traffic or beside a check; a check at another port does not.
+    // A successful dial ends it, of traffic or beside a check; a check at another port does not.
     check("+xxxo", "hhhsh");
     check("+xxxr+", "hhhshh");
     check("+xxx+-+", "hhhssss");
-    // A target that comes back from its checks is as suspect as before until a dial succeeds.
+    // A target that is healthy again by its checks is suspect as before until a dial succeeds.
     check("+xxx--+++r", "hhhssuuush");
-    // One that is not known yet is no better for being suspect.
+    // A suspect target that is not known yet stays `initial`.
     check("xxx+", "iiis");
 }
 
-/// A target after these events, so many seconds apart.
+/// A target after these events, this many seconds apart.
 fn after(seconds: u64, events: &str) -> Progress {
     let (mut progress, mut now) = (Progress::default(), Moment::now().monotonic);
     for event in events.chars() {
@@ -170,7 +171,7 @@ fn after(seconds: u64, events: &str) -> Progress {
 }
 
 #[test]
-fn a_target_that_refuses_for_long_while_its_checks_pass_counts_as_failing() {
+fn a_target_that_refuses_traffic_for_30_s_while_checks_pass_is_failing() {
     let state = |seconds, events: &str| {
         let progress = after(seconds, events);
         assert_eq!(progress.is_disputed(), progress.state() == State::Unhealthy);
@@ -186,7 +187,7 @@ fn a_target_that_refuses_for_long_while_its_checks_pass_counts_as_failing() {
         // No check has passed meanwhile, or the last has failed.
         (5, "+xxxxxxxx", State::Healthy),
         (5, "+x+x+x-x", State::Healthy),
-        // One old refusal, and silence.
+        // One old refusal, then no dials.
         (20, "+x+x+x+x", State::Healthy),
         (40, "+xx+x", State::Healthy),
     ] {
@@ -195,16 +196,16 @@ fn a_target_that_refuses_for_long_while_its_checks_pass_counts_as_failing() {
 }
 
 #[test]
-fn a_disputed_target_is_back_when_all_that_is_tried_succeeds_for_as_long_as_it_refused() {
+fn a_disputed_target_is_healthy_after_30_s_in_which_all_dials_succeed() {
     let disputed = "+x+x+x+x";
     for (events, expected) in [
         ("++++++", State::Unhealthy),
         ("+++++++", State::Healthy),
         ("++++-+++++++", State::Healthy),
         ("++++-++++++", State::Unhealthy),
-        // Refused dials meanwhile change nothing: the check beside them is told as failed.
+        // Refused dials meanwhile change nothing: the check beside them is reported as failed.
         ("x-x-x-", State::Unhealthy),
-        // Traffic itself says that it serves: the threshold is enough.
+        // Traffic itself shows that it serves: the threshold is enough.
         ("o+++", State::Healthy),
         ("o++", State::Unhealthy),
     ] {
@@ -213,7 +214,7 @@ fn a_disputed_target_is_back_when_all_that_is_tried_succeeds_for_as_long_as_it_r
 }
 
 #[test]
-fn traffic_tells_nothing_where_it_is_not_to() {
+fn traffic_changes_no_state_if_connect_failures_is_off() {
     let deaf = Thresholds { connect_failures: None, ..THRESHOLDS };
     let (mut progress, mut now) = (Progress::default(), Moment::now().monotonic);
     for event in "+x+x+x+x+x+x+x+xxxxx".chars() {
@@ -225,7 +226,7 @@ fn traffic_tells_nothing_where_it_is_not_to() {
 }
 
 #[test]
-fn a_state_that_may_be_changing_is_checked_sooner() {
+fn an_unsettled_state_is_checked_sooner() {
     let after = |events: &[HealthEvent]| {
         let (mut progress, now) = (Progress::default(), Moment::now().monotonic);
         for event in events {
@@ -249,7 +250,7 @@ fn a_state_that_may_be_changing_is_checked_sooner() {
 }
 
 #[test]
-fn a_group_fails_open_below_its_count_or_its_share() {
+fn a_group_fails_open_below_its_count_or_its_percentage() {
     for (serving, registered, count, percent, open) in [
         (0, 3, 1, 0, true),
         (1, 3, 1, 0, false),

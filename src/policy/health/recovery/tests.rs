@@ -1,4 +1,4 @@
-//! Recoveries by example, and that each of them ends.
+//! Recoveries by example, and a property: each of them ends.
 
 use super::*;
 use crate::base::clock::Moment;
@@ -10,8 +10,8 @@ const LIMITS: Limits = Limits {
     grace: Duration::from_secs(5),
 };
 
-/// `u` not known, `h` healthy, `f` its latest check failed, `d` down, `p` down and it passed, `D` and
-/// `H` the same while it drains, `-` gone.
+/// `u` not known, `h` healthy, `f` its latest check failed, `d` down, `p` down and its latest check
+/// passed, `D` and `H` the same while it drains, `-` gone.
 fn targets(states: &str) -> Vec<GroupMember> {
     let targets = (0..).zip(states.chars()).filter(|(_, letter)| *letter != '-');
     let target = |(key, letter): (u64, char)| GroupMember {
@@ -28,12 +28,12 @@ fn targets(states: &str) -> Vec<GroupMember> {
     targets.map(target).collect()
 }
 
-/// Whether nothing of it serves, as a group of `minimum_healthy = 1` counts.
+/// Returns true if no target serves, as a group of `minimum_healthy = 1` counts.
 fn none_serves(states: &str) -> bool {
     !states.contains(['u', 'h', 'f', 'H'])
 }
 
-/// Looks of one group at these seconds, and which of its targets recover after each: the keys.
+/// Evaluations of one group at these seconds, with the keys of the targets in recovery after each.
 #[track_caller]
 fn check(fail_open: bool, looks: &[(u64, &str, &str)]) {
     let (mut recovery, begun) = (Recovery::default(), Moment::now().monotonic);
@@ -60,35 +60,35 @@ fn a_group_that_leaves_fail_open_recovers_until_each_has_passed() {
             (97, "hhh", ""),
         ],
     );
-    // One that never comes back is given up 30 s after the first that passed.
+    // A target that never comes back leaves 30 s after the first that passed.
     check(true, &[(0, "hhh", ""), (1, "ddd", "012"), (91, "hdd", "12"), (120, "hhd", "2")]);
     check(true, &[(0, "hhh", ""), (1, "ddd", "012"), (91, "hdd", "12"), (121, "hhd", "")]);
 }
 
 #[test]
-fn half_of_a_group_that_falls_within_the_window_recovers() {
+fn half_of_a_group_that_fails_within_the_window_recovers() {
     check(false, &[(0, "hhhh", ""), (1, "dhhh", ""), (11, "ddhh", "01"), (12, "hhhh", "")]);
-    // Not half; alone; too slowly for one outage.
+    // Less than half; alone; too slowly for one outage.
     check(false, &[(0, "hhhhh", ""), (1, "ddhhh", "")]);
     check(false, &[(0, "h", ""), (1, "d", ""), (2, "h", "")]);
     check(false, &[(0, "hh", ""), (1, "dh", "")]);
     check(false, &[(0, "hhhh", ""), (1, "dhhh", ""), (12, "ddhh", ""), (23, "dddh", "")]);
-    // Those that were down before are no part of it, those that fall later are.
+    // Targets that were down before do not take part, those that fail later do.
     check(false, &[(0, "dhhhh", ""), (1, "dddhh", "12"), (3, "ddddh", "123")]);
 }
 
 #[test]
-fn the_time_runs_from_the_first_that_passes_or_from_the_fall_where_others_serve() {
+fn the_time_runs_from_the_first_pass_or_from_the_failure_if_others_serve() {
     check(false, &[(0, "hhhh", ""), (1, "ddhh", "01"), (30, "ddhh", "01"), (31, "ddhh", "")]);
     check(false, &[(0, "hhhh", ""), (1, "ddhh", "01"), (25, "hdhh", "1"), (54, "hdhh", "1")]);
     check(false, &[(0, "hhhh", ""), (1, "ddhh", "01"), (25, "hdhh", "1"), (55, "hdhh", "")]);
-    // Nothing serves, and nothing could take the clients.
+    // No target serves, so none could take the clients.
     check(false, &[(0, "hh", ""), (1, "dd", "01"), (500, "dd", "01"), (501, "hd", "1")]);
     check(false, &[(0, "hh", ""), (1, "dd", "01"), (501, "pd", "01"), (531, "hd", "")]);
 }
 
 #[test]
-fn a_target_that_passes_when_the_time_is_over_may_pass_the_rest_of_its_checks() {
+fn a_target_that_passes_at_the_end_gets_time_for_its_other_checks() {
     let begun = [(0, "hhhh", ""), (1, "ddhh", "01"), (10, "hdhh", "1")];
     check(false, &[&begun[..], &[(40, "hdhh", "")]].concat());
     check(false, &[&begun[..], &[(40, "hphh", "1"), (44, "hphh", "1"), (45, "hphh", "")]].concat());
@@ -97,7 +97,7 @@ fn a_target_that_passes_when_the_time_is_over_may_pass_the_rest_of_its_checks() 
 }
 
 #[test]
-fn the_first_of_several_that_fall_is_not_alone_while_the_others_fail_their_checks() {
+fn the_first_of_several_to_fail_is_not_alone_while_others_fail_checks() {
     check(false, &[(0, "hhh", ""), (1, "fff", ""), (2, "dff", "0"), (3, "ddf", "01")]);
     // They passed: it was alone.
     check(false, &[(0, "hhh", ""), (1, "dff", "0"), (2, "dhf", "0"), (3, "dhh", "")]);
@@ -106,22 +106,22 @@ fn the_first_of_several_that_fall_is_not_alone_while_the_others_fail_their_check
 }
 
 #[test]
-fn a_target_that_is_gone_or_drained_is_no_part_of_an_outage() {
+fn a_removed_or_draining_target_does_not_count_towards_an_outage() {
     check(false, &[(0, "hhhh", ""), (1, "ddhh", "01"), (2, "d-hh", "0"), (3, "ddhh", "0")]);
     check(false, &[(0, "HHhh", ""), (1, "DDhh", "")]);
-    // The clients of one that drains while it recovers stay, as those of one that drains do.
+    // The clients of a target that drains while it recovers stay, as those of any draining target.
     check(false, &[(0, "hhhh", ""), (1, "ddhh", "01"), (2, "dDhh", "01")]);
     check(true, &[(0, "HH", ""), (1, "DD", ""), (2, "HD", "1"), (3, "HH", "")]);
 }
 
 #[test]
-fn a_second_outage_has_a_time_of_its_own() {
+fn a_second_outage_has_its_own_time() {
     let first = [(0, "hhhh", ""), (1, "ddhh", "01"), (20, "hhhh", "")];
     check(
         false,
         &[&first[..], &[(25, "ddhh", "01"), (54, "ddhh", "01"), (55, "ddhh", "")]].concat(),
     );
-    // One that falls again and again while the group recovers makes it no longer.
+    // A target that fails again and again does not extend the group's recovery.
     check(
         false,
         &[
@@ -137,7 +137,7 @@ fn a_second_outage_has_a_time_of_its_own() {
 }
 
 #[test]
-fn nothing_recovers_where_that_is_off() {
+fn no_target_recovers_if_recovery_is_off() {
     let (mut recovery, now) = (Recovery::default(), Moment::now().monotonic);
     let limits = Limits { recovery: Duration::ZERO, ..LIMITS };
     for (states, open) in [("hhh", false), ("ddd", true), ("hdd", false), ("ddf", false)] {
@@ -147,7 +147,7 @@ fn nothing_recovers_where_that_is_off() {
 }
 
 #[test]
-fn beginning_and_end_are_told_once() {
+fn begin_and_end_are_reported_once() {
     let (mut recovery, begun) = (Recovery::default(), Moment::now().monotonic);
     let mut look = |seconds, states| {
         recovery.check(&targets(states), false, LIMITS, begun + Duration::from_secs(seconds))
@@ -160,8 +160,8 @@ fn beginning_and_end_are_told_once() {
 }
 
 proptest! {
-    /// Whatever happened before: once something serves and no more targets fall, it ends. Only what
-    /// is down recovers at any time, and nothing does unless two targets were down.
+    /// After any history, a recovery ends once a target serves and no more targets fail. Only
+    /// targets that are down recover, and none does unless two targets were down.
     #[test]
     fn a_recovery_always_ends(
         history in proptest::collection::vec((0_u64..15_000, "[uhfdpHD-]{4}"), 0..40),
@@ -183,7 +183,7 @@ proptest! {
             recovery.check(&targets(&last), false, LIMITS, now);
             over = if (0..4).any(|key| recovery.has(key)) { second } else { over };
         }
-        // From the latest fall or pass, which the first of these looks may see.
+        // From the latest failure or pass, which may come with the first of these evaluations.
         prop_assert!(over <= 36, "{over} s");
     }
 }

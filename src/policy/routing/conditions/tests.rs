@@ -17,7 +17,8 @@ fn lines(fields: &[(&str, &[u8])]) -> Fields {
     fields.iter().copied().collect()
 }
 
-/// What fails for `GET http://shop.example/cart` from 192.0.2.7, with this query and these fields.
+/// The failing condition for `GET http://shop.example/cart` from 192.0.2.7, with this query and
+/// these fields.
 fn unmet<'c>(
     conditions: &'c Conditions,
     query: &str,
@@ -45,7 +46,7 @@ fn check_query(wanted: &[PairCondition], yes: &[&str], no: &[&str]) {
 }
 
 #[test]
-fn one_pair_of_the_query_is_enough_and_case_does_not_count() {
+fn one_pair_of_the_query_is_enough_in_any_letter_case() {
     // AWS, "Query string conditions": version=v1 or any key with the value *example*.
     let wanted = [pair(Some("version"), "v1"), pair(None, "*example*")];
     check_query(
@@ -80,14 +81,14 @@ fn escaped_wildcards_of_the_query_are_characters() {
 }
 
 #[test]
-fn only_so_many_pairs_are_looked_at() {
+fn pairs_beyond_the_maximum_are_not_checked() {
     let wanted = [pair(Some("a"), "1")];
     let (last, beyond) = ("&".repeat(MAX_PAIRS - 1) + "a=1", "&".repeat(MAX_PAIRS) + "a=1");
     check_query(&wanted, &[&last], &[&beyond]);
 }
 
 #[test]
-fn a_method_is_compared_to_the_letter() {
+fn a_method_must_be_equal_in_letter_case_too() {
     let only = |method: &str| Conditions { methods: vec![method.into()], ..Conditions::default() };
     assert_eq!(unmet(&only("GET"), "", &[]), None);
     for other in ["get", "GE", "GETS", "*", "???"] {
@@ -96,7 +97,7 @@ fn a_method_is_compared_to_the_letter() {
 }
 
 #[test]
-fn a_client_is_where_a_range_says() {
+fn a_client_matches_if_a_range_contains_its_address() {
     let from = |ranges: &[&str]| {
         let ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();
         Conditions { source_ips: AddressSet::new(ranges), ..Conditions::default() }
@@ -143,7 +144,7 @@ fn all_conditions_must_hold_and_the_first_that_does_not_is_named() {
 
 proptest! {
     #[test]
-    fn whatever_a_client_sends_is_judged_and_a_star_takes_every_visible_line(
+    fn any_request_is_evaluated_and_a_star_matches_every_visible_line(
         query in "[ -~]{0,40}",
         value in prop::collection::vec(any::<u8>().prop_filter("no line end", |b| {
             http::HeaderValue::from_bytes(&[*b]).is_ok()
@@ -159,7 +160,7 @@ proptest! {
 }
 
 #[test]
-fn conditions_cover_what_they_are_certain_to_hold_of() {
+fn cover_is_true_only_for_conditions_that_always_hold_with_the_others() {
     let of = |hosts: &[&str], paths: &[&str]| Conditions {
         hosts: hosts.iter().map(|one| Pattern::host(one).unwrap()).collect(),
         paths: paths.iter().map(|one| Pattern::path(one).unwrap()).collect(),
@@ -218,7 +219,7 @@ fn few() -> impl Strategy<Value = Conditions> {
 
 proptest! {
     #[test]
-    fn conditions_that_cover_others_hold_wherever_the_others_do(
+    fn conditions_that_cover_others_hold_if_the_others_do(
         one in few(),
         other in few(),
         host in "[ab](\\.c)?",

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// scheme, host, port, path, query as a rule has them; `-` is as the request.
+/// Scheme, host, port, path and query as in a rule; `-` keeps the request's.
 fn redirect(parts: [&str; 5]) -> Redirect {
     let [scheme, host, port, path, query] = parts;
     let or = |part: &str, same: &str| if part == "-" { same.to_owned() } else { part.to_owned() };
@@ -29,7 +29,7 @@ fn check(parts: [&str; 5], original: Original<'_>, expected: Result<&str, Redire
 }
 
 #[test]
-fn a_part_that_is_not_written_is_the_requests_own() {
+fn a_part_that_is_not_set_is_the_requests_own() {
     check(["https", "-", "-", "-", "-"], SHOP, Ok("https://shop.example/a/b?c=d"));
     check(["-", "b.example", "-", "-", "-"], SHOP, Ok("http://b.example/a/b?c=d"));
     check(["-", "-", "-", "/x", "-"], SHOP, Ok("http://shop.example/x?c=d"));
@@ -38,7 +38,7 @@ fn a_part_that_is_not_written_is_the_requests_own() {
 }
 
 #[test]
-fn placeholders_stand_for_the_requests_parts() {
+fn placeholders_are_replaced_by_the_requests_parts() {
     // AWS, "Redirect actions": the path without its slash, the query without its question mark.
     check(["-", "-", "-", "/new/#{path}", "-"], SHOP, Ok("http://shop.example/new/a/b?c=d"));
     check(
@@ -60,7 +60,7 @@ fn placeholders_stand_for_the_requests_parts() {
 }
 
 #[test]
-fn a_port_is_spelled_where_it_is_not_its_schemes_default() {
+fn a_port_is_written_if_it_is_not_its_schemes_default() {
     let at = |port| Original { port: Some(port), ..SHOP };
     check(["https", "-", "443", "-", "-"], SHOP, Ok("https://shop.example/a/b?c=d"));
     check(["https", "-", "80", "-", "-"], SHOP, Ok("https://shop.example:80/a/b?c=d"));
@@ -108,7 +108,7 @@ fn a_url_of_more_than_8_kib_is_too_long() {
 }
 
 #[test]
-fn a_host_that_cannot_stand_there_is_a_fault() {
+fn a_host_that_is_not_valid_in_its_place_is_an_error() {
     let literal = Original { host: "[::1]", ..SHOP };
     check(["-", "www.#{host}", "-", "-", "-"], literal, Err(RedirectError::Host));
     check(["https", "-", "-", "-", "-"], literal, Ok("https://[::1]/a/b?c=d"));
@@ -116,7 +116,7 @@ fn a_host_that_cannot_stand_there_is_a_fault() {
 }
 
 #[test]
-fn what_no_uri_may_hold_is_encoded() {
+fn bytes_that_a_uri_may_not_hold_are_percent_encoded() {
     let odd = Original { path: r#"/<a>\{b}|"^`[1]"#, query: r#""x"={y}"#, ..SHOP };
     let url = "https://shop.example/%3Ca%3E%5C%7Bb%7D%7C%22%5E%60%5B1%5D?%22x%22=%7By%7D";
     check(["https", "-", "-", "-", "-"], odd, Ok(url));
@@ -126,7 +126,7 @@ fn what_no_uri_may_hold_is_encoded() {
 }
 
 #[test]
-fn a_template_takes_the_placeholders_of_its_part_and_no_others() {
+fn a_template_accepts_the_placeholders_of_its_part_only() {
     for host in ["", "#{path}", "a b", "a/b", "#{host", "#{HOST}", "a:80", "ü", "#{port}.example"]
     {
         assert_eq!(Template::host(host), None, "{host}");
@@ -151,7 +151,7 @@ fn a_redirect_that_changes_at_most_the_query_changes_nothing() {
 }
 
 #[test]
-fn a_redirect_to_https_keeps_the_method_of_what_is_no_get() {
+fn a_redirect_to_https_keeps_methods_other_than_get_and_head() {
     let https = Redirect::to_https(8443);
     assert_eq!(https.location(&SHOP).as_deref(), Ok("https://shop.example:8443/a/b?c=d"));
     let status = |method| https.status(method);
@@ -163,7 +163,7 @@ fn a_redirect_to_https_keeps_the_method_of_what_is_no_get() {
 
 proptest! {
     #[test]
-    fn no_request_makes_a_url_of_other_bytes_than_a_uri_has(
+    fn every_url_holds_only_bytes_that_a_uri_may_hold(
         host in "[a-zA-Z0-9.\\[\\]:-]{0,12}",
         path in "/\\PC{0,20}",
         query in any::<String>(),
