@@ -5,12 +5,14 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
-use stayput::base::secret::Secret;
-use stayput::policy::affinity::SameSite;
-use stayput::policy::affinity::claim::{self, CookieNames};
-use stayput::policy::affinity::cookie::{self, Attributes, Ending, SetCookieTemplate, values};
-use stayput::policy::affinity::keys::{Key, Keyring};
-use stayput::policy::affinity::token::{GroupKey, Kind};
+use stayput::testing::base::secret::Secret;
+use stayput::testing::policy::affinity::SameSite;
+use stayput::testing::policy::affinity::claim::{self, CookieNames};
+use stayput::testing::policy::affinity::cookie::{
+    self, Attributes, Ending, SetCookieTemplate, values,
+};
+use stayput::testing::policy::affinity::keys::{Key, Keyring};
+use stayput::testing::policy::affinity::token::{GroupKey, Kind};
 
 const FULL: usize = 16 * 1024;
 

@@ -1,16 +1,16 @@
 //! What a decision costs: a hit, a newcomer and a moved client, among ten targets and a thousand.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use stayput::base::random::Random;
 use stayput::config;
-use stayput::decide::{Request, decide};
-use stayput::http1::fields::Fields;
-use stayput::model::live::{Availability, Drain, Health};
-use stayput::model::snapshot::{Resolutions, Snapshot};
-use stayput::model::target_registry::TargetRegistry;
-use stayput::policy::affinity::keys::{Key, Keyring};
-use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
-use stayput::proxy::live_view::LiveView;
+use stayput::testing::base::random::Random;
+use stayput::testing::decide::{Request, decide};
+use stayput::testing::http1::fields::Fields;
+use stayput::testing::model::live::{Availability, Drain, Health};
+use stayput::testing::model::snapshot::{Resolutions, Snapshot};
+use stayput::testing::model::target_registry::TargetRegistry;
+use stayput::testing::policy::affinity::keys::{Key, Keyring};
+use stayput::testing::policy::affinity::token::{Contents, Kind, Pin, Seed};
+use stayput::testing::proxy::live_view::LiveView;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;

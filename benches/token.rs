@@ -4,9 +4,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use stayput::base::secret::Secret;
-use stayput::policy::affinity::keys::{Key, Keyring};
-use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
+use stayput::testing::base::secret::Secret;
+use stayput::testing::policy::affinity::keys::{Key, Keyring};
+use stayput::testing::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 
 fn token(criterion: &mut Criterion) {
     let key = |id| Key { id, material: Secret::new(vec![id; 32]) };

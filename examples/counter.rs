@@ -3,7 +3,7 @@
 //! `cargo run --example counter -- --listen 127.0.0.1:3001 127.0.0.1:3002 127.0.0.1:3003`
 
 use clap::Parser;
-use stayput::cli::replica::Fleet;
+use stayput::testing::cli::replica::Fleet;
 use std::net::SocketAddr;
 
 #[derive(Parser)]

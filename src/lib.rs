@@ -1,15 +1,19 @@
 //! Stayput: a layer-7 load balancer that keeps a client's session on the replica that holds it.
 
-pub mod base;
-pub mod cli;
+mod base;
+mod cli;
 pub mod config;
-pub mod control;
-pub mod decide;
-pub mod http1;
-pub mod model;
-pub mod net;
-pub mod observe;
-pub mod policy;
-pub mod proxy;
-pub mod server;
-pub mod worker;
+mod control;
+mod decide;
+mod http1;
+mod model;
+mod net;
+mod observe;
+mod policy;
+mod proxy;
+mod server;
+pub mod testing;
+mod worker;
+
+pub use cli::main;
+pub use server::Server;

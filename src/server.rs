@@ -420,7 +420,7 @@ fn raise_descriptor_limit() -> u64 {
 }
 
 /// The filter for the operator's log.
-pub fn level_filter(level: Level) -> tracing_subscriber::filter::LevelFilter {
+pub(crate) fn level_filter(level: Level) -> tracing_subscriber::filter::LevelFilter {
     use tracing_subscriber::filter::LevelFilter;
     match level {
         Level::Error => LevelFilter::ERROR,

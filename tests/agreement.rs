@@ -6,19 +6,19 @@
 
 mod worlds;
 
-use stayput::base::random::Random;
-use stayput::decide::explanation::{AssumedState, Choice, Explained, Forwarded, explain};
-use stayput::decide::verdict::{GroupVerdict, Verdict};
-use stayput::decide::{Live, Outcome, Placement, Request, decide};
-use stayput::http1::fields::Fields;
-use stayput::http1::name::Name;
-use stayput::model::in_flight::InFlight;
-use stayput::model::live::{Availability, Drain, Health};
-use stayput::model::snapshot::{Group, Snapshot};
-use stayput::policy::affinity::claim;
-use stayput::policy::affinity::keys::Keyring;
-use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
-use stayput::proxy::live_view::LiveView;
+use stayput::testing::base::random::Random;
+use stayput::testing::decide::explanation::{AssumedState, Choice, Explained, Forwarded, explain};
+use stayput::testing::decide::verdict::{GroupVerdict, Verdict};
+use stayput::testing::decide::{Live, Outcome, Placement, Request, decide};
+use stayput::testing::http1::fields::Fields;
+use stayput::testing::http1::name::Name;
+use stayput::testing::model::in_flight::InFlight;
+use stayput::testing::model::live::{Availability, Drain, Health};
+use stayput::testing::model::snapshot::{Group, Snapshot};
+use stayput::testing::policy::affinity::claim;
+use stayput::testing::policy::affinity::keys::Keyring;
+use stayput::testing::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
+use stayput::testing::proxy::live_view::LiveView;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use worlds::{Carried, Described, GroupPlan, Numbers, World, asked, keyring};
@@ -275,11 +275,11 @@ fn explain_counts_only_the_targets_this_balancer_may_use_when_it_fails_open() {
         { id = \"near\", address = \"10.0.0.1:80\", zone = \"a\" },\n\
         { id = \"far\", address = \"10.0.0.2:80\", zone = \"b\" }]\n";
     let loaded = stayput::config::parse(text, "test", std::path::Path::new("")).unwrap();
-    let mut registry = stayput::model::target_registry::TargetRegistry::default();
+    let mut registry = stayput::testing::model::target_registry::TargetRegistry::default();
     let snapshot = Snapshot::build(
         &loaded.config,
         keyring(1, 7),
-        &stayput::model::snapshot::Resolutions::new(),
+        &stayput::testing::model::snapshot::Resolutions::new(),
         &mut registry,
     );
     let snapshot = snapshot.unwrap();

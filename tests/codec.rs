@@ -16,10 +16,10 @@ use rfc9112::agreement;
 use rfc9112::body::{self, Ends};
 use rfc9112::head;
 use rfc9112::{Leniency, Read};
-use stayput::http1;
-use stayput::http1::decode::From;
-use stayput::http1::request::Request;
-use stayput::http1::response::Response;
+use stayput::testing::http1;
+use stayput::testing::http1::decode::From;
+use stayput::testing::http1::request::Request;
+use stayput::testing::http1::response::Response;
 use std::path::Path;
 
 const SENDERS: [From; 3] =

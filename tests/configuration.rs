@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use stayput::config;
 use stayput::config::settings::{Action, Forward, StickinessKey};
-use stayput::policy::affinity::Lifetime;
+use stayput::testing::policy::affinity::Lifetime;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;

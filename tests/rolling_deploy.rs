@@ -6,13 +6,13 @@
 
 mod worlds;
 
-use stayput::decide::cookie_update::{Shown, cookie_update};
-use stayput::decide::verdict::Verdict;
-use stayput::decide::{Outcome, Placement, decide};
-use stayput::http1::fields::Fields;
-use stayput::model::live::{Drain, Health};
-use stayput::model::snapshot::Snapshot;
-use stayput::policy::affinity::token::{Kind, Seed};
+use stayput::testing::decide::cookie_update::{Shown, cookie_update};
+use stayput::testing::decide::verdict::Verdict;
+use stayput::testing::decide::{Outcome, Placement, decide};
+use stayput::testing::http1::fields::Fields;
+use stayput::testing::model::live::{Drain, Health};
+use stayput::testing::model::snapshot::Snapshot;
+use stayput::testing::policy::affinity::token::{Kind, Seed};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use worlds::{Carried, Described, FixedDraw, Numbers, State, TargetPlan, World, asked};

@@ -6,15 +6,15 @@
 mod worlds;
 
 use http::{Method, StatusCode};
-use stayput::decide::candidates::{Candidates, Tier, Tried};
-use stayput::decide::cookie_update::{Shown, cookie_update, wrote};
-use stayput::decide::verdict::Verdict;
-use stayput::decide::{Live, Outcome, Placement, decide, next_after_failure, successor};
-use stayput::http1::fields::Fields;
-use stayput::http1::name::Name;
-use stayput::model::live::{Drain, Health};
-use stayput::model::snapshot::{Group, Snapshot};
-use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
+use stayput::testing::decide::candidates::{Candidates, Tier, Tried};
+use stayput::testing::decide::cookie_update::{Shown, cookie_update, wrote};
+use stayput::testing::decide::verdict::Verdict;
+use stayput::testing::decide::{Live, Outcome, Placement, decide, next_after_failure, successor};
+use stayput::testing::http1::fields::Fields;
+use stayput::testing::http1::name::Name;
+use stayput::testing::model::live::{Drain, Health};
+use stayput::testing::model::snapshot::{Group, Snapshot};
+use stayput::testing::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 use std::collections::HashMap;
 use std::ops::Range;
 use worlds::{Carried, Described, FixedDraw, Numbers, State, TargetPlan, World, asked};

@@ -1,16 +1,16 @@
 //! Opening a token, deciding, sealing the next one: this program under callgrind, without a socket.
 
-use stayput::base::random::Random;
 use stayput::config;
-use stayput::decide::cookie_update::{Shown, cookie_update};
-use stayput::decide::{Outcome, Request, decide};
-use stayput::http1::fields::Fields;
-use stayput::model::live::{Availability, Drain, Health};
-use stayput::model::snapshot::{Resolutions, Snapshot};
-use stayput::model::target_registry::TargetRegistry;
-use stayput::policy::affinity::keys::{Key, Keyring};
-use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
-use stayput::proxy::live_view::LiveView;
+use stayput::testing::base::random::Random;
+use stayput::testing::decide::cookie_update::{Shown, cookie_update};
+use stayput::testing::decide::{Outcome, Request, decide};
+use stayput::testing::http1::fields::Fields;
+use stayput::testing::model::live::{Availability, Drain, Health};
+use stayput::testing::model::snapshot::{Resolutions, Snapshot};
+use stayput::testing::model::target_registry::TargetRegistry;
+use stayput::testing::policy::affinity::keys::{Key, Keyring};
+use stayput::testing::policy::affinity::token::{Contents, Kind, Pin, Seed};
+use stayput::testing::proxy::live_view::LiveView;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use stayput::base::clock::Moment;
+use stayput::testing::base::clock::Moment;
 
 use crate::measure::Run;
 use crate::origin::Lent;

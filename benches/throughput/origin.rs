@@ -13,7 +13,7 @@ use std::time::Duration;
 use memchr::memmem;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use stayput::base::clock::Moment;
+use stayput::testing::base::clock::Moment;
 
 /// Where the replicas listen; they are gone when the process is.
 pub(crate) struct Origin {

@@ -5,7 +5,7 @@ use std::io;
 use std::thread::sleep;
 use std::time::Duration;
 
-use stayput::base::clock::Moment;
+use stayput::testing::base::clock::Moment;
 
 use crate::balancers::{Entrant, Lineup};
 use crate::load::Load;

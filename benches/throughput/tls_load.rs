@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
 
-use stayput::base::clock::Moment;
+use stayput::testing::base::clock::Moment;
 
 use crate::client::{Answer, Client};
 use crate::load::{Load, STALL};

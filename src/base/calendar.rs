@@ -4,7 +4,7 @@ const DAY: i64 = 86_400;
 
 /// A date and time of day in the civil calendar, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Civil {
+pub(crate) struct Civil {
     /// Astronomical year: 0 is 1 BC.
     pub year: i64,
     /// 1 to 12.
@@ -21,7 +21,7 @@ pub struct Civil {
 
 impl Civil {
     /// The date and time of a Unix second; negative values are before 1970.
-    pub fn of(unix: i64) -> Self {
+    pub(crate) fn of(unix: i64) -> Self {
         let (days, second) = (unix.div_euclid(DAY) + 719_468, unix.rem_euclid(DAY));
         let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
         let year_of_era =
@@ -42,7 +42,7 @@ impl Civil {
 }
 
 /// Days from 1970-01-01 to this date; negative before it.
-pub fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;

@@ -8,11 +8,11 @@ const INTERVAL: Duration = Duration::from_mins(1);
 
 /// The time of the last message.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LogThrottle(Option<Instant>);
+pub(crate) struct LogThrottle(Option<Instant>);
 
 impl LogThrottle {
     /// Returns true if a message may be logged now, and counts it as logged.
-    pub fn allow(&mut self, now: Instant) -> bool {
+    pub(crate) fn allow(&mut self, now: Instant) -> bool {
         let allowed = self.0.is_none_or(|last| now >= last + INTERVAL);
         if allowed {
             self.0 = Some(now);
@@ -31,7 +31,7 @@ const REFILL: Duration = Duration::from_millis(100);
 /// Once a message is withheld, further ones are withheld too, so that the next message gives their
 /// count. The caller polls [`Limit::reopen`] on a timer.
 #[derive(Clone, Copy, Debug)]
-pub struct Limit {
+pub(crate) struct Limit {
     tokens: u32,
     refilled: Instant,
     withheld: u64,
@@ -39,12 +39,12 @@ pub struct Limit {
 
 impl Limit {
     /// Creates a full bucket.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { tokens: BURST, refilled: now, withheld: 0 }
     }
 
     /// Returns true if a message may be logged; else the message is withheld and counted.
-    pub fn allow(&mut self, now: Instant) -> bool {
+    pub(crate) fn allow(&mut self, now: Instant) -> bool {
         self.refill(now);
         if self.withheld == 0 && self.tokens > 0 {
             self.tokens -= 1;
@@ -55,12 +55,12 @@ impl Limit {
     }
 
     /// Messages withheld since the last logged one.
-    pub fn withheld(&self) -> u64 {
+    pub(crate) fn withheld(&self) -> u64 {
         self.withheld
     }
 
     /// The number of withheld messages, if it may be logged now; it then counts as logged.
-    pub fn reopen(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn reopen(&mut self, now: Instant) -> Option<u64> {
         self.refill(now);
         if self.withheld == 0 || self.tokens == 0 {
             return None;

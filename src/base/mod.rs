@@ -1,9 +1,9 @@
 //! Layer 0: general tools. No code here depends on load balancing.
 
-pub mod calendar;
-pub mod cidr;
+pub(crate) mod calendar;
+pub(crate) mod cidr;
 pub mod clock;
-pub mod log_throttle;
-pub mod name;
-pub mod random;
-pub mod secret;
+pub(crate) mod log_throttle;
+pub(crate) mod name;
+pub(crate) mod random;
+pub(crate) mod secret;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub struct Name(Arc<str>);
 
 /// Maximum length of a name in bytes, so that log lines, labels and tables are bounded.
-pub const MAX_LEN: usize = 64;
+pub(crate) const MAX_LEN: usize = 64;
 
 impl Name {
     /// Accepts 1 to 64 letters, digits, `.`, `_`, `-`.

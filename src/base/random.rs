@@ -30,12 +30,6 @@ impl Random {
     }
 }
 
-/// Maps 64 random bits evenly onto `0..bound` (Lemire's multiplication, whose bias at these bounds
-/// is below one in 2^32). `bound` 0 gives 0.
-pub fn below(bits: u64, bound: u64) -> u64 {
-    ((u128::from(bits) * u128::from(bound)) >> 64) as u64
-}
-
 impl std::fmt::Debug for Random {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The state would reveal all later seeds.

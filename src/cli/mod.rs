@@ -8,7 +8,7 @@ mod demo;
 mod echo;
 mod explain;
 mod keys;
-pub mod replica;
+pub(crate) mod replica;
 mod run;
 mod terminal;
 mod words;

@@ -15,7 +15,7 @@ const FILE: &str = "drains.json";
 
 /// Draining targets by `group/id`.
 #[derive(Debug)]
-pub struct Drains {
+pub(crate) struct Drains {
     clocks: BTreeMap<String, Clock>,
     /// Time of the last call of `advance`, since 1970.
     now: Duration,
@@ -41,7 +41,7 @@ impl Clock {
 impl Drains {
     /// Loads the drains at the start of a process and publishes them before the first client is
     /// served: a target whose drain outlives a restart must get no new clients at any time.
-    pub fn begin(state_dir: Option<StateDir>, snapshot: &Snapshot, now: Moment) -> Self {
+    pub(crate) fn begin(state_dir: Option<StateDir>, snapshot: &Snapshot, now: Moment) -> Self {
         let mut drains = Self::load(state_dir);
         drains.advance(snapshot, now);
         for group in &snapshot.groups {

@@ -5,9 +5,9 @@ mod certificates;
 mod clocks;
 mod drain;
 mod health_monitor;
-pub mod probe;
-pub mod resolve;
-pub mod state_dir;
+pub(crate) mod probe;
+pub(crate) mod resolve;
+pub(crate) mod state_dir;
 mod weight_controller;
 
 use crate::base::clock::Moment;
@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use weight_controller::WeightController;
 
-pub use drain::Drains;
+pub(crate) use drain::Drains;
 
 /// Interval at which the thread checks for due work: checks, drains, host names.
 const TICK: Duration = Duration::from_millis(50);
@@ -38,7 +38,7 @@ const TICK: Duration = Duration::from_millis(50);
 const MAX_QUEUE: usize = 1_024;
 
 /// The inputs of the control thread.
-pub struct Parts {
+pub(crate) struct Parts {
     /// The configuration of the process.
     pub config: Config,
     /// The keys that seal and open tokens.
@@ -79,7 +79,7 @@ enum Event {
 }
 
 /// Runs until `stop` is `true`. Needs a local runtime.
-pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
     let Parts { config, keyring, published, resolutions, registry, .. } = parts;
     let Parts { mut reports, counters, certificates, drains, ready, resolver, .. } = parts;
     let (answers, mut answered) = mpsc::channel(MAX_QUEUE);

@@ -30,7 +30,7 @@ const MAX_BODY: usize = 64 * 1_024;
 
 /// The destination and the settings of a check.
 #[derive(Clone, Debug)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// Address to check.
     pub address: SocketAddr,
     /// Request and accepted responses.
@@ -46,7 +46,7 @@ pub struct Probe {
 
 /// The address and protocol of a target's traffic.
 #[derive(Clone, Debug)]
-pub struct Reach {
+pub(crate) struct Reach {
     /// Address of the traffic.
     pub address: SocketAddr,
     /// TLS of the traffic, if any.
@@ -61,7 +61,7 @@ pub struct Reach {
 
 /// A response in time, passed or failed.
 #[derive(Debug)]
-pub struct ProbeResult {
+pub(crate) struct ProbeResult {
     /// `Ok` if the check passed.
     pub judgement: Result<(), Failure>,
     /// The target's request to drain, if any.
@@ -75,7 +75,7 @@ impl ProbeResult {
 
 /// Reason why a check got no response.
 #[derive(Debug)]
-pub enum ProbeError {
+pub(crate) enum ProbeError {
     /// The target did not respond.
     Failed(Failure),
     /// This process lacked a resource for the check; the target's state stays as it is.
@@ -92,7 +92,7 @@ impl From<Failure> for ProbeError {
 ///
 /// # Errors
 /// The reason why there was no response.
-pub async fn ask(probe: &Probe) -> Result<ProbeResult, ProbeError> {
+pub(crate) async fn ask(probe: &Probe) -> Result<ProbeResult, ProbeError> {
     let answer = async {
         let stream = open(probe.address, probe.send_proxy).await?;
         if probe.health.protocol == HealthProtocol::Tcp {
@@ -106,7 +106,7 @@ pub async fn ask(probe: &Probe) -> Result<ProbeResult, ProbeError> {
 }
 
 /// Dials the traffic address and closes the connection; `None` if this process lacked a resource.
-pub async fn reach(to: &Reach) -> Option<bool> {
+pub(crate) async fn reach(to: &Reach) -> Option<bool> {
     let connected = async {
         let stream = open(to.address, to.send_proxy).await?;
         if let Some(tls) = &to.tls {

@@ -180,7 +180,7 @@ impl HostNames {
 ///
 /// # Errors
 /// If the system provides no thread or no runtime.
-pub fn first(config: &Config, resolver: &Resolver) -> io::Result<Resolutions> {
+pub(crate) fn first(config: &Config, resolver: &Resolver) -> io::Result<Resolutions> {
     let names = names_of(config);
     if names.is_empty() {
         return Ok(Resolutions::new());

@@ -13,7 +13,7 @@ const KEY_FILE: &str = "affinity.key";
 
 /// An existing, writable directory.
 #[derive(Clone, Debug)]
-pub struct StateDir(PathBuf);
+pub(crate) struct StateDir(PathBuf);
 
 /// Error of a configured directory that cannot be used.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl StateDir {
     ///
     /// # Errors
     /// If the configured directory cannot be used: it is not replaced silently by another one.
-    pub fn find(written: Option<&Path>) -> Result<Option<Self>, Unwritable> {
+    pub(crate) fn find(written: Option<&Path>) -> Result<Option<Self>, Unwritable> {
         if let Some(path) = written {
             let cause = |cause| Unwritable { path: path.to_owned(), cause };
             return Self::open(path).map(Some).map_err(cause);
@@ -52,7 +52,7 @@ impl StateDir {
 
     /// The generated key that `run` would find, for commands that only read: creates, moves and
     /// writes nothing.
-    pub fn find_key(written: Option<&Path>) -> Option<Key> {
+    pub(crate) fn find_key(written: Option<&Path>) -> Option<Key> {
         let places: Vec<PathBuf> = match written {
             Some(path) => vec![path.to_owned()],
             None => places().collect(),
@@ -72,7 +72,7 @@ impl StateDir {
     }
 
     /// The text of a file; `None` if it does not exist.
-    pub fn read(&self, name: &str) -> Option<String> {
+    pub(crate) fn read(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.0.join(name)).ok()
     }
 
@@ -80,7 +80,7 @@ impl StateDir {
     ///
     /// # Errors
     /// The system's error.
-    pub fn write(&self, name: &str, text: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, name: &str, text: &[u8]) -> io::Result<()> {
         let temporary = self.temporary(name);
         write_private(&temporary, text)?;
         fs::rename(&temporary, self.0.join(name))
@@ -92,7 +92,7 @@ impl StateDir {
     ///
     /// # Errors
     /// The system's error.
-    pub fn generated_key(&self, fresh: [u8; 32]) -> io::Result<Key> {
+    pub(crate) fn generated_key(&self, fresh: [u8; 32]) -> io::Result<Key> {
         let path = self.0.join(KEY_FILE);
         if let Some(key) = self.existing_key()? {
             return Ok(key);
@@ -113,7 +113,7 @@ impl StateDir {
     ///
     /// # Errors
     /// The system's error for an existing file.
-    pub fn existing_key(&self) -> io::Result<Option<Key>> {
+    pub(crate) fn existing_key(&self) -> io::Result<Option<Key>> {
         let path = self.0.join(KEY_FILE);
         let line = match fs::read(&path) {
             Ok(line) => Zeroizing::new(line),

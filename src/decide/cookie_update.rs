@@ -107,7 +107,7 @@ fn made(verdict: Verdict) -> &'static str {
 }
 
 /// What to write into the cookie that keeps a client with its group.
-pub fn group_cookie_update(
+pub(crate) fn group_cookie_update(
     choice: &GroupChoice,
     forward: &Forward,
     snapshot: &Snapshot,
@@ -238,7 +238,7 @@ impl CookieWriter<'_> {
 
 /// The client whose session is at the target that answered, where it stays there: its pin was good, or
 /// one was written. One that is elsewhere for a moment counts where its pin is.
-pub fn settled(placement: &Placement, update: Option<&CookieUpdate>) -> Option<Seed> {
+pub(crate) fn settled(placement: &Placement, update: Option<&CookieUpdate>) -> Option<Seed> {
     match (update, placement.verdict, &placement.claim) {
         // Its cookie is written, as with ALB, and no browser keeps it.
         _ if placement.keeps == Keeps::Nothing => None,

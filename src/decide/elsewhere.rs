@@ -44,7 +44,10 @@ pub fn next_after_failure(
 
 /// Where a request goes once there is a place for it at the client's own target, if only its cap keeps
 /// it from there.
-pub fn once_there_is_a_place(placement: &Placement, snapshot: &Snapshot) -> Option<Placement> {
+pub(crate) fn once_there_is_a_place(
+    placement: &Placement,
+    snapshot: &Snapshot,
+) -> Option<Placement> {
     let target = placement.pinned.filter(|_| placement.only_capped)?;
     let own = &snapshot.groups[placement.group].targets[target];
     let verdict = at_home(own, placement.claim.held());
@@ -53,7 +56,7 @@ pub fn once_there_is_a_place(placement: &Placement, snapshot: &Snapshot) -> Opti
 
 /// Whether the client's own target may still serve a request that has waited for its place, whatever
 /// became of that target meanwhile: its cap is not looked at.
-pub fn may_go_home(placement: &Placement, snapshot: &Snapshot, live: &impl Live) -> bool {
+pub(crate) fn may_go_home(placement: &Placement, snapshot: &Snapshot, live: &impl Live) -> bool {
     let group = &snapshot.groups[placement.group];
     let candidates = Candidates::new(snapshot, group, live, &Tried::EMPTY);
     placement.target.is_some_and(|own| {
@@ -65,7 +68,7 @@ pub fn may_go_home(placement: &Placement, snapshot: &Snapshot, live: &impl Live)
 }
 
 /// Whether there is another target for a request that some did not serve.
-pub fn has_another(
+pub(crate) fn has_another(
     placement: &Placement,
     tried: &Tried,
     snapshot: &Snapshot,
@@ -76,7 +79,7 @@ pub fn has_another(
 }
 
 /// The seed whose ranking places this client; `None` where the algorithm does.
-pub fn ranking_seed(placement: &Placement) -> Option<Seed> {
+pub(crate) fn ranking_seed(placement: &Placement) -> Option<Seed> {
     match &placement.claim {
         _ if placement.verdict == Verdict::AppCookieAbsent => None,
         Claim::Opened { contents, pin: PinState::Absent | PinState::Held(_), .. } => {

@@ -8,7 +8,7 @@ use crate::policy::health::progress;
 
 /// The targets of a group that this balancer may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GroupHealth {
+pub(crate) struct GroupHealth {
     /// Those that do not drain.
     pub registered: u32,
     /// Of these, those that are not known to be unhealthy.
@@ -23,7 +23,7 @@ pub struct GroupHealth {
 
 impl GroupHealth {
     /// Counts; `zone` is where the balancer stands.
-    pub fn of(
+    pub(crate) fn of(
         group: &Group,
         zone: Option<&Name>,
         availability: impl Fn(&Target) -> Availability,
@@ -52,7 +52,7 @@ impl GroupHealth {
 
     /// Whether health is to be ignored, as the group wants it when too few serve. Where all of them
     /// drain, those are who is left, and who keeps clients: that none is registered is no failure.
-    pub fn fails_open(self, group: &Group) -> bool {
+    pub(crate) fn fails_open(self, group: &Group) -> bool {
         let (wanted, minimum) = (group.settings.fail_open, group.settings.minimum_healthy);
         let (count, percent) = (minimum.count, minimum.percent);
         let (serving, registered) = match (self.registered, self.draining) {

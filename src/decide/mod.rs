@@ -4,15 +4,15 @@
 //! the moment, and a [`Draw`]. The proxy calls it; so do `explain`, the tests and the simulation:
 //! what the operator is told cannot differ from what happens. It allocates nothing.
 
-pub mod candidates;
-pub mod cookie_update;
+pub(crate) mod candidates;
+pub(crate) mod cookie_update;
 mod elsewhere;
-pub mod explanation;
-pub mod group_choice;
-pub mod group_health;
+pub(crate) mod explanation;
+pub(crate) mod group_choice;
+pub(crate) mod group_health;
 mod hold;
-pub mod tunnel;
-pub mod verdict;
+pub(crate) mod tunnel;
+pub(crate) mod verdict;
 
 use crate::base::random::Random;
 use crate::config::settings::FixedResponse;
@@ -30,9 +30,8 @@ use crate::policy::balance::weight_fraction::WeightFraction;
 use crate::policy::routing::conditions::Subject;
 use crate::policy::routing::redirect::Redirect;
 use candidates::{Candidates, Tried};
-pub use elsewhere::{
-    has_another, may_go_home, next_after_failure, once_there_is_a_place, ranking_seed, successor,
-};
+pub(crate) use elsewhere::{has_another, may_go_home, once_there_is_a_place, ranking_seed};
+pub use elsewhere::{next_after_failure, successor};
 use group_choice::GroupChoice;
 use hold::{Obstacle, at_home, hold, obstacle};
 use std::net::IpAddr;

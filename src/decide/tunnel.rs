@@ -9,7 +9,7 @@ use crate::policy::affinity::token::Seed;
 
 /// What moved a client that is pinned to this target of this group, by name; `None` while it is not
 /// moved, which includes that no other target could take it.
-pub fn moved(
+pub(crate) fn moved(
     group: &str,
     target: &str,
     seed: Seed,

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 /// Maximum number of queued requests at one target, over all workers. At the default
 /// `upstream.queue` of 1 s, a target that ends fewer than 1,000 requests a second cannot serve
 /// more.
-pub const MAX_WAITING: u32 = 1_024;
+pub(crate) const MAX_WAITING: u32 = 1_024;
 /// The maximum for requests that must wait: their pin was made by another spill a moment ago.
 const MAX_WAITING_IN_ANY_CASE: u32 = 4 * MAX_WAITING;
 

@@ -124,7 +124,7 @@ struct ControlState {
 }
 
 /// Maximum number of requests that wait for one of a target's `max_connections`.
-pub const MAX_QUEUE: u32 = 1_024;
+pub(crate) const MAX_QUEUE: u32 = 1_024;
 
 impl TargetState {
     pub(super) fn new(

@@ -38,7 +38,7 @@ pub struct Reader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
 
 /// A snapshot shared by the exchanges of one worker. The `Rc` count belongs to the worker; with a
 /// bare [`Arc`], the exchanges of all workers would write to one count with every request.
-pub type SnapshotRef = Rc<Arc<Snapshot>>;
+pub(crate) type SnapshotRef = Rc<Arc<Snapshot>>;
 
 impl Reader {
     /// The current snapshot; `last` is reused if no newer one was published.

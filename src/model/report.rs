@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Maximum number of queued reports. A full queue drops and counts them: a target that fails so
 /// often is reported again.
-pub const MAX_QUEUE: usize = 1_024;
+pub(crate) const MAX_QUEUE: usize = 1_024;
 
 /// One report of a worker.
 #[derive(Clone, Debug)]

@@ -7,18 +7,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Time for which a spill is remembered.
-pub const REMEMBERED_FOR: Duration = Duration::from_secs(10);
+pub(crate) const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 /// Maximum number of clients remembered at one target, some 100 KiB. Further clients are not
 /// remembered.
 const MAX_CLIENTS: usize = 4_096;
 
 /// Client seeds, each with the time its pin was moved here.
 #[derive(Debug, Default)]
-pub struct RecentSpills(Mutex<HashMap<Seed, Instant>>);
+pub(crate) struct RecentSpills(Mutex<HashMap<Seed, Instant>>);
 
 impl RecentSpills {
     /// Records that a spill moved this client's pin here.
-    pub fn record(&self, client: Seed, now: Instant) {
+    pub(crate) fn record(&self, client: Seed, now: Instant) {
         let mut clients = self.clients();
         if clients.len() >= MAX_CLIENTS && !clients.contains_key(&client) {
             clients.retain(|_, since| is_recent(*since, now));
@@ -30,12 +30,12 @@ impl RecentSpills {
     }
 
     /// Returns true if a spill did so within the last ten seconds.
-    pub fn contains(&self, client: Seed, now: Instant) -> bool {
+    pub(crate) fn contains(&self, client: Seed, now: Instant) -> bool {
         self.clients().get(&client).is_some_and(|since| is_recent(*since, now))
     }
 
     /// Returns true if a spill did so after `moment` and is still remembered.
-    pub fn came_after(&self, client: Seed, moment: Instant) -> bool {
+    pub(crate) fn came_after(&self, client: Seed, moment: Instant) -> bool {
         self.clients().get(&client).is_some_and(|since| *since >= moment)
     }
 

@@ -122,7 +122,7 @@ impl std::error::Error for ConnectError {}
 ///
 /// # Errors
 /// If the target refuses, is unreachable, fails verification, or is not ready in time.
-pub async fn connect<B: Body<Data = Bytes> + Unpin>(
+pub(crate) async fn connect<B: Body<Data = Bytes> + Unpin>(
     address: SocketAddr,
     timeout: Duration,
     place: Option<OwnedSemaphorePermit>,
@@ -140,7 +140,7 @@ pub async fn connect<B: Body<Data = Bytes> + Unpin>(
 ///
 /// # Errors
 /// As [`connect`].
-pub async fn reach(
+pub(crate) async fn reach(
     address: SocketAddr,
     timeout: Duration,
     tls: Option<&Connector>,
@@ -155,7 +155,7 @@ pub async fn reach(
 ///
 /// # Errors
 /// If the target refuses, is unreachable, or fails verification.
-pub async fn open(
+pub(crate) async fn open(
     address: SocketAddr,
     tls: Option<&Connector>,
     proxy_header: Option<&ProxyHeader>,

@@ -51,7 +51,7 @@ impl std::error::Error for BindError {}
 ///
 /// # Errors
 /// If the address is in use, not local, or not permitted.
-pub fn bind(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, BindError> {
+pub(crate) fn bind(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, BindError> {
     let attempt = || -> io::Result<Vec<TcpListener>> {
         let probe = socket(address, false)?;
         let address = probe.local_addr()?.as_socket().unwrap_or(address);
@@ -118,7 +118,7 @@ fn listening_inode(address: SocketAddr) -> Option<String> {
 
 /// The action after a failed accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AcceptFailure {
+pub(crate) enum AcceptFailure {
     /// Accept the next connection at once: this one was gone before it was accepted.
     Connection,
     /// Pause accepting until descriptors or memory are available again.
@@ -127,7 +127,7 @@ pub enum AcceptFailure {
 
 /// Classifies an error of `accept(2)`. Any error that does not concern this one connection counts
 /// as exhaustion, because accepting again at once would spin.
-pub fn sort_accept_error(error: &io::Error) -> AcceptFailure {
+pub(crate) fn sort_accept_error(error: &io::Error) -> AcceptFailure {
     match error.kind() {
         io::ErrorKind::ConnectionAborted
         | io::ErrorKind::ConnectionReset

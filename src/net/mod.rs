@@ -1,15 +1,15 @@
 //! Layer 6: sockets. The main thread creates the listening ones; workers accept and dial.
 
-pub mod connect;
-pub mod http1;
-pub mod http2;
-pub mod listen;
+pub(crate) mod connect;
+pub(crate) mod http1;
+pub(crate) mod http2;
+pub(crate) mod listen;
 mod plain;
-pub mod pool;
-pub mod proxy_protocol;
-pub mod read_size;
-pub mod shortage;
-pub mod stream;
-pub mod target_stream;
-pub mod timer;
-pub mod tls;
+pub(crate) mod pool;
+pub(crate) mod proxy_protocol;
+pub(crate) mod read_size;
+pub(crate) mod shortage;
+pub(crate) mod stream;
+pub(crate) mod target_stream;
+pub(crate) mod timer;
+pub(crate) mod tls;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 ///
 /// # Errors
 /// If the header is missing or malformed.
-pub async fn read(stream: &TcpStream) -> Result<ProxySource, ProxyFault> {
+pub(crate) async fn read(stream: &TcpStream) -> Result<ProxySource, ProxyFault> {
     let mut header = [0; MAX_LEN];
     let mut taken = 0;
     loop {

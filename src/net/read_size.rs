@@ -8,7 +8,7 @@ const MAX: usize = 256 * 1_024;
 /// Bytes of the next read: doubled while reads fill the buffer, halved if a read uses less than
 /// half of it, because the next read needs another block while a piece is still queued.
 #[derive(Clone, Copy, Debug)]
-pub struct ReadSize(usize);
+pub(crate) struct ReadSize(usize);
 
 impl Default for ReadSize {
     fn default() -> Self {
@@ -18,12 +18,12 @@ impl Default for ReadSize {
 
 impl ReadSize {
     /// The size in bytes.
-    pub fn get(self) -> usize {
+    pub(crate) fn get(self) -> usize {
         self.0
     }
 
     /// The size of the read after one that returned `count` bytes.
-    pub fn after(self, count: usize) -> Self {
+    pub(crate) fn after(self, count: usize) -> Self {
         if count >= self.0 {
             Self((self.0 * 2).min(MAX))
         } else if count < self.0 / 2 {

@@ -10,7 +10,7 @@ const MIN_RESERVE: u64 = 32;
 
 /// Returns true if `connect(2)` or `socket(2)` failed because this process had no descriptor,
 /// memory or local port.
-pub fn is_our_shortage(error: &io::Error) -> bool {
+pub(crate) fn is_our_shortage(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL)
@@ -21,7 +21,7 @@ pub fn is_our_shortage(error: &io::Error) -> bool {
 /// The kernel always assigns the lowest free number, so this number or a higher one means that only
 /// the reserve was left. The reserve is for checks, connections to targets, and files: a sixteenth
 /// of the limit, at least 32 and at most a quarter.
-pub fn first_reserved(limit: u64) -> RawFd {
+pub(crate) fn first_reserved(limit: u64) -> RawFd {
     let reserve = (limit / 16).max(MIN_RESERVE).min(limit / 4);
     RawFd::try_from(limit - reserve).unwrap_or(RawFd::MAX)
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 /// A client connection, plain or over TLS.
 #[derive(Debug)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// TCP without TLS.
     Plain(TcpStream),
     /// TLS, after the handshake.
@@ -24,12 +24,12 @@ pub enum Stream {
 
 impl Stream {
     /// Returns true if the stream uses TLS, which can signal its end.
-    pub fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Stream::Tls(_))
     }
 
     /// Returns true if TLS negotiated HTTP/2 (RFC 9113 section 3.2).
-    pub fn agreed_on_http2(&self) -> bool {
+    pub(crate) fn agreed_on_http2(&self) -> bool {
         match self {
             Stream::Plain(_) => false,
             Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(Alpn::Http2.id()),
@@ -38,7 +38,7 @@ impl Stream {
 
     /// Closes it with a reset, so that the end does not look like a complete message. Unsent bytes
     /// are lost.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         let socket = self.into_socket();
         // Cannot fail on an open socket; otherwise the close is a plain one.
         let _ = socket.set_zero_linger();
@@ -51,7 +51,7 @@ impl Stream {
     ///
     /// # Errors
     /// If the socket is no longer open. It is reset in any case, also when this future is dropped.
-    pub async fn reset_once_sent(self) -> io::Result<()> {
+    pub(crate) async fn reset_once_sent(self) -> io::Result<()> {
         let socket = self.into_socket();
         socket.set_zero_linger()?;
         let options = SockRef::from(&socket);
@@ -71,7 +71,7 @@ impl Stream {
 
     /// Reads into `room`; 0 is the end.
     #[inline]
-    pub fn poll_read_into(
+    pub(crate) fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,
         room: &mut [u8],
@@ -87,7 +87,7 @@ impl Stream {
     }
 
     /// Ready if there is something to read, including the end or an error.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let socket = match self {
             Stream::Plain(socket) => socket,
             Stream::Tls(stream) => {
@@ -166,7 +166,7 @@ impl AsyncWrite for Stream {
 
 /// Byte counters of a connection, or of one stream of it.
 #[derive(Debug, Default)]
-pub struct IoCounters {
+pub(crate) struct IoCounters {
     active: Cell<bool>,
     read: Cell<u64>,
     written: Cell<u64>,
@@ -176,34 +176,34 @@ pub struct IoCounters {
 
 impl IoCounters {
     /// Bytes read and written since the last call: those of one exchange.
-    pub fn take_traffic(&self) -> (u64, u64) {
+    pub(crate) fn take_traffic(&self) -> (u64, u64) {
         let now = (self.read.get(), self.written.get());
         let before = self.before.replace(now);
         (now.0 - before.0, now.1 - before.1)
     }
 
     /// Returns true if a byte was read or written since the last call.
-    pub fn take_active(&self) -> bool {
+    pub(crate) fn take_active(&self) -> bool {
         self.active.replace(false)
     }
 
     /// Bytes read so far.
-    pub fn read(&self) -> u64 {
+    pub(crate) fn read(&self) -> u64 {
         self.read.get()
     }
 
     /// Bytes written so far.
-    pub fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         self.written.get()
     }
 
     /// Counts bytes that went out.
-    pub fn add_written(&self, bytes: usize) {
+    pub(crate) fn add_written(&self, bytes: usize) {
         self.record(&self.written, bytes);
     }
 
     /// Counts bytes that came in.
-    pub fn add_read(&self, bytes: usize) {
+    pub(crate) fn add_read(&self, bytes: usize) {
         self.record(&self.read, bytes);
     }
 
@@ -222,7 +222,7 @@ const PREFACE: &[u8] = b"PRI";
 
 /// Returns true if the stream begins with the HTTP/2 preface, as soon as that is decided. Bytes
 /// that leave it open, which are rare, are read into `first`.
-pub fn poll_begins_http2(
+pub(crate) fn poll_begins_http2(
     stream: &mut Stream,
     cx: &mut Context<'_>,
     first: &mut Vec<u8>,
@@ -250,11 +250,11 @@ pub fn poll_begins_http2(
 
 /// Holds a stream while a library owns it, for use afterwards: the close, or reading on for a while
 /// so that a reset does not destroy sent bytes.
-pub type Reclaimed = Rc<RefCell<Option<Stream>>>;
+pub(crate) type Reclaimed = Rc<RefCell<Option<Stream>>>;
 
 /// A counting stream for the HTTP/2 library. Dropping it puts the stream into `Reclaimed`.
 #[derive(Debug)]
-pub struct CountedStream {
+pub(crate) struct CountedStream {
     /// Present until dropped.
     inner: Option<Stream>,
     /// Bytes read earlier and put back.
@@ -265,7 +265,12 @@ pub struct CountedStream {
 
 impl CountedStream {
     /// Counts the bytes of a stream, of which `first` was read already.
-    pub fn new(inner: Stream, first: Vec<u8>, io: Rc<IoCounters>, reclaimed: Reclaimed) -> Self {
+    pub(crate) fn new(
+        inner: Stream,
+        first: Vec<u8>,
+        io: Rc<IoCounters>,
+        reclaimed: Reclaimed,
+    ) -> Self {
         Self { inner: Some(inner), first: first.into(), io, reclaimed }
     }
 

@@ -4,8 +4,8 @@
 //! The cryptography provider is named here and not taken from the process: with two providers in
 //! the tree the library has no default, and panics at the first handshake.
 
-pub mod acceptor;
-pub mod certificates;
+pub(crate) mod acceptor;
+pub(crate) mod certificates;
 
 use crate::config::settings::Group;
 use crate::config::settings::target_tls::{TlsPeer, Trust};
@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// A connection to a target after the handshake.
-pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
+pub(crate) type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
 /// Bound on the tickets kept for the next handshakes with one target, in each worker. A ticket is
 /// used once (RFC 8446 section C.4), and a handshake usually brings two.
@@ -53,7 +53,7 @@ impl fmt::Debug for Connector {
 }
 
 /// Returns true if a handshake failed because of the target's certificate.
-pub fn refuses_certificate(error: &io::Error) -> bool {
+pub(crate) fn refuses_certificate(error: &io::Error) -> bool {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
@@ -62,13 +62,13 @@ pub fn refuses_certificate(error: &io::Error) -> bool {
 const HTTP2: &[u8] = b"h2";
 
 /// Returns true if HTTP/2 was negotiated. A target without ALPN does not speak it here.
-pub fn agreed_on_http2(stream: &TlsStream) -> bool {
+pub(crate) fn agreed_on_http2(stream: &TlsStream) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(HTTP2)
 }
 
 /// Creates connectors. The configuration of equal peer settings is shared.
 #[derive(Debug, Default)]
-pub struct Connectors {
+pub(crate) struct Connectors {
     /// One for each distinct setting in the file, and some of the previous file.
     known: Vec<(Trust, bool, Arc<ClientConfig>)>,
 }
@@ -76,14 +76,14 @@ pub struct Connectors {
 impl Connectors {
     /// A connector that never resumes. Each check is independent: a resumed handshake would not
     /// notice a lost key.
-    pub fn whole(&mut self, peer: &TlsPeer) -> Connector {
+    pub(crate) fn whole(&mut self, peer: &TlsPeer) -> Connector {
         let connector = TlsConnector::from(self.config(peer));
         Connector { connector, name: peer.name.clone() }
     }
 
     /// A connector that resumes earlier handshakes with this very target: another target of the
     /// same name would not know the ticket.
-    pub fn resuming(&mut self, peer: &TlsPeer) -> Connector {
+    pub(crate) fn resuming(&mut self, peer: &TlsPeer) -> Connector {
         let mut config = (*self.config(peer)).clone();
         config.resumption = Resumption::in_memory_sessions(MAX_TICKETS);
         Connector { connector: TlsConnector::from(Arc::new(config)), name: peer.name.clone() }
@@ -154,7 +154,7 @@ impl std::error::Error for NoAuthorities {}
 ///
 /// # Errors
 /// If the system has none.
-pub fn load_authorities(groups: &[Group]) -> Result<(), NoAuthorities> {
+pub(crate) fn load_authorities(groups: &[Group]) -> Result<(), NoAuthorities> {
     let wants = |group: &Group| group.tls.as_ref().is_some_and(|tls| tls.trust == Trust::System);
     if groups.iter().any(wants) {
         system().as_ref().map_err(NoAuthorities::clone)?;

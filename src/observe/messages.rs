@@ -28,11 +28,11 @@ const QUEUE: usize = 1_024;
 const MAX_MESSAGE: usize = 16 * 1_024;
 /// The `target` of messages that the start of the process causes, and nothing else: they are bounded
 /// by the file, and each is wanted.
-pub const UNLIMITED: &str = "stayput::start";
+pub(crate) const UNLIMITED: &str = "stayput::start";
 
 /// The writer's end of the operator's messages. Copies are the same.
 #[derive(Clone, Debug)]
-pub struct Messages {
+pub(crate) struct Messages {
     shared: Arc<WriterShared>,
     sender: SyncSender<Vec<u8>>,
     kinds: Arc<Mutex<Kinds<Identifier>>>,
@@ -44,7 +44,7 @@ impl Messages {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(place: SinkKind) -> io::Result<Self> {
+    pub(crate) fn start(place: SinkKind) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
         let shared = Arc::<WriterShared>::default();
         let kinds = Arc::<Mutex<Kinds<Identifier>>>::default();
@@ -54,13 +54,13 @@ impl Messages {
     }
 
     /// Says something that neither a client nor a target causes.
-    pub fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         self.hand_over(text.as_bytes().to_vec());
     }
 
     /// Makes a panic of any thread a message. The usual hook writes to standard error itself, and so
     /// would hold the thread where that is not read.
-    pub fn take_panics(&self) {
+    pub(crate) fn take_panics(&self) {
         let messages = self.clone();
         let limit = Mutex::new(Limit::new(Moment::now().monotonic));
         std::panic::set_hook(Box::new(move |panic| {
@@ -84,7 +84,7 @@ impl Messages {
     }
 
     /// Waits until what is queued is written, one second at most.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = writer.take() {
             // What is lost cannot be told: this is where it would be.
@@ -196,7 +196,7 @@ impl<K: Clone + Eq + Hash> Kinds<K> {
 
 /// One message while it is formatted.
 #[derive(Debug)]
-pub struct Message<'a> {
+pub(crate) struct Message<'a> {
     messages: &'a Messages,
     text: Vec<u8>,
     fate: Fate,

@@ -11,8 +11,8 @@ use crate::config::settings::AccessFormat;
 use crate::decide::verdict::{GroupVerdict, Verdict};
 use std::net::SocketAddr;
 use std::time::Duration;
-pub use text::Line;
-pub use time::{Seconds, time_text};
+pub(crate) use text::Line;
+pub(crate) use time::{Seconds, time_text};
 
 /// What is written for one exchange. Borrowed: it is formatted on the worker that served it and
 /// never kept.
@@ -118,7 +118,7 @@ pub struct Tls<'x> {
 }
 
 /// User agents are cut here, as ALB cuts them, and so is Referer.
-pub const MAX_USER_AGENT: usize = 8 * 1_024;
+pub(crate) const MAX_USER_AGENT: usize = 8 * 1_024;
 
 /// Bytes of a line, in any format, besides the texts that [`Record::max_length`] counts: keys, words of
 /// ours, numbers, times, addresses with their ports, what a handshake agreed on. Some 900 at most.

@@ -21,7 +21,7 @@ const WAIT_MS: u16 = 100;
 
 /// Which sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SinkKind {
+pub(crate) enum SinkKind {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -32,7 +32,7 @@ pub enum SinkKind {
 
 /// What a sink did not take.
 #[derive(Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// Bytes it took before: whole lines.
     pub written: usize,
     /// Why no more.
@@ -41,7 +41,7 @@ pub struct Refused {
 
 /// A sink.
 #[derive(Debug)]
-pub struct Sink {
+pub(crate) struct Sink {
     place: SinkKind,
     /// `None` while a FIFO has no reader, and for a standard stream that is closed.
     file: Option<File>,
@@ -55,7 +55,7 @@ impl Sink {
     ///
     /// # Errors
     /// When the file cannot be opened for appending.
-    pub fn open(place: SinkKind) -> io::Result<Self> {
+    pub(crate) fn open(place: SinkKind) -> io::Result<Self> {
         let mut sink = Self { place, file: None, is_pipe: false, is_broken: false };
         match sink.reopen() {
             Err(error) if is_absent_reader(&error) => {
@@ -98,7 +98,11 @@ impl Sink {
     ///
     /// # Errors
     /// When the sink takes no more; it may again later.
-    pub fn write(&mut self, lines: &[u8], goes_on: impl Fn() -> bool) -> Result<(), Refused> {
+    pub(crate) fn write(
+        &mut self,
+        lines: &[u8],
+        goes_on: impl Fn() -> bool,
+    ) -> Result<(), Refused> {
         if self.file.is_none()
             && let Err(error) = self.reopen()
         {

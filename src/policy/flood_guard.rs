@@ -32,7 +32,7 @@ const MAX_EMPTY_TIME: Duration = Duration::from_secs(10);
 
 /// Counts the frames of one connection, and decides how fast it is read.
 #[derive(Debug)]
-pub struct FloodGuard {
+pub(crate) struct FloodGuard {
     resets: u32,
     max_resets: u32,
     regained_at: Instant,
@@ -45,7 +45,7 @@ pub struct FloodGuard {
 
 /// One turn of reading from a client, at its end.
 #[derive(Clone, Copy, Debug)]
-pub struct ReadTurn {
+pub(crate) struct ReadTurn {
     /// Bytes of heads and bodies it carried.
     pub carried: u64,
     /// True if it ended at its budget, so that more may be there to read.
@@ -56,7 +56,7 @@ pub struct ReadTurn {
 
 /// The next step of reading a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// A turn of reading.
     Read,
     /// A short turn of reading: every other client waits for the turns of a hundred clients that
@@ -70,7 +70,7 @@ pub enum Next {
 
 impl FloodGuard {
     /// The guard of a new connection with this maximum of streams.
-    pub fn new(now: Instant, streams: u32) -> Self {
+    pub(crate) fn new(now: Instant, streams: u32) -> Self {
         Self {
             resets: 0,
             max_resets: MIN_RESET_ALLOWANCE.max(streams),
@@ -85,7 +85,7 @@ impl FloodGuard {
     /// Records a stream that was reset before its response was complete, or refused. Such a request
     /// costs its client two small frames, and a target all of its work (CVE-2023-44487), or us the
     /// reading of its head.
-    pub fn record_reset(&mut self, now: Instant) {
+    pub(crate) fn record_reset(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.regained_at);
         let regained = elapsed.as_millis() / RESET_REGAINED_EVERY.as_millis();
         let regained = u32::try_from(regained).unwrap_or(u32::MAX);
@@ -97,14 +97,14 @@ impl FloodGuard {
     }
 
     /// Records bytes of heads and bodies, in either direction.
-    pub fn record_payload(&mut self, bytes: u64) {
+    pub(crate) fn record_payload(&mut self, bytes: u64) {
         self.payload = self.payload.saturating_add(bytes);
     }
 
     /// Returns true if the connection must end, given all its bytes so far: too many streams were
     /// reset, or too many of the bytes were control frames (CVE-2019-9512, 9515 and similar: PING,
     /// SETTINGS, PRIORITY, empty frames).
-    pub fn is_abusive(&self, total: u64, now: Instant) -> bool {
+    pub(crate) fn is_abusive(&self, total: u64, now: Instant) -> bool {
         let seconds = now.saturating_duration_since(self.began).as_secs();
         let growth = seconds.saturating_mul(CONTROL_ALLOWANCE_PER_SECOND);
         let allowance = CONTROL_ALLOWANCE.saturating_add(growth);
@@ -114,7 +114,7 @@ impl FloodGuard {
 
     /// Decides the step after a turn of reading, given all bytes of the connection so far.
     /// `turn.carried` was recorded before.
-    pub fn after_turn(&mut self, total: u64, turn: ReadTurn, now: Instant) -> Next {
+    pub(crate) fn after_turn(&mut self, total: u64, turn: ReadTurn, now: Instant) -> Next {
         self.is_throttled = turn.was_cut && self.is_mostly_control_frames(total);
         let is_empty = self.is_throttled && turn.carried == 0;
         self.empty_since = is_empty.then(|| self.empty_since.unwrap_or(now));
@@ -134,12 +134,12 @@ impl FloodGuard {
     }
 
     /// Decides the step after a pause.
-    pub fn after_pause(&self) -> Next {
+    pub(crate) fn after_pause(&self) -> Next {
         if self.empty_since.is_some() { Next::ReadShort } else { Next::Read }
     }
 
     /// True if the CPU time of the next turn is needed. Most connections never need a clock for it.
-    pub fn is_throttled(&self) -> bool {
+    pub(crate) fn is_throttled(&self) -> bool {
         self.is_throttled
     }
 

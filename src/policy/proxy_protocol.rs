@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The maximum length of a header in bytes. Both versions fit the smallest TCP segment a host must
 /// accept, so that a header comes whole ("The PROXY protocol" section 2); a longer one is refused.
-pub const MAX_LEN: usize = 536;
+pub(crate) const MAX_LEN: usize = 536;
 /// The maximum length of a version 1 header, its line end included (section 2.1).
 const MAX_TEXT: usize = 107;
 
@@ -46,7 +46,7 @@ pub struct Ends {
 
 /// The PROXY header that a target gets for a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProxyHeader {
+pub(crate) struct ProxyHeader {
     /// The version to write.
     pub version: Version,
     /// The ends of the client's connection.
@@ -55,14 +55,14 @@ pub struct ProxyHeader {
 
 impl ProxyHeader {
     /// The bytes of the header.
-    pub fn header(&self) -> Vec<u8> {
+    pub(crate) fn header(&self) -> Vec<u8> {
         write(self.version, &ProxySource::Client(self.ends))
     }
 }
 
 /// The origin of a connection, as its PROXY header states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProxySource {
+pub(crate) enum ProxySource {
     /// The proxy itself, to check our health (LOCAL).
     Itself,
     /// An unnamed client (UNKNOWN, UNSPEC), for example one whose two addresses are of different
@@ -76,7 +76,7 @@ pub enum ProxySource {
 ///
 /// # Errors
 /// The defect, as soon as no further byte could correct it.
-pub fn parse(bytes: &[u8]) -> Result<Option<(ProxySource, usize)>, ProxyFault> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(ProxySource, usize)>, ProxyFault> {
     match bytes.first() {
         None => Ok(None),
         Some(b'P') => parse_text(bytes),
@@ -167,7 +167,7 @@ where
 /// Writes a header. Version 1 has one word for a proxy's own connections and those of an unnamed
 /// client. If the two addresses are of different families, the IPv4 one is written within IPv6 (RFC
 /// 4291 section 2.5.5.2), because a header has one family.
-pub fn write(version: Version, proxy_source: &ProxySource) -> Vec<u8> {
+pub(crate) fn write(version: Version, proxy_source: &ProxySource) -> Vec<u8> {
     let (command, ends) = match proxy_source {
         ProxySource::Itself => (LOCAL, None),
         ProxySource::Someone => (PROXY, None),

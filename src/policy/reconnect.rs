@@ -11,7 +11,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// A target that refuses, or did until a moment ago.
 #[derive(Clone, Debug)]
-pub struct Reconnect {
+pub(crate) struct Reconnect {
     /// The first refusal of the run.
     since: Instant,
     last_refused: Instant,
@@ -38,33 +38,33 @@ enum Stage {
 
 impl Reconnect {
     /// The state after the first refusal.
-    pub fn begin(now: Instant) -> Self {
+    pub(crate) fn begin(now: Instant) -> Self {
         Self { since: now, last_refused: now, pause: FIRST_PAUSE, stage: Stage::Refusing }
     }
 
     /// True if one dial at a time tries it.
-    pub fn is_refusing(&self) -> bool {
+    pub(crate) fn is_refusing(&self) -> bool {
         self.stage == Stage::Refusing
     }
 
     /// True if requests may dial it without waiting.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.stage == Stage::Open
     }
 
     /// True if a dial failed within the last second.
-    pub fn refused_lately(&self, now: Instant) -> bool {
+    pub(crate) fn refused_lately(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.last_refused) < Duration::from_secs(1)
     }
 
     /// True if it has refused for so long that no request waits for it any more.
-    pub fn is_lasting(&self, now: Instant, reconnect: Duration) -> bool {
+    pub(crate) fn is_lasting(&self, now: Instant, reconnect: Duration) -> bool {
         self.stage == Stage::Refusing && now.saturating_duration_since(self.since) >= reconnect
     }
 
     /// Records a refusal of a request that dialled before the first refusal was known, so this did
     /// not release it. If `goes_on`, more dials follow, and it begins a run.
-    pub fn record_refusal(&mut self, now: Instant, goes_on: bool) {
+    pub(crate) fn record_refusal(&mut self, now: Instant, goes_on: bool) {
         self.last_refused = now;
         match self.stage {
             _ if !goes_on => self.stage = Stage::Open,
@@ -77,7 +77,7 @@ impl Reconnect {
 
     /// The pause before the next dial: doubled each time, a quarter more or less, so that workers
     /// and nodes do not dial together; the first pause between batches. `random` is 64 random bits.
-    pub fn pause(&mut self, random: u64) -> Duration {
+    pub(crate) fn pause(&mut self, random: u64) -> Duration {
         let pause = self.pause;
         if self.stage == Stage::Refusing {
             self.pause = (pause * 2).min(MAX_PAUSE);
@@ -87,24 +87,24 @@ impl Reconnect {
     }
 
     /// Records that the dial was refused.
-    pub fn dial_refused(&mut self, now: Instant) {
+    pub(crate) fn dial_refused(&mut self, now: Instant) {
         self.last_refused = now;
     }
 
     /// Records that the dial succeeded.
-    pub fn dial_succeeded(&mut self) {
+    pub(crate) fn dial_succeeded(&mut self) {
         self.pause = FIRST_PAUSE;
         self.stage = Stage::Opening { batch: 1, outstanding: 0, refused: false };
     }
 
     /// Ends the dialling.
-    pub fn give_up(&mut self) {
+    pub(crate) fn give_up(&mut self) {
         self.stage = Stage::Open;
     }
 
     /// The number of waiting requests to release now. If none waits and none is outstanding, the
     /// target is open again.
-    pub fn release_batch(&mut self, waiting: usize) -> usize {
+    pub(crate) fn release_batch(&mut self, waiting: usize) -> usize {
         let Stage::Opening { batch, outstanding: 0, .. } = self.stage else { return 0 };
         if waiting == 0 {
             self.stage = Stage::Open;
@@ -119,7 +119,7 @@ impl Reconnect {
     /// as large. Returns true if it may go at once; false if others of this batch are outstanding,
     /// or one was refused, which needs a pause. If a batch of one is refused, single dials begin
     /// anew.
-    pub fn outcome(&mut self, connected: bool, now: Instant) -> bool {
+    pub(crate) fn outcome(&mut self, connected: bool, now: Instant) -> bool {
         if !connected {
             self.last_refused = now;
         }

@@ -2,7 +2,7 @@
 
 /// Requests and retries of the last ten seconds. Each worker has one.
 #[derive(Debug, Default)]
-pub struct RetryBudget {
+pub(crate) struct RetryBudget {
     seconds: [Second; WINDOW as usize],
 }
 
@@ -19,13 +19,13 @@ const FLOOR: u32 = 3 * WINDOW as u32;
 
 impl RetryBudget {
     /// Records a request that begins at this second.
-    pub fn record_request(&mut self, now: u64) {
+    pub(crate) fn record_request(&mut self, now: u64) {
         self.second(now).requests += 1;
     }
 
     /// Returns true if one more retry is within a fifth of the window's requests, or the floor, and
     /// then records it.
-    pub fn try_retry(&mut self, now: u64) -> bool {
+    pub(crate) fn try_retry(&mut self, now: u64) -> bool {
         let (mut requests, mut retries) = (0u32, 0u32);
         for second in self.seconds.iter().filter(|second| second.at + WINDOW > now) {
             requests = requests.saturating_add(second.requests);

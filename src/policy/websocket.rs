@@ -9,20 +9,20 @@ const CLOSE: u8 = 0x8;
 const GOING_AWAY: [u8; 2] = 1_001_u16.to_be_bytes();
 
 /// The close frame of a server.
-pub fn servers_close() -> [u8; 4] {
+pub(crate) fn servers_close() -> [u8; 4] {
     let [high, low] = GOING_AWAY;
     [0x80 | CLOSE, 2, high, low]
 }
 
 /// The close frame of a client, with this mask (section 5.3).
-pub fn clients_close(mask: [u8; 4]) -> [u8; 8] {
+pub(crate) fn clients_close(mask: [u8; 4]) -> [u8; 8] {
     let [high, low] = GOING_AWAY;
     [0x80 | CLOSE, 0x80 | 2, mask[0], mask[1], mask[2], mask[3], high ^ mask[0], low ^ mask[1]]
 }
 
 /// The position in a stream of frames.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Frames {
+pub(crate) struct Frames {
     head: [u8; MAX_HEAD],
     /// Bytes of the head received so far.
     seen: usize,
@@ -33,7 +33,7 @@ pub struct Frames {
 
 impl Frames {
     /// Processes the bytes that were forwarded.
-    pub fn pass(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.rest > 0 {
                 let count = self.rest.min(bytes.len() as u64);
@@ -54,7 +54,7 @@ impl Frames {
     }
 
     /// Bytes still missing of the current frame, as far as known; 0 between two frames.
-    pub fn missing(&self) -> u64 {
+    pub(crate) fn missing(&self) -> u64 {
         match self.seen {
             0 => self.rest,
             seen => (self.head_length() - seen) as u64,
@@ -62,7 +62,7 @@ impl Frames {
     }
 
     /// True if a close frame was forwarded, after which no frame may follow (section 5.5.1).
-    pub fn has_closed(&self) -> bool {
+    pub(crate) fn has_closed(&self) -> bool {
         self.has_closed
     }
 

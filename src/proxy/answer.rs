@@ -26,7 +26,7 @@ pub(super) enum Served {
 
 /// A response ready to send to the client.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The head, without the fields that frame the body.
     pub head: Box<Response>,
     /// The body, or the other protocol that begins after the head.
@@ -37,7 +37,7 @@ pub struct Answer {
 
 /// The bytes after a response's head.
 #[derive(Debug)]
-pub enum Rest {
+pub(crate) enum Rest {
     /// A body.
     Body(ResponseBody),
     /// A tunnel to the target after a protocol switch.

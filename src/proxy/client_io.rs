@@ -21,7 +21,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Cause of an incomplete client body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientBodyError {
+pub(crate) enum ClientBodyError {
     /// The client left.
     Gone,
     /// The body does not match its framing, or its trailers are too large.
@@ -30,7 +30,7 @@ pub enum ClientBodyError {
 
 /// An end of the client's connection while its response is awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientEnd {
+pub(crate) enum ClientEnd {
     /// The client closed its sending half: it may wait for the response, or be gone.
     HalfClosed,
     /// The client reset the connection.
@@ -39,7 +39,7 @@ pub enum ClientEnd {
 
 /// The client's side of one connection.
 #[derive(Debug)]
-pub struct ClientIo {
+pub(crate) struct ClientIo {
     /// `None` after the connection became a tunnel.
     stream: RefCell<Option<Stream>>,
     /// Bytes read and not yet consumed.
@@ -59,7 +59,7 @@ pub struct ClientIo {
 
 impl ClientIo {
     /// Wraps a connection of which `first` was read already.
-    pub fn new(stream: Stream, first: Vec<u8>, io: Rc<IoCounters>) -> Self {
+    pub(crate) fn new(stream: Stream, first: Vec<u8>, io: Rc<IoCounters>) -> Self {
         Self {
             stream: RefCell::new(Some(stream)),
             input: RefCell::new(first.into()),
@@ -75,7 +75,7 @@ impl ClientIo {
 
     /// Begins the body after a head; `awaits_continue` is true if the client waits for 100
     /// Continue.
-    pub fn begin_body(&self, framing: Framing, lone_lf: bool, awaits_continue: bool) {
+    pub(crate) fn begin_body(&self, framing: Framing, lone_lf: bool, awaits_continue: bool) {
         *self.decoder.borrow_mut() = Decoder::new(framing, From::Client { lone_lf });
         let has_begun = !self.input.borrow().is_empty();
         let awaits = awaits_continue && framing != Framing::Length(0) && !has_begun;
@@ -84,32 +84,32 @@ impl ClientIo {
     }
 
     /// Returns true if the whole request was read.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.decoder.borrow().is_done()
     }
 
     /// Returns true if the client still waits for 100 Continue.
-    pub fn awaits_continue(&self) -> bool {
+    pub(crate) fn awaits_continue(&self) -> bool {
         self.continue_left.get() > 0
     }
 
     /// Takes the bytes that were read and not consumed.
-    pub fn take_input(&self) -> Bytes {
+    pub(crate) fn take_input(&self) -> Bytes {
         self.input.take()
     }
 
     /// Returns true if such bytes exist.
-    pub fn has_input(&self) -> bool {
+    pub(crate) fn has_input(&self) -> bool {
         !self.input.borrow().is_empty()
     }
 
     /// Puts bytes back that belong to the next request or to the body.
-    pub fn put_back(&self, bytes: Bytes) {
+    pub(crate) fn put_back(&self, bytes: Bytes) {
         *self.input.borrow_mut() = bytes;
     }
 
     /// Frees empty buffers, so that an idle connection is small.
-    pub fn shrink(&self) {
+    pub(crate) fn shrink(&self) {
         *self.room.borrow_mut() = BytesMut::new();
         if self.input.borrow().is_empty() {
             *self.input.borrow_mut() = Bytes::new();
@@ -117,7 +117,11 @@ impl ClientIo {
     }
 
     /// Reads into `room`; 0 is the end.
-    pub fn poll_read(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let mut stream = self.stream.borrow_mut();
         let Some(stream) = &mut *stream else { return Poll::Ready(Ok(0)) };
         let count = ready!(stream.poll_read_into(cx, room))?;
@@ -127,7 +131,7 @@ impl ClientIo {
     }
 
     /// Appends to this vector, up to its capacity.
-    pub fn poll_read_more(
+    pub(crate) fn poll_read_more(
         &self,
         cx: &mut Context<'_>,
         more: &mut Vec<u8>,
@@ -161,7 +165,7 @@ impl ClientIo {
     }
 
     /// The next frame of the request's body.
-    pub fn poll_frame(
+    pub(crate) fn poll_frame(
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
@@ -199,7 +203,7 @@ impl ClientIo {
 
     /// Checks if the client is still connected while its response is awaited. Keeps what it sends,
     /// up to a bound. Ready only when it ends.
-    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<ClientEnd> {
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<ClientEnd> {
         loop {
             if self.at_end.get() {
                 return Poll::Ready(ClientEnd::HalfClosed);
@@ -228,7 +232,7 @@ impl ClientIo {
     }
 
     /// Writes some of these bytes.
-    pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut stream = self.stream.borrow_mut();
         let Some(stream) = &mut *stream else { return Poll::Ready(Ok(0)) };
         let count = ready!(Pin::new(stream).poll_write(cx, bytes))?;
@@ -237,7 +241,7 @@ impl ClientIo {
     }
 
     /// Writes some of these two slices, in order.
-    pub fn poll_write_both(
+    pub(crate) fn poll_write_both(
         &self,
         cx: &mut Context<'_>,
         first: &[u8],
@@ -258,7 +262,7 @@ impl ClientIo {
     }
 
     /// Sends written bytes that TLS still holds.
-    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self.stream.borrow_mut() {
             Some(stream @ Stream::Tls(_)) => Pin::new(stream).poll_flush(cx),
             _ => Poll::Ready(Ok(())),
@@ -266,7 +270,7 @@ impl ClientIo {
     }
 
     /// Closes the sending half.
-    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self.stream.borrow_mut() {
             Some(stream) => Pin::new(stream).poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
@@ -274,12 +278,12 @@ impl ClientIo {
     }
 
     /// Records if the current response ends with the connection and is not complete yet.
-    pub fn ends_by_close(&self, does: bool) {
+    pub(crate) fn ends_by_close(&self, does: bool) {
         self.ends_by_close.set(does);
     }
 
     /// Takes the stream for a tunnel or for its close. Nothing is read or written here afterwards.
-    pub fn take_stream(&self) -> Option<Stream> {
+    pub(crate) fn take_stream(&self) -> Option<Stream> {
         self.stream.borrow_mut().take()
     }
 }

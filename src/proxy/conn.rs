@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// The event a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnState {
+pub(crate) enum ConnState {
     /// The first byte after accept.
     Fresh,
     /// The first byte of another request.
@@ -37,7 +37,7 @@ pub(super) const BYTES_AFTER_ABUSE: usize = 1 << 20;
 
 /// A client connection.
 #[derive(Debug)]
-pub struct Conn {
+pub(crate) struct Conn {
     /// Facts about it from accept to close.
     pub info: ConnInfo,
     /// Byte counters in both directions.
@@ -60,7 +60,7 @@ pub struct Conn {
 
 impl Conn {
     /// A connection just accepted.
-    pub fn new(info: ConnInfo, timeouts: ListenerTimeouts) -> Self {
+    pub(crate) fn new(info: ConnInfo, timeouts: ListenerTimeouts) -> Self {
         let accepted = info.accepted.monotonic;
         Self {
             info,
@@ -80,12 +80,12 @@ impl Conn {
     }
 
     /// The current state.
-    pub fn state(&self) -> ConnState {
+    pub(crate) fn state(&self) -> ConnState {
         self.state.get()
     }
 
     /// Enters a state. An expiry of the earlier state is dropped.
-    pub fn enter(&self, state: ConnState, now: Instant) {
+    pub(crate) fn enter(&self, state: ConnState, now: Instant) {
         self.expiry.set(None);
         self.state.set(state);
         self.since.set(now);
@@ -94,29 +94,29 @@ impl Conn {
     }
 
     /// Enters [`ConnState::Closing`]: reads on after the last byte, so that the sent bytes arrive.
-    pub fn close(&self, now: Instant, bound: Duration) {
+    pub(crate) fn close(&self, now: Instant, bound: Duration) {
         self.enter(ConnState::Closing, now);
         let bound = if self.was_abused.get() { CLOSING_AFTER_ABUSE } else { bound };
         self.until.set(Some(now + bound));
     }
 
     /// Records that it ends because of its client's behaviour.
-    pub fn record_abuse(&self) {
+    pub(crate) fn record_abuse(&self) {
         self.was_abused.set(true);
     }
 
     /// Returns true if it ends because of its client's behaviour.
-    pub fn was_abused(&self) -> bool {
+    pub(crate) fn was_abused(&self) -> bool {
         self.was_abused.get()
     }
 
     /// Adds an exchange's deadline to the connection's check.
-    pub fn add(&self, deadline: &Rc<Deadline>) {
+    pub(crate) fn add(&self, deadline: &Rc<Deadline>) {
         self.exchanges.borrow_mut().push(Rc::clone(deadline));
     }
 
     /// Removes an exchange's deadline from the connection's check.
-    pub fn remove(&self, deadline: &Rc<Deadline>) {
+    pub(crate) fn remove(&self, deadline: &Rc<Deadline>) {
         let mut exchanges = self.exchanges.borrow_mut();
         if let Some(at) = exchanges.iter().position(|known| Rc::ptr_eq(known, deadline)) {
             exchanges.swap_remove(at);
@@ -127,13 +127,13 @@ impl Conn {
     }
 
     /// The number of exchanges whose deadlines are checked.
-    pub fn open_exchanges(&self) -> usize {
+    pub(crate) fn open_exchanges(&self) -> usize {
         self.exchanges.borrow().len()
     }
 
     /// The number of exchanges in progress, for the count of cut exchanges. Unsent output of an
     /// HTTP/2 connection counts as one, because its streams may have ended.
-    pub fn under_way(&self) -> usize {
+    pub(crate) fn under_way(&self) -> usize {
         use super::deadline::Phase;
         let exchanges = self.exchanges.borrow();
         let busy = exchanges
@@ -145,35 +145,35 @@ impl Conn {
 
     /// Returns true if the connection's maximum age has passed, so that the next response must be
     /// the last.
-    pub fn is_old(&self, now: Moment) -> bool {
+    pub(crate) fn is_old(&self, now: Moment) -> bool {
         let bound = self.timeouts.max_lifetime;
         bound.is_some_and(|bound| now.monotonic >= self.info.accepted.monotonic + bound)
     }
 
     /// Records that GOAWAY was sent.
-    pub fn record_goaway(&self) {
+    pub(crate) fn record_goaway(&self) {
         self.sent_goaway.set(true);
     }
 
     /// Records that the client speaks HTTP/2.
-    pub fn record_http2(&self) {
+    pub(crate) fn record_http2(&self) {
         self.is_http2.set(true);
     }
 
     /// Expires it from outside: its partial head has to make room.
-    pub fn expire(&self, expiry: Expiry) {
+    pub(crate) fn expire(&self, expiry: Expiry) {
         self.expiry.set(Some(expiry));
         self.waker.wake();
     }
 
     /// Wakes the connection's task.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.waker.wake();
     }
 
     /// Checks its deadline and those of its exchanges. An expiry is final. `leaving` holds the
     /// start of the process's drain and the silence this connection is still allowed.
-    pub fn tick(&self, now: Instant, leaving: Option<(Instant, Duration)>) {
+    pub(crate) fn tick(&self, now: Instant, leaving: Option<(Instant, Duration)>) {
         if self.expiry.get().is_none()
             && let Some(expiry) = self.judge(now, leaving)
         {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 
 /// A client connection.
 #[derive(Debug)]
-pub struct ConnInfo {
+pub(crate) struct ConnInfo {
     /// The connection's number in its worker.
     pub id: ConnId,
     /// The remote address of the socket; [`ConnInfo::ends`] gives the client's address.
@@ -43,7 +43,7 @@ pub struct ConnInfo {
 
 impl ConnInfo {
     /// A connection just accepted.
-    pub fn new(
+    pub(crate) fn new(
         id: ConnId,
         (peer, local): (SocketAddr, SocketAddr),
         listener: usize,
@@ -70,7 +70,7 @@ impl ConnInfo {
 
     /// The forwarding fields for targets, with the client's port if `client_port` is true. Built at
     /// the first request, because many connections never send one; the same for all later ones.
-    pub fn forwarded_values(&self, client_port: bool) -> &ForwardedValues {
+    pub(crate) fn forwarded_values(&self, client_port: bool) -> &ForwardedValues {
         let is_tls = self.session().is_some();
         let Ends { source, destination } = self.ends();
         let new = || ForwardedValues::new(source, destination.port(), is_tls, client_port);
@@ -78,13 +78,13 @@ impl ConnInfo {
     }
 
     /// Records the PROXY header.
-    pub fn set_proxy_source(&self, proxy_source: ProxySource) {
+    pub(crate) fn set_proxy_source(&self, proxy_source: ProxySource) {
         // A connection has one header.
         let _ = self.proxy_source.set(Box::new(proxy_source));
     }
 
     /// The source and destination address: from the PROXY header, else from the socket.
-    pub fn ends(&self) -> Ends {
+    pub(crate) fn ends(&self) -> Ends {
         match self.proxy_source.get().map(|proxy_source| &**proxy_source) {
             Some(ProxySource::Client(ends)) => *ends,
             _ => Ends { source: self.peer, destination: self.local },
@@ -93,56 +93,56 @@ impl ConnInfo {
 
     /// Returns true unless the PROXY header names no client (UNKNOWN, UNSPEC). Then the peer, even
     /// if trusted, only forwards fields of an unknown sender.
-    pub fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         !matches!(self.proxy_source.get().map(|who| &**who), Some(ProxySource::Someone))
     }
 
     /// Gives this connection target connections of its own from now on.
-    pub fn own_connections(&self) {
+    pub(crate) fn own_connections(&self) {
         self.owner.get_or_init(Default::default);
     }
 
     /// The owner of its target connections, if it has its own.
-    pub fn owner(&self) -> Option<&Rc<Owner>> {
+    pub(crate) fn owner(&self) -> Option<&Rc<Owner>> {
         self.owner.get().map(|(owner, _)| owner)
     }
 
     /// Records the target of its own connection.
-    pub fn stay_with(&self, target: &Arc<TargetState>) {
+    pub(crate) fn stay_with(&self, target: &Arc<TargetState>) {
         if let Some((_, at)) = self.owner.get() {
             *at.borrow_mut() = Arc::downgrade(target);
         }
     }
 
     /// Returns true if its own connection is to this target.
-    pub fn stays_with(&self, target: &Arc<TargetState>) -> bool {
+    pub(crate) fn stays_with(&self, target: &Arc<TargetState>) -> bool {
         let own = self.owner.get();
         own.is_some_and(|(_, at)| std::ptr::eq(at.borrow().as_ptr(), Arc::as_ptr(target)))
     }
 
     /// Records the TLS session of the handshake.
-    pub fn secured(&self, session: Session) {
+    pub(crate) fn secured(&self, session: Session) {
         // A connection has one handshake.
         let _ = self.session.set(Box::new(session));
     }
 
     /// The TLS session, if there was a handshake.
-    pub fn session(&self) -> Option<&Session> {
+    pub(crate) fn session(&self) -> Option<&Session> {
         self.session.get().map(|session| &**session)
     }
 
     /// The peer's address and port as text, built for the first record.
-    pub fn peer_text(&self) -> &str {
+    pub(crate) fn peer_text(&self) -> &str {
         &self.peer_end_text().text
     }
 
     /// The source address and port as text, from the PROXY header if there is one.
-    pub fn source_text(&self) -> &str {
+    pub(crate) fn source_text(&self) -> &str {
         &self.source_end_text().text
     }
 
     /// The source address as text, without the port.
-    pub fn source_address_text(&self) -> &str {
+    pub(crate) fn source_address_text(&self) -> &str {
         self.source_end_text().address()
     }
 
@@ -158,7 +158,7 @@ impl ConnInfo {
     }
 
     /// A random id of the connection, made from `random` at the first call.
-    pub fn trace_id(&self, random: impl Fn() -> u64) -> [u64; 2] {
+    pub(crate) fn trace_id(&self, random: impl Fn() -> u64) -> [u64; 2] {
         *self.trace_id.get_or_init(|| [random(), random()])
     }
 }
@@ -189,11 +189,11 @@ impl EndText {
 
 /// One of a listener's permits for connections; given back when dropped.
 #[derive(Debug)]
-pub struct ConnPermit(Arc<AtomicU32>);
+pub(crate) struct ConnPermit(Arc<AtomicU32>);
 
 impl ConnPermit {
     /// Takes a permit, if the listener has one left.
-    pub fn take(open: &Arc<AtomicU32>, most: u32) -> Option<Self> {
+    pub(crate) fn take(open: &Arc<AtomicU32>, most: u32) -> Option<Self> {
         let enter = |count| (count < most).then_some(count + 1);
         let taken = open.try_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok();
         taken.then(|| Self(Arc::clone(open)))

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// The event an exchange waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// No exchange is in progress.
     Over,
     /// The rest of the request's body.
@@ -42,7 +42,7 @@ pub(super) const LINGERS_SILENT: Duration = Duration::from_secs(5);
 
 /// The deadline of one exchange. An HTTP/1.1 connection reuses one for all its exchanges.
 #[derive(Debug)]
-pub struct Deadline {
+pub(crate) struct Deadline {
     /// Byte counters of the client: of the connection, or of the stream over HTTP/2.
     pub io: Rc<IoCounters>,
     phase: Cell<Phase>,
@@ -64,7 +64,7 @@ const HALF_CLOSED: Duration = Duration::from_secs(3);
 
 impl Deadline {
     /// A deadline whose client's bytes are counted in `io`.
-    pub fn new(io: Rc<IoCounters>, now: Instant) -> Self {
+    pub(crate) fn new(io: Rc<IoCounters>, now: Instant) -> Self {
         Self {
             io,
             phase: Cell::new(Phase::Over),
@@ -79,7 +79,7 @@ impl Deadline {
     }
 
     /// Records that the client closed its sending half.
-    pub fn record_half_closed(&self, now: Instant) {
+    pub(crate) fn record_half_closed(&self, now: Instant) {
         if self.half_closed.get().is_none() {
             self.half_closed.set(Some(now));
         }
@@ -92,13 +92,13 @@ impl Deadline {
     }
 
     /// The current phase.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         self.phase.get()
     }
 
     /// Enters a phase; `until` bounds its total time. An expiry of the earlier phase is dropped: a
     /// late tick must not cut the next phase.
-    pub fn enter(&self, phase: Phase, now: Instant, until: Option<Instant>) {
+    pub(crate) fn enter(&self, phase: Phase, now: Instant, until: Option<Instant>) {
         self.expiry.set(None);
         self.phase.set(phase);
         self.since.set(now);
@@ -106,48 +106,48 @@ impl Deadline {
     }
 
     /// Bytes from and to the client since the last call.
-    pub fn take_traffic(&self) -> (u64, u64) {
+    pub(crate) fn take_traffic(&self) -> (u64, u64) {
         self.io.take_traffic()
     }
 
     /// Removes the bound on total time if the response is in progress: it applied to the request.
-    pub fn request_is_read(&self) {
+    pub(crate) fn request_is_read(&self) {
         if self.phase.get() == Phase::Responding {
             self.until.set(None);
         }
     }
 
     /// Waits for the rest of a request's body and for the target to take it, until `until`.
-    pub fn enter_upload(&self, now: Instant, until: Option<Instant>, response: Duration) {
+    pub(crate) fn enter_upload(&self, now: Instant, until: Option<Instant>, response: Duration) {
         self.enter(Phase::Upload, now, until);
         self.taking.begin(now, response);
     }
 
     /// Records the bytes a target has taken, and true if it takes no more. While it is blocked, the
     /// client is not read.
-    pub fn record_sent(&self, taken: u64, is_blocked: bool) {
+    pub(crate) fn record_sent(&self, taken: u64, is_blocked: bool) {
         self.taking.record(taken, is_blocked);
     }
 
     /// Reads on after the last byte of the response, within bounds that start now.
-    pub fn linger(&self, now: Instant) {
+    pub(crate) fn linger(&self, now: Instant) {
         if self.phase.get() != Phase::Lingering {
             self.enter(Phase::Lingering, now, Some(now + LINGERS));
         }
     }
 
     /// Records the target of the exchange: indexes of a group and of a target in it.
-    pub fn begin_with(&self, snapshot: &SnapshotRef, group: usize, target: usize) {
+    pub(crate) fn begin_with(&self, snapshot: &SnapshotRef, group: usize, target: usize) {
         *self.target.borrow_mut() = Some((SnapshotRef::clone(snapshot), group, target));
     }
 
     /// Records that no target takes part in the exchange any more.
-    pub fn end_with_target(&self) {
+    pub(crate) fn end_with_target(&self) {
         *self.target.borrow_mut() = None;
     }
 
     /// Ends the exchange and its deadline.
-    pub fn end(&self, now: Instant) {
+    pub(crate) fn end(&self, now: Instant) {
         self.end_with_target();
         self.half_closed.set(None);
         self.enter(Phase::Over, now, None);
@@ -162,7 +162,7 @@ impl Deadline {
 
     /// Checks the deadline and wakes the task if it has expired. An expiry is final. `idle` is the
     /// listener's.
-    pub fn tick(&self, now: Instant, idle: Duration) {
+    pub(crate) fn tick(&self, now: Instant, idle: Duration) {
         if self.expiry.get().is_none()
             && let Some(expiry) = self.judge(now, idle)
         {
@@ -215,11 +215,11 @@ impl Deadline {
 
 /// The waker of one task.
 #[derive(Debug, Default)]
-pub struct WakerSlot(RefCell<Option<Waker>>);
+pub(crate) struct WakerSlot(RefCell<Option<Waker>>);
 
 impl WakerSlot {
     /// Stores the waker.
-    pub fn remember(&self, waker: &Waker) {
+    pub(crate) fn remember(&self, waker: &Waker) {
         let mut known = self.0.borrow_mut();
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *known = Some(waker.clone());
@@ -227,7 +227,7 @@ impl WakerSlot {
     }
 
     /// Wakes it.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if let Some(waker) = self.0.borrow().as_ref() {
             waker.wake_by_ref();
         }
@@ -235,7 +235,7 @@ impl WakerSlot {
 }
 
 /// A deadline that can expire.
-pub trait Expires {
+pub(crate) trait Expires {
     /// The side that let the deadline expire, if it has.
     fn expiry(&self) -> Option<Expiry>;
     /// The slot for the task to wake on expiry.
@@ -253,7 +253,10 @@ impl Expires for Deadline {
 }
 
 /// Returns the future's output or the expiry, whichever is first.
-pub async fn race<F: Future>(deadline: &impl Expires, future: F) -> Result<F::Output, Expiry> {
+pub(crate) async fn race<F: Future>(
+    deadline: &impl Expires,
+    future: F,
+) -> Result<F::Output, Expiry> {
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Ok(output)),

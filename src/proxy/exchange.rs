@@ -20,7 +20,7 @@ use std::rc::Rc;
 
 /// One exchange under way. Dropping it ends it, and writes it down.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     /// The worker's context.
     pub worker: Rc<WorkerCtx>,
     /// The client's connection.
@@ -49,7 +49,7 @@ impl Exchange {
     /// Begins one with the head of a request.
     // Inlined, so that it is made in the future it is kept in.
     #[inline(always)]
-    pub fn begin(
+    pub(crate) fn begin(
         worker: &Rc<WorkerCtx>,
         conn: &Rc<Conn>,
         deadline: &Rc<Deadline>,
@@ -74,23 +74,23 @@ impl Exchange {
     }
 
     /// What is known of the client's connection.
-    pub fn info(&self) -> &ConnInfo {
+    pub(crate) fn info(&self) -> &ConnInfo {
         &self.conn.info
     }
 
     /// What will be written down.
-    pub fn log(&self) -> &LogEntry {
+    pub(crate) fn log(&self) -> &LogEntry {
         &self.log
     }
 
     /// The same, to add to it.
-    pub fn log_mut(&mut self) -> &mut LogEntry {
+    pub(crate) fn log_mut(&mut self) -> &mut LogEntry {
         &mut self.log
     }
 
     /// Notes that a target's connection is authenticated by this exchange (RFC 4559 section 6): it is
     /// the client connection's own from now on, or ends with the exchange.
-    pub fn authenticate_connection(&mut self) {
+    pub(crate) fn authenticate_connection(&mut self) {
         match self.is_of_many {
             true => self.closes_target = true,
             false => self.info().own_connections(),
@@ -98,12 +98,12 @@ impl Exchange {
     }
 
     /// Whether a target's connection that it goes over may serve no other client.
-    pub fn is_private(&self) -> bool {
+    pub(crate) fn is_private(&self) -> bool {
         self.closes_target || self.info().owner().is_some()
     }
 
     /// The seed this client is given if it has none, the same for all its cookies.
-    pub fn fresh_seed(&mut self) -> Seed {
+    pub(crate) fn fresh_seed(&mut self) -> Seed {
         let worker = &self.worker;
         let placed_by = self.log.placement.as_ref().and_then(|placement| placement.seed);
         let fresh = || placed_by.unwrap_or_else(|| Seed(worker.random()));
@@ -111,7 +111,7 @@ impl Exchange {
     }
 
     /// Notes that the balancer answers itself because of this.
-    pub fn fail(&mut self, failure: &Failure) {
+    pub(crate) fn fail(&mut self, failure: &Failure) {
         // No target has any part in the answer to come, nor can its leaving cut it.
         self.deadline.end_with_target();
         self.log.status = failure.logged_status();
@@ -125,14 +125,14 @@ impl Exchange {
     }
 
     /// Notes the status the client gets.
-    pub fn answer(&mut self, status: StatusCode) {
+    pub(crate) fn answer(&mut self, status: StatusCode) {
         self.log.status = status.as_u16();
         self.log.error = None;
     }
 
     /// Takes an interim answer of the target (1xx): it goes on to an HTTP/2 client; to others it is
     /// dropped and counted.
-    pub fn interim(&self, response: &Response) {
+    pub(crate) fn interim(&self, response: &Response) {
         if !interim::passes(response.status) {
             return;
         }
@@ -144,7 +144,7 @@ impl Exchange {
 
     /// Whether the client's connection ends with the answer: the process leaves, its life is over, or
     /// nothing may follow this request.
-    pub fn ends_connection(&self) -> bool {
+    pub(crate) fn ends_connection(&self) -> bool {
         self.closes_both || self.worker.draining.get() || self.conn.is_old(self.worker.now())
     }
 }

@@ -2,7 +2,7 @@
 
 /// Whose time is over, and so what is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiry {
+pub(crate) enum Expiry {
     /// Nothing was asked: a silent close.
     Silent,
     /// A head was begun: 408.
@@ -24,7 +24,7 @@ pub enum Expiry {
 
 impl Expiry {
     /// The word for the access log where an answer or a tunnel was cut.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Expiry::Deregistered => "target_deregistered",
             Expiry::Gone => "client_gone",

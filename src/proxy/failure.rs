@@ -11,7 +11,7 @@ use http::StatusCode;
 
 /// Why the balancer answers itself.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The head could not be read.
     Unread(BadHead),
     /// The rest of the head did not come in time.
@@ -58,7 +58,7 @@ pub enum Failure {
 
 impl Failure {
     /// Of a wait for a target's answer that took too long.
-    pub fn of_expiry(expiry: Expiry) -> Self {
+    pub(crate) fn of_expiry(expiry: Expiry) -> Self {
         match expiry {
             Expiry::Deregistered => Failure::TargetDeregistered,
             Expiry::Request => Failure::RequestTimeout,
@@ -68,7 +68,7 @@ impl Failure {
     }
 
     /// What the client gets. Codes are the standard's, but for ALB's own 464: no other says that.
-    pub fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Failure::Unread(BadHead::Malformed) | Failure::PlainHttp => StatusCode::BAD_REQUEST,
             Failure::Unread(BadHead::TooLarge) | Failure::HeadsFull => {
@@ -132,7 +132,7 @@ impl Failure {
     }
 
     /// What the log says: the status, but for ALB's own 460 and 463.
-    pub fn logged_status(&self) -> u16 {
+    pub(crate) fn logged_status(&self) -> u16 {
         match self {
             Failure::Head(RejectReason::ForwardingLoop) => 463,
             Failure::ClientGone => 460,
@@ -141,7 +141,7 @@ impl Failure {
     }
 
     /// Why, in a word for the access log.
-    pub fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         match self {
             Failure::Unread(bad) => match bad {
                 BadHead::Malformed => "malformed_head",
@@ -193,7 +193,7 @@ impl Failure {
 
     /// Whether the client's connection ends with the answer: after a head or a body that cannot be
     /// trusted to have ended where it says.
-    pub fn closes(&self) -> bool {
+    pub(crate) fn closes(&self) -> bool {
         matches!(
             self,
             Failure::Unread(_)

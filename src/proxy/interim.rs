@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 
 /// Interim responses of one exchange that were not sent yet.
 #[derive(Debug, Default)]
-pub struct InterimQueue {
+pub(crate) struct InterimQueue {
     waiting: RefCell<Vec<Response>>,
     /// Bytes of all interim responses so far.
     taken: Cell<usize>,
@@ -16,7 +16,7 @@ pub struct InterimQueue {
 impl InterimQueue {
     /// Queues one. Returns true if it will be sent; one over the bound is dropped, because interim
     /// responses are only hints.
-    pub fn push(&self, response: &Response) -> bool {
+    pub(crate) fn push(&self, response: &Response) -> bool {
         let mut head = response.clone();
         interim::strip(&mut head.fields);
         let taken = self.taken.get() + interim::size(&head.fields);
@@ -29,7 +29,7 @@ impl InterimQueue {
     }
 
     /// Takes all waiting ones.
-    pub fn take(&self) -> Vec<Response> {
+    pub(crate) fn take(&self) -> Vec<Response> {
         // Most exchanges have none, and an empty list needs no allocation.
         self.waiting.take()
     }

@@ -9,11 +9,11 @@ const MAX_LINGERING: usize = 1_024;
 
 /// A worker's permits for reading on after a client's response.
 #[derive(Debug, Default)]
-pub struct LingerPermits(Rc<Cell<usize>>);
+pub(crate) struct LingerPermits(Rc<Cell<usize>>);
 
 impl LingerPermits {
     /// Takes a permit, if one is left.
-    pub fn take(&self) -> Option<Lingering> {
+    pub(crate) fn take(&self) -> Option<Lingering> {
         let taken = self.0.get();
         (taken < MAX_LINGERING).then(|| {
             self.0.set(taken + 1);
@@ -24,7 +24,7 @@ impl LingerPermits {
 
 /// One of a worker's permits for reading on after a client's response; given back when dropped.
 #[derive(Debug)]
-pub struct Lingering(Rc<Cell<usize>>);
+pub(crate) struct Lingering(Rc<Cell<usize>>);
 
 impl Drop for Lingering {
     fn drop(&mut self) {

@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 
 /// A response with its body.
 #[derive(Debug)]
-pub struct Page {
+pub(crate) struct Page {
     /// The head.
     pub head: Box<Response>,
     /// The body.
@@ -22,7 +22,7 @@ pub struct Page {
 const SOON: &[u8] = b"1";
 
 /// The page of a failure.
-pub fn failure(mut head: Box<Response>, failure: &Failure) -> Page {
+pub(crate) fn failure(mut head: Box<Response>, failure: &Failure) -> Page {
     let status = failure.status();
     head.begin(status);
     describe_page(&mut head);
@@ -34,7 +34,7 @@ pub fn failure(mut head: Box<Response>, failure: &Failure) -> Page {
 
 /// The failure of a gRPC call: without a page, which is not a gRPC message ("gRPC over HTTP2":
 /// Trailers-Only). Clients that use the HTTP status get the same code as those that read it here.
-pub fn failed_call(mut head: Box<Response>, failure: &Failure) -> Page {
+pub(crate) fn failed_call(mut head: Box<Response>, failure: &Failure) -> Page {
     let status = failure.status();
     head.begin(status);
     let (code, message) = grpc_status(status);
@@ -51,7 +51,7 @@ pub fn failed_call(mut head: Box<Response>, failure: &Failure) -> Page {
 
 /// Trailers for a gRPC call whose target broke off after its response began: without them clients
 /// would use the code of the reset, which blames them or us.
-pub fn broken_call() -> HeaderMap {
+pub(crate) fn broken_call() -> HeaderMap {
     let (code, message) = grpc_status(StatusCode::BAD_GATEWAY);
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static(code));
@@ -76,7 +76,7 @@ fn grpc_status(status: StatusCode) -> (&'static str, &'static str) {
 }
 
 /// The response of a rule's `respond`.
-pub fn fixed(mut head: Box<Response>, fixed: &FixedResponse) -> Page {
+pub(crate) fn fixed(mut head: Box<Response>, fixed: &FixedResponse) -> Page {
     // A checked configuration holds a valid status; otherwise 500 is used.
     let status = StatusCode::from_u16(fixed.status);
     head.begin(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
@@ -87,7 +87,7 @@ pub fn fixed(mut head: Box<Response>, fixed: &FixedResponse) -> Page {
 }
 
 /// A redirect, with a page for clients that do not follow it.
-pub fn redirect(mut head: Box<Response>, status: u16, location: &str) -> Page {
+pub(crate) fn redirect(mut head: Box<Response>, status: u16, location: &str) -> Page {
     // A checked configuration holds a valid status.
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
     head.begin(status);

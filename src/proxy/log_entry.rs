@@ -21,7 +21,7 @@ const CLIENT_LEFT: u16 = 460;
 
 /// What will be written down of an exchange. The client's head is not in it: the exchange has that.
 #[derive(Debug)]
-pub struct LogEntry {
+pub(crate) struct LogEntry {
     /// When the head was read.
     pub began: Moment,
     /// The client, as `trusted_proxies` make it.
@@ -77,7 +77,7 @@ impl LogEntry {
     /// Of an exchange that began at this moment.
     // Inlined, so that it is made where it is kept.
     #[inline(always)]
-    pub fn new(began: Moment, address: IpAddr, is_grpc: bool) -> Self {
+    pub(crate) fn new(began: Moment, address: IpAddr, is_grpc: bool) -> Self {
         Self {
             began,
             address,
@@ -119,7 +119,7 @@ impl LogEntry {
     }
 
     /// Counts the exchange, and says where a client moved.
-    pub fn count(&self, worker: &WorkerCtx, snapshot: &Snapshot) {
+    pub(crate) fn count(&self, worker: &WorkerCtx, snapshot: &Snapshot) {
         worker.counters.exchanges.add_one();
         let Some(placement) = &self.placement else { return };
         if placement.verdict == Verdict::UnknownKey {
@@ -141,7 +141,7 @@ impl LogEntry {
 
     /// Writes it into the worker's access log, where there is one, as ended at this moment. `traffic` is
     /// the exchange's bytes from and to the client.
-    pub fn write(
+    pub(crate) fn write(
         &self,
         worker: &WorkerCtx,
         snapshot: &Snapshot,
@@ -275,7 +275,7 @@ fn cut(value: Option<&[u8]>) -> &[u8] {
 
 /// `X-Amzn-Trace-Id` as the target got it. Most are our own, or short, and cost no allocation.
 #[derive(Clone, Debug)]
-pub struct TraceId {
+pub(crate) struct TraceId {
     short: [u8; SHORT],
     length: u8,
     /// In the place of `short`, where it is longer.
@@ -287,7 +287,7 @@ const SHORT: usize = 96;
 
 impl TraceId {
     /// Becomes a copy of this text.
-    pub fn set(&mut self, text: &[u8]) {
+    pub(crate) fn set(&mut self, text: &[u8]) {
         match self.short.get_mut(..text.len()) {
             Some(place) => {
                 place.copy_from_slice(text);

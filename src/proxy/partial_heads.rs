@@ -16,7 +16,7 @@ const FIRST: usize = 4 * 1_024;
 
 /// A worker's partial heads, the oldest first.
 #[derive(Debug, Default)]
-pub struct PartialHeads {
+pub(crate) struct PartialHeads {
     sums: Rc<Sums>,
     oldest: RefCell<VecDeque<(Weak<Conn>, Rc<HeldBytes>)>>,
 }
@@ -38,7 +38,7 @@ struct HeldBytes {
 
 /// One partial head. Dropping it releases its bytes.
 #[derive(Debug)]
-pub struct PartialHead {
+pub(crate) struct PartialHead {
     /// The bytes received.
     pub bytes: Vec<u8>,
     /// No head ends before this index.
@@ -49,7 +49,7 @@ pub struct PartialHead {
 
 impl PartialHeads {
     /// Begins a partial head with these bytes.
-    pub fn begin(&self, conn: &Rc<Conn>, first: &[u8]) -> PartialHead {
+    pub(crate) fn begin(&self, conn: &Rc<Conn>, first: &[u8]) -> PartialHead {
         let mut bytes = Vec::with_capacity(first.len().max(FIRST));
         bytes.extend_from_slice(first);
         let held = Rc::new(HeldBytes::default());
@@ -60,7 +60,7 @@ impl PartialHeads {
     }
 
     /// Makes room for more bytes, up to `most` in all.
-    pub fn grow(&self, head: &mut PartialHead, most: usize) {
+    pub(crate) fn grow(&self, head: &mut PartialHead, most: usize) {
         if head.bytes.len() == head.bytes.capacity() {
             let wanted = (head.bytes.capacity() * 2).min(most.max(FIRST));
             head.bytes.reserve_exact(wanted.saturating_sub(head.bytes.len()).max(1));

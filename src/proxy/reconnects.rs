@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 /// Refusing targets of one worker, by the slot of their live state.
 #[derive(Debug, Default)]
-pub struct Reconnects {
+pub(crate) struct Reconnects {
     pub(super) targets: RefCell<HashMap<usize, Refusing>>,
     /// True if there are any: read at every dial.
     pub(super) any: Cell<bool>,
@@ -42,7 +42,7 @@ impl Reconnects {
     }
 
     /// Returns true if there are none, so that no tick is needed.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         !self.any.get()
     }
 
@@ -59,7 +59,7 @@ impl Reconnects {
 
     /// Ends the wait for targets that checks have declared unhealthy, and removes those without a
     /// recent refusal. Called on the worker's tick.
-    pub fn tick(&self, now: Instant) {
+    pub(crate) fn tick(&self, now: Instant) {
         if !self.any.get() {
             return;
         }
@@ -93,7 +93,7 @@ pub(super) fn may_be_dialled(target: &TargetState) -> bool {
 
 /// Permission to dial a target once for which others wait. Dropping it reports that a connection
 /// exists or that none was needed.
-pub struct Pass(Option<Box<dyn FnOnce(bool)>>);
+pub(crate) struct Pass(Option<Box<dyn FnOnce(bool)>>);
 
 impl Pass {
     /// A pass that calls `outcome` with true if the dial connected.

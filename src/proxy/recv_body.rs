@@ -14,7 +14,7 @@ const MAX_UNWANTED: usize = 64 * 1_024;
 
 /// A client's body while it is received.
 #[derive(Debug)]
-pub enum ClientBody {
+pub(crate) enum ClientBody {
     /// Over HTTP/1.1.
     Http1(Rc<ClientIo>),
     /// Over a stream of HTTP/2.
@@ -37,7 +37,7 @@ impl ClientBody {
     }
 
     /// Returns true if nothing of it is left.
-    pub fn is_end_stream(&self) -> bool {
+    pub(crate) fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(client) => client.is_whole(),
             Self::Http2(body) => body.is_end_stream(),
@@ -47,7 +47,7 @@ impl ClientBody {
 
     /// Reads and drops the available part of a body. Returns true if that was all. Over HTTP/2 the
     /// result does not matter, because no other stream waits for the rest.
-    pub async fn is_read_at_once(&mut self) -> bool {
+    pub(crate) async fn is_read_at_once(&mut self) -> bool {
         let Self::Http1(client) = self else { return self.is_end_stream() };
         if client.is_whole() {
             return true;

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 /// The body after a response's head.
 #[derive(Debug)]
-pub enum ResponseBody {
+pub(crate) enum ResponseBody {
     /// A page of the balancer.
     Own(Bytes),
     /// A target's body, forwarded.
@@ -21,7 +21,7 @@ pub enum ResponseBody {
 
 /// A target's side while its response is forwarded, and the resources to give back afterwards.
 #[derive(Debug)]
-pub struct UpstreamLease {
+pub(crate) struct UpstreamLease {
     /// The connection or the stream.
     pub side: UpstreamResponse,
     /// Index of the target's group.
@@ -34,7 +34,7 @@ pub struct UpstreamLease {
 
 impl ResponseBody {
     /// The next frame.
-    pub fn poll_frame(
+    pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
         counters: &Counters,
@@ -57,7 +57,7 @@ impl ResponseBody {
     }
 
     /// Returns true if nothing of it is left.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_empty(),
             Self::Target(lease) => lease.side.is_done(),
@@ -65,7 +65,7 @@ impl ResponseBody {
     }
 
     /// The number of bytes left; `None` if it is not known.
-    pub fn left(&self) -> Option<u64> {
+    pub(crate) fn left(&self) -> Option<u64> {
         match self {
             Self::Own(bytes) => Some(bytes.len() as u64),
             Self::Target(lease) => lease.side.left(),
@@ -74,7 +74,7 @@ impl ResponseBody {
 
     /// Gives back the place under the target's cap if the target has finished the exchange: a
     /// client with a complete response may send a request on another worker at once.
-    pub fn release_place(&mut self) {
+    pub(crate) fn release_place(&mut self) {
         if let Self::Target(lease) = self
             && !lease.side.is_sending()
         {
@@ -83,13 +83,13 @@ impl ResponseBody {
     }
 
     /// Returns true if part of the request is still to be sent to the target that answers.
-    pub fn is_sending(&self) -> bool {
+    pub(crate) fn is_sending(&self) -> bool {
         matches!(self, Self::Target(lease) if lease.side.is_sending())
     }
 
     /// Sends more of the request. The response's body is not polled while the client reads none of
     /// it, and the client may read none before its whole request was sent.
-    pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn poll_sending(&mut self, cx: &mut Context<'_>) {
         if let Self::Target(lease) = self
             && lease.side.is_sending()
         {
@@ -98,13 +98,13 @@ impl ResponseBody {
     }
 
     /// Sends more of the request; ready when all of it was sent.
-    pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_sending(cx);
         if self.is_sending() { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Gives the target's connection back after the whole response was read.
-    pub fn give_back(self, exchange: &Exchange) {
+    pub(crate) fn give_back(self, exchange: &Exchange) {
         // A stream ends by itself.
         let Self::Target(UpstreamLease {
             side: UpstreamResponse::Http1(mut connection),

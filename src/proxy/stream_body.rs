@@ -18,7 +18,7 @@ const SMALL_FRAME: usize = 1 << 10;
 const MAX_GATHERED: usize = 16 << 10;
 
 /// A request's body as received on an HTTP/2 stream.
-pub struct StreamBody {
+pub(crate) struct StreamBody {
     /// Present until dropped.
     stream: Option<RecvStream>,
     state: Rc<State>,

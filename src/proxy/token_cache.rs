@@ -24,7 +24,7 @@ const CLIENTS: usize = MAX_TOKENS;
 
 /// The token cache of one worker.
 #[derive(Default)]
-pub struct TokenCache {
+pub(crate) struct TokenCache {
     /// With a random key, so that no client can choose tokens that share a set.
     hash: RandomState,
     table: RefCell<Table>,
@@ -59,7 +59,7 @@ struct Set {
 /// The position of a token, unless it was replaced. A connection keeps that of its last token, so
 /// that the next request with the same token needs no hash.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Slot {
+pub(crate) struct Slot {
     set: u16,
     way: u8,
 }
@@ -89,7 +89,7 @@ impl TokenCache {
     ///
     /// # Errors
     /// As for the keyring.
-    pub fn open(
+    pub(crate) fn open(
         &self,
         keyring: &Arc<Keyring>,
         last: &Cell<Slot>,
@@ -117,7 +117,7 @@ impl TokenCache {
 
     /// Seals contents. If they equal those of the token a client sent, or got within this second,
     /// the result is the same text. `last` belongs to the connection.
-    pub fn seal(
+    pub(crate) fn seal(
         &self,
         keyring: &Arc<Keyring>,
         last: &Cell<Slot>,

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 
 /// A protocol switch requested by a client.
 #[derive(Debug)]
-pub enum Upgrade {
+pub(crate) enum Upgrade {
     /// With Upgrade in an HTTP/1.1 request.
     Http1,
     /// With an extended CONNECT.
@@ -23,7 +23,7 @@ pub enum Upgrade {
 
 /// A target that switched protocols.
 #[derive(Debug)]
-pub struct TargetEnd {
+pub(crate) struct TargetEnd {
     /// The connection to it.
     pub connection: Box<Connection<RequestBody>>,
     /// The place under its cap, held until the tunnel ends.
@@ -32,7 +32,7 @@ pub struct TargetEnd {
 
 /// Carries a tunnel to its end, after the client got the head that opens it. One access record
 /// covers all of it.
-pub async fn carry<S>(mut exchange: Exchange, mut client: S, target: TargetEnd)
+pub(crate) async fn carry<S>(mut exchange: Exchange, mut client: S, target: TargetEnd)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 
 /// Error: a body that broke off. The exchange has the reason.
 #[derive(Clone, Copy, Debug)]
-pub struct UploadError;
+pub(crate) struct UploadError;
 
 impl fmt::Display for UploadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,11 +31,11 @@ impl std::error::Error for UploadError {}
 
 /// The client's body on its way to a target. It can be taken back until a frame of it was read.
 #[derive(Debug)]
-pub struct RequestBody(pub Rc<Upload>);
+pub(crate) struct RequestBody(pub Rc<Upload>);
 
 /// A client's body on its way to a target.
 #[derive(Debug)]
-pub struct Upload {
+pub(crate) struct Upload {
     incoming: RefCell<ClientBody>,
     state: Cell<UploadState>,
     passed: Cell<u64>,
@@ -47,7 +47,7 @@ pub struct Upload {
 
 /// The trailers of a request that are forwarded, except forbidden ones.
 #[derive(Debug)]
-pub enum Trailers {
+pub(crate) enum Trailers {
     /// All, to a target over HTTP/2.
     All,
     /// Fields that the head's Trailer field names, over HTTP/1.1: a target may ignore others.
@@ -71,7 +71,7 @@ impl Trailers {
 
 /// The progress of a client's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UploadState {
+pub(crate) enum UploadState {
     /// Nothing was read, so that it can go to another target.
     Untouched,
     /// A part was read.
@@ -88,7 +88,7 @@ pub enum UploadState {
 
 impl Upload {
     /// Wraps a client's body.
-    pub fn new(
+    pub(crate) fn new(
         incoming: ClientBody,
         limit: Option<u64>,
         trailers: Trailers,
@@ -107,12 +107,12 @@ impl Upload {
     }
 
     /// The current progress.
-    pub fn state(&self) -> UploadState {
+    pub(crate) fn state(&self) -> UploadState {
         self.state.get()
     }
 
     /// The failure that ended it, if any.
-    pub fn failure(&self) -> Option<Failure> {
+    pub(crate) fn failure(&self) -> Option<Failure> {
         match self.state.get() {
             UploadState::TooLarge => Some(Failure::BodyTooLarge),
             UploadState::Malformed => Some(Failure::BodyMalformed),

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 /// A target's side of an exchange, from the head of its response on.
 #[derive(Debug)]
-pub enum UpstreamResponse {
+pub(crate) enum UpstreamResponse {
     /// A connection that this exchange uses alone.
     Http1(Box<Connection<RequestBody>>),
     /// A stream on a shared connection.
@@ -19,7 +19,7 @@ pub enum UpstreamResponse {
 
 impl UpstreamResponse {
     /// Returns true if part of the request is still to be sent.
-    pub fn is_sending(&self) -> bool {
+    pub(crate) fn is_sending(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_sending(),
             Self::Http2(stream) => stream.is_sending(),
@@ -27,7 +27,7 @@ impl UpstreamResponse {
     }
 
     /// Sends more of the request.
-    pub fn poll_sending(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn poll_sending(&mut self, cx: &mut Context<'_>) {
         match self {
             Self::Http1(connection) => connection.poll_sending(cx),
             Self::Http2(stream) => stream.poll_sending(cx),
@@ -35,7 +35,7 @@ impl UpstreamResponse {
     }
 
     /// The next frame of the answer's body.
-    pub fn poll_frame(
+    pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -46,7 +46,7 @@ impl UpstreamResponse {
     }
 
     /// Returns true if the whole response body was read.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_done(),
             Self::Http2(stream) => stream.is_done(),
@@ -54,7 +54,7 @@ impl UpstreamResponse {
     }
 
     /// The number of body bytes left; `None` if it is not known.
-    pub fn left(&self) -> Option<u64> {
+    pub(crate) fn left(&self) -> Option<u64> {
         match self {
             Self::Http1(connection) => connection.left(),
             Self::Http2(stream) => stream.left(),

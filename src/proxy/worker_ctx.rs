@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 
 /// The context of one worker.
 #[derive(Debug)]
-pub struct WorkerCtx {
+pub(crate) struct WorkerCtx {
     /// The worker's index, from 0.
     pub index: usize,
     /// Idle connections to targets.
@@ -70,7 +70,7 @@ pub struct WorkerCtx {
 
 impl WorkerCtx {
     /// Creates a worker's context.
-    pub fn new(
+    pub(crate) fn new(
         index: usize,
         snapshots: Reader,
         random: Random,
@@ -110,55 +110,55 @@ impl WorkerCtx {
     }
 
     /// The snapshot for a new exchange.
-    pub fn snapshot(&self) -> SnapshotRef {
+    pub(crate) fn snapshot(&self) -> SnapshotRef {
         let (reader, last) = &mut *self.snapshots.borrow_mut();
         reader.current(last)
     }
 
     /// The time at which the running task was woken. All its work before the next wait counts as
     /// that moment: reading the clock at every step cost as much as the log.
-    pub fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         self.turn.get()
     }
 
     /// Begins a task's turn.
-    pub fn begin_turn(&self) {
+    pub(crate) fn begin_turn(&self) {
         self.turn.set(self.clock.get().advanced());
     }
 
     /// Begins a turn and sets both clocks, once a tick.
-    pub fn tick(&self, now: Moment) {
+    pub(crate) fn tick(&self, now: Moment) {
         self.clock.set(now);
         self.turn.set(now);
     }
 
     /// Takes a permit for reading on after a client's response, if one is left.
-    pub fn linger(&self) -> Option<Lingering> {
+    pub(crate) fn linger(&self) -> Option<Lingering> {
         self.lingering.take()
     }
 
     /// 64 random bits.
-    pub fn random(&self) -> u64 {
+    pub(crate) fn random(&self) -> u64 {
         self.random.borrow_mut().bits()
     }
 
     /// The random numbers that place new clients. Borrowed for one call, never across a wait.
-    pub fn draw(&self) -> RefMut<'_, Random> {
+    pub(crate) fn draw(&self) -> RefMut<'_, Random> {
         self.random.borrow_mut()
     }
 
     /// The access log's buffer.
-    pub fn access(&self) -> RefMut<'_, AccessBuffer> {
+    pub(crate) fn access(&self) -> RefMut<'_, AccessBuffer> {
         self.access.borrow_mut()
     }
 
     /// Records a request for the retry budget.
-    pub fn record_request(&self, now: u64) {
+    pub(crate) fn record_request(&self, now: u64) {
         self.budget.borrow_mut().record_request(now);
     }
 
     /// Returns true if the retry budget allows a retry now, and spends it.
-    pub fn try_retry(&self, now: u64) -> bool {
+    pub(crate) fn try_retry(&self, now: u64) -> bool {
         let allowed = self.budget.borrow_mut().try_retry(now);
         if allowed {
             self.counters.retries.add_one();
@@ -167,48 +167,48 @@ impl WorkerCtx {
     }
 
     /// Sends a report to the control thread, or counts it as lost.
-    pub fn report(&self, report: Report) {
+    pub(crate) fn report(&self, report: Report) {
         if self.reports.try_send(report).is_err() {
             self.counters.reports_dropped.add_one();
         }
     }
 
     /// The buffer for reading a target's head. Borrowed for one call, never across a wait.
-    pub fn scratch(&self) -> RefMut<'_, Box<[u8]>> {
+    pub(crate) fn scratch(&self) -> RefMut<'_, Box<[u8]>> {
         self.scratch.borrow_mut()
     }
 
     /// Calls `use_it` with the current time as a Date field (RFC 9110 section 6.6.1), formatted
     /// once a second.
-    pub fn with_today<R>(&self, use_it: impl FnOnce(&str) -> R) -> R {
+    pub(crate) fn with_today<R>(&self, use_it: impl FnOnce(&str) -> R) -> R {
         format_once(&self.today, self.now().unix_seconds(), use_it)
     }
 
     /// Calls `use_it` with the date of a cookie's `Expires`, formatted once a second.
-    pub fn with_date<R>(&self, unix_seconds: u64, use_it: impl FnOnce(&str) -> R) -> R {
+    pub(crate) fn with_date<R>(&self, unix_seconds: u64, use_it: impl FnOnce(&str) -> R) -> R {
         format_once(&self.date, unix_seconds, use_it)
     }
 
     /// The number for a client connection that was just accepted.
-    pub fn next_conn(&self) -> u64 {
+    pub(crate) fn next_conn(&self) -> u64 {
         let next = self.next_conn.get();
         self.next_conn.set(next + 1);
         next
     }
 
     /// Wraps a task of this worker.
-    pub fn turns<F: Future>(self: Rc<Self>, task: F) -> Turns<F> {
+    pub(crate) fn turns<F: Future>(self: Rc<Self>, task: F) -> Turns<F> {
         Turns { worker: self, task: Box::pin(task) }
     }
 
     /// Takes a request head to parse into, a used one if available.
-    pub fn take_request(&self) -> Rc<Request> {
+    pub(crate) fn take_request(&self) -> Rc<Request> {
         self.requests.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Keeps a head for another request if there is no other holder and it is not large. An empty
     /// head takes its place.
-    pub fn give_back_request(&self, request: &mut Rc<Request>) {
+    pub(crate) fn give_back_request(&self, request: &mut Rc<Request>) {
         let is_small = request.fields.capacity() <= MAX_KEPT;
         let mut kept = self.requests.borrow_mut();
         if kept.len() < MAX_POOLED
@@ -223,12 +223,12 @@ impl WorkerCtx {
     }
 
     /// Takes a response head to parse into.
-    pub fn take_response(&self) -> Box<Response> {
+    pub(crate) fn take_response(&self) -> Box<Response> {
         self.responses.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Keeps a head for another response.
-    pub fn give_back_response(&self, response: Box<Response>) {
+    pub(crate) fn give_back_response(&self, response: Box<Response>) {
         let mut kept = self.responses.borrow_mut();
         if kept.len() < MAX_POOLED && response.fields.capacity() <= MAX_KEPT {
             kept.push(response);
@@ -236,13 +236,13 @@ impl WorkerCtx {
     }
 
     /// Takes an empty buffer for a head to send.
-    pub fn take_buffer(&self) -> Vec<u8> {
+    pub(crate) fn take_buffer(&self) -> Vec<u8> {
         let kept = self.buffers.borrow_mut().pop();
         kept.unwrap_or_else(|| Vec::with_capacity(USUAL_BUFFER))
     }
 
     /// Keeps a buffer for another head.
-    pub fn give_back_buffer(&self, mut buffer: Vec<u8>) {
+    pub(crate) fn give_back_buffer(&self, mut buffer: Vec<u8>) {
         let mut kept = self.buffers.borrow_mut();
         if kept.len() < MAX_POOLED && (1..=MAX_KEPT).contains(&buffer.capacity()) {
             buffer.clear();
@@ -253,7 +253,7 @@ impl WorkerCtx {
 
 /// A task that reads the clock once at the start of each turn.
 #[derive(Debug)]
-pub struct Turns<F> {
+pub(crate) struct Turns<F> {
     worker: Rc<WorkerCtx>,
     /// Boxed, because a task's future is moved four times.
     task: Pin<Box<F>>,

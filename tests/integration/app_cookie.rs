@@ -3,7 +3,7 @@ use crate::support::stack::{django, php, rails, replica, sent, told, tomcat};
 use crate::support::token::{minted, now, opened, pinned};
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
-use stayput::policy::affinity::token::{GroupKey, Kind};
+use stayput::testing::policy::affinity::token::{GroupKey, Kind};
 use std::collections::HashSet;
 
 const FAST: &str = "health = { interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1 }";

@@ -2,7 +2,7 @@ use crate::support::token::{minted, now, opened};
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World};
 use stayput::config;
-use stayput::policy::affinity::token::{GroupKey, Kind, MAX_PINS};
+use stayput::testing::policy::affinity::token::{GroupKey, Kind, MAX_PINS};
 
 const APP_COOKIE: &str = "stickiness = { app_cookie = { name = \"sid\" } }";
 
@@ -170,7 +170,7 @@ fn a_browser_that_goes_round_nine_groups_meets_the_same_targets_in_every_round()
 fn nodes_may_be_any_time_apart_and_no_pin_is_lost_for_it() {
     let origins = two();
     let dir = tempfile::tempdir().unwrap();
-    let key = stayput::policy::affinity::keys::Key::generate([7; 32]).to_base64_line();
+    let key = stayput::testing::policy::affinity::keys::Key::generate([7; 32]).to_base64_line();
     std::fs::write(dir.path().join("one.key"), key.as_bytes()).unwrap();
     let keys = format!(
         "[affinity]\nkeys = [{{ id = 1, file = \"{}\" }}]",

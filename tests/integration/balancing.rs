@@ -1,6 +1,6 @@
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
-use stayput::model::live::{Health, TargetState};
+use stayput::testing::model::live::{Health, TargetState};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,6 @@
 use crate::support::secure::Secured;
 use crate::support::{Origin, SecureOrigin, World, until};
-use stayput::model::live::Health;
+use stayput::testing::model::live::Health;
 use std::net::TcpListener;
 
 const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1";

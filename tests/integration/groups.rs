@@ -2,7 +2,7 @@ use crate::support::origin::Then;
 use crate::support::token::{minted, now, opened, pinned};
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
-use stayput::policy::affinity::token::Kind;
+use stayput::testing::policy::affinity::token::Kind;
 use std::collections::BTreeMap;
 
 const FAST: &str = "health = { interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1 }";
@@ -409,7 +409,8 @@ fn where_all_targets_drain_those_of_a_dead_one_move_to_one_that_is_left() {
     for (at, origin) in [&a, &b].into_iter().enumerate() {
         origin.answer_checks("200 OK\r\nx-stayput-drain: 1");
         until("it drains", || {
-            (world.availability(at).drain == stayput::model::live::Drain::Running).then_some(())
+            (world.availability(at).drain == stayput::testing::model::live::Drain::Running)
+                .then_some(())
         });
     }
     assert_eq!(visitor.get("/").field("x-stayput-verdict"), Some("hit"));

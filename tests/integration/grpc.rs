@@ -4,7 +4,7 @@ use crate::support::{Http2, Http2Origin, Origin, World, until};
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::{HeaderMap, HeaderValue, Method, Response};
-use stayput::model::live::Health;
+use stayput::testing::model::live::Health;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

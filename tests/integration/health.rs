@@ -1,6 +1,6 @@
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
-use stayput::model::live::Health;
+use stayput::testing::model::live::Health;
 
 const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1";
 
@@ -30,7 +30,7 @@ fn a_group_without_a_healthy_target_fails_open_or_answers_503_as_it_is_told() {
                 .state
                 .availability()
                 .health;
-            (health == stayput::model::live::Health::Unhealthy && answer.status == status)
+            (health == stayput::testing::model::live::Health::Unhealthy && answer.status == status)
                 .then_some(answer)
         });
         assert_eq!(answer.status, status);
@@ -106,10 +106,10 @@ fn traffic_alone_makes_no_target_unhealthy_and_a_check_at_its_port_decides() {
 fn a_check_for_a_word_and_a_tcp_check_pass_and_fail() {
     let origin = Origin::named("a");
     for (health, expected) in [
-        ("body = \"ok\"", stayput::model::live::Health::Healthy),
-        ("body = \"absent\"", stayput::model::live::Health::Unhealthy),
-        ("protocol = \"tcp\"", stayput::model::live::Health::Healthy),
-        ("matcher = \"404\"", stayput::model::live::Health::Unhealthy),
+        ("body = \"ok\"", stayput::testing::model::live::Health::Healthy),
+        ("body = \"absent\"", stayput::testing::model::live::Health::Unhealthy),
+        ("protocol = \"tcp\"", stayput::testing::model::live::Health::Healthy),
+        ("matcher = \"404\"", stayput::testing::model::live::Health::Unhealthy),
     ] {
         let world = World::new(&[&origin], "", &format!("health = {{ {FAST}, {health} }}"));
         until(health, || {
@@ -155,7 +155,7 @@ fn a_name_without_an_address_starts_as_down_and_stops_nothing() {
 
 #[test]
 fn a_word_is_looked_for_in_the_first_64_kib_of_however_large_a_page() {
-    use stayput::model::live::Health;
+    use stayput::testing::model::live::Health;
     for (before, expected) in [(60_000, Health::Healthy), (70_000, Health::Unhealthy)] {
         let page = format!("{}the word{}", "x".repeat(before), "y".repeat(200_000));
         let address = large_page(page);
@@ -216,6 +216,6 @@ fn requests_that_targets_hang_up_on_take_no_target_out() {
     }
     for target in &world.server().published().current().groups[0].targets {
         let health = target.state.availability().health;
-        assert_eq!(health, stayput::model::live::Health::Healthy);
+        assert_eq!(health, stayput::testing::model::live::Health::Healthy);
     }
 }

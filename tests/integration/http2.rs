@@ -8,7 +8,7 @@ use h2::Reason;
 use h2::ext::Protocol;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use sha1::{Digest, Sha1};
-use stayput::policy::affinity::token::Kind;
+use stayput::testing::policy::affinity::token::Kind;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc;

@@ -1,6 +1,6 @@
 use crate::support::origin::Then;
 use crate::support::{Origin, Program, Visitor, World, until};
-use stayput::model::live::{Drain, Health};
+use stayput::testing::model::live::{Drain, Health};
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

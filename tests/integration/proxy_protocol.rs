@@ -1,6 +1,6 @@
 use crate::support::tool::has;
 use crate::support::{Authority, Browser, Daemon, Origin, Visitor, World, until};
-use stayput::policy::proxy_protocol::ProxyFault;
+use stayput::testing::policy::proxy_protocol::ProxyFault;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;

@@ -188,6 +188,6 @@ fn a_real_nginx_believes_what_it_is_told_and_passes_its_checks() {
             assert_eq!((answer.status, &*answer.body), (200, said), "{version}");
         }
         let health = world.availability(0).health;
-        assert_eq!(health, stayput::model::live::Health::Healthy, "{version}");
+        assert_eq!(health, stayput::testing::model::live::Health::Healthy, "{version}");
     }
 }

@@ -2,11 +2,11 @@ use crate::support::origin::Then;
 use crate::support::token::{now, opened};
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
-use stayput::base::secret::Secret;
-use stayput::model::snapshot::{Resolutions, Snapshot};
-use stayput::model::target_registry::TargetRegistry;
-use stayput::policy::affinity::keys::{Key, Keyring};
-use stayput::policy::affinity::token::Kind;
+use stayput::testing::base::secret::Secret;
+use stayput::testing::model::snapshot::{Resolutions, Snapshot};
+use stayput::testing::model::target_registry::TargetRegistry;
+use stayput::testing::policy::affinity::keys::{Key, Keyring};
+use stayput::testing::policy::affinity::token::Kind;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -119,9 +119,11 @@ fn a_target_that_refuses_one_connection_keeps_its_client_for_the_next() {
 
 /// A cookie for a target, sealed with the world's own key.
 fn mint(world: &World, target: &str) -> String {
-    use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
+    use stayput::testing::policy::affinity::token::{
+        Contents, GroupKey, Kind, Pin, Seed, TargetKey,
+    };
     let (group, id) = target.split_once('/').unwrap();
-    let now = stayput::base::clock::Moment::now().unix_seconds();
+    let now = stayput::testing::base::clock::Moment::now().unix_seconds();
     let pin = Pin {
         group: GroupKey::of(group),
         target: TargetKey::of(group, id),
@@ -424,7 +426,7 @@ fn an_old_key_still_opens_and_its_cookie_is_sealed_anew_with_the_first() {
     let origin = Origin::named("a");
     let dir = tempfile::tempdir().unwrap();
     for (name, byte) in [("old.key", 1u8), ("new.key", 2)] {
-        let key = stayput::policy::affinity::keys::Key::generate([byte; 32]);
+        let key = stayput::testing::policy::affinity::keys::Key::generate([byte; 32]);
         std::fs::write(dir.path().join(name), key.to_base64_line().as_bytes()).unwrap();
     }
     let world = |keys: &str, refresh: &str| {

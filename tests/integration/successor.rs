@@ -19,7 +19,8 @@ fn three() -> [Origin; 3] {
 fn world(dir: &Path, origins: &[Origin], draining: &[&str], group: &str) -> World {
     let key = dir.join("shared.key");
     if !key.exists() {
-        let text = stayput::policy::affinity::keys::Key::generate([5; 32]).to_base64_line();
+        let text =
+            stayput::testing::policy::affinity::keys::Key::generate([5; 32]).to_base64_line();
         std::fs::write(&key, text.as_bytes()).unwrap();
     }
     let targets = ["a", "b", "c"].iter().zip(origins).map(|(id, origin)| {

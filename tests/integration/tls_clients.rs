@@ -1,7 +1,7 @@
 //! Clients that show a certificate of their own.
 
 use crate::support::{Authority, Browser, Origin, World, until};
-use stayput::policy::tls::fault::HandshakeFault;
+use stayput::testing::policy::tls::fault::HandshakeFault;
 
 fn world(authority: &Authority, origin: &Origin, client_auth: &str) -> World {
     let shop = authority.sign("shop", &["shop.example"]);

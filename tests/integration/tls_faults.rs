@@ -1,7 +1,7 @@
 //! Handshakes that stall, lie and leave.
 
 use crate::support::{Authority, Browser, Origin, World, until};
-use stayput::policy::tls::fault::HandshakeFault;
+use stayput::testing::policy::tls::fault::HandshakeFault;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};

@@ -354,7 +354,7 @@ fn failed_handshakes_in_traffic_take_a_target_out() {
     let authority = Authority::new();
     let impostor = Terminator::new(&Origin::named("x"), Issued::by_itself("app.internal"));
     let world = world(&[&impostor.address().to_string()], &verified(&authority, ""));
-    let healthy = || world.availability(0).health == stayput::model::live::Health::Healthy;
+    let healthy = || world.availability(0).health == stayput::testing::model::live::Health::Healthy;
     until("it can be connected to", || healthy().then_some(()));
     for _ in 0..3 {
         assert_eq!(Visitor::of(world.address()).get("/").status, 502);
@@ -374,7 +374,7 @@ fn checks_of_a_group_with_tls_go_over_tls_on_the_same_terms() {
         "tls = {{ ca = \"{}\", server_name = \"app.internal\" }}\n",
         authority.ca().display()
     );
-    use stayput::model::live::Health::{Healthy, Unhealthy};
+    use stayput::testing::model::live::Health::{Healthy, Unhealthy};
     const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\", unhealthy_threshold = 1";
     for (protocol, expected) in [
         ("", [Healthy, Unhealthy]),

@@ -5,7 +5,7 @@ use data_encoding::BASE64;
 use h2::ext::Protocol;
 use http::Request;
 use sha1::{Digest, Sha1};
-use stayput::model::live::{Drain, Health};
+use stayput::testing::model::live::{Drain, Health};
 use std::io::{ErrorKind, Read, Write};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;

@@ -327,7 +327,8 @@ fn a_tunnel_stays_with_a_target_that_turns_unhealthy() {
     let (at, origin) = if home == "a" { (0, &a) } else { (1, &b) };
     origin.set_healthy(false);
     until("it is down", || {
-        (world.availability(at).health == stayput::model::live::Health::Unhealthy).then_some(())
+        (world.availability(at).health == stayput::testing::model::live::Health::Unhealthy)
+            .then_some(())
     });
     visitor.stream().write_all(b"still there?").unwrap();
     assert_eq!(visitor.said(12), "still there?");

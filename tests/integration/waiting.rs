@@ -5,7 +5,7 @@ use crate::support::origin::Then;
 use crate::support::token::{minted_for, now};
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
-use stayput::policy::affinity::token::{Kind, Seed};
+use stayput::testing::policy::affinity::token::{Kind, Seed};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -150,9 +150,9 @@ fn a_target_that_refused_for_reconnect_in_a_row_is_waited_for_no_more() {
     let reconnect = std::time::Duration::from_secs(2);
     let world = world(&[a.address, b.address()], "upstream = { reconnect = \"2s\" }");
     let timed = |visitor: &mut Visitor| {
-        let began = stayput::base::clock::Moment::now();
+        let began = stayput::testing::base::clock::Moment::now();
         let answer = visitor.get("/");
-        (answer, stayput::base::clock::Moment::now().since(began))
+        (answer, stayput::testing::base::clock::Moment::now().since(began))
     };
     let (first, took) = timed(&mut pinned_to(&world, "a", 1));
     assert_eq!((verdict(&first), &*first.body), ("spilled", "b"));
@@ -196,7 +196,7 @@ fn ten_thousand_pinned_clients_of_a_dead_target_are_all_answered_with_few_dials(
     let mut first = pinned_to(&world, "a", 0);
     let first = thread::spawn(move || first.get("/"));
     until("it is known to refuse", || (failed_dials(&world) >= 1).then_some(()));
-    let began = stayput::base::clock::Moment::now();
+    let began = stayput::testing::base::clock::Moment::now();
     let known = failed_dials(&world);
     let clients: Vec<_> = (1..=CLIENTS)
         .map(|seed| {
@@ -209,7 +209,7 @@ fn ten_thousand_pinned_clients_of_a_dead_target_are_all_answered_with_few_dials(
         assert_eq!(client.join().unwrap(), [200; ROUNDS as usize]);
     }
     assert_eq!(first.join().unwrap().status, 200);
-    let seconds = stayput::base::clock::Moment::now().since(began).as_secs() + 1;
+    let seconds = stayput::testing::base::clock::Moment::now().since(began).as_secs() + 1;
     let dials = failed_dials(&world) - known;
     assert!(dials <= 20 * seconds, "{dials} dials in {seconds} s");
 }

@@ -1,6 +1,6 @@
 use crate::support::{Origin, Visitor, World, until};
-use stayput::model::live::Health;
-use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
+use stayput::testing::model::live::Health;
+use stayput::testing::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 
 // A target that is slow for want of a core must not look like one that is down.
 const FAST: &str = "interval = \"400ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 2";
@@ -85,7 +85,7 @@ fn either_the_count_or_the_percentage_breached_is_enough() {
 
 /// A client that was placed on a target while every zone was used.
 fn pinned_to(id: &str, world: &World) -> Visitor {
-    let issued_at = stayput::base::clock::Moment::now().unix_seconds().try_into().unwrap();
+    let issued_at = stayput::testing::base::clock::Moment::now().unix_seconds().try_into().unwrap();
     let (group, target) = (GroupKey::of("app"), TargetKey::of("app", id));
     let contents = Contents::new(Seed(1), Pin { group, target, issued_at });
     let sealed = world.server().published().current().keyring.seal(Kind::Lb, &contents);

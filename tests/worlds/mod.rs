@@ -6,17 +6,17 @@
 #![allow(clippy::unwrap_used)]
 
 use stayput::config;
-use stayput::decide::{Draw, Live, Request};
-use stayput::http1::fields::Fields;
-use stayput::model::forward::Forward;
-use stayput::model::live::{Availability, Drain, Health};
-use stayput::model::snapshot::{Group, Resolutions, Snapshot, Target};
-use stayput::model::target_registry::TargetRegistry;
-use stayput::policy::affinity::keys::{Key, Keyring};
-use stayput::policy::affinity::token::TargetKey;
-use stayput::policy::balance::round::Sequence;
-use stayput::policy::balance::weight_fraction::WeightFraction;
-use stayput::policy::health::progress;
+use stayput::testing::decide::{Draw, Live, Request};
+use stayput::testing::http1::fields::Fields;
+use stayput::testing::model::forward::Forward;
+use stayput::testing::model::live::{Availability, Drain, Health};
+use stayput::testing::model::snapshot::{Group, Resolutions, Snapshot, Target};
+use stayput::testing::model::target_registry::TargetRegistry;
+use stayput::testing::policy::affinity::keys::{Key, Keyring};
+use stayput::testing::policy::affinity::token::TargetKey;
+use stayput::testing::policy::balance::round::Sequence;
+use stayput::testing::policy::balance::weight_fraction::WeightFraction;
+use stayput::testing::policy::health::progress;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use ::stayput::base::clock::Moment;
+use ::stayput::testing::base::clock::Moment;
 
 use crate::certificate::Certificate;
 use crate::cores::Cores;

@@ -4,7 +4,7 @@
 //! the assembled head again: half the cost of a small request (see
 //! `docs/decisions/0002-upstream-connections.md`). Here the exchange's own task writes and reads.
 
-pub mod send;
+pub(crate) mod send;
 
 use super::read_size::ReadSize;
 use super::target_stream::TargetStream;

@@ -1,11 +1,11 @@
 //! HTTP/2 connections to targets (RFC 9113). One connection carries the exchanges of many clients,
 //! each on its own stream.
 
-pub mod connections;
+pub(crate) mod connections;
 mod first_byte_flag;
 mod keepalive;
 mod send;
-pub mod stream;
+pub(crate) mod stream;
 
 use super::connect::{self, ConnectError};
 use super::target_stream::TargetStream;
@@ -46,7 +46,7 @@ const MAX_OVERHEAD: usize = MAX_STREAMS * (1 << 20);
 const MAX_UNSENT: usize = 128 * 1_024;
 /// Bound on a response's head and on its trailers. HTTP/2 adds 32 bytes for each field (RFC 9113
 /// section 6.5.2), and HTTP/1.1 takes a hundred fields.
-pub const MAX_HEADER_LIST: u32 = MAX_HEAD as u32 + 100 * 32;
+pub(crate) const MAX_HEADER_LIST: u32 = MAX_HEAD as u32 + 100 * 32;
 /// Number of streams cancelled by clients whose late frames are recognized. Late frames of older
 /// ones make the library reset them, and it closes a connection with too many of those: any client
 /// could cut off all others.

@@ -40,7 +40,7 @@ pub(super) struct Timers {
 ///
 /// # Errors
 /// If there is no descriptor for them, or no runtime.
-pub fn install() -> io::Result<()> {
+pub(crate) fn install() -> io::Result<()> {
     let handle = Handle::try_current().map_err(io::Error::other)?;
     of(&handle).map(drop)
 }

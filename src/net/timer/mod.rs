@@ -10,7 +10,7 @@ mod wheel;
 
 use crate::base::clock::{self, Moment};
 use driver::Timers;
-pub use driver::install;
+pub(crate) use driver::install;
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -24,7 +24,7 @@ use wheel::Key;
 const FAR: Duration = Duration::from_hours(24 * 365 * 30);
 
 /// Ends after this time; at once if it is zero.
-pub fn sleep(time: Duration) -> Sleep {
+pub(crate) fn sleep(time: Duration) -> Sleep {
     if time.is_zero() {
         return Sleep { state: State::Over };
     }
@@ -33,31 +33,31 @@ pub fn sleep(time: Duration) -> Sleep {
 }
 
 /// Ends after this moment.
-pub fn sleep_until(deadline: Instant) -> Sleep {
+pub(crate) fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { state: State::New(deadline) }
 }
 
 /// Waits for `future`, at most this long. The time starts when `future` is first polled and not
 /// ready; until then no clock is read. With a time of zero, `future` is polled once.
-pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
+pub(crate) fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
     Timeout { future, limit: Limit::After(time) }
 }
 
 /// Waits for `future` until the deadline.
-pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
+pub(crate) fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
     Timeout { future, limit: Limit::Until(sleep_until(deadline)) }
 }
 
 /// Ticks at once, and then one period after each tick that was taken: a late tick delays the later
 /// ones instead of causing several at once.
-pub fn interval(period: Duration) -> Interval {
+pub(crate) fn interval(period: Duration) -> Interval {
     Interval { period, next: Sleep { state: State::Over } }
 }
 
 /// See [`sleep`]. Dropping it frees its entry in the wheel and its waker.
 #[derive(Debug)]
 #[must_use = "a sleep passes only while it is awaited"]
-pub struct Sleep {
+pub(crate) struct Sleep {
     state: State,
 }
 
@@ -115,7 +115,7 @@ pin_project! {
     /// See [`timeout`].
     #[derive(Debug)]
     #[must_use = "futures do nothing unless they are awaited"]
-    pub struct Timeout<F> {
+    pub(crate) struct Timeout<F> {
         #[pin]
         future: F,
         limit: Limit,
@@ -154,7 +154,7 @@ impl<F: Future> Future for Timeout<F> {
 
 /// Error: the time is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Elapsed;
+pub(crate) struct Elapsed;
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,7 +166,7 @@ impl std::error::Error for Elapsed {}
 
 /// See [`interval`].
 #[derive(Debug)]
-pub struct Interval {
+pub(crate) struct Interval {
     period: Duration,
     next: Sleep,
 }
@@ -174,7 +174,7 @@ pub struct Interval {
 impl Interval {
     /// Waits for the next tick and returns the moment it was taken. If dropped before, the tick
     /// remains due.
-    pub async fn tick(&mut self) -> Moment {
+    pub(crate) async fn tick(&mut self) -> Moment {
         poll_fn(|cx| self.poll_tick(cx)).await
     }
 

@@ -18,11 +18,11 @@ use tokio::sync::Semaphore;
 use tokio_rustls::server::StartHandshake;
 
 /// A client's connection after the handshake.
-pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
+pub(crate) type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// Bound on the ClientHellos a worker answers before it serves its other connections again. One
 /// costs up to a millisecond (RSA); open exchanges wait no longer than this many.
-pub const ANSWERS_AT_ONCE: usize = 16;
+pub(crate) const ANSWERS_AT_ONCE: usize = 16;
 
 /// Bound in bytes on a ClientHello: ten times the longest that browsers send. The library's own
 /// bound is four times as high.
@@ -33,7 +33,7 @@ const HANDSHAKE_RECORD: u8 = 22;
 
 /// The negotiated parameters, for the log and the targets.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     /// For example `TLSv1.3`.
     pub version: &'static str,
     /// The name in OpenSSL's spelling.
@@ -48,7 +48,7 @@ pub struct Session {
 
 /// Error: a failed handshake.
 #[derive(Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// The cause of the failure.
     pub fault: HandshakeFault,
     /// The connection, if the client speaks HTTP without TLS and can get a response.
@@ -67,7 +67,7 @@ impl From<HandshakeFault> for Refused {
 ///
 /// # Errors
 /// See [`Refused`].
-pub async fn accept(
+pub(crate) async fn accept(
     stream: TcpStream,
     certificates: &Certificates,
     turns: &Semaphore,

@@ -44,7 +44,7 @@ impl Seconds {
 }
 
 /// `2026-11-20T22:23:00.186641Z`
-pub fn time_text(time: Duration) -> String {
+pub(crate) fn time_text(time: Duration) -> String {
     String::from_utf8_lossy(Seconds::default().text(time)).into_owned()
 }
 

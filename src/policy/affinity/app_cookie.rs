@@ -6,7 +6,7 @@ use super::cookie_date;
 
 /// The name of the companion cookie: that of the first of ALB's four shards. A token fits into one
 /// shard, so the others are neither written nor read.
-pub fn companion_name(companion: &str) -> String {
+pub(crate) fn companion_name(companion: &str) -> String {
     format!("{companion}-0")
 }
 
@@ -14,13 +14,13 @@ pub fn companion_name(companion: &str) -> String {
 /// clears it is ignored, before or after one that sets it: frameworks clear an old path after the
 /// new cookie, and another context may have a session under the same name. `now` is in seconds
 /// since 1970.
-pub fn sets<'a>(lines: impl Iterator<Item = &'a [u8]>, name: &str, now: u64) -> bool {
+pub(crate) fn sets<'a>(lines: impl Iterator<Item = &'a [u8]>, name: &str, now: u64) -> bool {
     sets_any(lines, |found| found == name.as_bytes(), now)
 }
 
 /// Returns true if the `Set-Cookie` lines of a response set a cookie other than those of these
 /// names, which are the balancer's own.
-pub fn sets_other<'a>(
+pub(crate) fn sets_other<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
     ours: &[impl AsRef<str>],
     now: u64,

@@ -5,7 +5,7 @@ use crate::base::calendar::days_since_1970;
 
 /// The date in seconds since 1970, 0 for all earlier dates; `None` if a browser would not read a
 /// date.
-pub fn read(text: &[u8]) -> Option<u64> {
+pub(crate) fn read(text: &[u8]) -> Option<u64> {
     let (mut time, mut day, mut month, mut year) = (None, None, None, None);
     for token in text.split(|&byte| is_delimiter(byte)).filter(|token| !token.is_empty()) {
         if time.is_none()

@@ -15,7 +15,7 @@ use crate::base::secret::Secret;
 
 /// The minimum length of a key in bytes: the hash's output length, below which HMAC is weaker (RFC
 /// 2104 section 3).
-pub const MIN_LEN: usize = 32;
+pub(crate) const MIN_LEN: usize = 32;
 
 /// One configured or generated key.
 #[derive(Clone, Debug)]

@@ -6,18 +6,18 @@
 //! replica that an application names in a request's session id, and [`cookie_date`] the date in
 //! `Expires`.
 
-pub mod app_cookie;
+pub(crate) mod app_cookie;
 pub mod claim;
 pub mod cookie;
-pub mod cookie_date;
-pub mod keys;
-pub mod route;
-pub mod token;
+pub(crate) mod cookie_date;
+pub(crate) mod keys;
+pub(crate) mod route;
+pub(crate) mod token;
 
 use std::time::Duration;
 
 /// ALB's name for the cookie that keeps a client with its group.
-pub const GROUP_COOKIE: &str = "AWSALBTG";
+pub(crate) const GROUP_COOKIE: &str = "AWSALBTG";
 
 /// The lifetime of a pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Lifetime {
 }
 
 /// ALB's longest duration, and the maximum inside a session cookie.
-pub const MAX_LIFETIME: Duration = Duration::from_hours(7 * 24);
+pub(crate) const MAX_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 impl Lifetime {
     /// Seconds after which a pin is `expired`, even if the browser still sends it.

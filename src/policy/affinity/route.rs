@@ -6,7 +6,7 @@ use super::token::Seed;
 
 /// A session id found in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Session<'a> {
+pub(crate) struct Session<'a> {
     /// Everything before the route, which stays the same if the application changes the route.
     pub id: &'a [u8],
     /// The replica it names.
@@ -15,7 +15,7 @@ pub struct Session<'a> {
 
 impl Session<'_> {
     /// The seed that ranks the targets of a client whose route is unknown.
-    pub fn seed(&self) -> Seed {
+    pub(crate) fn seed(&self) -> Seed {
         Seed::of_value(self.id)
     }
 }
@@ -23,7 +23,7 @@ impl Session<'_> {
 /// The session ids of a request: the cookies of this name in order, then the path parameter of the
 /// same name in any case (`/cart;jsessionid=5AC6268D.s1`), which containers write for clients
 /// without cookies (Jakarta Servlet 6.0 section 7.1.3).
-pub fn sessions<'a>(
+pub(crate) fn sessions<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
     path: &'a str,
     name: &'a str,

@@ -6,7 +6,7 @@ use super::weight_fraction::WeightFraction;
 
 /// The minimum number of healthy targets: with fewer, no target can be called the exception, and
 /// all are normal.
-pub const MIN_HEALTHY: usize = 3;
+pub(crate) const MIN_HEALTHY: usize = 3;
 
 /// Requests that a target and its peers must have for a judgement.
 const SMALLEST_SAMPLE: u64 = 20;
@@ -59,7 +59,7 @@ impl Sample {
 
 /// ALB's two words for a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Judgement {
+pub(crate) enum Judgement {
     /// It fails no more than its peers.
     #[default]
     Normal,
@@ -69,7 +69,7 @@ pub enum Judgement {
 
 /// The state of one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AnomalyState {
+pub(crate) struct AnomalyState {
     /// The last judgement.
     pub judgement: Judgement,
     /// The fraction of its weight that applies to new clients.
@@ -91,7 +91,7 @@ impl Default for AnomalyState {
 
 /// Judges all targets of a group, given the results of their requests since the last evaluation.
 /// `None` is a target that is not healthy: its judgement stays, and it is not a peer.
-pub fn check(targets: &mut [(AnomalyState, Option<Sample>)]) {
+pub(crate) fn check(targets: &mut [(AnomalyState, Option<Sample>)]) {
     let mut all = Sample::default();
     let mut healthy = 0;
     for (state, since) in targets.iter_mut() {

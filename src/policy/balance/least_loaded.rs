@@ -3,7 +3,7 @@
 
 /// A target that may be chosen.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate<T> {
+pub(crate) struct Candidate<T> {
     /// Its requests in flight, or its sessions.
     pub count: u32,
     /// Its configured weight; a target with weight 0 is not a candidate.
@@ -14,7 +14,7 @@ pub struct Candidate<T> {
 
 /// The candidate with the smallest count for its weight; of equal ones the first, so that a caller
 /// that rotates the order uses idle targets in turn. Cross-multiplication replaces the division.
-pub fn least_loaded<T>(candidates: impl IntoIterator<Item = Candidate<T>>) -> Option<T> {
+pub(crate) fn least_loaded<T>(candidates: impl IntoIterator<Item = Candidate<T>>) -> Option<T> {
     let load = |a: &Candidate<T>, b: &Candidate<T>| u64::from(a.count) * u64::from(b.weight);
     let least = candidates.into_iter().min_by(|a, b| load(a, b).cmp(&load(b, a)));
     least.map(|candidate| candidate.item)

@@ -1,12 +1,12 @@
 //! Balance: which target serves a client without a pin, and which takes over a pin whose target is
 //! gone.
 
-pub mod anomaly;
-pub mod least_loaded;
-pub mod rendezvous;
-pub mod round;
-pub mod round_robin;
-pub mod sessions;
-pub mod slow_start;
-pub mod weight_fraction;
-pub mod weighted_random;
+pub(crate) mod anomaly;
+pub(crate) mod least_loaded;
+pub(crate) mod rendezvous;
+pub(crate) mod round;
+pub(crate) mod round_robin;
+pub(crate) mod sessions;
+pub(crate) mod slow_start;
+pub(crate) mod weight_fraction;
+pub(crate) mod weighted_random;

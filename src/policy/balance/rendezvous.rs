@@ -11,7 +11,7 @@ use crate::policy::affinity::token::{GroupKey, Seed, TargetKey};
 
 /// A target that may be chosen.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a, T> {
+pub(crate) struct Candidate<'a, T> {
     /// The input of its draw.
     pub key: TargetKey,
     /// Decides between equal draws: the smaller id, byte by byte.
@@ -25,7 +25,7 @@ pub struct Candidate<'a, T> {
 
 /// The first of the client's ranking among these candidates, in any order of the input. `None` if
 /// no candidate has a weight above 0.
-pub fn best<'a, T>(
+pub(crate) fn best<'a, T>(
     seed: Seed,
     group: GroupKey,
     candidates: impl IntoIterator<Item = Candidate<'a, T>>,
@@ -41,16 +41,16 @@ pub fn best<'a, T>(
 
 /// Computes the draws of one client in one group.
 #[derive(Clone, Copy, Debug)]
-pub struct Ranking(u64);
+pub(crate) struct Ranking(u64);
 
 impl Ranking {
     /// Mixes the seed and the group once for all targets.
-    pub fn new(seed: Seed, group: GroupKey) -> Self {
+    pub(crate) fn new(seed: Seed, group: GroupKey) -> Self {
         Self(mix(mix(seed.0) ^ u64::from(group.0)))
     }
 
     /// The draw for this target: 64 uniform bits; a higher draw ranks earlier.
-    pub fn draw(self, target: TargetKey) -> u64 {
+    pub(crate) fn draw(self, target: TargetKey) -> u64 {
         mix(self.0 ^ target.0)
     }
 }

@@ -18,7 +18,7 @@ pub struct Sequence {
 /// The index of the group that has this turn; `None` if all weights are 0. A round has as many
 /// turns as the sum of the weights in lowest terms, so that a group of a small weight waits as
 /// short as possible.
-pub fn at(
+pub(crate) fn at(
     weights: impl Iterator<Item = (usize, u16)> + Clone,
     sequence: Sequence,
 ) -> Option<usize> {

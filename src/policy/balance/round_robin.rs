@@ -7,7 +7,7 @@ pub struct WrrSchedule(Box<[u16]>);
 
 /// The maximum length of a cycle, which bounds a group's table to 8 KiB. Weights with a higher sum
 /// are scaled down, so that a share may be off by one part in four thousand.
-pub const MAX_LEN: usize = 4_096;
+pub(crate) const MAX_LEN: usize = 4_096;
 
 impl WrrSchedule {
     /// The cycle of targets with these weights. Empty if all of them are 0.

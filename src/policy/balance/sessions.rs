@@ -7,13 +7,13 @@ use crate::policy::affinity::token::Seed;
 
 /// Registers of a sketch, one byte each. The standard error of the count is 1.04 divided by the
 /// root of this: 3.3 %, and less below some thousand clients.
-pub const REGISTERS: usize = 1_024;
+pub(crate) const REGISTERS: usize = 1_024;
 
 /// The highest rank that the bits without the register's index can give.
 const HIGHEST: usize = 64 - REGISTERS.trailing_zeros() as usize;
 
 /// The trace of a client: the register, and the minimum rank of that register from then on.
-pub fn trace(seed: Seed) -> (usize, u8) {
+pub(crate) fn trace(seed: Seed) -> (usize, u8) {
     // Mixed, because the ranking of a seed must not correlate with its register.
     let bits = mix(!seed.0);
     let register = bits as usize % REGISTERS;
@@ -24,7 +24,7 @@ pub fn trace(seed: Seed) -> (usize, u8) {
 /// Estimates the number of clients from the registers. The estimator is Ertl's ("New cardinality
 /// estimation algorithms for HyperLogLog sketches", 2017, algorithm 6): unbiased from zero to the
 /// maximum.
-pub fn estimate(registers: impl Iterator<Item = u8>) -> u32 {
+pub(crate) fn estimate(registers: impl Iterator<Item = u8>) -> u32 {
     let mut with_rank = [0_u32; HIGHEST + 1];
     for rank in registers {
         with_rank[usize::from(rank).min(HIGHEST)] += 1;

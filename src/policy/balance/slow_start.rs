@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// A target's stage of slow start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// It was in the group when the group began, and no check has decided yet: targets that are
     /// registered together skip slow start.
     Founding,
@@ -24,7 +24,7 @@ pub enum Stage {
 
 impl Stage {
     /// Returns its share at `now`, if slow start takes `duration`.
-    pub fn share(self, now: Duration, duration: Duration) -> WeightFraction {
+    pub(crate) fn share(self, now: Duration, duration: Duration) -> WeightFraction {
         match self {
             Stage::Ramping { since } => {
                 WeightFraction::of_time(now.saturating_sub(since), duration)
@@ -36,7 +36,7 @@ impl Stage {
 
 /// A target of the group and its health now.
 #[derive(Clone, Copy, Debug)]
-pub struct Observation {
+pub(crate) struct Observation {
     /// Its health state.
     pub state: State,
     /// True if new clients can go to it: it does not drain and has a weight.
@@ -46,7 +46,7 @@ pub struct Observation {
 /// Updates the stages of all targets of a group. A target starts slowly only while another target
 /// with a whole share can take the rest; when the last such target goes, all get their whole share.
 /// A draining target counts as gone, and starts slowly when it is back.
-pub fn advance(targets: &mut [(Stage, Observation)], now: Duration, duration: Duration) {
+pub(crate) fn advance(targets: &mut [(Stage, Observation)], now: Duration, duration: Duration) {
     for (stage, seen) in targets.iter_mut() {
         *stage = match (*stage, seen.state) {
             _ if !seen.takes_unpinned => Stage::Waiting,

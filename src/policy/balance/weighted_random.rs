@@ -3,7 +3,7 @@
 
 /// The candidate at the place of `draw`, when the range of `u64` is divided by weight, in order. A
 /// uniform `draw` is a random choice. `None` if all weights are 0.
-pub fn drawn<T>(candidates: impl Iterator<Item = (T, u64)> + Clone, draw: u64) -> Option<T> {
+pub(crate) fn drawn<T>(candidates: impl Iterator<Item = (T, u64)> + Clone, draw: u64) -> Option<T> {
     let total: u64 = candidates.clone().map(|(_, weight)| weight).sum();
     // The high half of the product: below the total, and as uniform as 64 bits allow.
     let place = (u128::from(draw) * u128::from(total)) >> 64;
@@ -13,7 +13,7 @@ pub fn drawn<T>(candidates: impl Iterator<Item = (T, u64)> + Clone, draw: u64) -
 /// The candidate at this place when each has as many places as its weight, in order. A place beyond
 /// the last gives the last candidate: one may have gone since the places were counted, and that is
 /// no reason to choose none.
-pub fn placed<T>(candidates: impl Iterator<Item = (T, u64)>, place: u64) -> Option<T> {
+pub(crate) fn placed<T>(candidates: impl Iterator<Item = (T, u64)>, place: u64) -> Option<T> {
     let mut left = place;
     let mut last = None;
     for (item, weight) in candidates.filter(|(_, weight)| *weight > 0) {

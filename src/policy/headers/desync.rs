@@ -180,7 +180,7 @@ const NO_FIELD: Facts = Facts::NO_COLON.and(Facts::EMPTY_NAME).and(Facts::BAD_NA
 /// except that a suspicious name precedes all other ambiguous findings. `None` if it is compliant.
 /// `flags` are the facts of its field names.
 #[inline]
-pub fn classify(request: &Request, flags: HeaderFlags) -> Option<Reason> {
+pub(crate) fn classify(request: &Request, flags: HeaderFlags) -> Option<Reason> {
     let is_framed = flags.content_length || flags.transfer_encoding || flags.suspicious;
     if !is_framed && !request.facts.has(JUDGED) {
         return None;
@@ -196,7 +196,7 @@ pub fn classify(request: &Request, flags: HeaderFlags) -> Option<Reason> {
 
 /// Returns the same for a head that could not be parsed, from the part that was received. `None` if
 /// it is too large, or not a request.
-pub fn of_bad_head(request: &Request, bad: BadHead) -> Option<Reason> {
+pub(crate) fn of_bad_head(request: &Request, bad: BadHead) -> Option<Reason> {
     if bad != BadHead::Malformed {
         return None;
     }

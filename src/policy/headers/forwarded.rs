@@ -25,12 +25,12 @@ pub enum ForwardedForMode {
 
 /// The maximum number of entries of X-Forwarded-For (ALB answers 463 to more; we treat it as a
 /// loop).
-pub const MAX_ENTRIES: usize = 30;
+pub(crate) const MAX_ENTRIES: usize = 30;
 
 /// The client's address: the peer, or if the peer is trusted, the right-most entry of
 /// X-Forwarded-For that is not trusted itself. An entry that is not an address ends the search at
 /// the last one that was.
-pub fn client_address(peer: IpAddr, trusted: &AddressSet, fields: &Fields) -> IpAddr {
+pub(crate) fn client_address(peer: IpAddr, trusted: &AddressSet, fields: &Fields) -> IpAddr {
     if trusted.is_empty() || !trusted.contains(peer) {
         return peer;
     }
@@ -51,7 +51,7 @@ fn entries(fields: &Fields) -> impl DoubleEndedIterator<Item = &[u8]> {
 }
 
 /// Returns true if so many proxies have forwarded the request that it must be in a loop.
-pub fn is_loop(fields: &Fields) -> bool {
+pub(crate) fn is_loop(fields: &Fields) -> bool {
     entries(fields).count() > MAX_ENTRIES
 }
 
@@ -65,7 +65,7 @@ fn address_of(entry: &[u8]) -> Option<IpAddr> {
 /// The forwarding lines of a connection, as written for a request that brought none of them. It
 /// allocates nothing, because every connection has one.
 #[derive(Clone, Debug)]
-pub struct ForwardedValues {
+pub(crate) struct ForwardedValues {
     lines: [u8; MAX_LINES],
     /// The end of each line, in the order of [`WRITTEN`].
     ends: [u8; WRITTEN.len()],
@@ -88,7 +88,7 @@ const MAX_LINES: usize = {
 impl ForwardedValues {
     /// The values for a client that connected from `peer` to our `port`, over TLS or not; with
     /// `client_port` the client's port is included.
-    pub fn new(peer: SocketAddr, port: u16, is_tls: bool, client_port: bool) -> Self {
+    pub(crate) fn new(peer: SocketAddr, port: u16, is_tls: bool, client_port: bool) -> Self {
         let address = peer.ip().to_canonical();
         let whole = SocketAddr::new(address, peer.port());
         let client: &dyn Display = if client_port { &whole } else { &address };
@@ -135,7 +135,7 @@ impl ForwardedValues {
 
 /// The facts about the client that are sent to the target.
 #[derive(Clone, Copy, Debug)]
-pub struct Forwarding<'c> {
+pub(crate) struct Forwarding<'c> {
     /// The client's address and the port it connected to.
     pub forwarded_values: &'c ForwardedValues,
     /// True if the peer's own X-Forwarded-Proto and -Port are trusted.
@@ -151,7 +151,7 @@ pub struct Forwarding<'c> {
 ///
 /// # Errors
 /// [`RejectReason::ForwardingLoop`] for more than [`MAX_ENTRIES`] entries.
-pub fn write(fields: &mut Fields, forwarding: Forwarding<'_>) -> Result<(), RejectReason> {
+pub(crate) fn write(fields: &mut Fields, forwarding: Forwarding<'_>) -> Result<(), RejectReason> {
     let Forwarding { forwarded_values, peer_is_trusted, mode, flags } = forwarding;
     if flags.ours || flags.invalid || flags.suspicious || flags.of_the_way && !peer_is_trusted {
         remove_untrue(fields, peer_is_trusted);
@@ -227,7 +227,7 @@ fn is_untrue(name: &[u8]) -> bool {
 }
 
 /// True if a trusted proxy's field states that the client came over TLS; `None` without the field.
-pub fn says_tls(fields: &Fields) -> Option<bool> {
+pub(crate) fn says_tls(fields: &Fields) -> Option<bool> {
     fields.get(Name::XForwardedProto).map(|proto| proto.eq_ignore_ascii_case(b"https"))
 }
 

@@ -93,7 +93,7 @@ impl<'h> Authority<'h> {
 ///
 /// # Errors
 /// The first reason to refuse.
-pub fn check(request: &Request, flags: HeaderFlags) -> Result<Authority<'_>, RejectReason> {
+pub(crate) fn check(request: &Request, flags: HeaderFlags) -> Result<Authority<'_>, RejectReason> {
     let method = &request.method;
     if method.as_str().len() > MAX_METHOD {
         return Err(RejectReason::Method);
@@ -153,7 +153,7 @@ fn host(request: &Request) -> Result<Option<&str>, RejectReason> {
 
 /// Returns true for a host and an optional port (RFC 3986 section 3.2.2, without percent-encoding,
 /// which no real host name needs and which two parsers may read differently).
-pub fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     if let Some(rest) = text.strip_prefix('[') {
         let Some((literal, port)) = rest.split_once(']') else { return false };
         let fits = literal.parse::<std::net::Ipv6Addr>().is_ok() || is_future_literal(literal);
@@ -213,7 +213,7 @@ fn is_future_literal(text: &str) -> bool {
 }
 
 /// Returns true if a text is a host that a request may name, without a port.
-pub fn is_bare_host(text: &str) -> bool {
+pub(crate) fn is_bare_host(text: &str) -> bool {
     is_host(text) && Authority { text: Some(text) }.host().len() == text.len()
 }
 
@@ -245,7 +245,7 @@ fn check_codings(request: &Request) -> Result<(), RejectReason> {
 
 /// Leaves one length of a checked request; none beside Transfer-Encoding, which then decides alone
 /// (RFC 9112 section 6.3).
-pub fn canonical_length(fields: &mut Fields) {
+pub(crate) fn canonical_length(fields: &mut Fields) {
     if fields.has(Name::TransferEncoding) {
         fields.remove(Name::ContentLength);
     } else if let Some(length) = content_length(fields) {

@@ -74,7 +74,7 @@ pub(super) fn belongs_to_the_hop(name: &str) -> bool {
 }
 
 /// Returns true for names reserved for the balancer, in any case.
-pub fn is_ours(name: impl AsRef<[u8]>) -> bool {
+pub(crate) fn is_ours(name: impl AsRef<[u8]>) -> bool {
     let name = name.as_ref();
     let prefixes = [SAID_TO_CLIENTS, "x-amzn-mtls-", "x-amzn-tls-"];
     matches!(name, [b'x' | b'X', b'-', ..])
@@ -82,22 +82,22 @@ pub fn is_ours(name: impl AsRef<[u8]>) -> bool {
 }
 
 /// Prefix of the names that the balancer alone sends to clients.
-pub const SAID_TO_CLIENTS: &str = "x-stayput-";
+pub(crate) const SAID_TO_CLIENTS: &str = "x-stayput-";
 
 /// Returns true if a name has this prefix, in any case.
-pub fn begins_with(name: &[u8], prefix: &str) -> bool {
+pub(crate) fn begins_with(name: &[u8], prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
 }
 
 /// Returns true if a name is valid to ALB: `[-A-Za-z0-9]+` (AWS, "Application Load Balancers",
 /// `routing.http.drop_invalid_header_fields.enabled`).
-pub fn is_valid(name: &[u8]) -> bool {
+pub(crate) fn is_valid(name: &[u8]) -> bool {
     name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
 }
 
 /// Returns true if a name is neither Content-Length nor Transfer-Encoding, but reads as one to a
 /// target that ignores its punctuation.
-pub fn is_suspicious(name: &[u8]) -> bool {
+pub(crate) fn is_suspicious(name: &[u8]) -> bool {
     reads_as(name, Name::ContentLength) || reads_as(name, Name::TransferEncoding)
 }
 
@@ -127,7 +127,7 @@ fn letters(text: &[u8]) -> impl Iterator<Item = u8> {
 }
 
 /// Removes each field whose name is not valid.
-pub fn drop_invalid(fields: &mut Fields) {
+pub(crate) fn drop_invalid(fields: &mut Fields) {
     fields.retain(|known, name, _| known != Name::Other || is_valid(name));
 }
 

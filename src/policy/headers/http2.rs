@@ -14,7 +14,7 @@ use sha1::{Digest, Sha1};
 
 /// Measurements of a head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// Bytes as in HTTP/1.1. Bytes that compression saves on the wire still take memory here and
     /// are sent to the target. Cookie parts (RFC 9113 section 8.2.3) are one field, the one they
     /// are joined to; until then each takes its name, its value and 32 bytes, which bounds their
@@ -38,7 +38,7 @@ pub struct Measured {
 impl Measured {
     /// The reason to refuse a head that exceeds a listener's limits: its target alone is too long,
     /// or all of it is too large.
-    pub fn excess(&self, max_bytes: usize, max_fields: usize) -> Option<RejectReason> {
+    pub(crate) fn excess(&self, max_bytes: usize, max_fields: usize) -> Option<RejectReason> {
         if self.bytes <= max_bytes && self.fields <= max_fields {
             return None;
         }
@@ -59,7 +59,7 @@ const REQUEST_LINE: usize = "  HTTP/1.1\r\n".len();
 /// Converts a request's head to the form that both protocols have here, and measures it, in one
 /// pass. Cookie parts are joined (RFC 9113 section 8.2.3); of several lengths, which the library
 /// has checked to agree, one stays.
-pub fn fill<B>(head: &mut Request, request: &http::Request<B>) -> Measured {
+pub(crate) fn fill<B>(head: &mut Request, request: &http::Request<B>) -> Measured {
     let uri = request.uri();
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let method = request.method();
@@ -140,7 +140,7 @@ impl Measured {
 
 /// Converts an extended CONNECT (RFC 8441 section 4) to the GET that opens a WebSocket over
 /// HTTP/1.1 (RFC 6455 section 4.1). The key is the balancer's own: over HTTP/2 there is none.
-pub fn open_websocket(request: &mut Request, nonce: [u8; 16]) -> WebSocketKey {
+pub(crate) fn open_websocket(request: &mut Request, nonce: [u8; 16]) -> WebSocketKey {
     let key = BASE64.encode(&nonce);
     request.method = Method::GET;
     let fields = &mut request.fields;
@@ -154,11 +154,11 @@ pub fn open_websocket(request: &mut Request, nonce: [u8; 16]) -> WebSocketKey {
 
 /// The key whose answer proves that a target speaks WebSocket.
 #[derive(Clone, Debug)]
-pub struct WebSocketKey(String);
+pub(crate) struct WebSocketKey(String);
 
 impl WebSocketKey {
     /// Returns true if a 101 with these fields answers this key (RFC 6455 section 4.1).
-    pub fn is_answered_by(&self, fields: &Fields) -> bool {
+    pub(crate) fn is_answered_by(&self, fields: &Fields) -> bool {
         fields.get(Name::SecWebSocketAccept) == Some(self.accept().as_bytes())
     }
 
@@ -173,7 +173,7 @@ const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Removes from a response the fields that HTTP/2 replaces by frames (RFC 9113 section 8.2.2), and
 /// from one that opens a WebSocket those of HTTP/1.1 only (RFC 8441 section 5).
-pub fn strip_answer(fields: &mut Fields) {
+pub(crate) fn strip_answer(fields: &mut Fields) {
     for name in [Name::Connection, Name::TransferEncoding, Name::Upgrade, Name::SecWebSocketAccept]
     {
         fields.remove(name);
@@ -182,7 +182,7 @@ pub fn strip_answer(fields: &mut Fields) {
 
 /// Adds fields to the library's map and returns the bytes of their names and values. A field that
 /// is invalid there is left out.
-pub fn add_to_map(fields: &Fields, map: &mut HeaderMap) -> usize {
+pub(crate) fn add_to_map(fields: &Fields, map: &mut HeaderMap) -> usize {
     let mut sent = 0;
     // Reserved in full: a map that grows is rebuilt.
     map.reserve(fields.len());

@@ -7,14 +7,14 @@ use http::StatusCode;
 
 /// Bytes of interim responses sent to a client for one request: three times the size of a large
 /// page's 103. A client that reads nothing makes the balancer hold as much for each of its streams.
-pub const MAX_INTERIM: usize = 16 << 10;
+pub(crate) const MAX_INTERIM: usize = 16 << 10;
 
 /// Bytes counted for each interim response beside its fields, so that empty ones are bounded too.
 const HEAD_OVERHEAD: usize = 64;
 
 /// Returns true if an interim response is forwarded to the client. 100 belongs to one hop, because
 /// this balancer asks its client for the body itself; 101 is not interim but the end of HTTP.
-pub fn passes(status: StatusCode) -> bool {
+pub(crate) fn passes(status: StatusCode) -> bool {
     status.is_informational()
         && status != StatusCode::CONTINUE
         && status != StatusCode::SWITCHING_PROTOCOLS
@@ -23,7 +23,7 @@ pub fn passes(status: StatusCode) -> bool {
 /// Removes the fields of an interim response that belong to the hop, frame a body, or could
 /// override those a listener writes into its final response: a cookie, `Server` and names reserved
 /// for the balancer.
-pub fn strip(fields: &mut Fields) {
+pub(crate) fn strip(fields: &mut Fields) {
     hop_by_hop::strip_response(fields);
     for name in [Name::ContentLength, Name::SetCookie, Name::Server] {
         fields.remove(name);
@@ -36,7 +36,7 @@ pub fn strip(fields: &mut Fields) {
 const OURS: &[u8] = b"x-stayput-";
 
 /// Bytes that an interim response takes of [`MAX_INTERIM`].
-pub fn size(fields: &Fields) -> usize {
+pub(crate) fn size(fields: &Fields) -> usize {
     HEAD_OVERHEAD + fields.iter().map(|(_, name, value)| name.len() + value.len()).sum::<usize>()
 }
 

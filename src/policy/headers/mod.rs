@@ -2,14 +2,14 @@
 //! and the fields that describe the client.
 
 pub mod connection_auth;
-pub mod desync;
-pub mod forwarded;
-pub mod head;
-pub mod header_flags;
+pub(crate) mod desync;
+pub(crate) mod forwarded;
+pub(crate) mod head;
+pub(crate) mod header_flags;
 pub mod hop_by_hop;
-pub mod http2;
-pub mod interim;
-pub mod request_check;
-pub mod response;
+pub(crate) mod http2;
+pub(crate) mod interim;
+pub(crate) mod request_check;
+pub(crate) mod response;
 pub mod shared_cache;
-pub mod trace_id;
+pub(crate) mod trace_id;

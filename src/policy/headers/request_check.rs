@@ -7,7 +7,7 @@ use crate::http1::request::Request;
 
 /// The facts about a head before any change.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestCheck {
+pub(crate) struct RequestCheck {
     /// The facts of its field names.
     pub flags: HeaderFlags,
     /// The reason that it can be read in two ways, if any.
@@ -19,7 +19,7 @@ pub struct RequestCheck {
 impl RequestCheck {
     /// Reads a head as received, then drops fields with invalid names if configured: they count for
     /// its class, and no later step sees them.
-    pub fn of(request: &mut Request, mitigation: Mitigation, drop_invalid: bool) -> Self {
+    pub(crate) fn of(request: &mut Request, mitigation: Mitigation, drop_invalid: bool) -> Self {
         let flags = HeaderFlags::of(&request.fields);
         let found = desync::classify(request, flags);
         if drop_invalid && flags.invalid {
@@ -32,7 +32,7 @@ impl RequestCheck {
     ///
     /// # Errors
     /// The first reason to refuse; an ambiguous reading comes last.
-    pub fn admit<'r>(&self, request: &'r Request) -> Result<Authority<'r>, RejectReason> {
+    pub(crate) fn admit<'r>(&self, request: &'r Request) -> Result<Authority<'r>, RejectReason> {
         let authority = head::check(request, self.flags)?;
         match self.treatment {
             Treatment::Refuse => Err(RejectReason::Desync),

@@ -19,7 +19,7 @@ pub enum ServerField {
 
 /// The `Server` of our own responses, if they have one. It has no version, which would only show
 /// which attacks are worth a try.
-pub const OWN_NAME: &str = "stayput";
+pub(crate) const OWN_NAME: &str = "stayput";
 
 /// The prepared `response_headers` and `server` of a listener.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl ResponseFields {
 }
 
 /// The reason why an operator may not set a field of this name, if any.
-pub fn why_reserved(name: &HeaderName) -> Option<&'static str> {
+pub(crate) fn why_reserved(name: &HeaderName) -> Option<&'static str> {
     let name = name.as_str();
     match name {
         "content-length" | "content-encoding" | "content-range" => {

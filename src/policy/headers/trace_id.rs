@@ -10,7 +10,7 @@ const MAX_LEN: usize = 1_024;
 
 /// Writes the field for the next hop: a `Root` if there is none; else our own `Self` in front,
 /// replacing any other `Self`, and the other parts as received. `random` is the id's 96 bits.
-pub fn write(fields: &mut Fields, unix_seconds: u64, random: (u64, u32)) {
+pub(crate) fn write(fields: &mut Fields, unix_seconds: u64, random: (u64, u32)) {
     let line = root_line(unix_seconds as u32, random);
     if !fields.has(Name::XAmznTraceId) {
         return fields.append_lines(&line, &[(Name::XAmznTraceId, line.len())]);

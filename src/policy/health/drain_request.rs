@@ -3,11 +3,11 @@
 use http::{HeaderMap, HeaderName, StatusCode};
 
 /// The field by which a target asks to be drained: `x-stayput-drain: 1`.
-pub const FIELD: HeaderName = HeaderName::from_static("x-stayput-drain");
+pub(crate) const FIELD: HeaderName = HeaderName::from_static("x-stayput-drain");
 
 /// The part of a check's response that asks for draining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DrainRequest {
+pub(crate) enum DrainRequest {
     /// The response does not ask for it.
     None,
     /// It asks for it; the check passes or fails as usual.
@@ -19,7 +19,7 @@ pub enum DrainRequest {
 
 impl DrainRequest {
     /// Reads the head of a response.
-    pub fn of(status: StatusCode, fields: &HeaderMap, drain_on_404: bool) -> Self {
+    pub(crate) fn of(status: StatusCode, fields: &HeaderMap, drain_on_404: bool) -> Self {
         if drain_on_404 && status == StatusCode::NOT_FOUND {
             return Self::DrainUnjudged;
         }
@@ -32,7 +32,7 @@ impl DrainRequest {
     /// Returns true if the target must drain from now on; `None` leaves it as it is. The request to
     /// drain holds until a check passes without it: a target that fails while it shuts down still
     /// wants to drain.
-    pub fn wants_drain(self, passed: bool) -> Option<bool> {
+    pub(crate) fn wants_drain(self, passed: bool) -> Option<bool> {
         match self {
             Self::Drain | Self::DrainUnjudged => Some(true),
             Self::None => passed.then_some(false),

@@ -2,8 +2,8 @@
 //! state ([`progress`]), the clients of a group after an outage ([`recovery`]) and the reported
 //! form of a state ([`target_health`]).
 
-pub mod drain_request;
-pub mod matcher;
+pub(crate) mod drain_request;
+pub(crate) mod matcher;
 pub mod progress;
-pub mod recovery;
-pub mod target_health;
+pub(crate) mod recovery;
+pub(crate) mod target_health;

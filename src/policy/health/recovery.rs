@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// The bounds of a recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Its duration; zero disables recovery.
     pub recovery: Duration,
     /// Failures within this time are one outage.
@@ -31,7 +31,7 @@ pub struct Limits {
 
 impl Limits {
     /// The limits of a group with this recovery time and these checks.
-    pub fn of(recovery: Duration, interval: Duration, to_be_healthy: Duration) -> Self {
+    pub(crate) fn of(recovery: Duration, interval: Duration, to_be_healthy: Duration) -> Self {
         let window = MIN_WINDOW.max(interval.saturating_mul(2));
         Self { recovery, window, grace: to_be_healthy }
     }
@@ -43,7 +43,7 @@ const MIN_WINDOW: Duration = Duration::from_secs(10);
 
 /// A target's state by its checks, with the trend of the latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CheckedState {
+pub(crate) enum CheckedState {
     /// No check has decided yet.
     Unknown,
     /// It serves.
@@ -68,7 +68,7 @@ impl CheckedState {
 
 /// One target at one moment.
 #[derive(Clone, Copy, Debug)]
-pub struct GroupMember {
+pub(crate) struct GroupMember {
     /// Identifies the target. Another address is another target.
     pub key: u64,
     /// Its state by its checks.
@@ -79,7 +79,7 @@ pub struct GroupMember {
 
 /// The change that an evaluation made to a group's recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// No change.
     None,
     /// This many of its targets recover from now on.
@@ -90,7 +90,7 @@ pub enum Change {
 
 /// The recovery of one group.
 #[derive(Clone, Debug, Default)]
-pub struct Recovery {
+pub(crate) struct Recovery {
     fails_open: bool,
     serving: HashSet<u64>,
     /// Targets that failed and are down, with the time, without those of an outage already counted.
@@ -106,13 +106,13 @@ pub struct Recovery {
 
 impl Recovery {
     /// Returns true if a target that is down keeps its clients.
-    pub fn has(&self, key: u64) -> bool {
+    pub(crate) fn has(&self, key: u64) -> bool {
         self.members.contains(&key) || self.presumed.contains(&key)
     }
 
     /// Evaluates the group: all of its targets that this balancer may use and whose deregistration
     /// delay is not over.
-    pub fn check(
+    pub(crate) fn check(
         &mut self,
         targets: &[GroupMember],
         fails_open: bool,

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// A target's membership in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Registration {
+pub(crate) enum Registration {
     /// It was added, and no check of it has begun.
     Registering,
     /// It is in the group.
@@ -20,7 +20,7 @@ pub enum Registration {
 
 /// The reported state of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HealthState {
+pub(crate) enum HealthState {
     /// Not yet known.
     Initial,
     /// It serves.
@@ -38,7 +38,7 @@ pub enum HealthState {
 
 /// The reason for a target's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// No check of it has begun.
     RegistrationInProgress,
     /// Too few checks to decide.
@@ -57,7 +57,7 @@ pub enum Reason {
 
 /// The state of a target with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetHealth {
+pub(crate) struct TargetHealth {
     /// The reported state.
     pub state: HealthState,
     /// The reason code; `None` for a healthy target.
@@ -68,7 +68,7 @@ pub struct TargetHealth {
 
 impl TargetHealth {
     /// Combines membership and checks.
-    pub fn of(registration: Registration, progress: &Progress) -> Self {
+    pub(crate) fn of(registration: Registration, progress: &Progress) -> Self {
         let state = HealthState::of(registration, progress);
         let (reason, description) = match (state, progress.failure()) {
             (HealthState::Initial, _) => match registration {
@@ -101,7 +101,7 @@ impl TargetHealth {
 
 impl HealthState {
     /// The state alone, to detect a change without making the description.
-    pub fn of(registration: Registration, progress: &Progress) -> Self {
+    pub(crate) fn of(registration: Registration, progress: &Progress) -> Self {
         match (registration, progress.state()) {
             (Registration::Deregistered, _) => Self::Unused,
             (Registration::Deregistering, State::Unhealthy) => Self::UnhealthyDraining,
@@ -113,7 +113,7 @@ impl HealthState {
     }
 
     /// ALB's word for the state.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Initial => "initial",
             Self::Healthy => "healthy",
@@ -139,7 +139,7 @@ impl Reason {
     }
 
     /// ALB's reason code.
-    pub fn code(self) -> &'static str {
+    pub(crate) fn code(self) -> &'static str {
         match self {
             Self::RegistrationInProgress => "Elb.RegistrationInProgress",
             Self::InitialHealthChecking => "Elb.InitialHealthChecking",

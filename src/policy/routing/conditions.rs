@@ -85,7 +85,7 @@ pub struct Subject<'r> {
 
 /// The maximum number of pairs of a query that are checked, so that a query of `&` alone costs no
 /// more than a long one. ALB states no such bound.
-pub const MAX_PAIRS: usize = 1_000;
+pub(crate) const MAX_PAIRS: usize = 1_000;
 
 /// The first condition that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

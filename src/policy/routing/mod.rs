@@ -2,8 +2,8 @@
 //! conditions of a rule are ANDed, the values of one condition ORed, and the first rule that
 //! matches wins (AWS, "Condition types for listener rules").
 
-pub mod conditions;
-pub mod host_table;
-pub mod pattern;
-pub mod redirect;
-pub mod rewrite;
+pub(crate) mod conditions;
+pub(crate) mod host_table;
+pub(crate) mod pattern;
+pub(crate) mod redirect;
+pub(crate) mod rewrite;

@@ -14,7 +14,7 @@ pub struct Pattern {
 
 /// The maximum length of a pattern (AWS, "Condition types for listener rules": 128 characters),
 /// which bounds the work of one match.
-pub const MAX_LEN: usize = 128;
+pub(crate) const MAX_LEN: usize = 128;
 
 const ANY: u8 = 0;
 const ONE: u8 = 1;

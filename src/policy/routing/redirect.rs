@@ -74,11 +74,11 @@ const PLACEHOLDERS: [(&str, Piece); 5] = [
 ];
 
 /// The maximum length of a part of a redirect (AWS, `RedirectActionConfig`: 128 characters).
-pub const MAX_PART: usize = 128;
+pub(crate) const MAX_PART: usize = 128;
 
 /// The maximum length of the URL (AWS, "Troubleshoot your Application Load Balancers", HTTP 507:
 /// 8K).
-pub const MAX_URL: usize = 8 * 1_024;
+pub(crate) const MAX_URL: usize = 8 * 1_024;
 
 /// The URL of the request.
 #[derive(Clone, Copy, Debug)]

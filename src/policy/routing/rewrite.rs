@@ -32,7 +32,7 @@ enum Piece {
 
 /// The maximum length of the expression and of the replacement (AWS, `RewriteConfig`: 1,024
 /// characters).
-pub const MAX_LEN: usize = 1_024;
+pub(crate) const MAX_LEN: usize = 1_024;
 
 /// The maximum size of a compiled expression in bytes. A match takes time in proportion to it and
 /// to the text, for any expression: with both bounds, the slowest took a fifth of a second.
@@ -40,7 +40,7 @@ const MAX_COMPILED: usize = 64 * 1_024;
 
 /// The maximum length of the text that is matched, and of the result (AWS, "Quotas for your
 /// Application Load Balancers": a request line has at most 16K).
-pub const MAX_TEXT: usize = 16 * 1_024;
+pub(crate) const MAX_TEXT: usize = 16 * 1_024;
 
 /// The reason an expression or its replacement is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ const HTTP10: &[u8] = b"http/1.0";
 /// offered protocol is listed, the handshake ends with `no_application_protocol` (section 3.2); but
 /// a listener with HTTP/1.1 also speaks HTTP/1.0, so a client that offers it gets a handshake
 /// without a protocol.
-pub fn is_ignored<'p>(
+pub(crate) fn is_ignored<'p>(
     listed: impl Iterator<Item = &'p [u8]> + Clone,
     offered: impl Iterator<Item = &'p [u8]> + Clone,
 ) -> bool {

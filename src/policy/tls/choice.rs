@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 /// Certificates by their names. Indexes refer to the list it was made of.
 #[derive(Debug, Default)]
-pub struct ByName {
+pub(crate) struct ByName {
     exact: HashMap<Box<str>, Vec<usize>>,
     /// By the text after `*.`.
     wildcard: HashMap<Box<str>, Vec<usize>>,
@@ -14,7 +14,7 @@ pub struct ByName {
 
 /// The chosen certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub(crate) struct Choice {
     /// Its index.
     pub certificate: usize,
     /// True if the name matched; false for the default certificate.
@@ -25,7 +25,7 @@ impl ByName {
     /// Builds the table. Of several certificates with one name the best comes first: by kind of
     /// key, by its length, by its end of validity (AWS, "SSL certificates for your Application Load
     /// Balancer").
-    pub fn of<'c>(certificates: impl IntoIterator<Item = &'c Certificate>) -> Self {
+    pub(crate) fn of<'c>(certificates: impl IntoIterator<Item = &'c Certificate>) -> Self {
         let certificates: Vec<&Certificate> = certificates.into_iter().collect();
         let mut best_first: Vec<usize> = (0..certificates.len()).collect();
         best_first.sort_by_key(|&at| {
@@ -50,7 +50,7 @@ impl ByName {
 
     /// Returns the best certificate of exactly this name that the client supports, else of a
     /// wildcard for its left-most label (RFC 9525 section 6.3), else the first of all.
-    pub fn choose(&self, name: Option<&str>, understood: impl Fn(usize) -> bool) -> Choice {
+    pub(crate) fn choose(&self, name: Option<&str>, understood: impl Fn(usize) -> bool) -> Choice {
         let best = |list: Option<&Vec<usize>>| list?.iter().copied().find(|at| understood(*at));
         let by_name = || {
             let name = name?.to_ascii_lowercase();

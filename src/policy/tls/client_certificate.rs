@@ -17,7 +17,7 @@ const VALIDITY: HeaderName = HeaderName::from_static("x-amzn-mtls-clientcert-val
 const LEAF: HeaderName = HeaderName::from_static("x-amzn-mtls-clientcert-leaf");
 
 /// The field if nothing was verified: the chain as the client sent it.
-pub fn passed_through(chain: &[CertificateDer<'_>]) -> Vec<(HeaderName, HeaderValue)> {
+pub(crate) fn passed_through(chain: &[CertificateDer<'_>]) -> Vec<(HeaderName, HeaderValue)> {
     if chain.is_empty() {
         return Vec::new();
     }
@@ -26,7 +26,7 @@ pub fn passed_through(chain: &[CertificateDer<'_>]) -> Vec<(HeaderName, HeaderVa
 }
 
 /// The fields if the chain was verified: the facts of its first certificate, and that certificate.
-pub fn verified(chain: &[CertificateDer<'_>]) -> Vec<(HeaderName, HeaderValue)> {
+pub(crate) fn verified(chain: &[CertificateDer<'_>]) -> Vec<(HeaderName, HeaderValue)> {
     let Some(leaf) = chain.first() else { return Vec::new() };
     let Ok((_, parsed)) = X509Certificate::from_der(leaf) else { return Vec::new() };
     let validity = parsed.validity();

@@ -4,7 +4,7 @@
 use rustls::{CipherSuite, ProtocolVersion};
 
 /// For example `TLSv1.3`.
-pub fn version(version: ProtocolVersion) -> &'static str {
+pub(crate) fn version(version: ProtocolVersion) -> &'static str {
     match version {
         ProtocolVersion::TLSv1_2 => "TLSv1.2",
         ProtocolVersion::TLSv1_3 => "TLSv1.3",
@@ -13,7 +13,7 @@ pub fn version(version: ProtocolVersion) -> &'static str {
 }
 
 /// For example `ECDHE-RSA-AES128-GCM-SHA256`; the suites of TLS 1.3 have their standard's names.
-pub fn cipher(suite: CipherSuite) -> &'static str {
+pub(crate) fn cipher(suite: CipherSuite) -> &'static str {
     match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
         CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",

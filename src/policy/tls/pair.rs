@@ -135,7 +135,7 @@ impl fmt::Debug for Pair {
 ///
 /// # Errors
 /// If one cannot be read.
-pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Defect> {
+pub(crate) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Defect> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
     read.map_err(|error| Defect::BadCertificate(error.to_string()))
 }

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 /// The resources of a listener's TLS handshakes. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Handshakes {
+pub(crate) struct Handshakes {
     /// The listener's certificates.
     pub certificates: Arc<Certificates>,
     /// The worker's permits.
@@ -23,7 +23,7 @@ pub struct Handshakes {
 
 impl Handshakes {
     /// Creates the permits of a worker.
-    pub fn permits() -> Rc<Semaphore> {
+    pub(crate) fn permits() -> Rc<Semaphore> {
         Rc::new(Semaphore::new(ANSWERS_AT_ONCE))
     }
 }

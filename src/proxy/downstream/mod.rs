@@ -2,11 +2,11 @@
 //! the client chooses, and the close.
 
 mod close;
-pub mod handshake;
+pub(crate) mod handshake;
 mod http1;
 mod http2;
 mod http2_stream;
-pub mod proxy_header;
+pub(crate) mod proxy_header;
 mod send;
 
 use super::conn::Conn;
@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 
 /// The parameters of a listener's connections.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// True if connections begin with a PROXY header.
     pub is_announced: bool,
     /// Present if the listener uses TLS.
@@ -34,7 +34,7 @@ pub struct Terms {
 }
 
 /// Serves a connection until it closes.
-pub async fn serve(worker: Rc<WorkerCtx>, conn: Rc<Conn>, socket: TcpStream, terms: Terms) {
+pub(crate) async fn serve(worker: Rc<WorkerCtx>, conn: Rc<Conn>, socket: TcpStream, terms: Terms) {
     // An idle connection costs the size of its future, so one-time steps are boxed.
     if terms.is_announced && !Box::pin(read_proxy_header(&worker, &conn, &socket)).await {
         return;

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 /// Reads the header at the start of a trusted peer's connection. Returns true if the connection
 /// continues. Faults are counted and get no response, because no client could read it.
-pub async fn read_proxy_header(worker: &WorkerCtx, conn: &Conn, socket: &TcpStream) -> bool {
+pub(crate) async fn read_proxy_header(worker: &WorkerCtx, conn: &Conn, socket: &TcpStream) -> bool {
     let info = &conn.info;
     // Boxed, so that a connection does not reserve room for it.
     let header = Box::pin(proxy_protocol::read(socket));
@@ -36,7 +36,7 @@ pub async fn read_proxy_header(worker: &WorkerCtx, conn: &Conn, socket: &TcpStre
 }
 
 /// Counts a connection that is closed.
-pub fn refuse(worker: &WorkerCtx, peer: SocketAddr, fault: ProxyFault) {
+pub(crate) fn refuse(worker: &WorkerCtx, peer: SocketAddr, fault: ProxyFault) {
     worker.counters.proxy_faults[fault as usize].add_one();
     tracing::debug!(%peer, why = fault.word(), "PROXY header missing, invalid or not trusted");
 }

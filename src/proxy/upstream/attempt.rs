@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 /// The request to send, kept as long as a retry is possible.
 #[derive(Debug)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     /// The method.
     pub method: Method,
     /// The head.
@@ -43,7 +43,7 @@ pub struct Outgoing {
 
 /// A head in the form of its target's protocol.
 #[derive(Debug)]
-pub enum Head {
+pub(crate) enum Head {
     /// The bytes of the head, including the empty line.
     Http1(Vec<u8>),
     /// Boxed: it is large, and most targets speak HTTP/1.1.
@@ -52,7 +52,7 @@ pub enum Head {
 
 /// Fields for a target in addition to the client's request.
 #[derive(Clone, Copy, Debug)]
-pub struct TargetHeaders<'a> {
+pub(crate) struct TargetHeaders<'a> {
     /// The verdict of the request, with `debug_headers`.
     pub verdict: Option<Verdict>,
     /// The id of the client's next target, with `announce_successor`.
@@ -140,7 +140,7 @@ pub(in crate::proxy) fn proxy_header(
 }
 
 /// The outcome of a try.
-pub enum Attempted {
+pub(crate) enum Attempted {
     /// The target's head, and the source of its body.
     Answered(Box<Response>, UpstreamResponse),
     /// The target got no part of the request that counts: another target may be tried.

@@ -52,7 +52,7 @@ struct Kept {
 
 /// The body. Clones share its state.
 #[derive(Clone, Debug)]
-pub struct KeptBody {
+pub(crate) struct KeptBody {
     upload: Rc<Upload>,
     kept: Rc<RefCell<Kept>>,
 }

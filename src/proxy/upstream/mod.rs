@@ -12,7 +12,7 @@ use crate::model::snapshot::Target;
 use attempt::{Attempted, Head, Outgoing, TargetHeaders, head_for};
 
 /// Sends to one target.
-pub async fn attempt(
+pub(crate) async fn attempt(
     outgoing: &Outgoing,
     target: &Target,
     headers: TargetHeaders<'_>,

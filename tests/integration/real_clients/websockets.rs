@@ -73,7 +73,7 @@ fn a_connection_outlives_the_drain_of_its_replica_by_the_delay_and_moves_when_it
     let asked = Instant::now();
     replicas.targets[at].tell("drain");
     until("it drains", || {
-        (world.availability(at).drain != stayput::model::live::Drain::No).then_some(())
+        (world.availability(at).drain != stayput::testing::model::live::Drain::No).then_some(())
     });
     client.tell("speak");
     client.line("spoke");

@@ -1,8 +1,8 @@
 //! Tokens made and read with a running balancer's own key.
 
 use super::World;
-use stayput::base::clock::Moment;
-use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
+use stayput::testing::base::clock::Moment;
+use stayput::testing::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 
 /// Now, in seconds since 1970.
 pub fn now() -> u64 {

@@ -1,11 +1,11 @@
 //! A balancer in this process, in front of origins.
 
 use super::Origin;
+use stayput::Server;
 use stayput::config;
 use stayput::config::settings::{Config, Health};
-use stayput::control::resolve::Resolver;
-use stayput::model::live::Availability;
-use stayput::server::Server;
+use stayput::testing::control::resolve::Resolver;
+use stayput::testing::model::live::Availability;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
