@@ -16,4 +16,4 @@ pub mod testing;
 mod worker;
 
 pub use cli::main;
-pub use server::Server;
+pub use server::{Server, StartError};

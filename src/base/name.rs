@@ -26,7 +26,7 @@ impl Name {
     }
 
     /// The id `name/address`, for one address of a host name with `expand = true`. It may exceed
-    /// [`MAX_LEN`] by the length of an address.
+    /// `MAX_LEN` by the length of an address.
     pub fn expanded(name: &str, address: std::net::SocketAddr) -> Self {
         Self(format!("{name}/{address}").into())
     }

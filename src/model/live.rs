@@ -257,7 +257,7 @@ impl TargetState {
         self.connections.as_ref()
     }
 
-    /// Joins the queue for a connection; `None` if [`MAX_QUEUE`] requests wait already.
+    /// Joins the queue for a connection; `None` if `MAX_QUEUE` requests wait already.
     pub fn wait_for_connection(self: &Arc<Self>) -> Option<Waiting> {
         let enter = |count| (count < MAX_QUEUE).then_some(count + 1);
         let entered = self.waiting.try_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok();

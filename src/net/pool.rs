@@ -230,7 +230,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pool<B> {
     /// connection that came back. `None` inside means a dial without a place.
     ///
     /// # Errors
-    /// [`ConnectError::Full`] if the queue is full or nothing became free in time.
+    /// `ConnectError::Full` if the queue is full or nothing became free in time.
     pub async fn wait_for_place(
         &self,
         target: &Arc<TargetState>,

@@ -22,7 +22,7 @@ pub(crate) const MIN_LEN: usize = 32;
 pub struct Key {
     /// 1..=127 for configured keys, 128..=255 for generated ones.
     pub id: u8,
-    /// At least [`MIN_LEN`] bytes.
+    /// At least `MIN_LEN` bytes.
     pub material: Secret,
 }
 

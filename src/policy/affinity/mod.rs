@@ -24,7 +24,7 @@ pub(crate) const GROUP_COOKIE: &str = "AWSALBTG";
 pub enum Lifetime {
     /// This time since the pin was last written, 1 second to 7 days; the browser gets the same.
     For(Duration),
-    /// As long as the browser keeps the cookie (no `Expires`), at most [`MAX_LIFETIME`].
+    /// As long as the browser keeps the cookie (no `Expires`), at most `MAX_LIFETIME`.
     Session,
 }
 

@@ -11,7 +11,7 @@ use http::header::{HeaderName, HeaderValue};
 pub enum ServerField {
     /// A target's is forwarded, our own responses have none.
     Pass,
-    /// A target's is forwarded, our own responses have [`OWN_NAME`].
+    /// A target's is forwarded, our own responses have `OWN_NAME`.
     Own,
     /// No response has one.
     Remove,

@@ -1,6 +1,6 @@
 //! The state machine of a target's health: results of checks and of traffic in, state and
 //! transition out. The rules are ALB's (AWS, "Health checks for your target groups");
-//! [`super::target_health`] has the reported form of a state.
+//! `super::target_health` has the reported form of a state.
 
 use std::fmt;
 use std::time::{Duration, Instant};
