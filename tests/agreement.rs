@@ -37,7 +37,7 @@ struct Keys {
 }
 
 #[test]
-fn explain_says_what_the_balancer_does() {
+fn explain_reports_the_decision_the_balancer_makes() {
     let keys = Keys { ours: keyring(1, 7), same_id: keyring(1, 8), unknown: keyring(2, 7) };
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     for number in 0..WORLDS {
@@ -269,7 +269,7 @@ fn any_token(
 }
 
 #[test]
-fn explain_counts_only_the_targets_this_balancer_may_use_when_it_fails_open() {
+fn explain_counts_only_targets_of_its_zone_in_fail_open() {
     let text = "[runtime]\nzone = \"a\"\n[listener.web]\naddress = \"127.0.0.1:80\"\n\
         [target_group.app]\ncross_zone = false\ntargets = [\n\
         { id = \"near\", address = \"10.0.0.1:80\", zone = \"a\" },\n\

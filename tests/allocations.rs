@@ -166,7 +166,7 @@ fn a_decision_allocates_nothing(snapshot: &Snapshot) {
 }
 
 #[test]
-fn the_counter_counts() {
+fn the_allocation_counter_counts_allocations() {
     let before = ALLOCATIONS.get();
     drop(std::hint::black_box(Box::new(7)));
     assert_eq!(ALLOCATIONS.get() - before, 1);
@@ -230,7 +230,7 @@ fn allocations_for_an_answer(answer: &'static str) -> f64 {
 }
 
 #[test]
-fn an_answer_of_a_target_allocates_its_body_alone() {
+fn a_response_of_a_target_allocates_only_its_body() {
     for (answer, expected) in [
         ("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", 0.0),
         (
@@ -333,7 +333,7 @@ fn read_to(stream: &mut TcpStream, end: &[u8]) -> bool {
 const MAX_FOR_AN_EXCHANGE: f64 = 10.5;
 
 #[test]
-fn an_exchange_allocates_no_more_than_it_did() {
+fn an_exchange_stays_within_its_recorded_allocations() {
     let (few, many) = (allocations_for(1_000), allocations_for(3_000));
     let each = (many - few) as f64 / 2_000.0;
     assert!(each <= MAX_FOR_AN_EXCHANGE, "{each} allocations for an exchange");

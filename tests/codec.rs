@@ -28,7 +28,7 @@ const SENDERS: [From; 3] =
 // ---- tables
 
 #[test]
-fn examples_of_the_rfcs_are_messages_to_both() {
+fn both_parsers_accept_the_examples_of_the_rfcs() {
     // RFC 9112 sections 2.1 and 3.2.1 to 3.2.4, RFC 9110 section 7.2.
     for (text, method, target, minor, fields) in [
         (
@@ -108,7 +108,7 @@ fn examples_of_the_rfcs_are_messages_to_both() {
 
 /// The checker itself: each leniency refuses what needs it where it is not allowed.
 #[test]
-fn the_checker_takes_the_grammar_and_names_what_is_beside_it() {
+fn the_checker_accepts_the_grammar_and_names_each_deviation() {
     for (text, needed) in [
         ("GET / HTTP/1.1\nA: b\r\n\r\n", Leniency::BareLf),
         ("GET / HTTP/1.1\r\nA: b\n\r\n", Leniency::BareLf),
@@ -161,7 +161,7 @@ fn the_checker_takes_the_grammar_and_names_what_is_beside_it() {
 }
 
 #[test]
-fn a_request_is_framed_as_rfc_9112_section_6_3_says() {
+fn a_request_is_framed_by_rfc_9112_section_6_3() {
     for (fields, expected) in [
         ("", Some(Ends::After(0))),
         ("content-length: 5\r\n", Some(Ends::After(5))),
@@ -187,7 +187,7 @@ fn a_request_is_framed_as_rfc_9112_section_6_3_says() {
 
 /// Each of these was read or written wrongly once.
 #[test]
-fn what_reading_the_codec_and_fuzzing_it_found_stays_found() {
+fn defects_found_by_review_and_fuzzing_stay_fixed() {
     // A tab before the version was no fact; CR and form feed were blanks at the ends of the line.
     agreement::request(b"GET /\tHTTP/1.1\r\n\r\n");
     agreement::request(b"GET / HTTP/1.1\r\r\n\r\n");
@@ -209,7 +209,7 @@ fn what_reading_the_codec_and_fuzzing_it_found_stays_found() {
 
 /// Long lines, and what is as large as a bound, or one more.
 #[test]
-fn bounds_are_where_both_say() {
+fn codec_and_checker_have_the_same_bounds() {
     for length in [900, 1_023, 1_024, 1_025, 1_040, 1_041, 1_042, 1_043, 2_000] {
         let digits = "1".to_owned() + &" ".repeat(length) + "\r\nx\r\n0\r\n\r\n";
         let zeros = "0".repeat(length) + "1\r\nx\r\n0\r\n\r\n";
@@ -250,7 +250,7 @@ fn bounds_are_where_both_say() {
 // ---- the seeds of the fuzzer
 
 #[test]
-fn the_seeds_of_the_fuzzer_agree_whole_and_cut() {
+fn both_agree_on_fuzzer_seeds_whole_and_cut() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
     for (target, check) in [
         ("request_head", agreement::request as fn(&[u8])),
@@ -422,17 +422,17 @@ proptest! {
     #![proptest_config(cases(6_000))]
 
     #[test]
-    fn request_heads_agree(bytes in changed(request_heads())) {
+    fn both_agree_on_random_request_heads(bytes in changed(request_heads())) {
         agreement::request(&bytes);
     }
 
     #[test]
-    fn response_heads_agree(bytes in changed(response_heads())) {
+    fn both_agree_on_random_response_heads(bytes in changed(response_heads())) {
         agreement::response(&bytes);
     }
 
     #[test]
-    fn chunked_bodies_agree(
+    fn both_agree_on_random_chunked_bodies(
         bytes in changed(chunked_bodies()),
         from in select(&SENDERS[..]),
         lengths in vec(1_u8..40, 0..5),
@@ -445,7 +445,7 @@ proptest! {
     #![proptest_config(cases(200))]
 
     #[test]
-    fn a_head_cut_at_every_byte_agrees(bytes in request_heads(), answer in response_heads()) {
+    fn both_agree_on_a_head_cut_at_every_byte(bytes in request_heads(), answer in response_heads()) {
         for cut in 0..bytes.len() {
             agreement::request(&bytes[..cut]);
         }
@@ -455,7 +455,7 @@ proptest! {
     }
 
     #[test]
-    fn a_body_in_pieces_of_every_size_agrees(bytes in chunked_bodies(), from in select(&SENDERS[..])) {
+    fn both_agree_on_a_body_in_pieces_of_every_size(bytes in chunked_bodies(), from in select(&SENDERS[..])) {
         for size in 1..=bytes.len().min(60) as u8 {
             agreement::chunked(&bytes, from, &[size]);
         }
@@ -465,7 +465,7 @@ proptest! {
     }
 
     #[test]
-    fn lengths_and_closes_end_a_body_where_they_say(
+    fn a_body_ends_at_its_length_or_at_the_close(
         bytes in vec(any::<u8>(), 1..80),
         length in 1_u64..100,
         lengths in vec(1_u8..20, 0..5),
@@ -485,7 +485,7 @@ proptest! {
     /// Head and body of a request behind each other: the body that the checker frames ends where
     /// the decoder says, and what is behind it is left.
     #[test]
-    fn whole_requests_agree(
+    fn both_agree_on_whole_random_requests(
         chunks in vec(vec(any::<u8>(), 1..30), 0..4),
         is_chunked in any::<bool>(),
         lengths in vec(1_u8..40, 0..4),
@@ -535,7 +535,7 @@ proptest! {
 
     /// A third reader of plain heads.
     #[test]
-    fn httparse_reads_plain_heads_alike(
+    fn httparse_reads_plain_heads_as_the_codec_does(
         method in select(vec!["GET", "POST", "M-SEARCH"]),
         target in "/[a-z0-9._~%/?=&-]{0,12}",
         status in 100_u16..600,

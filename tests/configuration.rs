@@ -44,7 +44,7 @@ fn sample(file: &Path) -> config::Loaded {
 }
 
 #[test]
-fn each_refused_file_is_refused_in_the_words_written_beside_it() {
+fn each_invalid_file_yields_the_errors_recorded_beside_it() {
     let mut differing = Vec::new();
     for file in files_in("tests/fixtures/config/invalid") {
         let text = fs::read_to_string(&file).unwrap();
@@ -63,7 +63,7 @@ fn each_refused_file_is_refused_in_the_words_written_beside_it() {
 }
 
 #[test]
-fn the_generated_files_are_what_the_declarations_make() {
+fn the_generated_files_match_the_key_declarations() {
     for (name, made) in [
         ("config/complete.toml", config::manual::complete()),
         ("docs/configuration.md", config::manual::reference()),
@@ -82,7 +82,7 @@ const KINDS_OF_STICKINESS: [&str; 3] = ["app_cookie = ", "route = {", "header = 
 
 #[test]
 #[allow(clippy::unwrap_used)]
-fn each_alternative_of_the_complete_sample_is_taken_when_it_is_uncommented() {
+fn each_alternative_of_the_complete_sample_is_valid() {
     let sample = config::manual::complete();
     let lines: Vec<&str> = sample.lines().collect();
     let mut tried = 0;
@@ -117,13 +117,13 @@ fn each_alternative_of_the_complete_sample_is_taken_when_it_is_uncommented() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_a_problem_and_not_a_panic() {
+fn a_missing_file_is_an_error_and_not_a_panic() {
     let problems = config::load(Path::new("/nowhere/stayput.toml")).unwrap_err();
     assert!(problems.render(false).contains("cannot read /nowhere/stayput.toml"), "{problems}");
 }
 
 #[test]
-fn every_sample_is_taken_without_a_warning() {
+fn every_sample_is_valid_without_a_warning() {
     for file in files_in("config") {
         let loaded = sample(&file);
         assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
@@ -131,7 +131,7 @@ fn every_sample_is_taken_without_a_warning() {
 }
 
 #[test]
-fn what_is_printed_of_a_sample_means_what_the_sample_means() {
+fn a_printed_sample_means_the_same_as_the_sample() {
     for file in files_in("config") {
         let loaded = sample(&file);
         let printed = config::effective(&loaded);
@@ -145,7 +145,7 @@ fn what_is_printed_of_a_sample_means_what_the_sample_means() {
 }
 
 #[test]
-fn the_smallest_file_is_sticky_for_a_day_and_sends_everything_to_its_only_group() {
+fn the_smallest_file_forwards_to_its_group_and_is_sticky_for_a_day() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/minimal.toml");
     let config = config::load(&file).unwrap().config;
     let group = &config.groups[0];
@@ -157,7 +157,7 @@ fn the_smallest_file_is_sticky_for_a_day_and_sends_everything_to_its_only_group(
 }
 
 #[test]
-fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
+fn a_doubtful_value_is_a_warning_and_the_file_is_valid() {
     let head = "[listener.web]\naddress = '0.0.0.0:80'\n";
     let groups = "[target_group.a]\ntargets = ['10.0.0.1:80']\n\
                   [target_group.b]\ntargets = ['10.0.0.2:80']\n";
@@ -205,7 +205,7 @@ fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
 
 #[test]
 #[allow(clippy::unwrap_used)]
-fn what_is_amiss_with_certificates_is_told_as_an_error_or_a_warning() {
+fn certificate_defects_are_reported_as_errors_or_warnings() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, key: &rcgen::KeyPair, (from, to): (i32, i32)| {
         let mut parameters = rcgen::CertificateParams::new(vec!["shop.example".into()]).unwrap();
@@ -301,7 +301,7 @@ fn lists_of_rules_and_of_their_values_have_a_bound() {
 }
 
 #[test]
-fn a_key_that_is_not_supported_yet_is_taken_at_its_default() {
+fn an_unsupported_key_is_accepted_at_its_default() {
     let text = "[runtime]\nmemory_limit = '0'\n[listener.web]\naddress = '0.0.0.0:80'\n\
                 proxy_protocol = false\n[target_group.a]\ntargets = ['10.0.0.1:80']\n\
                 protocol = 'http1'\nslow_start = '0s'\nsend_proxy = 'off'\n\

@@ -264,7 +264,7 @@ fn homes(
 }
 
 #[test]
-fn a_client_known_by_a_header_changes_home_only_when_its_home_goes_or_one_of_its_own_comes() {
+fn a_header_key_moves_only_if_its_target_leaves_or_a_better_joins() {
     each_world(|numbers| {
         let mut world = serving(numbers, Carried::Header);
         let values: Vec<String> = (0..12).map(|_| format!("{:x}", numbers.next())).collect();
@@ -305,7 +305,7 @@ fn a_client_known_by_a_header_changes_home_only_when_its_home_goes_or_one_of_its
 }
 
 #[test]
-fn a_client_known_by_a_header_is_back_home_when_its_target_returns() {
+fn a_header_key_returns_to_its_target() {
     each_world(|numbers| {
         let mut world = serving(numbers, Carried::Header);
         if world.groups[0].targets.len() == 1 {
@@ -326,7 +326,7 @@ fn a_client_known_by_a_header_is_back_home_when_its_target_returns() {
 }
 
 #[test]
-fn an_added_target_takes_its_share_of_the_clients_known_by_a_header_and_no_more() {
+fn an_added_target_takes_only_its_share_of_header_keys() {
     let mut numbers = Numbers(7);
     let mut world = serving(&mut numbers, Carried::Header);
     let target = |at: u64, weight| {

@@ -76,7 +76,7 @@ fn id(group: &Group, at: Option<usize>) -> Option<&str> {
 }
 
 #[test]
-fn the_chosen_target_is_a_candidate_or_the_pinned_one_and_refusals_are_earned() {
+fn the_chosen_target_is_a_candidate_or_pinned() {
     each_world(|world, numbers| {
         let (snapshot, live) = (world.snapshot(numbers), world.live());
         let group = &snapshot.groups[0];
@@ -154,7 +154,7 @@ fn neither_traffic_nor_an_outage_moves_a_client() {
 }
 
 #[test]
-fn the_order_of_the_file_changes_no_successor() {
+fn the_order_in_the_file_changes_no_successor() {
     each_world(|world, numbers| {
         let (one, other, live) = (world.snapshot(numbers), world.snapshot(numbers), world.live());
         for _ in 0..8 {
@@ -212,7 +212,7 @@ fn adding_a_target_moves_no_pin() {
 }
 
 #[test]
-fn a_target_takes_only_its_own_clients_with_it() {
+fn a_removed_target_moves_only_its_own_clients() {
     // Seen from the larger world: whoever was not with the additional target is not touched when
     // it goes, unless nobody but it was serving as well as it did.
     with_one_more(|client, [without, with], verdicts, _| {
@@ -224,7 +224,7 @@ fn a_target_takes_only_its_own_clients_with_it() {
 }
 
 #[test]
-fn a_removed_targets_clients_are_shared_by_all_who_stay() {
+fn clients_of_a_removed_target_spread_over_all_others() {
     let mut numbers = Numbers(42);
     let mut world = World::random(&mut numbers).of_lb_cookies();
     let group = &mut world.groups[0];
@@ -294,7 +294,7 @@ fn spilling_and_moving_lead_to_the_same_target() {
 }
 
 #[test]
-fn who_is_announced_is_who_gets_the_client_when_its_target_goes() {
+fn the_announced_successor_gets_the_client_of_a_removed_target() {
     each_world(|mut world, numbers| {
         let plan = &mut world.groups[0];
         (plan.sticky, plan.strict) = (true, false);
@@ -492,7 +492,7 @@ impl Writer {
 }
 
 #[test]
-fn a_write_is_followed_to_its_target_unless_the_verdict_says_why_not() {
+fn a_write_moves_the_pin_unless_the_verdict_explains_why_not() {
     let met = std::cell::RefCell::new(HashMap::<Verdict, u32>::new());
     each_world(|mut world, numbers| {
         (world.groups[0].sticky, world.groups[0].strict) = (true, false);
@@ -547,7 +547,7 @@ fn a_write_is_followed_to_its_target_unless_the_verdict_says_why_not() {
 }
 
 #[test]
-fn nobody_is_tried_twice() {
+fn no_target_is_tried_twice() {
     each_world(|world, numbers| {
         let (snapshot, live) = (world.snapshot(numbers), world.live());
         let mut placement = Client::random(&world, numbers).place(&snapshot, &live);

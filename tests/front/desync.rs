@@ -106,7 +106,7 @@ fn is_unwritable(reason: Reason) -> bool {
 }
 
 #[test]
-fn nothing_is_laxer_than_albs_own_classifier() {
+fn no_request_is_classed_less_strictly_than_by_alb() {
     let cases: Vec<(&str, &str)> = include_str!("desync.txt")
         .lines()
         .filter(|line| !line.starts_with('#'))

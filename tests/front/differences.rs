@@ -308,7 +308,7 @@ fn side_by_side(name: &str, old: &Outcome, new: &Outcome) -> String {
 }
 
 #[test]
-fn an_entry_takes_what_it_says_and_nothing_else() {
+fn an_entry_matches_its_own_differences_and_no_others() {
     let outcome = |end: &str, line: &str| {
         Outcome(vec![("end".into(), end.into()), ("answer.1".into(), line.into())])
     };

@@ -68,7 +68,7 @@ fn run(config: &Config, cases: &[Case]) -> Vec<(String, Outcome)> {
 }
 
 #[test]
-fn the_front_answers_and_forwards_as_the_one_before_it() {
+fn the_front_answers_and_forwards_as_recorded() {
     let cases = cases::all();
     let only = std::env::var("STAYPUT_FRONT_ONLY").ok();
     let mut found = Vec::new();

@@ -95,7 +95,7 @@ fn world(origin: &Origin, format: &str, listener: &str) -> World {
 }
 
 #[test]
-fn athena_reads_who_asked_for_what_and_who_answered() {
+fn athena_reads_client_request_and_target_of_each_row() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "");
     let mut visitor = Visitor::of(world.address());
@@ -149,7 +149,7 @@ fn athena_reads_who_asked_for_what_and_who_answered() {
 }
 
 #[test]
-fn what_the_balancer_answers_itself_is_told_by_action_and_rule() {
+fn responses_of_the_balancer_are_logged_with_action_and_rule() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "");
     for (path, status, rule) in [("/gone", 410, "1"), ("/nowhere", 403, "0")] {
@@ -171,7 +171,7 @@ fn what_the_balancer_answers_itself_is_told_by_action_and_rule() {
 }
 
 #[test]
-fn where_a_client_was_sent_and_what_its_target_got_instead_stand_in_their_fields() {
+fn redirects_and_rewrites_are_logged_in_their_fields() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "");
     let answer = Visitor::of(world.address()).get("/old/page?a=b");
@@ -191,7 +191,7 @@ fn where_a_client_was_sent_and_what_its_target_got_instead_stand_in_their_fields
 }
 
 #[test]
-fn a_request_that_could_be_read_in_two_ways_has_its_class() {
+fn an_ambiguous_request_is_logged_with_its_class() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "");
     assert_eq!(Visitor::of(world.address()).ask("GET", "/app/body", &[], "x").status, 200);
@@ -202,7 +202,7 @@ fn a_request_that_could_be_read_in_two_ways_has_its_class() {
 }
 
 #[test]
-fn a_request_refused_for_its_head_met_no_rule() {
+fn a_request_refused_for_its_head_is_logged_without_a_rule() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "");
     let loops = format!("X-Forwarded-For: {}", ["192.0.2.1"; 31].join(", "));
@@ -223,7 +223,7 @@ fn a_request_refused_for_its_head_met_no_rule() {
 }
 
 #[test]
-fn a_head_that_is_no_http_is_a_row_without_a_request() {
+fn a_head_that_is_not_http_is_logged_without_a_request() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "timeouts = { header_read = \"1s\" }");
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(70_000));
@@ -252,7 +252,7 @@ fn a_head_that_is_no_http_is_a_row_without_a_request() {
 }
 
 #[test]
-fn a_client_that_leaves_is_460_with_the_target_that_had_its_request() {
+fn a_client_that_leaves_is_logged_as_460_with_its_target() {
     let origin = Origin::scripted(|_, stream| {
         let _ = stream.read(&mut [0; 1]);
         Then::Close
@@ -274,7 +274,7 @@ fn a_client_that_leaves_is_460_with_the_target_that_had_its_request() {
 }
 
 #[test]
-fn a_client_whose_request_and_end_come_together_is_written_down() {
+fn a_client_that_sends_request_and_fin_together_is_logged() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "");
     for nth in 0..100 {
@@ -292,7 +292,7 @@ fn a_client_whose_request_and_end_come_together_is_written_down() {
 }
 
 #[test]
-fn a_target_that_refuses_had_no_request_and_one_that_hangs_up_had() {
+fn a_target_that_hangs_up_is_logged_and_one_that_refuses_is_not() {
     for (origin, dispatched) in
         [(Origin::refusing(), false), (Origin::saying("", Then::Close), true)]
     {

@@ -52,7 +52,7 @@ impl Door {
 }
 
 #[test]
-fn a_held_request_keeps_newcomers_off_its_target_until_it_ends() {
+fn least_outstanding_avoids_a_target_until_its_request_ends() {
     let door = Door::default();
     let origin = |name: &'static str| {
         let door = door.clone();
@@ -87,7 +87,7 @@ fn a_held_request_keeps_newcomers_off_its_target_until_it_ends() {
 }
 
 #[test]
-fn requests_are_counted_only_where_something_compares_them() {
+fn requests_are_counted_only_if_an_algorithm_compares_them() {
     let door = Door::default();
     let origin = {
         let door = door.clone();
@@ -107,7 +107,7 @@ fn requests_are_counted_only_where_something_compares_them() {
 }
 
 #[test]
-fn a_tunnel_counts_as_long_as_it_lasts() {
+fn a_tunnel_is_in_flight_until_it_closes() {
     let tunnels = Origin::saying(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         Then::KeepAlive,
@@ -142,7 +142,7 @@ fn parts(world: &World, target: usize) -> u16 {
 }
 
 #[test]
-fn a_target_that_answers_500_among_those_that_do_not_loses_its_newcomers_and_gets_them_back() {
+fn a_target_that_answers_500_loses_new_clients_until_it_recovers() {
     let fails = Arc::new(AtomicBool::new(true));
     let failing = {
         let fails = fails.clone();
@@ -179,7 +179,7 @@ fn a_target_that_answers_500_among_those_that_do_not_loses_its_newcomers_and_get
 }
 
 #[test]
-fn a_target_that_loses_connections_is_as_anomalous_as_one_that_answers_500() {
+fn a_target_that_drops_connections_is_anomalous_as_one_with_500() {
     let losing = Origin::saying("", Then::Reset);
     let (b, c) = (Origin::named("b"), Origin::named("c"));
     let world = mitigating(&[&losing, &b, &c]);
@@ -191,7 +191,7 @@ fn a_target_that_loses_connections_is_as_anomalous_as_one_that_answers_500() {
 }
 
 #[test]
-fn a_target_that_comes_back_begins_slowly() {
+fn a_target_that_recovers_goes_through_slow_start() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     b.set_healthy(false);
     let group = format!("slow_start = \"30s\"\n{UNPINNED}\n{FAST}");

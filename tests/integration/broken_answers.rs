@@ -78,7 +78,7 @@ fn bytes_of_body(all: &[u8]) -> usize {
 }
 
 #[test]
-fn what_a_target_sent_arrives_before_its_failure_does_and_that_can_be_seen() {
+fn bytes_before_a_target_failure_arrive_and_the_cut_is_visible() {
     let origin = breaking();
     let world = World::new(&[&origin], "", NO_CHECKS);
     let address = world.address();
@@ -172,7 +172,7 @@ fn a_stream_gets_its_head_and_all_bytes_before_it_is_reset() {
 }
 
 #[test]
-fn a_target_whose_trailers_are_too_many_loses_them_and_nothing_else() {
+fn too_many_trailers_are_dropped_and_the_body_arrives() {
     let origin = Origin::scripted(|_, stream| {
         let answer = format!(
             "HTTP/1.1 200 OK\r\nTrailer: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n{}\r\n",

@@ -34,7 +34,7 @@ fn comes_to(world: &World, expected: &[Health]) {
 }
 
 #[test]
-fn a_matcher_takes_the_codes_its_lists_and_ranges_name_and_no_others() {
+fn a_matcher_accepts_its_codes_and_no_others() {
     use Health::{Healthy, Unhealthy};
     let cases = [
         ("200", "200 OK", Healthy),
@@ -61,7 +61,7 @@ fn a_matcher_takes_the_codes_its_lists_and_ranges_name_and_no_others() {
 }
 
 #[test]
-fn a_port_of_its_own_is_asked_and_the_one_that_serves_is_not() {
+fn a_check_with_its_own_port_does_not_probe_the_traffic_port() {
     let (serves, asked) = (Origin::named("serves"), Origin::named("asked"));
     asked.set_healthy(false);
     let port = format!("port = {}", asked.address().port());
@@ -74,7 +74,7 @@ fn a_port_of_its_own_is_asked_and_the_one_that_serves_is_not() {
 }
 
 #[test]
-fn a_check_over_tls_takes_any_certificate_and_sends_a_host_name_and_no_address() {
+fn a_tls_check_accepts_any_certificate_and_sends_names_as_sni() {
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
         let by_name = SecureOrigin::saying(OK, version);
         let by_address = SecureOrigin::saying(OK, version);
@@ -96,7 +96,7 @@ fn a_check_over_tls_takes_any_certificate_and_sends_a_host_name_and_no_address()
 }
 
 #[test]
-fn a_check_over_tls_fails_for_a_bad_answer_for_plain_text_and_for_silence() {
+fn a_tls_check_fails_on_a_bad_response_plain_text_or_silence() {
     const DOWN: &str = "HTTP/1.1 503 Down\r\nContent-Length: 0\r\n\r\n";
     let down = SecureOrigin::saying(DOWN, &rustls::version::TLS13);
     let plain = Origin::named("plain");

@@ -42,7 +42,7 @@ fn file(dir: &Path, origin: &Origin, more: &str) -> String {
 }
 
 #[test]
-fn check_says_ok_or_every_error_and_exits_accordingly() {
+fn check_prints_ok_or_all_errors_with_the_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let good = file(dir.path(), &Origin::refusing(), "");
     let output = stayput(&["check", "-c", &good]).output().unwrap();
@@ -139,7 +139,7 @@ fn run_serves_survives_a_restart_with_its_pins_and_drains_on_sigterm() {
 }
 
 #[test]
-fn starting_twice_fails_and_says_who_has_the_port() {
+fn a_second_start_fails_and_names_the_port_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap();
@@ -194,7 +194,7 @@ fn run_under(shell: &str, path: &str) -> (Running, String, impl Iterator<Item = 
 }
 
 #[test]
-fn a_crowd_leaves_descriptors_to_the_checks_and_no_target_is_blamed() {
+fn many_clients_leave_descriptors_for_the_health_checks() {
     let dir = tempfile::tempdir().unwrap();
     let origin = Origin::named("a");
     let more = "health = { interval = \"1s\", unhealthy_threshold = 1 }\n\
@@ -225,7 +225,7 @@ fn a_crowd_leaves_descriptors_to_the_checks_and_no_target_is_blamed() {
 }
 
 #[test]
-fn a_closed_standard_output_costs_records_and_not_the_balancer() {
+fn a_closed_standard_output_loses_records_and_stops_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let origin = Origin::named("a");
     let path = file(dir.path(), &origin, "");
@@ -240,7 +240,7 @@ fn a_closed_standard_output_costs_records_and_not_the_balancer() {
 }
 
 #[test]
-fn cookies_are_minted_verified_and_looked_into() {
+fn the_cookie_command_mints_verifies_and_inspects() {
     let dir = tempfile::tempdir().unwrap();
     let key = text(&stayput(&["keys", "new"]).output().unwrap().stdout);
     std::fs::write(dir.path().join("one.key"), &key).unwrap();
@@ -266,7 +266,7 @@ fn cookies_are_minted_verified_and_looked_into() {
 }
 
 #[test]
-fn explain_reads_host_as_the_balancer_does_and_knows_what_names_stand_for() {
+fn explain_reads_host_as_the_balancer_does_and_resolves_names() {
     let dir = tempfile::tempdir().unwrap();
     let key = text(&stayput(&["keys", "new"]).output().unwrap().stdout);
     std::fs::write(dir.path().join("one.key"), &key).unwrap();
@@ -306,7 +306,7 @@ fn explain_reads_host_as_the_balancer_does_and_knows_what_names_stand_for() {
 }
 
 #[test]
-fn explain_says_whom_each_algorithm_may_choose_and_how_often() {
+fn explain_lists_the_candidates_and_chances_of_each_algorithm() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stayput.toml");
     let mut file = "[listener.web]\naddress = \"127.0.0.1:8080\"\n".to_owned();
@@ -343,7 +343,7 @@ fn explain_says_whom_each_algorithm_may_choose_and_how_often() {
 
 /// The demo's own lines, read from its output and run with real curl.
 #[test]
-fn the_demo_tells_the_whole_story_with_its_own_lines() {
+fn the_demos_own_curl_lines_work_as_printed() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = stayput(&["demo", "--port", "18080"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

@@ -94,7 +94,7 @@ fn is_alice(answer: &(u16, String)) -> bool {
 }
 
 #[test]
-fn a_stranger_never_gets_what_another_s_connection_proved() {
+fn an_authenticated_connection_never_serves_another_client() {
     let (a, b) = (origin(), origin());
     let world = before(&[&a, &b], "", KEPT);
     let mut strangers: Vec<_> = (0..4).map(|_| Visitor::of(world.address())).collect();
@@ -124,7 +124,7 @@ fn a_stranger_never_gets_what_another_s_connection_proved() {
 }
 
 #[test]
-fn where_many_share_a_connection_what_it_proved_ends_with_the_exchange() {
+fn authentication_ends_with_the_exchange_on_a_shared_connection() {
     let trusting = "trusted_proxies = [\"127.0.0.1\"]";
     for listener in ["", trusting] {
         let target = origin();
@@ -146,7 +146,7 @@ fn where_many_share_a_connection_what_it_proved_ends_with_the_exchange() {
 }
 
 #[test]
-fn its_place_is_another_s_who_waits_for_one() {
+fn the_permit_of_an_authenticated_connection_goes_to_a_waiter() {
     let target = origin();
     let world = before(&[&target], "", &format!("max_connections = 1, {KEPT}"));
     let mut alice = Visitor::of(world.address());
@@ -158,7 +158,7 @@ fn its_place_is_another_s_who_waits_for_one() {
 }
 
 #[test]
-fn a_connection_over_http2_takes_no_streams_after_it() {
+fn an_authenticated_http2_connection_takes_no_more_streams() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
         let mut head = Response::new(());
         if exchange.request.uri().path() == "/token" {
@@ -186,7 +186,7 @@ fn at_once(client: &Http2, heads: impl Iterator<Item = http::request::Builder>) 
 }
 
 #[test]
-fn many_at_once_over_http2_all_get_a_connection_of_their_own_and_others_get_their_answers() {
+fn concurrent_authenticated_streams_each_get_their_own_connection() {
     // To a cold target, so that all of them wait for its first connection.
     for every in [1, 2, 5, 29] {
         let origin = Http2Origin::named("a");
@@ -203,7 +203,7 @@ fn many_at_once_over_http2_all_get_a_connection_of_their_own_and_others_get_thei
 }
 
 #[test]
-fn slow_private_streams_over_http2_take_the_target_from_nobody_else() {
+fn slow_authenticated_streams_do_not_block_other_clients() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
         match exchange.request.uri().path() {
             "/slow" => drop(exchange.until_reset().await),

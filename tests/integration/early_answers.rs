@@ -69,7 +69,7 @@ fn upload(address: SocketAddr, size: usize) -> (String, bool) {
 }
 
 #[test]
-fn a_refusal_of_ours_reaches_a_client_that_sends_all_before_it_reads() {
+fn a_refusal_reaches_a_client_that_reads_after_sending_all() {
     let origin = Origin::named("a");
     let world = world(origin.address(), "limits = { body_bytes = \"1MB\" }", "");
     for _ in 0..40 {
@@ -83,7 +83,7 @@ fn a_refusal_of_ours_reaches_a_client_that_sends_all_before_it_reads() {
 }
 
 #[test]
-fn a_targets_early_answer_reaches_it_too_and_the_target_gets_what_it_goes_on_reading() {
+fn a_targets_early_response_reaches_a_client_that_still_sends() {
     let (address, read) = hasty(true);
     let world = world(address, "", "");
     for _ in 0..20 {
@@ -103,7 +103,7 @@ fn a_targets_early_answer_reaches_it_too_and_the_target_gets_what_it_goes_on_rea
 }
 
 #[test]
-fn a_target_that_answers_and_closes_at_once_costs_no_answer_that_came() {
+fn a_response_is_kept_if_its_target_closes_at_once() {
     let (address, _) = hasty(false);
     let world = world(address, "", "");
     // What its kernel throws away with the reset is the target's; that the balancer says something
@@ -116,7 +116,7 @@ fn a_target_that_answers_and_closes_at_once_costs_no_answer_that_came() {
 }
 
 #[test]
-fn the_connection_goes_on_after_a_refusal_whose_body_is_there() {
+fn a_connection_is_reused_after_a_refusal_with_a_whole_body() {
     let origin = Origin::named("a");
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -138,7 +138,7 @@ fn the_connection_goes_on_after_a_refusal_whose_body_is_there() {
 }
 
 #[test]
-fn the_answer_ends_before_the_request_does() {
+fn a_response_may_end_before_its_request() {
     let (address, _) = hasty(true);
     let world = world(address, "", "");
     let mut client = TcpStream::connect(world.address()).unwrap();
@@ -154,7 +154,7 @@ fn the_answer_ends_before_the_request_does() {
 }
 
 #[test]
-fn a_stream_is_ended_and_then_told_to_stop() {
+fn an_early_response_ends_the_stream_before_the_reset() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move { exchange.say("no") });
     for (address, group) in [(hasty(true).0, ""), (origin.address(), "protocol = \"http2\"")] {
         let world = world(address, "", group);
@@ -168,7 +168,7 @@ fn a_stream_is_ended_and_then_told_to_stop() {
 }
 
 #[test]
-fn an_upload_that_the_target_does_not_take_is_its_time_out_and_one_that_stops_the_clients() {
+fn a_stalled_upload_is_the_fault_of_the_side_that_stalls() {
     // Its kernel accepts, and takes what its buffers hold.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -216,7 +216,7 @@ fn an_upload_that_the_target_does_not_take_is_its_time_out_and_one_that_stops_th
 }
 
 #[test]
-fn a_client_that_leaves_is_460_in_whatever_phase() {
+fn a_client_that_leaves_is_460_in_every_phase() {
     // Its kernel accepts, and nothing reads.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let worlds = [
@@ -291,7 +291,7 @@ fn cramped() -> (SocketAddr, mpsc::Sender<()>) {
 }
 
 #[test]
-fn a_connection_that_is_not_said_to_end_takes_another_request_wherever_its_upload_stands() {
+fn a_connection_without_close_takes_the_next_request() {
     let (address, told) = cramped();
     let turn = "[[rule]]\nname = \"turn\"\npaths = [\"/turn\"]\nrespond = { status = 204 }";
     let world = world(address, turn, "");
@@ -350,7 +350,7 @@ fn reading_on() -> (SocketAddr, mpsc::Receiver<()>) {
 }
 
 #[test]
-fn a_process_that_ends_while_a_target_reads_on_waits_for_nothing_and_lets_go_of_it() {
+fn a_drain_does_not_wait_for_a_target_that_reads_on() {
     let (address, ends) = reading_on();
     let mut http1 = world(address, "", "");
     let mut client = TcpStream::connect(http1.address()).unwrap();
@@ -399,7 +399,7 @@ fn silent(is_http2: bool) -> (SocketAddr, mpsc::Receiver<()>) {
 }
 
 #[test]
-fn a_stream_whose_body_is_not_what_it_says_is_its_clients_mistake_and_no_leaving() {
+fn a_stream_with_a_wrong_length_is_a_client_error_and_not_460() {
     for (is_http2, group) in [(false, ""), (true, "protocol = \"http2\"")] {
         let (address, reads) = silent(is_http2);
         let world = world(address, "", group);
@@ -427,7 +427,7 @@ fn a_stream_whose_body_is_not_what_it_says_is_its_clients_mistake_and_no_leaving
 }
 
 #[test]
-fn over_tls_the_answers_end_is_said_and_the_request_goes_on() {
+fn over_tls_a_finished_response_leaves_the_request_running() {
     let (address, read) = hasty(true);
     let authority = Authority::new();
     let shop = authority.sign("shop", &["shop.example"]);

@@ -228,7 +228,7 @@ fn a_route_and_a_header_are_explained_without_promising_a_pin() {
 }
 
 #[test]
-fn a_cookie_of_each_kind_is_minted_verified_and_looked_into_by_name() {
+fn each_kind_of_cookie_is_minted_verified_and_inspected_by_name() {
     let scene = Scene::new();
     for (what, names, cookie, kind, pin) in [
         ("--target", "stable/s2", "AWSALB", "pins to targets", "pin  stable/s2  "),

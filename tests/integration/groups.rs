@@ -58,7 +58,7 @@ fn group_sticky(world: &World, path: &str) -> serde_json::Value {
 }
 
 #[test]
-fn newcomers_are_shared_as_the_weights_say_in_every_cycle() {
+fn each_cycle_shares_new_clients_exactly_by_weight() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world = world(&[&old], &new, &forward(9, 3), "");
     for _ in 0..3 {
@@ -93,7 +93,7 @@ fn a_client_stays_with_its_group_and_both_cookies_are_renewed_group_first() {
 }
 
 #[test]
-fn a_group_pin_ends_after_its_own_duration_and_is_renewed_before() {
+fn a_group_pin_is_renewed_until_its_own_duration_ends() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = format!("{}\ngroup_stickiness = {{ duration = \"100s\" }}", forward(1, 0));
     let world = world(&[&old], &new, &rule, "");
@@ -126,7 +126,7 @@ fn a_client_of_a_group_the_rule_no_longer_names_moves_once() {
 }
 
 #[test]
-fn weight_0_keeps_those_it_has_and_takes_no_newcomers() {
+fn a_group_of_weight_0_keeps_its_clients_and_gets_no_new_ones() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world = world(&[&old], &new, &forward(0, 1), "");
     assert_eq!(newcomers(&world, 6), [("new".into(), 6)].into());
@@ -141,7 +141,7 @@ fn weight_0_keeps_those_it_has_and_takes_no_newcomers() {
 }
 
 #[test]
-fn without_group_stickiness_clients_change_groups_and_no_group_cookie_is_written_or_read() {
+fn without_group_stickiness_there_is_no_group_cookie() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = format!("{}\ngroup_stickiness = {{ enabled = false }}", forward(1, 1));
     let world = world(&[&old], &new, &rule, "");
@@ -158,7 +158,7 @@ fn without_group_stickiness_clients_change_groups_and_no_group_cookie_is_written
 }
 
 #[test]
-fn groups_that_are_not_sticky_may_keep_their_clients_by_the_rule_alone() {
+fn group_stickiness_works_with_groups_that_are_not_sticky() {
     let (a, b, new) = (Origin::named("old-a"), Origin::named("old-b"), Origin::named("new"));
     for (sticky, expected) in [("", &[][..]), ("group_stickiness = {}", &["AWSALBTG"])] {
         let rule = format!("{}\n{sticky}", forward(1, 1));
@@ -174,7 +174,7 @@ fn groups_that_are_not_sticky_may_keep_their_clients_by_the_rule_alone() {
 }
 
 #[test]
-fn a_dead_groups_clients_fail_over_and_come_back_with_their_pin_unchanged() {
+fn clients_of_a_dead_group_fail_over_and_return_with_their_pin() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = format!("{}\nfailover = true", forward(3, 1));
     let world = world(&[&old], &new, &rule, &format!("{FAST}\n{STRICT_HEALTH}"));
@@ -205,7 +205,7 @@ fn a_dead_groups_clients_fail_over_and_come_back_with_their_pin_unchanged() {
 }
 
 #[test]
-fn a_group_that_fails_open_is_left_for_one_that_need_not() {
+fn failover_leaves_a_group_in_fail_open_for_a_healthy_one() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = format!("{}\nfailover = true", forward(1, 1));
     let world = world(&[&old], &new, &rule, FAST);
@@ -222,7 +222,7 @@ fn a_group_that_fails_open_is_left_for_one_that_need_not() {
 }
 
 #[test]
-fn without_failover_a_dead_groups_share_gets_503_as_with_alb() {
+fn without_failover_the_share_of_a_dead_group_gets_503_as_in_alb() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world = world(&[&old], &new, &forward(1, 1), &format!("{FAST}\n{STRICT_HEALTH}"));
     let mut visitor = pinned_to(&world, "old");
@@ -237,7 +237,7 @@ fn without_failover_a_dead_groups_share_gets_503_as_with_alb() {
 }
 
 #[test]
-fn with_every_group_dead_all_get_503_and_nobody_loses_a_pin() {
+fn with_all_groups_dead_clients_get_503_and_keep_their_pins() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = format!("{}\nfailover = true", forward(1, 1));
     let world = world(&[&old], &new, &rule, &format!("{FAST}\n{STRICT_HEALTH}"));
@@ -263,7 +263,7 @@ fn with_every_group_dead_all_get_503_and_nobody_loses_a_pin() {
 }
 
 #[test]
-fn a_client_keeps_its_target_of_weight_0_though_its_group_takes_nobody_else() {
+fn a_pin_to_weight_0_holds_in_a_group_without_other_targets() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -290,7 +290,7 @@ fn a_client_keeps_its_target_of_weight_0_though_its_group_takes_nobody_else() {
 }
 
 #[test]
-fn over_tls_the_group_cookie_has_its_twin_and_the_twin_counts_first() {
+fn over_tls_the_twin_of_the_group_cookie_counts_first() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world = world(&[&old], &new, &forward(1, 1), "");
     let mut visitor = pinned_to(&world, "old");
@@ -307,7 +307,7 @@ fn over_tls_the_group_cookie_has_its_twin_and_the_twin_counts_first() {
 }
 
 #[test]
-fn a_dead_groups_turns_go_to_the_others_by_their_weights() {
+fn the_share_of_a_dead_group_goes_to_the_others_by_weight() {
     let [a, b, c] = ["a", "b", "c"].map(Origin::named);
     let group = |name: &str, origin: &Origin| {
         let address = origin.address();
@@ -350,7 +350,7 @@ fn two_rules_keep_their_pins_in_one_group_cookie() {
 }
 
 #[test]
-fn a_rule_of_one_group_writes_the_group_cookie_only_where_it_is_asked_to() {
+fn a_rule_of_one_group_writes_no_group_cookie_by_default() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     for (rule, expected) in [
         ("forward = \"old\"", &["AWSALB"][..]),
@@ -365,7 +365,7 @@ fn a_rule_of_one_group_writes_the_group_cookie_only_where_it_is_asked_to() {
 }
 
 #[test]
-fn a_group_cookie_is_guarded_from_shared_caches_and_not_set_by_answers_of_the_balancer() {
+fn only_target_responses_set_a_group_cookie_guarded_from_caches() {
     let cached = "HTTP/1.1 200 OK\r\nCache-Control: public\r\nContent-Length: 0\r\n\r\n";
     let (old, dead) = (Origin::saying(cached, Then::KeepAlive), Origin::refusing());
     let rule = format!("{}\ngroup_stickiness = {{}}", forward(1, 1));
@@ -384,7 +384,7 @@ fn a_group_cookie_is_guarded_from_shared_caches_and_not_set_by_answers_of_the_ba
 }
 
 #[test]
-fn a_group_that_drains_whole_keeps_its_clients_and_its_newcomers_go_to_the_others() {
+fn a_draining_group_keeps_its_clients_and_gets_no_new_ones() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = format!("{}\nfailover = true", forward(1, 1));
     let world = world(&[&old], &new, &rule, FAST);
@@ -401,7 +401,7 @@ fn a_group_that_drains_whole_keeps_its_clients_and_its_newcomers_go_to_the_other
 }
 
 #[test]
-fn where_all_targets_drain_those_of_a_dead_one_move_to_one_that_is_left() {
+fn clients_of_a_dead_target_move_even_if_all_targets_drain() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let world = World::new(&[&a, &b], "debug_headers = true", FAST);
     let mut visitor = Visitor::of(world.address());
@@ -419,7 +419,7 @@ fn where_all_targets_drain_those_of_a_dead_one_move_to_one_that_is_left() {
 }
 
 #[test]
-fn a_lone_group_of_weight_0_gets_no_newcomer() {
+fn a_lone_group_of_weight_0_gets_no_new_client() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = "forward = { old = { weight = 0 } }";
     let world = world(&[&old], &new, rule, "");
@@ -451,7 +451,7 @@ fn with_failback_stay_the_pin_goes_with_the_client_and_stays() {
 }
 
 #[test]
-fn rules_that_name_the_same_groups_keep_a_client_on_one_side() {
+fn rules_with_the_same_groups_keep_a_client_in_one_group() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rules = format!(
         "paths = [\"/shop\"]\n{0}\nfailover = true\n[[rule]]\nname = \"api\"\npaths = [\"/api\"]\n{1}\nfailover = true\n\
@@ -503,7 +503,7 @@ fn newcomers_of(world: &World, path: &str, count: usize) -> BTreeMap<String, usi
 }
 
 #[test]
-fn a_client_without_a_jar_stays_on_one_side_by_its_key() {
+fn a_client_without_cookies_stays_in_one_group_by_its_key() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world_of = |group: &str| world(&[&old], &new, &forward(1, 1), group);
     let world = world_of("stickiness = { header = { name = \"x-session-id\" } }");
@@ -550,7 +550,7 @@ fn a_client_without_a_jar_stays_on_one_side_by_its_key() {
 }
 
 #[test]
-fn a_pin_that_a_full_token_pushed_out_is_made_again_where_it_was() {
+fn a_pin_evicted_from_a_full_token_is_made_again_at_its_target() {
     let origins: Vec<_> = ["a", "b", "c"].map(Origin::named).into();
     let targets: Vec<_> =
         origins.iter().map(|origin| format!("\"{}\"", origin.address())).collect();

@@ -56,7 +56,7 @@ fn make(client: &Http2, head: http::request::Builder, sent: &[&str]) -> Called {
 }
 
 #[test]
-fn the_four_kinds_of_call_cross_and_their_trailers_with_them() {
+fn the_four_kinds_of_call_cross_with_their_trailers() {
     let service = service("a");
     for protocol in ["grpc", "http2"] {
         let group = UNCHECKED.replace("\"grpc\"", &format!("\"{protocol}\""));
@@ -87,7 +87,7 @@ fn expected_of(texts: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn in_a_call_both_ways_each_message_is_answered_before_the_next_is_sent() {
+fn bidirectional_messages_cross_without_buffering() {
     let service = service("a");
     let world = world(&[service.address()], "", UNCHECKED);
     let client = Http2::to(world.address());
@@ -111,7 +111,7 @@ fn in_a_call_both_ways_each_message_is_answered_before_the_next_is_sent() {
 }
 
 #[test]
-fn a_call_the_balancer_fails_has_a_code_and_no_page() {
+fn a_call_failed_by_the_balancer_has_a_grpc_status_and_no_body() {
     let dead = Origin::refusing();
     let silent = Http2Origin::serving(|mut exchange: Exchange| async move {
         exchange.until_reset().await;
@@ -194,7 +194,7 @@ fn checks_of_a_group_that_speaks_grpc_are_calls() {
 }
 
 #[test]
-fn a_target_that_says_it_does_not_serve_is_out_until_it_does() {
+fn a_target_that_reports_not_serving_is_out_until_it_serves() {
     let serving = Arc::new(AtomicBool::new(true));
     let says = serving.clone();
     let origin = Http2Origin::serving(move |mut exchange: Exchange| {
@@ -220,7 +220,7 @@ fn a_target_that_says_it_does_not_serve_is_out_until_it_does() {
 }
 
 #[test]
-fn plain_questions_of_a_group_that_speaks_http2_are_asked_over_http2() {
+fn plain_checks_of_an_http2_group_use_http2() {
     let origin = Http2Origin::named("it is well");
     let group = format!("protocol = \"http2\"\nhealth = {{ body = \"well\", {OFTEN} }}");
     let world = world(&[origin.address()], "", &group);

@@ -5,7 +5,7 @@ use stayput::model::live::Health;
 const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1";
 
 #[test]
-fn a_check_asks_as_alb_does_and_names_stayput() {
+fn a_check_sends_the_request_alb_sends_with_stayput_as_user_agent() {
     let origin = Origin::named("a");
     let _world = World::new(&[&origin], "", "health = { path = \"/up?deep=1\" }");
     let check = origin.checks().remove(0);
@@ -18,7 +18,7 @@ fn a_check_asks_as_alb_does_and_names_stayput() {
 }
 
 #[test]
-fn a_group_without_a_healthy_target_fails_open_or_answers_503_as_it_is_told() {
+fn a_group_without_a_healthy_target_fails_open_or_answers_503() {
     for (fail_open, status) in [(true, 200), (false, 503)] {
         let origin = Origin::named("a");
         origin.set_healthy(false);
@@ -42,7 +42,7 @@ fn a_group_without_a_healthy_target_fails_open_or_answers_503_as_it_is_told() {
 }
 
 #[test]
-fn connections_that_fail_in_traffic_make_a_target_suspect_until_one_succeeds() {
+fn failed_connections_make_a_target_suspect_until_one_succeeds() {
     let (gone, alive) = (Origin::refusing(), Origin::named("b"));
     // Checks ask at a port that answers, so that nothing but traffic can tell.
     let port = alive.address().port();
@@ -67,7 +67,7 @@ fn connections_that_fail_in_traffic_make_a_target_suspect_until_one_succeeds() {
 }
 
 #[test]
-fn traffic_alone_makes_no_target_unhealthy_and_a_check_at_its_port_decides() {
+fn only_checks_make_a_target_unhealthy() {
     use crate::support::program::Program;
     let (gone, alive) = (Origin::refusing(), Origin::named("b"));
     let dir = tempfile::tempdir().unwrap();
@@ -103,7 +103,7 @@ fn traffic_alone_makes_no_target_unhealthy_and_a_check_at_its_port_decides() {
 }
 
 #[test]
-fn a_check_for_a_word_and_a_tcp_check_pass_and_fail() {
+fn checks_by_body_text_and_by_tcp_pass_and_fail() {
     let origin = Origin::named("a");
     for (health, expected) in [
         ("body = \"ok\"", stayput::model::live::Health::Healthy),
@@ -140,7 +140,7 @@ fn a_host_name_is_one_target_unless_it_is_expanded() {
 }
 
 #[test]
-fn a_name_without_an_address_starts_as_down_and_stops_nothing() {
+fn an_unresolved_name_starts_as_down_and_does_not_stop_the_start() {
     let origin = Origin::named("a");
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -154,7 +154,7 @@ fn a_name_without_an_address_starts_as_down_and_stops_nothing() {
 }
 
 #[test]
-fn a_word_is_looked_for_in_the_first_64_kib_of_however_large_a_page() {
+fn a_check_searches_the_first_64_kib_of_the_body() {
     use stayput::model::live::Health;
     for (before, expected) in [(60_000, Health::Healthy), (70_000, Health::Unhealthy)] {
         let page = format!("{}the word{}", "x".repeat(before), "y".repeat(200_000));
@@ -191,7 +191,7 @@ fn large_page(page: String) -> std::net::SocketAddr {
 }
 
 #[test]
-fn requests_that_targets_hang_up_on_take_no_target_out() {
+fn hang_ups_after_a_request_do_not_make_a_target_suspect() {
     let script = |name: &'static str| {
         Origin::scripted(move |request, stream| {
             if request.path() == "/reset" {

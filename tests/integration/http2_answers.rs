@@ -43,7 +43,7 @@ async fn hint(mut exchange: Exchange) {
 }
 
 #[test]
-fn interim_answers_of_an_http2_target_reach_its_client_less_what_is_not_theirs() {
+fn interim_responses_of_an_http2_target_cross_without_hop_fields() {
     let origin = Http2Origin::serving(hint);
     let group = format!("protocol = \"http2\"\n{NO_CHECKS}");
     let world = over_http2(&[origin.address()], "", &group);
@@ -67,7 +67,7 @@ fn interim_answers_of_an_http2_target_reach_its_client_less_what_is_not_theirs()
 }
 
 #[test]
-fn interim_answers_past_a_requests_bound_are_dropped_and_the_answer_is_not() {
+fn interim_responses_past_the_bound_are_dropped_and_the_final_crosses() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
         for _ in 0..40 {
             let mut early = Response::new(());
@@ -108,7 +108,7 @@ fn lengths() -> Origin {
 }
 
 #[test]
-fn a_204_has_no_length_a_304_keeps_its_own_and_none_is_invented() {
+fn a_204_has_no_length_and_a_304_keeps_its_own() {
     let origin = lengths();
     let empty = Http2Origin::serving(|mut exchange: Exchange| async move {
         let _ = exchange.respond.send_response(Response::new(()), true);
@@ -148,7 +148,7 @@ fn a_204_has_no_length_a_304_keeps_its_own_and_none_is_invented() {
 }
 
 #[test]
-fn trailers_of_an_answer_reach_an_http2_client_announced_or_not() {
+fn response_trailers_reach_an_http2_client_announced_or_not() {
     let origin = Origin::scripted(|request, stream| {
         let (announced, trailers) = match request.path() {
             "/announced" => ("Trailer: x-sum\r\n", "x-sum: 1\r\nx-more: 2\r\n"),
@@ -252,7 +252,7 @@ fn requests_with_trailers_keep_their_connection_and_their_time_outs() {
 }
 
 #[test]
-fn own_answers_have_a_page_the_listeners_fields_and_a_line_in_the_log() {
+fn local_responses_have_a_body_the_listeners_fields_and_a_record() {
     let origin =
         Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell", Then::KeepAlive);
     let listener = "timeouts = { idle = \"1s\" }\nlimits = { header_bytes = \"8KiB\", headers = 20 }\n\
@@ -287,7 +287,7 @@ fn own_answers_have_a_page_the_listeners_fields_and_a_line_in_the_log() {
 }
 
 #[test]
-fn only_a_targets_connection_whose_answer_ended_cleanly_is_used_again() {
+fn only_a_connection_whose_response_ended_cleanly_is_reused() {
     for (method, answer, body, reused) in [
         (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", true),
         (Method::HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "", true),
@@ -313,7 +313,7 @@ fn only_a_targets_connection_whose_answer_ended_cleanly_is_used_again() {
 }
 
 #[test]
-fn requests_the_library_refuses_are_in_the_log() {
+fn requests_refused_by_the_http2_library_are_logged() {
     let origin =
         Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell", Then::KeepAlive);
     for (what, fields, expected) in [
@@ -361,7 +361,7 @@ fn requests_the_library_refuses_are_in_the_log() {
 }
 
 #[test]
-fn a_head_that_is_malformed_only_to_us_is_logged_with_its_target() {
+fn a_head_only_the_balancer_finds_malformed_is_logged() {
     let origin =
         Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell", Then::KeepAlive);
     let world = World::new(&[&origin], "", NO_CHECKS);
@@ -386,7 +386,7 @@ fn a_head_that_is_malformed_only_to_us_is_logged_with_its_target() {
 }
 
 #[test]
-fn characters_outside_rfc_3986_reach_the_target_as_sent_where_the_library_reads_them() {
+fn characters_outside_rfc_3986_reach_the_target_as_sent() {
     let origin =
         Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell", Then::KeepAlive);
     let world = World::new(&[&origin], "", NO_CHECKS);
@@ -417,7 +417,7 @@ fn characters_outside_rfc_3986_reach_the_target_as_sent_where_the_library_reads_
 
 /// The library bounds them to 35 KiB, 32 bytes a field included: fields past that are dropped.
 #[test]
-fn trailers_of_an_http2_target_past_the_librarys_bound_cost_themselves_and_no_other_stream() {
+fn too_large_http2_trailers_fail_no_other_stream() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
         let large = exchange.request.uri().path() == "/large";
         let mut way = exchange.respond.send_response(Response::new(()), false).unwrap();

@@ -82,7 +82,7 @@ fn heard(client: &mut Frames, origin: &Origin, opening: &[u8]) {
 }
 
 #[test]
-fn a_reader_who_leaves_a_hundred_pictures_at_once_goes_on_and_the_targets_stop() {
+fn a_client_may_reset_a_hundred_streams_at_once() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -98,7 +98,7 @@ fn a_reader_who_leaves_a_hundred_pictures_at_once_goes_on_and_the_targets_stop()
 }
 
 #[test]
-fn a_client_that_goes_on_taking_back_its_requests_is_told_to_calm_down() {
+fn a_client_that_keeps_resetting_streams_gets_enhance_your_calm() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -123,7 +123,7 @@ fn a_client_that_goes_on_taking_back_its_requests_is_told_to_calm_down() {
 }
 
 #[test]
-fn requests_taken_back_in_the_same_breath_reach_no_target_and_end_the_connection() {
+fn requests_reset_at_once_reach_no_target_and_end_the_connection() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -161,7 +161,7 @@ const MISTAKES: &[(&str, fn(u32) -> Vec<u8>, u32)] = &[
 ];
 
 #[test]
-fn work_ends_with_each_stream_that_is_reset_for_its_clients_mistakes() {
+fn a_stream_reset_for_a_client_error_ends_its_work() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -182,7 +182,7 @@ fn work_ends_with_each_stream_that_is_reset_for_its_clients_mistakes() {
 }
 
 #[test]
-fn a_client_that_goes_on_making_mistakes_loses_its_connection_after_a_hundred() {
+fn a_hundred_stream_errors_end_the_connection() {
     for (what, mistake, _) in MISTAKES {
         let (panics, origin) = (Panics::counted(), hanging());
         let world = World::new(&[&origin], "", NO_CHECKS);
@@ -200,7 +200,7 @@ fn a_client_that_goes_on_making_mistakes_loses_its_connection_after_a_hundred() 
 }
 
 #[test]
-fn frames_that_break_the_connections_own_rules_end_it_and_all_of_its_work() {
+fn frames_that_violate_the_connection_end_it_and_its_work() {
     let data = |id, flags| frame(DATA, flags, id, b"x");
     let block = request("POST", "/", &[]);
     for (what, bytes, error) in [
@@ -246,7 +246,7 @@ fn frames_that_break_the_connections_own_rules_end_it_and_all_of_its_work() {
 }
 
 #[test]
-fn floods_of_frames_that_carry_nothing_end_their_connection_and_no_other() {
+fn floods_of_payload_free_frames_end_only_their_connection() {
     let origin = hanging();
     let world = World::new(&[&origin], "", NO_CHECKS);
     let panics = Panics::counted();
@@ -296,7 +296,7 @@ fn flood(address: SocketAddr, what: &str, frames: &[u8]) {
 }
 
 #[test]
-fn a_flood_from_a_client_that_reads_nothing_is_not_read_and_ends_with_its_time() {
+fn a_flood_from_a_client_that_reads_nothing_ends_by_time_out() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "timeouts = { idle = \"1s\" }", NO_CHECKS);
     for flood in [frame(PING, 0, 0, &[0; 8]), settings(&[])] {
@@ -309,7 +309,7 @@ fn a_flood_from_a_client_that_reads_nothing_is_not_read_and_ends_with_its_time()
 }
 
 #[test]
-fn floods_the_library_counts_end_as_early_as_it_counts() {
+fn floods_counted_by_the_library_end_at_its_bound() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let begun = || {
@@ -343,7 +343,7 @@ fn floods_the_library_counts_end_as_early_as_it_counts() {
 }
 
 #[test]
-fn a_head_without_end_ends_its_connection_soon_when_it_goes_on_and_with_its_time_when_not() {
+fn an_unfinished_head_ends_its_connection() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "timeouts = { idle = \"1s\" }", NO_CHECKS);
     let first = frame(HEADERS, 0, 1, &request("GET", "/", &[]));
@@ -364,7 +364,7 @@ fn a_head_without_end_ends_its_connection_soon_when_it_goes_on_and_with_its_time
 }
 
 #[test]
-fn a_reset_is_not_answered_with_a_reset() {
+fn a_reset_stream_gets_no_reset_in_return() {
     let origin = hanging();
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());

@@ -65,7 +65,7 @@ fn numbers(callers: usize) -> Vec<String> {
 }
 
 #[test]
-fn each_of_many_callers_is_answered_whatever_the_limit_is() {
+fn each_of_many_callers_is_answered_under_any_stream_limit() {
     for (streams, max_connections, callers) in
         [(1, 0, 24), (1, 1, 24), (3, 0, 24), (3, 1, 24), (128, 0, 300), (128, 1, 300)]
     {
@@ -77,7 +77,7 @@ fn each_of_many_callers_is_answered_whatever_the_limit_is() {
 }
 
 #[test]
-fn places_go_to_the_callers_in_the_order_in_which_they_came() {
+fn stream_permits_go_to_callers_in_order_of_arrival() {
     for streams in [1, 3, 128] {
         let (origin, world) = limited(streams, 1);
         post_at_once(&world, 100);
@@ -91,7 +91,7 @@ fn places_go_to_the_callers_in_the_order_in_which_they_came() {
 }
 
 #[test]
-fn a_target_that_leaves_its_connections_at_its_limit_loses_no_post() {
+fn no_post_is_lost_if_a_target_sends_goaway_at_its_limit() {
     let set = |settings: &mut h2::server::Builder| {
         settings.max_concurrent_streams(3);
     };
@@ -107,7 +107,7 @@ fn a_target_that_leaves_its_connections_at_its_limit_loses_no_post() {
 /// What it refuses it has not processed: nothing of the budget is spent on it, and its caller's turn
 /// comes before those of later callers.
 #[test]
-fn a_target_that_refuses_every_second_stream_answers_all_of_them_in_the_end() {
+fn all_requests_succeed_if_a_target_refuses_every_second_stream() {
     for streams in [1, 3, 128] {
         let set = move |settings: &mut h2::server::Builder| {
             settings.max_concurrent_streams(streams);
@@ -126,7 +126,7 @@ fn a_target_that_refuses_every_second_stream_answers_all_of_them_in_the_end() {
 }
 
 #[test]
-fn a_target_that_refuses_everything_is_given_up_after_a_second() {
+fn retries_to_a_target_that_refuses_all_streams_end_after_a_second() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move { exchange.refuse() });
     let world = at(origin.address(), "http2", 0);
     let began = std::time::Instant::now();

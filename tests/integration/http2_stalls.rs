@@ -29,7 +29,7 @@ fn generous() -> Origin {
 }
 
 #[test]
-fn streams_whose_windows_stay_shut_are_reset_and_their_targets_freed() {
+fn streams_with_a_closed_window_are_reset_and_free_their_targets() {
     let (panics, origin) = (Panics::counted(), generous());
     let world = World::new(&[&origin], SHORT, NO_CHECKS);
     let mut client = Frames::begun_with(world.address(), &[(INITIAL_WINDOW_SIZE, 0)]);
@@ -48,7 +48,7 @@ fn streams_whose_windows_stay_shut_are_reset_and_their_targets_freed() {
 }
 
 #[test]
-fn a_window_that_opens_by_single_bytes_buys_no_time() {
+fn single_byte_window_updates_do_not_extend_the_time_out() {
     let (panics, origin) = (Panics::counted(), generous());
     let world = World::new(&[&origin], SHORT, NO_CHECKS);
     let mut client = Frames::begun_with(world.address(), &[(INITIAL_WINDOW_SIZE, 0)]);
@@ -73,7 +73,7 @@ fn a_window_that_opens_by_single_bytes_buys_no_time() {
 }
 
 #[test]
-fn a_client_with_wide_windows_that_reads_nothing_is_cut_and_its_targets_freed() {
+fn a_client_with_wide_windows_that_reads_nothing_is_cut() {
     let (panics, origin) = (Panics::counted(), generous());
     let world = World::new(&[&origin], SHORT, NO_CHECKS);
     let wide = [(INITIAL_WINDOW_SIZE, 0x7fff_ffff)];
@@ -90,7 +90,7 @@ fn a_client_with_wide_windows_that_reads_nothing_is_cut_and_its_targets_freed() 
 }
 
 #[test]
-fn an_upload_that_stands_still_ends_and_pings_do_not_prolong_it() {
+fn pings_do_not_prolong_a_stalled_upload() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], SHORT, NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -112,7 +112,7 @@ fn an_upload_that_stands_still_ends_and_pings_do_not_prolong_it() {
 }
 
 #[test]
-fn streams_beyond_those_announced_are_refused_and_may_be_sent_again() {
+fn streams_past_the_announced_limit_get_refused_stream() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "limits = { streams = 4 }", NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -135,7 +135,7 @@ fn streams_beyond_those_announced_are_refused_and_may_be_sent_again() {
 }
 
 #[test]
-fn work_counts_until_it_ends_whatever_becomes_of_the_stream() {
+fn work_of_a_reset_stream_counts_until_it_ends() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "limits = { streams = 10 }", NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -155,7 +155,7 @@ fn work_counts_until_it_ends_whatever_becomes_of_the_stream() {
 }
 
 #[test]
-fn heads_that_unfold_are_refused_by_bytes_and_by_fields() {
+fn heads_that_expand_are_bounded_by_bytes_and_by_fields() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -200,7 +200,7 @@ fn heads_that_unfold_are_refused_by_bytes_and_by_fields() {
 }
 
 #[test]
-fn heads_under_way_take_a_mebibyte_of_a_connection_and_streams_past_it_are_refused() {
+fn heads_in_flight_hold_at_most_1_mib_per_connection() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -233,7 +233,7 @@ fn heads_under_way_take_a_mebibyte_of_a_connection_and_streams_past_it_are_refus
 }
 
 #[test]
-fn trailers_beyond_what_a_head_may_be_are_a_malformed_body() {
+fn trailers_larger_than_a_head_are_a_malformed_body() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     for (what, trailers) in [
@@ -252,7 +252,7 @@ fn trailers_beyond_what_a_head_may_be_are_a_malformed_body() {
 }
 
 #[test]
-fn small_frames_that_a_target_takes_pass_however_many_come() {
+fn any_number_of_small_frames_passes_if_the_target_reads() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());

@@ -33,7 +33,7 @@ fn records(log: &Path) -> usize {
 
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "only Linux has /proc and timerfd")]
-fn a_worker_without_connections_has_no_wake_ups_until_a_client_connects() {
+fn an_idle_worker_has_no_wake_ups_until_a_client_connects() {
     let origin = Origin::named("a");
     let dir = tempfile::tempdir().unwrap();
     let program = Program::run(

@@ -48,7 +48,7 @@ fn met(world: &World, path: &str, fields: &[&str], count: usize) -> HashSet<Stri
 }
 
 #[test]
-fn a_route_is_followed_from_the_first_connection_on_by_cookie_or_by_path() {
+fn a_route_is_followed_from_the_first_request_by_cookie_or_path() {
     let origins = three();
     let world = world(&origins, "", ROUTE);
     for (path, fields, expected) in [
@@ -71,7 +71,7 @@ fn a_route_is_followed_from_the_first_connection_on_by_cookie_or_by_path() {
 }
 
 #[test]
-fn a_session_whose_route_is_unknown_goes_to_one_target_from_everywhere() {
+fn a_session_with_an_unknown_route_goes_to_one_target_on_all_nodes() {
     let origins = three();
     let world = world(&origins, "", ROUTE);
     for (path, cookie) in [
@@ -131,7 +131,7 @@ fn a_route_brings_a_client_back_when_its_target_returns() {
 }
 
 #[test]
-fn a_strict_route_is_refused_while_its_target_is_down_and_served_when_it_returns() {
+fn a_strict_route_gets_503_while_its_target_is_down() {
     let origins = three();
     let group = "stickiness = { route = { cookie = \"JSESSIONID\" }, on_unavailable = \"strict\" }";
     let world = world(&origins, "", &format!("{group}\n{FAST}"));
@@ -145,7 +145,7 @@ fn a_strict_route_is_refused_while_its_target_is_down_and_served_when_it_returns
 }
 
 #[test]
-fn a_draining_targets_route_is_followed_unless_its_pins_move() {
+fn the_route_of_a_draining_target_is_followed_unless_pins_move() {
     let origins = three();
     for (pins, expected) in [("stay", "hit"), ("move", "moved_draining")] {
         let group = format!("{ROUTE}\ndraining_pins = \"{pins}\"");
@@ -182,7 +182,7 @@ fn gated(gate: &Arc<Mutex<()>>) -> Origin {
 }
 
 #[test]
-fn clients_who_choose_one_target_spill_at_its_cap_and_come_back() {
+fn clients_with_one_route_spill_at_the_cap_and_come_back() {
     let gate = Arc::new(Mutex::new(()));
     let origins = [gated(&gate), Origin::named("b"), Origin::named("c")];
     for (mode, field) in [(ROUTE, "Cookie: JSESSIONID=5AC6.s1"), (HEADER, "")] {
@@ -213,7 +213,7 @@ fn value_of(world: &World, target: &str) -> String {
 }
 
 #[test]
-fn one_value_meets_one_target_over_every_connection_and_values_spread() {
+fn one_header_value_always_meets_one_target() {
     let origins = three();
     let world = world(&origins, "", HEADER);
     let mut all = HashSet::new();
@@ -228,7 +228,7 @@ fn one_value_meets_one_target_over_every_connection_and_values_spread() {
 }
 
 #[test]
-fn a_value_is_back_home_when_its_target_returns_and_others_never_leave() {
+fn a_header_value_returns_to_its_target_and_others_never_leave() {
     let origins = three();
     let world = world(&origins, "", &format!("{HEADER}\n{FAST}"));
     let [homeless, other] = ["a", "b"].map(|target| value_of(&world, target));
@@ -244,7 +244,7 @@ fn a_value_is_back_home_when_its_target_returns_and_others_never_leave() {
 }
 
 #[test]
-fn an_absent_or_empty_value_is_no_key_and_of_two_fields_the_first_counts() {
+fn an_absent_or_empty_header_is_no_key_and_the_first_field_counts() {
     let origins = three();
     let world = world(&origins, "", HEADER);
     for fields in [&[][..], &["X-Session-Id:"], &["X-Session-Id:   "], &["X-Session-Ids: 1"]] {
@@ -257,7 +257,7 @@ fn an_absent_or_empty_value_is_no_key_and_of_two_fields_the_first_counts() {
 }
 
 #[test]
-fn a_value_of_eight_kibibytes_or_of_no_text_is_a_key_like_any_other() {
+fn a_value_of_8_kib_or_of_non_utf8_bytes_is_a_key() {
     let origins = three();
     let world = world(&origins, "", HEADER);
     let long = "v".repeat(8 * 1_024);

@@ -173,7 +173,7 @@ fn a_spill_that_wrote_moves_the_pin_and_one_that_did_not_leaves_it() {
 }
 
 #[test]
-fn beside_an_applications_cookie_a_spill_moves_the_companion_by_that_cookie_or_a_write() {
+fn a_spill_moves_the_companion_on_a_write_or_a_new_app_cookie() {
     let group = "stickiness = { app_cookie = { name = \"sid\" } }";
     let full = Full::with(group, &[("sid", "1")], Kind::App);
     let cases = [
@@ -193,7 +193,7 @@ fn beside_an_applications_cookie_a_spill_moves_the_companion_by_that_cookie_or_a
 }
 
 #[test]
-fn where_nothing_is_stored_with_the_client_a_spill_that_wrote_writes_nothing() {
+fn a_spilled_write_sets_no_cookie_for_route_or_header_keys() {
     let (gone, b) = (Origin::refusing(), told("b"));
     for (stickiness, fields) in [
         ("route = { cookie = \"sid\" }", ["Cookie: sid=1.a"]),
@@ -220,7 +220,7 @@ fn a_strict_group_refuses_a_write_and_moves_nothing() {
 }
 
 #[test]
-fn an_answer_that_crosses_a_move_does_not_undo_it() {
+fn a_late_response_does_not_undo_a_move() {
     let mut full = Full::with("", &[], Kind::Lb);
     let mut writer = full.same_client();
     let wrote = writer.ask("POST", "/200", &[], "");
@@ -241,7 +241,7 @@ fn an_answer_that_crosses_a_move_does_not_undo_it() {
 }
 
 #[test]
-fn a_spill_that_wrote_is_told_as_a_move() {
+fn a_spilled_write_is_logged_as_a_move() {
     let dir = tempfile::tempdir().unwrap();
     let (gone, b) = (Origin::refusing(), told("b"));
     let key = Key::generate([7; 32]);
@@ -288,7 +288,7 @@ fn ring(id: u8) -> Keyring {
 }
 
 #[test]
-fn the_newest_pin_of_all_tokens_decides_wherever_it_stands_and_replaces_the_others() {
+fn the_newest_pin_of_all_tokens_decides_and_replaces_the_others() {
     let origins = [told("a"), told("b"), told("c")];
     let world = World::new(&[&origins[0], &origins[1], &origins[2]], "debug_headers = true", "");
     let token = |target, age| minted(&world, Kind::Lb, "app", target, now() - age);
@@ -316,7 +316,7 @@ fn the_newest_pin_of_all_tokens_decides_wherever_it_stands_and_replaces_the_othe
 }
 
 #[test]
-fn what_is_written_again_keeps_the_other_groups_pins_of_every_token() {
+fn a_rewritten_token_keeps_the_other_groups_pins_of_all_tokens() {
     let (app, api) = (told("app"), told("api"));
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -336,7 +336,7 @@ fn what_is_written_again_keeps_the_other_groups_pins_of_every_token() {
 }
 
 #[test]
-fn the_newest_pin_to_a_group_decides_and_the_cookie_of_groups_is_one_again() {
+fn the_newest_group_pin_decides_and_the_group_cookies_merge() {
     let (one, two) = (told("one"), told("two"));
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -416,7 +416,7 @@ fn nodes_whose_clocks_differ_move_no_client_that_alternates_between_them() {
 }
 
 #[test]
-fn a_pin_that_is_ahead_is_alive_and_inspect_says_by_how_much() {
+fn a_pin_from_the_future_is_valid_and_inspect_prints_the_offset() {
     let dir = tempfile::tempdir().unwrap();
     let key = Key::generate([7; 32]).to_base64_line();
     std::fs::write(dir.path().join("one.key"), key.as_bytes()).unwrap();
@@ -443,7 +443,7 @@ fn issued_at(token: &str) -> u64 {
 }
 
 #[test]
-fn an_answer_that_shared_caches_keep_carries_no_pin_until_half_its_life_is_used() {
+fn a_cacheable_response_renews_a_pin_only_past_half_its_duration() {
     let b = told("b");
     let world = World::new(&[&b], "debug_headers = true", "");
     const DAY: u64 = 86_400;
@@ -474,7 +474,7 @@ fn an_answer_that_shared_caches_keep_carries_no_pin_until_half_its_life_is_used(
 }
 
 #[test]
-fn every_cookie_on_an_answer_that_a_shared_cache_may_keep_is_guarded_once() {
+fn each_cookie_on_a_cacheable_response_is_guarded_once() {
     let a = told("a");
     let guard = "no-cache=\"set-cookie\"";
     for (setting, guards) in [("", true), ("stickiness = { guard_cache = false }", false)] {

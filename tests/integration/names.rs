@@ -53,7 +53,7 @@ fn again(visitor: &Visitor, server: &Server) -> Visitor {
 }
 
 #[test]
-fn a_restart_moves_nobody_who_is_pinned_to_what_a_host_name_stands_for() {
+fn a_restart_moves_no_client_pinned_to_a_resolved_address() {
     let (named, other) = (Origin::named("a"), Origin::named("b"));
     let port = named.address().port();
     for expand in [true, false] {
@@ -76,7 +76,7 @@ fn a_restart_moves_nobody_who_is_pinned_to_what_a_host_name_stands_for() {
 }
 
 #[test]
-fn a_name_that_was_never_answered_for_takes_no_pin_away() {
+fn an_unresolved_name_loses_no_pin() {
     let (named, other) = (Origin::named("a"), Origin::named("b"));
     let port = named.address().port();
     for expand in [true, false] {
@@ -244,7 +244,7 @@ fn a_name_that_lists_four_of_six_addresses_at_a_time_moves_no_client() {
 }
 
 #[test]
-fn an_address_that_is_not_listed_and_refuses_is_forgotten_at_once_and_a_listed_one_is_not() {
+fn an_unlisted_address_that_refuses_leaves_at_once() {
     let [a, b, c] = ["a", "b", "c"].map(closing);
     let names = NameServer::listing(&[&a, &b, &c]);
     let world =
@@ -276,7 +276,7 @@ fn an_address_that_is_not_listed_and_refuses_is_forgotten_at_once_and_a_listed_o
 }
 
 #[test]
-fn an_address_that_is_not_listed_and_fails_one_check_is_forgotten_and_a_listed_one_is_not() {
+fn an_unlisted_address_that_fails_one_check_leaves() {
     let [a, b] = ["a", "b"].map(Origin::named);
     let names = NameServer::listing(&[&a, &b]);
     let health =
@@ -299,7 +299,7 @@ fn an_address_that_is_not_listed_and_fails_one_check_is_forgotten_and_a_listed_o
 }
 
 #[test]
-fn without_a_hold_an_address_that_is_not_listed_drains_at_once() {
+fn without_hold_an_unlisted_address_drains_at_once() {
     let [a, b] = ["a", "b"].map(Origin::named);
     for (pins, expected) in [("move", ("b", "moved_draining")), ("stay", ("a", "hit"))] {
         let names = NameServer::listing(&[&a, &b]);
@@ -325,7 +325,7 @@ fn await_address(origin: &Origin, world: &World) {
 }
 
 #[test]
-fn a_name_whose_one_address_changed_says_so_once_to_each_client() {
+fn a_changed_address_yields_moved_address_once_per_client() {
     let [a, b] = ["a", "b"].map(Origin::named);
     for refresh in ["each_response", "half_life", "never"] {
         let names = NameServer::listing(&[&a]);
@@ -358,7 +358,7 @@ fn a_name_whose_one_address_changed_says_so_once_to_each_client() {
 }
 
 #[test]
-fn what_the_old_machine_answers_after_the_change_does_not_pass_for_the_new_ones() {
+fn late_check_results_of_an_old_address_do_not_count() {
     let (release, released) = channel::<()>();
     let (begun, begins) = channel();
     let released = Mutex::new(released);

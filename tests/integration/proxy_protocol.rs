@@ -39,7 +39,7 @@ fn accepted(world: &World) -> u64 {
 }
 
 #[test]
-fn the_client_is_whom_the_header_names_and_the_port_is_the_one_it_came_to() {
+fn the_proxy_header_sets_client_address_and_port() {
     let mut six = [0; 36];
     (six[0], six[1], six[15], six[31]) = (0x20, 0x01, 1, 2);
     (six[33], six[34], six[35]) = (80, 0x20, 0xfb);
@@ -75,7 +75,7 @@ fn the_client_is_whom_the_header_names_and_the_port_is_the_one_it_came_to() {
 }
 
 #[test]
-fn who_is_believed_about_the_way_before_follows_from_whom_the_header_names() {
+fn trust_in_forwarded_fields_depends_on_the_announced_client() {
     let trusted = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]";
     let origin = Origin::named("a");
     let world = World::new(&[&origin], trusted, "");
@@ -121,7 +121,7 @@ fn an_announced_client_keeps_its_target_over_new_connections_and_clients() {
 }
 
 #[test]
-fn tls_begins_right_behind_the_header() {
+fn tls_begins_right_after_the_proxy_header() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let shop = authority.sign("shop", &["shop.example"]);
     let listener = format!("{BEHIND_ANYONE}\ntls = {{ certificates = [{}] }}", shop.entry());
@@ -157,7 +157,7 @@ fn curl(world: &World, authority: &Authority, jar: &Path, arguments: &[&str], ur
 }
 
 #[test]
-fn curl_is_sticky_behind_a_header_over_either_version_with_and_without_tls() {
+fn curl_is_sticky_behind_both_proxy_versions_with_and_without_tls() {
     if !has(&["curl"]) {
         return;
     }
@@ -182,7 +182,7 @@ fn curl_is_sticky_behind_a_header_over_either_version_with_and_without_tls() {
 }
 
 #[test]
-fn a_header_may_come_byte_by_byte_or_with_the_request_in_one_piece() {
+fn a_proxy_header_may_come_in_bytes_or_with_the_request() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], BEHIND_ANYONE, "");
     for header in [V1.to_vec(), v2_of([192, 0, 2, 1], 5)] {
@@ -199,7 +199,7 @@ fn a_header_may_come_byte_by_byte_or_with_the_request_in_one_piece() {
 }
 
 #[test]
-fn a_peer_that_is_not_trusted_is_closed_and_counted_whatever_it_sends() {
+fn an_untrusted_peer_is_closed_and_counted_whatever_it_sends() {
     let origin = Origin::named("a");
     let listener = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.2\"]";
     let world = World::new(&[&origin], listener, "");
@@ -227,7 +227,7 @@ fn is_closed_in_silence(world: &World, bytes: &[u8], ends: bool) {
 }
 
 #[test]
-fn what_is_no_header_ends_the_connection_in_silence_and_is_counted_by_its_cause() {
+fn an_invalid_proxy_header_closes_silently_and_is_counted() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], BEHIND_ANYONE, "");
     let endless = [b"PROXY TCP4 ".to_vec(), vec![b'1'; 200]].concat();
@@ -256,7 +256,7 @@ fn what_is_no_header_ends_the_connection_in_silence_and_is_counted_by_its_cause(
 }
 
 #[test]
-fn a_header_that_is_not_whole_in_time_ends_the_connection() {
+fn an_unfinished_proxy_header_closes_in_time() {
     let origin = Origin::named("a");
     let listener = format!("{BEHIND_ANYONE}\ntimeouts = {{ header_read = \"1s\" }}");
     let world = World::new(&[&origin], &listener, "");
@@ -279,7 +279,7 @@ fn a_header_that_is_not_whole_in_time_ends_the_connection() {
 }
 
 #[test]
-fn who_may_connect_is_judged_by_whom_the_header_names() {
+fn allowed_clients_are_checked_against_the_announced_address() {
     let origin = Origin::named("a");
     let listener = format!("{BEHIND_ANYONE}\nallow_from = [\"192.0.2.0/24\"]");
     let world = World::new(&[&origin], &listener, "");
@@ -342,7 +342,7 @@ fn a_real_haproxy_announces_its_clients_in_either_version() {
 }
 
 #[test]
-fn a_crowd_that_stops_within_its_headers_keeps_nobody_else_waiting() {
+fn many_unfinished_proxy_headers_delay_no_other_client() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], BEHIND_ANYONE, "");
     let crowd: Vec<TcpStream> = (0..100)
@@ -359,7 +359,7 @@ fn a_crowd_that_stops_within_its_headers_keeps_nobody_else_waiting() {
 }
 
 #[test]
-fn check_refuses_a_listener_to_which_nobody_could_connect() {
+fn check_refuses_proxy_protocol_without_trusted_proxies() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stayput.toml");
     for (trusted, code) in [("", 1), ("trusted_proxies = []", 1), (BEHIND_ANYONE, 0)] {

@@ -46,7 +46,7 @@ fn met(visitor: &mut Visitor) -> (String, String) {
 }
 
 #[test]
-fn targets_that_come_back_one_after_the_other_have_their_clients_back() {
+fn targets_that_recover_one_by_one_get_their_clients_back() {
     for fail_open in [true, false] {
         comes_back(fail_open);
     }

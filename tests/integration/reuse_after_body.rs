@@ -151,7 +151,7 @@ fn attack(
 }
 
 #[test]
-fn the_answer_to_a_body_taken_for_a_request_meets_no_other_client() {
+fn a_response_to_a_smuggled_body_reaches_no_other_client() {
     let target = Careless::start();
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"off\" }}\n\

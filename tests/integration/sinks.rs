@@ -119,7 +119,7 @@ fn checks_change_a_state(run: &Run, origin: &Origin) {
 }
 
 #[test]
-fn a_fifo_that_nothing_reads_holds_neither_start_nor_exit_and_is_written_once_it_is_read() {
+fn an_unread_fifo_delays_neither_start_nor_exit() {
     let (origin, dir) = (Origin::named("a"), tempfile::tempdir().unwrap());
     let fifo = dir.path().join("access.fifo");
     mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
@@ -154,7 +154,7 @@ fn a_fifo_that_nothing_reads_holds_neither_start_nor_exit_and_is_written_once_it
 }
 
 #[test]
-fn pipes_that_block_hold_no_worker_no_check_and_no_exit() {
+fn blocked_pipes_delay_no_worker_no_check_and_no_exit() {
     let (origin, dir) = (Origin::named("a"), tempfile::tempdir().unwrap());
     let (_unread, stderr) = full_pipe();
     let (_unread_too, stdout) = full_pipe();
@@ -169,7 +169,7 @@ fn pipes_that_block_hold_no_worker_no_check_and_no_exit() {
 }
 
 #[test]
-fn a_start_that_fails_ends_with_its_code_though_nothing_takes_its_message() {
+fn a_failed_start_exits_with_its_code_though_stderr_is_blocked() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stayput.toml");
     fs::write(&path, "[listener.web]\n").unwrap();
@@ -184,7 +184,7 @@ fn a_start_that_fails_ends_with_its_code_though_nothing_takes_its_message() {
 }
 
 #[test]
-fn standard_streams_that_are_full_or_closed_or_whose_reader_is_gone_end_nothing() {
+fn full_closed_or_broken_standard_streams_stop_nothing() {
     let gone = || {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -211,7 +211,7 @@ fn standard_streams_that_are_full_or_closed_or_whose_reader_is_gone_end_nothing(
 }
 
 #[test]
-fn one_client_that_replays_an_old_pin_is_told_of_by_few_lines_that_count_all_of_it() {
+fn replays_of_an_old_pin_are_counted_in_few_log_lines() {
     let (a, b, dir) = (Origin::named("a"), Origin::named("b"), tempfile::tempdir().unwrap());
     let errors = dir.path().join("errors");
     let run = Run::start(dir.path(), &text("off", &[("a", &a)], ""), Stdio::null(), Stdio::null());
@@ -242,7 +242,7 @@ fn one_client_that_replays_an_old_pin_is_told_of_by_few_lines_that_count_all_of_
 }
 
 #[test]
-fn a_full_disk_glues_no_record_to_half_of_another_and_takes_what_waited_once_there_is_room() {
+fn a_full_disk_joins_no_two_records_and_loses_no_waiting_one() {
     let Some(unshare) = tool::found("unshare") else { return };
     let may_mount = tool::Tool::start(
         Command::new(&unshare).args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"]),
@@ -296,7 +296,7 @@ fn a_full_disk_glues_no_record_to_half_of_another_and_takes_what_waited_once_the
 }
 
 #[test]
-fn records_that_cannot_wait_are_counted_exactly_and_told_when_the_sink_is_read_again() {
+fn dropped_records_are_counted_and_reported_once_the_sink_drains() {
     let (origin, dir) = (Origin::named("a"), tempfile::tempdir().unwrap());
     let fifo = dir.path().join("access.fifo");
     mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();

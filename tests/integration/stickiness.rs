@@ -21,7 +21,7 @@ fn refs(origins: &[Origin; 3]) -> [&Origin; 3] {
 }
 
 #[test]
-fn newcomers_take_turns_and_each_stays_where_it_was_placed() {
+fn new_clients_are_placed_in_turn_and_each_stays() {
     let origins = three();
     let world = World::new(&refs(&origins), "", "");
     let mut visitors: Vec<_> = (0..4).map(|_| Visitor::of(world.address())).collect();
@@ -34,7 +34,7 @@ fn newcomers_take_turns_and_each_stays_where_it_was_placed() {
 }
 
 #[test]
-fn the_cookie_has_albs_name_and_the_documented_form_and_changes_nothing_else() {
+fn the_cookie_has_albs_name_and_the_documented_form() {
     let origin = Origin::saying(
         "HTTP/1.1 200 OK\r\nSet-Cookie: app=1; Path=/x\r\nSet-Cookie: app2=2\r\nX-App: yes\r\nContent-Length: 0\r\n\r\n",
         Then::KeepAlive,
@@ -51,7 +51,7 @@ fn the_cookie_has_albs_name_and_the_documented_form_and_changes_nothing_else() {
 }
 
 #[test]
-fn every_answer_of_a_target_renews_the_cookie_whatever_its_status() {
+fn every_response_of_a_target_renews_the_cookie() {
     for status in ["200 OK", "304 Not Modified", "404 Not Found", "500 Oops", "204 No Content"] {
         let text = format!(
             "HTTP/1.1 {status}\r\n{}\r\n",
@@ -101,7 +101,7 @@ fn a_client_whose_target_turns_unhealthy_moves_once_and_stays_moved() {
 }
 
 #[test]
-fn a_target_that_refuses_one_connection_keeps_its_client_for_the_next() {
+fn one_refused_connection_does_not_move_a_client() {
     let origins = [Origin::named("a"), Origin::named("b"), Origin::named("c")];
     let gone = Origin::refusing();
     let slow_checks = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
@@ -188,7 +188,7 @@ fn a_pinned_request_over_the_cap_spills_and_comes_back() {
 }
 
 #[test]
-fn cookies_that_cannot_be_used_are_replaced_without_an_error() {
+fn unusable_cookies_are_replaced_without_an_error() {
     let origins = three();
     let world = World::new(&refs(&origins), "debug_headers = true", "");
     let good = mint(&world, "app/c");
@@ -237,7 +237,7 @@ fn two_groups_share_one_cookie_and_both_keep_their_client() {
 }
 
 #[test]
-fn a_trusted_proxy_that_speaks_tls_gets_the_cors_twin_and_a_cookie_that_plain_http_can_replace() {
+fn behind_a_tls_proxy_there_is_a_twin_and_a_replaceable_cookie() {
     let origin = Origin::named("a");
     let trusted = "trusted_proxies = [\"127.0.0.0/8\"]";
     for (secure, attributes) in [
@@ -263,7 +263,7 @@ fn a_trusted_proxy_that_speaks_tls_gets_the_cors_twin_and_a_cookie_that_plain_ht
 }
 
 #[test]
-fn a_browser_that_goes_from_https_to_http_through_a_trusted_proxy_keeps_its_pin() {
+fn from_https_to_http_behind_a_trusted_proxy_the_pin_stays() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let listener = "trusted_proxies = [\"127.0.0.0/8\"]\ndebug_headers = true";
     let world = World::new(&[&a, &b], listener, "");
@@ -300,7 +300,7 @@ impl SecureJar {
 }
 
 #[test]
-fn every_cookie_says_its_age_beside_its_date_and_a_session_cookie_neither() {
+fn each_cookie_has_max_age_and_expires_and_a_session_cookie_neither() {
     let origin = Origin::named("a");
     for (stickiness, ages) in [
         ("{}", &[Some(86_400)][..]),
@@ -341,7 +341,7 @@ fn ages_of(answer: &Answer, before: u64) -> Vec<Option<u64>> {
 }
 
 #[test]
-fn a_cookie_that_holds_another_groups_longer_pin_lives_as_long_as_that() {
+fn a_cookie_lives_as_long_as_its_longest_pin() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n\
@@ -380,7 +380,7 @@ fn a_group_may_hide_its_cookie_from_targets_and_guards_shared_caches() {
 }
 
 #[test]
-fn a_draining_target_keeps_its_clients_and_takes_no_newcomers() {
+fn a_draining_target_keeps_its_clients_and_gets_no_new_ones() {
     let origins = three();
     let targets = |state: &str| {
         let draining = format!(
@@ -420,7 +420,7 @@ fn a_draining_target_keeps_its_clients_and_takes_no_newcomers() {
 }
 
 #[test]
-fn an_old_key_still_opens_and_its_cookie_is_sealed_anew_with_the_first() {
+fn an_old_key_still_opens_and_its_cookie_is_resealed() {
     let origin = Origin::named("a");
     let dir = tempfile::tempdir().unwrap();
     for (name, byte) in [("old.key", 1u8), ("new.key", 2)] {
@@ -460,7 +460,7 @@ fn an_old_key_still_opens_and_its_cookie_is_sealed_anew_with_the_first() {
 }
 
 #[test]
-fn a_client_with_a_new_connection_each_time_keeps_its_pin_and_its_token_for_the_second() {
+fn new_connections_keep_the_pin_and_the_token_within_a_second() {
     let origins = three();
     let world = World::new(&refs(&origins), "debug_headers = true", "");
     let mut first = Visitor::of(world.address());
@@ -484,7 +484,7 @@ fn a_client_with_a_new_connection_each_time_keeps_its_pin_and_its_token_for_the_
 }
 
 #[test]
-fn a_token_that_opened_is_judged_by_the_new_keys_once_they_are_published() {
+fn a_cached_token_is_opened_anew_once_new_keys_are_published() {
     let origin = Origin::named("a");
     let text = format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -523,7 +523,7 @@ fn publish_with(world: &World, text: &str, key: Key) {
 }
 
 #[test]
-fn answers_the_balancer_makes_itself_carry_no_cookie() {
+fn local_responses_carry_no_cookie() {
     let origin = Origin::named("a");
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -564,7 +564,7 @@ fn a_group_that_hides_its_cookie_hides_those_of_other_groups_too() {
 }
 
 #[test]
-fn a_client_whose_target_refuses_is_not_spilled_where_nobody_else_was_asked() {
+fn a_client_is_not_spilled_if_no_other_target_was_tried() {
     let (gone, other) = (Origin::refusing(), Origin::named("b"));
     let checks = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
     let no_retries = format!("upstream = {{ retries = 0 }}\n{checks}");
@@ -580,7 +580,7 @@ fn a_client_whose_target_refuses_is_not_spilled_where_nobody_else_was_asked() {
 }
 
 #[test]
-fn a_cors_twin_that_is_always_wanted_comes_over_plain_http_too() {
+fn a_cors_twin_set_to_always_comes_over_plain_http() {
     let origin = Origin::named("a");
     let world =
         World::new(&[&origin], "", "stickiness = { cors_twin = \"always\", http_only = false }");

@@ -69,7 +69,7 @@ fn clients(world: &World) -> Vec<Client> {
 }
 
 #[test]
-fn a_newcomers_target_is_told_who_gets_the_client_once_it_drains() {
+fn a_new_clients_target_gets_the_name_of_its_successor() {
     for mode in [LB, APP, HEADER] {
         let (dir, origins) = (tempfile::tempdir().unwrap(), three());
         let before = world(dir.path(), &origins, &[], mode);
@@ -103,7 +103,7 @@ fn a_newcomers_target_is_told_who_gets_the_client_once_it_drains() {
 }
 
 #[test]
-fn who_is_told_gets_the_client_of_a_target_that_turns_unhealthy_and_so_on_to_the_last() {
+fn the_announced_successor_gets_the_client_down_to_the_last_target() {
     for mode in [LB, HEADER] {
         let (dir, origins) = (tempfile::tempdir().unwrap(), three());
         let world = world(dir.path(), &origins, &[], mode);
@@ -127,7 +127,7 @@ fn who_is_told_gets_the_client_of_a_target_that_turns_unhealthy_and_so_on_to_the
 }
 
 #[test]
-fn nothing_is_told_where_nobody_is_known_or_asked_and_what_clients_say_is_stripped() {
+fn the_successor_field_of_a_client_is_always_removed() {
     let dir = tempfile::tempdir().unwrap();
     let route = "stickiness = { route = { cookie = \"JSESSIONID\" } }";
     for (group, count) in [
@@ -152,7 +152,7 @@ fn nothing_is_told_where_nobody_is_known_or_asked_and_what_clients_say_is_stripp
 }
 
 #[test]
-fn a_target_that_serves_a_client_for_a_moment_is_told_of_the_clients_own() {
+fn a_spilled_request_announces_the_clients_own_target() {
     let (dir, mut origins) = (tempfile::tempdir().unwrap(), three());
     let before = world(dir.path(), &origins, &[], LB);
     let mut visitor = Visitor::of(before.address());

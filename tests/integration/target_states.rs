@@ -30,7 +30,7 @@ fn next(program: &Program, target: &str, before: usize) -> String {
 }
 
 #[test]
-fn each_change_of_a_targets_state_is_one_line_with_reason_and_description() {
+fn each_change_of_state_is_one_log_line_with_its_reason() {
     let dir = tempfile::tempdir().unwrap();
     let origin = Origin::named("a");
     let target = format!("{{ id = \"a\", address = \"{}\" }}", origin.address());
@@ -62,7 +62,7 @@ fn each_change_of_a_targets_state_is_one_line_with_reason_and_description() {
 }
 
 #[test]
-fn a_failure_is_told_as_what_it_was() {
+fn each_failed_check_is_logged_with_its_cause() {
     let dir = tempfile::tempdir().unwrap();
     let lacking = Origin::named("a");
     let refusing = Origin::refusing();
@@ -99,7 +99,7 @@ fn a_failure_is_told_as_what_it_was() {
 }
 
 #[test]
-fn what_fails_while_it_drains_is_told_too_for_those_who_stay_with_it_must_move() {
+fn a_failure_during_drain_is_logged_and_moves_pinned_clients() {
     let dir = tempfile::tempdir().unwrap();
     let origin = Origin::named("a");
     let target = format!("{{ id = \"a\", address = \"{}\", state = \"drain\" }}", origin.address());

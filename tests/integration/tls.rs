@@ -14,7 +14,7 @@ fn world(origin: &Origin, certificates: &str, more: &str) -> World {
 }
 
 #[test]
-fn curl_is_served_over_tls_and_target_cookie_and_log_know_it() {
+fn curl_over_tls_shows_in_the_forwarded_fields_cookie_and_log() {
     if !has(&["curl"]) {
         return;
     }
@@ -57,7 +57,7 @@ fn curl_is_served_over_tls_and_target_cookie_and_log_know_it() {
 }
 
 #[test]
-fn a_client_is_shown_the_certificate_of_the_name_it_asks_for() {
+fn a_client_gets_the_certificate_for_its_sni_name() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let first = authority.sign("first", &["shop.example", "other.example"]);
     let wild = authority.sign("wild", &["*.shop.example"]);
@@ -99,7 +99,7 @@ fn a_client_is_shown_the_certificate_of_the_name_it_asks_for() {
 }
 
 #[test]
-fn a_session_is_resumed_by_its_ticket_on_whichever_worker_and_in_both_versions() {
+fn a_ticket_resumes_on_any_worker_in_both_tls_versions() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let shop = authority.sign("shop", &["shop.example"]);
     let world = world(&origin, &shop.entry(), "");
@@ -141,7 +141,7 @@ fn albs_log_names_cipher_version_server_name_and_certificate() {
 }
 
 #[test]
-fn replaced_certificates_serve_new_handshakes_and_broken_ones_change_nothing() {
+fn replaced_certificates_serve_new_handshakes_unless_broken() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let old = authority.sign("shop", &["shop.example"]);
     let world = world(&origin, &old.entry(), "");
@@ -165,7 +165,7 @@ fn replaced_certificates_serve_new_handshakes_and_broken_ones_change_nothing() {
 }
 
 #[test]
-fn bodies_of_megabytes_go_both_ways_and_an_idle_connection_serves_again() {
+fn megabyte_bodies_cross_tls_and_the_idle_connection_serves_again() {
     let authority = Authority::new();
     let echo = Origin::scripted(|heard, stream| {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", heard.body.len());
@@ -226,7 +226,7 @@ fn a_tunnel_over_tls_is_one_row_of_type_wss() {
 }
 
 #[test]
-fn a_redirect_keeps_the_protocol_the_client_came_by() {
+fn a_redirect_keeps_the_scheme_of_the_request() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let shop = authority.sign("shop", &["shop.example"]);
     let world = World::of_text(&format!(

@@ -58,7 +58,7 @@ fn hello(authority: &Authority) -> Vec<u8> {
 }
 
 #[test]
-fn plain_http_on_a_tls_port_is_answered_400_in_plain_text_and_written_down() {
+fn plain_http_on_a_tls_port_gets_a_plain_400_and_is_logged() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "", "");
     let mut stream = connect(&world);
@@ -73,7 +73,7 @@ fn plain_http_on_a_tls_port_is_answered_400_in_plain_text_and_written_down() {
 }
 
 #[test]
-fn garbage_a_truncated_hello_and_one_without_end_are_closed_and_counted() {
+fn invalid_truncated_and_endless_hellos_are_closed_and_counted() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "", "");
     let mut stream = connect(&world);
@@ -115,7 +115,7 @@ fn garbage_a_truncated_hello_and_one_without_end_are_closed_and_counted() {
 }
 
 #[test]
-fn a_handshake_that_takes_too_long_is_closed_however_far_it_came() {
+fn a_handshake_past_its_time_out_is_closed_in_every_phase() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "timeouts = { header_read = \"1s\" }", "");
     let hello = hello(&authority);
@@ -144,7 +144,7 @@ fn a_handshake_that_takes_too_long_is_closed_however_far_it_came() {
 }
 
 #[test]
-fn a_hundred_silent_and_a_hundred_unfinished_handshakes_stop_nobody() {
+fn two_hundred_unfinished_handshakes_delay_no_other_client() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "", "");
     let hello = hello(&authority);
@@ -167,7 +167,7 @@ fn a_hundred_silent_and_a_hundred_unfinished_handshakes_stop_nobody() {
 }
 
 #[test]
-fn what_the_two_have_not_in_common_is_counted_under_its_own_word() {
+fn each_kind_of_failed_negotiation_has_its_own_count() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "", ", min_version = \"1.3\", alpn = [\"http/1.1\"]");
     let old = Browser::with(&authority, &[&rustls::version::TLS12], None, |_| {});
@@ -191,7 +191,7 @@ fn what_the_two_have_not_in_common_is_counted_under_its_own_word() {
 
 /// RFC 7301 section 3.2.
 #[test]
-fn no_protocol_is_agreed_on_that_the_listener_does_not_list() {
+fn only_protocols_of_the_listener_are_negotiated() {
     let authority = Authority::new();
     let origin = Origin::named("a");
     for (listed, offered, agreed) in [
@@ -237,7 +237,7 @@ fn no_protocol_is_agreed_on_that_the_listener_does_not_list() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_with_a_word_and_a_broken_answer_without_one() {
+fn only_a_clean_close_sends_close_notify() {
     let authority = Authority::new();
     let origin = Origin::saying(
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
@@ -256,7 +256,7 @@ fn an_idle_connection_is_closed_with_a_word_and_a_broken_answer_without_one() {
 }
 
 #[test]
-fn a_hello_in_pieces_is_one_hello_and_ends_at_sixteen_kibibytes() {
+fn a_fragmented_hello_is_read_up_to_16_kib() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "", "");
     // Each byte in a record of its own.

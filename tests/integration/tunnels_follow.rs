@@ -102,7 +102,7 @@ fn ends_well(mut visitor: Visitor, told: &Receiver<Vec<u8>>, world: &World) {
 }
 
 #[test]
-fn what_moves_a_pin_ends_its_tunnel_between_two_frames_and_both_ends_are_told_1001() {
+fn a_moved_pin_ends_its_tunnel_with_1001_on_both_sides() {
     for (why, group) in [
         ("unhealthy", ""),
         ("drained", "draining_pins = \"move\""),
@@ -128,7 +128,7 @@ fn what_moves_a_pin_ends_its_tunnel_between_two_frames_and_both_ends_are_told_10
 }
 
 #[test]
-fn a_write_that_another_target_took_ends_the_tunnel_of_its_client() {
+fn a_write_served_by_another_target_ends_the_clients_tunnel() {
     let ((a, told), b) = (halving(), Origin::named("b"));
     let full = "tunnels_follow = true\nmax_in_flight_per_target = 1\nupstream = { queue = \"0s\" }";
     let world = world(&a, &b, full);
@@ -143,7 +143,7 @@ fn a_write_that_another_target_took_ends_the_tunnel_of_its_client() {
 }
 
 #[test]
-fn a_tunnel_stays_where_nothing_moves_its_client_or_nothing_may() {
+fn a_tunnel_stays_if_its_clients_pin_stays() {
     for (why, group) in [
         ("as by default", "fail_open = false"),
         ("strict", "tunnels_follow = true\nstickiness = { on_unavailable = \"strict\" }"),
@@ -167,7 +167,7 @@ fn a_tunnel_stays_where_nothing_moves_its_client_or_nothing_may() {
 }
 
 #[test]
-fn a_frame_that_never_ends_is_cut_within_a_bound() {
+fn an_endless_frame_is_cut_within_a_bound() {
     let ((a, told), b) = (halving(), Origin::named("b"));
     let world = world(&a, &b, "tunnels_follow = true");
     let mut visitor = begin(&world);
@@ -178,7 +178,7 @@ fn a_frame_that_never_ends_is_cut_within_a_bound() {
 }
 
 #[test]
-fn a_websocket_over_a_stream_follows_as_well() {
+fn a_websocket_over_a_stream_follows_its_pin() {
     let ((a, told), b) = (halving(), Origin::named("b"));
     let world = world(&a, &b, "tunnels_follow = true");
     let client = Http2::to(world.address());

@@ -36,7 +36,7 @@ fn run(text: &str) -> (tempfile::TempDir, Program) {
 }
 
 #[test]
-fn clients_that_ask_before_they_post_are_shared_out_with_the_real_program() {
+fn clients_that_send_preflights_are_spread_by_the_real_program() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let (_dir, program) = run(&format!(
         "[listener.web]\naddress = \"127.0.0.1:0\"\n\
@@ -56,7 +56,7 @@ fn clients_that_ask_before_they_post_are_shared_out_with_the_real_program() {
 }
 
 #[test]
-fn an_options_request_that_is_no_preflight_is_a_newcomer_as_any() {
+fn an_options_request_that_is_no_preflight_counts_as_new() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let world = World::new(&[&a, &b], "", "");
     for fields in [&PREFLIGHT[..1], &PREFLIGHT[1..], &[]] {
@@ -99,7 +99,7 @@ fn a_login_page_and_its_form_do_not_put_all_on_one_target() {
 }
 
 #[test]
-fn a_canary_gets_its_share_of_every_kind_of_request_with_the_real_program() {
+fn a_canary_gets_its_share_of_each_kind_of_request() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let (_dir, program) = run(&format!(
         "[listener.web]\naddress = \"127.0.0.1:0\"\n[[rule]]\nname = \"split\"\n\

@@ -50,7 +50,7 @@ fn read_head(stream: &mut TcpStream) -> String {
 }
 
 #[test]
-fn bytes_sent_before_the_switch_wait_for_it_and_then_cross() {
+fn bytes_sent_before_the_101_cross_after_it() {
     let (tell, told) = sync_channel(1);
     let address = target(move |mut stream| {
         if read_head(&mut stream).is_empty() {
@@ -74,7 +74,7 @@ fn bytes_sent_before_the_switch_wait_for_it_and_then_cross() {
 }
 
 #[test]
-fn bytes_sent_before_a_refused_switch_are_a_request_of_their_own_or_nothing() {
+fn bytes_after_a_refused_upgrade_are_the_next_request_or_dropped() {
     let origin = Origin::named("a");
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -99,7 +99,7 @@ fn bytes_sent_before_a_refused_switch_are_a_request_of_their_own_or_nothing() {
 }
 
 #[test]
-fn what_is_no_handshake_of_websocket_goes_on_as_plain_http() {
+fn an_invalid_websocket_handshake_is_forwarded_as_plain_http() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], "", "");
     let websocket = "Upgrade: websocket\r\n";
@@ -158,7 +158,7 @@ fn a_handshake_with_a_body_is_a_plain_request() {
 }
 
 #[test]
-fn a_refusal_is_an_answer_like_any_other_and_its_connections_live_on() {
+fn a_refused_upgrade_keeps_both_connections() {
     for (said, body) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok"),
         (
@@ -182,7 +182,7 @@ fn a_refusal_is_an_answer_like_any_other_and_its_connections_live_on() {
 }
 
 #[test]
-fn a_version_that_the_target_does_not_speak_is_its_own_affair() {
+fn an_unsupported_websocket_version_is_answered_by_the_target() {
     let origin = Origin::saying(
         "HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13, 8\r\nContent-Length: 2\r\n\r\nno",
@@ -212,7 +212,7 @@ fn a_version_that_the_target_does_not_speak_is_its_own_affair() {
 }
 
 #[test]
-fn an_end_of_one_direction_leaves_the_other_open() {
+fn a_half_closed_tunnel_keeps_the_other_direction() {
     let address = target(|mut stream| {
         let head = read_head(&mut stream);
         let _ = stream.write_all(SWITCH);
@@ -305,7 +305,7 @@ fn open(visitor: &mut Visitor) -> String {
 }
 
 #[test]
-fn who_comes_again_with_the_cookie_of_a_switch_has_the_same_target() {
+fn a_client_with_the_cookie_of_a_101_reaches_the_same_target() {
     let (a, b) = (speaking("a"), speaking("b"));
     let world = World::new(&[&a, &b], "debug_headers = true", "");
     let mut visitor = Visitor::of(world.address());

@@ -112,7 +112,7 @@ fn pinned_to(world: &World, target: &str, seed: u64) -> Visitor {
 }
 
 #[test]
-fn a_pinned_request_waits_for_a_target_that_restarts_and_meets_it() {
+fn a_pinned_request_waits_for_its_target_to_restart() {
     let (a, b) = (Restarting::closed("a"), Origin::named("b"));
     let world = world(&[a.address, b.address()], "upstream = { reconnect = \"30s\" }");
     let mut visitor = pinned_to(&world, "a", 1);
@@ -129,7 +129,7 @@ fn a_pinned_request_waits_for_a_target_that_restarts_and_meets_it() {
 }
 
 #[test]
-fn a_new_client_waits_where_no_other_target_is_left_and_goes_elsewhere_where_one_is() {
+fn a_new_client_waits_only_if_no_other_target_is_left() {
     let (a, b) = (Restarting::closed("a"), Origin::named("b"));
     let elsewhere = world(&[a.address, b.address()], "upstream = { reconnect = \"30s\" }");
     for _ in 0..4 {
@@ -145,7 +145,7 @@ fn a_new_client_waits_where_no_other_target_is_left_and_goes_elsewhere_where_one
 }
 
 #[test]
-fn a_target_that_refused_for_reconnect_in_a_row_is_waited_for_no_more() {
+fn a_target_that_refused_for_reconnect_is_not_waited_for() {
     let (a, b) = (Restarting::closed("a"), Origin::named("b"));
     let reconnect = std::time::Duration::from_secs(2);
     let world = world(&[a.address, b.address()], "upstream = { reconnect = \"2s\" }");
@@ -174,7 +174,7 @@ fn a_target_that_refused_for_reconnect_in_a_row_is_waited_for_no_more() {
 }
 
 #[test]
-fn without_reconnect_a_pinned_request_spills_at_once_and_the_first_spill_is_free() {
+fn without_reconnect_a_pinned_request_spills_at_once() {
     let (a, b) = (Restarting::closed("a"), Origin::named("b"));
     let world = world(&[a.address, b.address()], "upstream = { reconnect = \"0s\" }");
     // The budget allows thirty retries in ten seconds on a quiet site.
@@ -186,7 +186,7 @@ fn without_reconnect_a_pinned_request_spills_at_once_and_the_first_spill_is_free
 
 /// The situation of the issue, past every bound: more requests at once than may wait.
 #[test]
-fn ten_thousand_pinned_clients_of_a_dead_target_are_all_answered_with_few_dials() {
+fn few_dials_serve_ten_thousand_clients_of_a_dead_target() {
     const CLIENTS: u64 = 1_250;
     const ROUNDS: u64 = 8;
     let dead = Restarting::closed("a");
@@ -215,7 +215,7 @@ fn ten_thousand_pinned_clients_of_a_dead_target_are_all_answered_with_few_dials(
 }
 
 #[test]
-fn a_client_whose_pin_a_spill_moved_waits_where_others_spill_at_once() {
+fn a_client_moved_by_a_spill_waits_for_its_new_target() {
     let (a, b) = (Restarting::closed("a"), Restarting::closed("b").open());
     let c = Origin::named("c");
     let addresses = [a.address, b.address, c.address()];
@@ -289,7 +289,7 @@ impl Full {
 }
 
 #[test]
-fn requests_wait_for_a_place_at_their_target_and_get_it_in_their_order_on_any_worker() {
+fn requests_at_the_cap_wait_in_order_across_workers() {
     let full = Full::with("60s");
     let paths = ["/hold/0", "/hold/1", "/hold/2", "/hold/3", "/hold/4"];
     let mut answers = vec![full.ask(paths[0], 0)];
@@ -327,7 +327,7 @@ fn a_request_that_waited_for_queue_spills_and_leaves_its_pin() {
 }
 
 #[test]
-fn a_client_that_leaves_the_line_gives_its_place_to_the_next() {
+fn a_client_that_stops_waiting_frees_its_turn() {
     let full = Full::with("60s");
     let held = full.ask("/hold", 0);
     until("the place is taken", || (full.heard() == ["/hold"]).then_some(()));

@@ -106,7 +106,7 @@ fn curl_stays_over_http_1_1_and_tls() {
 }
 
 #[test]
-fn curl_that_offers_an_upgrade_to_http_2_in_clear_text_is_served_by_http_1_1() {
+fn curl_that_offers_h2c_upgrade_is_served_by_http_1_1() {
     stays("http", &["--http2"], "1.1");
 }
 

@@ -58,17 +58,17 @@ fn metadata_crosses_before_and_after_the_messages() {
 }
 
 #[test]
-fn every_code_and_its_words_cross_unchanged() {
+fn every_grpc_status_and_its_message_cross_unchanged() {
     passes("statuses", GRPC);
 }
 
 #[test]
-fn a_client_that_sends_its_cookie_has_the_same_replica() {
+fn a_client_with_its_cookie_reaches_the_same_replica() {
     passes("cookie", GRPC);
 }
 
 #[test]
-fn a_client_known_by_a_field_has_the_same_replica() {
+fn a_client_with_a_header_key_reaches_the_same_replica() {
     let sticky = "stickiness = { header = { name = \"x-session\" } }";
     passes("header", &format!("{GRPC}\n{sticky}"));
 }
@@ -117,7 +117,7 @@ fn a_call_whose_target_dies_is_unavailable_and_the_next_is_served() {
 }
 
 #[test]
-fn a_conversation_goes_on_to_its_end_while_the_balancer_leaves() {
+fn a_bidirectional_call_finishes_during_drain() {
     let Some(replicas) = Replicas::start() else { return };
     let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
     let entry = authority.sign("shop", &[NAME]).entry();

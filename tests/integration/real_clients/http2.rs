@@ -102,7 +102,7 @@ fn a_stream_that_its_client_resets_is_reset_alone() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_reset_alone() {
+fn a_response_that_is_cut_resets_its_stream_alone() {
     let origin = odd(Arc::default());
     let (_authority, world) = before(&[origin.address()], "", "");
     let Some(client) = client("half", listener(&world, "plain"), None) else { return };
@@ -110,7 +110,7 @@ fn an_answer_that_breaks_off_is_reset_alone() {
 }
 
 #[test]
-fn sigterm_announces_the_end_and_finishes_what_is_under_way() {
+fn sigterm_sends_goaway_and_finishes_open_streams() {
     let gate = Arc::new(Mutex::new(()));
     let origin = odd(gate.clone());
     let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());

@@ -18,7 +18,7 @@ fn visit(shop: &Shop, options: &[&str]) -> Done {
 }
 
 #[test]
-fn openssl_agrees_on_a_name_a_version_and_a_protocol() {
+fn openssl_negotiates_name_version_and_protocol() {
     if !has(&["openssl"]) {
         return;
     }
@@ -40,7 +40,7 @@ fn openssl_agrees_on_a_name_a_version_and_a_protocol() {
 }
 
 #[test]
-fn openssl_is_refused_a_protocol_that_is_not_spoken_and_a_version_that_is_too_old() {
+fn openssl_is_refused_an_unknown_protocol_and_an_old_version() {
     if !has(&["openssl"]) {
         return;
     }
@@ -71,7 +71,7 @@ fn openssl_resumes_a_session_in_both_versions() {
 }
 
 #[test]
-fn plain_http_where_tls_is_spoken_is_told_400() {
+fn plain_http_on_a_tls_port_gets_400() {
     if !has(&["curl"]) {
         return;
     }

@@ -126,7 +126,7 @@ fn a_browser_that_goes_from_https_to_http_and_back_keeps_its_session() {
 }
 
 #[test]
-fn a_client_whose_clock_is_hours_wrong_keeps_a_cookie_of_an_hour() {
+fn a_client_with_a_wrong_clock_keeps_a_cookie_of_an_hour() {
     let Some(python) = found("python3") else { return };
     let replicas = [super::replica("a"), super::replica("b")];
     let listener = "debug_headers = true";
