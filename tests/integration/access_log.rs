@@ -1,17 +1,20 @@
+//! The access log in ALB's and Apache's formats, as Athena and other readers parse it.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
 use regex::Regex;
 use std::io::{Read, Write};
 use std::sync::LazyLock;
 
-/// The expression of the table that AWS's Athena documentation publishes ("Create the table for ALB
-/// access logs"), without the backslashes its SQL needs. Hive holds it against whole lines.
+/// The regular expression of the table that AWS's Athena documentation publishes ("Create the table
+/// for ALB access logs"), without the backslashes that its SQL needs. Hive matches it against whole
+/// lines.
 static ATHENA: LazyLock<Regex> = LazyLock::new(|| {
     let published = include_str!("../vectors/athena-alb.regex");
     Regex::new(&format!("^{}$", published.trim_end())).unwrap()
 });
 
-/// The columns of that table, one for each of its groups.
+/// The columns of that table, one for each capture group.
 const COLUMNS: [&str; 34] = [
     "type",
     "time",
@@ -69,13 +72,13 @@ impl Row {
         &self.0[COLUMNS.iter().position(|name| *name == column).unwrap()]
     }
 
-    /// What columns say that the expression leaves to the rest of the line.
+    /// The part of the line that the expression puts into its last column.
     fn rest(&self) -> &str {
         self.0.last().unwrap()
     }
 }
 
-/// One group `app` of one target behind a rule of its own, the log in this format.
+/// A group `app` of one target behind a rule of its own, with the access log in this format.
 fn world(origin: &Origin, format: &str, listener: &str) -> World {
     World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n\
@@ -216,7 +219,7 @@ fn a_request_refused_for_its_head_is_logged_without_a_rule() {
         ("request_verb", "GET"),
         ("error_reason", "-"),
     ]);
-    // ALB's own status, where another goes over the wire.
+    // The log has ALB's own status; the client gets another.
     assert_eq!(Visitor::of(world.address()).ask("GET", "/app/loop", &[&loops], "").status, 400);
     let row = Row::of(&world.line(|line| line.contains("/app/loop")));
     row.check(&[("elb_status_code", "463"), ("target_ip", "")]);
@@ -227,7 +230,7 @@ fn a_head_that_is_not_http_is_logged_without_a_request() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "timeouts = { header_read = \"1s\" }");
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(70_000));
-    // The target is in the row as far as it was read.
+    // The row names the target as far as the request was parsed.
     for (sent, status, target) in [
         ("nonsense\r\n\r\n", "400", "-"),
         (long.as_str(), "431", "/"),
@@ -286,7 +289,7 @@ fn a_client_that_sends_request_and_fin_together_is_logged() {
     }
     let rows = world.lines(200, |line| line.contains("/hasty/"));
     for row in rows.iter().map(|line| Row::of(line)) {
-        // Whoever had not been answered left (460).
+        // A client that got no response is logged as one that left (460).
         assert!(["403", "400", "460"].contains(&row.get("elb_status_code")));
     }
 }

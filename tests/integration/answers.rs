@@ -1,3 +1,5 @@
+//! How targets frame their responses, and what the next request over their connection gets.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World};
 use std::io::{Read, Write};

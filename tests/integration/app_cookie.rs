@@ -1,3 +1,5 @@
+//! The application's session cookie as real stacks treat it, and the companion cookie beside it.
+
 use crate::support::origin::Then;
 use crate::support::stack::{django, php, rails, replica, sent, told, tomcat};
 use crate::support::token::{minted, now, opened, pinned};
@@ -27,7 +29,7 @@ fn verdict(answer: &Answer) -> &str {
     answer.field("x-stayput-verdict").unwrap_or("-")
 }
 
-/// The names of the cookies an answer sets, in order.
+/// The names of the cookies that a response sets, in order.
 fn set(answer: &Answer) -> Vec<&str> {
     answer.all("set-cookie").map(|line| line.split('=').next().unwrap()).collect()
 }
@@ -412,7 +414,7 @@ fn a_companion_without_the_app_cookie_is_not_sticky() {
     let world = world([&a, &b], &sticky("sid", ""));
     let token = minted(&world, Kind::App, "app", "b", now());
     let mut visitor = visitor(&world, &[(COMPANION, &token)]);
-    // Placed by chance: 32 draws all miss one of two targets once in two thousand million times.
+    // Placed by chance: 32 draws all miss one of two targets once in two thousand million runs.
     let answers: Vec<_> = (0..32).map(|_| visitor.get("/")).collect();
     assert!(answers.iter().all(|answer| verdict(answer) == "app_cookie_absent"));
     assert!(answers.iter().all(|answer| set(answer) == ["theme"]), "and is not renewed");

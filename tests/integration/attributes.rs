@@ -1,3 +1,5 @@
+//! Listener attributes: client port, Host, odd field names, response headers, desync mitigation.
+
 use crate::support::origin::Then;
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
@@ -159,18 +161,18 @@ fn a_connection_past_its_lifetime_serves_one_more_request_and_closes() {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Treated {
-    /// Forwarded, and both connections are used again.
+    /// Forwarded; both connections are reused.
     Kept,
-    /// Forwarded, and neither is.
+    /// Forwarded; both connections close.
     Closed,
-    /// 400 or 501, and no target heard of it.
+    /// Refused with 400 or 501; no target gets a request.
     Refused,
 }
 
 fn treated(mode: &str, request: &str, reason: Option<&str>) -> Treated {
     let origin = Origin::named("a");
     let listener = format!("desync_mitigation = \"{mode}\"");
-    // Kept for longer than anything here waits: a connection that is closed was not kept.
+    // Longer than any wait in this file, so a connection that closes was closed on purpose.
     let group = format!("{NO_CHECKS}\nupstream = {{ timeouts = {{ keep_alive = \"60s\" }} }}");
     let world = World::new(&[&origin], &listener, &group);
     let mut visitor = Visitor::of(world.address());

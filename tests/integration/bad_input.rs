@@ -1,3 +1,5 @@
+//! Odd input of clients, other nodes and files, each with one defined result.
+
 use crate::support::token::{minted, now, opened};
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World};
@@ -14,7 +16,7 @@ fn world(origins: &[Origin; 2], group: &str) -> World {
     World::new(&[&origins[0], &origins[1]], "debug_headers = true", group)
 }
 
-/// What a client with these cookies gets.
+/// The response to a client with these cookies.
 fn with_cookies(world: &World, cookies: &[(&str, &str)]) -> Answer {
     let mut visitor = Visitor::of(world.address());
     visitor.jar.extend(cookies.iter().map(|(name, value)| ((*name).into(), (*value).into())));
@@ -25,7 +27,7 @@ fn told(answer: &Answer) -> (&str, &str) {
     (answer.field("x-stayput-verdict").unwrap_or("-"), &answer.body)
 }
 
-/// A world with this before its listener, and these rules and groups after.
+/// A configuration with `runtime` before its listener, and `rest` (rules and groups) after it.
 fn text(runtime: &str, rest: &str) -> String {
     format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n{runtime}\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -37,7 +39,7 @@ fn text(runtime: &str, rest: &str) -> String {
 fn the_companion_decides_whatever_session_comes_with_it() {
     let origins = two();
     let world = world(&origins, APP_COOKIE);
-    // The value is never looked at: whose session it is only the application can say.
+    // The balancer never reads the value: only the application knows whose session it is.
     let token = minted(&world, Kind::App, "app", "b", now());
     for session in ["mine", "stolen", "", "\"", "a=b"] {
         let answer = with_cookies(&world, &[("sid", session), ("AWSALBAPP-0", &token)]);
@@ -58,7 +60,7 @@ fn a_token_with_only_removed_groups_counts_as_new_and_is_kept() {
         [&gone, &visitor.jar["AWSALB"]].map(|text| opened(&world, Kind::Lb, text));
     assert_eq!((after.seed(), after.pins().len()), (before.seed(), 2));
     assert_eq!(told(&visitor.get("/")), ("hit", &*first.body));
-    // The same client with the new pin lost again meets the same target.
+    // The same client, without the new pin again, reaches the same target.
     assert_eq!(told(&with_cookies(&world, &[("AWSALB", &gone)])), ("new", &*first.body));
 }
 
@@ -134,7 +136,7 @@ fn the_ninth_group_replaces_a_pin_that_is_not_usable() {
     let origins = two();
     let world = nine(&origins);
     let mut visitor = Visitor::of(world.address());
-    // Made after all the others will be, and yet the first to go.
+    // Made after all other pins, but evicted first.
     visitor.jar.insert("AWSALB".into(), minted(&world, Kind::Lb, "gone", "x", now() + 30));
     for at in 0..8 {
         visitor.get(&format!("/{at}"));
@@ -159,8 +161,9 @@ fn a_browser_in_nine_groups_meets_the_same_targets_each_round() {
             met
         };
         let (first, second, third) = (round(), round(), round());
-        // The very first group was chosen by the algorithm, the others by the seed; once the first
-        // pin has made room for the ninth, the seed chooses it too, and so it stays.
+        // The algorithm chose the target of the first group, the seed those of the others. When the
+        // first pin has been evicted by the ninth group, the seed chooses for it too, so it then
+        // stays.
         assert_eq!(first[1..], second[1..]);
         assert_eq!(second, third);
     }
@@ -318,7 +321,7 @@ fn a_token_in_a_cookie_of_another_kind_is_forged() {
         b.address()
     );
     let world = World::of_text(&text("", &rest));
-    // Group and rule have one name on purpose: nothing but the kind tells the tokens apart.
+    // Group and rule have the same name on purpose: only the kind distinguishes the tokens.
     let [lb, app, group] =
         [Kind::Lb, Kind::App, Kind::Group].map(|kind| minted(&world, kind, "app", "a", now()));
     for wrong in [&lb, &group] {
@@ -346,7 +349,7 @@ fn a_good_token_is_found_behind_three_others_and_not_behind_four() {
         let answer = Visitor::of(world.address()).ask("GET", "/", &[&line], "");
         assert_eq!(told(&answer).0, expected, "{before}");
     }
-    // Equal ones are one.
+    // Equal tokens count once.
     let line = format!("Cookie: {}AWSALB={token}", "AWSALB=junk; ".repeat(9));
     assert_eq!(told(&Visitor::of(world.address()).ask("GET", "/", &[&line], "")).0, "hit");
 }

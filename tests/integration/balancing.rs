@@ -1,3 +1,5 @@
+//! Algorithms, slow start and anomaly mitigation: which target new clients get.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
 use stayput::model::live::{Health, TargetState};
@@ -26,7 +28,7 @@ fn live(world: &World, target: usize) -> Arc<TargetState> {
     Arc::clone(&world.server().published().current().groups[0].targets[target].state)
 }
 
-/// Whom so many newcomers get, one after the other.
+/// Sends this many new clients one after the other, and counts those of each target.
 fn newcomers(world: &World, count: usize) -> BTreeMap<String, usize> {
     let mut bodies = BTreeMap::new();
     for _ in 0..count {
@@ -35,7 +37,7 @@ fn newcomers(world: &World, count: usize) -> BTreeMap<String, usize> {
     bodies
 }
 
-/// A door that requests wait at until it is opened.
+/// A gate that requests wait at until it is opened.
 #[derive(Clone, Default)]
 struct Door(Arc<(Mutex<bool>, Condvar)>);
 
@@ -124,7 +126,7 @@ fn a_tunnel_is_in_flight_until_it_closes() {
     until("it does not any more", || (live(&world, 0).in_flight() == 0).then_some(()));
 }
 
-/// A group whose targets are compared often, all of them healthy.
+/// A group whose targets are all healthy and are compared often.
 fn mitigating(origins: &[&Origin]) -> World {
     let group = format!("algorithm = \"weighted_random\"\nanomaly_mitigation = true\n{FAST}");
     let world = World::of_config(&text(origins, &group), |config| {
@@ -227,12 +229,12 @@ fn sessions_even_out_after_a_target_joins() {
     let mut met: BTreeMap<String, u32> = BTreeMap::new();
     for visitor in &mut visitors {
         *met.entry(visitor.get("/").body).or_default() += 1;
-        // Whoever returns is no second session.
+        // A client that returns is not a second session.
         visitor.get("/");
     }
     assert!(met["a"].abs_diff(met["b"]) <= 2, "{met:?}");
     let sessions = |at: usize| live(&world, at).session_sketch().unwrap().count();
-    // More than there are, until they are counted anew.
+    // The count is above the true number until it is taken anew.
     (0..9).for_each(|_| live(&world, 0).session_sketch().unwrap().expect_one());
     until("they are counted", || {
         (u64::from(sessions(0) + sessions(1)).abs_diff(20) <= 1).then_some(())

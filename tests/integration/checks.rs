@@ -1,3 +1,5 @@
+//! Health checks: which request they send, over which transport, and which responses pass.
+
 use crate::support::secure::Secured;
 use crate::support::{Origin, SecureOrigin, World, until};
 use stayput::model::live::Health;
@@ -7,7 +9,7 @@ const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\", healthy_thr
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A balancer whose groups are these, each a name, its target and its health settings.
+/// A balancer with these groups, each given as name, target and health settings.
 fn world(groups: &[(String, String, String)]) -> World {
     let groups = groups.iter().map(|(name, target, health)| {
         format!(
@@ -21,7 +23,7 @@ fn world(groups: &[(String, String, String)]) -> World {
     ))
 }
 
-/// The health of each group's target, in the order of the groups' names.
+/// The health of each group's target, in the order of group names.
 fn health(world: &World) -> Vec<Health> {
     let snapshot = world.server().published().current();
     let groups = snapshot.groups.iter();
@@ -100,7 +102,7 @@ fn a_tls_check_fails_on_a_bad_response_plain_text_or_silence() {
     const DOWN: &str = "HTTP/1.1 503 Down\r\nContent-Length: 0\r\n\r\n";
     let down = SecureOrigin::saying(DOWN, &rustls::version::TLS13);
     let plain = Origin::named("plain");
-    // Connections are taken by the kernel, and nobody ever says a word.
+    // The kernel accepts connections, but no process reads or writes.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let https = |address: String| {
         let settings = "protocol = \"https\", timeout = \"100ms\"".to_owned();

@@ -1,3 +1,5 @@
+//! The real program: its exit codes, its messages, and the curl lines that the demo prints.
+
 use crate::support::{Origin, until};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -13,7 +15,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A child that is stopped, by its id, when the scene is over.
+/// A child process that is stopped, by its id, when the test ends.
 struct Running(Child);
 
 impl Running {
@@ -180,7 +182,7 @@ fn a_second_signal_cuts_and_exits_with_3() {
     assert_eq!(running.0.wait().unwrap().code(), Some(3));
 }
 
-/// A balancer that runs under a shell line, and where it listens.
+/// A balancer started by a shell line, and the address it listens on.
 fn run_under(shell: &str, path: &str) -> (Running, String, impl Iterator<Item = String> + use<>) {
     let line = format!("{shell} exec \"$0\" run -c \"$1\"");
     let mut command = Command::new("sh");
@@ -289,7 +291,7 @@ fn explain_reads_host_as_the_balancer_does_and_resolves_names() {
     assert!(explain(&["http://tea.example:8080/"]).contains("rule      tea"));
     let refused = explain(&["-H", "Host: a, b", url]);
     assert!(refused.contains("answer    400 from the balancer: bad_host"), "{refused}");
-    // What is answered here is not passed on, and cannot go round in circles.
+    // The redirect response is made by the balancer, so the request cannot loop.
     let rounds = format!("X-Forwarded-For: {}", ["192.0.2.1"; 31].join(", "));
     let refused = explain(&["-H", &rounds, url]);
     assert!(refused.contains("answer    463 from the balancer: forwarding_loop"), "{refused}");
@@ -341,7 +343,7 @@ fn explain_lists_the_candidates_and_chances_of_each_algorithm() {
     }
 }
 
-/// The demo's own lines, read from its output and run with real curl.
+/// Runs the demo's own lines, read from its output, with real curl.
 #[test]
 fn the_demos_own_curl_lines_work_as_printed() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Authentication that holds for a connection (NTLM, Negotiate): no other client ever has it.
+//! Authentication of a connection (NTLM, Negotiate): the connection never serves another client.
 
 use super::http2_targets::world;
 use crate::support::http2_origin::Exchange;
@@ -16,10 +16,10 @@ use std::sync::Mutex;
 const NO_CHECKS: &str =
     "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\" }";
 const OFFER: &str = "WWW-Authenticate: NTLM\r\nWWW-Authenticate: Negotiate\r\n";
-/// NTLM's messages begin so: its first and its third.
+/// The beginning of NTLM's first and third message.
 const FIRST: &str = "Authorization: NTLM TlRMTVNTUAABAAAA";
 const THIRD: &str = "Authorization: ntlm TlRMTVNTUAADAAAA";
-/// Kerberos needs one message only.
+/// Kerberos needs only one message.
 const AT_ONCE: &str = "Authorization: Negotiate YII=";
 
 /// The second message, as \[MS-NLMP\] section 4.2.4.3 has it.
@@ -37,7 +37,7 @@ enum Stage {
     Alice,
 }
 
-/// A target that knows its connections, as IIS does.
+/// A target that authenticates connections, as IIS does.
 fn origin() -> Origin {
     let connections = Mutex::new(HashMap::<SocketAddr, Stage>::new());
     Origin::scripted(move |heard: &Heard, stream: &mut TcpStream| {
@@ -82,7 +82,7 @@ fn before(origins: &[&Origin], listener: &str, upstream: &str) -> World {
 
 const KEPT: &str = "timeouts = { keep_alive = \"60s\" }";
 
-/// A request whose client keeps no cookies.
+/// A request of a client that keeps no cookies.
 fn bare(client: &mut Visitor, fields: &[&str]) -> (u16, String) {
     let answer = client.ask("GET", "/", fields, "");
     client.jar.clear();
@@ -98,14 +98,14 @@ fn an_authenticated_connection_never_serves_another_client() {
     let (a, b) = (origin(), origin());
     let world = before(&[&a, &b], "", KEPT);
     let mut strangers: Vec<_> = (0..4).map(|_| Visitor::of(world.address())).collect();
-    // Connections for all, idle.
+    // Opens idle connections for all clients.
     for stranger in &mut strangers {
         assert_eq!(bare(stranger, &[]).0, 401);
     }
     let mut alice = Visitor::of(world.address());
     assert_eq!(bare(&mut alice, &[]).0, 401);
     assert_eq!(bare(&mut alice, &[FIRST]).0, 401);
-    // On the same connection, though no cookie says with which target.
+    // The same connection, although no cookie names the target.
     assert!(is_alice(&bare(&mut alice, &[THIRD])));
     for _ in 0..5 {
         assert!(is_alice(&bare(&mut alice, &[])));
@@ -113,7 +113,7 @@ fn an_authenticated_connection_never_serves_another_client() {
             assert_eq!(bare(stranger, &[]).0, 401);
         }
     }
-    // Nor when she has left: her connection goes with her.
+    // Nor after the client has left: its connection closes with it.
     let open = || a.open() + b.open();
     let before = open();
     drop(alice);
@@ -152,7 +152,7 @@ fn the_permit_of_an_authenticated_connection_goes_to_a_waiter() {
     let mut alice = Visitor::of(world.address());
     assert!(is_alice(&bare(&mut alice, &[AT_ONCE])));
     assert_eq!(bare(&mut Visitor::of(world.address()), &[]).0, 401);
-    // Hers was closed for it.
+    // The connection of the first client was closed to make room.
     assert_eq!(bare(&mut alice, &[]).0, 401);
     assert!(is_alice(&bare(&mut alice, &[AT_ONCE])));
 }
@@ -179,7 +179,7 @@ fn an_authenticated_http2_connection_takes_no_more_streams() {
     }
 }
 
-/// Asks for all of these at once on one client connection; the statuses.
+/// Sends all of these at once on one client connection, and returns the statuses.
 fn at_once(client: &Http2, heads: impl Iterator<Item = http::request::Builder>) -> Vec<u16> {
     let asked: Vec<_> = heads.map(|head| client.ask(head, true).unwrap()).collect();
     asked.into_iter().map(|asked| client.reply(asked).unwrap().status.as_u16()).collect()
@@ -187,7 +187,7 @@ fn at_once(client: &Http2, heads: impl Iterator<Item = http::request::Builder>) 
 
 #[test]
 fn concurrent_authenticated_streams_each_get_their_own_connection() {
-    // To a cold target, so that all of them wait for its first connection.
+    // The target is cold, so all requests wait for its first connection.
     for every in [1, 2, 5, 29] {
         let origin = Http2Origin::named("a");
         let world = world(&[origin.address()], "", &format!("protocol = \"http2\"\n{NO_CHECKS}"));

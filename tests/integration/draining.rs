@@ -1,3 +1,5 @@
+//! SIGTERM: requests in flight finish, and stalled ones are cut.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
 use std::io::Write;
@@ -98,7 +100,7 @@ fn requests_cut_by_the_drain_timeout_are_logged_as_cut() {
     }
 }
 
-/// An answer of several megabytes, more than a client of a small window lets out at once.
+/// A response of several megabytes, more than a client with a small window reads at once.
 const LONG: usize = 6_000_000;
 
 fn long() -> Origin {
@@ -110,7 +112,7 @@ fn long() -> Origin {
     })
 }
 
-/// A client whose window is small, so that the answer waits in the balancer.
+/// A client with a small receive window, so that the response waits in the balancer.
 fn narrow(address: std::net::SocketAddr) -> std::net::TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(16 * 1_024).unwrap();
@@ -140,7 +142,7 @@ fn a_slow_steady_reader_gets_its_whole_response_during_drain() {
         if count == 0 {
             break;
         }
-        // The reader is slow: this is the scene, and waits for nothing.
+        // The reader is slow on purpose; the pause waits for no condition.
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(came > LONG, "{came} bytes of {LONG} and a head");

@@ -1,8 +1,10 @@
+//! `stayput explain` and `stayput cookie`, run as the real program.
+
 use crate::command_line::{stayput, text};
 use serde_json::Value;
 use std::path::Path;
 
-/// A file with a group of each kind, and a key beside it.
+/// A configuration with one group of each kind of stickiness, and a key file.
 const FILE: &str = r#"
 [runtime]
 state_dir = "state"
@@ -67,7 +69,7 @@ impl Scene {
         self.dir.path()
     }
 
-    /// What a command says, and with which exit code.
+    /// The output and the exit code of a command.
     fn run(&self, command: &[&str], arguments: &[&str]) -> (String, Option<i32>) {
         let output = stayput(&[command, &["-c", &self.path], arguments].concat()).output().unwrap();
         (text(&output.stdout) + &text(&output.stderr), output.status.code())
@@ -79,7 +81,8 @@ impl Scene {
         printed.trim().to_owned()
     }
 
-    /// Explains a request: all lines must be in the table, and the JSON must hold the same words.
+    /// Explains a request: the table must contain all lines, and the JSON must contain the same
+    /// words.
     fn explain(&self, path: &str, arguments: &[&str], lines: &[&str]) -> Value {
         let url = format!("http://127.0.0.1:8080{path}");
         let (table, _) = self.run(&["explain"], &[arguments, &[&url]].concat());

@@ -1,3 +1,5 @@
+//! Targets that refuse, hang, reset and send garbage; clients that stall, send garbage and leave.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
 use std::io::Write;
@@ -48,7 +50,7 @@ fn a_target_that_hangs_is_a_504_without_a_retry() {
 
 #[test]
 fn a_black_hole_is_a_504_after_the_connect_time_out() {
-    // A listener whose backlog is full answers no SYN.
+    // A socket with a full backlog does not answer a SYN.
     let hole = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     hole.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     hole.listen(0).unwrap();
@@ -123,7 +125,8 @@ fn a_response_cut_in_its_body_is_never_completed() {
         let world = World::new(&[&origin], "", NO_CHECKS);
         let seen = Visitor::of(world.address()).get("/");
         assert!(!seen.whole, "{answer:?}");
-        // A reset may overtake the head of so short an answer: then it is a 502, which is whole.
+        // A reset may overtake the head of so short a response; the client then gets a 502, which
+        // is complete.
         assert!(seen.status == 200 || seen.status == 0, "{}", seen.status);
     }
 }

@@ -1,3 +1,5 @@
+//! Requests and responses: what crosses the balancer unchanged, and what must not cross.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
 use std::io::{Read, Write};
@@ -179,7 +181,7 @@ fn an_early_response_reaches_the_client_and_both_sides_close() {
     std::thread::spawn(move || {
         for stream in early.incoming() {
             let mut stream = stream.unwrap();
-            // Answers at the end of the head, before any of the body.
+            // Sends the response at the end of the head, before the body is read.
             let mut head = Vec::new();
             while !head.windows(4).any(|window| window == b"\r\n\r\n") {
                 let mut byte = [0];
@@ -205,7 +207,7 @@ fn an_early_response_reaches_the_client_and_both_sides_close() {
 
 #[test]
 fn a_client_that_reads_late_gets_a_response_that_began_early() {
-    // Far more than the sockets and buffers between the three hold.
+    // Far more than the sockets and buffers on the way hold.
     const BOTH_WAYS: usize = 48 << 20;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -213,7 +215,8 @@ fn a_client_that_reads_late_gets_a_response_that_began_early() {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             std::thread::spawn(move || {
-                // Takes none of the request before the client takes no more of the answer.
+                // The target reads the request only after the client has stopped reading the
+                // response.
                 let (stuck, is_stuck) = std::sync::mpsc::channel();
                 let mut reading = stream.try_clone().unwrap();
                 let read = std::thread::spawn(move || {

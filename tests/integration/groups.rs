@@ -1,3 +1,5 @@
+//! Several groups behind one rule: their shares, the group cookie, failover and failback.
+
 use crate::support::origin::Then;
 use crate::support::token::{minted, now, opened, pinned};
 use crate::support::visitor::Answer;
@@ -9,8 +11,8 @@ const FAST: &str = "health = { interval = \"100ms\", fast_interval = \"100ms\", 
 const STRICT_HEALTH: &str = "fail_open = false";
 const UNPINNED: &str = "stickiness = { enabled = false }";
 
-/// A rule `split` with this forward before groups `old` and `new` of one target each (more targets
-/// of `old` may be given), all with these settings.
+/// A rule `split` with this `forward`, before groups `old` and `new`, all with these settings.
+/// `new` has one target, and `old` may have several.
 fn world(old: &[&Origin], new: &Origin, rule: &str, group: &str) -> World {
     let targets = |origins: &[&Origin]| {
         let target = |(at, origin): (usize, &&Origin)| {
@@ -32,7 +34,7 @@ fn forward(old: u16, new: u16) -> String {
     format!("forward = {{ old = {{ weight = {old} }}, new = {{ weight = {new} }} }}")
 }
 
-/// Whom so many newcomers get.
+/// Sends this many new clients, and counts those of each target.
 fn newcomers(world: &World, count: usize) -> BTreeMap<String, usize> {
     let mut met = BTreeMap::new();
     for _ in 0..count {
@@ -41,7 +43,7 @@ fn newcomers(world: &World, count: usize) -> BTreeMap<String, usize> {
     met
 }
 
-/// A client that holds this pin to a group, and no other.
+/// A client with a pin to this group and no other pin.
 fn pinned_to(world: &World, group: &str) -> Visitor {
     let mut visitor = Visitor::of(world.address());
     visitor.jar.insert("AWSALBTG".into(), minted(world, Kind::Group, "split", group, now()));
@@ -52,7 +54,7 @@ fn names(answer: &Answer) -> Vec<&str> {
     answer.all("set-cookie").map(|line| line.split('=').next().unwrap()).collect()
 }
 
-/// What the record of the request for this path says of its group.
+/// The `group_sticky` value in the record of the request for this path.
 fn group_sticky(world: &World, path: &str) -> serde_json::Value {
     world.record(|record| record["uri"] == path)["group_sticky"].clone()
 }
@@ -134,7 +136,7 @@ fn a_group_of_weight_0_keeps_its_clients_and_gets_no_new_ones() {
     for _ in 0..5 {
         assert_eq!(visitor.get("/").body, "old");
     }
-    // One whose pin cannot be used is a newcomer.
+    // A client whose pin is not usable counts as new.
     visitor.jar.insert("AWSALBTG".into(), "junk".into());
     assert_eq!(visitor.get("/junk").body, "new");
     assert_eq!(group_sticky(&world, "/junk"), "malformed");
@@ -243,7 +245,7 @@ fn with_all_groups_dead_clients_get_503_and_keep_their_pins() {
     let world = world(&[&old], &new, &rule, &format!("{FAST}\n{STRICT_HEALTH}"));
     let mut visitor = pinned_to(&world, "old");
     visitor.get("/");
-    // The other first, so that the client's requests never fail over to it.
+    // The other group first, so that the client's requests never fail over to it.
     new.set_healthy(false);
     until("the other is dead", || {
         (newcomers(&world, 4) == [("old".into(), 4)].into()).then_some(())
@@ -371,7 +373,7 @@ fn only_target_responses_set_a_group_cookie_guarded_from_caches() {
     let rule = format!("{}\ngroup_stickiness = {{}}", forward(1, 1));
     let checks = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
     let world = world(&[&old], &dead, &rule, &format!("{UNPINNED}\n{checks}"));
-    // Half of its hour is used: until then such an answer carries no cookie.
+    // Half of the hour has passed; before that, a cacheable response carries no cookie.
     let half = minted(&world, Kind::Group, "split", "old", now() - 1_801);
     let mut visitor = pinned_to(&world, "old");
     assert_eq!(names(&visitor.get("/")), Vec::<&str>::new());
@@ -469,12 +471,12 @@ fn rules_with_the_same_groups_keep_a_client_in_one_group() {
         }
         visitors.push((visitor, home));
     }
-    // Of two rules the one met last counts where the third has no pin of its own.
+    // If the third rule has no pin of its own, the newer pin of the other two counts.
     let mut visitor = Visitor::of(world.address());
     let token =
         |rule: &str, group: &str, age| minted(&world, Kind::Group, rule, group, now() - age);
     for (older, newer, side) in [("old", "new", "new"), ("new", "old", "old")] {
-        // The cookie's two names bring one token each.
+        // Each of the two cookies brings one token.
         visitor.jar.insert("AWSALBTG".into(), token("split", older, 90));
         assert_eq!(visitor.get("/api").body, older);
         visitor.jar.clear();
@@ -482,7 +484,7 @@ fn rules_with_the_same_groups_keep_a_client_in_one_group() {
         assert_eq!(visitor.get("/blog").body, side);
         visitor.jar.clear();
     }
-    // A client is failed over to one side in all of them, and comes back from it.
+    // A client fails over to the same group in all rules, and comes back from it.
     old.set_healthy(false);
     until("old is dead", || {
         (newcomers_of(&world, "/shop", 4) == [("new".into(), 4)].into()).then_some(())
@@ -493,7 +495,7 @@ fn rules_with_the_same_groups_keep_a_client_in_one_group() {
     }
 }
 
-/// Whom so many newcomers get who ask for this.
+/// Sends this many new clients for this path, and counts those of each target.
 fn newcomers_of(world: &World, path: &str, count: usize) -> BTreeMap<String, usize> {
     let mut met = BTreeMap::new();
     for _ in 0..count {
@@ -517,7 +519,7 @@ fn a_client_without_cookies_stays_in_one_group_by_its_key() {
         for _ in 0..4 {
             assert_eq!(ask(&world, &[&field]), side, "{client}");
         }
-        // A pin to a group comes before the key.
+        // A pin to a group has precedence over the key.
         let other = if side == "old" { "new" } else { "old" };
         assert_eq!(pinned_to(&world, other).ask("GET", "/", &[&field], "").body, other);
         sides.insert(side);
@@ -541,7 +543,7 @@ fn a_client_without_cookies_stays_in_one_group_by_its_key() {
         let field = format!("x-session-id: {client}");
         let side = ask(&world, &[&field]);
         assert_eq!(ask(&world, &[&field]), side);
-        // A known route comes before the header.
+        // A known route has precedence over the header.
         assert_eq!(ask(&world, &[&field, "Cookie: sid=abc.old"]), "old");
         let unknown = format!("Cookie: sid={client}.gone");
         let side = ask(&world, &[&unknown]);

@@ -1,3 +1,5 @@
+//! gRPC calls: the four kinds, failed calls, stickiness, and health checks that are calls.
+
 use super::http2_targets::world;
 use crate::support::http2_origin::{Exchange, message, messages, service};
 use crate::support::{Http2, Http2Origin, Origin, World, until};
@@ -9,7 +11,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// No check ever comes.
+/// Settings of a group whose check never runs again.
 const UNCHECKED: &str = "protocol = \"grpc\"\n\
     health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\" }";
 
@@ -19,7 +21,7 @@ fn call(method: &str) -> http::request::Builder {
     head.header("content-type", "application/grpc").header("te", "trailers")
 }
 
-/// What a call brought: its messages, and the code in its trailers or in its head.
+/// The result of a call: its messages, and the status in its trailers or head.
 struct Called {
     messages: Vec<String>,
     headers: HeaderMap,
@@ -41,7 +43,8 @@ impl Called {
 fn make(client: &Http2, head: http::request::Builder, sent: &[&str]) -> Called {
     let mut asked = client.ask(head, false).unwrap();
     for text in sent {
-        // Where the answer is there before, nobody takes the rest (RFC 9113 section 8.1).
+        // If the response has already ended, the rest of the request is not read (RFC 9113 section
+        // 8.1).
         let _ = asked.body.send_data(message(text), false);
     }
     let _ = asked.body.send_data(Bytes::new(), true);
@@ -75,7 +78,7 @@ fn the_four_kinds_of_call_cross_with_their_trailers() {
             );
             assert_eq!(called.trailers["messages"], sent.len().to_string());
         }
-        // A method it does not have: one head, which is all.
+        // The target does not know the method: it sends a head with END_STREAM (trailers-only).
         let unknown = Http2::head("/other.Service/M").method(Method::POST);
         let called = make(&client, unknown.header("content-type", "application/grpc"), &["x"]);
         assert_eq!((called.status, called.code()), (200, "12"));

@@ -1,3 +1,5 @@
+//! Health checks, suspicion by traffic, readiness and fail-open.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
 use stayput::model::live::Health;
@@ -44,7 +46,7 @@ fn a_group_without_a_healthy_target_fails_open_or_answers_503() {
 #[test]
 fn failed_connections_make_a_target_suspect_until_one_succeeds() {
     let (gone, alive) = (Origin::refusing(), Origin::named("b"));
-    // Checks ask at a port that answers, so that nothing but traffic can tell.
+    // Checks probe a port that responds, so that only traffic can show the failure.
     let port = alive.address().port();
     let group = format!(
         "health = {{ interval = \"300s\", timeout = \"5s\", fast_interval = \"100ms\", port = {port} }}"
@@ -56,7 +58,7 @@ fn failed_connections_make_a_target_suspect_until_one_succeeds() {
     let health = || world.availability(0).health;
     until("traffic has made it suspect", || (health() == Health::Suspect).then_some(()));
     let before = alive.checks().len();
-    // Each of them passes, and says nothing of the port of traffic: a dial beside it does.
+    // Each check passes, but does not test the traffic port; the dial beside it does.
     until("it is checked more often", || (alive.checks().len() > before + 4).then_some(()));
     assert_eq!(health(), Health::Suspect);
     for _ in 0..6 {
@@ -71,7 +73,7 @@ fn only_checks_make_a_target_unhealthy() {
     use crate::support::program::Program;
     let (gone, alive) = (Origin::refusing(), Origin::named("b"));
     let dir = tempfile::tempdir().unwrap();
-    // No check would be due for long: the first is made at the start, and passes.
+    // The next check is due much later: the first is made at the start, and passes.
     let listener = std::net::TcpListener::bind(gone.address()).unwrap();
     let health =
         "interval = \"300s\", timeout = \"5s\", fast_interval = \"100ms\", protocol = \"tcp\"";
@@ -94,7 +96,7 @@ fn only_checks_make_a_target_unhealthy() {
         assert_eq!(Visitor::of(address).get("/").body, "b");
         program.lines().iter().any(|line| line.contains("suspect: ")).then_some(())
     });
-    // The check that goes out at once, and the next, are refused as well.
+    // The check that is sent at once, and the next one, are refused as well.
     let down = program.line(&["target=\"a\"", "from=\"healthy\" to=\"unhealthy\""]);
     assert!(!down.contains("traffic"), "its checks took it out: {down}");
     let lines = program.lines();
@@ -172,7 +174,7 @@ fn a_check_searches_the_first_64_kib_of_the_body() {
     }
 }
 
-/// Answers every connection with this page.
+/// Sends this page on every connection.
 fn large_page(page: String) -> std::net::SocketAddr {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -180,7 +182,7 @@ fn large_page(page: String) -> std::net::SocketAddr {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
-            // One who has found what he looks for may have left.
+            // The check may have closed after it found its text.
             let _ = stream.read(&mut [0; 4_096]);
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", page.len());
             let _ = stream.write_all(head.as_bytes());
@@ -206,7 +208,7 @@ fn hang_ups_after_a_request_do_not_make_a_target_suspect() {
     let world = World::new(&[&a, &b], "debug_headers = true", "");
     let mut pinned = [Visitor::of(world.address()), Visitor::of(world.address())];
     let homes: Vec<_> = pinned.iter_mut().map(|visitor| visitor.get("/").body).collect();
-    // In a row: an answer in between would clear whatever was held against a target.
+    // In a row: a response in between would clear the failures of a target.
     for _ in 0..20 {
         assert_eq!(Visitor::of(world.address()).get("/reset").status, 502);
     }

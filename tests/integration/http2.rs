@@ -1,3 +1,5 @@
+//! HTTP/2 clients: what crosses, and what ends a stream, a connection or a WebSocket.
+
 use crate::support::http2::{Http2, reset};
 use crate::support::origin::{Heard, Then};
 use crate::support::token::{minted, now, pinned};
@@ -29,7 +31,8 @@ fn a_browser_with_ninety_cookie_fields_keeps_its_pin() {
     let client = Http2::to(world.address());
     let first = client.get("/");
     let pin = first.pin().unwrap();
-    // As many crumbs as the bound in bytes lets through, and one more: name, value and 32 each.
+    // As many cookie parts as the bound in bytes allows, and one more: name, value and 32 bytes
+    // each.
     let served = |count: usize| {
         let crumb =
             |head: http::request::Builder, nth| head.header("cookie", format!("c{nth:02}=x"));
@@ -84,7 +87,7 @@ fn cookie_parts_reach_the_target_as_one_and_keep_the_pin() {
     assert_eq!(heard.field("host").as_deref(), Some("shop.example"));
     assert_eq!(heard.field("x-forwarded-proto").as_deref(), Some("http"));
     assert!(!heard.head.contains("\r\n:"), "{}", heard.head);
-    // What was pinned over HTTP/2 holds over HTTP/1.1.
+    // A pin made over HTTP/2 holds over HTTP/1.1.
     let mut visitor = Visitor::of(world.address());
     visitor.send(&format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: AWSALB={pin}\r\n\r\n"));
     assert_eq!(visitor.read_answer(false).body, first.text());
@@ -390,7 +393,7 @@ fn accept(request: &Heard) -> String {
     BASE64.encode(&Sha1::new().chain_update(key).chain_update(guid).finalize())
 }
 
-/// A target that speaks WebSocket, as far as that is bytes it sends back in capitals.
+/// A WebSocket target that sends each byte back in upper case.
 fn shouting() -> Origin {
     Origin::scripted(|request, stream| {
         let accept = accept(request);
@@ -447,7 +450,7 @@ fn a_websocket_over_a_stream_sticks_and_is_one_record() {
                 down.flow_control().release_capacity(data.len()).unwrap();
                 heard.extend_from_slice(&data);
             }
-            // Half a close: the target still has a word to say.
+            // Half a close: the target can still send.
             up.send_data(Bytes::new(), true).unwrap();
             while let Some(data) = down.data().await {
                 heard.extend_from_slice(&data.unwrap());
@@ -512,7 +515,7 @@ fn a_websocket_opens_only_with_the_accept_value_of_its_key() {
         (Request::connect("shop.example:443"), 405),
     ] {
         let mut asked = client.ask(head, false).unwrap();
-        // What comes before the answer is never a request of its own.
+        // Bytes before the response are never a request of their own.
         asked.body.send_data("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n".into(), false).unwrap();
         assert_eq!(client.reply(asked).unwrap().status.as_u16(), status);
     }

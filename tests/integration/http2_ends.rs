@@ -1,3 +1,5 @@
+//! Ends of streams and connections over HTTP/2 that no attack causes.
+
 use crate::support::frames::{Frames, HEADERS, RST_STREAM, get};
 use crate::support::http2::{Http2, reset};
 use crate::support::http2_origin::{Exchange, Http2Origin};
@@ -35,7 +37,8 @@ fn connection_fields_of_a_target_break_no_response() {
     assert_eq!(Visitor::of(world.address()).get("/").field("te"), None);
 }
 
-/// Asks without ever answering the PING that comes with a GOAWAY, until it is refused or left.
+/// Sends requests without acknowledging the PING that comes with a GOAWAY, until it is refused or
+/// closed.
 fn ask_on(client: &mut Frames) {
     for nth in 0..100_000 {
         client.send(&get(nth * 2 + 1, "/"));
@@ -89,7 +92,7 @@ fn early_responses_to_uploads_keep_the_connection() {
     let client = Http2::to(world.address());
     for _ in 0..400 {
         let mut asked = client.ask(Request::post("http://shop.example/no"), false).unwrap();
-        // More than once after the answer is on its way, as a client does that has not seen it.
+        // More than once after the response was sent, as a client does that has not read it yet.
         for _ in 0..3 {
             let _ = asked.body.send_data(Bytes::from_static(&[0; 2_000]), false);
         }

@@ -1,5 +1,5 @@
-//! HTTP/2 clients whose requests no target may see, or not as they came: heads that are malformed,
-//! bodies of another length, switches that did not happen, one protocol where the other is spoken.
+//! HTTP/2 requests that must not reach a target, or not as they came: malformed heads, bodies of
+//! another length, upgrades that did not happen, one protocol on a connection of the other.
 
 use crate::http2_attacks::{NO_CHECKS, others_are_served};
 use crate::support::frames::{
@@ -14,12 +14,12 @@ use std::io::{Read, Write};
 
 const CONNECT_ERROR: u32 = 10;
 
-/// Answers everything with these four bytes.
+/// Responds to every request with these four bytes.
 fn well() -> Origin {
     Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell", Then::KeepAlive)
 }
 
-/// What a client gets: a status, or the error its stream was reset with.
+/// The result for a client: a status, or the error code of the reset.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Status(u16),
@@ -53,7 +53,7 @@ fn malformed_heads_reach_no_target() {
         fields
     };
     let malformed = Reset(PROTOCOL_ERROR);
-    // Where the library cannot make a field of it, it gives up the connection.
+    // The library closes the connection if it cannot parse a field.
     let unreadable = GoAway(PROTOCOL_ERROR);
     let (panics, origin) = (Panics::counted(), well());
     let world = World::new(&[&origin], "", NO_CHECKS);
@@ -119,7 +119,7 @@ fn an_ambiguous_request_reaches_targets_unambiguous() {
     let (panics, origin) = (Panics::counted(), well());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
-    // As over HTTP/1.1, a fragment stays behind.
+    // As over HTTP/1.1, a fragment is not forwarded.
     client.send(&get(3, "/path#fragment"));
     assert_eq!(client.status(3), 200);
     assert_eq!(origin.heard()[0].path(), "/path");
@@ -232,7 +232,7 @@ fn framing_routing_and_authentication_trailers_never_cross() {
     let head = origin.heard()[0].head.clone();
     let (_, tail) = head.split_once("\r\n\r\n").unwrap();
     assert_eq!(tail.trim(), "x-sum: 1", "{head}");
-    // One that would frame is malformed in HTTP/2.
+    // In HTTP/2, a trailer that would frame the body is malformed.
     client.send(&headers(3, 0, &request("POST", "/", &[])));
     client.send(&headers(3, END_STREAM, &block(&[("transfer-encoding", "chunked")])));
     assert_eq!(outcome(&mut client, 3), Outcome::Reset(PROTOCOL_ERROR));

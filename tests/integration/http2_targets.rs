@@ -1,3 +1,5 @@
+//! HTTP/2 targets: what crosses, which requests are sent again, and what delays which client.
+
 use crate::support::http2::reset;
 use crate::support::http2_origin::{Exchange, send};
 use crate::support::origin::Then;
@@ -15,7 +17,7 @@ use std::sync::mpsc;
 const NO_CHECKS: &str =
     "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\" }";
 
-/// One worker, so that what is counted of connections is one worker's.
+/// A balancer with one worker, so that connection counts are those of one worker.
 pub fn world(targets: &[SocketAddr], listener: &str, group: &str) -> World {
     let target = |(id, address): (char, &SocketAddr)| {
         format!("{{ id = \"{id}\", address = \"{address}\" }}")
@@ -143,7 +145,7 @@ fn refused_streams_are_retried_unless_too_much_body_was_sent() {
     assert_eq!(client.send(post("/")).unwrap().text(), "none");
     let record = world.record(|record| record["status"] == 200);
     assert_eq!(record["attempts"], 1);
-    // What was read of a body is kept, and the rest of it comes when it comes.
+    // The part of a body that was read is kept, and the rest follows as it arrives.
     let mut asked = client.ask(post("/").method(Method::PUT), false).unwrap();
     asked.body.send_data(Bytes::from_static(b"beg"), false).unwrap();
     until("it is sent again", || (origin.heard().len() == 4).then_some(()));
@@ -200,7 +202,7 @@ fn a_low_stream_limit_on_one_connection_serves_all_waiters() {
              upstream = {{ max_connections = 1 }}\n{NO_CHECKS}\n",
             origin.address()
         ));
-        // Clients enough that both workers have some.
+        // Enough clients that both workers have some.
         let clients: Vec<_> = (0..requests).map(|_| Http2::to(world.address())).collect();
         let ask = |client: &Http2| client.ask(post("/"), true).unwrap();
         let asked: Vec<_> = clients.iter().map(ask).collect();
@@ -252,7 +254,7 @@ fn ten_clients_share_a_connection_up_to_its_stream_limit() {
     let second: Vec<_> = clients.iter().map(ask).collect();
     until("twenty are under way", || (count.load(Ordering::SeqCst) == 20).then_some(()));
     assert_eq!(origin.connections(), 2);
-    // Who leaves takes nobody along, and its target hears of it.
+    // A client that leaves ends no other stream, and its target gets the reset.
     drop(first);
     until("ten are left", || (count.load(Ordering::SeqCst) == 10).then_some(()));
     assert_eq!(origin.connections(), 2);
@@ -307,7 +309,7 @@ fn a_client_that_reads_nothing_delays_no_other_client() {
         before = now;
         stands.then_some(())
     });
-    // The client's window, ours, and what is on its way between.
+    // The client's window, the balancer's, and the bytes in between.
     assert!(before <= 65_535 + 3 * (256 << 10), "{before}");
     drop(answer);
 }

@@ -1,3 +1,5 @@
+//! Clients known by a route in the application's cookie, or by a header field.
+
 use crate::support::origin::Then;
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
@@ -13,7 +15,7 @@ fn three() -> [Origin; 3] {
     [Origin::named("a"), Origin::named("b"), Origin::named("c")]
 }
 
-/// Targets a, b and c with the routes s1, s2 and s3; `more` is said of a.
+/// Targets a, b and c with the routes s1, s2 and s3; `more` holds more settings of a.
 fn world(origins: &[Origin; 3], more: &str, group: &str) -> World {
     let target = |(at, origin): (usize, &Origin)| {
         let more = if at == 0 { more } else { "" };
@@ -31,7 +33,7 @@ fn world(origins: &[Origin; 3], more: &str, group: &str) -> World {
     ))
 }
 
-/// One request of a client that never came before.
+/// One request of a client that has no cookies.
 fn ask(world: &World, path: &str, fields: &[&str]) -> Answer {
     let answer = Visitor::of(world.address()).ask("GET", path, fields, "");
     assert_eq!(answer.all("set-cookie").count(), 0, "nothing is ever set in these modes");
@@ -42,7 +44,7 @@ fn told(answer: &Answer) -> (&str, &str) {
     (answer.field("x-stayput-verdict").unwrap_or("-"), &answer.body)
 }
 
-/// Whom so many clients with this field get.
+/// Sends this many clients with these fields, and returns the targets they reached.
 fn met(world: &World, path: &str, fields: &[&str], count: usize) -> HashSet<String> {
     (0..count).map(|_| ask(world, path, fields).body).collect()
 }
@@ -56,9 +58,9 @@ fn a_route_is_followed_from_the_first_request_by_cookie_or_path() {
         ("/", &["Cookie: x=1; JSESSIONID=a.b.s3; y=2"], "c"),
         ("/cart;jsessionid=5AC6.s3", &[], "c"),
         ("/cart;v=1;JSESSIONID=5AC6.s3/items?x=1", &[], "c"),
-        // The cookie counts first (a container that got both reads the cookie).
+        // The cookie counts first: a container that gets both reads the cookie.
         ("/cart;jsessionid=5AC6.s3", &["Cookie: JSESSIONID=5AC6.s2"], "b"),
-        // A session of another application's path; the one that is known counts.
+        // A session of another application's path; the known one counts.
         ("/", &["Cookie: JSESSIONID=x.other; JSESSIONID=y.s3"], "c"),
         ("/", &["Cookie: JSESSIONID=x.s2; JSESSIONID=y.s3"], "b"),
         ("/", &["Cookie: JSESSIONID=x", "Cookie: JSESSIONID=y.s3"], "c"),
@@ -87,7 +89,7 @@ fn a_session_with_an_unknown_route_goes_to_one_target_on_all_nodes() {
         assert_eq!(told(&ask(&world, path, &[cookie])).0, "new", "{cookie}");
         assert_eq!(met(&world, path, &[cookie], 6).len(), 1, "{cookie}");
     }
-    // The container changes the route and keeps the id: the id alone says where.
+    // The container changes the route and keeps the id: only the id names the target.
     let [one, other] = ["one", "other"].map(|route| format!("Cookie: JSESSIONID=5AC6.{route}"));
     assert_eq!(met(&world, "/", &[&one], 1), met(&world, "/", &[&other], 1));
     let ids: Vec<_> = (0..40).map(|id| format!("Cookie: JSESSIONID={id}")).collect();
@@ -206,7 +208,7 @@ fn clients_with_one_route_spill_at_the_cap_and_come_back() {
     }
 }
 
-/// A header field whose value's home is this target.
+/// A header value whose first target by rendezvous hashing is this one.
 fn value_of(world: &World, target: &str) -> String {
     let fields = (0..).map(|id| format!("X-Session-Id: {id}"));
     fields.take(100).find(|field| ask(world, "/", &[field]).body == target).unwrap()

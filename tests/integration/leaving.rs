@@ -1,3 +1,5 @@
+//! Targets that leave: drain requests, pinned clients, restarts, and what is cut at the end.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Program, Visitor, World, until};
 use stayput::model::live::{Drain, Health};
@@ -5,10 +7,10 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-// A target that is slow for want of a core must not look like one that is down.
+// A target that is slow because it lacks a CPU must not look like one that is down.
 const FAST: &str = "interval = \"400ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 2";
 
-/// Two targets, a and b, with these group settings and health settings, and a client pinned to a.
+/// Two targets, a and b, with these group and health settings, and a client pinned to a.
 fn pinned_to_a(origins: [&Origin; 2], group: &str, health: &str) -> (World, Visitor) {
     let group = format!("{group}\nhealth = {{ {FAST}, {health} }}");
     let world = World::new(&origins, "debug_headers = true", &group);
@@ -23,7 +25,7 @@ fn comes_to(world: &World, drain: Drain) {
     until(&format!("{drain:?}"), || (world.availability(0).drain == drain).then_some(()));
 }
 
-/// Whom the next newcomers meet.
+/// The targets that the next new clients reach.
 fn newcomers(world: &World) -> String {
     (0..4).map(|_| Visitor::of(world.address()).get("/").body).collect()
 }
@@ -81,7 +83,8 @@ fn a_drain_request_by_header_drains_and_the_check_still_counts() {
     a.answer_checks("503 Down\r\nX-Stayput-Drain: 1");
     until("it is down", || (world.availability(0).health == Health::Unhealthy).then_some(()));
     assert_eq!(met(&mut visitor), ("b".into(), "moved_unhealthy".into()));
-    // One that fails while it shuts down has not changed its mind; one that passes has.
+    // A check that fails during shutdown does not revoke the request to drain; one that passes
+    // does.
     a.answer_checks("503 Down");
     let checked = a.checks().len();
     until("several checks", || (a.checks().len() > checked + 3).then_some(()));
@@ -192,7 +195,7 @@ fn a_damaged_drain_file_restarts_the_delays() {
     }
 }
 
-/// Answers `/begun` with half of what it announced, `/tunnel` with a switch, and nothing else.
+/// Sends half of the announced body for `/begun`, a 101 for `/tunnel`, and nothing for other paths.
 fn endless() -> Origin {
     Origin::scripted(|request, stream| {
         let said: &[u8] = match request.path() {

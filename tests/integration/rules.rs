@@ -1,3 +1,5 @@
+//! Conditions, redirects and rewrites, and what `explain` prints of them.
+
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World};
 use std::process::Command;
@@ -9,14 +11,14 @@ fn world(listener: &str, rules: &str) -> World {
     World::new(&[&origin], &listener, rules)
 }
 
-/// A rule that answers with its name.
+/// A rule that responds with its name.
 fn taken(name: &str, conditions: &str) -> String {
     format!(
         "[[rule]]\nname = '{name}'\n{conditions}\nrespond = {{ status = 200, body = '{name}' }}\n"
     )
 }
 
-/// Sends a head as it is.
+/// Sends a head as raw bytes.
 fn raw(world: &World, head: &str) -> Answer {
     let mut visitor = Visitor::of(world.address());
     visitor.send(head);
@@ -262,7 +264,7 @@ fn a_target_gets_the_rewritten_url_and_the_log_the_original() {
     assert_eq!(record["error_reason"], "rewrite_failed");
 }
 
-/// What `explain -o json` says of a file.
+/// The output of `explain -o json` for a configuration.
 fn explained(file: &str, arguments: &[&str]) -> serde_json::Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stayput"));
     let output =

@@ -1,3 +1,5 @@
+//! Secrets that no log contains: tokens, and values of the application's cookies.
+
 use crate::support::program::Program;
 use crate::support::stack::tomcat;
 use crate::support::{Visitor, until};
@@ -43,7 +45,7 @@ fn no_log_level_or_format_writes_a_token_or_cookie_value() {
         program.line(&["unhealthy"]);
         visitors.iter_mut().for_each(&mut ask);
         assert!(secrets.len() > 40, "tokens of every kind were seen");
-        // What is no HTTP at all is written down no more than what is.
+        // Bytes that are not HTTP are not logged either.
         let mut garbage = Visitor::of(program.address());
         for head in [
             &b"GET / HTTP/1.1\r\nHost: x\r\nCookie: a=SECRET\r\nbad line SECRET\r\n\r\n"[..],

@@ -1,3 +1,5 @@
+//! Python's `grpcio` as client and as target.
+
 use super::{NAME, before, listener, text};
 use crate::support::tool::{Tool, python};
 use crate::support::{Authority, Origin, Program, World, until};
@@ -5,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What is checked is the process: an unknown method is `UNIMPLEMENTED`, which is taken for alive.
+/// The check tests the process: an unknown method is `UNIMPLEMENTED`, which passes.
 const GRPC: &str = "protocol = \"grpc\"\nhealth = { interval = \"200ms\" }";
 
 /// Two replicas that speak gRPC.
@@ -37,7 +39,7 @@ fn client(python: &Path, scene: &str, address: SocketAddr, authority: Option<&Au
     Tool::script(python, "grpc_client.py", &arguments)
 }
 
-/// Whole scenes that the client's script tells: by prior knowledge, then over TLS.
+/// Runs a scene of the client's script with prior knowledge, then over TLS.
 fn passes(scene: &str, group: &str) {
     let Some(replicas) = Replicas::start() else { return };
     let (authority, world) = replicas.before(group);

@@ -1,3 +1,5 @@
+//! Python's `websockets` as client and as target.
+
 use super::{before, listener, text};
 use crate::support::tool::{Tool, python};
 use crate::support::{Authority, Program, World, until};
@@ -37,7 +39,7 @@ impl Replicas {
     }
 }
 
-/// Whole scenes that the client's script tells, in clear text and over TLS.
+/// Runs scenes of the client's script in clear text and over TLS.
 fn passes(scene: &str, settings: &str) {
     let Some(replicas) = Replicas::start() else { return };
     let (authority, world) = replicas.before(settings, FAST);
@@ -121,7 +123,8 @@ fn a_leaving_replicas_own_close_frame_reaches_the_client() {
     client.tell("stay");
     replicas.targets[usize::from(home == "b")].tell("leave");
     assert_eq!(client.line("closed"), "1001");
-    // Nobody listens there any more: the next one finds it refused, and is served all the same.
+    // The port is closed now: the next connection is refused, and its client is served all the
+    // same.
     client.tell("again");
     let other = if home == "a" { "b" } else { "a" };
     assert!(client.line("again").starts_with(&format!("{other} ")));
