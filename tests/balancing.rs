@@ -1,5 +1,5 @@
-//! Who serves newcomers, by the decision alone: each algorithm over many turns and draws, and that
-//! what `explain` says of chances is what they come to.
+//! Placement of new clients by the decision alone: each algorithm over many turns and draws, and
+//! the chances that `explain` prints against the shares they lead to.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ use worlds::{Numbers, State, World, asked, keyring};
 
 const NOW: u64 = 1_800_000_000;
 
-/// Targets a, b, c ... of these weights in one group.
+/// Targets a, b, c ... with these weights in one group.
 fn snapshot(weights: &[u16], settings: &str) -> Snapshot {
     let target = |(at, weight): (usize, &u16)| {
         let id = char::from(b'a' + at as u8);
@@ -41,7 +41,7 @@ fn snapshot(weights: &[u16], settings: &str) -> Snapshot {
         .unwrap()
 }
 
-/// The state of targets by their id; whoever is not named is idle, healthy and whole.
+/// The state of targets by id; a target without an entry is idle, healthy and without anomaly.
 #[derive(Default)]
 struct FakeLive {
     in_flight: BTreeMap<&'static str, u32>,
@@ -104,7 +104,7 @@ impl Draw for Given {
     }
 }
 
-/// Whom a newcomer gets with this turn and this draw.
+/// The target of a new client with this turn and this draw.
 fn placed(snapshot: &Snapshot, live: &FakeLive, turn: u64, random: u64) -> String {
     let headers = Fields::default();
     let request = asked("/", &headers);
@@ -117,7 +117,7 @@ fn placed(snapshot: &Snapshot, live: &FakeLive, turn: u64, random: u64) -> Strin
     }
 }
 
-/// How often each is chosen in so many turns.
+/// Number of times that each target is chosen in this many turns.
 fn counts(snapshot: &Snapshot, live: &FakeLive, turns: u64) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for turn in 0..turns {

@@ -1,5 +1,6 @@
-//! The file as its operator meets it: what is refused and in which words, and that every sample is
-//! taken. `UPDATE=1 cargo test --test configuration` writes the expected words anew.
+//! The configuration as an operator sees it: which files are refused, with which messages, and that
+//! every sample is valid. `UPDATE=1 cargo test --test configuration` writes the expected messages
+//! anew.
 
 use proptest::prelude::*;
 use stayput::config;
@@ -21,7 +22,7 @@ fn files_in(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// A directory with the certificates that samples name, which no repository should hold.
+/// A directory with the certificates that samples name, which are not in the repository.
 #[allow(clippy::unwrap_used)]
 static CERTIFICATES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
@@ -34,7 +35,7 @@ static CERTIFICATES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     dir
 });
 
-/// A sample beside the files it names.
+/// A sample next to the files that it names.
 #[allow(clippy::unwrap_used)]
 fn sample(file: &Path) -> config::Loaded {
     let text = fs::read_to_string(file).unwrap();
@@ -102,7 +103,7 @@ fn each_alternative_of_the_complete_sample_is_valid() {
         let mut changed = lines.clone();
         changed[at] = uncommented;
         if KINDS_OF_STICKINESS.iter().any(|kind| uncommented.starts_with(kind)) {
-            // They exclude the one that holds by default.
+            // They exclude the alternative that holds by default.
             let heading = "[target_group.app.stickiness.lb_cookie]";
             let table = lines.iter().position(|line| *line == heading).unwrap();
             let end = lines[table..].iter().position(|line| line.is_empty()).unwrap();
@@ -138,7 +139,7 @@ fn a_printed_sample_means_the_same_as_the_sample() {
         let again = config::parse(&printed, "printed", CERTIFICATES.path())
             .unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config), "{printed}");
-        // All that differs is that every default is written now.
+        // The only difference is that every default is now written out.
         let unmarked = |text: &str| text.replace("  # default", "");
         assert_eq!(unmarked(&config::effective(&again)), unmarked(&printed), "{}", file.display());
     }
@@ -242,7 +243,7 @@ fn certificate_defects_are_reported_as_errors_or_warnings() {
         assert_eq!(taken, is_taken, "{said}");
         assert!(said.contains(words), "{said}");
     }
-    // A group of HTTP/2 where that is spoken with clients, and where it is not.
+    // A group of HTTP/2 targets, with HTTP/2 clients and without.
     let parse_alpn = |alpn: &str| {
         let text = format!(
             "[listener.web]\naddress = '0.0.0.0:443'\n\
@@ -255,7 +256,8 @@ fn certificate_defects_are_reported_as_errors_or_warnings() {
     assert_eq!(parse_alpn("'h2', 'http/1.1'"), "");
     let said = parse_alpn("'http/1.1'");
     assert!(said.contains("no listener offers HTTP/2"), "{said}");
-    // A plain listener that leads to the port of this one, past it, or elsewhere.
+    // A plain listener that redirects to the port of this one, to another of its ports, or to
+    // another host.
     let plain = |port: u16, to: &str| {
         format!("[listener.plain]\naddress = '0.0.0.0:{port}'\nredirect_to = '{to}'\n")
     };
@@ -264,7 +266,7 @@ fn certificate_defects_are_reported_as_errors_or_warnings() {
     assert!(taken && said.contains("no TLS listener on port 8443"), "{said}");
     let (taken, said) = parse("good", "good", &plain(8443, "https:8443"));
     assert!(!taken && said.contains("which has no TLS"), "{said}");
-    // HTTPS leads to no HTTP, by no rule that holds for its listener.
+    // No rule of the HTTPS listener redirects to HTTP.
     let back = "[[rule]]\nredirect = { status = 302, scheme = 'http', path = '/x' }\n";
     let (taken, said) = parse("good", "good", back);
     assert!(!taken && said.contains("from HTTPS to HTTP"), "{said}");
@@ -310,7 +312,7 @@ fn an_unsupported_key_is_accepted_at_its_default() {
 }
 
 proptest! {
-    // Each case parses a whole file and renders what is wrong with it.
+    // Each case parses a whole file and renders its errors.
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]

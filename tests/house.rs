@@ -1,6 +1,7 @@
-//! The architecture as a test: what a file may name, what it may hold, and how long it may be.
+//! The rules of the code as a test: the imports of each folder, restricted names, the size of
+//! files, and words.
 
-// A test program may stop at the first thing that is not as it should be.
+// A test may stop at the first error.
 #![allow(clippy::unwrap_used)]
 
 #[path = "house/words.rs"]
@@ -9,7 +10,7 @@ mod words;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rooms and their layers. A file names rooms of a lower layer, or its own.
+/// Folders of `src` and their layers. A file imports folders of lower layers, and its own.
 const LAYERS: [(&str, u8); 13] = [
     ("base", 0),
     ("http1", 1),
@@ -26,14 +27,14 @@ const LAYERS: [(&str, u8); 13] = [
     ("cli", 11),
 ];
 
-/// Rooms up to this layer know no runtime, no files and no sockets.
+/// Folders up to this layer use no runtime, no files and no sockets.
 const PURE_UP_TO: u8 = 2;
 
-/// Who may name a room of the same layer, and why.
+/// Imports within one layer that are allowed, with the reason.
 const NEIGHBOURS: [(&str, &str, &str); 1] =
     [("server", "worker", "the server starts the workers; the two are one layer's two halves")];
 
-/// Words that belong to some places only: the word, where it may stand, and why.
+/// Names that are restricted to some places: the name, the places, and the reason.
 const AT_HOME: [(&str, &str, &str); 11] = [
     ("clap", "cli/", "the command line is one way in among others"),
     ("arc_swap", "model/published.rs", "one picture, published by one swap"),
@@ -57,7 +58,7 @@ const AT_HOME: [(&str, &str, &str); 11] = [
 const NO_TIME_DRIVER: &str = "a worker's runtime has no time driver, which costs every turn of the event loop: use \
                               net::timer";
 
-/// What rules and tools know nothing of.
+/// Names that pure folders must not use.
 const ABOVE_THE_BASE: [&str; 7] =
     ["tokio", "hyper", "std::fs", "std::net::Tcp", "std::net::Udp", "std::thread", "socket2"];
 
@@ -96,7 +97,7 @@ fn sources() -> Vec<Source> {
         text: fs::read_to_string(&path).unwrap(),
         path: path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(),
     };
-    // A `tests.rs` is the test half of the file whose name its folder has.
+    // A `tests.rs` holds the tests of the file that its folder is named after.
     let sources: Vec<Source> =
         files.map(read).filter(|source| !source.path.ends_with("/tests.rs")).collect();
     assert!(sources.len() > 50, "only {} files were found", sources.len());
@@ -113,7 +114,7 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
     entries.flat_map(below).collect()
 }
 
-/// Whether `word` stands in a line as a word of its own.
+/// True if `word` occurs in a line as a whole word.
 fn names(line: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
@@ -121,7 +122,7 @@ fn names(line: &str, word: &str) -> bool {
     })
 }
 
-/// The rooms a line names by `crate::room` or `crate::{room, ...}`.
+/// The folders that a line imports by `crate::room` or `crate::{room, ...}`.
 fn rooms_named(line: &str) -> Vec<&str> {
     let after = line.match_indices("crate::").map(|(at, found)| &line[at + found.len()..]);
     after
@@ -170,7 +171,7 @@ fn imports_point_downward() {
     nothing_is_wrong(faults);
 }
 
-/// The files of `proxy/` in the order in which they may import: the list on its first page.
+/// The files of `proxy/` in the order in which they may import: the list in its first doc comment.
 fn proxy_order() -> Vec<String> {
     let sources = sources();
     let contents = sources.iter().find(|source| source.path == "proxy/mod.rs").unwrap();
@@ -192,7 +193,7 @@ fn proxy_files_named(line: &str, file: &str, files: &[String]) -> Vec<String> {
     let prefixes = [("crate::proxy::", ""), ("super::", &*parent), ("", &*own)];
     for (prefix, base) in prefixes {
         let uses = match prefix {
-            // A file of a folder names those in it as they are.
+            // A file of a folder names its submodules without a prefix.
             "" if !line.trim_start().starts_with("use ") => continue,
             "" => vec![line.trim_start().trim_start_matches("use ")],
             _ => line.match_indices(prefix).map(|(at, _)| &line[at + prefix.len()..]).collect(),
@@ -364,7 +365,7 @@ fn every_file_opens_with_a_module_comment_and_is_short() {
 
 #[test]
 fn no_file_holds_a_to_do_or_points_outside_the_repository() {
-    // Written apart, so that this file passes its own test.
+    // Concatenated, so that this file passes its own test.
     let banned = [
         concat!("TO", "DO"),
         concat!("FIX", "ME"),

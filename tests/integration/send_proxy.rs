@@ -1,3 +1,5 @@
+//! PROXY headers to targets, and which client each target connection serves.
+
 use crate::support::announced_origin::Announced;
 use crate::support::{AnnouncedOrigin, Daemon, Origin, Visitor, World, until};
 use std::net::SocketAddr;
@@ -12,7 +14,7 @@ fn world(target: SocketAddr, listener: &str, group: &str) -> World {
     ))
 }
 
-/// Whom a header of version 2 over IPv4 names, by the letter of the protocol.
+/// The source and destination in a header of version 2 over IPv4, read by the specification.
 fn v2_ends(header: &[u8]) -> (SocketAddr, SocketAddr) {
     assert_eq!(&header[..16], b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c");
     let address = |at: usize| <[u8; 4]>::try_from(&header[at..at + 4]).unwrap();
@@ -77,7 +79,7 @@ fn a_connection_with_a_proxy_header_serves_one_client() {
             assert!(heard.text().contains(&format!(" 127.0.0.1 {port} ")), "{}", heard.text());
         }
     }
-    // Each has its own, and keeps it.
+    // Each client has its own connection, and keeps it.
     let mut connections: Vec<_> = origin.heard().iter().map(|heard| heard.connection).collect();
     assert!(connections.windows(2).all(|pair| pair[0] != pair[1]), "{connections:?}");
     connections.sort_unstable();
@@ -89,7 +91,7 @@ fn a_connection_with_a_proxy_header_serves_one_client() {
 fn a_client_behind_a_trusted_proxy_is_announced_without_a_port() {
     let origin = AnnouncedOrigin::plain();
     let world = world(origin.address(), "trusted_proxies = [\"127.0.0.1\"]", "send_proxy = \"v1\"");
-    // One connection of the proxy's, requests of two clients and then its own.
+    // One connection of the proxy, with requests of two clients and then its own.
     let mut proxy = Visitor::of(world.address());
     for client in ["192.0.2.1", "192.0.2.2", "192.0.2.1", "2001:db8::1"] {
         let field = format!("X-Forwarded-For: {client}");
@@ -131,7 +133,7 @@ fn connections_of_clients_that_left_do_not_fill_the_pool() {
     let origin = AnnouncedOrigin::plain();
     let group = "send_proxy = \"v2\"\nupstream = { timeouts = { keep_alive = \"60s\" } }";
     let world = world(origin.address(), "", group);
-    // More than are kept for one target.
+    // More than the pool keeps for one target.
     for _ in 0..260 {
         assert_eq!(Visitor::of(world.address()).get("/").status, 200);
     }

@@ -1,3 +1,5 @@
+//! Logs that are not read, full or closed: a blocked sink never stops traffic.
+
 use crate::support::tool::{self, Done};
 use crate::support::{Origin, Visitor, until};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -13,18 +15,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What an exit may take: two seconds of jittered silence, one for each of two sinks, and a machine
-/// that is busy. Far less than what is held would take.
+/// Time an exit may take: two seconds with jitter for each of two silent sinks, and a busy machine.
+/// Writing all buffered data would take far longer.
 const SOON: Duration = Duration::from_secs(9);
 
-/// The program with sinks of the scene's choice, ended by its id when that is over.
+/// The program with the sinks of a test, ended by its id when the test is over.
 struct Run {
     child: Child,
     address: SocketAddr,
 }
 
 impl Run {
-    /// Runs this file, in which `ADDRESS` stands for a free port's, and waits until it listens.
+    /// Runs this configuration, in which `ADDRESS` stands for a free address, and waits until it
+    /// listens.
     fn start(dir: &Path, text: &str, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Self {
         Self::with(Command::new(env!("CARGO_BIN_EXE_stayput")), dir, text, stdout, stderr)
     }
@@ -36,7 +39,7 @@ impl Run {
         stdout: impl Into<Stdio>,
         stderr: impl Into<Stdio>,
     ) -> Self {
-        // Nothing it says can be read in most scenes, so the port is known before.
+        // In most tests its output cannot be read, so the port is chosen beforehand.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let path = dir.join("stayput.toml");
         fs::write(&path, text.replace("ADDRESS", &address.to_string())).unwrap();
@@ -58,7 +61,7 @@ impl Run {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
 
-    /// Asks it to leave, which it does soon; its exit code.
+    /// Sends SIGTERM and checks that it exits soon. Returns the exit code.
     fn terminate(mut self) -> Option<i32> {
         kill(self.pid(), Signal::SIGTERM).unwrap();
         let asked = Instant::now();
@@ -75,7 +78,7 @@ impl Drop for Run {
     }
 }
 
-/// A file whose access log goes there, before these targets (a, b, c ...).
+/// A configuration with its access log there, before these targets (a, b, c ...).
 fn text(log: &str, targets: &[(&str, &Origin)], group: &str) -> String {
     let target = |(id, origin): &(&str, &Origin)| {
         format!("{{ id = \"{id}\", address = \"{}\" }}", origin.address())
@@ -90,14 +93,14 @@ fn text(log: &str, targets: &[(&str, &Origin)], group: &str) -> String {
     )
 }
 
-/// A pipe that takes nothing more, and its end that nothing is read from.
+/// A full pipe, and its other end, from which the test does not read.
 fn full_pipe() -> (PipeReader, Stdio) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let own = writer.try_clone().unwrap();
     fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
     while writer.write(&[b'x'; 4_096]).is_ok() {}
     while writer.write(b"x").is_ok() {}
-    // The flag belongs to both: the program has a pipe that blocks, as a shell would make it.
+    // The flag belongs to both ends: the program gets a blocking pipe, as from a shell.
     fcntl(own.as_fd(), FcntlArg::F_SETFL(OFlag::empty())).unwrap();
     (reader, own.into())
 }
@@ -110,7 +113,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// The control thread lives while checks change a state.
+/// Checks that the control thread still runs: a check changes a state.
 fn checks_change_a_state(run: &Run, origin: &Origin) {
     origin.set_healthy(false);
     until("the target is seen to fail", || (run.visitor().get("/").status == 503).then_some(()));
@@ -237,7 +240,7 @@ fn replays_of_an_old_pin_are_counted_in_few_log_lines() {
     };
     let moved = lines.iter().map(|line| 1 + more(line)).sum::<usize>();
     assert_eq!(moved, 1_500, "{told}");
-    // A hundred at once and ten a second, all of which are told while none is withheld.
+    // A hundred at once and ten a second are logged while none is suppressed.
     assert!(lines.len() <= 100 + 10 * (took + 1), "{} lines in {took} s", lines.len());
 }
 
@@ -261,7 +264,7 @@ fn a_full_disk_joins_no_two_records_and_loses_no_waiting_one() {
     command.arg(env!("CARGO_BIN_EXE_stayput"));
     let text = text("disk/access.log", &[("a", &origin)], "");
     let run = Run::with(command, dir.path(), &text, Stdio::null(), file(&errors));
-    // As it sees it.
+    // The pin as the program sees it.
     let root = PathBuf::from(format!("/proc/{}/root", run.pid()));
     let disk = root.join(disk.strip_prefix("/").unwrap());
     let log = disk.join("access.log");
@@ -303,7 +306,7 @@ fn dropped_records_are_counted_and_reported_once_the_sink_drains() {
     let errors = dir.path().join("errors");
     let text = text("access.fifo", &[("a", &origin)], "");
     let run = Run::start(dir.path(), &text, Stdio::null(), file(&errors));
-    // Half as much again as 64 buffers of 64 KiB.
+    // One and a half times 64 buffers of 64 KiB.
     let (path, asked) = (format!("/{}", "x".repeat(6_000)), 1_100);
     let mut visitor = run.visitor();
     for _ in 0..asked {

@@ -1,3 +1,5 @@
+//! The list of tests that did not run.
+
 use crate::skips;
 use std::fs;
 
@@ -15,7 +17,7 @@ fn skipped_tests_are_counted_once_each_with_reason_and_remedy() {
     {
         note(what, test);
     }
-    // Another run's, which this one's last line does not count.
+    // A test of another run, which this run's summary does not count.
     skips::note(dir.path(), "7-2", "haproxy");
     assert_eq!(
         skips::take(dir.path(), "7-1"),

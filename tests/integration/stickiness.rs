@@ -1,3 +1,5 @@
+//! The affinity cookie: a client stays, moves once, and the attributes of its cookie.
+
 use crate::support::origin::Then;
 use crate::support::token::{now, opened};
 use crate::support::visitor::Answer;
@@ -106,7 +108,7 @@ fn one_refused_connection_does_not_move_a_client() {
     let gone = Origin::refusing();
     let slow_checks = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
     let world = World::new(&[&gone, &origins[1], &origins[2]], "debug_headers = true", slow_checks);
-    // The pin to the target that refuses is minted by the real program's own function.
+    // The pin to the refusing target is minted by the function behind `stayput cookie mint`.
     let cookie = mint(&world, "app/a");
     let mut visitor = Visitor::of(world.address());
     visitor.jar.insert("AWSALB".into(), cookie.clone());
@@ -117,7 +119,7 @@ fn one_refused_connection_does_not_move_a_client() {
     assert_eq!(again.body, first.body, "spilling always meets the same successor");
 }
 
-/// A cookie for a target, sealed with the world's own key.
+/// A cookie for a target, sealed with the key of this balancer.
 fn mint(world: &World, target: &str) -> String {
     use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
     let (group, id) = target.split_once('/').unwrap();
@@ -274,12 +276,12 @@ fn from_https_to_http_behind_a_trusted_proxy_the_pin_stays() {
     assert!(bodies[1..].iter().all(|(_, verdict)| verdict == "hit"), "{bodies:?}");
 }
 
-/// A jar that does with `Secure` as browsers do (RFC 6265bis section 5.7).
+/// A cookie jar that treats `Secure` as browsers do (RFC 6265bis section 5.7).
 #[derive(Default)]
 struct SecureJar(std::collections::BTreeMap<String, (String, bool)>);
 
 impl SecureJar {
-    /// Asks as a proxy would that was asked so. The answer's body and verdict.
+    /// Sends a request as a proxy does that got it over `scheme`. Returns body and verdict.
     fn ask(&mut self, world: &World, scheme: &str) -> (String, String) {
         let over_tls = scheme == "https";
         let mut visitor = Visitor::of(world.address());
@@ -290,7 +292,7 @@ impl SecureJar {
             let cookie = cookie::Cookie::parse(line).unwrap();
             let secure = cookie.secure().unwrap_or(false);
             let known = self.0.get(cookie.name()).is_some_and(|(_, secure)| *secure);
-            // Over plain HTTP `Secure` cookies are neither made nor replaced.
+            // Over plain HTTP, `Secure` cookies are neither made nor replaced.
             if over_tls || !secure && !known {
                 self.0.insert(cookie.name().into(), (cookie.value().into(), secure));
             }
@@ -320,8 +322,8 @@ fn each_cookie_has_max_age_and_expires_and_a_session_cookie_neither() {
     }
 }
 
-/// The `Max-Age` of each cookie. Each is as far ahead of a moment between `before` and now as the
-/// line's `Expires`.
+/// The `Max-Age` of each cookie. Checks that `Expires` is as far ahead of a time between `before`
+/// and now.
 fn ages_of(answer: &Answer, before: u64) -> Vec<Option<u64>> {
     let age_of = |line: &str| {
         let cookie = cookie::Cookie::parse(line.to_owned()).unwrap();
@@ -329,7 +331,7 @@ fn ages_of(answer: &Answer, before: u64) -> Vec<Option<u64>> {
         let expires = cookie.expires_datetime().map(|date| date.unix_timestamp() as u64);
         assert_eq!(age.is_some(), expires.is_some(), "{line}");
         if let (Some(age), Some(expires)) = (age, expires) {
-            // The balancer's clock and this one are read apart.
+            // The balancer's clock and this one are read at different times.
             assert!((before - 1..=now() + 1).contains(&(expires - age)), "{line}");
             let (date, behind) =
                 (line.find("; Expires=").unwrap(), line.find("; Max-Age=").unwrap());
@@ -468,7 +470,7 @@ fn new_connections_keep_the_pin_and_the_token_within_a_second() {
     let mut jar = first.jar;
     let issued_at = |token: &str| opened(&world, Kind::Lb, token).pins()[0].issued_at;
     let mut told = std::collections::BTreeMap::new();
-    // Until one second has given three tokens: both workers answer, and the client may be slow.
+    // Until one second has yielded three tokens: both workers respond, and the client may be slow.
     until("one second sees three answers", || {
         let mut visitor = Visitor::of(world.address());
         visitor.jar = std::mem::take(&mut jar);
@@ -508,7 +510,7 @@ fn a_cached_token_is_opened_anew_once_new_keys_are_published() {
     }
 }
 
-/// Publishes what the text says with another key, as a replacement of the keys would.
+/// Publishes this configuration with another key, as a replacement of the keys does.
 fn publish_with(world: &World, text: &str, key: Key) {
     let published = world.server().published();
     let before = published.current();

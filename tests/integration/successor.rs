@@ -1,3 +1,5 @@
+//! `announce_successor`: the target that is announced gets the client.
+
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
 use std::path::Path;
@@ -6,7 +8,7 @@ const LB: &str = "stickiness = {}";
 const APP: &str = "stickiness = { app_cookie = { name = \"sid\" } }";
 const HEADER: &str = "stickiness = { header = { name = \"x-session-id\" } }";
 
-/// Targets that start a session of the application's with every answer.
+/// Targets that start an application session with every response.
 fn three() -> [Origin; 3] {
     ["a", "b", "c"].map(|name| {
         let text = format!("HTTP/1.1 200 OK\r\nSet-Cookie: sid={name}\r\nContent-Length: 1\r\nx-stayput-successor: z\r\n\r\n{name}");
@@ -14,8 +16,8 @@ fn three() -> [Origin; 3] {
     })
 }
 
-/// A balancer that announces; `draining` are being drained. All in one directory share a key, as one
-/// balancer does before and after a restart.
+/// A balancer with `announce_successor`; targets in `draining` are drained. All balancers in one
+/// directory share a key, as one does before and after a restart.
 fn world(dir: &Path, origins: &[Origin], draining: &[&str], group: &str) -> World {
     let key = dir.join("shared.key");
     if !key.exists() {
@@ -27,7 +29,7 @@ fn world(dir: &Path, origins: &[Origin], draining: &[&str], group: &str) -> Worl
         format!("{{ id = \"{id}\", address = \"{}\", state = \"{state}\" }}", origin.address())
     });
     let targets = targets.collect::<Vec<_>>().join(", ");
-    // Targets fall one after the other here, which is no outage that their clients should sit out.
+    // Targets fail one after the other here, which is not an outage for `recovery` to bridge.
     World::of_text(&format!(
         "[runtime]\nworkers = 2\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
          [affinity]\nkeys = [{{ id = 1, file = \"{}\" }}]\n\
@@ -39,7 +41,7 @@ fn world(dir: &Path, origins: &[Origin], draining: &[&str], group: &str) -> Worl
     ))
 }
 
-/// One of many clients: each has a path and a session id of its own.
+/// One of many clients, with its own path and session id.
 struct Client {
     number: usize,
     visitor: Visitor,
@@ -56,7 +58,7 @@ impl Client {
         format!("X-Session-Id: session {}", self.number)
     }
 
-    /// What the target that served it last was told.
+    /// The successor that was announced to the target that served it last.
     fn told(&self, origins: &[Origin], name: &str) -> Option<String> {
         let path = format!("/{}", self.number);
         let origin = &origins["abc".find(name).unwrap()];
@@ -133,7 +135,7 @@ fn the_successor_field_of_a_client_is_always_removed() {
     for (group, count) in [
         ("stickiness = { enabled = false }", 3),
         (LB, 1),
-        // A client that brings no key will bring one that nobody knows yet.
+        // A client without a key will bring one that is not known yet.
         ("stickiness = { header = { name = \"x-other\" } }", 3),
         (route, 3),
     ] {

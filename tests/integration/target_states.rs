@@ -1,7 +1,9 @@
+//! Changes of a target's state: each is one log line with ALB's words.
+
 use crate::support::{Origin, Program, until};
 use std::net::TcpListener;
 
-// A target that is slow for want of a core must not look like one that is down.
+// A target that is slow because it lacks a CPU must not look like one that is down.
 const FAST: &str = "interval = \"400ms\", fast_interval = \"100ms\", timeout = \"400ms\", \
                     healthy_threshold = 1, unhealthy_threshold = 2";
 
@@ -13,7 +15,7 @@ fn text(targets: &str, group: &str, health: &str) -> String {
     )
 }
 
-/// The lines of the log that tell a change of this target's state: all but the moment.
+/// The log lines about this target's state, without their time.
 fn changes(program: &Program, target: &str) -> Vec<String> {
     let target = format!(" target=\"{target}\" ");
     let lines = program.lines().into_iter();

@@ -1,4 +1,4 @@
-//! Clients that come over TLS: certificates, sessions, their own certificates.
+//! HTTPS listeners: certificates, sessions, and the fields and logs that name them.
 
 use crate::support::origin::Then;
 use crate::support::tool::has;
@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::process::Command;
 use std::time::Duration;
 
-/// A balancer with a listener `web` of these certificates, and `more` in its `tls`.
+/// A balancer with a listener `web` with these certificates, and `more` in its `tls`.
 fn world(origin: &Origin, certificates: &str, more: &str) -> World {
     let tls = format!("tls = {{ certificates = [{certificates}]{more} }}");
     World::new(&[origin], &tls, "")
@@ -75,7 +75,7 @@ fn a_client_gets_the_certificate_for_its_sni_name() {
     assert_eq!(shown(&browser, "img.shop.example"), wild.der.as_ref());
     assert_eq!(shown(&browser, "www.shop.example"), exact.der.as_ref());
     assert_eq!(shown(&browser, "both.example"), ecdsa.der.as_ref());
-    // One that understands nothing but RSA, in TLS 1.2 where the suite says so.
+    // A client that supports only RSA; in TLS 1.2 the cipher suite states it.
     let old = Browser::with(&authority, &[&rustls::version::TLS12], None, |config| {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         let is_rsa = |suite: &rustls::SupportedCipherSuite| {
@@ -94,7 +94,7 @@ fn a_client_gets_the_certificate_for_its_sni_name() {
             .with_no_client_auth();
     });
     assert_eq!(shown(&old, "both.example"), rsa.der.as_ref());
-    // A name nobody has: the first, which the client then refuses.
+    // An unknown name gets the first certificate, which the client then refuses.
     assert!(browser.connect(world.address(), "nobody.example").is_err());
 }
 
@@ -107,7 +107,7 @@ fn a_ticket_resumes_on_any_worker_in_both_tls_versions() {
         let browser = Browser::with(&authority, &[version], None, |_| {});
         for nth in 0..8 {
             let mut connection = browser.connect(world.address(), "shop.example").unwrap();
-            // The tickets of TLS 1.3 come with the first answer.
+            // TLS 1.3 tickets come with the first response.
             assert!(connection.get("/").unwrap().contains(" 200 OK"));
             assert_eq!(connection.is_resumed(), nth > 0, "{version:?} {nth}");
             assert_eq!(connection.version(), version.version);
@@ -153,14 +153,14 @@ fn replaced_certificates_serve_new_handshakes_unless_broken() {
     let new = authority.sign("shop", &["shop.example"]);
     certificates.reload().unwrap();
     assert_eq!(connect().was_shown(), new.der.as_ref());
-    // The other's key under this certificate, then none at all.
+    // The other certificate's key with this certificate, then no key at all.
     std::fs::copy(&authority.sign("other", &["x.example"]).key_path, &new.key_path).unwrap();
     let refused = certificates.reload().unwrap_err();
     assert_eq!(refused.1.to_string(), "the private key does not match the certificate");
     std::fs::remove_file(&new.key_path).unwrap();
     assert!(certificates.reload().is_err());
     assert_eq!(connect().was_shown(), new.der.as_ref());
-    // What was under way is as it was.
+    // Existing connections are unchanged.
     assert!(before.get("/").unwrap().contains(" 200 OK"));
 }
 
@@ -189,7 +189,7 @@ fn megabyte_bodies_cross_tls_and_the_idle_connection_serves_again() {
         let record = world.record(|record| record["uri"] == path);
         let sent = record["sent_bytes"].as_u64().unwrap();
         assert_eq!(sent, answer.len() as u64, "bytes of HTTP are counted, not those of TLS");
-        // Longer than it takes until hyper's buffers are given back.
+        // Longer than the time after which buffers are given back.
         std::thread::sleep(Duration::from_millis(400));
     }
 }

@@ -1,4 +1,4 @@
-//! Clients that show a certificate of their own.
+//! Clients with TLS certificates of their own.
 
 use crate::support::{Authority, Browser, Origin, World, until};
 use stayput::policy::tls::fault::HandshakeFault;

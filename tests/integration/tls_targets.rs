@@ -1,3 +1,5 @@
+//! HTTPS to targets: which certificates are accepted, what a failed handshake costs, what crosses.
+
 use crate::support::origin::Then;
 use crate::support::terminator::{Authority, Issued, Shaken};
 use crate::support::{Origin, Program, SecureOrigin, Terminator, Visitor, World, until};
@@ -19,8 +21,8 @@ fn world(targets: &[&str], group: &str) -> World {
     ))
 }
 
-/// `tls` with the authority and `more`, and checks that only connect, so that traffic alone says
-/// how handshakes go.
+/// `tls` with the authority and `more`, and checks that only connect, so that only traffic shows
+/// the results of handshakes.
 fn verified(authority: &Authority, more: &str) -> String {
     format!(
         "tls = {{ ca = \"{}\"{more} }}\nhealth = {{ protocol = \"tcp\" }}",
@@ -28,7 +30,7 @@ fn verified(authority: &Authority, more: &str) -> String {
     )
 }
 
-/// The status and reason a single request ends with, the target being the only one.
+/// Status and reason of a single request to the only target.
 fn outcome(address: &str, group: &str) -> (u16, Option<String>) {
     let world = world(&[address], group);
     let status = Visitor::of(world.address()).get("/").status;
@@ -42,7 +44,7 @@ fn failed(status: u16, reason: &str) -> (u16, Option<String>) {
 
 const SERVED: (u16, Option<String>) = (200, None);
 
-/// Takes connections, reads what comes first, says this, and closes; keeps all it was sent.
+/// Accepts connections, reads the first bytes, sends this text, and closes; keeps all it received.
 fn answering(text: &'static str) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -109,7 +111,7 @@ fn with_verify_false_any_certificate_is_accepted_as_in_alb() {
         let target = Terminator::new(&origin, issued);
         let world = world(&[&target.address().to_string()], "tls = { verify = false }");
         assert_eq!(Visitor::of(world.address()).get("/").body, "a");
-        // The check went the same way, without a word about its protocol.
+        // The check used the same TLS settings, without ALPN.
         assert!(!origin.checks().is_empty());
     }
 }
@@ -218,7 +220,7 @@ fn a_close_delimited_response_is_complete_only_with_close_notify() {
             let group = "tls = { verify = false }\nhealth = { protocol = \"tcp\" }";
             let world = world(&[&target.address().to_string()], group);
             let answer = Visitor::of(world.address()).get("/");
-            // How much of a broken one still gets through is a matter of time.
+            // The number of bytes that still arrive depends on timing.
             assert_eq!(answer.whole, sends_close_notify);
             assert!(answer.body == "half" || !answer.whole, "{}", answer.body);
         }
@@ -317,7 +319,7 @@ fn a_target_with_a_failed_handshake_gets_no_plain_text() {
 
 #[test]
 fn a_hanging_handshake_is_504_after_the_connect_time_out() {
-    // Connections are taken by the kernel, and nobody ever says a word.
+    // The kernel accepts connections, but no process reads or writes.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let group = "tls = { verify = false }\nhealth = { protocol = \"tcp\" }\n\
                  upstream = { timeouts = { connect = \"200ms\" } }";
@@ -340,7 +342,7 @@ fn every_kind_of_failed_handshake_is_retried_on_the_next_target() {
         );
         let world = world(&[&bad.to_string(), &good.address().to_string()], &group);
         for _ in 0..2 {
-            // One of two newcomers in turn meets the bad one first; a POST may go on too.
+            // One of two new clients in turn reaches the bad one first; a POST may be retried too.
             let answer = Visitor::of(world.address()).ask("POST", "/", &[], "body");
             assert_eq!((answer.status, answer.body.as_str()), (200, "b"), "{bad}");
         }
@@ -379,7 +381,7 @@ fn checks_of_a_group_with_tls_use_its_tls_settings() {
     for (protocol, expected) in [
         ("", [Healthy, Unhealthy]),
         (", protocol = \"https\"", [Healthy, Unhealthy]),
-        // Plain on purpose: a target that speaks nothing but TLS fails it.
+        // Plain on purpose: a target that supports only TLS fails it.
         (", protocol = \"http\"", [Unhealthy, Unhealthy]),
         (", protocol = \"tcp\"", [Healthy, Healthy]),
     ] {

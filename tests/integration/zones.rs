@@ -1,11 +1,13 @@
+//! Groups without `cross_zone`, and the number of healthy targets below which a group fails open.
+
 use crate::support::{Origin, Visitor, World, until};
 use stayput::model::live::Health;
 use stayput::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 
-// A target that is slow for want of a core must not look like one that is down.
+// A target that is slow because it lacks a CPU must not look like one that is down.
 const FAST: &str = "interval = \"400ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 2";
 
-/// A balancer in zone a with these targets, each with its zone, once all checks have their result.
+/// A balancer in zone a with these targets, each with its zone, once all checks have a result.
 fn world(targets: &[(&Origin, char)], group: &str) -> World {
     let entry = |(at, (origin, zone)): (usize, &(&Origin, char))| {
         format!("{{ id = \"{at}\", address = \"{}\", zone = \"{zone}\" }}", origin.address())
@@ -28,7 +30,7 @@ fn origin(name: &'static str, healthy: bool) -> Origin {
     origin
 }
 
-/// Who serves newcomers, each once; `503` where nobody does.
+/// The targets that serve new clients, each once; `503` if none does.
 fn serving(world: &World) -> String {
     let answers = (0..8).map(|_| Visitor::of(world.address()).get("/"));
     let mut names: Vec<_> = answers
@@ -83,7 +85,7 @@ fn fail_open_begins_below_the_count_or_the_percentage() {
     }
 }
 
-/// A client that was placed on a target while every zone was used.
+/// A client that was placed on a target while all zones were used.
 fn pinned_to(id: &str, world: &World) -> Visitor {
     let issued_at = stayput::base::clock::Moment::now().unix_seconds().try_into().unwrap();
     let (group, target) = (GroupKey::of("app"), TargetKey::of("app", id));
