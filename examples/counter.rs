@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Where replicas listen; each address is a replica of its own.
+    /// Address of a replica; give one address for each replica.
     #[arg(long, required = true, num_args = 1..)]
     listen: Vec<SocketAddr>,
 }

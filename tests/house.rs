@@ -32,24 +32,20 @@ const PURE_UP_TO: u8 = 2;
 
 /// Imports within one layer that are allowed, with the reason.
 const NEIGHBOURS: [(&str, &str, &str); 1] =
-    [("server", "worker", "the server starts the workers; the two are one layer's two halves")];
+    [("server", "worker", "the server starts the workers; both are in one layer")];
 
 /// Names that are restricted to some places: the name, the places, and the reason.
 const AT_HOME: [(&str, &str, &str); 11] = [
-    ("clap", "cli/", "the command line is one way in among others"),
-    ("arc_swap", "model/published.rs", "one picture, published by one swap"),
+    ("clap", "cli/", "only the command line parses arguments"),
+    ("arc_swap", "model/published.rs", "snapshots are published by one swap"),
     ("Instant::now", "base/clock.rs", "time is passed in"),
     ("SystemTime::now", "base/clock.rs", "time is passed in"),
-    ("hyper", "control/ cli/", "checks and the demo's replicas alone speak through it"),
-    (
-        "rustls",
-        "net/tls policy/tls/",
-        "one place knows how TLS is made, and with whose cryptography",
-    ),
+    ("hyper", "control/ cli/", "only checks and the demo's replicas use it"),
+    ("rustls", "net/tls policy/tls/", "one place configures TLS and its cryptography"),
     ("tokio_rustls", "net/tls", "the same"),
-    ("toml", "config/ cli/", "nothing but the file is written in it"),
-    ("annotate_snippets", "config/problem.rs", "one place draws carets"),
-    ("unsafe", "nowhere", "nothing has earned it"),
+    ("toml", "config/ cli/", "only the configuration file is TOML"),
+    ("annotate_snippets", "config/problem.rs", "one place renders errors with carets"),
+    ("unsafe", "nowhere", "no code needs it"),
     // Outside of Linux there is no timerfd, and the alarm uses tokio's timers.
     ("tokio::time", "server.rs control/ cli/ net/timer/alarm.rs", NO_TIME_DRIVER),
 ];
@@ -149,7 +145,9 @@ fn every_folder_of_src_has_a_layer() {
     let rooms =
         sources().into_iter().filter(|source| !["lib.rs", "main.rs"].contains(&&*source.path));
     let unknown = rooms.filter(|source| layer(source.room()).is_none());
-    nothing_is_wrong(unknown.map(|source| format!("{} has no layer", source.at(1))).collect());
+    nothing_is_wrong(
+        unknown.map(|source| format!("{} has no entry in LAYERS", source.at(1))).collect(),
+    );
 }
 
 #[test]
@@ -162,8 +160,10 @@ fn imports_point_downward() {
                 let excused =
                     NEIGHBOURS.iter().any(|(from, to, _)| (*from, *to) == (source.room(), named));
                 if layer(named) >= Some(own) && !excused {
-                    faults
-                        .push(format!("{} names {named}, which is no layer below", source.at(at)));
+                    faults.push(format!(
+                        "{} names {named}, which is not a lower layer",
+                        source.at(at)
+                    ));
                 }
             }
         }
@@ -353,7 +353,7 @@ fn every_file_opens_with_a_module_comment_and_is_short() {
     let mut faults = Vec::new();
     for source in sources() {
         if !source.text.starts_with("//! ") {
-            faults.push(format!("{} does not open with //!", source.at(1)));
+            faults.push(format!("{} does not begin with //!", source.at(1)));
         }
         let lines = source.text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count();
         if lines > MAX_LINES {

@@ -179,8 +179,8 @@ impl Browser {
         assert_eq!(placed[0].verdict, placed[1].verdict);
         let verdict = placed[0].verdict;
         let Some(target) = ids[0].clone() else {
-            let nobody = world.groups[0].targets.iter().all(|t| !may_take_over(world, &t.id));
-            return assert!(nobody && verdict == Verdict::NoTarget, "{verdict}");
+            let is_lost = world.groups[0].targets.iter().all(|t| !may_take_over(world, &t.id));
+            return assert!(is_lost && verdict == Verdict::NoTarget, "{verdict}");
         };
         let due = self.home.as_deref().map_or(Verdict::New, |home| due(world, home));
         assert_eq!(verdict, due, "home {:?}, sent to {target}", self.home);

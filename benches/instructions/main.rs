@@ -20,7 +20,7 @@
 //!
 //! valgrind knows no SHA instructions, so SHA-256 is done in software here: some 27,000 of a new
 //! connection's instructions, which are a thousand cycles on a machine that has them.
-// A bench speaks on standard output.
+// A bench prints on standard output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod balancers;
@@ -41,17 +41,17 @@ use std::process::ExitCode;
 use crate::callgrind::Counted;
 use crate::kept::Kept;
 
-/// By how much a count may grow.
+/// Factor by which a count may grow.
 const ROOM: f64 = 1.03;
 type Counter = (&'static str, fn() -> Counted);
-/// What is counted of Stayput alone.
+/// Counts of Stayput alone.
 const COUNTERS: [Counter; 2] = [("decision", decision::decision), ("exchange", exchange::exchange)];
 
 /// The command line.
 pub(crate) struct Options {
     pub(crate) update: bool,
     profile: bool,
-    /// All where there are none.
+    /// The chosen rows; empty for all.
     chosen: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ impl Options {
     }
 }
 
-/// `.ci/run` sets this, after it installed all there is to compare with.
+/// True if all rivals must be installed: `.ci/run` sets this after it has installed them.
 pub(crate) fn must_be_installed() -> bool {
     std::env::var_os("STAYPUT_TEST_CLIENTS").is_some()
 }
@@ -109,7 +109,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     Ok(held)
 }
 
-/// False if one grew too much.
+/// Returns false if a count grew too much.
 fn counts(options: &Options) -> Result<bool, Box<dyn Error>> {
     let mut kept = Kept::read("instructions.txt")?;
     let mut held = true;

@@ -8,7 +8,7 @@
 //!
 //! A difference that is wanted stands in `differences.toml` with its reason.
 
-// A scene that cannot be set up should end at that very line.
+// A failed set-up ends the test at that line.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 // The clock is read for one purpose: to end a case that never comes to rest.
 #![allow(clippy::disallowed_methods)]

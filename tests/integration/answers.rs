@@ -1,4 +1,4 @@
-//! How targets frame their responses, and what the next request over their connection gets.
+//! Framing of responses by targets, and the next request over their connection.
 
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World};

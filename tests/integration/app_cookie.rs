@@ -62,7 +62,7 @@ fn php_keeps_the_id_of_a_dead_replica_and_only_the_companion_moves() {
     });
     assert_eq!((moved.body.as_str(), set(&moved)), (other, vec![COMPANION]));
     dead.set_healthy(true);
-    until("newcomers are back", || {
+    until("new clients are back", || {
         (Visitor::of(world.address()).get("/").body == home).then_some(())
     });
     assert_eq!((visitor.get("/").body.as_str(), verdict(&visitor.get("/"))), (other, "hit"));

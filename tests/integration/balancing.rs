@@ -29,7 +29,7 @@ fn live(world: &World, target: usize) -> Arc<TargetState> {
 }
 
 /// Sends this many new clients one after the other, and counts those of each target.
-fn newcomers(world: &World, count: usize) -> BTreeMap<String, usize> {
+fn new_clients(world: &World, count: usize) -> BTreeMap<String, usize> {
     let mut bodies = BTreeMap::new();
     for _ in 0..count {
         *bodies.entry(Visitor::of(world.address()).get("/").body).or_default() += 1;
@@ -76,7 +76,7 @@ fn least_outstanding_avoids_a_target_until_its_request_ends() {
         [&a, &b].iter().position(|origin| !origin.heard().is_empty())
     });
     let (busy, idle) = [("a", "b"), ("b", "a")][holder];
-    let met = newcomers(&world, 10);
+    let met = new_clients(&world, 10);
     assert_eq!(met, [(idle.to_owned(), 10)].into());
     assert_eq!(live(&world, holder).in_flight(), 1);
     door.open();
@@ -84,7 +84,7 @@ fn least_outstanding_avoids_a_target_until_its_request_ends() {
     until("the held request is counted off", || {
         (live(&world, holder).in_flight() == 0).then_some(())
     });
-    let met = newcomers(&world, 10);
+    let met = new_clients(&world, 10);
     assert_eq!((met["a"], met["b"]), (5, 5), "idle targets take turns");
 }
 
@@ -162,20 +162,20 @@ fn a_target_that_answers_500_loses_new_clients_until_it_recovers() {
         (visitor.get("/").body == "a").then_some(visitor)
     });
     until("the failing target is cut", || {
-        newcomers(&world, 30);
+        new_clients(&world, 30);
         (parts(&world, 0) == 32).then_some(())
     });
     assert_eq!((parts(&world, 1), parts(&world, 2)), (1_024, 1_024));
     assert_eq!(pinned.get("/").body, "a", "who is pinned stays");
-    let met = newcomers(&world, 100).get("a").copied().unwrap_or(0);
+    let met = new_clients(&world, 100).get("a").copied().unwrap_or(0);
     assert!(met < 15, "{met} of a hundred met a target that keeps a thirty-second");
     fails.store(false, Ordering::SeqCst);
     until("its share grows", || {
-        newcomers(&world, 30);
+        new_clients(&world, 30);
         (parts(&world, 0) > 32).then_some(())
     });
     until("it is whole again", || {
-        newcomers(&world, 30);
+        new_clients(&world, 30);
         (parts(&world, 0) == 1_024).then_some(())
     });
 }
@@ -186,7 +186,7 @@ fn a_target_that_drops_connections_is_anomalous_as_one_with_500() {
     let (b, c) = (Origin::named("b"), Origin::named("c"));
     let world = mitigating(&[&losing, &b, &c]);
     until("the losing target is cut", || {
-        newcomers(&world, 30);
+        new_clients(&world, 30);
         (parts(&world, 0) == 32).then_some(())
     });
     assert_eq!((parts(&world, 1), parts(&world, 2)), (1_024, 1_024));
@@ -212,7 +212,7 @@ fn a_target_that_recovers_goes_through_slow_start() {
     until("it has its share", || {
         (live(&world, 1).weight_fraction().parts() == 1_024).then_some(())
     });
-    let met = newcomers(&world, 10);
+    let met = new_clients(&world, 10);
     assert_eq!((met["a"], met["b"]), (5, 5));
 }
 
@@ -243,11 +243,11 @@ fn sessions_even_out_after_a_target_joins() {
     until("it is back", || {
         (live(&world, 2).availability().health == Health::Healthy).then_some(())
     });
-    let met = newcomers(&world, 8);
+    let met = new_clients(&world, 8);
     assert_eq!(met.get("c"), Some(&8), "it has the fewest: {met:?}");
     for visitor in &mut visitors {
         assert_ne!(visitor.get("/").body, "c", "who is pinned stays");
     }
-    let met = newcomers(&world, 22);
+    let met = new_clients(&world, 22);
     assert!(met.values().all(|&count| count >= 4), "all have as many now: {met:?}");
 }

@@ -97,10 +97,10 @@ fn is_alice(answer: &(u16, String)) -> bool {
 fn an_authenticated_connection_never_serves_another_client() {
     let (a, b) = (origin(), origin());
     let world = before(&[&a, &b], "", KEPT);
-    let mut strangers: Vec<_> = (0..4).map(|_| Visitor::of(world.address())).collect();
+    let mut others: Vec<_> = (0..4).map(|_| Visitor::of(world.address())).collect();
     // Opens idle connections for all clients.
-    for stranger in &mut strangers {
-        assert_eq!(bare(stranger, &[]).0, 401);
+    for other in &mut others {
+        assert_eq!(bare(other, &[]).0, 401);
     }
     let mut alice = Visitor::of(world.address());
     assert_eq!(bare(&mut alice, &[]).0, 401);
@@ -109,8 +109,8 @@ fn an_authenticated_connection_never_serves_another_client() {
     assert!(is_alice(&bare(&mut alice, &[THIRD])));
     for _ in 0..5 {
         assert!(is_alice(&bare(&mut alice, &[])));
-        for stranger in &mut strangers {
-            assert_eq!(bare(stranger, &[]).0, 401);
+        for other in &mut others {
+            assert_eq!(bare(other, &[]).0, 401);
         }
     }
     // Nor after the client has left: its connection closes with it.
@@ -118,8 +118,8 @@ fn an_authenticated_connection_never_serves_another_client() {
     let before = open();
     drop(alice);
     until("her connection has ended", || (open() < before).then_some(()));
-    for stranger in &mut strangers {
-        assert_eq!(bare(stranger, &[]).0, 401);
+    for other in &mut others {
+        assert_eq!(bare(other, &[]).0, 401);
     }
 }
 
@@ -129,7 +129,7 @@ fn authentication_ends_with_the_exchange_on_a_shared_connection() {
     for listener in ["", trusting] {
         let target = origin();
         let world = before(&[&target], listener, KEPT);
-        let mut stranger = Visitor::of(world.address());
+        let mut other = Visitor::of(world.address());
         if listener == trusting {
             let mut proxy = Visitor::of(world.address());
             assert!(is_alice(&bare(&mut proxy, &[AT_ONCE])));
@@ -141,7 +141,7 @@ fn authentication_ends_with_the_exchange_on_a_shared_connection() {
         let head = Http2::head("/").header("authorization", "NEGOTIATE YII=");
         assert_eq!(client.send(head).unwrap().text(), "hello alice");
         assert_eq!(client.get("/").status.as_u16(), 401);
-        assert_eq!(bare(&mut stranger, &[]).0, 401);
+        assert_eq!(bare(&mut other, &[]).0, 401);
     }
 }
 

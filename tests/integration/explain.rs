@@ -185,9 +185,9 @@ fn an_application_cookies_companion_is_explained_with_and_without_it() {
         let stays = ["--cookie", &both, state, "app/a1"];
         let stays = scene.explain("/app/", &stays, &[&assumed, "target    a1  10.0.1.1:80"]);
         assert_eq!((&stays["verdict"], &stays["target"]), (&"hit".into(), &"a1".into()));
-        let newcomer = scene.explain("/app/", &[state, "app/a1"], &[]);
-        let candidates = newcomer["candidates"].as_array().unwrap();
-        assert!(candidates.iter().all(|candidate| candidate["target"] != "a1"), "{newcomer}");
+        let new_client = scene.explain("/app/", &[state, "app/a1"], &[]);
+        let candidates = new_client["candidates"].as_array().unwrap();
+        assert!(candidates.iter().all(|candidate| candidate["target"] != "a1"), "{new_client}");
     }
     let all = ["--cookie", &both, "--down", "app/a1", "--down", "app/a2"];
     let open = "health    ignored: too few targets are healthy (fail_open)";

@@ -40,11 +40,11 @@ fn a_target_that_hangs_is_a_504_without_a_retry() {
     assert_eq!(visitor.get("/").status, 504);
     assert!(other.heard().is_empty(), "the request was sent: it is not repeated");
     until("the hanging connection is given up", || (origin.open() == 0).then_some(()));
-    let newcomers = (0..2).map(|_| {
+    let new_clients = (0..2).map(|_| {
         visitor.jar.clear();
         visitor.get("/well").body
     });
-    let next: Vec<_> = newcomers.collect();
+    let next: Vec<_> = new_clients.collect();
     assert!(next.contains(&"well".to_owned()), "the connection goes on: {next:?}");
 }
 
@@ -302,9 +302,9 @@ fn the_count_of_interim_responses_is_bounded() {
 fn untrusted_and_surplus_connections_are_closed_at_accept() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], "allow_from = [\"192.0.2.0/24\"]", NO_CHECKS);
-    let mut stranger = Visitor::of(world.address());
-    stranger.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(stranger.read_answer(false).status, 0);
+    let mut other = Visitor::of(world.address());
+    other.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(other.read_answer(false).status, 0);
     let world = World::new(&[&origin], "limits = { connections = 1 }", NO_CHECKS);
     let mut first = Visitor::of(world.address());
     assert_eq!(first.get("/").status, 200);

@@ -35,7 +35,7 @@ fn forward(old: u16, new: u16) -> String {
 }
 
 /// Sends this many new clients, and counts those of each target.
-fn newcomers(world: &World, count: usize) -> BTreeMap<String, usize> {
+fn new_clients(world: &World, count: usize) -> BTreeMap<String, usize> {
     let mut met = BTreeMap::new();
     for _ in 0..count {
         *met.entry(Visitor::of(world.address()).get("/").body).or_default() += 1;
@@ -64,7 +64,7 @@ fn each_cycle_shares_new_clients_exactly_by_weight() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world = world(&[&old], &new, &forward(9, 3), "");
     for _ in 0..3 {
-        assert_eq!(newcomers(&world, 12), [("new".into(), 3), ("old".into(), 9)].into());
+        assert_eq!(new_clients(&world, 12), [("new".into(), 3), ("old".into(), 9)].into());
     }
 }
 
@@ -131,7 +131,7 @@ fn a_client_of_a_group_the_rule_no_longer_names_moves_once() {
 fn a_group_of_weight_0_keeps_its_clients_and_gets_no_new_ones() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world = world(&[&old], &new, &forward(0, 1), "");
-    assert_eq!(newcomers(&world, 6), [("new".into(), 6)].into());
+    assert_eq!(new_clients(&world, 6), [("new".into(), 6)].into());
     let mut visitor = pinned_to(&world, "old");
     for _ in 0..5 {
         assert_eq!(visitor.get("/").body, "old");
@@ -194,7 +194,7 @@ fn clients_of_a_dead_group_fail_over_and_return_with_their_pin() {
         assert_eq!(visitor.get("/over").body, "new");
     }
     world.record(|record| record["group_sticky"] == "failed_over" && record["group"] == "new");
-    assert_eq!(newcomers(&world, 8), [("new".into(), 8)].into());
+    assert_eq!(new_clients(&world, 8), [("new".into(), 8)].into());
     old.set_healthy(true);
     let back =
         until("old is back", || Some(visitor.get("/back")).filter(|answer| answer.body == "old"));
@@ -203,7 +203,7 @@ fn clients_of_a_dead_group_fail_over_and_return_with_their_pin() {
     assert_eq!(opened(&world, Kind::Group, &visitor.jar["AWSALBTG"]).pins().len(), 1);
     world.record(|record| record["uri"] == "/back" && record["group_sticky"] == "failed_back");
     assert_eq!(group_sticky(&world, "/later"), "hit", "said once");
-    assert_eq!(newcomers(&world, 8), [("new".into(), 2), ("old".into(), 6)].into());
+    assert_eq!(new_clients(&world, 8), [("new".into(), 2), ("old".into(), 6)].into());
 }
 
 #[test]
@@ -218,8 +218,8 @@ fn failover_leaves_a_group_in_fail_open_for_a_healthy_one() {
     until("both are dead, and each serves its own", || {
         (visitor.get("/").body == "old").then_some(())
     });
-    until("newcomers are shared", || {
-        (newcomers(&world, 4) == [("new".into(), 2), ("old".into(), 2)].into()).then_some(())
+    until("new clients are shared", || {
+        (new_clients(&world, 4) == [("new".into(), 2), ("old".into(), 2)].into()).then_some(())
     });
 }
 
@@ -248,7 +248,7 @@ fn with_all_groups_dead_clients_get_503_and_keep_their_pins() {
     // The other group first, so that the client's requests never fail over to it.
     new.set_healthy(false);
     until("the other is dead", || {
-        (newcomers(&world, 4) == [("old".into(), 4)].into()).then_some(())
+        (new_clients(&world, 4) == [("old".into(), 4)].into()).then_some(())
     });
     old.set_healthy(false);
     until("all are dead", || (visitor.get("/").status == 503).then_some(()));
@@ -256,7 +256,7 @@ fn with_all_groups_dead_clients_get_503_and_keep_their_pins() {
     old.set_healthy(true);
     new.set_healthy(true);
     until("all are back", || {
-        (newcomers(&world, 4) == [("new".into(), 2), ("old".into(), 2)].into()).then_some(())
+        (new_clients(&world, 4) == [("new".into(), 2), ("old".into(), 2)].into()).then_some(())
     });
     assert_eq!(
         (visitor.get("/back").body.as_str(), group_sticky(&world, "/back")),
@@ -277,7 +277,7 @@ fn a_pin_to_weight_0_holds_in_a_group_without_other_targets() {
         old.address(),
         new.address()
     ));
-    assert_eq!(newcomers(&world, 4), [("new".into(), 4)].into());
+    assert_eq!(new_clients(&world, 4), [("new".into(), 4)].into());
     let mut visitor = pinned_to(&world, "old");
     visitor.jar.insert("AWSALB".into(), minted(&world, Kind::Lb, "old", "0", now()));
     for _ in 0..3 {
@@ -288,7 +288,11 @@ fn a_pin_to_weight_0_holds_in_a_group_without_other_targets() {
     until("its target is dead", || (visitor.get("/").body == "new").then_some(()));
     old.set_healthy(true);
     until("its target is back", || (visitor.get("/").body == "old").then_some(()));
-    assert_eq!(pinned_to(&world, "old").get("/").body, "new", "who has no pin there is a newcomer");
+    assert_eq!(
+        pinned_to(&world, "old").get("/").body,
+        "new",
+        "a client without a pin there is new"
+    );
 }
 
 #[test]
@@ -324,8 +328,8 @@ fn the_share_of_a_dead_group_goes_to_the_others_by_weight() {
         group("c", &c)
     ));
     a.set_healthy(false);
-    until("a is dead", || (!newcomers(&world, 9).contains_key("a")).then_some(()));
-    let met = newcomers(&world, 9 * 6);
+    until("a is dead", || (!new_clients(&world, 9).contains_key("a")).then_some(()));
+    let met = new_clients(&world, 9 * 6);
     assert!(met["b"].abs_diff(36) <= 2 && met["b"] + met["c"] == 54, "{met:?}");
 }
 
@@ -393,8 +397,8 @@ fn a_draining_group_keeps_its_clients_and_gets_no_new_ones() {
     let mut visitor = pinned_to(&world, "new");
     assert_eq!(visitor.get("/").body, "new");
     new.answer_checks("200 OK\r\nx-stayput-drain: 1");
-    until("newcomers stay away from new", || {
-        (newcomers(&world, 4) == [("old".into(), 4)].into()).then_some(())
+    until("new clients stay away from new", || {
+        (new_clients(&world, 4) == [("old".into(), 4)].into()).then_some(())
     });
     for _ in 0..3 {
         let answer = visitor.get("/");
@@ -445,7 +449,7 @@ fn with_failback_stay_the_pin_goes_with_the_client_and_stays() {
         Some("new")
     );
     old.set_healthy(true);
-    until("old is back", || newcomers(&world, 4).contains_key("old").then_some(()));
+    until("old is back", || new_clients(&world, 4).contains_key("old").then_some(()));
     assert_eq!(
         (visitor.get("/after").body, group_sticky(&world, "/after")),
         ("new".into(), "hit".into())
@@ -487,7 +491,7 @@ fn rules_with_the_same_groups_keep_a_client_in_one_group() {
     // A client fails over to the same group in all rules, and comes back from it.
     old.set_healthy(false);
     until("old is dead", || {
-        (newcomers_of(&world, "/shop", 4) == [("new".into(), 4)].into()).then_some(())
+        (new_clients_of(&world, "/shop", 4) == [("new".into(), 4)].into()).then_some(())
     });
     for (visitor, home) in &mut visitors {
         let met: Vec<_> = ["/shop", "/api"].iter().map(|path| visitor.get(path).body).collect();
@@ -496,7 +500,7 @@ fn rules_with_the_same_groups_keep_a_client_in_one_group() {
 }
 
 /// Sends this many new clients for this path, and counts those of each target.
-fn newcomers_of(world: &World, path: &str, count: usize) -> BTreeMap<String, usize> {
+fn new_clients_of(world: &World, path: &str, count: usize) -> BTreeMap<String, usize> {
     let mut met = BTreeMap::new();
     for _ in 0..count {
         *met.entry(Visitor::of(world.address()).get(path).body).or_default() += 1;

@@ -53,7 +53,7 @@ fn failed_connections_make_a_target_suspect_until_one_succeeds() {
     );
     let world = World::new(&[&gone, &alive], "", &group);
     for _ in 0..12 {
-        assert_eq!(Visitor::of(world.address()).get("/").body, "b", "nobody notices but the log");
+        assert_eq!(Visitor::of(world.address()).get("/").body, "b", "only the log shows it");
     }
     let health = || world.availability(0).health;
     until("traffic has made it suspect", || (health() == Health::Suspect).then_some(()));

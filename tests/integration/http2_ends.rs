@@ -51,7 +51,7 @@ fn ask_on(client: &mut Frames) {
             }
         }
     }
-    panic!("it is served for ever");
+    panic!("it is never refused");
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn a_route_brings_a_client_back_when_its_target_returns() {
     until("a is down", || {
         (told(&ask(&world, "/", &[cookie])).0 == "moved_unhealthy").then_some(())
     });
-    assert_eq!(met(&world, "/", &[cookie], 6).len(), 1, "everyone meets one successor");
+    assert_eq!(met(&world, "/", &[cookie], 6).len(), 1, "all meet one successor");
     world.record(|record| record["sticky"] == "moved_unhealthy" && record["from"] == "a");
     origins[0].set_healthy(true);
     until("a is back", || (told(&ask(&world, "/", &[cookie])) == ("hit", "a")).then_some(()));
@@ -152,7 +152,7 @@ fn the_route_of_a_draining_target_is_followed_unless_pins_move() {
     for (pins, expected) in [("stay", "hit"), ("move", "moved_draining")] {
         let group = format!("{ROUTE}\ndraining_pins = \"{pins}\"");
         let world = world(&origins, ", state = \"drain\"", &group);
-        until("newcomers leave a alone", || {
+        until("new clients leave a alone", || {
             (!met(&world, "/", &[], 6).contains("a")).then_some(())
         });
         let answer = ask(&world, "/", &["Cookie: JSESSIONID=5AC6.s1"]);

@@ -26,7 +26,7 @@ fn comes_to(world: &World, drain: Drain) {
 }
 
 /// The targets that the next new clients reach.
-fn newcomers(world: &World) -> String {
+fn new_clients(world: &World) -> String {
     (0..4).map(|_| Visitor::of(world.address()).get("/").body).collect()
 }
 
@@ -44,12 +44,12 @@ fn drain_on_404_keeps_pinned_clients_and_can_be_reverted() {
     comes_to(&world, Drain::Running);
     let checked = a.checks().len();
     until("several checks", || (a.checks().len() > checked + 3).then_some(()));
-    assert_eq!(newcomers(&world), "bbbb");
+    assert_eq!(new_clients(&world), "bbbb");
     assert_eq!(met(&mut visitor), ("a".into(), "hit".into()));
     assert_eq!(world.availability(0).health, Health::Healthy, "404 is no failure here");
     a.answer_checks("200 OK");
     comes_to(&world, Drain::No);
-    assert!(newcomers(&world).contains('a'));
+    assert!(new_clients(&world).contains('a'));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_drain_request_by_header_drains_and_the_check_still_counts() {
     let (world, mut visitor) = pinned_to_a([&a, &b], "", "path = \"/up\"");
     a.answer_checks("200 OK\r\nX-Stayput-Drain: 1");
     comes_to(&world, Drain::Running);
-    assert_eq!(newcomers(&world), "bbbb");
+    assert_eq!(new_clients(&world), "bbbb");
     assert_eq!(met(&mut visitor), ("a".into(), "hit".into()));
     a.answer_checks("503 Down\r\nX-Stayput-Drain: 1");
     until("it is down", || (world.availability(0).health == Health::Unhealthy).then_some(()));
@@ -100,7 +100,7 @@ fn a_new_target_that_asks_for_a_drain_gets_no_new_client() {
     let health = format!("health = {{ {FAST} }}");
     let world = World::new(&[&a, &b], "", &health);
     assert_eq!(world.availability(0).drain, Drain::Running);
-    assert_eq!(newcomers(&world), "bbbb");
+    assert_eq!(new_clients(&world), "bbbb");
 }
 
 /// A program whose only group has targets a and b.

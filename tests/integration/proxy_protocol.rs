@@ -212,7 +212,7 @@ fn an_untrusted_peer_is_closed_and_counted_whatever_it_sends() {
         let _ = visitor.stream().write_all(header);
         assert!(visitor.sees_close());
     }
-    until("three strangers", || (faults(&world, ProxyFault::Untrusted) == 3).then_some(()));
+    until("three untrusted peers", || (faults(&world, ProxyFault::Untrusted) == 3).then_some(()));
     assert!(origin.heard().is_empty());
 }
 

@@ -88,7 +88,7 @@ fn a_client_whose_target_turns_unhealthy_moves_once_and_stays_moved() {
     });
     assert_eq!(moved.field("x-stayput-verdict"), Some("moved_unhealthy"));
     origins[0].set_healthy(true);
-    until("a serves newcomers again", || {
+    until("a serves new clients again", || {
         (Visitor::of(world.address()).get("/").body == "a").then_some(())
     });
     for _ in 0..5 {
@@ -405,7 +405,7 @@ fn a_draining_target_keeps_its_clients_and_gets_no_new_ones() {
         ("stay", "0s", "moved_draining"),
     ] {
         let world = World::of_text(&text(pins, delay));
-        until("newcomers go to b alone", || {
+        until("new clients go to b alone", || {
             let bodies: Vec<_> =
                 (0..4).map(|_| Visitor::of(world.address()).get("/").body).collect();
             bodies.iter().all(|body| body == "b").then_some(())

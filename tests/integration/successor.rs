@@ -99,7 +99,7 @@ fn a_new_clients_target_gets_the_name_of_its_successor() {
                 assert_eq!(verdict, Some("moved_draining"), "{mode}");
                 assert_eq!(Some(&answer.body), told.as_ref(), "{mode}");
             }
-            assert!(of_it > 0 || mode == HEADER, "nobody was at {leaving}");
+            assert!(of_it > 0 || mode == HEADER, "no client was at {leaving}");
         }
     }
 }
@@ -124,7 +124,7 @@ fn the_announced_successor_gets_the_client_down_to_the_last_target() {
             at = moved.body;
         }
         client.get();
-        assert_eq!(client.told(&origins, &at), None, "{mode}: nobody is left to be told of");
+        assert_eq!(client.told(&origins, &at), None, "{mode}: no successor is left");
     }
 }
 

@@ -95,7 +95,7 @@ fn a_client_gets_the_certificate_for_its_sni_name() {
     });
     assert_eq!(shown(&old, "both.example"), rsa.der.as_ref());
     // An unknown name gets the first certificate, which the client then refuses.
-    assert!(browser.connect(world.address(), "nobody.example").is_err());
+    assert!(browser.connect(world.address(), "unknown.example").is_err());
 }
 
 #[test]

@@ -54,8 +54,8 @@ fn a_client_without_a_valid_certificate_gets_no_connection() {
     assert!(Browser::trusting(&authority).get(world.address(), "/").is_err());
     fault(&world, HandshakeFault::NoClientCertificate);
     let elsewhere = Authority::called("elsewhere");
-    let stranger = elsewhere.sign_client("stranger", |_| {});
-    assert!(Browser::showing(&authority, &stranger).get(world.address(), "/").is_err());
+    let untrusted = elsewhere.sign_client("elsewhere", |_| {});
+    assert!(Browser::showing(&authority, &untrusted).get(world.address(), "/").is_err());
     fault(&world, HandshakeFault::ClientCertificateUntrusted);
     let expired = authority.sign_client("late", |parameters| {
         parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
@@ -70,12 +70,12 @@ fn passthrough_forwards_the_clients_certificate_or_no_field() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "mode = \"passthrough\"");
     let elsewhere = Authority::called("elsewhere");
-    let stranger = elsewhere.sign_client("stranger", |_| {});
-    Browser::showing(&authority, &stranger).get(world.address(), "/").unwrap();
+    let untrusted = elsewhere.sign_client("elsewhere", |_| {});
+    Browser::showing(&authority, &untrusted).get(world.address(), "/").unwrap();
     Browser::trusting(&authority).get(world.address(), "/").unwrap();
     let heard = origin.heard();
     let shown = heard[0].field("x-amzn-mtls-clientcert").unwrap();
-    let pem = std::fs::read_to_string(&stranger.cert_path).unwrap();
+    let pem = std::fs::read_to_string(&untrusted.cert_path).unwrap();
     let decoded = shown.replace("%20", " ").replace("%0A", "\n");
     assert_eq!(decoded, pem.replace("\r\n", "\n"));
     assert_eq!(heard[1].field("x-amzn-mtls-clientcert"), None);

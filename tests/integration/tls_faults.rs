@@ -184,8 +184,8 @@ fn each_kind_of_failed_negotiation_has_its_own_count() {
     let connection = either.connect(world.address(), "shop.example").unwrap();
     assert_eq!(connection.stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
     // A client that trusts another authority ends the handshake with an alert.
-    let stranger = Browser::trusting(&Authority::new());
-    assert!(stranger.get(world.address(), "/").is_err());
+    let untrusting = Browser::trusting(&Authority::new());
+    assert!(untrusting.get(world.address(), "/").is_err());
     failed(&world, HandshakeFault::ClientRefused, 1);
 }
 

@@ -104,8 +104,8 @@ fn a_certificate_must_be_signed_by_ca_for_the_name_and_the_time() {
 fn with_verify_false_any_certificate_is_accepted_as_in_alb() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     for issued in [
-        Issued::by_itself("nobody.example"),
-        authority.issue_expired("nobody.example"),
+        Issued::by_itself("unknown.example"),
+        authority.issue_expired("unknown.example"),
         authority.issue("127.0.0.2"),
     ] {
         let target = Terminator::new(&origin, issued);
@@ -428,8 +428,8 @@ fn failed_handshakes_are_logged_with_target_and_cause_and_limited() {
 #[test]
 fn missing_system_certificates_are_reported_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
-    let nobody = dir.path().join("nobody.pem");
-    std::fs::write(&nobody, "").unwrap();
+    let empty = dir.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
     let path = dir.path().join("stayput.toml");
     let text = |tls: &str| {
         format!(
@@ -439,7 +439,7 @@ fn missing_system_certificates_are_reported_at_the_start() {
     };
     std::fs::write(&path, text("")).unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_stayput"));
-    command.arg("run").arg("-c").arg(&path).env("SSL_CERT_FILE", &nobody);
+    command.arg("run").arg("-c").arg(&path).env("SSL_CERT_FILE", &empty);
     let run = command.env_remove("SSL_CERT_DIR").output().unwrap();
     let told = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(1), "{told}");

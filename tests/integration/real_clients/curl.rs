@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-/// What curl reports of one exchange.
+/// The figures that curl reports of one exchange.
 #[derive(Debug)]
 struct Told {
     version: String,

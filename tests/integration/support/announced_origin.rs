@@ -43,7 +43,7 @@ impl AnnouncedOrigin {
 
     /// A target with a TLS handshake after the header.
     pub fn over_tls() -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["nobody.example".to_owned()]).unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["unknown.example".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)

@@ -211,7 +211,7 @@ impl Frames {
         let mut sent = 0;
         while self.send(bytes) {
             sent += bytes.len();
-            assert!(sent < most, "a flood of {sent} bytes was borne");
+            assert!(sent < most, "a flood of {sent} bytes was tolerated");
         }
         sent
     }

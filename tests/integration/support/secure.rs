@@ -35,7 +35,7 @@ impl SecureOrigin {
         version: &'static rustls::SupportedProtocolVersion,
         sends_close_notify: bool,
     ) -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["nobody.example".to_owned()]).unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["unknown.example".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
