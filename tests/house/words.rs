@@ -1,4 +1,4 @@
-//! The words as a test: refused words, first words of doc comments, and names in docs.
+//! The words as a test: refused words, first words of doc comments, test names, names in docs.
 
 use super::{files_below, is_rs, nothing_is_wrong};
 use std::fs;
@@ -281,5 +281,57 @@ fn every_source_file_that_the_docs_name_exists() {
         }
     }
     assert!(seen > 30, "only {seen} names were found");
+    nothing_is_wrong(faults);
+}
+
+/// The longest name of a test, in letters.
+const MAX_TEST_NAME: usize = 70;
+
+/// The tests of a file, with their places.
+fn tests_of(page: &Page) -> Vec<(String, &str)> {
+    let mut tests = Vec::new();
+    let mut is_next = false;
+    for (at, line) in page.lines() {
+        let line = line.trim();
+        is_next |= line == "#[test]";
+        let function = line.strip_prefix("fn ").and_then(|rest| rest.split('(').next());
+        if let Some(name) = function.filter(|_| is_next) {
+            tests.push((at, name));
+            is_next = false;
+        }
+    }
+    tests
+}
+
+#[test]
+fn a_test_name_has_at_most_70_characters() {
+    let pages = pages_below(&["src", "tests"]);
+    let tests: Vec<_> = pages.iter().flat_map(tests_of).collect();
+    assert!(tests.len() > 900, "only {} tests were found", tests.len());
+    let long = tests.into_iter().filter(|(_, name)| name.len() > MAX_TEST_NAME);
+    nothing_is_wrong(long.map(|(at, name)| format!("{at}: {name}: {}", name.len())).collect());
+}
+
+#[test]
+fn every_test_that_the_security_page_names_exists() {
+    let pages = pages_below(&["src", "tests"]);
+    let known: Vec<&str> = pages.iter().flat_map(tests_of).map(|(_, name)| name).collect();
+    let page = page(&root().join("docs/security.md")).unwrap();
+    let keys = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let (mut faults, mut seen) = (Vec::new(), 0);
+    for (at, line) in page.lines() {
+        // Names of five words and more that are no keys; metrics, fields and reasons are shorter.
+        let is_sentence = |name: &&str| {
+            name.matches('_').count() >= 4
+                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        };
+        for name in line.split('`').skip(1).step_by(2).filter(is_sentence) {
+            seen += 1;
+            if !known.contains(&name) && !keys.contains(name) {
+                faults.push(format!("{at}: there is no test {name}"));
+            }
+        }
+    }
+    assert!(seen > 15, "only {seen} names were found");
     nothing_is_wrong(faults);
 }
