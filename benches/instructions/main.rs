@@ -1,22 +1,22 @@
 //! Instructions, which callgrind counts the same on a busy machine as on an idle one.
 //!
-//! Two counts of Stayput alone, of opening, deciding and sealing and of a whole exchange, are held
-//! against `benches/instructions.txt`. A table of sticky requests through nginx, HAProxy and
-//! Stayput is held against `benches/ratios.txt`: by its ratios to nginx, so that a new compiler or
-//! libc counts for both. `.ci/run` fails when a count grew by more than three in a hundred or a
-//! ratio by more than a twentieth.
+//! Two counts of Stayput alone, of opening, deciding and sealing and of a whole exchange, are
+//! compared with `benches/instructions.txt`. A table of sticky requests through nginx, HAProxy and
+//! Stayput is compared with `benches/ratios.txt`, by its ratios to nginx, so that a new compiler or
+//! libc counts for both. `.ci/run` fails if a count grew by more than 3 % or a ratio by more than
+//! 5 %.
 //!
 //! ```sh
 //! cargo bench --bench instructions                         # all of it
 //! cargo bench --bench instructions -- kept tls             # only these
-//! cargo bench --bench instructions -- --update             # and keep what was counted
+//! cargo bench --bench instructions -- --update             # and write the new counts
 //! cargo bench --bench instructions -- --profile kept       # by function and by source file
 //! STAYPUT_BENCH_BINARY=/path cargo bench --bench instructions -- kept
 //! ```
 //!
-//! The last one counts another build of Stayput than cargo's own. Together with
-//! `cargo build --bench instructions`, which does not optimise, and `target/debug/deps/instructions-*
-//! --bench`, it spares the release build of this program, whose own speed decides nothing here.
+//! The last command counts another build of Stayput than cargo's own. With the unoptimised program of
+//! `cargo build --bench instructions`, run as `target/debug/deps/instructions-* --bench`, it needs no
+//! release build of this bench, whose own speed does not matter.
 //!
 //! valgrind knows no SHA instructions, so SHA-256 is done in software here: some 27,000 of a new
 //! connection's instructions, which are a thousand cycles on a machine that has them.

@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Options, lineup: &Lineup, origin: &Origin) -> io::Re
             requests_after: after.requests(),
             after: after.figures(),
         });
-        // A balancer that believes the target dead probes it again before the next one's turn.
+        // A balancer that has marked the target dead probes it again before the next one's turn.
         std::thread::sleep(2 * second);
     }
     Ok(figures)

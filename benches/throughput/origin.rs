@@ -141,7 +141,7 @@ struct Connection {
     body_left: usize,
     /// Bytes of the request's body that have not arrived, which are discarded.
     upload_left: usize,
-    /// The request asked for the connection to be closed after its answer.
+    /// The request asked for the connection to be closed after its response.
     last: bool,
 }
 

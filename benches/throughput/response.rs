@@ -10,7 +10,7 @@ pub(crate) struct Head<'a> {
     pub(crate) length: usize,
     /// Absent when the body is framed in any other way.
     pub(crate) body: Option<usize>,
-    /// The number of the replica that answered.
+    /// The number of the responding replica.
     pub(crate) replica: Option<usize>,
     /// `name=value` of the first cookie set.
     pub(crate) cookie: Option<&'a [u8]>,

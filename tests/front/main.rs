@@ -1,12 +1,12 @@
-//! The HTTP/1.1 front over a corpus of raw requests: what the client sees and what the target gets,
-//! compared with the record of the front that was replaced (`recorded.txt`).
+//! The HTTP/1.1 front over a corpus of raw requests: the bytes that the client and the target get,
+//! compared with the record of the former front (`recorded.txt`).
 //!
-//! * `STAYPUT_FRONT_BINARY=path`: another program than the one that was built.
+//! * `STAYPUT_FRONT_BINARY=path`: another program than the built one.
 //! * `UPDATE=1`: writes the record anew instead of comparing.
 //! * `STAYPUT_FRONT_ALL=1`: prints every difference, not five of each kind.
 //! * `STAYPUT_FRONT_ONLY=text`: runs only the cases whose names contain this text.
 //!
-//! A difference that is wanted stands in `differences.toml` with its reason.
+//! An expected difference has an entry with its reason in `differences.toml`.
 
 // A failed set-up ends the test at that line.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]

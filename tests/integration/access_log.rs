@@ -295,7 +295,7 @@ fn a_client_that_sends_request_and_fin_together_is_logged() {
 }
 
 #[test]
-fn a_target_that_hangs_up_is_logged_and_one_that_refuses_is_not() {
+fn only_a_target_that_got_the_request_has_times_in_the_log() {
     for (origin, dispatched) in
         [(Origin::refusing(), false), (Origin::saying("", Then::Close), true)]
     {

@@ -132,7 +132,7 @@ fn nine(origins: &[Origin; 2]) -> World {
 }
 
 #[test]
-fn the_ninth_group_replaces_a_pin_that_is_not_usable() {
+fn the_ninth_group_evicts_a_pin_of_a_removed_group() {
     let origins = two();
     let world = nine(&origins);
     let mut visitor = Visitor::of(world.address());

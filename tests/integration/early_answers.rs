@@ -294,7 +294,7 @@ fn cramped() -> (SocketAddr, mpsc::Sender<()>) {
 }
 
 #[test]
-fn a_connection_without_close_takes_the_next_request() {
+fn a_response_without_close_leaves_the_connection_usable() {
     let (address, told) = cramped();
     let turn = "[[rule]]\nname = \"turn\"\npaths = [\"/turn\"]\nrespond = { status = 204 }";
     let world = world(address, turn, "");

@@ -239,7 +239,7 @@ fn frames_that_violate_the_connection_end_it_and_its_work() {
         let said = client.rest();
         let last = said.iter().rfind(|frame| frame.kind == GOAWAY);
         let said = last.map(frames::Frame::error);
-        // The library sends PROTOCOL_ERROR where the RFC has a more specific code.
+        // The library sends PROTOCOL_ERROR although the RFC has a more specific code.
         assert!(said == Some(error) || said == Some(PROTOCOL_ERROR), "{what}: {said:?}");
         until(what, || (origin.open() == 0).then_some(()));
         others_are_served(&world);

@@ -360,7 +360,7 @@ fn a_changed_address_yields_moved_address_once_per_client() {
 }
 
 #[test]
-fn late_check_results_of_an_old_address_do_not_count() {
+fn a_late_response_of_the_old_address_counts_as_of_the_old_one() {
     let (release, released) = channel::<()>();
     let (begun, begins) = channel();
     let released = Mutex::new(released);

@@ -200,7 +200,7 @@ fn http_1_0_without_host_is_redirected_to_the_listeners_address() {
 }
 
 #[test]
-fn redirect_to_redirects_all_requests_but_those_for_its_own_url() {
+fn redirect_to_redirects_all_but_requests_of_the_listeners_own_rules() {
     let world = World::new(
         &[&Origin::refusing()],
         "redirect_to = 'https:8443'\ntrusted_proxies = ['127.0.0.0/8']",
