@@ -14,9 +14,9 @@
 //! STAYPUT_BENCH_BINARY=/path cargo bench --bench instructions -- kept
 //! ```
 //!
-//! The last command counts another build of Stayput than cargo's own. With the unoptimised program of
-//! `cargo build --bench instructions`, run as `target/debug/deps/instructions-* --bench`, it needs no
-//! release build of this bench, whose own speed does not matter.
+//! The last command counts another build of Stayput than cargo's own. With the unoptimised program
+//! of `cargo build --bench instructions`, run as `target/debug/deps/instructions-* --bench`, it
+//! needs no release build of this bench, whose own speed does not matter.
 //!
 //! valgrind knows no SHA instructions, so SHA-256 is done in software here: some 27,000 of a new
 //! connection's instructions, which are a thousand cycles on a machine that has them.

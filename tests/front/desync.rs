@@ -92,7 +92,7 @@ fn least(mode: &str, tier: Tier) -> Met {
 }
 
 /// True for faults with which a request cannot be written as one message of RFC 9112: refused in
-/// every mode, where ALB's `monitor` forwards.
+/// every mode, although ALB's `monitor` forwards.
 fn is_unwritable(reason: Reason) -> bool {
     matches!(
         reason,

@@ -68,8 +68,8 @@ fn is_chunked(fields: &[Field], minor: u8) -> Result<bool, &'static str> {
     }
 }
 
-/// RFC 9112 section 6.3, items 3 to 7, for a request. Both a coding and a length are refused, as the
-/// section's item 3 allows.
+/// RFC 9112 section 6.3, items 3 to 7, for a request. Both a coding and a length are refused, as
+/// item 3 of the section allows.
 pub fn of_request(head: &RequestHead) -> Result<Ends, &'static str> {
     let length = length(&head.fields)?;
     match (is_chunked(&head.fields, head.minor)?, length) {
