@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Address of a replica; give one address for each replica.
+    /// Where replicas listen; each address is a replica of its own.
     #[arg(long, required = true, num_args = 1..)]
     listen: Vec<SocketAddr>,
 }
