@@ -142,8 +142,9 @@ fn nothing_is_wrong(faults: Vec<String>) {
 
 #[test]
 fn every_folder_of_src_has_a_layer() {
-    let rooms =
-        sources().into_iter().filter(|source| !["lib.rs", "main.rs"].contains(&&*source.path));
+    let rooms = sources()
+        .into_iter()
+        .filter(|source| !["lib.rs", "main.rs", "testing.rs"].contains(&&*source.path));
     let unknown = rooms.filter(|source| layer(source.room()).is_none());
     nothing_is_wrong(
         unknown.map(|source| format!("{} has no entry in LAYERS", source.at(1))).collect(),
