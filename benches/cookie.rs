@@ -1,5 +1,5 @@
-//! What the `Cookie` lines of one request cost to search: an ordinary one, and 16 KiB of each kind
-//! that someone might send to make the search long. The bound for those is 50 microseconds.
+//! Cost of searching the `Cookie` lines of one request: an ordinary one, and 16 KiB of each kind
+//! that an attacker might send to make the search long. The bound for those is 50 microseconds.
 
 use std::hint::black_box;
 
@@ -65,7 +65,7 @@ fn scan(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The whole search of the decision: both names in one pass, and what is found is tried.
+/// The whole search of the decision: both names in one pass, and each token found is tried.
 fn claims(group: &mut BenchmarkGroup<'_, WallTime>, lines: &[(&str, String)]) {
     let key = Key { id: 1, material: Secret::new(vec![1; 32]) };
     let Ok(ring) = Keyring::new([&key]) else { return };

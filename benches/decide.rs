@@ -1,4 +1,4 @@
-//! What a decision costs: a hit, a newcomer and a moved client, among ten targets and a thousand.
+//! Cost of a decision: a hit, a new client and a moved client, among ten targets and a thousand.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use stayput::config;
@@ -72,7 +72,7 @@ fn bench(criterion: &mut Criterion) {
             });
         };
         run("hit", &with_pin(&snapshot, 3));
-        run("newcomer", &Fields::default());
+        run("new client", &Fields::default());
         let down = Availability { health: Health::Unhealthy, drain: Drain::No, recovering: false };
         snapshot.groups[0].targets[4].state.set_availability(down);
         run("moved", &with_pin(&snapshot, 4));

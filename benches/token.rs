@@ -1,4 +1,4 @@
-//! What one sticky exchange pays for its token: open the old, seal the new. The budget is one
+//! Cost of the token of one sticky exchange: open the old, seal the new. The budget is one
 //! microsecond for both with the decision between them.
 
 use std::hint::black_box;

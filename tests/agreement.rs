@@ -1,6 +1,6 @@
-//! What `explain` says is what the balancer does. The balancer's side is a snapshot whose targets
-//! are in a state and that is asked as the proxy asks it; the other side is another snapshot, of a
-//! file in another order, explained in a world that was described.
+//! `explain` reports the decision that the balancer makes. One side is a snapshot whose targets
+//! have a state, asked as the proxy asks it; the other side is a snapshot of a reordered file,
+//! explained with the same state as arguments.
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,7 +29,7 @@ const HOUR: u64 = 3_600;
 const WORLDS: u64 = 3_000;
 const REQUESTS: u64 = 4;
 
-/// Keys of the kinds a token may have been sealed with.
+/// Keyrings of the kinds with which a token may have been sealed.
 struct Keys {
     ours: Arc<Keyring>,
     same_id: Arc<Keyring>,
@@ -37,7 +37,7 @@ struct Keys {
 }
 
 #[test]
-fn explain_says_what_the_balancer_does() {
+fn explain_reports_the_decision_the_balancer_makes() {
     let keys = Keys { ours: keyring(1, 7), same_id: keyring(1, 8), unknown: keyring(2, 7) };
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     for number in 0..WORLDS {
@@ -66,7 +66,7 @@ fn explain_says_what_the_balancer_does() {
     }
 }
 
-/// Asks both, and gives the verdicts or what else was agreed on.
+/// Asks both sides, and returns the verdicts or the result on which they agree.
 #[track_caller]
 fn agree(
     request: &Request<'_>,
@@ -78,7 +78,7 @@ fn agree(
     let done = decide(request, running, &LiveView::FOR_ANYONE, NOW, &mut Random::from_seed(1));
     let told = explain(request, explained, described, NOW);
     assert_eq!(done.rule, told.rule, "{context}");
-    // Every world has one listener, so that each rule before the one that took it was passed.
+    // Every world has one listener, so each rule before the matching one was passed.
     let passed: Vec<usize> = told.passed.iter().map(|passed| passed.rule).collect();
     let before = 0..told.rule.unwrap_or(explained.rules.len());
     assert_eq!(passed, before.collect::<Vec<_>>(), "{context}");
@@ -136,7 +136,7 @@ fn id(group: &Group, at: Option<usize>) -> Option<&str> {
     at.map(|at| group.targets[at].id.as_str())
 }
 
-/// Some targets' names got another address half a day ago.
+/// Gives some targets' names another address, half a day ago.
 fn give_other_addresses(snapshot: &mut Snapshot) {
     let targets = snapshot.groups.iter_mut().flat_map(|group| group.targets.iter_mut());
     for target in targets.filter(|target| target.key.0.is_multiple_of(4)) {
@@ -144,7 +144,7 @@ fn give_other_addresses(snapshot: &mut Snapshot) {
     }
 }
 
-/// Does to a snapshot's targets what checks and traffic would; the guards are the traffic.
+/// Puts a snapshot's targets into the described state; the guards are the requests in flight.
 fn put_into_state(snapshot: &Snapshot, described: &Described) -> Vec<InFlight> {
     let mut in_flight = Vec::new();
     for group in &snapshot.groups {
@@ -153,7 +153,7 @@ fn put_into_state(snapshot: &Snapshot, described: &Described) -> Vec<InFlight> {
             let state = described.state(target);
             target.state.set_availability(state.availability);
             let cap = group.settings.max_in_flight_per_target.unwrap_or(0);
-            // One below the cap is not at it.
+            // A target with one request less than the cap is below it.
             let requests = if state.is_full { cap } else { cap.saturating_sub(1) };
             in_flight.extend((0..requests).map(|_| target.state.enter(cap).unwrap()));
         }
@@ -174,7 +174,7 @@ fn request(world: &World, keys: &Keys, numbers: &mut Numbers) -> (String, Fields
         Carried::AppCookie { .. } => ("AWSALBAPP-0", Kind::App),
         _ => ("AWSALB", Kind::Lb),
     };
-    // Most clients have one cookie; some have two, which may say different things.
+    // Most clients have one cookie; some have two, which may contradict each other.
     for _ in 0..if numbers.chance(10) { 2 } else { 1 } {
         if let Some(token) = token(group, kind, keys, numbers) {
             let twin = if kind == Kind::Lb && numbers.chance(50) { "CORS" } else { "" };
@@ -198,20 +198,20 @@ fn request(world: &World, keys: &Keys, numbers: &mut Numbers) -> (String, Fields
     (path, headers)
 }
 
-/// A token of any kind; `None` is none.
+/// A token of any kind, or none.
 fn token(group: &GroupPlan, kind: Kind, keys: &Keys, numbers: &mut Numbers) -> Option<String> {
     let target = &group.targets[numbers.below(group.targets.len() as u64) as usize].id;
     any_token(kind, &group.name, target, DAY, keys, numbers)
 }
 
-/// A token of one of the rules that name several groups.
+/// A token of one of the rules with several groups.
 fn group_token(world: &World, keys: &Keys, numbers: &mut Numbers) -> Option<String> {
     let at = numbers.below(world.weighted.len() as u64);
     let group = &world.groups[numbers.below(world.groups.len() as u64) as usize];
     any_token(Kind::Group, &format!("w{at}"), &group.name, HOUR, keys, numbers)
 }
 
-/// A token that pins to `target` of `group`, or has one of the defects a token can have.
+/// A token that pins `group` to `target`, or one with one of the possible defects.
 fn any_token(
     kind: Kind,
     group: &str,
@@ -234,7 +234,7 @@ fn any_token(
         10..14 => sealed(&keys.same_id, group, target, fresh),
         14..18 => sealed(&keys.unknown, group, target, fresh),
         18..22 => sealed(&keys.ours, group, target, NOW - lifetime - numbers.below(DAY)),
-        // Of a node whose clock is ahead: its pin is good.
+        // Sealed by a node whose clock is ahead: the pin is valid.
         22..24 => sealed(&keys.ours, group, target, NOW + 61 + numbers.below(DAY)),
         24..28 => sealed(&keys.ours, group, "gone", fresh),
         28..32 => sealed(&keys.ours, "elsewhere", target, fresh),
@@ -253,7 +253,7 @@ fn any_token(
             Some(keys.ours.seal(kind, &contents).as_str().to_owned())
         }
         35..75 if kind == Kind::Group => {
-            // Another group stands in, or did.
+            // A pin to another group, which may exist no more.
             let own = Pin {
                 group: GroupKey::of(group),
                 target: TargetKey::of(group, target),
@@ -269,7 +269,7 @@ fn any_token(
 }
 
 #[test]
-fn explain_counts_only_the_targets_this_balancer_may_use_when_it_fails_open() {
+fn explain_counts_only_targets_of_its_zone_in_fail_open() {
     let text = "[runtime]\nzone = \"a\"\n[listener.web]\naddress = \"127.0.0.1:80\"\n\
         [target_group.app]\ncross_zone = false\ntargets = [\n\
         { id = \"near\", address = \"10.0.0.1:80\", zone = \"a\" },\n\

@@ -1,8 +1,8 @@
-//! The heap budgets: nothing for a decision, whoever asks and however large the group is, and a
-//! known number of allocations for a whole exchange.
+//! Heap budgets: none for a decision, for any client and any size of group, and a fixed number of
+//! allocations for a whole exchange.
 
-// Counting allocations takes an allocator of one's own, and `GlobalAlloc` is an unsafe trait. It
-// does nothing but count and pass on, and it lives in this test program alone.
+// Counting allocations needs an own allocator, and `GlobalAlloc` is an unsafe trait. It only counts
+// and passes on, and exists in this test program alone.
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -53,7 +53,7 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is the system allocator's own; counting touches one thread's cell, which is
+// SAFETY: every call goes to the system allocator; counting uses one thread's cell, which is
 // constant-initialised and has no destructor, so that it never allocates itself.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -72,7 +72,7 @@ static COUNTING: Counting = Counting;
 const NOW: u64 = 1_800_000_000;
 const TARGETS: usize = 1_000;
 
-/// Rules that a request passes because of their last conditions.
+/// Rules that a request fails by their last conditions.
 const RULES: &str = "[[rule]]\nhosts = ['*.example']\npaths = ['/*']\nmethods = ['GET']\n\
     source_ips = ['192.0.2.0/24']\nquery = [{ key = 'v', value = '*' }]\n\
     headers = { x-beta = ['*'] }\nforward = 'app'\n\
@@ -90,7 +90,7 @@ fn snapshot(settings: &str) -> Snapshot {
     Snapshot::build(&loaded.config, keyring(7), &resolutions, &mut registry).unwrap()
 }
 
-/// A ring whose key has the id 1, whatever its bytes.
+/// A keyring whose key has the id 1, for any bytes.
 fn keyring(byte: u8) -> Arc<Keyring> {
     let line = data_encoding::BASE64.encode(&[byte; 32]);
     let key = Key::from_base64_line(1, line.as_bytes()).unwrap();
@@ -166,14 +166,14 @@ fn a_decision_allocates_nothing(snapshot: &Snapshot) {
 }
 
 #[test]
-fn the_counter_counts() {
+fn the_allocation_counter_counts_allocations() {
     let before = ALLOCATIONS.get();
     drop(std::hint::black_box(Box::new(7)));
     assert_eq!(ALLOCATIONS.get() - before, 1);
 }
 
-/// What one exchange over a pooled target connection allocates, the pool and what is looked at in
-/// the answer's head included.
+/// Allocations of one exchange over a pooled target connection, including the pool and the checks
+/// of the response head.
 fn allocations_for_an_answer(answer: &'static str) -> f64 {
     const COUNT: u32 = 100;
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -219,7 +219,7 @@ fn allocations_for_an_answer(answer: &'static str) -> f64 {
         let mut connection = Box::new(Connection::new(TargetStream::Plain(stream), None));
         let mut before = 0;
         for at in 0..=COUNT {
-            // What is kept for the next exchange is made in the first.
+            // The first exchange also makes what is kept for the next.
             if at == 1 {
                 before = ALLOCATIONS.get();
             }
@@ -230,7 +230,7 @@ fn allocations_for_an_answer(answer: &'static str) -> f64 {
 }
 
 #[test]
-fn an_answer_of_a_target_allocates_its_body_alone() {
+fn a_response_of_a_target_allocates_only_its_body() {
     for (answer, expected) in [
         ("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", 0.0),
         (
@@ -245,8 +245,8 @@ fn an_answer_of_a_target_allocates_its_body_alone() {
     }
 }
 
-/// Requests of one kept connection through one worker in this thread, and what the worker
-/// allocated for them and for its own beginning and end.
+/// Sends requests over one kept connection through one worker in this thread. Returns the worker's
+/// allocations, including its start and end.
 fn allocations_for(requests: usize) -> u64 {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
     let text = format!(
@@ -315,7 +315,7 @@ fn answer_all(origin: &TcpListener) {
     }
 }
 
-/// Reads until what came ends so; false at the end of the stream.
+/// Reads until the input ends with `end`; false at the end of the stream.
 fn read_to(stream: &mut TcpStream, end: &[u8]) -> bool {
     let mut room = [0; 4_096];
     let mut filled = 0;
@@ -328,12 +328,12 @@ fn read_to(stream: &mut TcpStream, end: &[u8]) -> bool {
     true
 }
 
-/// What an exchange may allocate, a twentieth to spare: ten, for its story, what of it is logged, the head that
-/// goes out, the answer's head and body, the cookie, the trace id, and hyper's own buffers.
+/// Allocations allowed for an exchange, plus a twentieth: ten, for the log entry and its strings,
+/// the request head, the response's head and body, the cookie, the trace id, and hyper's buffers.
 const MAX_FOR_AN_EXCHANGE: f64 = 10.5;
 
 #[test]
-fn an_exchange_allocates_no_more_than_it_did() {
+fn an_exchange_stays_within_its_recorded_allocations() {
     let (few, many) = (allocations_for(1_000), allocations_for(3_000));
     let each = (many - few) as f64 / 2_000.0;
     assert!(each <= MAX_FOR_AN_EXCHANGE, "{each} allocations for an exchange");

@@ -1,5 +1,5 @@
-//! Who serves newcomers, by the decision alone: each algorithm over many turns and draws, and that
-//! what `explain` says of chances is what they come to.
+//! Placement of new clients by the decision alone: each algorithm over many turns and draws, and
+//! the chances that `explain` prints against the shares they lead to.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ use worlds::{Numbers, State, World, asked, keyring};
 
 const NOW: u64 = 1_800_000_000;
 
-/// Targets a, b, c ... of these weights in one group.
+/// Targets a, b, c ... with these weights in one group.
 fn snapshot(weights: &[u16], settings: &str) -> Snapshot {
     let target = |(at, weight): (usize, &u16)| {
         let id = char::from(b'a' + at as u8);
@@ -41,7 +41,7 @@ fn snapshot(weights: &[u16], settings: &str) -> Snapshot {
         .unwrap()
 }
 
-/// The state of targets by their id; whoever is not named is idle, healthy and whole.
+/// The state of targets by id; a target without an entry is idle, healthy and without anomaly.
 #[derive(Default)]
 struct FakeLive {
     in_flight: BTreeMap<&'static str, u32>,
@@ -104,7 +104,7 @@ impl Draw for Given {
     }
 }
 
-/// Whom a newcomer gets with this turn and this draw.
+/// The target of a new client with this turn and this draw.
 fn placed(snapshot: &Snapshot, live: &FakeLive, turn: u64, random: u64) -> String {
     let headers = Fields::default();
     let request = asked("/", &headers);
@@ -117,7 +117,7 @@ fn placed(snapshot: &Snapshot, live: &FakeLive, turn: u64, random: u64) -> Strin
     }
 }
 
-/// How often each is chosen in so many turns.
+/// Number of times that each target is chosen in this many turns.
 fn counts(snapshot: &Snapshot, live: &FakeLive, turns: u64) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for turn in 0..turns {
@@ -127,7 +127,7 @@ fn counts(snapshot: &Snapshot, live: &FakeLive, turns: u64) -> BTreeMap<String, 
 }
 
 #[test]
-fn a_share_of_round_robin_grows_as_the_ramp_does_and_the_others_share_what_is_left() {
+fn round_robin_share_follows_the_slow_start_ramp() {
     const TURNS: u64 = 3_000;
     let snapshot = snapshot(&[1, 1, 1], "slow_start = \"30s\"");
     for parts in (0..=1_024).step_by(128) {
@@ -145,21 +145,21 @@ fn a_share_of_round_robin_grows_as_the_ramp_does_and_the_others_share_what_is_le
 }
 
 #[test]
-fn a_share_counts_only_where_the_group_starts_slowly() {
+fn a_ramp_counts_only_in_a_group_with_slow_start() {
     let live = FakeLive { parts: [("b", 0)].into(), ..FakeLive::default() };
     let counts = counts(&snapshot(&[1, 1, 1], ""), &live, 300);
     assert_eq!(counts["b"], 100);
 }
 
 #[test]
-fn one_that_begins_slowly_serves_all_where_nobody_else_does() {
+fn a_lone_target_in_slow_start_serves_all_requests() {
     let snapshot = snapshot(&[1, 1], "slow_start = \"30s\"");
     let live = FakeLive { parts: [("b", 0)].into(), down: vec!["a"], ..FakeLive::default() };
     assert_eq!(counts(&snapshot, &live, 10)["b"], 10);
 }
 
 #[test]
-fn the_seeds_ranking_knows_no_share() {
+fn the_ranking_of_a_seed_ignores_slow_start() {
     let snapshot =
         snapshot(&[1, 1, 1], "algorithm = \"weighted_random\"\nanomaly_mitigation = true");
     let cut = FakeLive { parts: [("a", 32), ("b", 32)].into(), ..FakeLive::default() };
@@ -174,7 +174,7 @@ fn the_seeds_ranking_knows_no_share() {
 }
 
 #[test]
-fn even_draws_give_each_its_weight_and_an_anomalous_target_a_thirty_second_of_it() {
+fn weighted_random_gives_an_anomalous_target_1_32_of_its_weight() {
     const DRAWS: u64 = 4_096;
     for (settings, expected) in
         [("", [1.0, 2.0, 5.0]), ("anomaly_mitigation = true", [1.0, 2.0 / 32.0, 5.0])]
@@ -195,7 +195,7 @@ fn even_draws_give_each_its_weight_and_an_anomalous_target_a_thirty_second_of_it
 }
 
 #[test]
-fn the_fewest_in_flight_for_the_weight_serve_and_idle_targets_take_turns() {
+fn least_outstanding_follows_weights_and_rotates_idle_targets() {
     let settings = "algorithm = \"least_outstanding_requests\"";
     let equal = snapshot(&[1, 1, 1], settings);
     let idle: Vec<_> = (0..4).map(|turn| placed(&equal, &FakeLive::default(), turn, 0)).collect();
@@ -210,7 +210,7 @@ fn the_fewest_in_flight_for_the_weight_serve_and_idle_targets_take_turns() {
 }
 
 #[test]
-fn the_fewest_sessions_for_the_weight_take_newcomers() {
+fn least_sessions_sends_new_clients_to_the_lowest_count_by_weight() {
     let snapshot = snapshot(&[2, 1, 1], "algorithm = \"least_sessions\"");
     for (sessions, expected) in [
         ([("a", 100), ("b", 51), ("c", 60)], "a"),
@@ -223,7 +223,7 @@ fn the_fewest_sessions_for_the_weight_take_newcomers() {
 }
 
 #[test]
-fn nobody_among_the_candidates_has_fewer_for_its_weight_than_the_chosen_one() {
+fn no_candidate_has_fewer_in_flight_by_weight_than_the_chosen_one() {
     let mut compared = 0;
     for number in 0..400 {
         let mut numbers = Numbers(number);
@@ -252,7 +252,7 @@ fn nobody_among_the_candidates_has_fewer_for_its_weight_than_the_chosen_one() {
 }
 
 #[test]
-fn chances_that_are_explained_are_what_many_newcomers_meet() {
+fn explained_chances_match_the_shares_of_many_new_clients() {
     const TURNS: u64 = 10_000;
     let mut compared = 0;
     for number in 0..120 {

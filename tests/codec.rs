@@ -1,8 +1,8 @@
-//! The codec in `src/http1` against a checker of RFC 9112 that was written for this: the same bytes
-//! are the same message to both, however they come, and what the codec writes is a message by the
-//! grammar alone. `fuzz/` runs the same comparison on bytes that a fuzzer finds.
+//! The codec in `src/http1` against a checker of RFC 9112 that was written for this test: both read
+//! the same message from the same bytes, however these are split, and the codec writes only
+//! messages of the grammar. `fuzz/` runs the same comparison on bytes from a fuzzer.
 
-// A test program may stop at the first thing that is not as it should be.
+// A test may stop at the first error.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, missing_docs)]
 
 mod rfc9112;
@@ -28,7 +28,7 @@ const SENDERS: [From; 3] =
 // ---- tables
 
 #[test]
-fn examples_of_the_rfcs_are_messages_to_both() {
+fn both_parsers_accept_the_examples_of_the_rfcs() {
     // RFC 9112 sections 2.1 and 3.2.1 to 3.2.4, RFC 9110 section 7.2.
     for (text, method, target, minor, fields) in [
         (
@@ -106,9 +106,9 @@ fn examples_of_the_rfcs_are_messages_to_both() {
     }
 }
 
-/// The checker itself: each leniency refuses what needs it where it is not allowed.
+/// Tests the checker itself: without a leniency, it refuses the input that needs it.
 #[test]
-fn the_checker_takes_the_grammar_and_names_what_is_beside_it() {
+fn the_checker_accepts_the_grammar_and_names_each_deviation() {
     for (text, needed) in [
         ("GET / HTTP/1.1\nA: b\r\n\r\n", Leniency::BareLf),
         ("GET / HTTP/1.1\r\nA: b\n\r\n", Leniency::BareLf),
@@ -161,7 +161,7 @@ fn the_checker_takes_the_grammar_and_names_what_is_beside_it() {
 }
 
 #[test]
-fn a_request_is_framed_as_rfc_9112_section_6_3_says() {
+fn a_request_is_framed_by_rfc_9112_section_6_3() {
     for (fields, expected) in [
         ("", Some(Ends::After(0))),
         ("content-length: 5\r\n", Some(Ends::After(5))),
@@ -179,37 +179,39 @@ fn a_request_is_framed_as_rfc_9112_section_6_3_says() {
         let Read::Whole(read) = head::request(text.as_bytes(), &[]) else { panic!("{text:?}") };
         assert_eq!(body::of_request(&read).ok(), expected, "{fields:?}");
         agreement::request(text.as_bytes());
-        // The same fields in a response, of which the codec judges the framing itself.
+        // The same fields in a response, whose framing the codec checks itself.
         let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
         agreement::response(text.as_bytes());
     }
 }
 
-/// Each of these was read or written wrongly once.
+/// Each of these was once read or written wrongly.
 #[test]
-fn what_reading_the_codec_and_fuzzing_it_found_stays_found() {
-    // A tab before the version was no fact; CR and form feed were blanks at the ends of the line.
+fn defects_found_by_review_and_fuzzing_stay_fixed() {
+    // A tab before the version was not noted; CR and form feed were trimmed as blanks at the ends
+    // of the line.
     agreement::request(b"GET /\tHTTP/1.1\r\n\r\n");
     agreement::request(b"GET / HTTP/1.1\r\r\n\r\n");
     agreement::request(b"GET \x0c/ HTTP/1.1\r\n\r\n");
-    // The space that a control byte becomes was part of the value, and is none to the next reader.
+    // The space that replaces a control byte was part of the value; the next reader trims it.
     agreement::request(b"GET / HTTP/1.1\r\nTransfer-Encoding: \x01chunked\0\r\n\r\n");
     agreement::request(b"GET / HTTP/1.1\r\nA: b\r\n \r\n\r\n");
-    // A list of equal lengths, which "monitor" lets through, framed no body: it was the next request.
+    // A list of equal lengths, which "monitor" accepts, framed no body: the body was the next
+    // request.
     agreement::request(b"POST / HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\nhello");
     for from in SENDERS {
-        // The next request passed for trailers behind an empty line.
+        // The next request was read as trailers after an empty line.
         agreement::chunked(b"0\r\nx: y\n\nGET / HTTP/1.1\r\n\r\n", from, &[4]);
         agreement::chunked(b"0\r\nx: y\n\r\nGET / HTTP/1.1\r\n\r\n", from, &[4]);
-        // Extensions of up to fourteen bytes a chunk were free.
+        // Extensions of up to fourteen bytes per chunk were not counted.
         let small = "1;abcdefghijklm\r\nx\r\n".repeat(80) + "0\r\n\r\n";
         agreement::chunked(small.as_bytes(), from, &[200]);
     }
 }
 
-/// Long lines, and what is as large as a bound, or one more.
+/// Long lines, and inputs as large as a bound, or one more.
 #[test]
-fn bounds_are_where_both_say() {
+fn codec_and_checker_have_the_same_bounds() {
     for length in [900, 1_023, 1_024, 1_025, 1_040, 1_041, 1_042, 1_043, 2_000] {
         let digits = "1".to_owned() + &" ".repeat(length) + "\r\nx\r\n0\r\n\r\n";
         let zeros = "0".repeat(length) + "1\r\nx\r\n0\r\n\r\n";
@@ -250,7 +252,7 @@ fn bounds_are_where_both_say() {
 // ---- the seeds of the fuzzer
 
 #[test]
-fn the_seeds_of_the_fuzzer_agree_whole_and_cut() {
+fn both_agree_on_fuzzer_seeds_whole_and_cut() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
     for (target, check) in [
         ("request_head", agreement::request as fn(&[u8])),
@@ -262,7 +264,7 @@ fn the_seeds_of_the_fuzzer_agree_whole_and_cut() {
             let path = entry.unwrap().path();
             let bytes = std::fs::read(&path).unwrap();
             check(&bytes);
-            // What the fuzzer found is many, and cut already.
+            // The fuzzer found many inputs, which are already short.
             let is_named = !path.file_name().unwrap().to_string_lossy().starts_with("found-");
             for cut in (0..bytes.len().min(100)).step_by(3).filter(|_| is_named) {
                 check(&bytes[..cut]);
@@ -305,7 +307,7 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Lines of a field section, those of framing among them.
+/// Lines of a field section, including those that frame the body.
 fn fields() -> impl Strategy<Value = Vec<u8>> {
     let any = ("[a-zA-Z!_-]{1,5}".prop_map(String::into_bytes), value())
         .prop_map(|(name, value)| [name, b":".to_vec(), value].concat());
@@ -422,17 +424,17 @@ proptest! {
     #![proptest_config(cases(6_000))]
 
     #[test]
-    fn request_heads_agree(bytes in changed(request_heads())) {
+    fn both_agree_on_random_request_heads(bytes in changed(request_heads())) {
         agreement::request(&bytes);
     }
 
     #[test]
-    fn response_heads_agree(bytes in changed(response_heads())) {
+    fn both_agree_on_random_response_heads(bytes in changed(response_heads())) {
         agreement::response(&bytes);
     }
 
     #[test]
-    fn chunked_bodies_agree(
+    fn both_agree_on_random_chunked_bodies(
         bytes in changed(chunked_bodies()),
         from in select(&SENDERS[..]),
         lengths in vec(1_u8..40, 0..5),
@@ -445,7 +447,7 @@ proptest! {
     #![proptest_config(cases(200))]
 
     #[test]
-    fn a_head_cut_at_every_byte_agrees(bytes in request_heads(), answer in response_heads()) {
+    fn both_agree_on_a_head_cut_at_every_byte(bytes in request_heads(), answer in response_heads()) {
         for cut in 0..bytes.len() {
             agreement::request(&bytes[..cut]);
         }
@@ -455,7 +457,7 @@ proptest! {
     }
 
     #[test]
-    fn a_body_in_pieces_of_every_size_agrees(bytes in chunked_bodies(), from in select(&SENDERS[..])) {
+    fn both_agree_on_a_body_in_pieces_of_every_size(bytes in chunked_bodies(), from in select(&SENDERS[..])) {
         for size in 1..=bytes.len().min(60) as u8 {
             agreement::chunked(&bytes, from, &[size]);
         }
@@ -465,7 +467,7 @@ proptest! {
     }
 
     #[test]
-    fn lengths_and_closes_end_a_body_where_they_say(
+    fn a_body_ends_at_its_length_or_at_the_close(
         bytes in vec(any::<u8>(), 1..80),
         length in 1_u64..100,
         lengths in vec(1_u8..20, 0..5),
@@ -482,10 +484,10 @@ proptest! {
 proptest! {
     #![proptest_config(cases(1_000))]
 
-    /// Head and body of a request behind each other: the body that the checker frames ends where
-    /// the decoder says, and what is behind it is left.
+    /// A request's head and body in sequence: the body that the checker frames ends where the
+    /// decoder stops, and later bytes are left.
     #[test]
-    fn whole_requests_agree(
+    fn both_agree_on_whole_random_requests(
         chunks in vec(vec(any::<u8>(), 1..30), 0..4),
         is_chunked in any::<bool>(),
         lengths in vec(1_u8..40, 0..4),
@@ -533,9 +535,9 @@ proptest! {
 proptest! {
     #![proptest_config(cases(1_000))]
 
-    /// A third reader of plain heads.
+    /// httparse as a third reader of plain heads.
     #[test]
-    fn httparse_reads_plain_heads_alike(
+    fn httparse_reads_plain_heads_as_the_codec_does(
         method in select(vec!["GET", "POST", "M-SEARCH"]),
         target in "/[a-z0-9._~%/?=&-]{0,12}",
         status in 100_u16..600,

@@ -1,5 +1,6 @@
-//! The file as its operator meets it: what is refused and in which words, and that every sample is
-//! taken. `UPDATE=1 cargo test --test configuration` writes the expected words anew.
+//! The configuration as an operator sees it: which files are refused, with which messages, and that
+//! every sample is valid. `UPDATE=1 cargo test --test configuration` writes the expected messages
+//! anew.
 
 use proptest::prelude::*;
 use stayput::config;
@@ -21,7 +22,7 @@ fn files_in(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// A directory with the certificates that samples name, which no repository should hold.
+/// A directory with the certificates that samples name, which are not in the repository.
 #[allow(clippy::unwrap_used)]
 static CERTIFICATES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
@@ -34,7 +35,7 @@ static CERTIFICATES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     dir
 });
 
-/// A sample beside the files it names.
+/// A sample next to the files that it names.
 #[allow(clippy::unwrap_used)]
 fn sample(file: &Path) -> config::Loaded {
     let text = fs::read_to_string(file).unwrap();
@@ -44,7 +45,7 @@ fn sample(file: &Path) -> config::Loaded {
 }
 
 #[test]
-fn each_refused_file_is_refused_in_the_words_written_beside_it() {
+fn each_invalid_file_yields_the_errors_recorded_beside_it() {
     let mut differing = Vec::new();
     for file in files_in("tests/fixtures/config/invalid") {
         let text = fs::read_to_string(&file).unwrap();
@@ -63,7 +64,7 @@ fn each_refused_file_is_refused_in_the_words_written_beside_it() {
 }
 
 #[test]
-fn the_generated_files_are_what_the_declarations_make() {
+fn the_generated_files_match_the_key_declarations() {
     for (name, made) in [
         ("config/complete.toml", config::manual::complete()),
         ("docs/configuration.md", config::manual::reference()),
@@ -82,7 +83,7 @@ const KINDS_OF_STICKINESS: [&str; 3] = ["app_cookie = ", "route = {", "header = 
 
 #[test]
 #[allow(clippy::unwrap_used)]
-fn each_alternative_of_the_complete_sample_is_taken_when_it_is_uncommented() {
+fn each_alternative_of_the_complete_sample_is_valid() {
     let sample = config::manual::complete();
     let lines: Vec<&str> = sample.lines().collect();
     let mut tried = 0;
@@ -102,7 +103,7 @@ fn each_alternative_of_the_complete_sample_is_taken_when_it_is_uncommented() {
         let mut changed = lines.clone();
         changed[at] = uncommented;
         if KINDS_OF_STICKINESS.iter().any(|kind| uncommented.starts_with(kind)) {
-            // They exclude the one that holds by default.
+            // They exclude the alternative that holds by default.
             let heading = "[target_group.app.stickiness.lb_cookie]";
             let table = lines.iter().position(|line| *line == heading).unwrap();
             let end = lines[table..].iter().position(|line| line.is_empty()).unwrap();
@@ -117,13 +118,13 @@ fn each_alternative_of_the_complete_sample_is_taken_when_it_is_uncommented() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_a_problem_and_not_a_panic() {
+fn a_missing_file_is_an_error_and_not_a_panic() {
     let problems = config::load(Path::new("/nowhere/stayput.toml")).unwrap_err();
     assert!(problems.render(false).contains("cannot read /nowhere/stayput.toml"), "{problems}");
 }
 
 #[test]
-fn every_sample_is_taken_without_a_warning() {
+fn every_sample_is_valid_without_a_warning() {
     for file in files_in("config") {
         let loaded = sample(&file);
         assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
@@ -131,21 +132,21 @@ fn every_sample_is_taken_without_a_warning() {
 }
 
 #[test]
-fn what_is_printed_of_a_sample_means_what_the_sample_means() {
+fn a_printed_sample_means_the_same_as_the_sample() {
     for file in files_in("config") {
         let loaded = sample(&file);
         let printed = config::effective(&loaded);
         let again = config::parse(&printed, "printed", CERTIFICATES.path())
             .unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config), "{printed}");
-        // All that differs is that every default is written now.
+        // The only difference is that every default is now written out.
         let unmarked = |text: &str| text.replace("  # default", "");
         assert_eq!(unmarked(&config::effective(&again)), unmarked(&printed), "{}", file.display());
     }
 }
 
 #[test]
-fn the_smallest_file_is_sticky_for_a_day_and_sends_everything_to_its_only_group() {
+fn the_smallest_file_forwards_to_its_group_and_is_sticky_for_a_day() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/minimal.toml");
     let config = config::load(&file).unwrap().config;
     let group = &config.groups[0];
@@ -157,7 +158,7 @@ fn the_smallest_file_is_sticky_for_a_day_and_sends_everything_to_its_only_group(
 }
 
 #[test]
-fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
+fn a_doubtful_value_is_a_warning_and_the_file_is_valid() {
     let head = "[listener.web]\naddress = '0.0.0.0:80'\n";
     let groups = "[target_group.a]\ntargets = ['10.0.0.1:80']\n\
                   [target_group.b]\ntargets = ['10.0.0.2:80']\n";
@@ -205,7 +206,7 @@ fn what_is_worth_a_second_look_is_a_warning_and_the_file_is_taken() {
 
 #[test]
 #[allow(clippy::unwrap_used)]
-fn what_is_amiss_with_certificates_is_told_as_an_error_or_a_warning() {
+fn certificate_defects_are_reported_as_errors_or_warnings() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, key: &rcgen::KeyPair, (from, to): (i32, i32)| {
         let mut parameters = rcgen::CertificateParams::new(vec!["shop.example".into()]).unwrap();
@@ -242,7 +243,7 @@ fn what_is_amiss_with_certificates_is_told_as_an_error_or_a_warning() {
         assert_eq!(taken, is_taken, "{said}");
         assert!(said.contains(words), "{said}");
     }
-    // A group of HTTP/2 where that is spoken with clients, and where it is not.
+    // A group of HTTP/2 targets, with HTTP/2 clients and without.
     let parse_alpn = |alpn: &str| {
         let text = format!(
             "[listener.web]\naddress = '0.0.0.0:443'\n\
@@ -255,7 +256,8 @@ fn what_is_amiss_with_certificates_is_told_as_an_error_or_a_warning() {
     assert_eq!(parse_alpn("'h2', 'http/1.1'"), "");
     let said = parse_alpn("'http/1.1'");
     assert!(said.contains("no listener offers HTTP/2"), "{said}");
-    // A plain listener that leads to the port of this one, past it, or elsewhere.
+    // A plain listener that redirects to the port of this one, to another of its ports, or to
+    // another host.
     let plain = |port: u16, to: &str| {
         format!("[listener.plain]\naddress = '0.0.0.0:{port}'\nredirect_to = '{to}'\n")
     };
@@ -264,7 +266,7 @@ fn what_is_amiss_with_certificates_is_told_as_an_error_or_a_warning() {
     assert!(taken && said.contains("no TLS listener on port 8443"), "{said}");
     let (taken, said) = parse("good", "good", &plain(8443, "https:8443"));
     assert!(!taken && said.contains("which has no TLS"), "{said}");
-    // HTTPS leads to no HTTP, by no rule that holds for its listener.
+    // No rule of the HTTPS listener redirects to HTTP.
     let back = "[[rule]]\nredirect = { status = 302, scheme = 'http', path = '/x' }\n";
     let (taken, said) = parse("good", "good", back);
     assert!(!taken && said.contains("from HTTPS to HTTP"), "{said}");
@@ -301,7 +303,7 @@ fn lists_of_rules_and_of_their_values_have_a_bound() {
 }
 
 #[test]
-fn a_key_that_is_not_supported_yet_is_taken_at_its_default() {
+fn an_unsupported_key_is_accepted_at_its_default() {
     let text = "[runtime]\nmemory_limit = '0'\n[listener.web]\naddress = '0.0.0.0:80'\n\
                 proxy_protocol = false\n[target_group.a]\ntargets = ['10.0.0.1:80']\n\
                 protocol = 'http1'\nslow_start = '0s'\nsend_proxy = 'off'\n\
@@ -310,7 +312,7 @@ fn a_key_that_is_not_supported_yet_is_taken_at_its_default() {
 }
 
 proptest! {
-    // Each case parses a whole file and renders what is wrong with it.
+    // Each case parses a whole file and renders its errors.
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]

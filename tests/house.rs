@@ -1,12 +1,16 @@
-//! The architecture as a test: what a file may name, what it may hold, and how long it may be.
+//! The rules of the code as a test: the imports of each folder, restricted names, the size of
+//! files, and words.
 
-// A test program may stop at the first thing that is not as it should be.
+// A test may stop at the first error.
 #![allow(clippy::unwrap_used)]
+
+#[path = "house/words.rs"]
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rooms and their layers. A file names rooms of a lower layer, or its own.
+/// Folders of `src` and their layers. A file imports folders of lower layers, and its own.
 const LAYERS: [(&str, u8); 13] = [
     ("base", 0),
     ("http1", 1),
@@ -23,29 +27,25 @@ const LAYERS: [(&str, u8); 13] = [
     ("cli", 11),
 ];
 
-/// Rooms up to this layer know no runtime, no files and no sockets.
+/// Folders up to this layer use no runtime, no files and no sockets.
 const PURE_UP_TO: u8 = 2;
 
-/// Who may name a room of the same layer, and why.
+/// Imports within one layer that are allowed, with the reason.
 const NEIGHBOURS: [(&str, &str, &str); 1] =
-    [("server", "worker", "the server starts the workers; the two are one layer's two halves")];
+    [("server", "worker", "the server starts the workers; both are in one layer")];
 
-/// Words that belong to some places only: the word, where it may stand, and why.
+/// Names that are restricted to some places: the name, the places, and the reason.
 const AT_HOME: [(&str, &str, &str); 11] = [
-    ("clap", "cli/", "the command line is one way in among others"),
-    ("arc_swap", "model/published.rs", "one picture, published by one swap"),
+    ("clap", "cli/", "only the command line parses arguments"),
+    ("arc_swap", "model/published.rs", "snapshots are published by one swap"),
     ("Instant::now", "base/clock.rs", "time is passed in"),
     ("SystemTime::now", "base/clock.rs", "time is passed in"),
-    ("hyper", "control/ cli/", "checks and the demo's replicas alone speak through it"),
-    (
-        "rustls",
-        "net/tls policy/tls/",
-        "one place knows how TLS is made, and with whose cryptography",
-    ),
+    ("hyper", "control/ cli/", "only checks and the demo's replicas use it"),
+    ("rustls", "net/tls policy/tls/", "one place configures TLS and its cryptography"),
     ("tokio_rustls", "net/tls", "the same"),
-    ("toml", "config/ cli/", "nothing but the file is written in it"),
-    ("annotate_snippets", "config/problem.rs", "one place draws carets"),
-    ("unsafe", "nowhere", "nothing has earned it"),
+    ("toml", "config/ cli/", "only the configuration file is TOML"),
+    ("annotate_snippets", "config/problem.rs", "one place renders errors with carets"),
+    ("unsafe", "nowhere", "no code needs it"),
     // Outside of Linux there is no timerfd, and the alarm uses tokio's timers.
     ("tokio::time", "server.rs control/ cli/ net/timer/alarm.rs", NO_TIME_DRIVER),
 ];
@@ -54,7 +54,7 @@ const AT_HOME: [(&str, &str, &str); 11] = [
 const NO_TIME_DRIVER: &str = "a worker's runtime has no time driver, which costs every turn of the event loop: use \
                               net::timer";
 
-/// What rules and tools know nothing of.
+/// Names that pure folders must not use.
 const ABOVE_THE_BASE: [&str; 7] =
     ["tokio", "hyper", "std::fs", "std::net::Tcp", "std::net::Udp", "std::thread", "socket2"];
 
@@ -93,7 +93,7 @@ fn sources() -> Vec<Source> {
         text: fs::read_to_string(&path).unwrap(),
         path: path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(),
     };
-    // A `tests.rs` is the test half of the file whose name its folder has.
+    // A `tests.rs` holds the tests of the file that its folder is named after.
     let sources: Vec<Source> =
         files.map(read).filter(|source| !source.path.ends_with("/tests.rs")).collect();
     assert!(sources.len() > 50, "only {} files were found", sources.len());
@@ -110,7 +110,7 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
     entries.flat_map(below).collect()
 }
 
-/// Whether `word` stands in a line as a word of its own.
+/// True if `word` occurs in a line as a whole word.
 fn names(line: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
@@ -118,7 +118,7 @@ fn names(line: &str, word: &str) -> bool {
     })
 }
 
-/// The rooms a line names by `crate::room` or `crate::{room, ...}`.
+/// The folders that a line imports by `crate::room` or `crate::{room, ...}`.
 fn rooms_named(line: &str) -> Vec<&str> {
     let after = line.match_indices("crate::").map(|(at, found)| &line[at + found.len()..]);
     after
@@ -141,11 +141,14 @@ fn nothing_is_wrong(faults: Vec<String>) {
 }
 
 #[test]
-fn every_room_has_its_layer() {
-    let rooms =
-        sources().into_iter().filter(|source| !["lib.rs", "main.rs"].contains(&&*source.path));
+fn every_folder_of_src_has_a_layer() {
+    let rooms = sources()
+        .into_iter()
+        .filter(|source| !["lib.rs", "main.rs", "testing.rs"].contains(&&*source.path));
     let unknown = rooms.filter(|source| layer(source.room()).is_none());
-    nothing_is_wrong(unknown.map(|source| format!("{} has no layer", source.at(1))).collect());
+    nothing_is_wrong(
+        unknown.map(|source| format!("{} has no entry in LAYERS", source.at(1))).collect(),
+    );
 }
 
 #[test]
@@ -158,8 +161,10 @@ fn imports_point_downward() {
                 let excused =
                     NEIGHBOURS.iter().any(|(from, to, _)| (*from, *to) == (source.room(), named));
                 if layer(named) >= Some(own) && !excused {
-                    faults
-                        .push(format!("{} names {named}, which is no layer below", source.at(at)));
+                    faults.push(format!(
+                        "{} names {named}, which is not a lower layer",
+                        source.at(at)
+                    ));
                 }
             }
         }
@@ -167,7 +172,7 @@ fn imports_point_downward() {
     nothing_is_wrong(faults);
 }
 
-/// The files of `proxy/` in the order in which they may import: the list on its first page.
+/// The files of `proxy/` in the order in which they may import: the list in its first doc comment.
 fn proxy_order() -> Vec<String> {
     let sources = sources();
     let contents = sources.iter().find(|source| source.path == "proxy/mod.rs").unwrap();
@@ -189,7 +194,7 @@ fn proxy_files_named(line: &str, file: &str, files: &[String]) -> Vec<String> {
     let prefixes = [("crate::proxy::", ""), ("super::", &*parent), ("", &*own)];
     for (prefix, base) in prefixes {
         let uses = match prefix {
-            // A file of a folder names those in it as they are.
+            // A file of a folder names its submodules without a prefix.
             "" if !line.trim_start().starts_with("use ") => continue,
             "" => vec![line.trim_start().trim_start_matches("use ")],
             _ => line.match_indices(prefix).map(|(at, _)| &line[at + prefix.len()..]).collect(),
@@ -254,7 +259,7 @@ fn imports_within_the_proxy_are_seen_in_every_form() {
 }
 
 #[test]
-fn requests_pass_no_second_codec() {
+fn no_other_http1_codec_serves_requests() {
     let mut faults = Vec::new();
     for source in sources().iter().filter(|s| ["net", "proxy", "worker"].contains(&s.room())) {
         let strays = source.code().filter(|(_, line)| names(line, "hyper"));
@@ -266,7 +271,7 @@ fn requests_pass_no_second_codec() {
 }
 
 #[test]
-fn rules_and_tools_know_no_runtime_no_files_and_no_threads() {
+fn pure_folders_use_no_runtime_no_files_and_no_threads() {
     let low = sources()
         .into_iter()
         .filter(|source| layer(source.room()).is_some_and(|layer| layer <= PURE_UP_TO));
@@ -281,7 +286,7 @@ fn rules_and_tools_know_no_runtime_no_files_and_no_threads() {
 }
 
 #[test]
-fn words_stay_at_home() {
+fn restricted_names_stay_in_their_files() {
     let mut faults = Vec::new();
     for source in sources() {
         for (word, home, why) in AT_HOME {
@@ -345,11 +350,11 @@ fn modules_imported_in_a_group_are_found() {
 }
 
 #[test]
-fn every_file_says_what_it_owns_and_is_short() {
+fn every_file_opens_with_a_module_comment_and_is_short() {
     let mut faults = Vec::new();
     for source in sources() {
         if !source.text.starts_with("//! ") {
-            faults.push(format!("{} does not open with //!", source.at(1)));
+            faults.push(format!("{} does not begin with //!", source.at(1)));
         }
         let lines = source.text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count();
         if lines > MAX_LINES {
@@ -360,8 +365,8 @@ fn every_file_says_what_it_owns_and_is_short() {
 }
 
 #[test]
-fn nothing_is_put_off_and_nothing_points_outside() {
-    // Written apart, so that this file passes its own test.
+fn no_file_holds_a_to_do_or_points_outside_the_repository() {
+    // Concatenated, so that this file passes its own test.
     let banned = [
         concat!("TO", "DO"),
         concat!("FIX", "ME"),
@@ -386,7 +391,7 @@ fn nothing_is_put_off_and_nothing_points_outside() {
 }
 
 #[test]
-fn what_did_not_run_is_said_last() {
+fn the_count_of_skipped_tests_is_printed_last() {
     // Cargo runs test targets in the order of their names.
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let entries = fs::read_dir(tests).unwrap().map(|entry| entry.unwrap().path());
@@ -398,14 +403,14 @@ fn what_did_not_run_is_said_last() {
 }
 
 #[test]
-fn both_forms_of_naming_a_room_are_seen() {
+fn both_forms_of_a_crate_import_are_seen() {
     assert_eq!(rooms_named("use crate::net::pool::Pool;"), ["net"]);
     assert_eq!(rooms_named("use crate::{proxy, cli::run};"), ["proxy", "cli"]);
     assert_eq!(rooms_named("fn at(x: &crate::model::Group, y: crate::Thing)"), ["model"]);
 }
 
 #[test]
-fn what_is_the_same_as_albs_names_a_test_that_there_is() {
+fn each_row_of_the_alb_guide_marked_same_names_a_test() {
     let guide =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/from-alb.md")).unwrap();
     let mut code = String::new();

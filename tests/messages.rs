@@ -1,6 +1,6 @@
-//! The log messages of the program and `docs/messages.md` list the same.
+//! The log messages of the program match the list in `docs/messages.md`.
 
-// A test program may stop at the first thing that is not as it should be.
+// A test may stop at the first error.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -47,7 +47,7 @@ const COMPOSED: [(&str, &str, &str); 9] = [
     ("observe/messages.rs", "error", "ERROR thread '{name}': {panic}{more}{backtrace}"),
 ];
 
-/// A level and a message, with `...` for what differs each time.
+/// A level and a message, with `...` for its variable parts.
 type Message = (String, String);
 
 #[test]
@@ -107,7 +107,7 @@ fn logged(code: &str) -> Vec<Message> {
     calls.collect()
 }
 
-/// Where the parenthesis closes that was opened before `text`.
+/// The position of the parenthesis that closes the call before `text`.
 fn end_of_call(text: &str) -> usize {
     let (mut depth, mut in_literal, mut escaped) = (1, false, false);
     for (at, c) in text.char_indices() {
@@ -126,7 +126,7 @@ fn end_of_call(text: &str) -> usize {
     text.len()
 }
 
-/// The text literals of code, as they are written, continued lines joined.
+/// The string literals of code as written, with continued lines joined.
 fn literals(code: &str) -> Vec<String> {
     let (mut found, mut rest) = (Vec::new(), code);
     while let Some(begin) = rest.find('"') {

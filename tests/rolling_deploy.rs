@@ -1,6 +1,6 @@
-//! Rolling deploys in random worlds: targets are replaced one after the other, browsers come and go,
-//! and nobody moves who need not. A failure prints the number of its world: `WORLD=that cargo test
-//! --test rolling_deploy` replays it alone.
+//! Rolling deploys in random worlds: targets are replaced one after the other, browsers come and
+//! go, and no client moves without need. A failure prints the number of its world: `WORLD=that
+//! cargo test --test rolling_deploy` replays it alone.
 
 #![allow(clippy::unwrap_used)]
 
@@ -30,7 +30,7 @@ fn each_world(check: impl Fn(&mut Numbers)) {
     }
 }
 
-/// One group that serves: nothing is sick, nothing is full, no zone is closed.
+/// One group that serves: all targets are healthy, below their cap, and in allowed zones.
 fn serving(numbers: &mut Numbers, carried: Carried) -> World {
     let mut world = World::random(numbers);
     world.groups.truncate(1);
@@ -50,7 +50,7 @@ fn fresh(numbers: &mut Numbers, id: String) -> TargetPlan {
     TargetPlan { id, weight: numbers.below(6), zone, state }
 }
 
-/// What an operator does, one thing after the other.
+/// The steps of an operator.
 #[derive(Clone, Debug)]
 enum Step {
     Drain(String),
@@ -60,8 +60,8 @@ enum Step {
     FirstPass(String),
 }
 
-/// Every target of a group is replaced, in any order, so many being drained ahead, the new one
-/// coming before the old one goes or after.
+/// Every target of a group is replaced, in any order, with this many drained ahead, and the new one
+/// before or after the old one leaves.
 fn deploy(world: &World, numbers: &mut Numbers) -> Vec<Step> {
     let mut order: Vec<String> =
         world.groups[0].targets.iter().map(|target| target.id.clone()).collect();
@@ -77,7 +77,7 @@ fn deploy(world: &World, numbers: &mut Numbers) -> Vec<Step> {
         let new = format!("t{}", 100 + at);
         let mut turn = vec![Step::Add(new.clone()), Step::DelayOver(old.clone())];
         if numbers.chance(20) {
-            // An impatient operator.
+            // An operator who does not wait.
             turn.pop();
         }
         turn.push(Step::Remove(old.clone()));
@@ -127,7 +127,7 @@ fn id(snapshot: &Snapshot, at: Option<usize>) -> Option<String> {
     at.map(|at| snapshot.groups[0].targets[at].id.to_string())
 }
 
-/// What a client whose session is on `home` is due.
+/// The verdict that a client with its session on `home` should get.
 fn due(world: &World, home: &str) -> Verdict {
     let group = &world.groups[0];
     let moves = group.settings.contains(&("draining_pins", "\"move\"".to_owned()));
@@ -146,7 +146,7 @@ fn somebody_stays(world: &World) -> bool {
     world.groups[0].targets.iter().any(stays)
 }
 
-/// Whether a target may take a client over.
+/// True if a target may take a client over.
 fn may_take_over(world: &World, id: &str) -> bool {
     let target = world.groups[0].targets.iter().find(|target| target.id == id).unwrap();
     match target.state.availability.drain {
@@ -157,7 +157,7 @@ fn may_take_over(world: &World, id: &str) -> bool {
     }
 }
 
-/// A browser: the cookie it was last given, and who has its session.
+/// A browser: its newest cookie, and the target that has its session.
 #[derive(Default)]
 struct Browser {
     cookie: Option<String>,
@@ -166,11 +166,11 @@ struct Browser {
 }
 
 impl Browser {
-    /// One request, which each node is asked about and one of them serves.
+    /// One request, which each node decides and one of them serves.
     fn visit(&mut self, world: &World, nodes: &[Snapshot; 2], now: u64, numbers: &mut Numbers) {
         let live = world.live();
         let turn = numbers.next();
-        // A newcomer is placed by turns, which nodes do not share; nobody else is.
+        // A new client is placed by turns, which nodes do not share; other clients are not.
         let turns = [turn, if self.home.is_none() { turn } else { numbers.next() }];
         let cookie = self.cookie.as_deref();
         let placed = [0, 1].map(|at| place("cookie", cookie, &nodes[at], &live, now, turns[at]));
@@ -179,8 +179,8 @@ impl Browser {
         assert_eq!(placed[0].verdict, placed[1].verdict);
         let verdict = placed[0].verdict;
         let Some(target) = ids[0].clone() else {
-            let nobody = world.groups[0].targets.iter().all(|t| !may_take_over(world, &t.id));
-            return assert!(nobody && verdict == Verdict::NoTarget, "{verdict}");
+            let is_lost = world.groups[0].targets.iter().all(|t| !may_take_over(world, &t.id));
+            return assert!(is_lost && verdict == Verdict::NoTarget, "{verdict}");
         };
         let due = self.home.as_deref().map_or(Verdict::New, |home| due(world, home));
         assert_eq!(verdict, due, "home {:?}, sent to {target}", self.home);
@@ -211,7 +211,7 @@ fn a_client_moves_once_when_its_target_leaves_and_not_otherwise() {
         let mut nodes = [world.snapshot(numbers), world.snapshot(numbers)];
         let mut now = BEGIN;
         let steps = deploy(&world, numbers);
-        // Where pins move at the first drain, the others are not draining yet.
+        // If pins move at the first drain, the others are not draining yet.
         let stay = ("draining_pins", "\"stay\"".to_owned());
         let new_ones_alone =
             replaces_all_at_once(&steps) && world.groups[0].settings.contains(&stay);
@@ -223,7 +223,7 @@ fn a_client_moves_once_when_its_target_leaves_and_not_otherwise() {
                 }
             }
             for browser in &mut browsers {
-                // Some come twice, some sleep while targets come and go.
+                // Some clients return, and some sleep while targets come and go.
                 for _ in 0..numbers.below(3) {
                     browser.visit(&world, &nodes, now, numbers);
                     now += 1;
@@ -236,7 +236,7 @@ fn a_client_moves_once_when_its_target_leaves_and_not_otherwise() {
     });
 }
 
-/// Whether all old targets drain, and a new one is there, before the first old one is gone.
+/// True if all old targets drain and a new one exists before the first old one leaves.
 fn replaces_all_at_once(steps: &[Step]) -> bool {
     let first = |wanted: fn(&Step) -> bool| steps.iter().position(wanted);
     let last_drain = steps.iter().rposition(|step| matches!(step, Step::Drain(_)));
@@ -244,7 +244,7 @@ fn replaces_all_at_once(steps: &[Step]) -> bool {
     last_drain < add && add < first(|step| matches!(step, Step::DelayOver(_) | Step::Remove(_)))
 }
 
-/// Where clients known by a header belong, by their value.
+/// The targets of clients known by a header, by the value.
 fn homes(
     world: &World,
     [one, other]: &[Snapshot; 2],
@@ -264,7 +264,7 @@ fn homes(
 }
 
 #[test]
-fn a_client_known_by_a_header_changes_home_only_when_its_home_goes_or_one_of_its_own_comes() {
+fn a_header_key_moves_only_if_its_target_leaves_or_a_better_joins() {
     each_world(|numbers| {
         let mut world = serving(numbers, Carried::Header);
         let values: Vec<String> = (0..12).map(|_| format!("{:x}", numbers.next())).collect();
@@ -305,7 +305,7 @@ fn a_client_known_by_a_header_changes_home_only_when_its_home_goes_or_one_of_its
 }
 
 #[test]
-fn a_client_known_by_a_header_is_back_home_when_its_target_returns() {
+fn a_header_key_returns_to_its_target() {
     each_world(|numbers| {
         let mut world = serving(numbers, Carried::Header);
         if world.groups[0].targets.len() == 1 {
@@ -326,7 +326,7 @@ fn a_client_known_by_a_header_is_back_home_when_its_target_returns() {
 }
 
 #[test]
-fn an_added_target_takes_its_share_of_the_clients_known_by_a_header_and_no_more() {
+fn an_added_target_takes_only_its_share_of_header_keys() {
     let mut numbers = Numbers(7);
     let mut world = serving(&mut numbers, Carried::Header);
     let target = |at: u64, weight| {
@@ -347,7 +347,7 @@ fn an_added_target_takes_its_share_of_the_clients_known_by_a_header_and_no_more(
         assert_eq!(after.as_deref(), Some("t4"));
         *taken.entry(before).or_default() += 1;
     }
-    // Two parts of six of everybody: a third of each target's 2,500.
+    // Two sixths of all clients: a third of each target's 2,500.
     assert_eq!(taken.len(), 4);
     assert!(taken.values().all(|count| (700..970).contains(count)), "{taken:?}");
 }

@@ -1,5 +1,5 @@
-//! Thousands of random worlds, and what holds in every one of them. A failure prints the number of
-//! its world: `WORLD=that cargo test --test simulation` replays it alone.
+//! Properties that hold in each of thousands of random worlds. A failure prints the number of its
+//! world: `WORLD=that cargo test --test simulation` replays it alone.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,10 +22,10 @@ use worlds::{Carried, Described, FixedDraw, Numbers, State, TargetPlan, World, a
 const NOW: u64 = 1_800_000_000;
 const WORLDS: u64 = 2_000;
 
-/// A client of group 0: where it is pinned, and where it stands in every ranking.
+/// A client of group 0: its pin, and its ranking.
 #[derive(Clone, Debug)]
 struct Client {
-    /// `None` has a token without a pin for the group.
+    /// `None` is a token without a pin for the group.
     pin: Option<String>,
     seed: u64,
 }
@@ -58,7 +58,7 @@ impl Client {
     }
 }
 
-/// Every world, or the one that is asked for.
+/// Runs the check in every world, or in the one that `WORLD` names.
 fn each_world(check: impl Fn(World, &mut Numbers)) {
     let asked = std::env::var("WORLD").ok().map(|text| text.parse::<u64>().unwrap());
     let worlds: Range<u64> = asked.map_or(0..WORLDS, |number| number..number + 1);
@@ -76,7 +76,7 @@ fn id(group: &Group, at: Option<usize>) -> Option<&str> {
 }
 
 #[test]
-fn the_chosen_target_is_a_candidate_or_the_pinned_one_and_refusals_are_earned() {
+fn the_chosen_target_is_a_candidate_or_pinned() {
     each_world(|world, numbers| {
         let (snapshot, live) = (world.snapshot(numbers), world.live());
         let group = &snapshot.groups[0];
@@ -135,7 +135,7 @@ fn neither_traffic_nor_an_outage_moves_a_client() {
             if sick && availability.recovering && state.refused_lately {
                 assert_ne!(placement.verdict, Verdict::Hit, "{client:?}");
             }
-            // A cap apart, nothing but a refused dial sends it elsewhere for now.
+            // Apart from a cap, only a refused dial makes it spill.
             if doubted && !state.refused_lately && world.groups[0].cap.is_none() {
                 let leaves = [Verdict::Spilled, Verdict::StrictRefused];
                 assert!(!leaves.contains(&placement.verdict), "{client:?} {placement:?}");
@@ -154,7 +154,7 @@ fn neither_traffic_nor_an_outage_moves_a_client() {
 }
 
 #[test]
-fn the_order_of_the_file_changes_no_successor() {
+fn the_order_in_the_file_changes_no_successor() {
     each_world(|world, numbers| {
         let (one, other, live) = (world.snapshot(numbers), world.snapshot(numbers), world.live());
         for _ in 0..8 {
@@ -167,9 +167,9 @@ fn the_order_of_the_file_changes_no_successor() {
     });
 }
 
-/// Places clients in a world and in the same world with one target more. `judge` is given the
-/// client, its target in the smaller world, in the larger one, and both verdicts; it is not asked
-/// where the additional target alone decides whether health counts at all.
+/// Places clients in a world and in the same world with one more target. `judge` gets the client,
+/// its target in the smaller world, in the larger one, and both verdicts. It is not called if the
+/// additional target alone decides whether health counts.
 fn with_one_more(judge: impl Fn(&Client, [Option<&str>; 2], [Verdict; 2], &Described)) {
     each_world(|world, numbers| {
         let mut larger = world.clone();
@@ -203,7 +203,7 @@ fn adding_a_target_moves_no_pin() {
         let stays = pinned
             .and_then(|key| live.of(key))
             .is_some_and(|state| state.availability.drain == Drain::No);
-        // A draining target keeps its clients only while nobody else is there.
+        // A draining target keeps its clients only while no other target is there.
         if verdicts[0] == Verdict::Hit && stays {
             assert_eq!(verdicts[1], Verdict::Hit, "{client:?}");
             assert_eq!(before, after, "{client:?}");
@@ -212,9 +212,9 @@ fn adding_a_target_moves_no_pin() {
 }
 
 #[test]
-fn a_target_takes_only_its_own_clients_with_it() {
-    // Seen from the larger world: whoever was not with the additional target is not touched when
-    // it goes, unless nobody but it was serving as well as it did.
+fn a_removed_target_moves_only_its_own_clients() {
+    // Seen from the larger world: clients that are not on the additional target do not move when it
+    // leaves, unless no other target was serving as well.
     with_one_more(|client, [without, with], verdicts, _| {
         let drains = verdicts.contains(&Verdict::MovedDraining);
         if with != Some("t77") && !drains && verdicts != [Verdict::Off; 2] {
@@ -224,7 +224,7 @@ fn a_target_takes_only_its_own_clients_with_it() {
 }
 
 #[test]
-fn a_removed_targets_clients_are_shared_by_all_who_stay() {
+fn clients_of_a_removed_target_spread_over_all_others() {
     let mut numbers = Numbers(42);
     let mut world = World::random(&mut numbers).of_lb_cookies();
     let group = &mut world.groups[0];
@@ -294,7 +294,7 @@ fn spilling_and_moving_lead_to_the_same_target() {
 }
 
 #[test]
-fn who_is_announced_is_who_gets_the_client_when_its_target_goes() {
+fn the_announced_successor_gets_the_client_of_a_removed_target() {
     each_world(|mut world, numbers| {
         let plan = &mut world.groups[0];
         (plan.sticky, plan.strict) = (true, false);
@@ -326,18 +326,18 @@ fn who_is_announced_is_who_gets_the_client_when_its_target_goes() {
     });
 }
 
-/// A target's id and which machine is behind it: the first, or what came with another address.
+/// A target's id and the machine behind it: the first, or that of a changed address.
 type Machine = (String, u32);
 
-/// One of two balancers: what it knows of the targets, by its own checks and its own resolver.
+/// One of two balancers: the state of targets by its own checks and its own resolver.
 struct Node {
     world: World,
     snapshot: Snapshot,
-    /// Targets whose names list them no more, and that did not answer.
+    /// Targets that their names no longer list, and that did not respond.
     forgotten: Vec<TargetPlan>,
-    /// When it saw another address, by the target's id.
+    /// Time at which it saw another address, by the target's id.
     address_since: HashMap<String, u64>,
-    /// How far its clock is ahead of the other's.
+    /// Seconds by which its clock is ahead of the other's.
     ahead: u64,
 }
 
@@ -361,8 +361,8 @@ impl Node {
         };
     }
 
-    /// A name server's next answer, or what comes of an earlier one: an address that is listed no more
-    /// is held, then drains, or is forgotten where it does not answer; and any may be listed again.
+    /// A name server's next answer, or the effect of an earlier one: an unlisted address is held,
+    /// then drains, or is removed if it does not respond; and any address may be listed again.
     fn hear_of_names(&mut self, numbers: &mut Numbers) {
         if numbers.chance(30)
             && let Some(plan) = self.forgotten.pop()
@@ -388,7 +388,7 @@ impl Node {
         }
     }
 
-    /// The name of this target has another address from this second on.
+    /// From this second on, the name of this target has another address.
     fn see_another_address(&mut self, id: &str, since: u64) {
         self.address_since.insert(id.to_owned(), since);
         self.date_addresses();
@@ -406,18 +406,18 @@ impl Node {
     }
 }
 
-/// A client that sends one request at a time to two nodes: what it was last given, and which machine
-/// keeps what it last wrote.
+/// A client that sends one request at a time to two nodes: its newest cookie, and the machine that
+/// has its last write.
 #[derive(Default)]
 struct Writer {
     cookie: Option<String>,
     wrote_at: Option<Machine>,
-    /// Where it was last told of another address, and when.
+    /// Place and time of its last `moved_address`.
     told_of: Option<(Machine, u64)>,
 }
 
 impl Writer {
-    /// One request: decided, refused by some targets, answered, and the cookie of the answer kept.
+    /// One request: decided, refused by some targets, served, and the cookie of the response kept.
     fn ask(
         &mut self,
         node: &Node,
@@ -465,7 +465,7 @@ impl Writer {
             let since = node.groups[0].targets[at].address_since.unwrap();
             let again = |(machine, at): &(Machine, u64)| *machine == served_by && *at >= since;
             assert!(!self.told_of.as_ref().is_some_and(again), "told twice of {served_by:?}");
-            // An answer that must write no cookie leaves it to the next.
+            // A response that must not set a cookie leaves it to the next.
             if !shown.wavers {
                 self.told_of = Some((served_by.clone(), now));
             }
@@ -484,7 +484,8 @@ impl Writer {
         if has_written {
             self.wrote_at = Some(served_by);
         } else if verdict.is_move() {
-            // It said that the session is lost; what follows is the new one's.
+            // The verdict reported that the session is lost; the following ones belong to the new
+            // session.
             self.wrote_at = None;
         }
         verdict
@@ -492,19 +493,19 @@ impl Writer {
 }
 
 #[test]
-fn a_write_is_followed_to_its_target_unless_the_verdict_says_why_not() {
+fn a_write_moves_the_pin_unless_the_verdict_explains_why_not() {
     let met = std::cell::RefCell::new(HashMap::<Verdict, u32>::new());
     each_world(|mut world, numbers| {
         (world.groups[0].sticky, world.groups[0].strict) = (true, false);
         // The second node's clock is ahead of the first one's by up to five minutes, or addresses
-        // change. Not both: a pin says when it was written by the clock of the node that wrote it.
+        // change. Not both: a pin has the time of the node that wrote it.
         let addresses_change = numbers.chance(40);
         let ahead = if addresses_change { 0 } else { numbers.below(300) };
         let mut nodes = [0, ahead].map(|ahead| Node::new(&world, ahead, numbers));
         let mut machines = HashMap::new();
         let (mut writer, mut time) = (Writer::default(), NOW);
         for _ in 0..16 {
-            // More may happen within one second, which is all that a pin tells.
+            // Several changes may happen within one second, the resolution of a pin.
             time += numbers.below(8);
             for node in &mut nodes {
                 if numbers.chance(30) {
@@ -518,8 +519,8 @@ fn a_write_is_followed_to_its_target_unless_the_verdict_says_why_not() {
                 let targets = &world.groups[0].targets;
                 let id = &targets[numbers.below(targets.len() as u64) as usize].id;
                 *machines.entry(id.clone()).or_default() += 1;
-                // Both see it at once: a node that has not asked yet goes on with the old machine,
-                // and no verdict can say what it does not know.
+                // Both nodes see it at once: a node that has not resolved the name yet continues
+                // with the old machine, and no verdict can report that.
                 for node in &mut nodes {
                     node.see_another_address(id, time + 1);
                 }
@@ -547,7 +548,7 @@ fn a_write_is_followed_to_its_target_unless_the_verdict_says_why_not() {
 }
 
 #[test]
-fn nobody_is_tried_twice() {
+fn no_target_is_tried_twice() {
     each_world(|world, numbers| {
         let (snapshot, live) = (world.snapshot(numbers), world.live());
         let mut placement = Client::random(&world, numbers).place(&snapshot, &live);

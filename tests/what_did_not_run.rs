@@ -1,13 +1,14 @@
-//! The last test target by its name, and so the last that `cargo test` runs: says how many tests did
-//! not run and why. It is a program of its own, since a test's words are shown only where it fails.
+//! The last test target by name, and so the last that `cargo test` runs: prints how many tests did
+//! not run and why. It is a program of its own because the harness shows a test's output only if it
+//! fails.
 
-// It speaks to who runs the tests.
+// The output is for the person who runs the tests.
 #![allow(clippy::print_stdout, clippy::expect_used, unreachable_pub)]
 
 mod skips;
 
 fn main() {
-    // `--list` is asked by tools that would run each test by its name, and there is none.
+    // Tools that run each test by its name use `--list`; there is no test here.
     if std::env::args().any(|argument| argument == "--list") {
         return;
     }

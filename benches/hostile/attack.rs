@@ -1,5 +1,5 @@
-//! A hundred connections that attack, in a process of their own: each sends as fast as it is read, and
-//! comes back a second later when it is closed.
+//! A hundred attacking connections, in a process of their own: each sends as fast as it is read,
+//! and reconnects a second after it was closed.
 
 use crate::balancer::pin;
 use crate::frames::{
@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 
 pub const CONNECTIONS: usize = 100;
 
-/// What one does.
+/// The behaviour of one attack.
 pub struct Attack {
     pub name: &'static str,
-    /// Its settings, and what it says first.
+    /// The client's settings, and its first bytes.
     first: fn() -> Vec<u8>,
-    /// What it says then, again and again, given the first stream it has not used; with the next.
-    /// Nothing: it only holds on to what it has.
+    /// The bytes it then sends repeatedly, given the first unused stream, with the next one. Empty
+    /// if it only holds what it has.
     again: fn(u32) -> (Vec<u8>, u32),
-    /// Whether it takes what it is sent.
+    /// True if it reads what it is sent.
     reads: bool,
 }
 
@@ -188,13 +188,13 @@ struct Attacker {
     socket: TcpStream,
     unsent: Vec<u8>,
     stream: u32,
-    /// Closed, and not back yet.
+    /// Closed, and not reconnected yet.
     is_closed: bool,
     begun: Instant,
 }
 
-/// How soon one that was closed comes back: a hundred connections are meant, not as many as can be
-/// opened in a row. That is for limits of connections.
+/// Delay until a closed connection reconnects: the attack has a hundred connections, not as many as
+/// can be opened in a row, which limits of connections are for.
 const BACK_AFTER: Duration = Duration::from_secs(1);
 
 fn attacker(attack: &Attack, address: SocketAddr) -> Attacker {
@@ -204,7 +204,7 @@ fn attacker(attack: &Attack, address: SocketAddr) -> Attacker {
     Attacker { socket, unsent: first, stream: 201, is_closed: false, begun: Instant::now() }
 }
 
-/// Attacks until its process is ended, or its parent.
+/// Attacks until this process or its parent is ended.
 pub fn run(name: &str, address: SocketAddr) {
     pin(1);
     let attack = ATTACKS.iter().find(|attack| attack.name == name).unwrap();

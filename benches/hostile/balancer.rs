@@ -1,4 +1,4 @@
-//! The built program with one worker, on a core of its own where there are two.
+//! The built program with one worker, on its own core if there are two.
 
 use crate::origin::Origin;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-/// It runs until it is dropped.
+/// A running balancer, ended on drop.
 pub struct Balancer {
     child: Child,
     pub address: SocketAddr,
@@ -15,7 +15,7 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// `/deaf` leads to a target that takes no connection.
+    /// Starts the balancer. `/deaf` leads to a target that accepts no connection.
     pub fn run(origin: &Origin, deaf: SocketAddr) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stayput.toml");
@@ -35,7 +35,7 @@ impl Balancer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stayput"));
         command.arg("run").arg("-c").arg(path).env_remove("STAYPUT_CONFIG");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        // It inherits the core this thread is on.
+        // The process inherits the core of this thread.
         pin(0);
         let mut child = command.spawn().unwrap();
         pin(1);
@@ -48,14 +48,14 @@ impl Balancer {
         Self { child, address, _dir: dir }
     }
 
-    /// Its memory in bytes.
+    /// Memory in bytes.
     pub fn memory(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
-    /// The processor time it has had, in seconds.
+    /// CPU time used so far, in seconds.
     pub fn processor(&self) -> f64 {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = text.rsplit(") ").next().unwrap().split(' ').collect();
@@ -71,7 +71,7 @@ impl Drop for Balancer {
     }
 }
 
-/// Puts this thread, and what it starts, on one of two cores, where there are two.
+/// Pins this thread, and the processes it starts, to one of two cores, if there are two.
 pub fn pin(nth: usize) {
     thread_local! {
         static ALLOWED: CpuSet = sched_getaffinity(Pid::from_raw(0)).unwrap();

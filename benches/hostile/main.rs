@@ -1,8 +1,8 @@
-//! What a hundred hostile connections cost: memory of the balancer for each, and what others wait
-//! meanwhile. Each measurement has a bound of its own, all together end within three minutes.
+//! Cost of a hundred hostile connections: memory of the balancer for each, and the latency of other
+//! clients. Each measurement has a bound, and all together end within three minutes.
 //!
 //! Timing decides nothing: the exit code is 0 unless something could not run.
-// A bench speaks on standard output. What it cannot set up ends it at that very line.
+// A bench prints on standard output. A failed set-up ends it at that line.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 #![allow(clippy::disallowed_methods)]
 

@@ -1,4 +1,4 @@
-//! What the balancer keeps for one hostile connection, by the difference of its memory.
+//! Memory of the balancer for one hostile connection, by the difference of its total.
 
 use crate::balancer::Balancer;
 use crate::frames::{
@@ -10,13 +10,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// As many as the listener allows by default.
+/// The listener's default limit.
 const STREAMS: u32 = 128;
 
 struct Case {
     name: &'static str,
     connections: usize,
-    /// Requests of each that a target must have seen.
+    /// Number of requests of each that a target must have seen.
     heard: usize,
     open: fn(SocketAddr) -> Frames,
 }
@@ -33,7 +33,7 @@ fn all(address: SocketAddr, settings: &[(u16, u32)], each: impl Fn(u32) -> Vec<u
     client
 }
 
-/// A field of four thousand bytes, and it again and again.
+/// A field of four thousand bytes, and many references to it.
 fn bomb(stream: u32, path: &str, flags: u8) -> Vec<u8> {
     let first = if stream == 1 { kept("x-a", &"x".repeat(3_900)) } else { vec![0xbe] };
     headers(stream, flags, &[request("GET", path, &[]), first, vec![0xbe; 14]].concat())
@@ -106,7 +106,7 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "uploads nobody takes, 4 MiB",
+        name: "unread uploads, 4 MiB",
         connections: 10,
         heard: 0,
         open: |address| {
@@ -121,7 +121,7 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "small frames nobody takes",
+        name: "unread small frames",
         connections: 10,
         heard: 0,
         open: |address| {
@@ -134,7 +134,7 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "trailers nobody takes",
+        name: "unread trailers",
         connections: 10,
         heard: 0,
         open: |address| {
@@ -149,13 +149,13 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// Prints what each takes.
+/// Prints the memory of each attack.
 pub fn run(wanted: &str) {
     let queue = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     queue.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     queue.listen(0).unwrap();
     let deaf = queue.local_addr().unwrap().as_socket().unwrap();
-    // They fill its queue.
+    // These fill its queue.
     let _waiting: Vec<_> = (0..4)
         .map(|_| {
             let client =
@@ -169,7 +169,7 @@ pub fn run(wanted: &str) {
     for case in CASES.iter().filter(|case| case.name.contains(wanted)) {
         let origin = origin::run();
         let balancer = Balancer::run(&origin, deaf);
-        // What the first of all needs is not theirs.
+        // Memory that the first connection needs is not counted for the others.
         (0..3).for_each(|_| drop(Frames::begun(balancer.address)));
         settled(&balancer);
         let (before, heard) = (balancer.memory(), origin.begun.load(Ordering::Relaxed));
@@ -187,7 +187,7 @@ pub fn run(wanted: &str) {
     }
 }
 
-/// Waits until its memory stays as it is, two seconds at most.
+/// Waits until the memory is stable, at most two seconds.
 fn settled(balancer: &Balancer) {
     let (mut last, mut same) = (0, 0);
     for _ in 0..40 {

@@ -1,5 +1,5 @@
-//! What others wait while a hundred connections attack: 32 clients that each ask and pause, before
-//! and during each attack.
+//! Latency of other clients while a hundred connections attack: 32 clients that each send a request
+//! and pause, before and during each attack.
 
 use crate::attack::{ATTACKS, CONNECTIONS};
 use crate::balancer::Balancer;
@@ -11,13 +11,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const CLIENTS: usize = 32;
-/// Between one's answer and its next request.
+/// Pause between a client's response and its next request.
 const PAUSE: Duration = Duration::from_millis(15);
 const MEASURED: Duration = Duration::from_secs(3);
-/// Until an attack is what it will be.
+/// Time until an attack has its full effect.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Prints a line an attack.
+/// Prints one line for each attack.
 pub fn run(wanted: &str) {
     let origin = origin::run();
     println!(
@@ -27,10 +27,11 @@ pub fn run(wanted: &str) {
     );
     for attack in ATTACKS.iter().filter(|attack| attack.name.contains(wanted)) {
         let balancer = Balancer::run(&origin, origin.address);
-        // Its first requests fill caches and pools.
+        // The first requests fill caches and pools.
         waits(balancer.address, WARM_UP);
         let base = waits(balancer.address, MEASURED);
-        // It is as fast as it can, so it must not take the core from those who measure.
+        // The attacker runs as fast as it can, so it must not take the core of the measuring
+        // clients.
         let mut attacker = Command::new("nice");
         attacker.args(["-n", "19"]).arg(std::env::current_exe().unwrap());
         attacker.args(["--attack", attack.name, &balancer.address.to_string()]);
@@ -60,7 +61,7 @@ fn at(sorted: &[u128], percent: usize) -> u128 {
     sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default()
 }
 
-/// From the first byte of each request to the last of its answer, in microseconds, sorted.
+/// Microseconds from the first byte of each request to the last of its response, sorted.
 fn waits(address: SocketAddr, time: Duration) -> Vec<u128> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = tokio::task::LocalSet::new();

@@ -1,4 +1,4 @@
-//! The target: `/well` is answered at once, `/large` in 8 MiB, everything else never.
+//! The target: `/well` is answered at once, `/large` with 8 MiB, other paths never.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Where it is, and how many requests began.
+/// The target's address, and the number of requests that began.
 #[derive(Clone)]
 pub struct Origin {
     pub address: SocketAddr,
     pub begun: Arc<AtomicUsize>,
 }
 
-/// Runs on a thread of its own for as long as the bench does.
+/// Runs in a thread of its own for as long as the bench does.
 pub fn run() -> Origin {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -46,7 +46,7 @@ async fn serve(mut stream: TcpStream, begun: Arc<AtomicUsize>) {
         } else if buffer.starts_with(b"GET /large ") {
             b"HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n"
         } else {
-            // Until the balancer has had enough.
+            // Until the balancer closes.
             let _ = stream.read_to_end(&mut buffer).await;
             return;
         };

@@ -1,5 +1,5 @@
-//! The balancers of the table, each set up for one row: one worker, two targets, kept connections
-//! to them, X-Forwarded-For, -Proto and -Port added.
+//! The balancers of the table, each configured for one row: one worker, two targets, kept
+//! connections to them, X-Forwarded-For, -Proto and -Port added.
 
 use std::fs::{self, File};
 use std::io;
@@ -27,7 +27,8 @@ pub(crate) struct Place<'a> {
     pub(crate) certificate: &'a Certificate,
 }
 
-/// The Stayput under test: the one cargo built beside this bench, or the one the environment names.
+/// Path of the Stayput under test: the one that cargo built with this bench, or the one that the
+/// environment names.
 pub(crate) fn stayput() -> PathBuf {
     let named = std::env::var_os("STAYPUT_BENCH_BINARY");
     named.map_or_else(|| env!("CARGO_BIN_EXE_stayput").into(), PathBuf::from)
@@ -44,7 +45,8 @@ impl Balancer {
         }
     }
 
-    /// None where it is not installed. Debian keeps daemons outside of an ordinary user's PATH.
+    /// Path of the program; `None` if it is not installed. Debian keeps daemons outside of an
+    /// ordinary user's PATH.
     pub(crate) fn program(self) -> Option<PathBuf> {
         if self == Self::Stayput {
             return Some(stayput());
@@ -80,7 +82,7 @@ impl Balancer {
                 .arg("-c")
                 .arg(&file),
             Self::Haproxy => {
-                // Its log of requests is its standard output, which is a file here.
+                // Its request log is its standard output, which is a file here.
                 command.stdout(File::create(place.room.join("access.log"))?);
                 command.arg("-db").arg("-f").arg(&file)
             }
@@ -90,11 +92,12 @@ impl Balancer {
     }
 }
 
-/// nginx 1.22 has no `sticky`: a map turns the cookie into a target, and each answer names its
+/// nginx 1.22 has no `sticky`: a map turns the cookie into a target, and each response names its
 /// target in a fresh cookie.
 fn nginx(place: &Place<'_>) -> io::Result<String> {
     let Place { row, address, targets: [one, two], room, certificate } = place;
-    // A worker that root starts runs as `nobody`, which may not enter a temporary folder.
+    // A worker of a root master runs as the user of the `user` directive, whose default may not
+    // enter a temporary folder.
     let user = if fs::metadata(room)?.uid() == 0 { "user root;\n" } else { "" };
     let room = room.display();
     let log = match row.log {
@@ -190,8 +193,8 @@ backend app
     )
 }
 
-/// Every setting at its default but the number of workers, the place of the log, and what the row
-/// is about.
+/// Every setting at its default except the number of workers, the path of the log, and the subject
+/// of the row.
 fn stayput_toml(place: &Place<'_>) -> String {
     let Place { row, address, targets: [one, two], room, certificate } = place;
     let room = room.display();

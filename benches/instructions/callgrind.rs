@@ -1,4 +1,4 @@
-//! callgrind: a program started under it, and its counts zeroed, dumped and read.
+//! callgrind: starts a program under it, and zeroes, dumps and reads its counts.
 
 use std::error::Error;
 use std::fs;
@@ -14,20 +14,20 @@ use nix::unistd::Pid;
 
 pub(crate) type Counted = Result<f64, Box<dyn Error>>;
 
-/// A program under valgrind needs seconds to open its port; on a loaded machine, many.
+/// A program under valgrind needs seconds to open its port, and more on a loaded machine.
 const TURNS: usize = 1_200;
 const TURN: Duration = Duration::from_millis(50);
-/// A dump is written after `callgrind_control` has returned, within milliseconds; a balancer that
-/// was told to end drains.
+/// Tries. A dump is written within milliseconds after `callgrind_control` has returned; a balancer
+/// that is terminated drains.
 const PATIENCE: usize = 200;
 
 pub(crate) fn is_installed() -> bool {
     Command::new("valgrind").arg("--version").output().is_ok()
 }
 
-/// An address for a balancer, which takes seconds to listen on it. Below the range from which the
-/// kernel gives ports to connections and to port 0 (32768 on; `ip_local_port_range`), or another
-/// program on the machine could be given the same one meanwhile.
+/// An address for a balancer, which takes seconds to listen on it. It is below the range from which
+/// the kernel gives ports to connections and to port 0 (32768 on; `ip_local_port_range`), so that
+/// no other program gets it meanwhile.
 pub(crate) fn free_address() -> Result<SocketAddr, Box<dyn Error>> {
     const PORTS: u16 = 10_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -50,7 +50,7 @@ pub(crate) fn command(file: &Path) -> Command {
     command
 }
 
-/// A balancer under callgrind; it is ended by its id on drop.
+/// A balancer under callgrind, ended by its id on drop.
 pub(crate) struct Running {
     child: Child,
     counts: PathBuf,
@@ -58,7 +58,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Returns when `address` takes connections.
+    /// Returns when `address` accepts connections.
     pub(crate) fn start(
         command: &mut Command,
         counts: &Path,
@@ -87,7 +87,7 @@ impl Running {
         self.control(&["-z"])
     }
 
-    /// The file of all that was counted since the last dump; this zeroes the counts.
+    /// Writes the counts since the last dump, and zeroes them. Returns the file.
     pub(crate) fn dump(&mut self) -> Result<PathBuf, Box<dyn Error>> {
         self.control(&["-d"])?;
         self.dumps += 1;

@@ -1,4 +1,5 @@
-//! Opening a token, deciding, sealing the next one: this program under callgrind, without a socket.
+//! Opening a token, deciding, and sealing the next one: this program under callgrind, without a
+//! socket.
 
 use stayput::config;
 use stayput::testing::base::random::Random;
@@ -18,11 +19,11 @@ use std::sync::Arc;
 use crate::callgrind::{Counted, command, total};
 
 const NOW: u32 = 1_800_000_000;
-/// The word by which this program, under callgrind, is told to decide so often.
+/// The argument with which this program, under callgrind, makes the given number of decisions.
 pub(crate) const DECISIONS: &str = "--decisions";
 
-/// Opening the token, deciding, sealing the next one. The difference of two runs, so that what
-/// comes before and after does not count.
+/// Opening the token, deciding, and sealing the next one. The difference of two runs, so that start
+/// and end do not count.
 pub(crate) fn decision() -> Counted {
     let counted = |count: u32| -> Counted {
         let file = tempfile::NamedTempFile::new()?;

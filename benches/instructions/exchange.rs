@@ -1,5 +1,5 @@
-//! A sticky request and its answer through the built program, with the small origin and the one
-//! client that the counts of `instructions.txt` were always taken with.
+//! A sticky request and its response through the built program, with the small origin and the one
+//! client with which the counts of `instructions.txt` have always been taken.
 
 use std::error::Error;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::balancers::stayput;
 use crate::callgrind::{Counted, Running, command, free_address, total};
 use crate::visits::connect;
 
-/// A sticky request and its answer over kept connections, the access log included.
+/// A sticky request and its response over kept connections, including the access log.
 pub(crate) fn exchange() -> Counted {
     const COUNT: u32 = 2_000;
     let room = tempfile::tempdir()?;

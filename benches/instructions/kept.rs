@@ -1,4 +1,4 @@
-//! A file of the repository that holds what was counted last: a name and a value a line.
+//! A file of the repository with the last counts: a name and a value per line.
 
 use std::error::Error;
 use std::fs;
@@ -21,7 +21,7 @@ impl Kept {
         Ok(Self { path, lines: text.lines().map(str::to_owned).collect() })
     }
 
-    /// None where there is no such line yet.
+    /// The value of this name; `None` if there is no such line yet.
     pub(crate) fn get(&self, name: &str) -> Result<Option<f64>, Box<dyn Error>> {
         let line = self.lines.iter().find_map(|line| value(line, name));
         Ok(line.map(str::parse).transpose()?)

@@ -1,26 +1,26 @@
 //! Instructions, which callgrind counts the same on a busy machine as on an idle one.
 //!
-//! Two counts of Stayput alone, of opening, deciding and sealing and of a whole exchange, are held
-//! against `benches/instructions.txt`. A table of sticky requests through nginx, HAProxy and
-//! Stayput is held against `benches/ratios.txt`: by its ratios to nginx, so that a new compiler or
-//! libc counts for both. `.ci/run` fails when a count grew by more than three in a hundred or a
-//! ratio by more than a twentieth.
+//! Two counts of Stayput alone, of opening, deciding and sealing and of a whole exchange, are
+//! compared with `benches/instructions.txt`. A table of sticky requests through nginx, HAProxy and
+//! Stayput is compared with `benches/ratios.txt`, by its ratios to nginx, so that a new compiler or
+//! libc counts for both. `.ci/run` fails if a count grew by more than 3 % or a ratio by more than
+//! 5 %.
 //!
 //! ```sh
 //! cargo bench --bench instructions                         # all of it
 //! cargo bench --bench instructions -- kept tls             # only these
-//! cargo bench --bench instructions -- --update             # and keep what was counted
+//! cargo bench --bench instructions -- --update             # and write the new counts
 //! cargo bench --bench instructions -- --profile kept       # by function and by source file
 //! STAYPUT_BENCH_BINARY=/path cargo bench --bench instructions -- kept
 //! ```
 //!
-//! The last one counts another build of Stayput than cargo's own. Together with
-//! `cargo build --bench instructions`, which does not optimise, and `target/debug/deps/instructions-*
-//! --bench`, it spares the release build of this program, whose own speed decides nothing here.
+//! The last command counts another build of Stayput than cargo's own. With the unoptimised program
+//! of `cargo build --bench instructions`, run as `target/debug/deps/instructions-* --bench`, it
+//! needs no release build of this bench, whose own speed does not matter.
 //!
 //! valgrind knows no SHA instructions, so SHA-256 is done in software here: some 27,000 of a new
 //! connection's instructions, which are a thousand cycles on a machine that has them.
-// A bench speaks on standard output.
+// A bench prints on standard output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod balancers;
@@ -41,17 +41,17 @@ use std::process::ExitCode;
 use crate::callgrind::Counted;
 use crate::kept::Kept;
 
-/// By how much a count may grow.
+/// Factor by which a count may grow.
 const ROOM: f64 = 1.03;
 type Counter = (&'static str, fn() -> Counted);
-/// What is counted of Stayput alone.
+/// Counts of Stayput alone.
 const COUNTERS: [Counter; 2] = [("decision", decision::decision), ("exchange", exchange::exchange)];
 
 /// The command line.
 pub(crate) struct Options {
     pub(crate) update: bool,
     profile: bool,
-    /// All where there are none.
+    /// The chosen rows; empty for all.
     chosen: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ impl Options {
     }
 }
 
-/// `.ci/run` sets this, after it installed all there is to compare with.
+/// True if all rivals must be installed: `.ci/run` sets this after it has installed them.
 pub(crate) fn must_be_installed() -> bool {
     std::env::var_os("STAYPUT_TEST_CLIENTS").is_some()
 }
@@ -109,7 +109,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     Ok(held)
 }
 
-/// False if one grew too much.
+/// Returns false if a count grew too much.
 fn counts(options: &Options) -> Result<bool, Box<dyn Error>> {
     let mut kept = Kept::read("instructions.txt")?;
     let mut held = true;

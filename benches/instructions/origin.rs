@@ -1,14 +1,14 @@
-//! The two targets: each answers whatever it is asked as an nginx would, with five fields and a
-//! body of 87 bytes. The body's first byte is the target's name.
+//! The two targets: each responds to every request as an nginx would, with five fields and a body
+//! of 87 bytes. The body's first byte is the target's name.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-/// Of each answer.
+/// Length of each response's body.
 pub(crate) const BODY: usize = 87;
 
-/// Starts both; they are gone when the process is.
+/// Starts both targets; they end with the process.
 pub(crate) fn start() -> io::Result<[SocketAddr; 2]> {
     Ok([target("1")?, target("2")?])
 }

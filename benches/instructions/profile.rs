@@ -1,8 +1,8 @@
-//! Where instructions go: what a dump of callgrind says of each function and each source file.
+//! Instructions by function and by source file, from a dump of callgrind.
 //!
 //! The format is that of valgrind's manual, "Callgrind Format Specification": `fn=` and `fl=` set
-//! the place, `fi=` and `fe=` the file of what was inlined, a line of a position and a cost counts
-//! for that place, and the one after `calls=` for the callee and all below it.
+//! the function and file, `fi=` and `fe=` the file of inlined code; a line with a position and a
+//! cost counts for these, and the line after `calls=` for the callee and all below it.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -13,19 +13,19 @@ use std::path::Path;
 pub(crate) struct Profile {
     /// Instructions of each function, by its name.
     functions: HashMap<String, Cost>,
-    /// Of each source file, wherever its code was inlined.
+    /// Instructions of each source file, including its inlined code.
     files: HashMap<String, u64>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Cost {
     own: u64,
-    /// With all it called. What was entered before the counts were zeroed is not among its callers,
-    /// and a function that calls itself is counted at each level.
+    /// Instructions with all callees. Functions entered before the counts were zeroed are not among
+    /// the callers, and a recursive function is counted at each level.
     with_callees: u64,
 }
 
-/// `(4) name` gives a number a name, and `(4)` alone means it from then on.
+/// `(4) name` gives a number a name, and `(4)` alone refers to it from then on.
 #[derive(Default)]
 struct Names(HashMap<String, String>);
 
@@ -74,7 +74,7 @@ impl Profile {
         profile
     }
 
-    /// Instructions of the functions whose names `is_meant`.
+    /// Instructions of the functions whose names `is_meant` accepts.
     pub(crate) fn own(&self, is_meant: impl Fn(&str) -> bool) -> u64 {
         let meant = self.functions.iter().filter(|(name, _)| is_meant(name));
         meant.map(|(_, cost)| cost.own).sum()

@@ -1,4 +1,4 @@
-//! The table: a sticky request through nginx, HAProxy and Stayput in instructions of user space.
+//! The table: a sticky request through nginx, HAProxy and Stayput in user-space instructions.
 
 use std::error::Error;
 use std::fs;
@@ -20,7 +20,7 @@ pub(crate) struct Row {
     pub(crate) protocol: Protocol,
     pub(crate) reuse: Reuse,
     pub(crate) cookies: Cookies,
-    /// Into a file.
+    /// True if the log goes to a file.
     pub(crate) log: bool,
     must: Must,
 }
@@ -30,34 +30,34 @@ pub(crate) enum Protocol {
     Plain,
     /// HTTP/1.1 over TLS 1.3.
     Tls,
-    /// The same with HTTP/2.
+    /// HTTP/2 over TLS 1.3.
     Http2,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reuse {
     Kept,
-    /// `Connection: close`, and a new one for the next request.
+    /// `Connection: close`, and a new connection for the next request.
     Fresh,
 }
 
-/// What Stayput gives to clients.
+/// The cookies that Stayput sets.
 #[derive(Clone, Copy)]
 pub(crate) enum Cookies {
-    /// One cookie, as the rivals.
+    /// One cookie, as the rivals do.
     One,
-    /// Over TLS its twin for other sites too, which is the default. Clients send both.
+    /// Over TLS also the CORS twin, which is the default. Clients send both.
     Twin,
 }
 
-/// What issue 11 asks for.
+/// The goal of a row.
 #[derive(Clone, Copy)]
 enum Must {
-    /// At most this share of nginx's.
+    /// At most this share of nginx's count.
     OfNginx(f64),
-    /// At most this share of what Stayput cost when the row was first counted.
+    /// At most this share of Stayput's first count of the row.
     OfBase(f64),
-    /// Counted for its own sake; no rival does the same.
+    /// No goal; no rival does the same.
     Nothing,
 }
 
@@ -106,31 +106,32 @@ const ROWS: [Row; 6] = [
 ];
 
 const RATIOS: &str = "ratios.txt";
-/// By how much a ratio to nginx may grow.
+/// Factor by which a ratio to nginx may grow.
 const ROOM: f64 = 1.05;
 /// Requests before the first that counts.
 const WARM_UP: usize = 1_000;
 /// Requests of a count, and counts of a row.
 const COUNT: usize = 600;
 const COUNTS: usize = 5;
-/// SHA-256 in software, which is all valgrind knows, and with SHA instructions: an estimate from
-/// the sequence of them, for nothing here can count it.
+/// Instructions of one block of SHA-256 in software, which is all that valgrind knows, and with SHA
+/// instructions: an estimate from their sequence, because they cannot be counted here.
 const SHA_BLOCK_IN_SOFTWARE: f64 = 3_367.0;
 const SHA_BLOCK_BY_SHA_NI: f64 = 150.0;
 
-/// Instructions a request.
+/// Instructions per request.
 #[derive(Clone, Copy)]
 struct Measured {
     counted: f64,
-    /// Of these, in SHA-256's compression function.
+    /// Those in SHA-256's compression function.
     sha: f64,
-    /// From the lowest count to the median, as a share of the one taken.
+    /// Distance from the lowest count to the median, as a share of the chosen one.
     spread: f64,
 }
 
 impl Measured {
-    /// With SHA-256 counted as SHA instructions do it, which is the lion's share of a new
-    /// connection; kept ones seal once a second, so on a busy machine more of it falls to a request.
+    /// Instructions with SHA-256 counted as with SHA instructions. SHA-256 is the largest part of a
+    /// new connection; kept ones seal once a second, so on a busy machine more of it falls to one
+    /// request.
     fn cost(self) -> f64 {
         self.counted - self.sha * (1.0 - SHA_BLOCK_BY_SHA_NI / SHA_BLOCK_IN_SOFTWARE)
     }
@@ -140,7 +141,7 @@ pub(crate) fn are_named(options: &Options) -> bool {
     ROWS.iter().any(|row| options.names(row.name))
 }
 
-/// False if a ratio grew too much, or if something is missing that must be there.
+/// Returns false if a ratio grew too much, or if a required rival is missing.
 pub(crate) fn compare(options: &Options) -> Result<bool, Box<dyn Error>> {
     let mut kept = Kept::read(RATIOS)?;
     let mut held = true;
@@ -234,9 +235,9 @@ fn verdict(row: &Row, stayput: Measured, ratio: Option<f64>, base: Option<f64>) 
     }
 }
 
-/// Leaves a dump of each row named and prints what it says. False if nothing has such a name.
+/// Leaves a dump of each named row and prints its profile. Returns false if no row has such a name.
 pub(crate) fn profile(options: &Options) -> Result<bool, Box<dyn Error>> {
-    // This program lies in <target>/<profile>/deps/.
+    // This program is in <target>/<profile>/deps/.
     let program = std::env::current_exe()?;
     let folder = program.ancestors().nth(3).unwrap_or(Path::new("target")).join("bench");
     fs::create_dir_all(&folder)?;
@@ -253,7 +254,7 @@ pub(crate) fn profile(options: &Options) -> Result<bool, Box<dyn Error>> {
     Ok(found)
 }
 
-/// None where the balancer is not installed, or does not take part in this row.
+/// Measures a row; `None` if the balancer is not installed or does not take part in it.
 fn measure(row: &Row, balancer: Balancer) -> Result<Option<Measured>, Box<dyn Error>> {
     if matches!(row.must, Must::Nothing) && balancer != Balancer::Stayput {
         return Ok(None);
@@ -271,14 +272,14 @@ fn measure(row: &Row, balancer: Balancer) -> Result<Option<Measured>, Box<dyn Er
     }
     counts.sort_unstable_by(|one, other| one.cost().total_cmp(&other.cost()));
     let (lowest, median) = (counts[0], counts[COUNTS / 2]);
-    // What depends on the time that passes (a tick, a cookie dated anew, a log that is flushed)
-    // adds to a count on a busy machine. How many streams one read holds varies both ways.
+    // Work that depends on elapsed time (a tick, a cookie dated anew, a log that is flushed) adds
+    // to a count on a busy machine. The number of streams per read varies both ways.
     let taken = if row.protocol == Protocol::Http2 { median } else { lowest };
     let spread = (median.cost() - lowest.cost()) / taken.cost();
     Ok(Some(Measured { spread, ..taken }))
 }
 
-/// So many dumps of `COUNT` requests each, in `room`.
+/// Takes several dumps of `COUNT` requests each, in `room`.
 fn run(
     row: &Row,
     balancer: Balancer,
@@ -300,7 +301,7 @@ fn run(
     let mut files = Vec::new();
     for _ in 0..dumps {
         visits.ask(COUNT)?;
-        // HAProxy spares a client a cookie that is seconds old.
+        // HAProxy sets no new cookie while the client's is only seconds old.
         if balancer != Balancer::Haproxy && !visits.have_fresh_cookies() {
             return Err("an answer set no cookie".into());
         }

@@ -1,5 +1,5 @@
-//! The visits every balancer of a row is given: a visitor asks once without a cookie of the
-//! balancer's, and then sends with each request what the answer before set.
+//! The requests that every balancer of a row gets: a visitor sends one without a cookie of the
+//! balancer, and then sends with each request the cookies of the previous response.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -26,20 +26,21 @@ use crate::rows::{Protocol, Reuse, Row};
 
 type Done<T = ()> = Result<T, Box<dyn Error>>;
 
-/// Kept connections, one visitor on each; one request is under way on all of them together.
+/// Kept connections, one visitor on each; one request at a time is in flight on all of them
+/// together.
 const CONNECTIONS: usize = 8;
-/// Of one HTTP/2 connection.
+/// Concurrent streams of one HTTP/2 connection.
 const STREAMS: usize = 10;
-/// As long as a browser's are; nginx looks at each byte of a field.
+/// A User-Agent as long as a browser's; nginx reads each byte of a field.
 const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
-/// Under callgrind and on a loaded machine.
+/// Time-out that suffices under callgrind and on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The visitors of one row.
 pub(crate) enum Visits {
     /// Over HTTP/1.1, plain or within TLS.
     OneByOne { client: Client, reuse: Reuse, visitors: Vec<(Visitor, Option<Link>)>, next: usize },
-    /// Over one HTTP/2 connection, on which so many requests are kept under way.
+    /// Over one HTTP/2 connection, on which this many requests are kept in flight.
     Streams(Streams),
 }
 
@@ -57,7 +58,7 @@ impl Visits {
         Ok(Self::OneByOne { client: Client { address, tls }, reuse: row.reuse, visitors, next: 0 })
     }
 
-    /// Asks so often; every answer is checked.
+    /// Sends this many requests, and checks every response.
     pub(crate) fn ask(&mut self, count: usize) -> Done {
         match self {
             Self::Streams(streams) => streams.ask(count),
@@ -79,7 +80,7 @@ impl Visits {
         }
     }
 
-    /// Of all visitors, whether each was given a cookie with its last answer.
+    /// True if each visitor got a cookie with its last response.
     pub(crate) fn have_fresh_cookies(&self) -> bool {
         match self {
             Self::Streams(streams) => streams.visitor.borrow().was_given,
@@ -90,13 +91,13 @@ impl Visits {
     }
 }
 
-/// One client: its cookies, and the target that holds its session.
+/// One client: its cookies, and the target with its session.
 #[derive(Default)]
 pub(crate) struct Visitor {
-    /// In the order in which they were first given.
+    /// In the order in which they were first set.
     cookies: Vec<(String, String)>,
     target: Option<char>,
-    /// The last answer set a cookie.
+    /// True if the last response set a cookie.
     was_given: bool,
 }
 
@@ -132,12 +133,12 @@ impl Visitor {
         let status = lines.next().and_then(|line| line.get(9..12)).unwrap_or_default();
         let fields = lines.filter_map(|line| line.split_once(": "));
         self.take(status, body, fields)?;
-        // The balancer closes first, so that no port of this side is left waiting.
+        // The balancer closes first, so that no port of this side stays in TIME_WAIT.
         while reuse == Reuse::Fresh && !matches!(link.read(&mut room), Ok(0) | Err(_)) {}
         Ok(())
     }
 
-    /// Checks an answer and keeps its cookies.
+    /// Checks a response and keeps its cookies.
     fn take<'a>(
         &mut self,
         status: &str,
@@ -238,7 +239,7 @@ fn tls(certificate: &Certificate, alpn: &[u8]) -> Done<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// One HTTP/2 connection and its visitor, whose newest cookies each of its requests brings.
+/// One HTTP/2 connection and its visitor; each request carries the newest cookies.
 pub(crate) struct Streams {
     runtime: Runtime,
     tasks: LocalSet,
@@ -259,13 +260,13 @@ impl Streams {
             }
             let (requests, connection) = h2::client::handshake(stream).await?;
             spawn_local(async move {
-                // An error here is an error of each of its streams too.
+                // An error of the connection is an error of each of its streams too.
                 let _ = connection.await;
             });
             Done::Ok(requests)
         })?;
         let mut streams = Self { runtime, tasks, requests, visitor: Rc::default() };
-        // The first answer pins all that follow.
+        // The first response pins all that follow.
         streams.ask(1)?;
         Ok(streams)
     }

@@ -1,23 +1,23 @@
-//! The certificate every listener with TLS shows: ECDSA P-256, made anew for each run.
+//! The certificate of every listener with TLS: ECDSA P-256, made anew for each run.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The name in the certificate, which clients ask for by SNI and Host alike.
+/// The name in the certificate, which clients send in SNI and Host.
 pub(crate) const SERVER_NAME: &str = "bench.example";
 
-/// Where its files are.
+/// The paths of its files.
 pub(crate) struct Certificate {
     pub(crate) chain: PathBuf,
     pub(crate) key: PathBuf,
-    /// The two in one file, as HAProxy wants them.
+    /// Both in one file, as HAProxy needs them.
     pub(crate) both: PathBuf,
 }
 
 impl Certificate {
     pub(crate) fn make(room: &Path) -> io::Result<Self> {
-        // P-256 with SHA-256, rcgen's own choice.
+        // P-256 with SHA-256, the default of rcgen.
         let made = rcgen::generate_simple_self_signed(vec![SERVER_NAME.to_owned()]);
         let made = made.map_err(io::Error::other)?;
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());

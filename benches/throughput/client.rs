@@ -1,4 +1,4 @@
-//! One visitor over TLS, by HTTP/1.1 or by HTTP/2, and every answer checked.
+//! One visitor over TLS, by HTTP/1.1 or by HTTP/2; every response is checked.
 
 use std::io::{self, Error, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,10 +19,10 @@ use crate::scenario::{Protocol, Reuse, Scenario};
 use crate::tls::{Dialer, HTTP1, HTTP2};
 use crate::visitor::Visitor;
 
-/// What it asks, again and again, and what it must be answered.
+/// The request it repeats, and the expected response.
 pub(crate) struct Client {
     dialer: Dialer,
-    /// Over HTTP/1.1, to the last byte.
+    /// Over HTTP/1.1, all bytes.
     head: Vec<u8>,
     /// Over HTTP/2.
     request: Request<()>,
@@ -30,20 +30,20 @@ pub(crate) struct Client {
     replica: usize,
 }
 
-/// A right answer.
+/// A correct response.
 pub(crate) struct Answer {
-    /// It came from another replica than the visitor's.
+    /// True if it came from another replica than the visitor's.
     pub(crate) moved: bool,
     pub(crate) fresh_cookie: bool,
 }
 
-/// A connection of HTTP/1.1, and room for an answer.
+/// An HTTP/1.1 connection, and a buffer for a response.
 pub(crate) struct Kept {
     stream: TlsStream<TcpStream>,
     answer: Vec<u8>,
 }
 
-/// A connection of HTTP/2 and the task that reads and writes on it; it ends with this value.
+/// An HTTP/2 connection and the task that reads and writes on it, which ends with this value.
 pub(crate) struct Streams {
     pub(crate) requests: SendRequest<Bytes>,
     task: JoinHandle<()>,
@@ -90,13 +90,13 @@ impl Client {
         let (stream, handshake) = self.dialer.dial(source).await?;
         let (requests, connection) = h2::client::handshake(stream).await.map_err(Error::other)?;
         let task = spawn_local(async move {
-            // Its streams tell of it.
+            // Its streams report the error.
             let _ = connection.await;
         });
         Ok((Streams { requests, task }, handshake))
     }
 
-    /// Asks and waits for the whole answer.
+    /// Sends the request and waits for the whole response.
     pub(crate) async fn ask(&self, kept: &mut Kept) -> io::Result<Answer> {
         let Kept { stream, answer } = kept;
         stream.write_all(&self.head).await?;
@@ -115,7 +115,7 @@ impl Client {
         }
     }
 
-    /// The same on a stream of its own.
+    /// Sends the request on a new stream, and waits for the whole response.
     pub(crate) async fn ask_by_stream(&self, to: SendRequest<Bytes>) -> io::Result<Answer> {
         self.exchange(to).await.map_err(Error::other)?
     }
@@ -150,14 +150,14 @@ impl Client {
         }
     }
 
-    /// Tickets that came since this was last asked.
+    /// Number of tickets since the last call.
     pub(crate) fn take_ticket_count(&self) -> u64 {
         self.dialer.take_ticket_count()
     }
 }
 
 impl Kept {
-    /// Waits for the balancer to close first, so that no port of ours is left waiting.
+    /// Waits for the balancer to close first, so that no port of this side stays in TIME_WAIT.
     pub(crate) async fn close(mut self) {
         while matches!(self.stream.read_buf(&mut self.answer).await, Ok(count) if count > 0) {}
     }

@@ -1,9 +1,9 @@
-//! Which core the balancer has to itself, and which one load and origin share.
+//! The core of the balancer, and the one that load generator and origin share.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// The two cores of a measurement; the same one twice on a machine that has no second.
+/// The two cores of a measurement; the same one twice if the machine has no second.
 pub(crate) struct Cores {
     pub(crate) balancer: usize,
     pub(crate) load: usize,
@@ -22,7 +22,7 @@ impl Cores {
         pin_to(&[self.load])
     }
 
-    /// Runs `start` on the balancer's core, or on both where it has two workers, so that a process
+    /// Runs `start` on the balancer's core, or on both if it has two workers, so that a process
     /// started in it inherits them.
     pub(crate) fn on_balancer<T>(
         &self,

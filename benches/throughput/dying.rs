@@ -1,5 +1,5 @@
-//! A target dies under load: its port closes and its connections are reset. What clients see in the
-//! second before and in the second after.
+//! A target dies under load: its port closes and its connections are reset. Counts what clients see
+//! in the second before and in the second after.
 
 use std::io;
 use std::time::Duration;
@@ -16,12 +16,12 @@ pub(crate) struct Dying {
     pub(crate) name: &'static str,
     pub(crate) before: Figures,
     pub(crate) after: Figures,
-    /// Answers other than 200, and connections cut, in the second after.
+    /// Responses other than 200, and cut connections, in the second after.
     pub(crate) errors: u64,
     pub(crate) requests_after: u64,
 }
 
-/// Requests a second offered to each, well below what any of them can do.
+/// Requests per second for each balancer, well below the limit of any.
 pub(crate) const RATE: f64 = 10_000.0;
 
 pub(crate) fn run(options: &Options, lineup: &Lineup, origin: &Origin) -> io::Result<Vec<Dying>> {
@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Options, lineup: &Lineup, origin: &Origin) -> io::Re
             requests_after: after.requests(),
             after: after.figures(),
         });
-        // Whoever believes the target dead looks again in time for the next one's turn.
+        // A balancer that has marked the target dead probes it again before the next one's turn.
         std::thread::sleep(2 * second);
     }
     Ok(figures)

@@ -1,5 +1,5 @@
-//! What an idle client connection costs in memory: many are opened, each asks once, and all are
-//! then silent.
+//! Memory of an idle client connection: many are opened, each sends one request, and all are then
+//! silent.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -22,23 +22,23 @@ pub(crate) struct Idle {
     pub(crate) name: &'static str,
     pub(crate) silence: &'static Silence,
     pub(crate) connections: usize,
-    /// Of memory in all before the first, and more for each: medians.
+    /// Total KiB before the first connection, and KiB for each: medians.
     pub(crate) base_kib: f64,
     pub(crate) kib_each: f64,
     /// Each round's `kib_each`.
     pub(crate) runs: Vec<f64>,
 }
 
-/// How long all are silent before memory is read. nginx and HAProxy keep them for a minute.
+/// Time of silence before memory is read. nginx and HAProxy keep the connections for a minute.
 const SILENCE: Duration = Duration::from_secs(2);
-/// The most connections when there is little time; a handshake takes a millisecond.
+/// Maximum number of connections in a quick run; a handshake takes a millisecond.
 const QUICK: usize = 5_000;
 const QUICK_OVER_TLS: usize = 1_000;
-/// Connections from one source address: the ephemeral ports of Linux are 28,000.
+/// Connections from one source address: Linux has 28,000 ephemeral ports.
 const FROM_ONE_ADDRESS: usize = 10_000;
 
-/// `anew` starts all balancers in a room that is to be made: what a balancer's allocator kept from
-/// the round before would make the next one cheaper. They take turns, round by round.
+/// `anew` starts all balancers in a new folder: memory that a balancer's allocator kept from the
+/// previous round would make the next one cheaper. They take turns, round by round.
 pub(crate) fn run(
     options: &Options,
     room: &Path,
@@ -94,8 +94,8 @@ impl Idle {
     }
 }
 
-/// KiB before the first connection, and with all of them. `round` is a number no other measurement
-/// has.
+/// KiB before the first connection, and with all of them. `round` is a number that no other
+/// measurement has.
 fn measure(
     entrant: &Entrant,
     variant: Variant,
@@ -110,7 +110,7 @@ fn measure(
     Ok([before as f64, after as f64])
 }
 
-/// Memory with so many connections, silent after an answer over TLS.
+/// Memory with this many connections, silent after a response over TLS.
 fn over_tls(entrant: &Entrant, variant: Variant, count: usize, round: u8) -> io::Result<u64> {
     let scenario = SCENARIOS.iter().find(|scenario| scenario.variant == variant);
     let scenario = scenario.ok_or(ErrorKind::NotFound)?;
@@ -130,13 +130,13 @@ fn over_tls(entrant: &Entrant, variant: Variant, count: usize, round: u8) -> io:
                 kept.push(connection);
             }
         }
-        // Whatever is still said on a connection, as to acknowledge settings, is said meanwhile.
+        // Later frames on a connection, such as SETTINGS acknowledgements, are exchanged meanwhile.
         tokio::time::sleep(SILENCE).await;
         Ok(entrant.memory_kib().unwrap_or(0))
     })
 }
 
-/// The same without TLS.
+/// Memory with this many connections without TLS.
 fn plain(entrant: &Entrant, count: usize, round: u8) -> io::Result<u64> {
     let request = format!("GET /100 HTTP/1.1\r\nHost: {}\r\n\r\n", entrant.address);
     let mut open = Vec::with_capacity(count);
@@ -154,8 +154,7 @@ fn plain(entrant: &Entrant, count: usize, round: u8) -> io::Result<u64> {
     Ok(entrant.memory_kib().unwrap_or(0))
 }
 
-/// Ports of connections that were closed stay taken for a minute, so each round has addresses of its
-/// own.
+/// Ports of closed connections stay in use for a minute, so each round has its own addresses.
 fn source([round, part]: [u8; 2]) -> Ipv4Addr {
     Ipv4Addr::new(127, 1, round, 1 + part)
 }

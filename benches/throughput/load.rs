@@ -1,5 +1,5 @@
-//! The load generator: one thread, one epoll, and every answer checked. The origin hangs on the
-//! same epoll.
+//! The load generator: one thread, one epoll, and every response checked. The origin uses the same
+//! epoll.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,18 +19,18 @@ use crate::response::read_head;
 use crate::scenario::{Length, Reuse, Scenario};
 use crate::visitor::Visitor;
 
-/// What to ask of one address.
+/// The load for one address.
 pub(crate) struct Load<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) scenario: &'a Scenario,
     pub(crate) visitors: &'a [Visitor],
-    /// Requests a second; None asks again as soon as it was answered.
+    /// Requests per second; `None` sends the next one as soon as the response has come.
     pub(crate) rate: Option<f64>,
 }
 
 impl Load<'_> {
-    /// Warms up, then measures. The balancer is `read` as the measured part begins and ends.
-    /// Ends by itself, `length` after it began or at the first sign that nothing works.
+    /// Warms up, then measures. The balancer is `read` as the measured part begins and ends. Ends
+    /// by itself, `length` after it began or at the first sign that nothing works.
     pub(crate) fn run(
         &self,
         length: &Length,
@@ -77,7 +77,7 @@ impl Load<'_> {
     }
 }
 
-/// All connections and what is known of the run so far.
+/// All connections and the counts of the run so far.
 struct Traffic<'a> {
     load: &'a Load<'a>,
     origin: Lent<'a>,
@@ -92,37 +92,37 @@ struct Traffic<'a> {
 
 struct Connection {
     stream: TcpStream,
-    /// The request: its head, then so many bytes of `filler`.
+    /// The request: its head, then this many bytes of `filler`.
     request: Vec<u8>,
     upload: usize,
-    /// How much of both is written.
+    /// Number of bytes of both that are written.
     sent: usize,
     replica: usize,
     head: Vec<u8>,
-    /// Bytes of the body still to come, once the head was read.
+    /// Bytes of the body that have not arrived, once the head was read.
     body_left: Option<usize>,
-    /// What the head of the answer under way said.
+    /// True if the head of the current response named another replica.
     moved: bool,
     fresh_cookie: bool,
-    /// When the answer under way fell due: under a pace that may be before it was sent, so that
-    /// a balancer's pause is charged to every request it held up.
+    /// The time at which the current response fell due: with a pace that may be before it was sent,
+    /// so that a balancer's pause counts for every request it delayed.
     due: Option<Instant>,
-    /// Answered, and to be closed by the other side.
+    /// Response complete; the other side is to close.
     is_last: bool,
 }
 
-/// Requests that fall due at even distances, whatever becomes of those before.
+/// Requests that fall due at equal distances, whatever happens to earlier ones.
 struct Pace {
     interval: Duration,
     next: Instant,
     idle: VecDeque<usize>,
 }
 
-/// The epoll's word for the origin; a connection's is its place.
+/// The epoll data of the origin; that of a connection is its index.
 const ORIGIN: u64 = u64::MAX;
-/// Past so many wrong answers a run is not worth finishing.
+/// Number of wrong responses after which a run stops.
 const ENOUGH_ERRORS: u64 = 1_000;
-/// A balancer that answers nothing for so long has stopped.
+/// A balancer without a response for this time has stopped.
 pub(crate) const STALL: Duration = Duration::from_secs(5);
 
 impl<'a> Traffic<'a> {
@@ -205,7 +205,7 @@ impl<'a> Traffic<'a> {
     fn wait(&self, events: &mut [EpollEvent], moment: Instant) -> io::Result<usize> {
         let mut timeout = EpollTimeout::from(100_u8);
         if let Some(pace) = self.pace.as_ref().filter(|pace| !pace.idle.is_empty()) {
-            // epoll counts in milliseconds, a pace in microseconds.
+            // epoll counts in milliseconds, the pace in microseconds.
             let mut readable = [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)];
             let pause = pace.next.saturating_duration_since(moment);
             ppoll(&mut readable, Some(pause.into()), None)?;
@@ -234,7 +234,7 @@ impl<'a> Traffic<'a> {
         self.send(place)
     }
 
-    /// Writes as much of the request as the socket takes.
+    /// Writes as much of the request as the socket accepts.
     fn send(&mut self, place: usize) -> io::Result<()> {
         let connection = &mut self.connections[place];
         let head = connection.request.len();
@@ -252,8 +252,8 @@ impl<'a> Traffic<'a> {
         Ok(())
     }
 
-    /// Reads until there is no more, as an edge-triggered epoll wants it. A read that does not
-    /// fill the buffer was the last, unless the peer has `ended` the connection as well.
+    /// Reads until nothing is left, as an edge-triggered epoll requires. A read that does not fill
+    /// the buffer was the last, unless the peer has also `ended` the connection.
     fn read(&mut self, place: usize, ended: bool) -> io::Result<()> {
         loop {
             let connection = &mut self.connections[place];
@@ -274,7 +274,7 @@ impl<'a> Traffic<'a> {
                 Progress::Wrong => return self.fail(place),
                 Progress::Done(due) => {
                     self.run.record(now() - due, connection.moved, connection.fresh_cookie);
-                    // Whoever answered closes first, so that no port of ours is left waiting.
+                    // The balancer closes first, so that no port of this side stays in TIME_WAIT.
                     connection.is_last = ended || self.load.scenario.reuse == Reuse::Fresh;
                     if !connection.is_last {
                         return self.ask_next(place);
@@ -314,7 +314,7 @@ impl<'a> Traffic<'a> {
         Ok(())
     }
 
-    /// On loopback a connection is made within the call, so it need not be waited for.
+    /// On loopback, the call returns with the connection made, so it need not be awaited.
     fn connect(&self, place: usize) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(self.load.address)?;
         stream.set_nonblocking(true)?;
@@ -334,7 +334,7 @@ enum Progress {
 }
 
 impl Connection {
-    /// Takes what arrived of an answer and checks it.
+    /// Reads and checks the bytes of a response that have arrived.
     fn take(&mut self, mut bytes: &[u8], scenario: &Scenario) -> Progress {
         let Some(due) = self.due else { return Progress::Wrong };
         let body_left = match self.body_left {

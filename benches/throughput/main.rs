@@ -1,7 +1,8 @@
-//! Measures whole requests through Stayput, side by side with the balancers found on this machine.
+//! Measures whole requests through Stayput, side by side with the balancers on this machine.
 //!
-//! Timing decides nothing: the exit code is 0 unless something could not run or an answer was wrong.
-// A bench speaks on standard output, and its progress on standard error.
+//! Timing decides nothing: the exit code is 0 unless something could not run or a response was
+//! wrong.
+// A bench prints on standard output, and its progress on standard error.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 #[cfg(target_os = "linux")]
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// True if every answer was right.
+/// Returns true if every response was correct.
 #[cfg(target_os = "linux")]
 fn run(options: &options::Options) -> Result<bool, Box<dyn std::error::Error>> {
     let scenarios = scenario::chosen(options);

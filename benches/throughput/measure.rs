@@ -1,32 +1,32 @@
-//! From samples to figures: one run's counts, and the medians of many.
+//! Counts of one run, and the medians of many.
 
 use std::time::Duration;
 
 use crate::process::Reading;
 use crate::scenario::Figure;
 
-/// What one run of one balancer counted while it was measured.
+/// The counts of one run of one balancer in its measured part.
 pub(crate) struct Run {
     pub(crate) elapsed: Duration,
     pub(crate) used: Reading,
-    /// In nanoseconds, one for each right answer.
+    /// In nanoseconds, one for each correct response.
     latencies: Vec<u32>,
     pub(crate) errors: u64,
-    /// Answers by a replica other than the visitor's.
+    /// Responses from another replica than the visitor's.
     pub(crate) moved: u64,
-    /// Answers that set a cookie.
+    /// Responses that set a cookie.
     pub(crate) fresh_cookies: u64,
     pub(crate) handshakes: Handshakes,
 }
 
-/// TLS handshakes that were completed. A connection that does not speak what its scenario asks for
-/// is an error and not among them.
+/// Completed TLS handshakes. A connection with another protocol than the scenario's is an error and
+/// not counted here.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Handshakes {
     pub(crate) made: u64,
-    /// Of these, how many took up a session.
+    /// Those that resumed a session.
     pub(crate) resumed: u64,
-    /// Tickets the balancer gave.
+    /// Tickets that the balancer issued.
     pub(crate) tickets: u64,
 }
 
@@ -38,15 +38,15 @@ impl std::ops::AddAssign for Handshakes {
     }
 }
 
-/// What one run, or the median of many, comes to.
+/// The figures of one run, or the medians of many.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Figures {
     pub(crate) requests_per_second: f64,
-    /// Microseconds of CPU for each request.
+    /// User CPU time per request, in microseconds.
     pub(crate) user: f64,
     pub(crate) system: f64,
     pub(crate) cpu: f64,
-    /// Microseconds.
+    /// In microseconds.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
@@ -67,7 +67,7 @@ impl Run {
         }
     }
 
-    /// Counts a right answer.
+    /// Counts a correct response.
     pub(crate) fn record(&mut self, latency: Duration, moved: bool, fresh_cookie: bool) {
         self.moved += u64::from(moved);
         self.fresh_cookies += u64::from(fresh_cookie);
@@ -93,7 +93,7 @@ impl Run {
         }
     }
 
-    /// Of sorted latencies, the smallest that at least this share does not exceed.
+    /// The smallest of the sorted latencies that at least this share does not exceed.
     fn percentile(&self, share: f64) -> f64 {
         let rank = (share * self.latencies.len() as f64).ceil() as usize;
         let latency = self.latencies.get(rank.saturating_sub(1)).copied().unwrap_or(0);
@@ -109,7 +109,7 @@ impl Figures {
         }
     }
 
-    /// Figure by figure: the median run of one column need not be that of another.
+    /// Medians of each figure: the median run of one column need not be that of another.
     pub(crate) fn median(runs: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
         Self {
@@ -124,7 +124,7 @@ impl Figures {
     }
 }
 
-/// Zero of nothing.
+/// The median; 0 for no values.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;

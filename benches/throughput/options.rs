@@ -1,20 +1,20 @@
-//! What the command line asked for. Flags meant for criterion's benches are let through unread,
-//! because `cargo bench -- --quick` hands the same words to every bench.
+//! The command line. Flags meant for criterion's benches are ignored, because `cargo bench --
+//! --quick` passes the same arguments to every bench.
 
-/// How much to measure, and of what.
+/// The amount and the selection of measurements.
 pub(crate) struct Options {
     pub(crate) quick: bool,
-    /// Runs of each row, if not as many as usual.
+    /// Runs of each row, if not the default.
     pub(crate) runs_of_each: Option<usize>,
-    /// Only scenarios with this in their name.
+    /// Only scenarios whose name contains this.
     pub(crate) filter: Option<String>,
-    /// Only these rows; all of them when empty.
+    /// Only these rows; all if empty.
     pub(crate) only: Vec<String>,
 }
 
 impl Options {
-    /// None when this is not a bench run: `cargo test --all-targets` starts benches without
-    /// `--bench`, and a listing wants nothing measured.
+    /// `None` if this is not a bench run: `cargo test --all-targets` starts benches without
+    /// `--bench`, and a listing must not measure.
     pub(crate) fn from_arguments(arguments: impl Iterator<Item = String>) -> Option<Self> {
         let mut options = Self { quick: false, runs_of_each: None, filter: None, only: Vec::new() };
         let mut is_bench = false;
@@ -51,8 +51,8 @@ impl Options {
     }
 }
 
-/// Criterion's flags whose value stands in the next word; without this list that value would be
-/// taken for a filter.
+/// True for criterion's flags whose value is the next argument; otherwise that value would be taken
+/// for a filter.
 fn takes_a_value(flag: &str) -> bool {
     const FLAGS: [&str; 17] = [
         "-c",

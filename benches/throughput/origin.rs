@@ -1,6 +1,6 @@
-//! The replicas: a port each, and answers as long as the path says. A thread serves them, except
-//! while a load is run: then the load's own thread does, so that the two never wait for each
-//! other's turn on the core they share.
+//! The replicas: one port each, and responses of the length that the path names. A thread serves
+//! them, except while a load is run: then the load's own thread does, so that the two never wait
+//! for each other on their shared core.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -15,24 +15,24 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use stayput::testing::base::clock::Moment;
 
-/// Where the replicas listen; they are gone when the process is.
+/// The addresses of the replicas; they end with the process.
 pub(crate) struct Origin {
     pub(crate) replicas: Vec<SocketAddr>,
     server: Arc<Mutex<Server>>,
     lent: Arc<AtomicBool>,
 }
 
-/// The origin in the hands of whoever runs a load, back with its thread on drop.
+/// The origin in the hands of the load, given back to its thread on drop.
 pub(crate) struct Lent<'a> {
     server: MutexGuard<'a, Server>,
     lent: &'a AtomicBool,
 }
 
-/// As many as the largest scenario has targets; most have three.
+/// The number of targets of the largest scenario; most have three.
 pub(crate) const REPLICAS: usize = 1_000;
 
 impl Origin {
-    /// The thread inherits the core of the thread that calls.
+    /// The thread inherits the core of the calling thread.
     pub(crate) fn start() -> io::Result<Self> {
         let server = Server::bind()?;
         let replicas = server.listeners.iter().map(TcpListener::local_addr);
@@ -74,7 +74,7 @@ impl Lent<'_> {
         let server = &mut *self.server;
         let _ = server.epoll.delete(&server.listeners[MORTAL]);
         server.dead = server.listeners[MORTAL].local_addr().ok();
-        // Something that is not there takes its place, or the port would stay open.
+        // Another descriptor takes its index, or the port would stay open.
         if let Ok(nothing) = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) {
             server.listeners[MORTAL] = nothing;
         }
@@ -89,7 +89,7 @@ impl Lent<'_> {
         }
     }
 
-    /// It is back on its port.
+    /// Opens the port of the dead replica again.
     pub(crate) fn revive(&mut self) -> io::Result<()> {
         let server = &mut *self.server;
         if let Some(address) = server.dead.take() {
@@ -102,7 +102,7 @@ impl Lent<'_> {
     }
 }
 
-/// The place of the replica that can die.
+/// The index of the replica that can die.
 const MORTAL: usize = 1;
 
 impl Drop for Lent<'_> {
@@ -121,9 +121,9 @@ fn lock(server: &Mutex<Server>) -> MutexGuard<'_, Server> {
 struct Server {
     epoll: Epoll,
     listeners: Vec<TcpListener>,
-    /// Where the replica that died listened.
+    /// The address of the dead replica.
     dead: Option<SocketAddr>,
-    /// Indexed by the kernel's event data less `REPLICAS`; a closed place is used again.
+    /// Indexed by the kernel's event data less `REPLICAS`; a closed index is used again.
     connections: Vec<Option<Connection>>,
     vacant: Vec<usize>,
     date: String,
@@ -135,19 +135,19 @@ struct Connection {
     stream: TcpStream,
     replica: usize,
     request: Vec<u8>,
-    /// The head of the answer under way, and how much of it is written.
+    /// The head of the current response, and the number of bytes written.
     head: Vec<u8>,
     written: usize,
     body_left: usize,
-    /// Bytes of the request's body still to come, which are thrown away.
+    /// Bytes of the request's body that have not arrived, which are discarded.
     upload_left: usize,
-    /// The request asked for the connection to be closed after its answer.
+    /// The request asked for the connection to be closed after its response.
     last: bool,
 }
 
-/// Longest body that can be asked for, written from one shared buffer.
+/// Longest body of a response, written from one shared buffer.
 const MAX_BODY: usize = 1 << 20;
-/// A head, and what of its body came along.
+/// Bound of a head and the part of its body that came with it.
 const MAX_REQUEST: usize = 128 << 10;
 
 impl Server {
@@ -228,7 +228,8 @@ impl Connection {
         }
     }
 
-    /// Writes and reads until neither goes on. An error or the peer's end closes the connection.
+    /// Writes and reads until neither makes progress. An error or the peer's end closes the
+    /// connection.
     fn advance(&mut self, date: &str, filler: &[u8], chunk: &mut [u8]) -> io::Result<()> {
         loop {
             if self.upload_left == 0 && !self.write_pending(filler)? {
@@ -254,7 +255,7 @@ impl Connection {
         }
     }
 
-    /// True when nothing is left to write.
+    /// Returns true if nothing is left to write.
     fn write_pending(&mut self, filler: &[u8]) -> io::Result<bool> {
         while self.written < self.head.len() || self.body_left > 0 {
             let written = if self.written < self.head.len() {
@@ -272,7 +273,7 @@ impl Connection {
         Ok(true)
     }
 
-    /// Turns a complete request head into the answer to write, once the body has come.
+    /// Turns a complete request head into the response to write, once the body has come.
     fn take_request(&mut self, date: &str) -> bool {
         let Some(end) = memmem::find(&self.request, b"\r\n\r\n") else { return false };
         self.last = memmem::find(&self.request[..end + 2], b"\r\nConnection: close\r").is_some();
@@ -294,7 +295,7 @@ impl Connection {
             "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: text/plain\r\n\
              Content-Length: {length}\r\nX-Replica: {name}\r\n\r\n"
         );
-        // A small body travels with its head, in one system call.
+        // A small body is sent with its head, in one system call.
         let together = if length <= 4096 { length } else { 0 };
         self.head.resize(self.head.len() + together, b'.');
         self.body_left = length - together;

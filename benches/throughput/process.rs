@@ -18,7 +18,7 @@ pub(crate) struct Process {
     child: Child,
 }
 
-/// What a balancer has used and written so far.
+/// CPU time and log bytes of a balancer so far.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Reading {
     pub(crate) cpu: CpuTime,
@@ -33,13 +33,13 @@ pub(crate) struct CpuTime {
     pub(crate) system: Duration,
 }
 
-/// How long a balancer may take to open its port, and to leave once told.
+/// Time a balancer may take to open its port, and to exit after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl Process {
-    /// Starts `command` on its cores and waits until `address` takes connections.
-    /// Whatever it says goes to `said`.
+    /// Starts `command` on its cores and waits until `address` accepts connections. Its output goes
+    /// to `said`.
     pub(crate) fn start(
         mut command: Command,
         cores: &Cores,
@@ -47,7 +47,7 @@ impl Process {
         address: SocketAddr,
         said: &Path,
     ) -> io::Result<Self> {
-        // Appending, so that it can be emptied between runs when it is a log.
+        // Appending, so that the file can be emptied between runs if it is a log.
         let output = File::options().create(true).append(true).open(said)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let mut process = Self { child: cores.on_balancer(workers, || command.spawn())?? };
@@ -70,7 +70,7 @@ impl Process {
         self.all().into_iter().map(CpuTime::of_process).sum()
     }
 
-    /// Memory of the process and its children, what they share counted once.
+    /// Memory of the process and its children; shared memory is counted once.
     pub(crate) fn memory_kib(&self) -> u64 {
         let of = |id| {
             let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup")).unwrap_or_default();
@@ -92,7 +92,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Asked first: nginx's worker outlives a master that is killed outright.
+        // Listed first: nginx's worker survives a master that is killed.
         let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
         for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
@@ -144,12 +144,12 @@ impl std::iter::Sum for CpuTime {
     }
 }
 
-/// A loopback address nobody listens on at this moment.
+/// A loopback address on which no process listens now.
 pub(crate) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
-/// Looks where a shell would, and where Debian puts daemons.
+/// Searches PATH, and the folders of Debian's daemons.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

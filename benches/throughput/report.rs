@@ -1,4 +1,4 @@
-//! What is printed, and the same as JSON for whoever compares two days.
+//! The printed report, and the same as JSON for comparisons of two days.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ use crate::scenario::{Against, Budget, Figure};
 use crate::second_opinions::SecondOpinions;
 use crate::system_calls::SystemCalls;
 
-/// The machine, the settings of all who take part, and who does not.
+/// The machine, the settings of all entrants, and the absent ones.
 pub(crate) fn print_opening(cores: &Cores, lineup: &Lineup) {
     println!("machine: {} cores, Linux {}", core_count(), kernel());
     println!("balancer on core {}, load and origin on core {}", cores.balancer, cores.load);
@@ -145,7 +145,7 @@ pub(crate) fn print_idle(figures: &[Idle]) {
     }
 }
 
-/// None where strace is absent.
+/// `None` if strace is absent.
 pub(crate) fn print_system_calls(figures: Option<&[SystemCalls]>) {
     let Some(figures) = figures else {
         return println!("\nsystem-calls: skipped, strace is not installed");
@@ -171,7 +171,7 @@ pub(crate) fn print_dying(figures: &[Dying]) {
     }
 }
 
-/// All there is to write.
+/// All figures to write.
 pub(crate) struct All<'a> {
     pub(crate) options: &'a Options,
     pub(crate) cores: &'a Cores,
@@ -183,7 +183,7 @@ pub(crate) struct All<'a> {
     pub(crate) dying: &'a [Dying],
 }
 
-/// Returns where it was written.
+/// Returns the path of the file.
 pub(crate) fn write_json(all: &All<'_>) -> io::Result<PathBuf> {
     let &All { options, cores, lineup, tables, opinions, idle, calls, dying } = all;
     let settings: serde_json::Map<String, Value> = lineup
@@ -241,7 +241,7 @@ pub(crate) fn write_json(all: &All<'_>) -> io::Result<PathBuf> {
     if let Value::Object(report) = &mut report {
         report.extend(opinions);
     }
-    // The program lies in <target>/<profile>/.
+    // The program is in <target>/<profile>/.
     let target = Path::new(env!("CARGO_BIN_EXE_stayput")).ancestors().nth(2);
     let folder = target.unwrap_or(Path::new("target")).join("bench");
     fs::create_dir_all(&folder)?;

@@ -2,15 +2,15 @@
 
 use memchr::memmem;
 
-/// What one response head said.
+/// The parts of one response head.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Head<'a> {
     pub(crate) status: u16,
-    /// Where the body begins.
+    /// Offset of the body.
     pub(crate) length: usize,
     /// Absent when the body is framed in any other way.
     pub(crate) body: Option<usize>,
-    /// The number of the replica that answered.
+    /// The number of the responding replica.
     pub(crate) replica: Option<usize>,
     /// `name=value` of the first cookie set.
     pub(crate) cookie: Option<&'a [u8]>,

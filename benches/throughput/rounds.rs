@@ -1,5 +1,5 @@
-//! Runs one scenario: every entrant in turn, again and again, so that a slow minute of the machine
-//! falls on all of them.
+//! Runs one scenario: every entrant in turn, several times, so that a slow minute of the machine
+//! affects all of them.
 
 use std::io;
 use std::thread::sleep;
@@ -14,14 +14,15 @@ use crate::options::Options;
 use crate::origin::Origin;
 use crate::scenario::{Against, Budget, Length, Offer, Protocol, Reuse, Scenario, Variant};
 
-/// What one scenario came to.
+/// The result of one scenario.
 pub(crate) struct Table {
     pub(crate) scenario: &'static Scenario,
     pub(crate) rate: Option<f64>,
     pub(crate) rows: Vec<Row>,
 }
 
-/// Fewer on one HTTP/2 connection would be a cost of their own; Stayput renews it after 10,000.
+/// Fewer requests on one HTTP/2 connection would add a cost of their own; Stayput renews it after
+/// 10,000.
 const REQUESTS_A_CONNECTION: u64 = 1_000;
 
 /// One entrant's line of a table.
@@ -39,8 +40,8 @@ pub(crate) struct Row {
     pub(crate) logged: u64,
 }
 
-/// HAProxy gives a cookie anew when it is more than four seconds old, with dates rounded up to
-/// whole multiples of four.
+/// HAProxy sets a cookie anew if it is more than four seconds old, with dates rounded up to whole
+/// multiples of four.
 const COOKIE_AGE: Duration = Duration::from_secs(9);
 
 pub(crate) fn run(
@@ -75,7 +76,7 @@ pub(crate) fn run(
     Ok(Table { scenario, rate, rows })
 }
 
-/// Requests a second of the slowest balancer when it is asked all it can do.
+/// Maximum rate of the slowest balancer, in requests per second.
 fn slowest(
     scenario: &Scenario,
     length: &Length,
@@ -87,7 +88,7 @@ fn slowest(
         let run = run_once(scenario, length, entrant, origin, None)?.figures();
         slowest = slowest.min(run.requests_per_second);
     }
-    // Without a balancer there is nothing to be equal to; any modest rate will do.
+    // Without a balancer there is no rate to match; any modest rate will do.
     Ok(if slowest.is_finite() { slowest.max(1.0) } else { 10_000.0 })
 }
 
@@ -134,8 +135,8 @@ impl Row {
         self.runs.push(run.figures());
     }
 
-    /// Every answer whole, from the visitor's own replica if it has one, with a fresh cookie, and
-    /// logged if there is a log.
+    /// Checks that every response is complete, from the visitor's own replica if it has one, with a
+    /// fresh cookie, and logged if there is a log.
     fn is_right(&self, scenario: &Scenario) -> bool {
         let whole = self.errors == 0 && self.requests > 0;
         let stays = self.moved == 0 || !scenario.returning;
@@ -144,13 +145,13 @@ impl Row {
         whole && self.handshakes_are_right(scenario) && (!self.is_balancer || sticky && logged)
     }
 
-    /// As many as were called for, and of the kind that was.
+    /// Checks the number and kind of the handshakes.
     fn handshakes_are_right(&self, scenario: &Scenario) -> bool {
         let Handshakes { made, resumed, .. } = self.handshakes;
-        // Those under way as a run begins, or as it ends, have their request on the other side.
+        // Handshakes in progress as a run begins or ends have their request on the other side.
         let one_a_request = made.abs_diff(self.requests) <= self.under_way(scenario);
         match (scenario.protocol, scenario.reuse) {
-            // HTTP/2 says goodbye in good order, so that a connection can be renewed.
+            // HTTP/2 closes with GOAWAY, so a connection can be renewed.
             (Protocol::Http2(_), _) => made <= self.requests / REQUESTS_A_CONNECTION,
             (Protocol::Http1, _) | (_, Reuse::Kept) => made == 0,
             (_, Reuse::Fresh) => one_a_request && resumed == 0,
@@ -158,7 +159,7 @@ impl Row {
         }
     }
 
-    /// The most that can be under way as the runs so far begin and end.
+    /// Maximum number of requests in flight as the runs so far begin and end.
     fn under_way(&self, scenario: &Scenario) -> u64 {
         (self.runs.len() * scenario.connections) as u64
     }
@@ -175,9 +176,9 @@ impl Table {
         self.rows.iter().all(|row| row.is_right(self.scenario))
     }
 
-    /// The named row's figure over what its budget holds it against. Over rivals: round by round,
-    /// because neighbours in time shared the machine's mood, and the median of that; of the rivals
-    /// the best. None unless all of them have a row.
+    /// The named row's figure over the one its budget compares it with. Over rivals: round by
+    /// round, because neighbouring rounds share the state of the machine, and the median of that;
+    /// of the rivals the best. `None` unless all of them have a row.
     pub(crate) fn ratio(&self, budget: &Budget, name: &str, others: &[Self]) -> Option<f64> {
         let row = |table: &Self, name: &str| table.rows.iter().position(|row| row.name == name);
         let own = &self.rows[row(self, name)?];

@@ -1,4 +1,4 @@
-//! The kinds of traffic, each a value: adding a row to the budget is adding one here.
+//! The kinds of traffic, each a value: a new row of the budget is a new value here.
 
 use std::time::Duration;
 
@@ -9,71 +9,73 @@ use crate::options::Options;
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    /// How the balancers are set up for it.
+    /// The configuration of the balancers.
     pub(crate) variant: Variant,
     /// Bytes in each response's body.
     pub(crate) body: usize,
-    /// Bytes in each request's body; none is a GET.
+    /// Bytes in each request's body; none means GET.
     pub(crate) upload: usize,
     pub(crate) connections: usize,
     pub(crate) protocol: Protocol,
     pub(crate) reuse: Reuse,
-    /// Whether visitors send the cookie they were given.
+    /// True if visitors send the cookie they got.
     pub(crate) returning: bool,
     pub(crate) offer: Offer,
-    /// The first is the one that charts show.
+    /// Charts show the first.
     pub(crate) budgets: &'static [Budget],
 }
 
-/// How all balancers are set up: the common configuration, but for one thing.
+/// The configuration of all balancers: the common one with one change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Variant {
     /// One worker, three targets, the access log on.
     Common,
     NoLog,
-    /// Two workers on two cores, which load and origin share with them.
+    /// Two workers on two cores, which load generator and origin share with them.
     TwoWorkers,
-    /// Buffers larger than their defaults for the rivals; Stayput has nothing to set.
+    /// Larger buffers than the default for the rivals; Stayput has no such setting.
     Tuned,
     Targets(usize),
-    /// So many rules of one exact host each; requests name the last one's.
+    /// This many rules of one exact host each; requests name the last one's.
     Rules(usize),
-    /// TLS with clients, HTTP/1.1 alone offered in it.
+    /// TLS with clients; only HTTP/1.1 is offered.
     Tls,
-    /// TLS with clients, HTTP/2 and HTTP/1.1 offered in it.
+    /// TLS with clients; HTTP/2 and HTTP/1.1 are offered.
     Http2,
 }
 
-/// What is spoken with the balancer.
+/// The protocol towards the balancer.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Protocol {
     Http1,
     /// HTTP/1.1 over TLS.
     Https1,
-    /// HTTP/2 over TLS, with so many requests under way on each connection.
+    /// HTTP/2 over TLS, with this many requests in flight on each connection.
     Http2(usize),
 }
 
-/// What becomes of a client connection after an answer.
+/// Use of a client connection after a response.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Reuse {
     Kept,
-    /// `Connection: close`, and a new one for the next request; over TLS with a full handshake.
+    /// `Connection: close`, and a new connection for the next request; over TLS with a full
+    /// handshake.
     Fresh,
-    /// The same, but the new one resumes the session of the one before.
+    /// A new connection that resumes the session of the previous one.
     Resumed,
 }
 
-/// How much is asked of a balancer.
+/// The amount of load.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Offer {
-    /// Each connection asks again as soon as it was answered.
+    /// Each connection sends the next request as soon as the response has come.
     Everything,
-    /// Requests fall due at a fixed rate, the same for all: this share of what the slowest can do.
+    /// Requests fall due at a fixed rate, the same for all: this share of the slowest one's
+    /// maximum.
     ShareOfSlowest(f64),
 }
 
-/// What Stayput's row is held against.
+/// The bound for Stayput's row.
 pub(crate) struct Budget {
     pub(crate) figure: Figure,
     pub(crate) against: Against,
@@ -81,7 +83,7 @@ pub(crate) struct Budget {
     pub(crate) aim: Option<f64>,
 }
 
-/// With what a figure is compared.
+/// The figure that the row is compared with.
 #[derive(Clone, Copy)]
 pub(crate) enum Against {
     /// The best of these in the same scenario.
@@ -90,33 +92,33 @@ pub(crate) enum Against {
     Scenario(&'static str),
 }
 
-/// The column a budget speaks of.
+/// The column of a budget.
 #[derive(Clone, Copy)]
 pub(crate) enum Figure {
     CpuPerRequest,
     P99,
 }
 
-/// Runs of each balancer, and how long each is warmed and measured.
+/// Runs of each balancer, and the time of warm-up and measurement.
 pub(crate) struct Length {
     pub(crate) runs: usize,
     pub(crate) warm: Duration,
     pub(crate) measured: Duration,
 }
 
-/// Connections, and so visitors, in every scenario.
+/// Number of connections, and so of visitors, in every scenario.
 pub(crate) const CONNECTIONS: usize = 64;
 
 const BOTH: Against = Against::Rivals(&["nginx", "haproxy"]);
 
-/// With larger buffers, and with bodies spliced.
+/// With larger buffers, and with spliced bodies.
 const TUNED: Against = Against::Rivals(&["nginx-tuned", "haproxy-tuned"]);
 
 const fn cpu(against: Against, must: f64, aim: Option<f64>) -> Budget {
     Budget { figure: Figure::CpuPerRequest, against, must, aim }
 }
 
-/// What most budgets speak of.
+/// The scenario of most budgets.
 pub(crate) const SMALL: Scenario = Scenario {
     name: "small",
     about: "100-byte bodies, kept connections, as fast as they are answered",
@@ -258,21 +260,21 @@ pub(crate) const SCENARIOS: [Scenario; 18] = [
         about: "100-byte bodies over HTTP/2 and TLS 1.3, 10 streams at once on each kept connection",
         variant: Variant::Http2,
         protocol: Protocol::Http2(10),
-        // As many requests under way as the pools of all three keep connections for.
+        // As many requests in flight as the pools of all three keep connections for.
         connections: 8,
         ..TLS
     },
 ];
 
-/// What is measured otherwise than by runs of a scenario, in the common setting.
+/// Measurements in the common configuration that are not runs of a scenario.
 const SPECIAL: [&str; 2] = ["system-calls", "dying-target"];
 
-/// The memory of so many silent connections, of balancers started anew for each round.
+/// The memory of this many silent connections, with balancers started anew for each round.
 pub(crate) struct Silence {
     pub(crate) name: &'static str,
     pub(crate) variant: Variant,
     pub(crate) connections: usize,
-    /// KiB each, of Stayput's.
+    /// Maximum KiB per connection for Stayput.
     pub(crate) must: Option<f64>,
 }
 
@@ -283,25 +285,25 @@ pub(crate) const SILENCES: [Silence; 4] = [
     Silence { name: "idle-http2", variant: Variant::Http2, connections: 5_000, must: None },
 ];
 
-/// All that is measured otherwise.
+/// All measurements that are not scenarios.
 pub(crate) fn specials() -> impl Iterator<Item = &'static str> {
     SPECIAL.into_iter().chain(SILENCES.iter().map(|silence| silence.name))
 }
 
-/// The scenarios the command line left in.
+/// The scenarios that the command line selects.
 pub(crate) fn chosen(options: &Options) -> Vec<&'static Scenario> {
     SCENARIOS.iter().filter(|scenario| options.runs(scenario.name)).collect()
 }
 
 impl Scenario {
-    /// Whether a balancer set up in this way takes part: large bodies are also put through rivals
-    /// with larger buffers, so that nobody takes the ratio for more than it is.
+    /// True if a balancer with this configuration takes part: large bodies are also sent through
+    /// rivals with larger buffers, so that the ratio shows the effect of buffers.
     pub(crate) fn takes(&self, variant: Variant) -> bool {
         let large = self.body.max(self.upload) >= 1 << 20;
         variant == self.variant || variant == Variant::Tuned && large
     }
 
-    /// The host requests name, where it matters.
+    /// The host in requests, if it matters.
     pub(crate) fn host(&self) -> Option<String> {
         self.variant.host()
     }
@@ -313,7 +315,7 @@ pub(crate) fn host_of_rule(number: usize) -> String {
 }
 
 impl Variant {
-    /// All that some chosen scenario takes.
+    /// All variants that the chosen scenarios need.
     pub(crate) fn needed(scenarios: &[&Scenario], options: &Options) -> Vec<Self> {
         let all = [
             Self::Common,
@@ -347,7 +349,7 @@ impl Variant {
         matches!(self, Self::Tls | Self::Http2)
     }
 
-    /// The host requests name, where it matters.
+    /// The host in requests, if it matters.
     pub(crate) fn host(self) -> Option<String> {
         match self {
             Self::Rules(count) => Some(host_of_rule(count - 1)),

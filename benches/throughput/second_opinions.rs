@@ -1,4 +1,4 @@
-//! Second opinions on requests a second, from load generators that are not ours: wrk for `small`,
+//! Second opinions on requests per second, from independent load generators: wrk for `small`,
 //! h2load for `http2-10-streams`.
 
 use std::path::Path;
@@ -9,12 +9,12 @@ use crate::options::Options;
 use crate::process::find_program;
 use crate::scenario::Variant;
 
-/// What one generator says of each balancer.
+/// Results of one generator for each balancer.
 pub(crate) struct SecondOpinions {
     pub(crate) generator: &'static str,
-    /// What it is told to do.
+    /// Its arguments, for the report.
     pub(crate) about: &'static str,
-    /// None where it is not installed, or not asked for.
+    /// `None` if it is not installed, or not selected.
     pub(crate) requests_per_second: Option<Vec<(&'static str, f64)>>,
 }
 
@@ -57,7 +57,7 @@ fn cookie(entrant: &Entrant) -> Vec<String> {
     cookie.map_or(Vec::new(), |cookie| vec!["-H".to_owned(), format!("Cookie: {cookie}")])
 }
 
-/// What follows `beginning` in the line of its output that begins with it.
+/// The text after `beginning` in the first line of the output that begins with it.
 fn line_of(mut command: Command, beginning: &str) -> Option<String> {
     let said = String::from_utf8_lossy(&command.output().ok()?.stdout).into_owned();
     said.lines().find_map(|line| line.strip_prefix(beginning)).map(str::to_owned)

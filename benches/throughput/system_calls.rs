@@ -1,4 +1,4 @@
-//! System calls a request, as `strace -c` counts them while a load runs. Tracing slows everything
+//! System calls per request, as `strace -c` counts them during a load. Tracing slows everything
 //! down, so nothing else is measured meanwhile.
 
 use std::cell::RefCell;
@@ -22,11 +22,11 @@ use crate::scenario::{Length, SMALL};
 /// One balancer's calls.
 pub(crate) struct SystemCalls {
     pub(crate) name: &'static str,
-    /// Each kind's share of a request, most first.
+    /// Calls of each kind per request, largest first.
     pub(crate) calls: Vec<(String, f64)>,
 }
 
-/// None where strace is not installed.
+/// `None` if strace is not installed.
 pub(crate) fn run(
     options: &Options,
     lineup: &Lineup,
@@ -93,7 +93,7 @@ fn trace(
     Ok(SystemCalls { name: entrant.name, calls })
 }
 
-/// Attached when it says so, or has had the time to.
+/// Waits until strace reports that it is attached, or has had the time.
 fn attach(strace: &Path, processes: &[u32], file: &Path) -> io::Result<Child> {
     let mut command = Command::new(strace);
     command.args(["-f", "-c", "-o"]).arg(file);

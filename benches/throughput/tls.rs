@@ -1,5 +1,4 @@
-//! TLS as the generator's clients speak it: one version, one cipher suite, one group, and tickets
-//! that are counted.
+//! TLS of the generator's clients: one version, one cipher suite, one group, and counted tickets.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,12 +21,12 @@ use tokio_rustls::client::TlsStream;
 use crate::certificate::SERVER_NAME;
 use crate::measure::Handshakes;
 
-/// Makes connections to one balancer, one after the other, as one client.
+/// Opens connections to one balancer, one after the other, as one client.
 pub(crate) struct Dialer {
     address: SocketAddr,
     config: Arc<ClientConfig>,
     tickets: Arc<Tickets>,
-    /// By ALPN.
+    /// The protocol for ALPN.
     protocol: &'static [u8],
 }
 
@@ -38,7 +37,7 @@ pub(crate) fn server_name() -> ServerName<'static> {
     ServerName::try_from(SERVER_NAME).expect("a host name")
 }
 
-/// For those who ask once, over HTTP/1.1.
+/// For clients that send one request, over HTTP/1.1.
 pub(crate) fn arrivals() -> Arc<ClientConfig> {
     Arc::new(config(HTTP1, &Arc::new(Tickets::unused())))
 }
@@ -47,16 +46,17 @@ pub(crate) const HTTP1: &[u8] = b"http/1.1";
 pub(crate) const HTTP2: &[u8] = b"h2";
 
 impl Dialer {
-    /// One that uses the tickets it is given if it `resumes`.
+    /// A dialer that uses the tickets it gets if it `resumes`.
     pub(crate) fn new(address: SocketAddr, protocol: &'static [u8], resumes: bool) -> Self {
         let tickets = Arc::new(Tickets { resumes, ..Tickets::unused() });
         Self { address, config: Arc::new(config(protocol, &tickets)), tickets, protocol }
     }
 
-    /// Connects and shakes hands, from an address of its own if one is named.
+    /// Connects with a TLS handshake, from an address of its own if one is named.
     ///
     /// # Errors
-    /// As with any connection, and when it is not TLS 1.3 with the protocol asked for.
+    ///
+    /// As with any connection, and if it is not TLS 1.3 with the requested protocol.
     pub(crate) async fn dial(
         &self,
         source: Option<Ipv4Addr>,
@@ -77,7 +77,7 @@ impl Dialer {
         Ok((stream, Handshakes { made: 1, resumed, tickets: 0 }))
     }
 
-    /// Tickets that came since this was last asked.
+    /// Number of tickets since the last call.
     pub(crate) fn take_ticket_count(&self) -> u64 {
         self.tickets.given.swap(0, Ordering::Relaxed)
     }
@@ -85,7 +85,7 @@ impl Dialer {
 
 fn config(protocol: &[u8], tickets: &Arc<Tickets>) -> ClientConfig {
     let mut provider = aws_lc_rs::default_provider();
-    // What all balancers have, so that none is charged for a better cipher than another's.
+    // A suite that all balancers have, so that none pays for a better cipher than the others.
     provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
     provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
     let provider = Arc::new(provider);
@@ -144,7 +144,8 @@ impl ClientSessionStore for Tickets {
     fn remove_tls12_session(&self, _: &ServerName<'static>) {}
 }
 
-/// Believes anyone: what the balancer signs costs it the same, and the generator has less to do.
+/// Accepts any certificate: the balancer's signature costs it the same, and the generator has less
+/// to do.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

@@ -1,5 +1,5 @@
-//! The load generator over TLS: one thread, one runtime, a task for each client. The origin hangs
-//! on the same runtime.
+//! The load generator over TLS: one thread, one runtime, a task for each client. The origin uses
+//! the same runtime.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
@@ -22,8 +22,8 @@ use crate::process::Reading;
 use crate::scenario::{Length, Protocol, Reuse};
 
 impl Load<'_> {
-    /// As `run`. Warming up begins when each client has had an answer: all connections are open
-    /// then, and whoever resumes has a ticket.
+    /// As `run`. Warm-up begins when each client has had a response: all connections are open then,
+    /// and resuming clients have a ticket.
     pub(crate) fn run_over_tls(
         &self,
         length: &Length,
@@ -67,29 +67,29 @@ impl Load<'_> {
     }
 }
 
-/// What all clients have in common.
+/// State shared by all clients.
 #[derive(Default)]
 struct Count {
-    /// None while nothing is measured.
+    /// `None` while nothing is measured.
     run: RefCell<Option<Run>>,
-    /// Clients that have had an answer.
+    /// Number of clients that have had a response.
     begun: Cell<usize>,
-    /// What was wrong last.
+    /// The last error.
     fault: Cell<Option<io::Error>>,
 }
 
-/// One client's.
+/// State of one client.
 struct Visits {
     client: Client,
     count: Rc<Count>,
     begun: Cell<bool>,
 }
 
-/// After something went wrong, so that a balancer that refuses everyone does not keep the thread.
+/// Pause after an error, so that a balancer that refuses all clients does not occupy the thread.
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Visits {
-    /// Until dropped.
+    /// Sends requests until dropped.
     async fn go_on(self, protocol: Protocol, reuse: Reuse) {
         let visits = Rc::new(self);
         loop {
@@ -143,8 +143,8 @@ impl Visits {
         }
         while let Some(ended) = asking.join_next().await {
             match ended {
-                // The connection is to be renewed; the other streams have their answers first.
-                Ok(error) if is_goodbye(&error) => {}
+                // The connection is to be renewed; the other streams get their responses first.
+                Ok(error) if is_clean_goaway(&error) => {}
                 Ok(error) => return Err(error),
                 Err(error) => return Err(io::Error::other(error)),
             }
@@ -185,18 +185,18 @@ impl Count {
     }
 }
 
-/// GOAWAY without an error, as after ten thousand requests.
-fn is_goodbye(error: &io::Error) -> bool {
+/// True for a GOAWAY without an error, as after ten thousand requests.
+fn is_clean_goaway(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<h2::Error>());
     error.is_some_and(|error| error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
 }
 
-/// Until dropped.
+/// Serves until dropped.
 async fn serve(mut origin: Lent<'_>) -> io::Result<()> {
     use std::os::fd::AsFd;
     let readiness = origin.readiness().as_fd().try_clone_to_owned()?;
-    // What is deprecated in it is that a type may name another descriptor from call to call; an
-    // owned one does not. What is to replace it is unsafe.
+    // The deprecated part is that a type may name another descriptor from call to call; an owned
+    // one does not. Its replacement is unsafe.
     #[allow(deprecated)]
     let readiness = AsyncFd::with_interest(readiness, Interest::READABLE)?;
     loop {

@@ -1,4 +1,5 @@
-//! Visitors: each asks once without a cookie, keeps what it is given, and sends that ever after.
+//! Visitors: each sends one request without a cookie, keeps the cookie it gets, and sends it from
+//! then on.
 
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,14 +12,14 @@ use crate::response::read_head;
 use crate::scenario::{Reuse, Scenario};
 use crate::tls;
 
-/// One client: the cookie it was first given, and the replica that holds its session.
+/// One client: its first cookie, and the replica with its session.
 pub(crate) struct Visitor {
     pub(crate) cookie: Option<String>,
     pub(crate) replica: usize,
 }
 
 impl Visitor {
-    /// Makes first contact over a connection of its own, within TLS if so told.
+    /// Sends the first request over a new connection, within TLS if `tls` is set.
     pub(crate) fn arrive(
         address: SocketAddr,
         host: Option<&str>,
@@ -62,7 +63,7 @@ impl Visitor {
         }
     }
 
-    /// The head of the request this visitor sends again and again.
+    /// The head of the request that this visitor repeats.
     pub(crate) fn head(&self, address: SocketAddr, scenario: &Scenario) -> Vec<u8> {
         let &Scenario { body, upload, reuse, returning, .. } = scenario;
         let cookie = self.cookie.as_deref().filter(|_| returning);

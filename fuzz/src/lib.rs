@@ -1,4 +1,4 @@
-//! The codec and its checker, as the fuzz targets see them.
+//! The codec and its checker, as the fuzz targets include them.
 
 #[path = "../../src/http1/mod.rs"]
 pub mod http1;

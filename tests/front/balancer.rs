@@ -1,4 +1,4 @@
-//! The program under test, one process a configuration, with one worker.
+//! The program under test, one process for each configuration, with one worker.
 
 use super::cases::{Case, Group};
 use super::lane::Lane;
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 /// Settings under which cases run.
 pub struct Config {
     pub name: &'static str,
-    /// Of every listener.
+    /// Settings of every listener.
     listener: &'static str,
     /// Rules, for all listeners but the fence's; `{N}` is the lane.
     rules: &'static str,
@@ -66,7 +66,7 @@ fn shows_modes(case: &Case) -> bool {
     }
 }
 
-/// All of them. The first runs every case.
+/// All configurations. The first runs every case.
 pub const CONFIGS: &[Config] = &[
     Config { name: "defensive", listener: "", rules: "", takes: |_| true },
     Config {
@@ -99,7 +99,7 @@ pub const CONFIGS: &[Config] = &[
     },
 ];
 
-/// A running one.
+/// A running balancer.
 pub struct Balancer {
     child: Child,
     fence: SocketAddr,
@@ -108,10 +108,10 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// Starts it and waits until it listens and has asked every target.
+    /// Starts it and waits until it listens and has checked every target.
     pub fn start(config: &Config, lanes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // Checks connect here and nothing more.
+        // Checks connect here and send nothing.
         let checked = TcpListener::bind("127.0.0.1:0").unwrap();
         let check_port = checked.local_addr().unwrap().port();
         std::thread::spawn(move || while checked.accept().is_ok() {});
@@ -163,7 +163,7 @@ impl Balancer {
             said.push_str(&line);
             said.push('\n');
         }
-        // What else it says is read, so that it never waits for a reader.
+        // Its further output is read, so that it never blocks on the pipe.
         std::thread::spawn(move || {
             lines.map_while(Result::ok).for_each(|line| {
                 if line.contains("panic") {
@@ -181,7 +181,7 @@ impl Balancer {
         }
     }
 
-    /// Its lanes, each to be driven by one thread.
+    /// Its lanes, each driven by one thread.
     pub fn lanes(&self) -> Vec<Lane> {
         let lanes = self.lanes.iter();
         lanes.map(|(address, target)| Lane::new(*address, target, self.fence)).collect()

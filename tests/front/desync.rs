@@ -1,5 +1,5 @@
-//! Requests of AWS's own classifier against the program in each desync mode: nothing is laxer than
-//! ALB, by the class the classifier gives the very bytes that are sent.
+//! Requests of AWS's own classifier against the program in each desync mode: Stayput is never less
+//! strict than ALB, by the class that the classifier gives to the same bytes.
 
 use super::balancer::{Balancer, CONFIGS};
 use super::cases::{Case, Group, Step};
@@ -36,8 +36,8 @@ fn unescaped(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The head with a Host, which the classifier does not look at and without which every request is
-/// refused; and a body that ends as one of its readers may see it.
+/// The head with a Host, which the classifier ignores and without which every request is refused,
+/// and a body that ends where one of its readers may see the end.
 fn whole(head: &str) -> Vec<u8> {
     let mut bytes = unescaped(head);
     let lower = head.to_ascii_lowercase();
@@ -76,13 +76,13 @@ fn met(outcome: &Outcome) -> Met {
     if outcome.requests() == 0 {
         return Met::Refused;
     }
-    // Both connections, as ALB closes them for what is ambiguous.
+    // Both connections, as ALB closes them after an ambiguous request.
     let is_closed = outcome.all("end").all(|end| end == "closed")
         && outcome.all("targets").any(|targets| targets == "1 closed");
     if is_closed { Met::ForwardedAndClosed } else { Met::Forwarded }
 }
 
-/// AWS, "Desync mitigation modes": the least that ALB does in a mode with a request of a class.
+/// AWS, "Desync mitigation modes": the minimum that ALB does in a mode with a request of a class.
 fn least(mode: &str, tier: Tier) -> Met {
     match (mode, tier) {
         (_, Tier::Compliant) | ("monitor", _) | ("defensive", Tier::Acceptable) => Met::Forwarded,
@@ -92,7 +92,7 @@ fn least(mode: &str, tier: Tier) -> Met {
 }
 
 /// True for faults with which a request cannot be written as one message of RFC 9112: refused in
-/// every mode, where ALB's `monitor` forwards.
+/// every mode, although ALB's `monitor` forwards.
 fn is_unwritable(reason: Reason) -> bool {
     matches!(
         reason,
@@ -106,7 +106,7 @@ fn is_unwritable(reason: Reason) -> bool {
 }
 
 #[test]
-fn nothing_is_laxer_than_albs_own_classifier() {
+fn no_request_is_classed_less_strictly_than_by_alb() {
     let cases: Vec<(&str, &str)> = include_str!("desync.txt")
         .lines()
         .filter(|line| !line.starts_with('#'))
@@ -139,7 +139,7 @@ fn nothing_is_laxer_than_albs_own_classifier() {
             } else {
                 least(mode, verdict.tier)
             };
-            // A request that was refused has one answer, and no target has seen it: without this a
+            // A refused request has one response, and no target has seen it: without this check, a
             // request that only stalls would count as refused.
             if met == Met::Refused {
                 let statuses = outcome.statuses();

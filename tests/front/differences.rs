@@ -1,11 +1,11 @@
-//! The list of differences that are wanted, and the report of those that are not.
+//! The list of expected differences, and the report of unexpected ones.
 
 use super::outcome::{Outcome, aspect_of};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use toml::{Table, Value};
 
-/// Differences of one kind that are printed in full, unless all are asked for.
+/// Differences of one kind that are printed in full, unless all are requested.
 const SHOWN: usize = 5;
 
 struct Entry {
@@ -46,7 +46,7 @@ impl Differences {
         Self(list.iter().map(|entry| Entry::of(entry.as_table().unwrap())).collect())
     }
 
-    /// Compares, and reports the faults; empty if there is none.
+    /// Compares, and reports the faults; empty if there are none.
     pub fn compare(
         &mut self,
         recorded: &HashMap<String, Outcome>,
@@ -139,7 +139,7 @@ impl Differences {
 }
 
 impl Differences {
-    /// Whether each line in which the outcomes differ is one that an entry excuses.
+    /// True if an entry excuses each line in which the outcomes differ.
     fn excuse(&mut self, name: &str, old: &Outcome, new: &Outcome) -> bool {
         let lines = differing_lines(old, new);
         let mut left: Vec<&Line> = lines.iter().collect();
@@ -213,7 +213,7 @@ impl Entry {
         self.cases.iter().any(|(pattern, _)| matches(pattern, name))
     }
 
-    /// Whether the outcomes are those the entry is about.
+    /// True if the entry is about these outcomes.
     fn holds(&self, old: &Outcome, new: &Outcome) -> bool {
         let end = |outcome: &Outcome| outcome.all("end").next().map(str::to_owned);
         self.statuses.as_ref().is_none_or(|said| *said == new.statuses())
@@ -225,7 +225,7 @@ impl Entry {
             && self.old_end.as_ref().is_none_or(|said| Some(said) == end(old).as_ref())
     }
 
-    /// Whether the entry excuses this line: any where it says nothing of lines.
+    /// True if the entry excuses this line; an entry without lines excuses any.
     fn takes(&self, line: &Line) -> bool {
         if self.aspects.is_none() && self.old.is_none() && self.new.is_none() {
             return true;
@@ -237,14 +237,14 @@ impl Entry {
     }
 }
 
-/// A line of one outcome that the other has not.
+/// A line of one outcome that the other does not have.
 struct Line {
     is_new: bool,
     /// The aspect, and the value.
     text: String,
 }
 
-/// All such lines; a line that stands elsewhere only differs on both sides.
+/// All such lines; a line that is only at another position is on neither side.
 fn differing_lines(old: &Outcome, new: &Outcome) -> Vec<Line> {
     let mut lines = Vec::new();
     for aspect in differing(old, new) {
@@ -293,7 +293,7 @@ fn plain(outcome: &Outcome, before: &str) -> String {
     outcome.0.iter().map(|(key, value)| format!("{before}{key} {value}\n")).collect()
 }
 
-/// The lines both have once, the others marked.
+/// The common lines once, the others marked.
 fn side_by_side(name: &str, old: &Outcome, new: &Outcome) -> String {
     let mut text = format!("{name}\n");
     let has = |outcome: &Outcome, part: &(String, String)| outcome.0.contains(part);
@@ -308,7 +308,7 @@ fn side_by_side(name: &str, old: &Outcome, new: &Outcome) -> String {
 }
 
 #[test]
-fn an_entry_takes_what_it_says_and_nothing_else() {
+fn an_entry_matches_its_own_differences_and_no_others() {
     let outcome = |end: &str, line: &str| {
         Outcome(vec![("end".into(), end.into()), ("answer.1".into(), line.into())])
     };

@@ -1,8 +1,8 @@
 //! One case at a time against one listener and one target, both driven by one thread.
 //!
-//! Rest is found by cause and not by the clock: the balancer has one worker, so a request over
-//! another connection (the fence) that was answered proves that the worker has turned to what was
-//! sent before it. When several fences in a row bring nothing new on any socket, nothing will come.
+//! Rest is detected by cause and not by the clock: the balancer has one worker, so a response to a
+//! request over another connection (the fence) proves that the worker has processed all bytes sent
+//! before it. If several fences in a row bring nothing new on any socket, nothing more will come.
 
 use super::cases::{Case, Step};
 use super::outcome::{End, Outcome};
@@ -11,12 +11,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Fences in a row that bring nothing, after which nothing is on its way: bytes of a new connection
-/// need one turn of the worker for the accept, one for the head, one for the dial and one for what
-/// the dial brought; one is to spare.
+/// Fences in a row without new bytes, after which nothing is on its way: bytes of a new connection
+/// need one turn of the worker for the accept, one for the head, one for the dial and one for the
+/// target's bytes; one is spare.
 const QUIET: usize = 5;
 
-/// Fences between two pieces of a request: the first piece is read by then.
+/// Fences between two pieces of a request: the first piece has been read by then.
 const PAUSE: usize = 2;
 
 /// A case that takes longer is a defect of the test.
@@ -29,7 +29,7 @@ pub struct Lane {
     fence: TcpStream,
 }
 
-/// The client's side of a case.
+/// The client side of a case.
 struct Client {
     stream: Option<TcpStream>,
     unsent: Vec<u8>,
@@ -91,7 +91,7 @@ impl Lane {
         run.settle(QUIET);
         let outcome =
             Outcome::of(case, &run.client.got, run.client.end, &mut run.connections, port);
-        // The next case finds neither this client nor a connection to the target.
+        // The next case starts without this client and without a connection to the target.
         run.client.stream = None;
         run.settle(QUIET);
         run.connections.clear();
@@ -99,7 +99,7 @@ impl Lane {
         outcome
     }
 
-    /// One request over a connection of its own, and its answer.
+    /// Sends one request over a separate connection, and reads its response.
     fn pass_fence(&mut self) {
         self.fence.write_all(b"GET / HTTP/1.1\r\nHost: fence\r\n\r\n").unwrap();
         let mut got = Vec::new();
@@ -113,7 +113,7 @@ impl Lane {
 }
 
 impl Run<'_> {
-    /// Goes on until nothing moves any more.
+    /// Continues until no socket has new bytes.
     fn settle(&mut self, fences: usize) {
         let mut quiet = 0;
         while quiet < fences {
@@ -126,7 +126,7 @@ impl Run<'_> {
         }
     }
 
-    /// True if any socket had something.
+    /// True if any socket had new bytes.
     fn pump(&mut self) -> bool {
         let mut moved = self.client.pump();
         while let Ok((stream, _)) = self.lane.target.accept() {
@@ -151,7 +151,7 @@ impl Client {
                     moved = true;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // The balancer takes no more; its end is seen by reading.
+                // The balancer reads no more; the close is found by reading.
                 Err(_) => self.unsent.clear(),
             }
         }

@@ -1,14 +1,14 @@
-//! The HTTP/1.1 front over a corpus of raw requests: what the client sees and what the target gets,
-//! compared with the record of the front that was replaced (`recorded.txt`).
+//! The HTTP/1.1 front over a corpus of raw requests: the bytes that the client and the target get,
+//! compared with the record of the former front (`recorded.txt`).
 //!
-//! * `STAYPUT_FRONT_BINARY=path`: another program than the one that was built.
+//! * `STAYPUT_FRONT_BINARY=path`: another program than the built one.
 //! * `UPDATE=1`: writes the record anew instead of comparing.
 //! * `STAYPUT_FRONT_ALL=1`: prints every difference, not five of each kind.
 //! * `STAYPUT_FRONT_ONLY=text`: runs only the cases whose names contain this text.
 //!
-//! A difference that is wanted stands in `differences.toml` with its reason.
+//! An expected difference has an entry with its reason in `differences.toml`.
 
-// A scene that cannot be set up should end at that very line.
+// A failed set-up ends the test at that line.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 // The clock is read for one purpose: to end a case that never comes to rest.
 #![allow(clippy::disallowed_methods)]
@@ -68,7 +68,7 @@ fn run(config: &Config, cases: &[Case]) -> Vec<(String, Outcome)> {
 }
 
 #[test]
-fn the_front_answers_and_forwards_as_the_one_before_it() {
+fn the_front_answers_and_forwards_as_recorded() {
     let cases = cases::all();
     let only = std::env::var("STAYPUT_FRONT_ONLY").ok();
     let mut found = Vec::new();

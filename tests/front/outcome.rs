@@ -1,13 +1,14 @@
-//! The outcome of a case, without what differs from run to run: dates, trace ids, ports, tokens.
+//! The outcome of a case, without the parts that differ from run to run: dates, trace ids, ports,
+//! tokens.
 
 use super::cases::Case;
 use super::target::{Asked, Connection, Framing, contains, echo, split_lines};
 use std::fmt::Write as _;
 
-/// Longer bytes are recorded as their number and a hash.
+/// Longer byte strings are recorded as length and hash.
 const SHOWN: usize = 80;
 
-/// More fields are recorded as their number and a hash.
+/// More fields are recorded as number and hash.
 const MAX_FIELDS: usize = 40;
 
 /// The state of the client's connection at the end.
@@ -16,12 +17,12 @@ pub enum End {
     Open,
     Closed,
     Reset,
-    /// It was the client that closed.
+    /// The client closed.
     Left,
 }
 
-/// Keys and values in their order. A key with a number (`answer.2.fields`) is of the aspect it has
-/// without it (`answer.fields`).
+/// Keys and values in order. A key with a number (`answer.2.fields`) belongs to the aspect without
+/// it (`answer.fields`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome(pub Vec<(String, String)>);
 
@@ -68,7 +69,7 @@ impl Outcome {
             format!("{} {end}", connection.asked.len())
         });
         let connections = connections.collect::<Vec<_>>().join(", ");
-        // One connection with everything that is kept goes without saying.
+        // One kept connection is the default and not recorded.
         if !connections.is_empty() && connections != format!("{number} kept") {
             outcome.put("targets", connections);
         }
@@ -84,7 +85,7 @@ impl Outcome {
         self.0.iter().find(|(known, _)| known == key).map(|(_, value)| &**value)
     }
 
-    /// An answer of the target's usual form in one word.
+    /// Shortens a target's usual response to one word.
     fn name_echoes(&mut self, echoes: &[String]) {
         for number in 1.. {
             let key = |rest: &str| format!("answer.{number}{rest}");
@@ -114,7 +115,7 @@ impl Outcome {
         }
     }
 
-    /// The request that follows most cases in one word, where nothing is odd about it.
+    /// Shortens the request that follows most cases to one word, if it is regular.
     fn name_next(&mut self) {
         let requests = self.0.iter().filter(|(key, _)| aspect_of(key) == "request").count();
         let answers = self.0.iter().filter(|(key, _)| aspect_of(key) == "answer").count();
@@ -143,10 +144,10 @@ impl Outcome {
         self.put("next", text);
     }
 
-    /// Makes outcomes alike that differ by nothing but the byte they are about.
+    /// Makes outcomes equal that differ only in the byte under test.
     fn hide(&mut self, mark: &[u8; 3]) {
         let [mut before, byte, mut after] = mark.map(|byte| escaped(&[byte]));
-        // Neighbours that are no part of a value do not arrive.
+        // Neighbours that are not part of a value do not arrive.
         if before == ":" {
             before.clear();
         }
@@ -265,13 +266,13 @@ impl Outcome {
         }
     }
 
-    /// Values of an aspect, in their order.
+    /// Values of an aspect, in order.
     pub fn all<'o>(&'o self, aspect: &'o str) -> impl Iterator<Item = &'o str> {
         let parts = self.0.iter().filter(move |(key, _)| aspect_of(key) == aspect);
         parts.map(|(_, value)| &**value)
     }
 
-    /// Status codes of the answers, interim ones too.
+    /// Status codes of the responses, including interim ones.
     pub fn statuses(&self) -> Vec<u16> {
         let codes = self.all("answer").filter_map(|line| line.get(9..12)?.parse().ok());
         codes.chain(self.all("next").map(|_| 200)).collect()
@@ -296,7 +297,7 @@ fn parted(line: &[u8]) -> (String, Vec<u8>) {
     (shown(&line[..at].to_ascii_lowercase()), value.to_vec())
 }
 
-/// Sorted; what stands in nearly every message is one word.
+/// Sorted fields; values of nearly every message are shortened to one word.
 fn fields_text(fields: &[(String, Vec<u8>)], port: u16) -> String {
     let mut lines: Vec<String> = fields
         .iter()
@@ -361,7 +362,7 @@ fn normalised(name: &str, value: &[u8], port: u16) -> String {
     }
 }
 
-/// Our cookie without what differs each time.
+/// The balancer's cookie without the parts that differ each time.
 fn without_token(text: &str) -> String {
     let (pair, rest) = text.split_once(';').unwrap_or((text, ""));
     let name = pair.split('=').next().unwrap();
@@ -372,7 +373,7 @@ fn without_token(text: &str) -> String {
     format!("{name}=*; {}", rest.collect::<Vec<_>>().join("; "))
 }
 
-/// True if names of fields come in the order in which the client sent them.
+/// True if field names come in the order in which the client sent them.
 fn keeps_order(sent: &[u8], fields: &[(String, Vec<u8>)]) -> bool {
     let end = sent.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(sent.len());
     let names: Vec<String> =
@@ -383,7 +384,7 @@ fn keeps_order(sent: &[u8], fields: &[(String, Vec<u8>)]) -> bool {
     arrived == left
 }
 
-/// The body, what follows it, and whether its end was seen.
+/// The body, the bytes after it, and whether its end was found.
 fn dechunked<'b>(mut rest: &'b [u8], trailer: &mut dyn FnMut(&[u8])) -> (Vec<u8>, &'b [u8], bool) {
     let mut body = Vec::new();
     let line = |rest: &[u8]| rest.windows(2).position(|pair| pair == b"\r\n");
@@ -419,7 +420,7 @@ fn escaped(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string().replace("\\\"", "\"").replace("\\'", "'")
 }
 
-/// The same, and of long ones the start, the length and a hash.
+/// Bytes as text; of long ones the start, the length and a hash.
 pub fn shown(bytes: &[u8]) -> String {
     if bytes.len() > SHOWN {
         let start = bytes[..24].escape_ascii();
@@ -428,7 +429,7 @@ pub fn shown(bytes: &[u8]) -> String {
     escaped(bytes)
 }
 
-/// FNV-1a, 40 bits of it.
+/// FNV-1a, of which 40 bits are kept.
 pub fn hash(bytes: &[u8]) -> String {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,4 +1,4 @@
-//! The file of outcomes: each different one once, and for each case which one it is.
+//! The file of outcomes: each distinct outcome once, and for each case the number of its outcome.
 
 use super::outcome::{Outcome, hash};
 use std::collections::{BTreeMap, HashMap};
@@ -8,10 +8,10 @@ pub struct Record;
 const TOP: &str = "# Made by `UPDATE=1 STAYPUT_FRONT_BINARY=... cargo test --test front`; see main.rs.\n\
                    # First which case came to which outcome, then the outcomes. `name/3-7` are five cases.\n";
 
-/// First and last number of cases that are alike; `None` for a name without a number.
+/// First and last number of equal cases; `None` for a name without a number.
 type Range = Option<(usize, usize)>;
 
-/// `stem/7` in its two halves.
+/// Splits `stem/7` into its two parts.
 fn numbered(name: &str) -> Option<(&str, usize)> {
     let (stem, number) = name.rsplit_once('/')?;
     Some((stem, number.parse().ok()?))
@@ -20,7 +20,7 @@ fn numbered(name: &str) -> Option<(&str, usize)> {
 impl Record {
     pub fn render(outcomes: &[(String, Outcome)]) -> String {
         let mut known: BTreeMap<String, String> = BTreeMap::new();
-        // For each case the configurations by what came of it under them.
+        // For each case, the configurations by their outcome.
         let mut order: Vec<&str> = Vec::new();
         let mut cases: HashMap<&str, Vec<(String, Vec<&str>)>> = HashMap::new();
         for (name, outcome) in outcomes {

@@ -1,5 +1,5 @@
-//! The target: reads the balancer's bytes by the letter of RFC 9112, keeps them, and answers by
-//! what the request's target says.
+//! The target: parses the balancer's bytes strictly by RFC 9112, keeps them, and responds as the
+//! request target says.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -13,7 +13,7 @@ pub struct Asked {
     pub body: Vec<u8>,
     pub trailers: Vec<Vec<u8>>,
     pub is_whole: bool,
-    /// The breach of RFC 9112 in it.
+    /// The violation of RFC 9112 in it.
     pub fault: Option<&'static str>,
 }
 
@@ -32,9 +32,9 @@ enum State {
     Chunk(usize),
     ChunkEnd,
     Trailers,
-    /// Bytes that are sent back as they come, after 101.
+    /// Bytes are sent back unchanged, after a 101.
     Tunnel,
-    /// Nothing more is read: the bytes cannot be understood, or the answer was the last.
+    /// Nothing more is read: the bytes are invalid, or the response was the last.
     Lost,
 }
 
@@ -46,9 +46,9 @@ pub struct Connection {
     state: State,
     pub asked: Vec<Asked>,
     pub tunnelled: Vec<u8>,
-    /// Closed by this side once everything is sent.
+    /// This side closes once everything is sent.
     ends: bool,
-    /// This side closed first; how soon the other one follows is a matter of luck.
+    /// This side closed first; the time until the other side follows depends on timing.
     pub has_ended: bool,
     pub end: Option<&'static str>,
 }
@@ -75,7 +75,7 @@ impl Connection {
         &self.unread
     }
 
-    /// True if anything moved. `answered` counts the answers of the case.
+    /// True if any bytes moved. `answered` counts the responses of the case.
     pub fn pump(&mut self, answered: &mut usize) -> bool {
         let mut moved = false;
         let mut scratch = [0; 65_536];
@@ -304,7 +304,7 @@ impl Connection {
             put(&format!("Content-Length: 4\r\nContent-Type: text/plain\r\n{mark}\r\n"));
             put(&body("many"));
         } else {
-            // Which request was read tells whether answers keep their order.
+            // The number of the request shows whether responses keep their order.
             let said = echo(line);
             put(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{mark}\r\n", said.len()));
             put(&body(&said));
@@ -319,17 +319,17 @@ impl Connection {
     }
 }
 
-/// The body of the usual answer.
+/// The body of the usual response.
 pub fn echo(line: &[u8]) -> String {
     line[..line.len().min(60)].escape_ascii().to_string()
 }
 
-/// True if `part` stands in `text`.
+/// True if `part` occurs in `text`.
 pub fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// Lines by CR LF alone.
+/// Splits lines at CR LF only.
 pub fn split_lines(text: &[u8]) -> Vec<Vec<u8>> {
     let mut lines = Vec::new();
     let mut rest = text;

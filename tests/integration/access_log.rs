@@ -1,17 +1,20 @@
+//! The access log in ALB's and Apache's formats, as Athena and other readers parse it.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
 use regex::Regex;
 use std::io::{Read, Write};
 use std::sync::LazyLock;
 
-/// The expression of the table that AWS's Athena documentation publishes ("Create the table for ALB
-/// access logs"), without the backslashes its SQL needs. Hive holds it against whole lines.
+/// The regular expression of the table that AWS's Athena documentation publishes ("Create the table
+/// for ALB access logs"), without the backslashes that its SQL needs. Hive matches it against whole
+/// lines.
 static ATHENA: LazyLock<Regex> = LazyLock::new(|| {
     let published = include_str!("../vectors/athena-alb.regex");
     Regex::new(&format!("^{}$", published.trim_end())).unwrap()
 });
 
-/// The columns of that table, one for each of its groups.
+/// The columns of that table, one for each capture group.
 const COLUMNS: [&str; 34] = [
     "type",
     "time",
@@ -69,13 +72,13 @@ impl Row {
         &self.0[COLUMNS.iter().position(|name| *name == column).unwrap()]
     }
 
-    /// What columns say that the expression leaves to the rest of the line.
+    /// The part of the line that the expression puts into its last column.
     fn rest(&self) -> &str {
         self.0.last().unwrap()
     }
 }
 
-/// One group `app` of one target behind a rule of its own, the log in this format.
+/// A group `app` of one target behind a rule of its own, with the access log in this format.
 fn world(origin: &Origin, format: &str, listener: &str) -> World {
     World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n\
@@ -95,7 +98,7 @@ fn world(origin: &Origin, format: &str, listener: &str) -> World {
 }
 
 #[test]
-fn athena_reads_who_asked_for_what_and_who_answered() {
+fn athena_reads_client_request_and_target_of_each_row() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "");
     let mut visitor = Visitor::of(world.address());
@@ -149,7 +152,7 @@ fn athena_reads_who_asked_for_what_and_who_answered() {
 }
 
 #[test]
-fn what_the_balancer_answers_itself_is_told_by_action_and_rule() {
+fn responses_of_the_balancer_are_logged_with_action_and_rule() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "");
     for (path, status, rule) in [("/gone", 410, "1"), ("/nowhere", 403, "0")] {
@@ -171,7 +174,7 @@ fn what_the_balancer_answers_itself_is_told_by_action_and_rule() {
 }
 
 #[test]
-fn where_a_client_was_sent_and_what_its_target_got_instead_stand_in_their_fields() {
+fn redirects_and_rewrites_are_logged_in_their_fields() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "");
     let answer = Visitor::of(world.address()).get("/old/page?a=b");
@@ -191,7 +194,7 @@ fn where_a_client_was_sent_and_what_its_target_got_instead_stand_in_their_fields
 }
 
 #[test]
-fn a_request_that_could_be_read_in_two_ways_has_its_class() {
+fn an_ambiguous_request_is_logged_with_its_class() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "");
     assert_eq!(Visitor::of(world.address()).ask("GET", "/app/body", &[], "x").status, 200);
@@ -202,7 +205,7 @@ fn a_request_that_could_be_read_in_two_ways_has_its_class() {
 }
 
 #[test]
-fn a_request_refused_for_its_head_met_no_rule() {
+fn a_request_refused_for_its_head_is_logged_without_a_rule() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "");
     let loops = format!("X-Forwarded-For: {}", ["192.0.2.1"; 31].join(", "));
@@ -216,18 +219,18 @@ fn a_request_refused_for_its_head_met_no_rule() {
         ("request_verb", "GET"),
         ("error_reason", "-"),
     ]);
-    // ALB's own status, where another goes over the wire.
+    // The log has ALB's own status; the client gets another.
     assert_eq!(Visitor::of(world.address()).ask("GET", "/app/loop", &[&loops], "").status, 400);
     let row = Row::of(&world.line(|line| line.contains("/app/loop")));
     row.check(&[("elb_status_code", "463"), ("target_ip", "")]);
 }
 
 #[test]
-fn a_head_that_is_no_http_is_a_row_without_a_request() {
+fn a_head_that_is_not_http_is_logged_without_a_request() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "timeouts = { header_read = \"1s\" }");
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(70_000));
-    // The target is in the row as far as it was read.
+    // The row names the target as far as the request was parsed.
     for (sent, status, target) in [
         ("nonsense\r\n\r\n", "400", "-"),
         (long.as_str(), "431", "/"),
@@ -252,7 +255,7 @@ fn a_head_that_is_no_http_is_a_row_without_a_request() {
 }
 
 #[test]
-fn a_client_that_leaves_is_460_with_the_target_that_had_its_request() {
+fn a_client_that_leaves_is_logged_as_460_with_its_target() {
     let origin = Origin::scripted(|_, stream| {
         let _ = stream.read(&mut [0; 1]);
         Then::Close
@@ -274,7 +277,7 @@ fn a_client_that_leaves_is_460_with_the_target_that_had_its_request() {
 }
 
 #[test]
-fn a_client_whose_request_and_end_come_together_is_written_down() {
+fn a_client_that_sends_request_and_fin_together_is_logged() {
     let origin = Origin::named("a");
     let world = world(&origin, "alb", "");
     for nth in 0..100 {
@@ -286,13 +289,13 @@ fn a_client_whose_request_and_end_come_together_is_written_down() {
     }
     let rows = world.lines(200, |line| line.contains("/hasty/"));
     for row in rows.iter().map(|line| Row::of(line)) {
-        // Whoever had not been answered left (460).
+        // A client that got no response is logged as one that left (460).
         assert!(["403", "400", "460"].contains(&row.get("elb_status_code")));
     }
 }
 
 #[test]
-fn a_target_that_refuses_had_no_request_and_one_that_hangs_up_had() {
+fn only_a_target_that_got_the_request_has_times_in_the_log() {
     for (origin, dispatched) in
         [(Origin::refusing(), false), (Origin::saying("", Then::Close), true)]
     {

@@ -1,9 +1,11 @@
+//! Framing of responses by targets, and the next request over their connection.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World};
 use std::io::{Read, Write};
 
 #[test]
-fn interim_answers_are_skipped_and_the_reason_is_kept() {
+fn interim_responses_are_skipped_and_the_reason_is_kept() {
     let origin = Origin::saying(
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 Fine By Me\r\nContent-Length: 2\r\n\r\nok",
         Then::KeepAlive,
@@ -19,7 +21,7 @@ fn interim_answers_are_skipped_and_the_reason_is_kept() {
 }
 
 #[test]
-fn an_answer_in_single_bytes_with_extensions_and_trailers_arrives_whole() {
+fn a_response_in_single_bytes_with_trailers_arrives_whole() {
     let origin = Origin::scripted(|_, stream| {
         stream.set_nodelay(true).unwrap();
         let text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3;a=b;c=\"d\"\r\nabc\r\n2 ;e\r\nde\r\n0;f\r\nX-Sum: 5\r\n\r\n";
@@ -38,7 +40,7 @@ fn an_answer_in_single_bytes_with_extensions_and_trailers_arrives_whole() {
 }
 
 #[test]
-fn only_a_connection_whose_answer_ended_cleanly_is_used_again() {
+fn only_a_connection_whose_response_ended_cleanly_is_reused() {
     for (method, answer, body, reused) in [
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", true),
         ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "", true),
@@ -65,7 +67,7 @@ fn only_a_connection_whose_answer_ended_cleanly_is_used_again() {
 }
 
 #[test]
-fn an_http_1_0_answer_ends_with_its_connection() {
+fn an_http_1_0_response_ends_with_its_connection() {
     let origin = Origin::saying("HTTP/1.0 200 OK\r\n\r\nuntil the end", Then::Close);
     let world = World::new(&[&origin], "", "");
     let answer = Visitor::of(world.address()).get("/");
@@ -73,7 +75,7 @@ fn an_http_1_0_answer_ends_with_its_connection() {
 }
 
 #[test]
-fn a_close_in_the_middle_of_a_chunk_cuts_the_answer_for_the_client() {
+fn a_close_inside_a_chunk_cuts_the_response_for_the_client() {
     let text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf";
     let origin = Origin::saying(text, Then::Close);
     let world = World::new(&[&origin], "", "");
@@ -83,7 +85,7 @@ fn a_close_in_the_middle_of_a_chunk_cuts_the_answer_for_the_client() {
 }
 
 #[test]
-fn the_first_bytes_of_a_new_protocol_that_come_with_the_101_reach_the_client() {
+fn bytes_that_follow_the_101_in_one_read_reach_the_client() {
     let origin = Origin::scripted(|_, stream| {
         let _ = stream.write_all(
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello",

@@ -1,3 +1,5 @@
+//! The application's session cookie as real stacks treat it, and the companion cookie beside it.
+
 use crate::support::origin::Then;
 use crate::support::stack::{django, php, rails, replica, sent, told, tomcat};
 use crate::support::token::{minted, now, opened, pinned};
@@ -27,13 +29,13 @@ fn verdict(answer: &Answer) -> &str {
     answer.field("x-stayput-verdict").unwrap_or("-")
 }
 
-/// The names of the cookies an answer sets, in order.
+/// The names of the cookies that a response sets, in order.
 fn set(answer: &Answer) -> Vec<&str> {
     answer.all("set-cookie").map(|line| line.split('=').next().unwrap()).collect()
 }
 
 #[test]
-fn php_sets_its_cookie_once_and_the_companion_is_renewed_by_every_answer() {
+fn every_response_renews_the_companion_though_php_sets_its_cookie_once() {
     let (a, b) = (php("a"), php("b"));
     let world = world([&a, &b], &sticky("PHPSESSID", ""));
     let mut visitor = visitor(&world, &[]);
@@ -48,7 +50,7 @@ fn php_sets_its_cookie_once_and_the_companion_is_renewed_by_every_answer() {
 }
 
 #[test]
-fn php_takes_the_id_of_a_dead_replica_and_the_companion_alone_is_rewritten() {
+fn php_keeps_the_id_of_a_dead_replica_and_only_the_companion_moves() {
     let (a, b) = (php("a"), php("b"));
     let world = world([&a, &b], &sticky("PHPSESSID", ""));
     let mut visitor = visitor(&world, &[]);
@@ -60,14 +62,14 @@ fn php_takes_the_id_of_a_dead_replica_and_the_companion_alone_is_rewritten() {
     });
     assert_eq!((moved.body.as_str(), set(&moved)), (other, vec![COMPANION]));
     dead.set_healthy(true);
-    until("newcomers are back", || {
+    until("new clients are back", || {
         (Visitor::of(world.address()).get("/").body == home).then_some(())
     });
     assert_eq!((visitor.get("/").body.as_str(), verdict(&visitor.get("/"))), (other, "hit"));
 }
 
 #[test]
-fn tomcat_makes_a_new_session_where_the_client_moved_and_only_there() {
+fn tomcat_makes_a_new_session_only_after_a_move() {
     let (a, b) = (tomcat("a"), tomcat("b"));
     let world = world([&a, &b], &sticky("JSESSIONID", ""));
     let mut visitor = visitor(&world, &[]);
@@ -89,7 +91,7 @@ fn tomcat_makes_a_new_session_where_the_client_moved_and_only_there() {
 }
 
 #[test]
-fn tomcats_session_from_before_the_balancer_costs_one_new_session_and_no_more() {
+fn an_earlier_tomcat_session_is_replaced_exactly_once() {
     let (a, b) = (tomcat("a"), tomcat("b"));
     let world = world([&a, &b], &sticky("JSESSIONID", ""));
     let mut visitor = visitor(&world, &[("JSESSIONID", "OLD")]);
@@ -102,7 +104,7 @@ fn tomcats_session_from_before_the_balancer_costs_one_new_session_and_no_more() 
 }
 
 #[test]
-fn springs_base64_session_crosses_unchanged_and_its_equal_signs_confuse_nobody() {
+fn springs_base64_session_id_crosses_unchanged() {
     const SESSION: &str = "SESSION=ZjE2NmQ0YmEtMzE4Mw==; Path=/; HttpOnly; SameSite=Lax";
     let spring = |name| {
         replica(name, |heard| match sent(heard, "SESSION") {
@@ -121,7 +123,7 @@ fn springs_base64_session_crosses_unchanged_and_its_equal_signs_confuse_nobody()
 }
 
 #[test]
-fn rails_sets_its_cookie_with_every_answer_and_the_client_stays() {
+fn a_client_stays_though_rails_sets_its_cookie_each_time() {
     let (a, b) = (rails("a"), rails("b"));
     for adopt in ["", ", adopt = false"] {
         let world = world([&a, &b], &sticky("_shop_session", adopt));
@@ -154,7 +156,7 @@ fn a_cookie_that_rails_repeats_does_not_overrule_refresh() {
 }
 
 #[test]
-fn djangos_logout_ends_no_companion_and_the_next_login_makes_one_for_where_it_was() {
+fn djangos_logout_keeps_the_companion_and_the_target() {
     let (a, b) = (django("a"), django("b"));
     let world = world([&a, &b], &sticky("sessionid", ""));
     let mut visitor = visitor(&world, &[]);
@@ -174,7 +176,7 @@ fn djangos_logout_ends_no_companion_and_the_next_login_makes_one_for_where_it_wa
 }
 
 #[test]
-fn a_logout_in_one_context_leaves_the_session_that_another_has_under_the_same_name() {
+fn a_logout_in_one_path_keeps_the_session_of_another() {
     let (a, b) = (told("a"), told("b"));
     let world = world([&a, &b], &sticky("sid", ""));
     let token = minted(&world, Kind::App, "app", "b", now());
@@ -188,7 +190,7 @@ fn a_logout_in_one_context_leaves_the_session_that_another_has_under_the_same_na
 }
 
 #[test]
-fn a_logout_of_a_client_without_a_companion_is_an_answer_like_any_other() {
+fn a_logout_without_a_companion_is_treated_as_any_response() {
     let (a, b) = (django("a"), django("b"));
     for (adopt, adopted) in
         [("", &["sessionid", COMPANION][..]), (", adopt = false", &["sessionid"])]
@@ -203,7 +205,7 @@ fn a_logout_of_a_client_without_a_companion_is_an_answer_like_any_other() {
 }
 
 #[test]
-fn a_companion_is_made_by_any_answer_that_sets_the_cookie_whatever_else_it_clears() {
+fn a_response_that_sets_and_clears_the_cookie_makes_a_companion() {
     let (a, b) = (told("a"), told("b"));
     let world = world([&a, &b], &sticky("sid", ""));
     for (path, expected) in [
@@ -223,7 +225,7 @@ fn a_companion_is_made_by_any_answer_that_sets_the_cookie_whatever_else_it_clear
 }
 
 #[test]
-fn the_two_cookies_may_come_in_two_lines_and_in_any_order() {
+fn app_cookie_and_companion_may_come_in_two_lines_in_any_order() {
     let (a, b) = (told("a"), told("b"));
     let world = world([&a, &b], &sticky("sid", ""));
     let token = minted(&world, Kind::App, "app", "b", now());
@@ -259,7 +261,7 @@ fn without_adopt_a_companion_waits_until_the_application_sets_its_cookie() {
 }
 
 #[test]
-fn the_words_alb_writes_into_shards_it_does_not_need_are_no_pin_and_no_defect() {
+fn albs_placeholders_in_unused_shards_are_neither_pin_nor_defect() {
     let (a, b) = (told("a"), told("b"));
     let shards = |first: &str| {
         let rest = (1..=3).map(|nth| (format!("AWSALBAPP-{nth}"), "_remove_".to_owned()));
@@ -287,7 +289,7 @@ fn the_words_alb_writes_into_shards_it_does_not_need_are_no_pin_and_no_defect() 
 }
 
 #[test]
-fn a_companion_has_no_cors_twin_even_where_twins_are_always_written() {
+fn a_companion_never_has_a_cors_twin() {
     let a = told("a");
     let group = "stickiness = { app_cookie = { name = \"sid\" }, cors_twin = \"always\" }";
     let world = World::new(&[&a], "trusted_proxies = [\"127.0.0.0/8\"]", group);
@@ -320,7 +322,7 @@ fn shop_and_blog(shop: &Origin, blog: &Origin, rule: &str) -> World {
 }
 
 #[test]
-fn a_logout_from_one_group_leaves_the_other_groups_pin_in_the_companion_they_share() {
+fn a_logout_from_one_group_keeps_the_other_groups_pin() {
     let (shop, blog) = (told("shop"), django("blog"));
     let rule = "[[rule]]\npaths = [\"/blog/*\"]\nforward = \"blog\"";
     let world = shop_and_blog(&shop, &blog, rule);
@@ -339,7 +341,7 @@ fn a_logout_from_one_group_leaves_the_other_groups_pin_in_the_companion_they_sha
 }
 
 #[test]
-fn under_a_weighted_rule_both_cookies_are_written_and_both_are_hidden_from_targets() {
+fn a_weighted_rule_writes_both_cookies_and_hides_both_from_targets() {
     let (shop, blog) = (told("shop"), told("blog"));
     let rule =
         "[[rule]]\nname = \"split\"\nforward = { shop = { weight = 1 }, blog = { weight = 1 } }";
@@ -360,7 +362,7 @@ fn under_a_weighted_rule_both_cookies_are_written_and_both_are_hidden_from_targe
 }
 
 #[test]
-fn a_spilled_client_for_which_the_application_sets_its_cookie_moves_with_it() {
+fn a_spilled_client_moves_if_the_application_sets_its_cookie() {
     let (gone, other) = (Origin::refusing(), tomcat("b"));
     let group = "stickiness = { app_cookie = { name = \"JSESSIONID\" } }\nhealth = { protocol = \"tcp\", \
                  interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
@@ -376,7 +378,7 @@ fn a_spilled_client_for_which_the_application_sets_its_cookie_moves_with_it() {
 }
 
 #[test]
-fn a_tunnel_whose_answer_sets_the_cookie_is_given_a_companion() {
+fn a_101_that_sets_the_app_cookie_gets_a_companion() {
     let tunnels = Origin::saying(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Set-Cookie: sid=1\r\n\r\n",
@@ -393,7 +395,7 @@ fn a_tunnel_whose_answer_sets_the_cookie_is_given_a_companion() {
 }
 
 #[test]
-fn a_companion_past_its_duration_is_made_anew_at_once_or_when_the_application_sets_its_cookie() {
+fn an_expired_companion_is_replaced() {
     let (a, b) = (told("a"), told("b"));
     for (adopt, written) in [("", &["theme", COMPANION][..]), (", adopt = false", &["theme"])] {
         let world = world([&a, &b], &sticky("sid", &format!(", duration = \"10s\"{adopt}")));
@@ -407,12 +409,12 @@ fn a_companion_past_its_duration_is_made_anew_at_once_or_when_the_application_se
 }
 
 #[test]
-fn a_request_without_the_applications_cookie_is_not_sticky_though_it_brings_the_companion() {
+fn a_companion_without_the_app_cookie_is_not_sticky() {
     let (a, b) = (told("a"), told("b"));
     let world = world([&a, &b], &sticky("sid", ""));
     let token = minted(&world, Kind::App, "app", "b", now());
     let mut visitor = visitor(&world, &[(COMPANION, &token)]);
-    // Placed by chance: 32 draws all miss one of two targets once in two thousand million times.
+    // Placed by chance: 32 draws all miss one of two targets once in two thousand million runs.
     let answers: Vec<_> = (0..32).map(|_| visitor.get("/")).collect();
     assert!(answers.iter().all(|answer| verdict(answer) == "app_cookie_absent"));
     assert!(answers.iter().all(|answer| set(answer) == ["theme"]), "and is not renewed");

@@ -1,3 +1,5 @@
+//! Listener attributes: client port, Host, odd field names, response headers, desync mitigation.
+
 use crate::support::origin::Then;
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
@@ -13,7 +15,7 @@ fn ask(world: &World, request: &str) -> Answer {
 }
 
 #[test]
-fn x_forwarded_for_has_the_clients_port_only_where_it_is_asked_for_and_appended() {
+fn x_forwarded_for_has_the_client_port_only_with_client_port() {
     let preserve = "client_port = true\nx_forwarded_for = \"preserve\"";
     let remove = "client_port = true\nx_forwarded_for = \"remove\"";
     for (listener, sent, expected) in [
@@ -60,7 +62,7 @@ fn a_host_that_is_not_preserved_is_lower_case_and_has_a_port() {
 }
 
 #[test]
-fn fields_with_odd_names_go_on_unless_they_are_dropped() {
+fn fields_with_odd_names_are_forwarded_unless_dropped() {
     let request = "GET / HTTP/1.1\r\nHost: a\r\nX_Odd: 1\r\nx.odd: 2\r\nX-Fine: 3\r\n\
                    Connection: keep-alive, X_Odd2\r\nX_Odd2: 4\r\nX_Forwarded_For: 6.6.6.6\r\n\r\n";
     for (listener, odd) in [("", true), ("drop_invalid_headers = true", false)] {
@@ -79,7 +81,7 @@ fn fields_with_odd_names_go_on_unless_they_are_dropped() {
 const SERVED: &str = "HTTP/1.1 200 OK\r\nX-Frame-Options: SAMEORIGIN\r\nX-Frame-Options: x\r\nServer: origin/1\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
-fn response_headers_are_on_every_answer_whoever_made_it() {
+fn response_headers_are_on_the_balancers_own_responses_too() {
     let origin = Origin::saying(SERVED, Then::KeepAlive);
     let listener = "response_headers = { Strict-Transport-Security = \"max-age=1\", x-frame-options = \"DENY\" }\n\
                     timeouts = { header_read = \"1s\" }";
@@ -102,7 +104,7 @@ fn response_headers_are_on_every_answer_whoever_made_it() {
 }
 
 #[test]
-fn the_answer_that_begins_a_tunnel_has_the_response_headers_too() {
+fn the_101_of_a_tunnel_has_the_response_headers() {
     let origin = Origin::saying(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         Then::Close,
@@ -117,7 +119,7 @@ fn the_answer_that_begins_a_tunnel_has_the_response_headers_too() {
 }
 
 #[test]
-fn the_server_field_passes_is_ours_or_goes() {
+fn the_server_field_is_kept_replaced_or_removed() {
     for (rule, of_target, of_ours) in [
         ("", Some("origin/1"), None),
         ("server = \"pass\"", Some("origin/1"), None),
@@ -159,18 +161,18 @@ fn a_connection_past_its_lifetime_serves_one_more_request_and_closes() {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Treated {
-    /// Forwarded, and both connections are used again.
+    /// Forwarded; both connections are reused.
     Kept,
-    /// Forwarded, and neither is.
+    /// Forwarded; both connections close.
     Closed,
-    /// 400 or 501, and no target heard of it.
+    /// Refused with 400 or 501; no target gets a request.
     Refused,
 }
 
 fn treated(mode: &str, request: &str, reason: Option<&str>) -> Treated {
     let origin = Origin::named("a");
     let listener = format!("desync_mitigation = \"{mode}\"");
-    // Kept for longer than anything here waits: a connection that is closed was not kept.
+    // Longer than any wait in this file, so a connection that closes was closed on purpose.
     let group = format!("{NO_CHECKS}\nupstream = {{ timeouts = {{ keep_alive = \"60s\" }} }}");
     let world = World::new(&[&origin], &listener, &group);
     let mut visitor = Visitor::of(world.address());
@@ -204,7 +206,7 @@ fn treated(mode: &str, request: &str, reason: Option<&str>) -> Treated {
 }
 
 #[test]
-fn each_mode_forwards_closes_after_or_refuses_what_could_be_read_in_two_ways() {
+fn each_desync_mode_forwards_closes_after_or_refuses_ambiguous_requests() {
     use Treated::{Closed, Kept, Refused};
     for (line, rest, reason, expected) in [
         ("GET", "\r\n", None, [Kept, Kept, Kept]),
@@ -288,7 +290,7 @@ fn each_mode_forwards_closes_after_or_refuses_what_could_be_read_in_two_ways() {
 }
 
 #[test]
-fn what_the_parser_refuses_is_refused_in_monitor_too() {
+fn monitor_mode_still_refuses_unparsable_requests() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], "desync_mitigation = \"monitor\"", NO_CHECKS);
     for request in [
@@ -314,7 +316,7 @@ fn what_the_parser_refuses_is_refused_in_monitor_too() {
 }
 
 #[test]
-fn what_the_parser_hands_on_made_whole_reaches_the_target_in_one_reading() {
+fn a_normalized_request_reaches_the_target_unambiguous() {
     for mode in ["monitor", "defensive"] {
         for (request, length) in [
             ("POST / HTTP/1.1\nHost: a\nContent-Length: 2\n\nhi", Some("2")),
@@ -347,7 +349,7 @@ fn what_the_parser_hands_on_made_whole_reaches_the_target_in_one_reading() {
 }
 
 #[test]
-fn a_fragment_goes_no_further_than_the_parser() {
+fn a_fragment_in_a_url_never_reaches_a_target() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], "desync_mitigation = \"strictest\"", NO_CHECKS);
     assert_eq!(ask(&world, "GET /a#b?c HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
@@ -355,7 +357,7 @@ fn a_fragment_goes_no_further_than_the_parser() {
 }
 
 #[test]
-fn an_answer_made_here_closes_after_an_ambiguous_request_too() {
+fn a_local_response_closes_after_an_ambiguous_request() {
     let group = format!("{NO_CHECKS}\n[[rule]]\npaths = [\"/*\"]\nrespond = {{ status = 404 }}");
     let origin = Origin::named("a");
     let world = World::new(&[&origin], "", &group);

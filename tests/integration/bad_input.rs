@@ -1,3 +1,5 @@
+//! Odd input of clients, other nodes and files, each with one defined result.
+
 use crate::support::token::{minted, now, opened};
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World};
@@ -14,7 +16,7 @@ fn world(origins: &[Origin; 2], group: &str) -> World {
     World::new(&[&origins[0], &origins[1]], "debug_headers = true", group)
 }
 
-/// What a client with these cookies gets.
+/// The response to a client with these cookies.
 fn with_cookies(world: &World, cookies: &[(&str, &str)]) -> Answer {
     let mut visitor = Visitor::of(world.address());
     visitor.jar.extend(cookies.iter().map(|(name, value)| ((*name).into(), (*value).into())));
@@ -25,7 +27,7 @@ fn told(answer: &Answer) -> (&str, &str) {
     (answer.field("x-stayput-verdict").unwrap_or("-"), &answer.body)
 }
 
-/// A world with this before its listener, and these rules and groups after.
+/// A configuration with `runtime` before its listener, and `rest` (rules and groups) after it.
 fn text(runtime: &str, rest: &str) -> String {
     format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n{runtime}\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -34,10 +36,10 @@ fn text(runtime: &str, rest: &str) -> String {
 }
 
 #[test]
-fn someone_elses_session_with_my_companion_goes_where_the_companion_says() {
+fn the_companion_decides_whatever_session_comes_with_it() {
     let origins = two();
     let world = world(&origins, APP_COOKIE);
-    // The value is never looked at: whose session it is only the application can say.
+    // The balancer never reads the value: only the application knows whose session it is.
     let token = minted(&world, Kind::App, "app", "b", now());
     for session in ["mine", "stolen", "", "\"", "a=b"] {
         let answer = with_cookies(&world, &[("sid", session), ("AWSALBAPP-0", &token)]);
@@ -46,7 +48,7 @@ fn someone_elses_session_with_my_companion_goes_where_the_companion_says() {
 }
 
 #[test]
-fn a_token_of_groups_that_are_gone_alone_is_a_newcomers_and_is_kept_beside_the_new_pin() {
+fn a_token_with_only_removed_groups_counts_as_new_and_is_kept() {
     let origins = two();
     let world = world(&origins, "");
     let gone = minted(&world, Kind::Lb, "gone", "x", now());
@@ -58,12 +60,12 @@ fn a_token_of_groups_that_are_gone_alone_is_a_newcomers_and_is_kept_beside_the_n
         [&gone, &visitor.jar["AWSALB"]].map(|text| opened(&world, Kind::Lb, text));
     assert_eq!((after.seed(), after.pins().len()), (before.seed(), 2));
     assert_eq!(told(&visitor.get("/")), ("hit", &*first.body));
-    // The same client with the new pin lost again meets the same target.
+    // The same client, without the new pin again, reaches the same target.
     assert_eq!(told(&with_cookies(&world, &[("AWSALB", &gone)])), ("new", &*first.body));
 }
 
 #[test]
-fn where_all_weights_are_0_newcomers_get_503_and_check_warns() {
+fn new_clients_get_503_if_all_weights_are_0_and_check_warns() {
     let [old, new] = two();
     let rule =
         "[[rule]]\nname = \"split\"\nforward = { old = { weight = 0 }, new = { weight = 0 } }";
@@ -87,7 +89,7 @@ fn where_all_weights_are_0_newcomers_get_503_and_check_warns() {
 }
 
 #[test]
-fn in_a_zone_without_targets_everyone_gets_503_and_keeps_the_pin() {
+fn in_a_zone_without_targets_clients_get_503_and_keep_their_pin() {
     let [a, b] = two();
     let target = |id, origin: &Origin| {
         format!("{{ id = \"{id}\", address = \"{}\", zone = \"y\" }}", origin.address())
@@ -130,11 +132,11 @@ fn nine(origins: &[Origin; 2]) -> World {
 }
 
 #[test]
-fn the_ninth_group_takes_the_place_of_a_pin_that_serves_nobody() {
+fn the_ninth_group_evicts_a_pin_of_a_removed_group() {
     let origins = two();
     let world = nine(&origins);
     let mut visitor = Visitor::of(world.address());
-    // Made after all the others will be, and yet the first to go.
+    // Made after all other pins, but evicted first.
     visitor.jar.insert("AWSALB".into(), minted(&world, Kind::Lb, "gone", "x", now() + 30));
     for at in 0..8 {
         visitor.get(&format!("/{at}"));
@@ -146,7 +148,7 @@ fn the_ninth_group_takes_the_place_of_a_pin_that_serves_nobody() {
 }
 
 #[test]
-fn a_browser_that_goes_round_nine_groups_meets_the_same_targets_in_every_round() {
+fn a_browser_in_nine_groups_meets_the_same_targets_each_round() {
     let origins = two();
     let world = nine(&origins);
     for _ in 0..3 {
@@ -159,15 +161,16 @@ fn a_browser_that_goes_round_nine_groups_meets_the_same_targets_in_every_round()
             met
         };
         let (first, second, third) = (round(), round(), round());
-        // The very first group was chosen by the algorithm, the others by the seed; once the first
-        // pin has made room for the ninth, the seed chooses it too, and so it stays.
+        // The algorithm chose the target of the first group, the seed those of the others. When the
+        // first pin has been evicted by the ninth group, the seed chooses for it too, so it then
+        // stays.
         assert_eq!(first[1..], second[1..]);
         assert_eq!(second, third);
     }
 }
 
 #[test]
-fn nodes_may_be_any_time_apart_and_no_pin_is_lost_for_it() {
+fn no_pin_is_lost_however_far_node_clocks_differ() {
     let origins = two();
     let dir = tempfile::tempdir().unwrap();
     let key = stayput::testing::policy::affinity::keys::Key::generate([7; 32]).to_base64_line();
@@ -197,7 +200,7 @@ fn nodes_may_be_any_time_apart_and_no_pin_is_lost_for_it() {
 }
 
 #[test]
-fn a_rule_on_a_field_takes_a_request_that_brings_it_twice() {
+fn a_header_condition_matches_a_field_that_comes_twice() {
     let [a, b] = two();
     let rest = format!(
         "default = \"app\"\n[[rule]]\nname = \"beta\"\nheaders = {{ x-beta = [\"yes\"] }}\nforward = \"beta\"\n\
@@ -238,7 +241,7 @@ fn a_token_is_found_among_thousands_of_cookies_in_one_line_or_in_many() {
 }
 
 #[test]
-fn more_lines_or_bytes_of_cookies_than_a_head_may_have_are_refused_with_431() {
+fn too_many_cookie_lines_or_bytes_get_431() {
     let origins = two();
     let world = world(&origins, "");
     let lines = vec!["Cookie: a=1"; 2_000];
@@ -262,7 +265,7 @@ fn sixteen_kilobytes_of_cookie_cross_byte_for_byte() {
 }
 
 #[test]
-fn a_token_that_was_quoted_encoded_cut_or_padded_is_replaced_in_every_kind_of_cookie() {
+fn a_quoted_encoded_cut_or_padded_token_is_replaced() {
     let [a, b] = two();
     let rest = format!(
         "[[rule]]\nname = \"split\"\nforward = {{ app = {{}}, lb = {{ weight = 0 }} }}\n\
@@ -308,7 +311,7 @@ fn a_token_that_was_quoted_encoded_cut_or_padded_is_replaced_in_every_kind_of_co
 }
 
 #[test]
-fn a_token_in_another_kinds_cookie_is_a_forgery() {
+fn a_token_in_a_cookie_of_another_kind_is_forged() {
     let [a, b] = two();
     let rest = format!(
         "[[rule]]\nname = \"app\"\nforward = {{ app = {{}}, lb = {{ weight = 0 }} }}\n\
@@ -318,7 +321,7 @@ fn a_token_in_another_kinds_cookie_is_a_forgery() {
         b.address()
     );
     let world = World::of_text(&text("", &rest));
-    // Group and rule have one name on purpose: nothing but the kind tells the tokens apart.
+    // Group and rule have the same name on purpose: only the kind distinguishes the tokens.
     let [lb, app, group] =
         [Kind::Lb, Kind::App, Kind::Group].map(|kind| minted(&world, kind, "app", "a", now()));
     for wrong in [&lb, &group] {
@@ -336,7 +339,7 @@ fn a_token_in_another_kinds_cookie_is_a_forgery() {
 }
 
 #[test]
-fn a_good_token_behind_three_different_ones_is_found_and_behind_four_it_is_not() {
+fn a_good_token_is_found_behind_three_others_and_not_behind_four() {
     let origins = two();
     let world = world(&origins, "");
     let token = minted(&world, Kind::Lb, "app", "b", now());
@@ -346,13 +349,13 @@ fn a_good_token_behind_three_different_ones_is_found_and_behind_four_it_is_not()
         let answer = Visitor::of(world.address()).ask("GET", "/", &[&line], "");
         assert_eq!(told(&answer).0, expected, "{before}");
     }
-    // Equal ones are one.
+    // Equal tokens count once.
     let line = format!("Cookie: {}AWSALB={token}", "AWSALB=junk; ".repeat(9));
     assert_eq!(told(&Visitor::of(world.address()).ask("GET", "/", &[&line], "")).0, "hit");
 }
 
 #[test]
-fn clients_who_share_a_proxys_connection_are_told_apart_request_by_request() {
+fn clients_that_share_a_proxy_connection_keep_their_own_pins() {
     let origins = two();
     let world = world(&origins, "");
     let [a, b] = ["a", "b"].map(|id| minted(&world, Kind::Lb, "app", id, now()));

@@ -1,3 +1,5 @@
+//! Algorithms, slow start and anomaly mitigation: which target new clients get.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
 use stayput::testing::model::live::{Health, TargetState};
@@ -26,8 +28,8 @@ fn live(world: &World, target: usize) -> Arc<TargetState> {
     Arc::clone(&world.server().published().current().groups[0].targets[target].state)
 }
 
-/// Whom so many newcomers get, one after the other.
-fn newcomers(world: &World, count: usize) -> BTreeMap<String, usize> {
+/// Sends this many new clients one after the other, and counts those of each target.
+fn new_clients(world: &World, count: usize) -> BTreeMap<String, usize> {
     let mut bodies = BTreeMap::new();
     for _ in 0..count {
         *bodies.entry(Visitor::of(world.address()).get("/").body).or_default() += 1;
@@ -35,7 +37,7 @@ fn newcomers(world: &World, count: usize) -> BTreeMap<String, usize> {
     bodies
 }
 
-/// A door that requests wait at until it is opened.
+/// A gate that requests wait at until it is opened.
 #[derive(Clone, Default)]
 struct Door(Arc<(Mutex<bool>, Condvar)>);
 
@@ -52,7 +54,7 @@ impl Door {
 }
 
 #[test]
-fn a_held_request_keeps_newcomers_off_its_target_until_it_ends() {
+fn least_outstanding_avoids_a_target_until_its_request_ends() {
     let door = Door::default();
     let origin = |name: &'static str| {
         let door = door.clone();
@@ -74,7 +76,7 @@ fn a_held_request_keeps_newcomers_off_its_target_until_it_ends() {
         [&a, &b].iter().position(|origin| !origin.heard().is_empty())
     });
     let (busy, idle) = [("a", "b"), ("b", "a")][holder];
-    let met = newcomers(&world, 10);
+    let met = new_clients(&world, 10);
     assert_eq!(met, [(idle.to_owned(), 10)].into());
     assert_eq!(live(&world, holder).in_flight(), 1);
     door.open();
@@ -82,12 +84,12 @@ fn a_held_request_keeps_newcomers_off_its_target_until_it_ends() {
     until("the held request is counted off", || {
         (live(&world, holder).in_flight() == 0).then_some(())
     });
-    let met = newcomers(&world, 10);
+    let met = new_clients(&world, 10);
     assert_eq!((met["a"], met["b"]), (5, 5), "idle targets take turns");
 }
 
 #[test]
-fn requests_are_counted_only_where_something_compares_them() {
+fn requests_are_counted_only_if_an_algorithm_compares_them() {
     let door = Door::default();
     let origin = {
         let door = door.clone();
@@ -107,7 +109,7 @@ fn requests_are_counted_only_where_something_compares_them() {
 }
 
 #[test]
-fn a_tunnel_counts_as_long_as_it_lasts() {
+fn a_tunnel_is_in_flight_until_it_closes() {
     let tunnels = Origin::saying(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         Then::KeepAlive,
@@ -124,7 +126,7 @@ fn a_tunnel_counts_as_long_as_it_lasts() {
     until("it does not any more", || (live(&world, 0).in_flight() == 0).then_some(()));
 }
 
-/// A group whose targets are compared often, all of them healthy.
+/// A group whose targets are all healthy and are compared often.
 fn mitigating(origins: &[&Origin]) -> World {
     let group = format!("algorithm = \"weighted_random\"\nanomaly_mitigation = true\n{FAST}");
     let world = World::of_config(&text(origins, &group), |config| {
@@ -142,7 +144,7 @@ fn parts(world: &World, target: usize) -> u16 {
 }
 
 #[test]
-fn a_target_that_answers_500_among_those_that_do_not_loses_its_newcomers_and_gets_them_back() {
+fn a_target_that_answers_500_loses_new_clients_until_it_recovers() {
     let fails = Arc::new(AtomicBool::new(true));
     let failing = {
         let fails = fails.clone();
@@ -160,38 +162,38 @@ fn a_target_that_answers_500_among_those_that_do_not_loses_its_newcomers_and_get
         (visitor.get("/").body == "a").then_some(visitor)
     });
     until("the failing target is cut", || {
-        newcomers(&world, 30);
+        new_clients(&world, 30);
         (parts(&world, 0) == 32).then_some(())
     });
     assert_eq!((parts(&world, 1), parts(&world, 2)), (1_024, 1_024));
     assert_eq!(pinned.get("/").body, "a", "who is pinned stays");
-    let met = newcomers(&world, 100).get("a").copied().unwrap_or(0);
+    let met = new_clients(&world, 100).get("a").copied().unwrap_or(0);
     assert!(met < 15, "{met} of a hundred met a target that keeps a thirty-second");
     fails.store(false, Ordering::SeqCst);
     until("its share grows", || {
-        newcomers(&world, 30);
+        new_clients(&world, 30);
         (parts(&world, 0) > 32).then_some(())
     });
     until("it is whole again", || {
-        newcomers(&world, 30);
+        new_clients(&world, 30);
         (parts(&world, 0) == 1_024).then_some(())
     });
 }
 
 #[test]
-fn a_target_that_loses_connections_is_as_anomalous_as_one_that_answers_500() {
+fn a_target_that_drops_connections_is_anomalous_as_one_with_500() {
     let losing = Origin::saying("", Then::Reset);
     let (b, c) = (Origin::named("b"), Origin::named("c"));
     let world = mitigating(&[&losing, &b, &c]);
     until("the losing target is cut", || {
-        newcomers(&world, 30);
+        new_clients(&world, 30);
         (parts(&world, 0) == 32).then_some(())
     });
     assert_eq!((parts(&world, 1), parts(&world, 2)), (1_024, 1_024));
 }
 
 #[test]
-fn a_target_that_comes_back_begins_slowly() {
+fn a_target_that_recovers_goes_through_slow_start() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     b.set_healthy(false);
     let group = format!("slow_start = \"30s\"\n{UNPINNED}\n{FAST}");
@@ -210,7 +212,7 @@ fn a_target_that_comes_back_begins_slowly() {
     until("it has its share", || {
         (live(&world, 1).weight_fraction().parts() == 1_024).then_some(())
     });
-    let met = newcomers(&world, 10);
+    let met = new_clients(&world, 10);
     assert_eq!((met["a"], met["b"]), (5, 5));
 }
 
@@ -227,12 +229,12 @@ fn sessions_even_out_after_a_target_joins() {
     let mut met: BTreeMap<String, u32> = BTreeMap::new();
     for visitor in &mut visitors {
         *met.entry(visitor.get("/").body).or_default() += 1;
-        // Whoever returns is no second session.
+        // A client that returns is not a second session.
         visitor.get("/");
     }
     assert!(met["a"].abs_diff(met["b"]) <= 2, "{met:?}");
     let sessions = |at: usize| live(&world, at).session_sketch().unwrap().count();
-    // More than there are, until they are counted anew.
+    // The count is above the true number until it is taken anew.
     (0..9).for_each(|_| live(&world, 0).session_sketch().unwrap().expect_one());
     until("they are counted", || {
         (u64::from(sessions(0) + sessions(1)).abs_diff(20) <= 1).then_some(())
@@ -241,11 +243,11 @@ fn sessions_even_out_after_a_target_joins() {
     until("it is back", || {
         (live(&world, 2).availability().health == Health::Healthy).then_some(())
     });
-    let met = newcomers(&world, 8);
+    let met = new_clients(&world, 8);
     assert_eq!(met.get("c"), Some(&8), "it has the fewest: {met:?}");
     for visitor in &mut visitors {
         assert_ne!(visitor.get("/").body, "c", "who is pinned stays");
     }
-    let met = newcomers(&world, 22);
+    let met = new_clients(&world, 22);
     assert!(met.values().all(|&count| count >= 4), "all have as many now: {met:?}");
 }

@@ -1,3 +1,5 @@
+//! Targets that fail in the middle of a response: earlier bytes arrive, and the cut is visible.
+
 use crate::support::http2::reset;
 use crate::support::http2_origin::{Exchange, send};
 use crate::support::origin::Then;
@@ -11,13 +13,14 @@ use std::time::Duration;
 
 const NO_CHECKS: &str = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
 
-/// More than one read or one frame, and than what a socket's buffer takes at once.
+/// More than one read, one frame, or a socket's buffer holds.
 const LARGE: usize = 320 << 10;
 
-/// How many clients ask at once: how the target's end and its bytes meet differs among them.
+/// Number of concurrent clients. The order in which the target's bytes and its close arrive differs
+/// among them.
 const CLIENTS: usize = 40;
 
-/// How a target breaks off: what it says of its body's end, what it sends after the body's bytes, and
+/// Ways in which a target breaks off: its framing fields, the bytes after those of the body, and
 /// how it closes.
 const BREAKS: [(&str, &str, &str, Then); 5] = [
     ("short", "Content-Length: 999999\r\n", "", Then::Close),
@@ -27,7 +30,8 @@ const BREAKS: [(&str, &str, &str, Then); 5] = [
     ("plain-reset", "", "", Then::Reset),
 ];
 
-/// A target that breaks off as the path's first part says, after as many bytes as its second does.
+/// A target that breaks off as the first part of the path says, after the number of bytes in the
+/// second.
 fn breaking() -> Origin {
     Origin::scripted(|heard, stream| {
         let mut parts = heard.path().split('/').skip(1);
@@ -49,14 +53,14 @@ fn breaking() -> Origin {
     })
 }
 
-/// How a connection ended for its client.
+/// The end of a connection as the client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Plain,
     Reset,
 }
 
-/// All that comes of a request.
+/// The whole result of one request.
 fn ask(address: SocketAddr, path: &str, version: &str) -> (Vec<u8>, End) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -78,7 +82,7 @@ fn bytes_of_body(all: &[u8]) -> usize {
 }
 
 #[test]
-fn what_a_target_sent_arrives_before_its_failure_does_and_that_can_be_seen() {
+fn bytes_before_a_target_failure_arrive_and_the_cut_is_visible() {
     let origin = breaking();
     let world = World::new(&[&origin], "", NO_CHECKS);
     let address = world.address();
@@ -95,7 +99,7 @@ fn what_a_target_sent_arrives_before_its_failure_does_and_that_can_be_seen() {
                 for client in asked {
                     let (all, end) = client.join().unwrap();
                     let came = bytes_of_body(&all);
-                    // A reset throws away what the target's own kernel had not sent.
+                    // A reset discards the bytes that the target's kernel has not sent yet.
                     let may_lack = then == Then::Reset && size == LARGE;
                     assert!(came == size || may_lack, "{path} {version}: {came} bytes");
                     assert!(all.starts_with(b"HTTP/1.1 200") || all.starts_with(b"HTTP/1.0 200"));
@@ -121,7 +125,8 @@ fn a_stream_gets_its_head_and_all_bytes_before_it_is_reset() {
         let size: usize = path.rsplit('/').next().unwrap().parse().unwrap();
         let Ok(mut way) = exchange.respond.send_response(Response::new(()), false) else { return };
         let _ = send(&mut way, Bytes::from(vec![b'x'; size])).await;
-        // The library throws away what it has not sent when a stream is reset: the client says when.
+        // The library discards unsent bytes when a stream is reset, so the client decides when that
+        // happens.
         while exchange.data().await.is_some() {}
         way.send_reset(Reason::INTERNAL_ERROR);
     });
@@ -172,7 +177,7 @@ fn a_stream_gets_its_head_and_all_bytes_before_it_is_reset() {
 }
 
 #[test]
-fn a_target_whose_trailers_are_too_many_loses_them_and_nothing_else() {
+fn too_many_trailers_are_dropped_and_the_body_arrives() {
     let origin = Origin::scripted(|_, stream| {
         let answer = format!(
             "HTTP/1.1 200 OK\r\nTrailer: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n{}\r\n",

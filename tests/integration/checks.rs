@@ -1,3 +1,5 @@
+//! Health checks: which request they send, over which transport, and which responses pass.
+
 use crate::support::secure::Secured;
 use crate::support::{Origin, SecureOrigin, World, until};
 use stayput::testing::model::live::Health;
@@ -7,7 +9,7 @@ const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\", healthy_thr
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A balancer whose groups are these, each a name, its target and its health settings.
+/// A balancer with these groups, each given as name, target and health settings.
 fn world(groups: &[(String, String, String)]) -> World {
     let groups = groups.iter().map(|(name, target, health)| {
         format!(
@@ -21,7 +23,7 @@ fn world(groups: &[(String, String, String)]) -> World {
     ))
 }
 
-/// The health of each group's target, in the order of the groups' names.
+/// The health of each group's target, in the order of group names.
 fn health(world: &World) -> Vec<Health> {
     let snapshot = world.server().published().current();
     let groups = snapshot.groups.iter();
@@ -34,7 +36,7 @@ fn comes_to(world: &World, expected: &[Health]) {
 }
 
 #[test]
-fn a_matcher_takes_the_codes_its_lists_and_ranges_name_and_no_others() {
+fn a_matcher_accepts_its_codes_and_no_others() {
     use Health::{Healthy, Unhealthy};
     let cases = [
         ("200", "200 OK", Healthy),
@@ -61,7 +63,7 @@ fn a_matcher_takes_the_codes_its_lists_and_ranges_name_and_no_others() {
 }
 
 #[test]
-fn a_port_of_its_own_is_asked_and_the_one_that_serves_is_not() {
+fn a_check_with_its_own_port_does_not_probe_the_traffic_port() {
     let (serves, asked) = (Origin::named("serves"), Origin::named("asked"));
     asked.set_healthy(false);
     let port = format!("port = {}", asked.address().port());
@@ -74,7 +76,7 @@ fn a_port_of_its_own_is_asked_and_the_one_that_serves_is_not() {
 }
 
 #[test]
-fn a_check_over_tls_takes_any_certificate_and_sends_a_host_name_and_no_address() {
+fn a_tls_check_accepts_any_certificate_and_sends_names_as_sni() {
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
         let by_name = SecureOrigin::saying(OK, version);
         let by_address = SecureOrigin::saying(OK, version);
@@ -96,11 +98,11 @@ fn a_check_over_tls_takes_any_certificate_and_sends_a_host_name_and_no_address()
 }
 
 #[test]
-fn a_check_over_tls_fails_for_a_bad_answer_for_plain_text_and_for_silence() {
+fn a_tls_check_fails_on_a_bad_response_plain_text_or_silence() {
     const DOWN: &str = "HTTP/1.1 503 Down\r\nContent-Length: 0\r\n\r\n";
     let down = SecureOrigin::saying(DOWN, &rustls::version::TLS13);
     let plain = Origin::named("plain");
-    // Connections are taken by the kernel, and nobody ever says a word.
+    // The kernel accepts connections, but no process reads or writes.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let https = |address: String| {
         let settings = "protocol = \"https\", timeout = \"100ms\"".to_owned();

@@ -1,3 +1,5 @@
+//! The real program: its exit codes, its messages, and the curl lines that the demo prints.
+
 use crate::support::{Origin, until};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -13,7 +15,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A child that is stopped, by its id, when the scene is over.
+/// A child process that is stopped, by its id, when the test ends.
 struct Running(Child);
 
 impl Running {
@@ -42,7 +44,7 @@ fn file(dir: &Path, origin: &Origin, more: &str) -> String {
 }
 
 #[test]
-fn check_says_ok_or_every_error_and_exits_accordingly() {
+fn check_prints_ok_or_all_errors_with_the_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let good = file(dir.path(), &Origin::refusing(), "");
     let output = stayput(&["check", "-c", &good]).output().unwrap();
@@ -139,7 +141,7 @@ fn run_serves_survives_a_restart_with_its_pins_and_drains_on_sigterm() {
 }
 
 #[test]
-fn starting_twice_fails_and_says_who_has_the_port() {
+fn a_second_start_fails_and_names_the_port_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap();
@@ -180,7 +182,7 @@ fn a_second_signal_cuts_and_exits_with_3() {
     assert_eq!(running.0.wait().unwrap().code(), Some(3));
 }
 
-/// A balancer that runs under a shell line, and where it listens.
+/// A balancer started by a shell line, and the address it listens on.
 fn run_under(shell: &str, path: &str) -> (Running, String, impl Iterator<Item = String> + use<>) {
     let line = format!("{shell} exec \"$0\" run -c \"$1\"");
     let mut command = Command::new("sh");
@@ -194,7 +196,7 @@ fn run_under(shell: &str, path: &str) -> (Running, String, impl Iterator<Item = 
 }
 
 #[test]
-fn a_crowd_leaves_descriptors_to_the_checks_and_no_target_is_blamed() {
+fn many_clients_leave_descriptors_for_the_health_checks() {
     let dir = tempfile::tempdir().unwrap();
     let origin = Origin::named("a");
     let more = "health = { interval = \"1s\", unhealthy_threshold = 1 }\n\
@@ -225,7 +227,7 @@ fn a_crowd_leaves_descriptors_to_the_checks_and_no_target_is_blamed() {
 }
 
 #[test]
-fn a_closed_standard_output_costs_records_and_not_the_balancer() {
+fn a_closed_standard_output_loses_records_and_stops_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let origin = Origin::named("a");
     let path = file(dir.path(), &origin, "");
@@ -240,7 +242,7 @@ fn a_closed_standard_output_costs_records_and_not_the_balancer() {
 }
 
 #[test]
-fn cookies_are_minted_verified_and_looked_into() {
+fn the_cookie_command_mints_verifies_and_inspects() {
     let dir = tempfile::tempdir().unwrap();
     let key = text(&stayput(&["keys", "new"]).output().unwrap().stdout);
     std::fs::write(dir.path().join("one.key"), &key).unwrap();
@@ -266,7 +268,7 @@ fn cookies_are_minted_verified_and_looked_into() {
 }
 
 #[test]
-fn explain_reads_host_as_the_balancer_does_and_knows_what_names_stand_for() {
+fn explain_reads_host_as_the_balancer_does_and_resolves_names() {
     let dir = tempfile::tempdir().unwrap();
     let key = text(&stayput(&["keys", "new"]).output().unwrap().stdout);
     std::fs::write(dir.path().join("one.key"), &key).unwrap();
@@ -289,7 +291,7 @@ fn explain_reads_host_as_the_balancer_does_and_knows_what_names_stand_for() {
     assert!(explain(&["http://tea.example:8080/"]).contains("rule      tea"));
     let refused = explain(&["-H", "Host: a, b", url]);
     assert!(refused.contains("answer    400 from the balancer: bad_host"), "{refused}");
-    // What is answered here is not passed on, and cannot go round in circles.
+    // The redirect response is made by the balancer, so the request cannot loop.
     let rounds = format!("X-Forwarded-For: {}", ["192.0.2.1"; 31].join(", "));
     let refused = explain(&["-H", &rounds, url]);
     assert!(refused.contains("answer    463 from the balancer: forwarding_loop"), "{refused}");
@@ -306,7 +308,7 @@ fn explain_reads_host_as_the_balancer_does_and_knows_what_names_stand_for() {
 }
 
 #[test]
-fn explain_says_whom_each_algorithm_may_choose_and_how_often() {
+fn explain_lists_the_candidates_and_chances_of_each_algorithm() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stayput.toml");
     let mut file = "[listener.web]\naddress = \"127.0.0.1:8080\"\n".to_owned();
@@ -341,9 +343,9 @@ fn explain_says_whom_each_algorithm_may_choose_and_how_often() {
     }
 }
 
-/// The demo's own lines, read from its output and run with real curl.
+/// Runs the demo's own lines, read from its output, with real curl.
 #[test]
-fn the_demo_tells_the_whole_story_with_its_own_lines() {
+fn the_demos_own_curl_lines_work_as_printed() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = stayput(&["demo", "--port", "18080"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! Authentication that holds for a connection (NTLM, Negotiate): no other client ever has it.
+//! Authentication of a connection (NTLM, Negotiate): the connection never serves another client.
 
 use super::http2_targets::world;
 use crate::support::http2_origin::Exchange;
@@ -16,10 +16,10 @@ use std::sync::Mutex;
 const NO_CHECKS: &str =
     "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\" }";
 const OFFER: &str = "WWW-Authenticate: NTLM\r\nWWW-Authenticate: Negotiate\r\n";
-/// NTLM's messages begin so: its first and its third.
+/// The beginning of NTLM's first and third message.
 const FIRST: &str = "Authorization: NTLM TlRMTVNTUAABAAAA";
 const THIRD: &str = "Authorization: ntlm TlRMTVNTUAADAAAA";
-/// Kerberos needs one message only.
+/// Kerberos needs only one message.
 const AT_ONCE: &str = "Authorization: Negotiate YII=";
 
 /// The second message, as \[MS-NLMP\] section 4.2.4.3 has it.
@@ -37,7 +37,7 @@ enum Stage {
     Alice,
 }
 
-/// A target that knows its connections, as IIS does.
+/// A target that authenticates connections, as IIS does.
 fn origin() -> Origin {
     let connections = Mutex::new(HashMap::<SocketAddr, Stage>::new());
     Origin::scripted(move |heard: &Heard, stream: &mut TcpStream| {
@@ -82,7 +82,7 @@ fn before(origins: &[&Origin], listener: &str, upstream: &str) -> World {
 
 const KEPT: &str = "timeouts = { keep_alive = \"60s\" }";
 
-/// A request whose client keeps no cookies.
+/// A request of a client that keeps no cookies.
 fn bare(client: &mut Visitor, fields: &[&str]) -> (u16, String) {
     let answer = client.ask("GET", "/", fields, "");
     client.jar.clear();
@@ -94,42 +94,42 @@ fn is_alice(answer: &(u16, String)) -> bool {
 }
 
 #[test]
-fn a_stranger_never_gets_what_another_s_connection_proved() {
+fn an_authenticated_connection_never_serves_another_client() {
     let (a, b) = (origin(), origin());
     let world = before(&[&a, &b], "", KEPT);
-    let mut strangers: Vec<_> = (0..4).map(|_| Visitor::of(world.address())).collect();
-    // Connections for all, idle.
-    for stranger in &mut strangers {
-        assert_eq!(bare(stranger, &[]).0, 401);
+    let mut others: Vec<_> = (0..4).map(|_| Visitor::of(world.address())).collect();
+    // Opens idle connections for all clients.
+    for other in &mut others {
+        assert_eq!(bare(other, &[]).0, 401);
     }
     let mut alice = Visitor::of(world.address());
     assert_eq!(bare(&mut alice, &[]).0, 401);
     assert_eq!(bare(&mut alice, &[FIRST]).0, 401);
-    // On the same connection, though no cookie says with which target.
+    // The same connection, although no cookie names the target.
     assert!(is_alice(&bare(&mut alice, &[THIRD])));
     for _ in 0..5 {
         assert!(is_alice(&bare(&mut alice, &[])));
-        for stranger in &mut strangers {
-            assert_eq!(bare(stranger, &[]).0, 401);
+        for other in &mut others {
+            assert_eq!(bare(other, &[]).0, 401);
         }
     }
-    // Nor when she has left: her connection goes with her.
+    // Nor after the client has left: its connection closes with it.
     let open = || a.open() + b.open();
     let before = open();
     drop(alice);
     until("her connection has ended", || (open() < before).then_some(()));
-    for stranger in &mut strangers {
-        assert_eq!(bare(stranger, &[]).0, 401);
+    for other in &mut others {
+        assert_eq!(bare(other, &[]).0, 401);
     }
 }
 
 #[test]
-fn where_many_share_a_connection_what_it_proved_ends_with_the_exchange() {
+fn authentication_ends_with_the_exchange_on_a_shared_connection() {
     let trusting = "trusted_proxies = [\"127.0.0.1\"]";
     for listener in ["", trusting] {
         let target = origin();
         let world = before(&[&target], listener, KEPT);
-        let mut stranger = Visitor::of(world.address());
+        let mut other = Visitor::of(world.address());
         if listener == trusting {
             let mut proxy = Visitor::of(world.address());
             assert!(is_alice(&bare(&mut proxy, &[AT_ONCE])));
@@ -141,24 +141,24 @@ fn where_many_share_a_connection_what_it_proved_ends_with_the_exchange() {
         let head = Http2::head("/").header("authorization", "NEGOTIATE YII=");
         assert_eq!(client.send(head).unwrap().text(), "hello alice");
         assert_eq!(client.get("/").status.as_u16(), 401);
-        assert_eq!(bare(&mut stranger, &[]).0, 401);
+        assert_eq!(bare(&mut other, &[]).0, 401);
     }
 }
 
 #[test]
-fn its_place_is_another_s_who_waits_for_one() {
+fn the_permit_of_an_authenticated_connection_goes_to_a_waiter() {
     let target = origin();
     let world = before(&[&target], "", &format!("max_connections = 1, {KEPT}"));
     let mut alice = Visitor::of(world.address());
     assert!(is_alice(&bare(&mut alice, &[AT_ONCE])));
     assert_eq!(bare(&mut Visitor::of(world.address()), &[]).0, 401);
-    // Hers was closed for it.
+    // The connection of the first client was closed to make room.
     assert_eq!(bare(&mut alice, &[]).0, 401);
     assert!(is_alice(&bare(&mut alice, &[AT_ONCE])));
 }
 
 #[test]
-fn a_connection_over_http2_takes_no_streams_after_it() {
+fn an_authenticated_http2_connection_takes_no_more_streams() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
         let mut head = Response::new(());
         if exchange.request.uri().path() == "/token" {
@@ -179,15 +179,15 @@ fn a_connection_over_http2_takes_no_streams_after_it() {
     }
 }
 
-/// Asks for all of these at once on one client connection; the statuses.
+/// Sends all of these at once on one client connection, and returns the statuses.
 fn at_once(client: &Http2, heads: impl Iterator<Item = http::request::Builder>) -> Vec<u16> {
     let asked: Vec<_> = heads.map(|head| client.ask(head, true).unwrap()).collect();
     asked.into_iter().map(|asked| client.reply(asked).unwrap().status.as_u16()).collect()
 }
 
 #[test]
-fn many_at_once_over_http2_all_get_a_connection_of_their_own_and_others_get_their_answers() {
-    // To a cold target, so that all of them wait for its first connection.
+fn concurrent_authenticated_streams_each_get_their_own_connection() {
+    // The target is cold, so all requests wait for its first connection.
     for every in [1, 2, 5, 29] {
         let origin = Http2Origin::named("a");
         let world = world(&[origin.address()], "", &format!("protocol = \"http2\"\n{NO_CHECKS}"));
@@ -203,7 +203,7 @@ fn many_at_once_over_http2_all_get_a_connection_of_their_own_and_others_get_thei
 }
 
 #[test]
-fn slow_private_streams_over_http2_take_the_target_from_nobody_else() {
+fn slow_authenticated_streams_do_not_block_other_clients() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
         match exchange.request.uri().path() {
             "/slow" => drop(exchange.until_reset().await),

@@ -1,3 +1,5 @@
+//! SIGTERM: requests in flight finish, and stalled ones are cut.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
 use std::io::Write;
@@ -18,7 +20,7 @@ fn gated() -> (Origin, Arc<Mutex<()>>) {
 }
 
 #[test]
-fn what_is_in_flight_finishes_and_its_answer_ends_the_connection() {
+fn requests_in_flight_finish_and_their_responses_close() {
     let (origin, gate) = gated();
     let mut world = World::new(&[&origin], "", "");
     let mut visitor = Visitor::of(world.address());
@@ -39,7 +41,7 @@ fn what_is_in_flight_finishes_and_its_answer_ends_the_connection() {
 }
 
 #[test]
-fn what_does_not_finish_in_time_is_cut_and_counted() {
+fn requests_past_the_drain_timeout_are_cut_and_counted() {
     let (origin, gate) = gated();
     let text = format!(
         "[runtime]\nworkers = 2\nstate_dir = \"state\"\ndrain_timeout = \"300ms\"\n\
@@ -70,7 +72,7 @@ fn idle_connections_close_within_their_grace() {
 }
 
 #[test]
-fn what_the_drain_deadline_cuts_is_written_down_as_cut() {
+fn requests_cut_by_the_drain_timeout_are_logged_as_cut() {
     let origin = Origin::scripted(|request, stream| {
         if request.path() == "/tunnel" {
             let _ = stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
@@ -98,7 +100,7 @@ fn what_the_drain_deadline_cuts_is_written_down_as_cut() {
     }
 }
 
-/// An answer of several megabytes, more than a client of a small window lets out at once.
+/// A response of several megabytes, more than a client with a small window reads at once.
 const LONG: usize = 6_000_000;
 
 fn long() -> Origin {
@@ -110,7 +112,7 @@ fn long() -> Origin {
     })
 }
 
-/// A client whose window is small, so that the answer waits in the balancer.
+/// A client with a small receive window, so that the response waits in the balancer.
 fn narrow(address: std::net::SocketAddr) -> std::net::TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(16 * 1_024).unwrap();
@@ -122,7 +124,7 @@ fn narrow(address: std::net::SocketAddr) -> std::net::TcpStream {
 }
 
 #[test]
-fn a_slow_but_steady_reader_gets_all_of_its_answer_from_a_draining_balancer() {
+fn a_slow_steady_reader_gets_its_whole_response_during_drain() {
     let origin = long();
     let mut world = World::new(&[&origin], "timeouts = { idle = \"1s\" }", "");
     let address = world.address();
@@ -140,7 +142,7 @@ fn a_slow_but_steady_reader_gets_all_of_its_answer_from_a_draining_balancer() {
         if count == 0 {
             break;
         }
-        // The reader is slow: this is the scene, and waits for nothing.
+        // The reader is slow on purpose; the pause waits for no condition.
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(came > LONG, "{came} bytes of {LONG} and a head");
@@ -159,7 +161,7 @@ fn read_fully(mut from: impl std::io::Read, into: &mut [u8]) -> usize {
 }
 
 #[test]
-fn an_answer_whose_client_left_before_its_last_bytes_is_not_logged_as_whole() {
+fn a_response_its_client_left_early_is_not_logged_as_complete() {
     let origin = long();
     let world = World::new(&[&origin], "", "");
     let mut stream = narrow(world.address());

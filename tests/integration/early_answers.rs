@@ -1,3 +1,5 @@
+//! Responses that come before the end of their request, and which side is at fault for a stall.
+
 use crate::support::http2_origin::Exchange;
 use crate::support::{Authority, Browser, Http2, Http2Origin, Origin, Visitor, World, until};
 use bytes::Bytes;
@@ -10,11 +12,11 @@ use std::time::Duration;
 
 const NO_CHECKS: &str = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
 
-/// What a client sends without a look at what is said to it meanwhile.
+/// Size of a body that the client sends without reading.
 const LARGE: usize = 10_000_000;
 
-/// A target of one kind of answer, which it gives as soon as it has a head: then it reads on to the end,
-/// counting, or not at all.
+/// A target with one fixed response, which it sends as soon as it has a head. Then it reads to the
+/// end and counts the bytes, or does not read at all.
 fn hasty(reads_on: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -56,7 +58,8 @@ fn world(target: SocketAddr, listener: &str, group: &str) -> World {
     ))
 }
 
-/// Sends all of a request, and only then reads: all that was said, and whether all could be sent.
+/// Sends the whole request and only then reads. Returns the text read, and true if all could be
+/// sent.
 fn upload(address: SocketAddr, size: usize) -> (String, bool) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -69,7 +72,7 @@ fn upload(address: SocketAddr, size: usize) -> (String, bool) {
 }
 
 #[test]
-fn a_refusal_of_ours_reaches_a_client_that_sends_all_before_it_reads() {
+fn a_refusal_reaches_a_client_that_reads_after_sending_all() {
     let origin = Origin::named("a");
     let world = world(origin.address(), "limits = { body_bytes = \"1MB\" }", "");
     for _ in 0..40 {
@@ -83,7 +86,7 @@ fn a_refusal_of_ours_reaches_a_client_that_sends_all_before_it_reads() {
 }
 
 #[test]
-fn a_targets_early_answer_reaches_it_too_and_the_target_gets_what_it_goes_on_reading() {
+fn a_targets_early_response_reaches_a_client_that_still_sends() {
     let (address, read) = hasty(true);
     let world = world(address, "", "");
     for _ in 0..20 {
@@ -91,8 +94,8 @@ fn a_targets_early_answer_reaches_it_too_and_the_target_gets_what_it_goes_on_rea
         let (answer, is_sent) = upload(world.address(), LARGE);
         assert!(is_sent && answer.starts_with("HTTP/1.1 403 "), "{is_sent} {answer}");
         assert!(answer.ends_with("no"), "{answer}");
-        // A target that keeps pace may have taken all of it before its answer is read here: the
-        // connection then goes on.
+        // A fast target may have read the whole body before its response is read here; then the
+        // connection stays open.
         let taken = read.load(Ordering::SeqCst) - before;
         let is_said = answer.contains("\r\nconnection: close\r\n");
         assert!(is_said || taken == LARGE, "{taken} {answer}");
@@ -103,11 +106,11 @@ fn a_targets_early_answer_reaches_it_too_and_the_target_gets_what_it_goes_on_rea
 }
 
 #[test]
-fn a_target_that_answers_and_closes_at_once_costs_no_answer_that_came() {
+fn a_response_is_kept_if_its_target_closes_at_once() {
     let (address, _) = hasty(false);
     let world = world(address, "", "");
-    // What its kernel throws away with the reset is the target's; that the balancer says something
-    // whole is not.
+    // The target's kernel may discard bytes with the reset. The test is that the balancer always
+    // sends a complete response.
     for _ in 0..20 {
         let (answer, is_sent) = upload(world.address(), LARGE);
         assert!(is_sent && answer.contains("\r\nconnection: close\r\n"), "{is_sent} {answer}");
@@ -116,7 +119,7 @@ fn a_target_that_answers_and_closes_at_once_costs_no_answer_that_came() {
 }
 
 #[test]
-fn the_connection_goes_on_after_a_refusal_whose_body_is_there() {
+fn a_connection_is_reused_after_a_refusal_with_a_whole_body() {
     let origin = Origin::named("a");
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -131,14 +134,14 @@ fn the_connection_goes_on_after_a_refusal_whose_body_is_there() {
         assert_eq!((answer.status, answer.field("connection")), (403, None));
         assert_eq!(visitor.get("/").body, "a");
     }
-    // Of what is not there nothing is awaited.
+    // The balancer does not wait for a body that does not exist.
     visitor.send("POST /no HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
     let answer = visitor.read_answer(false);
     assert_eq!((answer.status, answer.field("connection")), (403, Some("close")));
 }
 
 #[test]
-fn the_answer_ends_before_the_request_does() {
+fn a_response_may_end_before_its_request() {
     let (address, _) = hasty(true);
     let world = world(address, "", "");
     let mut client = TcpStream::connect(world.address()).unwrap();
@@ -147,14 +150,14 @@ fn the_answer_ends_before_the_request_does() {
     let mut all = String::new();
     client.read_to_string(&mut all).expect("an end, while the request is open");
     assert!(all.ends_with("no"), "{all}");
-    // And it is taken further.
+    // And the body is read further.
     client.write_all(b"more").unwrap();
     let record = world.record(|record| record["status"] == 403);
     assert_eq!(record["error_reason"], serde_json::Value::Null, "{record}");
 }
 
 #[test]
-fn a_stream_is_ended_and_then_told_to_stop() {
+fn an_early_response_ends_the_stream_before_the_reset() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move { exchange.say("no") });
     for (address, group) in [(hasty(true).0, ""), (origin.address(), "protocol = \"http2\"")] {
         let world = world(address, "", group);
@@ -168,8 +171,8 @@ fn a_stream_is_ended_and_then_told_to_stop() {
 }
 
 #[test]
-fn an_upload_that_the_target_does_not_take_is_its_time_out_and_one_that_stops_the_clients() {
-    // Its kernel accepts, and takes what its buffers hold.
+fn a_stalled_upload_is_the_fault_of_the_side_that_stalls() {
+    // The target's kernel accepts, and fills its buffers.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let world = world(
@@ -216,15 +219,15 @@ fn an_upload_that_the_target_does_not_take_is_its_time_out_and_one_that_stops_th
 }
 
 #[test]
-fn a_client_that_leaves_is_460_in_whatever_phase() {
-    // Its kernel accepts, and nothing reads.
+fn a_client_that_leaves_is_460_in_every_phase() {
+    // The target's kernel accepts, but no process reads.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let worlds = [
         world(listener.local_addr().unwrap(), "", ""),
         world(listener.local_addr().unwrap(), "", "protocol = \"http2\""),
     ];
     for (at, world) in worlds.iter().enumerate() {
-        // A group of HTTP/2 targets takes no HTTP/1.1.
+        // A group of HTTP/2 targets does not accept HTTP/1.1.
         let is_http2 = at == 1;
         for (path, rest) in [
             ("/length", "Content-Length: 10\r\n\r\nhalf"),
@@ -256,8 +259,8 @@ fn a_client_that_leaves_is_460_in_whatever_phase() {
     }
 }
 
-/// A target with little room for what it has not read. It reads a head, answers when told to, and reads
-/// no more before it is told again.
+/// A target with small receive buffers. It reads a head, responds when the test signals, and reads
+/// on only after a second signal.
 fn cramped() -> (SocketAddr, mpsc::Sender<()>) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
@@ -273,7 +276,7 @@ fn cramped() -> (SocketAddr, mpsc::Sender<()>) {
             while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
                 head.push(byte[0]);
             }
-            // The one health check asks for nothing.
+            // The only health check needs no response.
             if head.is_empty() {
                 continue;
             }
@@ -291,13 +294,13 @@ fn cramped() -> (SocketAddr, mpsc::Sender<()>) {
 }
 
 #[test]
-fn a_connection_that_is_not_said_to_end_takes_another_request_wherever_its_upload_stands() {
+fn a_response_without_close_leaves_the_connection_usable() {
     let (address, told) = cramped();
     let turn = "[[rule]]\nname = \"turn\"\npaths = [\"/turn\"]\nrespond = { status = 204 }";
     let world = world(address, turn, "");
     let mut said = Vec::new();
-    // From what fits into the buffers to what does not; between, the last piece of the upload is with
-    // the balancer and not yet with the target.
+    // From sizes that fit into the buffers to sizes that do not. In between, the balancer has the
+    // last piece of the upload and the target does not.
     for size in (1..80).map(|step| step << 16) {
         let stream = TcpStream::connect(world.address()).unwrap();
         let mut sender = stream.try_clone().unwrap();
@@ -305,7 +308,7 @@ fn a_connection_that_is_not_said_to_end_takes_another_request_wherever_its_uploa
         let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n");
         client.send(&head);
         let sent = std::thread::spawn(move || sender.write_all(&vec![b'y'; size]));
-        // The one worker has its turns, in which it takes what is there.
+        // Gives the only worker time to read the bytes that have arrived.
         let mut other = Visitor::of(world.address());
         (0..60).for_each(|_| assert_eq!(other.get("/turn").status, 204));
         told.send(()).unwrap();
@@ -323,7 +326,8 @@ fn a_connection_that_is_not_said_to_end_takes_another_request_wherever_its_uploa
     assert!(!said[0] && said[said.len() - 1], "{said:?}");
 }
 
-/// A target that answers as soon as it has a head and reads on, and tells when its connection ended.
+/// A target that responds as soon as it has a head, reads on, and signals when its connection
+/// ended.
 fn reading_on() -> (SocketAddr, mpsc::Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -350,7 +354,7 @@ fn reading_on() -> (SocketAddr, mpsc::Receiver<()>) {
 }
 
 #[test]
-fn a_process_that_ends_while_a_target_reads_on_waits_for_nothing_and_lets_go_of_it() {
+fn a_drain_does_not_wait_for_a_target_that_reads_on() {
     let (address, ends) = reading_on();
     let mut http1 = world(address, "", "");
     let mut client = TcpStream::connect(http1.address()).unwrap();
@@ -372,7 +376,8 @@ fn a_process_that_ends_while_a_target_reads_on_waits_for_nothing_and_lets_go_of_
     ends.recv_timeout(Duration::from_secs(10)).expect("the target's connection is closed");
 }
 
-/// A target that never answers and tells when it has read `half`. An HTTP/2 one says its settings.
+/// A target that never responds and signals when it has read `half`. An HTTP/2 target sends its
+/// SETTINGS.
 fn silent(is_http2: bool) -> (SocketAddr, mpsc::Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -399,11 +404,11 @@ fn silent(is_http2: bool) -> (SocketAddr, mpsc::Receiver<()>) {
 }
 
 #[test]
-fn a_stream_whose_body_is_not_what_it_says_is_its_clients_mistake_and_no_leaving() {
+fn a_stream_with_a_wrong_length_is_a_client_error_and_not_460() {
     for (is_http2, group) in [(false, ""), (true, "protocol = \"http2\"")] {
         let (address, reads) = silent(is_http2);
         let world = world(address, "", group);
-        // What follows the half, and whether the stream ends with it.
+        // The bytes after the half, and whether the stream ends with them.
         for (path, rest, status, reason) in [
             ("/short", Some((&b"less"[..], true)), 400, "body_malformed"),
             ("/long", Some((&b"more than was said"[..], false)), 400, "body_malformed"),
@@ -427,7 +432,7 @@ fn a_stream_whose_body_is_not_what_it_says_is_its_clients_mistake_and_no_leaving
 }
 
 #[test]
-fn over_tls_the_answers_end_is_said_and_the_request_goes_on() {
+fn over_tls_a_finished_response_leaves_the_request_running() {
     let (address, read) = hasty(true);
     let authority = Authority::new();
     let shop = authority.sign("shop", &["shop.example"]);
@@ -437,7 +442,7 @@ fn over_tls_the_answers_end_is_said_and_the_request_goes_on() {
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nsome";
     client.stream.write_all(head).unwrap();
     let mut all = String::new();
-    // Without TLS's own word for the end (close_notify) this is an error.
+    // Without TLS's close_notify this read fails.
     client.stream.read_to_string(&mut all).unwrap();
     assert!(all.contains("\r\nconnection: close\r\n") && all.ends_with("no"), "{all}");
     assert_eq!(client.stream.sock.read(&mut [0]).unwrap(), 0, "the sending half ends behind it");

@@ -1,8 +1,10 @@
+//! `stayput explain` and `stayput cookie`, run as the real program.
+
 use crate::command_line::{stayput, text};
 use serde_json::Value;
 use std::path::Path;
 
-/// A file with a group of each kind, and a key beside it.
+/// A configuration with one group of each kind of stickiness, and a key file.
 const FILE: &str = r#"
 [runtime]
 state_dir = "state"
@@ -67,7 +69,7 @@ impl Scene {
         self.dir.path()
     }
 
-    /// What a command says, and with which exit code.
+    /// The output and the exit code of a command.
     fn run(&self, command: &[&str], arguments: &[&str]) -> (String, Option<i32>) {
         let output = stayput(&[command, &["-c", &self.path], arguments].concat()).output().unwrap();
         (text(&output.stdout) + &text(&output.stderr), output.status.code())
@@ -79,7 +81,8 @@ impl Scene {
         printed.trim().to_owned()
     }
 
-    /// Explains a request: all lines must be in the table, and the JSON must hold the same words.
+    /// Explains a request: the table must contain all lines, and the JSON must contain the same
+    /// words.
     fn explain(&self, path: &str, arguments: &[&str], lines: &[&str]) -> Value {
         let url = format!("http://127.0.0.1:8080{path}");
         let (table, _) = self.run(&["explain"], &[arguments, &[&url]].concat());
@@ -182,9 +185,9 @@ fn an_application_cookies_companion_is_explained_with_and_without_it() {
         let stays = ["--cookie", &both, state, "app/a1"];
         let stays = scene.explain("/app/", &stays, &[&assumed, "target    a1  10.0.1.1:80"]);
         assert_eq!((&stays["verdict"], &stays["target"]), (&"hit".into(), &"a1".into()));
-        let newcomer = scene.explain("/app/", &[state, "app/a1"], &[]);
-        let candidates = newcomer["candidates"].as_array().unwrap();
-        assert!(candidates.iter().all(|candidate| candidate["target"] != "a1"), "{newcomer}");
+        let new_client = scene.explain("/app/", &[state, "app/a1"], &[]);
+        let candidates = new_client["candidates"].as_array().unwrap();
+        assert!(candidates.iter().all(|candidate| candidate["target"] != "a1"), "{new_client}");
     }
     let all = ["--cookie", &both, "--down", "app/a1", "--down", "app/a2"];
     let open = "health    ignored: too few targets are healthy (fail_open)";
@@ -228,7 +231,7 @@ fn a_route_and_a_header_are_explained_without_promising_a_pin() {
 }
 
 #[test]
-fn a_cookie_of_each_kind_is_minted_verified_and_looked_into_by_name() {
+fn each_kind_of_cookie_is_minted_verified_and_inspected_by_name() {
     let scene = Scene::new();
     for (what, names, cookie, kind, pin) in [
         ("--target", "stable/s2", "AWSALB", "pins to targets", "pin  stable/s2  "),

@@ -1,3 +1,5 @@
+//! Targets that refuse, hang, reset and send garbage; clients that stall, send garbage and leave.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
 use std::io::Write;
@@ -5,7 +7,7 @@ use std::io::Write;
 const NO_CHECKS: &str = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
 
 #[test]
-fn a_lone_target_that_refuses_is_a_502_and_another_takes_over_where_there_is_one() {
+fn a_refusing_target_is_502_or_another_target_serves() {
     let gone = Origin::refusing();
     let alone = World::new(&[&gone], "", NO_CHECKS);
     let answer = Visitor::of(alone.address()).get("/");
@@ -21,7 +23,7 @@ fn a_lone_target_that_refuses_is_a_502_and_another_takes_over_where_there_is_one
 }
 
 #[test]
-fn a_target_that_hangs_is_a_504_and_is_not_asked_twice() {
+fn a_target_that_hangs_is_a_504_without_a_retry() {
     let origin = Origin::scripted(|request, stream| {
         if request.path() == "/well" {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell");
@@ -38,17 +40,17 @@ fn a_target_that_hangs_is_a_504_and_is_not_asked_twice() {
     assert_eq!(visitor.get("/").status, 504);
     assert!(other.heard().is_empty(), "the request was sent: it is not repeated");
     until("the hanging connection is given up", || (origin.open() == 0).then_some(()));
-    let newcomers = (0..2).map(|_| {
+    let new_clients = (0..2).map(|_| {
         visitor.jar.clear();
         visitor.get("/well").body
     });
-    let next: Vec<_> = newcomers.collect();
+    let next: Vec<_> = new_clients.collect();
     assert!(next.contains(&"well".to_owned()), "the connection goes on: {next:?}");
 }
 
 #[test]
 fn a_black_hole_is_a_504_after_the_connect_time_out() {
-    // A listener whose backlog is full answers no SYN.
+    // A socket with a full backlog does not answer a SYN.
     let hole = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     hole.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     hole.listen(0).unwrap();
@@ -74,7 +76,7 @@ fn a_black_hole_is_a_504_after_the_connect_time_out() {
 }
 
 #[test]
-fn a_reset_before_the_head_is_repeated_elsewhere_for_get_and_never_for_post() {
+fn a_reset_before_the_head_retries_get_and_never_post() {
     let resetting = Origin::saying("", Then::Reset);
     let other = Origin::named("b");
     let world = World::new(&[&resetting, &other], "", NO_CHECKS);
@@ -91,7 +93,7 @@ fn a_reset_before_the_head_is_repeated_elsewhere_for_get_and_never_for_post() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_in_its_head_or_is_no_http_is_a_502() {
+fn a_cut_or_invalid_response_head_is_a_502() {
     for answer in [
         "HTTP/1.1 200 OK\r\nContent-Le",
         "nonsense\r\n\r\n",
@@ -112,7 +114,7 @@ fn an_answer_that_breaks_off_in_its_head_or_is_no_http_is_a_502() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_in_its_body_is_never_made_whole() {
+fn a_response_cut_in_its_body_is_never_completed() {
     for (answer, then) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf", Then::Close),
         ("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf", Then::Reset),
@@ -123,13 +125,14 @@ fn an_answer_that_breaks_off_in_its_body_is_never_made_whole() {
         let world = World::new(&[&origin], "", NO_CHECKS);
         let seen = Visitor::of(world.address()).get("/");
         assert!(!seen.whole, "{answer:?}");
-        // A reset may overtake the head of so short an answer: then it is a 502, which is whole.
+        // A reset may overtake the head of so short a response; the client then gets a 502, which
+        // is complete.
         assert!(seen.status == 200 || seen.status == 0, "{}", seen.status);
     }
 }
 
 #[test]
-fn surplus_bytes_after_an_answer_never_reach_anybody() {
+fn surplus_bytes_after_a_response_never_reach_a_client() {
     let origin = Origin::saying(
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
         Then::KeepAlive,
@@ -143,7 +146,7 @@ fn surplus_bytes_after_an_answer_never_reach_anybody() {
 }
 
 #[test]
-fn an_idle_connection_that_the_target_closes_under_us_costs_no_request() {
+fn an_idle_connection_closed_by_the_target_loses_no_request() {
     let origin = Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Then::Close);
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut visitor = Visitor::of(world.address());
@@ -153,7 +156,7 @@ fn an_idle_connection_that_the_target_closes_under_us_costs_no_request() {
 }
 
 #[test]
-fn a_client_that_leaves_cancels_what_it_asked_for_and_is_logged_as_460() {
+fn a_client_that_leaves_cancels_its_request_and_is_logged_as_460() {
     let origin = Origin::scripted(|_, stream| {
         let mut scratch = [0; 1];
         let _ = std::io::Read::read(stream, &mut scratch);
@@ -170,7 +173,7 @@ fn a_client_that_leaves_cancels_what_it_asked_for_and_is_logged_as_460() {
 }
 
 #[test]
-fn a_client_slow_with_its_head_gets_408_and_a_silent_one_is_closed_silently() {
+fn a_slow_head_gets_408_and_a_silent_client_is_closed() {
     let origin = Origin::named("a");
     let timeouts = "timeouts = { header_read = \"1s\", idle = \"1s\" }";
     let world = World::new(&[&origin], timeouts, NO_CHECKS);
@@ -201,7 +204,7 @@ fn a_client_that_stops_in_its_body_gets_408_and_the_target_is_freed() {
 }
 
 #[test]
-fn content_length_beside_transfer_encoding_reaches_no_target_and_ends_the_connection() {
+fn content_length_with_transfer_encoding_reaches_no_target() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut visitor = Visitor::of(world.address());
@@ -214,7 +217,7 @@ fn content_length_beside_transfer_encoding_reaches_no_target_and_ends_the_connec
 }
 
 #[test]
-fn requests_no_target_should_see_are_refused_and_close() {
+fn malformed_requests_are_refused_and_their_connections_close() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], "", NO_CHECKS);
     for (request, status) in [
@@ -270,7 +273,7 @@ fn bad_chunks_are_a_400_and_the_target_gets_no_whole_request() {
 }
 
 #[test]
-fn an_unasked_switch_of_protocols_is_a_502() {
+fn an_unrequested_protocol_switch_is_a_502() {
     let origin = Origin::saying(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
         Then::KeepAlive,
@@ -280,7 +283,7 @@ fn an_unasked_switch_of_protocols_is_a_502() {
 }
 
 #[test]
-fn a_storm_of_interim_answers_is_bounded() {
+fn the_count_of_interim_responses_is_bounded() {
     let origin = Origin::scripted(|_, stream| {
         while stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n").is_ok() {}
         Then::Close
@@ -296,12 +299,12 @@ fn a_storm_of_interim_answers_is_bounded() {
 }
 
 #[test]
-fn a_stranger_and_one_connection_too_many_are_closed_at_accept() {
+fn untrusted_and_surplus_connections_are_closed_at_accept() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], "allow_from = [\"192.0.2.0/24\"]", NO_CHECKS);
-    let mut stranger = Visitor::of(world.address());
-    stranger.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(stranger.read_answer(false).status, 0);
+    let mut other = Visitor::of(world.address());
+    other.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(other.read_answer(false).status, 0);
     let world = World::new(&[&origin], "limits = { connections = 1 }", NO_CHECKS);
     let mut first = Visitor::of(world.address());
     assert_eq!(first.get("/").status, 200);
@@ -317,7 +320,7 @@ fn a_stranger_and_one_connection_too_many_are_closed_at_accept() {
 }
 
 #[test]
-fn a_slow_reader_is_cut_and_holds_up_nobody_else() {
+fn a_slow_reader_is_cut_and_delays_no_other_client() {
     let origin = Origin::scripted(|request, stream| {
         if request.path() == "/endless" {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");

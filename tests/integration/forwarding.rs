@@ -1,3 +1,5 @@
+//! Requests and responses: what crosses the balancer unchanged, and what must not cross.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
 use std::io::{Read, Write};
@@ -12,7 +14,7 @@ fn echo_body() -> Origin {
 }
 
 #[test]
-fn the_target_is_told_who_asks_and_hop_by_hop_fields_stay_behind() {
+fn forwarded_fields_are_added_and_hop_by_hop_fields_removed() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], "", "");
     Visitor::of(world.address()).ask(
@@ -61,7 +63,7 @@ fn bodies_pass_both_ways_with_lengths_and_in_chunks() {
 }
 
 #[test]
-fn chunked_answers_close_delimited_answers_and_trailers_arrive_whole() {
+fn chunked_and_close_delimited_responses_arrive_whole() {
     let chunked = Origin::saying(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum, Content-Length\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 5\r\nContent-Length: 9\r\n\r\n",
         Then::KeepAlive,
@@ -102,7 +104,7 @@ fn head_204_and_304_have_no_body_and_the_connection_goes_on() {
 }
 
 #[test]
-fn an_expectation_is_met_when_the_body_is_wanted_and_not_passed_on() {
+fn expect_100_continue_is_answered_here_and_not_forwarded() {
     let origin = echo_body();
     let world = World::new(&[&origin], "", "");
     let mut visitor = Visitor::of(world.address());
@@ -114,7 +116,7 @@ fn an_expectation_is_met_when_the_body_is_wanted_and_not_passed_on() {
 }
 
 #[test]
-fn an_http_1_0_client_gets_an_unchunked_answer_and_a_close() {
+fn an_http_1_0_client_gets_an_unchunked_response_and_a_close() {
     let origin = Origin::saying(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         Then::KeepAlive,
@@ -147,7 +149,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn an_absolute_target_names_the_host_and_reaches_the_target_in_origin_form() {
+fn an_absolute_form_request_is_forwarded_in_origin_form() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], "", "");
     let mut visitor = Visitor::of(world.address());
@@ -163,7 +165,7 @@ fn an_absolute_target_names_the_host_and_reaches_the_target_in_origin_form() {
 }
 
 #[test]
-fn cookies_in_several_lines_reach_the_target_in_one() {
+fn cookie_lines_reach_the_target_joined_into_one() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], "", "");
     Visitor::of(world.address()).ask("GET", "/", &["Cookie: a=1", "Cookie: b=2"], "");
@@ -171,7 +173,7 @@ fn cookies_in_several_lines_reach_the_target_in_one() {
 }
 
 #[test]
-fn an_early_answer_reaches_the_client_and_both_connections_end() {
+fn an_early_response_reaches_the_client_and_both_sides_close() {
     let origin = Origin::scripted(|_, _| Then::KeepAlive);
     drop(origin);
     let early = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -179,7 +181,7 @@ fn an_early_answer_reaches_the_client_and_both_connections_end() {
     std::thread::spawn(move || {
         for stream in early.incoming() {
             let mut stream = stream.unwrap();
-            // Answers at the end of the head, before any of the body.
+            // Sends the response at the end of the head, before the body is read.
             let mut head = Vec::new();
             while !head.windows(4).any(|window| window == b"\r\n\r\n") {
                 let mut byte = [0];
@@ -204,8 +206,8 @@ fn an_early_answer_reaches_the_client_and_both_connections_end() {
 }
 
 #[test]
-fn a_client_that_reads_only_when_it_has_sent_all_gets_an_answer_that_begins_before() {
-    // Far more than the sockets and buffers between the three hold.
+fn a_client_that_reads_late_gets_a_response_that_began_early() {
+    // Far more than the sockets and buffers on the way hold.
     const BOTH_WAYS: usize = 48 << 20;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -213,7 +215,8 @@ fn a_client_that_reads_only_when_it_has_sent_all_gets_an_answer_that_begins_befo
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             std::thread::spawn(move || {
-                // Takes none of the request before the client takes no more of the answer.
+                // The target reads the request only after the client has stopped reading the
+                // response.
                 let (stuck, is_stuck) = std::sync::mpsc::channel();
                 let mut reading = stream.try_clone().unwrap();
                 let read = std::thread::spawn(move || {
@@ -256,7 +259,7 @@ fn a_client_that_reads_only_when_it_has_sent_all_gets_an_answer_that_begins_befo
 }
 
 #[test]
-fn a_tunnel_that_falls_silent_is_cut() {
+fn an_idle_tunnel_is_cut() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -318,7 +321,7 @@ fn a_websocket_handshake_becomes_a_tunnel_with_a_pin_and_one_record() {
 }
 
 #[test]
-fn connections_to_a_target_are_used_again_and_bounded_where_wanted() {
+fn connections_to_a_target_are_reused_and_bounded() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], "", "upstream = { max_connections = 1 }");
     let mut visitors: Vec<_> = (0..8).map(|_| Visitor::of(world.address())).collect();
@@ -329,7 +332,7 @@ fn connections_to_a_target_are_used_again_and_bounded_where_wanted() {
 }
 
 #[test]
-fn a_request_that_is_large_is_refused_with_413_and_431() {
+fn too_large_bodies_get_413_and_too_large_heads_431() {
     let origin = echo_body();
     let world =
         World::new(&[&origin], "limits = { body_bytes = \"10B\", header_bytes = \"8KiB\" }", "");

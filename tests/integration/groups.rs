@@ -1,3 +1,5 @@
+//! Several groups behind one rule: their shares, the group cookie, failover and failback.
+
 use crate::support::origin::Then;
 use crate::support::token::{minted, now, opened, pinned};
 use crate::support::visitor::Answer;
@@ -9,8 +11,8 @@ const FAST: &str = "health = { interval = \"100ms\", fast_interval = \"100ms\", 
 const STRICT_HEALTH: &str = "fail_open = false";
 const UNPINNED: &str = "stickiness = { enabled = false }";
 
-/// A rule `split` with this forward before groups `old` and `new` of one target each (more targets
-/// of `old` may be given), all with these settings.
+/// A rule `split` with this `forward`, before groups `old` and `new`, all with these settings.
+/// `new` has one target, and `old` may have several.
 fn world(old: &[&Origin], new: &Origin, rule: &str, group: &str) -> World {
     let targets = |origins: &[&Origin]| {
         let target = |(at, origin): (usize, &&Origin)| {
@@ -32,8 +34,8 @@ fn forward(old: u16, new: u16) -> String {
     format!("forward = {{ old = {{ weight = {old} }}, new = {{ weight = {new} }} }}")
 }
 
-/// Whom so many newcomers get.
-fn newcomers(world: &World, count: usize) -> BTreeMap<String, usize> {
+/// Sends this many new clients, and counts those of each target.
+fn new_clients(world: &World, count: usize) -> BTreeMap<String, usize> {
     let mut met = BTreeMap::new();
     for _ in 0..count {
         *met.entry(Visitor::of(world.address()).get("/").body).or_default() += 1;
@@ -41,7 +43,7 @@ fn newcomers(world: &World, count: usize) -> BTreeMap<String, usize> {
     met
 }
 
-/// A client that holds this pin to a group, and no other.
+/// A client with a pin to this group and no other pin.
 fn pinned_to(world: &World, group: &str) -> Visitor {
     let mut visitor = Visitor::of(world.address());
     visitor.jar.insert("AWSALBTG".into(), minted(world, Kind::Group, "split", group, now()));
@@ -52,17 +54,17 @@ fn names(answer: &Answer) -> Vec<&str> {
     answer.all("set-cookie").map(|line| line.split('=').next().unwrap()).collect()
 }
 
-/// What the record of the request for this path says of its group.
+/// The `group_sticky` value in the record of the request for this path.
 fn group_sticky(world: &World, path: &str) -> serde_json::Value {
     world.record(|record| record["uri"] == path)["group_sticky"].clone()
 }
 
 #[test]
-fn newcomers_are_shared_as_the_weights_say_in_every_cycle() {
+fn each_cycle_shares_new_clients_exactly_by_weight() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world = world(&[&old], &new, &forward(9, 3), "");
     for _ in 0..3 {
-        assert_eq!(newcomers(&world, 12), [("new".into(), 3), ("old".into(), 9)].into());
+        assert_eq!(new_clients(&world, 12), [("new".into(), 3), ("old".into(), 9)].into());
     }
 }
 
@@ -93,7 +95,7 @@ fn a_client_stays_with_its_group_and_both_cookies_are_renewed_group_first() {
 }
 
 #[test]
-fn a_group_pin_ends_after_its_own_duration_and_is_renewed_before() {
+fn a_group_pin_is_renewed_until_its_own_duration_ends() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = format!("{}\ngroup_stickiness = {{ duration = \"100s\" }}", forward(1, 0));
     let world = world(&[&old], &new, &rule, "");
@@ -126,22 +128,22 @@ fn a_client_of_a_group_the_rule_no_longer_names_moves_once() {
 }
 
 #[test]
-fn weight_0_keeps_those_it_has_and_takes_no_newcomers() {
+fn a_group_of_weight_0_keeps_its_clients_and_gets_no_new_ones() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world = world(&[&old], &new, &forward(0, 1), "");
-    assert_eq!(newcomers(&world, 6), [("new".into(), 6)].into());
+    assert_eq!(new_clients(&world, 6), [("new".into(), 6)].into());
     let mut visitor = pinned_to(&world, "old");
     for _ in 0..5 {
         assert_eq!(visitor.get("/").body, "old");
     }
-    // One whose pin cannot be used is a newcomer.
+    // A client whose pin is not usable counts as new.
     visitor.jar.insert("AWSALBTG".into(), "junk".into());
     assert_eq!(visitor.get("/junk").body, "new");
     assert_eq!(group_sticky(&world, "/junk"), "malformed");
 }
 
 #[test]
-fn without_group_stickiness_clients_change_groups_and_no_group_cookie_is_written_or_read() {
+fn without_group_stickiness_there_is_no_group_cookie() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = format!("{}\ngroup_stickiness = {{ enabled = false }}", forward(1, 1));
     let world = world(&[&old], &new, &rule, "");
@@ -158,7 +160,7 @@ fn without_group_stickiness_clients_change_groups_and_no_group_cookie_is_written
 }
 
 #[test]
-fn groups_that_are_not_sticky_may_keep_their_clients_by_the_rule_alone() {
+fn group_stickiness_works_with_groups_that_are_not_sticky() {
     let (a, b, new) = (Origin::named("old-a"), Origin::named("old-b"), Origin::named("new"));
     for (sticky, expected) in [("", &[][..]), ("group_stickiness = {}", &["AWSALBTG"])] {
         let rule = format!("{}\n{sticky}", forward(1, 1));
@@ -174,7 +176,7 @@ fn groups_that_are_not_sticky_may_keep_their_clients_by_the_rule_alone() {
 }
 
 #[test]
-fn a_dead_groups_clients_fail_over_and_come_back_with_their_pin_unchanged() {
+fn clients_of_a_dead_group_fail_over_and_return_with_their_pin() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = format!("{}\nfailover = true", forward(3, 1));
     let world = world(&[&old], &new, &rule, &format!("{FAST}\n{STRICT_HEALTH}"));
@@ -192,7 +194,7 @@ fn a_dead_groups_clients_fail_over_and_come_back_with_their_pin_unchanged() {
         assert_eq!(visitor.get("/over").body, "new");
     }
     world.record(|record| record["group_sticky"] == "failed_over" && record["group"] == "new");
-    assert_eq!(newcomers(&world, 8), [("new".into(), 8)].into());
+    assert_eq!(new_clients(&world, 8), [("new".into(), 8)].into());
     old.set_healthy(true);
     let back =
         until("old is back", || Some(visitor.get("/back")).filter(|answer| answer.body == "old"));
@@ -201,11 +203,11 @@ fn a_dead_groups_clients_fail_over_and_come_back_with_their_pin_unchanged() {
     assert_eq!(opened(&world, Kind::Group, &visitor.jar["AWSALBTG"]).pins().len(), 1);
     world.record(|record| record["uri"] == "/back" && record["group_sticky"] == "failed_back");
     assert_eq!(group_sticky(&world, "/later"), "hit", "said once");
-    assert_eq!(newcomers(&world, 8), [("new".into(), 2), ("old".into(), 6)].into());
+    assert_eq!(new_clients(&world, 8), [("new".into(), 2), ("old".into(), 6)].into());
 }
 
 #[test]
-fn a_group_that_fails_open_is_left_for_one_that_need_not() {
+fn failover_leaves_a_group_in_fail_open_for_a_healthy_one() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = format!("{}\nfailover = true", forward(1, 1));
     let world = world(&[&old], &new, &rule, FAST);
@@ -216,13 +218,13 @@ fn a_group_that_fails_open_is_left_for_one_that_need_not() {
     until("both are dead, and each serves its own", || {
         (visitor.get("/").body == "old").then_some(())
     });
-    until("newcomers are shared", || {
-        (newcomers(&world, 4) == [("new".into(), 2), ("old".into(), 2)].into()).then_some(())
+    until("new clients are shared", || {
+        (new_clients(&world, 4) == [("new".into(), 2), ("old".into(), 2)].into()).then_some(())
     });
 }
 
 #[test]
-fn without_failover_a_dead_groups_share_gets_503_as_with_alb() {
+fn without_failover_the_share_of_a_dead_group_gets_503_as_in_alb() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world = world(&[&old], &new, &forward(1, 1), &format!("{FAST}\n{STRICT_HEALTH}"));
     let mut visitor = pinned_to(&world, "old");
@@ -237,16 +239,16 @@ fn without_failover_a_dead_groups_share_gets_503_as_with_alb() {
 }
 
 #[test]
-fn with_every_group_dead_all_get_503_and_nobody_loses_a_pin() {
+fn with_all_groups_dead_clients_get_503_and_keep_their_pins() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = format!("{}\nfailover = true", forward(1, 1));
     let world = world(&[&old], &new, &rule, &format!("{FAST}\n{STRICT_HEALTH}"));
     let mut visitor = pinned_to(&world, "old");
     visitor.get("/");
-    // The other first, so that the client's requests never fail over to it.
+    // The other group first, so that the client's requests never fail over to it.
     new.set_healthy(false);
     until("the other is dead", || {
-        (newcomers(&world, 4) == [("old".into(), 4)].into()).then_some(())
+        (new_clients(&world, 4) == [("old".into(), 4)].into()).then_some(())
     });
     old.set_healthy(false);
     until("all are dead", || (visitor.get("/").status == 503).then_some(()));
@@ -254,7 +256,7 @@ fn with_every_group_dead_all_get_503_and_nobody_loses_a_pin() {
     old.set_healthy(true);
     new.set_healthy(true);
     until("all are back", || {
-        (newcomers(&world, 4) == [("new".into(), 2), ("old".into(), 2)].into()).then_some(())
+        (new_clients(&world, 4) == [("new".into(), 2), ("old".into(), 2)].into()).then_some(())
     });
     assert_eq!(
         (visitor.get("/back").body.as_str(), group_sticky(&world, "/back")),
@@ -263,7 +265,7 @@ fn with_every_group_dead_all_get_503_and_nobody_loses_a_pin() {
 }
 
 #[test]
-fn a_client_keeps_its_target_of_weight_0_though_its_group_takes_nobody_else() {
+fn a_pin_to_weight_0_holds_in_a_group_without_other_targets() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -275,7 +277,7 @@ fn a_client_keeps_its_target_of_weight_0_though_its_group_takes_nobody_else() {
         old.address(),
         new.address()
     ));
-    assert_eq!(newcomers(&world, 4), [("new".into(), 4)].into());
+    assert_eq!(new_clients(&world, 4), [("new".into(), 4)].into());
     let mut visitor = pinned_to(&world, "old");
     visitor.jar.insert("AWSALB".into(), minted(&world, Kind::Lb, "old", "0", now()));
     for _ in 0..3 {
@@ -286,11 +288,15 @@ fn a_client_keeps_its_target_of_weight_0_though_its_group_takes_nobody_else() {
     until("its target is dead", || (visitor.get("/").body == "new").then_some(()));
     old.set_healthy(true);
     until("its target is back", || (visitor.get("/").body == "old").then_some(()));
-    assert_eq!(pinned_to(&world, "old").get("/").body, "new", "who has no pin there is a newcomer");
+    assert_eq!(
+        pinned_to(&world, "old").get("/").body,
+        "new",
+        "a client without a pin there is new"
+    );
 }
 
 #[test]
-fn over_tls_the_group_cookie_has_its_twin_and_the_twin_counts_first() {
+fn over_tls_the_twin_of_the_group_cookie_counts_first() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world = world(&[&old], &new, &forward(1, 1), "");
     let mut visitor = pinned_to(&world, "old");
@@ -307,7 +313,7 @@ fn over_tls_the_group_cookie_has_its_twin_and_the_twin_counts_first() {
 }
 
 #[test]
-fn a_dead_groups_turns_go_to_the_others_by_their_weights() {
+fn the_share_of_a_dead_group_goes_to_the_others_by_weight() {
     let [a, b, c] = ["a", "b", "c"].map(Origin::named);
     let group = |name: &str, origin: &Origin| {
         let address = origin.address();
@@ -322,8 +328,8 @@ fn a_dead_groups_turns_go_to_the_others_by_their_weights() {
         group("c", &c)
     ));
     a.set_healthy(false);
-    until("a is dead", || (!newcomers(&world, 9).contains_key("a")).then_some(()));
-    let met = newcomers(&world, 9 * 6);
+    until("a is dead", || (!new_clients(&world, 9).contains_key("a")).then_some(()));
+    let met = new_clients(&world, 9 * 6);
     assert!(met["b"].abs_diff(36) <= 2 && met["b"] + met["c"] == 54, "{met:?}");
 }
 
@@ -350,7 +356,7 @@ fn two_rules_keep_their_pins_in_one_group_cookie() {
 }
 
 #[test]
-fn a_rule_of_one_group_writes_the_group_cookie_only_where_it_is_asked_to() {
+fn a_rule_of_one_group_writes_no_group_cookie_by_default() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     for (rule, expected) in [
         ("forward = \"old\"", &["AWSALB"][..]),
@@ -365,13 +371,13 @@ fn a_rule_of_one_group_writes_the_group_cookie_only_where_it_is_asked_to() {
 }
 
 #[test]
-fn a_group_cookie_is_guarded_from_shared_caches_and_not_set_by_answers_of_the_balancer() {
+fn only_target_responses_set_a_group_cookie_guarded_from_caches() {
     let cached = "HTTP/1.1 200 OK\r\nCache-Control: public\r\nContent-Length: 0\r\n\r\n";
     let (old, dead) = (Origin::saying(cached, Then::KeepAlive), Origin::refusing());
     let rule = format!("{}\ngroup_stickiness = {{}}", forward(1, 1));
     let checks = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
     let world = world(&[&old], &dead, &rule, &format!("{UNPINNED}\n{checks}"));
-    // Half of its hour is used: until then such an answer carries no cookie.
+    // Half of the hour has passed; before that, a cacheable response carries no cookie.
     let half = minted(&world, Kind::Group, "split", "old", now() - 1_801);
     let mut visitor = pinned_to(&world, "old");
     assert_eq!(names(&visitor.get("/")), Vec::<&str>::new());
@@ -384,15 +390,15 @@ fn a_group_cookie_is_guarded_from_shared_caches_and_not_set_by_answers_of_the_ba
 }
 
 #[test]
-fn a_group_that_drains_whole_keeps_its_clients_and_its_newcomers_go_to_the_others() {
+fn a_draining_group_keeps_its_clients_and_gets_no_new_ones() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = format!("{}\nfailover = true", forward(1, 1));
     let world = world(&[&old], &new, &rule, FAST);
     let mut visitor = pinned_to(&world, "new");
     assert_eq!(visitor.get("/").body, "new");
     new.answer_checks("200 OK\r\nx-stayput-drain: 1");
-    until("newcomers stay away from new", || {
-        (newcomers(&world, 4) == [("old".into(), 4)].into()).then_some(())
+    until("new clients stay away from new", || {
+        (new_clients(&world, 4) == [("old".into(), 4)].into()).then_some(())
     });
     for _ in 0..3 {
         let answer = visitor.get("/");
@@ -401,7 +407,7 @@ fn a_group_that_drains_whole_keeps_its_clients_and_its_newcomers_go_to_the_other
 }
 
 #[test]
-fn where_all_targets_drain_those_of_a_dead_one_move_to_one_that_is_left() {
+fn clients_of_a_dead_target_move_even_if_all_targets_drain() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let world = World::new(&[&a, &b], "debug_headers = true", FAST);
     let mut visitor = Visitor::of(world.address());
@@ -420,7 +426,7 @@ fn where_all_targets_drain_those_of_a_dead_one_move_to_one_that_is_left() {
 }
 
 #[test]
-fn a_lone_group_of_weight_0_gets_no_newcomer() {
+fn a_lone_group_of_weight_0_gets_no_new_client() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rule = "forward = { old = { weight = 0 } }";
     let world = world(&[&old], &new, rule, "");
@@ -444,7 +450,7 @@ fn with_failback_stay_the_pin_goes_with_the_client_and_stays() {
         Some("new")
     );
     old.set_healthy(true);
-    until("old is back", || newcomers(&world, 4).contains_key("old").then_some(()));
+    until("old is back", || new_clients(&world, 4).contains_key("old").then_some(()));
     assert_eq!(
         (visitor.get("/after").body, group_sticky(&world, "/after")),
         ("new".into(), "hit".into())
@@ -452,7 +458,7 @@ fn with_failback_stay_the_pin_goes_with_the_client_and_stays() {
 }
 
 #[test]
-fn rules_that_name_the_same_groups_keep_a_client_on_one_side() {
+fn rules_with_the_same_groups_keep_a_client_in_one_group() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let rules = format!(
         "paths = [\"/shop\"]\n{0}\nfailover = true\n[[rule]]\nname = \"api\"\npaths = [\"/api\"]\n{1}\nfailover = true\n\
@@ -470,12 +476,12 @@ fn rules_that_name_the_same_groups_keep_a_client_on_one_side() {
         }
         visitors.push((visitor, home));
     }
-    // Of two rules the one met last counts where the third has no pin of its own.
+    // If the third rule has no pin of its own, the newer pin of the other two counts.
     let mut visitor = Visitor::of(world.address());
     let token =
         |rule: &str, group: &str, age| minted(&world, Kind::Group, rule, group, now() - age);
     for (older, newer, side) in [("old", "new", "new"), ("new", "old", "old")] {
-        // The cookie's two names bring one token each.
+        // Each of the two cookies brings one token.
         visitor.jar.insert("AWSALBTG".into(), token("split", older, 90));
         assert_eq!(visitor.get("/api").body, older);
         visitor.jar.clear();
@@ -483,10 +489,10 @@ fn rules_that_name_the_same_groups_keep_a_client_on_one_side() {
         assert_eq!(visitor.get("/blog").body, side);
         visitor.jar.clear();
     }
-    // A client is failed over to one side in all of them, and comes back from it.
+    // A client fails over to the same group in all rules, and comes back from it.
     old.set_healthy(false);
     until("old is dead", || {
-        (newcomers_of(&world, "/shop", 4) == [("new".into(), 4)].into()).then_some(())
+        (new_clients_of(&world, "/shop", 4) == [("new".into(), 4)].into()).then_some(())
     });
     for (visitor, home) in &mut visitors {
         let met: Vec<_> = ["/shop", "/api"].iter().map(|path| visitor.get(path).body).collect();
@@ -494,8 +500,8 @@ fn rules_that_name_the_same_groups_keep_a_client_on_one_side() {
     }
 }
 
-/// Whom so many newcomers get who ask for this.
-fn newcomers_of(world: &World, path: &str, count: usize) -> BTreeMap<String, usize> {
+/// Sends this many new clients for this path, and counts those of each target.
+fn new_clients_of(world: &World, path: &str, count: usize) -> BTreeMap<String, usize> {
     let mut met = BTreeMap::new();
     for _ in 0..count {
         *met.entry(Visitor::of(world.address()).get(path).body).or_default() += 1;
@@ -504,7 +510,7 @@ fn newcomers_of(world: &World, path: &str, count: usize) -> BTreeMap<String, usi
 }
 
 #[test]
-fn a_client_without_a_jar_stays_on_one_side_by_its_key() {
+fn a_client_without_cookies_stays_in_one_group_by_its_key() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let world_of = |group: &str| world(&[&old], &new, &forward(1, 1), group);
     let world = world_of("stickiness = { header = { name = \"x-session-id\" } }");
@@ -518,7 +524,7 @@ fn a_client_without_a_jar_stays_on_one_side_by_its_key() {
         for _ in 0..4 {
             assert_eq!(ask(&world, &[&field]), side, "{client}");
         }
-        // A pin to a group comes before the key.
+        // A pin to a group has precedence over the key.
         let other = if side == "old" { "new" } else { "old" };
         assert_eq!(pinned_to(&world, other).ask("GET", "/", &[&field], "").body, other);
         sides.insert(side);
@@ -542,7 +548,7 @@ fn a_client_without_a_jar_stays_on_one_side_by_its_key() {
         let field = format!("x-session-id: {client}");
         let side = ask(&world, &[&field]);
         assert_eq!(ask(&world, &[&field]), side);
-        // A known route comes before the header.
+        // A known route has precedence over the header.
         assert_eq!(ask(&world, &[&field, "Cookie: sid=abc.old"]), "old");
         let unknown = format!("Cookie: sid={client}.gone");
         let side = ask(&world, &[&unknown]);
@@ -551,7 +557,7 @@ fn a_client_without_a_jar_stays_on_one_side_by_its_key() {
 }
 
 #[test]
-fn a_pin_that_a_full_token_pushed_out_is_made_again_where_it_was() {
+fn a_pin_evicted_from_a_full_token_is_made_again_at_its_target() {
     let origins: Vec<_> = ["a", "b", "c"].map(Origin::named).into();
     let targets: Vec<_> =
         origins.iter().map(|origin| format!("\"{}\"", origin.address())).collect();

@@ -1,3 +1,5 @@
+//! gRPC calls: the four kinds, failed calls, stickiness, and health checks that are calls.
+
 use super::http2_targets::world;
 use crate::support::http2_origin::{Exchange, message, messages, service};
 use crate::support::{Http2, Http2Origin, Origin, World, until};
@@ -9,7 +11,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// No check ever comes.
+/// Settings of a group whose check never runs again.
 const UNCHECKED: &str = "protocol = \"grpc\"\n\
     health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\" }";
 
@@ -19,7 +21,7 @@ fn call(method: &str) -> http::request::Builder {
     head.header("content-type", "application/grpc").header("te", "trailers")
 }
 
-/// What a call brought: its messages, and the code in its trailers or in its head.
+/// The result of a call: its messages, and the status in its trailers or head.
 struct Called {
     messages: Vec<String>,
     headers: HeaderMap,
@@ -41,7 +43,8 @@ impl Called {
 fn make(client: &Http2, head: http::request::Builder, sent: &[&str]) -> Called {
     let mut asked = client.ask(head, false).unwrap();
     for text in sent {
-        // Where the answer is there before, nobody takes the rest (RFC 9113 section 8.1).
+        // If the response has already ended, the rest of the request is not read (RFC 9113 section
+        // 8.1).
         let _ = asked.body.send_data(message(text), false);
     }
     let _ = asked.body.send_data(Bytes::new(), true);
@@ -56,7 +59,7 @@ fn make(client: &Http2, head: http::request::Builder, sent: &[&str]) -> Called {
 }
 
 #[test]
-fn the_four_kinds_of_call_cross_and_their_trailers_with_them() {
+fn the_four_kinds_of_call_cross_with_their_trailers() {
     let service = service("a");
     for protocol in ["grpc", "http2"] {
         let group = UNCHECKED.replace("\"grpc\"", &format!("\"{protocol}\""));
@@ -75,7 +78,7 @@ fn the_four_kinds_of_call_cross_and_their_trailers_with_them() {
             );
             assert_eq!(called.trailers["messages"], sent.len().to_string());
         }
-        // A method it does not have: one head, which is all.
+        // The target does not know the method: it sends a head with END_STREAM (trailers-only).
         let unknown = Http2::head("/other.Service/M").method(Method::POST);
         let called = make(&client, unknown.header("content-type", "application/grpc"), &["x"]);
         assert_eq!((called.status, called.code()), (200, "12"));
@@ -87,7 +90,7 @@ fn expected_of(texts: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn in_a_call_both_ways_each_message_is_answered_before_the_next_is_sent() {
+fn bidirectional_messages_cross_without_buffering() {
     let service = service("a");
     let world = world(&[service.address()], "", UNCHECKED);
     let client = Http2::to(world.address());
@@ -111,7 +114,7 @@ fn in_a_call_both_ways_each_message_is_answered_before_the_next_is_sent() {
 }
 
 #[test]
-fn a_call_the_balancer_fails_has_a_code_and_no_page() {
+fn a_call_failed_by_the_balancer_has_a_grpc_status_and_no_body() {
     let dead = Origin::refusing();
     let silent = Http2Origin::serving(|mut exchange: Exchange| async move {
         exchange.until_reset().await;
@@ -194,7 +197,7 @@ fn checks_of_a_group_that_speaks_grpc_are_calls() {
 }
 
 #[test]
-fn a_target_that_says_it_does_not_serve_is_out_until_it_does() {
+fn a_target_that_reports_not_serving_is_out_until_it_serves() {
     let serving = Arc::new(AtomicBool::new(true));
     let says = serving.clone();
     let origin = Http2Origin::serving(move |mut exchange: Exchange| {
@@ -220,7 +223,7 @@ fn a_target_that_says_it_does_not_serve_is_out_until_it_does() {
 }
 
 #[test]
-fn plain_questions_of_a_group_that_speaks_http2_are_asked_over_http2() {
+fn plain_checks_of_an_http2_group_use_http2() {
     let origin = Http2Origin::named("it is well");
     let group = format!("protocol = \"http2\"\nhealth = {{ body = \"well\", {OFTEN} }}");
     let world = world(&[origin.address()], "", &group);

@@ -1,3 +1,5 @@
+//! Health checks, suspicion by traffic, readiness and fail-open.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
 use stayput::testing::model::live::Health;
@@ -5,7 +7,7 @@ use stayput::testing::model::live::Health;
 const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 1";
 
 #[test]
-fn a_check_asks_as_alb_does_and_names_stayput() {
+fn a_check_sends_the_request_alb_sends_with_stayput_as_user_agent() {
     let origin = Origin::named("a");
     let _world = World::new(&[&origin], "", "health = { path = \"/up?deep=1\" }");
     let check = origin.checks().remove(0);
@@ -18,7 +20,7 @@ fn a_check_asks_as_alb_does_and_names_stayput() {
 }
 
 #[test]
-fn a_group_without_a_healthy_target_fails_open_or_answers_503_as_it_is_told() {
+fn a_group_without_a_healthy_target_fails_open_or_answers_503() {
     for (fail_open, status) in [(true, 200), (false, 503)] {
         let origin = Origin::named("a");
         origin.set_healthy(false);
@@ -42,21 +44,21 @@ fn a_group_without_a_healthy_target_fails_open_or_answers_503_as_it_is_told() {
 }
 
 #[test]
-fn connections_that_fail_in_traffic_make_a_target_suspect_until_one_succeeds() {
+fn failed_connections_make_a_target_suspect_until_one_succeeds() {
     let (gone, alive) = (Origin::refusing(), Origin::named("b"));
-    // Checks ask at a port that answers, so that nothing but traffic can tell.
+    // Checks probe a port that responds, so that only traffic can show the failure.
     let port = alive.address().port();
     let group = format!(
         "health = {{ interval = \"300s\", timeout = \"5s\", fast_interval = \"100ms\", port = {port} }}"
     );
     let world = World::new(&[&gone, &alive], "", &group);
     for _ in 0..12 {
-        assert_eq!(Visitor::of(world.address()).get("/").body, "b", "nobody notices but the log");
+        assert_eq!(Visitor::of(world.address()).get("/").body, "b", "only the log shows it");
     }
     let health = || world.availability(0).health;
     until("traffic has made it suspect", || (health() == Health::Suspect).then_some(()));
     let before = alive.checks().len();
-    // Each of them passes, and says nothing of the port of traffic: a dial beside it does.
+    // Each check passes, but does not test the traffic port; the dial beside it does.
     until("it is checked more often", || (alive.checks().len() > before + 4).then_some(()));
     assert_eq!(health(), Health::Suspect);
     for _ in 0..6 {
@@ -67,11 +69,11 @@ fn connections_that_fail_in_traffic_make_a_target_suspect_until_one_succeeds() {
 }
 
 #[test]
-fn traffic_alone_makes_no_target_unhealthy_and_a_check_at_its_port_decides() {
+fn only_checks_make_a_target_unhealthy() {
     use crate::support::program::Program;
     let (gone, alive) = (Origin::refusing(), Origin::named("b"));
     let dir = tempfile::tempdir().unwrap();
-    // No check would be due for long: the first is made at the start, and passes.
+    // The next check is due much later: the first is made at the start, and passes.
     let listener = std::net::TcpListener::bind(gone.address()).unwrap();
     let health =
         "interval = \"300s\", timeout = \"5s\", fast_interval = \"100ms\", protocol = \"tcp\"";
@@ -94,7 +96,7 @@ fn traffic_alone_makes_no_target_unhealthy_and_a_check_at_its_port_decides() {
         assert_eq!(Visitor::of(address).get("/").body, "b");
         program.lines().iter().any(|line| line.contains("suspect: ")).then_some(())
     });
-    // The check that goes out at once, and the next, are refused as well.
+    // The check that is sent at once, and the next one, are refused as well.
     let down = program.line(&["target=\"a\"", "from=\"healthy\" to=\"unhealthy\""]);
     assert!(!down.contains("traffic"), "its checks took it out: {down}");
     let lines = program.lines();
@@ -103,7 +105,7 @@ fn traffic_alone_makes_no_target_unhealthy_and_a_check_at_its_port_decides() {
 }
 
 #[test]
-fn a_check_for_a_word_and_a_tcp_check_pass_and_fail() {
+fn checks_by_body_text_and_by_tcp_pass_and_fail() {
     let origin = Origin::named("a");
     for (health, expected) in [
         ("body = \"ok\"", stayput::testing::model::live::Health::Healthy),
@@ -140,7 +142,7 @@ fn a_host_name_is_one_target_unless_it_is_expanded() {
 }
 
 #[test]
-fn a_name_without_an_address_starts_as_down_and_stops_nothing() {
+fn an_unresolved_name_starts_as_down_and_does_not_stop_the_start() {
     let origin = Origin::named("a");
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -154,7 +156,7 @@ fn a_name_without_an_address_starts_as_down_and_stops_nothing() {
 }
 
 #[test]
-fn a_word_is_looked_for_in_the_first_64_kib_of_however_large_a_page() {
+fn a_check_searches_the_first_64_kib_of_the_body() {
     use stayput::testing::model::live::Health;
     for (before, expected) in [(60_000, Health::Healthy), (70_000, Health::Unhealthy)] {
         let page = format!("{}the word{}", "x".repeat(before), "y".repeat(200_000));
@@ -172,7 +174,7 @@ fn a_word_is_looked_for_in_the_first_64_kib_of_however_large_a_page() {
     }
 }
 
-/// Answers every connection with this page.
+/// Sends this page on every connection.
 fn large_page(page: String) -> std::net::SocketAddr {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -180,7 +182,7 @@ fn large_page(page: String) -> std::net::SocketAddr {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
-            // One who has found what he looks for may have left.
+            // The check may have closed after it found its text.
             let _ = stream.read(&mut [0; 4_096]);
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", page.len());
             let _ = stream.write_all(head.as_bytes());
@@ -191,7 +193,7 @@ fn large_page(page: String) -> std::net::SocketAddr {
 }
 
 #[test]
-fn requests_that_targets_hang_up_on_take_no_target_out() {
+fn hang_ups_after_a_request_do_not_make_a_target_suspect() {
     let script = |name: &'static str| {
         Origin::scripted(move |request, stream| {
             if request.path() == "/reset" {
@@ -206,7 +208,7 @@ fn requests_that_targets_hang_up_on_take_no_target_out() {
     let world = World::new(&[&a, &b], "debug_headers = true", "");
     let mut pinned = [Visitor::of(world.address()), Visitor::of(world.address())];
     let homes: Vec<_> = pinned.iter_mut().map(|visitor| visitor.get("/").body).collect();
-    // In a row: an answer in between would clear whatever was held against a target.
+    // In a row: a response in between would clear the failures of a target.
     for _ in 0..20 {
         assert_eq!(Visitor::of(world.address()).get("/reset").status, 502);
     }

@@ -1,3 +1,5 @@
+//! HTTP/2 clients: what crosses, and what ends a stream, a connection or a WebSocket.
+
 use crate::support::http2::{Http2, reset};
 use crate::support::origin::{Heard, Then};
 use crate::support::token::{minted, now, pinned};
@@ -23,13 +25,14 @@ fn world(origin: &Origin, listener: &str) -> World {
 }
 
 #[test]
-fn a_browser_with_ninety_cookies_in_crumbs_is_served_and_keeps_its_pin() {
+fn a_browser_with_ninety_cookie_fields_keeps_its_pin() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let world = World::new(&[&a, &b], "debug_headers = true\nlimits = { headers = 20 }", NO_CHECKS);
     let client = Http2::to(world.address());
     let first = client.get("/");
     let pin = first.pin().unwrap();
-    // As many crumbs as the bound in bytes lets through, and one more: name, value and 32 each.
+    // As many cookie parts as the bound in bytes allows, and one more: name, value and 32 bytes
+    // each.
     let served = |count: usize| {
         let crumb =
             |head: http::request::Builder, nth| head.header("cookie", format!("c{nth:02}=x"));
@@ -61,7 +64,7 @@ fn answer(stream: &mut TcpStream, body: &str) -> Then {
 }
 
 #[test]
-fn a_client_stays_with_its_replica_and_a_cookie_in_crumbs_is_one_to_its_target() {
+fn cookie_parts_reach_the_target_as_one_and_keep_the_pin() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let world = World::new(&[&a, &b], "debug_headers = true", NO_CHECKS);
     let client = Http2::to(world.address());
@@ -84,7 +87,7 @@ fn a_client_stays_with_its_replica_and_a_cookie_in_crumbs_is_one_to_its_target()
     assert_eq!(heard.field("host").as_deref(), Some("shop.example"));
     assert_eq!(heard.field("x-forwarded-proto").as_deref(), Some("http"));
     assert!(!heard.head.contains("\r\n:"), "{}", heard.head);
-    // What was pinned over HTTP/2 holds over HTTP/1.1.
+    // A pin made over HTTP/2 holds over HTTP/1.1.
     let mut visitor = Visitor::of(world.address());
     visitor.send(&format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: AWSALB={pin}\r\n\r\n"));
     assert_eq!(visitor.read_answer(false).body, first.text());
@@ -93,7 +96,7 @@ fn a_client_stays_with_its_replica_and_a_cookie_in_crumbs_is_one_to_its_target()
 }
 
 #[test]
-fn a_slow_stream_holds_back_no_other_and_each_gets_its_own_answer() {
+fn a_slow_stream_delays_no_other_stream() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let origin = Origin::scripted(move |request, stream| {
@@ -175,7 +178,7 @@ fn bodies_and_trailers_cross_framed_as_http1_frames_them() {
 }
 
 #[test]
-fn a_client_that_expects_it_is_told_to_go_on_once_its_body_is_wanted() {
+fn a_stream_with_expect_gets_100_once_its_body_is_wanted() {
     let origin = Origin::scripted(|request, stream| {
         assert_eq!(request.field("expect"), None);
         answer(stream, std::str::from_utf8(&request.body).unwrap())
@@ -197,7 +200,7 @@ fn a_client_that_expects_it_is_told_to_go_on_once_its_body_is_wanted() {
 }
 
 #[test]
-fn answers_that_have_no_body_end_with_their_head() {
+fn responses_without_a_body_end_with_their_head() {
     let origin = Origin::scripted(|request, stream| {
         let head: &[u8] = match request.path() {
             "/none" => b"HTTP/1.1 204 No Content\r\n\r\n",
@@ -234,7 +237,7 @@ fn answers_that_have_no_body_end_with_their_head() {
 }
 
 #[test]
-fn a_stream_whose_time_is_over_ends_alone() {
+fn a_stream_time_out_ends_no_other_stream() {
     let origin = Origin::scripted(|request, stream| match request.path() {
         "/silent" => {
             let _ = stream.read(&mut [0]);
@@ -284,7 +287,7 @@ fn a_stream_whose_time_is_over_ends_alone() {
 }
 
 #[test]
-fn a_request_that_is_taken_back_is_taken_back_from_its_target() {
+fn a_cancelled_request_is_cancelled_at_its_target() {
     let origin = Origin::scripted(|_, stream| {
         let _ = stream.read(&mut [0]);
         Then::Close
@@ -305,7 +308,7 @@ fn a_request_that_is_taken_back_is_taken_back_from_its_target() {
 }
 
 #[test]
-fn no_more_streams_than_announced_are_under_way_at_targets() {
+fn no_more_streams_than_announced_reach_targets_at_once() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Arc::new(Mutex::new(wait));
     let origin = Origin::scripted(move |_, stream| {
@@ -327,7 +330,7 @@ fn no_more_streams_than_announced_are_under_way_at_targets() {
 }
 
 #[test]
-fn a_process_that_leaves_lets_streams_finish_and_takes_no_others() {
+fn a_draining_process_finishes_its_streams_and_takes_no_others() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let origin = Origin::scripted(move |_, stream| {
@@ -352,7 +355,7 @@ fn a_process_that_leaves_lets_streams_finish_and_takes_no_others() {
 }
 
 #[test]
-fn a_connection_past_its_lifetime_is_renewed_without_a_request_lost() {
+fn a_connection_past_its_lifetime_closes_without_losing_a_request() {
     let origin = Origin::named("a");
     let world = world(&origin, "timeouts = { max_lifetime = \"1s\" }");
     let client = Http2::to(world.address());
@@ -367,7 +370,7 @@ fn a_connection_past_its_lifetime_is_renewed_without_a_request_lost() {
 }
 
 #[test]
-fn a_connection_that_asks_nothing_is_closed_and_one_with_a_stream_is_not() {
+fn an_idle_connection_is_closed_and_one_with_a_stream_is_not() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let origin = Origin::scripted(move |_, stream| {
@@ -390,7 +393,7 @@ fn accept(request: &Heard) -> String {
     BASE64.encode(&Sha1::new().chain_update(key).chain_update(guid).finalize())
 }
 
-/// A target that speaks WebSocket, as far as that is bytes it sends back in capitals.
+/// A WebSocket target that sends each byte back in upper case.
 fn shouting() -> Origin {
     Origin::scripted(|request, stream| {
         let accept = accept(request);
@@ -416,7 +419,7 @@ fn websocket(path: &str) -> http::request::Builder {
 }
 
 #[test]
-fn a_websocket_over_a_stream_reaches_an_http1_target_sticks_and_is_one_record() {
+fn a_websocket_over_a_stream_sticks_and_is_one_record() {
     let (a, b) = (shouting(), shouting());
     let world = World::new(&[&a, &b], "debug_headers = true", NO_CHECKS);
     let client = Http2::to(world.address());
@@ -447,7 +450,7 @@ fn a_websocket_over_a_stream_reaches_an_http1_target_sticks_and_is_one_record() 
                 down.flow_control().release_capacity(data.len()).unwrap();
                 heard.extend_from_slice(&data);
             }
-            // Half a close: the target still has a word to say.
+            // Half a close: the target can still send.
             up.send_data(Bytes::new(), true).unwrap();
             while let Some(data) = down.data().await {
                 heard.extend_from_slice(&data.unwrap());
@@ -472,7 +475,7 @@ fn a_websocket_over_a_stream_reaches_an_http1_target_sticks_and_is_one_record() 
 }
 
 #[test]
-fn a_websocket_over_a_stream_that_spilled_takes_its_clients_pin_with_it() {
+fn a_spilled_websocket_over_a_stream_moves_the_pin() {
     let (gone, b) = (Origin::refusing(), shouting());
     let world = World::new(&[&gone, &b], "debug_headers = true", NO_CHECKS);
     let home = minted(&world, Kind::Lb, "app", "a", now());
@@ -487,7 +490,7 @@ fn a_websocket_over_a_stream_that_spilled_takes_its_clients_pin_with_it() {
 }
 
 #[test]
-fn a_websocket_is_opened_only_by_the_answer_to_its_own_key() {
+fn a_websocket_opens_only_with_the_accept_value_of_its_key() {
     let origin = Origin::scripted(|request, stream| {
         let text = match request.path() {
             "/lies" => {
@@ -512,7 +515,7 @@ fn a_websocket_is_opened_only_by_the_answer_to_its_own_key() {
         (Request::connect("shop.example:443"), 405),
     ] {
         let mut asked = client.ask(head, false).unwrap();
-        // What comes before the answer is never a request of its own.
+        // Bytes before the response are never a request of their own.
         asked.body.send_data("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n".into(), false).unwrap();
         assert_eq!(client.reply(asked).unwrap().status.as_u16(), status);
     }
@@ -522,7 +525,7 @@ fn a_websocket_is_opened_only_by_the_answer_to_its_own_key() {
 }
 
 #[test]
-fn a_tunnel_over_a_stream_that_stands_still_is_cut_and_a_reset_one_frees_its_target() {
+fn a_stalled_or_reset_tunnel_over_a_stream_frees_its_target() {
     let origin = shouting();
     let world = world(&origin, "timeouts = { idle = \"1s\" }");
     let client = Http2::to(world.address());
@@ -548,7 +551,7 @@ fn a_tunnel_over_a_stream_that_stands_still_is_cut_and_a_reset_one_frees_its_tar
 }
 
 #[test]
-fn a_preface_in_pieces_begins_http2_and_other_first_letters_do_not() {
+fn a_split_preface_begins_http2_and_other_first_bytes_do_not() {
     let origin = Origin::named("a");
     let world = world(&origin, "timeouts = { header_read = \"1s\" }");
     for first in ["P", "PR", "PRI", "PRI * HTTP/2.0\r\n\r"] {
@@ -572,7 +575,7 @@ fn a_preface_in_pieces_begins_http2_and_other_first_letters_do_not() {
 }
 
 #[test]
-fn ten_thousand_requests_later_the_connection_is_renewed() {
+fn a_connection_closes_after_ten_thousand_requests() {
     let origin = Origin::named("a");
     let rule = format!("{NO_CHECKS}\n[[rule]]\npaths = [\"/*\"]\nrespond = {{ status = 204 }}");
     let world = World::new(&[&origin], "", &rule);

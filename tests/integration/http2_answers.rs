@@ -1,3 +1,5 @@
+//! Responses over HTTP/2: interim ones, lengths, trailers, the balancer's own, and the log.
+
 use crate::http2_targets::world as over_http2;
 use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PROTOCOL_ERROR, RST_STREAM, block, frame,
@@ -19,7 +21,7 @@ fn interim_dropped(world: &World) -> u64 {
     world.server().counters().iter().map(|own| own.interim_dropped.value()).sum()
 }
 
-/// Two interim answers, one of its own hop, and the answer.
+/// Two interim responses, one with hop-by-hop fields, and the final response.
 async fn hint(mut exchange: Exchange) {
     let mut early = Response::new(());
     *early.status_mut() = StatusCode::EARLY_HINTS;
@@ -43,7 +45,7 @@ async fn hint(mut exchange: Exchange) {
 }
 
 #[test]
-fn interim_answers_of_an_http2_target_reach_its_client_less_what_is_not_theirs() {
+fn interim_responses_of_an_http2_target_cross_without_hop_fields() {
     let origin = Http2Origin::serving(hint);
     let group = format!("protocol = \"http2\"\n{NO_CHECKS}");
     let world = over_http2(&[origin.address()], "", &group);
@@ -67,7 +69,7 @@ fn interim_answers_of_an_http2_target_reach_its_client_less_what_is_not_theirs()
 }
 
 #[test]
-fn interim_answers_past_a_requests_bound_are_dropped_and_the_answer_is_not() {
+fn interim_responses_past_the_bound_are_dropped_and_the_final_crosses() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
         for _ in 0..40 {
             let mut early = Response::new(());
@@ -92,7 +94,7 @@ fn interim_answers_past_a_requests_bound_are_dropped_and_the_answer_is_not() {
     assert_eq!(interim_dropped(&world), 25);
 }
 
-/// A target that says of each path what its name is.
+/// A target whose response to each path has the framing that the path names.
 fn lengths() -> Origin {
     Origin::scripted(|request, stream| {
         let head = match request.path() {
@@ -108,7 +110,7 @@ fn lengths() -> Origin {
 }
 
 #[test]
-fn a_204_has_no_length_a_304_keeps_its_own_and_none_is_invented() {
+fn a_204_has_no_length_and_a_304_keeps_its_own() {
     let origin = lengths();
     let empty = Http2Origin::serving(|mut exchange: Exchange| async move {
         let _ = exchange.respond.send_response(Response::new(()), true);
@@ -148,12 +150,12 @@ fn a_204_has_no_length_a_304_keeps_its_own_and_none_is_invented() {
 }
 
 #[test]
-fn trailers_of_an_answer_reach_an_http2_client_announced_or_not() {
+fn response_trailers_reach_an_http2_client_announced_or_not() {
     let origin = Origin::scripted(|request, stream| {
         let (announced, trailers) = match request.path() {
             "/announced" => ("Trailer: x-sum\r\n", "x-sum: 1\r\nx-more: 2\r\n"),
             "/not" => ("", "x-sum: 1\r\nx-more: 2\r\nset-cookie: a=1\r\n"),
-            // Nothing is left of them.
+            // All of their trailers are removed.
             _ => ("", "set-cookie: a=1\r\ncontent-length: 4\r\n"),
         };
         let _ = write!(
@@ -178,7 +180,7 @@ fn trailers_of_an_answer_reach_an_http2_client_announced_or_not() {
         let record = world.record(|record| record["uri"] == path);
         assert_eq!(record["error_reason"], serde_json::Value::Null, "{path}");
     }
-    // Where all trailers were forbidden no frame of HEADERS ends the stream.
+    // If all trailers are forbidden, no HEADERS frame ends the stream.
     let mut client = Frames::begun(world.address());
     client.send(&frames_get(1, "/forbidden"));
     assert_eq!(client.status(1), 200);
@@ -238,11 +240,11 @@ fn requests_with_trailers_keep_their_connection_and_their_time_outs() {
             asked.body.send_trailers(sum()).unwrap();
             assert_eq!(client.reply(asked).unwrap().text(), "well", "{what}");
         }
-        // Their end is the request's: from then on the target is waited for.
+        // The trailers end the request; from then on the target's time-out runs.
         let mut asked = post("/silent");
         asked.body.send_trailers(sum()).unwrap();
         assert_eq!(client.reply(asked).unwrap().status, 504, "{what}");
-        // As long as they do not come the client is.
+        // Until they arrive, the client's time-out runs.
         let asked = post("/well");
         assert_eq!(client.reply(asked).unwrap().status, 408, "{what}");
         assert_eq!(client.get("/well").text(), "well", "{what}");
@@ -252,7 +254,7 @@ fn requests_with_trailers_keep_their_connection_and_their_time_outs() {
 }
 
 #[test]
-fn own_answers_have_a_page_the_listeners_fields_and_a_line_in_the_log() {
+fn local_responses_have_a_body_the_listeners_fields_and_a_record() {
     let origin =
         Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell", Then::KeepAlive);
     let listener = "timeouts = { idle = \"1s\" }\nlimits = { header_bytes = \"8KiB\", headers = 20 }\n\
@@ -269,7 +271,7 @@ fn own_answers_have_a_page_the_listeners_fields_and_a_line_in_the_log() {
         (Http2::head(&long), true, &*long, 414, "uri_too_long"),
         (many, true, "/many", 431, "head_too_large"),
         (wide, true, "/wide", 431, "head_too_large"),
-        // Past the limits, within what the library reads.
+        // Above the balancer's limits, and within those of the library.
         (wider, true, "/wider", 431, "head_too_large"),
     ] {
         let asked = client.ask(request, ends).unwrap();
@@ -287,7 +289,7 @@ fn own_answers_have_a_page_the_listeners_fields_and_a_line_in_the_log() {
 }
 
 #[test]
-fn only_a_targets_connection_whose_answer_ended_cleanly_is_used_again() {
+fn only_a_connection_whose_response_ended_cleanly_is_reused() {
     for (method, answer, body, reused) in [
         (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", true),
         (Method::HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "", true),
@@ -313,7 +315,7 @@ fn only_a_targets_connection_whose_answer_ended_cleanly_is_used_again() {
 }
 
 #[test]
-fn requests_the_library_refuses_are_in_the_log() {
+fn requests_refused_by_the_http2_library_are_logged() {
     let origin =
         Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell", Then::KeepAlive);
     for (what, fields, expected) in [
@@ -324,7 +326,7 @@ fn requests_the_library_refuses_are_in_the_log() {
     ] {
         let world = World::new(&[&origin], "", NO_CHECKS);
         let mut client = Frames::begun(world.address());
-        // Others of the same turn are served, and not taken for it.
+        // Other streams of the same turn are served, and their records are not mixed up.
         let pieces: Vec<&[u8]> = fields.chunks(16_384).collect();
         let mut bytes = frames_get(1, "/before");
         for (at, piece) in pieces.iter().enumerate() {
@@ -361,7 +363,7 @@ fn requests_the_library_refuses_are_in_the_log() {
 }
 
 #[test]
-fn a_head_that_is_malformed_only_to_us_is_logged_with_its_target() {
+fn a_head_only_the_balancer_finds_malformed_is_logged() {
     let origin =
         Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell", Then::KeepAlive);
     let world = World::new(&[&origin], "", NO_CHECKS);
@@ -386,7 +388,7 @@ fn a_head_that_is_malformed_only_to_us_is_logged_with_its_target() {
 }
 
 #[test]
-fn characters_outside_rfc_3986_reach_the_target_as_sent_where_the_library_reads_them() {
+fn characters_outside_rfc_3986_reach_the_target_as_sent() {
     let origin =
         Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell", Then::KeepAlive);
     let world = World::new(&[&origin], "", NO_CHECKS);
@@ -415,9 +417,10 @@ fn characters_outside_rfc_3986_reach_the_target_as_sent_where_the_library_reads_
     assert_eq!(refused.len(), 6);
 }
 
-/// The library bounds them to 35 KiB, 32 bytes a field included: fields past that are dropped.
+/// The library bounds trailers to 35 KiB, including 32 bytes for each field; fields above that are
+/// dropped.
 #[test]
-fn trailers_of_an_http2_target_past_the_librarys_bound_cost_themselves_and_no_other_stream() {
+fn too_large_http2_trailers_fail_no_other_stream() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
         let large = exchange.request.uri().path() == "/large";
         let mut way = exchange.respond.send_response(Response::new(()), false).unwrap();

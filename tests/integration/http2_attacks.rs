@@ -1,5 +1,5 @@
-//! HTTP/2 clients that flood and take back: what each may do, what it is told when it does more, and
-//! that nobody else notices.
+//! HTTP/2 clients that flood and reset: the bounds, the error when they are passed, and that other
+//! clients do not notice.
 
 use crate::support::frames::{
     self, ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM,
@@ -17,7 +17,7 @@ use std::thread;
 pub const NO_CHECKS: &str = "health = { protocol = \"tcp\", interval = \"300s\", \
     fast_interval = \"300s\", passive = { connect_failures = 0 } }";
 
-/// Answers `/well` at once, and everything else never.
+/// Responds to `/well` at once, and never to other paths.
 pub fn hanging() -> Origin {
     Origin::scripted(|request, stream| {
         if request.path() == "/well" {
@@ -29,7 +29,7 @@ pub fn hanging() -> Origin {
     })
 }
 
-/// Where nobody takes connections: they stay half open.
+/// A listener that is never accepted from: connections stay half open.
 pub struct Deaf {
     pub address: SocketAddr,
     _queue: (socket2::Socket, Vec<socket2::Socket>),
@@ -44,7 +44,7 @@ impl Deaf {
         listener.bind(&any.into()).unwrap();
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
-        // They fill its queue.
+        // These fill its queue.
         let waiting = (0..4).map(|_| {
             let client = socket();
             client.set_nonblocking(true).unwrap();
@@ -56,15 +56,15 @@ impl Deaf {
     }
 }
 
-/// Bytes that no flood may bring: what a connection may say that carries nothing is 128 KiB;
-/// the rest waits in sockets' buffers.
+/// More bytes than any flood may bring: a connection may send 128 KiB without payload, and the rest
+/// waits in socket buffers.
 const FLOOD: usize = 16 << 20;
 
 fn abusive(world: &World) -> u64 {
     world.server().counters().iter().map(|own| own.abusive.value()).sum()
 }
 
-/// Whether others are served as if nothing had been.
+/// Checks that other clients are served as before.
 #[track_caller]
 pub fn others_are_served(world: &World) {
     let mut visitor = Visitor::of(world.address());
@@ -82,7 +82,7 @@ fn heard(client: &mut Frames, origin: &Origin, opening: &[u8]) {
 }
 
 #[test]
-fn a_reader_who_leaves_a_hundred_pictures_at_once_goes_on_and_the_targets_stop() {
+fn a_client_may_reset_a_hundred_streams_at_once() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -98,12 +98,12 @@ fn a_reader_who_leaves_a_hundred_pictures_at_once_goes_on_and_the_targets_stop()
 }
 
 #[test]
-fn a_client_that_goes_on_taking_back_its_requests_is_told_to_calm_down() {
+fn a_client_that_keeps_resetting_streams_gets_enhance_your_calm() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
     let mut stream = 1;
-    // Two hundred and what is forgiven while this runs: a hundred a second.
+    // Two hundred, and the resets forgiven while this runs: a hundred a second.
     let closed = (0..40).any(|_| {
         let known = origin.heard().len();
         let streams: Vec<u32> = (0..50).map(|nth| stream + nth * 2).collect();
@@ -123,7 +123,7 @@ fn a_client_that_goes_on_taking_back_its_requests_is_told_to_calm_down() {
 }
 
 #[test]
-fn requests_taken_back_in_the_same_breath_reach_no_target_and_end_the_connection() {
+fn requests_reset_at_once_reach_no_target_and_end_the_connection() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -137,7 +137,8 @@ fn requests_taken_back_in_the_same_breath_reach_no_target_and_end_the_connection
     assert_eq!(panics.so_far(), 0);
 }
 
-/// What a client may do wrong on a stream of its own, so that the balancer resets it (CVE-2025-8671).
+/// Errors a client may make on one stream, for which the balancer resets the stream
+/// (CVE-2025-8671).
 #[allow(clippy::type_complexity)]
 const MISTAKES: &[(&str, fn(u32) -> Vec<u8>, u32)] = &[
     ("window overflow", |id| window_update(id, 0x7fff_ffff), FLOW_CONTROL_ERROR),
@@ -161,13 +162,14 @@ const MISTAKES: &[(&str, fn(u32) -> Vec<u8>, u32)] = &[
 ];
 
 #[test]
-fn work_ends_with_each_stream_that_is_reset_for_its_clients_mistakes() {
+fn a_stream_reset_for_a_client_error_ends_its_work() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
     for (nth, (what, mistake, error)) in (0..).zip(MISTAKES) {
         let stream = nth * 2 + 1;
-        // Chunks reach the target before the body is whole; with a length it waits for all of it.
+        // Chunks reach the target before the body is complete; with a length, the target waits for
+        // the whole body.
         let block = request("POST", "/", &[("content-length", "4096")]);
         client.send(&headers(stream, 0, &block));
         until("a connection is made", || (origin.open() == 1).then_some(()));
@@ -182,7 +184,7 @@ fn work_ends_with_each_stream_that_is_reset_for_its_clients_mistakes() {
 }
 
 #[test]
-fn a_client_that_goes_on_making_mistakes_loses_its_connection_after_a_hundred() {
+fn a_hundred_stream_errors_end_the_connection() {
     for (what, mistake, _) in MISTAKES {
         let (panics, origin) = (Panics::counted(), hanging());
         let world = World::new(&[&origin], "", NO_CHECKS);
@@ -200,7 +202,7 @@ fn a_client_that_goes_on_making_mistakes_loses_its_connection_after_a_hundred() 
 }
 
 #[test]
-fn frames_that_break_the_connections_own_rules_end_it_and_all_of_its_work() {
+fn frames_that_violate_the_connection_end_it_and_its_work() {
     let data = |id, flags| frame(DATA, flags, id, b"x");
     let block = request("POST", "/", &[]);
     for (what, bytes, error) in [
@@ -237,7 +239,7 @@ fn frames_that_break_the_connections_own_rules_end_it_and_all_of_its_work() {
         let said = client.rest();
         let last = said.iter().rfind(|frame| frame.kind == GOAWAY);
         let said = last.map(frames::Frame::error);
-        // The library says PROTOCOL_ERROR where the RFC has a finer word.
+        // The library sends PROTOCOL_ERROR although the RFC has a more specific code.
         assert!(said == Some(error) || said == Some(PROTOCOL_ERROR), "{what}: {said:?}");
         until(what, || (origin.open() == 0).then_some(()));
         others_are_served(&world);
@@ -246,7 +248,7 @@ fn frames_that_break_the_connections_own_rules_end_it_and_all_of_its_work() {
 }
 
 #[test]
-fn floods_of_frames_that_carry_nothing_end_their_connection_and_no_other() {
+fn floods_of_payload_free_frames_end_only_their_connection() {
     let origin = hanging();
     let world = World::new(&[&origin], "", NO_CHECKS);
     let panics = Panics::counted();
@@ -262,7 +264,7 @@ fn floods_of_frames_that_carry_nothing_end_their_connection_and_no_other() {
         ("RST_STREAM of what is gone", many(reset(1))),
         ("unknown frames", many(frame(0xee, 0, 0, &[]))),
     ];
-    // They are listened to slowly, so all at once.
+    // They are throttled, so all of them run at once.
     thread::scope(|scope| {
         for (what, frames) in &floods {
             scope.spawn(|| flood(world.address(), what, frames));
@@ -274,14 +276,14 @@ fn floods_of_frames_that_carry_nothing_end_their_connection_and_no_other() {
     assert_eq!(panics.so_far(), 0);
 }
 
-/// Floods a connection until it ends, and reads which word it ends with.
+/// Floods a connection until it ends, and checks the error code.
 fn flood(address: SocketAddr, what: &str, frames: &[u8]) {
     let mut client = Frames::begun(address);
     client.send(&get(1, "/well"));
     assert_eq!(client.status(1), 200);
     client.send(&headers(3, 0, &request("POST", "/", &[])));
     let mut reader = client.tcp().try_clone().unwrap();
-    // Most floods are answered by nothing but their end.
+    // Most floods get no response but the end of the connection.
     reader.set_read_timeout(None).unwrap();
     let said = thread::spawn(move || {
         let mut said = Vec::new();
@@ -290,18 +292,18 @@ fn flood(address: SocketAddr, what: &str, frames: &[u8]) {
     });
     client.flood(frames, FLOOD);
     let said = said.join().unwrap();
-    // Of the connection, stream 3 being the last: calm down.
+    // GOAWAY with last stream 3: ENHANCE_YOUR_CALM.
     let word = [GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 11];
     assert!(said.windows(word.len()).any(|window| window == word), "{what}");
 }
 
 #[test]
-fn a_flood_from_a_client_that_reads_nothing_is_not_read_and_ends_with_its_time() {
+fn a_flood_from_a_client_that_reads_nothing_ends_by_time_out() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "timeouts = { idle = \"1s\" }", NO_CHECKS);
     for flood in [frame(PING, 0, 0, &[0; 8]), settings(&[])] {
         let mut client = Frames::begun(world.address());
-        // What it says waits in the sockets' buffers and nowhere else.
+        // Its bytes wait in the socket buffers and nowhere else.
         client.flood(&flood.repeat(1_000), 64 << 20);
     }
     others_are_served(&world);
@@ -309,7 +311,7 @@ fn a_flood_from_a_client_that_reads_nothing_is_not_read_and_ends_with_its_time()
 }
 
 #[test]
-fn floods_the_library_counts_end_as_early_as_it_counts() {
+fn floods_counted_by_the_library_end_at_its_bound() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let begun = || {
@@ -320,8 +322,8 @@ fn floods_the_library_counts_end_as_early_as_it_counts() {
     let mut empty = begun();
     empty.send(&frame(DATA, 0, 1, &[]).repeat(101));
     assert_eq!(empty.goaway(), ENHANCE_YOUR_CALM);
-    // What no target takes away lies here: 2 MiB of overhead are borne, 255 bytes a frame. They are
-    // read slowly, so the dial must outlast them.
+    // Frames that no target reads stay here: 2 MiB of overhead are tolerated, 255 bytes a frame.
+    // They are read slowly, so the dial must last longer.
     let deaf = Deaf::new();
     let unreachable = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -343,7 +345,7 @@ fn floods_the_library_counts_end_as_early_as_it_counts() {
 }
 
 #[test]
-fn a_head_without_end_ends_its_connection_soon_when_it_goes_on_and_with_its_time_when_not() {
+fn an_unfinished_head_ends_its_connection() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "timeouts = { idle = \"1s\" }", NO_CHECKS);
     let first = frame(HEADERS, 0, 1, &request("GET", "/", &[]));
@@ -364,7 +366,7 @@ fn a_head_without_end_ends_its_connection_soon_when_it_goes_on_and_with_its_time
 }
 
 #[test]
-fn a_reset_is_not_answered_with_a_reset() {
+fn a_reset_stream_gets_no_reset_in_return() {
     let origin = hanging();
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());

@@ -1,3 +1,5 @@
+//! Ends of streams and connections over HTTP/2 that no attack causes.
+
 use crate::support::frames::{Frames, HEADERS, RST_STREAM, get};
 use crate::support::http2::{Http2, reset};
 use crate::support::http2_origin::{Exchange, Http2Origin};
@@ -17,7 +19,7 @@ fn world(origin: &Origin, listener: &str) -> World {
 }
 
 #[test]
-fn what_a_target_says_of_its_own_connection_breaks_no_answer() {
+fn connection_fields_of_a_target_break_no_response() {
     let origin = Origin::saying(
         "HTTP/1.1 200 OK\r\nTE: gzip\r\nExpect: x\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\n\
          Upgrade: h2c\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
@@ -35,7 +37,8 @@ fn what_a_target_says_of_its_own_connection_breaks_no_answer() {
     assert_eq!(Visitor::of(world.address()).get("/").field("te"), None);
 }
 
-/// Asks without ever answering the PING that comes with a GOAWAY, until it is refused or left.
+/// Sends requests without acknowledging the PING that comes with a GOAWAY, until it is refused or
+/// closed.
 fn ask_on(client: &mut Frames) {
     for nth in 0..100_000 {
         client.send(&get(nth * 2 + 1, "/"));
@@ -48,11 +51,11 @@ fn ask_on(client: &mut Frames) {
             }
         }
     }
-    panic!("it is served for ever");
+    panic!("it is never refused");
 }
 
 #[test]
-fn a_client_that_never_says_it_has_heard_is_refused_and_left_all_the_same() {
+fn a_client_that_acknowledges_no_goaway_is_closed_in_time() {
     let origin = Origin::named("a");
     let world = world(&origin, "timeouts = { max_lifetime = \"1s\" }");
     let mut client = Frames::begun(world.address());
@@ -62,7 +65,7 @@ fn a_client_that_never_says_it_has_heard_is_refused_and_left_all_the_same() {
 }
 
 #[test]
-fn a_page_of_as_many_pictures_as_there_may_be_streams_is_left_at_once_and_forgiven() {
+fn resetting_all_permitted_streams_at_once_is_tolerated() {
     let origin = Origin::scripted(|request, stream| {
         if request.path() != "/" {
             let _ = stream.read(&mut [0]);
@@ -82,14 +85,14 @@ fn a_page_of_as_many_pictures_as_there_may_be_streams_is_left_at_once_and_forgiv
 }
 
 #[test]
-fn uploads_that_are_answered_before_their_end_cost_nobody_the_connection() {
+fn early_responses_to_uploads_keep_the_connection() {
     let origin = Origin::named("a");
     let rule = format!("{NO_CHECKS}\n[[rule]]\npaths = [\"/no\"]\nrespond = {{ status = 401 }}");
     let world = World::new(&[&origin], "", &rule);
     let client = Http2::to(world.address());
     for _ in 0..400 {
         let mut asked = client.ask(Request::post("http://shop.example/no"), false).unwrap();
-        // More than once after the answer is on its way, as a client does that has not seen it.
+        // More than once after the response was sent, as a client does that has not read it yet.
         for _ in 0..3 {
             let _ = asked.body.send_data(Bytes::from_static(&[0; 2_000]), false);
         }
@@ -103,7 +106,7 @@ fn uploads_that_are_answered_before_their_end_cost_nobody_the_connection() {
 }
 
 #[test]
-fn a_call_whose_target_breaks_off_half_way_is_told_unavailable() {
+fn a_call_cut_by_its_target_ends_with_unavailable() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
         let mut way = exchange.respond.send_response(Response::new(()), false).unwrap();
         way.send_data(Bytes::from_static(b"\0\0\0\0\x04half"), false).unwrap();
@@ -137,7 +140,7 @@ fn a_call_whose_target_breaks_off_half_way_is_told_unavailable() {
 }
 
 #[test]
-fn a_rule_on_the_cookie_sees_its_crumbs_as_one() {
+fn a_cookie_condition_sees_the_cookie_parts_as_one() {
     let (stable, beta) = (Origin::named("stable"), Origin::named("beta"));
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\

@@ -1,5 +1,5 @@
-//! HTTP/2 targets at the limit of streams they set (RFC 9113 section 5.1.2), with more callers than
-//! places, all of which have a body.
+//! HTTP/2 targets at their stream limit (RFC 9113 section 5.1.2), with more callers than permits;
+//! all requests have a body.
 
 use super::http2_targets::world;
 use crate::support::daemon::Daemon;
@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 const NO_CHECKS: &str =
     "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\" }";
 
-/// Reads the whole body and answers with its first bytes, which are the caller's number.
+/// Reads the whole body and responds with its first bytes, which are the caller's number.
 async fn echo(mut exchange: Exchange) {
     let mut body = Vec::new();
     while let Some(data) = exchange.data().await {
@@ -23,7 +23,8 @@ async fn echo(mut exchange: Exchange) {
     let _ = way.send_data(Bytes::copy_from_slice(&body[..4]), true);
 }
 
-/// A target with this limit, and a balancer that dials it at most so often; 0 is any number.
+/// A target with this stream limit, and a balancer that opens at most this many connections; 0 is
+/// any number.
 fn limited(streams: u32, max_connections: usize) -> (Http2Origin, World) {
     let set = move |settings: &mut h2::server::Builder| {
         settings.max_concurrent_streams(streams);
@@ -38,8 +39,8 @@ fn at(address: SocketAddr, protocol: &str, max_connections: usize) -> World {
     world(&[address], "", &format!("protocol = \"{protocol}\"\n{upstream}\n{NO_CHECKS}"))
 }
 
-/// So many POSTs at once with bodies of 20 KB, from clients with a hundred streams each; the bodies
-/// of the answers, all of which are 200.
+/// Sends this many POSTs of 20 KB at once, from clients with a hundred streams each. Returns the
+/// bodies of the responses, all of which are 200.
 fn post_at_once(world: &World, callers: usize) -> Vec<String> {
     let clients: Vec<_> = (0..callers.div_ceil(100)).map(|_| Http2::to(world.address())).collect();
     let mut asked = Vec::new();
@@ -65,25 +66,25 @@ fn numbers(callers: usize) -> Vec<String> {
 }
 
 #[test]
-fn each_of_many_callers_is_answered_whatever_the_limit_is() {
+fn each_of_many_callers_is_answered_under_any_stream_limit() {
     for (streams, max_connections, callers) in
         [(1, 0, 24), (1, 1, 24), (3, 0, 24), (3, 1, 24), (128, 0, 300), (128, 1, 300)]
     {
         let (origin, world) = limited(streams, max_connections);
         assert_eq!(post_at_once(&world, callers), numbers(callers), "{streams}");
-        // Nothing was sent twice.
+        // No request was sent twice.
         assert_eq!(origin.heard().len(), callers, "{streams}");
     }
 }
 
 #[test]
-fn places_go_to_the_callers_in_the_order_in_which_they_came() {
+fn stream_permits_go_to_callers_in_order_of_arrival() {
     for streams in [1, 3, 128] {
         let (origin, world) = limited(streams, 1);
         post_at_once(&world, 100);
         let came = origin.heard();
         let came = came.iter().map(|head| head.uri().path()[1..].parse::<usize>().unwrap());
-        // Those with a place together may begin in any order.
+        // Those that get their permits together may begin in any order.
         for (at, caller) in came.enumerate() {
             assert!(at.abs_diff(caller) < streams as usize, "{caller} at {at} of {streams}");
         }
@@ -91,7 +92,7 @@ fn places_go_to_the_callers_in_the_order_in_which_they_came() {
 }
 
 #[test]
-fn a_target_that_leaves_its_connections_at_its_limit_loses_no_post() {
+fn no_post_is_lost_if_a_target_sends_goaway_at_its_limit() {
     let set = |settings: &mut h2::server::Builder| {
         settings.max_concurrent_streams(3);
     };
@@ -104,10 +105,10 @@ fn a_target_that_leaves_its_connections_at_its_limit_loses_no_post() {
     }
 }
 
-/// What it refuses it has not processed: nothing of the budget is spent on it, and its caller's turn
+/// A refused stream was not processed: it uses nothing of the retry budget, and its caller's turn
 /// comes before those of later callers.
 #[test]
-fn a_target_that_refuses_every_second_stream_answers_all_of_them_in_the_end() {
+fn all_requests_succeed_if_a_target_refuses_every_second_stream() {
     for streams in [1, 3, 128] {
         let set = move |settings: &mut h2::server::Builder| {
             settings.max_concurrent_streams(streams);
@@ -126,21 +127,21 @@ fn a_target_that_refuses_every_second_stream_answers_all_of_them_in_the_end() {
 }
 
 #[test]
-fn a_target_that_refuses_everything_is_given_up_after_a_second() {
+fn retries_to_a_target_that_refuses_all_streams_end_after_a_second() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move { exchange.refuse() });
     let world = at(origin.address(), "http2", 0);
     let began = std::time::Instant::now();
     let reply = Http2::to(world.address()).get("/");
     assert_eq!(reply.status.as_u16(), 502);
     assert!(began.elapsed() >= std::time::Duration::from_secs(1));
-    // A pause before each try, which grows.
+    // A growing pause before each try.
     assert!(origin.heard().len() < 20, "{}", origin.heard().len());
     assert_eq!(origin.connections(), 1);
     let record = world.record(|record| record["status"] == 502);
     assert_eq!(record["error_reason"], "target_lost");
 }
 
-/// nginx's limit is 128 where its file sets none.
+/// nginx's default limit is 128.
 #[test]
 fn nginx_answers_twice_as_many_posts_as_it_takes_at_once() {
     for limit in ["", "http2_max_concurrent_streams 3;", "http2_max_concurrent_streams 1;"] {

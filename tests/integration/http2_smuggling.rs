@@ -1,5 +1,5 @@
-//! HTTP/2 clients whose requests no target may see, or not as they came: heads that are malformed,
-//! bodies of another length, switches that did not happen, one protocol where the other is spoken.
+//! HTTP/2 requests that must not reach a target, or not as they came: malformed heads, bodies of
+//! another length, upgrades that did not happen, one protocol on a connection of the other.
 
 use crate::http2_attacks::{NO_CHECKS, others_are_served};
 use crate::support::frames::{
@@ -14,12 +14,12 @@ use std::io::{Read, Write};
 
 const CONNECT_ERROR: u32 = 10;
 
-/// Answers everything with these four bytes.
+/// Responds to every request with these four bytes.
 fn well() -> Origin {
     Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell", Then::KeepAlive)
 }
 
-/// What a client gets: a status, or the error its stream was reset with.
+/// The result for a client: a status, or the error code of the reset.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Status(u16),
@@ -53,7 +53,7 @@ fn malformed_heads_reach_no_target() {
         fields
     };
     let malformed = Reset(PROTOCOL_ERROR);
-    // Where the library cannot make a field of it, it gives up the connection.
+    // The library closes the connection if it cannot parse a field.
     let unreadable = GoAway(PROTOCOL_ERROR);
     let (panics, origin) = (Panics::counted(), well());
     let world = World::new(&[&origin], "", NO_CHECKS);
@@ -115,11 +115,11 @@ fn malformed_heads_reach_no_target() {
 }
 
 #[test]
-fn what_reads_in_two_ways_reaches_targets_in_one() {
+fn an_ambiguous_request_reaches_targets_unambiguous() {
     let (panics, origin) = (Panics::counted(), well());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
-    // As over HTTP/1.1, a fragment stays behind.
+    // As over HTTP/1.1, a fragment is not forwarded.
     client.send(&get(3, "/path#fragment"));
     assert_eq!(client.status(3), 200);
     assert_eq!(origin.heard()[0].path(), "/path");
@@ -149,7 +149,7 @@ fn what_reads_in_two_ways_reaches_targets_in_one() {
 }
 
 #[test]
-fn a_stream_that_asks_for_a_websocket_and_gets_an_answer_has_opened_nothing() {
+fn a_refused_websocket_stream_opens_no_tunnel() {
     let (panics, origin) = (Panics::counted(), well());
     let rules =
         "[[rule]]\npaths = [\"/fixed\"]\nrespond = { status = 200 }\n[[rule]]\nforward = \"app\"";
@@ -180,7 +180,7 @@ fn a_stream_that_asks_for_a_websocket_and_gets_an_answer_has_opened_nothing() {
 }
 
 #[test]
-fn bytes_after_an_http1_upgrade_that_was_declined_are_no_tunnel() {
+fn bytes_after_a_declined_http1_upgrade_open_no_tunnel() {
     let (panics, origin) = (Panics::counted(), well());
     let world = World::new(&[&origin], "", NO_CHECKS);
     for upgrade in ["websocket", "h2c"] {
@@ -205,7 +205,7 @@ fn bytes_after_an_http1_upgrade_that_was_declined_are_no_tunnel() {
 }
 
 #[test]
-fn trailers_that_frame_route_or_prove_cross_in_neither_direction() {
+fn framing_routing_and_authentication_trailers_never_cross() {
     let panics = Panics::counted();
     let origin = Origin::saying(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum, content-length, set-cookie\r\n\
@@ -232,7 +232,7 @@ fn trailers_that_frame_route_or_prove_cross_in_neither_direction() {
     let head = origin.heard()[0].head.clone();
     let (_, tail) = head.split_once("\r\n\r\n").unwrap();
     assert_eq!(tail.trim(), "x-sum: 1", "{head}");
-    // One that would frame is malformed in HTTP/2.
+    // In HTTP/2, a trailer that would frame the body is malformed.
     client.send(&headers(3, 0, &request("POST", "/", &[])));
     client.send(&headers(3, END_STREAM, &block(&[("transfer-encoding", "chunked")])));
     assert_eq!(outcome(&mut client, 3), Outcome::Reset(PROTOCOL_ERROR));
@@ -245,7 +245,7 @@ fn trailers_that_frame_route_or_prove_cross_in_neither_direction() {
 }
 
 #[test]
-fn a_preface_that_is_half_late_or_followed_by_garbage_ends_its_connection() {
+fn a_late_or_invalid_preface_ends_its_connection() {
     let (panics, origin) = (Panics::counted(), well());
     let timeouts = "timeouts = { header_read = \"1s\", idle = \"1s\" }";
     let world = World::new(&[&origin], timeouts, NO_CHECKS);
@@ -277,7 +277,7 @@ fn a_preface_that_is_half_late_or_followed_by_garbage_ends_its_connection() {
 }
 
 #[test]
-fn each_protocol_is_spoken_only_where_it_was_agreed_on() {
+fn each_protocol_is_served_only_if_negotiated() {
     let (panics, origin, authority) = (Panics::counted(), well(), Authority::new());
     let shop = authority.sign("shop", &["shop.example"]);
     let tls = format!("tls = {{ certificates = [{}] }}", shop.entry());
@@ -316,7 +316,7 @@ fn each_protocol_is_spoken_only_where_it_was_agreed_on() {
 }
 
 #[test]
-fn a_head_in_pieces_is_one_head() {
+fn a_head_in_continuation_frames_is_one_head() {
     let (panics, origin) = (Panics::counted(), well());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());

@@ -1,5 +1,5 @@
-//! HTTP/2 clients that hold on to what they have: windows that stay shut, sockets nobody reads, heads
-//! that unfold, streams beyond those announced.
+//! HTTP/2 clients that hold resources: closed windows, unread sockets, heads that expand, streams
+//! above the announced limit.
 
 use crate::http2_attacks::{NO_CHECKS, hanging, others_are_served};
 use crate::support::frames::{
@@ -15,7 +15,7 @@ use std::time::Instant;
 
 const SHORT: &str = "timeouts = { idle = \"1s\" }";
 
-/// Answers `/well` in few bytes and everything else in 8 MiB.
+/// Responds to `/well` with few bytes and to other paths with 8 MiB.
 fn generous() -> Origin {
     Origin::scripted(|request, stream| {
         let length = if request.path() == "/well" { 4 } else { 8 << 20 };
@@ -29,7 +29,7 @@ fn generous() -> Origin {
 }
 
 #[test]
-fn streams_whose_windows_stay_shut_are_reset_and_their_targets_freed() {
+fn streams_with_a_closed_window_are_reset_and_free_their_targets() {
     let (panics, origin) = (Panics::counted(), generous());
     let world = World::new(&[&origin], SHORT, NO_CHECKS);
     let mut client = Frames::begun_with(world.address(), &[(INITIAL_WINDOW_SIZE, 0)]);
@@ -39,7 +39,7 @@ fn streams_whose_windows_stay_shut_are_reset_and_their_targets_freed() {
         assert_eq!(client.next(|frame| frame.kind == RST_STREAM).error(), CANCEL);
     }
     until("the targets are free", || (origin.open() == 0).then_some(()));
-    // The connection has done nothing wrong; it ends with its own idle time.
+    // The connection has violated nothing; it ends with its own idle time-out.
     client.send(&[settings(&[(INITIAL_WINDOW_SIZE, 100)]), get(201, "/well")].concat());
     assert_eq!(client.status(201), 200);
     assert_eq!(client.goaway(), NO_ERROR);
@@ -48,7 +48,7 @@ fn streams_whose_windows_stay_shut_are_reset_and_their_targets_freed() {
 }
 
 #[test]
-fn a_window_that_opens_by_single_bytes_buys_no_time() {
+fn single_byte_window_updates_do_not_extend_the_time_out() {
     let (panics, origin) = (Panics::counted(), generous());
     let world = World::new(&[&origin], SHORT, NO_CHECKS);
     let mut client = Frames::begun_with(world.address(), &[(INITIAL_WINDOW_SIZE, 0)]);
@@ -58,11 +58,11 @@ fn a_window_that_opens_by_single_bytes_buys_no_time() {
         client.send(&window_update(1, 1));
         let read = client.next(|frame| frame.kind == RST_STREAM || frame.kind == DATA);
         match read.kind {
-            // One at a time, as slow as that is.
+            // One at a time, although that is slow.
             DATA => drops += read.payload.len(),
             _ => break read.error(),
         }
-        // The client is slow: that is the scene.
+        // The client is slow on purpose.
         std::thread::sleep(std::time::Duration::from_millis(5));
     };
     assert_eq!(end, CANCEL);
@@ -73,7 +73,7 @@ fn a_window_that_opens_by_single_bytes_buys_no_time() {
 }
 
 #[test]
-fn a_client_with_wide_windows_that_reads_nothing_is_cut_and_its_targets_freed() {
+fn a_client_with_wide_windows_that_reads_nothing_is_cut() {
     let (panics, origin) = (Panics::counted(), generous());
     let world = World::new(&[&origin], SHORT, NO_CHECKS);
     let wide = [(INITIAL_WINDOW_SIZE, 0x7fff_ffff)];
@@ -82,7 +82,7 @@ fn a_client_with_wide_windows_that_reads_nothing_is_cut_and_its_targets_freed() 
     client.send(&(0..100).flat_map(|nth| get(nth * 2 + 1, "/")).collect::<Vec<u8>>());
     until("all arrive", || (origin.heard().len() == 100).then_some(()));
     until("the targets are free", || (origin.open() == 0).then_some(()));
-    // What it could still read is what the sockets' buffers held.
+    // The client could still read what the socket buffers held.
     let read: usize = client.rest().iter().map(|frame| frame.payload.len()).sum();
     assert!(read < 32 << 20, "{read} of 800 MiB");
     others_are_served(&world);
@@ -90,7 +90,7 @@ fn a_client_with_wide_windows_that_reads_nothing_is_cut_and_its_targets_freed() 
 }
 
 #[test]
-fn an_upload_that_stands_still_ends_and_pings_do_not_prolong_it() {
+fn pings_do_not_prolong_a_stalled_upload() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], SHORT, NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -103,7 +103,7 @@ fn an_upload_that_stands_still_ends_and_pings_do_not_prolong_it() {
             break;
         }
         assert!(begun.elapsed().as_secs() < 10);
-        // The client pings now and then: that is the scene.
+        // The client sends a PING now and then, on purpose.
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     until("the target is free", || (origin.open() == 0).then_some(()));
@@ -112,7 +112,7 @@ fn an_upload_that_stands_still_ends_and_pings_do_not_prolong_it() {
 }
 
 #[test]
-fn streams_beyond_those_announced_are_refused_and_may_be_sent_again() {
+fn streams_past_the_announced_limit_get_refused_stream() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "limits = { streams = 4 }", NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -125,7 +125,7 @@ fn streams_beyond_those_announced_are_refused_and_may_be_sent_again() {
     until("the work ends", || (origin.open() == 3).then_some(()));
     client.send(&get(13, "/well"));
     assert_eq!(client.status(13), 200);
-    // A client that has been told, and goes on.
+    // A client that ignores the GOAWAY.
     let more = (10..200).flat_map(|nth| get(nth * 2 + 1, "/"));
     client.send(&more.collect::<Vec<u8>>());
     assert_eq!(client.goaway(), ENHANCE_YOUR_CALM);
@@ -135,14 +135,15 @@ fn streams_beyond_those_announced_are_refused_and_may_be_sent_again() {
 }
 
 #[test]
-fn work_counts_until_it_ends_whatever_becomes_of_the_stream() {
+fn work_of_a_reset_stream_counts_until_it_ends() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "limits = { streams = 10 }", NO_CHECKS);
     let mut client = Frames::begun(world.address());
     let batch = |from: u32| (from..from + 10).map(|nth| nth * 2 + 1);
     client.send(&batch(0).flat_map(|stream| get(stream, "/")).collect::<Vec<u8>>());
     until("they arrive", || (origin.heard().len() == 10).then_some(()));
-    // Taken back and asked anew in one breath: on the wire there is room, at the target not yet.
+    // Reset and opened anew in one write: the client's stream count has room, the target's does not
+    // yet.
     let swap = batch(0).flat_map(reset).chain(batch(10).flat_map(|stream| get(stream, "/")));
     client.send(&swap.collect::<Vec<u8>>());
     for _ in 0..10 {
@@ -155,7 +156,7 @@ fn work_counts_until_it_ends_whatever_becomes_of_the_stream() {
 }
 
 #[test]
-fn heads_that_unfold_are_refused_by_bytes_and_by_fields() {
+fn heads_that_expand_are_bounded_by_bytes_and_by_fields() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
@@ -166,7 +167,7 @@ fn heads_that_unfold_are_refused_by_bytes_and_by_fields() {
     // 39 bytes each.
     let crumbs: Vec<u8> = (0..1_700).flat_map(|_| block(&[("cookie", "a")])).collect();
     for (nth, (what, head)) in (0..).zip([
-        // One field of the table, named again and again: a byte for four thousand.
+        // One field of the table, referenced repeatedly: one byte stands for four thousand.
         ("references", with(&[kept("x-a", &large), vec![0xbe; 30]].concat())),
         ("more references than a head may unfold to", with(&[0xbe; 1_000])),
         ("fields of one byte", with(&one_byte_names)),
@@ -185,7 +186,7 @@ fn heads_that_unfold_are_refused_by_bytes_and_by_fields() {
             frame.kind == GOAWAY || (frame.kind == HEADERS && frame.stream == stream)
         });
         if said.kind == GOAWAY {
-            // Beyond four times what is allowed the library ends the connection.
+            // Above four times the limit the library ends the connection.
             assert_eq!(said.error(), ENHANCE_YOUR_CALM, "{what}");
             client = Frames::begun(world.address());
             client.send(&headers(1, END_STREAM, &with(&kept("x-a", &large))));
@@ -200,11 +201,11 @@ fn heads_that_unfold_are_refused_by_bytes_and_by_fields() {
 }
 
 #[test]
-fn heads_under_way_take_a_mebibyte_of_a_connection_and_streams_past_it_are_refused() {
+fn heads_in_flight_hold_at_most_1_mib_per_connection() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
-    // Sixty thousand bytes in memory each, of some thirty on the wire.
+    // Sixty thousand bytes in memory each, and some thirty on the wire.
     let bomb = [request("GET", "/", &[]), vec![0xbe; 15]].concat();
     client.send(&headers(
         1,
@@ -219,7 +220,7 @@ fn heads_under_way_take_a_mebibyte_of_a_connection_and_streams_past_it_are_refus
     client.is_answered();
     until("the others arrive", || (origin.heard().len() >= 15).then_some(()));
     assert!(origin.heard().len() < 20, "{}", origin.heard().len());
-    // What is taken back makes room.
+    // A reset stream makes room.
     client.send(&(0..18).flat_map(|nth| reset(nth * 2 + 1)).collect::<Vec<u8>>());
     until("the work ends", || (origin.open() <= 2).then_some(()));
     client.send(&headers(
@@ -233,7 +234,7 @@ fn heads_under_way_take_a_mebibyte_of_a_connection_and_streams_past_it_are_refus
 }
 
 #[test]
-fn trailers_beyond_what_a_head_may_be_are_a_malformed_body() {
+fn trailers_larger_than_a_head_are_a_malformed_body() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     for (what, trailers) in [
@@ -252,12 +253,12 @@ fn trailers_beyond_what_a_head_may_be_are_a_malformed_body() {
 }
 
 #[test]
-fn small_frames_that_a_target_takes_pass_however_many_come() {
+fn any_number_of_small_frames_passes_if_the_target_reads() {
     let (panics, origin) = (Panics::counted(), hanging());
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
     client.send(&headers(1, 0, &request("POST", "/well", &[])));
-    // Five times of what the library lets lie about.
+    // Five times the amount that the library buffers.
     for _ in 0..40 {
         client.send(&frame(DATA, 0, 1, b"x").repeat(1_000));
         client.is_answered();

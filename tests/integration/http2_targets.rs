@@ -1,3 +1,5 @@
+//! HTTP/2 targets: what crosses, which requests are sent again, and what delays which client.
+
 use crate::support::http2::reset;
 use crate::support::http2_origin::{Exchange, send};
 use crate::support::origin::Then;
@@ -15,7 +17,7 @@ use std::sync::mpsc;
 const NO_CHECKS: &str =
     "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\" }";
 
-/// One worker, so that what is counted of connections is one worker's.
+/// A balancer with one worker, so that connection counts are those of one worker.
 pub fn world(targets: &[SocketAddr], listener: &str, group: &str) -> World {
     let target = |(id, address): (char, &SocketAddr)| {
         format!("{{ id = \"{id}\", address = \"{address}\" }}")
@@ -39,7 +41,7 @@ fn post(path: &str) -> http::request::Builder {
 }
 
 #[test]
-fn a_request_arrives_in_http2s_form_and_trailers_go_both_ways() {
+fn a_request_arrives_in_http2_form_and_trailers_cross_both_ways() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
         while exchange.data().await.is_some() {}
         let trailers = exchange.request.body_mut().trailers().await.unwrap().unwrap_or_default();
@@ -75,7 +77,7 @@ fn a_request_arrives_in_http2s_form_and_trailers_go_both_ways() {
 }
 
 #[test]
-fn a_protocol_that_does_not_fit_the_group_is_464_and_no_target_hears_of_it() {
+fn a_protocol_that_does_not_fit_the_group_is_464_and_reaches_no_target() {
     let (old, new) = (Origin::named("old"), Http2Origin::named("new"));
     let grpc = |path| post(path).header("content-type", "application/grpc");
     let websocket =
@@ -103,7 +105,7 @@ fn a_protocol_that_does_not_fit_the_group_is_464_and_no_target_hears_of_it() {
 }
 
 #[test]
-fn no_bodiless_request_is_lost_to_a_target_that_leaves_its_connections_again_and_again() {
+fn repeated_goaways_of_a_target_lose_no_bodiless_request() {
     let origin = Http2Origin::with(
         |_| {},
         3,
@@ -123,7 +125,7 @@ fn no_bodiless_request_is_lost_to_a_target_that_leaves_its_connections_again_and
 }
 
 #[test]
-fn what_a_target_refuses_is_sent_again_whatever_the_method_unless_too_much_of_its_body_is_gone() {
+fn refused_streams_are_retried_unless_too_much_body_was_sent() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
         let refuses = exchange.nth.is_multiple_of(2);
         let (large, mut length) = (exchange.request.uri().path() == "/large", 0);
@@ -143,7 +145,7 @@ fn what_a_target_refuses_is_sent_again_whatever_the_method_unless_too_much_of_it
     assert_eq!(client.send(post("/")).unwrap().text(), "none");
     let record = world.record(|record| record["status"] == 200);
     assert_eq!(record["attempts"], 1);
-    // What was read of a body is kept, and the rest of it comes when it comes.
+    // The part of a body that was read is kept, and the rest follows as it arrives.
     let mut asked = client.ask(post("/").method(Method::PUT), false).unwrap();
     asked.body.send_data(Bytes::from_static(b"beg"), false).unwrap();
     until("it is sent again", || (origin.heard().len() == 4).then_some(()));
@@ -158,7 +160,7 @@ fn what_a_target_refuses_is_sent_again_whatever_the_method_unless_too_much_of_it
 }
 
 #[test]
-fn what_a_target_resets_is_not_sent_again_and_costs_no_connection() {
+fn a_stream_reset_by_a_target_is_not_retried() {
     let serve = |mut exchange: Exchange| async move {
         if exchange.request.uri().path() == "/" {
             return exchange.say("well");
@@ -183,7 +185,7 @@ fn what_a_target_resets_is_not_sent_again_and_costs_no_connection() {
 }
 
 #[test]
-fn a_target_that_takes_few_requests_on_its_only_connection_serves_all_who_wait_for_it() {
+fn a_low_stream_limit_on_one_connection_serves_all_waiters() {
     for (requests, streams, workers) in [(8, 128, 1), (20, 1, 1), (16, 1, 2)] {
         let origin = Http2Origin::with(
             move |settings| {
@@ -200,7 +202,7 @@ fn a_target_that_takes_few_requests_on_its_only_connection_serves_all_who_wait_f
              upstream = {{ max_connections = 1 }}\n{NO_CHECKS}\n",
             origin.address()
         ));
-        // Clients enough that both workers have some.
+        // Enough clients that both workers have some.
         let clients: Vec<_> = (0..requests).map(|_| Http2::to(world.address())).collect();
         let ask = |client: &Http2| client.ask(post("/"), true).unwrap();
         let asked: Vec<_> = clients.iter().map(ask).collect();
@@ -226,7 +228,7 @@ fn a_target_that_accepts_and_closes_is_unreachable() {
 }
 
 #[test]
-fn ten_clients_at_once_share_a_connection_and_those_beyond_its_streams_get_others() {
+fn ten_clients_share_a_connection_up_to_its_stream_limit() {
     let count = Arc::new(AtomicUsize::new(0));
     let open = Arc::clone(&count);
     let origin = Http2Origin::with(
@@ -252,7 +254,7 @@ fn ten_clients_at_once_share_a_connection_and_those_beyond_its_streams_get_other
     let second: Vec<_> = clients.iter().map(ask).collect();
     until("twenty are under way", || (count.load(Ordering::SeqCst) == 20).then_some(()));
     assert_eq!(origin.connections(), 2);
-    // Who leaves takes nobody along, and its target hears of it.
+    // A client that leaves ends no other stream, and its target gets the reset.
     drop(first);
     until("ten are left", || (count.load(Ordering::SeqCst) == 10).then_some(()));
     assert_eq!(origin.connections(), 2);
@@ -260,7 +262,7 @@ fn ten_clients_at_once_share_a_connection_and_those_beyond_its_streams_get_other
 }
 
 #[test]
-fn who_cancels_cancels_at_the_target() {
+fn a_cancelled_stream_is_cancelled_at_the_target() {
     let (told, hear) = mpsc::channel();
     let origin = Http2Origin::serving(move |mut exchange: Exchange| {
         let told = told.clone();
@@ -277,7 +279,7 @@ fn who_cancels_cancels_at_the_target() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_holds_back_its_target_and_no_other_client() {
+fn a_client_that_reads_nothing_delays_no_other_client() {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&sent);
     let origin = Http2Origin::serving(move |mut exchange: Exchange| {
@@ -307,13 +309,13 @@ fn a_client_that_takes_nothing_holds_back_its_target_and_no_other_client() {
         before = now;
         stands.then_some(())
     });
-    // The client's window, ours, and what is on its way between.
+    // The client's window, the balancer's, and the bytes in between.
     assert!(before <= 65_535 + 3 * (256 << 10), "{before}");
     drop(answer);
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_broken_for_the_client_too_and_for_no_other() {
+fn a_response_cut_by_a_target_is_cut_for_its_client_alone() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
         if exchange.request.uri().path() == "/" {
             return exchange.say("whole");
@@ -358,7 +360,7 @@ fn over_tls_a_target_must_agree_on_http2() {
 }
 
 #[test]
-fn a_plain_target_that_speaks_http1_is_no_target_of_such_a_group() {
+fn an_http1_target_fails_in_an_http2_group() {
     let origin = Origin::saying("HTTP/1.1 400 Bad Request\r\n\r\n", Then::Close);
     let group = format!("protocol = \"http2\"\n{NO_CHECKS}");
     let world = world(&[origin.address()], "", &group);
@@ -368,7 +370,7 @@ fn a_plain_target_that_speaks_http1_is_no_target_of_such_a_group() {
 }
 
 #[test]
-fn a_head_larger_than_albs_bound_is_no_answer_and_costs_no_other_its_connection() {
+fn a_response_head_past_albs_bound_fails_alone() {
     let origin = Http2Origin::serving(|mut exchange: Exchange| async move {
         let size = if exchange.request.uri().path() == "/large" { 40_000 } else { 30_000 };
         let mut head = Response::new(());

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// The times that the only worker has blocked since its start.
+/// Number of times that the only worker has blocked since its start.
 fn blocked(program: &Program) -> Option<u64> {
     let tasks = fs::read_dir(format!("/proc/{}/task", program.process())).unwrap();
     let worker = tasks.flatten().map(|task| task.path()).find(|task| {
@@ -21,7 +21,7 @@ fn blocked(program: &Program) -> Option<u64> {
 fn stays_blocked(program: &Program) -> u64 {
     until("a worker without wake-ups", || {
         let before = blocked(program)?;
-        // Not for luck: the condition is that nothing happens in this time.
+        // A condition and not a guess: nothing may happen in this time.
         std::thread::sleep(Duration::from_millis(500));
         blocked(program).filter(|after| *after == before)
     })
@@ -33,7 +33,7 @@ fn records(log: &Path) -> usize {
 
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "only Linux has /proc and timerfd")]
-fn a_worker_without_connections_has_no_wake_ups_until_a_client_connects() {
+fn an_idle_worker_has_no_wake_ups_until_a_client_connects() {
     let origin = Origin::named("a");
     let dir = tempfile::tempdir().unwrap();
     let program = Program::run(
@@ -52,7 +52,7 @@ fn a_worker_without_connections_has_no_wake_ups_until_a_client_connects() {
         let before = stays_blocked(&program);
         let mut visitor = Visitor::of(address);
         assert_eq!(visitor.get("/").body, "a");
-        // The access log is handed over, and the connection's idle time-out is kept.
+        // The access log is flushed, and the idle time-out of the connection is set.
         until("the record", || (records(&log) == served).then_some(()));
         until("ticks", || blocked(&program).filter(|after| *after >= before + 5));
         assert!(visitor.sees_close(), "idle for a second");

@@ -1,3 +1,5 @@
+//! Clients known by a route in the application's cookie, or by a header field.
+
 use crate::support::origin::Then;
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
@@ -13,7 +15,7 @@ fn three() -> [Origin; 3] {
     [Origin::named("a"), Origin::named("b"), Origin::named("c")]
 }
 
-/// Targets a, b and c with the routes s1, s2 and s3; `more` is said of a.
+/// Targets a, b and c with the routes s1, s2 and s3; `more` holds more settings of a.
 fn world(origins: &[Origin; 3], more: &str, group: &str) -> World {
     let target = |(at, origin): (usize, &Origin)| {
         let more = if at == 0 { more } else { "" };
@@ -31,7 +33,7 @@ fn world(origins: &[Origin; 3], more: &str, group: &str) -> World {
     ))
 }
 
-/// One request of a client that never came before.
+/// One request of a client that has no cookies.
 fn ask(world: &World, path: &str, fields: &[&str]) -> Answer {
     let answer = Visitor::of(world.address()).ask("GET", path, fields, "");
     assert_eq!(answer.all("set-cookie").count(), 0, "nothing is ever set in these modes");
@@ -42,13 +44,13 @@ fn told(answer: &Answer) -> (&str, &str) {
     (answer.field("x-stayput-verdict").unwrap_or("-"), &answer.body)
 }
 
-/// Whom so many clients with this field get.
+/// Sends this many clients with these fields, and returns the targets they reached.
 fn met(world: &World, path: &str, fields: &[&str], count: usize) -> HashSet<String> {
     (0..count).map(|_| ask(world, path, fields).body).collect()
 }
 
 #[test]
-fn a_route_is_followed_from_the_first_connection_on_by_cookie_or_by_path() {
+fn a_route_is_followed_from_the_first_request_by_cookie_or_path() {
     let origins = three();
     let world = world(&origins, "", ROUTE);
     for (path, fields, expected) in [
@@ -56,9 +58,9 @@ fn a_route_is_followed_from_the_first_connection_on_by_cookie_or_by_path() {
         ("/", &["Cookie: x=1; JSESSIONID=a.b.s3; y=2"], "c"),
         ("/cart;jsessionid=5AC6.s3", &[], "c"),
         ("/cart;v=1;JSESSIONID=5AC6.s3/items?x=1", &[], "c"),
-        // The cookie counts first (a container that got both reads the cookie).
+        // The cookie counts first: a container that gets both reads the cookie.
         ("/cart;jsessionid=5AC6.s3", &["Cookie: JSESSIONID=5AC6.s2"], "b"),
-        // A session of another application's path; the one that is known counts.
+        // A session of another application's path; the known one counts.
         ("/", &["Cookie: JSESSIONID=x.other; JSESSIONID=y.s3"], "c"),
         ("/", &["Cookie: JSESSIONID=x.s2; JSESSIONID=y.s3"], "b"),
         ("/", &["Cookie: JSESSIONID=x", "Cookie: JSESSIONID=y.s3"], "c"),
@@ -71,7 +73,7 @@ fn a_route_is_followed_from_the_first_connection_on_by_cookie_or_by_path() {
 }
 
 #[test]
-fn a_session_whose_route_is_unknown_goes_to_one_target_from_everywhere() {
+fn a_session_with_an_unknown_route_goes_to_one_target_on_all_nodes() {
     let origins = three();
     let world = world(&origins, "", ROUTE);
     for (path, cookie) in [
@@ -87,7 +89,7 @@ fn a_session_whose_route_is_unknown_goes_to_one_target_from_everywhere() {
         assert_eq!(told(&ask(&world, path, &[cookie])).0, "new", "{cookie}");
         assert_eq!(met(&world, path, &[cookie], 6).len(), 1, "{cookie}");
     }
-    // The container changes the route and keeps the id: the id alone says where.
+    // The container changes the route and keeps the id: only the id names the target.
     let [one, other] = ["one", "other"].map(|route| format!("Cookie: JSESSIONID=5AC6.{route}"));
     assert_eq!(met(&world, "/", &[&one], 1), met(&world, "/", &[&other], 1));
     let ids: Vec<_> = (0..40).map(|id| format!("Cookie: JSESSIONID={id}")).collect();
@@ -124,14 +126,14 @@ fn a_route_brings_a_client_back_when_its_target_returns() {
     until("a is down", || {
         (told(&ask(&world, "/", &[cookie])).0 == "moved_unhealthy").then_some(())
     });
-    assert_eq!(met(&world, "/", &[cookie], 6).len(), 1, "everyone meets one successor");
+    assert_eq!(met(&world, "/", &[cookie], 6).len(), 1, "all meet one successor");
     world.record(|record| record["sticky"] == "moved_unhealthy" && record["from"] == "a");
     origins[0].set_healthy(true);
     until("a is back", || (told(&ask(&world, "/", &[cookie])) == ("hit", "a")).then_some(()));
 }
 
 #[test]
-fn a_strict_route_is_refused_while_its_target_is_down_and_served_when_it_returns() {
+fn a_strict_route_gets_503_while_its_target_is_down() {
     let origins = three();
     let group = "stickiness = { route = { cookie = \"JSESSIONID\" }, on_unavailable = \"strict\" }";
     let world = world(&origins, "", &format!("{group}\n{FAST}"));
@@ -145,12 +147,12 @@ fn a_strict_route_is_refused_while_its_target_is_down_and_served_when_it_returns
 }
 
 #[test]
-fn a_draining_targets_route_is_followed_unless_its_pins_move() {
+fn the_route_of_a_draining_target_is_followed_unless_pins_move() {
     let origins = three();
     for (pins, expected) in [("stay", "hit"), ("move", "moved_draining")] {
         let group = format!("{ROUTE}\ndraining_pins = \"{pins}\"");
         let world = world(&origins, ", state = \"drain\"", &group);
-        until("newcomers leave a alone", || {
+        until("new clients leave a alone", || {
             (!met(&world, "/", &[], 6).contains("a")).then_some(())
         });
         let answer = ask(&world, "/", &["Cookie: JSESSIONID=5AC6.s1"]);
@@ -182,7 +184,7 @@ fn gated(gate: &Arc<Mutex<()>>) -> Origin {
 }
 
 #[test]
-fn clients_who_choose_one_target_spill_at_its_cap_and_come_back() {
+fn clients_with_one_route_spill_at_the_cap_and_come_back() {
     let gate = Arc::new(Mutex::new(()));
     let origins = [gated(&gate), Origin::named("b"), Origin::named("c")];
     for (mode, field) in [(ROUTE, "Cookie: JSESSIONID=5AC6.s1"), (HEADER, "")] {
@@ -206,14 +208,14 @@ fn clients_who_choose_one_target_spill_at_its_cap_and_come_back() {
     }
 }
 
-/// A header field whose value's home is this target.
+/// A header value whose first target by rendezvous hashing is this one.
 fn value_of(world: &World, target: &str) -> String {
     let fields = (0..).map(|id| format!("X-Session-Id: {id}"));
     fields.take(100).find(|field| ask(world, "/", &[field]).body == target).unwrap()
 }
 
 #[test]
-fn one_value_meets_one_target_over_every_connection_and_values_spread() {
+fn one_header_value_always_meets_one_target() {
     let origins = three();
     let world = world(&origins, "", HEADER);
     let mut all = HashSet::new();
@@ -228,7 +230,7 @@ fn one_value_meets_one_target_over_every_connection_and_values_spread() {
 }
 
 #[test]
-fn a_value_is_back_home_when_its_target_returns_and_others_never_leave() {
+fn a_header_value_returns_to_its_target_and_others_never_leave() {
     let origins = three();
     let world = world(&origins, "", &format!("{HEADER}\n{FAST}"));
     let [homeless, other] = ["a", "b"].map(|target| value_of(&world, target));
@@ -244,7 +246,7 @@ fn a_value_is_back_home_when_its_target_returns_and_others_never_leave() {
 }
 
 #[test]
-fn an_absent_or_empty_value_is_no_key_and_of_two_fields_the_first_counts() {
+fn an_absent_or_empty_header_is_no_key_and_the_first_field_counts() {
     let origins = three();
     let world = world(&origins, "", HEADER);
     for fields in [&[][..], &["X-Session-Id:"], &["X-Session-Id:   "], &["X-Session-Ids: 1"]] {
@@ -257,7 +259,7 @@ fn an_absent_or_empty_value_is_no_key_and_of_two_fields_the_first_counts() {
 }
 
 #[test]
-fn a_value_of_eight_kibibytes_or_of_no_text_is_a_key_like_any_other() {
+fn a_value_of_8_kib_or_of_non_utf8_bytes_is_a_key() {
     let origins = three();
     let world = world(&origins, "", HEADER);
     let long = "v".repeat(8 * 1_024);

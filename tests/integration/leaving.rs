@@ -1,3 +1,5 @@
+//! Targets that leave: drain requests, pinned clients, restarts, and what is cut at the end.
+
 use crate::support::origin::Then;
 use crate::support::{Origin, Program, Visitor, World, until};
 use stayput::testing::model::live::{Drain, Health};
@@ -5,10 +7,10 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-// A target that is slow for want of a core must not look like one that is down.
+// A target that is slow because it lacks a CPU must not look like one that is down.
 const FAST: &str = "interval = \"400ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 2";
 
-/// Two targets, a and b, with these group settings and health settings, and a client pinned to a.
+/// Two targets, a and b, with these group and health settings, and a client pinned to a.
 fn pinned_to_a(origins: [&Origin; 2], group: &str, health: &str) -> (World, Visitor) {
     let group = format!("{group}\nhealth = {{ {FAST}, {health} }}");
     let world = World::new(&origins, "debug_headers = true", &group);
@@ -23,8 +25,8 @@ fn comes_to(world: &World, drain: Drain) {
     until(&format!("{drain:?}"), || (world.availability(0).drain == drain).then_some(()));
 }
 
-/// Whom the next newcomers meet.
-fn newcomers(world: &World) -> String {
+/// The targets that the next new clients reach.
+fn new_clients(world: &World) -> String {
     (0..4).map(|_| Visitor::of(world.address()).get("/").body).collect()
 }
 
@@ -35,23 +37,23 @@ fn met(visitor: &mut Visitor) -> (String, String) {
 }
 
 #[test]
-fn a_target_that_answers_404_gets_no_newcomers_keeps_its_clients_and_may_come_back() {
+fn drain_on_404_keeps_pinned_clients_and_can_be_reverted() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let (world, mut visitor) = pinned_to_a([&a, &b], "", "drain_on_404 = true");
     a.answer_checks("404 Leaving");
     comes_to(&world, Drain::Running);
     let checked = a.checks().len();
     until("several checks", || (a.checks().len() > checked + 3).then_some(()));
-    assert_eq!(newcomers(&world), "bbbb");
+    assert_eq!(new_clients(&world), "bbbb");
     assert_eq!(met(&mut visitor), ("a".into(), "hit".into()));
     assert_eq!(world.availability(0).health, Health::Healthy, "404 is no failure here");
     a.answer_checks("200 OK");
     comes_to(&world, Drain::No);
-    assert!(newcomers(&world).contains('a'));
+    assert!(new_clients(&world).contains('a'));
 }
 
 #[test]
-fn clients_of_a_target_that_answers_404_move_at_once_where_pins_are_to_move() {
+fn drain_on_404_moves_clients_at_once_if_pins_are_to_move() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let moves = "draining_pins = \"move\"";
     let (world, mut visitor) = pinned_to_a([&a, &b], moves, "drain_on_404 = true");
@@ -61,7 +63,7 @@ fn clients_of_a_target_that_answers_404_move_at_once_where_pins_are_to_move() {
 }
 
 #[test]
-fn without_the_key_404_is_a_failure_and_no_wish() {
+fn without_drain_on_404_a_404_is_a_failed_check() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let (world, mut visitor) = pinned_to_a([&a, &b], "", "drain_on_404 = false");
     a.answer_checks("404 Gone");
@@ -71,17 +73,18 @@ fn without_the_key_404_is_a_failure_and_no_wish() {
 }
 
 #[test]
-fn a_target_that_asks_by_its_field_drains_and_its_answer_is_judged_all_the_same() {
+fn a_drain_request_by_header_drains_and_the_check_still_counts() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let (world, mut visitor) = pinned_to_a([&a, &b], "", "path = \"/up\"");
     a.answer_checks("200 OK\r\nX-Stayput-Drain: 1");
     comes_to(&world, Drain::Running);
-    assert_eq!(newcomers(&world), "bbbb");
+    assert_eq!(new_clients(&world), "bbbb");
     assert_eq!(met(&mut visitor), ("a".into(), "hit".into()));
     a.answer_checks("503 Down\r\nX-Stayput-Drain: 1");
     until("it is down", || (world.availability(0).health == Health::Unhealthy).then_some(()));
     assert_eq!(met(&mut visitor), ("b".into(), "moved_unhealthy".into()));
-    // One that fails while it shuts down has not changed its mind; one that passes has.
+    // A check that fails during shutdown does not revoke the request to drain; one that passes
+    // does.
     a.answer_checks("503 Down");
     let checked = a.checks().len();
     until("several checks", || (a.checks().len() > checked + 3).then_some(()));
@@ -91,13 +94,13 @@ fn a_target_that_asks_by_its_field_drains_and_its_answer_is_judged_all_the_same(
 }
 
 #[test]
-fn a_new_target_that_comes_with_the_wish_never_has_a_newcomer() {
+fn a_new_target_that_asks_for_a_drain_gets_no_new_client() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     a.answer_checks("200 OK\r\nx-stayput-drain: 1");
     let health = format!("health = {{ {FAST} }}");
     let world = World::new(&[&a, &b], "", &health);
     assert_eq!(world.availability(0).drain, Drain::Running);
-    assert_eq!(newcomers(&world), "bbbb");
+    assert_eq!(new_clients(&world), "bbbb");
 }
 
 /// A program whose only group has targets a and b.
@@ -121,7 +124,7 @@ fn clocks(dir: &Path) -> serde_json::Value {
 }
 
 #[test]
-fn a_restart_keeps_the_clock_of_a_drain_whoever_asked_for_it() {
+fn a_restart_keeps_the_start_time_of_a_drain() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     for (answer, state, wished) in
         [("404 Leaving", "active", true), ("200 OK", "drain", false), ("404 Both", "drain", true)]
@@ -155,7 +158,7 @@ fn a_restart_keeps_the_clock_of_a_drain_whoever_asked_for_it() {
 }
 
 #[test]
-fn a_delay_that_ended_while_the_balancer_was_away_is_over_when_it_comes_back() {
+fn a_delay_that_ended_during_a_restart_is_over() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let dir = tempfile::tempdir().unwrap();
     let first = program(dir.path(), [&a, &b], "active");
@@ -180,7 +183,7 @@ fn a_delay_that_ended_while_the_balancer_was_away_is_over_when_it_comes_back() {
 }
 
 #[test]
-fn a_damaged_file_of_clocks_starts_them_anew_and_stops_nothing() {
+fn a_damaged_drain_file_restarts_the_delays() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     for damaged in ["", "{", "[]", "{\"app/a\": 5}", "{\"app/a\": {\"since_ms\": -1}}"] {
         let dir = tempfile::tempdir().unwrap();
@@ -192,7 +195,7 @@ fn a_damaged_file_of_clocks_starts_them_anew_and_stops_nothing() {
     }
 }
 
-/// Answers `/begun` with half of what it announced, `/tunnel` with a switch, and nothing else.
+/// Sends half of the announced body for `/begun`, a 101 for `/tunnel`, and nothing for other paths.
 fn endless() -> Origin {
     Origin::scripted(|request, stream| {
         let said: &[u8] = match request.path() {
@@ -207,7 +210,7 @@ fn endless() -> Origin {
 }
 
 #[test]
-fn what_is_under_way_when_the_delay_is_over_is_cut_and_written_down_and_not_before() {
+fn requests_are_cut_when_the_delay_ends_and_logged() {
     let origin = endless();
     let group = format!("deregistration_delay = \"1s\"\nhealth = {{ {FAST} }}");
     let world = World::new(&[&origin], "", &group);
@@ -242,7 +245,7 @@ fn what_is_under_way_when_the_delay_is_over_is_cut_and_written_down_and_not_befo
 }
 
 #[test]
-fn connections_of_clients_outlive_the_exchange_that_was_cut() {
+fn client_connections_outlive_a_cut_exchange() {
     let (a, b) = (endless(), Origin::named("b"));
     let group = format!("deregistration_delay = \"1s\"\nhealth = {{ {FAST} }}");
     let world = World::new(&[&a, &b], "", &group);

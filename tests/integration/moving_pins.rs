@@ -1,3 +1,6 @@
+//! Events that move a pin, events that keep it, and which of several pins counts: writes, clocks,
+//! shared caches.
+
 use crate::support::origin::Then;
 use crate::support::token::{minted, now, opened, pinned};
 use crate::support::visitor::Answer;
@@ -11,7 +14,7 @@ use std::sync::mpsc::{Sender, channel};
 
 const NO_CHECKS: &str = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
 
-/// A replica that answers `/STATUS/FIELDS` with that status and those fields.
+/// A replica that responds to `/STATUS/FIELDS` with that status and those fields.
 fn told(name: &'static str) -> Origin {
     Origin::scripted(move |heard, stream| {
         let path = heard.path().trim_start_matches('/').to_owned();
@@ -53,12 +56,12 @@ fn verdict(answer: &Answer) -> &str {
     answer.field("x-stayput-verdict").unwrap_or("-")
 }
 
-/// `a`, whose one place is taken, and `b`, which has room.
+/// `a`, which is at its cap, and `b`, which has room.
 struct Full {
     world: World,
     a: Origin,
     _b: Origin,
-    /// Holds the place at `a`, with its cookie.
+    /// Holds the only permit of `a`, with its cookie.
     holder: Visitor,
     gate: Sender<()>,
 }
@@ -93,7 +96,7 @@ impl Full {
         Self { world, a, _b: b, holder, gate }
     }
 
-    /// A client with the same cookies over a connection of its own.
+    /// A client with the same cookies and its own connection.
     fn same_client(&self) -> Visitor {
         let mut visitor = Visitor::of(self.world.address());
         visitor.jar = self.holder.jar.clone();
@@ -108,7 +111,7 @@ const SOCKET: [&str; 4] = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-/// Asks for each of these as a client that is spilled, and checks whether its pin moves with it.
+/// Sends each of these requests from a spilled client, and checks whether its pin moves.
 fn check_spills(full: &Full, cookie: &str, kind: Kind, cases: &[(&str, &str, bool)]) {
     for &(method, path, moves) in cases {
         let context = format!("{method} {path}");
@@ -173,7 +176,7 @@ fn a_spill_that_wrote_moves_the_pin_and_one_that_did_not_leaves_it() {
 }
 
 #[test]
-fn beside_an_applications_cookie_a_spill_moves_the_companion_by_that_cookie_or_a_write() {
+fn a_spill_moves_the_companion_on_a_write_or_a_new_app_cookie() {
     let group = "stickiness = { app_cookie = { name = \"sid\" } }";
     let full = Full::with(group, &[("sid", "1")], Kind::App);
     let cases = [
@@ -187,13 +190,13 @@ fn beside_an_applications_cookie_a_spill_moves_the_companion_by_that_cookie_or_a
         ("GET", "/200/clear-app", false),
     ];
     for case in cases {
-        // The next request brings the cookie again, whatever was cleared.
+        // The next request brings the cookie again, whatever the response cleared.
         check_spills(&full, "AWSALBAPP-0", Kind::App, &[case]);
     }
 }
 
 #[test]
-fn where_nothing_is_stored_with_the_client_a_spill_that_wrote_writes_nothing() {
+fn a_spilled_write_sets_no_cookie_for_route_or_header_keys() {
     let (gone, b) = (Origin::refusing(), told("b"));
     for (stickiness, fields) in [
         ("route = { cookie = \"sid\" }", ["Cookie: sid=1.a"]),
@@ -220,7 +223,7 @@ fn a_strict_group_refuses_a_write_and_moves_nothing() {
 }
 
 #[test]
-fn an_answer_that_crosses_a_move_does_not_undo_it() {
+fn a_late_response_does_not_undo_a_move() {
     let mut full = Full::with("", &[], Kind::Lb);
     let mut writer = full.same_client();
     let wrote = writer.ask("POST", "/200", &[], "");
@@ -229,7 +232,7 @@ fn an_answer_that_crosses_a_move_does_not_undo_it() {
     let crossing = full.holder.read_answer(false);
     assert_eq!((verdict(&crossing), crossing.body.as_str()), ("hit", "a"));
     assert_eq!(crossing.all("set-cookie").count(), 0, "it would bring the client back to a");
-    // A client of a that came later is renewed, though it fills the one place by itself.
+    // A later client of a is renewed, although it uses the only permit itself.
     let renewed = until("a client of a is renewed", || {
         let mut other = Visitor::of(full.world.address());
         other.jar.insert("AWSALB".into(), minted(&full.world, Kind::Lb, "app", "a", now()));
@@ -241,7 +244,7 @@ fn an_answer_that_crosses_a_move_does_not_undo_it() {
 }
 
 #[test]
-fn a_spill_that_wrote_is_told_as_a_move() {
+fn a_spilled_write_is_logged_as_a_move() {
     let dir = tempfile::tempdir().unwrap();
     let (gone, b) = (Origin::refusing(), told("b"));
     let key = Key::generate([7; 32]);
@@ -271,7 +274,7 @@ fn a_spill_that_wrote_is_told_as_a_move() {
     assert_eq!(moved, 1, "the request that only read moved nothing");
 }
 
-/// A token of the key of these tests, as a node writes it whose clock shows `issued_at`.
+/// A token sealed with the key of these tests, by a node whose clock shows `issued_at`.
 fn sealed(id: u8, target: &str, issued_at: u64) -> String {
     let pin = Pin {
         group: GroupKey::of("app"),
@@ -281,14 +284,14 @@ fn sealed(id: u8, target: &str, issued_at: u64) -> String {
     ring(id).seal(Kind::Lb, &Contents::new(Seed(1), pin)).as_str().to_owned()
 }
 
-/// The ring of the one key of these tests.
+/// The keyring with the one key of these tests.
 fn ring(id: u8) -> Keyring {
     let line = Key::generate([7; 32]).to_base64_line();
     Keyring::new(&[Key::from_base64_line(id, line.as_bytes()).unwrap()]).unwrap()
 }
 
 #[test]
-fn the_newest_pin_of_all_tokens_decides_wherever_it_stands_and_replaces_the_others() {
+fn the_newest_pin_of_all_tokens_decides_and_replaces_the_others() {
     let origins = [told("a"), told("b"), told("c")];
     let world = World::new(&[&origins[0], &origins[1], &origins[2]], "debug_headers = true", "");
     let token = |target, age| minted(&world, Kind::Lb, "app", target, now() - age);
@@ -316,7 +319,7 @@ fn the_newest_pin_of_all_tokens_decides_wherever_it_stands_and_replaces_the_othe
 }
 
 #[test]
-fn what_is_written_again_keeps_the_other_groups_pins_of_every_token() {
+fn a_rewritten_token_keeps_the_other_groups_pins_of_all_tokens() {
     let (app, api) = (told("app"), told("api"));
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -336,7 +339,7 @@ fn what_is_written_again_keeps_the_other_groups_pins_of_every_token() {
 }
 
 #[test]
-fn the_newest_pin_to_a_group_decides_and_the_cookie_of_groups_is_one_again() {
+fn the_newest_group_pin_decides_and_the_group_cookies_merge() {
     let (one, two) = (told("one"), told("two"));
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -361,8 +364,8 @@ fn the_newest_pin_to_a_group_decides_and_the_cookie_of_groups_is_one_again() {
     }
 }
 
-/// Two nodes with one key. The first one's clock is ahead of the second's by so many seconds: what it
-/// seals is sealed again here with that time, for both have this machine's clock.
+/// Two nodes with one key. The clock of the first is this many seconds ahead. Both run on this
+/// machine, so the test reseals the first one's token with that time.
 #[test]
 fn nodes_whose_clocks_differ_move_no_client_that_alternates_between_them() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
@@ -397,7 +400,7 @@ fn nodes_whose_clocks_differ_move_no_client_that_alternates_between_them() {
             let context = format!("{refresh}, visit {visit}");
             assert_eq!((verdict(&answer), &answer.body), ("hit", &home), "{context}");
             if visit % 2 == 0 {
-                // The node that is behind gives the pin a time of its own, whatever `refresh` says.
+                // The node that is behind writes its own time into the pin, whatever `refresh` is.
                 assert_eq!(answer.all("set-cookie").count(), 1, "{context}");
                 let issued_at = issued_at(&visitor.jar["AWSALB"]);
                 assert!(issued_at <= now(), "{context}: {issued_at} is ahead");
@@ -416,7 +419,7 @@ fn nodes_whose_clocks_differ_move_no_client_that_alternates_between_them() {
 }
 
 #[test]
-fn a_pin_that_is_ahead_is_alive_and_inspect_says_by_how_much() {
+fn a_pin_from_the_future_is_valid_and_inspect_prints_the_offset() {
     let dir = tempfile::tempdir().unwrap();
     let key = Key::generate([7; 32]).to_base64_line();
     std::fs::write(dir.path().join("one.key"), key.as_bytes()).unwrap();
@@ -443,7 +446,7 @@ fn issued_at(token: &str) -> u64 {
 }
 
 #[test]
-fn an_answer_that_shared_caches_keep_carries_no_pin_until_half_its_life_is_used() {
+fn a_cacheable_response_renews_a_pin_only_past_half_its_duration() {
     let b = told("b");
     let world = World::new(&[&b], "debug_headers = true", "");
     const DAY: u64 = 86_400;
@@ -467,14 +470,14 @@ fn an_answer_that_shared_caches_keep_carries_no_pin_until_half_its_life_is_used(
             let written = answer.all("set-cookie").count();
             assert_eq!(written, usize::from(!waits), "{method} {what} {age}");
         }
-        // A newcomer is given its pin at once.
+        // A new client gets its pin at once.
         let first = Visitor::of(world.address()).get(&format!("/200/{what}"));
         assert_eq!(first.all("set-cookie").count(), 1, "{what}");
     }
 }
 
 #[test]
-fn every_cookie_on_an_answer_that_a_shared_cache_may_keep_is_guarded_once() {
+fn each_cookie_on_a_cacheable_response_is_guarded_once() {
     let a = told("a");
     let guard = "no-cache=\"set-cookie\"";
     for (setting, guards) in [("", true), ("stickiness = { guard_cache = false }", false)] {
@@ -484,7 +487,8 @@ fn every_cookie_on_an_answer_that_a_shared_cache_may_keep_is_guarded_once() {
             ("/200/max-age", vec!["max-age=60", guard]),
             ("/200/stale", vec!["max-age=0", guard]),
             ("/200/expires", vec![guard]),
-            // Nothing is said of how long: a cache may guess for this status, and not for that.
+            // The response states no lifetime: a cache may guess one for this status, and not for
+            // that.
             ("/200", vec![guard]),
             ("/404", vec![guard]),
             ("/302", vec![]),

@@ -1,3 +1,5 @@
+//! Targets known by host names: a restart, a silent resolver, and changed addresses.
+
 use crate::support::origin::Then;
 use crate::support::token::{minted_for, now};
 use crate::support::visitor::Answer;
@@ -16,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// A balancer that has only just begun: nothing is waited for.
+/// A balancer that has just started; the test waits for nothing.
 fn just_started(dir: &Path, targets: &str, more: &str) -> Server {
     let text = format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -27,7 +29,7 @@ fn just_started(dir: &Path, targets: &str, more: &str) -> Server {
     Server::start(loaded.config).unwrap()
 }
 
-/// The verdict on `path`, as the log of this directory has it.
+/// The verdict on `path` in the log of this directory.
 fn verdict(dir: &Path, path: &str) -> String {
     until("an access record", || {
         let text = std::fs::read_to_string(dir.join("access.log")).ok()?;
@@ -37,7 +39,7 @@ fn verdict(dir: &Path, path: &str) -> String {
     })
 }
 
-/// Asks until the client is pinned to the origin that says `name`.
+/// Sends requests until the client is pinned to the origin called `name`.
 fn pinned_to(name: &str, server: &Server) -> Visitor {
     until("a pin", || {
         let mut visitor = Visitor::of(server.addresses()[0].1);
@@ -45,7 +47,7 @@ fn pinned_to(name: &str, server: &Server) -> Visitor {
     })
 }
 
-/// The same client, at a balancer that listens elsewhere.
+/// The same client at another balancer.
 fn again(visitor: &Visitor, server: &Server) -> Visitor {
     let mut again = Visitor::of(server.addresses()[0].1);
     again.jar.clone_from(&visitor.jar);
@@ -53,7 +55,7 @@ fn again(visitor: &Visitor, server: &Server) -> Visitor {
 }
 
 #[test]
-fn a_restart_moves_nobody_who_is_pinned_to_what_a_host_name_stands_for() {
+fn a_restart_moves_no_client_pinned_to_a_resolved_address() {
     let (named, other) = (Origin::named("a"), Origin::named("b"));
     let port = named.address().port();
     for expand in [true, false] {
@@ -76,7 +78,7 @@ fn a_restart_moves_nobody_who_is_pinned_to_what_a_host_name_stands_for() {
 }
 
 #[test]
-fn a_name_that_was_never_answered_for_takes_no_pin_away() {
+fn an_unresolved_name_loses_no_pin() {
     let (named, other) = (Origin::named("a"), Origin::named("b"));
     let port = named.address().port();
     for expand in [true, false] {
@@ -105,7 +107,7 @@ fn a_name_that_was_never_answered_for_takes_no_pin_away() {
     }
 }
 
-/// What a name server says of the one name of a scene; every answer may be another.
+/// A name server with one name; each of its answers may differ.
 #[derive(Clone)]
 struct NameServer {
     says: Arc<Mutex<Box<Saying>>>,
@@ -143,8 +145,8 @@ impl NameServer {
         })
     }
 
-    /// Waits until so many answers more were given and taken in: the name is not asked for again
-    /// before its last answer was.
+    /// Waits until this many further answers were given and applied. The resolver does not ask
+    /// again before it has applied the last answer.
     fn wait_for_answers(&self, count: usize) {
         let before = self.asked.load(Ordering::SeqCst);
         until("answers of the name server", || {
@@ -152,7 +154,7 @@ impl NameServer {
         });
     }
 
-    /// A world of this name, its targets under `name`.
+    /// A balancer whose targets are under `name`.
     fn world(&self, target: &str, group: &str) -> World {
         let text = format!(
             "[runtime]\nworkers = 2\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -164,11 +166,11 @@ impl NameServer {
     }
 }
 
-/// Checks that say nothing after the first, so that traffic alone speaks.
+/// Checks that do nothing after the first, so that only traffic counts.
 const NO_CHECKS: &str = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", \
                          passive = { connect_failures = 0 } }";
 
-/// A target each of whose requests needs a dial.
+/// A target that closes after each request, so that each needs a dial.
 fn closing(text: &'static str) -> Origin {
     Origin::scripted(move |_, stream| {
         let length = text.len();
@@ -178,7 +180,7 @@ fn closing(text: &'static str) -> Origin {
     })
 }
 
-/// A client that is pinned to what an expanded name has at the address of this origin.
+/// A client pinned to the address of this origin under an expanded name.
 fn at(origin: &Origin, world: &World, seed: u64) -> Visitor {
     let id = format!("name/{}", origin.address());
     let mut visitor = Visitor::of(world.address());
@@ -187,7 +189,7 @@ fn at(origin: &Origin, world: &World, seed: u64) -> Visitor {
     visitor
 }
 
-/// What the published picture says of the address of this origin, if it holds it.
+/// The state of this origin's address in the published snapshot, if it is there.
 fn state(origin: &Origin, world: &World) -> Option<(Health, Drain)> {
     let snapshot = world.server().published().current();
     let mut targets = snapshot.groups[0].targets.iter();
@@ -196,7 +198,7 @@ fn state(origin: &Origin, world: &World) -> Option<(Health, Drain)> {
     Some((availability.health, availability.drain))
 }
 
-/// Waits until an origin is in such a state, `None` being in no group.
+/// Waits until an origin has this health; `None` means that it is in no group.
 fn await_state(origin: &Origin, world: &World, health: Health, drain: impl Into<Option<Drain>>) {
     let wanted = drain.into().map(|drain| (health, drain));
     until("a state of a target", || (state(origin, world) == wanted).then_some(()));
@@ -244,7 +246,7 @@ fn a_name_that_lists_four_of_six_addresses_at_a_time_moves_no_client() {
 }
 
 #[test]
-fn an_address_that_is_not_listed_and_refuses_is_forgotten_at_once_and_a_listed_one_is_not() {
+fn an_unlisted_address_that_refuses_leaves_at_once() {
     let [a, b, c] = ["a", "b", "c"].map(closing);
     let names = NameServer::listing(&[&a, &b, &c]);
     let world =
@@ -255,7 +257,7 @@ fn an_address_that_is_not_listed_and_refuses_is_forgotten_at_once_and_a_listed_o
     assert_eq!(told(&one.get("/")), ("a", "hit"));
     assert_eq!(told(&other.get("/")), ("a", "hit"));
     a.stop();
-    // Nothing was written at the other, so the pin stays until the target is gone.
+    // The client wrote nothing at the other target, so the pin stays until its target is gone.
     assert_eq!(told(&one.get("/")).1, "spilled");
     await_state(&a, &world, Health::Healthy, None);
     for client in [&mut one, &mut other] {
@@ -264,7 +266,7 @@ fn an_address_that_is_not_listed_and_refuses_is_forgotten_at_once_and_a_listed_o
         assert!(["b", "c"].contains(&to.as_str()) && told(&moved).1 == "moved_removed");
         assert_eq!(told(&client.get("/")), (to.as_str(), "hit"));
     }
-    // The same of an address that is listed costs it nothing but the request.
+    // The same failure of a listed address costs only the request.
     let mut of_listed = at(&b, &world, 3);
     assert_eq!(told(&of_listed.get("/")), ("b", "hit"));
     b.stop();
@@ -276,7 +278,7 @@ fn an_address_that_is_not_listed_and_refuses_is_forgotten_at_once_and_a_listed_o
 }
 
 #[test]
-fn an_address_that_is_not_listed_and_fails_one_check_is_forgotten_and_a_listed_one_is_not() {
+fn an_unlisted_address_that_fails_one_check_leaves() {
     let [a, b] = ["a", "b"].map(Origin::named);
     let names = NameServer::listing(&[&a, &b]);
     let health =
@@ -299,7 +301,7 @@ fn an_address_that_is_not_listed_and_fails_one_check_is_forgotten_and_a_listed_o
 }
 
 #[test]
-fn without_a_hold_an_address_that_is_not_listed_drains_at_once() {
+fn without_hold_an_unlisted_address_drains_at_once() {
     let [a, b] = ["a", "b"].map(Origin::named);
     for (pins, expected) in [("move", ("b", "moved_draining")), ("stay", ("a", "hit"))] {
         let names = NameServer::listing(&[&a, &b]);
@@ -313,8 +315,8 @@ fn without_a_hold_an_address_that_is_not_listed_drains_at_once() {
     }
 }
 
-/// Waits until the one target of a world is at this origin, and the second is over in which it came
-/// there: a pin of that second counts as older.
+/// Waits until the only target is at this origin and the second in which it arrived has passed: a
+/// pin of that second counts as older.
 fn await_address(origin: &Origin, world: &World) {
     until("another address", || {
         let snapshot = world.server().published().current();
@@ -325,7 +327,7 @@ fn await_address(origin: &Origin, world: &World) {
 }
 
 #[test]
-fn a_name_whose_one_address_changed_says_so_once_to_each_client() {
+fn a_changed_address_yields_moved_address_once_per_client() {
     let [a, b] = ["a", "b"].map(Origin::named);
     for refresh in ["each_response", "half_life", "never"] {
         let names = NameServer::listing(&[&a]);
@@ -349,7 +351,7 @@ fn a_name_whose_one_address_changed_says_so_once_to_each_client() {
         let mut fresh = Visitor::of(world.address());
         assert_eq!(told(&fresh.get("/")), ("b", "new"));
         assert_eq!(told(&fresh.get("/")), ("b", "hit"));
-        // Back to the first machine: what is pinned to the second has its session there.
+        // Back to the first machine: clients pinned to the second have their session there.
         names.list(&[&a]);
         await_address(&a, &world);
         assert_eq!(told(&fresh.get("/")), ("a", "moved_address"));
@@ -358,7 +360,7 @@ fn a_name_whose_one_address_changed_says_so_once_to_each_client() {
 }
 
 #[test]
-fn what_the_old_machine_answers_after_the_change_does_not_pass_for_the_new_ones() {
+fn a_late_response_of_the_old_address_counts_as_of_the_old_one() {
     let (release, released) = channel::<()>();
     let (begun, begins) = channel();
     let released = Mutex::new(released);

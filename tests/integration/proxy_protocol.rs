@@ -1,3 +1,5 @@
+//! PROXY headers from balancers in front: which peers may send them, and their effects.
+
 use crate::support::tool::has;
 use crate::support::{Authority, Browser, Daemon, Origin, Visitor, World, until};
 use stayput::testing::policy::proxy_protocol::ProxyFault;
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 const BEHIND_ANYONE: &str = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\"]";
 const V1: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 8443\r\n";
 
-/// A header of version 2, by the letter of the protocol and by no code of the balancer's.
+/// A header of version 2, built from the specification and without the balancer's code.
 fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
     [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[command, family], &length, rest].concat()
@@ -39,7 +41,7 @@ fn accepted(world: &World) -> u64 {
 }
 
 #[test]
-fn the_client_is_whom_the_header_names_and_the_port_is_the_one_it_came_to() {
+fn the_proxy_header_sets_client_address_and_port() {
     let mut six = [0; 36];
     (six[0], six[1], six[15], six[31]) = (0x20, 0x01, 1, 2);
     (six[33], six[34], six[35]) = (80, 0x20, 0xfb);
@@ -60,7 +62,7 @@ fn the_client_is_whom_the_header_names_and_the_port_is_the_one_it_came_to() {
     {
         let mut visitor = announced(&world, &header);
         assert_eq!(visitor.get(&format!("/{nth}")).status, 200, "{header:?}");
-        // The header is the connection's, not the request's.
+        // The header belongs to the connection, not to the request.
         assert_eq!(visitor.get("/again").status, 200, "{header:?}");
         for heard in &origin.heard()[2 * nth..] {
             assert_eq!(heard.field("x-forwarded-for").as_deref(), Some(client));
@@ -75,19 +77,19 @@ fn the_client_is_whom_the_header_names_and_the_port_is_the_one_it_came_to() {
 }
 
 #[test]
-fn who_is_believed_about_the_way_before_follows_from_whom_the_header_names() {
+fn trust_in_forwarded_fields_depends_on_the_announced_client() {
     let trusted = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]";
     let origin = Origin::named("a");
     let world = World::new(&[&origin], trusted, "");
     let fields = ["X-Forwarded-For: 6.6.6.6, 198.51.100.7", "X-Forwarded-Proto: https"];
     for (nth, (header, client, last, proto)) in [
-        // A stranger says what it likes.
+        // An untrusted peer may send any field.
         (v2_of([192, 0, 2, 1], 5), "192.0.2.1", "192.0.2.1", "http"),
-        // A proxy of ours, behind a balancer of ours.
+        // A trusted proxy behind a trusted balancer.
         (v2_of([10, 0, 0, 9], 5), "198.51.100.7", "10.0.0.9", "https"),
-        // The balancer itself.
+        // The balancer itself (LOCAL).
         (v2(0x20, 0, &[]), "198.51.100.7", "127.0.0.1", "https"),
-        // Someone of whom the balancer does not say who it is.
+        // An address that the header does not state (UNSPEC).
         (v2(0x21, 0, &[]), "127.0.0.1", "127.0.0.1", "http"),
         (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1", "127.0.0.1", "http"),
     ]
@@ -114,14 +116,14 @@ fn an_announced_client_keeps_its_target_over_new_connections_and_clients() {
     for port in 0..10 {
         visitor.leave();
         visitor.send("");
-        // Whichever header, whoever it names: what binds a client is its cookie.
+        // Whatever the header says, the cookie decides the target.
         visitor.stream().write_all(&v2_of([192, 0, 2, port], 1)).unwrap();
         assert_eq!(visitor.get("/").body, first);
     }
 }
 
 #[test]
-fn tls_begins_right_behind_the_header() {
+fn tls_begins_right_after_the_proxy_header() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let shop = authority.sign("shop", &["shop.example"]);
     let listener = format!("{BEHIND_ANYONE}\ntls = {{ certificates = [{}] }}", shop.entry());
@@ -140,7 +142,7 @@ fn tls_begins_right_behind_the_header() {
     until("a handshake is no header", || (faults(&world, ProxyFault::NoHeader) == 1).then_some(()));
 }
 
-/// What curl prints, asked with these arguments behind a PROXY header of its own.
+/// The output of curl with these arguments, behind a PROXY header of its own.
 fn curl(world: &World, authority: &Authority, jar: &Path, arguments: &[&str], url: &str) -> String {
     let port = world.address().port();
     let output = Command::new("curl")
@@ -157,7 +159,7 @@ fn curl(world: &World, authority: &Authority, jar: &Path, arguments: &[&str], ur
 }
 
 #[test]
-fn curl_is_sticky_behind_a_header_over_either_version_with_and_without_tls() {
+fn curl_is_sticky_behind_both_proxy_versions_with_and_without_tls() {
     if !has(&["curl"]) {
         return;
     }
@@ -182,7 +184,7 @@ fn curl_is_sticky_behind_a_header_over_either_version_with_and_without_tls() {
 }
 
 #[test]
-fn a_header_may_come_byte_by_byte_or_with_the_request_in_one_piece() {
+fn a_proxy_header_may_come_in_bytes_or_with_the_request() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], BEHIND_ANYONE, "");
     for header in [V1.to_vec(), v2_of([192, 0, 2, 1], 5)] {
@@ -199,39 +201,39 @@ fn a_header_may_come_byte_by_byte_or_with_the_request_in_one_piece() {
 }
 
 #[test]
-fn a_peer_that_is_not_trusted_is_closed_and_counted_whatever_it_sends() {
+fn an_untrusted_peer_is_closed_and_counted_whatever_it_sends() {
     let origin = Origin::named("a");
     let listener = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.2\"]";
     let world = World::new(&[&origin], listener, "");
     for header in [V1, b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n", b""] {
         let mut visitor = Visitor::of(world.address());
         visitor.send("");
-        // It may have been closed already.
+        // The connection may have been closed already.
         let _ = visitor.stream().write_all(header);
         assert!(visitor.sees_close());
     }
-    until("three strangers", || (faults(&world, ProxyFault::Untrusted) == 3).then_some(()));
+    until("three untrusted peers", || (faults(&world, ProxyFault::Untrusted) == 3).then_some(()));
     assert!(origin.heard().is_empty());
 }
 
-/// Sends these bytes and, where asked to, the end; nothing comes back but a close.
+/// Sends these bytes and, if `ends`, a FIN. Checks that the only response is a close.
 fn is_closed_in_silence(world: &World, bytes: &[u8], ends: bool) {
     let mut visitor = announced(world, bytes);
     if ends {
         visitor.stream().shutdown(std::net::Shutdown::Write).unwrap();
     }
     let mut answer = Vec::new();
-    // What was sent and not read may make the end a reset.
+    // Unread bytes may turn the end into a reset.
     let _ = visitor.stream().read_to_end(&mut answer);
     assert!(answer.is_empty(), "{:?} {answer:?}", String::from_utf8_lossy(bytes));
 }
 
 #[test]
-fn what_is_no_header_ends_the_connection_in_silence_and_is_counted_by_its_cause() {
+fn an_invalid_proxy_header_closes_silently_and_is_counted() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], BEHIND_ANYONE, "");
     let endless = [b"PROXY TCP4 ".to_vec(), vec![b'1'; 200]].concat();
-    // The length alone is enough: nobody waits for the rest.
+    // The length alone is invalid, so the rest is not awaited.
     let oversize = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff"[..], &[0; 64]].concat();
     let half = &v2_of([192, 0, 2, 1], 5)[..20];
     for (bytes, ends, fault) in [
@@ -256,7 +258,7 @@ fn what_is_no_header_ends_the_connection_in_silence_and_is_counted_by_its_cause(
 }
 
 #[test]
-fn a_header_that_is_not_whole_in_time_ends_the_connection() {
+fn an_unfinished_proxy_header_closes_in_time() {
     let origin = Origin::named("a");
     let listener = format!("{BEHIND_ANYONE}\ntimeouts = {{ header_read = \"1s\" }}");
     let world = World::new(&[&origin], &listener, "");
@@ -265,11 +267,11 @@ fn a_header_that_is_not_whole_in_time_ends_the_connection() {
         is_closed_in_silence(&world, bytes, false);
         assert!(begun.elapsed() >= Duration::from_millis(990), "{:?}", begun.elapsed());
     }
-    // Nor does it help to go on, however slowly.
+    // Sending on, however slowly, does not prolong the time.
     let begun = Instant::now();
     let mut stream = TcpStream::connect(world.address()).unwrap();
     let sent = V1.iter().take_while(|byte| {
-        // A byte now and then: that is the scene.
+        // One byte now and then, on purpose.
         std::thread::sleep(Duration::from_millis(100));
         stream.write_all(&[**byte]).is_ok()
     });
@@ -279,13 +281,13 @@ fn a_header_that_is_not_whole_in_time_ends_the_connection() {
 }
 
 #[test]
-fn who_may_connect_is_judged_by_whom_the_header_names() {
+fn allowed_clients_are_checked_against_the_announced_address() {
     let origin = Origin::named("a");
     let listener = format!("{BEHIND_ANYONE}\nallow_from = [\"192.0.2.0/24\"]");
     let world = World::new(&[&origin], &listener, "");
     assert_eq!(announced(&world, V1).get("/").status, 200);
     let said = ["X-Forwarded-For: 192.0.2.1"];
-    // A stranger, and the balancer on its own behalf, which is judged as itself.
+    // An untrusted client, and a LOCAL header, which is checked by the peer's own address.
     for header in [v2_of([203, 0, 113, 1], 5), v2(0x20, 0, &[]), b"PROXY UNKNOWN\r\n".to_vec()] {
         let answer = announced(&world, &header).ask("GET", "/", &said, "");
         assert_eq!(answer.status, 0, "{header:?}");
@@ -326,7 +328,7 @@ fn a_real_haproxy_announces_its_clients_in_either_version() {
             )
         };
         let Some(haproxy) = Daemon::haproxy(file) else { return };
-        // The checks of HAProxy's own, which say that they are nobody's, come first.
+        // The checks of HAProxy itself, which send LOCAL headers, come first.
         let before = accepted(&world);
         until("HAProxy's checks", || (accepted(&world) >= before + 3).then_some(()));
         let mut visitor = Visitor::of(haproxy.address());
@@ -342,7 +344,7 @@ fn a_real_haproxy_announces_its_clients_in_either_version() {
 }
 
 #[test]
-fn a_crowd_that_stops_within_its_headers_keeps_nobody_else_waiting() {
+fn many_unfinished_proxy_headers_delay_no_other_client() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], BEHIND_ANYONE, "");
     let crowd: Vec<TcpStream> = (0..100)
@@ -359,7 +361,7 @@ fn a_crowd_that_stops_within_its_headers_keeps_nobody_else_waiting() {
 }
 
 #[test]
-fn check_refuses_a_listener_to_which_nobody_could_connect() {
+fn check_refuses_proxy_protocol_without_trusted_proxies() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stayput.toml");
     for (trusted, code) in [("", 1), ("trusted_proxies = []", 1), (BEHIND_ANYONE, 0)] {

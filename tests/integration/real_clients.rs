@@ -1,32 +1,23 @@
-//! Clients that others wrote, against one shop: two replicas behind a listener in clear text and one
-//! over TLS.
+//! Real clients against one shop: two replicas behind a listener in clear text and one over TLS.
 
 use crate::support::origin::{Origin, Then};
 use crate::support::{Authority, World};
 use std::io::Write;
 use std::net::SocketAddr;
 
-/// Chromium: a page, its fetches and its WebSockets.
 mod chromium;
-/// curl in every version of HTTP it can be told to speak.
 mod curl;
-/// Python's `grpcio` at both ends.
 mod grpc;
-/// h2load: thousands of requests, none of which fails.
 mod h2load;
-/// Python's `h2`: streams, crumbs of cookies, trailers, resets, the end of a connection.
 mod http2;
-/// `openssl s_client`: names, protocols by ALPN, sessions, and plain HTTP where TLS is spoken.
 mod openssl;
-/// Chromium and curl, led from https to http and back, and Python with a clock that is wrong.
 mod schemes;
-/// Python's `websockets` at both ends.
 mod websockets;
 
-/// The name its certificate is for.
+/// The name in the certificate.
 const NAME: &str = "shop.example";
 
-/// The shop. Its certificate is one file of the authority's.
+/// The shop, with a certificate of the authority.
 struct Shop {
     authority: Authority,
     origins: [Origin; 2],
@@ -38,7 +29,7 @@ impl Shop {
         Self::with("", "")
     }
 
-    /// With these settings of both listeners, and these of the group.
+    /// A shop with these settings of both listeners and of the group.
     fn with(listener: &str, group: &str) -> Self {
         let origins = [replica("a"), replica("b")];
         let addresses = [origins[0].address(), origins[1].address()];
@@ -54,13 +45,14 @@ impl Shop {
         listener(&self.world, "secure")
     }
 
-    /// How many requests each replica has had.
+    /// Number of requests that each replica has had.
     fn heard(&self) -> [usize; 2] {
         [self.origins[0].heard().len(), self.origins[1].heard().len()]
     }
 }
 
-/// A balancer with listeners `plain` and `secure` before these replicas, and who signed for it.
+/// A balancer with listeners `plain` and `secure` before these replicas, and the authority of its
+/// certificate.
 fn before(replicas: &[SocketAddr], listener: &str, group: &str) -> (Authority, World) {
     let authority = Authority::new();
     let entry = authority.sign("shop", &[NAME, "localhost"]).entry();
@@ -68,7 +60,7 @@ fn before(replicas: &[SocketAddr], listener: &str, group: &str) -> (Authority, W
     (authority, world)
 }
 
-/// Its file.
+/// The configuration of the shop.
 fn text(replicas: &[SocketAddr], entry: &str, listener: &str, group: &str) -> String {
     let target = |(id, address)| format!("{{ id = \"{id}\", address = \"{address}\" }}");
     let targets = ('a'..).zip(replicas).map(target).collect::<Vec<_>>().join(", ");
@@ -87,12 +79,12 @@ fn listener(world: &World, name: &str) -> SocketAddr {
     all.find(|(known, _)| known.as_str() == name).unwrap().1
 }
 
-/// Answers with its name, or with the body it was sent.
+/// Responds with its name, or with the request's body.
 fn replica(name: &'static str) -> Origin {
     Origin::scripted(move |request, stream| {
         let body = if request.body.is_empty() { name.as_bytes() } else { &request.body };
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-        // In one piece: the second of two would wait for the first to be acknowledged.
+        // In one write: a second write would wait for the first to be acknowledged.
         let _ = stream.write_all(&[head.as_bytes(), body].concat());
         Then::KeepAlive
     })

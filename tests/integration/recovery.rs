@@ -1,3 +1,5 @@
+//! A group that recovers from an outage, and the clients pinned to its targets.
+
 use crate::support::program::Program;
 use crate::support::{Visitor, until};
 use nix::sys::signal::{Signal, kill};
@@ -8,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// `stayput echo` in a process of its own, which can be stopped and goes on where it was.
+/// A `stayput echo` process that can be stopped and started again at the same address.
 struct Replica {
     child: Child,
     address: String,
@@ -38,7 +40,7 @@ impl Drop for Replica {
     }
 }
 
-/// Whom a request met, and with what verdict.
+/// The target that a request reached, and the verdict.
 fn met(visitor: &mut Visitor) -> (String, String) {
     let answer = visitor.get("/");
     let field = |name| answer.field(name).unwrap_or("-").to_owned();
@@ -46,7 +48,7 @@ fn met(visitor: &mut Visitor) -> (String, String) {
 }
 
 #[test]
-fn targets_that_come_back_one_after_the_other_have_their_clients_back() {
+fn targets_that_recover_one_by_one_get_their_clients_back() {
     for fail_open in [true, false] {
         comes_back(fail_open);
     }
@@ -87,7 +89,7 @@ fn comes_back(fail_open: bool) {
         lines.iter().any(|line| words.iter().all(|word| line.contains(word)))
     };
     until("the first is back", || is_back("a").then_some(()));
-    // All of them ask while only the first is back, and wait for theirs.
+    // All of them send requests while only the first target is back, and wait for their own.
     let all = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for (visitor, home) in visitors.iter_mut().zip(&homes) {
@@ -101,7 +103,7 @@ fn comes_back(fail_open: bool) {
             });
         }
         for replica in &replicas[1..] {
-            // That the issue is about: they come back one after the other.
+            // The case under test: the targets come back one after the other.
             std::thread::sleep(Duration::from_millis(600));
             replica.signal(Signal::SIGCONT);
         }

@@ -1,5 +1,5 @@
-//! A target that ignores bodies answers a request before it has read its body, and later takes the
-//! body's bytes for a request of its own. The answer to that must meet no other client.
+//! A target that ignores bodies responds to a request before it has read its body, and later parses
+//! the body as another request. The response to that must reach no other client.
 
 use crate::support::{Visitor, World};
 use std::io::{Read, Write};
@@ -8,27 +8,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Tries in all, half of them with each length of body.
+/// Number of tries, half of them with each length of body.
 const TRIES: usize = 3_600;
-/// Attackers at a time, each with a victim that asks right behind it.
+/// Concurrent attackers, each with a victim that sends right after it.
 const PAIRS: usize = 4;
 /// Thirty bytes.
 const SHORT: &str = "GET /evil HTTP/1.1\r\nHost:a\r\n\r\n";
-/// A connection is held back from others until it was quiet for 50 ms. A target that was kept from
-/// running for longer between two answers proves nothing about that.
+/// The pool holds a connection back until it was quiet for 50 ms. A target that was not scheduled
+/// for longer between two responses proves nothing about that.
 const PROMPT: Duration = Duration::from_millis(25);
 
-/// One request in a mebibyte of body.
+/// One request in a body of 1 MiB.
 fn long() -> String {
     let start = "GET /evil HTTP/1.1\r\nHost: a\r\nX: ";
     format!("{start}{}\r\n\r\n", "a".repeat((1 << 20) - start.len() - 4))
 }
 
-/// Answers each head as soon as it has it, with its path; no body is ever read as one. A body is
-/// answered so many microseconds later as the path of its request says.
+/// Responds to each head at once, with its path; it never treats bytes as a body. A body is
+/// answered after the number of microseconds in the path of its request.
 struct Careless {
     address: SocketAddr,
-    /// Bodies that were taken for requests.
+    /// Number of bodies that were parsed as requests.
     bodies: Arc<AtomicUsize>,
     /// Connections on which one was answered too late to count.
     late: Arc<Mutex<Vec<SocketAddr>>>,
@@ -61,7 +61,7 @@ fn serve(mut stream: TcpStream, bodies: &AtomicUsize, late: &Mutex<Vec<SocketAdd
     let mut delay = Duration::ZERO;
     let mut answered = Instant::now();
     loop {
-        // Only what is new is searched: a head of a mebibyte comes in many pieces.
+        // Only new bytes are searched: a head of a mebibyte comes in many pieces.
         let mut searched: usize = 0;
         let end = loop {
             let from = searched.saturating_sub(3);
@@ -80,7 +80,7 @@ fn serve(mut stream: TcpStream, bodies: &AtomicUsize, late: &Mutex<Vec<SocketAdd
         if path == "/evil" {
             std::thread::sleep(delay);
             bodies.fetch_add(1, Ordering::SeqCst);
-            // A long body may be in the sockets on the way as a whole before its answer begins.
+            // A long body may be wholly in the sockets on the way before its response begins.
             if answered.elapsed() > PROMPT {
                 late.lock().unwrap().push(peer);
             }
@@ -98,7 +98,7 @@ fn serve(mut stream: TcpStream, bodies: &AtomicUsize, late: &Mutex<Vec<SocketAdd
     }
 }
 
-/// One attack, and the answer to the victim right behind it: its body, and the connection it came over.
+/// One attack, and the response to the victim right after it: its body, and its connection.
 fn attack(
     balancer: SocketAddr,
     number: usize,
@@ -106,7 +106,7 @@ fn attack(
     victim: &mut Visitor,
 ) -> (String, String) {
     let body = if number.is_multiple_of(2) { SHORT } else { long };
-    // How late the target takes the body for a request: at once, or up to two milliseconds.
+    // Delay until the target parses the body as a request: none, or up to two milliseconds.
     let micros = [0, 0, 200, 2_000][number / 4 % 4];
     let head = format!(
         "POST /attack/{micros} HTTP/1.1\r\nHost: shop.example\r\nContent-Length: {}\r\n\r\n",
@@ -115,11 +115,11 @@ fn attack(
     let mut attacker = TcpStream::connect(balancer).unwrap();
     attacker.set_nodelay(true).unwrap();
     attacker.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    // Either all at once, or the body when the answer is there.
+    // Sends all at once, or the body after the response has come.
     let is_at_once = (number / 2).is_multiple_of(2);
     let first = if is_at_once { format!("{head}{body}") } else { head };
     let sender = (body.len() > 1_000).then(|| {
-        // So much may not fit into the sockets on the way: it is sent while the answer is read.
+        // This may be more than the sockets hold, so it is sent while the response is read.
         let mut stream = attacker.try_clone().unwrap();
         let (first, rest) = (first.clone(), if is_at_once { "" } else { body }.to_owned());
         std::thread::spawn(move || {
@@ -151,7 +151,7 @@ fn attack(
 }
 
 #[test]
-fn the_answer_to_a_body_taken_for_a_request_meets_no_other_client() {
+fn a_response_to_a_smuggled_body_reaches_no_other_client() {
     let target = Careless::start();
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"off\" }}\n\
@@ -175,7 +175,7 @@ fn the_answer_to_a_body_taken_for_a_request_meets_no_other_client() {
                     let (body, connection) = attack(world.address(), number, &long, &mut victim);
                     if body != format!("/victim/{number}") {
                         hit.lock().unwrap().push((number, body, connection));
-                        // What comes over this connection now is one answer behind.
+                        // Each further response on this connection belongs to the request before.
                         victim = Visitor::of(world.address());
                     }
                 }

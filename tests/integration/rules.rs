@@ -1,3 +1,5 @@
+//! Conditions, redirects and rewrites, and what `explain` prints of them.
+
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World};
 use std::process::Command;
@@ -9,14 +11,14 @@ fn world(listener: &str, rules: &str) -> World {
     World::new(&[&origin], &listener, rules)
 }
 
-/// A rule that answers with its name.
+/// A rule that responds with its name.
 fn taken(name: &str, conditions: &str) -> String {
     format!(
         "[[rule]]\nname = '{name}'\n{conditions}\nrespond = {{ status = 200, body = '{name}' }}\n"
     )
 }
 
-/// Sends a head as it is.
+/// Sends a head as raw bytes.
 fn raw(world: &World, head: &str) -> Answer {
     let mut visitor = Visitor::of(world.address());
     visitor.send(head);
@@ -28,7 +30,7 @@ fn location(answer: &Answer) -> (u16, &str) {
 }
 
 #[test]
-fn each_condition_takes_what_it_says_and_the_first_rule_wins() {
+fn each_condition_matches_and_the_first_rule_wins() {
     let rules = [
         taken("host", "hosts = ['*.admin.example']"),
         taken("path", "paths = ['/img/*', '/v?/x']"),
@@ -69,7 +71,7 @@ fn each_condition_takes_what_it_says_and_the_first_rule_wins() {
 }
 
 #[test]
-fn a_client_is_where_its_connection_or_a_trusted_proxy_says() {
+fn the_client_address_is_the_peers_or_from_a_trusted_proxy() {
     let rules = taken("office", "source_ips = ['203.0.113.0/24', '2001:db8::/32']")
         + &taken("local", "source_ips = ['127.0.0.1']");
     let from = |world: &World, chain: &str| {
@@ -85,7 +87,7 @@ fn a_client_is_where_its_connection_or_a_trusted_proxy_says() {
 }
 
 #[test]
-fn a_redirect_sends_the_client_where_its_parts_say() {
+fn a_redirect_builds_the_location_from_its_parts() {
     let redirect = |path: &str, parts: &str| {
         format!("[[rule]]\npaths = ['{path}']\nredirect = {{ {parts} }}\n")
     };
@@ -156,7 +158,7 @@ fn a_location_of_more_than_8_kib_is_507() {
 }
 
 #[test]
-fn no_byte_of_a_request_splits_or_bends_a_location() {
+fn no_byte_of_a_request_splits_or_alters_a_location() {
     let world = world(
         "",
         "[[rule]]\nredirect = { status = 302, scheme = 'https', path = '/#{host}/#{path}', query = 'q=#{query}' }\n",
@@ -191,14 +193,14 @@ fn no_byte_of_a_request_splits_or_bends_a_location() {
 }
 
 #[test]
-fn http_1_0_without_a_host_is_sent_to_the_listeners_address() {
+fn http_1_0_without_host_is_redirected_to_the_listeners_address() {
     let world = world("", "[[rule]]\nredirect = { status = 301, path = '/x' }\n");
     let answer = raw(&world, "GET / HTTP/1.0\r\n\r\n");
     assert_eq!(location(&answer), (301, &*format!("http://{}/x", world.address())));
 }
 
 #[test]
-fn a_redirecting_listener_sends_everything_to_https_but_what_names_it() {
+fn redirect_to_redirects_all_but_requests_of_the_listeners_own_rules() {
     let world = World::new(
         &[&Origin::refusing()],
         "redirect_to = 'https:8443'\ntrusted_proxies = ['127.0.0.0/8']",
@@ -228,7 +230,7 @@ fn a_listeners_default_may_redirect() {
 }
 
 #[test]
-fn a_target_gets_what_a_rewrite_makes_and_the_log_what_the_client_sent() {
+fn a_target_gets_the_rewritten_url_and_the_log_the_original() {
     let origin = Origin::named("a");
     let world = World::new(
         &[&origin],
@@ -262,7 +264,7 @@ fn a_target_gets_what_a_rewrite_makes_and_the_log_what_the_client_sent() {
     assert_eq!(record["error_reason"], "rewrite_failed");
 }
 
-/// What `explain -o json` says of a file.
+/// The output of `explain -o json` for a configuration.
 fn explained(file: &str, arguments: &[&str]) -> serde_json::Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stayput"));
     let output =
@@ -272,7 +274,7 @@ fn explained(file: &str, arguments: &[&str]) -> serde_json::Value {
 }
 
 #[test]
-fn explain_names_each_rule_it_passed_and_what_did_not_match() {
+fn explain_names_each_passed_rule_and_its_failed_condition() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/rules.toml");
     let told = explained(
         file,

@@ -1,3 +1,5 @@
+//! PROXY headers to targets, and which client each target connection serves.
+
 use crate::support::announced_origin::Announced;
 use crate::support::{AnnouncedOrigin, Daemon, Origin, Visitor, World, until};
 use std::net::SocketAddr;
@@ -12,7 +14,7 @@ fn world(target: SocketAddr, listener: &str, group: &str) -> World {
     ))
 }
 
-/// Whom a header of version 2 over IPv4 names, by the letter of the protocol.
+/// The source and destination in a header of version 2 over IPv4, read by the specification.
 fn v2_ends(header: &[u8]) -> (SocketAddr, SocketAddr) {
     assert_eq!(&header[..16], b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c");
     let address = |at: usize| <[u8; 4]>::try_from(&header[at..at + 4]).unwrap();
@@ -25,7 +27,7 @@ fn is_own_business_of_v2(heard: &Announced) -> bool {
 }
 
 #[test]
-fn a_target_is_told_both_ends_of_the_clients_connection_before_anything_else() {
+fn a_target_gets_the_proxy_header_before_all_other_bytes() {
     for (settings, origin) in [
         ("", AnnouncedOrigin::plain()),
         ("tls = { verify = false }\n", AnnouncedOrigin::over_tls()),
@@ -49,7 +51,7 @@ fn a_target_is_told_both_ends_of_the_clients_connection_before_anything_else() {
 }
 
 #[test]
-fn what_was_announced_to_us_is_announced_to_the_target() {
+fn a_received_proxy_header_is_passed_to_the_target() {
     let origin = AnnouncedOrigin::plain();
     let listener = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\"]";
     let world = world(origin.address(), listener, "send_proxy = \"v1\"");
@@ -65,7 +67,7 @@ fn what_was_announced_to_us_is_announced_to_the_target() {
 }
 
 #[test]
-fn a_connection_to_a_target_serves_the_one_client_it_was_announced_for() {
+fn a_connection_with_a_proxy_header_serves_one_client() {
     let origin = AnnouncedOrigin::plain();
     let world = world(origin.address(), "", "send_proxy = \"v1\"");
     let mut visitors = [Visitor::of(world.address()), Visitor::of(world.address())];
@@ -77,7 +79,7 @@ fn a_connection_to_a_target_serves_the_one_client_it_was_announced_for() {
             assert!(heard.text().contains(&format!(" 127.0.0.1 {port} ")), "{}", heard.text());
         }
     }
-    // Each has its own, and keeps it.
+    // Each client has its own connection, and keeps it.
     let mut connections: Vec<_> = origin.heard().iter().map(|heard| heard.connection).collect();
     assert!(connections.windows(2).all(|pair| pair[0] != pair[1]), "{connections:?}");
     connections.sort_unstable();
@@ -86,10 +88,10 @@ fn a_connection_to_a_target_serves_the_one_client_it_was_announced_for() {
 }
 
 #[test]
-fn a_client_behind_a_trusted_proxy_is_announced_by_its_own_address_without_a_port() {
+fn a_client_behind_a_trusted_proxy_is_announced_without_a_port() {
     let origin = AnnouncedOrigin::plain();
     let world = world(origin.address(), "trusted_proxies = [\"127.0.0.1\"]", "send_proxy = \"v1\"");
-    // One connection of the proxy's, requests of two clients and then its own.
+    // One connection of the proxy, with requests of two clients and then its own.
     let mut proxy = Visitor::of(world.address());
     for client in ["192.0.2.1", "192.0.2.2", "192.0.2.1", "2001:db8::1"] {
         let field = format!("X-Forwarded-For: {client}");
@@ -111,7 +113,7 @@ fn a_client_behind_a_trusted_proxy_is_announced_by_its_own_address_without_a_por
 }
 
 #[test]
-fn a_client_that_left_leaves_its_place_at_the_target_to_the_next_one() {
+fn a_client_that_left_frees_its_connection_permit() {
     let origin = AnnouncedOrigin::plain();
     let group = "send_proxy = \"v2\"\nupstream = { max_connections = 1, \
                  timeouts = { keep_alive = \"60s\", connect = \"5s\" } }";
@@ -127,11 +129,11 @@ fn a_client_that_left_leaves_its_place_at_the_target_to_the_next_one() {
 }
 
 #[test]
-fn connections_of_clients_that_left_do_not_keep_a_later_ones_from_being_kept() {
+fn connections_of_clients_that_left_do_not_fill_the_pool() {
     let origin = AnnouncedOrigin::plain();
     let group = "send_proxy = \"v2\"\nupstream = { timeouts = { keep_alive = \"60s\" } }";
     let world = world(origin.address(), "", group);
-    // More than are kept for one target.
+    // More than the pool keeps for one target.
     for _ in 0..260 {
         assert_eq!(Visitor::of(world.address()).get("/").status, 200);
     }
@@ -142,7 +144,7 @@ fn connections_of_clients_that_left_do_not_keep_a_later_ones_from_being_kept() {
 }
 
 #[test]
-fn checks_announce_themselves_as_nobodys_but_where_they_go_to_another_port() {
+fn checks_send_a_local_proxy_header_except_to_another_port() {
     for (version, health) in [
         ("v1", "health = { fast_interval = \"1s\" }"),
         ("v2", "health = { fast_interval = \"1s\" }"),
@@ -166,7 +168,7 @@ fn checks_announce_themselves_as_nobodys_but_where_they_go_to_another_port() {
 }
 
 #[test]
-fn a_real_nginx_believes_what_it_is_told_and_passes_its_checks() {
+fn a_real_nginx_accepts_the_proxy_header_and_passes_checks() {
     for version in ["v1", "v2"] {
         let Some(nginx) = Daemon::nginx(|address| {
             format!(

@@ -1,3 +1,5 @@
+//! Logs that are not read, full or closed: a blocked sink never stops traffic.
+
 use crate::support::tool::{self, Done};
 use crate::support::{Origin, Visitor, until};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -13,18 +15,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What an exit may take: two seconds of jittered silence, one for each of two sinks, and a machine
-/// that is busy. Far less than what is held would take.
+/// Time an exit may take: two seconds with jitter for each of two silent sinks, and a busy machine.
+/// Writing all buffered data would take far longer.
 const SOON: Duration = Duration::from_secs(9);
 
-/// The program with sinks of the scene's choice, ended by its id when that is over.
+/// The program with the sinks of a test, ended by its id when the test is over.
 struct Run {
     child: Child,
     address: SocketAddr,
 }
 
 impl Run {
-    /// Runs this file, in which `ADDRESS` stands for a free port's, and waits until it listens.
+    /// Runs this configuration, in which `ADDRESS` stands for a free address, and waits until it
+    /// listens.
     fn start(dir: &Path, text: &str, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Self {
         Self::with(Command::new(env!("CARGO_BIN_EXE_stayput")), dir, text, stdout, stderr)
     }
@@ -36,7 +39,7 @@ impl Run {
         stdout: impl Into<Stdio>,
         stderr: impl Into<Stdio>,
     ) -> Self {
-        // Nothing it says can be read in most scenes, so the port is known before.
+        // In most tests its output cannot be read, so the port is chosen beforehand.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let path = dir.join("stayput.toml");
         fs::write(&path, text.replace("ADDRESS", &address.to_string())).unwrap();
@@ -58,7 +61,7 @@ impl Run {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
 
-    /// Asks it to leave, which it does soon; its exit code.
+    /// Sends SIGTERM and checks that it exits soon. Returns the exit code.
     fn terminate(mut self) -> Option<i32> {
         kill(self.pid(), Signal::SIGTERM).unwrap();
         let asked = Instant::now();
@@ -75,7 +78,7 @@ impl Drop for Run {
     }
 }
 
-/// A file whose access log goes there, before these targets (a, b, c ...).
+/// A configuration with its access log there, before these targets (a, b, c ...).
 fn text(log: &str, targets: &[(&str, &Origin)], group: &str) -> String {
     let target = |(id, origin): &(&str, &Origin)| {
         format!("{{ id = \"{id}\", address = \"{}\" }}", origin.address())
@@ -90,14 +93,14 @@ fn text(log: &str, targets: &[(&str, &Origin)], group: &str) -> String {
     )
 }
 
-/// A pipe that takes nothing more, and its end that nothing is read from.
+/// A full pipe, and its other end, from which the test does not read.
 fn full_pipe() -> (PipeReader, Stdio) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let own = writer.try_clone().unwrap();
     fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
     while writer.write(&[b'x'; 4_096]).is_ok() {}
     while writer.write(b"x").is_ok() {}
-    // The flag belongs to both: the program has a pipe that blocks, as a shell would make it.
+    // The flag belongs to both ends: the program gets a blocking pipe, as from a shell.
     fcntl(own.as_fd(), FcntlArg::F_SETFL(OFlag::empty())).unwrap();
     (reader, own.into())
 }
@@ -110,7 +113,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// The control thread lives while checks change a state.
+/// Checks that the control thread still runs: a check changes a state.
 fn checks_change_a_state(run: &Run, origin: &Origin) {
     origin.set_healthy(false);
     until("the target is seen to fail", || (run.visitor().get("/").status == 503).then_some(()));
@@ -119,7 +122,7 @@ fn checks_change_a_state(run: &Run, origin: &Origin) {
 }
 
 #[test]
-fn a_fifo_that_nothing_reads_holds_neither_start_nor_exit_and_is_written_once_it_is_read() {
+fn an_unread_fifo_delays_neither_start_nor_exit() {
     let (origin, dir) = (Origin::named("a"), tempfile::tempdir().unwrap());
     let fifo = dir.path().join("access.fifo");
     mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
@@ -154,7 +157,7 @@ fn a_fifo_that_nothing_reads_holds_neither_start_nor_exit_and_is_written_once_it
 }
 
 #[test]
-fn pipes_that_block_hold_no_worker_no_check_and_no_exit() {
+fn blocked_pipes_delay_no_worker_no_check_and_no_exit() {
     let (origin, dir) = (Origin::named("a"), tempfile::tempdir().unwrap());
     let (_unread, stderr) = full_pipe();
     let (_unread_too, stdout) = full_pipe();
@@ -169,7 +172,7 @@ fn pipes_that_block_hold_no_worker_no_check_and_no_exit() {
 }
 
 #[test]
-fn a_start_that_fails_ends_with_its_code_though_nothing_takes_its_message() {
+fn a_failed_start_exits_with_its_code_though_stderr_is_blocked() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stayput.toml");
     fs::write(&path, "[listener.web]\n").unwrap();
@@ -184,7 +187,7 @@ fn a_start_that_fails_ends_with_its_code_though_nothing_takes_its_message() {
 }
 
 #[test]
-fn standard_streams_that_are_full_or_closed_or_whose_reader_is_gone_end_nothing() {
+fn full_closed_or_broken_standard_streams_stop_nothing() {
     let gone = || {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -211,7 +214,7 @@ fn standard_streams_that_are_full_or_closed_or_whose_reader_is_gone_end_nothing(
 }
 
 #[test]
-fn one_client_that_replays_an_old_pin_is_told_of_by_few_lines_that_count_all_of_it() {
+fn replays_of_an_old_pin_are_counted_in_few_log_lines() {
     let (a, b, dir) = (Origin::named("a"), Origin::named("b"), tempfile::tempdir().unwrap());
     let errors = dir.path().join("errors");
     let run = Run::start(dir.path(), &text("off", &[("a", &a)], ""), Stdio::null(), Stdio::null());
@@ -237,12 +240,12 @@ fn one_client_that_replays_an_old_pin_is_told_of_by_few_lines_that_count_all_of_
     };
     let moved = lines.iter().map(|line| 1 + more(line)).sum::<usize>();
     assert_eq!(moved, 1_500, "{told}");
-    // A hundred at once and ten a second, all of which are told while none is withheld.
+    // A hundred at once and ten a second are logged while none is suppressed.
     assert!(lines.len() <= 100 + 10 * (took + 1), "{} lines in {took} s", lines.len());
 }
 
 #[test]
-fn a_full_disk_glues_no_record_to_half_of_another_and_takes_what_waited_once_there_is_room() {
+fn a_full_disk_joins_no_two_records_and_loses_no_waiting_one() {
     let Some(unshare) = tool::found("unshare") else { return };
     let may_mount = tool::Tool::start(
         Command::new(&unshare).args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"]),
@@ -261,7 +264,7 @@ fn a_full_disk_glues_no_record_to_half_of_another_and_takes_what_waited_once_the
     command.arg(env!("CARGO_BIN_EXE_stayput"));
     let text = text("disk/access.log", &[("a", &origin)], "");
     let run = Run::with(command, dir.path(), &text, Stdio::null(), file(&errors));
-    // As it sees it.
+    // The pin as the program sees it.
     let root = PathBuf::from(format!("/proc/{}/root", run.pid()));
     let disk = root.join(disk.strip_prefix("/").unwrap());
     let log = disk.join("access.log");
@@ -296,14 +299,14 @@ fn a_full_disk_glues_no_record_to_half_of_another_and_takes_what_waited_once_the
 }
 
 #[test]
-fn records_that_cannot_wait_are_counted_exactly_and_told_when_the_sink_is_read_again() {
+fn dropped_records_are_counted_and_reported_once_the_sink_drains() {
     let (origin, dir) = (Origin::named("a"), tempfile::tempdir().unwrap());
     let fifo = dir.path().join("access.fifo");
     mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
     let errors = dir.path().join("errors");
     let text = text("access.fifo", &[("a", &origin)], "");
     let run = Run::start(dir.path(), &text, Stdio::null(), file(&errors));
-    // Half as much again as 64 buffers of 64 KiB.
+    // One and a half times 64 buffers of 64 KiB.
     let (path, asked) = (format!("/{}", "x".repeat(6_000)), 1_100);
     let mut visitor = run.visitor();
     for _ in 0..asked {

@@ -1,8 +1,10 @@
+//! The list of tests that did not run.
+
 use crate::skips;
 use std::fs;
 
 #[test]
-fn tests_that_did_not_run_are_counted_once_each_with_why_and_how_they_would() {
+fn skipped_tests_are_counted_once_each_with_reason_and_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let note = |what: &'static str, test: &str| {
         let noted = dir.path().to_owned();
@@ -15,7 +17,7 @@ fn tests_that_did_not_run_are_counted_once_each_with_why_and_how_they_would() {
     {
         note(what, test);
     }
-    // Another run's, which this one's last line does not count.
+    // A test of another run, which this run's summary does not count.
     skips::note(dir.path(), "7-2", "haproxy");
     assert_eq!(
         skips::take(dir.path(), "7-1"),
@@ -34,7 +36,7 @@ fn tests_that_did_not_run_are_counted_once_each_with_why_and_how_they_would() {
 }
 
 #[test]
-fn the_run_is_the_process_that_began_the_test_programs() {
+fn a_test_run_is_identified_by_its_parent_process() {
     assert_eq!(skips::run(), skips::run());
     let parent = std::os::unix::process::parent_id().to_string();
     assert!(skips::run().starts_with(&format!("{parent}-")));

@@ -1,3 +1,5 @@
+//! The affinity cookie: a client stays, moves once, and the attributes of its cookie.
+
 use crate::support::origin::Then;
 use crate::support::token::{now, opened};
 use crate::support::visitor::Answer;
@@ -21,7 +23,7 @@ fn refs(origins: &[Origin; 3]) -> [&Origin; 3] {
 }
 
 #[test]
-fn newcomers_take_turns_and_each_stays_where_it_was_placed() {
+fn new_clients_are_placed_in_turn_and_each_stays() {
     let origins = three();
     let world = World::new(&refs(&origins), "", "");
     let mut visitors: Vec<_> = (0..4).map(|_| Visitor::of(world.address())).collect();
@@ -34,7 +36,7 @@ fn newcomers_take_turns_and_each_stays_where_it_was_placed() {
 }
 
 #[test]
-fn the_cookie_has_albs_name_and_the_documented_form_and_changes_nothing_else() {
+fn the_cookie_has_albs_name_and_the_documented_form() {
     let origin = Origin::saying(
         "HTTP/1.1 200 OK\r\nSet-Cookie: app=1; Path=/x\r\nSet-Cookie: app2=2\r\nX-App: yes\r\nContent-Length: 0\r\n\r\n",
         Then::KeepAlive,
@@ -51,7 +53,7 @@ fn the_cookie_has_albs_name_and_the_documented_form_and_changes_nothing_else() {
 }
 
 #[test]
-fn every_answer_of_a_target_renews_the_cookie_whatever_its_status() {
+fn every_response_of_a_target_renews_the_cookie() {
     for status in ["200 OK", "304 Not Modified", "404 Not Found", "500 Oops", "204 No Content"] {
         let text = format!(
             "HTTP/1.1 {status}\r\n{}\r\n",
@@ -86,7 +88,7 @@ fn a_client_whose_target_turns_unhealthy_moves_once_and_stays_moved() {
     });
     assert_eq!(moved.field("x-stayput-verdict"), Some("moved_unhealthy"));
     origins[0].set_healthy(true);
-    until("a serves newcomers again", || {
+    until("a serves new clients again", || {
         (Visitor::of(world.address()).get("/").body == "a").then_some(())
     });
     for _ in 0..5 {
@@ -101,12 +103,12 @@ fn a_client_whose_target_turns_unhealthy_moves_once_and_stays_moved() {
 }
 
 #[test]
-fn a_target_that_refuses_one_connection_keeps_its_client_for_the_next() {
+fn one_refused_connection_does_not_move_a_client() {
     let origins = [Origin::named("a"), Origin::named("b"), Origin::named("c")];
     let gone = Origin::refusing();
     let slow_checks = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
     let world = World::new(&[&gone, &origins[1], &origins[2]], "debug_headers = true", slow_checks);
-    // The pin to the target that refuses is minted by the real program's own function.
+    // The pin to the refusing target is minted by the function behind `stayput cookie mint`.
     let cookie = mint(&world, "app/a");
     let mut visitor = Visitor::of(world.address());
     visitor.jar.insert("AWSALB".into(), cookie.clone());
@@ -117,7 +119,7 @@ fn a_target_that_refuses_one_connection_keeps_its_client_for_the_next() {
     assert_eq!(again.body, first.body, "spilling always meets the same successor");
 }
 
-/// A cookie for a target, sealed with the world's own key.
+/// A cookie for a target, sealed with the key of this balancer.
 fn mint(world: &World, target: &str) -> String {
     use stayput::testing::policy::affinity::token::{
         Contents, GroupKey, Kind, Pin, Seed, TargetKey,
@@ -190,7 +192,7 @@ fn a_pinned_request_over_the_cap_spills_and_comes_back() {
 }
 
 #[test]
-fn cookies_that_cannot_be_used_are_replaced_without_an_error() {
+fn unusable_cookies_are_replaced_without_an_error() {
     let origins = three();
     let world = World::new(&refs(&origins), "debug_headers = true", "");
     let good = mint(&world, "app/c");
@@ -239,7 +241,7 @@ fn two_groups_share_one_cookie_and_both_keep_their_client() {
 }
 
 #[test]
-fn a_trusted_proxy_that_speaks_tls_gets_the_cors_twin_and_a_cookie_that_plain_http_can_replace() {
+fn behind_a_tls_proxy_there_is_a_twin_and_a_replaceable_cookie() {
     let origin = Origin::named("a");
     let trusted = "trusted_proxies = [\"127.0.0.0/8\"]";
     for (secure, attributes) in [
@@ -265,7 +267,7 @@ fn a_trusted_proxy_that_speaks_tls_gets_the_cors_twin_and_a_cookie_that_plain_ht
 }
 
 #[test]
-fn a_browser_that_goes_from_https_to_http_through_a_trusted_proxy_keeps_its_pin() {
+fn from_https_to_http_behind_a_trusted_proxy_the_pin_stays() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let listener = "trusted_proxies = [\"127.0.0.0/8\"]\ndebug_headers = true";
     let world = World::new(&[&a, &b], listener, "");
@@ -276,12 +278,12 @@ fn a_browser_that_goes_from_https_to_http_through_a_trusted_proxy_keeps_its_pin(
     assert!(bodies[1..].iter().all(|(_, verdict)| verdict == "hit"), "{bodies:?}");
 }
 
-/// A jar that does with `Secure` as browsers do (RFC 6265bis section 5.7).
+/// A cookie jar that treats `Secure` as browsers do (RFC 6265bis section 5.7).
 #[derive(Default)]
 struct SecureJar(std::collections::BTreeMap<String, (String, bool)>);
 
 impl SecureJar {
-    /// Asks as a proxy would that was asked so. The answer's body and verdict.
+    /// Sends a request as a proxy does that got it over `scheme`. Returns body and verdict.
     fn ask(&mut self, world: &World, scheme: &str) -> (String, String) {
         let over_tls = scheme == "https";
         let mut visitor = Visitor::of(world.address());
@@ -292,7 +294,7 @@ impl SecureJar {
             let cookie = cookie::Cookie::parse(line).unwrap();
             let secure = cookie.secure().unwrap_or(false);
             let known = self.0.get(cookie.name()).is_some_and(|(_, secure)| *secure);
-            // Over plain HTTP `Secure` cookies are neither made nor replaced.
+            // Over plain HTTP, `Secure` cookies are neither made nor replaced.
             if over_tls || !secure && !known {
                 self.0.insert(cookie.name().into(), (cookie.value().into(), secure));
             }
@@ -302,7 +304,7 @@ impl SecureJar {
 }
 
 #[test]
-fn every_cookie_says_its_age_beside_its_date_and_a_session_cookie_neither() {
+fn each_cookie_has_max_age_and_expires_and_a_session_cookie_neither() {
     let origin = Origin::named("a");
     for (stickiness, ages) in [
         ("{}", &[Some(86_400)][..]),
@@ -322,8 +324,8 @@ fn every_cookie_says_its_age_beside_its_date_and_a_session_cookie_neither() {
     }
 }
 
-/// The `Max-Age` of each cookie. Each is as far ahead of a moment between `before` and now as the
-/// line's `Expires`.
+/// The `Max-Age` of each cookie. Checks that `Expires` is as far ahead of a time between `before`
+/// and now.
 fn ages_of(answer: &Answer, before: u64) -> Vec<Option<u64>> {
     let age_of = |line: &str| {
         let cookie = cookie::Cookie::parse(line.to_owned()).unwrap();
@@ -331,7 +333,7 @@ fn ages_of(answer: &Answer, before: u64) -> Vec<Option<u64>> {
         let expires = cookie.expires_datetime().map(|date| date.unix_timestamp() as u64);
         assert_eq!(age.is_some(), expires.is_some(), "{line}");
         if let (Some(age), Some(expires)) = (age, expires) {
-            // The balancer's clock and this one are read apart.
+            // The balancer's clock and this one are read at different times.
             assert!((before - 1..=now() + 1).contains(&(expires - age)), "{line}");
             let (date, behind) =
                 (line.find("; Expires=").unwrap(), line.find("; Max-Age=").unwrap());
@@ -343,7 +345,7 @@ fn ages_of(answer: &Answer, before: u64) -> Vec<Option<u64>> {
 }
 
 #[test]
-fn a_cookie_that_holds_another_groups_longer_pin_lives_as_long_as_that() {
+fn a_cookie_lives_as_long_as_its_longest_pin() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n\
@@ -382,7 +384,7 @@ fn a_group_may_hide_its_cookie_from_targets_and_guards_shared_caches() {
 }
 
 #[test]
-fn a_draining_target_keeps_its_clients_and_takes_no_newcomers() {
+fn a_draining_target_keeps_its_clients_and_gets_no_new_ones() {
     let origins = three();
     let targets = |state: &str| {
         let draining = format!(
@@ -405,7 +407,7 @@ fn a_draining_target_keeps_its_clients_and_takes_no_newcomers() {
         ("stay", "0s", "moved_draining"),
     ] {
         let world = World::of_text(&text(pins, delay));
-        until("newcomers go to b alone", || {
+        until("new clients go to b alone", || {
             let bodies: Vec<_> =
                 (0..4).map(|_| Visitor::of(world.address()).get("/").body).collect();
             bodies.iter().all(|body| body == "b").then_some(())
@@ -422,7 +424,7 @@ fn a_draining_target_keeps_its_clients_and_takes_no_newcomers() {
 }
 
 #[test]
-fn an_old_key_still_opens_and_its_cookie_is_sealed_anew_with_the_first() {
+fn an_old_key_still_opens_and_its_cookie_is_resealed() {
     let origin = Origin::named("a");
     let dir = tempfile::tempdir().unwrap();
     for (name, byte) in [("old.key", 1u8), ("new.key", 2)] {
@@ -462,7 +464,7 @@ fn an_old_key_still_opens_and_its_cookie_is_sealed_anew_with_the_first() {
 }
 
 #[test]
-fn a_client_with_a_new_connection_each_time_keeps_its_pin_and_its_token_for_the_second() {
+fn new_connections_keep_the_pin_and_the_token_within_a_second() {
     let origins = three();
     let world = World::new(&refs(&origins), "debug_headers = true", "");
     let mut first = Visitor::of(world.address());
@@ -470,7 +472,7 @@ fn a_client_with_a_new_connection_each_time_keeps_its_pin_and_its_token_for_the_
     let mut jar = first.jar;
     let issued_at = |token: &str| opened(&world, Kind::Lb, token).pins()[0].issued_at;
     let mut told = std::collections::BTreeMap::new();
-    // Until one second has given three tokens: both workers answer, and the client may be slow.
+    // Until one second has yielded three tokens: both workers respond, and the client may be slow.
     until("one second sees three answers", || {
         let mut visitor = Visitor::of(world.address());
         visitor.jar = std::mem::take(&mut jar);
@@ -486,7 +488,7 @@ fn a_client_with_a_new_connection_each_time_keeps_its_pin_and_its_token_for_the_
 }
 
 #[test]
-fn a_token_that_opened_is_judged_by_the_new_keys_once_they_are_published() {
+fn a_cached_token_is_opened_anew_once_new_keys_are_published() {
     let origin = Origin::named("a");
     let text = format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -510,7 +512,7 @@ fn a_token_that_opened_is_judged_by_the_new_keys_once_they_are_published() {
     }
 }
 
-/// Publishes what the text says with another key, as a replacement of the keys would.
+/// Publishes this configuration with another key, as a replacement of the keys does.
 fn publish_with(world: &World, text: &str, key: Key) {
     let published = world.server().published();
     let before = published.current();
@@ -525,7 +527,7 @@ fn publish_with(world: &World, text: &str, key: Key) {
 }
 
 #[test]
-fn answers_the_balancer_makes_itself_carry_no_cookie() {
+fn local_responses_carry_no_cookie() {
     let origin = Origin::named("a");
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -566,7 +568,7 @@ fn a_group_that_hides_its_cookie_hides_those_of_other_groups_too() {
 }
 
 #[test]
-fn a_client_whose_target_refuses_is_not_spilled_where_nobody_else_was_asked() {
+fn a_client_is_not_spilled_if_no_other_target_was_tried() {
     let (gone, other) = (Origin::refusing(), Origin::named("b"));
     let checks = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", passive = { connect_failures = 0 } }";
     let no_retries = format!("upstream = {{ retries = 0 }}\n{checks}");
@@ -582,7 +584,7 @@ fn a_client_whose_target_refuses_is_not_spilled_where_nobody_else_was_asked() {
 }
 
 #[test]
-fn a_cors_twin_that_is_always_wanted_comes_over_plain_http_too() {
+fn a_cors_twin_set_to_always_comes_over_plain_http() {
     let origin = Origin::named("a");
     let world =
         World::new(&[&origin], "", "stickiness = { cors_twin = \"always\", http_only = false }");

@@ -1,3 +1,5 @@
+//! `announce_successor`: the target that is announced gets the client.
+
 use crate::support::visitor::Answer;
 use crate::support::{Origin, Visitor, World, until};
 use std::path::Path;
@@ -6,7 +8,7 @@ const LB: &str = "stickiness = {}";
 const APP: &str = "stickiness = { app_cookie = { name = \"sid\" } }";
 const HEADER: &str = "stickiness = { header = { name = \"x-session-id\" } }";
 
-/// Targets that start a session of the application's with every answer.
+/// Targets that start an application session with every response.
 fn three() -> [Origin; 3] {
     ["a", "b", "c"].map(|name| {
         let text = format!("HTTP/1.1 200 OK\r\nSet-Cookie: sid={name}\r\nContent-Length: 1\r\nx-stayput-successor: z\r\n\r\n{name}");
@@ -14,8 +16,8 @@ fn three() -> [Origin; 3] {
     })
 }
 
-/// A balancer that announces; `draining` are being drained. All in one directory share a key, as one
-/// balancer does before and after a restart.
+/// A balancer with `announce_successor`; targets in `draining` are drained. All balancers in one
+/// directory share a key, as one does before and after a restart.
 fn world(dir: &Path, origins: &[Origin], draining: &[&str], group: &str) -> World {
     let key = dir.join("shared.key");
     if !key.exists() {
@@ -28,7 +30,7 @@ fn world(dir: &Path, origins: &[Origin], draining: &[&str], group: &str) -> Worl
         format!("{{ id = \"{id}\", address = \"{}\", state = \"{state}\" }}", origin.address())
     });
     let targets = targets.collect::<Vec<_>>().join(", ");
-    // Targets fall one after the other here, which is no outage that their clients should sit out.
+    // Targets fail one after the other here, which is not an outage for `recovery` to bridge.
     World::of_text(&format!(
         "[runtime]\nworkers = 2\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
          [affinity]\nkeys = [{{ id = 1, file = \"{}\" }}]\n\
@@ -40,7 +42,7 @@ fn world(dir: &Path, origins: &[Origin], draining: &[&str], group: &str) -> Worl
     ))
 }
 
-/// One of many clients: each has a path and a session id of its own.
+/// One of many clients, with its own path and session id.
 struct Client {
     number: usize,
     visitor: Visitor,
@@ -57,7 +59,7 @@ impl Client {
         format!("X-Session-Id: session {}", self.number)
     }
 
-    /// What the target that served it last was told.
+    /// The successor that was announced to the target that served it last.
     fn told(&self, origins: &[Origin], name: &str) -> Option<String> {
         let path = format!("/{}", self.number);
         let origin = &origins["abc".find(name).unwrap()];
@@ -70,7 +72,7 @@ fn clients(world: &World) -> Vec<Client> {
 }
 
 #[test]
-fn a_newcomers_target_is_told_who_gets_the_client_once_it_drains() {
+fn a_new_clients_target_gets_the_name_of_its_successor() {
     for mode in [LB, APP, HEADER] {
         let (dir, origins) = (tempfile::tempdir().unwrap(), three());
         let before = world(dir.path(), &origins, &[], mode);
@@ -98,13 +100,13 @@ fn a_newcomers_target_is_told_who_gets_the_client_once_it_drains() {
                 assert_eq!(verdict, Some("moved_draining"), "{mode}");
                 assert_eq!(Some(&answer.body), told.as_ref(), "{mode}");
             }
-            assert!(of_it > 0 || mode == HEADER, "nobody was at {leaving}");
+            assert!(of_it > 0 || mode == HEADER, "no client was at {leaving}");
         }
     }
 }
 
 #[test]
-fn who_is_told_gets_the_client_of_a_target_that_turns_unhealthy_and_so_on_to_the_last() {
+fn the_announced_successor_gets_the_client_down_to_the_last_target() {
     for mode in [LB, HEADER] {
         let (dir, origins) = (tempfile::tempdir().unwrap(), three());
         let world = world(dir.path(), &origins, &[], mode);
@@ -123,18 +125,18 @@ fn who_is_told_gets_the_client_of_a_target_that_turns_unhealthy_and_so_on_to_the
             at = moved.body;
         }
         client.get();
-        assert_eq!(client.told(&origins, &at), None, "{mode}: nobody is left to be told of");
+        assert_eq!(client.told(&origins, &at), None, "{mode}: no successor is left");
     }
 }
 
 #[test]
-fn nothing_is_told_where_nobody_is_known_or_asked_and_what_clients_say_is_stripped() {
+fn the_successor_field_of_a_client_is_always_removed() {
     let dir = tempfile::tempdir().unwrap();
     let route = "stickiness = { route = { cookie = \"JSESSIONID\" } }";
     for (group, count) in [
         ("stickiness = { enabled = false }", 3),
         (LB, 1),
-        // A client that brings no key will bring one that nobody knows yet.
+        // A client without a key will bring one that is not known yet.
         ("stickiness = { header = { name = \"x-other\" } }", 3),
         (route, 3),
     ] {
@@ -153,7 +155,7 @@ fn nothing_is_told_where_nobody_is_known_or_asked_and_what_clients_say_is_stripp
 }
 
 #[test]
-fn a_target_that_serves_a_client_for_a_moment_is_told_of_the_clients_own() {
+fn a_spilled_request_announces_the_clients_own_target() {
     let (dir, mut origins) = (tempfile::tempdir().unwrap(), three());
     let before = world(dir.path(), &origins, &[], LB);
     let mut visitor = Visitor::of(before.address());

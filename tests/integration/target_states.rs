@@ -1,7 +1,9 @@
+//! Changes of a target's state: each is one log line with ALB's words.
+
 use crate::support::{Origin, Program, until};
 use std::net::TcpListener;
 
-// A target that is slow for want of a core must not look like one that is down.
+// A target that is slow because it lacks a CPU must not look like one that is down.
 const FAST: &str = "interval = \"400ms\", fast_interval = \"100ms\", timeout = \"400ms\", \
                     healthy_threshold = 1, unhealthy_threshold = 2";
 
@@ -13,7 +15,7 @@ fn text(targets: &str, group: &str, health: &str) -> String {
     )
 }
 
-/// The lines of the log that tell a change of this target's state: all but the moment.
+/// The log lines about this target's state, without their time.
 fn changes(program: &Program, target: &str) -> Vec<String> {
     let target = format!(" target=\"{target}\" ");
     let lines = program.lines().into_iter();
@@ -30,7 +32,7 @@ fn next(program: &Program, target: &str, before: usize) -> String {
 }
 
 #[test]
-fn each_change_of_a_targets_state_is_one_line_with_reason_and_description() {
+fn each_change_of_state_is_one_log_line_with_its_reason() {
     let dir = tempfile::tempdir().unwrap();
     let origin = Origin::named("a");
     let target = format!("{{ id = \"a\", address = \"{}\" }}", origin.address());
@@ -62,7 +64,7 @@ fn each_change_of_a_targets_state_is_one_line_with_reason_and_description() {
 }
 
 #[test]
-fn a_failure_is_told_as_what_it_was() {
+fn each_failed_check_is_logged_with_its_cause() {
     let dir = tempfile::tempdir().unwrap();
     let lacking = Origin::named("a");
     let refusing = Origin::refusing();
@@ -99,7 +101,7 @@ fn a_failure_is_told_as_what_it_was() {
 }
 
 #[test]
-fn what_fails_while_it_drains_is_told_too_for_those_who_stay_with_it_must_move() {
+fn a_failure_during_drain_is_logged_and_moves_pinned_clients() {
     let dir = tempfile::tempdir().unwrap();
     let origin = Origin::named("a");
     let target = format!("{{ id = \"a\", address = \"{}\", state = \"drain\" }}", origin.address());

@@ -1,4 +1,4 @@
-//! Clients that come over TLS: certificates, sessions, their own certificates.
+//! HTTPS listeners: certificates, sessions, and the fields and logs that name them.
 
 use crate::support::origin::Then;
 use crate::support::tool::has;
@@ -7,14 +7,14 @@ use std::io::{Read, Write};
 use std::process::Command;
 use std::time::Duration;
 
-/// A balancer with a listener `web` of these certificates, and `more` in its `tls`.
+/// A balancer with a listener `web` with these certificates, and `more` in its `tls`.
 fn world(origin: &Origin, certificates: &str, more: &str) -> World {
     let tls = format!("tls = {{ certificates = [{certificates}]{more} }}");
     World::new(&[origin], &tls, "")
 }
 
 #[test]
-fn curl_is_served_over_tls_and_target_cookie_and_log_know_it() {
+fn curl_over_tls_shows_in_the_forwarded_fields_cookie_and_log() {
     if !has(&["curl"]) {
         return;
     }
@@ -57,7 +57,7 @@ fn curl_is_served_over_tls_and_target_cookie_and_log_know_it() {
 }
 
 #[test]
-fn a_client_is_shown_the_certificate_of_the_name_it_asks_for() {
+fn a_client_gets_the_certificate_for_its_sni_name() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let first = authority.sign("first", &["shop.example", "other.example"]);
     let wild = authority.sign("wild", &["*.shop.example"]);
@@ -75,7 +75,7 @@ fn a_client_is_shown_the_certificate_of_the_name_it_asks_for() {
     assert_eq!(shown(&browser, "img.shop.example"), wild.der.as_ref());
     assert_eq!(shown(&browser, "www.shop.example"), exact.der.as_ref());
     assert_eq!(shown(&browser, "both.example"), ecdsa.der.as_ref());
-    // One that understands nothing but RSA, in TLS 1.2 where the suite says so.
+    // A client that supports only RSA; in TLS 1.2 the cipher suite states it.
     let old = Browser::with(&authority, &[&rustls::version::TLS12], None, |config| {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         let is_rsa = |suite: &rustls::SupportedCipherSuite| {
@@ -94,12 +94,12 @@ fn a_client_is_shown_the_certificate_of_the_name_it_asks_for() {
             .with_no_client_auth();
     });
     assert_eq!(shown(&old, "both.example"), rsa.der.as_ref());
-    // A name nobody has: the first, which the client then refuses.
-    assert!(browser.connect(world.address(), "nobody.example").is_err());
+    // An unknown name gets the first certificate, which the client then refuses.
+    assert!(browser.connect(world.address(), "unknown.example").is_err());
 }
 
 #[test]
-fn a_session_is_resumed_by_its_ticket_on_whichever_worker_and_in_both_versions() {
+fn a_ticket_resumes_on_any_worker_in_both_tls_versions() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let shop = authority.sign("shop", &["shop.example"]);
     let world = world(&origin, &shop.entry(), "");
@@ -107,7 +107,7 @@ fn a_session_is_resumed_by_its_ticket_on_whichever_worker_and_in_both_versions()
         let browser = Browser::with(&authority, &[version], None, |_| {});
         for nth in 0..8 {
             let mut connection = browser.connect(world.address(), "shop.example").unwrap();
-            // The tickets of TLS 1.3 come with the first answer.
+            // TLS 1.3 tickets come with the first response.
             assert!(connection.get("/").unwrap().contains(" 200 OK"));
             assert_eq!(connection.is_resumed(), nth > 0, "{version:?} {nth}");
             assert_eq!(connection.version(), version.version);
@@ -141,7 +141,7 @@ fn albs_log_names_cipher_version_server_name_and_certificate() {
 }
 
 #[test]
-fn replaced_certificates_serve_new_handshakes_and_broken_ones_change_nothing() {
+fn replaced_certificates_serve_new_handshakes_unless_broken() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let old = authority.sign("shop", &["shop.example"]);
     let world = world(&origin, &old.entry(), "");
@@ -153,19 +153,19 @@ fn replaced_certificates_serve_new_handshakes_and_broken_ones_change_nothing() {
     let new = authority.sign("shop", &["shop.example"]);
     certificates.reload().unwrap();
     assert_eq!(connect().was_shown(), new.der.as_ref());
-    // The other's key under this certificate, then none at all.
+    // The other certificate's key with this certificate, then no key at all.
     std::fs::copy(&authority.sign("other", &["x.example"]).key_path, &new.key_path).unwrap();
     let refused = certificates.reload().unwrap_err();
     assert_eq!(refused.1.to_string(), "the private key does not match the certificate");
     std::fs::remove_file(&new.key_path).unwrap();
     assert!(certificates.reload().is_err());
     assert_eq!(connect().was_shown(), new.der.as_ref());
-    // What was under way is as it was.
+    // Existing connections are unchanged.
     assert!(before.get("/").unwrap().contains(" 200 OK"));
 }
 
 #[test]
-fn bodies_of_megabytes_go_both_ways_and_an_idle_connection_serves_again() {
+fn megabyte_bodies_cross_tls_and_the_idle_connection_serves_again() {
     let authority = Authority::new();
     let echo = Origin::scripted(|heard, stream| {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", heard.body.len());
@@ -189,7 +189,7 @@ fn bodies_of_megabytes_go_both_ways_and_an_idle_connection_serves_again() {
         let record = world.record(|record| record["uri"] == path);
         let sent = record["sent_bytes"].as_u64().unwrap();
         assert_eq!(sent, answer.len() as u64, "bytes of HTTP are counted, not those of TLS");
-        // Longer than it takes until hyper's buffers are given back.
+        // Longer than the time after which buffers are given back.
         std::thread::sleep(Duration::from_millis(400));
     }
 }
@@ -226,7 +226,7 @@ fn a_tunnel_over_tls_is_one_row_of_type_wss() {
 }
 
 #[test]
-fn a_redirect_keeps_the_protocol_the_client_came_by() {
+fn a_redirect_keeps_the_scheme_of_the_request() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let shop = authority.sign("shop", &["shop.example"]);
     let world = World::of_text(&format!(

@@ -1,4 +1,4 @@
-//! Clients that show a certificate of their own.
+//! Clients with TLS certificates of their own.
 
 use crate::support::{Authority, Browser, Origin, World, until};
 use stayput::testing::policy::tls::fault::HandshakeFault;
@@ -22,7 +22,7 @@ fn fault(world: &World, fault: HandshakeFault) {
 }
 
 #[test]
-fn a_verified_client_is_told_of_in_albs_fields_and_cannot_tell_of_itself() {
+fn a_verified_client_is_described_in_albs_fields_and_cannot_forge_them() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, &verify(&authority));
     let own = authority.sign_client("till 7", |parameters| {
@@ -48,14 +48,14 @@ fn a_verified_client_is_told_of_in_albs_fields_and_cannot_tell_of_itself() {
 }
 
 #[test]
-fn who_must_show_a_certificate_and_has_no_good_one_gets_no_connection() {
+fn a_client_without_a_valid_certificate_gets_no_connection() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, &verify(&authority));
     assert!(Browser::trusting(&authority).get(world.address(), "/").is_err());
     fault(&world, HandshakeFault::NoClientCertificate);
     let elsewhere = Authority::called("elsewhere");
-    let stranger = elsewhere.sign_client("stranger", |_| {});
-    assert!(Browser::showing(&authority, &stranger).get(world.address(), "/").is_err());
+    let untrusted = elsewhere.sign_client("elsewhere", |_| {});
+    assert!(Browser::showing(&authority, &untrusted).get(world.address(), "/").is_err());
     fault(&world, HandshakeFault::ClientCertificateUntrusted);
     let expired = authority.sign_client("late", |parameters| {
         parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
@@ -66,23 +66,23 @@ fn who_must_show_a_certificate_and_has_no_good_one_gets_no_connection() {
 }
 
 #[test]
-fn what_is_passed_through_is_what_the_client_showed_or_nothing() {
+fn passthrough_forwards_the_clients_certificate_or_no_field() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "mode = \"passthrough\"");
     let elsewhere = Authority::called("elsewhere");
-    let stranger = elsewhere.sign_client("stranger", |_| {});
-    Browser::showing(&authority, &stranger).get(world.address(), "/").unwrap();
+    let untrusted = elsewhere.sign_client("elsewhere", |_| {});
+    Browser::showing(&authority, &untrusted).get(world.address(), "/").unwrap();
     Browser::trusting(&authority).get(world.address(), "/").unwrap();
     let heard = origin.heard();
     let shown = heard[0].field("x-amzn-mtls-clientcert").unwrap();
-    let pem = std::fs::read_to_string(&stranger.cert_path).unwrap();
+    let pem = std::fs::read_to_string(&untrusted.cert_path).unwrap();
     let decoded = shown.replace("%20", " ").replace("%0A", "\n");
     assert_eq!(decoded, pem.replace("\r\n", "\n"));
     assert_eq!(heard[1].field("x-amzn-mtls-clientcert"), None);
 }
 
 #[test]
-fn where_clients_show_certificates_no_session_is_resumed() {
+fn no_session_is_resumed_on_a_listener_with_client_certificates() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let own = authority.sign_client("till 7", |_| {});
     for client_auth in [verify(&authority), "mode = \"passthrough\"".to_owned()] {
@@ -99,7 +99,7 @@ fn where_clients_show_certificates_no_session_is_resumed() {
 }
 
 #[test]
-fn a_ticket_of_one_listener_opens_no_other() {
+fn a_ticket_is_valid_only_on_its_own_listener() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let shop = authority.sign("shop", &["shop.example"]);
     let listener = |name: &str| {

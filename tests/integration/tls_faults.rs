@@ -1,4 +1,4 @@
-//! Handshakes that stall, lie and leave.
+//! Client handshakes that stall, send garbage, or end early.
 
 use crate::support::{Authority, Browser, Origin, World, until};
 use stayput::testing::policy::tls::fault::HandshakeFault;
@@ -18,7 +18,7 @@ fn count(world: &World, fault: HandshakeFault) -> u64 {
     counters.iter().map(|own| own.handshake_faults[fault as usize].value()).sum()
 }
 
-/// Waits until so many handshakes have failed for this reason.
+/// Waits until this many handshakes have failed for this reason.
 fn failed(world: &World, fault: HandshakeFault, times: u64) {
     until(fault.word(), || (count(world, fault) == times).then_some(()));
 }
@@ -29,7 +29,7 @@ fn connect(world: &World) -> TcpStream {
     stream
 }
 
-/// All that is said until the end, or until a reset.
+/// All bytes until the end, or until a reset.
 fn rest(mut stream: TcpStream) -> Vec<u8> {
     let (mut said, mut scratch) = (Vec::new(), [0; 1_024]);
     while let Ok(count) = stream.read(&mut scratch)
@@ -40,9 +40,9 @@ fn rest(mut stream: TcpStream) -> Vec<u8> {
     said
 }
 
-/// What a client says first.
+/// The ClientHello of a client.
 fn hello(authority: &Authority) -> Vec<u8> {
-    // Written to a listener that only listens.
+    // Written to a socket that never responds.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let browser = Browser::trusting(authority);
@@ -58,7 +58,7 @@ fn hello(authority: &Authority) -> Vec<u8> {
 }
 
 #[test]
-fn plain_http_on_a_tls_port_is_answered_400_in_plain_text_and_written_down() {
+fn plain_http_on_a_tls_port_gets_a_plain_400_and_is_logged() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "", "");
     let mut stream = connect(&world);
@@ -73,39 +73,39 @@ fn plain_http_on_a_tls_port_is_answered_400_in_plain_text_and_written_down() {
 }
 
 #[test]
-fn garbage_a_truncated_hello_and_one_without_end_are_closed_and_counted() {
+fn invalid_truncated_and_endless_hellos_are_closed_and_counted() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "", "");
     let mut stream = connect(&world);
     stream.write_all(&[0; 64]).unwrap();
     assert!(rest(stream).is_empty());
     failed(&world, HandshakeFault::NotTls, 1);
-    // A record of TLS with nonsense in it.
+    // A TLS record with garbage in it.
     let mut stream = connect(&world);
     stream.write_all(&[&[22, 3, 1, 0, 64][..], &[0xff; 64]].concat()).unwrap();
     rest(stream);
     failed(&world, HandshakeFault::NotTls, 2);
-    // Hellos that announce sixteen megabytes, and 64 KiB, in records as long as they may be.
+    // Hellos that announce 16 MiB, and 64 KiB, in records of maximum length.
     for (announced, failures) in [([0xff, 0xff, 0xff], 3), ([0, 0xff, 0xff], 4)] {
         let mut stream = connect(&world);
         let mut record = vec![22, 3, 1, 0x40, 0, 1];
         record.extend(announced);
         record.resize(5 + 0x4000, 0);
         for _ in 0..2 {
-            // It may be closed by now.
+            // The connection may be closed by now.
             let _ = stream.write_all(&record);
         }
         rest(stream);
         failed(&world, HandshakeFault::NotTls, failures);
     }
-    // One that is cut off.
+    // A truncated hello.
     let hello = hello(&authority);
     let mut stream = connect(&world);
     stream.write_all(&hello[..hello.len() / 2]).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     rest(stream);
     failed(&world, HandshakeFault::ClientGone, 1);
-    // One that is whole, and a client that then leaves.
+    // A complete hello of a client that then leaves.
     let mut stream = connect(&world);
     stream.write_all(&hello).unwrap();
     stream.read_exact(&mut [0; 5]).unwrap();
@@ -115,7 +115,7 @@ fn garbage_a_truncated_hello_and_one_without_end_are_closed_and_counted() {
 }
 
 #[test]
-fn a_handshake_that_takes_too_long_is_closed_however_far_it_came() {
+fn a_handshake_past_its_time_out_is_closed_in_every_phase() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "timeouts = { header_read = \"1s\" }", "");
     let hello = hello(&authority);
@@ -130,7 +130,7 @@ fn a_handshake_that_takes_too_long_is_closed_however_far_it_came() {
     }
     failed(&world, HandshakeFault::TimedOut, 3);
     assert!(begun.elapsed() >= Duration::from_secs(1));
-    // A byte now and then buys no time.
+    // One byte now and then does not prolong the time.
     let mut slow = connect(&world);
     let begun = Instant::now();
     for byte in hello.iter().take(100) {
@@ -144,7 +144,7 @@ fn a_handshake_that_takes_too_long_is_closed_however_far_it_came() {
 }
 
 #[test]
-fn a_hundred_silent_and_a_hundred_unfinished_handshakes_stop_nobody() {
+fn two_hundred_unfinished_handshakes_delay_no_other_client() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "", "");
     let hello = hello(&authority);
@@ -167,7 +167,7 @@ fn a_hundred_silent_and_a_hundred_unfinished_handshakes_stop_nobody() {
 }
 
 #[test]
-fn what_the_two_have_not_in_common_is_counted_under_its_own_word() {
+fn each_kind_of_failed_negotiation_has_its_own_count() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "", ", min_version = \"1.3\", alpn = [\"http/1.1\"]");
     let old = Browser::with(&authority, &[&rustls::version::TLS12], None, |_| {});
@@ -183,15 +183,15 @@ fn what_the_two_have_not_in_common_is_counted_under_its_own_word() {
     });
     let connection = either.connect(world.address(), "shop.example").unwrap();
     assert_eq!(connection.stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
-    // One that believes another authority ends it with an alert.
-    let stranger = Browser::trusting(&Authority::new());
-    assert!(stranger.get(world.address(), "/").is_err());
+    // A client that trusts another authority ends the handshake with an alert.
+    let untrusting = Browser::trusting(&Authority::new());
+    assert!(untrusting.get(world.address(), "/").is_err());
     failed(&world, HandshakeFault::ClientRefused, 1);
 }
 
 /// RFC 7301 section 3.2.
 #[test]
-fn no_protocol_is_agreed_on_that_the_listener_does_not_list() {
+fn only_protocols_of_the_listener_are_negotiated() {
     let authority = Authority::new();
     let origin = Origin::named("a");
     for (listed, offered, agreed) in [
@@ -203,7 +203,7 @@ fn no_protocol_is_agreed_on_that_the_listener_does_not_list() {
         ("'h2'", &["http/1.0"], Err(())),
         ("'h2'", &[], Ok(None)),
         ("'h2', 'http/1.1'", &[], Ok(None)),
-        // It is HTTP/1.1 to a server, and no protocol of its own in the list.
+        // Servers treat it as HTTP/1.1; in the list it is not a protocol of its own.
         ("'h2', 'http/1.1'", &["http/1.0"], Ok(None)),
         ("'http/1.1'", &["h2", "http/1.0"], Ok(None)),
         ("'h2', 'http/1.1'", &["spdy/3"], Err(())),
@@ -214,7 +214,7 @@ fn no_protocol_is_agreed_on_that_the_listener_does_not_list() {
             let browser = Browser::with(&authority, &[version], None, |config| {
                 config.alpn_protocols =
                     offered.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-                // Or rustls ends the handshake itself where none was agreed on.
+                // Or rustls ends the handshake itself if no protocol was negotiated.
                 config.check_selected_alpn = false;
             });
             let what = format!("[{listed}] and {offered:?} over {version:?}");
@@ -237,7 +237,7 @@ fn no_protocol_is_agreed_on_that_the_listener_does_not_list() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_with_a_word_and_a_broken_answer_without_one() {
+fn only_a_clean_close_sends_close_notify() {
     let authority = Authority::new();
     let origin = Origin::saying(
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
@@ -247,7 +247,7 @@ fn an_idle_connection_is_closed_with_a_word_and_a_broken_answer_without_one() {
         world(&authority, &origin, "timeouts = { idle = \"1s\", header_read = \"1s\" }", "");
     let browser = Browser::trusting(&authority);
     let mut idle = browser.connect(world.address(), "shop.example").unwrap();
-    // The end of TLS is an end, its absence an error.
+    // With close_notify the read ends; without it the read fails.
     assert_eq!(idle.stream.read(&mut [0; 16]).unwrap(), 0);
     let mut broken = browser.connect(world.address(), "shop.example").unwrap();
     assert!(broken.get("/").is_err());
@@ -256,7 +256,7 @@ fn an_idle_connection_is_closed_with_a_word_and_a_broken_answer_without_one() {
 }
 
 #[test]
-fn a_hello_in_pieces_is_one_hello_and_ends_at_sixteen_kibibytes() {
+fn a_fragmented_hello_is_read_up_to_16_kib() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     let world = world(&authority, &origin, "", "");
     // Each byte in a record of its own.
@@ -271,7 +271,7 @@ fn a_hello_in_pieces_is_one_hello_and_ends_at_sixteen_kibibytes() {
     assert_eq!(answer[0], 22, "a handshake goes on");
     drop(stream);
     failed(&world, HandshakeFault::ClientGone, 1);
-    // One that announces a little more than 16 KiB and comes in small records.
+    // A hello that announces slightly more than 16 KiB and comes in small records.
     let mut stream = connect(&world);
     let mut hello = vec![1, 0, 0x40, 0x10];
     hello.resize(4 + 0x4010, 0);

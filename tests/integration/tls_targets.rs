@@ -1,3 +1,5 @@
+//! HTTPS to targets: which certificates are accepted, what a failed handshake costs, what crosses.
+
 use crate::support::origin::Then;
 use crate::support::terminator::{Authority, Issued, Shaken};
 use crate::support::{Origin, Program, SecureOrigin, Terminator, Visitor, World, until};
@@ -19,8 +21,8 @@ fn world(targets: &[&str], group: &str) -> World {
     ))
 }
 
-/// `tls` with the authority and `more`, and checks that only connect, so that traffic alone says
-/// how handshakes go.
+/// `tls` with the authority and `more`, and checks that only connect, so that only traffic shows
+/// the results of handshakes.
 fn verified(authority: &Authority, more: &str) -> String {
     format!(
         "tls = {{ ca = \"{}\"{more} }}\nhealth = {{ protocol = \"tcp\" }}",
@@ -28,7 +30,7 @@ fn verified(authority: &Authority, more: &str) -> String {
     )
 }
 
-/// The status and reason a single request ends with, the target being the only one.
+/// Status and reason of a single request to the only target.
 fn outcome(address: &str, group: &str) -> (u16, Option<String>) {
     let world = world(&[address], group);
     let status = Visitor::of(world.address()).get("/").status;
@@ -42,7 +44,7 @@ fn failed(status: u16, reason: &str) -> (u16, Option<String>) {
 
 const SERVED: (u16, Option<String>) = (200, None);
 
-/// Takes connections, reads what comes first, says this, and closes; keeps all it was sent.
+/// Accepts connections, reads the first bytes, sends this text, and closes; keeps all it received.
 fn answering(text: &'static str) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -68,7 +70,7 @@ fn answering(text: &'static str) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
 }
 
 #[test]
-fn a_certificate_must_be_signed_for_the_name_and_for_now_by_someone_of_ca() {
+fn a_certificate_must_be_signed_by_ca_for_the_name_and_the_time() {
     let (authority, other) = (Authority::new(), Authority::new());
     let origin = Origin::named("a");
     let by_name = "app.shop.internal";
@@ -99,17 +101,17 @@ fn a_certificate_must_be_signed_for_the_name_and_for_now_by_someone_of_ca() {
 }
 
 #[test]
-fn with_verify_false_any_certificate_will_do_as_with_alb() {
+fn with_verify_false_any_certificate_is_accepted_as_in_alb() {
     let (authority, origin) = (Authority::new(), Origin::named("a"));
     for issued in [
-        Issued::by_itself("nobody.example"),
-        authority.issue_expired("nobody.example"),
+        Issued::by_itself("unknown.example"),
+        authority.issue_expired("unknown.example"),
         authority.issue("127.0.0.2"),
     ] {
         let target = Terminator::new(&origin, issued);
         let world = world(&[&target.address().to_string()], "tls = { verify = false }");
         assert_eq!(Visitor::of(world.address()).get("/").body, "a");
-        // The check went the same way, without a word about its protocol.
+        // The check used the same TLS settings, without ALPN.
         assert!(!origin.checks().is_empty());
     }
 }
@@ -132,7 +134,7 @@ fn a_name_is_sent_as_sni_and_an_address_never_is() {
 }
 
 #[test]
-fn tls_1_2_and_1_3_are_spoken_and_the_next_connection_resumes() {
+fn tls_1_2_and_1_3_work_and_the_next_connection_resumes() {
     for (version, spoken) in [
         (&rustls::version::TLS12, ProtocolVersion::TLSv1_2),
         (&rustls::version::TLS13, ProtocolVersion::TLSv1_3),
@@ -161,7 +163,7 @@ fn tls_1_2_and_1_3_are_spoken_and_the_next_connection_resumes() {
 }
 
 #[test]
-fn a_connection_over_tls_is_used_again() {
+fn a_tls_connection_to_a_target_is_reused() {
     let authority = Authority::new();
     let origin = Origin::named("a");
     let target = Terminator::new(&origin, authority.issue("127.0.0.1"));
@@ -210,7 +212,7 @@ fn bodies_chunks_and_trailers_cross_tls_both_ways_unchanged() {
 }
 
 #[test]
-fn an_answer_that_ends_with_its_connection_is_whole_only_with_the_alert_that_says_so() {
+fn a_close_delimited_response_is_complete_only_with_close_notify() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         for sends_close_notify in [true, false] {
             let target =
@@ -218,7 +220,7 @@ fn an_answer_that_ends_with_its_connection_is_whole_only_with_the_alert_that_say
             let group = "tls = { verify = false }\nhealth = { protocol = \"tcp\" }";
             let world = world(&[&target.address().to_string()], group);
             let answer = Visitor::of(world.address()).get("/");
-            // How much of a broken one still gets through is a matter of time.
+            // The number of bytes that still arrive depends on timing.
             assert_eq!(answer.whole, sends_close_notify);
             assert!(answer.body == "half" || !answer.whole, "{}", answer.body);
         }
@@ -239,7 +241,7 @@ fn ca_may_be_the_targets_own_certificate_or_one_of_several() {
 }
 
 #[test]
-fn without_ca_the_systems_authorities_are_believed() {
+fn without_ca_the_system_certificates_are_trusted() {
     let (authority, other) = (Authority::new(), Authority::new());
     let origin = Origin::named("a");
     let known = Terminator::new(&origin, authority.issue("127.0.0.1"));
@@ -258,7 +260,7 @@ fn without_ca_the_systems_authorities_are_believed() {
 }
 
 #[test]
-fn a_body_that_is_not_all_at_hand_goes_on_as_it_comes() {
+fn a_body_is_streamed_over_tls_as_it_arrives() {
     let authority = Authority::new();
     let origin = Origin::scripted(|request, stream| {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", request.body.len());
@@ -299,7 +301,7 @@ fn a_websocket_goes_through_tls_and_ends_with_its_target() {
 }
 
 #[test]
-fn nothing_is_said_in_plain_text_to_a_target_whose_handshake_fails() {
+fn a_target_with_a_failed_handshake_gets_no_plain_text() {
     let (talks, heard) = answering("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     let (closes, _) = answering("");
     for (address, reason) in [(talks, "target_tls_failed"), (closes, "target_tls_failed")] {
@@ -316,8 +318,8 @@ fn nothing_is_said_in_plain_text_to_a_target_whose_handshake_fails() {
 }
 
 #[test]
-fn a_handshake_that_hangs_is_504_when_the_time_to_connect_is_over() {
-    // Connections are taken by the kernel, and nobody ever says a word.
+fn a_hanging_handshake_is_504_after_the_connect_time_out() {
+    // The kernel accepts connections, but no process reads or writes.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let group = "tls = { verify = false }\nhealth = { protocol = \"tcp\" }\n\
                  upstream = { timeouts = { connect = \"200ms\" } }";
@@ -326,7 +328,7 @@ fn a_handshake_that_hangs_is_504_when_the_time_to_connect_is_over() {
 }
 
 #[test]
-fn the_next_target_is_tried_whatever_a_handshake_fails_of() {
+fn every_kind_of_failed_handshake_is_retried_on_the_next_target() {
     let authority = Authority::new();
     let origin = Origin::named("b");
     let good = Terminator::new(&origin, authority.issue("app.internal"));
@@ -340,7 +342,7 @@ fn the_next_target_is_tried_whatever_a_handshake_fails_of() {
         );
         let world = world(&[&bad.to_string(), &good.address().to_string()], &group);
         for _ in 0..2 {
-            // One of two newcomers in turn meets the bad one first; a POST may go on too.
+            // One of two new clients in turn reaches the bad one first; a POST may be retried too.
             let answer = Visitor::of(world.address()).ask("POST", "/", &[], "body");
             assert_eq!((answer.status, answer.body.as_str()), (200, "b"), "{bad}");
         }
@@ -350,7 +352,7 @@ fn the_next_target_is_tried_whatever_a_handshake_fails_of() {
 }
 
 #[test]
-fn failed_handshakes_in_traffic_take_a_target_out() {
+fn failed_handshakes_in_traffic_make_a_target_suspect() {
     let authority = Authority::new();
     let impostor = Terminator::new(&Origin::named("x"), Issued::by_itself("app.internal"));
     let world = world(&[&impostor.address().to_string()], &verified(&authority, ""));
@@ -363,7 +365,7 @@ fn failed_handshakes_in_traffic_take_a_target_out() {
 }
 
 #[test]
-fn checks_of_a_group_with_tls_go_over_tls_on_the_same_terms() {
+fn checks_of_a_group_with_tls_use_its_tls_settings() {
     let authority = Authority::new();
     let (origin, wrong) = (Origin::named("a"), Origin::named("b"));
     let good = Terminator::new(&origin, authority.issue("app.internal"));
@@ -379,7 +381,7 @@ fn checks_of_a_group_with_tls_go_over_tls_on_the_same_terms() {
     for (protocol, expected) in [
         ("", [Healthy, Unhealthy]),
         (", protocol = \"https\"", [Healthy, Unhealthy]),
-        // Plain on purpose: a target that speaks nothing but TLS fails it.
+        // Plain on purpose: a target that supports only TLS fails it.
         (", protocol = \"http\"", [Unhealthy, Unhealthy]),
         (", protocol = \"tcp\"", [Healthy, Healthy]),
     ] {
@@ -394,7 +396,7 @@ fn checks_of_a_group_with_tls_go_over_tls_on_the_same_terms() {
 }
 
 #[test]
-fn the_operator_is_told_which_target_failed_its_handshake_and_why_and_not_each_time() {
+fn failed_handshakes_are_logged_with_target_and_cause_and_limited() {
     let authority = Authority::new();
     let impostor = Terminator::new(&Origin::named("x"), Issued::by_itself("app.internal"));
     let dir = tempfile::tempdir().unwrap();
@@ -424,10 +426,10 @@ fn the_operator_is_told_which_target_failed_its_handshake_and_why_and_not_each_t
 }
 
 #[test]
-fn a_system_that_trusts_nobody_is_said_at_the_start() {
+fn missing_system_certificates_are_reported_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
-    let nobody = dir.path().join("nobody.pem");
-    std::fs::write(&nobody, "").unwrap();
+    let empty = dir.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
     let path = dir.path().join("stayput.toml");
     let text = |tls: &str| {
         format!(
@@ -437,7 +439,7 @@ fn a_system_that_trusts_nobody_is_said_at_the_start() {
     };
     std::fs::write(&path, text("")).unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_stayput"));
-    command.arg("run").arg("-c").arg(&path).env("SSL_CERT_FILE", &nobody);
+    command.arg("run").arg("-c").arg(&path).env("SSL_CERT_FILE", &empty);
     let run = command.env_remove("SSL_CERT_DIR").output().unwrap();
     let told = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(1), "{told}");

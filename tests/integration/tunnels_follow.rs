@@ -1,3 +1,5 @@
+//! WebSockets that close when the pin of their client moves.
+
 use crate::support::origin::Then;
 use crate::support::{Http2, Origin, Visitor, World, until};
 use bytes::Bytes;
@@ -14,12 +16,13 @@ const FAST: &str = "health = { interval = \"200ms\", fast_interval = \"100ms\", 
     timeout = \"200ms\", unhealthy_threshold = 1, healthy_threshold = 1 }";
 const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-/// A text from either side, and where it is cut.
+/// A text frame from either side, and the offset of its cut.
 const FROM_TARGET: &[u8] = b"\x81\x04half";
 const FROM_CLIENT: &[u8] = b"\x81\x84\0\0\0\0half";
 const CLOSE: &[u8] = b"\x88\x02\x03\xe9";
 
-/// A target that says half a frame, waits for a whole one, says the rest, and tells all it heard.
+/// A target that sends half a frame, waits for a whole one, sends the rest, and reports all bytes
+/// it read.
 fn halving() -> (Origin, Receiver<Vec<u8>>) {
     let (tell, told) = sync_channel(8);
     let origin = Origin::scripted(move |request, stream| {
@@ -47,7 +50,7 @@ fn halving() -> (Origin, Receiver<Vec<u8>>) {
     (origin, told)
 }
 
-/// What the target heard: the client's text, and that it goes away.
+/// Checks the target's bytes: the client's text, and a close frame with 1001 (going away).
 fn is_farewell(heard: &[u8]) {
     let (text, close) = heard.split_at(FROM_CLIENT.len());
     assert_eq!(text, FROM_CLIENT);
@@ -61,7 +64,7 @@ fn moved(world: &World) {
     });
 }
 
-/// Nothing comes for as long as it would take.
+/// Checks that no byte arrives in the time a close would take.
 fn hears_nothing(visitor: &mut Visitor) {
     visitor.stream().set_read_timeout(Some(Duration::from_millis(1_200))).unwrap();
     let heard = visitor.stream().read(&mut [0; 16]).map_err(|error| error.kind());
@@ -69,7 +72,7 @@ fn hears_nothing(visitor: &mut Visitor) {
     visitor.stream().set_read_timeout(Some(Duration::from_secs(10))).unwrap();
 }
 
-/// `a` has the first client by its weight, and `b` is there to take it.
+/// `a` gets the first client by its weight; `b` can take it over.
 fn world(a: &Origin, b: &Origin, group: &str) -> World {
     World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -90,7 +93,7 @@ fn begin(world: &World) -> Visitor {
     visitor
 }
 
-/// The rest of both frames crosses, then both are told, and the connection ends.
+/// The rest of both frames crosses, then both sides get a close frame, and the connection ends.
 fn ends_well(mut visitor: Visitor, told: &Receiver<Vec<u8>>, world: &World) {
     visitor.stream().write_all(&FROM_CLIENT[8..]).unwrap();
     assert_eq!(visitor.said_bytes(2 + CLOSE.len()), [&FROM_TARGET[4..], CLOSE].concat());
@@ -102,7 +105,7 @@ fn ends_well(mut visitor: Visitor, told: &Receiver<Vec<u8>>, world: &World) {
 }
 
 #[test]
-fn what_moves_a_pin_ends_its_tunnel_between_two_frames_and_both_ends_are_told_1001() {
+fn a_moved_pin_ends_its_tunnel_with_1001_on_both_sides() {
     for (why, group) in [
         ("unhealthy", ""),
         ("drained", "draining_pins = \"move\""),
@@ -128,14 +131,14 @@ fn what_moves_a_pin_ends_its_tunnel_between_two_frames_and_both_ends_are_told_10
 }
 
 #[test]
-fn a_write_that_another_target_took_ends_the_tunnel_of_its_client() {
+fn a_write_served_by_another_target_ends_the_clients_tunnel() {
     let ((a, told), b) = (halving(), Origin::named("b"));
     let full = "tunnels_follow = true\nmax_in_flight_per_target = 1\nupstream = { queue = \"0s\" }";
     let world = world(&a, &b, full);
     let mut visitor = begin(&world);
     let mut same = Visitor::of(world.address());
     same.jar = visitor.jar.clone();
-    // The tunnel has the one place at its target.
+    // The tunnel has the only permit of its target.
     assert_eq!(same.get("/read").body, "b");
     hears_nothing(&mut visitor);
     assert_eq!(same.ask("POST", "/write", &[], "").body, "b");
@@ -143,7 +146,7 @@ fn a_write_that_another_target_took_ends_the_tunnel_of_its_client() {
 }
 
 #[test]
-fn a_tunnel_stays_where_nothing_moves_its_client_or_nothing_may() {
+fn a_tunnel_stays_if_its_clients_pin_stays() {
     for (why, group) in [
         ("as by default", "fail_open = false"),
         ("strict", "tunnels_follow = true\nstickiness = { on_unavailable = \"strict\" }"),
@@ -167,7 +170,7 @@ fn a_tunnel_stays_where_nothing_moves_its_client_or_nothing_may() {
 }
 
 #[test]
-fn a_frame_that_never_ends_is_cut_within_a_bound() {
+fn an_endless_frame_is_cut_within_a_bound() {
     let ((a, told), b) = (halving(), Origin::named("b"));
     let world = world(&a, &b, "tunnels_follow = true");
     let mut visitor = begin(&world);
@@ -178,7 +181,7 @@ fn a_frame_that_never_ends_is_cut_within_a_bound() {
 }
 
 #[test]
-fn a_websocket_over_a_stream_follows_as_well() {
+fn a_websocket_over_a_stream_follows_its_pin() {
     let ((a, told), b) = (halving(), Origin::named("b"));
     let world = world(&a, &b, "tunnels_follow = true");
     let client = Http2::to(world.address());

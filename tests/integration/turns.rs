@@ -1,5 +1,5 @@
-//! Whose turn it is: requests that can keep no pin take none, and no client's own pattern meets one
-//! side only.
+//! Turns of targets and groups: requests that can keep no pin take none, and no request pattern of
+//! a client reaches only one target.
 
 use crate::support::program::Program;
 use crate::support::{Origin, Visitor, World};
@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 
 const PREFLIGHT: &[&str] = &["Origin: https://app.example", "Access-Control-Request-Method: POST"];
 
-/// Whom so many clients met with the last of these requests, each client with a jar of its own.
+/// The targets that this many clients reached with the last of these requests, each with its own
+/// cookie jar.
 fn met(
     address: SocketAddr,
     clients: usize,
@@ -30,13 +31,13 @@ fn run(text: &str) -> (tempfile::TempDir, Program) {
     let dir = tempfile::tempdir().unwrap();
     let head = "[runtime]\nworkers = 2\nstate_dir = \"state\"\n[log]\naccess = { to = \"off\" }\n";
     let program = Program::run(dir.path(), &format!("{head}{text}"));
-    // Until then a target whose first check has not ended may be passed over.
+    // Before that, a target whose first check has not ended may be skipped.
     program.line(&["ready"]);
     (dir, program)
 }
 
 #[test]
-fn clients_that_ask_before_they_post_are_shared_out_with_the_real_program() {
+fn clients_that_send_preflights_are_spread_by_the_real_program() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let (_dir, program) = run(&format!(
         "[listener.web]\naddress = \"127.0.0.1:0\"\n\
@@ -45,7 +46,7 @@ fn clients_that_ask_before_they_post_are_shared_out_with_the_real_program() {
         b.address()
     ));
     let address = program.address();
-    // One after the other, and the jar is not used, as a browser does not use it for a preflight.
+    // One after the other, without cookies, as a browser sends preflights.
     let mut met = BTreeMap::<_, usize>::new();
     for _ in 0..40 {
         let asked = Visitor::of(address).ask("OPTIONS", "/cart", PREFLIGHT, "");
@@ -56,14 +57,14 @@ fn clients_that_ask_before_they_post_are_shared_out_with_the_real_program() {
 }
 
 #[test]
-fn an_options_request_that_is_no_preflight_is_a_newcomer_as_any() {
+fn an_options_request_that_is_no_preflight_counts_as_new() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let world = World::new(&[&a, &b], "", "");
     for fields in [&PREFLIGHT[..1], &PREFLIGHT[1..], &[]] {
         let met = met(world.address(), 8, &[("OPTIONS", fields)]);
         assert_eq!(met, [("a".into(), 4), ("b".into(), 4)].into(), "{fields:?}");
     }
-    // A client with a pin keeps it, whatever it asks.
+    // A client with a pin keeps it for every kind of request.
     let mut visitor = Visitor::of(world.address());
     let home = visitor.get("/").body;
     for _ in 0..4 {
@@ -77,7 +78,7 @@ fn a_login_page_and_its_form_do_not_put_all_on_one_target() {
     let says = |name: &'static str| {
         Origin::scripted(move |heard, stream| {
             use std::io::Write;
-            // The page leaves no session; the form makes one.
+            // The page starts no session; the form does.
             let head = if heard.path() == "/login" && heard.head.starts_with("POST") {
                 format!("{SESSION}{name}\r\n")
             } else {
@@ -93,13 +94,13 @@ fn a_login_page_and_its_form_do_not_put_all_on_one_target() {
         let (a, b) = (says("a"), says("b"));
         let world = World::new(&[&a, &b], "", &format!("stickiness = {{ {stickiness} }}"));
         let met = met(world.address(), 40, &[("GET", &[]), ("POST", &[])]);
-        // By chance: fewer than 4 of 40 comes once in a hundred million runs.
+        // By chance: fewer than 4 of 40 happens once in a hundred million runs.
         assert!(met.len() == 2 && met.values().all(|count| *count >= 4), "{stickiness}: {met:?}");
     }
 }
 
 #[test]
-fn a_canary_gets_its_share_of_every_kind_of_request_with_the_real_program() {
+fn a_canary_gets_its_share_of_each_kind_of_request() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let (_dir, program) = run(&format!(
         "[listener.web]\naddress = \"127.0.0.1:0\"\n[[rule]]\nname = \"split\"\n\
@@ -118,6 +119,6 @@ fn a_canary_gets_its_share_of_every_kind_of_request_with_the_real_program() {
         }
     }
     assert_eq!(canary[0] + canary[1], 40, "exact over each round of ten");
-    // Of 40 that fall on either by chance, fewer than 4 on one come once in ten million runs.
+    // If 40 are split by chance, fewer than 4 on one side happens once in ten million runs.
     assert!(canary.iter().all(|count| *count >= 4), "{canary:?}");
 }

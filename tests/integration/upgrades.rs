@@ -1,4 +1,4 @@
-//! Requests to switch protocols, byte by byte.
+//! Protocol upgrades, byte by byte.
 
 use crate::support::origin::Then;
 use crate::support::{Origin, Visitor, World, until};
@@ -12,7 +12,7 @@ const SWITCH: &[u8] =
 const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A target that does this with its connections, one after the other.
+/// A target that serves its connections with this function, one after the other.
 fn target(serve: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -26,7 +26,7 @@ fn target(serve: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     address
 }
 
-/// A balancer that sends all to this target, and checks it by nothing but a connection at first.
+/// A balancer that sends all requests to this target, with checks that at first only connect.
 fn world(address: SocketAddr) -> World {
     World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -39,7 +39,7 @@ fn in_flight(world: &World) -> u32 {
     world.server().published().current().groups[0].targets[0].state.in_flight()
 }
 
-/// The head of a request, and not a byte more; empty where a check has only connected.
+/// Reads the head of a request and no byte more; empty if a check has only connected.
 fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -50,13 +50,13 @@ fn read_head(stream: &mut TcpStream) -> String {
 }
 
 #[test]
-fn bytes_sent_before_the_switch_wait_for_it_and_then_cross() {
+fn bytes_sent_before_the_101_cross_after_it() {
     let (tell, told) = sync_channel(1);
     let address = target(move |mut stream| {
         if read_head(&mut stream).is_empty() {
             return;
         }
-        // Long enough for whoever would pass them on at once.
+        // Long enough for early forwarding to show.
         stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         let before = stream.read(&mut [0; 16]).map_err(|error| error.kind());
         let _ = stream.write_all(SWITCH);
@@ -74,7 +74,7 @@ fn bytes_sent_before_the_switch_wait_for_it_and_then_cross() {
 }
 
 #[test]
-fn bytes_sent_before_a_refused_switch_are_a_request_of_their_own_or_nothing() {
+fn bytes_after_a_refused_upgrade_are_the_next_request_or_dropped() {
     let origin = Origin::named("a");
     let world = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
@@ -87,7 +87,7 @@ fn bytes_sent_before_a_refused_switch_are_a_request_of_their_own_or_nothing() {
     let first = visitor.read_answer(false);
     assert_eq!((first.status, &*first.body), (200, "a"));
     assert_eq!(visitor.read_answer(false).status, 403, "rules hold for what came early");
-    // A frame of WebSocket: a masked text.
+    // A WebSocket frame: a masked text.
     let mut visitor = Visitor::of(world.address());
     visitor.send(HANDSHAKE);
     visitor.stream().write_all(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58").unwrap();
@@ -99,7 +99,7 @@ fn bytes_sent_before_a_refused_switch_are_a_request_of_their_own_or_nothing() {
 }
 
 #[test]
-fn what_is_no_handshake_of_websocket_goes_on_as_plain_http() {
+fn an_invalid_websocket_handshake_is_forwarded_as_plain_http() {
     let origin = Origin::named("a");
     let world = World::new(&[&origin], "", "");
     let websocket = "Upgrade: websocket\r\n";
@@ -150,7 +150,7 @@ fn a_handshake_with_a_body_is_a_plain_request() {
         assert_eq!((answer.status, &*answer.body), (200, "hello"));
         assert_eq!(origin.heard().pop().unwrap().field("upgrade"), None);
     }
-    // One that says nothing is none.
+    // An empty Upgrade field is no upgrade.
     let mut visitor = Visitor::of(world.address());
     visitor.send(&HANDSHAKE.replace("Host: a", "Host: a\r\nContent-Length: 0"));
     assert_eq!(visitor.read_answer(false).status, 200);
@@ -158,7 +158,7 @@ fn a_handshake_with_a_body_is_a_plain_request() {
 }
 
 #[test]
-fn a_refusal_is_an_answer_like_any_other_and_its_connections_live_on() {
+fn a_refused_upgrade_keeps_both_connections() {
     for (said, body) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok"),
         (
@@ -182,7 +182,7 @@ fn a_refusal_is_an_answer_like_any_other_and_its_connections_live_on() {
 }
 
 #[test]
-fn a_version_that_the_target_does_not_speak_is_its_own_affair() {
+fn an_unsupported_websocket_version_is_answered_by_the_target() {
     let origin = Origin::saying(
         "HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13, 8\r\nContent-Length: 2\r\n\r\nno",
@@ -195,12 +195,12 @@ fn a_version_that_the_target_does_not_speak_is_its_own_affair() {
         let answer = visitor.read_answer(false);
         assert_eq!((answer.status, &*answer.body), (426, "no"));
         assert_eq!(answer.field("sec-websocket-version"), Some("13, 8"));
-        // RFC 9110 section 15.5.22: it names the protocol, and Connection names the field.
+        // RFC 9110 section 15.5.22: Upgrade names the protocol, and Connection names the field.
         assert_eq!(answer.field("upgrade"), Some("websocket"));
         assert_eq!(answer.field("connection"), Some("Upgrade"));
     }
     assert_eq!(origin.heard()[0].field("sec-websocket-version").as_deref(), Some("99"));
-    // Where nothing else could be asked for, nothing is named.
+    // If no other protocol is possible, none is named.
     let other = Origin::saying(
         "HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: h2c, TLS/1.0\r\n\
          Content-Length: 0\r\n\r\n",
@@ -212,7 +212,7 @@ fn a_version_that_the_target_does_not_speak_is_its_own_affair() {
 }
 
 #[test]
-fn an_end_of_one_direction_leaves_the_other_open() {
+fn a_half_closed_tunnel_keeps_the_other_direction() {
     let address = target(|mut stream| {
         let head = read_head(&mut stream);
         let _ = stream.write_all(SWITCH);
@@ -280,7 +280,7 @@ fn a_reset_of_either_side_frees_both() {
     until("both sides are freed", || (in_flight(&world) + origin.open() as u32 == 0).then_some(()));
 }
 
-/// Answers a handshake with its name, and repeats what it is told.
+/// Responds to a handshake with its name, and repeats the bytes of the tunnel.
 fn speaking(name: &'static str) -> Origin {
     Origin::scripted(move |_, stream| {
         let _ = stream.write_all(SWITCH);
@@ -293,7 +293,7 @@ fn speaking(name: &'static str) -> Origin {
     })
 }
 
-/// Opens a tunnel; the name of who is at its other end.
+/// Opens a tunnel. Returns the name of the target at its other end.
 fn open(visitor: &mut Visitor) -> String {
     visitor.leave();
     let cookie = visitor.jar.get("AWSALB").map(|value| format!("Cookie: AWSALB={value}\r\n"));
@@ -305,7 +305,7 @@ fn open(visitor: &mut Visitor) -> String {
 }
 
 #[test]
-fn who_comes_again_with_the_cookie_of_a_switch_has_the_same_target() {
+fn a_client_with_the_cookie_of_a_101_reaches_the_same_target() {
     let (a, b) = (speaking("a"), speaking("b"));
     let world = World::new(&[&a, &b], "debug_headers = true", "");
     let mut visitor = Visitor::of(world.address());

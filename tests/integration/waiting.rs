@@ -1,5 +1,5 @@
-//! A pinned request waits for its own target before it spills: for one that refuses connections, and
-//! for a place at one that is at its cap.
+//! Pinned requests that wait for their own target before they spill: for one that refuses
+//! connections, and for a permit at one that is at its cap.
 
 use crate::support::origin::Then;
 use crate::support::token::{minted_for, now};
@@ -13,12 +13,12 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-/// Checks that say nothing after the first, so that traffic alone speaks.
+/// Checks that do nothing after the first, so that only traffic counts.
 const NO_CHECKS: &str = "health = { protocol = \"tcp\", interval = \"300s\", fast_interval = \"300s\", \
                          passive = { connect_failures = 0 } }";
 
-/// A target at an address of its own that refuses until it is opened, and after it was closed. It ends
-/// each connection with its answer, so that every request needs a dial.
+/// A target with its own address that refuses until it is opened, and again after it was closed. It
+/// closes each connection after its response, so that every request needs a dial.
 struct Restarting {
     address: SocketAddr,
     name: &'static str,
@@ -26,7 +26,7 @@ struct Restarting {
 }
 
 impl Restarting {
-    /// No other test binds in this network, so the port is free whenever it is opened.
+    /// No other test binds in this network, so the port is free at any time.
     fn closed(name: &'static str) -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(20_000);
         let port = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -83,7 +83,7 @@ fn answer(mut stream: TcpStream, name: &str) {
     }
 }
 
-/// A world of these targets, ids a, b, c …, on one worker.
+/// A balancer with these targets, ids a, b, c …, on one worker.
 fn world(addresses: &[SocketAddr], group: &str) -> World {
     let targets =
         ('a'..).zip(addresses).map(|(id, at)| format!("{{ id = \"{id}\", address = \"{at}\" }}"));
@@ -103,7 +103,7 @@ fn verdict(answer: &Answer) -> &str {
     answer.field("x-stayput-verdict").unwrap_or("-")
 }
 
-/// A client that is pinned to this target.
+/// A client with a pin to this target.
 fn pinned_to(world: &World, target: &str, seed: u64) -> Visitor {
     let mut visitor = Visitor::of(world.address());
     let cookie = minted_for(world, Kind::Lb, "app", target, now(), Seed(seed));
@@ -112,7 +112,7 @@ fn pinned_to(world: &World, target: &str, seed: u64) -> Visitor {
 }
 
 #[test]
-fn a_pinned_request_waits_for_a_target_that_restarts_and_meets_it() {
+fn a_pinned_request_waits_for_its_target_to_restart() {
     let (a, b) = (Restarting::closed("a"), Origin::named("b"));
     let world = world(&[a.address, b.address()], "upstream = { reconnect = \"30s\" }");
     let mut visitor = pinned_to(&world, "a", 1);
@@ -129,7 +129,7 @@ fn a_pinned_request_waits_for_a_target_that_restarts_and_meets_it() {
 }
 
 #[test]
-fn a_new_client_waits_where_no_other_target_is_left_and_goes_elsewhere_where_one_is() {
+fn a_new_client_waits_only_if_no_other_target_is_left() {
     let (a, b) = (Restarting::closed("a"), Origin::named("b"));
     let elsewhere = world(&[a.address, b.address()], "upstream = { reconnect = \"30s\" }");
     for _ in 0..4 {
@@ -145,7 +145,7 @@ fn a_new_client_waits_where_no_other_target_is_left_and_goes_elsewhere_where_one
 }
 
 #[test]
-fn a_target_that_refused_for_reconnect_in_a_row_is_waited_for_no_more() {
+fn a_target_that_refused_for_reconnect_is_not_waited_for() {
     let (a, b) = (Restarting::closed("a"), Origin::named("b"));
     let reconnect = std::time::Duration::from_secs(2);
     let world = world(&[a.address, b.address()], "upstream = { reconnect = \"2s\" }");
@@ -165,7 +165,7 @@ fn a_target_that_refused_for_reconnect_in_a_row_is_waited_for_no_more() {
     }
     let dials = failed_dials(&world) - before;
     assert!(dials < 18, "{dials} dials: requests dial it themselves");
-    // That one dial goes on, and finds the target.
+    // The dial that is still open succeeds when the target is back.
     let _a = a.open();
     until("the target is met again", || {
         let answer = pinned_to(&world, "a", 1).get("/");
@@ -174,19 +174,19 @@ fn a_target_that_refused_for_reconnect_in_a_row_is_waited_for_no_more() {
 }
 
 #[test]
-fn without_reconnect_a_pinned_request_spills_at_once_and_the_first_spill_is_free() {
+fn without_reconnect_a_pinned_request_spills_at_once() {
     let (a, b) = (Restarting::closed("a"), Origin::named("b"));
     let world = world(&[a.address, b.address()], "upstream = { reconnect = \"0s\" }");
-    // The budget allows thirty retries in ten seconds on a quiet site.
+    // The budget allows thirty retries in ten seconds at low traffic.
     for seed in 0..100 {
         let answer = pinned_to(&world, "a", seed).get("/");
         assert_eq!((verdict(&answer), &*answer.body), ("spilled", "b"));
     }
 }
 
-/// The situation of the issue, past every bound: more requests at once than may wait.
+/// The reported situation, past every bound: more concurrent requests than may wait.
 #[test]
-fn ten_thousand_pinned_clients_of_a_dead_target_are_all_answered_with_few_dials() {
+fn few_dials_serve_ten_thousand_clients_of_a_dead_target() {
     const CLIENTS: u64 = 1_250;
     const ROUNDS: u64 = 8;
     let dead = Restarting::closed("a");
@@ -215,16 +215,16 @@ fn ten_thousand_pinned_clients_of_a_dead_target_are_all_answered_with_few_dials(
 }
 
 #[test]
-fn a_client_whose_pin_a_spill_moved_waits_where_others_spill_at_once() {
+fn a_client_moved_by_a_spill_waits_for_its_new_target() {
     let (a, b) = (Restarting::closed("a"), Restarting::closed("b").open());
     let c = Origin::named("c");
     let addresses = [a.address, b.address, c.address()];
     let world = world(&addresses, "upstream = { reconnect = \"3s\" }");
-    // Its write is at b from here on.
+    // From here on the client's write is at b.
     let mut writer = (0..)
         .find_map(|seed| {
             let mut visitor = pinned_to(&world, "a", seed);
-            // Only the first waits: the target has refused for long enough then.
+            // Only the first waits: from then on the target has refused long enough.
             let answer = visitor.ask("POST", "/", &[], "");
             assert_eq!(verdict(&answer), "spilled");
             (answer.body == "b").then_some(visitor)
@@ -243,7 +243,7 @@ fn a_client_whose_pin_a_spill_moved_waits_where_others_spill_at_once() {
     assert_eq!((verdict(&answer), &*answer.body), ("hit", "b"));
 }
 
-/// `a`, whose one place is held until the gate opens, and `b`.
+/// `a`, whose only permit is held until the gate opens, and `b`.
 struct Full {
     world: World,
     a: Origin,
@@ -265,13 +265,13 @@ impl Full {
         let group = format!(
             "max_in_flight_per_target = 1\nupstream = {{ queue = \"{queue}\" }}\n{NO_CHECKS}"
         );
-        // Two workers: the line is one for both.
+        // Two workers: they share one queue.
         let world = World::new(&[&a, &b], "debug_headers = true", &group);
         std::mem::forget(b);
         Self { world, a, gate }
     }
 
-    /// Asks as a client of a's, and does not wait for the answer.
+    /// Sends a request with a pin to a, and does not wait for the response.
     fn ask(&self, path: &'static str, seed: u64) -> JoinHandle<Answer> {
         let mut visitor = pinned_to(&self.world, "a", seed);
         thread::spawn(move || visitor.get(path))
@@ -289,7 +289,7 @@ impl Full {
 }
 
 #[test]
-fn requests_wait_for_a_place_at_their_target_and_get_it_in_their_order_on_any_worker() {
+fn requests_at_the_cap_wait_in_order_across_workers() {
     let full = Full::with("60s");
     let paths = ["/hold/0", "/hold/1", "/hold/2", "/hold/3", "/hold/4"];
     let mut answers = vec![full.ask(paths[0], 0)];
@@ -298,7 +298,7 @@ fn requests_wait_for_a_place_at_their_target_and_get_it_in_their_order_on_any_wo
         answers.push(full.ask(path, at as u64));
         until("it waits", || (full.waiting() == at).then_some(()));
     }
-    // A new client takes no place that others wait for.
+    // A new client takes no permit that others wait for.
     assert_eq!(Visitor::of(full.world.address()).get("/").body, "b");
     for at in 1..=paths.len() {
         assert_eq!(full.heard(), paths[..at]);
@@ -327,7 +327,7 @@ fn a_request_that_waited_for_queue_spills_and_leaves_its_pin() {
 }
 
 #[test]
-fn a_client_that_leaves_the_line_gives_its_place_to_the_next() {
+fn a_client_that_stops_waiting_frees_its_turn() {
     let full = Full::with("60s");
     let held = full.ask("/hold", 0);
     until("the place is taken", || (full.heard() == ["/hold"]).then_some(()));

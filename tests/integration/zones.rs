@@ -1,11 +1,13 @@
+//! Groups without `cross_zone`, and the number of healthy targets below which a group fails open.
+
 use crate::support::{Origin, Visitor, World, until};
 use stayput::testing::model::live::Health;
 use stayput::testing::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 
-// A target that is slow for want of a core must not look like one that is down.
+// A target that is slow because it lacks a CPU must not look like one that is down.
 const FAST: &str = "interval = \"400ms\", fast_interval = \"100ms\", healthy_threshold = 1, unhealthy_threshold = 2";
 
-/// A balancer in zone a with these targets, each with its zone, once all checks have their result.
+/// A balancer in zone a with these targets, each with its zone, once all checks have a result.
 fn world(targets: &[(&Origin, char)], group: &str) -> World {
     let entry = |(at, (origin, zone)): (usize, &(&Origin, char))| {
         format!("{{ id = \"{at}\", address = \"{}\", zone = \"{zone}\" }}", origin.address())
@@ -28,7 +30,7 @@ fn origin(name: &'static str, healthy: bool) -> Origin {
     origin
 }
 
-/// Who serves newcomers, each once; `503` where nobody does.
+/// The targets that serve new clients, each once; `503` if none does.
 fn serving(world: &World) -> String {
     let answers = (0..8).map(|_| Visitor::of(world.address()).get("/"));
     let mut names: Vec<_> = answers
@@ -40,7 +42,7 @@ fn serving(world: &World) -> String {
 }
 
 #[test]
-fn a_balancer_that_keeps_to_its_zone_answers_503_where_its_zone_is_empty() {
+fn a_balancer_without_cross_zone_answers_503_for_an_empty_zone() {
     let elsewhere = origin("x", true);
     assert_eq!(serving(&world(&[(&elsewhere, 'b')], "cross_zone = false")), "503");
     assert_eq!(serving(&world(&[(&elsewhere, 'b')], "cross_zone = true")), "x");
@@ -56,7 +58,7 @@ fn a_zone_whose_targets_are_all_down_fails_open_within_itself() {
 }
 
 #[test]
-fn a_percentage_is_of_the_registered_targets_of_the_own_zone_where_the_group_keeps_to_it() {
+fn without_cross_zone_a_percentage_counts_targets_of_the_zone() {
     let origins = [("w", true), ("x", false), ("y", true), ("z", true)];
     let origins = origins.map(|(name, healthy)| origin(name, healthy));
     let targets: Vec<_> = origins.iter().zip(['a', 'a', 'b', 'b']).collect();
@@ -71,7 +73,7 @@ fn a_percentage_is_of_the_registered_targets_of_the_own_zone_where_the_group_kee
 }
 
 #[test]
-fn either_the_count_or_the_percentage_breached_is_enough() {
+fn fail_open_begins_below_the_count_or_the_percentage() {
     let origins = [("x", true), ("y", true), ("z", false)];
     let origins = origins.map(|(name, healthy)| origin(name, healthy));
     let targets: Vec<_> = origins.iter().zip(['a', 'a', 'a']).collect();
@@ -83,7 +85,7 @@ fn either_the_count_or_the_percentage_breached_is_enough() {
     }
 }
 
-/// A client that was placed on a target while every zone was used.
+/// A client that was placed on a target while all zones were used.
 fn pinned_to(id: &str, world: &World) -> Visitor {
     let issued_at = stayput::testing::base::clock::Moment::now().unix_seconds().try_into().unwrap();
     let (group, target) = (GroupKey::of("app"), TargetKey::of("app", id));
@@ -95,7 +97,7 @@ fn pinned_to(id: &str, world: &World) -> Visitor {
 }
 
 #[test]
-fn a_client_of_another_zone_moves_into_the_own_one_once_and_stays() {
+fn a_client_from_another_zone_moves_once_and_stays() {
     let origins = [("w", true), ("x", true), ("y", true)];
     let origins = origins.map(|(name, healthy)| origin(name, healthy));
     let targets: Vec<_> = origins.iter().zip(['a', 'a', 'b']).collect();
@@ -115,7 +117,7 @@ fn a_client_of_another_zone_moves_into_the_own_one_once_and_stays() {
 }
 
 #[test]
-fn a_pin_is_left_alone_where_nobody_of_the_own_zone_can_take_the_client() {
+fn a_pin_stays_if_no_target_of_the_zone_can_serve() {
     let elsewhere = origin("x", true);
     let world = world(&[(&elsewhere, 'b')], "cross_zone = false");
     let answer = pinned_to("0", &world).get("/");

@@ -1,5 +1,5 @@
-//! The codec beside the checker: both read the same bytes, and what the codec makes of them is read
-//! again by the grammar alone. Every function panics where they differ.
+//! The codec beside the checker: both read the same bytes, and the bytes that the codec writes are
+//! read again by the grammar alone. Every function panics if they differ.
 
 use super::body::{self, Body, Ends};
 use super::head::{self, RequestHead, ResponseHead};
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Version};
 use std::collections::BTreeSet;
 
-/// What the codec takes of a client's head, each with the fact that says so.
+/// Leniencies of the codec for a client's head, each with the fact that notes it.
 const OF_REQUESTS: [(Leniency, Facts); 9] = [
     (Leniency::BareLf, Facts::BARE_LF),
     (Leniency::EmptyLinesFirst, Facts::LEADING_EMPTY_LINES),
@@ -35,18 +35,18 @@ const OF_REQUESTS: [(Leniency, Facts); 9] = [
     (Leniency::ControlInValue, Facts::CONTROL_IN_VALUE),
 ];
 
-/// Taken without a fact: the policy refuses a form that a method does not have, and a percent sign is
-/// the target's to judge.
+/// Accepted without a fact: the policy refuses a form that a method does not have, and the target
+/// decides about a percent sign.
 const UNSAID: [Leniency; 1] = [Leniency::NoForm];
 
-/// Sent on as they came, so that the target sees them too.
+/// Forwarded unchanged, so that the target sees them too.
 const SENT_ON: [Leniency; 2] = [Leniency::OddTarget, Leniency::NoForm];
 
-/// What the codec takes of a target's head.
+/// Leniencies of the codec for a target's head.
 const OF_RESPONSES: [Leniency; 2] = [Leniency::BareLf, Leniency::NoReason];
 
-/// What ends lines of chunks and trailers depends on the sender; extensions are dropped, so that their
-/// text alone is checked.
+/// Lenient line ends of chunks and trailers depend on the sender; extensions are dropped, so that
+/// only their text is checked.
 const OF_CHUNKS: [Leniency; 2] = [Leniency::ExtensionText, Leniency::BlankAfterSize];
 
 pub const BOUNDS: Bounds = Bounds { bytes: 16 * 1_024, fields: 100 };
@@ -55,7 +55,8 @@ const MAX_EXTENSION: usize = 1_024;
 const MAX_TRAILER: usize = 16 * 1_024;
 const MAX_FIELDS: usize = 100;
 
-/// Bytes that could make a message of a part of one. Where the codec refuses a part, none of them may.
+/// Bytes that could complete a partial message. If the codec refuses the part, none of them may do
+/// so.
 const ENDINGS: [&str; 26] = [
     "\n",
     "\r\n",
@@ -89,7 +90,7 @@ fn with(bytes: &[u8], ending: &str) -> Vec<u8> {
     [bytes, ending.as_bytes()].concat()
 }
 
-/// Every place of a short text, some of a long one.
+/// Every position in a short text, some of a long one.
 fn cuts(length: usize) -> impl Iterator<Item = usize> {
     (0..length).step_by(length / 64 + 1).chain(length.saturating_sub(5)..length)
 }
@@ -170,7 +171,7 @@ fn same_request(request: &Request, head: &RequestHead, what: &str) {
         let needed = head.needed.contains(&leniency);
         assert_eq!(request.facts.has(fact), needed, "{leniency:?}: {what}");
     }
-    // A framing that the grammar refuses is the policy's to refuse: the codec names some framing.
+    // A framing that the grammar refuses is refused by the policy: the codec returns some framing.
     if let Ok(ends) = body::of_request(head) {
         assert_eq!(request.framing(), framing(ends), "{what}");
     }
@@ -178,7 +179,7 @@ fn same_request(request: &Request, head: &RequestHead, what: &str) {
     let mut copy = Request::default();
     copy.copy_from(request);
     assert_eq!((copy.target(), listed(&copy.fields)), (request.target(), head.fields.clone()));
-    // The parts, in order, are the target less its fragment.
+    // The parts, in order, are the target without its fragment.
     let mut whole = String::new();
     if let (Some(scheme), Some(authority)) = (request.scheme(), request.authority()) {
         whole = format!("{scheme}://{authority}");
@@ -194,7 +195,7 @@ fn same_request(request: &Request, head: &RequestHead, what: &str) {
     assert!(!request.path().contains(['?', '#']) && !request.query().contains('#'), "{what}");
 }
 
-/// What goes on to the target is the same message, by the grammar alone.
+/// The forwarded bytes are the same message, by the grammar alone.
 fn written_request(request: &Request, head: &RequestHead, what: &str) {
     let mut out = Vec::new();
     let target = request.origin_form();
@@ -235,7 +236,7 @@ fn parse_response(bytes: &[u8]) -> (Response, Option<Option<usize>>) {
     (response, parsed)
 }
 
-/// One response head, whole and cut, and how its body ends.
+/// One response head, whole and cut, and the end of its body.
 pub fn response(bytes: &[u8]) {
     let (response, parsed) = parse_response(bytes);
     let what = shown(bytes);
@@ -299,7 +300,8 @@ fn framed_response(response: &Response, head: &ResponseHead, what: &str) {
         let expected = ends.map(|(ends, persists)| (framing(ends), persists));
         assert_eq!(said, expected, "{asked} {what}");
         let Some((ends, _)) = ends else { continue };
-        // What goes on is framed the same way, and by one field alone where it is not bodiless.
+        // The forwarded response is framed the same way, and by one field alone unless it is
+        // bodiless.
         let mut out = Vec::new();
         response.write(&mut out);
         out.extend_from_slice(b"\r\n");
@@ -320,13 +322,13 @@ fn framed_response(response: &Response, head: &ResponseHead, what: &str) {
 
 // ---- bodies
 
-/// What a body's decoder made of pieces.
+/// The result of a body's decoder for a sequence of pieces.
 #[derive(Debug, PartialEq)]
 struct Decoded {
     data: Vec<u8>,
     trailers: HeaderMap,
     is_done: bool,
-    /// Bytes behind the body.
+    /// Number of bytes after the body.
     rest: usize,
     lost: bool,
 }
@@ -368,7 +370,7 @@ fn of_map(map: &HeaderMap) -> Vec<Field> {
     map.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect()
 }
 
-/// The bytes in pieces of these lengths, again and again.
+/// The bytes in pieces of these lengths, repeated.
 fn pieces<'b>(bytes: &'b [u8], lengths: &[u8]) -> Vec<&'b [u8]> {
     let (mut pieces, mut at) = (Vec::new(), 0);
     for &length in lengths.iter().cycle() {
@@ -382,7 +384,7 @@ fn pieces<'b>(bytes: &'b [u8], lengths: &[u8]) -> Vec<&'b [u8]> {
     pieces
 }
 
-/// A body that comes in pieces of these lengths, and all at once, and byte by byte.
+/// A chunked body in pieces of these lengths, all at once, and byte by byte.
 pub fn chunked(bytes: &[u8], from: From, lengths: &[u8]) {
     let mut allowed = OF_CHUNKS.to_vec();
     if from == (From::Client { lone_lf: true }) {
@@ -411,7 +413,7 @@ pub fn chunked(bytes: &[u8], from: From, lengths: &[u8]) {
     }
 }
 
-/// Whole, and within the bounds.
+/// True if the body is complete and within the bounds.
 fn is_taken(read: &Read<Body>) -> bool {
     match read {
         Read::Whole(body) => body.extension <= MAX_EXTENSION && !has_large_trailers(body),
@@ -451,7 +453,7 @@ fn one_chunked(read: &Read<Body>, decoded: Result<Decoded, Malformed>, from: Fro
     }
 }
 
-/// What goes on is the same body, by the grammar alone.
+/// The forwarded bytes are the same body, by the grammar alone.
 fn written_body(decoded: &Decoded, what: &str) {
     let mut out = Vec::new();
     for piece in decoded.data.chunks(300) {
@@ -468,7 +470,7 @@ fn written_body(decoded: &Decoded, what: &str) {
     assert_eq!(grouped(&again.trailers), grouped(&of_map(&decoded.trailers)), "{what}");
 }
 
-/// A body of a length.
+/// A body with a length.
 pub fn by_length(bytes: &[u8], length: u64, from: From, lengths: &[u8]) {
     let lengths = if lengths.is_empty() { &[7] } else { lengths };
     let decoded = decode(Framing::Length(length), from, &pieces(bytes, lengths)).unwrap();
@@ -485,8 +487,8 @@ pub fn until_close(bytes: &[u8], lengths: &[u8]) {
     assert_eq!((&decoded.data[..], decoded.is_done, decoded.rest), (bytes, false, 0));
 }
 
-/// A body as a fuzzer makes it: a byte for the sender and the framing, one for the number of lengths
-/// of pieces, these, and the body.
+/// A body from fuzzer input: a byte for the sender and the framing, one for the number of piece
+/// lengths, these, and the body.
 pub fn body(input: &[u8]) {
     let [first, count, rest @ ..] = input else { return };
     let Some((lengths, bytes)) = rest.split_at_checked(usize::from(count % 8)) else { return };

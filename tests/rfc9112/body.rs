@@ -1,4 +1,4 @@
-//! Where a message's body ends (RFC 9112 section 6), and chunks (section 7.1).
+//! The end of a message's body (RFC 9112 section 6), and chunks (section 7.1).
 
 use super::head::{RequestHead, ResponseHead, Section, section};
 use super::{Field, Leniencies, Leniency, Read, is_blank, is_tchar, is_text, line, trim};
@@ -16,7 +16,7 @@ pub struct Body {
     pub data: Vec<u8>,
     pub trailers: Vec<Field>,
     pub length: usize,
-    /// Bytes of extensions in all, of trailers, and lines of trailers.
+    /// Bytes of all extensions, of trailers, and lines of trailers.
     pub extension: usize,
     pub trailer_bytes: usize,
     pub trailer_lines: usize,
@@ -36,7 +36,8 @@ fn members(fields: &[Field], name: &str) -> Vec<String> {
     trimmed.map(|member| String::from_utf8_lossy(member).to_ascii_lowercase()).collect()
 }
 
-/// The one length that all lines and members of Content-Length say (RFC 9112 section 6.3, item 5).
+/// The one value on which all lines and members of Content-Length agree (RFC 9112 section 6.3, item
+/// 5).
 fn length(fields: &[Field]) -> Result<Option<u64>, &'static str> {
     let mut said = None;
     for line in values(fields, "content-length") {
@@ -56,8 +57,8 @@ fn length(fields: &[Field]) -> Result<Option<u64>, &'static str> {
     Ok(said)
 }
 
-/// Whether the body is in chunks. Stricter than RFC 9112 section 6.1 on purpose: `chunked` once, in one
-/// line, over HTTP/1.1, or refused.
+/// True if the body is chunked. Stricter than RFC 9112 section 6.1 on purpose: `chunked` once, in
+/// one line, over HTTP/1.1, or refused.
 fn is_chunked(fields: &[Field], minor: u8) -> Result<bool, &'static str> {
     match values(fields, "transfer-encoding")[..] {
         [] => Ok(false),
@@ -67,8 +68,8 @@ fn is_chunked(fields: &[Field], minor: u8) -> Result<bool, &'static str> {
     }
 }
 
-/// RFC 9112 section 6.3, items 3 to 7, for a request. Both a coding and a length are refused, as the
-/// section's item 3 allows.
+/// RFC 9112 section 6.3, items 3 to 7, for a request. Both a coding and a length are refused, as
+/// item 3 of the section allows.
 pub fn of_request(head: &RequestHead) -> Result<Ends, &'static str> {
     let length = length(&head.fields)?;
     match (is_chunked(&head.fields, head.minor)?, length) {
@@ -78,15 +79,15 @@ pub fn of_request(head: &RequestHead) -> Result<Ends, &'static str> {
     }
 }
 
-/// Whether a sender of these fields keeps its connection (RFC 9112 section 9.3).
+/// True if a sender of these fields keeps its connection (RFC 9112 section 9.3).
 pub fn persists(fields: &[Field], minor: u8) -> bool {
     let options = members(fields, "connection");
     let says = |option: &str| options.iter().any(|said| said == option);
     !says("close") && (minor > 0 || says("keep-alive"))
 }
 
-/// RFC 9112 section 6.3 for the response to a request of this method; and whether the connection
-/// may be used again (section 9.3).
+/// RFC 9112 section 6.3 for the response to a request of this method, and whether the connection
+/// may be reused (section 9.3).
 pub fn of_response(head: &ResponseHead, asked: &str) -> Result<(Ends, bool), &'static str> {
     let chunked = is_chunked(&head.fields, head.minor)?;
     let length = length(&head.fields)?;
@@ -95,7 +96,7 @@ pub fn of_response(head: &ResponseHead, asked: &str) -> Result<(Ends, bool), &'s
     Ok(match (has_none, chunked, length) {
         (true, ..) => (Ends::After(0), persists),
         (false, true, None) => (Ends::WithLastChunk, persists),
-        // Item 3: the coding counts, and the connection is closed behind it.
+        // Item 3: the coding counts, and the connection is closed after it.
         (false, true, Some(_)) => (Ends::WithLastChunk, false),
         (false, false, Some(length)) => (Ends::After(length), persists),
         (false, false, None) => (Ends::WithConnection, false),
@@ -119,7 +120,7 @@ pub fn chunked(bytes: &[u8], allowed: &[Leniency]) -> Read<Body> {
         if let Err(why) = chunk_extension(rest, &mut leniencies) {
             return Read::Refused(why);
         }
-        // Blanks that pad a size are none.
+        // Blanks that pad a size are not an extension.
         extension += match trim(rest) {
             [] => text.len().saturating_sub(16),
             _ => rest.len() + digits.len().saturating_sub(16),

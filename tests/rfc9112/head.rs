@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 pub struct RequestHead {
     pub method: Vec<u8>,
     pub target: Vec<u8>,
-    /// The digit behind `HTTP/1.`.
+    /// The digit after `HTTP/1.`.
     pub minor: u8,
     pub fields: Vec<Field>,
-    /// Lines of the field section, folded ones counted.
+    /// Lines of the field section, including folded ones.
     pub lines: usize,
     pub length: usize,
     pub needed: BTreeSet<Leniency>,
@@ -86,7 +86,7 @@ pub fn request(bytes: &[u8], allowed: &[Leniency]) -> Read<RequestHead> {
     }
 }
 
-/// The same of a response.
+/// `HTTP-message` of a response, without its body.
 pub fn response(bytes: &[u8], allowed: &[Leniency]) -> Read<ResponseHead> {
     let mut leniencies = Leniencies::allow(allowed);
     let Some((text, crlf, after)) = line(bytes, 0) else { return Read::Incomplete };
@@ -132,11 +132,11 @@ pub fn response(bytes: &[u8], allowed: &[Leniency]) -> Read<ResponseHead> {
 
 /// `*( field-line CRLF ) CRLF`
 pub fn section(bytes: &[u8], from: usize, leniencies: &mut Leniencies) -> Read<Section> {
-    // Values are kept raw, line ends between folded lines included, until the section has ended.
+    // Values are kept raw, with the line ends of folded lines, until the section has ended.
     let mut raw: Vec<Field> = Vec::new();
     let mut at = from;
     let mut lines = 0;
-    // The end of the line before, which belongs to the value where it is folded.
+    // The end of the previous line, which belongs to the value if it is folded.
     let mut line_end: &[u8] = b"";
     loop {
         let Some((text, crlf, next)) = line(bytes, at) else { return Read::Incomplete };
@@ -188,8 +188,8 @@ pub fn section(bytes: &[u8], from: usize, leniencies: &mut Leniencies) -> Read<S
     }
 }
 
-/// Control bytes, and the ends of folded lines, are spaces (RFC 9112 section 5.2, RFC 9110 section
-/// 5.5); blanks around it are no part of it.
+/// Replaces control bytes and the ends of folded lines by spaces (RFC 9112 section 5.2, RFC 9110
+/// section 5.5), and trims blanks.
 fn cleaned(raw: &[u8]) -> Vec<u8> {
     let spaced: Vec<u8> = raw.iter().map(|&byte| if is_text(byte) { byte } else { b' ' }).collect();
     trim(&spaced).to_vec()

@@ -1,10 +1,11 @@
-//! HTTP/1.1 read by its grammar (RFC 9112; RFC 9110 section 5; RFC 3986), plain and slow: what the
-//! codec in `src/http1` is checked against. Written from the RFCs and not from the codec, and kept so:
-//! every line is copied, every list is searched, nothing is done early.
+//! A plain and slow parser of HTTP/1.1 by its grammar (RFC 9112; RFC 9110 section 5; RFC 3986),
+//! against which the codec in `src/http1` is checked. It is written from the RFCs and not from the
+//! codec: every line is copied, every list is searched, and nothing is optimised.
 //!
-//! A reading takes the leniencies that are allowed. None allowed is the grammar as it is written.
+//! A parser accepts the leniencies that are allowed. Without any, it accepts the grammar as
+//! written.
 
-// Each of the programs that share this uses a part of it.
+// Each program that includes this uses a part of it.
 #![allow(dead_code)]
 
 pub mod agreement;
@@ -14,7 +15,7 @@ pub mod uri;
 
 use std::collections::BTreeSet;
 
-/// A reading of bytes.
+/// The result of parsing bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read<T> {
     /// More bytes may make it a message.
@@ -25,36 +26,36 @@ pub enum Read<T> {
     Whole(T),
 }
 
-/// A spelling that the grammar does not have, and a codec may take all the same.
+/// A spelling that the grammar does not have, and that a codec may accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Leniency {
-    /// LF alone ends a line (RFC 9112 section 2.2 allows to take it).
+    /// LF alone ends a line (RFC 9112 section 2.2 allows this).
     BareLf,
     /// Empty lines before a request line (RFC 9112 section 2.2 asks to ignore one).
     EmptyLinesFirst,
-    /// Blanks other than the two single spaces of a request line (RFC 9112 section 3 allows it).
+    /// Blanks other than the two single spaces of a request line (RFC 9112 section 3 allows this).
     OddBlanks,
     /// HTTP/1.2 to HTTP/1.9 (RFC 9110 section 2.5 asks to read it as 1.1).
     MinorVersion,
     /// A target with a fragment, which no request target has (RFC 9112 section 3.2).
     Fragment,
-    /// A target with a visible byte that RFC 3986 has in no URI.
+    /// A target with a visible byte that RFC 3986 allows in no URI.
     OddTarget,
-    /// A target of URI bytes that is none of the four forms: a lone `%`, a bracket in a path.
+    /// A target of URI bytes in none of the four forms: a lone `%`, a bracket in a path.
     NoForm,
-    /// Blanks between a name and its colon (RFC 9112 section 5.1 forbids to take it in a request).
+    /// Blanks between a name and its colon (RFC 9112 section 5.1 forbids them in a request).
     BlankBeforeColon,
     /// `obs-fold` (RFC 9112 section 5.2).
     Folded,
     /// A control byte in a value, read as a space (RFC 9110 section 5.5 allows it).
     ControlInValue,
-    /// A byte of `obs-text` in a value. The grammar has it; it is noted alone.
+    /// A byte of `obs-text` in a value. The grammar has it; it is only noted.
     ObsText,
-    /// A status line without the space behind the code.
+    /// A status line without the space after the code.
     NoReason,
-    /// A chunk extension that is text behind a `;`, and not names and values.
+    /// A chunk extension that is text after a `;`, and not names and values.
     ExtensionText,
-    /// Blanks behind a chunk's size.
+    /// Blanks after a chunk's size.
     BlankAfterSize,
 }
 
@@ -70,14 +71,14 @@ impl Leniencies {
         Self { allowed: allowed.to_vec(), needed: BTreeSet::new() }
     }
 
-    /// Notes that one is needed; whether it is allowed.
+    /// Notes that a leniency is needed. Returns true if it is allowed.
     fn need(&mut self, leniency: Leniency) -> bool {
         self.needed.insert(leniency);
         self.allowed.contains(&leniency) || leniency == Leniency::ObsText
     }
 }
 
-/// A field: its name as it was sent, and its value without the blanks around it.
+/// A field: its name as sent, and its value without surrounding blanks.
 pub type Field = (String, Vec<u8>);
 
 // RFC 5234 and RFC 9110 section 5.6.
@@ -99,14 +100,15 @@ pub fn is_text(byte: u8) -> bool {
     byte == b'\t' || (0x20..=0x7e).contains(&byte) || byte >= 0x80
 }
 
-/// Without the blanks around it.
+/// The text without surrounding blanks.
 pub fn trim(text: &[u8]) -> &[u8] {
     let Some(first) = text.iter().position(|&byte| !is_blank(byte)) else { return &[] };
     let last = text.iter().rposition(|&byte| !is_blank(byte)).unwrap();
     &text[first..=last]
 }
 
-/// The line at `at`: its text, whether CRLF and not LF alone ended it, and where the next one begins.
+/// The line at `at`: its text, true if CRLF and not LF alone ended it, and the start of the next
+/// line.
 pub fn line(bytes: &[u8], at: usize) -> Option<(Vec<u8>, bool, usize)> {
     let mut text = Vec::new();
     for (place, &byte) in bytes.iter().enumerate().skip(at) {

@@ -2,7 +2,7 @@
 
 use super::{Leniencies, Leniency};
 
-/// Whether a target may stand in a request line.
+/// Checks that a target may stand in a request line.
 pub fn target(text: &[u8], leniencies: &mut Leniencies) -> Result<(), &'static str> {
     if text.is_empty() {
         return Err("no target");
@@ -10,7 +10,7 @@ pub fn target(text: &[u8], leniencies: &mut Leniencies) -> Result<(), &'static s
     if !text.iter().all(|byte| (0x21..=0x7e).contains(byte)) {
         return Err("a byte in the target that is not visible");
     }
-    // RFC 9112 section 3.2 knows no fragment. What stands in it is dropped with it.
+    // RFC 9112 section 3.2 knows no fragment. Its bytes are dropped with it.
     let begins_late = authority_end(text);
     let text = match text[begins_late..].iter().position(|&byte| byte == b'#') {
         Some(at) => {
@@ -30,14 +30,14 @@ pub fn target(text: &[u8], leniencies: &mut Leniencies) -> Result<(), &'static s
     Ok(())
 }
 
-/// Where the path of an absolute form begins; 0 for other forms.
+/// The start of the path of an absolute form; 0 for other forms.
 fn authority_end(text: &[u8]) -> usize {
     let Some((scheme, rest)) = split_scheme(text) else { return 0 };
     let ends = |byte: &u8| b"/?#".contains(byte);
     scheme + rest.iter().position(ends).unwrap_or(rest.len())
 }
 
-/// The length of a scheme with its `://`, and what is behind it.
+/// The length of a scheme with its `://`, and the text after it.
 fn split_scheme(text: &[u8]) -> Option<(usize, &[u8])> {
     let at = (0..text.len()).find(|&at| text[at..].starts_with(b"://"))?;
     let scheme = &text[..at];
@@ -51,7 +51,7 @@ fn is_uri_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte)
 }
 
-/// One of the four forms.
+/// True if the target has one of the four forms.
 fn has_form(text: &[u8]) -> bool {
     if text == b"*" {
         return true;
@@ -75,7 +75,7 @@ fn has_form(text: &[u8]) -> bool {
     is_authority(text) && !text.contains(&b'@') && text.contains(&b':')
 }
 
-/// `pchar` and these, with whole percent-encodings.
+/// True for `pchar` and these bytes, with complete percent-encodings.
 fn is_pchars(text: &[u8], more: &[u8]) -> bool {
     let mut at = 0;
     while at < text.len() {

@@ -1,7 +1,7 @@
-//! Tests that did not run for want of a program: each says so in a file of this run, and the last of
-//! the test targets, `what_did_not_run`, reads it.
+//! Tests that did not run because a program is missing: each writes itself into a file of this run,
+//! which the last of the test targets, `what_did_not_run`, reads.
 //!
-//! The test harness knows no test that is skipped while it runs, and counts it as passed.
+//! The test harness has no state for a test that is skipped at run time, and counts it as passed.
 
 #![allow(dead_code, reason = "one target writes, another reads")]
 
@@ -11,28 +11,28 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What a file's name begins with; the run follows.
+/// The prefix of a file's name; the run follows.
 const PREFIX: &str = "skipped-";
-/// How old another run's file must be to be taken for one that was left behind.
+/// Age from which another run's file counts as left over.
 const ABANDONED: Duration = Duration::from_secs(24 * 3_600);
 
-/// Where files of all runs are.
+/// The directory of all runs' files.
 pub fn directory() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// This run: all its test programs have one parent, cargo, which is known by its number and, as
-/// numbers come again, by when it began.
+/// An id of this run: all its test programs have one parent, cargo, which is identified by its
+/// process id and, as ids are reused, its start time.
 pub fn run() -> String {
     let parent = std::os::unix::process::parent_id();
     let stat = fs::read_to_string(format!("/proc/{parent}/stat")).unwrap_or_default();
-    // What stands before may hold blanks (proc(5): the 2nd field); the beginning is the 22nd.
+    // The fields before may contain blanks (proc(5): the 2nd field); the start time is the 22nd.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let began = after_name.split_ascii_whitespace().nth(19).unwrap_or("0");
     format!("{parent}-{began}")
 }
 
-/// Writes down that the test of this thread does not run.
+/// Records that the test of this thread does not run.
 pub fn note(directory: &Path, run: &str, what: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("main");
@@ -43,7 +43,7 @@ pub fn note(directory: &Path, run: &str, what: &str) {
     file.and_then(|mut file| file.write_all(line.as_bytes())).expect("target/tmp can be written");
 }
 
-/// What is to be said of this run, and forgets it, and what runs that broke off left behind.
+/// Returns the summary of this run, and removes its file and those of runs that broke off.
 pub fn take(directory: &Path, run: &str) -> String {
     let own = directory.join(format!("{PREFIX}{run}"));
     let summary = summary(&fs::read_to_string(&own).unwrap_or_default());
@@ -61,15 +61,15 @@ fn is_abandoned(path: &PathBuf) -> bool {
     is_one && age.is_ok_and(|age| age.is_ok_and(|age| age > ABANDONED))
 }
 
-/// One line: how many, for want of what, and how to have it.
+/// One line: the number, the missing programs, and how to install them.
 pub fn summary(noted: &str) -> String {
     let mut tests: BTreeMap<&str, BTreeSet<(&str, usize)>> = BTreeMap::new();
     let mut all = BTreeSet::new();
     for (at, line) in noted.lines().enumerate() {
         let (what, test) = line.split_once('\t').unwrap_or((line, "main"));
-        // With one thread all tests are `main`, and each line is one.
+        // With one thread all tests are called `main`, and each line is one test.
         let test = (test, if test == "main" { at } else { 0 });
-        // A test that lacks two programs is told with the first.
+        // A test that lacks two programs is listed with the first.
         if all.insert(test) {
             tests.entry(what).or_default().insert(test);
         }
@@ -88,7 +88,7 @@ pub fn summary(noted: &str) -> String {
     }
 }
 
-/// How a program is had on Debian, as `.ci/run` does.
+/// The command that installs a program on Debian, as `.ci/run` does.
 fn remedy(what: &str) -> Option<String> {
     let package = match what {
         "nginx" => "nginx-light",

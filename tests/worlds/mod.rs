@@ -1,5 +1,5 @@
-//! Random worlds: what a file may say of groups and targets, and the state they may be in. One
-//! number makes one world, so that a failure is replayed by the number it prints.
+//! Random worlds: configurations with groups and targets, and states of these. One number makes one
+//! world, so that a failure is replayed by the number it prints.
 
 // Several test programs share this file, and none uses all of it.
 #![allow(dead_code)]
@@ -49,16 +49,16 @@ impl Numbers {
     }
 }
 
-/// What a file says, and the state its targets are in.
+/// A configuration, and the state of its targets.
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) groups: Vec<GroupPlan>,
-    /// Rules that name several groups, with their weights.
+    /// Rules with several groups and their weights.
     pub(crate) weighted: Vec<WeightedPlan>,
     pub(crate) has_default: bool,
 }
 
-/// A rule under `/wN/` that names several groups.
+/// A rule under `/wN/` with several groups.
 #[derive(Clone)]
 pub(crate) struct WeightedPlan {
     pub(crate) weights: Vec<(String, u64)>,
@@ -66,7 +66,7 @@ pub(crate) struct WeightedPlan {
     pub(crate) failover: bool,
 }
 
-/// What tells a group's clients from one another.
+/// The property that distinguishes the clients of a group.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Carried {
     LbCookie,
@@ -94,7 +94,7 @@ pub(crate) struct TargetPlan {
     pub(crate) state: State,
 }
 
-/// What traffic and checks have made of a target.
+/// The effect of traffic and checks on a target.
 #[derive(Clone, Copy)]
 pub(crate) struct State {
     pub(crate) availability: Availability,
@@ -141,13 +141,13 @@ impl World {
         Self { groups, weighted, has_default }
     }
 
-    /// The same with groups that write their own cookie.
+    /// The same world with `lb_cookie` in all groups.
     pub(crate) fn of_lb_cookies(mut self) -> Self {
         self.groups.iter_mut().for_each(|group| group.carried = Carried::LbCookie);
         self
     }
 
-    /// The file, with groups, targets and keys in an order of the numbers' choice.
+    /// The configuration, with groups, targets and keys in a random order.
     pub(crate) fn text(&self, order: &mut Numbers) -> String {
         let mut groups: Vec<&GroupPlan> = self.groups.iter().collect();
         order.shuffle(&mut groups);
@@ -155,7 +155,7 @@ impl World {
         for group in &groups {
             group.write(&mut text, order);
         }
-        // Rules are tried in their order, so theirs is the one order that may not change.
+        // Rules are tried in order, so their order must not change.
         for group in &self.groups {
             let name = &group.name;
             let _ = writeln!(text, "[[rule]]\npaths = [\"/{name}/*\"]\nforward = \"{name}\"");
@@ -219,7 +219,7 @@ impl GroupPlan {
             4 => vec![("slow_start", "\"30s\"".to_owned())],
             _ => vec![],
         });
-        // Now and then a group in which hardly anyone serves.
+        // Occasionally a group in which hardly any target serves.
         let unhealthy = if numbers.chance(15) { 85 } else { 20 };
         let recovers = numbers.chance(30);
         let count = 1 + numbers.below(12);
@@ -252,7 +252,7 @@ impl GroupPlan {
         order.shuffle(&mut targets);
         let targets = targets.iter().map(|target| {
             let zone = target.zone.map_or(String::new(), |zone| format!(", zone = \"{zone}\""));
-            // An address of its own for every id, wherever it stands in the file.
+            // An address of its own for every id, at any position in the file.
             let place = &target.id[1..];
             format!(
                 "{{ id = \"{}\", address = \"10.0.0.1:1{place}\", weight = {}{zone} }}",
@@ -279,19 +279,19 @@ impl GroupPlan {
     }
 }
 
-/// A ring of one key.
+/// A keyring of one key.
 pub(crate) fn keyring(id: u8, byte: u8) -> Arc<Keyring> {
     let line = data_encoding::BASE64.encode(&[byte; 32]);
     Arc::new(Keyring::new(&[Key::from_base64_line(id, line.as_bytes()).unwrap()]).unwrap())
 }
 
-/// The state of a world, told instead of measured.
+/// The state of a world, given instead of measured.
 pub(crate) struct Described {
     states: HashMap<TargetKey, State>,
 }
 
 impl Described {
-    /// The same where no dial was refused lately, which a worker alone knows of.
+    /// The same without recently refused dials, which only a worker knows.
     pub(crate) fn without_refusals(mut self) -> Self {
         self.states.values_mut().for_each(|state| state.refused_lately = false);
         self
@@ -339,7 +339,7 @@ impl Live for Described {
         });
         let states: Vec<_> = usable.map(|target| self.availability(target)).collect();
         let (mut registered, mut serving) = (0, 0);
-        // Where all drain, those are who is left.
+        // If all drain, all remain usable.
         let drain = match states.iter().any(|state| state.drain == Drain::No) {
             true => Drain::No,
             false => Drain::Running,
@@ -353,13 +353,13 @@ impl Live for Described {
     }
 }
 
-/// `GET` of this path, as the pure tests ask it.
+/// `GET` of this path, as the pure tests ask for it.
 pub(crate) fn asked<'r>(path: &'r str, headers: &'r Fields) -> Request<'r> {
     let address = std::net::IpAddr::from([192, 0, 2, 1]);
     Request { listener: 0, host: "a.example", path, query: "", method: "GET", headers, address }
 }
 
-/// The turn of one newcomer, and its random number.
+/// The turn of one new client, and its random number.
 pub(crate) struct FixedDraw(pub(crate) u64);
 
 impl Draw for FixedDraw {

@@ -1,5 +1,5 @@
-//! HAProxy with its own `cookie insert`. Under `maxidle` its cookie is dated and given anew once
-//! the date is over four seconds old, so visitors that keep their first cookie get one each time.
+//! HAProxy with its own `cookie insert`. Under `maxidle` its cookie is dated and set anew once the
+//! date is over four seconds old, so visitors that keep their first cookie get one each time.
 
 use std::fs;
 use std::io;
@@ -25,7 +25,7 @@ fn configuration(place: &Place<'_>) -> String {
     let workers = variant.workers();
     let log = if variant.logs() { "  log stdout format raw local0\n" } else { "" };
     let httplog = if variant.logs() { "  log global\n  option httplog\n" } else { "" };
-    // Bodies spliced from socket to socket, which is off by default.
+    // Splices bodies from socket to socket, which is off by default.
     let splicing = match variant {
         Variant::Tuned => "  option splice-response\n  option splice-request\n",
         _ => "",

@@ -1,4 +1,4 @@
-//! Everyone in the comparison, started side by side and given the same work.
+//! All balancers of the comparison, started side by side and given the same work.
 
 mod haproxy;
 mod nginx;
@@ -22,65 +22,65 @@ use crate::scenario::{CONNECTIONS, Protocol, Scenario, Variant};
 use crate::tls;
 use crate::visitor::Visitor;
 
-/// Who takes part, and who does not and why.
+/// The entrants, and the absent ones with the reason.
 pub(crate) struct Lineup {
     pub(crate) entrants: Vec<Entrant>,
     pub(crate) absent: Vec<Absent>,
-    /// When the last visitor was given a cookie.
+    /// The time at which the last visitor got a cookie.
     pub(crate) cookies_given: Instant,
 }
 
-/// One row: a balancer that runs, or the origin itself.
+/// One row: a running balancer, or the origin itself.
 pub(crate) struct Entrant {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
     pub(crate) visitors: Vec<Visitor>,
-    /// Its version and configuration.
+    /// Version and configuration.
     settings: String,
-    /// None for the origin, whose row only shows what load and origin can do.
+    /// None for the origin, whose row only shows the limits of load generator and origin.
     process: Option<Process>,
     log: PathBuf,
     variant: Variant,
 }
 
-/// A row that is missing.
+/// A missing row.
 pub(crate) struct Absent {
     pub(crate) name: &'static str,
     pub(crate) why: String,
-    /// Missing because it is broken, not because it is not installed.
+    /// True if it is broken, false if it is not installed.
     pub(crate) failed: bool,
 }
 
-/// Where a balancer is to listen, forward and keep its files.
+/// The addresses and files of a balancer.
 struct Place<'a> {
     address: SocketAddr,
     replicas: &'a [SocketAddr],
     variant: Variant,
     room: &'a Path,
-    /// What clients are shown over TLS.
+    /// The certificate for TLS with clients.
     certificate: &'a Certificate,
 }
 
-/// How to start a balancer in its place, and what to print of it.
+/// The command that starts a balancer, and the text to print about it.
 struct Recipe {
     command: Command,
-    /// The access log's file in the balancer's room.
+    /// The access log's file in the balancer's folder.
     log: &'static str,
     settings: String,
 }
 
-/// Takes a balancer's standard output and standard error.
+/// File for a balancer's standard output and standard error.
 const SAID: &str = "said.txt";
 
-/// The row that goes past every balancer.
+/// The row without a balancer.
 pub(crate) const DIRECT: &str = "direct";
-/// The row that the others are there for.
+/// The row that the others are compared with.
 pub(crate) const STAYPUT: &str = "stayput";
 
-/// Makes a recipe; None when the program is not installed.
+/// Makes a recipe; `None` if the program is not installed.
 type Cook = fn(&Place<'_>) -> io::Result<Option<Recipe>>;
 
-/// Who is asked to take part: a name, that of its tuned variant, and how to start it.
+/// The balancers: a name, that of the tuned variant, and the function that starts it.
 const BALANCERS: [(&str, Option<&str>, Cook); 3] = [
     ("nginx", Some("nginx-tuned"), nginx::recipe),
     ("haproxy", Some("haproxy-tuned"), haproxy::recipe),
@@ -167,7 +167,7 @@ impl Entrant {
         Ok(Some(Self { name, address, visitors, settings, process, log, variant }))
     }
 
-    /// The origin speaks no TLS.
+    /// True unless the scenario needs TLS, which the origin does not support.
     pub(crate) fn takes_part_in(&self, scenario: &Scenario) -> bool {
         match self.is_balancer() {
             true => scenario.takes(self.variant),
@@ -175,24 +175,24 @@ impl Entrant {
         }
     }
 
-    /// Whether it is a balancer that was set up so.
+    /// True if it is a balancer in this variant.
     pub(crate) fn is_set_up_as(&self, variant: Variant) -> bool {
         self.is_balancer() && self.variant == variant
     }
 
-    /// Its settings, unless they are too long to be read: of a thousand targets or rules.
+    /// Its settings, unless they are too long to read: those of a thousand targets or rules.
     pub(crate) fn settings(&self) -> &str {
         const MAX_LEN: usize = 8_000;
         let cut = self.settings.floor_char_boundary(MAX_LEN);
         &self.settings[..cut]
     }
 
-    /// Whether it is set up as most are, or the origin.
+    /// True for the common variant and the origin.
     pub(crate) fn is_common(&self) -> bool {
         self.variant == Variant::Common
     }
 
-    /// How it was set up.
+    /// The heading of its settings.
     pub(crate) fn title(&self) -> String {
         match self.variant {
             Variant::Common | Variant::Tuned => self.name.to_owned(),
@@ -204,12 +204,12 @@ impl Entrant {
         self.process.is_some()
     }
 
-    /// Its processes; none of the origin.
+    /// Its processes; none for the origin.
     pub(crate) fn processes(&self) -> Vec<u32> {
         self.process.as_ref().map(Process::all).unwrap_or_default()
     }
 
-    /// None of the origin.
+    /// Memory; `None` for the origin.
     pub(crate) fn memory_kib(&self) -> Option<u64> {
         self.process.as_ref().map(Process::memory_kib)
     }
@@ -221,7 +221,7 @@ impl Entrant {
         }
     }
 
-    /// A minute at full speed logs a gigabyte; what was measured need not be kept.
+    /// Empties the log: a minute at full speed logs a gigabyte.
     pub(crate) fn empty_log(&self) -> io::Result<()> {
         match File::options().write(true).open(&self.log) {
             Ok(log) => log.set_len(0),
@@ -231,7 +231,7 @@ impl Entrant {
     }
 }
 
-/// The first line a program says when asked for its version.
+/// The first line that a program prints for its version option.
 fn version(command: &mut Command) -> String {
     let Ok(output) = command.output() else { return String::new() };
     let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };

@@ -1,5 +1,5 @@
-//! nginx, whose free build of that age has no `sticky`: a map turns the cookie into a replica, and
-//! every answer names its replica in a fresh cookie.
+//! nginx, whose free build of that version has no `sticky`: a map turns the cookie into a replica,
+//! and every response names its replica in a fresh cookie.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
     let configuration = configuration(place)?;
     fs::write(&file, &configuration)?;
     let mut command = Command::new(&program);
-    // -e as well, or it opens the log its package was built with before it reads the file.
+    // With -e too, or it opens the log of its package before it reads the file.
     command.arg("-e").arg(place.room.join("error.log"));
     command.arg("-p").arg(place.room).arg("-c").arg(&file);
     let version = version(Command::new(&program).arg("-v"));
@@ -26,8 +26,7 @@ pub(super) fn recipe(place: &Place<'_>) -> io::Result<Option<Recipe>> {
 fn configuration(place: &Place<'_>) -> io::Result<String> {
     let Place { address, replicas, variant, room, certificate } = place;
     let workers = variant.workers();
-    // Larger buffers than its own, and bodies passed on as they come, save it half of what a large
-    // body costs it.
+    // Larger buffers than the defaults, and unbuffered bodies, halve its cost of a large body.
     let buffers = match variant {
         Variant::Tuned => {
             "proxy_buffer_size 16k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k; \
@@ -35,17 +34,19 @@ fn configuration(place: &Place<'_>) -> io::Result<String> {
         }
         _ => "",
     };
-    // A worker that root starts becomes `nobody`, who may not enter a temporary folder.
+    // A worker of a root master changes to the user of `user`, whose default may not enter a
+    // temporary folder.
     let is_root = fs::metadata(room)?.uid() == 0;
     let user = if is_root { "user root;\n" } else { "" };
     let room = room.display();
-    // 64 connections to each replica at most; nginx's default of 1000 requests would dial anew.
+    // At most 64 connections to each replica; after nginx's default of 1000 requests it would dial
+    // anew.
     let kept = "keepalive 64; keepalive_requests 1000000000;";
     let (mut servers, mut pools) = (String::new(), String::new());
     let (mut by_cookie, mut by_address) = (String::new(), String::new());
     for (replica, number) in replicas.iter().zip(1..) {
         servers += &format!("server {replica}; ");
-        // Of a few, the others stand in for one that is dead, as its own `sticky` would have it.
+        // With few replicas, the others serve for a dead one, as its own `sticky` would do.
         let others = replicas.iter().filter(|other| *other != replica && replicas.len() == 3);
         let backups: String = others.map(|other| format!("server {other} backup; ")).collect();
         pools += &format!("  upstream s{number} {{ server {replica}; {backups}{kept} }}\n");
@@ -56,7 +57,7 @@ fn configuration(place: &Place<'_>) -> io::Result<String> {
         true => format!("access_log {room}/access.log line buffer=64k flush=100ms;"),
         false => "access_log off;".to_owned(),
     };
-    // Tickets it gives by default, as the others do.
+    // It issues tickets by default, as the others do.
     let (listen, tls) = match variant {
         Variant::Tls | Variant::Http2 => {
             let (cert, key) = (certificate.chain.display(), certificate.key.display());

@@ -1,5 +1,4 @@
-//! Stayput as a newcomer runs it: every setting at its default but the worker count and the log's
-//! place.
+//! Stayput with every setting at its default except the worker count and the path of the log.
 
 use std::fs;
 use std::io;

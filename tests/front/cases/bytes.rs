@@ -1,4 +1,4 @@
-//! Each of the 256 bytes in each place of a request.
+//! Each of the 256 bytes at each position of a request.
 
 use super::{Group, Table, join};
 

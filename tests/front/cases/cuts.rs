@@ -1,4 +1,4 @@
-//! A base set of requests, each stopped at every byte and then closed, half-closed, or gone on with.
+//! A base set of requests, each stopped at every byte and then closed, half-closed, or continued.
 
 use super::{Group, Step, Table, get, join, post, request};
 
@@ -49,7 +49,7 @@ pub fn table() -> Table {
     for (name, bytes) in base() {
         let send = |from: usize, to: usize| Step::Send(bytes[from..to].to_vec());
         let end = bytes.len();
-        // An answer that comes before its request has ended races with the rest of it.
+        // A response that comes before its request has ended races with the rest of the request.
         let pause = || if name == "post-early" { Step::Settle } else { Step::Pause };
         for at in 0..=end {
             table.add(

@@ -1,4 +1,4 @@
-//! Fields and their odd forms, and Host.
+//! Fields in regular and odd forms, and Host.
 
 use super::{Group, Table, get, post, request};
 

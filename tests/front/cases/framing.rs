@@ -1,4 +1,4 @@
-//! The end of a body: lengths, codings, both, chunks, trailers, and what is expected before it.
+//! The end of a body: lengths, codings, both, chunks, trailers, and Expect.
 
 use super::{Group, Step, Table, post, request};
 

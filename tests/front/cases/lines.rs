@@ -1,4 +1,4 @@
-//! Methods, targets, versions, and what stands between and before them.
+//! Methods, targets, versions, and the bytes between and before them.
 
 use super::{Group, Table, request};
 

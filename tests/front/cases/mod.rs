@@ -19,11 +19,11 @@ pub enum Group {
     Hosts,
     /// Lengths, codings, chunks.
     Framing,
-    /// Each byte in each place.
+    /// Each byte at each position.
     Bytes,
     Cookies,
     Pipelines,
-    /// Kinds of answers of targets.
+    /// Kinds of responses of targets.
     Answers,
     /// Requests that end or stop at every byte.
     Cuts,
@@ -33,11 +33,11 @@ pub enum Group {
 pub enum Step {
     /// Bytes of the client.
     Send(Vec<u8>),
-    /// Waits until all that comes of what was sent has come.
+    /// Waits until all effects of the bytes sent so far have arrived.
     Settle,
-    /// Lets the balancer read what was sent before more comes.
+    /// Lets the balancer read the bytes sent so far before more come.
     Pause,
-    /// The client says that it sends nothing more.
+    /// The client shuts down its sending side.
     HalfClose,
     /// The client closes and reads nothing more.
     Close,
@@ -45,11 +45,11 @@ pub enum Step {
 
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// `group/name`, with a number at the end where many are alike.
+    /// `group/name`, with a number at the end if there are many similar cases.
     pub name: String,
     pub group: Group,
     pub steps: Vec<Step>,
-    /// The byte the case is about between its neighbours.
+    /// The byte under test between its neighbours.
     pub mark: Option<[u8; 3]>,
 }
 
@@ -79,12 +79,13 @@ impl Table {
         self.cases.push(Case { name: name.into(), group: self.group, steps, mark: None });
     }
 
-    /// Bytes at once; the connection stays open.
+    /// All bytes at once; the connection stays open.
     fn raw(&mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) {
         self.add(name, vec![Step::Send(bytes.into())]);
     }
 
-    /// Bytes at once, and a second request once all has come: it shows where the first one ended.
+    /// All bytes at once, and a second request after their effects: it shows where the first one
+    /// ended.
     fn followed(&mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) {
         self.add(
             name,

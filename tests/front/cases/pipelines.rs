@@ -1,8 +1,8 @@
-//! Several requests on one connection, and each kind of answer.
+//! Several requests on one connection, and each kind of response.
 
 use super::{Group, Step, Table, get, join, post, request};
 
-/// Pieces of pipelines: one that is whole, and ones that are not.
+/// Parts of pipelines: a complete request, and incomplete ones.
 fn pieces() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("get", get("")),
@@ -97,7 +97,7 @@ const PATHS: &[&str] = &[
     "upgrade",
 ];
 
-/// Each kind of answer to each kind of request.
+/// Each kind of response to each kind of request.
 pub fn answers() -> Table {
     let mut table = Table::of(Group::Answers);
     for path in PATHS {

@@ -1,3 +1,5 @@
+//! Chromium: a page, its fetches and its WebSockets.
+
 use super::websockets::{FAST, Replicas};
 use super::{NAME, listener};
 use crate::support::tool::has;
@@ -7,17 +9,17 @@ use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::process::Command;
 
-/// Opens `page.html` by HTTPS and gives back what its script wrote into it.
+/// Opens `page.html` over HTTPS and returns the text that its script wrote into it.
 fn seen(authority: &Authority, address: SocketAddr, options: &[&str]) -> serde_json::Value {
     let page = opened(authority, &format!("https://{NAME}:{}/", address.port()), options);
     let result = result(&page);
     serde_json::from_str(&result).unwrap_or_else(|_| panic!("{page}"))
 }
 
-/// Opens a URL of the shop and gives back the page as it is then.
+/// Opens a URL of the shop and returns the resulting page.
 pub(super) fn opened(authority: &Authority, url: &str, options: &[&str]) -> String {
     let profile = tempfile::tempdir().unwrap();
-    // It believes this key and no other; the store of authorities is the whole machine's.
+    // The browser trusts only this key; the certificate store belongs to the whole machine.
     let certificate = std::fs::read(authority.dir().join("shop.pem")).unwrap();
     let (_, certificate) = x509_parser::pem::parse_x509_pem(&certificate).unwrap();
     let certificate = certificate.parse_x509().unwrap();
@@ -26,7 +28,7 @@ pub(super) fn opened(authority: &Authority, url: &str, options: &[&str]) -> Stri
     command
         .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         .args(["--no-first-run", "--disable-background-networking", "--disable-extensions"])
-        // It would make https of a URL that says http.
+        // This would rewrite http URLs to https.
         .arg("--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable")
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(format!("--host-resolver-rules=MAP {NAME} 127.0.0.1"))
@@ -39,13 +41,13 @@ pub(super) fn opened(authority: &Authority, url: &str, options: &[&str]) -> Stri
     done.output
 }
 
-/// What a page of the shop has as its result.
+/// The result that a page of the shop shows.
 pub(super) fn result(page: &str) -> String {
     let result = page.split_once("<pre id=\"result\">").and_then(|(_, rest)| rest.split_once('<'));
     result.unwrap_or_else(|| panic!("{page}")).0.to_owned()
 }
 
-/// A page, its fetches one by one and at once, and its WebSockets are all with one replica.
+/// Checks that a page, its fetches one by one and at once, and its WebSockets reach one replica.
 fn stays(options: &[&str], protocol: &str, version: &str) {
     if !has(&["chromium"]) {
         return;

@@ -1,3 +1,5 @@
+//! curl with each version of HTTP that it supports.
+
 use super::{NAME, Shop};
 use crate::support::Tool;
 use crate::support::tool::has;
@@ -5,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-/// What curl says of one exchange.
+/// The figures that curl reports of one exchange.
 #[derive(Debug)]
 struct Told {
     version: String,
@@ -15,7 +17,7 @@ struct Told {
     body: Vec<u8>,
 }
 
-/// curl with a jar in this directory.
+/// curl with a cookie jar in this directory.
 struct Curl<'s> {
     shop: &'s Shop,
     dir: &'s Path,
@@ -43,14 +45,15 @@ impl Curl<'_> {
         let [version, status] = ["version", "status"].map(&mut value);
         let [verdict, target] = ["verdict", "target"].map(&mut value);
         tool.output();
-        // Older ones write 1.0 as `1`.
+        // Older versions print 1.0 as `1`.
         let version = version.trim_end_matches(".0").to_owned();
         let body = std::fs::read(self.dir.join("body")).unwrap();
         Told { version, status, verdict, target, body }
     }
 }
 
-/// Comes again and again with one jar, sends a body and gets it back; strangers take turns.
+/// Sends several requests with one cookie jar, and a body that comes back; other clients take
+/// turns.
 fn stays(scheme: &str, options: &[&str], version: &str) {
     if !has(&["curl"]) {
         return;
@@ -86,7 +89,7 @@ fn stays(scheme: &str, options: &[&str], version: &str) {
 
 #[test]
 fn curl_stays_over_http_1_0() {
-    // Answers say the version the balancer speaks (RFC 9110 section 6.2).
+    // Responses have the version of the balancer (RFC 9110 section 6.2).
     stays("http", &["--http1.0"], "1.1");
 }
 
@@ -106,7 +109,7 @@ fn curl_stays_over_http_1_1_and_tls() {
 }
 
 #[test]
-fn curl_that_offers_an_upgrade_to_http_2_in_clear_text_is_served_by_http_1_1() {
+fn curl_that_offers_h2c_upgrade_is_served_by_http_1_1() {
     stays("http", &["--http2"], "1.1");
 }
 

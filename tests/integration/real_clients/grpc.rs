@@ -1,3 +1,5 @@
+//! Python's `grpcio` as client and as target.
+
 use super::{NAME, before, listener, text};
 use crate::support::tool::{Tool, python};
 use crate::support::{Authority, Origin, Program, World, until};
@@ -5,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What is checked is the process: an unknown method is `UNIMPLEMENTED`, which is taken for alive.
+/// The check tests the process: an unknown method is `UNIMPLEMENTED`, which passes.
 const GRPC: &str = "protocol = \"grpc\"\nhealth = { interval = \"200ms\" }";
 
 /// Two replicas that speak gRPC.
@@ -37,7 +39,7 @@ fn client(python: &Path, scene: &str, address: SocketAddr, authority: Option<&Au
     Tool::script(python, "grpc_client.py", &arguments)
 }
 
-/// Whole scenes that the client's script tells: by prior knowledge, then over TLS.
+/// Runs a scene of the client's script with prior knowledge, then over TLS.
 fn passes(scene: &str, group: &str) {
     let Some(replicas) = Replicas::start() else { return };
     let (authority, world) = replicas.before(group);
@@ -58,17 +60,17 @@ fn metadata_crosses_before_and_after_the_messages() {
 }
 
 #[test]
-fn every_code_and_its_words_cross_unchanged() {
+fn every_grpc_status_and_its_message_cross_unchanged() {
     passes("statuses", GRPC);
 }
 
 #[test]
-fn a_client_that_sends_its_cookie_has_the_same_replica() {
+fn a_client_with_its_cookie_reaches_the_same_replica() {
     passes("cookie", GRPC);
 }
 
 #[test]
-fn a_client_known_by_a_field_has_the_same_replica() {
+fn a_client_with_a_header_key_reaches_the_same_replica() {
     let sticky = "stickiness = { header = { name = \"x-session\" } }";
     passes("header", &format!("{GRPC}\n{sticky}"));
 }
@@ -117,7 +119,7 @@ fn a_call_whose_target_dies_is_unavailable_and_the_next_is_served() {
 }
 
 #[test]
-fn a_conversation_goes_on_to_its_end_while_the_balancer_leaves() {
+fn a_bidirectional_call_finishes_during_drain() {
     let Some(replicas) = Replicas::start() else { return };
     let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
     let entry = authority.sign("shop", &[NAME]).entry();

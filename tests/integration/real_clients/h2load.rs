@@ -1,8 +1,10 @@
+//! h2load: thousands of requests without a failure.
+
 use super::Shop;
 use crate::support::tool::{Tool, has};
 use std::process::Command;
 
-/// A short run of h2load, in which nothing fails.
+/// Runs h2load briefly, and checks that no request fails.
 fn load(secure: bool, options: &[&str], protocol: &str) {
     if !has(&["h2load"]) {
         return;

@@ -1,3 +1,5 @@
+//! Python's `h2`: streams, cookie parts, trailers, resets, and the end of a connection.
+
 use super::{Shop, before, listener, text};
 use crate::support::origin::Then;
 use crate::support::tool::{Tool, python};
@@ -6,7 +8,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-/// A scene of `h2_client.py`.
+/// Runs a scene of `h2_client.py`.
 fn client(scene: &str, address: SocketAddr, authority: Option<&Authority>) -> Option<Tool> {
     let ca = authority.map(|authority| authority.path().display().to_string());
     let mut arguments = vec![scene.to_owned(), address.to_string()];
@@ -15,7 +17,7 @@ fn client(scene: &str, address: SocketAddr, authority: Option<&Authority>) -> Op
     Some(Tool::script(python()?, "h2_client.py", &arguments))
 }
 
-/// The same in clear text, then over TLS.
+/// Runs the scene in clear text, then over TLS.
 fn both(shop: &Shop, scene: &str, mut meanwhile: impl FnMut(&mut Tool)) {
     for (address, authority) in [(shop.plain(), None), (shop.secure(), Some(&shop.authority))] {
         let Some(mut client) = client(scene, address, authority) else { return };
@@ -46,8 +48,8 @@ fn cookies_in_several_fields_reach_the_target_in_one_and_hold_the_pin() {
     }
 }
 
-/// Repeats body and trailer in chunks at `/trailers`, ends never at `/endless` and too early at
-/// `/half`, waits at `/slow` for the gate, else says its name.
+/// A replica that repeats body and trailer in chunks at `/trailers`, never ends at `/endless`, ends
+/// too early at `/half`, waits for the gate at `/slow`, and sends its name for other paths.
 fn odd(gate: Arc<Mutex<()>>) -> Origin {
     Origin::scripted(move |request, stream| {
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n";
@@ -95,14 +97,14 @@ fn a_stream_that_its_client_resets_is_reset_alone() {
     client.line("reset");
     let record = world.record(|record| record["uri"] == "/endless");
     assert_eq!((&record["status"], &record["error_reason"]), (&200.into(), &"client_gone".into()));
-    // The target is not read to the end of what nobody wants.
+    // The balancer does not read a cancelled response to its end.
     until("its connection is closed", || (origin.open() <= 3).then_some(()));
     client.tell("end");
     client.output();
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_reset_alone() {
+fn a_response_that_is_cut_resets_its_stream_alone() {
     let origin = odd(Arc::default());
     let (_authority, world) = before(&[origin.address()], "", "");
     let Some(client) = client("half", listener(&world, "plain"), None) else { return };
@@ -110,7 +112,7 @@ fn an_answer_that_breaks_off_is_reset_alone() {
 }
 
 #[test]
-fn sigterm_announces_the_end_and_finishes_what_is_under_way() {
+fn sigterm_sends_goaway_and_finishes_open_streams() {
     let gate = Arc::new(Mutex::new(()));
     let origin = odd(gate.clone());
     let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
@@ -123,7 +125,7 @@ fn sigterm_announces_the_end_and_finishes_what_is_under_way() {
         origin.heard().iter().any(|heard| heard.path() == "/slow").then_some(())
     });
     program.terminate();
-    // The first names no stream, so that what is on its way is still taken.
+    // The first GOAWAY names no stream, so streams on their way are still accepted.
     assert_eq!(client.line("goaway"), "2147483647 0");
     drop(closed);
     let last = client.line("closed");

@@ -1,9 +1,11 @@
+//! `openssl s_client`: SNI, ALPN, sessions, and plain HTTP on a TLS port.
+
 use super::{NAME, Shop};
 use crate::support::Tool;
 use crate::support::tool::{Done, has};
 use std::process::Command;
 
-/// `s_client` with these options, and one request.
+/// Runs `s_client` with these options and sends one request.
 fn visit(shop: &Shop, options: &[&str]) -> Done {
     let mut command = Command::new("openssl");
     command
@@ -12,13 +14,13 @@ fn visit(shop: &Shop, options: &[&str]) -> Done {
         .arg(shop.authority.path())
         .args(options);
     let mut tool = Tool::start(&mut command);
-    // Whoever is refused in the handshake is gone before this.
+    // After a failed handshake the process has already exited.
     tool.tell("GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r");
     tool.done()
 }
 
 #[test]
-fn openssl_agrees_on_a_name_a_version_and_a_protocol() {
+fn openssl_negotiates_name_version_and_protocol() {
     if !has(&["openssl"]) {
         return;
     }
@@ -33,14 +35,14 @@ fn openssl_agrees_on_a_name_a_version_and_a_protocol() {
     }
     let both = visit(&shop, &["-alpn", "http/1.1,h2"]);
     assert!(both.output.contains("ALPN protocol: h2"), "the server chooses: {both:?}");
-    // No ALPN at all is HTTP/1.1 as well.
+    // Without ALPN the protocol is HTTP/1.1 too.
     let done = visit(&shop, &[]);
     assert!(done.output.contains("No ALPN negotiated"), "{done:?}");
     assert!(done.output.contains(" 200 OK\r\n"), "{done:?}");
 }
 
 #[test]
-fn openssl_is_refused_a_protocol_that_is_not_spoken_and_a_version_that_is_too_old() {
+fn openssl_is_refused_an_unknown_protocol_and_an_old_version() {
     if !has(&["openssl"]) {
         return;
     }
@@ -48,7 +50,7 @@ fn openssl_is_refused_a_protocol_that_is_not_spoken_and_a_version_that_is_too_ol
     let done = visit(&shop, &["-alpn", "spdy/3"]);
     assert!(done.errors.contains("alert no application protocol"), "{done:?}");
     let old = visit(&shop, &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"]);
-    // The kind of alert depends on the suites it offers beside.
+    // The kind of alert depends on the cipher suites that are offered with it.
     assert!(old.code == Some(1) && old.errors.contains("SSL alert number "), "{old:?}");
     assert_eq!(shop.heard(), [0, 0]);
 }
@@ -71,7 +73,7 @@ fn openssl_resumes_a_session_in_both_versions() {
 }
 
 #[test]
-fn plain_http_where_tls_is_spoken_is_told_400() {
+fn plain_http_on_a_tls_port_gets_400() {
     if !has(&["curl"]) {
         return;
     }

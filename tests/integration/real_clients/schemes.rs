@@ -1,4 +1,4 @@
-//! Clients that others wrote, sent from https to http and back on one host.
+//! Chromium, curl and Python, redirected from https to http and back on one host.
 
 use super::{NAME, before, chromium, listener};
 use crate::support::origin::{Heard, Then};
@@ -9,13 +9,14 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-/// The way a client is led, by redirects.
+/// The schemes of the redirects, in order.
 const SCHEMES: [&str; 6] = ["https", "http", "http", "https", "http", "https"];
 
-/// Where each scheme is spoken.
+/// The port of each scheme.
 type Ports = Arc<OnceLock<[u16; 2]>>;
 
-/// Two replicas that lead clients along [`SCHEMES`] and note which replica was met with which verdict.
+/// Two replicas that redirect clients along [`SCHEMES`], and record which replica was reached with
+/// which verdict.
 struct Led {
     _replicas: [Origin; 2],
     authority: Authority,
@@ -82,20 +83,20 @@ fn led_on(name: &str, heard: &Heard, stream: &mut TcpStream, ports: &Ports) -> T
                 }
             }
         }
-        // A check, or a browser that looks for the site's picture.
+        // A check, or a browser that loads the site's icon.
         _ => "200 OK\r\nContent-Length: 0\r\n\r\n".to_owned(),
     };
     let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes());
     Then::KeepAlive
 }
 
-/// Which replica it met at each step, and with which verdict.
+/// The replica and the verdict at each step.
 fn steps(told: &str) -> Vec<(&str, &str)> {
     told.split_terminator('.').filter_map(|step| step.split_once('-')).collect()
 }
 
-/// With `auto` it stays. With `always` it loses its pin with each step on plain HTTP, which shows that
-/// this client does with `Secure` what the standard says.
+/// With `auto` the client stays. With `always` it loses its pin at each step over plain HTTP, which
+/// shows that this client honours `Secure`.
 fn stays(led: impl Fn(&Led) -> String) {
     for stickiness in ["{}", "{ cors_twin = \"never\" }", "{ cors_twin = \"always\" }"] {
         let told = led(&Led::with(stickiness));
@@ -126,7 +127,7 @@ fn a_browser_that_goes_from_https_to_http_and_back_keeps_its_session() {
 }
 
 #[test]
-fn a_client_whose_clock_is_hours_wrong_keeps_a_cookie_of_an_hour() {
+fn a_client_with_a_wrong_clock_keeps_a_cookie_of_an_hour() {
     let Some(python) = found("python3") else { return };
     let replicas = [super::replica("a"), super::replica("b")];
     let listener = "debug_headers = true";

@@ -1,3 +1,5 @@
+//! Python's `websockets` as client and as target.
+
 use super::{before, listener, text};
 use crate::support::tool::{Tool, python};
 use crate::support::{Authority, Program, World, until};
@@ -37,7 +39,7 @@ impl Replicas {
     }
 }
 
-/// Whole scenes that the client's script tells, in clear text and over TLS.
+/// Runs scenes of the client's script in clear text and over TLS.
 fn passes(scene: &str, settings: &str) {
     let Some(replicas) = Replicas::start() else { return };
     let (authority, world) = replicas.before(settings, FAST);
@@ -53,7 +55,7 @@ fn messages_pings_and_close_codes_cross_unchanged() {
 }
 
 #[test]
-fn a_client_that_comes_again_with_its_cookie_has_the_same_replica() {
+fn a_websocket_with_its_cookie_reaches_the_same_replica() {
     passes("reconnect", "");
 }
 
@@ -63,7 +65,7 @@ fn a_silent_connection_is_cut_and_one_that_pings_is_not() {
 }
 
 #[test]
-fn a_connection_outlives_the_drain_of_its_replica_by_the_delay_and_moves_when_it_comes_again() {
+fn a_websocket_outlives_its_replicas_drain_and_moves_on_reconnect() {
     let Some(mut replicas) = Replicas::start() else { return };
     let group = format!("deregistration_delay = \"2s\"\n{FAST}");
     let (_authority, world) = replicas.before("", &group);
@@ -88,7 +90,7 @@ fn a_connection_outlives_the_drain_of_its_replica_by_the_delay_and_moves_when_it
 }
 
 #[test]
-fn a_connection_that_follows_its_pin_is_closed_with_1001_and_moves_when_it_comes_again() {
+fn a_websocket_that_follows_its_pin_is_closed_with_1001() {
     for (pins, over_tls) in
         [("draining_pins = \"move\"", true), ("deregistration_delay = \"1s\"", false)]
     {
@@ -113,7 +115,7 @@ fn a_connection_that_follows_its_pin_is_closed_with_1001_and_moves_when_it_comes
 }
 
 #[test]
-fn a_replica_that_leaves_says_so_itself() {
+fn a_leaving_replicas_own_close_frame_reaches_the_client() {
     let Some(mut replicas) = Replicas::start() else { return };
     let (_authority, world) = replicas.before("", FAST);
     let mut client = replicas.client("stay", listener(&world, "plain"));
@@ -121,7 +123,8 @@ fn a_replica_that_leaves_says_so_itself() {
     client.tell("stay");
     replicas.targets[usize::from(home == "b")].tell("leave");
     assert_eq!(client.line("closed"), "1001");
-    // Nobody listens there any more: the next one finds it refused, and is served all the same.
+    // The port is closed now: the next connection is refused, and its client is served all the
+    // same.
     client.tell("again");
     let other = if home == "a" { "b" } else { "a" };
     assert!(client.line("again").starts_with(&format!("{other} ")));
@@ -129,7 +132,7 @@ fn a_replica_that_leaves_says_so_itself() {
 }
 
 #[test]
-fn sigterm_lets_a_connection_be_used_until_the_drain_is_over() {
+fn sigterm_keeps_websockets_open_until_the_drain_ends() {
     let Some(replicas) = Replicas::start() else { return };
     let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
     let entry = authority.sign("shop", &[super::NAME]).entry();

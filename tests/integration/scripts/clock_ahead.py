@@ -1,7 +1,7 @@
-"""A client with Python's own jar, whose clock is so many seconds ahead of the balancer's.
+"""A client with Python's cookie jar, whose clock is ahead of the balancer's by this many seconds.
 
-Prints the verdict of each of four requests. Then it shows that the jar would not keep a cookie that
-says Expires alone and whose date is past by this clock: the last line is `dropped`.
+Prints the verdict of each of four requests. Then it shows that the jar drops a cookie with only
+Expires, whose date is past by this clock: the last line is `dropped`.
 """
 
 import http.cookiejar

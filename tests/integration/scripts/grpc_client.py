@@ -15,7 +15,7 @@ LIMIT = 20
 
 
 class Cart:
-    """The service's calls on a connection of its own."""
+    """The service's calls on a new connection."""
 
     def __init__(self):
         options = [
@@ -59,7 +59,7 @@ def kinds():
     assert list(cart.count(b"0", timeout=LIMIT)) == []
     assert cart.total((str(n).encode() for n in range(1_000)), timeout=LIMIT) == b"499500"
     assert cart.total(iter(()), timeout=LIMIT) == b"0"
-    # In turns: each message is sent when the answer to the one before has come.
+    # In turns: each message is sent when the response to the previous one has come.
     said = queue.Queue()
     answers = cart.chat(iter(said.get, None), timeout=LIMIT)
     home = None
@@ -76,7 +76,7 @@ def kinds():
 
 
 def metadata():
-    """Fields before and after, text and binary, and those of the balancer."""
+    """Metadata before and after the messages, text and binary, and the balancer's own."""
     sent = [("x-mine", "here"), ("x-mine-bin", b"\x00\x01\xff")]
     answer, call = Cart().echo.with_call(b"m", metadata=sent, timeout=LIMIT)
     first, last = dict(call.initial_metadata()), dict(call.trailing_metadata())
@@ -87,7 +87,7 @@ def metadata():
 
 
 def statuses():
-    """Every code with its words, which are not ASCII."""
+    """Every status code with its message, which is not ASCII."""
     cart = Cart()
     codes = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
     assert len(codes) == 16
@@ -99,7 +99,7 @@ def statuses():
 
 
 def deadline():
-    """One that passes, one call given up, and others beside them on the connection."""
+    """A deadline that passes, a cancelled call, and other calls on the same connection."""
     cart = Cart()
     error = failed(cart.hang, b"", timeout=1)
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED, error
@@ -133,7 +133,7 @@ def cookie():
 
 
 def header():
-    """Equal values of the field go to one replica, whichever connection they come by."""
+    """Equal values of the field reach one replica over any connection."""
     met = set()
     for session in range(8):
         fields = [("x-session", f"session {session}")]
@@ -144,14 +144,14 @@ def header():
 
 
 def unavailable():
-    """What the balancer fails itself is 14, in gRPC's own words."""
+    """A call that the balancer fails ends with status 14 (UNAVAILABLE)."""
     error = failed(Cart().who, b"")
     assert error.code() is grpc.StatusCode.UNAVAILABLE, error
     print("details", error.details())
 
 
 def lost():
-    """The same where a target dies under a call."""
+    """A call whose target dies ends with status 14 too."""
     cart = Cart()
     call = cart.hang.future(b"", timeout=LIMIT)
     assert failed(call.result, timeout=LIMIT).code() is grpc.StatusCode.UNAVAILABLE, call
@@ -159,7 +159,7 @@ def lost():
 
 
 def leave():
-    """A conversation that goes on while the balancer leaves."""
+    """A bidirectional call that continues during a drain."""
     said = queue.Queue()
     answers = Cart().chat(iter(said.get, None), timeout=LIMIT)
     said.put(b"before")

@@ -1,9 +1,9 @@
 """A replica that speaks gRPC: grpc_target.py NAME [STREAMS]
 
-With STREAMS, so many calls at once on a connection.
+STREAMS is the maximum number of concurrent calls on a connection.
 
-Messages are bytes as they are. A line on standard output for each call that hangs and each that its
-client gave up.
+Messages are raw bytes. It prints a line for each call that hangs and each that its client
+cancelled.
 """
 
 import itertools
@@ -22,7 +22,7 @@ def who(request, context):
 
 
 def echo(request, context):
-    """With metadata before and after, and what came as `x-mine` and `x-mine-bin`."""
+    """Responds with metadata before and after, and repeats `x-mine` and `x-mine-bin`."""
     came = [(key.replace("mine", "back"), value) for key, value in context.invocation_metadata()
             if key in ("x-mine", "x-mine-bin")]
     context.send_initial_metadata([("x-name", name), *came])
@@ -49,14 +49,14 @@ def fail(request, context):
 
 
 def given_up(context, what):
-    """Set, and told of, when the client wants no more."""
+    """Sets the event, and prints it, when the client cancels."""
     ended = threading.Event()
     context.add_callback(lambda: (ended.set(), print("given up", what, flush=True)))
     return ended
 
 
 def hang(request, context):
-    """Never answers."""
+    """Never responds."""
     ended = given_up(context, "hang")
     print("hangs", context.time_remaining() or 0, flush=True)
     ended.wait(50)

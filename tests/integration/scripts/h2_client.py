@@ -1,7 +1,7 @@
 """An HTTP/2 client made of Python's h2: h2_client.py SCENE HOST:PORT [CA]
 
-By prior knowledge, or over TLS with ALPN where an authority is named. Says what it sees a line at a
-time and `done` at its end; what is not as it should be is an exception.
+With prior knowledge, or over TLS with ALPN if CA is given. Prints its results line by line, and
+`done` at its end; an error is an exception.
 """
 
 import socket
@@ -19,7 +19,7 @@ NAME = "shop.example"
 
 
 class Stream:
-    """An answer as it comes."""
+    """A response as it arrives."""
 
     def __init__(self):
         self.fields, self.body, self.trailers = [], b"", []
@@ -64,7 +64,7 @@ class Client:
         return number
 
     def send(self, number, body, end=True):
-        """As much as the windows let, waiting for them to open."""
+        """Sends as much as the windows allow, and waits for them to open."""
         at = 0
         while at < len(body):
             room = min(
@@ -81,7 +81,7 @@ class Client:
             self.flush()
 
     def frame(self):
-        """One whole frame's bytes; `None` at the end of the connection."""
+        """Returns the bytes of one frame; `None` at the end of the connection."""
         while True:
             if len(self.buffer) >= 9:
                 length = 9 + int.from_bytes(self.buffer[:3], "big")
@@ -94,7 +94,7 @@ class Client:
             self.buffer += more
 
     def read(self):
-        """Takes one frame in."""
+        """Processes one frame."""
         frame = self.frame()
         assert frame is not None, "the connection ended"
         for event in self.h2.receive_data(frame):
@@ -118,7 +118,7 @@ class Client:
             raise AssertionError(f"GOAWAY {event.error_code}")
 
     def wait(self, *numbers):
-        """Reads until these have ended; the last of them."""
+        """Reads until these streams have ended, and returns the last response."""
         while not all(self.streams[n].ended or self.streams[n].reset is not None for n in numbers):
             self.read()
         return self.streams[numbers[-1]]
@@ -130,7 +130,7 @@ class Client:
 
 
 def streams():
-    """Fifty at once, with bodies in turns, each its own answer; then a large one, both ways."""
+    """Fifty streams with interleaved bodies get their own responses; then a large body both ways."""
     client = Client()
     bodies = {}
     for at in range(50):
@@ -155,7 +155,7 @@ def streams():
 
 
 def crumbs():
-    """The cookies of a browser, one field each: the pin among them holds."""
+    """Cookies in one field each, as browsers send them: the pin among them holds."""
     first = Client().get("/name")
     assert first.field("x-stayput-verdict") == "new"
     jar = [line.split(";")[0] for line in first.all("set-cookie")]
@@ -172,7 +172,7 @@ def crumbs():
 
 
 def trailers():
-    """Trailers go both ways, and an end of stream that they carry is one."""
+    """Trailers cross both ways and end the stream."""
     client = Client()
     number = client.begin(
         "/trailers", [("te", "trailers"), ("trailer", "x-sum")], method="POST", end=False
@@ -186,7 +186,7 @@ def trailers():
 
 
 def reset():
-    """A stream that its client gives up, others beside it."""
+    """A stream that its client resets, and others that continue."""
     client = Client()
     endless = client.begin("/endless")
     while not client.streams[endless].body:
@@ -201,24 +201,24 @@ def reset():
 
 
 def half():
-    """An answer that breaks off at its target is reset, and does not look whole."""
+    """A response cut by its target is reset and not complete."""
     client = Client()
     for _ in range(3):
         stream = client.wait(client.begin("/half"))
-        # What had not gone out by then is taken back with the rest.
+        # Unsent bytes are discarded with the stream.
         assert b"half".startswith(stream.body), stream.body
         assert stream.reset == ErrorCodes.INTERNAL_ERROR and not stream.ended, stream.reset
         assert client.get("/name").field(":status") == "200"
 
 
 def goaway():
-    """Of the end of the connection: what is under way finishes, and the last stream is named."""
+    """The end of the connection: open streams finish, and GOAWAY names the last one."""
     client = Client()
     assert client.get("/name").field(":status") == "200"
     number = client.begin("/slow")
     print("waits", flush=True)
     body, ended = b"", False
-    # By hand: h2 takes a connection for closed at the first GOAWAY, which only announces.
+    # By hand: h2 treats the connection as closed at the first GOAWAY, which only announces the end.
     while raw := client.frame():
         frame, _ = Frame.parse_frame_header(memoryview(raw[:9]))
         frame.parse_body(memoryview(raw[9:]))

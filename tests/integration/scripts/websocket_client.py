@@ -1,7 +1,6 @@
 """A WebSocket client: websocket_client.py SCENE URL [CA]
 
-Says what it sees a line at a time, and `done` at its end; what is not as it should be is an
-exception.
+Prints its results line by line, and `done` at its end; an error is an exception.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ context = ssl.create_default_context(cafile=ca[0]) if ca else None
 
 
 def opened(path, jar=None, **options):
-    """A connection with these cookies; the server is known by the name in its certificate."""
+    """A connection with these cookies, verified by the name in the certificate."""
     cookies = {"Cookie": "; ".join(f"{k}={v}" for k, v in jar.items())} if jar else {}
     name = {"server_hostname": "shop.example"} if context else {}
     return connect(
@@ -46,7 +45,7 @@ async def line():
 
 
 async def closed(socket):
-    """How it was closed: its code, 1006 where nobody said goodbye."""
+    """The close code; 1006 if there was no close frame."""
     try:
         while True:
             await socket.recv()
@@ -65,7 +64,7 @@ async def messages():
             assert await socket.recv() == "a" * 1_000 + "b" * 1_000 + "c" * 1_000
             for _ in range(3):
                 await (await socket.ping(os.urandom(100)))
-            # Many under way at once, both ways.
+            # Many messages in flight, both ways.
             parts = [os.urandom(2_000) for _ in range(300)]
             sending = asyncio.create_task(send_all(socket, parts))
             assert [await socket.recv() for _ in parts] == parts
@@ -83,7 +82,7 @@ async def send_all(socket, parts):
 
 
 async def reconnect():
-    """The same replica with the cookie of the first 101, again and again; others without."""
+    """Reaches the same replica with the cookie of the first 101; clients without it reach others."""
     jar = {}
     async with opened("/who") as socket:
         home = await socket.recv()
@@ -118,7 +117,7 @@ async def idle():
 
 
 async def stay():
-    """Says who it is with, stays until it is cut, then comes again with its cookie."""
+    """Prints its replica, stays until it is cut, then reconnects with its cookie."""
     jar = {}
     async with opened("/who") as socket:
         keep(jar, socket)

@@ -1,8 +1,8 @@
 """A replica that speaks WebSocket: websocket_target.py NAME
 
-Answers plain HTTP and health checks with its name, / with page.html, and echoes every message; /who
-says its name first, /bye closes with 4001. A line `drain` on standard input makes it ask to be drained, and `leave`
-closes every connection with 1001.
+Responds to plain HTTP and health checks with its name, to / with page.html, and echoes every
+message; /who sends its name first, /bye closes with 4001. A line `drain` on standard input makes it
+ask for a drain, and `leave` closes every connection with 1001.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ draining = False
 
 
 def plain(connection, request):
-    """Answers what is no handshake."""
+    """Responds to requests that are no handshake."""
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return None
     response = connection.respond(200, page if request.path == "/" else name)

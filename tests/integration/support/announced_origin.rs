@@ -1,4 +1,5 @@
-//! A target that wants a PROXY header before anything else, TLS included, and keeps it as it came.
+//! A target that expects a PROXY header before all other bytes, TLS included, and keeps it
+//! unchanged.
 
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -8,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// A request, or with no head the end of a connection that brought none.
+/// A request; without a head, the end of a connection that sent none.
 #[derive(Clone, Debug, Default)]
 pub struct Announced {
-    /// Which connection of this target, from 0.
+    /// Number of the connection at this target, from 0.
     pub connection: usize,
     /// The bytes of its header.
     pub header: Vec<u8>,
@@ -23,13 +24,13 @@ impl Announced {
         self.head.contains("ELB-HealthChecker/2.0")
     }
 
-    /// The header as text, where it is text.
+    /// The header of version 1 as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.header).into_owned()
     }
 }
 
-/// The target. It answers every request with 200 and keeps the connection.
+/// The target. It responds to every request with 200 and keeps the connection.
 pub struct AnnouncedOrigin {
     address: SocketAddr,
     heard: Arc<Mutex<Vec<Announced>>>,
@@ -40,9 +41,9 @@ impl AnnouncedOrigin {
         Self::new(None)
     }
 
-    /// One that shakes hands behind the header.
+    /// A target with a TLS handshake after the header.
     pub fn over_tls() -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["nobody.example".to_owned()]).unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["unknown.example".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -84,18 +85,18 @@ impl AnnouncedOrigin {
         self.address
     }
 
-    /// What was heard so far, checks left out.
+    /// The requests so far, without checks.
     pub fn heard(&self) -> Vec<Announced> {
         self.all().into_iter().filter(|heard| !heard.is_check() && !heard.head.is_empty()).collect()
     }
 
-    /// All that was heard so far.
+    /// All requests so far.
     pub fn all(&self) -> Vec<Announced> {
         self.heard.lock().unwrap().clone()
     }
 }
 
-/// By the letter of the protocol and by no code of the balancer's.
+/// Reads a header by the specification, without the balancer's code.
 fn read_header(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut header = vec![0; 1];
     stream.read_exact(&mut header).ok()?;

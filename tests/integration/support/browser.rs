@@ -1,4 +1,4 @@
-//! A client that speaks TLS, and HTTP/1.1 within it by hand.
+//! A client over TLS that writes HTTP/1.1 by hand.
 
 use super::certificates::{Authority, Signed};
 use rustls::pki_types::ServerName;
@@ -17,23 +17,23 @@ pub struct Browser {
     config: Arc<ClientConfig>,
 }
 
-/// A connection of it.
+/// A connection of the client.
 pub struct Secure {
     pub stream: StreamOwned<ClientConnection, TcpStream>,
 }
 
 impl Browser {
-    /// One that believes this authority.
+    /// A client that trusts this authority.
     pub fn trusting(authority: &Authority) -> Self {
         Self::with(authority, rustls::ALL_VERSIONS, None, |_| {})
     }
 
-    /// One that shows this certificate when asked.
+    /// A client that shows this certificate on request.
     pub fn showing(authority: &Authority, own: &Signed) -> Self {
         Self::with(authority, rustls::ALL_VERSIONS, Some(own), |_| {})
     }
 
-    /// One with these versions, this certificate, and what else is changed.
+    /// A client with these TLS versions, this certificate, and further changes.
     pub fn with(
         authority: &Authority,
         versions: &[&'static SupportedProtocolVersion],
@@ -57,12 +57,12 @@ impl Browser {
         Self { config: Arc::new(config) }
     }
 
-    /// Connects and shakes hands, asking for this name.
+    /// Connects with a TLS handshake and this SNI name.
     pub fn connect(&self, address: SocketAddr, name: &str) -> io::Result<Secure> {
         self.connect_behind(address, name, b"")
     }
 
-    /// The same behind these bytes.
+    /// Connects as `connect` does, but sends these bytes before the handshake.
     pub fn connect_behind(
         &self,
         address: SocketAddr,
@@ -82,26 +82,26 @@ impl Browser {
         Ok(Secure { stream })
     }
 
-    /// `GET path` of `shop.example` on a connection of its own: head and body.
+    /// `GET path` of `shop.example` on a new connection. Returns head and body.
     pub fn get(&self, address: SocketAddr, path: &str) -> io::Result<String> {
         self.connect(address, "shop.example")?.get(path)
     }
 }
 
 impl Secure {
-    /// `GET path`: head and body of the answer, which has a length.
+    /// `GET path`. Returns head and body of the response, which has a length.
     pub fn get(&mut self, path: &str) -> io::Result<String> {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n\r\n"))
     }
 
-    /// Sends this; head and body of the answer, which has a length.
+    /// Sends this text. Returns head and body of the response, which has a length.
     pub fn ask(&mut self, text: &str) -> io::Result<String> {
         self.stream.write_all(text.as_bytes())?;
         self.stream.flush()?;
         self.answer()
     }
 
-    /// One answer.
+    /// Reads one response.
     pub fn answer(&mut self) -> io::Result<String> {
         let mut answer = String::new();
         loop {
@@ -123,7 +123,7 @@ impl Secure {
         }
     }
 
-    /// Whether the session is a resumed one.
+    /// True if the session was resumed.
     pub fn is_resumed(&self) -> bool {
         self.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
@@ -132,7 +132,7 @@ impl Secure {
         self.stream.conn.protocol_version().unwrap()
     }
 
-    /// The certificate it was shown.
+    /// The server's certificate.
     pub fn was_shown(&self) -> &[u8] {
         self.stream.conn.peer_certificates().unwrap()[0].as_ref()
     }

@@ -1,4 +1,4 @@
-//! An authority of a test's own, and the files of what it has signed.
+//! A certificate authority for tests, and files with the certificates it signed.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -7,7 +7,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
 
-/// A certificate, its key, and where both are as PEM.
+/// A certificate, its key, and the paths of both as PEM.
 pub struct Signed {
     pub der: CertificateDer<'static>,
     pub key: PrivateKeyDer<'static>,
@@ -16,13 +16,13 @@ pub struct Signed {
 }
 
 impl Signed {
-    /// As an entry of `certificates`.
+    /// The certificate as an entry of `certificates`.
     pub fn entry(&self) -> String {
         format!("{{ cert = {:?}, key = {:?} }}", self.cert_path, self.key_path)
     }
 }
 
-/// The authority. Its files are gone when it is.
+/// The authority. Its files are removed on drop.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     dir: tempfile::TempDir,
@@ -33,7 +33,7 @@ impl Authority {
         Self::called("test authority")
     }
 
-    /// One with this common name.
+    /// An authority with this common name.
     pub fn called(name: &str) -> Self {
         let mut parameters = CertificateParams::new(Vec::<String>::new()).unwrap();
         parameters.distinguished_name.push(DnType::CommonName, name);
@@ -45,7 +45,7 @@ impl Authority {
         Self { issuer, dir }
     }
 
-    /// Where its own certificate is.
+    /// Path of the authority's certificate.
     pub fn path(&self) -> PathBuf {
         self.dir().join("ca.pem")
     }
@@ -63,7 +63,7 @@ impl Authority {
         self.sign_for(name, names, &rcgen::PKCS_ECDSA_P256_SHA256)
     }
 
-    /// The same with a key of this kind.
+    /// A server's certificate with a key of this kind.
     pub fn sign_for(
         &self,
         name: &str,
@@ -82,7 +82,7 @@ impl Authority {
         })
     }
 
-    /// Whatever the parameters say.
+    /// A certificate with all of these parameters.
     pub fn sign_with(
         &self,
         name: &str,

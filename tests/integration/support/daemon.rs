@@ -1,11 +1,11 @@
-//! Other people's servers, where they are installed, on ports of their own.
+//! Real servers, if they are installed, on free ports.
 
 use super::{tool, until};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// A running one, ended by its id when the scene is over.
+/// A running server, ended by its id on drop.
 pub struct Daemon {
     child: Child,
     address: SocketAddr,
@@ -13,7 +13,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// nginx with this in its `http`; `None`, and words, where it is not installed.
+    /// nginx with this text in its `http` block. Returns `None` and reports the skip if it is not
+    /// installed.
     pub fn nginx(http: impl Fn(SocketAddr) -> String) -> Option<Self> {
         Self::start("nginx", &["-e", "error.log", "-p", ".", "-c", "the.conf"], |address, dir| {
             let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -27,7 +28,7 @@ impl Daemon {
         })
     }
 
-    /// HAProxy with this in its file; `None`, and words, where it is not installed.
+    /// HAProxy with this configuration. Returns `None` and reports the skip if it is not installed.
     pub fn haproxy(file: impl Fn(SocketAddr) -> String) -> Option<Self> {
         Self::start("haproxy", &["-db", "-q", "-f", "the.conf"], |address, _| file(address))
     }
@@ -38,7 +39,7 @@ impl Daemon {
         file: impl Fn(SocketAddr, &Path) -> String,
     ) -> Option<Self> {
         let path = tool::found(program)?;
-        // Someone else may take the port before it does.
+        // Another process may take the port first.
         for _ in 0..5 {
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let dir = tempfile::tempdir().unwrap();

@@ -1,10 +1,10 @@
-//! A hostile HTTP/2 client: it writes frames by hand, whole or not, and reads what is said to that.
+//! A hostile HTTP/2 client: it writes whole and partial frames by hand, and reads the response.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Types of frames (RFC 9113 section 6).
+/// Frame types (RFC 9113 section 6).
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const PRIORITY: u8 = 2;
@@ -16,12 +16,12 @@ pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
-/// Flags.
+/// Flags of frames.
 pub const ACK: u8 = 1;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
-/// Errors (RFC 9113 section 7).
+/// Error codes (RFC 9113 section 7).
 pub const NO_ERROR: u32 = 0;
 pub const PROTOCOL_ERROR: u32 = 1;
 pub const FLOW_CONTROL_ERROR: u32 = 3;
@@ -31,7 +31,7 @@ pub const REFUSED_STREAM: u32 = 7;
 pub const CANCEL: u32 = 8;
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// Settings.
+/// Settings identifiers.
 pub const HEADER_TABLE_SIZE: u16 = 1;
 pub const INITIAL_WINDOW_SIZE: u16 = 4;
 
@@ -46,12 +46,12 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// HEADERS whose block is whole.
+/// HEADERS with a complete field block.
 pub fn headers(stream: u32, flags: u8, block: &[u8]) -> Vec<u8> {
     frame(HEADERS, flags | END_HEADERS, stream, block)
 }
 
-/// A GET of this path that is all of its request.
+/// A GET of this path without a body.
 pub fn get(stream: u32, path: &str) -> Vec<u8> {
     headers(stream, END_STREAM, &request("GET", path, &[]))
 }
@@ -71,19 +71,19 @@ pub fn settings(pairs: &[(u16, u32)]) -> Vec<u8> {
     frame(SETTINGS, 0, 0, &pairs.collect::<Vec<u8>>())
 }
 
-/// A request's block: the four pseudo-header fields, and these.
+/// The field block of a request: the four pseudo-header fields, and these.
 pub fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     let pseudo =
         [(":method", method), (":scheme", "http"), (":path", path), (":authority", "shop.example")];
     block(&[&pseudo[..], fields].concat())
 }
 
-/// Fields as literals that no table keeps (RFC 7541 section 6.2.2).
+/// Fields as literals that are not added to the table (RFC 7541 section 6.2.2).
 pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     fields.iter().flat_map(|(name, value)| literal(0, name, value)).collect()
 }
 
-/// A field that the table keeps, and may be named by `0xbe` from then on while it is the last.
+/// A field that is added to the table; `0xbe` refers to it as long as it is the newest.
 pub fn kept(name: &str, value: &str) -> Vec<u8> {
     literal(0x40, name, value)
 }
@@ -127,7 +127,7 @@ impl Frame {
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 
-    /// The status of an answer's head, which stands first, and in no table of ours.
+    /// The status of a response head, which comes first and is never from the dynamic table.
     pub fn status(&self) -> u16 {
         let mut block = &self.payload[..];
         while block[0] & 0xe0 == 0x20 {
@@ -137,13 +137,13 @@ impl Frame {
             indexed @ 0x88..=0x8e => {
                 [200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)]
             }
-            // By name: three digits as Huffman's codes have them (RFC 7541 appendix B).
+            // By name: three digits in Huffman codes (RFC 7541 appendix B).
             _ => {
                 let mut bits =
                     block[2..].iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1));
                 let mut digit = || {
                     let code = (0..5).fold(0, |code, _| code * 2 + u16::from(bits.next().unwrap()));
-                    // 0, 1 and 2 have five bits, the others six.
+                    // The codes of 0, 1 and 2 have five bits, those of the others six.
                     if code < 3 { code } else { code * 2 + u16::from(bits.next().unwrap()) - 22 }
                 };
                 digit() * 100 + digit() * 10 + digit()
@@ -152,7 +152,7 @@ impl Frame {
     }
 }
 
-/// What it writes to and reads from: a socket, or TLS on one.
+/// The transport: a socket, or TLS on one.
 trait Duplex: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Duplex for T {}
@@ -165,7 +165,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// One that has connected and said nothing.
+    /// A client that has connected and sent nothing.
     pub fn bare(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -173,25 +173,25 @@ impl Frames {
         Self { stream: Box::new(socket.try_clone().unwrap()), socket, buffer: Vec::new() }
     }
 
-    /// One within TLS, on this socket, that has said nothing.
+    /// A client within TLS, on this socket, that has sent nothing.
     pub fn within(stream: impl Read + Write + Send + 'static, socket: TcpStream) -> Self {
         Self { stream: Box::new(stream), socket, buffer: Vec::new() }
     }
 
-    /// One that began as it should.
+    /// A client with a complete connection preface.
     pub fn begun(address: SocketAddr) -> Self {
         Self::begun_with(address, &[])
     }
 
-    /// The same with these settings.
+    /// A client with a complete preface and these settings.
     pub fn begun_with(address: SocketAddr, pairs: &[(u16, u32)]) -> Self {
         let mut client = Self::bare(address);
         client.begin(pairs);
         client
     }
 
-    /// Preface and settings both ways. The balancer's table stays empty, so that statuses can be
-    /// read here.
+    /// Exchanges preface and settings. The balancer's dynamic table has size 0, so that statuses
+    /// can be read here.
     pub fn begin(&mut self, pairs: &[(u16, u32)]) {
         self.send(PREFACE);
         self.send(&settings(&[&[(HEADER_TABLE_SIZE, 0)], pairs].concat()));
@@ -199,19 +199,19 @@ impl Frames {
         self.send(&frame(SETTINGS, ACK, 0, &[]));
     }
 
-    /// Sends bytes; whether the connection still took them.
+    /// Sends bytes. Returns true if the connection still accepted them.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).and_then(|()| self.stream.flush()).is_ok()
     }
 
-    /// Sends the same again and again, and reads nothing, until the connection takes no more;
-    /// bytes that it took. It must end before `most` of them.
+    /// Sends the same bytes repeatedly, without reading, until the connection accepts no more.
+    /// Returns the number of accepted bytes. The connection must end before `most` of them.
     #[track_caller]
     pub fn flood(&mut self, bytes: &[u8], most: usize) -> usize {
         let mut sent = 0;
         while self.send(bytes) {
             sent += bytes.len();
-            assert!(sent < most, "a flood of {sent} bytes was borne");
+            assert!(sent < most, "a flood of {sent} bytes was tolerated");
         }
         sent
     }
@@ -221,7 +221,7 @@ impl Frames {
         &mut self.socket
     }
 
-    /// The next frame; `None` at the end, whichever it is.
+    /// The next frame; `None` at the end of the connection.
     #[track_caller]
     pub fn read(&mut self) -> Option<Frame> {
         while self.buffer.len() < 9 || self.buffer.len() < 9 + length(&self.buffer) {
@@ -249,7 +249,7 @@ impl Frames {
         Some(read)
     }
 
-    /// The next frame that is wanted; others are passed over.
+    /// The next frame that matches; others are skipped.
     #[track_caller]
     pub fn next(&mut self, wanted: impl Fn(&Frame) -> bool) -> Frame {
         let mut seen = Vec::new();
@@ -263,30 +263,30 @@ impl Frames {
         panic!("the connection ended after frames (type, stream, length) {seen:?}");
     }
 
-    /// The status this stream is answered with.
+    /// The status of the response on this stream.
     #[track_caller]
     pub fn status(&mut self, stream: u32) -> u16 {
         self.next(|frame| frame.kind == HEADERS && frame.stream == stream).status()
     }
 
-    /// The error this stream is reset with.
+    /// The error code of this stream's reset.
     #[track_caller]
     pub fn reset_of(&mut self, stream: u32) -> u32 {
         self.next(|frame| frame.kind == RST_STREAM && frame.stream == stream).error()
     }
 
-    /// The error the connection ends with.
+    /// The error code of the connection's GOAWAY.
     #[track_caller]
     pub fn goaway(&mut self) -> u32 {
         self.next(|frame| frame.kind == GOAWAY).error()
     }
 
-    /// All frames until the end.
+    /// All frames until the end of the connection.
     pub fn rest(&mut self) -> Vec<Frame> {
         std::iter::from_fn(|| self.read()).collect()
     }
 
-    /// Whether the connection lives: it answers a ping, sooner or later.
+    /// Checks that the connection is open: it acknowledges a PING, sooner or later.
     #[track_caller]
     pub fn is_answered(&mut self) {
         self.send(&frame(PING, 0, 0, b"are you?"));

@@ -1,4 +1,4 @@
-//! A client that speaks HTTP/2 with prior knowledge and keeps to its rules.
+//! An HTTP/2 client with prior knowledge that follows the RFC.
 
 use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
@@ -11,19 +11,19 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Longer than anything here takes.
+/// Longer than any step of the tests.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// One connection.
+/// One connection of the client.
 pub struct Http2 {
     driver: Handle,
-    /// Dropped, it ends the thread that drives the connection.
+    /// Ends the thread that drives the connection when it is dropped.
     _until: oneshot::Sender<()>,
     sender: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
 }
 
-/// An answer, read to its end.
+/// A response, read to its end.
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
@@ -41,7 +41,7 @@ impl Reply {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// The value of the balancer's cookie, where it was set.
+    /// The value of the balancer's cookie, if it was set.
     pub fn pin(&self) -> Option<String> {
         let lines = self.headers.get_all("set-cookie").iter();
         lines
@@ -51,19 +51,19 @@ impl Reply {
     }
 }
 
-/// A request under way.
+/// A request whose response is not read yet.
 pub struct Asked {
     answer: ResponseFuture,
     pub body: SendStream<Bytes>,
 }
 
 impl Asked {
-    /// The status of the next interim answer.
+    /// The status of the next interim response.
     pub async fn interim(&mut self) -> Option<StatusCode> {
         self.interim_head().await.map(|head| head.status())
     }
 
-    /// The next interim answer; `None` where the answer itself is next.
+    /// The next interim response; `None` if the final response is next.
     pub async fn interim_head(&mut self) -> Option<Response<()>> {
         let next = std::future::poll_fn(|cx| self.answer.poll_informational(cx)).await;
         next.map(Result::unwrap)
@@ -71,17 +71,17 @@ impl Asked {
 }
 
 impl Http2 {
-    /// Connects, and waits until the balancer has said its settings.
+    /// Connects, and waits until the balancer has sent its SETTINGS.
     pub fn to(address: SocketAddr) -> Self {
         Self::with(address, |_| {})
     }
 
-    /// With other settings.
+    /// Connects with other settings.
     pub fn with(address: SocketAddr, settings: impl FnOnce(&mut Builder)) -> Self {
         let (until, ended) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let driver = runtime.handle().clone();
-        // It reads and answers frames whether or not the test waits for any.
+        // Frames are read and acknowledged even while the test waits for none.
         std::thread::spawn(move || runtime.block_on(ended));
         let mut builder = Builder::new();
         builder.initial_window_size(1 << 20).initial_connection_window_size(4 << 20);
@@ -97,18 +97,18 @@ impl Http2 {
         Self { driver, _until: until, sender, connection }
     }
 
-    /// Waits for something of this connection, with a bound.
+    /// Waits for a future of this connection, with a bound.
     pub fn wait<F: Future>(&self, future: F) -> F::Output {
         let bounded = async { tokio::time::timeout(PATIENCE, future).await };
         self.driver.block_on(bounded).expect("nothing within ten seconds")
     }
 
-    /// A request's head as a browser has it.
+    /// A request head with the fields of a browser.
     pub fn head(path: &str) -> http::request::Builder {
         Request::get(format!("http://shop.example{path}"))
     }
 
-    /// Sends a head; `ends` is whether the request ends with it.
+    /// Sends a head; the request ends with it if `ends`.
     pub fn ask(&self, request: http::request::Builder, ends: bool) -> Result<Asked, h2::Error> {
         let sender = self.sender.clone();
         self.wait(async {
@@ -118,7 +118,7 @@ impl Http2 {
         })
     }
 
-    /// The answer's head, and its body to be read.
+    /// Reads the response head, and leaves the body to be read.
     pub fn begun(
         &self,
         asked: Asked,
@@ -127,7 +127,7 @@ impl Http2 {
         self.wait(async { Ok((answer.await?, body)) })
     }
 
-    /// The whole answer.
+    /// Reads the whole response.
     pub fn reply(&self, asked: Asked) -> Result<Reply, h2::Error> {
         let (response, _body) = self.begun(asked)?;
         let (parts, mut stream) = response.into_parts();
@@ -143,7 +143,7 @@ impl Http2 {
         })
     }
 
-    /// Asks without a body and reads the answer.
+    /// Sends a request without a body and reads the response.
     pub fn send(&self, request: http::request::Builder) -> Result<Reply, h2::Error> {
         self.reply(self.ask(request, true)?)
     }
@@ -152,10 +152,10 @@ impl Http2 {
         self.send(Self::head(path)).unwrap()
     }
 
-    /// Whether the balancer has ended the connection, and how.
+    /// Waits until the balancer closes the connection, and returns the result.
     pub fn closed(self) -> Result<(), h2::Error> {
         let Self { driver, _until, sender, connection } = self;
-        // It stays open as long as something could be asked over it.
+        // It stays open as long as a request could be sent.
         drop(sender);
         driver
             .block_on(async { tokio::time::timeout(PATIENCE, connection).await })
@@ -171,7 +171,7 @@ impl Http2 {
     }
 }
 
-/// The code of a stream that was reset.
+/// The error code of a stream reset.
 pub fn reset(error: &h2::Error) -> Option<Reason> {
     error.is_reset().then(|| error.reason()).flatten()
 }

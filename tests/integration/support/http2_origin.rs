@@ -1,4 +1,5 @@
-//! A target that speaks HTTP/2 at once, and one that calls are made to ("gRPC over HTTP2").
+//! A target that speaks HTTP/2 with prior knowledge, and a target for gRPC calls ("gRPC over
+//! HTTP2").
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::server::{Builder, SendResponse};
@@ -13,11 +14,11 @@ use tokio::net::TcpListener;
 /// A request's head as it arrived.
 pub type Head = Request<()>;
 
-/// A request, and the way to its answer.
+/// A request, and the handle for its response.
 pub struct Exchange {
     pub request: Request<RecvStream>,
     pub respond: SendResponse<Bytes>,
-    /// How many requests this target had before.
+    /// Number of requests that this target had before.
     pub nth: usize,
 }
 
@@ -29,12 +30,12 @@ pub struct Http2Origin {
 }
 
 impl Http2Origin {
-    /// Answers every request with its name.
+    /// Responds to every request with its name.
     pub fn named(name: &'static str) -> Self {
         Self::serving(move |mut exchange| async move { exchange.say(name) })
     }
 
-    /// Serves each request as told, health checks too.
+    /// Serves each request with this function, health checks too.
     pub fn serving<F>(serve: impl Fn(Exchange) -> F + Clone + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -42,7 +43,7 @@ impl Http2Origin {
         Self::with(|_| {}, usize::MAX, serve)
     }
 
-    /// With other settings; each connection says GOAWAY after so many requests.
+    /// A target with other settings; each connection sends GOAWAY after this many requests.
     pub fn with<F>(
         settings: impl FnOnce(&mut Builder),
         most_requests: usize,
@@ -63,12 +64,12 @@ impl Http2Origin {
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).unwrap();
                 while let Ok((stream, _)) = listener.accept().await {
-                    // As servers do: an answer's head waits for no acknowledgement of what was before.
+                    // As servers do: a response head waits for no acknowledgement of earlier data.
                     let _ = stream.set_nodelay(true);
                     let (serve, heard, builder) = (serve.clone(), heard.clone(), builder.clone());
                     let connections = connections.clone();
                     tokio::spawn(async move {
-                        // Who speaks something else is not served.
+                        // A client with another protocol is not served.
                         let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else {
                             return;
                         };
@@ -101,36 +102,36 @@ impl Http2Origin {
         self.address
     }
 
-    /// Connections over which HTTP/2 was spoken.
+    /// Number of connections over which HTTP/2 was spoken.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Heads heard so far.
+    /// The heads of all requests so far.
     pub fn heard(&self) -> Vec<Head> {
         self.heard.lock().unwrap().clone()
     }
 }
 
 impl Exchange {
-    /// 200 with this text.
+    /// Sends 200 with this text.
     pub fn say(&mut self, text: &'static str) {
         if let Ok(mut body) = self.respond.send_response(Response::new(()), false) {
             let _ = body.send_data(Bytes::from_static(text.as_bytes()), true);
         }
     }
 
-    /// What is done with nothing and can be sent again.
+    /// Sends REFUSED_STREAM: the request was not processed and can be sent again.
     pub fn refuse(&mut self) {
         self.respond.send_reset(Reason::REFUSED_STREAM);
     }
 
-    /// Waits until nobody waits for the answer; why.
+    /// Waits until the stream is reset. Returns the error code.
     pub async fn until_reset(&mut self) -> Reason {
         poll_fn(|cx| self.respond.poll_reset(cx)).await.unwrap()
     }
 
-    /// The next bytes, with room for as many again.
+    /// The next bytes of the body; opens the window for as many again.
     pub async fn data(&mut self) -> Option<Bytes> {
         let body = self.request.body_mut();
         let data = body.data().await?.ok()?;
@@ -139,7 +140,7 @@ impl Exchange {
     }
 }
 
-/// Sends, as fast as there is room.
+/// Sends data as fast as the window allows.
 pub async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h2::Error> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
@@ -157,13 +158,13 @@ pub async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(),
     Ok(())
 }
 
-/// A message as it goes over the wire.
+/// A gRPC message as it is sent.
 pub fn message(text: &str) -> Bytes {
     let length = u32::try_from(text.len()).unwrap();
     [&[0][..], &length.to_be_bytes(), text.as_bytes()].concat().into()
 }
 
-/// Takes whole messages off the front.
+/// Removes whole messages from the front.
 pub fn messages(buffer: &mut BytesMut) -> Vec<String> {
     let mut found = Vec::new();
     while buffer.len() >= 5 {
@@ -177,8 +178,8 @@ pub fn messages(buffer: &mut BytesMut) -> Vec<String> {
     found
 }
 
-/// A service with the four kinds of method, called `name`; every call's initial metadata says so.
-/// Checks of health are answered as ALB's are by a server that does not know them.
+/// A service with the four kinds of method, called `name`, which each call's initial metadata
+/// contains. Its response to health checks is that of a server without such a method, as with ALB.
 pub fn service(name: &'static str) -> Http2Origin {
     Http2Origin::serving(move |mut exchange| async move {
         let mut head = Response::new(());

@@ -1,4 +1,4 @@
-//! What the scenes are built of.
+//! Targets, clients, programs and balancers from which tests are built.
 
 pub mod announced_origin;
 pub mod browser;

@@ -1,4 +1,4 @@
-//! A target whose behaviour is a script: what it does with each request it reads, byte by byte.
+//! A target with a script: the bytes it sends in response to each request it reads.
 
 use super::until;
 use std::io::{Read, Write};
@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What a script may do; called once for each request, with its head and body.
+/// The script; called once for each request, with its head and body.
 pub type Script = dyn Fn(&Heard, &mut TcpStream) -> Then + Send + Sync;
 
-/// What becomes of the connection.
+/// The state of the connection after the response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     KeepAlive,
     Close,
-    /// With a reset instead of an end.
+    /// Closes with a reset instead of a FIN.
     Reset,
 }
 
@@ -25,7 +25,7 @@ pub enum Then {
 pub struct Heard {
     pub head: String,
     pub body: Vec<u8>,
-    /// How many requests this connection brought before.
+    /// Number of requests on this connection before.
     pub nth: usize,
 }
 
@@ -59,7 +59,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Answers every request with its name.
+    /// Responds to every request with its name.
     pub fn named(name: &'static str) -> Self {
         Self::scripted(move |_, stream| {
             let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
@@ -68,7 +68,7 @@ impl Origin {
         })
     }
 
-    /// Answers every request with these bytes.
+    /// Responds to every request with these bytes.
     pub fn saying(bytes: &'static str, then: Then) -> Self {
         Self::scripted(move |_, stream| {
             let _ = stream.write_all(bytes.as_bytes());
@@ -76,8 +76,8 @@ impl Origin {
         })
     }
 
-    /// Does what the script says with every request but health checks, which pass unless
-    /// [`Origin::set_healthy`] says otherwise.
+    /// Runs the script for every request except health checks, which pass unless
+    /// [`Origin::set_healthy`] changes that.
     pub fn scripted(
         script: impl Fn(&Heard, &mut TcpStream) -> Then + Send + Sync + 'static,
     ) -> Self {
@@ -113,7 +113,7 @@ impl Origin {
         origin
     }
 
-    /// An address at which nothing listens.
+    /// An address at which no process listens.
     pub fn refusing() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -132,33 +132,33 @@ impl Origin {
         self.address
     }
 
-    /// Refuses connections from now on; those that are open stay.
+    /// Refuses connections from now on; open ones stay.
     pub fn stop(&self) {
         self.has_stopped.store(true, Ordering::SeqCst);
         until("a target that refuses", || TcpStream::connect(self.address).is_err().then_some(()));
     }
 
-    /// Whether checks pass from now on.
+    /// Makes checks pass or fail from now on.
     pub fn set_healthy(&self, healthy: bool) {
         self.answer_checks(if healthy { "200 OK" } else { "500 Down" });
     }
 
-    /// Answers checks with this status, and fields behind it, from now on.
+    /// Responds to checks with this status and these fields from now on.
     pub fn answer_checks(&self, status_and_fields: &str) {
         *self.check_answer.lock().unwrap() = check_answer(status_and_fields);
     }
 
-    /// Requests heard so far, checks left out.
+    /// The requests so far, without checks.
     pub fn heard(&self) -> Vec<Heard> {
         self.heard.lock().unwrap().iter().filter(|heard| !heard.is_check()).cloned().collect()
     }
 
-    /// Checks heard so far.
+    /// The checks so far.
     pub fn checks(&self) -> Vec<Heard> {
         self.heard.lock().unwrap().iter().filter(|heard| heard.is_check()).cloned().collect()
     }
 
-    /// Connections open now.
+    /// Number of open connections.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)
     }
@@ -231,7 +231,7 @@ fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Heard> {
                 more(stream, buffer)?;
             }
             if size == 0 {
-                // Trailers are kept as they came, up to the empty line.
+                // Trailers are kept unchanged, up to the empty line.
                 let rest = line_end + 2;
                 let end = loop {
                     let tail = &buffer[rest..];

@@ -1,4 +1,4 @@
-//! Panics of the balancer's own threads: a task that panics ends in silence, and nobody would know.
+//! Counts panics of the balancer's threads: a task that panics otherwise ends without a trace.
 
 use std::panic;
 use std::sync::Once;
@@ -7,13 +7,13 @@ use std::thread;
 
 static SEEN: AtomicUsize = AtomicUsize::new(0);
 
-/// Panics since it was made, in any scene's balancer.
+/// Number of panics since it was made, in any balancer of this process.
 pub struct Panics {
     before: usize,
 }
 
 impl Panics {
-    /// Counts from now on.
+    /// Starts to count.
     pub fn counted() -> Self {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
@@ -28,7 +28,7 @@ impl Panics {
         Self { before: SEEN.load(Ordering::SeqCst) }
     }
 
-    /// How many there were.
+    /// Number of panics so far.
     pub fn so_far(&self) -> usize {
         SEEN.load(Ordering::SeqCst) - self.before
     }

@@ -1,4 +1,4 @@
-//! The real program, and all it says on standard error.
+//! The real program, and its output on standard error.
 
 use super::until;
 use nix::sys::signal::{Signal, kill};
@@ -9,19 +9,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-/// `stayput run`, ended by its id when the scene is over.
+/// `stayput run`, ended by its id on drop.
 pub struct Program {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Program {
-    /// Runs with this file, which is written to `stayput.toml` in the directory.
+    /// Runs with this configuration, which is written to `stayput.toml` in the directory.
     pub fn run(dir: &Path, text: &str) -> Self {
         Self::run_with(dir, text, &[])
     }
 
-    /// The same with these in its environment.
+    /// Runs with this configuration and these environment variables.
     pub fn run_with(dir: &Path, text: &str, variables: &[(&str, &Path)]) -> Self {
         let path = dir.join("stayput.toml");
         std::fs::write(&path, text).unwrap();
@@ -44,14 +44,14 @@ impl Program {
         self.lines.lock().unwrap().clone()
     }
 
-    /// Waits for a line in which all these words stand.
+    /// Waits for a line that contains all of these words.
     pub fn line(&self, words: &[&str]) -> String {
         until(&format!("a line with {words:?}"), || {
             self.lines().into_iter().find(|line| words.iter().all(|word| line.contains(word)))
         })
     }
 
-    /// Waits until it listens, and says where.
+    /// Waits until it listens, and returns the address.
     pub fn address(&self) -> SocketAddr {
         let line = self.line(&["address="]);
         let (_, address) = line.split_once("address=").unwrap();
@@ -68,13 +68,13 @@ impl Program {
         until("its exit", || self.child.try_wait().unwrap()).code()
     }
 
-    /// Asks it to leave, as a service's supervisor would.
+    /// Sends SIGTERM, as a service supervisor does.
     pub fn terminate(&self) {
         let process = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         kill(process, Signal::SIGTERM).unwrap();
     }
 
-    /// Ends it without warning, as a power cut would.
+    /// Sends SIGKILL, like a power failure.
     pub fn end(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -1,4 +1,4 @@
-//! A target that speaks TLS, with a certificate nobody has signed but itself.
+//! A target over TLS with a self-signed certificate.
 
 use super::origin::Heard;
 use rustls::pki_types::PrivateKeyDer;
@@ -8,33 +8,34 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// A request as it arrived, and how its client began.
+/// A request as it arrived, and its handshake.
 #[derive(Clone)]
 pub struct Secured {
-    /// The host name in the handshake.
+    /// The SNI name in the handshake.
     pub sni: Option<String>,
     pub request: Heard,
 }
 
-/// The target. It answers every request with the same bytes and closes, properly or not.
+/// The target. It responds to every request with the same bytes and closes, with or without
+/// close_notify.
 pub struct SecureOrigin {
     address: SocketAddr,
     heard: Arc<Mutex<Vec<Secured>>>,
 }
 
 impl SecureOrigin {
-    /// `version` is the only one spoken.
+    /// A target that supports only `version`.
     pub fn saying(bytes: &'static str, version: &'static rustls::SupportedProtocolVersion) -> Self {
         Self::ending(bytes, version, true)
     }
 
-    /// With or without TLS's own word for the end.
+    /// A target that ends with or without close_notify.
     pub fn ending(
         bytes: &'static str,
         version: &'static rustls::SupportedProtocolVersion,
         sends_close_notify: bool,
     ) -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["nobody.example".to_owned()]).unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["unknown.example".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -58,7 +59,7 @@ impl SecureOrigin {
                     let mut head = Vec::new();
                     while !head.ends_with(b"\r\n\r\n") {
                         let mut byte = [0];
-                        // Who speaks no TLS, or leaves, is not heard.
+                        // A client that fails the handshake or leaves is not recorded.
                         let Ok(1) = stream.read(&mut byte) else { return };
                         head.push(byte[0]);
                     }
@@ -81,7 +82,7 @@ impl SecureOrigin {
         self.address
     }
 
-    /// Requests heard so far.
+    /// The requests so far, without checks.
     pub fn heard(&self) -> Vec<Secured> {
         self.heard.lock().unwrap().clone()
     }

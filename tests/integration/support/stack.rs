@@ -1,4 +1,4 @@
-//! Replicas that treat their session's cookie as real stacks do.
+//! Replicas that treat their session cookie as real stacks do.
 
 use super::Origin;
 use super::origin::{Heard, Then};
@@ -7,14 +7,14 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The value of a cookie a target got.
+/// The value of a cookie in a request to a target.
 pub fn sent(heard: &Heard, name: &str) -> Option<String> {
     let line = heard.field("cookie")?;
     let pairs = line.split("; ").filter_map(|pair| pair.split_once('='));
     pairs.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).next()
 }
 
-/// A replica that answers with its name, and with these fields. A path such as `/304` is a status.
+/// A replica that responds with its name and these fields. A path such as `/304` is the status.
 pub fn replica(
     name: &'static str,
     fields: impl Fn(&Heard) -> String + Send + Sync + 'static,
@@ -31,7 +31,7 @@ pub fn replica(
     })
 }
 
-/// PHP: a session's id once, and whatever id comes is taken for one.
+/// PHP: sets a session id once, and accepts any id that comes.
 pub fn php(name: &'static str) -> Origin {
     replica(name, |heard| match sent(heard, "PHPSESSID") {
         None => "Set-Cookie: PHPSESSID=6dnhu3kkbk0pp2dhs2h2bpr2o4; path=/\r\n".to_owned(),
@@ -39,7 +39,7 @@ pub fn php(name: &'static str) -> Origin {
     })
 }
 
-/// Tomcat: an id that this instance did not make gets a new session.
+/// Tomcat: replaces an id that this instance did not make by a new session.
 pub fn tomcat(name: &'static str) -> Origin {
     let (made, own) = (AtomicUsize::new(0), Mutex::new(HashSet::new()));
     replica(name, move |heard| {
@@ -53,7 +53,7 @@ pub fn tomcat(name: &'static str) -> Origin {
     })
 }
 
-/// Django: the session's cookie with a date at `/login`, cleared at `/logout`, else untouched.
+/// Django: sets the session cookie with a date at `/login`, clears it at `/logout`, else leaves it.
 pub fn django(name: &'static str) -> Origin {
     replica(name, |heard| match heard.path().rsplit('/').next() {
         Some("login") => {
@@ -70,7 +70,7 @@ pub fn django(name: &'static str) -> Origin {
     })
 }
 
-/// Rails: the whole session, anew with every answer.
+/// Rails: sets the whole session anew with every response.
 pub fn rails(name: &'static str) -> Origin {
     let count = AtomicUsize::new(0);
     replica(name, move |_| {
@@ -79,7 +79,7 @@ pub fn rails(name: &'static str) -> Origin {
     })
 }
 
-/// A replica that sets and clears `sid` as the table says of the path.
+/// A replica that sets and clears `sid` as the table defines for each path.
 pub fn told(name: &'static str) -> Origin {
     replica(name, |heard| {
         let lines: &[&str] = match heard.path() {

@@ -1,5 +1,5 @@
-//! What makes an HTTPS target of an [`Origin`]: it ends TLS in front of it, and keeps how each
-//! connection began. And the authority that signs for such targets.
+//! A TLS terminator that makes an HTTPS target of an [`Origin`] and records each handshake, and the
+//! certificate authority for such targets.
 
 use super::Origin;
 use data_encoding::BASE64;
@@ -19,14 +19,14 @@ pub struct Issued {
 }
 
 impl Issued {
-    /// Signed by nobody but itself.
+    /// A self-signed certificate.
     pub fn by_itself(name: &str) -> Self {
         let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         Self { chain: vec![made.cert.der().clone()], key }
     }
 
-    /// The certificate, as `ca` wants it.
+    /// The certificate as PEM, for `ca`.
     pub fn pem(&self) -> String {
         pem(&self.chain[0])
     }
@@ -37,7 +37,7 @@ fn pem(certificate: &CertificateDer<'_>) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
 }
 
-/// Signs certificates, and stands in a PEM file of its own.
+/// Signs certificates; its own certificate is in a PEM file.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     dir: tempfile::TempDir,
@@ -54,7 +54,7 @@ impl Authority {
         Self { issuer, dir }
     }
 
-    /// Where its certificate is.
+    /// Path of the authority's certificate.
     pub fn ca(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
     }
@@ -64,7 +64,7 @@ impl Authority {
         self.sign(CertificateParams::new(vec![name.to_owned()]).unwrap())
     }
 
-    /// The same, but it ended years ago.
+    /// Signs a certificate that expired years ago.
     pub fn issue_expired(&self, name: &str) -> Issued {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(2019, 1, 1);
@@ -80,30 +80,30 @@ impl Authority {
     }
 }
 
-/// How a connection began.
+/// The handshake of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shaken {
-    /// The host name in the handshake.
+    /// The SNI name in the handshake.
     pub sni: Option<String>,
-    /// The protocol agreed on.
+    /// The protocol negotiated by ALPN.
     pub alpn: Option<Vec<u8>>,
     pub version: Option<ProtocolVersion>,
     pub is_resumed: bool,
 }
 
-/// The front. Its threads live as long as the process, as those of an [`Origin`] do.
+/// The terminator. Its threads live as long as the process, as those of an [`Origin`] do.
 pub struct Terminator {
     address: SocketAddr,
     shaken: Arc<Mutex<Vec<Result<Shaken, String>>>>,
 }
 
 impl Terminator {
-    /// In front of the origin, with every version of TLS there is.
+    /// A terminator before this origin, with every supported TLS version.
     pub fn new(origin: &Origin, issued: Issued) -> Self {
         Self::speaking(rustls::ALL_VERSIONS, origin, issued)
     }
 
-    /// With these versions alone.
+    /// A terminator with only these TLS versions.
     pub fn speaking(
         versions: &[&'static SupportedProtocolVersion],
         origin: &Origin,
@@ -112,7 +112,7 @@ impl Terminator {
         Self::speaking_before(versions, origin.address(), issued)
     }
 
-    /// In front of whatever is at this address.
+    /// A terminator before this address.
     pub fn before(origin: SocketAddr, issued: Issued) -> Self {
         Self::speaking_before(rustls::ALL_VERSIONS, origin, issued)
     }
@@ -153,12 +153,12 @@ impl Terminator {
         self.address
     }
 
-    /// Handshakes that came to an end, whichever.
+    /// All finished handshakes, with their results.
     pub fn attempts(&self) -> Vec<Result<Shaken, String>> {
         self.shaken.lock().unwrap().clone()
     }
 
-    /// Handshakes that succeeded.
+    /// The handshakes that succeeded.
     pub fn shaken(&self) -> Vec<Shaken> {
         self.attempts().into_iter().filter_map(Result::ok).collect()
     }
@@ -186,6 +186,6 @@ async fn terminate(
     };
     keep.lock().unwrap().push(Ok(shaken));
     let mut plain = TcpStream::connect(origin).await.unwrap();
-    // Either side may break off; the scene sees what came of it.
+    // Either side may break off; the test checks the result.
     let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;
 }

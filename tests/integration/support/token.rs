@@ -1,4 +1,4 @@
-//! Tokens made and read with a running balancer's own key.
+//! Tokens that are sealed and opened with the key of a running balancer.
 
 use super::World;
 use stayput::testing::base::clock::Moment;
@@ -9,12 +9,12 @@ pub fn now() -> u64 {
     Moment::now().unix_seconds()
 }
 
-/// A token that holds one pin: of a group and a target, or of a rule and a group.
+/// A token with one pin: of a group to a target, or of a rule to a group.
 pub fn minted(world: &World, kind: Kind, group: &str, target: &str, issued_at: u64) -> String {
     minted_for(world, kind, group, target, issued_at, Seed(1))
 }
 
-/// The same of the client with this seed.
+/// A token with one pin, for the client with this seed.
 pub fn minted_for(
     world: &World,
     kind: Kind,
@@ -32,12 +32,12 @@ pub fn minted_for(
     keyring.seal(kind, &Contents::new(client, pin)).as_str().to_owned()
 }
 
-/// What a token holds; fails the scene where it does not open.
+/// The contents of a token; panics if it does not open.
 pub fn opened(world: &World, kind: Kind, text: &str) -> Contents {
     world.server().published().current().keyring.open(kind, text.as_bytes()).unwrap().contents
 }
 
-/// The target (the group) a token names for a group (a rule), of these.
+/// The target (or group) to which a token pins this group (or rule), from the given ids.
 pub fn pinned<'t>(
     world: &World,
     kind: Kind,

@@ -1,5 +1,5 @@
-//! Programs of others, as clients or targets: each ends with the scene that began it, or when its
-//! time is over.
+//! Other programs as clients or targets: each ends with the test that started it, or at its
+//! time-out.
 
 use crate::skips;
 use nix::sys::signal::{Signal, killpg};
@@ -12,13 +12,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-/// How long one may run; far more than any takes on a busy machine.
+/// Maximum run time of a program; far more than any takes on a busy machine.
 const MAX_TIME: Duration = Duration::from_secs(60);
 
-/// Where a program is; a scene that wants it says so where it is not.
+/// Path of a program; reports the test as skipped if it is missing.
 pub fn found(program: &str) -> Option<PathBuf> {
     let directories = std::env::var_os("PATH").unwrap_or_default();
-    // Where systems keep servers, which need not be in everyone's PATH.
+    // Directories of servers, which need not be in a user's PATH.
     let places = std::env::split_paths(&directories).chain(["/usr/sbin".into()]);
     let mut paths = places.map(|place| place.join(program));
     let path = paths.find(|path| path.is_file());
@@ -28,7 +28,7 @@ pub fn found(program: &str) -> Option<PathBuf> {
     path
 }
 
-/// Whether these can be had; a scene that wants one says so where it cannot.
+/// True if these programs exist; reports the test as skipped if one is missing.
 pub fn has(programs: &[&str]) -> bool {
     programs.iter().all(|program| found(program).is_some())
 }
@@ -51,14 +51,14 @@ pub fn python() -> Option<&'static Path> {
     found.as_deref()
 }
 
-/// Says that a scene is skipped, which is a failure where all clients should be there. The run's last
-/// line counts it.
+/// Reports that a test is skipped, which is a failure if all clients are required. The last line of
+/// the run counts it.
 fn skipped(what: &str) {
     assert!(std::env::var_os("STAYPUT_TEST_CLIENTS").is_none(), "{what} is not installed");
     skips::note(skips::directory(), &skips::run(), what);
 }
 
-/// Says that a scene is skipped because this machine does not allow it, whatever is installed.
+/// Reports that a test is skipped because this machine does not allow it, whatever is installed.
 pub fn not_allowed(what: &str) {
     skips::note(skips::directory(), &skips::run(), what);
 }
@@ -71,20 +71,20 @@ pub struct Tool {
     complained: Said,
 }
 
-/// What it wrote, as far as it has been read.
+/// The output that has been read so far.
 type Said = Arc<Mutex<String>>;
 
-/// What came of it.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Done {
-    /// Its exit code; `None` when a signal ended it.
+    /// Exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     pub output: String,
     pub errors: String,
 }
 
 impl Tool {
-    /// Begins it, in a process group of its own: some have children.
+    /// Starts a program in its own process group, as some have children.
     pub fn start(command: &mut Command) -> Self {
         command.process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -94,13 +94,13 @@ impl Tool {
         Self { child, begun: Instant::now(), said, complained }
     }
 
-    /// Begins a script of `tests/integration/scripts`.
+    /// Starts a script of `tests/integration/scripts`.
     pub fn script(python: &Path, name: &str, arguments: &[&str]) -> Self {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/scripts");
         Self::start(Command::new(python).arg("-u").arg(scripts.join(name)).args(arguments))
     }
 
-    /// Waits for a line that begins with this word; the rest of it.
+    /// Waits for a line that begins with this word. Returns the rest of the line.
     #[track_caller]
     pub fn line(&mut self, word: &str) -> String {
         self.wait(&format!("the line {word}"), |this| {
@@ -111,7 +111,7 @@ impl Tool {
         })
     }
 
-    /// Where it listens, as its line `listening` says.
+    /// The address in its line `listening`.
     #[track_caller]
     pub fn address(&mut self) -> SocketAddr {
         self.line("listening").parse().unwrap()
@@ -122,16 +122,16 @@ impl Tool {
         self.child.stdin.as_mut().unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
-    /// All it has written so far.
+    /// All output so far.
     pub fn said(&self) -> String {
         self.said.lock().unwrap().clone()
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     #[track_caller]
     pub fn done(mut self) -> Done {
         let status = self.wait("its end", |this| this.child.try_wait().unwrap());
-        // The pipes are read to their end by now, or a grandchild holds them.
+        // The pipes have been read to their end by now, unless a grandchild holds them.
         let ended = Instant::now();
         while Arc::strong_count(&self.said) + Arc::strong_count(&self.complained) > 2
             && ended.elapsed() < Duration::from_secs(2)
@@ -142,7 +142,7 @@ impl Tool {
         Done { code: status.code(), output: self.said(), errors }
     }
 
-    /// Waits for its end, which is a good one; what it wrote.
+    /// Waits for its exit with code 0. Returns its output.
     #[track_caller]
     pub fn output(self) -> String {
         let done = self.done();
@@ -153,7 +153,7 @@ impl Tool {
     #[track_caller]
     fn wait<T>(&mut self, what: &str, mut look: impl FnMut(&mut Self) -> Option<T>) -> T {
         loop {
-            // In this order, so that the last words of one that has ended are heard.
+            // In this order, so that the last output of an ended program is read.
             let has_ended = self.child.try_wait().unwrap().is_some();
             let is_read =
                 Arc::strong_count(&self.said) == 1 && Arc::strong_count(&self.complained) == 1;
@@ -174,13 +174,13 @@ impl Tool {
 impl Drop for Tool {
     fn drop(&mut self) {
         let group = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        // Best effort: where all of it has ended there is no such group.
+        // Best effort: if all processes have ended, there is no such group.
         let _ = killpg(group, Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }
 
-/// Reads to the end in a thread that goes when the last of the writers has gone.
+/// Reads to the end in a thread that ends when the last writer has closed.
 fn read(mut from: impl Read + Send + 'static) -> Said {
     let said = Said::default();
     let heard = said.clone();

@@ -1,14 +1,14 @@
-//! A client that speaks HTTP/1.1 by hand, so that nothing is tidied up, and keeps cookies.
+//! A client that writes HTTP/1.1 by hand, so that no library corrects it, and keeps cookies.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// What came back.
+/// A response as it was read.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
-    /// The status; 0 when the connection closed without one.
+    /// The status; 0 if the connection closed without one.
     pub status: u16,
     /// Fields in order, names in lower case.
     pub fields: Vec<(String, String)>,
@@ -16,7 +16,7 @@ pub struct Answer {
     pub body: String,
     /// Trailers of a chunked body.
     pub trailers: Vec<String>,
-    /// Whether the message ended as it said it would.
+    /// True if the message ended as its framing requires.
     pub whole: bool,
 }
 
@@ -42,7 +42,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// A client of this address, with an empty jar.
+    /// A client of this address, without cookies.
     pub fn of(address: SocketAddr) -> Self {
         Self { address, stream: None, buffer: Vec::new(), jar: BTreeMap::new() }
     }
@@ -54,12 +54,12 @@ impl Visitor {
         Self { stream: Some(stream.try_clone().unwrap()), ..Self::of(stream.peer_addr().unwrap()) }
     }
 
-    /// `GET path` with its cookies.
+    /// Sends `GET path` with its cookies.
     pub fn get(&mut self, path: &str) -> Answer {
         self.ask("GET", path, &[], "")
     }
 
-    /// Any request with its cookies.
+    /// Sends a request with its cookies.
     pub fn ask(&mut self, method: &str, path: &str, fields: &[&str], body: &str) -> Answer {
         let mut text = format!("{method} {path} HTTP/1.1\r\nHost: shop.example\r\n");
         for field in fields {
@@ -79,9 +79,9 @@ impl Visitor {
         self.read_answer(method == "HEAD")
     }
 
-    /// Sends raw bytes, on the connection there is or a new one.
+    /// Sends raw bytes, on the open connection or a new one.
     pub fn send(&mut self, text: &str) {
-        // A connection the balancer closed meanwhile is replaced, as a browser would.
+        // A connection that the balancer has closed is replaced, as a browser would.
         let is_open = self.stream.as_ref().is_some_and(|stream| {
             stream.set_nonblocking(true).unwrap();
             let peeked = stream.peek(&mut [0]);
@@ -98,11 +98,11 @@ impl Visitor {
             self.stream = Some(stream);
             self.buffer.clear();
         }
-        // A balancer that has refused already may have closed; what it said is read next.
+        // After a refusal the balancer may have closed; the response is read next.
         let _ = self.stream.as_mut().unwrap().write_all(text.as_bytes());
     }
 
-    /// Reads one answer and keeps its cookies.
+    /// Reads one response and keeps its cookies.
     pub fn read_answer(&mut self, is_head: bool) -> Answer {
         let mut answer = Answer::default();
         let Some(head_end) = self.fill_until(|buffer| find(buffer, b"\r\n\r\n").map(|at| at + 4))
@@ -121,7 +121,7 @@ impl Visitor {
         self.read_body(&mut answer, is_head);
         for line in answer.all("set-cookie") {
             let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
-            // As a browser: one that ended is forgotten.
+            // As a browser: a connection that ended is forgotten.
             match line.contains(" 1970 ") || line.contains("Max-Age=0") {
                 true => drop(self.jar.remove(name)),
                 false => drop(self.jar.insert(name.to_owned(), value.to_owned())),
@@ -185,7 +185,7 @@ impl Visitor {
         }
     }
 
-    /// Reads until `enough` says how much; `None` when the connection ends before.
+    /// Reads until `enough` returns a length; `None` if the connection ends before.
     fn fill_until(&mut self, enough: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
         loop {
             if let Some(end) = enough(&self.buffer) {
@@ -205,31 +205,31 @@ impl Visitor {
         }
     }
 
-    /// So many bytes of what comes after a switch of protocols.
+    /// Reads this many bytes of the tunnel after a 101, as text.
     pub fn said(&mut self, count: usize) -> String {
         let filled = self.fill_until(|buffer| (buffer.len() >= count).then_some(count));
         assert_eq!(filled, Some(count), "the tunnel ended");
         String::from_utf8(self.buffer.drain(..count).collect()).unwrap()
     }
 
-    /// The same where it need not be text.
+    /// Reads this many bytes of the tunnel after a 101.
     pub fn said_bytes(&mut self, count: usize) -> Vec<u8> {
         let filled = self.fill_until(|buffer| (buffer.len() >= count).then_some(count));
         assert_eq!(filled, Some(count), "the tunnel ended");
         self.buffer.drain(..count).collect()
     }
 
-    /// Whether the balancer has closed the connection (waits for it).
+    /// Waits for the balancer to close the connection. Returns true if it did.
     pub fn sees_close(&mut self) -> bool {
         self.fill_until(|_| None::<usize>).is_none()
     }
 
-    /// Leaves without a word.
+    /// Closes the connection.
     pub fn leave(&mut self) {
         self.stream = None;
     }
 
-    /// The socket, for scenes that need it raw.
+    /// The socket, for raw access.
     pub fn stream(&mut self) -> &mut TcpStream {
         self.stream.as_mut().unwrap()
     }

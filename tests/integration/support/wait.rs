@@ -1,8 +1,8 @@
-//! Waiting on conditions, never for luck.
+//! Waiting for conditions, never for an amount of time.
 
 use std::time::{Duration, Instant};
 
-/// Waits until `condition` gives something; panics with `what` when it does not within ten seconds.
+/// Waits until `condition` returns a value; panics with `what` after ten seconds.
 #[track_caller]
 pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
@@ -11,7 +11,7 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(begun.elapsed() < Duration::from_secs(10), "waited in vain: {what}");
-        // Not for luck: only so that looking does not take the core from what is looked at.
+        // Only keeps the polling from taking the CPU of the program under test.
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -10,16 +10,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Checks are as often as a test says, but an answer may take its time: on a loaded machine it does,
-/// and a target that nothing is wrong with would be down. Left alone where a test says a time-out of
-/// its own.
+/// Sets a long time-out for checks: on a loaded machine a response may be late, and a sound target
+/// would be down. A time-out that the test sets itself is kept.
 fn be_patient(health: &mut Health) {
     if health.timeout == health.interval && health.interval < Duration::from_millis(400) {
         health.timeout = Duration::from_secs(5);
     }
 }
 
-/// A running balancer and where it keeps things.
+/// A running balancer and its directory.
 pub struct World {
     server: Option<Server>,
     address: SocketAddr,
@@ -28,8 +27,8 @@ pub struct World {
 }
 
 impl World {
-    /// One listener `web` with these settings, one group `app` of these origins (a, b, c ...) with
-    /// these settings. Waits until every target has been asked.
+    /// One listener `web` with these settings, and one group `app` of these origins (a, b, c ...)
+    /// with these settings. Waits until every target has been checked once.
     pub fn new(origins: &[&Origin], listener: &str, group: &str) -> Self {
         let targets = ('a'..)
             .zip(origins)
@@ -43,17 +42,18 @@ impl World {
         ))
     }
 
-    /// Whatever the text says, with `state` and `access.log` in a directory of its own.
+    /// A balancer of this configuration, with `state` and `access.log` in a directory of its own.
     pub fn of_text(text: &str) -> Self {
         Self::of_config(text, |_| {})
     }
 
-    /// Whatever the text says, with what no file may say: times that a test cannot wait for.
+    /// A balancer of this configuration with changes that no file can contain: times too long for a
+    /// test.
     pub fn of_config(text: &str, change: impl FnOnce(&mut Config)) -> Self {
         Self::asking(text, change, Resolver::of_system())
     }
 
-    /// Whatever the text says, where this resolver says what host names stand for.
+    /// A balancer of this configuration with this resolver for host names.
     pub fn of_names(text: &str, resolver: Resolver) -> Self {
         Self::asking(text, |_| {}, resolver)
     }
@@ -72,7 +72,7 @@ impl World {
         Self { server: Some(server), address, runtime, dir }
     }
 
-    /// Where the listener is.
+    /// Address of the listener.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -82,18 +82,18 @@ impl World {
         self.server.as_ref().unwrap()
     }
 
-    /// What is published of the target of this index, of the first group.
+    /// The published state of the target with this index in the first group.
     pub fn availability(&self, target: usize) -> Availability {
         self.server().published().current().groups[0].targets[target].state.availability()
     }
 
-    /// Drains; returns how many exchanges were cut.
+    /// Drains. Returns the number of exchanges that were cut.
     pub fn drain(&mut self) -> usize {
         let server = self.server.take().unwrap();
         self.runtime.block_on(server.drain(std::future::pending()))
     }
 
-    /// Waits for a record that `wanted` accepts, in the log as written so far.
+    /// Waits for a record that `wanted` accepts, in the log written so far.
     pub fn record(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         super::until("an access record", || {
             let text = std::fs::read_to_string(self.log_path()).ok()?;
@@ -101,16 +101,16 @@ impl World {
         })
     }
 
-    /// Waits for a line of the log, whatever its format, that `wanted` accepts.
+    /// Waits for a log line of any format that `wanted` accepts.
     pub fn line(&self, wanted: impl Fn(&str) -> bool) -> String {
         self.lines(1, wanted).remove(0)
     }
 
-    /// Waits for so many of them.
+    /// Waits for this many such lines.
     pub fn lines(&self, count: usize, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         super::until("lines of the access log", || {
             let text = std::fs::read_to_string(self.log_path()).ok()?;
-            // What follows the last end of a line may be half of one.
+            // The text after the last line end may be half a line.
             let whole = &text[..text.rfind('\n')?];
             let found = whole.lines().filter(|line| wanted(line)).map(str::to_owned);
             Some(found.collect::<Vec<_>>()).filter(|found| found.len() >= count)
