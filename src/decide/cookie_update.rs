@@ -18,8 +18,40 @@ pub struct CookieUpdate {
     pub contents: Contents,
     /// When it ends, in seconds since the Unix epoch: the latest expiry of the pins inside.
     pub expires: u64,
-    /// Why it is written: a word for the access log.
-    pub what: &'static str,
+    /// Why it is written.
+    pub what: CookieWrite,
+}
+
+/// Why a cookie is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieWrite {
+    /// The client had no usable pin.
+    New,
+    /// The client sent an application's cookie without a pin.
+    Adopted,
+    /// `refresh` is due: the pin has a new time.
+    Renewed,
+    /// The client moved, or a spilled request wrote something.
+    Moved,
+    /// The first key seals the token again, or its times were ahead of our clock: the pin is the same.
+    Resealed,
+}
+
+impl CookieWrite {
+    /// Every reason, for tables and tests.
+    pub const ALL: [Self; 5] =
+        [Self::New, Self::Adopted, Self::Renewed, Self::Moved, Self::Resealed];
+
+    /// The value of `set_cookie` in the access log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Adopted => "adopted",
+            Self::Renewed => "renewed",
+            Self::Moved => "moved",
+            Self::Resealed => "resealed",
+        }
+    }
 }
 
 /// What an answer shows of what its target did for the client, and of what may become of the answer.
@@ -77,7 +109,7 @@ pub fn cookie_update(
         | Verdict::NoTarget => None,
         // The pin follows the session: home knows nothing of what was written here. One bad moment
         // that changed nothing moves no client.
-        Verdict::Spilled => shown.wrote.then(|| writer.with_pin(target, "moved")),
+        Verdict::Spilled => shown.wrote.then(|| writer.with_pin(target, CookieWrite::Moved)),
         // Another answer of this client may have moved its pin meanwhile, or be about to. It must
         // not be undone by this one, which may reach the client later.
         Verdict::Hit if shown.wavers => None,
@@ -98,11 +130,11 @@ pub fn cookie_update(
 }
 
 /// What a pin that is written says of itself in the log.
-fn made(verdict: Verdict) -> &'static str {
+fn made(verdict: Verdict) -> CookieWrite {
     match verdict {
-        Verdict::Adopted => "adopted",
-        moved if moved.is_move() => "moved",
-        _ => "new",
+        Verdict::Adopted => CookieWrite::Adopted,
+        moved if moved.is_move() => CookieWrite::Moved,
+        _ => CookieWrite::New,
     }
 }
 
@@ -122,7 +154,7 @@ pub fn group_cookie_update(
     match choice.verdict {
         GroupVerdict::Off => None,
         GroupVerdict::FailedOver if forward.failback == Failback::Stay => {
-            Some(writer.with_pin(group, "moved"))
+            Some(writer.with_pin(group, CookieWrite::Moved))
         }
         GroupVerdict::FailedOver => {
             let home = forward.shares[choice.home.unwrap_or(choice.share)].key;
@@ -130,12 +162,12 @@ pub fn group_cookie_update(
         }
         GroupVerdict::FailedBack => Some(writer.without_stand_in(sticky.stand_in, group)),
         GroupVerdict::Hit => writer.again(group),
-        GroupVerdict::MovedRemoved => Some(writer.with_pin(group, "moved")),
+        GroupVerdict::MovedRemoved => Some(writer.with_pin(group, CookieWrite::Moved)),
         GroupVerdict::New
         | GroupVerdict::Expired
         | GroupVerdict::Malformed
         | GroupVerdict::Forged
-        | GroupVerdict::UnknownKey => Some(writer.with_pin(group, "new")),
+        | GroupVerdict::UnknownKey => Some(writer.with_pin(group, CookieWrite::New)),
     }
 }
 
@@ -166,8 +198,8 @@ impl CookieWriter<'_> {
         }
         let outdated = !first_key || self.claim.clock_ahead().is_some();
         match claim::rewrite(refresh, *pin, outdated, lifetime, self.now) {
-            Rewrite::Renew => Some(self.with_pin(target, "renewed")),
-            Rewrite::Reseal => Some(self.sealed(*contents, "resealed")),
+            Rewrite::Renew => Some(self.with_pin(target, CookieWrite::Renewed)),
+            Rewrite::Reseal => Some(self.sealed(*contents, CookieWrite::Resealed)),
             Rewrite::Leave => None,
         }
     }
@@ -192,7 +224,7 @@ impl CookieWriter<'_> {
         if own.is_none_or(is_due) || contents.pin(self.key).is_none() {
             contents = renew(Some(&contents), (self.key, home));
         }
-        Some(self.sealed(contents, "moved"))
+        Some(self.sealed(contents, CookieWrite::Moved))
     }
 
     /// For a client that is back with its group.
@@ -201,19 +233,19 @@ impl CookieWriter<'_> {
         let (refresh, lifetime) = (self.cookie.settings.refresh, self.cookie.lifetime.seconds());
         match (left, self.claim.held().filter(|pin| pin.target == home)) {
             (Some(left), Some(pin)) if !claim::due(refresh, pin, lifetime, self.now) => {
-                self.sealed(left, "resealed")
+                self.sealed(left, CookieWrite::Resealed)
             }
             (left, _) => {
                 let lifetime_of = |key| self.lifetime_of(key);
                 let seed = self.fresh_seed;
                 let contents =
                     claim::renew(left.as_ref(), seed, self.key, home, self.now, lifetime_of);
-                self.sealed(contents, "renewed")
+                self.sealed(contents, CookieWrite::Renewed)
             }
         }
     }
 
-    fn with_pin(&self, target: TargetKey, what: &'static str) -> CookieUpdate {
+    fn with_pin(&self, target: TargetKey, what: CookieWrite) -> CookieUpdate {
         let old = self.claim.contents();
         let lifetime_of = |key| self.lifetime_of(key);
         let contents = claim::renew(old, self.fresh_seed, self.key, target, self.now, lifetime_of);
@@ -222,7 +254,7 @@ impl CookieWriter<'_> {
 
     /// Nothing is sealed that is ahead of our clock, though it was set back since the decision.
     #[inline]
-    fn sealed(&self, contents: Contents, what: &'static str) -> CookieUpdate {
+    fn sealed(&self, contents: Contents, what: CookieWrite) -> CookieUpdate {
         let mut update = CookieUpdate { contents, expires: 0, what };
         update.contents.keep_times_to(self.now);
         let lifetime_of = |key| self.lifetime_of(key);
@@ -339,7 +371,7 @@ mod tests {
         assert_eq!(update.contents.pins()[0].target, group.targets[served_by].key);
         assert!(u64::from(update.contents.pins()[0].issued_at) <= NOW);
         assert_eq!(update.contents.seed(), Seed(7));
-        update.what
+        update.what.word()
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod access_log;
 pub mod counters;
+pub mod error_reason;
 pub mod messages;
 pub mod record;
 pub mod sink;

@@ -6,20 +6,24 @@ mod json;
 mod short;
 mod text;
 mod time;
+mod words;
 
+use super::error_reason::ErrorReason;
 use crate::config::settings::AccessFormat;
+use crate::decide::cookie_update::CookieWrite;
 use crate::decide::verdict::{GroupVerdict, Verdict};
 use std::net::SocketAddr;
 use std::time::Duration;
 pub use text::Line;
 pub use time::{Seconds, time_text};
+pub use words::{RecordAction, RecordKind};
 
 /// What is written for one exchange. Borrowed: it is formatted on the worker that served it and
 /// never kept.
 #[derive(Clone, Debug)]
 pub struct Record<'x> {
-    /// `http`, `ws`, or over TLS `https`, `wss`.
-    pub kind: &'static str,
+    /// The type of the exchange.
+    pub kind: RecordKind,
     /// What was agreed on in the handshake; `None` without TLS.
     pub tls: Option<Tls<'x>>,
     /// When it ended, since the Unix epoch.
@@ -76,8 +80,8 @@ pub struct Record<'x> {
     pub rule: &'x str,
     /// The rule's place, from 0; `None` for the listener's default and before a rule was found.
     pub rule_at: Option<usize>,
-    /// `forward`, `fixed-response`, `redirect`, or `-`: refused before a rule took it.
-    pub action: &'static str,
+    /// The action of the rule.
+    pub action: RecordAction,
     /// Where a redirect sent the client.
     pub redirect_url: Option<&'x [u8]>,
     /// Host as a rewrite made it.
@@ -87,15 +91,15 @@ pub struct Record<'x> {
     /// What became of a rewrite, in ALB's words: `TransformSuccess` and its failures.
     pub transform_status: Option<&'static str>,
     /// Why the balancer answered itself, or why the exchange broke.
-    pub error_reason: Option<&'static str>,
+    pub error_reason: Option<ErrorReason>,
     /// What became of the pin to a group, where the rule names several.
     pub group_sticky: Option<GroupVerdict>,
     /// ALB's class of a request that could be read in two ways, and why; `None` for a compliant one.
     pub classification: Option<(&'static str, &'static str)>,
     /// What became of the pin.
     pub sticky: Option<Verdict>,
-    /// What was written into the cookie: `new`, `adopted`, `renewed`, `resealed`, `moved`.
-    pub set_cookie: Option<&'static str>,
+    /// Why the group's cookie was written; `None` if it was not.
+    pub set_cookie: Option<CookieWrite>,
     /// The id of the target a moved or spilled client was pinned to, if it is still in the group.
     pub from: Option<&'x str>,
     /// Targets tried.
@@ -168,7 +172,7 @@ mod tests {
 
     pub(super) fn record() -> Record<'static> {
         Record {
-            kind: "http",
+            kind: RecordKind::Http,
             tls: None,
             ended: Duration::new(1_530_570_180, 186_641_000),
             began: Duration::new(1_530_570_180, 100_000_000),
@@ -197,7 +201,7 @@ mod tests {
             trace_id: b"Root=1-58337262-36d228ad5d99923122bbe354",
             rule: "default",
             rule_at: None,
-            action: "forward",
+            action: RecordAction::Forward,
             redirect_url: None,
             transformed_host: None,
             transformed_uri: None,
@@ -206,7 +210,7 @@ mod tests {
             group_sticky: None,
             classification: None,
             sticky: Some(Verdict::Hit),
-            set_cookie: Some("renewed"),
+            set_cookie: Some(CookieWrite::Renewed),
             from: None,
             attempts: 1,
             worker: 0,
@@ -235,7 +239,7 @@ mod tests {
             [AccessFormat::Json, AccessFormat::Alb, AccessFormat::Combined, AccessFormat::Short]
         {
             let longest = Record {
-                kind: "https",
+                kind: RecordKind::Https,
                 tls: Some(Tls {
                     version: "TLSv1.3",
                     cipher: "ECDHE-ECDSA-CHACHA20-POLY1305-SHA256",
@@ -268,7 +272,7 @@ mod tests {
                 transformed_host: Some(&sent),
                 transformed_uri: Some(&sent),
                 transform_status: Some("TransformSuccess"),
-                error_reason: Some("a_reason_that_is_longer_than_all_others"),
+                error_reason: Some(ErrorReason::TargetCertificateRefused),
                 group_sticky: Some(GroupVerdict::New),
                 classification: Some(("Severe", "a_reason_that_is_longer_than_all_others")),
                 from: Some(&name),

@@ -13,6 +13,7 @@ use super::worker_ctx::WorkerCtx;
 use crate::http1::request::Request;
 use crate::http1::response::Response;
 use crate::model::published::SnapshotRef;
+use crate::observe::error_reason::ErrorReason;
 use crate::policy::affinity::token::Seed;
 use crate::policy::headers::interim;
 use http::{StatusCode, Version};
@@ -115,7 +116,7 @@ impl Exchange {
         // No target has any part in the answer to come, nor can its leaving cut it.
         self.deadline.end_with_target();
         self.log.status = failure.logged_status();
-        self.log.error = Some(failure.word());
+        self.log.error = Some(failure.reason());
         if let Failure::Refused(verdict) = failure
             && let Some(placement) = &mut self.log.placement
         {
@@ -153,9 +154,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.log.is_complete {
             self.log.error.get_or_insert(match self.deadline.expiry() {
-                Some(expiry) => expiry.word(),
-                None if self.worker.cutting.get() => "cut",
-                None => "client_gone",
+                Some(expiry) => expiry.reason(),
+                None if self.worker.cutting.get() => ErrorReason::Cut,
+                None => ErrorReason::ClientGone,
             });
         }
         let now = self.worker.now();

@@ -1,4 +1,6 @@
-//! Whose time is over, and the word for it.
+//! Whose time is over, and the error reason for it.
+
+use crate::observe::error_reason::ErrorReason;
 
 /// Whose time is over, and so what is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +25,12 @@ pub enum Expiry {
 }
 
 impl Expiry {
-    /// The word for the access log where an answer or a tunnel was cut.
-    pub fn word(self) -> &'static str {
+    /// The error reason if it cuts an answer or a tunnel.
+    pub fn reason(self) -> ErrorReason {
         match self {
-            Expiry::Deregistered => "target_deregistered",
-            Expiry::Gone => "client_gone",
-            _ => "stalled",
+            Expiry::Deregistered => ErrorReason::TargetDeregistered,
+            Expiry::Gone => ErrorReason::ClientGone,
+            _ => ErrorReason::Stalled,
         }
     }
 }

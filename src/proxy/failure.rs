@@ -5,6 +5,7 @@ use super::expiry::Expiry;
 use crate::decide::verdict::Verdict;
 use crate::http1::request::BadHead;
 use crate::net::connect::ConnectError;
+use crate::observe::error_reason::ErrorReason;
 use crate::policy::headers::head::RejectReason;
 use crate::policy::routing::redirect::RedirectError;
 use http::StatusCode;
@@ -67,127 +68,78 @@ impl Failure {
         }
     }
 
-    /// What the client gets. Codes are the standard's, but for ALB's own 464: no other says that.
+    /// The status of the answer to the client.
     pub fn status(&self) -> StatusCode {
-        match self {
-            Failure::Unread(BadHead::Malformed) | Failure::PlainHttp => StatusCode::BAD_REQUEST,
-            Failure::Unread(BadHead::TooLarge) | Failure::HeadsFull => {
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
-            }
-            Failure::Unread(BadHead::TargetTooLong) => StatusCode::URI_TOO_LONG,
-            // ALB answers 505 on a listener that does not speak HTTP/2.
-            Failure::Unread(BadHead::Http2Preface) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            Failure::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
-            Failure::Head(refusal) => match refusal {
-                RejectReason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-                RejectReason::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
-                RejectReason::Expectation => StatusCode::EXPECTATION_FAILED,
-                RejectReason::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                RejectReason::TargetTooLong => StatusCode::URI_TOO_LONG,
-                RejectReason::Malformed
-                | RejectReason::Host
-                | RejectReason::TargetForm
-                | RejectReason::Method
-                | RejectReason::ContentLength
-                | RejectReason::TransferEncoding
-                | RejectReason::ConnectionOption
-                | RejectReason::ForwardingLoop
-                | RejectReason::Desync => StatusCode::BAD_REQUEST,
-            },
-            Failure::NoRule => StatusCode::NOT_FOUND,
-            Failure::Redirect(fault) => match fault {
-                // No redirect that a client would follow for ever, and no failure of ours either.
-                RedirectError::Loop => StatusCode::LOOP_DETECTED,
-                RedirectError::TooLong => StatusCode::INSUFFICIENT_STORAGE,
-                RedirectError::Host => StatusCode::BAD_REQUEST,
-            },
-            Failure::Rewrite => StatusCode::INTERNAL_SERVER_ERROR,
-            Failure::NoShare | Failure::Refused(_) | Failure::Connect(ConnectError::Full) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Failure::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            // It may have closed its half alone, and read what is said to that.
-            Failure::BodyMalformed | Failure::ClientGone => StatusCode::BAD_REQUEST,
-            Failure::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Failure::Connect(ConnectError::Timeout) | Failure::ResponseTimeout => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
-            Failure::Connect(
-                ConnectError::Io(_)
-                | ConnectError::Unresolved
-                | ConnectError::Tls(_)
-                | ConnectError::Certificate(_)
-                | ConnectError::NotHttp2
-                | ConnectError::Refusing,
-            )
-            | Failure::TargetLost
-            | Failure::TargetMalformed
-            | Failure::UnaskedUpgrade
-            | Failure::TargetDeregistered => StatusCode::BAD_GATEWAY,
-            // Three digits are a status.
-            Failure::ProtocolMismatch => {
-                StatusCode::from_u16(464).unwrap_or(StatusCode::BAD_REQUEST)
-            }
-        }
+        // Each reason below has one.
+        self.reason().status().unwrap_or(StatusCode::BAD_GATEWAY)
     }
 
-    /// What the log says: the status, but for ALB's own 460 and 463.
+    /// The status in the log: that of the answer, but for ALB's own 460 and 463.
     pub fn logged_status(&self) -> u16 {
-        match self {
-            Failure::Head(RejectReason::ForwardingLoop) => 463,
-            Failure::ClientGone => 460,
-            other => other.status().as_u16(),
+        match self.reason() {
+            ErrorReason::ForwardingLoop => 463,
+            ErrorReason::ClientGone => 460,
+            _ => self.status().as_u16(),
         }
     }
 
-    /// Why, in a word for the access log.
+    /// The word for the access log.
     pub fn word(&self) -> &'static str {
+        self.reason().word()
+    }
+
+    /// The error reason, which has the status and the word.
+    pub fn reason(&self) -> ErrorReason {
         match self {
             Failure::Unread(bad) => match bad {
-                BadHead::Malformed => "malformed_head",
-                BadHead::TooLarge => "head_too_large",
-                BadHead::TargetTooLong => "uri_too_long",
-                BadHead::Http2Preface => "http2_preface",
+                BadHead::Malformed => ErrorReason::MalformedHead,
+                BadHead::TooLarge => ErrorReason::HeadTooLarge,
+                BadHead::TargetTooLong => ErrorReason::UriTooLong,
+                BadHead::Http2Preface => ErrorReason::Http2Preface,
             },
-            Failure::HeadTimeout => "request_timeout",
-            Failure::HeadsFull => "heads_full",
-            Failure::PlainHttp => "plain_http",
+            Failure::HeadTimeout => ErrorReason::RequestTimeout,
+            Failure::HeadsFull => ErrorReason::HeadsFull,
+            Failure::PlainHttp => ErrorReason::PlainHttp,
             Failure::Head(refusal) => match refusal {
-                RejectReason::Host => "bad_host",
-                RejectReason::TargetForm => "bad_target_form",
-                RejectReason::Method => "bad_method",
-                RejectReason::MethodNotAllowed => "method_not_allowed",
-                RejectReason::ContentLength => "bad_content_length",
-                RejectReason::TransferEncoding => "bad_transfer_encoding",
-                RejectReason::UnknownCoding => "unknown_transfer_coding",
-                RejectReason::Expectation => "unknown_expectation",
-                RejectReason::ConnectionOption => "bad_connection_option",
-                RejectReason::Malformed => "malformed_head",
-                RejectReason::TargetTooLong => "uri_too_long",
-                RejectReason::TooLarge => "head_too_large",
-                RejectReason::ForwardingLoop => "forwarding_loop",
-                RejectReason::Desync => "desync_mitigation",
+                RejectReason::Host => ErrorReason::BadHost,
+                RejectReason::TargetForm => ErrorReason::BadTargetForm,
+                RejectReason::Method => ErrorReason::BadMethod,
+                RejectReason::MethodNotAllowed => ErrorReason::MethodNotAllowed,
+                RejectReason::ContentLength => ErrorReason::BadContentLength,
+                RejectReason::TransferEncoding => ErrorReason::BadTransferEncoding,
+                RejectReason::UnknownCoding => ErrorReason::UnknownTransferCoding,
+                RejectReason::Expectation => ErrorReason::UnknownExpectation,
+                RejectReason::ConnectionOption => ErrorReason::BadConnectionOption,
+                RejectReason::Malformed => ErrorReason::MalformedHead,
+                RejectReason::TargetTooLong => ErrorReason::UriTooLong,
+                RejectReason::TooLarge => ErrorReason::HeadTooLarge,
+                RejectReason::ForwardingLoop => ErrorReason::ForwardingLoop,
+                RejectReason::Desync => ErrorReason::DesyncMitigation,
             },
-            Failure::NoRule => "no_rule",
-            Failure::NoShare => "all_weights_zero",
+            Failure::NoRule => ErrorReason::NoRule,
+            Failure::NoShare => ErrorReason::AllWeightsZero,
             Failure::Redirect(fault) => match fault {
-                RedirectError::Loop => "redirect_loop",
-                RedirectError::TooLong => "redirect_too_long",
-                RedirectError::Host => "bad_host",
+                RedirectError::Loop => ErrorReason::RedirectLoop,
+                RedirectError::TooLong => ErrorReason::RedirectTooLong,
+                RedirectError::Host => ErrorReason::BadHost,
             },
-            Failure::Rewrite => "rewrite_failed",
-            Failure::Refused(verdict) => verdict.word(),
-            Failure::BodyTooLarge => "body_too_large",
-            Failure::BodyMalformed => "body_malformed",
-            Failure::ClientGone => "client_gone",
-            Failure::RequestTimeout => "request_timeout",
-            Failure::Connect(error) => error.word(),
-            Failure::TargetLost => "target_lost",
-            Failure::TargetMalformed => "target_malformed",
-            Failure::UnaskedUpgrade => "unasked_upgrade",
-            Failure::ResponseTimeout => "response_timeout",
-            Failure::TargetDeregistered => "target_deregistered",
-            Failure::ProtocolMismatch => "protocol_mismatch",
+            Failure::Rewrite => ErrorReason::RewriteFailed,
+            Failure::Refused(verdict) => match verdict {
+                Verdict::StrictRefused => ErrorReason::StrictRefused,
+                // A decision without a target has one of two verdicts.
+                _ => ErrorReason::NoTarget,
+            },
+            Failure::BodyTooLarge => ErrorReason::BodyTooLarge,
+            Failure::BodyMalformed => ErrorReason::BodyMalformed,
+            Failure::ClientGone => ErrorReason::ClientGone,
+            Failure::RequestTimeout => ErrorReason::RequestTimeout,
+            Failure::Connect(error) => error.reason(),
+            Failure::TargetLost => ErrorReason::TargetLost,
+            Failure::TargetMalformed => ErrorReason::TargetMalformed,
+            Failure::UnaskedUpgrade => ErrorReason::UnaskedUpgrade,
+            Failure::ResponseTimeout => ErrorReason::ResponseTimeout,
+            Failure::TargetDeregistered => ErrorReason::TargetDeregistered,
+            Failure::ProtocolMismatch => ErrorReason::ProtocolMismatch,
         }
     }
 

@@ -5,12 +5,14 @@ use super::worker_ctx::WorkerCtx;
 use crate::base::clock::Moment;
 use crate::config::settings::AccessFormat;
 use crate::decide::Placement;
+use crate::decide::cookie_update::CookieWrite;
 use crate::decide::group_choice::GroupChoice;
 use crate::decide::verdict::Verdict;
 use crate::http1::name::Name;
 use crate::http1::request::Request;
 use crate::model::snapshot::{Group, Snapshot, Target};
-use crate::observe::record::{MAX_USER_AGENT, Record, Tls};
+use crate::observe::error_reason::ErrorReason;
+use crate::observe::record::{MAX_USER_AGENT, Record, RecordAction, RecordKind, Tls};
 use crate::policy::affinity::token::Seed;
 use http::{StatusCode, Version};
 use std::net::IpAddr;
@@ -30,8 +32,8 @@ pub struct LogEntry {
     pub trace_id: TraceId,
     /// The index of the rule; `None` is the default.
     pub rule: Option<usize>,
-    /// `forward`, `redirect`, `fixed-response`, `-`.
-    pub action: &'static str,
+    /// The action of the rule, as soon as one took the request.
+    pub action: RecordAction,
     /// The choice among its rule's groups, where there was one.
     /// Boxed, for most rules have one group.
     pub group: Option<Box<GroupChoice>>,
@@ -58,11 +60,11 @@ pub struct LogEntry {
     /// The client's status.
     pub status: u16,
     /// Why the balancer answered itself, or why the answer broke off.
-    pub error: Option<&'static str>,
+    pub error: Option<ErrorReason>,
     /// ALB's class of a request that could be read in two ways, and why.
     pub classification: Option<(&'static str, &'static str)>,
-    /// What was written into the cookie.
-    pub set_cookie: Option<&'static str>,
+    /// Why the group's cookie was written; `None` if it was not.
+    pub set_cookie: Option<CookieWrite>,
     /// Whether it became a tunnel.
     pub is_tunnel: bool,
     /// Whether it is a gRPC call.
@@ -83,7 +85,7 @@ impl LogEntry {
             address,
             trace_id: TraceId::default(),
             rule: None,
-            action: "-",
+            action: RecordAction::None,
             group: None,
             redirect_url: None,
             transformed_host: None,
@@ -126,7 +128,7 @@ impl LogEntry {
             worker.counters.unknown_keys.add_one();
         }
         // Where nothing is stored with the client, each of its requests is moved anew.
-        if self.set_cookie == Some("moved") {
+        if self.set_cookie == Some(CookieWrite::Moved) {
             let LoggedTargets { group, served_by, pinned } = self.places(snapshot);
             worker.counters.moved.add_one();
             tracing::info!(
@@ -196,12 +198,12 @@ impl LogEntry {
         let session = info.session();
         Record {
             kind: match (self.is_tunnel, session.is_some()) {
-                (false, true) if self.is_grpc => "grpcs",
-                (false, _) if request.version == Version::HTTP_2 => "h2",
-                (false, false) => "http",
-                (true, false) => "ws",
-                (false, true) => "https",
-                (true, true) => "wss",
+                (false, true) if self.is_grpc => RecordKind::Grpcs,
+                (false, _) if request.version == Version::HTTP_2 => RecordKind::H2,
+                (false, false) => RecordKind::Http,
+                (true, false) => RecordKind::Ws,
+                (false, true) => RecordKind::Https,
+                (true, true) => RecordKind::Wss,
             },
             tls: session.map(|session| Tls {
                 version: session.version,

@@ -4,16 +4,16 @@
 //!
 //! What has no meaning off AWS is `-`; what names AWS's things names ours in the same shape.
 
-use super::Record;
 use super::text::{Line, hexadecimal};
 use super::time::{Seconds, took};
+use super::{Record, RecordAction};
 use std::fmt::Write;
 use std::time::Duration;
 
 impl Record<'_> {
     pub(super) fn write_alb<'r>(&self, seconds: &mut Seconds, mut room: Line<'r>) -> Line<'r> {
         let line = &mut room;
-        line.put(self.kind);
+        line.put(self.kind.word());
         line.put(" ");
         line.bytes(seconds.text(self.responded()));
         line.put(" app/");
@@ -58,13 +58,13 @@ impl Record<'_> {
         line.put(" ");
         match self.rule_at {
             // What was refused met no rule.
-            _ if self.action == "-" => line.put("-"),
+            _ if self.action == RecordAction::None => line.put("-"),
             Some(at) => line.number(at as u64 + 1),
             None => line.put("0"),
         }
         line.put(" ");
         line.bytes(seconds.text(self.began));
-        quoted(line, self.action.as_bytes());
+        quoted(line, self.action.word().as_bytes());
         quoted_word(line, self.redirect_url);
         // ALB's reasons are those of Lambda, WAF and authentication. Ours are not among them.
         line.put(" \"-\" \"");
@@ -94,7 +94,7 @@ impl Record<'_> {
     /// When the answer was made, which is ALB's time; of a tunnel, when it closed.
     fn responded(&self) -> Duration {
         match (self.request_processing, self.target_processing) {
-            (Some(request), Some(target)) if !matches!(self.kind, "ws" | "wss") => {
+            (Some(request), Some(target)) if !self.kind.is_tunnel() => {
                 self.began + request + target
             }
             _ => self.ended,
@@ -188,7 +188,7 @@ fn escape(line: &mut Line<'_>, text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{record, written_of};
-    use super::super::{Record, Tls};
+    use super::super::{Record, RecordAction, RecordKind, Tls};
     use crate::config::settings::AccessFormat;
     use proptest::prelude::*;
     use regex::bytes::Regex;
@@ -235,7 +235,7 @@ mod tests {
             target_processing: None,
             target_status: None,
             status: 400,
-            action: "-",
+            action: RecordAction::None,
             trace_id: b"",
             ..record()
         }
@@ -291,14 +291,15 @@ mod tests {
             server_name: Some("shop.example"),
             certificate: "certificate/0123456789abcdef",
         };
-        let line = alb(&Record { kind: "https", tls: Some(tls), target_uri: b"/", ..record() });
+        let line =
+            alb(&Record { kind: RecordKind::Https, tls: Some(tls), target_uri: b"/", ..record() });
         let shown = fields(&line);
         assert_eq!((shown[0], shown[12]), ("https", "GET https://www.example.com:80/ HTTP/1.1"));
         assert_eq!(shown[14..16], ["ECDHE-RSA-AES128-GCM-SHA256", "TLSv1.2"]);
         assert_eq!(shown[18..20], ["shop.example", "certificate/0123456789abcdef"]);
         assert!(ATHENA.is_match(line.trim_end().as_bytes()));
         let unnamed = Tls { server_name: None, certificate: "session-reused", ..tls };
-        let line = alb(&Record { kind: "wss", tls: Some(unnamed), ..record() });
+        let line = alb(&Record { kind: RecordKind::Wss, tls: Some(unnamed), ..record() });
         assert_eq!(fields(&line)[18..20], ["-", "session-reused"]);
         assert_eq!(fields(&line)[1], "2018-07-02T22:23:00.186641Z");
     }
@@ -351,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_time_of_a_tunnel_is_when_it_closed() {
-        let line = alb(&Record { kind: "ws", ..record() });
+        let line = alb(&Record { kind: RecordKind::Ws, ..record() });
         assert_eq!(fields(&line)[1], "2018-07-02T22:23:00.186641Z");
     }
 

@@ -3,7 +3,9 @@
 use super::Record;
 use super::text::{Line, hexadecimal};
 use super::time::{Seconds, took};
+use crate::decide::cookie_update::CookieWrite;
 use crate::decide::verdict::Verdict;
+use crate::observe::error_reason::ErrorReason;
 
 impl Record<'_> {
     // A record has thirty fields and is written for every exchange: through `write!` it cost more
@@ -12,7 +14,7 @@ impl Record<'_> {
     pub(super) fn write_json<'r>(&self, seconds: &mut Seconds, mut room: Line<'r>) -> Line<'r> {
         let line = &mut room;
         line.put("{\"type\":\"");
-        line.put(self.kind);
+        line.put(self.kind.word());
         line.put("\",\"time\":\"");
         line.bytes(seconds.text(self.ended));
         line.put("\",\"listener\":\"");
@@ -59,9 +61,9 @@ impl Record<'_> {
         line.put("\",\"request_creation_time\":\"");
         line.bytes(seconds.text(self.began));
         line.put("\",\"action\":\"");
-        line.put(self.action);
+        line.put(self.action.word());
         line.put("\"");
-        optional(line, ",\"error_reason\":", self.error_reason);
+        optional(line, ",\"error_reason\":", self.error_reason.map(ErrorReason::word));
         sent(line, ",\"redirect_url\":\"", self.redirect_url);
         sent(line, ",\"transformed_host\":\"", self.transformed_host);
         sent(line, ",\"transformed_uri\":\"", self.transformed_uri);
@@ -88,7 +90,7 @@ impl Record<'_> {
             line.put("\"}");
         }
         optional(line, ",\"sticky\":", self.sticky.map(Verdict::word));
-        optional(line, ",\"set_cookie\":", self.set_cookie);
+        optional(line, ",\"set_cookie\":", self.set_cookie.map(CookieWrite::word));
         optional(line, ",\"from\":", self.from);
         line.put(",\"attempts\":");
         line.number(u64::from(self.attempts));

@@ -26,7 +26,7 @@ impl Record<'_> {
             let _ = write!(line, " (was {from})");
         }
         if let Some(reason) = self.error_reason {
-            let _ = write!(line, " {reason}");
+            let _ = write!(line, " {}", reason.word());
         }
         let took = self.ended.saturating_sub(self.began);
         let _ = write!(line, " {:.1}ms", took.as_secs_f64() * 1_000.0);
