@@ -1,5 +1,5 @@
-//! The closed list of error reasons: each with its word in the access log, the side at fault, whether
-//! the request may be sent again, and the status that the balancer answers with.
+//! The closed list of error reasons, each with its word in the access log, the side at fault, the
+//! status of the balancer's answer, and the safety of a retry.
 
 use http::StatusCode;
 
@@ -28,7 +28,7 @@ impl Side {
     }
 }
 
-/// Whether a client may send the same request again.
+/// The safety of sending the same request again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Retry {
     /// No target has received a request that it must not receive twice.
@@ -43,7 +43,8 @@ macro_rules! reasons {
         $(#[doc = $doc:literal])+
         $reason:ident: $word:literal, $side:ident, $retry:ident, $status:literal;
     )*) => {
-        /// Why the balancer answered a request itself, or why a response or a tunnel was cut short.
+        /// The reason for which the balancer answered a request itself, or for which a response or a
+        /// tunnel was cut short.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum ErrorReason {
             $($(#[doc = $doc])+ $reason,)*
@@ -98,8 +99,8 @@ reasons! {
     PlainHttp: "plain_http", Client, Safe, 400;
     /// The framing of the request body is malformed.
     BodyMalformed: "body_malformed", Client, Unsafe, 400;
-    /// The client closed or reset before its exchange was complete. The log has ALB's 460, unless the
-    /// response had begun.
+    /// The client closed or reset before its exchange was complete. The log has ALB's 460, unless
+    /// the response had begun.
     // It may have closed its half alone, and read the answer.
     ClientGone: "client_gone", Client, Unsafe, 400;
     /// No rule matches, and the listener has no default.
@@ -178,14 +179,14 @@ reasons! {
 }
 
 impl ErrorReason {
-    /// True if the client may send the request again without effects that happen twice: no target has
-    /// received it, or only one that may receive it again (RFC 9110 section 9.2.2).
+    /// True if the client may send the request again without effects that happen twice: no target
+    /// has received it, or it is one that may be repeated (RFC 9110 section 9.2.2).
     pub fn is_retry_safe(self) -> bool {
         self.retry() == Retry::Safe
     }
 
-    /// The status that the balancer answers with, all of them the standard's, but for ALB's 464. `None`
-    /// if a response or a tunnel had begun.
+    /// The status of the balancer's answer: the standard's, but for ALB's 464. `None` if a response
+    /// or a tunnel had begun.
     pub fn status(self) -> Option<StatusCode> {
         StatusCode::from_u16(self.status_code()).ok()
     }
