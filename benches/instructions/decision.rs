@@ -10,6 +10,7 @@ use stayput::model::snapshot::{Resolutions, Snapshot};
 use stayput::model::target_registry::TargetRegistry;
 use stayput::policy::affinity::keys::{Key, Keyring};
 use stayput::policy::affinity::token::{Contents, Kind, Pin, Seed};
+use stayput::policy::routing::conditions::Subject;
 use stayput::proxy::live_view::LiveView;
 use std::hint::black_box;
 use std::path::Path;
@@ -41,12 +42,14 @@ pub(crate) fn decisions(count: u32) {
     let Some((snapshot, headers)) = world() else { return };
     let request = Request {
         listener: 0,
-        host: "shop.example",
-        path: "/cart",
-        query: "",
-        method: "GET",
-        headers: &headers,
-        address: std::net::IpAddr::from([192, 0, 2, 1]),
+        subject: Subject {
+            host: "shop.example",
+            path: "/cart",
+            query: "",
+            method: "GET",
+            headers: &headers,
+            address: std::net::IpAddr::from([192, 0, 2, 1]),
+        },
     };
     let mut draw = Random::from_seed(1);
     for _ in 0..count {

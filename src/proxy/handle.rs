@@ -36,6 +36,7 @@ use crate::policy::headers::connection_auth;
 use crate::policy::headers::desync::Treatment;
 use crate::policy::headers::request_check::RequestCheck;
 use crate::policy::headers::response::Origin;
+use crate::policy::routing::conditions::Subject;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -141,12 +142,14 @@ fn decide_on(
     }
     let described = decide::Request {
         listener: exchange.info().listener,
-        host: authority.host(),
-        path: request.path(),
-        query: request.query(),
-        method: request.method.as_str(),
-        headers: &request.fields,
-        address: identity.address,
+        subject: Subject {
+            host: authority.host(),
+            path: request.path(),
+            query: request.query(),
+            method: request.method.as_str(),
+            headers: &request.fields,
+            address: identity.address,
+        },
     };
     let conn = Rc::clone(&exchange.conn);
     let decision = decide::decide(
@@ -168,8 +171,14 @@ fn decide_on(
         }
         Outcome::Redirect(redirect) => {
             exchange.log_mut().action = RecordAction::Redirect;
-            return rewrite::redirect(exchange, redirect, &described, &authority, &identity)
-                .map(Decided::Here);
+            return rewrite::redirect(
+                exchange,
+                redirect,
+                &described.subject,
+                &authority,
+                &identity,
+            )
+            .map(Decided::Here);
         }
         Outcome::Forward(placement) => placement,
     };
