@@ -3,14 +3,14 @@
 
 use http::StatusCode;
 
-/// The side at which an operator looks first.
+/// The side to examine first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The client: its request, or its connection.
     Client,
     /// The target, or the network between it and the balancer.
     Target,
-    /// The balancer: its configuration, its limits, or what it was told to do.
+    /// The balancer: its configuration, its limits, or a request of its operator.
     Balancer,
     /// The client or the target: the balancer cannot distinguish them.
     ClientOrTarget,
@@ -43,8 +43,8 @@ macro_rules! reasons {
         $(#[doc = $doc:literal])+
         $reason:ident: $word:literal, $side:ident, $retry:ident, $status:literal;
     )*) => {
-        /// The reason for which the balancer answered a request itself, or for which a response or a
-        /// tunnel was cut short.
+        /// The reason for which the balancer answered a request itself, or for which a response or
+        /// a tunnel was cut short.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum ErrorReason {
             $($(#[doc = $doc])+ $reason,)*

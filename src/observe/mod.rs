@@ -1,5 +1,5 @@
-//! Layer 5: what is seen. One record for each exchange, counters that each worker owns, and the threads
-//! that write, so that nothing else waits for what is written to.
+//! Layer 6: access records, the counters of each worker, and the threads that write logs. Workers
+//! never wait for a log sink.
 
 pub mod access_log;
 pub mod counters;

@@ -1,5 +1,5 @@
-//! What an exchange can die of, and the one table that turns it into a status code (AWS,
-//! "Troubleshoot your Application Load Balancers").
+//! The failures for which the balancer answers itself, and the error reason of each (AWS,
+//! "Troubleshoot your Application Load Balancers"). The reason has the status and the log's word.
 
 use super::expiry::Expiry;
 use crate::decide::verdict::Verdict;
@@ -10,55 +10,55 @@ use crate::policy::headers::head::RejectReason;
 use crate::policy::routing::redirect::RedirectError;
 use http::StatusCode;
 
-/// Why the balancer answers itself.
+/// The failure for which the balancer answers itself.
 #[derive(Debug)]
 pub enum Failure {
     /// The head could not be read.
     Unread(BadHead),
-    /// The rest of the head did not come in time.
+    /// The rest of the head did not arrive in time.
     HeadTimeout,
-    /// Too many heads have begun and not ended, and this was the oldest.
+    /// Partial heads took too much memory, and this was the oldest.
     HeadsFull,
-    /// The client speaks HTTP without TLS on a listener with it.
+    /// The client sent plain HTTP to a listener with TLS.
     PlainHttp,
-    /// The head is one no target should see.
+    /// The head must not reach a target.
     Head(RejectReason),
-    /// No rule takes the request and the listener has no default.
+    /// No rule matches, and the listener has no default.
     NoRule,
     /// All groups of the rule have weight 0.
     NoShare,
-    /// A redirect has no URL to send the client to.
+    /// A redirect has no URL that could be its Location.
     Redirect(RedirectError),
-    /// A rewrite made something that is no path or no host.
+    /// A rewrite made a path or a host that is not valid.
     Rewrite,
-    /// Nobody in the group can serve, or the pinned target cannot and the group is strict.
+    /// No target of the group can serve, or the pinned target cannot and the group is strict.
     Refused(Verdict),
     /// The body is larger than `limits.body_bytes`.
     BodyTooLarge,
-    /// The body is not framed as it says.
+    /// The framing of the body is malformed.
     BodyMalformed,
-    /// The client left before its request was whole.
+    /// The client left before its request was complete.
     ClientGone,
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     RequestTimeout,
-    /// No connection to any target that was tried.
+    /// No connection to a target; this is the error of the last one tried.
     Connect(ConnectError),
     /// The target closed or reset before it answered.
     TargetLost,
-    /// The target's answer is no HTTP, or too large a head.
+    /// The target's response is not HTTP, or its head is too large.
     TargetMalformed,
-    /// The target switched protocols without being asked.
+    /// The target switched protocols without a request to do so.
     UnaskedUpgrade,
     /// The target did not answer in time.
     ResponseTimeout,
     /// The target left the group, and its deregistration delay ended before it answered.
     TargetDeregistered,
-    /// What the client speaks is nothing for the group's targets.
+    /// The group's targets do not speak the protocol of the request.
     ProtocolMismatch,
 }
 
 impl Failure {
-    /// Of a wait for a target's answer that took too long.
+    /// The failure of a time-out while the target's response was awaited.
     pub fn of_expiry(expiry: Expiry) -> Self {
         match expiry {
             Expiry::Deregistered => Failure::TargetDeregistered,
@@ -126,7 +126,7 @@ impl Failure {
             Failure::Rewrite => ErrorReason::RewriteFailed,
             Failure::Refused(verdict) => match verdict {
                 Verdict::StrictRefused => ErrorReason::StrictRefused,
-                // A decision without a target has one of two verdicts.
+                // The verdict of a decision without a target is one of two.
                 _ => ErrorReason::NoTarget,
             },
             Failure::BodyTooLarge => ErrorReason::BodyTooLarge,
@@ -143,8 +143,8 @@ impl Failure {
         }
     }
 
-    /// Whether the client's connection ends with the answer: after a head or a body that cannot be
-    /// trusted to have ended where it says.
+    /// True if the client's connection ends with the response: after a head or a body whose end is
+    /// not known for certain.
     pub fn closes(&self) -> bool {
         matches!(
             self,
