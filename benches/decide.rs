@@ -10,6 +10,7 @@ use stayput::testing::model::snapshot::{Resolutions, Snapshot};
 use stayput::testing::model::target_registry::TargetRegistry;
 use stayput::testing::policy::affinity::keys::{Key, Keyring};
 use stayput::testing::policy::affinity::token::{Contents, Kind, Pin, Seed};
+use stayput::testing::policy::routing::conditions::Subject;
 use stayput::testing::proxy::live_view::LiveView;
 use std::hint::black_box;
 use std::path::Path;
@@ -53,12 +54,14 @@ fn bench(criterion: &mut Criterion) {
                 b.iter(|| {
                     let request = Request {
                         listener: 0,
-                        host: "shop.example",
-                        path: "/cart",
-                        query: "",
-                        method: "GET",
-                        headers,
-                        address: std::net::IpAddr::from([192, 0, 2, 1]),
+                        subject: Subject {
+                            host: "shop.example",
+                            path: "/cart",
+                            query: "",
+                            method: "GET",
+                            headers,
+                            address: std::net::IpAddr::from([192, 0, 2, 1]),
+                        },
                     };
                     black_box(decide(
                         black_box(&request),

@@ -35,7 +35,7 @@ pub mod decide {
         pub use crate::decide::candidates::{Candidates, Tier, Tried};
     }
     pub mod cookie_update {
-        pub use crate::decide::cookie_update::{Shown, cookie_update, wrote};
+        pub use crate::decide::cookie_update::{CookieWrite, Shown, cookie_update, wrote};
     }
     pub mod explanation {
         pub use crate::decide::explanation::{AssumedState, Choice, Explained, Forwarded, explain};
@@ -124,6 +124,11 @@ pub mod policy {
     }
     pub mod proxy_protocol {
         pub use crate::policy::proxy_protocol::ProxyFault;
+    }
+    pub mod routing {
+        pub mod conditions {
+            pub use crate::policy::routing::conditions::Subject;
+        }
     }
     pub mod tls {
         pub mod fault {

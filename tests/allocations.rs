@@ -33,6 +33,7 @@ use stayput::testing::policy::affinity::keys::{Key, Keyring};
 use stayput::testing::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 use stayput::testing::policy::headers::response::{Origin, ResponseFields, ServerField};
 use stayput::testing::policy::headers::{connection_auth, hop_by_hop, shared_cache};
+use stayput::testing::policy::routing::conditions::Subject;
 use stayput::testing::proxy::live_view::LiveView;
 use stayput::testing::worker::{self, Stage};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -113,12 +114,14 @@ fn check(snapshot: &Snapshot, cookie: Option<&str>, expected: Verdict) {
     }
     let request = Request {
         listener: 0,
-        host: "shop.example",
-        path: "/",
-        query: "v=1",
-        method: "GET",
-        headers: &headers,
-        address: std::net::IpAddr::from([192, 0, 2, 1]),
+        subject: Subject {
+            host: "shop.example",
+            path: "/",
+            query: "v=1",
+            method: "GET",
+            headers: &headers,
+            address: std::net::IpAddr::from([192, 0, 2, 1]),
+        },
     };
     let mut draw = Random::from_seed(1);
     let before = ALLOCATIONS.get();

@@ -7,7 +7,7 @@ mod worlds;
 
 use http::{Method, StatusCode};
 use stayput::testing::decide::candidates::{Candidates, Tier, Tried};
-use stayput::testing::decide::cookie_update::{Shown, cookie_update, wrote};
+use stayput::testing::decide::cookie_update::{CookieWrite, Shown, cookie_update, wrote};
 use stayput::testing::decide::verdict::Verdict;
 use stayput::testing::decide::{Live, Outcome, Placement, decide, next_after_failure, successor};
 use stayput::testing::http1::fields::Fields;
@@ -476,7 +476,7 @@ impl Writer {
         if let Some(update) = cookie_update(&placement, at, node, now, seed, shown) {
             assert!(update.contents.pins().iter().all(|pin| u64::from(pin.issued_at) <= now));
             let is_move = verdict == Verdict::Spilled || verdict.is_move();
-            assert_eq!(update.what == "moved", is_move, "{verdict}");
+            assert_eq!(update.what == CookieWrite::Moved, is_move, "{verdict}");
             self.cookie = Some(node.keyring.seal(Kind::Lb, &update.contents).as_str().to_owned());
         } else {
             assert!(!(has_written && verdict == Verdict::Spilled), "a write left its pin behind");

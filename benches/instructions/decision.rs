@@ -11,6 +11,7 @@ use stayput::testing::model::snapshot::{Resolutions, Snapshot};
 use stayput::testing::model::target_registry::TargetRegistry;
 use stayput::testing::policy::affinity::keys::{Key, Keyring};
 use stayput::testing::policy::affinity::token::{Contents, Kind, Pin, Seed};
+use stayput::testing::policy::routing::conditions::Subject;
 use stayput::testing::proxy::live_view::LiveView;
 use std::hint::black_box;
 use std::path::Path;
@@ -42,12 +43,14 @@ pub(crate) fn decisions(count: u32) {
     let Some((snapshot, headers)) = world() else { return };
     let request = Request {
         listener: 0,
-        host: "shop.example",
-        path: "/cart",
-        query: "",
-        method: "GET",
-        headers: &headers,
-        address: std::net::IpAddr::from([192, 0, 2, 1]),
+        subject: Subject {
+            host: "shop.example",
+            path: "/cart",
+            query: "",
+            method: "GET",
+            headers: &headers,
+            address: std::net::IpAddr::from([192, 0, 2, 1]),
+        },
     };
     let mut draw = Random::from_seed(1);
     for _ in 0..count {

@@ -2,10 +2,10 @@
 
 const DAY: i64 = 86_400;
 
-/// A date and time of day in the civil calendar, UTC.
+/// A date and time of day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Civil {
-    /// Astronomical year: 0 is 1 BC.
+    /// The year, Gregorian.
     pub year: i64,
     /// 1 to 12.
     pub month: i64,
@@ -20,7 +20,7 @@ pub(crate) struct Civil {
 }
 
 impl Civil {
-    /// The date and time of a Unix second; negative values are before 1970.
+    /// The date of a second since 1970-01-01, or before it.
     pub(crate) fn of(unix: i64) -> Self {
         let (days, second) = (unix.div_euclid(DAY) + 719_468, unix.rem_euclid(DAY));
         let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -41,7 +41,17 @@ impl Civil {
     }
 }
 
-/// Days from 1970-01-01 to this date; negative before it.
+/// The number of days in a month from 1 to 12, or 0.
+pub(crate) fn days_in_month(year: i64, month: i64) -> i64 {
+    match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 => days_since_1970(year, 3, 1) - days_since_1970(year, 2, 1),
+        _ => 0,
+    }
+}
+
+/// The number of days from 1970-01-01 to this date, negative before it.
 pub(crate) fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
@@ -66,6 +76,15 @@ mod tests {
             let Civil { year, month, day, .. } = Civil::of(unix);
             assert_eq!((year, month, day), date);
         }
+    }
+
+    #[test]
+    fn february_has_29_days_in_leap_years_alone() {
+        for (year, days) in [(1_970, 28), (2_000, 29), (2_023, 28), (2_024, 29), (2_100, 28)] {
+            assert_eq!(days_in_month(year, 2), days, "{year}");
+        }
+        assert_eq!((1..=12).map(|month| days_in_month(2_023, month)).sum::<i64>(), 365);
+        assert_eq!([days_in_month(2_023, 0), days_in_month(2_023, 13)], [0, 0]);
     }
 
     proptest! {

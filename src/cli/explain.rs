@@ -16,6 +16,7 @@ use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::policy::headers::forwarded;
 use crate::policy::headers::head::{Authority, RejectReason};
 use crate::policy::headers::request_check::RequestCheck;
+use crate::policy::routing::conditions::Subject;
 use crate::policy::routing::redirect::Original;
 use crate::policy::routing::rewrite::Rewrite;
 use crate::proxy::failure::Failure;
@@ -95,12 +96,14 @@ pub(super) fn explain(arguments: &Arguments) -> Result<ExitCode, Failed> {
     let trusted = &snapshot.listeners[listener].settings.trusted_proxies;
     let request = Request {
         listener,
-        host: authority.host(),
-        path: head.path(),
-        query: head.query(),
-        method: head.method.as_str(),
-        headers: &head.fields,
-        address: forwarded::client_address(arguments.from, trusted, &head.fields),
+        subject: Subject {
+            host: authority.host(),
+            path: head.path(),
+            query: head.query(),
+            method: head.method.as_str(),
+            headers: &head.fields,
+            address: forwarded::client_address(arguments.from, trusted, &head.fields),
+        },
     };
     let world = AssumedState::of(&snapshot, &arguments.down, &arguments.drain);
     let Arguments { suspect, recovering, .. } = arguments;
@@ -143,17 +146,17 @@ fn url_for(
     let rewrite = explanation.rule.and_then(|at| snapshot.rules[at].settings.rewrite.as_ref());
     match (&explanation.action, rewrite) {
         (Explained::Redirect(redirect), _) => {
-            let Request { host, path, query, .. } = *request;
+            let Subject { host, path, query, .. } = request.subject;
             let original = Original { is_tls, host, port: authority.port(), path, query };
             match redirect.location(&original) {
-                Ok(url) => Url::Redirected(redirect.status(request.method), url),
+                Ok(url) => Url::Redirected(redirect.status(request.subject.method), url),
                 Err(fault) => Url::Failed(Failure::Redirect(fault)),
             }
         }
         (Explained::Forward(_) | Explained::ByWeight(_), rewrite) => {
             match rewrite.map(|rewrite| rewritten(rewrite, authority, head)) {
                 Some(Url::Failed(failure)) => Url::Failed(failure),
-                _ if forwarded::is_loop(request.headers) => {
+                _ if forwarded::is_loop(request.subject.headers) => {
                     Url::Failed(Failure::Head(RejectReason::ForwardingLoop))
                 }
                 rewritten => rewritten.unwrap_or(Url::Kept),
@@ -304,8 +307,8 @@ fn as_table(
         request_line(arguments),
         format!("listener  {}", listener.name),
     ];
-    if request.address != arguments.from {
-        lines.push(format!("client    {}, named by a trusted proxy", request.address));
+    if request.subject.address != arguments.from {
+        lines.push(format!("client    {}, named by a trusted proxy", request.subject.address));
     }
     for passed in &explanation.passed {
         let name = rule_name(snapshot, Some(passed.rule));
@@ -415,7 +418,7 @@ fn as_json(
     let mut object = json!({
         "world": assumption(arguments),
         "listener": snapshot.listeners[request.listener].settings.name.as_str(),
-        "client": request.address.to_string(),
+        "client": request.subject.address.to_string(),
         "passed": passed.collect::<Vec<_>>(),
         "rule": rule_name(snapshot, explanation.rule),
     });

@@ -1,4 +1,5 @@
-//! Who may take a client that its own target cannot keep, or that has none.
+//! The candidates of a group: the targets that may take a client whose own target cannot, or that
+//! has none.
 
 use super::{Draw, Keeps, Live};
 use crate::config::settings::Algorithm;
@@ -9,20 +10,21 @@ use crate::policy::balance::rendezvous::{self, Candidate};
 use crate::policy::balance::weight_fraction::WeightFraction;
 use crate::policy::balance::{least_loaded, weighted_random};
 
-/// How good a candidate is. A worse one is looked at only where there is no better.
+/// The quality of a candidate. A worse tier is used only if no better one has a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Healthy, or the group fails open.
     Serving,
-    /// Something speaks against it, such as connections for traffic that fail, but no check does.
+    /// Suspect or held: no check fails, but connections of traffic do, or its name no longer lists
+    /// it.
     Doubtful,
-    /// Not yet known.
+    /// No check has passed yet.
     Initial,
-    /// Draining, its delay not over.
+    /// Draining, with its delay not over.
     Draining,
 }
 
-/// The targets that were tried for one request and did not answer.
+/// The targets that were tried for one request without a response.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tried {
     list: [u32; Self::MAX],
@@ -30,13 +32,13 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// The most attempts at different targets one request can have; `retries` is checked against it.
+    /// Maximum number of different targets one request may try; `retries` is checked against it.
     pub const MAX: usize = 16;
 
-    /// Nobody yet.
+    /// No target tried yet.
     pub const EMPTY: Self = Self { list: [0; Self::MAX], length: 0 };
 
-    /// Notes that this target did not answer. Once full, everyone counts as tried.
+    /// Records that this target did not answer. When full, every target counts as tried.
     pub fn record(&mut self, target: usize) {
         if let Some(place) = self.list.get_mut(self.length) {
             *place = u32::try_from(target).unwrap_or(u32::MAX);
@@ -44,14 +46,14 @@ impl Tried {
         self.length = (self.length + 1).min(Self::MAX);
     }
 
-    /// Whether it was tried, or no more may be.
+    /// True if it was tried, or no more targets may be.
     pub fn contains(&self, target: usize) -> bool {
         self.length == Self::MAX
             || self.list[..self.length].iter().any(|&tried| tried as usize == target)
     }
 }
 
-/// One group at one moment, with those left out who were tried already.
+/// A group at one moment, without the targets already tried.
 pub struct Candidates<'s, L> {
     snapshot: &'s Snapshot,
     group: &'s Group,
@@ -61,22 +63,22 @@ pub struct Candidates<'s, L> {
 }
 
 impl<'s, L: Live> Candidates<'s, L> {
-    /// Looks at a group.
+    /// Reads the state of a group.
     pub fn new(snapshot: &'s Snapshot, group: &'s Group, live: &'s L, tried: &'s Tried) -> Self {
         Self { snapshot, group, live, tried, fails_open: live.fails_open(group) }
     }
 
-    /// Whether health is ignored because too few are healthy.
+    /// True if health is ignored because too few targets are healthy.
     pub fn fails_open(&self) -> bool {
         self.fails_open
     }
 
-    /// Whether a target stands in a zone this balancer may use.
+    /// True if the target is in a zone that this balancer may use.
     pub fn zone_allows(&self, target: &Target) -> bool {
         self.group.settings.cross_zone || target.zone == self.snapshot.zone
     }
 
-    /// Whether a target has as many requests in flight as it may.
+    /// True if the target has as many requests in flight as its cap.
     pub fn at_cap(&self, target: &Target) -> bool {
         self.group
             .settings
@@ -84,7 +86,7 @@ impl<'s, L: Live> Candidates<'s, L> {
             .is_some_and(|cap| self.live.at_cap(target, cap))
     }
 
-    /// How good a candidate the target of this index is, if it is one at all.
+    /// The tier of the target of this index; `None` if it is no candidate.
     pub fn tier(&self, at: usize) -> Option<Tier> {
         let target = &self.group.targets[at];
         if target.weight == 0
@@ -100,7 +102,8 @@ impl<'s, L: Live> Candidates<'s, L> {
             (_, Health::Unhealthy) if !self.fails_open => return None,
             (Drain::Running, _) => Tier::Draining,
             (Drain::No | Drain::Held, Health::Initial) if !self.fails_open => Tier::Initial,
-            // Held even where health is ignored: it may be gone, and another is not.
+            // A held target stays doubtful even if health is ignored: it may be gone, and another
+            // is not.
             (Drain::Held, _) => Tier::Doubtful,
             (Drain::No, Health::Suspect) if !self.fails_open => Tier::Doubtful,
             (Drain::No, _) => Tier::Serving,
@@ -108,7 +111,7 @@ impl<'s, L: Live> Candidates<'s, L> {
         (!self.at_cap(target)).then_some(tier)
     }
 
-    /// The best tier anyone is in.
+    /// The best tier that has a target.
     pub fn best_tier(&self) -> Option<Tier> {
         let mut best = None;
         for at in 0..self.group.targets.len() {
@@ -120,16 +123,17 @@ impl<'s, L: Live> Candidates<'s, L> {
         best
     }
 
-    /// The candidates: everyone in the best tier. One that has become better since that was looked
-    /// for is one too: a lone target whose first check passes at this very moment must not be missed.
+    /// The candidates: all targets in the best tier. A target that became better since the best
+    /// tier was computed is one too: a lone target whose first check passes at this moment must not
+    /// be missed.
     pub fn list(&self) -> impl Iterator<Item = usize> + Clone {
         let best = self.best_tier();
         let is_in = move |tier: Tier| best.is_some_and(|best| tier <= best);
         (0..self.group.targets.len()).filter(move |&at| self.tier(at).is_some_and(is_in))
     }
 
-    /// The first candidate of the seed's ranking. While the pinned target's zone is known, those
-    /// in other zones come first, so that a zone's death moves everyone once.
+    /// The first candidate of the seed's ranking. If the pinned target has a zone, candidates in
+    /// other zones come first, so that the loss of a zone moves each client once.
     pub fn ranked(&self, seed: Seed, pinned: Option<usize>) -> Option<usize> {
         let zone = pinned.and_then(|at| self.group.targets[at].zone.as_ref());
         let elsewhere = |at: &usize| self.group.targets[*at].zone.as_ref() != zone;
@@ -141,8 +145,8 @@ impl<'s, L: Live> Candidates<'s, L> {
         self.best_ranked(seed, self.list())
     }
 
-    /// The first of the seed's ranking among all targets this balancer may use, in whatever state
-    /// they are: where a client belongs that is known by a value alone.
+    /// The first of the seed's ranking among all targets this balancer may use, in any state: the
+    /// own target of a client that is known by a value alone.
     pub fn preferred(&self, seed: Seed) -> Option<usize> {
         let usable = (0..self.group.targets.len()).filter(|&at| {
             let target = &self.group.targets[at];
@@ -159,7 +163,7 @@ impl<'s, L: Live> Candidates<'s, L> {
         rendezvous::best(seed, self.group.key, candidates)
     }
 
-    /// Whom the group's algorithm chooses.
+    /// The target that the group's algorithm chooses.
     pub fn by_algorithm(&self, keeps: Keeps, draw: &mut impl Draw) -> Option<usize> {
         let by_chance = |draw: u64| weighted_random::drawn(self.weighted(), draw);
         match (self.group.settings.algorithm, keeps) {
@@ -175,7 +179,7 @@ impl<'s, L: Live> Candidates<'s, L> {
         }
     }
 
-    /// Which of equal targets is looked at first: the one whose turn it is, or any.
+    /// The sequence number that breaks ties between equal targets: the next turn, or a random one.
     fn first(&self, keeps: Keeps, draw: &mut impl Draw) -> u64 {
         match keeps {
             Keeps::Pin => draw.sequence(self.group),
@@ -183,7 +187,7 @@ impl<'s, L: Live> Candidates<'s, L> {
         }
     }
 
-    /// How much of its weight a target has for newcomers now.
+    /// The fraction of its weight that a target has for new clients now.
     pub fn weight_fraction(&self, at: usize) -> WeightFraction {
         let settings = &self.group.settings;
         match settings.slow_start.is_some() || settings.anomaly_mitigation.is_some() {
@@ -192,15 +196,15 @@ impl<'s, L: Live> Candidates<'s, L> {
         }
     }
 
-    /// The candidates, each with what it has of its weight.
+    /// The candidates, each with the current part of its weight.
     fn weighted(&self) -> impl Iterator<Item = (usize, u64)> + Clone {
         self.list()
             .map(|at| (at, self.weight_fraction(at).of_weight(self.group.targets[at].weight)))
     }
 
-    /// The target whose turn it is; where it is no candidate, its turns go to the candidates by
-    /// their weight, a different one each round, so that no neighbour gets a double share. One whose
-    /// share still grows leaves some of its turns to those that have theirs.
+    /// The target whose turn it is. If it is no candidate, its turns go to the candidates by
+    /// weight, to a different one each round, so that no neighbour gets a double share. A target in
+    /// slow start passes some of its turns to targets with their whole share.
     fn round_robin(&self, sequence: u64) -> Option<usize> {
         let (scheduled, number) = self.group.schedule.at(sequence)?;
         let weight = |at: usize| (at, u64::from(self.group.targets[at].weight));
@@ -214,16 +218,16 @@ impl<'s, L: Live> Candidates<'s, L> {
         if self.weight_fraction(chosen).takes(number) {
             return Some(chosen);
         }
-        // Multiples of the root of two fall evenly too, whichever turns are left.
+        // Multiples of the root of two are evenly distributed, whichever turns are left.
         let draw = number.wrapping_mul(0x6a09_e667_f3bc_c909);
         let whole =
             self.list().filter(|at| self.weight_fraction(*at) == WeightFraction::WHOLE).map(weight);
-        // Where nobody has a whole share, for a moment, it takes the turn after all.
+        // If no target has a whole share for a moment, the chosen one takes the turn after all.
         weighted_random::drawn(whole, draw).or(Some(chosen))
     }
 
-    /// The candidate with the fewest; of equal ones whose turn it is, or who comes after it, so that
-    /// idle targets take newcomers in order.
+    /// The candidate with the least load; of equal ones the one whose turn it is, or the next after
+    /// it, so that idle targets take new clients in order.
     fn least_loaded(&self, sequence: u64, count: impl Fn(&Target) -> u32) -> Option<usize> {
         let (first, _) = self.group.schedule.at(sequence)?;
         let (after, before) = (self.list().filter(|at| *at >= first), self.list());
@@ -247,7 +251,7 @@ mod tests {
     use std::cell::Cell;
     use std::sync::Arc;
 
-    /// Healthy from the read of this number on, and not known before.
+    /// Healthy from this number of reads on, and `Initial` before.
     struct Settling(Cell<i32>);
 
     impl Live for Settling {
@@ -283,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_becomes_healthy_while_it_is_looked_at_is_not_missed() {
+    fn a_target_that_becomes_healthy_during_the_choice_is_chosen() {
         let text = "[listener.web]\naddress = \"127.0.0.1:0\"\n[target_group.app]\n\
                     targets = [\"127.0.0.1:1\"]\n";
         let config = config::parse(text, "test.toml", "/".as_ref()).unwrap().config;

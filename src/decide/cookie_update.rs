@@ -1,4 +1,4 @@
-//! What is written into the client's cookies once a target's final response head is there.
+//! The cookies to write when a target's final response head has arrived.
 
 use super::group_choice::GroupChoice;
 use super::verdict::{GroupVerdict, Verdict};
@@ -11,40 +11,73 @@ use crate::policy::affinity::claim::{self, Claim, PinState, Rewrite};
 use crate::policy::affinity::token::{Contents, GroupKey, Kind, Seed, TargetKey};
 use http::{Method, StatusCode};
 
-/// What is written into one cookie.
+/// The new contents of one cookie.
 #[derive(Clone, Debug)]
 pub struct CookieUpdate {
-    /// The token to be sealed.
+    /// The token to seal.
     pub contents: Contents,
-    /// When it ends, in seconds since the Unix epoch: the latest expiry of the pins inside.
+    /// Its expiry in seconds since the Unix epoch: the latest expiry of its pins.
     pub expires: u64,
-    /// Why it is written: a word for the access log.
-    pub what: &'static str,
+    /// The reason for writing it.
+    pub what: CookieWrite,
 }
 
-/// What an answer shows of what its target did for the client, and of what may become of the answer.
+/// The reason for writing a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieWrite {
+    /// The client had no usable pin.
+    New,
+    /// The client sent an application's cookie without a pin.
+    Adopted,
+    /// `refresh` is due: the pin has a new time.
+    Renewed,
+    /// The client moved, or a spilled request wrote something.
+    Moved,
+    /// The first key seals the token again, or its times were ahead of our clock. The pin is the
+    /// same.
+    Resealed,
+}
+
+impl CookieWrite {
+    /// Every reason, for tables and tests.
+    pub const ALL: [Self; 5] =
+        [Self::New, Self::Adopted, Self::Renewed, Self::Moved, Self::Resealed];
+
+    /// The value of `set_cookie` in the access log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Adopted => "adopted",
+            Self::Renewed => "renewed",
+            Self::Moved => "moved",
+            Self::Resealed => "resealed",
+        }
+    }
+}
+
+/// Evidence in the response of new state at the target, and of its way to the client.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shown {
-    /// It sets the application's cookie, where the group's accompanies one.
+    /// True if it sets the application's cookie that the group's cookie accompanies.
     pub sets_app_cookie: bool,
-    /// The target most likely keeps something of the client's now: [`wrote`].
+    /// True if the target probably keeps state for the client now: see [`wrote`].
     pub wrote: bool,
-    /// A GET or HEAD was answered with what shared caches are told to keep.
+    /// True for a response to GET or HEAD whose fields let shared caches keep it.
     pub is_fresh: bool,
-    /// The target is one that its clients may be leaving at this moment.
+    /// True if clients of this target may be moving to another at this moment.
     pub wavers: bool,
 }
 
-/// Whether an answer shows that its target changed state for the client: it is below 400 to a method
-/// that is not safe (RFC 9110 section 9.2.1), opens a tunnel (a 101; a 2xx to CONNECT, which is not
-/// safe), or sets a cookie. A 4xx changed nothing.
+/// Reports whether the response shows that the target changed state for the client: a status below
+/// 400 to a method that is not safe (RFC 9110 section 9.2.1), an opened tunnel (101; 2xx to
+/// CONNECT, which is not safe), or a cookie. A 4xx changed nothing.
 pub fn wrote(method: &Method, status: StatusCode, sets_cookie: bool) -> bool {
     let is_done = status.as_u16() < 400;
     sets_cookie || status == StatusCode::SWITCHING_PROTOCOLS || is_done && !method.is_safe()
 }
 
-/// What to write into a group's cookie when `served_by` answered, if anything. `fresh_seed` is used
-/// where the client has none yet.
+/// Returns what to write into the group's cookie after a response of `served_by`. `fresh_seed` is
+/// used if the client has no seed yet.
 pub fn cookie_update(
     placement: &Placement,
     served_by: usize,
@@ -59,8 +92,8 @@ pub fn cookie_update(
     let claim = &placement.claim;
     let writer = CookieWriter { snapshot, cookie, claim, key: group.key, now, fresh_seed, shown };
     if let Some(app_cookie) = &cookie.app_cookie {
-        // A pin in force is renewed as `refresh` says, for many stacks repeat their cookie in every
-        // answer. A spill is judged below, as in the other mode.
+        // A valid pin is renewed by `refresh`, because many applications repeat their cookie in
+        // every response. A spill is handled below, as without an app cookie.
         let is_pinned = matches!(placement.verdict, Verdict::Spilled | Verdict::Hit);
         if shown.sets_app_cookie && !is_pinned {
             return Some(writer.with_pin(target, made(placement.verdict)));
@@ -75,11 +108,11 @@ pub fn cookie_update(
         | Verdict::KeyAbsent
         | Verdict::StrictRefused
         | Verdict::NoTarget => None,
-        // The pin follows the session: home knows nothing of what was written here. One bad moment
-        // that changed nothing moves no client.
-        Verdict::Spilled => shown.wrote.then(|| writer.with_pin(target, "moved")),
-        // Another answer of this client may have moved its pin meanwhile, or be about to. It must
-        // not be undone by this one, which may reach the client later.
+        // The pin follows the session: the client's own target does not have what was written here.
+        // A spill that changed nothing moves no client.
+        Verdict::Spilled => shown.wrote.then(|| writer.with_pin(target, CookieWrite::Moved)),
+        // Another response of this client may have moved its pin, or be about to. This one may
+        // reach the client later and must not undo that.
         Verdict::Hit if shown.wavers => None,
         Verdict::Hit => writer.again(target),
         Verdict::New
@@ -97,16 +130,16 @@ pub fn cookie_update(
     }
 }
 
-/// What a pin that is written says of itself in the log.
-fn made(verdict: Verdict) -> &'static str {
+/// The reason for writing a pin after this verdict.
+fn made(verdict: Verdict) -> CookieWrite {
     match verdict {
-        Verdict::Adopted => "adopted",
-        moved if moved.is_move() => "moved",
-        _ => "new",
+        Verdict::Adopted => CookieWrite::Adopted,
+        moved if moved.is_move() => CookieWrite::Moved,
+        _ => CookieWrite::New,
     }
 }
 
-/// What to write into the cookie that keeps a client with its group.
+/// Returns what to write into the group cookie, which keeps a client with its group.
 pub(crate) fn group_cookie_update(
     choice: &GroupChoice,
     forward: &Forward,
@@ -122,7 +155,7 @@ pub(crate) fn group_cookie_update(
     match choice.verdict {
         GroupVerdict::Off => None,
         GroupVerdict::FailedOver if forward.failback == Failback::Stay => {
-            Some(writer.with_pin(group, "moved"))
+            Some(writer.with_pin(group, CookieWrite::Moved))
         }
         GroupVerdict::FailedOver => {
             let home = forward.shares[choice.home.unwrap_or(choice.share)].key;
@@ -130,21 +163,21 @@ pub(crate) fn group_cookie_update(
         }
         GroupVerdict::FailedBack => Some(writer.without_stand_in(sticky.stand_in, group)),
         GroupVerdict::Hit => writer.again(group),
-        GroupVerdict::MovedRemoved => Some(writer.with_pin(group, "moved")),
+        GroupVerdict::MovedRemoved => Some(writer.with_pin(group, CookieWrite::Moved)),
         GroupVerdict::New
         | GroupVerdict::Expired
         | GroupVerdict::Malformed
         | GroupVerdict::Forged
-        | GroupVerdict::UnknownKey => Some(writer.with_pin(group, "new")),
+        | GroupVerdict::UnknownKey => Some(writer.with_pin(group, CookieWrite::New)),
     }
 }
 
-/// One cookie being written again.
+/// The state for writing one cookie.
 struct CookieWriter<'a> {
     snapshot: &'a Snapshot,
     cookie: &'a Cookie,
     claim: &'a Claim,
-    /// The group (the rule) whose pin it is about.
+    /// The key of the pin: the group's or the rule's.
     key: GroupKey,
     now: u64,
     fresh_seed: Seed,
@@ -152,10 +185,10 @@ struct CookieWriter<'a> {
 }
 
 impl CookieWriter<'_> {
-    /// For a client that met what it is pinned to: as `refresh` says, and always where the key that
-    /// sealed is no longer the first, or another node's clock is far ahead of ours. What shared caches
-    /// are told to keep is written into only where the pin would else grow too old: half its life is
-    /// time enough for an answer that is not.
+    /// The update for a client that reached its pinned target or group: as `refresh` requires, and
+    /// always if the sealing key is not the first any more or another node's clock is far ahead of
+    /// ours. A response that shared caches may keep is written into only after half of the pin's
+    /// life: usually another response renews the pin before.
     fn again(&self, target: TargetKey) -> Option<CookieUpdate> {
         let Claim::Opened { contents, first_key, pin: PinState::Held(pin), .. } = self.claim else {
             return None;
@@ -166,14 +199,14 @@ impl CookieWriter<'_> {
         }
         let outdated = !first_key || self.claim.clock_ahead().is_some();
         match claim::rewrite(refresh, *pin, outdated, lifetime, self.now) {
-            Rewrite::Renew => Some(self.with_pin(target, "renewed")),
-            Rewrite::Reseal => Some(self.sealed(*contents, "resealed")),
+            Rewrite::Renew => Some(self.with_pin(target, CookieWrite::Renewed)),
+            Rewrite::Reseal => Some(self.sealed(*contents, CookieWrite::Resealed)),
             Rewrite::Leave => None,
         }
     }
 
-    /// For a client of a group that another stands in for: what is remembered of it, and the pin
-    /// itself where it is due, so that both live as long as the client keeps coming.
+    /// The update for a client whose group another group stands in for: the pin to the other group,
+    /// and the own pin if it is due, so that both live as long as the client keeps coming.
     fn with_stand_in(&self, home: TargetKey, other: (GroupKey, TargetKey)) -> Option<CookieUpdate> {
         let (old, lifetime) = (self.claim.contents(), self.cookie.lifetime.seconds());
         let refresh = self.cookie.settings.refresh;
@@ -188,41 +221,42 @@ impl CookieWriter<'_> {
             claim::renew(old, self.fresh_seed, group, target, self.now, lifetime_of)
         };
         let mut contents = renew(old, other);
-        // Of a full token the other's pin may have pushed this one out.
+        // In a full token, the other pin may have pushed this one out.
         if own.is_none_or(is_due) || contents.pin(self.key).is_none() {
             contents = renew(Some(&contents), (self.key, home));
         }
-        Some(self.sealed(contents, "moved"))
+        Some(self.sealed(contents, CookieWrite::Moved))
     }
 
-    /// For a client that is back with its group.
+    /// The update for a client that is back with its group.
     fn without_stand_in(&self, stand_in: GroupKey, home: TargetKey) -> CookieUpdate {
         let left = self.claim.contents().and_then(|contents| contents.without(stand_in));
         let (refresh, lifetime) = (self.cookie.settings.refresh, self.cookie.lifetime.seconds());
         match (left, self.claim.held().filter(|pin| pin.target == home)) {
             (Some(left), Some(pin)) if !claim::due(refresh, pin, lifetime, self.now) => {
-                self.sealed(left, "resealed")
+                self.sealed(left, CookieWrite::Resealed)
             }
             (left, _) => {
                 let lifetime_of = |key| self.lifetime_of(key);
                 let seed = self.fresh_seed;
                 let contents =
                     claim::renew(left.as_ref(), seed, self.key, home, self.now, lifetime_of);
-                self.sealed(contents, "renewed")
+                self.sealed(contents, CookieWrite::Renewed)
             }
         }
     }
 
-    fn with_pin(&self, target: TargetKey, what: &'static str) -> CookieUpdate {
+    fn with_pin(&self, target: TargetKey, what: CookieWrite) -> CookieUpdate {
         let old = self.claim.contents();
         let lifetime_of = |key| self.lifetime_of(key);
         let contents = claim::renew(old, self.fresh_seed, self.key, target, self.now, lifetime_of);
         self.sealed(contents, what)
     }
 
-    /// Nothing is sealed that is ahead of our clock, though it was set back since the decision.
+    /// No time that is ahead of our clock is sealed, even if the clock was set back since the
+    /// decision.
     #[inline]
-    fn sealed(&self, contents: Contents, what: &'static str) -> CookieUpdate {
+    fn sealed(&self, contents: Contents, what: CookieWrite) -> CookieUpdate {
         let mut update = CookieUpdate { contents, expires: 0, what };
         update.contents.keep_times_to(self.now);
         let lifetime_of = |key| self.lifetime_of(key);
@@ -236,15 +270,15 @@ impl CookieWriter<'_> {
     }
 }
 
-/// The client whose session is at the target that answered, where it stays there: its pin was good, or
-/// one was written. One that is elsewhere for a moment counts where its pin is.
+/// The seed of the client whose session is at the target that answered and stays there: its pin was
+/// valid, or one was written. A spilled client counts at its pinned target.
 pub(crate) fn settled(placement: &Placement, update: Option<&CookieUpdate>) -> Option<Seed> {
     match (update, placement.verdict, &placement.claim) {
-        // Its cookie is written, as with ALB, and no browser keeps it.
+        // The cookie is written, as with ALB, but no browser keeps it.
         _ if placement.keeps == Keeps::Nothing => None,
         (Some(update), ..) => Some(update.contents.seed()),
         (None, Verdict::Hit, claim) => claim.seed(),
-        // Nothing is ever written for these: what the client sends next names this target.
+        // No cookie is written for these: the next request names this target by its value.
         (None, Verdict::New, Claim::Key(seed)) => Some(*seed),
         _ => None,
     }
@@ -264,7 +298,7 @@ mod tests {
     const NOW: u64 = 1_800_000_000;
 
     #[test]
-    fn what_an_answer_shows_of_a_write() {
+    fn only_writes_tunnels_and_cookies_show_changed_state() {
         for (method, status, sets_cookie, expected) in [
             ("GET", 200, false, false),
             ("HEAD", 200, false, false),
@@ -297,8 +331,8 @@ mod tests {
         }
     }
 
-    /// What is written for a client of target `a` of this group that was served by `b` where it was
-    /// spilled, and by `a` where not. Its pin has this age, another key may have sealed it.
+    /// The word of the update for a client of target `a` of this group, served by `b` if it was
+    /// spilled, else by `a`. Its pin has this age, and another key may have sealed it.
     fn what(
         group: &str,
         verdict: Verdict,
@@ -339,11 +373,11 @@ mod tests {
         assert_eq!(update.contents.pins()[0].target, group.targets[served_by].key);
         assert!(u64::from(update.contents.pins()[0].issued_at) <= NOW);
         assert_eq!(update.contents.seed(), Seed(7));
-        update.what
+        update.what.word()
     }
 
     #[test]
-    fn what_is_written_for_a_hit_follows_from_refresh_the_key_the_clock_and_the_answer() {
+    fn a_hit_is_rewritten_by_refresh_key_clock_and_response() {
         const DAY: i64 = 86_400;
         let plain = Shown::default();
         let fresh = Shown { is_fresh: true, ..plain };
@@ -360,7 +394,7 @@ mod tests {
             ("never", -61, true, plain, "resealed"),
             ("half_life", -61, true, plain, "resealed"),
             ("each_response", -61, true, plain, "renewed"),
-            // Shared caches are told to keep it.
+            // Shared caches may keep it.
             ("each_response", 10, true, fresh, "-"),
             ("each_response", 10, false, fresh, "-"),
             ("each_response", DAY / 2 - 1, true, fresh, "-"),
@@ -368,7 +402,7 @@ mod tests {
             ("half_life", DAY / 2, true, fresh, "renewed"),
             ("never", DAY / 2, true, fresh, "-"),
             ("never", DAY / 2, false, fresh, "resealed"),
-            // A move may be on its way.
+            // The client may be moving.
             ("each_response", 10, true, wavers, "-"),
             ("each_response", DAY - 1, false, wavers, "-"),
         ] {
@@ -379,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spill_moves_the_pin_by_what_was_written_alone() {
+    fn a_spill_moves_the_pin_only_if_the_response_shows_a_write() {
         let wrote = Shown { wrote: true, ..Shown::default() };
         let others = Shown { is_fresh: true, wavers: true, sets_app_cookie: true, wrote: false };
         for group in [

@@ -1,4 +1,4 @@
-//! Where a request goes that its first target does not serve, and where its client would go next.
+//! The next target of a request that its first target did not serve, and the successor of a client.
 
 use super::candidates::{Candidates, Tried};
 use super::hold::{Obstacle, at_home, hold, is_strict, obstacle};
@@ -10,12 +10,13 @@ use crate::model::snapshot::Snapshot;
 use crate::policy::affinity::claim::{Claim, PinState};
 use crate::policy::affinity::token::Seed;
 
-/// Where a request goes whose target could not be connected to: the next in the successor ranking,
-/// or in the algorithm's order for a newcomer. `tried` holds every target that failed.
+/// Returns the placement of a request whose target could not be connected to: the next target of
+/// the successor ranking, or of the algorithm for a new client. `tried` has every target that
+/// failed.
 ///
-/// A pinned client is `spilled`: its pin stays unless the answer shows that something was written
-/// ([`super::cookie_update::wrote`]). A client that was being placed anyway keeps its
-/// verdict, and its pin will name the target that answers.
+/// A pinned client is `spilled`: its pin stays unless the response shows that something was written
+/// ([`super::cookie_update::wrote`]). A client without a valid pin keeps its verdict, and its new
+/// pin will name the target that answers.
 pub fn next_after_failure(
     placement: &Placement,
     tried: &Tried,
@@ -42,8 +43,8 @@ pub fn next_after_failure(
     Placement { target, verdict, ..placement.clone() }
 }
 
-/// Where a request goes once there is a place for it at the client's own target, if only its cap keeps
-/// it from there.
+/// Returns the placement for the time when the client's own target is below its cap again, if only
+/// the cap keeps the request from it.
 pub(crate) fn once_there_is_a_place(
     placement: &Placement,
     snapshot: &Snapshot,
@@ -54,8 +55,8 @@ pub(crate) fn once_there_is_a_place(
     Some(Placement { target: Some(target), verdict, only_capped: false, ..placement.clone() })
 }
 
-/// Whether the client's own target may still serve a request that has waited for its place, whatever
-/// became of that target meanwhile: its cap is not looked at.
+/// True if the client's own target may still serve a request that has waited for a place below its
+/// cap. The cap is not checked.
 pub(crate) fn may_go_home(placement: &Placement, snapshot: &Snapshot, live: &impl Live) -> bool {
     let group = &snapshot.groups[placement.group];
     let candidates = Candidates::new(snapshot, group, live, &Tried::EMPTY);
@@ -67,7 +68,7 @@ pub(crate) fn may_go_home(placement: &Placement, snapshot: &Snapshot, live: &imp
     })
 }
 
-/// Whether there is another target for a request that some did not serve.
+/// True if there is another target for a request that these did not serve.
 pub(crate) fn has_another(
     placement: &Placement,
     tried: &Tried,
@@ -78,7 +79,7 @@ pub(crate) fn has_another(
     Candidates::new(snapshot, group, live, tried).best_tier().is_some()
 }
 
-/// The seed whose ranking places this client; `None` where the algorithm does.
+/// The seed whose ranking places this client; `None` if the algorithm does.
 pub(crate) fn ranking_seed(placement: &Placement) -> Option<Seed> {
     match &placement.claim {
         _ if placement.verdict == Verdict::AppCookieAbsent => None,
@@ -90,7 +91,7 @@ pub(crate) fn ranking_seed(placement: &Placement) -> Option<Seed> {
     }
 }
 
-/// Which target would have this client if `serving` were gone, as things stand: the same on every
+/// Returns the target that would take this client if `serving` were gone now: the same on every
 /// worker and node. `seed` is the client's.
 pub fn successor(
     placement: &Placement,
@@ -104,9 +105,9 @@ pub fn successor(
     tried.record(serving);
     let candidates = Candidates::new(snapshot, group, live, &tried);
     match (&group.affinity, placement.pinned.filter(|&pinned| pinned != serving)) {
-        // Unless something is written the pin stays, so this is where the next request goes.
+        // Unless something is written, the pin stays, so the next request goes there.
         (_, Some(pinned)) if placement.verdict == Verdict::Spilled => Some(pinned),
-        // A client known by a value remains its own target's, whichever target serves it meanwhile.
+        // A client known by a value keeps its own target, whichever target serves it meanwhile.
         (Some(Affinity::Header(_)), Some(home)) => {
             hold(&candidates, group, live, seed, Some(home)).0
         }

@@ -1,4 +1,5 @@
-//! A decision in words: the same call as the proxy's, and whom it may choose where it draws.
+//! The decision explained: the same call as the proxy's, and all possible targets if the algorithm
+//! draws one.
 
 use super::candidates::{Candidates, Tried};
 use super::group_choice::takers;
@@ -15,75 +16,75 @@ use crate::policy::balance::weight_fraction::WeightFraction;
 use crate::policy::routing::redirect::Redirect;
 use std::collections::HashSet;
 
-/// Where a request would go.
+/// The explanation of one request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
-    /// The rules before the one that takes it, in order.
+    /// The rules before the matching one, in order.
     pub passed: Vec<Passed>,
     /// The index of the rule; `None` is the listener's default.
     pub rule: Option<usize>,
-    /// What becomes of the pin to a group, where the rule names several.
+    /// The verdict on the pin to a group, if the rule names several.
     pub group_verdict: Option<GroupVerdict>,
-    /// The index of the group the client is pinned to, if the rule still names it.
+    /// The index of the pinned group, if the rule still names it.
     pub pinned_group: Option<usize>,
-    /// What would be done.
+    /// The action that would be taken.
     pub action: Explained,
 }
 
-/// A rule that does not take the request.
+/// A rule that does not match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passed {
     /// The index of the rule.
     pub rule: usize,
-    /// Its first condition that does not hold, as it is written in the file.
+    /// Its first condition that does not hold, as written in the file.
     pub unmet: String,
 }
 
-/// What would be done.
+/// The action that would be taken.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Explained {
-    /// It would be answered with this status.
+    /// The balancer would answer with this status.
     Respond(u16),
-    /// The client would be sent elsewhere.
+    /// The balancer would answer with a redirect.
     Redirect(Redirect),
-    /// 404: no rule takes it.
+    /// 404: no rule matches.
     NoRule,
     /// 503: all groups of the rule have weight 0.
     NoShare,
-    /// It would go to a group.
+    /// The request would go to a group.
     Forward(Forwarded),
-    /// It would go to one of several groups, each with its weight: the turn decides.
+    /// The request would go to one of several groups, each with its weight: the turn decides.
     ByWeight(Vec<(u16, Forwarded)>),
 }
 
-/// What would become of a request in a group.
+/// The result for a request in one group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forwarded {
     /// The index of the group.
     pub group: usize,
-    /// What becomes of the pin.
+    /// The verdict on the pin to a target.
     pub verdict: Verdict,
-    /// The index of the target the client is pinned to, if it is still in the group.
+    /// The index of the pinned target, if it is still in the group.
     pub pinned: Option<usize>,
-    /// Too few targets are healthy, and health is ignored.
+    /// True if too few targets are healthy and health is ignored.
     pub fails_open: bool,
-    /// Who would serve.
+    /// The target that would serve.
     pub choice: Choice,
 }
 
-/// Who would serve.
+/// The target that would serve.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Choice {
-    /// Nobody.
+    /// No target.
     Nobody,
-    /// This target and no other.
+    /// This target, whatever the algorithm.
     One(usize),
-    /// One of these, each with its chance, all of which make 1: the algorithm decides. No chances where
-    /// that is whoever has the fewest at the moment.
+    /// One of these targets: the algorithm decides. The chances add up to 1; they are `None` if the
+    /// load of the moment decides.
     OneOf(Vec<(usize, Option<f64>)>),
 }
 
-/// Explains a request in a world.
+/// Explains a request with this state of the targets.
 pub fn explain(
     request: &Request<'_>,
     snapshot: &Snapshot,
@@ -120,13 +121,14 @@ pub fn explain(
     Explanation { passed, rule: decision.rule, group_verdict, pinned_group, action }
 }
 
-/// The listener's rules before `taken`, those that the table of hosts spares the proxy too.
+/// The rules of the listener before `taken`, including those that the host table lets the proxy
+/// skip.
 fn passed(request: &Request<'_>, snapshot: &Snapshot, taken: Option<usize>) -> Vec<Passed> {
     let listener = &snapshot.listeners[request.listener].settings;
     let before = snapshot.rules[..taken.unwrap_or(snapshot.rules.len())].iter().enumerate();
     let here = before.filter(|(_, rule)| rule.settings.holds_for(listener));
     here.filter_map(|(rule, passed)| {
-        let unmet = passed.settings.conditions.unmet(&request.subject())?.to_string();
+        let unmet = passed.settings.conditions.unmet(&request.subject)?.to_string();
         Some(Passed { rule, unmet })
     })
     .collect()
@@ -152,7 +154,7 @@ fn forwarded(
     Forwarded { group, verdict, pinned, fails_open, choice }
 }
 
-/// The candidates, and how often each is chosen.
+/// The candidates, each with its chance.
 fn chances(
     candidates: &Candidates<'_, impl Live>,
     group: &Group,
@@ -177,7 +179,8 @@ fn chances(
             &move |at| Some(weight(at) * share(at) / all)
         }
         Algorithm::RoundRobin => {
-            // What those who begin slowly leave goes to those who have their whole share, if any.
+            // Targets with a whole share, if any, take the turns that targets in slow start pass
+            // on.
             let whole = |at: usize| if share(at) < 1.0 { 0.0 } else { weight(at) };
             let (all, whole_ones) = (sum(&weight), sum(&whole));
             let left = sum(&|at| weight(at) * (1.0 - share(at)));
@@ -190,7 +193,7 @@ fn chances(
     list.iter().map(|&at| (at, chance(at))).collect()
 }
 
-/// Notices whether the algorithm was asked, and whether the weights were.
+/// A [`Draw`] that records whether the algorithm drew, and whether the rule's weights did.
 #[derive(Default)]
 struct RecordingDraw {
     drawn: bool,
@@ -219,8 +222,8 @@ impl Draw for RecordingDraw {
     }
 }
 
-/// A world in which every target is healthy, but for those that are said to be down, suspect,
-/// recovering or draining.
+/// Assumed state: every target is healthy, except those given as down, suspect, recovering or
+/// draining.
 #[derive(Clone, Debug, Default)]
 pub struct AssumedState {
     down: HashSet<usize>,
@@ -231,7 +234,7 @@ pub struct AssumedState {
 }
 
 impl AssumedState {
-    /// That world, for one picture; targets are named `group/id`.
+    /// Makes the assumed state for one snapshot; targets are named `group/id`.
     ///
     /// # Errors
     /// The name that no target has.
@@ -247,7 +250,7 @@ impl AssumedState {
         })
     }
 
-    /// The same with these targets suspect, and these down in a group that recovers.
+    /// Adds targets that are suspect, and targets that are down in a group that recovers.
     ///
     /// # Errors
     /// The name that no target has.

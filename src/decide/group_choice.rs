@@ -1,4 +1,4 @@
-//! Which of a rule's groups a request goes to: the one its client is pinned to, else by weight.
+//! The choice among a rule's groups: the one that the client is pinned to, else by weight.
 
 use super::candidates::{Candidates, Tier, Tried};
 use super::verdict::GroupVerdict;
@@ -14,20 +14,21 @@ use crate::policy::balance::rendezvous::{self, Candidate};
 use crate::policy::balance::round::Sequence;
 use crate::policy::balance::{round, weighted_random};
 
-/// What became of a client's pin to a group.
+/// The chosen group, and the verdict on the client's pin to a group.
 #[derive(Clone, Debug)]
 pub struct GroupChoice {
-    /// What became of it.
+    /// The verdict.
     pub verdict: GroupVerdict,
-    /// The place among the rule's shares of the group that was chosen.
+    /// The index of the chosen group among the rule's shares.
     pub share: usize,
-    /// The place of the group the client belongs to, where that is another: it cannot serve.
+    /// The index of the client's own group among the shares, if another serves because that group
+    /// cannot.
     pub home: Option<usize>,
-    /// What the client's cookies said.
+    /// The claim of the client's cookies.
     pub claim: Claim,
 }
 
-/// Chooses among the groups of a rule; `None` where all weights are 0 and the client has no pin.
+/// Chooses among the groups of a rule; `None` if all weights are 0 and the client has no pin.
 pub(super) fn choose(
     forward: &Forward,
     request: &Request<'_>,
@@ -58,7 +59,7 @@ pub(super) fn choose(
     );
     let (own, seed) = (choice.own(&claim), claim.seed());
     let kin = || choice.of_kin(sticky, &claim, now);
-    // A group the client belongs to, by a pin or by what it sends anyway.
+    // The client's own group, by a pin or by the route it sends.
     let belongs = match own {
         Some(at) => Some(at),
         None => kin().or_else(|| choice.by_route(request)),
@@ -94,7 +95,7 @@ pub(super) fn choose(
     Some(GroupChoice { verdict, share: share?, home: None, claim })
 }
 
-/// The places among a rule's shares of the groups that get newcomers just now.
+/// The indexes among the rule's shares of the groups that get new clients now.
 pub(super) fn takers<'s>(
     forward: &'s Forward,
     snapshot: &'s Snapshot,
@@ -103,7 +104,7 @@ pub(super) fn takers<'s>(
     RuleGroups { forward, snapshot, live }.takers()
 }
 
-/// The pin of a token for this group, if it is in force.
+/// The pin of a token for this group, if it has not expired.
 fn in_force(contents: &Contents, group: GroupKey, lifetime: u32, now: u64) -> Option<Pin> {
     match claim::state(contents.pin(group), lifetime, now) {
         PinState::Held(pin) => Some(pin),
@@ -111,10 +112,10 @@ fn in_force(contents: &Contents, group: GroupKey, lifetime: u32, now: u64) -> Op
     }
 }
 
-/// What a token remembers of a group that stands in.
+/// The group that a token names as standing in for the client's own.
 #[derive(Clone, Copy, Default)]
 struct StandIn {
-    /// This rule's cookie says so.
+    /// True if this rule's own pin names it.
     is_own: bool,
     share: Option<usize>,
 }
@@ -135,8 +136,8 @@ impl<L> Clone for RuleGroups<'_, L> {
 impl<L> Copy for RuleGroups<'_, L> {}
 
 impl<'s, L: Live> RuleGroups<'s, L> {
-    /// The places of the groups that get newcomers. Under `failover` those that cannot serve are left
-    /// out, while another can.
+    /// The indexes of the groups that get new clients. With `failover`, groups that cannot serve
+    /// are left out if another can.
     fn takers(self) -> impl Iterator<Item = usize> + Clone + use<'s, L> {
         let Self { forward, .. } = self;
         let weighs = |at: &usize| forward.shares[*at].weight > 0;
@@ -145,7 +146,8 @@ impl<'s, L: Live> RuleGroups<'s, L> {
         all.filter(weighs).filter(move |&at| !only_able || self.can_serve(at))
     }
 
-    /// The group whose turn it is; for a request that takes none, any, by the same weights.
+    /// The group whose turn it is. A preflight takes no turn and gets a random group, by the same
+    /// weights.
     fn by_weight(self, is_preflight: bool, draw: &mut impl Draw) -> Option<usize> {
         let Self { forward, .. } = self;
         if let [GroupShare { weight: 1.., .. }] = *forward.shares {
@@ -159,12 +161,12 @@ impl<'s, L: Live> RuleGroups<'s, L> {
         round::at(takers, draw.rule_sequence(forward))
     }
 
-    /// The group the rule's own pin names.
+    /// The group that the rule's own pin names.
     fn own(self, claim: &Claim) -> Option<usize> {
         self.forward.share_of(claim.held()?.target)
     }
 
-    /// The group of the newest pin in force of another rule that names the same groups.
+    /// The group of the newest valid pin of another rule that names the same groups.
     fn of_kin(self, sticky: &GroupSticky, claim: &Claim, now: u64) -> Option<usize> {
         let contents = claim.contents()?;
         let pins = sticky.kin.iter().filter_map(|kin| {
@@ -175,16 +177,16 @@ impl<'s, L: Live> RuleGroups<'s, L> {
         pins.max_by_key(|(issued_at, _)| *issued_at).map(|(_, at)| at)
     }
 
-    /// The group that stands in for the client's own, by this rule's cookie or by another's that
-    /// names the same groups.
+    /// The group that stands in for the client's own, by the pin of this rule or of another rule
+    /// with the same groups.
     fn stand_in(self, sticky: &GroupSticky, claim: &Claim, now: u64) -> StandIn {
         let Some(contents) = claim.contents().filter(|_| self.forward.failover) else {
             return StandIn::default();
         };
         let lifetime = sticky.cookie.lifetime.seconds();
         let own = in_force(contents, sticky.stand_in, lifetime, now);
-        // One that is older than the pin itself is of an absence that is over: a cookie that could not
-        // be written again still brings it.
+        // One older than the pin itself is from an outage that is over: a cookie that could not be
+        // rewritten may still carry it.
         let pinned_at = claim.held().map_or(0, |pin| pin.issued_at);
         let own = own.filter(|pin| pin.issued_at >= pinned_at);
         let own = own.and_then(|pin| self.forward.share_of(pin.target));
@@ -199,26 +201,26 @@ impl<'s, L: Live> RuleGroups<'s, L> {
         StandIn { is_own: own.is_some(), share: own.or_else(of_kin) }
     }
 
-    /// The group that has the target the request's route names: there is the client's session.
+    /// The group that has the target of the request's route: the client's session is there.
     fn by_route(self, request: &Request<'_>) -> Option<usize> {
         self.forward.shares.iter().position(|share| {
             let group = &self.snapshot.groups[share.group];
             let Some(Affinity::Route { cookie, separator }) = &group.affinity else { return false };
             let mut sessions =
-                route::sessions(cookie_lines(request), request.path, cookie, separator);
+                route::sessions(cookie_lines(request), request.subject.path, cookie, separator);
             sessions.any(|session| {
                 session.route.and_then(|route| group.target_of_route(route)).is_some()
             })
         })
     }
 
-    /// The key a request brings to groups that know clients by what they send: a header's value,
-    /// else the session's id whose route is unknown.
+    /// The key of a request for groups that know clients by a value: the value of the header, else
+    /// the session id whose route is unknown.
     fn key_of(self, request: &Request<'_>) -> Option<Seed> {
         let groups = || self.forward.shares.iter().map(|share| &self.snapshot.groups[share.group]);
         let by_header = groups().find_map(|group| match &group.affinity {
             Some(Affinity::Header(name)) => {
-                let value = request.headers.get_named(name.as_str())?;
+                let value = request.subject.headers.get_named(name.as_str())?;
                 (!value.is_empty()).then(|| Seed::of_value(value))
             }
             _ => None,
@@ -227,7 +229,8 @@ impl<'s, L: Live> RuleGroups<'s, L> {
             groups().find_map(|group| match &group.affinity {
                 Some(Affinity::Route { cookie, separator }) => {
                     let lines = cookie_lines(request);
-                    let mut sessions = route::sessions(lines, request.path, cookie, separator);
+                    let mut sessions =
+                        route::sessions(lines, request.subject.path, cookie, separator);
                     sessions.next().map(|session| session.seed())
                 }
                 _ => None,
@@ -236,8 +239,8 @@ impl<'s, L: Live> RuleGroups<'s, L> {
         by_header.or_else(by_session)
     }
 
-    /// What becomes of a client that belongs to a group the rule names. While that cannot serve,
-    /// another does, the same one as long as it can.
+    /// The group that serves a client with an own group. While that cannot serve, another does, and
+    /// the same one as long as it can.
     fn hold(
         self,
         home: usize,
@@ -260,8 +263,8 @@ impl<'s, L: Live> RuleGroups<'s, L> {
         }
     }
 
-    /// Whether a group that takes no newcomers still has this client's own target: one of weight 0,
-    /// or the last below its cap.
+    /// True if a group that takes no new clients still has this client's own target: one of weight
+    /// 0, or the last below its cap.
     fn keeps(&self, at: usize, request: &Request<'_>, now: u64) -> bool {
         let index = self.forward.shares[at].group;
         let group = &self.snapshot.groups[index];
@@ -269,7 +272,7 @@ impl<'s, L: Live> RuleGroups<'s, L> {
             return false;
         }
         let placed = place(request, self.snapshot, index, self.live, now, &mut NoDraw);
-        // One that recovers serves again at some time; another group serves now.
+        // A recovering target will serve at some time; another group serves now.
         placed.verdict.is_at_home()
             && placed.target.is_some_and(|own| {
                 self.live.availability(&group.targets[own]).health != Health::Unhealthy
@@ -295,8 +298,8 @@ impl<'s, L: Live> RuleGroups<'s, L> {
         rendezvous::best(seed, sticky.ranked_as, candidates)
     }
 
-    /// Whether a group has a target for newcomers. Failing open is a last resort, and not taken while
-    /// another group needs none; nor are newcomers given to those that are about to leave.
+    /// True if a group has a target for new clients. A group that fails open counts only if no
+    /// other group can serve, and draining targets get no new clients.
     fn can_serve(&self, at: usize) -> bool {
         let group = &self.snapshot.groups[self.forward.shares[at].group];
         let candidates = Candidates::new(self.snapshot, group, self.live, &Tried::EMPTY);
@@ -304,7 +307,7 @@ impl<'s, L: Live> RuleGroups<'s, L> {
     }
 }
 
-/// For a client that is only looked at: nobody's turn is taken.
+/// A [`Draw`] for a placement that is computed and not used: it takes no turn.
 struct NoDraw;
 
 impl Draw for NoDraw {

@@ -1,28 +1,28 @@
-//! How a group stands: who could serve, and whether that is too few. Counted in one place, so that
-//! `explain` and the balancer cannot count differently.
+//! The health of a group: how many targets could serve, and whether those are too few. Counted in
+//! one place, so that `explain` and the balancer cannot differ.
 
 use crate::base::name::Name;
 use crate::model::live::{Availability, Drain, Health};
 use crate::model::snapshot::{Group, Target};
 use crate::policy::health::progress;
 
-/// The targets of a group that this balancer may use.
+/// Counts of a group's targets that this balancer may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GroupHealth {
-    /// Those that do not drain.
+    /// Targets that do not drain.
     pub registered: u32,
     /// Of these, those that are not known to be unhealthy.
     pub serving: u32,
     /// Of these, those that are known to be healthy, suspect ones included.
     pub healthy: u32,
-    /// Those that drain and whose delay is not over.
+    /// Draining targets whose delay is not over.
     pub draining: u32,
     /// Of these, those that are not known to be unhealthy.
     pub still_serving: u32,
 }
 
 impl GroupHealth {
-    /// Counts; `zone` is where the balancer stands.
+    /// Counts the targets; `zone` is the balancer's.
     pub(crate) fn of(
         group: &Group,
         zone: Option<&Name>,
@@ -50,8 +50,9 @@ impl GroupHealth {
         health
     }
 
-    /// Whether health is to be ignored, as the group wants it when too few serve. Where all of them
-    /// drain, those are who is left, and who keeps clients: that none is registered is no failure.
+    /// True if health is to be ignored because too few targets serve. If all targets drain, the
+    /// draining ones are counted: they are the ones left, and they keep their clients, so the lack
+    /// of registered ones is no failure.
     pub(crate) fn fails_open(self, group: &Group) -> bool {
         let (wanted, minimum) = (group.settings.fail_open, group.settings.minimum_healthy);
         let (count, percent) = (minimum.count, minimum.percent);

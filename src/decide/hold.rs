@@ -1,4 +1,4 @@
-//! What becomes of a good pin: rows 7 to 12 of the decision table.
+//! Placement by a valid pin: rows 7 to 12 of the decision table.
 
 use super::candidates::{Candidates, Tier};
 use super::verdict::Verdict;
@@ -9,7 +9,7 @@ use crate::model::snapshot::{Group, Target};
 use crate::policy::affinity::OnUnavailable;
 use crate::policy::affinity::token::{Pin, Seed};
 
-/// Rows 7 to 12: what becomes of a good pin.
+/// Rows 7 to 12: the placement by a valid pin.
 pub(super) fn hold(
     candidates: &Candidates<'_, impl Live>,
     group: &Group,
@@ -23,7 +23,7 @@ pub(super) fn hold(
         false => successor(verdict),
     };
     let Some(at) = pinned else {
-        // A target whose name has not been answered for yet is not known to be gone.
+        // A target whose host name has not been resolved yet is not known to be gone.
         return match group.awaits_names {
             true => for_now(Verdict::Spilled),
             false => successor(Verdict::MovedRemoved),
@@ -34,7 +34,7 @@ pub(super) fn hold(
     let leaves = match availability.drain {
         Drain::No | Drain::Held => false,
         Drain::Over => true,
-        // Where only draining targets are left, moving would lose the session for nothing.
+        // If only draining targets are left, a move would lose the session for nothing.
         Drain::Running => {
             group.settings.draining_pins == DrainingPins::Move
                 && candidates.best_tier().is_some_and(|best| best < Tier::Draining)
@@ -49,28 +49,29 @@ pub(super) fn hold(
     match obstacle(candidates, live, target) {
         None => (Some(at), Verdict::Hit),
         Some(Obstacle::Unhealthy) => for_now(Verdict::MovedUnhealthy),
-        // Nothing is known of a name without an address, and a silent resolver is no reason to move
-        // a client for good.
+        // The state of a name without an address is unknown, and a silent resolver is no reason to
+        // move a client for good.
         Some(Obstacle::Unresolved | Obstacle::Refuses | Obstacle::Capped) => {
             for_now(Verdict::Spilled)
         }
     }
 }
 
-/// What keeps a request from its client's own target, which is in the group and not leaving it.
+/// The obstacle between a request and its client's own target, which is in the group and not
+/// leaving it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Obstacle {
     /// Its host name has no address.
     Unresolved,
-    /// Its checks say so.
+    /// Its checks failed.
     Unhealthy,
-    /// It recovers from an outage, and refused a moment ago.
+    /// It recovers from an outage, and refused a connection within the last second.
     Refuses,
     /// It is at its cap.
     Capped,
 }
 
-/// The first of them there is.
+/// The first obstacle, if there is one.
 pub(super) fn obstacle(
     candidates: &Candidates<'_, impl Live>,
     live: &impl Live,
@@ -87,8 +88,8 @@ pub(super) fn obstacle(
     }
 }
 
-/// What a client's request at its own target is told. A pin that is older than the target's address
-/// leads to a machine that knows nothing of it.
+/// The verdict for a client at its own target. A pin that is older than the target's address leads
+/// to a machine without the client's session.
 pub(super) fn at_home(target: &Target, pin: Option<Pin>) -> Verdict {
     let is_older = |since| pin.is_some_and(|pin| u64::from(pin.issued_at) < since);
     match target.address_since.is_some_and(is_older) {
@@ -97,7 +98,7 @@ pub(super) fn at_home(target: &Target, pin: Option<Pin>) -> Verdict {
     }
 }
 
-/// Whether the group prefers an error to moving.
+/// True if the group answers with an error instead of moving a client.
 pub(super) fn is_strict(group: &Group) -> bool {
     let stickiness = group.settings.stickiness.as_ref();
     stickiness.is_some_and(|stickiness| stickiness.on_unavailable == OnUnavailable::Strict)

@@ -1,8 +1,8 @@
-//! Layer 4, the heart: where a request goes, and why.
+//! Layer 5: the decision to which target a request goes, and its reason.
 //!
-//! [`decide`] is a pure function of a request, a [`Snapshot`], what is [`Live`] about its targets,
-//! the moment, and a [`Draw`]. The proxy calls it; so do `explain`, the tests and the simulation:
-//! what the operator is told cannot differ from what happens. It allocates nothing.
+//! [`decide`] is a pure function of a request, a [`Snapshot`], the [`Live`] state of its targets,
+//! the time, and a [`Draw`]. The proxy calls it, and so do `explain`, the tests and the simulation,
+//! so the explanation cannot differ from the traffic. It allocates nothing.
 
 pub(crate) mod candidates;
 pub(crate) mod cookie_update;
@@ -16,7 +16,6 @@ pub(crate) mod verdict;
 
 use crate::base::random::Random;
 use crate::config::settings::FixedResponse;
-use crate::http1::fields::Fields;
 use crate::http1::name::Name;
 use crate::model::affinity::{Affinity, Cookie};
 use crate::model::forward::{Forward, GroupShare};
@@ -34,27 +33,27 @@ pub(crate) use elsewhere::{has_another, may_go_home, once_there_is_a_place, rank
 pub use elsewhere::{next_after_failure, successor};
 use group_choice::GroupChoice;
 use hold::{Obstacle, at_home, hold, obstacle};
-use std::net::IpAddr;
 use verdict::Verdict;
 
-/// What the decision asks about targets, besides the snapshot. Read once per target looked at.
+/// The state of targets that the decision reads besides the snapshot. Each is read once per target.
 pub trait Live {
-    /// Whether the target serves, drains, or is not known yet.
+    /// Health and drain of the target.
     fn availability(&self, target: &Target) -> Availability;
-    /// Whether it has `cap` requests in flight.
+    /// True if it has `cap` requests in flight.
     fn at_cap(&self, target: &Target, cap: u32) -> bool;
-    /// Whether a dial of traffic to it failed within the last second. Asked of a target that
-    /// recovers, whose pinned clients then spill at once.
+    /// True if a dial of traffic to it failed within the last second. Read for a recovering target,
+    /// whose pinned clients then spill at once.
     fn refused_lately(&self, target: &Target) -> bool;
-    /// Whether too few targets of the group are healthy.
+    /// True if health is ignored because too few targets of the group are healthy.
     fn fails_open(&self, group: &Group) -> bool;
-    /// How many requests it has in flight. Asked where the algorithm compares them.
+    /// Number of requests in flight. Read if the algorithm compares it.
     fn in_flight(&self, target: &Target) -> u32;
-    /// How many clients it has seen. Asked where the algorithm compares them.
+    /// Number of clients it has had. Read if the algorithm compares it.
     fn sessions(&self, target: &Target) -> u32;
-    /// How much of its weight it has for newcomers. Asked where that changes.
+    /// The fraction of its weight that it has for new clients. Read if slow start or anomaly
+    /// mitigation is on.
     fn weight_fraction(&self, target: &Target) -> WeightFraction;
-    /// Opens a token. That is pure, so that one which was opened a moment ago may be remembered.
+    /// Opens a token. The result depends on nothing else, so an implementation may cache it.
     ///
     /// # Errors
     /// As the keyring's.
@@ -63,7 +62,7 @@ pub trait Live {
     }
 }
 
-/// Opens tokens as what is asked about targets does.
+/// Opens tokens by [`Live::open`], with the lifetimes of the snapshot.
 struct TokenOpener<'a, L> {
     snapshot: &'a Snapshot,
     live: &'a L,
@@ -79,7 +78,7 @@ impl<L: Live> Opener for TokenOpener<'_, L> {
     }
 }
 
-/// Where turns and random numbers come from. Asked once, and only when a newcomer is placed, so that
+/// The source of turns and random numbers. Used once, and only to place a new client, so that
 /// pinned clients do not disturb the order.
 pub trait Draw {
     /// The group's next turn.
@@ -88,7 +87,7 @@ pub trait Draw {
     fn rule_sequence(&mut self, forward: &Forward) -> Sequence;
     /// 64 random bits.
     fn random(&mut self) -> u64;
-    /// 64 random bits to choose among a rule's groups by.
+    /// 64 random bits for the choice among a rule's groups.
     fn rule_random(&mut self, _forward: &Forward) -> u64 {
         self.random()
     }
@@ -108,106 +107,92 @@ impl Draw for Random {
     }
 }
 
-/// What a request that is placed anew may leave with. Turns are for those that leave with a pin: one
-/// taken by any other request makes the order fall into step with the clients' own, so that all who
-/// ask twice before they are pinned end on one target.
+/// The pin that a newly placed request may leave with. A turn is only for requests that leave with
+/// a pin: if others took turns, the order would fall into step with the clients' own, and all
+/// clients that ask twice before they are pinned would end on one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeps {
-    /// A pin, or it is of a group that keeps nobody: its turn is taken.
+    /// A pin, or the group has no stickiness: the request takes a turn.
     Pin,
-    /// A pin if the application makes one, as with the first half of a login: the algorithm decides
+    /// A pin if the application makes one, as in the first half of a login: the algorithm decides
     /// without a turn.
     PerhapsNone,
-    /// None. A browser drops the cookies of an answer to a CORS preflight (Fetch, section 3.2.2: it
-    /// is made without credentials): chance decides, by weight.
+    /// None. A browser drops the cookies of a response to a CORS preflight (Fetch, section 3.2.2:
+    /// it is made without credentials): a random number decides, by weight.
     Nothing,
 }
 
-/// What the decision looks at in a request.
+/// The parts of a request that the decision reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'r> {
-    /// The index of the listener it came by.
+    /// The index of the listener.
     pub listener: usize,
-    /// Host, without the port.
-    pub host: &'r str,
-    /// Path, without the query.
-    pub path: &'r str,
-    /// What stands behind the first `?`, as sent; empty where there is none.
-    pub query: &'r str,
-    /// The method, as sent.
-    pub method: &'r str,
-    /// All fields, for cookies and conditions.
-    pub headers: &'r Fields,
-    /// The client's address, as `trusted_proxies` make it.
-    pub address: IpAddr,
+    /// The parts that conditions, cookies and keys are read from.
+    pub subject: Subject<'r>,
 }
 
-impl<'r> Request<'r> {
-    /// Whether it only asks whether another may be made (Fetch, "CORS-preflight request").
+impl Request<'_> {
+    /// True for a CORS preflight (Fetch, "CORS-preflight request").
     pub fn is_preflight(&self) -> bool {
-        self.method == "OPTIONS"
-            && self.headers.has(Name::Origin)
-            && self.headers.has(Name::AccessControlRequestMethod)
-    }
-
-    /// What a rule's conditions look at.
-    pub fn subject(&self) -> Subject<'r> {
-        let Self { host, path, query, method, headers, address, .. } = *self;
-        Subject { host, path, query, method, headers, address }
+        let Subject { method, headers, .. } = self.subject;
+        method == "OPTIONS"
+            && headers.has(Name::Origin)
+            && headers.has(Name::AccessControlRequestMethod)
     }
 }
 
-/// Where a request goes, and why.
+/// The result of [`decide`].
 #[derive(Debug)]
 pub struct Decision<'s> {
-    /// The index of the rule that took it; `None` is the listener's default.
+    /// The index of the matching rule; `None` is the listener's default.
     pub rule: Option<usize>,
-    /// Which of the rule's groups was chosen, and why; `None` where there is no choice.
+    /// The choice among the rule's groups; `None` if the rule has one group and no group
+    /// stickiness.
     pub group: Option<GroupChoice>,
-    /// What is done.
+    /// The action to take.
     pub outcome: Outcome<'s>,
 }
 
-/// What is done with a request.
+/// The action to take with a request.
 // Boxing the placement would be the decision's one allocation.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Outcome<'s> {
-    /// It is answered here.
+    /// The balancer answers.
     Respond(&'s FixedResponse),
-    /// The client is sent elsewhere.
+    /// The balancer answers with a redirect.
     Redirect(&'s Redirect),
-    /// No rule took it and the listener has no default: 404.
+    /// No rule matched, and the listener has no default: 404.
     NoRule,
     /// All groups of the rule have weight 0, and the client has no pin: 503.
     NoShare,
-    /// It goes to a target of a group, or is refused for want of one.
+    /// It goes to a target of a group, or is refused for lack of one.
     Forward(Placement),
 }
 
-/// A request's place in a group.
+/// The placement of a request in a group.
 #[derive(Clone, Debug)]
 pub struct Placement {
     /// The index of the group.
     pub group: usize,
-    /// What became of the pin.
+    /// The verdict on the pin.
     pub verdict: Verdict,
     /// The index of the target; `None` when the verdict is a refusal.
     pub target: Option<usize>,
-    /// The index of the target the client was pinned to, if it is still in the group.
+    /// The index of the pinned target, if it is still in the group.
     pub pinned: Option<usize>,
-    /// Whether only its cap keeps the request from the client's own target, where it may wait.
+    /// True if only its cap keeps the request from the client's own target, where it may wait.
     pub only_capped: bool,
-    /// What the client's cookies said.
+    /// The claim of the client's cookies.
     pub claim: Claim,
-    /// What it may leave with, where it is placed anew.
+    /// The pin it may leave with, if it is placed newly.
     pub keeps: Keeps,
-    /// The seed a client without one was placed by: its cookies are made with it.
+    /// The seed that placed a client without one; its cookies are made with it.
     pub seed: Option<Seed>,
 }
 
 impl Placement {
-    /// Of a request that was not looked at.
+    /// A placement that is not filled in yet.
     fn none(group: usize) -> Self {
         Self {
             group,
@@ -222,7 +207,7 @@ impl Placement {
     }
 }
 
-/// Decides. `now` is in seconds since the Unix epoch.
+/// Decides where a request goes. `now` is in seconds since the Unix epoch.
 pub fn decide<'s>(
     request: &Request<'_>,
     snapshot: &'s Snapshot,
@@ -231,7 +216,7 @@ pub fn decide<'s>(
     draw: &mut impl Draw,
 ) -> Decision<'s> {
     let (rule, action) = route(request, snapshot);
-    // Filled in place: a placement and a choice hold all that the client's token does.
+    // Filled in place: a placement and a choice hold the whole contents of the client's token.
     let mut decision = Decision { rule, group: None, outcome: Outcome::NoRule };
     match action {
         None => {}
@@ -259,13 +244,12 @@ pub fn decide<'s>(
     decision
 }
 
-/// The first rule that matches, and what is done.
+/// The first matching rule, and its action.
 fn route<'s>(request: &Request<'_>, snapshot: &'s Snapshot) -> (Option<usize>, Option<&'s Action>) {
     let listener = &snapshot.listeners[request.listener];
-    let subject = request.subject();
-    for at in listener.rules.rules_for(request.host) {
+    for at in listener.rules.rules_for(request.subject.host) {
         let rule = &snapshot.rules[at];
-        if rule.settings.conditions.unmet(&subject).is_none() {
+        if rule.settings.conditions.unmet(&request.subject).is_none() {
             return (Some(at), Some(&rule.action));
         }
     }
@@ -274,10 +258,10 @@ fn route<'s>(request: &Request<'_>, snapshot: &'s Snapshot) -> (Option<usize>, O
 
 /// All `Cookie` lines of a request, as bytes.
 fn cookie_lines<'r>(request: &Request<'r>) -> impl Iterator<Item = &'r [u8]> {
-    request.headers.all(Name::Cookie)
+    request.subject.headers.all(Name::Cookie)
 }
 
-/// Reads what the request's cookies say to a group that writes this one.
+/// Reads the claim of the request's cookies to a group with this cookie.
 fn read_claim(
     claim: &mut Claim,
     request: &Request<'_>,
@@ -292,7 +276,7 @@ fn read_claim(
     claim::find_into(claim, lines, names, opener, cookie.kind, group.key, lifetime, now);
 }
 
-/// The place of a request in a group.
+/// The placement of a request in a group.
 fn place(
     request: &Request<'_>,
     snapshot: &Snapshot,
@@ -306,7 +290,7 @@ fn place(
     placement
 }
 
-/// The decision table: the first row that applies decides. Of the placement only the group is set
+/// The decision table: the first row that applies decides. Only `group` of the placement is set
 /// before.
 fn place_into(
     placement: &mut Placement,
@@ -333,7 +317,7 @@ fn place_into(
             placer.by_route(request, cookie, separator, &mut key)
         }
         Some(Affinity::Header(name)) => {
-            placer.by_value(request.headers.get_named(name.as_str()), &mut key)
+            placer.by_value(request.subject.headers.get_named(name.as_str()), &mut key)
         }
     };
     if let Some(seed) = key {
@@ -353,7 +337,7 @@ fn place_into(
     (placement.pinned, placement.only_capped) = (pinned, only_capped);
 }
 
-/// One client being placed in one group.
+/// The state for placing one client in one group.
 struct Placer<'s, 'd, L, D> {
     candidates: Candidates<'s, L>,
     group: &'s Group,
@@ -363,7 +347,7 @@ struct Placer<'s, 'd, L, D> {
     seed: Option<Seed>,
 }
 
-/// The index of a target, and why it.
+/// The index of a target, and the verdict.
 type Placed = (Option<usize>, Verdict);
 
 impl<L: Live, D: Draw> Placer<'_, '_, L, D> {
@@ -371,13 +355,13 @@ impl<L: Live, D: Draw> Placer<'_, '_, L, D> {
         if !self.group.is_crowded {
             return (self.candidates.by_algorithm(self.keeps, self.draw), verdict);
         }
-        // Its pin may be pushed out, and is then made again where the seed says: so it is from the
-        // first.
+        // The pin of this client may be pushed out of a full token, and its seed then chooses the
+        // target again: so the seed chooses from the start.
         let seed = *self.seed.get_or_insert_with(|| Seed(self.draw.random()));
         self.by_seed(seed, verdict)
     }
 
-    /// The same for a request whose answer may bring no pin.
+    /// Places a request whose response may bring no pin.
     fn in_passing(&mut self, verdict: Verdict) -> Placed {
         if self.keeps == Keeps::Pin {
             self.keeps = Keeps::PerhapsNone;
@@ -389,7 +373,7 @@ impl<L: Live, D: Draw> Placer<'_, '_, L, D> {
         (self.candidates.ranked(seed, None), verdict)
     }
 
-    /// Where a token says, and the target it names.
+    /// Places by a token; the first of the pair is the target it names.
     fn by_token(
         &mut self,
         request: &Request<'_>,
@@ -403,7 +387,7 @@ impl<L: Live, D: Draw> Placer<'_, '_, L, D> {
         let new = match app_cookie {
             Some(app) if app.adopt => Verdict::Adopted,
             Some(_) => {
-                // Whether there will be a pin is for the application to say.
+                // Only the application decides whether there will be a pin.
                 if self.keeps == Keeps::Pin {
                     self.keeps = Keeps::PerhapsNone;
                 }
@@ -435,7 +419,8 @@ impl<L: Live, D: Draw> Placer<'_, '_, L, D> {
         (None, placed)
     }
 
-    /// Where the application's route says, the target it names, and `key`: the seed of the session.
+    /// Places by the application's route; the first of the pair is the target it names, and `key`
+    /// becomes the seed of the session.
     fn by_route(
         &mut self,
         request: &Request<'_>,
@@ -444,7 +429,9 @@ impl<L: Live, D: Draw> Placer<'_, '_, L, D> {
         key: &mut Option<Seed>,
     ) -> (Option<usize>, Placed) {
         let mut first = None;
-        for session in route::sessions(cookie_lines(request), request.path, cookie, separator) {
+        for session in
+            route::sessions(cookie_lines(request), request.subject.path, cookie, separator)
+        {
             let target = session.route.and_then(|route| self.group.target_of_route(route));
             if target.is_some() {
                 let seed = *key.insert(session.seed());
@@ -461,8 +448,8 @@ impl<L: Live, D: Draw> Placer<'_, '_, L, D> {
         }
     }
 
-    /// Where the first of a value's ranking is, whatever its state: the client's own target.
-    /// `key` is the value's seed.
+    /// Places by a value: the first target of its ranking, in any state, is the client's own. `key`
+    /// becomes the seed of the value.
     fn by_value(
         &mut self,
         value: Option<&[u8]>,
@@ -485,13 +472,13 @@ impl<L: Live, D: Draw> Placer<'_, '_, L, D> {
         }
     }
 
-    /// Rows 7 to 12: what becomes of a good pin.
+    /// Rows 7 to 12: the placement by a valid pin.
     fn hold(&self, seed: Seed, pinned: Option<usize>) -> Placed {
         hold(&self.candidates, self.group, self.live, seed, pinned)
     }
 }
 
-/// Whether the request brings a cookie of this name, with whatever value.
+/// True if the request has a cookie of this name, with any value.
 fn brings(request: &Request<'_>, name: &str) -> bool {
     cookie::values(cookie_lines(request), name).next().is_some()
 }

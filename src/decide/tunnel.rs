@@ -1,4 +1,4 @@
-//! Whether the client of a tunnel has moved meanwhile: its next request would go elsewhere, and stay
+//! Detection of moved clients of a tunnel: their next request would go to another target, and stay
 //! there.
 
 use super::candidates::{Candidates, Tried};
@@ -7,8 +7,8 @@ use super::{Live, hold};
 use crate::model::snapshot::Snapshot;
 use crate::policy::affinity::token::Seed;
 
-/// What moved a client that is pinned to this target of this group, by name; `None` while it is not
-/// moved, which includes that no other target could take it.
+/// The verdict that moved a client pinned to this target of this group, both by name; `None` if it
+/// has not moved, or if no other target could take it.
 pub(crate) fn moved(
     group: &str,
     target: &str,
@@ -17,7 +17,7 @@ pub(crate) fn moved(
     live: &impl Live,
 ) -> Option<Verdict> {
     let group = &snapshot.groups[snapshot.group_named(group)?];
-    // Where nothing pins, nothing moves.
+    // Without stickiness no client moves.
     group.affinity.as_ref()?;
     let candidates = Candidates::new(snapshot, group, live, &Tried::EMPTY);
     let (to, verdict) = hold(&candidates, group, live, seed, group.target_named(target));
@@ -35,7 +35,7 @@ mod tests {
     use crate::policy::balance::weight_fraction::WeightFraction;
     use std::sync::Arc;
 
-    /// The first target is like this, the others are healthy.
+    /// Target `a` has this availability; the others are healthy.
     struct As(Availability);
 
     impl Live for As {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_is_moved_by_what_moves_a_pin_and_by_nothing_else() {
+    fn a_tunnel_moves_exactly_if_its_clients_pin_moves() {
         let two = "{ id = \"a\", address = \"10.0.0.1:1\", zone = \"y\" }, \
                    { id = \"b\", address = \"10.0.0.2:1\", zone = \"x\" }";
         let only = "{ id = \"a\", address = \"10.0.0.1:1\" }";
@@ -94,11 +94,11 @@ mod tests {
             (two, "", Healthy, Over, Some(MovedDraining)),
             (two, "cross_zone = false", Healthy, No, Some(MovedZone)),
             (gone, "", Healthy, No, Some(MovedRemoved)),
-            // It is at its cap as long as it has this tunnel, which moves nothing.
+            // Its cap is reached while it has this tunnel, which moves no client.
             (two, "max_in_flight_per_target = 2", Healthy, No, None),
             (two, "stickiness = { on_unavailable = \"strict\" }", Unhealthy, No, None),
             (two, "stickiness = { enabled = false }", Unhealthy, No, None),
-            // Nothing else is there to take it.
+            // There is no other target.
             (only, "", Unhealthy, No, None),
             (only, "", Healthy, Over, None),
         ] {

@@ -1,8 +1,9 @@
-//! The closed list of whys, and their words: the same in log, metric, header, `explain` and test.
+//! The closed lists of verdicts, and their words: the same in log, metric, header, `explain` and
+//! tests.
 
 use std::fmt;
 
-/// What became of a client's pin.
+/// The verdict on a client's pin to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// Stickiness is off for the group.
@@ -11,13 +12,13 @@ pub enum Verdict {
     AppCookieAbsent,
     /// The client has no pin for this group yet.
     New,
-    /// The client's token is full: a pin it had for this group may have been pushed out.
+    /// The client's token is full: a pin for this group may have been pushed out.
     Evicted,
-    /// A pin was made for an application cookie that came without one.
+    /// A pin is made for an application cookie that came without one.
     Adopted,
     /// The cookie holds no token.
     Malformed,
-    /// The cookie was not sealed with our key.
+    /// The cookie was not sealed with a key of this balancer.
     Forged,
     /// The cookie was sealed with a key this balancer lacks.
     UnknownKey,
@@ -25,24 +26,25 @@ pub enum Verdict {
     Expired,
     /// The target is not in the group any more.
     MovedRemoved,
-    /// The target is another machine: its name has got another address since the pin was written.
+    /// The target's host name has had another address since the pin was written: it is another
+    /// machine.
     MovedAddress,
-    /// The target is draining, and its pins move or its delay is over.
+    /// The target drains, and its pins move or its delay is over.
     MovedDraining,
-    /// The target stands in a zone this balancer may not use.
+    /// The target is in a zone that this balancer may not use.
     MovedZone,
     /// The target is unhealthy.
     MovedUnhealthy,
-    /// The target cannot serve just now, and its successor did. The pin stays, unless the answer shows
+    /// The target cannot serve now, and its successor did. The pin stays, unless the response shows
     /// that something was written there: then it moves to the target that answered.
     Spilled,
-    /// The target cannot serve, and the group prefers an error to moving.
+    /// The target cannot serve, and the group is strict: 503.
     StrictRefused,
-    /// The client met its target.
+    /// The client reached its pinned target.
     Hit,
-    /// The request lacks what the group keys on.
+    /// The request lacks the route or header that the group keys on.
     KeyAbsent,
-    /// Nobody can serve.
+    /// No target can serve: 503.
     NoTarget,
 }
 
@@ -70,7 +72,7 @@ impl Verdict {
         Self::NoTarget,
     ];
 
-    /// Its word.
+    /// The word for log, metric, header and `explain`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -137,7 +139,7 @@ impl Verdict {
         }
     }
 
-    /// Whether the client lost its target with this exchange.
+    /// True if the client lost its target with this exchange.
     pub fn is_move(self) -> bool {
         matches!(
             self,
@@ -149,29 +151,29 @@ impl Verdict {
         )
     }
 
-    /// Whether the request goes to the target that the client's pin names.
+    /// True if the request goes to the target that the client's pin names.
     pub fn is_at_home(self) -> bool {
         matches!(self, Self::Hit | Self::MovedAddress)
     }
 
-    /// Whether the request is refused instead of sent anywhere.
+    /// True if the request is refused instead of sent to a target.
     pub fn is_refusal(self) -> bool {
         matches!(self, Self::StrictRefused | Self::NoTarget)
     }
 }
 
-/// What became of a client's pin to a group of a rule.
+/// The verdict on a client's pin to a group of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GroupVerdict {
-    /// The rule keeps nobody with a group.
+    /// The rule has no group stickiness.
     Off,
     /// The client has no pin for this rule yet.
     New,
-    /// The client went to the group it is pinned to.
+    /// The client reached its pinned group.
     Hit,
     /// The rule does not name the pinned group any more.
     MovedRemoved,
-    /// The pinned group cannot serve just now; the pin stays as it was.
+    /// The pinned group cannot serve now; the pin stays as it was.
     FailedOver,
     /// The client is back with the pinned group, which can serve again.
     FailedBack,
@@ -179,7 +181,7 @@ pub enum GroupVerdict {
     Expired,
     /// The cookie holds no token.
     Malformed,
-    /// The cookie was not sealed with our key.
+    /// The cookie was not sealed with a key of this balancer.
     Forged,
     /// The cookie was sealed with a key this balancer lacks.
     UnknownKey,
@@ -200,7 +202,7 @@ impl GroupVerdict {
         Self::UnknownKey,
     ];
 
-    /// Its word.
+    /// The word for log, metric, header and `explain`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Off => "off",

@@ -5,6 +5,7 @@ use super::shortage::is_our_shortage;
 use super::target_stream::TargetStream;
 use super::timer;
 use super::tls::{self, Connector};
+use crate::observe::error_reason::ErrorReason;
 use crate::policy::proxy_protocol::{self, ProxyHeader, ProxySource};
 use bytes::Bytes;
 use http_body::Body;
@@ -69,19 +70,24 @@ impl ConnectError {
 
     /// The reason for the access log.
     pub fn word(&self) -> &'static str {
+        self.reason().word()
+    }
+
+    /// The error reason of a request that this error ends.
+    pub fn reason(&self) -> ErrorReason {
         match self {
-            ConnectError::Unresolved => "target_unresolved",
+            ConnectError::Unresolved => ErrorReason::TargetUnresolved,
             ConnectError::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                "target_refused"
+                ErrorReason::TargetRefused
             }
-            ConnectError::Refusing => "target_refused",
-            ConnectError::Io(error) if is_our_shortage(error) => "out_of_sockets",
-            ConnectError::Io(_) => "target_unreachable",
-            ConnectError::Timeout => "target_connect_timeout",
-            ConnectError::Tls(_) => "target_tls_failed",
-            ConnectError::Certificate(_) => "target_certificate_refused",
-            ConnectError::NotHttp2 => "target_not_http2",
-            ConnectError::Full => "target_connections_full",
+            ConnectError::Refusing => ErrorReason::TargetRefused,
+            ConnectError::Io(error) if is_our_shortage(error) => ErrorReason::OutOfSockets,
+            ConnectError::Io(_) => ErrorReason::TargetUnreachable,
+            ConnectError::Timeout => ErrorReason::TargetConnectTimeout,
+            ConnectError::Tls(_) => ErrorReason::TargetTlsFailed,
+            ConnectError::Certificate(_) => ErrorReason::TargetCertificateRefused,
+            ConnectError::NotHttp2 => ErrorReason::TargetNotHttp2,
+            ConnectError::Full => ErrorReason::TargetConnectionsFull,
         }
     }
 

@@ -1,9 +1,9 @@
 //! The access log: each worker formats into a buffer of its own, one thread writes.
 //!
-//! A buffer is handed over when it is full or every 100 ms. Nothing waits: when the writer is
-//! behind by more than 64 buffers, records are dropped and counted. A sink that does not take writes
-//! (a full disk, a FIFO that nothing reads, `stayput run | head`) is tried again every second; what
-//! was dropped meanwhile is told once it takes them.
+//! A buffer is handed over when it is full and every 100 ms. Workers never wait: if the writer is
+//! behind by more than 64 buffers, records are dropped and counted. A sink that refuses writes (a
+//! full disk, a FIFO without a reader, `stayput run | head`) is tried again every second; once it
+//! takes writes again, the number of records dropped meanwhile is logged.
 
 use super::counters::Counters;
 use super::record::{Line, Record, Seconds};
@@ -17,16 +17,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 
-/// Bytes of a buffer, which is handed over when the next line might not fit: sixteen pages, some 80
-/// records.
+/// Bytes of a buffer: sixteen pages, some 80 records. It is handed over when the next line might
+/// not fit.
 const FULL: usize = 64 * 1_024;
-/// Emptied buffers kept for one worker. Freed on another thread than it was made on, a buffer of
-/// sixteen pages costs the kernel more than its records.
+/// Emptied buffers kept for one worker. A buffer of sixteen pages that another thread frees costs
+/// the kernel more than its records do.
 const EMPTIED: usize = 4;
 /// Buffers that may wait for the writer, which bounds the log's memory to 64 × 64 KiB.
 const QUEUE: usize = 64;
 
-/// The writer's end.
+/// The access log: its writer thread and the way to it.
 #[derive(Debug)]
 pub struct AccessLog {
     format: AccessFormat,
@@ -36,11 +36,11 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Opens the sink and starts the writer; with [`LogTarget::Off`] there is neither. A FIFO that
-    /// nothing reads yet is opened once something does.
+    /// Opens the sink and starts the writer thread; [`LogTarget::Off`] does neither. A FIFO without
+    /// a reader is opened later, when it has one.
     ///
     /// # Errors
-    /// When the file cannot be opened for appending, or no thread can be started.
+    /// If the file cannot be opened for appending, or no thread can be started.
     pub fn start(to: &LogTarget, format: AccessFormat) -> io::Result<Self> {
         let shared = Arc::<WriterShared>::default();
         let place = match to {
@@ -56,7 +56,7 @@ impl AccessLog {
         Ok(Self { format, shared, sender: Some(sender), writer: Some(writer) })
     }
 
-    /// A worker's end.
+    /// Makes the buffer of one worker.
     pub fn buffer(&self, counters: Arc<Counters>) -> AccessBuffer {
         let (give_back, emptied) = sync_channel(EMPTIED);
         AccessBuffer {
@@ -73,7 +73,7 @@ impl AccessLog {
         }
     }
 
-    /// Waits until all that was handed over is written, one second at most.
+    /// Waits until all buffers handed over are written, at most one second.
     pub fn finish(mut self) {
         self.sender = None;
         let Some(writer) = self.writer.take() else { return };
@@ -89,7 +89,7 @@ impl AccessLog {
     }
 }
 
-/// A buffer on its way to the writer, and the way back.
+/// A full buffer on its way to the writer, and the way back for the empty one.
 #[derive(Debug)]
 struct Full {
     room: Vec<u8>,
@@ -117,32 +117,32 @@ fn write_all(mut sink: Sink, receiver: &Receiver<Full>, shared: &WriterShared) {
         };
         let lines = &room[..filled];
         let written = writer::write(&mut sink, lines, shared, |error| {
-            // Once a minute while it lasts, for a sink may come and go.
+            // Once a minute while it lasts: a sink may fail and recover often.
             if throttle.allow(Moment::now().monotonic) {
                 tracing::warn!(%error, "access log write failed, retrying");
                 refusal_logged = true;
             }
         });
         if written < lines.len() {
-            // The process leaves; what waits is told as lost.
+            // The process exits: the records that still wait are logged as dropped.
             shared.waiting.fetch_sub(writer::count(&lines[..written]), Ordering::Relaxed);
             return;
         }
         shared.waiting.fetch_sub(records, Ordering::Relaxed);
         if std::mem::take(&mut refusal_logged) {
             tracing::info!("access log writes succeed again");
-            // Its loss is told with its end.
+            // Its loss is logged when the outage ends.
             dropped_log = LogThrottle::default();
         }
         log_dropped(shared, &mut dropped_log);
-        // A worker that has enough, or is gone, lets it be freed.
+        // If the worker has enough buffers, or is gone, this one is freed.
         if room.len() == FULL {
             let _ = give_back.try_send(room);
         }
     }
 }
 
-/// Says how many records were dropped since that was last said.
+/// Logs how many records were dropped since the last such message.
 fn log_dropped(shared: &WriterShared, throttle: &mut LogThrottle) {
     if shared.dropped.load(Ordering::Relaxed) > 0 && throttle.allow(Moment::now().monotonic) {
         let records = shared.dropped.swap(0, Ordering::Relaxed);
@@ -150,7 +150,7 @@ fn log_dropped(shared: &WriterShared, throttle: &mut LogThrottle) {
     }
 }
 
-/// A worker's buffer.
+/// The buffer of one worker.
 #[derive(Debug)]
 pub struct AccessBuffer {
     format: AccessFormat,
@@ -168,12 +168,12 @@ pub struct AccessBuffer {
 }
 
 impl AccessBuffer {
-    /// How records are written; `None` where none are wanted.
+    /// The format of records; `None` if the access log is off.
     pub fn format(&self) -> Option<AccessFormat> {
         self.sender.as_ref().map(|_| self.format)
     }
 
-    /// Notes one exchange.
+    /// Appends the record of one exchange.
     pub fn record(&mut self, record: &Record<'_>) {
         if self.sender.is_none() {
             return;
@@ -189,7 +189,7 @@ impl AccessBuffer {
         self.records += 1;
     }
 
-    /// Makes room for a line of so many bytes.
+    /// Makes room for a line of this many bytes.
     #[cold]
     fn make_room(&mut self, length: usize) {
         self.hand_over();
@@ -198,7 +198,7 @@ impl AccessBuffer {
         }
     }
 
-    /// Gives the writer what has gathered. Called every 100 ms, and when the worker leaves.
+    /// Hands the buffer to the writer. Called every 100 ms, and when the worker exits.
     pub fn hand_over(&mut self) {
         let Some(sender) = &self.sender else { return };
         if self.filled == 0 {
@@ -208,15 +208,15 @@ impl AccessBuffer {
             std::mem::replace(&mut self.room, self.emptied.try_recv().unwrap_or_default());
         let filled = std::mem::take(&mut self.filled);
         if room.len() > FULL {
-            // A long line may take less than it might have taken.
+            // The line may be shorter than the room reserved for it.
             room.truncate(filled);
             room.shrink_to_fit();
         }
         let records = std::mem::take(&mut self.records);
         self.shared.waiting.fetch_add(records, Ordering::Relaxed);
         let full = Full { room, filled, records, give_back: self.give_back.clone() };
-        // Disconnected where the writer has ended, which it does only with the process: counted all
-        // the same.
+        // Disconnected if the writer has ended, which happens only when the process exits: the
+        // records are counted as dropped too.
         if let Err(TrySendError::Full(full) | TrySendError::Disconnected(full)) =
             sender.try_send(full)
         {

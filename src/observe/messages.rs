@@ -1,10 +1,9 @@
-//! Messages for the operator: whatever `tracing` is given, and what the program says itself, goes
-//! through one bounded queue to one thread that writes standard error. Nothing that serves waits for
-//! it or ends with it; what is lost is counted and said once it is read again.
+//! The operator's log. `tracing` events and the program's own messages go through one bounded queue
+//! to one thread that writes standard error. No serving thread waits for it or fails with it;
+//! messages lost to a full queue are counted, and the count is logged.
 //!
-//! Most messages are caused by what clients and targets do, as often as they like. So lines of one
-//! kind, which is one place in the code, are limited; those withheld are one line that ends in
-//! `and N more`.
+//! Clients and targets cause most messages, at any rate. So the lines of one kind, which is one
+//! place in the code, are limited; the withheld ones become one line that ends in `and N more`.
 
 use super::sink::{Sink, SinkKind};
 use super::writer::{self, Writer, WriterShared};
@@ -21,16 +20,16 @@ use tracing::Metadata;
 use tracing::callsite::Identifier;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Messages that may wait for the writer: a burst of ten kinds.
+/// Maximum number of messages that wait for the writer: a burst of ten kinds.
 const QUEUE: usize = 1_024;
-/// Bytes a message may have, which bounds what waits to 16 MiB; the longest is a page of problems
-/// with the file.
+/// Maximum bytes of a message, which bounds the queue to 16 MiB. The longest message is a page of
+/// problems with the configuration file.
 const MAX_MESSAGE: usize = 16 * 1_024;
-/// The `target` of messages that the start of the process causes, and nothing else: they are bounded
-/// by the file, and each is wanted.
+/// The `target` of messages that only the start of the process causes. They are not limited: the
+/// configuration file bounds them, and each is needed.
 pub(crate) const UNLIMITED: &str = "stayput::start";
 
-/// The writer's end of the operator's messages. Copies are the same.
+/// The operator's log. Clones share one writer.
 #[derive(Clone, Debug)]
 pub(crate) struct Messages {
     shared: Arc<WriterShared>,
@@ -40,10 +39,10 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
-    /// Starts the writer.
+    /// Starts the writer thread.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// If no thread can be started.
     pub(crate) fn start(place: SinkKind) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
         let shared = Arc::<WriterShared>::default();
@@ -53,13 +52,13 @@ impl Messages {
         Ok(Self { shared, sender, kinds, writer: Arc::new(Mutex::new(Some(writer))) })
     }
 
-    /// Says something that neither a client nor a target causes.
+    /// Logs a message that neither a client nor a target causes. It is not limited.
     pub(crate) fn say(&self, text: &str) {
         self.hand_over(text.as_bytes().to_vec());
     }
 
-    /// Makes a panic of any thread a message. The usual hook writes to standard error itself, and so
-    /// would hold the thread where that is not read.
+    /// Logs panics of all threads as messages. The default hook writes to standard error itself,
+    /// and would block the thread if no process reads it.
     pub(crate) fn take_panics(&self) {
         let messages = self.clone();
         let limit = Mutex::new(Limit::new(Moment::now().monotonic));
@@ -83,11 +82,11 @@ impl Messages {
         }));
     }
 
-    /// Waits until what is queued is written, one second at most.
+    /// Waits until the queued messages are written, at most one second.
     pub(crate) fn finish(&self) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = writer.take() {
-            // What is lost cannot be told: this is where it would be.
+            // Lost messages cannot be logged: this is their log.
             let _ = writer.finish(&self.shared);
         }
     }
@@ -129,16 +128,16 @@ impl<'a> MakeWriter<'a> for Messages {
     }
 }
 
-/// What becomes of a line.
+/// The way a line is handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Fate<K = Identifier> {
     Told,
-    /// The first one withheld: it stands for the others when they are told.
+    /// The first line withheld: it stands for the others when they are logged.
     Kept(K),
     Counted,
 }
 
-/// The kinds of lines there have been.
+/// The kinds of lines seen so far.
 #[derive(Debug)]
 struct Kinds<K>(HashMap<K, Kind>);
 
@@ -151,7 +150,7 @@ impl<K> Default for Kinds<K> {
 #[derive(Debug)]
 struct Kind {
     limit: Limit,
-    /// The first line withheld, once it was written.
+    /// The first line withheld, after it was formatted.
     kept: Option<Vec<u8>>,
 }
 
@@ -172,10 +171,11 @@ impl<K: Clone + Eq + Hash> Kinds<K> {
         }
     }
 
-    /// Lines that stand for those withheld and may be told now; all of them where the process leaves.
+    /// The lines that stand for withheld ones and may be written now; all of them if the process
+    /// exits.
     fn reopened(&mut self, now: Instant, is_leaving: bool) -> Vec<Vec<u8>> {
         let mut lines = Vec::new();
-        // Without the line that stands for them, which is being written, they wait for the next time.
+        // If that line is still being formatted, the kind waits for the next call.
         for kind in self.0.values_mut().filter(|kind| kind.kept.is_some()) {
             let withheld = match is_leaving {
                 true => Some(kind.limit.withheld()),
@@ -194,7 +194,7 @@ impl<K: Clone + Eq + Hash> Kinds<K> {
     }
 }
 
-/// One message while it is formatted.
+/// A message that is being formatted.
 #[derive(Debug)]
 pub(crate) struct Message<'a> {
     messages: &'a Messages,
@@ -315,13 +315,13 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_is_limited_and_says_how_many_more_and_others_are_told_meanwhile() {
+    fn a_limited_kind_logs_how_many_more_and_others_are_written() {
         let text = heard(|_| {
             for nth in 0..1_000 {
                 tracing::info!(nth, "client moved to another target");
             }
             tracing::warn!("something else");
-            // All of these fit into the queue, however late the thread that writes them is.
+            // All of these fit into the queue, even if the writer thread is late.
             for nth in 0..800 {
                 tracing::info!(target: UNLIMITED, nth, "listening");
             }
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_one_line_at_least_and_is_cut_where_it_is_too_long() {
+    fn a_message_is_a_line_or_more_and_is_cut_at_the_maximum() {
         let text = heard(|messages| {
             messages.say("a page\nof problems");
             messages.say(&"x".repeat(MAX_MESSAGE + 5));
@@ -347,7 +347,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_when_each_line_is_told_or_counted_once(
+        fn each_line_is_written_or_counted_once_at_any_times(
             steps in proptest::collection::vec((0_u64..3_000, 0_u8..4, 0_usize..300), 1..60)
         ) {
             let mut now = Moment::now().monotonic;

@@ -1,4 +1,4 @@
-//! One exchange as it is written down: the fields of ALB's access log, and what became of the pin.
+//! The access record of one exchange: the fields of ALB's access log, and the verdict on the pin.
 
 mod alb;
 mod combined;
@@ -6,126 +6,132 @@ mod json;
 mod short;
 mod text;
 mod time;
+mod words;
 
+use super::error_reason::ErrorReason;
 use crate::config::settings::AccessFormat;
+use crate::decide::cookie_update::CookieWrite;
 use crate::decide::verdict::{GroupVerdict, Verdict};
 use std::net::SocketAddr;
 use std::time::Duration;
 pub(crate) use text::Line;
 pub(crate) use time::{Seconds, time_text};
+pub(crate) use words::{RecordAction, RecordKind};
 
-/// What is written for one exchange. Borrowed: it is formatted on the worker that served it and
-/// never kept.
+/// The access record of one exchange. It borrows: the worker that served the exchange formats it at
+/// once.
 #[derive(Clone, Debug)]
 pub struct Record<'x> {
-    /// `http`, `ws`, or over TLS `https`, `wss`.
-    pub kind: &'static str,
-    /// What was agreed on in the handshake; `None` without TLS.
+    /// The type of the exchange.
+    pub kind: RecordKind,
+    /// The parameters of the client's TLS; `None` without TLS.
     pub tls: Option<Tls<'x>>,
-    /// When it ended, since the Unix epoch.
+    /// Time of the end, since the Unix epoch.
     pub ended: Duration,
-    /// When the request's head was read, since the Unix epoch.
+    /// Time at which the request head was read, since the Unix epoch.
     pub began: Duration,
-    /// The listener it came by.
+    /// The name of the listener.
     pub listener: &'x str,
-    /// The client's address, as `trusted_proxies` make it.
+    /// The client's address, as determined by `trusted_proxies`.
     pub client: &'x str,
-    /// Who is at the other end of the socket: address and port.
+    /// Address and port of the other end of the socket.
     pub peer: &'x str,
-    /// Who connected, by the PROXY header where there is one: address and port.
+    /// Address and port of the connection's source: that of the PROXY header, if there is one.
     pub source: &'x str,
-    /// Where they connected to.
+    /// The address and port that the source connected to.
     pub local: SocketAddr,
-    /// The connection's random id, where the format writes it.
+    /// The connection's random id, if the format writes it.
     pub connection: Option<[u64; 2]>,
-    /// The group it went to.
+    /// The name of the group.
     pub group: Option<&'x str>,
-    /// The target's id.
+    /// The id of the target that served.
     pub target: Option<&'x str>,
-    /// Where the target is.
+    /// Address and port of that target.
     pub target_address: Option<&'x str>,
-    /// From the request's head to its dispatch; `None` if it was not dispatched.
+    /// Time from the request head to its dispatch; `None` without a dispatch.
     pub request_processing: Option<Duration>,
-    /// From dispatch to the target's head.
+    /// Time from the dispatch to the target's response head.
     pub target_processing: Option<Duration>,
-    /// From the target's head to the end of the answer.
+    /// Time from the target's response head to the end of the response.
     pub response_processing: Option<Duration>,
-    /// What the client got; ALB's 460 where it was gone, 463 for a forwarding loop.
+    /// The status sent to the client; ALB's 460 if it had left, 463 for a forwarding loop.
     pub status: u16,
-    /// What the target said.
+    /// The target's status.
     pub target_status: Option<u16>,
     /// Bytes from the client, heads included.
     pub received_bytes: u64,
     /// Bytes to the client, heads included.
     pub sent_bytes: u64,
-    /// The request's method, `-` where there was none.
+    /// The request's method; `-` if the head could not be read.
     pub method: &'x str,
-    /// Host as the client named it.
+    /// The host, as sent.
     pub host: &'x [u8],
-    /// Path and query as sent.
+    /// Path and query, as sent.
     pub target_uri: &'x [u8],
-    /// `HTTP/1.1`; `-` where the head could not be read, and then nothing else of it is known.
+    /// `HTTP/1.1`; `-` if the head could not be read, and then the other fields of the head are
+    /// unknown too.
     pub version: &'static str,
-    /// The client's User-Agent, of [`MAX_USER_AGENT`] bytes at most.
+    /// The User-Agent, of [`MAX_USER_AGENT`] bytes at most.
     pub user_agent: &'x [u8],
-    /// The client's Referer, cut likewise; empty where the format does not write it.
+    /// The Referer, cut likewise; empty if the format does not write it.
     pub referer: &'x [u8],
-    /// X-Amzn-Trace-Id as the target got it.
+    /// X-Amzn-Trace-Id, as sent to the target.
     pub trace_id: &'x [u8],
-    /// The rule's name, `default` for the listener's default.
+    /// The rule's name; `default` for the listener's default.
     pub rule: &'x str,
-    /// The rule's place, from 0; `None` for the listener's default and before a rule was found.
+    /// The rule's index; `None` for the listener's default and before a rule matched.
     pub rule_at: Option<usize>,
-    /// `forward`, `fixed-response`, `redirect`, or `-`: refused before a rule took it.
-    pub action: &'static str,
-    /// Where a redirect sent the client.
+    /// The action of the rule.
+    pub action: RecordAction,
+    /// The Location of a redirect.
     pub redirect_url: Option<&'x [u8]>,
-    /// Host as a rewrite made it.
+    /// The host that a rewrite made.
     pub transformed_host: Option<&'x [u8]>,
-    /// Path and query as a rewrite made them.
+    /// Path and query that a rewrite made.
     pub transformed_uri: Option<&'x [u8]>,
-    /// What became of a rewrite, in ALB's words: `TransformSuccess` and its failures.
+    /// The result of a rewrite, in ALB's words: `TransformSuccess` and its failures.
     pub transform_status: Option<&'static str>,
-    /// Why the balancer answered itself, or why the exchange broke.
-    pub error_reason: Option<&'static str>,
-    /// What became of the pin to a group, where the rule names several.
+    /// The reason for which the balancer answered itself, or for which the exchange broke off.
+    pub error_reason: Option<ErrorReason>,
+    /// The verdict on the pin to a group, if the rule names several.
     pub group_sticky: Option<GroupVerdict>,
-    /// ALB's class of a request that could be read in two ways, and why; `None` for a compliant one.
+    /// ALB's class of a request that two servers may read differently, and the reason; `None` for a
+    /// compliant one.
     pub classification: Option<(&'static str, &'static str)>,
-    /// What became of the pin.
+    /// The verdict on the pin to a target.
     pub sticky: Option<Verdict>,
-    /// What was written into the cookie: `new`, `adopted`, `renewed`, `resealed`, `moved`.
-    pub set_cookie: Option<&'static str>,
+    /// The reason for writing the group's cookie; `None` if it was not written.
+    pub set_cookie: Option<CookieWrite>,
     /// The id of the target a moved or spilled client was pinned to, if it is still in the group.
     pub from: Option<&'x str>,
-    /// Targets tried.
+    /// Number of targets tried.
     pub attempts: u32,
-    /// The worker that served it.
+    /// The index of the worker.
     pub worker: usize,
 }
 
-/// The TLS a connection is in.
+/// The TLS parameters of a client connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Tls<'x> {
     /// `TLSv1.3`
     pub version: &'static str,
-    /// By OpenSSL's name.
+    /// The cipher suite, by OpenSSL's name.
     pub cipher: &'static str,
-    /// The name asked for, where a certificate was found by it.
+    /// The server name of the ClientHello, if a certificate was found by it.
     pub server_name: Option<&'x str>,
-    /// `certificate/` and the begin of its fingerprint, or `session-reused`.
+    /// `certificate/` and the first digits of its fingerprint, or `session-reused`.
     pub certificate: &'x str,
 }
 
-/// User agents are cut here, as ALB cuts them, and so is Referer.
+/// Maximum bytes of a User-Agent and a Referer; ALB cuts them there too.
 pub(crate) const MAX_USER_AGENT: usize = 8 * 1_024;
 
-/// Bytes of a line, in any format, besides the texts that [`Record::max_length`] counts: keys, words of
-/// ours, numbers, times, addresses with their ports, what a handshake agreed on. Some 900 at most.
+/// Maximum bytes of a line, in any format, without the texts that [`Record::max_length`] counts:
+/// keys, fixed words, numbers, times, addresses with ports, TLS parameters. They are some 900.
 const MAX_FIXED: usize = 2_048;
 
 impl Record<'_> {
-    /// Bytes that its line takes at most, in any format.
+    /// Maximum bytes of its line, in any format.
     pub fn max_length(&self) -> usize {
         let seldom = |text: Option<&[u8]>| text.map_or(0, <[u8]>::len);
         let name = |text: Option<&str>| text.map_or(0, str::len);
@@ -139,7 +145,7 @@ impl Record<'_> {
             + seldom(self.transformed_host)
             + seldom(self.transformed_uri)
             + self.tls.map_or(0, |tls| name(tls.server_name));
-        // ALB's format has a target's address twice.
+        // ALB's format has the target's address twice.
         let names = self.listener.len()
             + self.rule.len()
             + name(self.group)
@@ -149,10 +155,10 @@ impl Record<'_> {
         MAX_FIXED + names + text::MAX_ESCAPED * sent
     }
 
-    /// Writes the record as one line, where there is room for [`Record::max_length`] bytes.
+    /// Writes the record as one line. The line must have room for [`Record::max_length`] bytes.
     pub fn write(&self, format: AccessFormat, seconds: &mut Seconds, line: &mut Line<'_>) {
         match format {
-            // By value, so that it is a variable of the function that writes.
+            // By value, so that the line is a local variable of the function that writes.
             AccessFormat::Json => *line = self.write_json(seconds, line.take()),
             AccessFormat::Alb => *line = self.write_alb(seconds, line.take()),
             AccessFormat::Combined => *line = self.write_combined(line.take()),
@@ -168,7 +174,7 @@ mod tests {
 
     pub(super) fn record() -> Record<'static> {
         Record {
-            kind: "http",
+            kind: RecordKind::Http,
             tls: None,
             ended: Duration::new(1_530_570_180, 186_641_000),
             began: Duration::new(1_530_570_180, 100_000_000),
@@ -197,7 +203,7 @@ mod tests {
             trace_id: b"Root=1-58337262-36d228ad5d99923122bbe354",
             rule: "default",
             rule_at: None,
-            action: "forward",
+            action: RecordAction::Forward,
             redirect_url: None,
             transformed_host: None,
             transformed_uri: None,
@@ -206,7 +212,7 @@ mod tests {
             group_sticky: None,
             classification: None,
             sticky: Some(Verdict::Hit),
-            set_cookie: Some("renewed"),
+            set_cookie: Some(CookieWrite::Renewed),
             from: None,
             attempts: 1,
             worker: 0,
@@ -227,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_of_lines_has_room() {
+    fn the_longest_line_fits_its_computed_maximum() {
         let (sent, name, port) =
             ([1; 9_000], "n".repeat(255), "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535");
         let forever = Some(Duration::from_secs(u64::MAX / 8));
@@ -235,7 +241,7 @@ mod tests {
             [AccessFormat::Json, AccessFormat::Alb, AccessFormat::Combined, AccessFormat::Short]
         {
             let longest = Record {
-                kind: "https",
+                kind: RecordKind::Https,
                 tls: Some(Tls {
                     version: "TLSv1.3",
                     cipher: "ECDHE-ECDSA-CHACHA20-POLY1305-SHA256",
@@ -268,7 +274,7 @@ mod tests {
                 transformed_host: Some(&sent),
                 transformed_uri: Some(&sent),
                 transform_status: Some("TransformSuccess"),
-                error_reason: Some("a_reason_that_is_longer_than_all_others"),
+                error_reason: Some(ErrorReason::TargetCertificateRefused),
                 group_sticky: Some(GroupVerdict::New),
                 classification: Some(("Severe", "a_reason_that_is_longer_than_all_others")),
                 from: Some(&name),
@@ -276,7 +282,7 @@ mod tests {
                 worker: usize::MAX,
                 ..record()
             };
-            // A debug build asserts that nothing is left out.
+            // A debug build asserts that no byte is left out.
             assert!(written_of(&longest, format).ends_with('\n'));
             let none: Record<'_> =
                 Record { host: b"", target_uri: b"", user_agent: b"", ..longest };

@@ -1,9 +1,9 @@
-//! Where lines go: a file, a FIFO, one of the standard streams. Each sink belongs to one thread that
-//! does nothing else, because a write to any of them may block.
+//! Sinks of log lines: a file, a FIFO or a standard stream. A write may block, so each sink belongs
+//! to one thread that does nothing else.
 //!
-//! A refused write (a full disk, a reader that is gone) loses nothing by itself: what was refused is
-//! still the caller's, from the last whole line on, and a half line is taken back or ended, so that
-//! no line is glued to it.
+//! A refused write (a full disk, a reader that is gone) loses no line: the caller still has
+//! everything after the last whole line written. A partial line is cut off or ended, so that no
+//! other line is appended to it.
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,13 +13,14 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-/// Bytes that a pipe takes whole or not at all (POSIX: at least 512; Linux: 4,096). Lines are written
-/// to pipes in pieces of no more, so that two writers of one pipe do not cut each other's lines.
+/// Bytes that a pipe takes atomically (POSIX: at least 512; Linux: 4,096). Lines are written to
+/// pipes in pieces of at most this size, so that two writers of one pipe do not split each other's
+/// lines.
 const PIPE_BUF: usize = 4_096;
-/// How long a full pipe is waited for before the caller is asked whether to go on.
+/// Milliseconds to wait for a full pipe before `goes_on` is called.
 const WAIT_MS: u16 = 100;
 
-/// Which sink.
+/// The kind of a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SinkKind {
     /// Standard output.
@@ -30,43 +31,43 @@ pub(crate) enum SinkKind {
     File(PathBuf),
 }
 
-/// What a sink did not take.
+/// A refused write.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    /// Bytes it took before: whole lines.
+    /// Bytes written before the refusal: whole lines.
     pub written: usize,
-    /// Why no more.
+    /// The error of the refusal.
     pub error: io::Error,
 }
 
-/// A sink.
+/// A sink of log lines.
 #[derive(Debug)]
 pub(crate) struct Sink {
     place: SinkKind,
-    /// `None` while a FIFO has no reader, and for a standard stream that is closed.
+    /// `None` while a FIFO has no reader, and for a closed standard stream.
     file: Option<File>,
     is_pipe: bool,
-    /// Half a line stands at its end.
+    /// True if a partial line is at its end.
     is_broken: bool,
 }
 
 impl Sink {
-    /// Opens it. A FIFO that has no reader yet is opened by a later write.
+    /// Opens the sink. A FIFO without a reader is opened by a later write.
     ///
     /// # Errors
-    /// When the file cannot be opened for appending.
+    /// If the file cannot be opened for appending.
     pub(crate) fn open(place: SinkKind) -> io::Result<Self> {
         let mut sink = Self { place, file: None, is_pipe: false, is_broken: false };
         match sink.reopen() {
             Err(error) if is_absent_reader(&error) => {
-                // A socket and a device say the same, and no reader will come for those.
+                // ENXIO also comes for sockets and devices, which will never have a reader.
                 let SinkKind::File(path) = &sink.place else { return Err(error) };
                 match path.metadata()?.file_type().is_fifo() {
                     true => Ok(sink),
                     false => Err(error),
                 }
             }
-            // A standard stream that is closed is no reason not to start.
+            // A closed standard stream must not prevent the start.
             Err(_) if !matches!(sink.place, SinkKind::File(_)) => Ok(sink),
             other => other.map(|()| sink),
         }
@@ -78,7 +79,7 @@ impl Sink {
             SinkKind::Stderr => File::from(io::stderr().as_fd().try_clone_to_owned()?),
             SinkKind::File(path) => {
                 let mut options = OpenOptions::new();
-                // Not blocking: a FIFO that nothing reads would hold the open, and then every write.
+                // Non-blocking: a FIFO without a reader would block the open and then every write.
                 options.create(true).append(true).custom_flags(libc::O_NONBLOCK);
                 let file = options.open(path)?;
                 if file.metadata()?.is_file() {
@@ -93,11 +94,11 @@ impl Sink {
         Ok(())
     }
 
-    /// Writes whole lines. While a full pipe takes nothing, `goes_on` is asked some ten times a
-    /// second whether to wait on.
+    /// Writes whole lines. While a full pipe takes nothing, `goes_on` is called some ten times a
+    /// second and decides whether to keep waiting.
     ///
     /// # Errors
-    /// When the sink takes no more; it may again later.
+    /// If the sink takes no more; it may again later.
     pub(crate) fn write(
         &mut self,
         lines: &[u8],
@@ -129,7 +130,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Writes this, or says how much of it was written.
+    /// Writes the piece, or returns the number of bytes written before the error.
     fn write_piece(
         &mut self,
         piece: &[u8],
@@ -144,7 +145,7 @@ impl Sink {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock && goes_on() => {
                     let room = PollFd::new(file.as_fd(), PollFlags::POLLOUT);
-                    // Whatever it says, the next write knows better.
+                    // The result does not matter: the next write fails or succeeds by itself.
                     let _ = poll(&mut [room], PollTimeout::from(WAIT_MS));
                 }
                 Err(error) => return Err((written, error)),
@@ -153,19 +154,18 @@ impl Sink {
         Ok(())
     }
 
-    /// Deals with so many bytes of a line whose rest was refused.
+    /// Cuts off or marks a partial line of this many bytes whose rest was refused.
     fn mend(&mut self, half: u64, error: &io::Error) {
         if half > 0 && !self.take_back(half) {
             self.is_broken = true;
         }
-        // A FIFO's next reader begins with a pipe of its own, and so with a whole line.
+        // The next reader of a FIFO gets a new pipe, which begins with a whole line.
         if error.kind() == ErrorKind::BrokenPipe && matches!(self.place, SinkKind::File(_)) {
             (self.file, self.is_broken) = (None, false);
         }
     }
 
-    /// Cuts so many bytes off the end of a file, if they are its end: another process may append
-    /// to it too.
+    /// Cuts this many bytes off the end of a file, unless another process has appended to it since.
     fn take_back(&mut self, half: u64) -> bool {
         let Some(file) = self.file.as_mut().filter(|_| matches!(self.place, SinkKind::File(_)))
         else {
@@ -179,7 +179,7 @@ impl Sink {
     }
 }
 
-/// As many whole lines as a pipe takes at once, or the one line that is longer.
+/// The whole lines that a pipe takes at once, or a single longer line.
 fn piece(lines: &[u8]) -> &[u8] {
     let window = &lines[..lines.len().min(PIPE_BUF)];
     let end = match memchr::memrchr(b'\n', window) {
@@ -189,12 +189,12 @@ fn piece(lines: &[u8]) -> &[u8] {
     &lines[..end]
 }
 
-/// Whether it says that nothing has opened a FIFO for reading (open(2): ENXIO).
+/// True if the error is ENXIO: no process has opened the FIFO for reading (open(2)).
 fn is_absent_reader(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENXIO)
 }
 
-/// Whether a file's last line has no end: the process before this one could not write the rest.
+/// True if a file's last line has no newline: the process before this one could not write the rest.
 fn ends_within_a_line(path: &PathBuf) -> io::Result<bool> {
     let mut file = File::open(path)?;
     if file.metadata()?.len() == 0 {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_pipe_took_is_whole_lines_and_the_rest_is_the_callers() {
+    fn a_full_pipe_takes_whole_lines_and_the_caller_keeps_the_rest() {
         let (_dir, path) = fifo();
         let mut sink = Sink::open(SinkKind::File(path.clone())).unwrap();
         let mut reader = reader(&path);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_at_the_end_of_a_file_is_ended_before_the_next() {
+    fn a_partial_line_at_the_end_of_a_file_is_ended_before_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         for (before, after) in [("", "one\n"), ("whole\n", "whole\none\n"), ("ha", "ha\none\n")] {
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_is_taken_back_unless_something_else_was_appended_after_it() {
+    fn a_partial_line_is_cut_off_unless_another_line_follows_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let mut sink = Sink::open(SinkKind::File(path.clone())).unwrap();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_full_takes_nothing_and_is_asked_again() {
+    fn a_full_device_takes_nothing_and_is_tried_again() {
         let mut sink = Sink::open(SinkKind::File("/dev/full".into())).unwrap();
         for _ in 0..3 {
             let refused = sink.write(b"one\n", NEVER).unwrap_err();
@@ -303,7 +303,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_are_whole_lines_that_a_pipe_takes_at_once_and_together_are_all(
+        fn pieces_are_whole_lines_that_fit_a_pipe_and_cover_the_input(
             lengths in proptest::collection::vec(0_usize..6_000, 1..30)
         ) {
             let lines: Vec<u8> = lengths

@@ -1,5 +1,5 @@
-//! A thread that writes to one sink, and what it shares with those who hand it lines: whether it
-//! should leave, what waits, and what was dropped.
+//! A thread that writes to one sink, and its state shared with the threads that hand it lines: the
+//! request to exit, the lines waiting, and the lines dropped.
 
 use super::sink::{Refused, Sink, SinkKind};
 use crate::base::clock::Moment;
@@ -10,27 +10,27 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a start waits to hear that the sink is open: a file system may hang.
+/// Maximum wait of a start for the sink to open: a file system may hang.
 const OPENING: Duration = Duration::from_secs(1);
-/// How long an exit waits for what is queued.
+/// Maximum wait of an exit for the queued lines.
 pub(super) const LEAVING: Duration = Duration::from_secs(1);
-/// How often a sink that refused is tried again, and how often what is due on a timer is done.
+/// Interval at which a refusing sink is tried again, and at which timed work is done.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
-/// What the writer and its callers share.
+/// State shared by the writer and its callers.
 #[derive(Debug, Default)]
 pub(super) struct WriterShared {
-    /// When the writer must have left; `None` while the process stays.
+    /// The time by which the writer must exit; `None` while the process runs.
     deadline: Mutex<Option<Instant>>,
     is_leaving: AtomicBool,
     /// Lines handed over and not written.
     pub(super) waiting: AtomicU64,
-    /// Lines dropped since that was last told.
+    /// Lines dropped since the last message about them.
     pub(super) dropped: AtomicU64,
 }
 
 impl WriterShared {
-    /// Whether the writer may go on with a sink that takes nothing at the moment.
+    /// True if the writer may keep waiting for a sink that takes nothing at the moment.
     pub(super) fn goes_on(&self) -> bool {
         if !self.is_leaving.load(Ordering::Relaxed) {
             return true;
@@ -54,16 +54,16 @@ impl WriterShared {
 #[derive(Debug)]
 pub(super) struct Writer {
     thread: thread::JoinHandle<()>,
-    /// Disconnected when it has. Behind a lock only so that who holds a writer may be shared.
+    /// Disconnected when the thread has ended. In a lock only to make the owner `Sync`.
     ended: Mutex<Receiver<()>>,
 }
 
 impl Writer {
-    /// Opens the sink on a thread of its own and has it written to by `work`. A sink that is not open
-    /// after a second is opened in the background.
+    /// Starts a thread that opens the sink and runs `work` on it. If the sink is not open after a
+    /// second, opening goes on in the background.
     ///
     /// # Errors
-    /// When the sink cannot be opened, or no thread can be started.
+    /// If the sink cannot be opened, or no thread can be started.
     pub(super) fn start(
         name: &str,
         place: SinkKind,
@@ -73,11 +73,11 @@ impl Writer {
         let (end, ended) = sync_channel::<()>(1);
         let builder = thread::Builder::new().name(name.into());
         let thread = builder.spawn(move || {
-            // Dropped with the thread, whatever ends it.
+            // Dropped with the thread, even by a panic.
             let _end = end;
             match Sink::open(place) {
                 Ok(sink) => {
-                    // The starter has gone on where it took too long.
+                    // The starter has stopped waiting if it took too long.
                     let _ = opened.send(Ok(()));
                     work(sink);
                 }
@@ -90,8 +90,8 @@ impl Writer {
         }
     }
 
-    /// Tells it to leave and waits for that, but not long; whether it has left. One that a write holds
-    /// ends with the process.
+    /// Requests the exit and waits for it, at most 1.5 seconds. Returns true if the thread has
+    /// ended; one that is blocked in a write ends with the process.
     pub(super) fn finish(self, shared: &WriterShared) -> bool {
         shared.leave();
         self.thread.thread().unpark();
@@ -101,8 +101,8 @@ impl Writer {
     }
 }
 
-/// Writes these lines, trying again for as long as the process stays and the sink refuses. Returns
-/// how many bytes were written when it gave up, and calls `refused` at each refusal.
+/// Writes these lines, and tries again every second while the sink refuses and the process runs.
+/// Returns the number of bytes written when it gave up, and calls `refused` at each refusal.
 pub(super) fn write(
     sink: &mut Sink,
     lines: &[u8],
@@ -115,7 +115,7 @@ pub(super) fn write(
         let Err(Refused { written, error }) = tried else { return lines.len() };
         at += written;
         if shared.is_leaving() {
-            // It was just tried: what it refused now it will refuse within a second too.
+            // The sink has just been tried: within the second left it would refuse again.
             break;
         }
         refused(&error);
@@ -124,7 +124,7 @@ pub(super) fn write(
     at
 }
 
-/// How many lines these bytes are.
+/// The number of lines in these bytes.
 pub(super) fn count(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }

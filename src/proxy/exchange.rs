@@ -1,5 +1,5 @@
-//! One exchange under way: the handles it works with, and its log entry. However it ends, it is
-//! written down once, when it is dropped.
+//! One exchange: the handles it works with, and its log entry. It is logged once, when it is
+//! dropped, however it ends.
 
 use super::conn::Conn;
 use super::conn_info::ConnInfo;
@@ -13,41 +13,42 @@ use super::worker_ctx::WorkerCtx;
 use crate::http1::request::Request;
 use crate::http1::response::Response;
 use crate::model::published::SnapshotRef;
+use crate::observe::error_reason::ErrorReason;
 use crate::policy::affinity::token::Seed;
 use crate::policy::headers::interim;
 use http::{StatusCode, Version};
 use std::rc::Rc;
 
-/// One exchange under way. Dropping it ends it, and writes it down.
+/// One exchange. Dropping it ends it and writes its access record.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     /// The worker's context.
     pub worker: Rc<WorkerCtx>,
     /// The client's connection.
     pub conn: Rc<Conn>,
-    /// How long it may wait.
+    /// Its deadline.
     pub deadline: Rc<Deadline>,
     /// The snapshot it began with.
     pub snapshot: SnapshotRef,
-    /// The client's head, as it was received.
+    /// The client's head, as received.
     pub request: Rc<Request>,
-    /// Whether nothing may follow it, on the client's connection or the target's.
+    /// True if no request may follow it, on the client's connection or the target's.
     pub closes_both: bool,
-    /// Leave to dial a target that others wait for.
+    /// Permission to dial a target that others wait for.
     pub pass: Option<Pass>,
-    /// Whether many people may share the client's connection: HTTP/2, or a trusted proxy's.
+    /// True if many people may share the client's connection: HTTP/2, or a trusted proxy's.
     pub is_of_many: bool,
-    /// Whether nothing may follow it on the target's connection.
+    /// True if no request may follow it on the target's connection.
     pub closes_target: bool,
-    /// Where interim answers of its target go; to a client over HTTP/1.1 none does, for some such clients
-    /// take a 103 for the answer.
+    /// The queue for interim responses of its target. `None` for HTTP/1.1, where some clients take
+    /// a 103 for the final response.
     pub interim: Option<Rc<InterimQueue>>,
     log: LogEntry,
 }
 
 impl Exchange {
-    /// Begins one with the head of a request.
-    // Inlined, so that it is made in the future it is kept in.
+    /// Begins an exchange with the head of a request.
+    // Inlined, so that it is made in the future that keeps it.
     #[inline(always)]
     pub(crate) fn begin(
         worker: &Rc<WorkerCtx>,
@@ -73,23 +74,23 @@ impl Exchange {
         }
     }
 
-    /// What is known of the client's connection.
+    /// The facts about the client's connection.
     pub(crate) fn info(&self) -> &ConnInfo {
         &self.conn.info
     }
 
-    /// What will be written down.
+    /// The log entry.
     pub(crate) fn log(&self) -> &LogEntry {
         &self.log
     }
 
-    /// The same, to add to it.
+    /// The log entry, to add to it.
     pub(crate) fn log_mut(&mut self) -> &mut LogEntry {
         &mut self.log
     }
 
-    /// Notes that a target's connection is authenticated by this exchange (RFC 4559 section 6): it is
-    /// the client connection's own from now on, or ends with the exchange.
+    /// Records that this exchange authenticates a target's connection (RFC 4559 section 6): from
+    /// now on that belongs to the client connection alone, or ends with the exchange.
     pub(crate) fn authenticate_connection(&mut self) {
         match self.is_of_many {
             true => self.closes_target = true,
@@ -97,12 +98,12 @@ impl Exchange {
         }
     }
 
-    /// Whether a target's connection that it goes over may serve no other client.
+    /// True if the target's connection may serve no other client.
     pub(crate) fn is_private(&self) -> bool {
         self.closes_target || self.info().owner().is_some()
     }
 
-    /// The seed this client is given if it has none, the same for all its cookies.
+    /// The seed for a client without one, the same for all its cookies.
     pub(crate) fn fresh_seed(&mut self) -> Seed {
         let worker = &self.worker;
         let placed_by = self.log.placement.as_ref().and_then(|placement| placement.seed);
@@ -110,12 +111,12 @@ impl Exchange {
         *self.log.fresh_seed.get_or_insert_with(fresh)
     }
 
-    /// Notes that the balancer answers itself because of this.
+    /// Records that the balancer answers itself because of this failure.
     pub(crate) fn fail(&mut self, failure: &Failure) {
-        // No target has any part in the answer to come, nor can its leaving cut it.
+        // The response comes from no target, so no target's leaving can cut it.
         self.deadline.end_with_target();
         self.log.status = failure.logged_status();
-        self.log.error = Some(failure.word());
+        self.log.error = Some(failure.reason());
         if let Failure::Refused(verdict) = failure
             && let Some(placement) = &mut self.log.placement
         {
@@ -124,13 +125,13 @@ impl Exchange {
         }
     }
 
-    /// Notes the status the client gets.
+    /// Records the status that the client gets.
     pub(crate) fn answer(&mut self, status: StatusCode) {
         self.log.status = status.as_u16();
         self.log.error = None;
     }
 
-    /// Takes an interim answer of the target (1xx): it goes on to an HTTP/2 client; to others it is
+    /// Handles an interim response of the target (1xx): an HTTP/2 client gets it; for others it is
     /// dropped and counted.
     pub(crate) fn interim(&self, response: &Response) {
         if !interim::passes(response.status) {
@@ -142,8 +143,8 @@ impl Exchange {
         }
     }
 
-    /// Whether the client's connection ends with the answer: the process leaves, its life is over, or
-    /// nothing may follow this request.
+    /// True if the client's connection ends with the response: the process drains, the connection
+    /// is too old, or no request may follow this one.
     pub(crate) fn ends_connection(&self) -> bool {
         self.closes_both || self.worker.draining.get() || self.conn.is_old(self.worker.now())
     }
@@ -153,9 +154,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.log.is_complete {
             self.log.error.get_or_insert(match self.deadline.expiry() {
-                Some(expiry) => expiry.word(),
-                None if self.worker.cutting.get() => "cut",
-                None => "client_gone",
+                Some(expiry) => expiry.reason(),
+                None if self.worker.cutting.get() => ErrorReason::Cut,
+                None => ErrorReason::ClientGone,
             });
         }
         let now = self.worker.now();

@@ -1,34 +1,36 @@
-//! Whose time is over, and the word for it.
+//! The time-outs of connections and exchanges, and their error reasons.
 
-/// Whose time is over, and so what is done.
+use crate::observe::error_reason::ErrorReason;
+
+/// The time-out that expired, which decides the reaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expiry {
-    /// Nothing was asked: a silent close.
+    /// No request had begun: a silent close.
     Silent,
-    /// A head was begun: 408.
+    /// A head had begun: 408.
     Head,
-    /// A head was begun, and the worker's partial heads take too much memory: 431.
+    /// A head had begun, and the worker's partial heads take too much memory: 431.
     HeadsFull,
-    /// The client has ended its half of the connection, and its answer did not come soon: 460.
+    /// The client has closed its half of the connection, and no response came soon: 460.
     Gone,
-    /// A body was awaited: 408.
+    /// The request body did not arrive: 408.
     Request,
-    /// The target's answer was: 504.
+    /// The target's response did not arrive: 504.
     Response,
-    /// An answer or a tunnel stood still: cut.
+    /// A response or a tunnel carried no byte: cut.
     Stalled,
-    /// The target has left the group, its deregistration delay too: 502 where its answer was
-    /// awaited, else cut (AWS, "Edit target group attributes": deregistration delay).
+    /// The target has left the group, and its deregistration delay is over: 502 before the response
+    /// has begun, else cut (AWS, "Edit target group attributes": deregistration delay).
     Deregistered,
 }
 
 impl Expiry {
-    /// The word for the access log where an answer or a tunnel was cut.
-    pub(crate) fn word(self) -> &'static str {
+    /// The error reason of a response or tunnel that it cuts.
+    pub(crate) fn reason(self) -> ErrorReason {
         match self {
-            Expiry::Deregistered => "target_deregistered",
-            Expiry::Gone => "client_gone",
-            _ => "stalled",
+            Expiry::Deregistered => ErrorReason::TargetDeregistered,
+            Expiry::Gone => ErrorReason::ClientGone,
+            _ => ErrorReason::Stalled,
         }
     }
 }

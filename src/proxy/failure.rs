@@ -1,63 +1,64 @@
-//! What an exchange can die of, and the one table that turns it into a status code (AWS,
-//! "Troubleshoot your Application Load Balancers").
+//! The failures for which the balancer answers itself, and the error reason of each (AWS,
+//! "Troubleshoot your Application Load Balancers"). The reason has the status and the log's word.
 
 use super::expiry::Expiry;
 use crate::decide::verdict::Verdict;
 use crate::http1::request::BadHead;
 use crate::net::connect::ConnectError;
+use crate::observe::error_reason::ErrorReason;
 use crate::policy::headers::head::RejectReason;
 use crate::policy::routing::redirect::RedirectError;
 use http::StatusCode;
 
-/// Why the balancer answers itself.
+/// The failure for which the balancer answers itself.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The head could not be read.
     Unread(BadHead),
-    /// The rest of the head did not come in time.
+    /// The rest of the head did not arrive in time.
     HeadTimeout,
-    /// Too many heads have begun and not ended, and this was the oldest.
+    /// Partial heads took too much memory, and this was the oldest.
     HeadsFull,
-    /// The client speaks HTTP without TLS on a listener with it.
+    /// The client sent plain HTTP to a listener with TLS.
     PlainHttp,
-    /// The head is one no target should see.
+    /// The head must not reach a target.
     Head(RejectReason),
-    /// No rule takes the request and the listener has no default.
+    /// No rule matches, and the listener has no default.
     NoRule,
     /// All groups of the rule have weight 0.
     NoShare,
-    /// A redirect has no URL to send the client to.
+    /// A redirect has no URL that could be its Location.
     Redirect(RedirectError),
-    /// A rewrite made something that is no path or no host.
+    /// A rewrite made a path or a host that is not valid.
     Rewrite,
-    /// Nobody in the group can serve, or the pinned target cannot and the group is strict.
+    /// No target of the group can serve, or the pinned target cannot and the group is strict.
     Refused(Verdict),
     /// The body is larger than `limits.body_bytes`.
     BodyTooLarge,
-    /// The body is not framed as it says.
+    /// The framing of the body is malformed.
     BodyMalformed,
-    /// The client left before its request was whole.
+    /// The client left before its request was complete.
     ClientGone,
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     RequestTimeout,
-    /// No connection to any target that was tried.
+    /// No connection to a target; this is the error of the last one tried.
     Connect(ConnectError),
     /// The target closed or reset before it answered.
     TargetLost,
-    /// The target's answer is no HTTP, or too large a head.
+    /// The target's response is not HTTP, or its head is too large.
     TargetMalformed,
-    /// The target switched protocols without being asked.
+    /// The target switched protocols without a request to do so.
     UnaskedUpgrade,
     /// The target did not answer in time.
     ResponseTimeout,
     /// The target left the group, and its deregistration delay ended before it answered.
     TargetDeregistered,
-    /// What the client speaks is nothing for the group's targets.
+    /// The group's targets do not speak the protocol of the request.
     ProtocolMismatch,
 }
 
 impl Failure {
-    /// Of a wait for a target's answer that took too long.
+    /// The failure of a time-out while the target's response was awaited.
     pub(crate) fn of_expiry(expiry: Expiry) -> Self {
         match expiry {
             Expiry::Deregistered => Failure::TargetDeregistered,
@@ -67,132 +68,83 @@ impl Failure {
         }
     }
 
-    /// What the client gets. Codes are the standard's, but for ALB's own 464: no other says that.
+    /// The status of the answer to the client.
     pub(crate) fn status(&self) -> StatusCode {
-        match self {
-            Failure::Unread(BadHead::Malformed) | Failure::PlainHttp => StatusCode::BAD_REQUEST,
-            Failure::Unread(BadHead::TooLarge) | Failure::HeadsFull => {
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
-            }
-            Failure::Unread(BadHead::TargetTooLong) => StatusCode::URI_TOO_LONG,
-            // ALB answers 505 on a listener that does not speak HTTP/2.
-            Failure::Unread(BadHead::Http2Preface) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            Failure::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
-            Failure::Head(refusal) => match refusal {
-                RejectReason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-                RejectReason::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
-                RejectReason::Expectation => StatusCode::EXPECTATION_FAILED,
-                RejectReason::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                RejectReason::TargetTooLong => StatusCode::URI_TOO_LONG,
-                RejectReason::Malformed
-                | RejectReason::Host
-                | RejectReason::TargetForm
-                | RejectReason::Method
-                | RejectReason::ContentLength
-                | RejectReason::TransferEncoding
-                | RejectReason::ConnectionOption
-                | RejectReason::ForwardingLoop
-                | RejectReason::Desync => StatusCode::BAD_REQUEST,
-            },
-            Failure::NoRule => StatusCode::NOT_FOUND,
-            Failure::Redirect(fault) => match fault {
-                // No redirect that a client would follow for ever, and no failure of ours either.
-                RedirectError::Loop => StatusCode::LOOP_DETECTED,
-                RedirectError::TooLong => StatusCode::INSUFFICIENT_STORAGE,
-                RedirectError::Host => StatusCode::BAD_REQUEST,
-            },
-            Failure::Rewrite => StatusCode::INTERNAL_SERVER_ERROR,
-            Failure::NoShare | Failure::Refused(_) | Failure::Connect(ConnectError::Full) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Failure::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            // It may have closed its half alone, and read what is said to that.
-            Failure::BodyMalformed | Failure::ClientGone => StatusCode::BAD_REQUEST,
-            Failure::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Failure::Connect(ConnectError::Timeout) | Failure::ResponseTimeout => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
-            Failure::Connect(
-                ConnectError::Io(_)
-                | ConnectError::Unresolved
-                | ConnectError::Tls(_)
-                | ConnectError::Certificate(_)
-                | ConnectError::NotHttp2
-                | ConnectError::Refusing,
-            )
-            | Failure::TargetLost
-            | Failure::TargetMalformed
-            | Failure::UnaskedUpgrade
-            | Failure::TargetDeregistered => StatusCode::BAD_GATEWAY,
-            // Three digits are a status.
-            Failure::ProtocolMismatch => {
-                StatusCode::from_u16(464).unwrap_or(StatusCode::BAD_REQUEST)
-            }
-        }
+        // Each reason below has one.
+        self.reason().status().unwrap_or(StatusCode::BAD_GATEWAY)
     }
 
-    /// What the log says: the status, but for ALB's own 460 and 463.
+    /// The status in the log: that of the answer, but for ALB's own 460 and 463.
     pub(crate) fn logged_status(&self) -> u16 {
-        match self {
-            Failure::Head(RejectReason::ForwardingLoop) => 463,
-            Failure::ClientGone => 460,
-            other => other.status().as_u16(),
+        match self.reason() {
+            ErrorReason::ForwardingLoop => 463,
+            ErrorReason::ClientGone => 460,
+            _ => self.status().as_u16(),
         }
     }
 
-    /// Why, in a word for the access log.
+    /// The word for the access log.
     pub(crate) fn word(&self) -> &'static str {
+        self.reason().word()
+    }
+
+    /// The error reason, which has the status and the word.
+    pub(crate) fn reason(&self) -> ErrorReason {
         match self {
             Failure::Unread(bad) => match bad {
-                BadHead::Malformed => "malformed_head",
-                BadHead::TooLarge => "head_too_large",
-                BadHead::TargetTooLong => "uri_too_long",
-                BadHead::Http2Preface => "http2_preface",
+                BadHead::Malformed => ErrorReason::MalformedHead,
+                BadHead::TooLarge => ErrorReason::HeadTooLarge,
+                BadHead::TargetTooLong => ErrorReason::UriTooLong,
+                BadHead::Http2Preface => ErrorReason::Http2Preface,
             },
-            Failure::HeadTimeout => "request_timeout",
-            Failure::HeadsFull => "heads_full",
-            Failure::PlainHttp => "plain_http",
+            Failure::HeadTimeout => ErrorReason::RequestTimeout,
+            Failure::HeadsFull => ErrorReason::HeadsFull,
+            Failure::PlainHttp => ErrorReason::PlainHttp,
             Failure::Head(refusal) => match refusal {
-                RejectReason::Host => "bad_host",
-                RejectReason::TargetForm => "bad_target_form",
-                RejectReason::Method => "bad_method",
-                RejectReason::MethodNotAllowed => "method_not_allowed",
-                RejectReason::ContentLength => "bad_content_length",
-                RejectReason::TransferEncoding => "bad_transfer_encoding",
-                RejectReason::UnknownCoding => "unknown_transfer_coding",
-                RejectReason::Expectation => "unknown_expectation",
-                RejectReason::ConnectionOption => "bad_connection_option",
-                RejectReason::Malformed => "malformed_head",
-                RejectReason::TargetTooLong => "uri_too_long",
-                RejectReason::TooLarge => "head_too_large",
-                RejectReason::ForwardingLoop => "forwarding_loop",
-                RejectReason::Desync => "desync_mitigation",
+                RejectReason::Host => ErrorReason::BadHost,
+                RejectReason::TargetForm => ErrorReason::BadTargetForm,
+                RejectReason::Method => ErrorReason::BadMethod,
+                RejectReason::MethodNotAllowed => ErrorReason::MethodNotAllowed,
+                RejectReason::ContentLength => ErrorReason::BadContentLength,
+                RejectReason::TransferEncoding => ErrorReason::BadTransferEncoding,
+                RejectReason::UnknownCoding => ErrorReason::UnknownTransferCoding,
+                RejectReason::Expectation => ErrorReason::UnknownExpectation,
+                RejectReason::ConnectionOption => ErrorReason::BadConnectionOption,
+                RejectReason::Malformed => ErrorReason::MalformedHead,
+                RejectReason::TargetTooLong => ErrorReason::UriTooLong,
+                RejectReason::TooLarge => ErrorReason::HeadTooLarge,
+                RejectReason::ForwardingLoop => ErrorReason::ForwardingLoop,
+                RejectReason::Desync => ErrorReason::DesyncMitigation,
             },
-            Failure::NoRule => "no_rule",
-            Failure::NoShare => "all_weights_zero",
+            Failure::NoRule => ErrorReason::NoRule,
+            Failure::NoShare => ErrorReason::AllWeightsZero,
             Failure::Redirect(fault) => match fault {
-                RedirectError::Loop => "redirect_loop",
-                RedirectError::TooLong => "redirect_too_long",
-                RedirectError::Host => "bad_host",
+                RedirectError::Loop => ErrorReason::RedirectLoop,
+                RedirectError::TooLong => ErrorReason::RedirectTooLong,
+                RedirectError::Host => ErrorReason::BadHost,
             },
-            Failure::Rewrite => "rewrite_failed",
-            Failure::Refused(verdict) => verdict.word(),
-            Failure::BodyTooLarge => "body_too_large",
-            Failure::BodyMalformed => "body_malformed",
-            Failure::ClientGone => "client_gone",
-            Failure::RequestTimeout => "request_timeout",
-            Failure::Connect(error) => error.word(),
-            Failure::TargetLost => "target_lost",
-            Failure::TargetMalformed => "target_malformed",
-            Failure::UnaskedUpgrade => "unasked_upgrade",
-            Failure::ResponseTimeout => "response_timeout",
-            Failure::TargetDeregistered => "target_deregistered",
-            Failure::ProtocolMismatch => "protocol_mismatch",
+            Failure::Rewrite => ErrorReason::RewriteFailed,
+            Failure::Refused(verdict) => match verdict {
+                Verdict::StrictRefused => ErrorReason::StrictRefused,
+                // The verdict of a decision without a target is one of two.
+                _ => ErrorReason::NoTarget,
+            },
+            Failure::BodyTooLarge => ErrorReason::BodyTooLarge,
+            Failure::BodyMalformed => ErrorReason::BodyMalformed,
+            Failure::ClientGone => ErrorReason::ClientGone,
+            Failure::RequestTimeout => ErrorReason::RequestTimeout,
+            Failure::Connect(error) => error.reason(),
+            Failure::TargetLost => ErrorReason::TargetLost,
+            Failure::TargetMalformed => ErrorReason::TargetMalformed,
+            Failure::UnaskedUpgrade => ErrorReason::UnaskedUpgrade,
+            Failure::ResponseTimeout => ErrorReason::ResponseTimeout,
+            Failure::TargetDeregistered => ErrorReason::TargetDeregistered,
+            Failure::ProtocolMismatch => ErrorReason::ProtocolMismatch,
         }
     }
 
-    /// Whether the client's connection ends with the answer: after a head or a body that cannot be
-    /// trusted to have ended where it says.
+    /// True if the client's connection ends with the response: after a head or a body whose end is
+    /// not known for certain.
     pub(crate) fn closes(&self) -> bool {
         matches!(
             self,

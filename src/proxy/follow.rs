@@ -10,6 +10,7 @@ use super::worker_ctx::WorkerCtx;
 use crate::decide::tunnel;
 use crate::model::snapshot::Snapshot;
 use crate::net::timer::{self, interval, sleep};
+use crate::observe::error_reason::ErrorReason;
 use crate::policy::affinity::token::Seed;
 use crate::policy::websocket::{Frames, clients_close, servers_close};
 use bytes::{Buf, Bytes};
@@ -84,7 +85,7 @@ pub(super) async fn carry(
     first_bytes: Bytes,
     deadline: &Deadline,
     followed: Followed,
-) -> Option<&'static str> {
+) -> Option<ErrorReason> {
     let moved = Rc::new(Cell::new(false));
     let mask = (followed.worker.random() as u32).to_ne_bytes();
     let mut client = Framed::new(client, Bytes::new(), &moved, &clients_close(mask));
@@ -107,10 +108,10 @@ pub(super) async fn carry(
             });
             let has_moved = tokio::select! {
                 copied = &mut copied => break copied.map(drop),
-                () = &mut over, if moved.get() => return Some("pin_moved"),
+                () = &mut over, if moved.get() => return Some(ErrorReason::PinMoved),
                 expiry = expired => match expiry {
                     Expiry::Deregistered => true,
-                    _ => return Some(expiry.word()),
+                    _ => return Some(expiry.reason()),
                 },
                 _ = look.tick(), if !moved.get() => followed.has_moved(),
             };
@@ -124,11 +125,11 @@ pub(super) async fn carry(
         // Closing with unread bytes would reset the connection and lose the last bytes sent.
         let rest = async { tokio::join!(read_out(&mut client.end), read_out(&mut target.end)) };
         let _ = timer::timeout(CLOSING, rest).await;
-        return Some("pin_moved");
+        return Some(ErrorReason::PinMoved);
     }
     match ended {
-        // Browsers end a WebSocket with its own close frame, and then close without close_notify.
-        Err(error) if error.kind() != ErrorKind::UnexpectedEof => Some("tunnel_broke_off"),
+        // Browsers end a WebSocket in its own words, and then close without those of TLS.
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => Some(ErrorReason::TunnelBrokeOff),
         _ => None,
     }
 }

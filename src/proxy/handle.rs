@@ -31,10 +31,12 @@ use crate::model::live::{Drain, Health};
 use crate::model::snapshot::{Group, Snapshot, Target};
 use crate::net::connect::ConnectError;
 use crate::net::timer;
+use crate::observe::record::RecordAction;
 use crate::policy::headers::connection_auth;
 use crate::policy::headers::desync::Treatment;
 use crate::policy::headers::request_check::RequestCheck;
 use crate::policy::headers::response::Origin;
+use crate::policy::routing::conditions::Subject;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -140,12 +142,14 @@ fn decide_on(
     }
     let described = decide::Request {
         listener: exchange.info().listener,
-        host: authority.host(),
-        path: request.path(),
-        query: request.query(),
-        method: request.method.as_str(),
-        headers: &request.fields,
-        address: identity.address,
+        subject: Subject {
+            host: authority.host(),
+            path: request.path(),
+            query: request.query(),
+            method: request.method.as_str(),
+            headers: &request.fields,
+            address: identity.address,
+        },
     };
     let conn = Rc::clone(&exchange.conn);
     let decision = decide::decide(
@@ -161,18 +165,24 @@ fn decide_on(
         Outcome::NoRule => return Err(Failure::NoRule),
         Outcome::NoShare => return Err(Failure::NoShare),
         Outcome::Respond(fixed) => {
-            exchange.log_mut().action = "fixed-response";
+            exchange.log_mut().action = RecordAction::FixedResponse;
             let head = exchange.worker.take_response();
             return Ok(Decided::Here(local_response::fixed(head, fixed)));
         }
         Outcome::Redirect(redirect) => {
-            exchange.log_mut().action = "redirect";
-            return rewrite::redirect(exchange, redirect, &described, &authority, &identity)
-                .map(Decided::Here);
+            exchange.log_mut().action = RecordAction::Redirect;
+            return rewrite::redirect(
+                exchange,
+                redirect,
+                &described.subject,
+                &authority,
+                &identity,
+            )
+            .map(Decided::Here);
         }
         Outcome::Forward(placement) => placement,
     };
-    exchange.log_mut().action = "forward";
+    exchange.log_mut().action = RecordAction::Forward;
     stay(&mut placement, &conn.info, &snapshot);
     let protocol = snapshot.groups[placement.group].settings.protocol;
     // HTTP/2 to targets carries no WebSocket, as with ALB.

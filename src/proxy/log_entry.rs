@@ -1,81 +1,83 @@
-//! What is known about one exchange and will be written down of it, once.
+//! The log entry of one exchange: what its access record will contain.
 
 use super::conn_info::ConnInfo;
 use super::worker_ctx::WorkerCtx;
 use crate::base::clock::Moment;
 use crate::config::settings::AccessFormat;
 use crate::decide::Placement;
+use crate::decide::cookie_update::CookieWrite;
 use crate::decide::group_choice::GroupChoice;
 use crate::decide::verdict::Verdict;
 use crate::http1::name::Name;
 use crate::http1::request::Request;
 use crate::model::snapshot::{Group, Snapshot, Target};
-use crate::observe::record::{MAX_USER_AGENT, Record, Tls};
+use crate::observe::error_reason::ErrorReason;
+use crate::observe::record::{MAX_USER_AGENT, Record, RecordAction, RecordKind, Tls};
 use crate::policy::affinity::token::Seed;
 use http::{StatusCode, Version};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The status until something is answered: the client is the side that left (ALB's 460).
+/// The status until a response sets another: the client left (ALB's 460).
 const CLIENT_LEFT: u16 = 460;
 
-/// What will be written down of an exchange. The client's head is not in it: the exchange has that.
+/// The log entry of an exchange. The client's head is not in it: the exchange has that.
 #[derive(Debug)]
 pub(crate) struct LogEntry {
-    /// When the head was read.
+    /// Time at which the head was read.
     pub began: Moment,
-    /// The client, as `trusted_proxies` make it.
+    /// The client, as determined by `trusted_proxies`.
     pub address: IpAddr,
-    /// As the target gets it.
+    /// X-Amzn-Trace-Id as the target gets it.
     pub trace_id: TraceId,
     /// The index of the rule; `None` is the default.
     pub rule: Option<usize>,
-    /// `forward`, `redirect`, `fixed-response`, `-`.
-    pub action: &'static str,
-    /// The choice among its rule's groups, where there was one.
-    /// Boxed, for most rules have one group.
+    /// The action of the rule, as soon as one took the request.
+    pub action: RecordAction,
+    /// The choice among its rule's groups, if there was one. Boxed, because most rules have one
+    /// group.
     pub group: Option<Box<GroupChoice>>,
-    /// The URL a redirect sent the client to.
+    /// The Location of a redirect.
     pub redirect_url: Option<Box<str>>,
-    /// The host the target got instead of the client's.
+    /// The host that the target got instead of the client's.
     pub transformed_host: Option<Box<str>>,
-    /// Path and query the target got instead of the client's.
+    /// Path and query that the target got instead of the client's.
     pub transformed_uri: Option<Box<str>>,
-    /// Why a rewrite failed, in ALB's words.
+    /// The reason for which a rewrite failed, in ALB's words.
     pub transform_failure: Option<&'static str>,
-    /// Where it went, and why there.
+    /// The placement in a group.
     pub placement: Option<Placement>,
-    /// The seed this client is given if it has none.
+    /// The seed for a client without one.
     pub(super) fresh_seed: Option<Seed>,
-    /// Targets tried.
+    /// Number of targets tried.
     pub attempts: u32,
-    /// When it was last sent to a target.
+    /// Time at which it was last sent to a target.
     pub dispatched: Option<Moment>,
-    /// When the target's head came.
+    /// Time at which the target's head arrived.
     pub answered: Option<Moment>,
     /// The target's status.
     pub target_status: Option<StatusCode>,
     /// The client's status.
     pub status: u16,
-    /// Why the balancer answered itself, or why the answer broke off.
-    pub error: Option<&'static str>,
-    /// ALB's class of a request that could be read in two ways, and why.
+    /// The reason for which the balancer answered itself, or for which the response broke off.
+    pub error: Option<ErrorReason>,
+    /// ALB's class of a request that two servers may read differently, and the reason.
     pub classification: Option<(&'static str, &'static str)>,
-    /// What was written into the cookie.
-    pub set_cookie: Option<&'static str>,
-    /// Whether it became a tunnel.
+    /// The reason for writing the group's cookie; `None` if it was not written.
+    pub set_cookie: Option<CookieWrite>,
+    /// True if it became a tunnel.
     pub is_tunnel: bool,
-    /// Whether it is a gRPC call.
+    /// True for a gRPC call.
     pub is_grpc: bool,
-    /// Whether its head could not be read: method and version are not known then.
+    /// True if its head could not be read: method and version are unknown then.
     pub is_unread: bool,
-    /// Whether the whole answer went out.
+    /// True if the whole response was sent.
     pub is_complete: bool,
 }
 
 impl LogEntry {
-    /// Of an exchange that began at this moment.
-    // Inlined, so that it is made where it is kept.
+    /// Makes the entry of an exchange that began at this time.
+    // Inlined, so that it is made in its final place.
     #[inline(always)]
     pub(crate) fn new(began: Moment, address: IpAddr, is_grpc: bool) -> Self {
         Self {
@@ -83,7 +85,7 @@ impl LogEntry {
             address,
             trace_id: TraceId::default(),
             rule: None,
-            action: "-",
+            action: RecordAction::None,
             group: None,
             redirect_url: None,
             transformed_host: None,
@@ -106,7 +108,7 @@ impl LogEntry {
         }
     }
 
-    /// The group it went to, the target that served it, and the one its client was pinned to.
+    /// The group it went to, the target that served it, and the target its client was pinned to.
     fn places<'s>(&self, snapshot: &'s Snapshot) -> LoggedTargets<'s> {
         let Some(placement) = &self.placement else { return LoggedTargets::default() };
         let group = &snapshot.groups[placement.group];
@@ -118,15 +120,15 @@ impl LogEntry {
         }
     }
 
-    /// Counts the exchange, and says where a client moved.
+    /// Counts the exchange, and logs the move of a client.
     pub(crate) fn count(&self, worker: &WorkerCtx, snapshot: &Snapshot) {
         worker.counters.exchanges.add_one();
         let Some(placement) = &self.placement else { return };
         if placement.verdict == Verdict::UnknownKey {
             worker.counters.unknown_keys.add_one();
         }
-        // Where nothing is stored with the client, each of its requests is moved anew.
-        if self.set_cookie == Some("moved") {
+        // Without a cookie, each request of the client would count as a move.
+        if self.set_cookie == Some(CookieWrite::Moved) {
             let LoggedTargets { group, served_by, pinned } = self.places(snapshot);
             worker.counters.moved.add_one();
             tracing::info!(
@@ -139,8 +141,8 @@ impl LogEntry {
         }
     }
 
-    /// Writes it into the worker's access log, where there is one, as ended at this moment. `traffic` is
-    /// the exchange's bytes from and to the client.
+    /// Writes the access record, if the access log is on. `now` is the end of the exchange, and
+    /// `traffic` the bytes from and to the client.
     pub(crate) fn write(
         &self,
         worker: &WorkerCtx,
@@ -173,7 +175,7 @@ impl LogEntry {
         worker.access().record(&record);
     }
 
-    // One caller: by its own name, a copy of 600 bytes would be handed back.
+    // One caller; as a function of its own it would return a copy of 600 bytes.
     #[inline(always)]
     fn to_record<'x>(
         &'x self,
@@ -196,12 +198,12 @@ impl LogEntry {
         let session = info.session();
         Record {
             kind: match (self.is_tunnel, session.is_some()) {
-                (false, true) if self.is_grpc => "grpcs",
-                (false, _) if request.version == Version::HTTP_2 => "h2",
-                (false, false) => "http",
-                (true, false) => "ws",
-                (false, true) => "https",
-                (true, true) => "wss",
+                (false, true) if self.is_grpc => RecordKind::Grpcs,
+                (false, _) if request.version == Version::HTTP_2 => RecordKind::H2,
+                (false, false) => RecordKind::Http,
+                (true, false) => RecordKind::Ws,
+                (false, true) => RecordKind::Https,
+                (true, true) => RecordKind::Wss,
             },
             tls: session.map(|session| Tls {
                 version: session.version,
@@ -259,7 +261,7 @@ impl LogEntry {
     }
 }
 
-/// A group and two of its targets, where they are known.
+/// A group and two of its targets, if they are known.
 #[derive(Default)]
 struct LoggedTargets<'s> {
     group: Option<&'s Group>,
@@ -267,26 +269,26 @@ struct LoggedTargets<'s> {
     pinned: Option<&'s Target>,
 }
 
-/// User agents and referers are cut, as ALB cuts them.
+/// Cuts a User-Agent or Referer where ALB cuts it.
 fn cut(value: Option<&[u8]>) -> &[u8] {
     let value = value.unwrap_or_default();
     &value[..value.len().min(MAX_USER_AGENT)]
 }
 
-/// `X-Amzn-Trace-Id` as the target got it. Most are our own, or short, and cost no allocation.
+/// `X-Amzn-Trace-Id` as the target got it. Most are our own, or short, and need no allocation.
 #[derive(Clone, Debug)]
 pub(crate) struct TraceId {
     short: [u8; SHORT],
     length: u8,
-    /// In the place of `short`, where it is longer.
+    /// The text if it is longer than `short`.
     long: Option<Box<[u8]>>,
 }
 
-/// A `Root` and a `Self` of ours, with some room.
+/// Bytes kept without an allocation: our own `Root` and `Self`, with some room.
 const SHORT: usize = 96;
 
 impl TraceId {
-    /// Becomes a copy of this text.
+    /// Sets a copy of this text.
     pub(crate) fn set(&mut self, text: &[u8]) {
         match self.short.get_mut(..text.len()) {
             Some(place) => {
@@ -316,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trace_id_is_kept_whole_however_long_it_is() {
+    fn a_trace_id_of_any_length_is_kept_whole() {
         for length in [0, 1, 40, SHORT - 1, SHORT, SHORT + 1, 1_024] {
             let text = vec![b'a'; length];
             let mut kept = TraceId::default();

@@ -4,9 +4,9 @@ use super::client_identity::ClientIdentity;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::local_response::{self, Page};
-use crate::decide;
 use crate::http1::request::Request;
 use crate::policy::headers::head::Authority;
+use crate::policy::routing::conditions::Subject;
 use crate::policy::routing::redirect::{Original, Redirect, RedirectError};
 use crate::policy::routing::rewrite::{Failed, Rewrite};
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use std::net::IpAddr;
 pub(super) fn redirect(
     exchange: &mut Exchange,
     redirect: &Redirect,
-    request: &decide::Request<'_>,
+    subject: &Subject<'_>,
     authority: &Authority<'_>,
     identity: &ClientIdentity,
 ) -> Result<Page, Failure> {
@@ -28,16 +28,16 @@ pub(super) fn redirect(
     };
     let original = Original {
         is_tls: identity.came_over_tls,
-        host: named.as_deref().unwrap_or(request.host),
+        host: named.as_deref().unwrap_or(subject.host),
         port,
-        path: request.path,
-        query: request.query,
+        path: subject.path,
+        query: subject.query,
     };
     let url = redirect.location(&original).map_err(Failure::Redirect)?;
     if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Failure::Redirect(RedirectError::Host));
     }
-    let (head, status) = (exchange.worker.take_response(), redirect.status(request.method));
+    let (head, status) = (exchange.worker.take_response(), redirect.status(subject.method));
     let page = local_response::redirect(head, status, &url);
     exchange.log_mut().redirect_url = Some(url.into());
     Ok(page)

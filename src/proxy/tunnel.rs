@@ -7,6 +7,7 @@ use super::follow::{self, Followed};
 use super::upload::RequestBody;
 use crate::model::in_flight::InFlight;
 use crate::net::http1::Connection;
+use crate::observe::error_reason::ErrorReason;
 use crate::policy::headers::http2::WebSocketKey;
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -49,11 +50,10 @@ where
                 copy_bidirectional(&mut client, &mut target).await
             });
             match copied.await {
-                Err(expiry) => Some(expiry.word()),
-                // Browsers end a WebSocket with its own close frame, and then close without
-                // close_notify.
+                Err(expiry) => Some(expiry.reason()),
+                // Browsers end a WebSocket in its own words, and then close without those of TLS.
                 Ok(Err(error)) if error.kind() != ErrorKind::UnexpectedEof => {
-                    Some("tunnel_broke_off")
+                    Some(ErrorReason::TunnelBrokeOff)
                 }
                 Ok(_) => None,
             }

@@ -17,6 +17,7 @@ use stayput::testing::policy::affinity::token::TargetKey;
 use stayput::testing::policy::balance::round::Sequence;
 use stayput::testing::policy::balance::weight_fraction::WeightFraction;
 use stayput::testing::policy::health::progress;
+use stayput::testing::policy::routing::conditions::Subject;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -356,7 +357,8 @@ impl Live for Described {
 /// `GET` of this path, as the pure tests ask for it.
 pub(crate) fn asked<'r>(path: &'r str, headers: &'r Fields) -> Request<'r> {
     let address = std::net::IpAddr::from([192, 0, 2, 1]);
-    Request { listener: 0, host: "a.example", path, query: "", method: "GET", headers, address }
+    let subject = Subject { host: "a.example", path, query: "", method: "GET", headers, address };
+    Request { listener: 0, subject }
 }
 
 /// The turn of one new client, and its random number.

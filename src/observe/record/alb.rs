@@ -1,19 +1,20 @@
-//! A record as Application Load Balancer writes it (AWS, "Access logs for your Application Load
-//! Balancer"): 34 fields between blanks, in its order and with its quotes, so that what reads ALB's
-//! logs reads these.
+//! A record in the format of Application Load Balancer (AWS, "Access logs for your Application Load
+//! Balancer"): 34 fields between blanks, in its order and with its quotes, so that parsers of ALB's
+//! logs read it.
 //!
-//! What has no meaning off AWS is `-`; what names AWS's things names ours in the same shape.
+//! A field that has no meaning outside AWS is `-`; a name of an AWS resource becomes a name of ours
+//! in the same form.
 
-use super::Record;
 use super::text::{Line, hexadecimal};
 use super::time::{Seconds, took};
+use super::{Record, RecordAction};
 use std::fmt::Write;
 use std::time::Duration;
 
 impl Record<'_> {
     pub(super) fn write_alb<'r>(&self, seconds: &mut Seconds, mut room: Line<'r>) -> Line<'r> {
         let line = &mut room;
-        line.put(self.kind);
+        line.put(self.kind.word());
         line.put(" ");
         line.bytes(seconds.text(self.responded()));
         line.put(" app/");
@@ -26,8 +27,8 @@ impl Record<'_> {
         took::<3>(line, self.request_processing);
         line.put(" ");
         took::<3>(line, self.target_processing.or_else(|| self.until_lost()));
-        // ALB's ends where the answer begins to go out, which is in the turn in which the target's
-        // head came.
+        // ALB's time ends when the response begins to be sent, which is in the turn in which the
+        // target's head came.
         line.put(" ");
         took::<3>(line, self.response_processing.map(|_| Duration::ZERO));
         line.put(" ");
@@ -57,16 +58,16 @@ impl Record<'_> {
         quoted_word(line, self.tls.map(|tls| tls.certificate.as_bytes()));
         line.put(" ");
         match self.rule_at {
-            // What was refused met no rule.
-            _ if self.action == "-" => line.put("-"),
+            // A refused request met no rule.
+            _ if self.action == RecordAction::None => line.put("-"),
             Some(at) => line.number(at as u64 + 1),
             None => line.put("0"),
         }
         line.put(" ");
         line.bytes(seconds.text(self.began));
-        quoted(line, self.action.as_bytes());
+        quoted(line, self.action.word().as_bytes());
         quoted_word(line, self.redirect_url);
-        // ALB's reasons are those of Lambda, WAF and authentication. Ours are not among them.
+        // ALB's reasons are about Lambda, WAF and authentication, and none of ours is among them.
         line.put(" \"-\" \"");
         line.put(self.target_address.unwrap_or("-"));
         line.put("\" \"");
@@ -91,18 +92,18 @@ impl Record<'_> {
         room
     }
 
-    /// When the answer was made, which is ALB's time; of a tunnel, when it closed.
+    /// The time at which the response was made, as ALB has it; for a tunnel, the time of its end.
     fn responded(&self) -> Duration {
         match (self.request_processing, self.target_processing) {
-            (Some(request), Some(target)) if !matches!(self.kind, "ws" | "wss") => {
+            (Some(request), Some(target)) if !self.kind.is_tunnel() => {
                 self.began + request + target
             }
             _ => self.ended,
         }
     }
 
-    /// How long a target had the request that closed the connection instead of answering: ALB
-    /// writes it, but not of one that was silent until the time-out.
+    /// Time from the dispatch until the target closed the connection without an answer. ALB writes
+    /// it, but not for a target that was silent until the time-out.
     fn until_lost(&self) -> Option<Duration> {
         let dispatched = self.began + self.request_processing?;
         (self.status == 502).then(|| self.ended.saturating_sub(dispatched))
@@ -136,11 +137,11 @@ impl Record<'_> {
     }
 }
 
-/// `shop/` and 16 digits in the place of AWS's id: alike at each start and on each node.
+/// `shop/` and 16 digits in place of AWS's id: the same at each start and on each node.
 fn named(line: &mut Line<'_>, name: &str) {
     line.put(name);
     line.put("/");
-    // FNV-1a, for its result is the same everywhere and always; nobody gains by a collision.
+    // FNV-1a: its result is the same on every platform, and a collision helps no attacker.
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
@@ -152,7 +153,7 @@ fn has_port(host: &[u8]) -> bool {
     colon.is_some_and(|colon| !host[colon..].contains(&b']'))
 }
 
-/// A field in quotes that may hold blanks.
+/// Appends a field in quotes that may hold blanks.
 fn quoted(line: &mut Line<'_>, value: &[u8]) {
     line.put(" \"");
     match value {
@@ -162,7 +163,7 @@ fn quoted(line: &mut Line<'_>, value: &[u8]) {
     line.put("\"");
 }
 
-/// A field in quotes that holds no blank.
+/// Appends a field in quotes that holds no blank.
 fn quoted_word(line: &mut Line<'_>, value: Option<&[u8]>) {
     line.put(" \"");
     match value {
@@ -172,13 +173,13 @@ fn quoted_word(line: &mut Line<'_>, value: Option<&[u8]>) {
     line.put("\"");
 }
 
-/// Text without blanks.
+/// Appends text with its blanks escaped.
 fn word(line: &mut Line<'_>, value: &[u8]) {
     line.escaped::<b'!'>(value, escape);
 }
 
-/// Appends what is not plain, and what could end a field, as `\xHH`. Quotes too: readers of ALB's
-/// logs know no escaped quote.
+/// Appends a byte that is not plain, or that could end a field, as `\xHH`. Quotes too: parsers of
+/// ALB's logs know no escaped quote.
 fn escape(line: &mut Line<'_>, text: &[u8]) -> usize {
     line.put("\\x");
     line.bytes(&hexadecimal(text[0]));
@@ -188,7 +189,7 @@ fn escape(line: &mut Line<'_>, text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{record, written_of};
-    use super::super::{Record, Tls};
+    use super::super::{Record, RecordAction, RecordKind, Tls};
     use crate::config::settings::AccessFormat;
     use proptest::prelude::*;
     use regex::bytes::Regex;
@@ -202,7 +203,7 @@ mod tests {
         Regex::new(&format!("^{}$", published.trim_end())).unwrap()
     });
 
-    /// The fields of a line, quotes taken off.
+    /// The fields of a line, without their quotes.
     fn fields(line: &str) -> Vec<&str> {
         let mut rest = line.strip_suffix('\n').unwrap();
         let mut fields = Vec::new();
@@ -235,7 +236,7 @@ mod tests {
             target_processing: None,
             target_status: None,
             status: 400,
-            action: "-",
+            action: RecordAction::None,
             trace_id: b"",
             ..record()
         }
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_other_parts_know_stands_in_its_own_field() {
+    fn redirects_and_rewrites_have_their_own_fields() {
         let record = Record {
             rule_at: Some(6),
             redirect_url: Some(b"https://shop.example:443/a b"),
@@ -284,27 +285,28 @@ mod tests {
     }
 
     #[test]
-    fn what_the_handshake_agreed_on_stands_in_albs_fields() {
+    fn tls_parameters_are_in_albs_fields() {
         let tls = Tls {
             version: "TLSv1.2",
             cipher: "ECDHE-RSA-AES128-GCM-SHA256",
             server_name: Some("shop.example"),
             certificate: "certificate/0123456789abcdef",
         };
-        let line = alb(&Record { kind: "https", tls: Some(tls), target_uri: b"/", ..record() });
+        let line =
+            alb(&Record { kind: RecordKind::Https, tls: Some(tls), target_uri: b"/", ..record() });
         let shown = fields(&line);
         assert_eq!((shown[0], shown[12]), ("https", "GET https://www.example.com:80/ HTTP/1.1"));
         assert_eq!(shown[14..16], ["ECDHE-RSA-AES128-GCM-SHA256", "TLSv1.2"]);
         assert_eq!(shown[18..20], ["shop.example", "certificate/0123456789abcdef"]);
         assert!(ATHENA.is_match(line.trim_end().as_bytes()));
         let unnamed = Tls { server_name: None, certificate: "session-reused", ..tls };
-        let line = alb(&Record { kind: "wss", tls: Some(unnamed), ..record() });
+        let line = alb(&Record { kind: RecordKind::Wss, tls: Some(unnamed), ..record() });
         assert_eq!(fields(&line)[18..20], ["-", "session-reused"]);
         assert_eq!(fields(&line)[1], "2018-07-02T22:23:00.186641Z");
     }
 
     #[test]
-    fn the_request_has_three_words_whatever_is_known_of_it() {
+    fn the_request_field_always_has_three_words() {
         for (host, uri, version, expected) in [
             ("shop.example", "/a", "HTTP/1.1", "GET http://shop.example:80/a HTTP/1.1"),
             ("shop.example:8080", "/", "HTTP/1.0", "GET http://shop.example:8080/ HTTP/1.0"),
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_what_did_not_happen_are_minus_one() {
+    fn times_of_phases_not_reached_are_minus_one() {
         let after = |status, target_status, target_processing, response_processing| {
             let request_processing = Some(Duration::from_millis(5));
             let line = alb(&Record {
@@ -338,9 +340,9 @@ mod tests {
         };
         let took = Some(Duration::from_millis(1_234));
         assert_eq!(after(200, Some(200), took, took), "0.005 1.234 0.000");
-        // The target closed the connection: how long that took is written.
+        // The target closed the connection: the time until then is written.
         assert_eq!(after(502, None, None, None), "0.005 0.081 -1");
-        // It was silent until the time-out, or the client left before it answered.
+        // The target was silent until the time-out, or the client left before the response.
         assert_eq!(after(504, None, None, None), "0.005 -1 -1");
         assert_eq!(after(460, None, None, None), "0.005 -1 -1");
         let line = alb(&refused());
@@ -350,14 +352,14 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_a_tunnel_is_when_it_closed() {
-        let line = alb(&Record { kind: "ws", ..record() });
+    fn the_time_of_a_tunnel_is_its_end() {
+        let line = alb(&Record { kind: RecordKind::Ws, ..record() });
         assert_eq!(fields(&line)[1], "2018-07-02T22:23:00.186641Z");
     }
 
     proptest! {
         #[test]
-        fn nothing_a_client_sends_adds_a_field_or_a_line(
+        fn no_client_input_adds_a_field_or_a_line(
             host in proptest::collection::vec(any::<u8>(), 0..24),
             uri in proptest::collection::vec(any::<u8>(), 1..24),
             user_agent in proptest::collection::vec(any::<u8>(), 0..24),

@@ -1,5 +1,5 @@
-//! A record in Apache's combined log format (Apache HTTP Server, "Log Files"), which most programs
-//! that read access logs take.
+//! A record in Apache's combined log format (Apache HTTP Server, "Log Files"), which most log
+//! parsers accept.
 
 use super::Record;
 use super::text::{Line, digits, hexadecimal};
@@ -12,8 +12,8 @@ const MONTHS: [&str; 12] =
 impl Record<'_> {
     /// `192.0.2.1 - - [20/Nov/2026:22:23:00 +0000] "GET / HTTP/1.1" 200 366 "-" "curl/8"`
     ///
-    /// The time is that of the request, as with Apache. Bytes are those that went out, heads
-    /// included, as with Apache's `%O`: what of them was the head is not counted apart.
+    /// The time is that of the request, as with Apache. The bytes are those sent, heads included,
+    /// as with Apache's `%O`: the bytes of the head are not counted apart.
     pub(super) fn write_combined<'r>(&self, mut room: Line<'r>) -> Line<'r> {
         let line = &mut room;
         line.put(self.client);
@@ -65,8 +65,9 @@ fn escape(line: &mut Line<'_>, value: &[u8]) {
     line.escaped::<b' '>(value, escape_one);
 }
 
-/// As Apache escapes since 2.0.46 (`mod_log_config`, "Format Notes"): a quote and a backslash get a
-/// backslash, white space is written as in C, and what else cannot be printed as `\xhh`.
+/// Appends one byte as Apache escapes it since 2.0.46 (`mod_log_config`, "Format Notes"): a quote
+/// and a backslash get a backslash, white space is written as in C, and other unprintable bytes as
+/// `\xhh`.
 fn escape_one(line: &mut Line<'_>, text: &[u8]) -> usize {
     match text[0] {
         b'"' => line.put("\\\""),
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_is_a_hyphen() {
+    fn an_absent_value_is_a_hyphen() {
         let unread = Record {
             method: "-",
             target_uri: b"-",
@@ -133,7 +134,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_a_client_sends_ends_a_field_or_a_line(
+        fn no_client_input_ends_a_field_or_a_line(
             uri in proptest::collection::vec(any::<u8>(), 1..24),
             referer in r#"[" \\\n\ra]{0,12}"#,
             user_agent in proptest::collection::vec(any::<u8>(), 0..24),
@@ -145,7 +146,7 @@ mod tests {
                 ..record()
             });
             prop_assert!(line.trim_end_matches('\n').bytes().all(|byte| matches!(byte, b' '..=b'~')));
-            // Without what is escaped, the quotes that are left are the six of the format.
+            // Without escaped bytes, the remaining quotes are the six of the format.
             let bare = line.replace(r"\\", "").replace(r#"\""#, "");
             prop_assert_eq!(bare.matches('"').count(), 6);
         }

@@ -3,16 +3,18 @@
 use super::Record;
 use super::text::{Line, hexadecimal};
 use super::time::{Seconds, took};
+use crate::decide::cookie_update::CookieWrite;
 use crate::decide::verdict::Verdict;
+use crate::observe::error_reason::ErrorReason;
 
 impl Record<'_> {
-    // A record has thirty fields and is written for every exchange: through `write!` it cost more
-    // than deciding and forwarding together. So each key is one literal with the punctuation
-    // around it, numbers go through `itoa`, and nothing is formatted twice.
+    // A record has thirty fields and is written for every exchange. Through `write!` it cost more
+    // than the decision and the forwarding together. So each key is one literal with the
+    // punctuation around it, numbers go through `itoa`, and nothing is formatted twice.
     pub(super) fn write_json<'r>(&self, seconds: &mut Seconds, mut room: Line<'r>) -> Line<'r> {
         let line = &mut room;
         line.put("{\"type\":\"");
-        line.put(self.kind);
+        line.put(self.kind.word());
         line.put("\",\"time\":\"");
         line.bytes(seconds.text(self.ended));
         line.put("\",\"listener\":\"");
@@ -59,9 +61,9 @@ impl Record<'_> {
         line.put("\",\"request_creation_time\":\"");
         line.bytes(seconds.text(self.began));
         line.put("\",\"action\":\"");
-        line.put(self.action);
+        line.put(self.action.word());
         line.put("\"");
-        optional(line, ",\"error_reason\":", self.error_reason);
+        optional(line, ",\"error_reason\":", self.error_reason.map(ErrorReason::word));
         sent(line, ",\"redirect_url\":\"", self.redirect_url);
         sent(line, ",\"transformed_host\":\"", self.transformed_host);
         sent(line, ",\"transformed_uri\":\"", self.transformed_uri);
@@ -88,7 +90,7 @@ impl Record<'_> {
             line.put("\"}");
         }
         optional(line, ",\"sticky\":", self.sticky.map(Verdict::word));
-        optional(line, ",\"set_cookie\":", self.set_cookie);
+        optional(line, ",\"set_cookie\":", self.set_cookie.map(CookieWrite::word));
         optional(line, ",\"from\":", self.from);
         line.put(",\"attempts\":");
         line.number(u64::from(self.attempts));
@@ -99,7 +101,7 @@ impl Record<'_> {
     }
 }
 
-/// Appends what there seldom is, made of what a client sent.
+/// Appends an optional text that a client sent or influenced.
 fn sent(line: &mut Line<'_>, key: &str, value: Option<&[u8]>) {
     if let Some(value) = value {
         line.put(key);
@@ -108,8 +110,8 @@ fn sent(line: &mut Line<'_>, key: &str, value: Option<&[u8]>) {
     }
 }
 
-/// Appends text with what JSON must not carry raw escaped (RFC 8259 section 7), so that nothing a
-/// client sends can end a line or speak to a terminal. What is not UTF-8 becomes U+FFFD.
+/// Appends text with the bytes escaped that JSON must not carry raw (RFC 8259 section 7), so that
+/// no client input can end a line or control a terminal. Bytes that are not UTF-8 become U+FFFD.
 #[inline(always)]
 fn escape(line: &mut Line<'_>, value: &[u8]) {
     line.escaped::<b' '>(value, escape_one);
@@ -123,7 +125,7 @@ fn escape_one(line: &mut Line<'_>, text: &[u8]) -> usize {
             line.bytes(&hexadecimal(byte));
         }
         _ => {
-            // All up to the next ASCII byte, for a sequence may end short of its length.
+            // All up to the next ASCII byte: a sequence may end before its announced length.
             let end = text.iter().position(u8::is_ascii).unwrap_or(text.len());
             for chunk in text[..end].utf8_chunks() {
                 line.put(chunk.valid());
@@ -137,7 +139,7 @@ fn escape_one(line: &mut Line<'_>, text: &[u8]) -> usize {
     1
 }
 
-/// A name of the configuration or a word of ours, which need no escaping, or `null`.
+/// Appends a name of the configuration or a fixed word, which need no escaping, or `null`.
 #[inline(always)]
 fn optional(line: &mut Line<'_>, key: &str, value: Option<&str>) {
     line.put(key);
@@ -159,7 +161,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_json_record_is_one_line_of_json_whatever_the_client_sent() {
+    fn a_record_is_one_line_of_json_with_any_client_input() {
         let line = written(AccessFormat::Json);
         assert_eq!(line.matches('\n').count(), 1);
         assert!(line.bytes().all(|byte| byte == b'\n' || !byte.is_ascii_control()));
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_request_that_is_not_compliant_has_a_class() {
+    fn only_a_non_compliant_request_has_a_class() {
         let json = |classification| -> serde_json::Value {
             let record = Record { classification, ..record() };
             serde_json::from_str(&written_of(&record, AccessFormat::Json)).unwrap()
@@ -185,7 +187,7 @@ mod tests {
         assert!(json(None).get("desync").is_none());
     }
 
-    /// As RFC 8259 has it, character by character.
+    /// Escapes as in RFC 8259, character by character.
     fn slowly(value: &[u8]) -> String {
         let mut escaped = String::new();
         for c in String::from_utf8_lossy(value).chars() {
@@ -209,7 +211,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_are_escaped_as_characters_are(
+        fn runs_of_bytes_are_escaped_like_single_characters(
             bytes in proptest::collection::vec(any::<u8>(), 0..80),
             mostly_plain in proptest::collection::vec(
                 prop_oneof![30 => 0x20_u8..0x7f, 1 => any::<u8>(), 1 => 0xe0_u8..0xe4, 1 => 0x80_u8..0x84],
@@ -221,7 +223,7 @@ mod tests {
             for value in [&*bytes, &*mostly_plain, text.as_bytes(), evil.as_bytes()] {
                 prop_assert_eq!(user_agent(value), slowly(value));
             }
-            // Cut anywhere, a character is no longer one.
+            // Cut at any byte, so that characters are incomplete.
             for end in 0..evil.len() {
                 prop_assert_eq!(user_agent(&evil.as_bytes()[..end]), slowly(&evil.as_bytes()[..end]));
             }

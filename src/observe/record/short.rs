@@ -1,4 +1,4 @@
-//! A record as one short line for human eyes.
+//! A record as one short line for people at a terminal.
 
 use super::Record;
 use super::text::Line;
@@ -26,14 +26,14 @@ impl Record<'_> {
             let _ = write!(line, " (was {from})");
         }
         if let Some(reason) = self.error_reason {
-            let _ = write!(line, " {reason}");
+            let _ = write!(line, " {}", reason.word());
         }
         let took = self.ended.saturating_sub(self.began);
         let _ = write!(line, " {:.1}ms", took.as_secs_f64() * 1_000.0);
     }
 }
 
-/// Text for a line without quotes: control characters and blanks become `?`.
+/// Appends text for a line without quotes: control characters and blanks become `?`.
 fn plain(line: &mut Line<'_>, value: &str) {
     for c in value.chars() {
         let c = if c.is_control() || c == ' ' { '?' } else { c };
@@ -47,7 +47,7 @@ mod tests {
     use crate::config::settings::AccessFormat;
 
     #[test]
-    fn a_short_record_reads_as_a_sentence() {
+    fn a_short_record_has_time_request_status_target_and_verdict() {
         let line = written(AccessFormat::Short);
         assert_eq!(line, "22:23:00 GET /a?b=\"c\"\\ 200 s1 hit 86.6ms\n");
     }

@@ -1,28 +1,28 @@
-//! A line being written, and its smallest pieces, whatever its format.
+//! A log line that is being written, and its smallest pieces, for all formats.
 
-/// A line in room that was found to be enough before it was begun, so that no piece grows it. What would
-/// not fit is left out, with all behind it.
+/// A line in a buffer whose size was computed before, so that no piece grows it. A piece that does
+/// not fit is left out, with everything after it.
 ///
-/// Its methods are inlined and hand no reference to it on: where it is a variable of one function, it
-/// stays in registers, and a literal is a few moves. Through `Vec`, which may grow with every piece, a
-/// line costs twice as much.
+/// Its methods are inlined and pass no reference to it on: as a local variable of one function it
+/// stays in registers, and a literal is a few moves. Through `Vec`, which may grow with every
+/// piece, a line costs twice as much.
 #[derive(Debug)]
 pub struct Line<'r> {
     rest: &'r mut [u8],
 }
 
 impl<'r> Line<'r> {
-    /// An empty line in this room.
+    /// Makes an empty line in this buffer.
     pub fn new(room: &'r mut [u8]) -> Self {
         Self { rest: room }
     }
 
-    /// Bytes of the room that are left.
+    /// Bytes of the buffer that are left.
     pub fn left(&self) -> usize {
         self.rest.len()
     }
 
-    /// Takes the line out; an empty room without a byte stays.
+    /// Takes the line out, and leaves one without room.
     pub(super) fn take(&mut self) -> Self {
         Self { rest: std::mem::take(&mut self.rest) }
     }
@@ -66,8 +66,8 @@ impl<'r> Line<'r> {
         self.bytes(bytes.map(hexadecimal).as_flattened());
     }
 
-    /// Appends text and leaves the parts that are not [`plain`] to `escape`: most texts have none and
-    /// are copied at once. `FIRST` is a blank, or `!` where a blank is escaped too.
+    /// Appends text, and passes the parts that are not [`plain`] to `escape`. Most texts have none
+    /// and are copied at once. `FIRST` is a blank, or `!` if a blank is escaped too.
     #[inline(always)]
     pub(super) fn escaped<const FIRST: u8>(&mut self, value: &[u8], escape: Escape) {
         if is_plain::<FIRST>(value) {
@@ -78,7 +78,7 @@ impl<'r> Line<'r> {
     }
 }
 
-/// Writing as such, for what is formatted. A line has room for it.
+/// For `write!`. The line must have the room.
 impl std::fmt::Write for Line<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         self.put(text);
@@ -86,13 +86,14 @@ impl std::fmt::Write for Line<'_> {
     }
 }
 
-/// Appends the first character that is not plain, escaped, and returns its length in the text.
+/// Appends the first character, which is not plain, in escaped form, and returns its length in the
+/// text.
 pub(super) type Escape = fn(&mut Line<'_>, &[u8]) -> usize;
 
-/// Bytes that a byte of a text takes at most, escaped in any format: `\u0000`.
+/// Maximum bytes of one escaped byte, in any format: `\u0000`.
 pub(super) const MAX_ESCAPED: usize = 6;
 
-/// Returns the room that is left.
+/// Returns the room left.
 #[cold]
 fn escape_runs<'r, const FIRST: u8>(
     room: &'r mut [u8],
@@ -112,7 +113,7 @@ fn escape_runs<'r, const FIRST: u8>(
     line.rest
 }
 
-/// Whether a byte may stand in every format as it is: visible ASCII from `FIRST` on that neither ends a
+/// True if every format writes the byte as it is: visible ASCII from `FIRST` on that neither ends a
 /// field nor escapes another byte.
 #[inline(always)]
 fn plain<const FIRST: u8>(byte: u8) -> bool {
@@ -122,19 +123,19 @@ fn plain<const FIRST: u8>(byte: u8) -> bool {
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
 
-/// A word with a byte's top bit set if one of these bytes is not [`plain`].
+/// A word in which a top bit is set if one of these bytes is not [`plain`].
 #[inline(always)]
 fn marks<const FIRST: u8>(word: u64) -> u64 {
     let is_not = |byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
-    // A byte borrows from the next, or carries into it, only where it is not plain itself; so a word of
-    // plain bytes is never marked.
+    // A byte borrows from the next, or carries into it, only if it is not plain itself. So a word
+    // of plain bytes is never marked.
     word | word.wrapping_add(ONES)
         | word.wrapping_sub(ONES * u64::from(FIRST))
         | is_not(b'"')
         | is_not(b'\\')
 }
 
-/// Whether all of a text is plain, eight bytes at a time.
+/// True if all of a text is plain; reads eight bytes at a time.
 fn is_plain<const FIRST: u8>(value: &[u8]) -> bool {
     if let Some(last) = value.last_chunk::<8>() {
         let (words, _) = value.as_chunks::<8>();
@@ -157,7 +158,7 @@ pub(super) fn hexadecimal(byte: u8) -> [u8; 2] {
     [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)])
 }
 
-/// The last so many decimal digits of a number, zeros in front.
+/// The last `COUNT` decimal digits of a number, with leading zeros.
 #[inline(always)]
 pub(super) fn digits<const COUNT: usize>(mut value: u32) -> [u8; COUNT] {
     let mut digits = [b'0'; COUNT];
@@ -198,7 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn many_bytes_at_a_time_find_what_one_byte_at_a_time_finds(
+        fn eight_bytes_at_a_time_find_the_same_as_one_at_a_time(
             value in proptest::collection::vec(
                 prop_oneof![1 => any::<u8>(), 60 => 0x20_u8..0x21, 60 => 0x7d_u8..0x7f, 60 => 0x23_u8..0x5c],
                 0..70,
@@ -209,7 +210,7 @@ mod tests {
         }
 
         #[test]
-        fn numbers_read_as_the_library_formats_them(value in any::<u64>(), bits in 0..64_u32) {
+        fn numbers_are_written_as_the_standard_library_does(value in any::<u64>(), bits in 0..64_u32) {
             let value = value >> bits;
             prop_assert_eq!(line(|line| line.number(value)), value.to_string());
             let (small, status) = ((value % 1_000_000) as u32, 100 + (value % 900) as u16);
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_is_found_at_every_place() {
+    fn every_byte_is_found_at_every_position() {
         for length in 1..40 {
             for at in 0..length {
                 for byte in 0..=u8::MAX {

@@ -1,11 +1,10 @@
-//! Moments and how long something took, as they are written down.
+//! Times and durations in log records.
 
 use super::text::{Line, digits};
 use crate::base::calendar::Civil;
 use std::time::Duration;
 
-/// Writes times, and keeps the text of the second it wrote last: the next record's is mostly the
-/// same.
+/// Writes times, and keeps the text of the last second: the next record usually has the same.
 #[derive(Debug)]
 pub struct Seconds {
     second: Option<u64>,
@@ -48,7 +47,8 @@ pub(crate) fn time_text(time: Duration) -> String {
     String::from_utf8_lossy(Seconds::default().text(time)).into_owned()
 }
 
-/// Seconds with so many decimals, the rest cut off; `-1` where the exchange did not get so far.
+/// Appends seconds with this many decimals, the rest cut off; `-1` if the exchange did not get so
+/// far.
 #[inline(always)]
 pub(super) fn took<const DECIMALS: usize>(line: &mut Line<'_>, time: Option<Duration>) {
     let Some(time) = time else { return line.put("-1") };
@@ -58,7 +58,7 @@ pub(super) fn took<const DECIMALS: usize>(line: &mut Line<'_>, time: Option<Dura
     line.bytes(&digits::<DECIMALS>(time.subsec_nanos() / unit));
 }
 
-/// When it was, in UTC.
+/// The date and time of day, in UTC.
 pub(super) fn civil(time: Duration) -> Civil {
     Civil::of(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_that_changes_changes_the_text() {
+    fn a_new_second_gets_a_new_text() {
         let mut seconds = Seconds::default();
         for (time, expected) in [
             (Duration::from_micros(59_999_999), b"1970-01-01T00:00:59.999999Z"),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_the_last_decimal_is_cut_off() {
+    fn digits_below_the_last_decimal_are_cut_off() {
         let text = |time: Option<Duration>| {
             let mut room = [0; 64];
             let mut line = Line::new(&mut room);

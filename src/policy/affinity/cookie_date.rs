@@ -1,7 +1,7 @@
 //! The date in a cookie's `Expires`, read as browsers read it (RFC 6265 section 5.1.1): frameworks
 //! write it in a dozen forms, and a logout that is not recognised would leave a pin.
 
-use crate::base::calendar::days_since_1970;
+use crate::base::calendar::{days_in_month, days_since_1970};
 
 /// The date in seconds since 1970, 0 for all earlier dates; `None` if a browser would not read a
 /// date.
@@ -61,16 +61,11 @@ fn month_of(token: &[u8]) -> Option<u64> {
 }
 
 fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
-    let leap = u64::from(
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)),
-    );
-    let in_february = 28 + leap;
-    let lengths = [31, in_february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let before = lengths.get(..usize::try_from(month).ok()?.checked_sub(1)?)?;
-    if year < 1_601 || !(1..=lengths[before.len()]).contains(&day) {
+    let (year, month, day) = (year as i64, month as i64, day as i64);
+    if year < 1_601 || !(1..=days_in_month(year, month)).contains(&day) {
         return None;
     }
-    let midnight = days_since_1970(year as i64, month as i64, day as i64) * 86_400;
+    let midnight = days_since_1970(year, month, day) * 86_400;
     Some(u64::try_from(midnight).map_or(0, |midnight| midnight + time))
 }
 

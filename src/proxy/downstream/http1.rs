@@ -8,6 +8,7 @@ use crate::http1::decode::Framing;
 use crate::http1::request::{Bounds, Request};
 use crate::http1::scan;
 use crate::net::stream::{CountedStream, Stream};
+use crate::observe::error_reason::ErrorReason;
 use crate::policy::headers::desync::{self, Mitigation};
 use crate::proxy::answer::{Answer, Rest};
 use crate::proxy::client_io::{ClientEnd, ClientIo};
@@ -313,7 +314,7 @@ impl Loop<'_> {
                 }
             }
             Sent::BrokeOff { ends_by_close } => {
-                exchange.log_mut().error = Some("target_broke_off");
+                exchange.log_mut().error = Some(ErrorReason::TargetBrokeOff);
                 Next::Close(match ends_by_close {
                     true => Close::Reset,
                     false => Close::Lingering { broke_off: true },

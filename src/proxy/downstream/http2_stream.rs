@@ -5,6 +5,7 @@ use crate::http1;
 use crate::http1::name::Name;
 use crate::http1::response::{self, is_bodiless};
 use crate::net::timer;
+use crate::observe::error_reason::ErrorReason;
 use crate::policy::headers::head::RejectReason;
 use crate::policy::headers::http2;
 use crate::proxy::answer::{Answer, Rest};
@@ -314,7 +315,7 @@ async fn answer(
     })
     .await;
     if sender.broke_off {
-        exchange.log_mut().error = Some("target_broke_off");
+        exchange.log_mut().error = Some(ErrorReason::TargetBrokeOff);
     }
     (end, body)
 }
