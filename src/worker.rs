@@ -270,7 +270,7 @@ impl Acceptor {
             return;
         }
         // An address from a PROXY header is checked once that header is read.
-        let may_come = is_announced || allowed.is_everyone() || allowed.contains(peer.ip());
+        let may_come = is_announced || allowed.allows_all() || allowed.contains(peer.ip());
         let permit = ConnPermit::take(&self.open, listener.limits.connections);
         let (Some(permit), true, Ok(local)) = (permit, may_come, stream.local_addr()) else {
             worker.counters.refused.add_one();

@@ -122,7 +122,7 @@ fn same(
     assert_eq!(id(here, placement.pinned), id(there, forwarded.pinned), "{context}");
     let target = id(here, placement.target);
     match &forwarded.choice {
-        Choice::Nobody => assert_eq!(target, None, "{context}"),
+        Choice::NoTarget => assert_eq!(target, None, "{context}"),
         Choice::One(at) => assert_eq!(target, id(there, Some(*at)), "{context}"),
         Choice::OneOf(list) => {
             let ids: Vec<_> = list.iter().map(|(at, _)| id(there, Some(*at))).collect();

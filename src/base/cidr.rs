@@ -31,7 +31,7 @@ impl AddressSet {
     }
 
     /// Returns true if the set holds every address of both families, so that no test is needed.
-    pub fn is_everyone(&self) -> bool {
+    pub fn allows_all(&self) -> bool {
         let all = |v4: bool| {
             self.0.iter().any(|range| range.prefix_len() == 0 && range.addr().is_ipv4() == v4)
         };
@@ -66,8 +66,8 @@ mod tests {
 
     #[test]
     fn a_set_of_all_addresses_needs_both_families() {
-        assert!(set(&["0.0.0.0/0", "::/0"]).is_everyone());
-        assert!(!set(&["0.0.0.0/0"]).is_everyone());
-        assert!(!set(&[]).is_everyone());
+        assert!(set(&["0.0.0.0/0", "::/0"]).allows_all());
+        assert!(!set(&["0.0.0.0/0"]).allows_all());
+        assert!(!set(&[]).allows_all());
     }
 }

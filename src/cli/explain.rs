@@ -371,7 +371,7 @@ fn forwarded_lines(snapshot: &Snapshot, forwarded: &Forwarded, chance: &str) -> 
         lines.push(format!("pinned    {}", placed(&group.targets[*pinned])));
     }
     lines.push(match choice {
-        Choice::Nobody => "target    none: 503".to_owned(),
+        Choice::NoTarget => "target    none: 503".to_owned(),
         Choice::One(at) => format!("target    {}", placed(&group.targets[*at])),
         Choice::OneOf(list) => format!("target    {}", shares(group, list)),
     });
@@ -475,7 +475,7 @@ fn forwarded_json(snapshot: &Snapshot, forwarded: &Forwarded) -> Value {
     };
     let candidates: Vec<Value> = match choice {
         Choice::OneOf(list) => list.iter().map(candidate).collect(),
-        Choice::Nobody | Choice::One(_) => Vec::new(),
+        Choice::NoTarget | Choice::One(_) => Vec::new(),
     };
     json!({
         "action": "forward",

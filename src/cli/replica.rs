@@ -70,11 +70,11 @@ impl Fleet {
             };
             replicas.push((Rc::new(replica), socket));
         }
-        let everyone: Rc<[Rc<Replica>]> =
+        let fleet: Rc<[Rc<Replica>]> =
             replicas.iter().map(|(replica, _)| replica.clone()).collect();
         let mut lives = JoinSet::new();
         for (replica, socket) in replicas {
-            lives.spawn_local(replica.live(socket, everyone.clone()));
+            lives.spawn_local(replica.live(socket, fleet.clone()));
         }
         while let Some(life) = lives.join_next().await {
             life.map_err(io::Error::other)??;
@@ -94,7 +94,7 @@ struct Replica {
 
 impl Replica {
     /// Runs a replica: serve until it is killed, wait until it is revived, and again.
-    async fn live(self: Rc<Self>, socket: TcpListener, everyone: Rc<[Rc<Self>]>) -> io::Result<()> {
+    async fn live(self: Rc<Self>, socket: TcpListener, fleet: Rc<[Rc<Self>]>) -> io::Result<()> {
         let mut socket = Some(socket);
         loop {
             let listener = match socket.take() {
@@ -108,8 +108,8 @@ impl Replica {
                 tokio::select! {
                     accepted = listener.accept() => {
                         let Ok((stream, _)) = accepted else { continue };
-                        let (replica, everyone) = (self.clone(), everyone.clone());
-                        visitors.spawn_local(replica.serve(stream, everyone));
+                        let (replica, fleet) = (self.clone(), fleet.clone());
+                        visitors.spawn_local(replica.serve(stream, fleet));
                     }
                     Some(_) = visitors.join_next() => {}
                     () = self.killed.notified() => break,
@@ -124,10 +124,10 @@ impl Replica {
         }
     }
 
-    async fn serve(self: Rc<Self>, stream: tokio::net::TcpStream, everyone: Rc<[Rc<Self>]>) {
+    async fn serve(self: Rc<Self>, stream: tokio::net::TcpStream, fleet: Rc<[Rc<Self>]>) {
         let _ = stream.set_nodelay(true);
         let service = service_fn(|request: Request<Incoming>| {
-            let answer = self.answer(&request, &everyone);
+            let answer = self.answer(&request, &fleet);
             async { Ok::<_, Infallible>(answer) }
         });
         // A client that disconnects early is no error.
@@ -137,10 +137,10 @@ impl Replica {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>, everyone: &[Rc<Self>]) -> Response<Full<Bytes>> {
+    fn answer(&self, request: &Request<Incoming>, fleet: &[Rc<Self>]) -> Response<Full<Bytes>> {
         match (request.method(), request.uri().path()) {
             (&Method::POST, "/kill") => {
-                if everyone.iter().filter(|other| other.is_alive.get()).count() == 1 {
+                if fleet.iter().filter(|other| other.is_alive.get()).count() == 1 {
                     return text(
                         StatusCode::CONFLICT,
                         format!("{} is the last replica running: POST /revive first\n", self.name),
@@ -153,7 +153,7 @@ impl Replica {
                 answer
             }
             (&Method::POST, "/revive") => {
-                everyone.iter().for_each(|replica| replica.is_alive.set(true));
+                fleet.iter().for_each(|replica| replica.is_alive.set(true));
                 text(StatusCode::OK, "all replicas run again\n".to_owned())
             }
             _ => self.visit(request.headers()),

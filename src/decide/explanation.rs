@@ -76,7 +76,7 @@ pub struct Forwarded {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Choice {
     /// No target.
-    Nobody,
+    NoTarget,
     /// This target, whatever the algorithm.
     One(usize),
     /// One of these targets: the algorithm decides. The chances add up to 1; they are `None` if the
@@ -143,7 +143,7 @@ fn forwarded(
     let group = &snapshot.groups[placement.group];
     let candidates = Candidates::new(snapshot, group, live, &Tried::EMPTY);
     let choice = match placement.target {
-        None => Choice::Nobody,
+        None => Choice::NoTarget,
         Some(_) if drawn && candidates.list().nth(1).is_some() => {
             Choice::OneOf(chances(&candidates, group, placement.keeps))
         }

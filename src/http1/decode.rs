@@ -406,7 +406,7 @@ mod tests {
         ] {
             for size in [1, wire.len()] {
                 let mut decoder = Decoder::new(Framing::Chunked, From::Client { lone_lf: false });
-                let is_borne = wire.as_bytes().chunks(size).all(|piece| {
+                let is_accepted = wire.as_bytes().chunks(size).all(|piece| {
                     let mut input = Bytes::copy_from_slice(piece);
                     while let Ok(frame) = decoder.decode(&mut input) {
                         if frame.is_none() {
@@ -415,7 +415,7 @@ mod tests {
                     }
                     false
                 });
-                assert_eq!(is_borne, expected, "{wire:?} by {size}");
+                assert_eq!(is_accepted, expected, "{wire:?} by {size}");
             }
         }
     }

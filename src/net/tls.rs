@@ -117,8 +117,8 @@ fn config(trust: &Trust, http2: bool) -> ClientConfig {
         }
         // Without system roots the start fails; an empty store here trusts no certificate.
         Trust::System => {
-            let nobody = |_: &_| Arc::new(RootCertStore::empty());
-            builder.with_root_certificates(system().as_ref().map_or_else(nobody, Arc::clone))
+            let empty = |_: &_| Arc::new(RootCertStore::empty());
+            builder.with_root_certificates(system().as_ref().map_or_else(empty, Arc::clone))
         }
         Trust::Authorities(certificates) => {
             let mut roots = RootCertStore::empty();

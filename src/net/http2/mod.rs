@@ -145,8 +145,8 @@ impl Connection {
     /// GOAWAY.
     fn is_going_away(&self) -> bool {
         let ready = self.sender.borrow_mut().as_mut().map(|sender| {
-            let mut nobody = Context::from_waker(Waker::noop());
-            sender.poll_ready(&mut nobody)
+            let mut context = Context::from_waker(Waker::noop());
+            sender.poll_ready(&mut context)
         });
         // The sender never has a queued request of ours, so it is ready or it has failed.
         if let Some(Poll::Ready(Err(_))) = ready {

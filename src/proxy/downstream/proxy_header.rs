@@ -20,7 +20,7 @@ pub(crate) async fn read_proxy_header(worker: &WorkerCtx, conn: &Conn, socket: &
             info.set_proxy_source(proxy_source);
             let snapshot = worker.snapshot();
             let allowed = &snapshot.listeners[info.listener].settings.allow_from;
-            let may_come = allowed.is_everyone() || allowed.contains(info.ends().source.ip());
+            let may_come = allowed.allows_all() || allowed.contains(info.ends().source.ip());
             if !may_come {
                 worker.counters.refused.add_one();
             }
