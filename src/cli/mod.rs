@@ -1,4 +1,4 @@
-//! Layer 10: the command line. Exit codes: 0 fine, 1 could not start or bad configuration, 2 wrong
+//! Layer 11: the command line. Exit codes: 0 fine, 1 could not start or bad configuration, 2 wrong
 //! usage, 3 the drain deadline or a second signal cut connections.
 
 mod check;

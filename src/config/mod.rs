@@ -1,4 +1,4 @@
-//! Layer 2: the configuration. It turns a file into a [`settings::Config`] or a list of all its
+//! Layer 3: the configuration. It turns a file into a [`settings::Config`] or a list of all its
 //! problems.
 
 pub mod certificate_files;

@@ -1,4 +1,4 @@
-//! Layer 8: one thread for slow, rare or privileged work. It alone writes health and publishes
+//! Layer 9: one thread for slow, rare or privileged work. It alone writes health and publishes
 //! snapshots. All its events are in one enum, handled by one match.
 
 mod certificates;

@@ -147,7 +147,7 @@ pub struct Decision<'s> {
     /// The index of the matching rule; `None` is the listener's default.
     pub rule: Option<usize>,
     /// The choice among the rule's groups; `None` if the rule has one group and no group
-    /// stickiness.
+    /// stickiness, or if all weights are 0 and the client has no pin.
     pub group: Option<GroupChoice>,
     /// The action to take.
     pub outcome: Outcome<'s>,

@@ -1,4 +1,4 @@
-//! Layer 3: the live objects shared by all threads. A published [`snapshot::Snapshot`] never
+//! Layer 4: the live objects shared by all threads. A published [`snapshot::Snapshot`] never
 //! changes; the mutable state of targets, groups and rules is kept beside it and outlives a reload.
 
 pub(crate) mod affinity;

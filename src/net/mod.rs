@@ -1,4 +1,4 @@
-//! Layer 6: sockets. The main thread creates the listening ones; workers accept and dial.
+//! Layer 7: sockets. The main thread creates the listening ones; workers accept and dial.
 
 pub(crate) mod connect;
 pub(crate) mod http1;

@@ -1,4 +1,4 @@
-//! Layer 1: pure rules. Values and the time in, decision and reason out; no clock, socket, file or
+//! Layer 2: pure rules. Values and the time in, decision and reason out; no clock, socket, file or
 //! global is read here.
 
 pub(crate) mod affinity;
