@@ -21,7 +21,7 @@ use stayput::testing::policy::affinity::token::{Contents, GroupKey, Kind, Pin, S
 use stayput::testing::proxy::live_view::LiveView;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use worlds::{Carried, Described, GroupPlan, Numbers, World, asked, keyring};
+use worlds::{Carried, Described, GroupPlan, Numbers, World, get_request, keyring};
 
 const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
@@ -51,7 +51,7 @@ fn explain_reports_the_decision_the_balancer_makes() {
         let _in_flight = put_into_state(&running, &described);
         for _ in 0..REQUESTS {
             let (path, headers) = request(&world, &keys, &mut numbers);
-            let request = asked(&path, &headers);
+            let request = get_request(&path, &headers);
             let context = format!("world {number}, {path}, {headers:?}");
             for word in agree(&request, &running, &explained, &described, &context) {
                 *seen.entry(word).or_default() += 1;

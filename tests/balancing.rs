@@ -21,7 +21,7 @@ use stayput::testing::policy::balance::round::Sequence;
 use stayput::testing::policy::balance::weight_fraction::WeightFraction;
 use std::collections::BTreeMap;
 use std::path::Path;
-use worlds::{Numbers, State, World, asked, keyring};
+use worlds::{Numbers, State, World, get_request, keyring};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -107,7 +107,7 @@ impl Draw for Given {
 /// The target of a new client with this turn and this draw.
 fn placed(snapshot: &Snapshot, live: &FakeLive, turn: u64, random: u64) -> String {
     let headers = Fields::default();
-    let request = asked("/", &headers);
+    let request = get_request("/", &headers);
     match decide(&request, snapshot, live, NOW, &mut Given { turn, random }).outcome {
         Outcome::Forward(placement) => {
             assert_eq!(placement.verdict, Verdict::New);
@@ -260,7 +260,7 @@ fn explained_chances_match_the_shares_of_many_new_clients() {
         let world = World::random(&mut numbers);
         let (snapshot, live) = (world.snapshot(&mut numbers), world.live());
         let (headers, group) = (Fields::default(), &snapshot.groups[0]);
-        let request = asked("/g0/", &headers);
+        let request = get_request("/g0/", &headers);
         let Explained::Forward(Forwarded { choice: Choice::OneOf(chances), .. }) =
             explain(&request, &snapshot, &live, NOW).action
         else {

@@ -15,7 +15,7 @@ use stayput::testing::model::snapshot::Snapshot;
 use stayput::testing::policy::affinity::token::{Kind, Seed};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use worlds::{Carried, Described, FixedDraw, Numbers, State, TargetPlan, World, asked};
+use worlds::{Carried, Described, FixedDraw, Numbers, State, TargetPlan, World, get_request};
 
 const BEGIN: u64 = 1_800_000_000;
 const WORLDS: u64 = 150;
@@ -116,7 +116,7 @@ fn place(
     if let Some(value) = value {
         headers.append_named(name, value.as_bytes());
     }
-    let request = asked("/g0/", &headers);
+    let request = get_request("/g0/", &headers);
     match decide(&request, snapshot, live, now, &mut FixedDraw(turn)).outcome {
         Outcome::Forward(placement) => placement,
         other => panic!("{other:?}"),

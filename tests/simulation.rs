@@ -17,7 +17,7 @@ use stayput::testing::model::snapshot::{Group, Snapshot};
 use stayput::testing::policy::affinity::token::{Contents, GroupKey, Kind, Pin, Seed, TargetKey};
 use std::collections::HashMap;
 use std::ops::Range;
-use worlds::{Carried, Described, FixedDraw, Numbers, State, TargetPlan, World, asked};
+use worlds::{Carried, Described, FixedDraw, Numbers, State, TargetPlan, World, get_request};
 
 const NOW: u64 = 1_800_000_000;
 const WORLDS: u64 = 2_000;
@@ -50,7 +50,7 @@ impl Client {
         let mut headers = Fields::default();
         headers.append(Name::Cookie, format!("AWSALB={}", sealed.as_str()).as_bytes());
         headers.append_named("x-session-id", self.seed.to_string().as_bytes());
-        let request = asked("/g0/", &headers);
+        let request = get_request("/g0/", &headers);
         match decide(&request, snapshot, live, NOW, &mut FixedDraw(self.seed)).outcome {
             Outcome::Forward(placement) => placement,
             other => panic!("{other:?}"),
@@ -431,7 +431,7 @@ impl Writer {
             headers.append(Name::Cookie, format!("AWSALB={cookie}").as_bytes());
         }
         let mut turn = FixedDraw(numbers.next());
-        let outcome = decide(&asked("/g0/", &headers), node, live, now, &mut turn).outcome;
+        let outcome = decide(&get_request("/g0/", &headers), node, live, now, &mut turn).outcome;
         let Outcome::Forward(mut placement) = outcome else { panic!("{outcome:?}") };
         let mut tried = Tried::EMPTY;
         while let Some(at) = placement.target

@@ -87,7 +87,7 @@ pub(super) enum Kind {
     Duration(Span),
     /// A size in bytes: between `min` and `max`, or 0 if `zero` is true.
     Size {
-        /// True if `"0"` is accepted, meaning none.
+        /// True if `"0"` is accepted, meaning no limit.
         zero: bool,
         /// The minimum, in bytes.
         min: u64,

@@ -1,4 +1,5 @@
-//! The values of a file by their kinds, each with its place, with defaults filled in.
+//! The tree of values read from a configuration file: each has its type, its position in the file,
+//! and a mark if it is a default.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -17,7 +18,7 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-/// A value of a kind.
+/// A value that was checked against the type and bounds of its key.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     /// Text of a valid form.
@@ -45,8 +46,9 @@ impl PartialEq for Node {
     }
 }
 
-/// Values by key. A missing key was absent without a default, or was refused. A refused file never
-/// becomes a configuration, so the getters below may return zero for a missing key.
+/// Values by key. A key has no entry if the file sets no value or one that was refused, and it has
+/// no default or another key excludes the default. A refused file never becomes a configuration, so
+/// the getters below may return zero for a key without an entry.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Table {
     entries: BTreeMap<String, Node>,

@@ -291,7 +291,7 @@ fn fields(lines: &[u8], lone_lf: bool) -> Result<Option<HeaderMap>, Malformed> {
     let (mut read, mut facts) = (Fields::default(), Facts::NONE);
     let refused = match lone_lf {
         true => Facts::REFUSED_LINES,
-        false => Facts::REFUSED_LINES.and(Facts::BARE_LF),
+        false => Facts::REFUSED_LINES.or(Facts::BARE_LF),
     };
     match read.read(lines, 0, MAX_FIELDS, &mut facts) {
         // An empty line in the middle would end them early.

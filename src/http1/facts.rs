@@ -32,8 +32,9 @@ facts! {
     TAB_BY_METHOD
     /// A tab stands before or after the target.
     TAB_BY_TARGET
-    /// A tab separates the target from the version, after two spaces: some parsers read both as the
-    /// version.
+    /// A tab separates the target from the version, and two spaces or more come earlier in the
+    /// line: a parser that splits at spaces alone takes the end of the target, or all of it,
+    /// together with the version for the version.
     TAB_FOR_SPACE
     /// A tab stands before the version.
     TAB_BEFORE_VERSION
@@ -43,7 +44,8 @@ facts! {
     NO_TARGET
     /// The request line has no version (HTTP/0.9).
     NO_VERSION
-    /// The version is HTTP/0.9, which has no version in its request line.
+    /// The request line names HTTP/0.9 as its version, although a request of HTTP/0.9 has none in
+    /// its request line.
     OLD_VERSION
     /// The version is 1.2 to 1.9, read as 1.1 (RFC 9110 section 2.5).
     MINOR_VERSION
@@ -67,7 +69,8 @@ facts! {
     BLANK_BEHIND_FRAMING
     /// A line begins with a blank and continues the value of the line before (`obs-fold`).
     FOLDED
-    /// A folded line continues a field other than Content-Type, or no field.
+    /// A folded line continues no field, or a field other than Content-Type, or Content-Type once a
+    /// blank before a colon was seen.
     FOLDED_BEYOND_TYPE
     /// A line has no colon.
     NO_COLON
@@ -88,10 +91,10 @@ facts! {
 }
 
 impl Facts {
-    /// Spellings that are refused in every mode in trailers, and in a response, because targets are
-    /// the operator's own.
+    /// Spellings that are refused in trailers and in responses, in every desync mitigation mode:
+    /// the modes are for clients, which the operator cannot mend.
     pub(super) const REFUSED_LINES: Facts =
-        Facts::FOLDED.and(Facts::BLANK_BEFORE_COLON).and(Facts::CONTROL_IN_VALUE);
+        Facts::FOLDED.or(Facts::BLANK_BEFORE_COLON).or(Facts::CONTROL_IN_VALUE);
 
     /// The empty set.
     pub const NONE: Facts = Facts(0);
@@ -109,7 +112,7 @@ impl Facts {
     }
 
     /// The union of both sets.
-    pub const fn and(self, other: Facts) -> Facts {
+    pub const fn or(self, other: Facts) -> Facts {
         Facts(self.0 | other.0)
     }
 
@@ -128,7 +131,7 @@ mod tests {
         let mut facts = Facts::default();
         assert!(facts.is_empty() && !facts.has(Facts::FOLDED));
         facts.record(Facts::FOLDED);
-        assert!(facts.has(Facts::FOLDED) && facts.has(Facts::FOLDED.and(Facts::BARE_LF)));
+        assert!(facts.has(Facts::FOLDED) && facts.has(Facts::FOLDED.or(Facts::BARE_LF)));
         assert!(!facts.has(Facts::BARE_LF) && !facts.is_empty());
     }
 }

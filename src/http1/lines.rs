@@ -24,7 +24,7 @@ impl Fields {
         self.record_received();
         if let Ok(LinesEnd::Whole(end, _) | LinesEnd::Broken(end)) = end {
             self.take(&bytes[first..end]);
-            if facts.has(Facts::FOLDED.and(Facts::CONTROL_IN_VALUE)) {
+            if facts.has(Facts::FOLDED.or(Facts::CONTROL_IN_VALUE)) {
                 self.blank_controls();
             }
         } else {
@@ -232,7 +232,7 @@ impl Fields {
                 _ => Facts::BAD_NAME,
             });
             if is_folded {
-                facts.record(Facts::FOLDED.and(Facts::FOLDED_BEYOND_TYPE));
+                facts.record(Facts::FOLDED.or(Facts::FOLDED_BEYOND_TYPE));
             }
             self.record_no_field(bytes, [at, line_end, end], place);
             at = end;
@@ -280,7 +280,7 @@ fn record_value(value: &[u8], facts: &mut Facts) -> Facts {
     for &byte in value {
         found.record(match byte {
             0x80.. => Facts::OBS_TEXT,
-            0 | b'\r' => Facts::CONTROL_IN_VALUE.and(Facts::NUL_IN_VALUE),
+            0 | b'\r' => Facts::CONTROL_IN_VALUE.or(Facts::NUL_IN_VALUE),
             b'\t' => Facts::NONE,
             ..0x20 | 0x7f => Facts::CONTROL_IN_VALUE,
             _ => Facts::NONE,

@@ -302,7 +302,7 @@ impl Request {
         for byte in target.iter().filter(|byte| !byte.is_ascii_graphic()) {
             self.facts.record(Facts::BAD_TARGET);
             match byte {
-                0 | b'\r' => self.facts.record(Facts::CONTROL_IN_TARGET.and(Facts::NUL_IN_TARGET)),
+                0 | b'\r' => self.facts.record(Facts::CONTROL_IN_TARGET.or(Facts::NUL_IN_TARGET)),
                 ..b' ' | 0x7f => self.facts.record(Facts::CONTROL_IN_TARGET),
                 _ => {}
             }

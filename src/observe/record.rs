@@ -133,7 +133,7 @@ const MAX_FIXED: usize = 2_048;
 impl Record<'_> {
     /// Maximum bytes of its line, in any format.
     pub fn max_length(&self) -> usize {
-        let seldom = |text: Option<&[u8]>| text.map_or(0, <[u8]>::len);
+        let length = |text: Option<&[u8]>| text.map_or(0, <[u8]>::len);
         let name = |text: Option<&str>| text.map_or(0, str::len);
         let sent = self.host.len()
             + self.target_uri.len()
@@ -141,9 +141,9 @@ impl Record<'_> {
             + self.referer.len()
             + self.trace_id.len()
             + self.method.len()
-            + seldom(self.redirect_url)
-            + seldom(self.transformed_host)
-            + seldom(self.transformed_uri)
+            + length(self.redirect_url)
+            + length(self.transformed_host)
+            + length(self.transformed_uri)
             + self.tls.map_or(0, |tls| name(tls.server_name));
         // ALB's format has the target's address twice.
         let names = self.listener.len()
@@ -158,7 +158,8 @@ impl Record<'_> {
     /// Writes the record as one line. The line must have room for [`Record::max_length`] bytes.
     pub fn write(&self, format: AccessFormat, seconds: &mut Seconds, line: &mut Line<'_>) {
         match format {
-            // By value, so that the line is a local variable of the function that writes.
+            // The line is passed by value, because a local variable stays in registers; see
+            // [`Line`].
             AccessFormat::Json => *line = self.write_json(seconds, line.take()),
             AccessFormat::Alb => *line = self.write_alb(seconds, line.take()),
             AccessFormat::Combined => *line = self.write_combined(line.take()),

@@ -9,9 +9,10 @@ use std::process::{Child, Command, Stdio};
 /// Settings under which cases run.
 pub struct Config {
     pub name: &'static str,
-    /// Settings of every listener.
+    /// Settings of every lane's listener.
     listener: &'static str,
-    /// Rules, for all listeners but the fence's; `{N}` is the lane.
+    /// Rules, repeated for each lane; `{N}` is the lane's number. The listener `fence` has none
+    /// (lane.rs explains lane and fence).
     rules: &'static str,
     /// True if a case runs under these settings.
     pub takes: fn(&Case) -> bool,
@@ -111,7 +112,8 @@ impl Balancer {
     /// Starts it and waits until it listens and has checked every target.
     pub fn start(config: &Config, lanes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // Checks connect here and send nothing.
+        // Health checks (TCP) connect to this port, so that they never reach the sockets of the
+        // cases.
         let checked = TcpListener::bind("127.0.0.1:0").unwrap();
         let check_port = checked.local_addr().unwrap().port();
         std::thread::spawn(move || while checked.accept().is_ok() {});
@@ -163,7 +165,8 @@ impl Balancer {
             said.push_str(&line);
             said.push('\n');
         }
-        // Its further output is read, so that it never blocks on the pipe.
+        // The rest of the output is read, so that the balancer never blocks on a full pipe; lines
+        // about panics are printed.
         std::thread::spawn(move || {
             lines.map_while(Result::ok).for_each(|line| {
                 if line.contains("panic") {
@@ -181,7 +184,7 @@ impl Balancer {
         }
     }
 
-    /// Its lanes, each driven by one thread.
+    /// One `Lane` for each lane's listener; each is to be driven by one thread.
     pub fn lanes(&self) -> Vec<Lane> {
         let lanes = self.lanes.iter();
         lanes.map(|(address, target)| Lane::new(*address, target, self.fence)).collect()

@@ -144,10 +144,12 @@ impl Outcome {
         self.put("next", text);
     }
 
-    /// Makes outcomes equal that differ only in the byte under test.
+    /// Replaces the byte under test with `{byte}`, so that outcomes that differ only in this byte
+    /// become equal.
     fn hide(&mut self, mark: &[u8; 3]) {
         let [mut before, byte, mut after] = mark.map(|byte| escaped(&[byte]));
-        // Neighbours that are not part of a value do not arrive.
+        // A neighbour that only delimits the value (the colon before it, the CR after it) is not
+        // part of the recorded value, so it is left out of the search text.
         if before == ":" {
             before.clear();
         }
@@ -297,7 +299,8 @@ fn parted(line: &[u8]) -> (String, Vec<u8>) {
     (shown(&line[..at].to_ascii_lowercase()), value.to_vec())
 }
 
-/// Sorted fields; values of nearly every message are shortened to one word.
+/// The fields, sorted. Each group of fields that nearly every message has is replaced by one word,
+/// for example `+forwarded`.
 fn fields_text(fields: &[(String, Vec<u8>)], port: u16) -> String {
     let mut lines: Vec<String> = fields
         .iter()

@@ -329,7 +329,7 @@ fn a_tunnel_is_one_row_of_type_ws_written_at_its_end() {
     assert_eq!(visitor.read_answer(false).status, 101);
     Visitor::of(world.address()).get("/gone");
     let first = world.line(|_| true);
-    assert!(first.contains("/gone"), "an open tunnel is not written down: {first}");
+    assert!(first.contains("/gone"), "an open tunnel is not logged yet: {first}");
     visitor.leave();
     let row = Row::of(&world.line(|line| line.contains("/app/ws")));
     row.check(&[

@@ -182,7 +182,8 @@ fn a_second_signal_cuts_and_exits_with_3() {
     assert_eq!(running.0.wait().unwrap().code(), Some(3));
 }
 
-/// A balancer started by a shell line, and the address it listens on.
+/// Starts the balancer from `sh`, after the commands in `shell` (such as `ulimit`); returns its
+/// process, its address and its further log lines.
 fn run_under(shell: &str, path: &str) -> (Running, String, impl Iterator<Item = String> + use<>) {
     let line = format!("{shell} exec \"$0\" run -c \"$1\"");
     let mut command = Command::new("sh");
@@ -291,10 +292,10 @@ fn explain_reads_host_as_the_balancer_does_and_resolves_names() {
     assert!(explain(&["http://tea.example:8080/"]).contains("rule      tea"));
     let refused = explain(&["-H", "Host: a, b", url]);
     assert!(refused.contains("answer    400 from the balancer: bad_host"), "{refused}");
-    // The redirect response is made by the balancer, so the request cannot loop.
     let rounds = format!("X-Forwarded-For: {}", ["192.0.2.1"; 31].join(", "));
     let refused = explain(&["-H", &rounds, url]);
     assert!(refused.contains("answer    463 from the balancer: forwarding_loop"), "{refused}");
+    // A rule with a fixed response sends nothing to a target, so the request cannot loop.
     assert!(explain(&["-H", &rounds, "http://tea.example:8080/"]).contains("answer    418"));
     let refused = explain(&["-H", "Content_Length: 5", url]);
     assert!(refused.contains("answer    400 from the balancer: desync_mitigation"), "{refused}");

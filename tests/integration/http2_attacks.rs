@@ -103,7 +103,8 @@ fn a_client_that_keeps_resetting_streams_gets_enhance_your_calm() {
     let world = World::new(&[&origin], "", NO_CHECKS);
     let mut client = Frames::begun(world.address());
     let mut stream = 1;
-    // Two hundred, and the resets forgiven while this runs: a hundred a second.
+    // The balancer allows 200 resets, and forgives a hundred more each second, so the loop sends up
+    // to 2000.
     let closed = (0..40).any(|_| {
         let known = origin.heard().len();
         let streams: Vec<u32> = (0..50).map(|nth| stream + nth * 2).collect();
@@ -168,8 +169,8 @@ fn a_stream_reset_for_a_client_error_ends_its_work() {
     let mut client = Frames::begun(world.address());
     for (nth, (what, mistake, error)) in (0..).zip(MISTAKES) {
         let stream = nth * 2 + 1;
-        // Chunks reach the target before the body is complete; with a length, the target waits for
-        // the whole body.
+        // The request has a Content-Length, so the scripted target does not report it until its
+        // whole body has arrived. So wait for the connection, not for the request.
         let block = request("POST", "/", &[("content-length", "4096")]);
         client.send(&headers(stream, 0, &block));
         until("a connection is made", || (origin.open() == 1).then_some(()));
@@ -213,8 +214,12 @@ fn frames_that_violate_the_connection_end_it_and_its_work() {
         ("reset of three bytes", frame(RST_STREAM, 0, 1, &[0; 3]), FRAME_SIZE_ERROR),
         ("settings of five bytes", frame(SETTINGS, 0, 0, &[0; 5]), FRAME_SIZE_ERROR),
         ("settings on a stream", frame(SETTINGS, 0, 1, &[]), PROTOCOL_ERROR),
-        ("a second word of agreement", frame(SETTINGS, ACK, 0, &[]), PROTOCOL_ERROR),
-        ("a window beyond all", settings(&[(INITIAL_WINDOW_SIZE, 1 << 31)]), FLOW_CONTROL_ERROR),
+        ("an unsolicited SETTINGS ACK", frame(SETTINGS, ACK, 0, &[]), PROTOCOL_ERROR),
+        (
+            "an INITIAL_WINDOW_SIZE above 2^31-1",
+            settings(&[(INITIAL_WINDOW_SIZE, 1 << 31)]),
+            FLOW_CONTROL_ERROR,
+        ),
         ("ping of seven bytes", frame(PING, 0, 0, &[0; 7]), FRAME_SIZE_ERROR),
         ("data after the end", data(1, 0), STREAM_CLOSED),
         ("data on an idle stream", data(7, 0), PROTOCOL_ERROR),
@@ -227,9 +232,13 @@ fn frames_that_violate_the_connection_end_it_and_its_work() {
             [frame(HEADERS, 0, 3, &block), frame(PING, 0, 0, &[0; 8])].concat(),
             PROTOCOL_ERROR,
         ),
-        ("a field of no table", headers(3, END_STREAM, &[0xff, 0x7f]), 9),
+        ("an index outside the HPACK table", headers(3, END_STREAM, &[0xff, 0x7f]), 9),
         ("a frame beyond 16 KiB", frame(DATA, 0, 1, &[0; 16_385]), FRAME_SIZE_ERROR),
-        ("a promise", frame(frames::PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2]), PROTOCOL_ERROR),
+        (
+            "a PUSH_PROMISE",
+            frame(frames::PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2]),
+            PROTOCOL_ERROR,
+        ),
     ] {
         let (panics, origin) = (Panics::counted(), hanging());
         let world = World::new(&[&origin], "", NO_CHECKS);
@@ -293,8 +302,8 @@ fn flood(address: SocketAddr, what: &str, frames: &[u8]) {
     client.flood(frames, FLOOD);
     let said = said.join().unwrap();
     // GOAWAY with last stream 3: ENHANCE_YOUR_CALM.
-    let word = [GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 11];
-    assert!(said.windows(word.len()).any(|window| window == word), "{what}");
+    let goaway = [GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 11];
+    assert!(said.windows(goaway.len()).any(|window| window == goaway), "{what}");
 }
 
 #[test]
@@ -322,8 +331,9 @@ fn floods_counted_by_the_library_end_at_its_bound() {
     let mut empty = begun();
     empty.send(&frame(DATA, 0, 1, &[]).repeat(101));
     assert_eq!(empty.goaway(), ENHANCE_YOUR_CALM);
-    // Frames that no target reads stay here: 2 MiB of overhead are tolerated, 255 bytes a frame.
-    // They are read slowly, so the dial must last longer.
+    // While no target connection exists, DATA frames wait in the balancer. The library allows 2 MiB
+    // of overhead for them and counts 255 bytes for each frame of one byte. The balancer reads the
+    // flood slowly, so the connect time-out must be longer than the flood takes.
     let deaf = Deaf::new();
     let unreachable = World::of_text(&format!(
         "[runtime]\nworkers = 1\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\

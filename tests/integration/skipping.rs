@@ -21,17 +21,17 @@ fn skipped_tests_are_counted_once_each_with_reason_and_remedy() {
     skips::note(dir.path(), "7-2", "haproxy");
     assert_eq!(
         skips::take(dir.path(), "7-1"),
-        "stayput: 3 tests did not run for want of curl (1): apt-get install curl; \
+        "stayput: 3 tests were skipped; missing: curl (1): apt-get install curl; \
          nginx (2): apt-get install nginx-light"
     );
-    let nothing = "stayput: every test that was asked for ran";
+    let nothing = "stayput: no test was skipped";
     assert_eq!(skips::take(dir.path(), "7-1"), nothing, "it is forgotten");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the other run's is kept");
     note("Python with all", "main");
     note("Python with all", "main");
     assert_eq!(
         skips::take(dir.path(), "7-1"),
-        "stayput: 2 tests did not run for want of Python with all (2): run .ci/run once"
+        "stayput: 2 tests were skipped; missing: Python with all (2): run .ci/run once"
     );
 }
 

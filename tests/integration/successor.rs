@@ -17,7 +17,7 @@ fn three() -> [Origin; 3] {
 }
 
 /// A balancer with `announce_successor`; targets in `draining` are drained. All balancers in one
-/// directory share a key, as one does before and after a restart.
+/// directory share a key, as a balancer and its restarted self do.
 fn world(dir: &Path, origins: &[Origin], draining: &[&str], group: &str) -> World {
     let key = dir.join("shared.key");
     if !key.exists() {
@@ -30,7 +30,8 @@ fn world(dir: &Path, origins: &[Origin], draining: &[&str], group: &str) -> Worl
         format!("{{ id = \"{id}\", address = \"{}\", state = \"{state}\" }}", origin.address())
     });
     let targets = targets.collect::<Vec<_>>().join(", ");
-    // Targets fail one after the other here, which is not an outage for `recovery` to bridge.
+    // `recovery` is off: two of three targets fail within seconds here, which counts as an outage,
+    // and their clients would stay.
     World::of_text(&format!(
         "[runtime]\nworkers = 2\nstate_dir = \"state\"\n[log]\naccess = {{ to = \"access.log\" }}\n\
          [affinity]\nkeys = [{{ id = 1, file = \"{}\" }}]\n\
@@ -136,7 +137,7 @@ fn the_successor_field_of_a_client_is_always_removed() {
     for (group, count) in [
         ("stickiness = { enabled = false }", 3),
         (LB, 1),
-        // A client without a key will bring one that is not known yet.
+        // Without its header field a client has no ranking yet, so no successor can be announced.
         ("stickiness = { header = { name = \"x-other\" } }", 3),
         (route, 3),
     ] {
@@ -151,7 +152,11 @@ fn the_successor_field_of_a_client_is_always_removed() {
     let origins = three();
     let world = World::new(&[&origins[0], &origins[1]], "", "");
     Visitor::of(world.address()).ask("GET", "/", &["X-Stayput-Successor: mine"], "");
-    assert_eq!(origins[0].heard()[0].field("x-stayput-successor"), None, "the key is off");
+    assert_eq!(
+        origins[0].heard()[0].field("x-stayput-successor"),
+        None,
+        "`announce_successor` is off by default"
+    );
 }
 
 #[test]

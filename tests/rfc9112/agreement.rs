@@ -21,11 +21,11 @@ const OF_REQUESTS: [(Leniency, Facts); 9] = [
     (
         Leniency::OddBlanks,
         Facts::ODD_BLANKS
-            .and(Facts::TAB_BY_METHOD)
-            .and(Facts::TAB_BY_TARGET)
-            .and(Facts::TAB_FOR_SPACE)
-            .and(Facts::TAB_BEFORE_VERSION)
-            .and(Facts::BLANK_BEHIND_VERSION),
+            .or(Facts::TAB_BY_METHOD)
+            .or(Facts::TAB_BY_TARGET)
+            .or(Facts::TAB_FOR_SPACE)
+            .or(Facts::TAB_BEFORE_VERSION)
+            .or(Facts::BLANK_BEHIND_VERSION),
     ),
     (Leniency::MinorVersion, Facts::MINOR_VERSION),
     (Leniency::Fragment, Facts::FRAGMENT),

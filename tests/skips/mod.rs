@@ -1,5 +1,5 @@
-//! Tests that did not run because a program is missing: each writes itself into a file of this run,
-//! which the last of the test targets, `what_did_not_run`, reads.
+//! Tests that did not run because a program is missing. Each such test adds a line to a file that
+//! belongs to this run. `what_did_not_run`, which cargo runs last, reads the file.
 //!
 //! The test harness has no state for a test that is skipped at run time, and counts it as passed.
 
@@ -26,7 +26,8 @@ pub fn directory() -> &'static Path {
 pub fn run() -> String {
     let parent = std::os::unix::process::parent_id();
     let stat = fs::read_to_string(format!("/proc/{parent}/stat")).unwrap_or_default();
-    // The fields before may contain blanks (proc(5): the 2nd field); the start time is the 22nd.
+    // The 2nd field, the program's name in parentheses, may contain blanks (proc(5)), so count from
+    // its end: the start time, field 22, is the 20th after it.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let began = after_name.split_ascii_whitespace().nth(19).unwrap_or("0");
     format!("{parent}-{began}")
@@ -79,11 +80,11 @@ pub fn summary(noted: &str) -> String {
         format!("{what} ({}){remedy}", tests.len())
     });
     match all.len() {
-        0 => "stayput: every test that was asked for ran".to_owned(),
-        1 => format!("stayput: 1 test did not run for want of {}", why.collect::<String>()),
+        0 => "stayput: no test was skipped".to_owned(),
+        1 => format!("stayput: 1 test was skipped; missing: {}", why.collect::<String>()),
         count => {
             let why = why.collect::<Vec<_>>().join("; ");
-            format!("stayput: {count} tests did not run for want of {why}")
+            format!("stayput: {count} tests were skipped; missing: {why}")
         }
     }
 }

@@ -67,7 +67,7 @@ pub(crate) struct WeightedPlan {
     pub(crate) failover: bool,
 }
 
-/// The property that distinguishes the clients of a group.
+/// The part of a request by which the group recognizes its client.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Carried {
     LbCookie,
@@ -253,7 +253,8 @@ impl GroupPlan {
         order.shuffle(&mut targets);
         let targets = targets.iter().map(|target| {
             let zone = target.zone.map_or(String::new(), |zone| format!(", zone = \"{zone}\""));
-            // An address of its own for every id, at any position in the file.
+            // The port comes from the id, so that a target keeps its address in whatever order the
+            // file lists the targets.
             let place = &target.id[1..];
             format!(
                 "{{ id = \"{}\", address = \"10.0.0.1:1{place}\", weight = {}{zone} }}",
@@ -354,8 +355,8 @@ impl Live for Described {
     }
 }
 
-/// `GET` of this path, as the pure tests ask for it.
-pub(crate) fn asked<'r>(path: &'r str, headers: &'r Fields) -> Request<'r> {
+/// A `GET` request for this path, for tests that call the decision without sockets.
+pub(crate) fn get_request<'r>(path: &'r str, headers: &'r Fields) -> Request<'r> {
     let address = std::net::IpAddr::from([192, 0, 2, 1]);
     let subject = Subject { host: "a.example", path, query: "", method: "GET", headers, address };
     Request { listener: 0, subject }

@@ -35,7 +35,7 @@ pub(super) fn stickiness(group: &Table, problems: &mut Problems) -> Option<Stick
     table.flag("enabled").then_some(stickiness)
 }
 
-/// The client key of the one written kind out of four; default `lb_cookie`.
+/// The kind of stickiness that the file sets, with its settings; `lb_cookie` if it sets none.
 fn key(table: &Table, problems: &mut Problems) -> Option<StickinessKey> {
     one_kind(table, problems);
     let kind = kind(table);
@@ -117,7 +117,8 @@ pub(super) fn cookie(table: &Table) -> CookieSettings {
             "never" => SecureAttribute::Never,
             _ => SecureAttribute::Auto,
         },
-        // Set once all writers of the cookie are known.
+        // A placeholder: `check/cookies.rs` sets it when it knows all groups and rules that write
+        // this cookie.
         is_secure: false,
         http_only: table.flag("http_only"),
         same_site: match table.text("same_site") {
@@ -195,7 +196,7 @@ pub(super) fn agreement(file: &Table, problems: &mut Problems) {
         for key in SHARED.iter().filter(|key| table.get(key) != theirs.get(key)) {
             disagreement([(other, theirs), (group, table)], key, &cookie, problems);
         }
-        outlives_the_browser([(other, theirs), (group, table)], &cookie, problems);
+        mixed_session_durations([(other, theirs), (group, table)], &cookie, problems);
     }
     for (group, table) in sticky() {
         let key = match kind(table) {
@@ -217,8 +218,8 @@ pub(super) fn agreement(file: &Table, problems: &mut Problems) {
     }
     for (cookie, count) in sharing.iter().filter(|(_, count)| **count > MAX_PINS) {
         let title = format!(
-            "{count} groups share the cookie `{cookie}`, but a token holds {MAX_PINS} pins: \
-             clients of more groups lose pins (`evicted`)"
+            "{count} groups share the cookie `{cookie}`, but a token holds {MAX_PINS} pins: a \
+             client that uses more than {MAX_PINS} of these groups loses pins (`evicted`)"
         );
         let help = "set another cookie name in some of them: `lb_cookie = { name = \"...\" }` or \
                     `app_cookie = { companion = \"...\" }`";
@@ -228,7 +229,7 @@ pub(super) fn agreement(file: &Table, problems: &mut Problems) {
 
 /// Warns if only one of two groups with a shared cookie has `duration = "session"`: its responses
 /// make the other's pins end with the browser session too.
-fn outlives_the_browser(
+fn mixed_session_durations(
     [(other, theirs), (group, table)]: [(&str, &Table); 2],
     cookie: &str,
     problems: &mut Problems,

@@ -37,19 +37,20 @@ const MAX_STREAMS: usize = 128;
 const STREAM_WINDOW: u32 = 256 * 1_024;
 /// The sum of all stream windows: stalled clients must not block clients that read.
 const CONNECTION_WINDOW: u32 = MAX_STREAMS as u32 * STREAM_WINDOW;
-/// Bound on the overhead of buffered DATA frames that wait for their clients. The library counts a
-/// small frame, frequent in gRPC, as 256 bytes, and closes the connection above this bound. It is 1
-/// MiB a stream, or a window full of messages of 50 bytes: stalled clients must not close the
-/// connection for clients that read.
+/// Bound on the overhead of small DATA frames, frequent in gRPC, that wait for their clients. For
+/// each waiting frame shorter than 256 bytes the library counts the bytes missing to 256, and
+/// closes the connection above this bound. 1 MiB a stream is enough for a window full of gRPC
+/// messages of 50 bytes: stalled clients must not close the connection for clients that read.
 const MAX_OVERHEAD: usize = MAX_STREAMS * (1 << 20);
 /// Bytes of one request body that the library buffers before they are sent.
 const MAX_UNSENT: usize = 128 * 1_024;
 /// Bound on a response's head and on its trailers. HTTP/2 adds 32 bytes for each field (RFC 9113
 /// section 6.5.2), and HTTP/1.1 takes a hundred fields.
 pub(crate) const MAX_HEADER_LIST: u32 = MAX_HEAD as u32 + 100 * 32;
-/// Number of streams cancelled by clients whose late frames are recognized. Late frames of older
-/// ones make the library reset them, and it closes a connection with too many of those: any client
-/// could cut off all others.
+/// The library remembers this many streams that clients cancelled in the last second, and ignores
+/// late frames on them. Late frames on others it answers with a reset. [`builder`] sets no bound on
+/// these resets: the library would close the connection above it, so any client could cut off all
+/// others.
 const MAX_CANCELLED: usize = 2 * MAX_STREAMS;
 /// A limit no target can send. It means that the target's SETTINGS have not arrived yet.
 const UNTOLD: usize = usize::MAX - 1;
@@ -269,7 +270,8 @@ async fn dial(
         released,
         driver: tokio::task::spawn_local(drive).abort_handle(),
     });
-    // Without this check the waiting requests would dial again and again.
+    // A connection that is already going away serves no waiting request. Returned as a success, it
+    // would make them dial again at once, endlessly.
     if connection.is_going_away() { Err(left()) } else { Ok(connection) }
 }
 

@@ -125,7 +125,8 @@ fn escape_one(line: &mut Line<'_>, text: &[u8]) -> usize {
             line.bytes(&hexadecimal(byte));
         }
         _ => {
-            // All up to the next ASCII byte: a sequence may end before its announced length.
+            // Takes all bytes up to the next ASCII byte. The first byte of a UTF-8 sequence states
+            // its length, but the sequence may be cut short.
             let end = text.iter().position(u8::is_ascii).unwrap_or(text.len());
             for chunk in text[..end].utf8_chunks() {
                 line.put(chunk.valid());
@@ -139,7 +140,8 @@ fn escape_one(line: &mut Line<'_>, text: &[u8]) -> usize {
     1
 }
 
-/// Appends a name of the configuration or a fixed word, which need no escaping, or `null`.
+/// Appends `null`, or a text that needs no escaping: a name from the configuration, a fixed word,
+/// an address, digits, or a server name, which rustls accepts only as a valid DNS name.
 #[inline(always)]
 fn optional(line: &mut Line<'_>, key: &str, value: Option<&str>) {
     line.put(key);

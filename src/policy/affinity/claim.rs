@@ -150,9 +150,12 @@ pub fn find<'a>(
     found
 }
 
-/// As [`find`], written in place into `found`, which is [`Claim::None`] before: a claim is large,
-/// and a request's passes through several structs.
-#[expect(clippy::too_many_arguments, reason = "where it goes, and what find takes")]
+/// As [`find`], but writes into `found`, which must be [`Claim::None`]. A claim is large and is
+/// handed through several structs; this saves the copies.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the arguments of `find`, and the place for the result"
+)]
 pub fn find_into<'a>(
     found: &mut Claim,
     lines: impl Iterator<Item = &'a [u8]>,
@@ -250,8 +253,8 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// The twin's texts, then the main name's, from one pass over the lines: of each the first
-/// [`MAX_OPENED`] different ones, and no more of both together.
+/// The twin's texts and the main name's, from one pass over the lines. At most [`MAX_OPENED`]
+/// different texts in all; the twin's come first.
 #[inline]
 fn candidates<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
@@ -366,7 +369,8 @@ fn least_missed(
         .map_or(MAX_PINS - 1, |(place, _)| place)
 }
 
-/// Sorts pins by need: those in force last, newer ones after older ones.
+/// Sort key: pins to drop come first, that is, expired ones and those of unknown groups, then pins
+/// in force; of each, older before newer.
 fn missed(pin: &Pin, now: u64, lifetime_of: impl Fn(GroupKey) -> Option<u32>) -> (bool, u32) {
     let serves = lifetime_of(pin.group).is_some_and(|life| in_force(*pin, life, now));
     (serves, pin.issued_at)

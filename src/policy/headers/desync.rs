@@ -153,28 +153,28 @@ impl Mitigation {
 
 /// Facts that make a request non-compliant.
 const JUDGED: Facts = Facts::BARE_LF
-    .and(Facts::ODD_BLANKS)
-    .and(Facts::TAB_BY_METHOD)
-    .and(Facts::TAB_BY_TARGET)
-    .and(Facts::TAB_FOR_SPACE)
-    .and(Facts::TAB_BEFORE_VERSION)
-    .and(Facts::BLANK_BEHIND_VERSION)
-    .and(Facts::NO_TARGET)
-    .and(OLDEST)
-    .and(Facts::MINOR_VERSION)
-    .and(Facts::BAD_VERSION)
-    .and(Facts::BAD_METHOD)
-    .and(Facts::CONTROL_IN_TARGET)
-    .and(Facts::BLANK_BEFORE_COLON)
-    .and(Facts::FOLDED)
-    .and(NO_FIELD)
-    .and(Facts::CONTROL_IN_VALUE);
+    .or(Facts::ODD_BLANKS)
+    .or(Facts::TAB_BY_METHOD)
+    .or(Facts::TAB_BY_TARGET)
+    .or(Facts::TAB_FOR_SPACE)
+    .or(Facts::TAB_BEFORE_VERSION)
+    .or(Facts::BLANK_BEHIND_VERSION)
+    .or(Facts::NO_TARGET)
+    .or(OLDEST)
+    .or(Facts::MINOR_VERSION)
+    .or(Facts::BAD_VERSION)
+    .or(Facts::BAD_METHOD)
+    .or(Facts::CONTROL_IN_TARGET)
+    .or(Facts::BLANK_BEFORE_COLON)
+    .or(Facts::FOLDED)
+    .or(NO_FIELD)
+    .or(Facts::CONTROL_IN_VALUE);
 
 /// The version is HTTP/0.9.
-const OLDEST: Facts = Facts::NO_VERSION.and(Facts::OLD_VERSION);
+const OLDEST: Facts = Facts::NO_VERSION.or(Facts::OLD_VERSION);
 
 /// A line that is not a valid field.
-const NO_FIELD: Facts = Facts::NO_COLON.and(Facts::EMPTY_NAME).and(Facts::BAD_NAME);
+const NO_FIELD: Facts = Facts::NO_COLON.or(Facts::EMPTY_NAME).or(Facts::BAD_NAME);
 
 /// Returns the worst finding of a request; of equally bad ones the one ALB's classifier reports,
 /// except that a suspicious name precedes all other ambiguous findings. `None` if it is compliant.
@@ -211,9 +211,9 @@ fn judge(request: &Request, is_suspicious: bool) -> Found {
     found.record_if(facts, Facts::NO_COLON, Reason::MissingHeaderColon);
     found.record_if(facts, Facts::FOLDED_BEYOND_TYPE, Reason::MultilineHeader);
     found.record_if(facts, Facts::NUL_IN_VALUE, Reason::BadHeader);
-    let spelled = Facts::CONTROL_IN_VALUE.and(Facts::BLANK_BEFORE_COLON);
+    let spelled = Facts::CONTROL_IN_VALUE.or(Facts::BLANK_BEFORE_COLON);
     found.record_if(facts, spelled, Reason::NonCompliantHeader);
-    let has_doubtful = facts.has(Facts::FOLDED_BEYOND_TYPE.and(NO_FIELD));
+    let has_doubtful = facts.has(Facts::FOLDED_BEYOND_TYPE.or(NO_FIELD));
     if has_doubtful {
         judge_names(&request.fields, &mut found);
     }
@@ -221,17 +221,17 @@ fn judge(request: &Request, is_suspicious: bool) -> Found {
         found.record(Reason::SuspiciousHeader);
     }
     judge_framing(request, Alike { is_suspicious, has_doubtful }, &mut found);
-    let no_token = Facts::BAD_METHOD.and(Facts::TAB_BY_METHOD);
+    let no_token = Facts::BAD_METHOD.or(Facts::TAB_BY_METHOD);
     found.record_if(facts, no_token, Reason::BadMethod);
-    let no_version = Facts::BAD_VERSION.and(Facts::TAB_FOR_SPACE);
+    let no_version = Facts::BAD_VERSION.or(Facts::TAB_FOR_SPACE);
     found.record_if(facts, no_version, Reason::BadVersion);
     let odd_version = OLDEST
-        .and(Facts::MINOR_VERSION)
-        .and(Facts::TAB_BEFORE_VERSION)
-        .and(Facts::BLANK_BEHIND_VERSION);
+        .or(Facts::MINOR_VERSION)
+        .or(Facts::TAB_BEFORE_VERSION)
+        .or(Facts::BLANK_BEHIND_VERSION);
     found.record_if(facts, odd_version, Reason::NonCompliantVersion);
     found.record_if(facts, Facts::NUL_IN_TARGET, Reason::BadUri);
-    let odd_target = Facts::CONTROL_IN_TARGET.and(Facts::TAB_BY_TARGET);
+    let odd_target = Facts::CONTROL_IN_TARGET.or(Facts::TAB_BY_TARGET);
     found.record_if(facts, odd_target, Reason::AmbiguousUri);
     found.record_if(facts, Facts::ODD_BLANKS, Reason::SpaceInUri);
     found

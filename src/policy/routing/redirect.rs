@@ -26,8 +26,8 @@ pub struct Redirect {
 pub enum Status {
     /// 301, 302, 303, 307 or 308.
     Fixed(u16),
-    /// 301 for GET and HEAD, and 308 for others, with which a client repeats its method (RFC 9110
-    /// section 15.4.9).
+    /// 301 for GET and HEAD, and 308 for other methods, because a client that follows a 308 keeps
+    /// its method (RFC 9110 section 15.4.9).
     ByMethod,
 }
 
@@ -45,7 +45,8 @@ pub enum Scheme {
 /// The port of a redirect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
-    /// The request's explicit port; none if it has none, or its scheme's default.
+    /// The request's explicit port. A port that is the default of the request's scheme counts as
+    /// none.
     Same,
     /// This port.
     Number(u16),
@@ -142,7 +143,7 @@ impl Redirect {
     /// section 2). The port is written if it is not the scheme's default.
     ///
     /// # Errors
-    /// The [`RedirectError`] for which there is no URL.
+    /// The reason there is no URL.
     pub fn location(&self, original: &Original<'_>) -> Result<String, RedirectError> {
         let is_tls = match self.scheme {
             Scheme::Same => original.is_tls,
@@ -266,8 +267,8 @@ impl Template {
     }
 }
 
-/// Appends the client's text, with bytes that a URI may not hold percent-encoded: a request line
-/// may hold bytes that other parsers of Location take for its end.
+/// Appends text of the client and percent-encodes the bytes that a URI may not hold: a request line
+/// may hold bytes at which some parsers would end the Location value.
 fn encode(text: &str, url: &mut String) {
     for byte in text.bytes() {
         match belongs_in_uri(byte) {

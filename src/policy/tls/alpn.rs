@@ -1,4 +1,5 @@
-//! ALPN: the protocol a listener agrees on with a client (RFC 7301), one that it lists or none.
+//! ALPN (RFC 7301): the choice of the protocol for a connection. It is one that the listener lists,
+//! or none.
 
 /// HTTP/1.1 by its name in ALPN.
 const HTTP1: &[u8] = b"http/1.1";
@@ -6,10 +7,10 @@ const HTTP1: &[u8] = b"http/1.1";
 /// offers.
 const HTTP10: &[u8] = b"http/1.0";
 
-/// Returns true if a client that offers these protocols is served as one that offers none. If no
-/// offered protocol is listed, the handshake ends with `no_application_protocol` (section 3.2); but
-/// a listener with HTTP/1.1 also speaks HTTP/1.0, so a client that offers it gets a handshake
-/// without a protocol.
+/// Returns true if the client's offer is to be ignored, so that the handshake goes on without ALPN.
+/// If no offered protocol is listed, the handshake ends with `no_application_protocol` (section
+/// 3.2); but a listener with HTTP/1.1 also speaks HTTP/1.0, so a client that offers it gets a
+/// handshake without a protocol.
 pub(crate) fn is_ignored<'p>(
     listed: impl Iterator<Item = &'p [u8]> + Clone,
     offered: impl Iterator<Item = &'p [u8]> + Clone,

@@ -115,16 +115,17 @@ fn a_websocket_that_follows_its_pin_is_closed_with_1001() {
 }
 
 #[test]
-fn a_leaving_replicas_own_close_frame_reaches_the_client() {
+fn the_close_frame_of_a_stopping_replica_reaches_the_client() {
     let Some(mut replicas) = Replicas::start() else { return };
     let (_authority, world) = replicas.before("", FAST);
     let mut client = replicas.client("stay", listener(&world, "plain"));
     let home = client.line("with");
+    // Any word but `speak` makes the client wait without sending.
     client.tell("stay");
     replicas.targets[usize::from(home == "b")].tell("leave");
     assert_eq!(client.line("closed"), "1001");
-    // The port is closed now: the next connection is refused, and its client is served all the
-    // same.
+    // The replica has closed its port, so the next connection to it is refused; the client is
+    // served by the other replica.
     client.tell("again");
     let other = if home == "a" { "b" } else { "a" };
     assert!(client.line("again").starts_with(&format!("{other} ")));
