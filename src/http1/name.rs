@@ -185,6 +185,12 @@ const fn table() -> [u8; 256] {
         let text = Name::ALL[at].text().as_bytes();
         let slot = Ends::of(text).slot(text.len());
         assert!(table[slot] == u8::MAX);
+        let mut byte = 0;
+        while byte < text.len() {
+            // `is_same` takes each byte with this bit for a letter.
+            assert!(text[byte].is_ascii_lowercase() || text[byte] & 0x40 == 0);
+            byte += 1;
+        }
         table[slot] = at as u8;
         at += 1;
     }

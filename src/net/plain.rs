@@ -63,8 +63,9 @@ fn try_io(
     let called = socket.try_io(interest, || {
         let count = call()?;
         moved = Some(count);
-        // Fewer bytes than requested mean that the kernel's buffer is empty or full, and epoll
-        // reports the next change: this error makes the runtime forget that the socket was ready.
+        // Fewer bytes than requested mean that the kernel's buffer is empty or full, except in
+        // front of TCP's urgent data, and epoll reports the next change: this error makes the
+        // runtime forget that the socket was ready, as tokio's own reads and writes do.
         if (1..size).contains(&count) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
     });
     match (moved, called) {
@@ -83,5 +84,98 @@ fn poll_ready(
     match interest {
         Interest::READABLE => socket.poll_read_ready(cx),
         _ => socket.poll_write_ready(cx),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{Future, poll_fn};
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream as Peer};
+    use std::time::Duration;
+
+    fn pair() -> (TcpStream, Peer) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = Peer::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        (TcpStream::from_std(socket).unwrap(), peer)
+    }
+
+    async fn read(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|cx| poll_read(socket, cx, room)).await
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn reads_are_woken_after_short_and_after_full_ones_until_the_end() {
+        let (socket, peer) = pair();
+        let mut room = [0; 4];
+        for text in ["ab", "cdef", "ghijklmn", "o"] {
+            let mut sender = peer.try_clone().unwrap();
+            let sent = std::thread::spawn(move || sender.write_all(text.as_bytes()).unwrap());
+            let mut got = Vec::new();
+            while got.len() < text.len() {
+                let count = read(&socket, &mut room).await.unwrap();
+                assert!(count > 0, "the end was read in front of {text}");
+                got.extend_from_slice(&room[..count]);
+            }
+            assert_eq!(got, text.as_bytes());
+            sent.join().unwrap();
+        }
+        (&peer).write_all(b"p").unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read(&socket, &mut room).await.unwrap(), 1);
+        assert_eq!(read(&socket, &mut room).await.unwrap(), 0);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_write_that_filled_the_socket_is_woken_once_the_peer_reads() {
+        const SIZE: usize = 32 << 20;
+        let (socket, mut peer) = pair();
+        let reader = std::thread::spawn(move || {
+            let (mut room, mut total) = (vec![0; 1 << 16], 0);
+            while total < SIZE {
+                total += peer.read(&mut room).unwrap();
+            }
+        });
+        let bytes = vec![7; 1 << 20];
+        let (mut total, mut short) = (0, 0);
+        while total < SIZE {
+            let left = bytes.len().min(SIZE - total);
+            let count = poll_fn(|cx| poll_write(&socket, cx, &bytes[..left])).await.unwrap();
+            short += usize::from(count < left);
+            total += count;
+        }
+        reader.join().unwrap();
+        assert!(short > 0, "the socket was never full");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_reset_connection_gives_errors_and_no_signal() {
+        let (socket, peer) = pair();
+        socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        assert!(read(&socket, &mut [0; 4]).await.is_err());
+        assert!(poll_fn(|cx| poll_write(&socket, cx, b"x")).await.is_err());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_socket_that_is_always_ready_lets_other_tasks_run() {
+        let (socket, mut peer) = pair();
+        peer.write_all(&[0; 4_096]).unwrap();
+        socket.readable().await.unwrap();
+        let mut count = 0;
+        let mut task = std::pin::pin!(async {
+            while count < 4_096 {
+                count += read(&socket, &mut [0; 1]).await.unwrap();
+            }
+        });
+        // The runtime gives a task 128 reads or writes before it must yield.
+        poll_fn(|cx| {
+            assert!(task.as_mut().poll(cx).is_pending(), "all of it was read in one turn");
+            Poll::Ready(())
+        })
+        .await;
     }
 }
