@@ -1,7 +1,7 @@
 //! Layer 9: assembles the balancer, binds sockets, starts the workers and the control thread,
 //! waits, drains and stops.
 //!
-//! All steps that can fail come before the first worker runs: keys, names, sockets, log.
+//! Keys, names, sockets and the log are set up before the first worker runs, because they can fail.
 
 use crate::base::clock::Moment;
 use crate::base::name::Name;
@@ -201,7 +201,7 @@ impl Server {
         &self.counters
     }
 
-    /// The certificates of each listener, sorted by name; `None` without TLS.
+    /// The certificates of each listener, in the order of their names; `None` without TLS.
     pub fn certificates(&self) -> &[Option<Arc<Certificates>>] {
         &self.certificates
     }
@@ -318,7 +318,7 @@ fn event_loop(timers: Timers) -> io::Result<LocalRuntime> {
     Ok(runtime)
 }
 
-/// Guard of a thread that reports a panic when it is dropped.
+/// Guard that reports a panic of its thread when it is dropped.
 struct Failing {
     name: String,
     fail: mpsc::Sender<()>,

@@ -1,6 +1,6 @@
 //! The fields of one message: their lines as bytes, in order of arrival, and a flat list of
-//! positions. Nothing is hashed. Removing a field only marks it; the remaining lines are written in
-//! runs without a copy.
+//! positions. Nothing is hashed. Removing a field only marks it; adjacent remaining lines are
+//! written in one copy.
 
 use super::encode;
 use super::name::{Name, NameSet};
@@ -22,8 +22,8 @@ struct Field {
     is_removed: bool,
     /// True if the line may be written unchanged: name, colon, value, CRLF.
     is_plain: bool,
-    /// True if the line is not a field here but other parsers may read it as one. Such a line is
-    /// also removed.
+    /// True if the line is not a field here but other parsers may read it as one. `is_removed` is
+    /// then true as well.
     is_doubtful: bool,
 }
 
@@ -216,8 +216,8 @@ impl Fields {
     }
 
     /// Appends prepared lines with one copy. Each is a name in lower case, a colon, a space, a
-    /// value valid as in [`Fields::append_with`] and CRLF; `each` gives its name and the offset of
-    /// its end.
+    /// value valid as in [`Fields::append_with`] and CRLF. `each` holds the name of every line and
+    /// the offset of the line's end in `lines`.
     #[inline]
     pub fn append_lines(&mut self, lines: &[u8], each: &[(Name, usize)]) {
         let (begins, mut line) = (self.bytes.len(), self.bytes.len());
@@ -241,8 +241,8 @@ impl Fields {
         self.set(Name::ContentLength, itoa::Buffer::new().format(length).as_bytes());
     }
 
-    /// Removes all fields of this name and appends one. `write` adds its value to the buffer, in
-    /// which the first old value stands at the given range.
+    /// Removes all fields of this name and appends one. `write` appends the new value to the buffer
+    /// and gets the range of the first old value in it, if there was one.
     pub fn rewrite(&mut self, name: Name, write: impl FnOnce(&mut Vec<u8>, Option<Range<usize>>)) {
         let mut list = self.list.iter();
         let first = match self.has(name) {
@@ -255,7 +255,7 @@ impl Fields {
     }
 
     /// Replaces all fields of this name by one at the end: their non-empty values separated by
-    /// `between`, then the output of `write`. `write` gets true if a value stands before its own.
+    /// `between`, then the output of `write`. `write` gets true if there is such a value.
     pub fn join(&mut self, name: Name, between: &[u8], write: impl FnOnce(&mut Vec<u8>, bool)) {
         let begun = self.begin_line(name.text().as_bytes());
         let [_, _, value] = begun;
@@ -385,8 +385,7 @@ impl Fields {
     }
 
     /// Replaces every control byte of a value except the tab with a space (RFC 9110 section 5.5),
-    /// including line ends of folded lines. Those at the ends of the value become surrounding
-    /// blanks.
+    /// including line ends of folded lines. Then trims blanks at both ends of the value.
     pub(super) fn blank_controls(&mut self) {
         let Self { bytes, list, .. } = self;
         for field in list.iter_mut().filter(|field| !field.is_plain && !field.is_doubtful) {
@@ -429,8 +428,8 @@ impl Fields {
         field.map(|field| field.name)
     }
 
-    /// Joins a folded line to the value of the last field. The line end between them is blanked
-    /// with the control bytes (RFC 9112 section 5.2).
+    /// Joins a folded line to the value of the last field. [`Fields::blank_controls`] replaces the
+    /// line end between them with spaces later (RFC 9112 section 5.2).
     pub(super) fn fold(&mut self, begins: usize, value_end: usize, end: usize) {
         let last = self.list.iter_mut().rev().find(|field| !field.is_doubtful);
         let Some(field) = last else { return };

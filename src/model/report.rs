@@ -3,8 +3,8 @@
 use super::live::TargetState;
 use std::sync::Arc;
 
-/// Maximum number of queued reports. A full queue drops and counts them: a target that fails so
-/// often is reported again.
+/// Maximum number of queued reports. Reports to a full queue are counted and dropped, because a
+/// target that fails so often is reported again.
 pub(crate) const MAX_QUEUE: usize = 1_024;
 
 /// One report of a worker.
@@ -12,6 +12,6 @@ pub(crate) const MAX_QUEUE: usize = 1_024;
 pub enum Report {
     /// A dial of traffic failed.
     ConnectFailed(Arc<TargetState>),
-    /// A fresh connection succeeded, to the traffic address of a target at which dials had failed.
+    /// A dial of traffic succeeded after earlier ones to the same target had failed.
     Connected(Arc<TargetState>),
 }

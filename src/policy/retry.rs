@@ -23,8 +23,8 @@ impl RetryBudget {
         self.second(now).requests += 1;
     }
 
-    /// Returns true if one more retry is within a fifth of the window's requests, or the floor, and
-    /// then records it.
+    /// Records a retry and returns true, if the window has fewer retries than `FLOOR` or than a
+    /// fifth of its requests.
     pub(crate) fn try_retry(&mut self, now: u64) -> bool {
         let (mut requests, mut retries) = (0u32, 0u32);
         for second in self.seconds.iter().filter(|second| second.at + WINDOW > now) {

@@ -33,8 +33,8 @@ pub(super) struct Asked<'a> {
 /// Builds the request for the target.
 ///
 /// # Errors
-/// If Connection names an end-to-end field, X-Forwarded-For shows a loop, or the target or Host
-/// cannot be expressed in HTTP/2 for a target that uses it.
+/// If Connection names an end-to-end field, if X-Forwarded-For shows a loop, or if the group uses
+/// HTTP/2 and the `http` crate's URI cannot hold the request target or Host.
 pub(super) fn outgoing(
     exchange: &mut Exchange,
     asked: &Asked<'_>,
@@ -173,8 +173,8 @@ fn write_host(
     }
 }
 
-/// Joins several Cookie lines to one, in their order: targets expect one line (RFC 9113 section
-/// 8.2.3, RFC 6265 section 5.4).
+/// Joins several Cookie lines into one, in their order, because targets expect one line (RFC 9113
+/// section 8.2.3, RFC 6265 section 5.4).
 fn join_cookies(fields: &mut Fields) {
     if fields.is_repeated(Name::Cookie) {
         let joined = fields.all(Name::Cookie).collect::<Vec<_>>().join(&b"; "[..]);
@@ -191,8 +191,8 @@ fn hide(fields: &mut Fields, names: &[Box<str>]) {
 }
 
 /// Converts the head to HTTP/2's form (RFC 9113 sections 8.2.2 and 8.3.1): Host becomes
-/// `:authority`, and connection fields are removed. TE stays, which is `trailers` if present. The
-/// library refuses targets with bytes that its URIs do not allow.
+/// `:authority`, and Connection is removed. TE stays, because by now it can only be `trailers`. The
+/// `http` crate refuses a request target with bytes that its URIs do not allow.
 fn http2_head(sent: &Request, target: &str, is_tls: bool) -> Result<http::Request<()>, Failure> {
     let bad_host = || Failure::Head(RejectReason::Host);
     let host = sent.fields.get(Name::Host).ok_or_else(bad_host)?;

@@ -49,7 +49,7 @@ pub(super) fn forward(rule: &Node, file: &Table, problems: &mut Problems) -> Opt
 }
 
 /// Group stickiness of a rule. By default it is on if several groups are named and one of them is
-/// sticky: clients would change groups and lose their sessions.
+/// sticky, because clients would otherwise change groups and lose their sessions.
 fn group_stickiness(
     rule: &Node,
     groups: &[&str],
@@ -90,8 +90,8 @@ fn group_stickiness(
 /// Default duration of `group_stickiness`, as in AWS's console.
 const USUAL: Duration = Duration::from_hours(1);
 
-/// Checks that all rules with group stickiness write the same `AWSALBTG`, since a browser keeps one
-/// cookie per name.
+/// Checks that all rules with group stickiness give `AWSALBTG` the same attributes, since they
+/// share this cookie, and that their pins fit into its token.
 pub(super) fn agreement(rules: &[Rule], file: &Table, problems: &mut Problems) {
     let pins = rules.iter().filter_map(|rule| match &rule.action {
         Action::Forward(Forward { stickiness: Some(_), failover, failback, .. }) => {

@@ -12,8 +12,8 @@ const MONTHS: [&str; 12] =
 impl Record<'_> {
     /// `192.0.2.1 - - [20/Nov/2026:22:23:00 +0000] "GET / HTTP/1.1" 200 366 "-" "curl/8"`
     ///
-    /// The time is that of the request, as with Apache. The bytes are those sent, heads included,
-    /// as with Apache's `%O`: the bytes of the head are not counted apart.
+    /// The time is the start of the request, as in Apache. The byte count includes the head, as
+    /// Apache's `%O` does, because we do not count the head separately.
     pub(super) fn write_combined<'r>(&self, mut room: Line<'r>) -> Line<'r> {
         let line = &mut room;
         line.put(self.client);
@@ -65,9 +65,9 @@ fn escape(line: &mut Line<'_>, value: &[u8]) {
     line.escaped::<b' '>(value, escape_one);
 }
 
-/// Appends one byte as Apache escapes it since 2.0.46 (`mod_log_config`, "Format Notes"): a quote
-/// and a backslash get a backslash, white space is written as in C, and other unprintable bytes as
-/// `\xhh`.
+/// Appends one byte, escaped as in Apache 2.0.46 and later (`mod_log_config`, "Format Notes"): a
+/// quote or a backslash gets a backslash, white space is written as in C, and any other unprintable
+/// byte as `\xhh`.
 fn escape_one(line: &mut Line<'_>, text: &[u8]) -> usize {
     match text[0] {
         b'"' => line.put("\\\""),

@@ -1,5 +1,5 @@
-//! Removal of the fields that must not cross the hop, over all repeated lines (RFC 9110 section
-//! 7.6.1).
+//! Removal of the fields that apply to one connection only, on every line of a repeated field (RFC
+//! 9110 section 7.6.1).
 
 use super::head::RejectReason;
 use super::header_flags::{HeaderFlags, OF_THE_HOP, begins_with};
@@ -27,7 +27,7 @@ const KEPT_IN_RESPONSE: NameSet =
 /// or removed.
 const KEPT_IN_REQUEST: NameSet = NameSet::of(&[Name::Te, Name::Upgrade, Name::Trailer]);
 
-/// The facts about a message's own connection, which were removed from it.
+/// Facts read from a request's hop-by-hop fields, which were then removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hop {
     /// It asks for WebSocket, with `upgrade` in Connection, and has no body.
@@ -36,12 +36,12 @@ pub struct Hop {
     pub takes_trailers: bool,
 }
 
-/// Strips a request; `flags` are the facts of its field names. Trailer stays, without the names a
-/// trailer may not have; TE stays as `trailers`.
+/// Strips a request; `flags` are the facts of its field names. Trailer keeps only the names that a
+/// trailer may have. TE is removed; `Hop::takes_trailers` tells if it had `trailers`.
 ///
 /// # Errors
-/// If Connection names an end-to-end field: its sender wants a security field removed on the way to
-/// the target.
+/// If Connection names an end-to-end field, because such a request may try to hide a security field
+/// from the target.
 pub fn strip_request(fields: &mut Fields, flags: HeaderFlags) -> Result<Hop, RejectReason> {
     let mut hop = Hop::default();
     if !flags.of_the_hop {
@@ -58,8 +58,8 @@ pub fn strip_request(fields: &mut Fields, flags: HeaderFlags) -> Result<Hop, Rej
         }
         remove_named_by_connection(fields, KEPT_IN_REQUEST);
     }
-    // A body would have to end before the first byte of the other protocol (RFC 9110 section 7.8),
-    // and a WebSocket handshake has none: a request with one is forwarded as a plain one.
+    // A WebSocket handshake has no body. A request with a body is forwarded without its upgrade,
+    // because the body would have to end before the first WebSocket byte (RFC 9110 section 7.8).
     let is_bodiless = |fields: &Fields| {
         !flags.transfer_encoding && value::content_length(fields).is_none_or(|length| length == 0)
     };
@@ -71,7 +71,7 @@ pub fn strip_request(fields: &mut Fields, flags: HeaderFlags) -> Result<Hop, Rej
     Ok(hop)
 }
 
-/// Strips a response. A target's Connection may name any of its fields, except those whose loss
+/// Strips a response. Fields that its Connection names are removed too, except those whose loss
 /// would break the message or the session.
 #[inline]
 pub fn strip_response(fields: &mut Fields) {
@@ -139,8 +139,8 @@ fn is_end_to_end(name: Name, sent: &[u8]) -> bool {
     }
 }
 
-/// Returns true if a field may follow the body: none that frames, routes, authenticates or sets a
-/// cookie (RFC 9110 section 6.5.1), and none reserved for the balancer.
+/// Returns true if a field may be a trailer. A field that frames, routes, authenticates or sets a
+/// cookie may not (RFC 9110 section 6.5.1), and neither may one reserved for the balancer.
 pub fn may_be_trailer(name: &HeaderName) -> bool {
     let forbidden = [
         "content-encoding",

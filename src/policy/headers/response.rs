@@ -1,5 +1,5 @@
-//! The fields that a listener writes into each response, of a target or the balancer (AWS, "HTTP
-//! header modification for your Application Load Balancer").
+//! The fields that a listener writes into each response, a target's or our own (AWS, "HTTP header
+//! modification for your Application Load Balancer").
 
 use super::header_flags::{belongs_to_the_hop, is_ours};
 use crate::http1::fields::Fields;
@@ -9,16 +9,16 @@ use http::header::{HeaderName, HeaderValue};
 /// The treatment of `Server`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerField {
-    /// A target's is forwarded, our own responses have none.
+    /// A target's `Server` is forwarded; our own responses have none.
     Pass,
-    /// A target's is forwarded, our own responses have `OWN_NAME`.
+    /// A target's `Server` is forwarded; our own responses have `OWN_NAME`.
     Own,
     /// No response has one.
     Remove,
 }
 
-/// The `Server` of our own responses, if they have one. It has no version, which would only show
-/// which attacks are worth a try.
+/// The `Server` of our own responses, if they have one. It names no version, because a version
+/// tells an attacker which exploits to try.
 pub(crate) const OWN_NAME: &str = "stayput";
 
 /// The prepared `response_headers` and `server` of a listener.
@@ -46,7 +46,7 @@ impl ResponseFields {
         Self { fields: fields.into_iter().collect(), server }
     }
 
-    /// Writes them into a response's head, after hop-by-hop stripping.
+    /// Writes the fields into a response's head, after hop-by-hop stripping.
     pub fn write(&self, fields: &mut Fields, origin: Origin) {
         for (name, value) in &self.fields {
             fields.set_named(name.as_str(), value.as_bytes());

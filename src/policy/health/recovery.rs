@@ -1,19 +1,19 @@
 //! Recovery of a group after an outage: decides which of its targets that are down keep their
 //! clients meanwhile.
 //!
-//! A target that fails alone loses its clients. If many fail together, the cause is rarely theirs:
+//! A target that fails alone loses its clients. If many fail together, the cause is usually shared:
 //! a network, a host, a pause. They come back one by one, with their sessions, and the first to
 //! pass a check must not take the others' clients for good. So a group *recovers*
 //!
-//! * from the moment it leaves fail-open: all of its targets that are down, or
-//! * from the moment at least half of those that served, and two or more, failed within the window:
-//!   those that failed. A target whose latest check failed counts as failing as well, so that the
-//!   first to reach its threshold does not lose its clients a moment before the second does.
+//! * when it leaves fail-open: all of its targets that are down are in recovery;
+//! * when two or more targets, and at least half of those that served, fail within the window: the
+//!   failed targets are in recovery. A serving target whose latest check failed counts as well, so
+//!   that the first to reach its threshold does not lose its clients just before the second does.
 //!
-//! A target leaves the recovery when it serves again, no longer drains or is gone, and all leave at
-//! its end. Its time runs from the first of them that passes a check; if none does, from the
-//! failure, provided that other targets serve: clients of a target that hangs must not wait without
-//! end. While no target serves, none could take the clients, and the time does not run.
+//! A target leaves the recovery when it serves again, is gone, or its deregistration delay is over.
+//! The others leave when the recovery time is over. The time runs from the first check that one of
+//! them passes. If none passes, it runs from the failure, because clients of a target that hangs
+//! must not wait without end; but not while no other target serves, as none could take the clients.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ pub(crate) struct Limits {
     pub recovery: Duration,
     /// Failures within this time are one outage.
     pub window: Duration,
-    /// Extra time for a target that passes its checks at the end, to pass the rest of them.
+    /// Extra time at the end for targets whose latest check passed, to reach their threshold.
     pub grace: Duration,
 }
 
@@ -93,13 +93,13 @@ pub(crate) enum Change {
 pub(crate) struct Recovery {
     fails_open: bool,
     serving: HashSet<u64>,
-    /// Targets that failed and are down, with the time, without those of an outage already counted.
+    /// Targets that failed within the window and are down, with the time; an outage empties this.
     falls: HashMap<u64, Instant>,
     /// The targets in recovery.
     members: HashSet<u64>,
-    /// Targets that failed, while others seem to fail.
+    /// Failed targets that keep their clients because checks of others fail too.
     presumed: HashSet<u64>,
-    /// The start of the time.
+    /// Start of the recovery time; `None` while it does not run.
     since: Option<Instant>,
     has_passed: bool,
 }

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 /// Rules by host, in their order.
 #[derive(Debug, Default)]
 pub struct HostTable {
-    /// Rules that name this host, in lower case, and no wildcard.
+    /// Rules whose hosts have no wildcard, by each of their hosts in lower case.
     by_host: HashMap<Box<str>, Vec<usize>>,
-    /// Rules that must be tried with every host.
+    /// Rules without a host or with a wildcard, which are tried for every host.
     others: Vec<usize>,
 }
 
@@ -18,7 +18,7 @@ pub struct HostTable {
 const MAX_HOST: usize = 255;
 
 impl HostTable {
-    /// Builds the table from rules, each with its number and its hosts, in ascending order.
+    /// Builds the table from rules in ascending order, each with its number and its hosts.
     pub fn new<'r>(rules: impl Iterator<Item = (usize, &'r [Pattern])>) -> Self {
         let mut table = Self::default();
         for (rule, hosts) in rules {
@@ -37,7 +37,8 @@ impl HostTable {
         table
     }
 
-    /// The rules that may match this host, in ascending order. Their conditions must still hold.
+    /// The rules that may match this host, in ascending order. The caller must still check their
+    /// conditions.
     pub fn rules_for(&self, host: &str) -> impl Iterator<Item = usize> {
         let mut named = self.named(host);
         let mut others = &self.others[..];

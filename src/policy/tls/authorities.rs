@@ -10,10 +10,10 @@ use std::sync::Arc;
 pub struct Authorities(Arc<RootCertStore>);
 
 impl Authorities {
-    /// Reads PEM.
+    /// Reads the certificates of a PEM file.
     ///
     /// # Errors
-    /// If there is none, or one that cannot be an authority.
+    /// If the file has no certificate, or one that cannot be read or cannot be an authority.
     pub fn of_pem(text: &[u8]) -> Result<Self, Defect> {
         let mut store = RootCertStore::empty();
         for certificate in pair::certificates(text)? {

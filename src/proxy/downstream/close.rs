@@ -1,4 +1,4 @@
-//! Closes client connections: the last bytes to send, and the time of reading on.
+//! Closes client connections: sends the last bytes and reads on for a limited time.
 
 use crate::base::clock::Moment;
 use crate::net::stream::Stream;

@@ -27,7 +27,7 @@ pub(crate) async fn read_proxy_header(worker: &WorkerCtx, conn: &Conn, socket: &
             return may_come;
         }
         Ok(Err(fault)) => fault,
-        // A drain before the peer has begun is not a fault.
+        // Not a fault: a drain closes connections that have sent nothing.
         Err(_) if worker.draining.get() => return false,
         Err(_) => ProxyFault::TimedOut,
     };
@@ -35,7 +35,7 @@ pub(crate) async fn read_proxy_header(worker: &WorkerCtx, conn: &Conn, socket: &
     false
 }
 
-/// Counts a connection that is closed.
+/// Counts and logs a fault; the caller closes the connection.
 pub(crate) fn refuse(worker: &WorkerCtx, peer: SocketAddr, fault: ProxyFault) {
     worker.counters.proxy_faults[fault as usize].add_one();
     tracing::debug!(%peer, why = fault.word(), "PROXY header missing, invalid or not trusted");

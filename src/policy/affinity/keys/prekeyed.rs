@@ -1,7 +1,7 @@
 //! HMAC-SHA-256 (RFC 2104) with the key's blocks already hashed: a short message then takes two
-//! hash blocks. Cloning `hmac`'s state costs as much again in buffers as those blocks, and a token
-//! needs four such codes, so the last step uses the compression function directly; tests compare it
-//! with `hmac`.
+//! hash blocks. `hmac` clones its state with its buffers for each code, which costs as much as both
+//! blocks. A token needs several codes, so this module calls the compression function directly;
+//! tests compare it with `hmac`.
 
 use sha2::block_api::compress256;
 use zeroize::Zeroize;
@@ -20,14 +20,14 @@ const INITIAL: [u32; 8] = [
     0x5be0_cd19,
 ];
 
-/// The two states after the key's blocks. They allow forgery as the key does, so they are wiped.
+/// The two states after the key's blocks. They are as secret as the key, so `drop` wipes them.
 pub(crate) struct Prekeyed {
     inner: [u32; 8],
     outer: [u32; 8],
 }
 
 impl Prekeyed {
-    /// Takes a key of the hash's output length; no key of another length is derived here.
+    /// Hashes the key's blocks. The key has 32 bytes, because all keys derived here have.
     pub(crate) fn new(key: &[u8; 32]) -> Self {
         let state_after = |pad: u8| {
             let mut block = [pad; BLOCK];
@@ -57,7 +57,7 @@ impl Drop for Prekeyed {
     }
 }
 
-/// The state after `message` and SHA-256's padding, with one block hashed into `state` before.
+/// The state after `message` and SHA-256's padding. `state` already contains one block.
 #[inline]
 fn finished(mut state: [u32; 8], message: &[u8]) -> [u32; 8] {
     let (blocks, rest) = message.as_chunks::<BLOCK>();
