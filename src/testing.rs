@@ -1,5 +1,6 @@
 //! The parts of the program that its tests, benches and fuzz targets use, at their paths in the source.
 //! Nothing here is stable.
+// Each item is documented where it stands.
 #![allow(missing_docs)]
 
 pub mod base {
@@ -46,9 +47,7 @@ pub mod decide {
 }
 
 pub mod http1 {
-    pub use crate::http1::{
-        decode, encode, facts, fields, name, request, response, scan, target, value,
-    };
+    pub use crate::http1::{decode, encode, facts, fields, name, request, response};
 }
 
 pub mod model {

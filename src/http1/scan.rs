@@ -32,14 +32,14 @@ static TOKEN: [bool; 256] = {
 /// The index of the first byte at or after `from` that no token may hold; the length if there is
 /// none.
 #[inline]
-pub fn token_end(bytes: &[u8], from: usize) -> usize {
+pub(crate) fn token_end(bytes: &[u8], from: usize) -> usize {
     let rest = bytes.get(from..).unwrap_or_default();
     let length = rest.iter().position(|&byte| !TOKEN[usize::from(byte)]);
     from + length.unwrap_or(rest.len())
 }
 
 /// Returns true if the whole text is one token.
-pub fn is_token(text: &[u8]) -> bool {
+pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|&byte| TOKEN[usize::from(byte)])
 }
 
@@ -153,7 +153,7 @@ pub(super) fn skip_blanks(bytes: &[u8], from: usize) -> usize {
 
 /// The index after the head's last byte, its empty line included. The search starts at `from`,
 /// before which no head ends, and also finds an end within the two bytes before `from`.
-pub fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+pub(crate) fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from.saturating_sub(2);
     while let Some(found) = memchr::memchr(b'\n', bytes.get(at..)?) {
         let next = at + found + 1;

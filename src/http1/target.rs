@@ -20,7 +20,7 @@ pub enum Form {
 
 /// The parts of a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parts {
+pub(crate) struct Parts {
     /// Its form.
     pub form: Form,
     /// The authority of an absolute form.
@@ -48,7 +48,7 @@ static KIND: [u8; 256] = {
 };
 
 /// Splits a target and records its odd spellings.
-pub fn split(target: &[u8], facts: &mut Facts) -> Parts {
+pub(crate) fn split(target: &[u8], facts: &mut Facts) -> Parts {
     let (form, authority, begins) = match target {
         [b'/', ..] => (Form::Origin, 0..0, 0),
         b"*" => (Form::Asterisk, 0..0, 0),

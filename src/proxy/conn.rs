@@ -146,8 +146,13 @@ impl Conn {
     /// Returns true if the connection's maximum age has passed, so that the next response must be
     /// the last.
     pub(crate) fn is_old(&self, now: Moment) -> bool {
-        let bound = self.timeouts.max_lifetime;
-        bound.is_some_and(|bound| now.monotonic >= self.info.accepted.monotonic + bound)
+        self.is_past_lifetime(now.monotonic)
+    }
+
+    fn is_past_lifetime(&self, now: Instant) -> bool {
+        // At most a week (`max_lifetime`), so that the sum is a time.
+        let accepted = self.info.accepted.monotonic;
+        self.timeouts.max_lifetime.is_some_and(|bound| now >= accepted + bound)
     }
 
     /// Records that GOAWAY was sent.
@@ -191,9 +196,7 @@ impl Conn {
     /// instead.
     fn is_due_for_goaway(&self, now: Instant, leaving: bool) -> bool {
         let is_http2 = !self.sent_goaway.get() && self.is_http2.get();
-        let accepted = self.info.accepted.monotonic;
-        let old = |bound| now.saturating_duration_since(accepted) >= bound;
-        is_http2 && (leaving || self.timeouts.max_lifetime.is_some_and(old))
+        is_http2 && (leaving || self.is_past_lifetime(now))
     }
 
     fn judge(&self, now: Instant, leaving: Option<(Instant, Duration)>) -> Option<Expiry> {

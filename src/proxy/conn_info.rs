@@ -94,7 +94,7 @@ impl ConnInfo {
     /// Returns true unless the PROXY header names no client (UNKNOWN, UNSPEC). Then the peer, even
     /// if trusted, only forwards fields of an unknown sender.
     pub(crate) fn is_known(&self) -> bool {
-        !matches!(self.proxy_source.get().map(|who| &**who), Some(ProxySource::Someone))
+        !matches!(self.proxy_source.get().map(|source| &**source), Some(ProxySource::Someone))
     }
 
     /// Gives this connection target connections of its own from now on.
