@@ -4,6 +4,8 @@
 // A test may stop at the first error.
 #![allow(clippy::unwrap_used)]
 
+#[path = "house/messages.rs"]
+mod messages;
 #[path = "house/words.rs"]
 mod words;
 

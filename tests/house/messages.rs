@@ -1,11 +1,9 @@
 //! The log messages of the program match the list in `docs/messages.md`.
 
-// A test may stop at the first error.
-#![allow(clippy::unwrap_used)]
-
+use super::{files_below, is_rs};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Messages that are not literals of a `tracing` macro: the file, the level, and the literal there.
 const COMPOSED: [(&str, &str, &str); 9] = [
@@ -62,7 +60,7 @@ fn docs_messages_lists_every_log_message_and_no_other() {
 fn messages_of_source() -> BTreeSet<Message> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (mut messages, mut composed) = (BTreeSet::new(), BTreeSet::new());
-    for path in files_below(&root) {
+    for path in files_below(&root).into_iter().filter(|path| is_rs(path)) {
         let file = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(&path).unwrap();
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
@@ -164,11 +162,4 @@ fn shown(literal: &str) -> String {
     let first = parts.next().unwrap().to_owned();
     let joined = parts.fold(first, |text, part| text + "..." + part.split_once('}').unwrap().1);
     joined.replace("......", "...").replace("......", "...")
-}
-
-fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let below = |path: PathBuf| if path.is_dir() { files_below(&path) } else { vec![path] };
-    let files = entries.flat_map(below);
-    files.filter(|path| path.extension().is_some_and(|end| end == "rs")).collect()
 }
